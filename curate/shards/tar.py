@@ -1,0 +1,119 @@
+"""Tar shards: written once, read by offset.
+
+A shard is an ordinary WebDataset tar: the members of one sample follow each other and share the name before the first
+dot. An index row keeps the offset of a member's payload, so that one sample is one range read, local or remote.
+"""
+
+import io
+import tarfile
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+BLOCK_BYTES = 512
+MAX_OPEN_SHARDS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One file in a shard: `size` bytes of payload from byte `offset` of `shard` (a name relative to its folder)."""
+
+    key: str
+    ext: str
+    shard: str
+    offset: int
+    size: int
+
+
+def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list[Member]:
+    """Write one shard and publish it by a rename; equal samples give equal bytes.
+
+    Args:
+        url: where the shard shall lie (a local path or an fsspec URL).
+        samples: `(key, {extension: payload})`, in the order of writing. A key holds no dot.
+
+    Returns:
+        The members in the order of writing.
+
+    Raises:
+        ValueError: a key with a dot, or a key twice: WebDataset would join or split samples.
+    """
+    fs, path = url_to_fs(url)
+    folder, _, shard = path.rpartition("/")
+    fs.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/.{shard}.{uuid.uuid4().hex}.tmp"
+    members: list[Member] = []
+    seen: set[str] = set()
+    try:
+        with fs.open(temporary, "wb") as file:
+            for key, parts in samples:
+                if "." in key or key in seen:
+                    raise ValueError(f"shard {url}: got sample key {key!r}; expected unique keys without a dot")
+                seen.add(key)
+                for ext, payload in parts.items():
+                    offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
+                    members.append(Member(key=key, ext=ext, shard=shard, offset=offset, size=len(payload)))
+            file.write(b"\0" * (2 * BLOCK_BYTES))
+        fs.mv(temporary, path)
+    finally:
+        if fs.exists(temporary):
+            fs.rm_file(temporary)
+    return members
+
+
+def _write_member(file: IO[bytes], name: str, payload: bytes) -> int:
+    """Write header and padded payload; returns the header's length. Times and owners are zero: bytes must repeat."""
+    info = tarfile.TarInfo(name)
+    info.size = len(payload)
+    header = info.tobuf(tarfile.USTAR_FORMAT)
+    file.write(header)
+    file.write(payload)
+    file.write(b"\0" * (-len(payload) % BLOCK_BYTES))
+    return len(header)
+
+
+class TarReader:
+    """Random access to members of the shards in one folder. Keeps the last few shards open; picklable."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root.rstrip("/")
+        self._files: OrderedDict[str, IO[bytes]] = OrderedDict()
+
+    def read(self, shard: str, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` of `shard`.
+
+        Raises:
+            FileNotFoundError: the shard is not there.
+            ValueError: the shard ends before the member does.
+        """
+        file = self._open(shard)
+        file.seek(offset)
+        payload = file.read(size)
+        if len(payload) != size:
+            raise ValueError(
+                f"{self.root}/{shard}: expected {size} bytes at offset {offset}, got {len(payload)}; "
+                "the shard is truncated: remove it and run the step that wrote it again"
+            )
+        return payload
+
+    def _open(self, shard: str) -> IO[bytes]:
+        if shard not in self._files:
+            if len(self._files) >= MAX_OPEN_SHARDS:
+                self._files.popitem(last=False)[1].close()
+            self._files[shard] = fsspec.open(f"{self.root}/{shard}", "rb").open()
+        self._files.move_to_end(shard)
+        return self._files[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "_files": OrderedDict()}
+
+
+def list_members(data: bytes) -> list[tuple[str, int, int]]:
+    """`(name, offset, size)` of every file of a tar, read with the standard library: the check on `write_tar`."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return [(info.name, info.offset_data, info.size) for info in tar]
