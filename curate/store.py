@@ -7,12 +7,15 @@ local paths and fsspec URLs alike.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from curate.schema import SCHEMA_VERSION
 
@@ -79,27 +82,41 @@ class Table:
         return table.select(self.schema.names).cast(self.schema)
 
 
-def write_parquet(url: str, table: pa.Table) -> None:
-    """Write one Parquet file under a temporary name beside `url` and publish it by a rename (equal rows, equal bytes)."""
+@contextmanager
+def publish(url: str) -> Iterator[IO[bytes]]:
+    """Open `url` for writing so that readers see all of it or nothing.
+
+    Local files get a temporary name and one rename; on object stores the one PUT when the file is closed is already
+    atomic. An exception inside the block leaves nothing under `url`.
+    """
     fs, path = url_to_fs(url)
     folder, _, name = path.rpartition("/")
     fs.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
+    if not isinstance(fs, LocalFileSystem):
+        file = fs.open(path, "wb")
+        try:
+            yield file
+        except BaseException:
+            file.discard()
+            raise
+        file.close()
+        return
+    temporary = Path(folder) / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
-        with fs.open(temporary, "wb") as file:
-            pq.write_table(table, file)
-        fs.mv(temporary, path)
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
     finally:
-        if fs.exists(temporary):
-            fs.rm_file(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def write_parquet(url: str, table: pa.Table) -> None:
+    """Publish one Parquet file; equal rows give equal bytes."""
+    with publish(url) as file:
+        pq.write_table(table, file)
 
 
 def write_text(url: str, text: str) -> None:
-    """Publish a small text file by a rename."""
-    fs, path = url_to_fs(url)
-    folder = path.rpartition("/")[0]
-    fs.makedirs(folder, exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with fs.open(temporary, "w") as file:
-        file.write(text)
-    fs.mv(temporary, path)
+    """Publish a small text file."""
+    with publish(url) as file:
+        file.write(text.encode())

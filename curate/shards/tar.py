@@ -6,14 +6,14 @@ dot. An index row keeps the offset of a member's payload, so that one sample is 
 
 import io
 import tarfile
-import uuid
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
 import fsspec
-from fsspec.core import url_to_fs
+
+from curate.store import publish
 
 BLOCK_BYTES = 512
 MAX_OPEN_SHARDS = 16
@@ -43,26 +43,18 @@ def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list
     Raises:
         ValueError: a key with a dot, or a key twice: WebDataset would join or split samples.
     """
-    fs, path = url_to_fs(url)
-    folder, _, shard = path.rpartition("/")
-    fs.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{shard}.{uuid.uuid4().hex}.tmp"
+    shard = url.rpartition("/")[2]
     members: list[Member] = []
     seen: set[str] = set()
-    try:
-        with fs.open(temporary, "wb") as file:
-            for key, parts in samples:
-                if "." in key or key in seen:
-                    raise ValueError(f"shard {url}: got sample key {key!r}; expected unique keys without a dot")
-                seen.add(key)
-                for ext, payload in parts.items():
-                    offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
-                    members.append(Member(key=key, ext=ext, shard=shard, offset=offset, size=len(payload)))
-            file.write(b"\0" * (2 * BLOCK_BYTES))
-        fs.mv(temporary, path)
-    finally:
-        if fs.exists(temporary):
-            fs.rm_file(temporary)
+    with publish(url) as file:
+        for key, parts in samples:
+            if "." in key or key in seen:
+                raise ValueError(f"shard {url}: got sample key {key!r}; expected unique keys without a dot")
+            seen.add(key)
+            for ext, payload in parts.items():
+                offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
+                members.append(Member(key=key, ext=ext, shard=shard, offset=offset, size=len(payload)))
+        file.write(b"\0" * (2 * BLOCK_BYTES))
     return members
 
 
