@@ -1,0 +1,187 @@
+"""From a planned pack to tensors: every read is a byte range, every draw is the sample's own.
+
+Noise, timestep, caption and caption dropout are keyed by (seed, epoch, clip): they do not depend on the pack, the rank
+or the step in which a sample is met.
+"""
+
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from curate.shards.tar import TarReader
+from train.data.manifest import Manifest
+from train.data.plan import PlanConfig, PlannedPack
+from train.objective.flow import RectifiedFlow
+from train.segments import PackedBatch, Patch, Sample, pack
+
+
+class DataConfig(BaseModel):
+    """What is read, and how captions are chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latents: str = Field("auto", description="fingerprint of the latents; auto: the only one of the dataset")
+    text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
+    dense_probability: float = Field(0.95, ge=0, le=1, description="share of dense captions; the rest are short")
+    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
+    prefetch_packs: int = Field(2, ge=1, description="packs loaded ahead of training, in a thread")
+    plan: PlanConfig = PlanConfig()
+
+
+def keyed_generator(*key: object) -> torch.Generator:
+    """A generator whose stream is a function of the key alone, on any machine."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class ClipReader:
+    """Latents and caption embeddings of a manifest's rows."""
+
+    def __init__(self, manifest: Manifest, patch: Patch) -> None:
+        self.manifest = manifest
+        self.patch = patch
+        self._latents = TarReader(manifest.latents_root)
+        self._text = TarReader(manifest.text_root)
+
+    def latent(self, row: dict[str, Any]) -> Tensor:
+        """(C, T, H, W) float32, its sides cut to multiples of the patch.
+
+        Raises:
+            ValueError: the latent is not what the index says, or holds NaN or infinities.
+        """
+        payload = self._latents.read(row["shard"], row["offset"], row["size"])
+        latent = _tensors(payload, row["clip_id"], self.manifest.latents_root)["latent"].float()
+        expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
+        if tuple(latent.shape) != expected or not latent.isfinite().all():
+            raise ValueError(
+                f"clip {row['clip_id']} in {self.manifest.latents_root}/{row['shard']}: got a latent of shape "
+                f"{tuple(latent.shape)}, finite: {bool(latent.isfinite().all())}; expected {expected}, finite; "
+                "encode it again"
+            )
+        t, h, w = (side // size * size for side, size in zip(expected[1:], self.patch, strict=True))
+        return latent[:, :t, :h, :w]
+
+    def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
+        """Token states (n, D_text) float32 by caption kind; empty where the clip has no caption."""
+        if row["text_shard"] is None:
+            return {}
+        payload = self._text.read(row["text_shard"], row["text_offset"], row["text_size"])
+        tensors = _tensors(payload, row["clip_id"], self.manifest.text_root)
+        for kind, tokens in tensors.items():
+            if tokens.ndim != 2 or tokens.shape[1] != self.manifest.text_dim:
+                raise ValueError(
+                    f"clip {row['clip_id']} in {self.manifest.text_root}: got {kind} states of shape "
+                    f"{tuple(tokens.shape)}, expected (n, {self.manifest.text_dim}); embed the captions again"
+                )
+        return {kind: tokens.float() for kind, tokens in tensors.items() if len(tokens)}
+
+
+def _tensors(payload: bytes, clip_id: str, where: str) -> dict[str, Tensor]:
+    try:
+        return load_safetensors(payload)
+    except Exception as error:  # safetensors raises its own, unexported type
+        raise ValueError(f"clip {clip_id} in {where}: its index points at no safetensors ({error})") from error
+
+
+class PackLoader:
+    """Materialises planned packs."""
+
+    def __init__(
+        self, manifest: Manifest, objective: RectifiedFlow, config: DataConfig, *, patch: Patch, seed: int
+    ) -> None:
+        self.manifest = manifest
+        self.reader = ClipReader(manifest, patch)
+        self.objective = objective
+        self.config = config
+        self.patch = patch
+        self.seed = seed
+
+    def load(self, planned: PlannedPack) -> PackedBatch:
+        return pack([self.sample(i, planned.epoch) for i in planned.samples], self.patch, self.manifest.text_dim)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Row `index` of the manifest as it is trained on in `epoch`."""
+        row = self.manifest.row(index)
+        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
+        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid)
+        dropped, prefers_dense = (torch.rand(2, generator=generator) < self._thresholds()).tolist()
+        timestep = self.objective.draw_timestep(generator, int(self.manifest.num_tokens[index]))
+        latent = self.reader.latent(row)
+        captions = {} if dropped else self.reader.captions(row)
+        return Sample(
+            clip_id=row["clip_id"],
+            latent=latent,
+            noise=torch.randn(latent.shape, generator=generator),
+            timestep=timestep,
+            fps=sample_fps(row),
+            text=choose_caption(captions, prefers_dense),
+        )
+
+    def _thresholds(self) -> Tensor:
+        return torch.tensor([self.config.caption_dropout, self.config.dense_probability])
+
+
+def sample_fps(row: dict[str, Any]) -> float:
+    """Frames per second of the clip as encoded; 0 for an image."""
+    return 0.0 if row["kind"] == "image" or row["fps"] is None else float(row["fps"])
+
+
+def choose_caption(captions: dict[str, Tensor], prefers_dense: bool) -> Tensor | None:
+    """The preferred kind if the clip has it, else the other, else none."""
+    for kind in ("dense", "short") if prefers_dense else ("short", "dense"):
+        if kind in captions:
+            return captions[kind]
+    return None
+
+
+Item = TypeVar("Item")
+
+
+def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """Run `items` in a thread, at most `depth` ahead; an exception in it is raised here. Closing stops the thread."""
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if stopped.is_set():
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # handed to the consumer, which raises it
+            put((None, error))
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            assert item is not None
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def rank_share(packs: Sequence[PlannedPack], rank: int, world_size: int) -> list[PlannedPack]:
+    """The packs of one step that one rank computes."""
+    return list(packs[rank::world_size])

@@ -1,0 +1,140 @@
+"""The manifest: what there is to train on, read from a dataset's tables and never from its tensors.
+
+Three indices are joined by `clip_id`: the shards' (what is in the dataset, and in which split), the latents' and the
+text embeddings' (where each tensor lies). Order and file names carry no meaning.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from train.segments import Patch
+
+logger = logging.getLogger(__name__)
+
+CAPTION_KINDS = ("short", "dense")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """One split of a dataset at one fingerprint of latents and of text; rows are sorted, so equal data plan equally."""
+
+    table: pa.Table
+    num_tokens: np.ndarray  # (N,) int64: tokens of each row at the model's patch
+    latents_root: str
+    latents: dict[str, Any]  # the latents' fingerprint.json
+    text_root: str
+    text: dict[str, Any]  # the text embeddings' fingerprint.json
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @property
+    def clip_ids(self) -> list[str]:
+        return self.table["clip_id"].to_pylist()
+
+    def row(self, index: int) -> dict[str, Any]:
+        return self.table.slice(index, 1).to_pylist()[0]
+
+    @property
+    def channels(self) -> int:
+        return int(self.latents["channels"])
+
+    @property
+    def text_dim(self) -> int:
+        return int(self.text["dim"])
+
+
+def read_manifest(dataset: str, *, split: str, patch: Patch, latents: str = "auto", text: str = "auto") -> Manifest:
+    """Join the indices of `dataset`.
+
+    Args:
+        dataset: local path or fsspec URL.
+        split: "train" or "val".
+        patch: the model's patch; a remainder of a latent's side that fills no patch is not trained on.
+        latents: fingerprint below `latents/`; "auto" is the only one there.
+        text: fingerprint below `text/`, likewise.
+
+    Raises:
+        ValueError: an index is missing, a fingerprint is missing, ambiguous or contradicts its folder, a latent is
+            smaller than a patch, or no clip is left; the message says which step writes what is missing.
+    """
+    dataset = dataset.rstrip("/")
+    latents_root, latents_record = _fingerprint(dataset, "latents", latents)
+    text_root, text_record = _fingerprint(dataset, "text", text)
+    shards = _read_index(f"{dataset}/shards/index.parquet", "reelpack curate")
+    latent_index = _read_index(f"{latents_root}/index.parquet", "reelpack encode")
+    text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode")
+
+    clips = shards.filter(pc.equal(shards["split"], split)).select(
+        ["clip_id", "kind", "caption_short", "caption_dense"]
+    )
+    latent_columns = ["clip_id", "fps", "shard", "offset", "size", "latent_t", "latent_h", "latent_w"]
+    text_columns = ["clip_id", "shard", "offset", "size", *(f"num_tokens_{kind}" for kind in CAPTION_KINDS)]
+    text_index = text_index.select(text_columns).rename_columns(
+        ["clip_id", "text_shard", "text_offset", "text_size", *text_columns[4:]]
+    )
+    table = clips.join(latent_index.select(latent_columns), "clip_id", join_type="inner")
+    table = table.join(text_index, "clip_id", join_type="left outer")
+    table = table.sort_by([(name, "ascending") for name in ("clip_id", "latent_t", "latent_h", "latent_w")])
+    if not table.num_rows:
+        raise ValueError(
+            f"{dataset}: no clip of split {split!r} has latents under {latents_root} ({clips.num_rows} clips in the "
+            f"split, {latent_index.num_rows} latents); run `reelpack encode {dataset}`"
+        )
+    missing = clips.num_rows - len(set(table["clip_id"].to_pylist()))
+    if missing:
+        logger.warning("%s: %d of %d %s clips have no latents yet", dataset, missing, clips.num_rows, split)
+    return Manifest(
+        table=table,
+        num_tokens=_num_tokens(table, patch),
+        latents_root=latents_root,
+        latents=latents_record,
+        text_root=text_root,
+        text=text_record,
+    )
+
+
+def _num_tokens(table: pa.Table, patch: Patch) -> np.ndarray:
+    sides = (table[f"latent_{axis}"].to_numpy() for axis in "thw")
+    tokens = np.prod([side // size for side, size in zip(sides, patch, strict=True)], axis=0).astype(np.int64)
+    if not tokens.all():
+        clip = table["clip_id"][int(np.argmin(tokens))].as_py()
+        raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower model.patch")
+    return tokens
+
+
+def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    """Folder and record of one fingerprint below `dataset`/`kind`."""
+    fs, root = url_to_fs(f"{dataset}/{kind}")
+    found = sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
+    if name == "auto" and len(found) == 1:
+        name = found[0]
+    if name not in found:
+        problem = "there is none" if not found else f"there are {', '.join(found)}"
+        remedy = f"run `reelpack encode {dataset}`" if not found else f"set data.{kind} to one of them"
+        raise ValueError(f"{dataset}/{kind}: got data.{kind}={name!r}, and {problem}; {remedy}")
+    folder = f"{dataset}/{kind}/{name}"
+    with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
+        record = json.load(file)
+    if record.get("fingerprint") != name:
+        raise ValueError(
+            f"{folder}/fingerprint.json: got fingerprint {record.get('fingerprint')!r}, expected {name!r}, its folder; "
+            "the folder was renamed or mixed: encode again"
+        )
+    return folder, record
+
+
+def _read_index(url: str, command: str) -> pa.Table:
+    fs, path = url_to_fs(url)
+    if not fs.exists(path):
+        raise ValueError(f"{url}: no such index; `{command}` writes it")
+    return pq.read_table(path, filesystem=fs)

@@ -1,0 +1,89 @@
+"""The one attention: tokens see the tokens of their own segment, and nothing else.
+
+Three ways to compute the same function, chosen by the device. On CUDA a variable-length flash kernel reads the pack as
+it lies. On CPU each segment is one call of scaled-dot-product attention: no kernel for packs has a CPU backward, and
+the work is Σ nᵢ² either way. A dense mask is the oracle of the tests; it costs (Σ nᵢ)².
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from train.segments import Segments
+
+Backend: TypeAlias = Literal["auto", "varlen", "segments", "dense"]
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments, backend: Backend = "auto"
+) -> Tensor:
+    """Softmax attention within segments: segment i of the queries sees segment i of the keys.
+
+    Args:
+        q: (L, H, D_head).
+        k: (M, H, D_head).
+        v: (M, H, D_head).
+        segments_q: over L; `segments_k` over M has as many segments.
+        backend: "auto" is "varlen" for half precision on CUDA and "segments" elsewhere.
+
+    Returns:
+        (L, H, D_head).
+    """
+    assert segments_q.num_segments == segments_k.num_segments
+    if backend == "auto":
+        half = q.dtype in (torch.float16, torch.bfloat16)
+        backend = "varlen" if q.is_cuda and half else "segments"
+    match backend:
+        case "varlen":
+            return _varlen_attention(q, k, v, segments_q, segments_k)
+        case "segments":
+            return _segment_attention(q, k, v, segments_q, segments_k)
+        case "dense":
+            return _dense_attention(q, k, v, segments_q, segments_k)
+
+
+def _segment_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:
+    """One call per run of equally long segments: g of them are a batch of g (one call per sample of a regrouping)."""
+    runs = [
+        (len(list(run)), *lengths)
+        for lengths, run in groupby(zip(segments_q.lengths, segments_k.lengths, strict=True))
+    ]
+    q_parts = q.split([g * n for g, n, _ in runs])
+    k_parts, v_parts = (x.split([g * m for g, _, m in runs]) for x in (k, v))
+    outputs = [
+        _sdpa(q_i.unflatten(0, (g, n)), k_i.unflatten(0, (g, m)), v_i.unflatten(0, (g, m))).flatten(0, 1)
+        for (g, n, m), q_i, k_i, v_i in zip(runs, q_parts, k_parts, v_parts, strict=True)
+    ]
+    return torch.cat(outputs)  # (L, H, D_head)
+
+
+def _dense_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:
+    mask = segments_q.segment_ids[:, None] == segments_k.segment_ids[None, :]  # (L, M)
+    return _sdpa(q[None], k[None], v[None], mask)[0]
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(g, n, H, D_head) in and out."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (g, H, n, D_head)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _varlen_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:
+    kernel, options = _varlen_kernel()
+    lengths = (segments_q.cu_seqlens, segments_k.cu_seqlens, segments_q.max_seqlen, segments_k.max_seqlen)
+    return kernel(q, k, v, *lengths, **options)
+
+
+@cache
+def _varlen_kernel() -> tuple[Callable[..., Tensor], dict[str, Any]]:
+    """The kernel and the options that make it bidirectional: torch 2.10 took `is_causal`, later ones `window_size`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = inspect.signature(varlen_attn).parameters
+    return varlen_attn, {"is_causal": False} if "is_causal" in names else {"window_size": (-1, -1)}

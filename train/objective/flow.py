@@ -1,0 +1,71 @@
+"""Rectified flow (Liu et al. 2023; Lipman et al. 2023) with the timesteps of Stable Diffusion 3 (Esser et al. 2024, §3.1,
+§5.3.2).
+
+Convention: x_t = (1 - t) x_0 + t ε. t = 0 is data, t = 1 is noise. The model predicts the velocity
+v = dx_t/dt = ε - x_0, so x_0 = x_t - t v and a sampler integrates from t = 1 down to 0.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from train.segments import PackedBatch
+
+
+class FlowConfig(BaseModel):
+    """How timesteps are drawn and losses weighed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timesteps: Literal["logit_normal", "uniform"] = Field("logit_normal", description="distribution of t in training")
+    logit_mean: float = Field(0.0, description="mean of logit(t); above 0 leans to noise")
+    logit_std: float = Field(1.0, gt=0, description="standard deviation of logit(t)")
+    shift_base_tokens: int | None = Field(
+        None, ge=1, description="samples of n tokens shift t to noise by sqrt(n / shift_base_tokens); none: no shift"
+    )
+    reduction: Literal["sample", "token"] = Field(
+        "sample", description="a step's loss is the mean over its samples, or over its tokens, of all ranks and packs"
+    )
+
+
+class RectifiedFlow:
+    """Draws timesteps, makes noisy tokens, compares velocities."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        self.config = config
+
+    def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
+        """One training timestep in (0, 1) for a sample of `num_tokens`."""
+        if self.config.timesteps == "uniform":
+            t = float(torch.rand((), generator=generator, dtype=torch.float64))
+        else:
+            normal = float(torch.randn((), generator=generator, dtype=torch.float64))
+            t = 1 / (1 + math.exp(-(self.config.logit_mean + self.config.logit_std * normal)))
+        return self.shift(t, num_tokens)
+
+    def shift(self, t: float, num_tokens: int) -> float:
+        """t' = s t / (1 + (s - 1) t), s = sqrt(n / base): more tokens need more noise to lose the same signal."""
+        if self.config.shift_base_tokens is None:
+            return t
+        s = math.sqrt(num_tokens / self.config.shift_base_tokens)
+        return s * t / (1 + (s - 1) * t)
+
+    def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
+        """Squared velocity error of each token, mean over its features: (L,) float32."""
+        t = batch.segments.gather(batch.timesteps)[:, None]  # (L, 1)
+        x_t = (1 - t) * batch.tokens + t * batch.noise  # (L, P)
+        velocity = model(x_t, batch.timesteps, batch)  # (L, P)
+        return (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
+
+    def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
+        """This pack's share of a step's loss, before division by `count` of the whole step: scalar."""
+        if self.config.reduction == "token":
+            return token_losses.sum()
+        return batch.segments.mean(token_losses[:, None]).sum()
+
+    def count(self, num_samples: int, num_tokens: int) -> int:
+        """What the sum over all packs of a step, on all ranks, is divided by."""
+        return num_tokens if self.config.reduction == "token" else num_samples
