@@ -1,0 +1,102 @@
+"""What a file's bytes say before any decoder is asked: is it there, is it a still image, does it end too soon.
+
+Decoders do not report a cut-off file: they play what there is and stop. The boxes of MP4, Matroska, RIFF (AVI, WebP)
+declare their size, so a missing end is found by arithmetic.
+"""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from curate.media.errors import media_errors
+from curate.schema import FailureKind, MediaError
+
+EBML_MAGIC = b"\x1a\x45\xdf\xa3"
+SEGMENT_ID = b"\x18\x53\x80\x67"
+MP4_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"})
+MP4_NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
+"""A file that ends inside any other box has lost nothing that is shown."""
+
+
+def check_file(path: str) -> int:
+    """Size of a readable, non-empty regular file, in bytes.
+
+    Raises:
+        MediaError: MISSING, PERMISSION, NOT_MEDIA (a folder or device) or EMPTY_FILE.
+    """
+    with media_errors(path, doing="open", invalid=FailureKind.IO):
+        if not Path(path).is_file():
+            os.stat(path)  # raises for what is missing or forbidden
+            raise MediaError(FailureKind.NOT_MEDIA, f"{path} is not a regular file")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise MediaError(FailureKind.EMPTY_FILE, f"{path} has no bytes")
+    return size
+
+
+def is_still_image(head: bytes) -> bool:
+    """Whether the first 16 bytes are those of a JPEG, PNG, WebP, BMP or TIFF file."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*"))
+
+
+def missing_bytes(path: str) -> str | None:
+    """Why the file ends before its structure does, or None if it does not, or declares no size."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(16)
+        if head[4:8] in MP4_FIRST_BOXES:
+            return _mp4_shortfall(file, size)
+        if head[:4] == EBML_MAGIC:
+            return _matroska_shortfall(file, size)
+        if head[:4] == b"RIFF":
+            declared = 8 + int.from_bytes(head[4:8], "little")
+            # Recorders that stream leave 0 or the maximum there.
+            if 8 < declared < 2**32 - 1 and declared > size:
+                return f"RIFF declares {declared} bytes, the file has {size}"
+    return None
+
+
+def _mp4_shortfall(file: BinaryIO, size: int) -> str | None:
+    offset, names = 0, set()
+    while offset + 8 <= size:
+        file.seek(offset)
+        header = file.read(16)
+        length, name = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1 and len(header) == 16:
+            length = int.from_bytes(header[8:], "big")
+        elif length == 0:
+            length = size - offset
+        if length < 8:
+            break
+        names.add(name)
+        if offset + length > size and name in MP4_NEEDED_BOXES:
+            return f"box {name.decode()} ends at byte {offset + length}, the file has {size}"
+        offset += length
+    if b"moov" not in names:
+        return "the file ends without its index (moov)"
+    return None
+
+
+def _matroska_shortfall(file: BinaryIO, size: int) -> str | None:
+    offset = 4
+    file.seek(offset)
+    length, width = _ebml_size(file.read(8))
+    offset += width + (length or 0)
+    file.seek(offset)
+    if length is None or file.read(4) != SEGMENT_ID:
+        return None
+    length, width = _ebml_size(file.read(8))
+    end = offset + 4 + width + (length or 0)
+    return f"the segment ends at byte {end}, the file has {size}" if length is not None and end > size else None
+
+
+def _ebml_size(data: bytes) -> tuple[int | None, int]:
+    """Value and width in bytes of an EBML size; the value is None for "unknown" (a live stream)."""
+    if not data or data[0] == 0:
+        return None, 1
+    width = 9 - data[0].bit_length()
+    value = int.from_bytes(data[:width], "big") & ((1 << 7 * width) - 1)
+    return (None if value == (1 << 7 * width) - 1 else value), width

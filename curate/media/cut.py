@@ -1,0 +1,83 @@
+"""A span of a file → a file of its own: exactly the span's frames, at their own times."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from pydantic import Field
+
+from curate.media.container import check_file, is_still_image
+from curate.media.encode import EncodeConfig, Mp4Encoder
+from curate.media.frames import shrink
+from curate.media.geometry import RgbConverter, geometry
+from curate.media.still import encode_png, read_still
+from curate.media.stream import open_video
+from curate.schema import FailureKind, MediaError, Span
+
+
+class CutConfig(EncodeConfig):
+    """How clips are written. Clips keep their frame times; only their size may change."""
+
+    short_side_px: int | None = Field(
+        default=None, ge=2, description="scale down to this short side; null keeps the size; nothing is ever enlarged"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedClip:
+    """A clip as it goes into a shard: `data` is a file with the extension `ext`."""
+
+    data: bytes
+    ext: str
+    num_frames: int
+    width: int
+    height: int
+    fps: Fraction
+    duration_s: float
+
+
+def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
+    """Encodes the frames whose pts lie in the span: H.264 in MP4, upright, square pixels, BT.709, no sound.
+
+    A variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
+
+    Raises:
+        MediaError: The kinds of `probe` and CORRUPT; NO_FRAMES where the file shows nothing in the span.
+    """
+    check_file(path)
+    with open(path, "rb") as file:
+        head = file.read(16)
+    if is_still_image(head):
+        rgb = shrink(read_still(path), config.short_side_px)
+        height, width = rgb.shape[:2]
+        return EncodedClip(
+            data=encode_png(rgb), ext="png", num_frames=1, width=width, height=height, fps=Fraction(1), duration_s=0.0
+        )
+    with open_video(path) as reader:
+        encoder: Mp4Encoder | None = None
+        num_frames = duration = 0
+        for frame in reader.frames(span.time_base, from_pts=span.start_pts):
+            if frame.pts < span.start_pts:
+                continue
+            if frame.pts >= span.end_pts:
+                break
+            if encoder is None:
+                shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
+                size = shape.scaled(config.short_side_px, multiple_of=2)
+                convert = RgbConverter(shape, size)
+                encoder = Mp4Encoder(config, size=size, fps=reader.fps, time_base=span.time_base)
+                first_pts = frame.pts
+            encoder.add(convert(frame.image), pts=frame.pts - first_pts, duration=frame.duration)
+            num_frames += 1
+            duration = frame.pts - first_pts + frame.duration
+        if encoder is None:
+            raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
+        width, height = size
+        return EncodedClip(
+            data=encoder.finish(),
+            ext="mp4",
+            num_frames=num_frames,
+            width=width,
+            height=height,
+            fps=Fraction(num_frames) / (duration * span.time_base),
+            duration_s=float(duration * span.time_base),
+        )

@@ -1,0 +1,86 @@
+"""Pixels → H.264 in MP4, with the same bytes for the same pixels on any machine with the same encoder."""
+
+import io
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    pass
+
+X264Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+
+
+class EncodeConfig(BaseModel):
+    """H.264 by libx264. The number of threads is fixed, because the encoded bytes depend on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crf: int = Field(default=18, ge=0, le=51, description="constant quality; lower is better, 18 looks lossless")
+    preset: X264Preset = Field(default="veryfast", description="x264's trade of time for size")
+    gop_frames: int = Field(default=48, ge=1, description="frames between key frames at most: what a seek costs")
+    num_threads: int = Field(default=2, ge=1, description="threads of the encoder")
+
+
+class Mp4Encoder:
+    """Encodes frames one by one, so that a long clip needs no memory; `finish` gives the file."""
+
+    def __init__(self, config: EncodeConfig, *, size: tuple[int, int], fps: Fraction, time_base: Fraction) -> None:
+        """`size` is `(width, height)`, both even; frames carry pts in units of `time_base`."""
+        import av
+
+        width, height = size
+        if width % 2 or height % 2:
+            raise ValueError(f"yuv420p needs even sides, got {width}x{height}")
+        self._buffer = io.BytesIO()
+        # "bitexact" leaves versions and dates out of the file.
+        self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
+        self._stream = self._container.add_stream("libx264", rate=fps)
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = time_base
+        self._stream.codec_context.gop_size = config.gop_frames
+        self._stream.codec_context.thread_count = config.num_threads
+        self._stream.codec_context.colorspace = COLORSPACE_BT709
+        self._stream.codec_context.color_primaries = COLORSPACE_BT709
+        self._stream.codec_context.color_trc = COLORSPACE_BT709
+        self._stream.codec_context.color_range = COLOR_RANGE_LIMITED
+        self._stream.options = {"crf": str(config.crf), "preset": config.preset}
+
+    def add(self, rgb: np.ndarray, *, pts: int, duration: int) -> None:
+        """`(height, width, 3)` uint8; pts increases from call to call."""
+        import av
+
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=COLORSPACE_BT709, dst_color_range=COLOR_RANGE_LIMITED, threads=1
+        )
+        frame.pts, frame.duration, frame.time_base = pts, duration, self._stream.codec_context.time_base
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> bytes:
+        """The whole file."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        return self._buffer.getvalue()
+
+
+COLORSPACE_BT709 = 1  # also AVCOL_PRI_BT709 and AVCOL_TRC_BT709
+COLOR_RANGE_LIMITED = 1
+
+
+def encode_mp4(rgb: np.ndarray, fps: float | Fraction, config: EncodeConfig | None = None) -> bytes:
+    """`(T, H, W, 3)` uint8 RGB → an MP4 file at a constant rate. Odd sides lose their last row or column.
+
+    Raises:
+        ValueError: Another shape or dtype, no frames, sides under 2 pixels.
+    """
+    if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or not len(rgb) or min(rgb.shape[1:3]) < 2:
+        raise ValueError(f"expected (T >= 1, H >= 2, W >= 2, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    rate = Fraction(fps).limit_denominator(1001)
+    height, width = rgb.shape[1] // 2 * 2, rgb.shape[2] // 2 * 2
+    encoder = Mp4Encoder(config or EncodeConfig(), size=(width, height), fps=rate, time_base=1 / rate)
+    for number, frame in enumerate(rgb[:, :height, :width]):
+        encoder.add(np.ascontiguousarray(frame), pts=number, duration=1)
+    return encoder.finish()

@@ -1,0 +1,103 @@
+"""From a decoded picture to upright RGB with square pixels, in one pass of libswscale."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+
+UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+MAX_ASPECT_CORRECTION = 4
+"""A sample aspect ratio beyond this is a broken header, and is ignored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """Of one stream. `coded_*` are the decoder's pixels; `rotation` is in degrees counter-clockwise, a multiple of 90,
+    that the player has to apply; `sample_aspect_ratio` is width over height of a coded pixel."""
+
+    coded_width: int
+    coded_height: int
+    rotation: int
+    sample_aspect_ratio: Fraction
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """`(width, height)` in pixels, upright, before correction of the sample aspect ratio."""
+        if self.rotation % 180:
+            return self.coded_height, self.coded_width
+        return self.coded_width, self.coded_height
+
+    def scaled(self, short_side_px: int | None, *, multiple_of: int = 1) -> tuple[int, int]:
+        """`(width, height)`, upright and with square pixels, whose short side is at most `short_side_px`; never larger
+        than the stream. Sides are rounded to a multiple (at least one)."""
+        width, height = self._square_size()
+        scale = 1.0 if short_side_px is None else min(1.0, short_side_px / min(width, height))
+
+        def rounded(side: float) -> int:
+            return max(multiple_of, round(side * scale / multiple_of) * multiple_of)
+
+        return rounded(width), rounded(height)
+
+    def _square_size(self) -> tuple[float, float]:
+        """`(width, height)` with square pixels: the side that is too short is stretched, so that nothing is lost."""
+        width, height = float(self.coded_width), float(self.coded_height)
+        aspect = float(self.sample_aspect_ratio)
+        if aspect > 1:
+            width *= aspect
+        elif aspect > 0:
+            height /= aspect
+        return (height, width) if self.rotation % 180 else (width, height)
+
+
+def geometry(frame: "av.VideoFrame", sample_aspect_ratio: Fraction | None) -> Geometry:
+    """Of a stream, read from its first frame: containers often know better than codecs and the frame knows both."""
+    ratio = sample_aspect_ratio or Fraction(1)
+    if not 1 / MAX_ASPECT_CORRECTION <= ratio <= MAX_ASPECT_CORRECTION:
+        ratio = Fraction(1)
+    quarter_turns = round(frame.rotation / 90) % 4
+    return Geometry(
+        coded_width=frame.width, coded_height=frame.height, rotation=quarter_turns * 90, sample_aspect_ratio=ratio
+    )
+
+
+class RgbConverter:
+    """Decoded frames → `(height, width, 3)` uint8 RGB, upright, all of the same size.
+
+    The matrix is that of the stream's tag; without a tag BT.709 from 720 lines on and BT.601 below, as players do.
+    """
+
+    def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:
+        """`size` is `(width, height)`, upright."""
+        from av.video.reformatter import Interpolation, VideoReformatter
+
+        self._quarter_turns = geometry.rotation // 90
+        self._width, self._height = size if not geometry.rotation % 180 else size[::-1]
+        is_smaller = self._width * self._height < geometry.coded_width * geometry.coded_height
+        # Area averaging does not alias; for enlarging it would be nearest neighbor.
+        self._interpolation = Interpolation.AREA if is_smaller else Interpolation.BICUBIC
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
+        rgb = self._reformatter.reformat(
+            frame,
+            width=self._width,
+            height=self._height,
+            format="rgb24",
+            src_colorspace=untagged_colorspace(frame),
+            interpolation=self._interpolation,
+            threads=1,
+        ).to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, self._quarter_turns)) if self._quarter_turns else rgb
+
+
+def untagged_colorspace(frame: "av.VideoFrame") -> int | None:
+    """The matrix to assume for a frame that names none; None where it names one."""
+    from av.video.reformatter import Colorspace
+
+    if frame.colorspace != UNSPECIFIED_COLORSPACE:
+        return None
+    return int(Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601)

@@ -1,0 +1,75 @@
+"""What a file is: its content's name, and what its header says."""
+
+import hashlib
+from fractions import Fraction
+
+from curate.media.container import check_file, is_still_image, missing_bytes
+from curate.media.errors import media_errors
+from curate.media.geometry import geometry
+from curate.media.still import probe_still
+from curate.media.stream import counted_time_base, open_video
+from curate.schema import ID_HEX_DIGITS, FailureKind, MediaError, Video
+
+
+def content_id(path: str) -> str:
+    """First 128 bits of SHA-256 over the file's bytes, in hexadecimal: equal for equal bytes under any name.
+
+    Raises:
+        MediaError: MISSING, PERMISSION, NOT_MEDIA, EMPTY_FILE or IO.
+    """
+    check_file(path)
+    with media_errors(path, doing="read", invalid=FailureKind.IO), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:ID_HEX_DIGITS]
+
+
+def probe(path: str, uri: str, video_id: str) -> Video:
+    """Opens a local file, decodes its first frame, and says what it is.
+
+    Args:
+        path: Where the bytes are on this machine.
+        uri: Where the user's file is, for the record.
+        video_id: `content_id(path)`.
+
+    Raises:
+        MediaError: With the kind of the file's outcome: MISSING, PERMISSION, EMPTY_FILE, NOT_MEDIA, NO_VIDEO_STREAM,
+            UNKNOWN_CODEC, NO_FRAMES, TRUNCATED, CORRUPT or IO.
+    """
+    size_bytes = check_file(path)
+    with media_errors(path, doing="open", invalid=FailureKind.IO):
+        with open(path, "rb") as file:
+            head = file.read(16)
+        shortfall = missing_bytes(path)
+    if shortfall is not None:
+        raise MediaError(FailureKind.TRUNCATED, f"{path}: {shortfall}")
+    if is_still_image(head):
+        return probe_still(path, uri, video_id, size_bytes)
+    with open_video(path) as reader:
+        stream, container = reader.stream, reader.container
+        first = next(reader.frames(counted_time_base(reader.fps)), None)
+        if first is None:
+            raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {stream.codec_context.name} stream without frames")
+        shape = geometry(first.image, stream.sample_aspect_ratio)
+        width, height = shape.display_size
+        duration = None
+        if stream.duration is not None and stream.time_base is not None:
+            duration = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            duration = container.duration / 1e6
+        return Video(
+            video_id=video_id,
+            uri=uri,
+            size_bytes=size_bytes,
+            kind="video",
+            container=container.format.name,
+            codec=stream.codec_context.name,
+            width=width,
+            height=height,
+            fps=reader.fps,
+            time_base=reader.stream_time_base,
+            rotation=shape.rotation,
+            sample_aspect_ratio=Fraction(shape.sample_aspect_ratio),
+            pixel_format=first.image.format.name,
+            num_frames=stream.frames or None,
+            duration_s=duration,
+            has_audio=bool(container.streams.audio),
+        )

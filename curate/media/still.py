@@ -1,0 +1,108 @@
+"""Still images (JPEG, PNG, WebP, BMP, TIFF): one-frame clips, read by Pillow."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curate.media.errors import media_errors
+from curate.schema import FailureKind, MediaError, Span, Video
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+STILL_TIME_BASE = Fraction(1)
+STILL_SPAN = Span(start_pts=0, end_pts=1, time_base=STILL_TIME_BASE)
+"""An image lasts one tick of one second: its span is a name for "the whole of it", not a duration."""
+
+
+def probe_still(path: str, uri: str, video_id: str, size_bytes: int) -> Video:
+    """What the header of an image says.
+
+    Raises:
+        MediaError: NOT_MEDIA or CORRUPT; UNKNOWN_CODEC for an animation, which Pillow would show in part.
+    """
+    with _opened(path, path) as image:
+        if image.format == "WEBP" and getattr(image, "is_animated", False):
+            raise MediaError(FailureKind.UNKNOWN_CODEC, f"{path} is an animated WebP; convert it to a video")
+        width, height = image.size
+        rotation = _exif_quarter_turns(image) * 90
+        if rotation % 180:
+            width, height = height, width
+        return Video(
+            video_id=video_id,
+            uri=uri,
+            size_bytes=size_bytes,
+            kind="image",
+            container=(image.format or "").lower(),
+            codec=(image.format or "").lower(),
+            width=width,
+            height=height,
+            fps=Fraction(1),
+            time_base=STILL_TIME_BASE,
+            rotation=rotation,
+            pixel_format=image.mode.lower(),
+            num_frames=1,
+            duration_s=None,
+        )
+
+
+def read_still(source: str | bytes) -> np.ndarray:
+    """The image as it is to be seen, `(H, W, 3)` uint8 sRGB: EXIF orientation applied, transparency over black.
+
+    Raises:
+        MediaError: TRUNCATED or CORRUPT.
+    """
+    from PIL import ImageOps
+
+    name = source if isinstance(source, str) else "the image"
+    with _opened(source, name) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except OSError as error:
+            kind = FailureKind.TRUNCATED if "truncated" in str(error) else FailureKind.CORRUPT
+            raise MediaError(kind, f"cannot decode {name}: {error}") from error
+        return np.asarray(_flattened(upright))
+
+
+def encode_png(rgb: np.ndarray) -> bytes:
+    """`(H, W, 3)` uint8 as PNG: lossless, the same bytes for the same pixels."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _opened(source: str | bytes, name: str) -> "Iterator[Image.Image]":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with (
+            media_errors(name, doing="open", invalid=FailureKind.CORRUPT),
+            Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image,
+        ):
+            yield image
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise MediaError(FailureKind.CORRUPT, f"cannot open {name}: {error}") from error
+
+
+def _exif_quarter_turns(image: "Image.Image") -> int:
+    """Counter-clockwise quarter turns that set the image upright (EXIF tag 274)."""
+    return {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(image.getexif().get(274, 1), 0)
+
+
+def _flattened(image: "Image.Image") -> "Image.Image":
+    """RGB of any mode; 16-bit gray keeps its upper byte, which Pillow's own conversion would clip."""
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 256).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        from PIL import Image
+
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+    return image.convert("RGB")

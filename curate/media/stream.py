@@ -1,0 +1,216 @@
+"""An open video stream: its geometry, its clock, its frames from any moment on.
+
+Everything in `curate.media` that decodes video goes through `VideoReader`, so that the sequential pass, sampling and
+cutting agree on which frame lies at which time. PyAV is imported on opening only.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, cast
+
+from curate.media.container import missing_bytes
+from curate.media.errors import media_errors
+from curate.schema import FailureKind, MediaError
+
+if TYPE_CHECKING:
+    import av
+    import av.container
+    from av.video.stream import VideoStream
+
+SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "avi"})
+"""Containers in which a seek was tested to land where it should and to give the same times as a pass from the start.
+Other files are decoded from their start."""
+
+REFUSED_CONTAINERS = frozenset({"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash"})
+"""Text art, which any text file is, and lists that name other files."""
+
+SEEK_MARGINS_S = (0, 2, 10)
+"""How far before the wanted time to seek, until a decodable frame lies at or before it."""
+
+COUNTED_TICKS_PER_FRAME = 1000
+
+
+class UnreliableTimestampsError(Exception):
+    """Times that are missing or do not increase: the file must be read with `counted_time_base`."""
+
+
+def counted_time_base(fps: Fraction) -> Fraction:
+    """Time base of a stream whose own times cannot be used: frame number n has pts `1000 n`, at a constant rate.
+
+    A thousandth of a frame, because no stream has that time base: a span tells by it which clock it was taken with.
+    """
+    return 1 / (fps * COUNTED_TICKS_PER_FRAME)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedFrame:
+    """A decoded frame, shown in `[pts, pts + duration)` in units of the reader's time base."""
+
+    pts: int
+    duration: int
+    image: "av.VideoFrame"
+
+
+class VideoReader:
+    """Frames of one file's main video stream. Made by `open_video`.
+
+    Attributes:
+        fps: Average rate; 25 where the container does not say.
+        stream_time_base: That of the stream.
+    """
+
+    def __init__(self, name: str, container: "av.container.InputContainer", stream: "VideoStream") -> None:
+        self.name = name
+        self.container = container
+        self.stream = stream
+        self.fps = Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
+        self.stream_time_base = Fraction(stream.time_base or counted_time_base(self.fps))
+        self.is_seekable = container.format.name.split(",")[0] in SEEKABLE_CONTAINERS
+        stream.thread_type = "AUTO"
+
+    def frames(self, time_base: Fraction, *, from_pts: int | None = None) -> Iterator[TimedFrame]:
+        """All frames in order of presentation, or those from the last one at or before `from_pts` on (possibly a few
+        earlier ones too). To be called once, or again only with a `from_pts` after the previous one.
+
+        Args:
+            time_base: The stream's own, or `counted_time_base(fps)`.
+            from_pts: In units of `time_base`.
+
+        Raises:
+            MediaError: CORRUPT where the decoder refuses data or conceals damage.
+            UnreliableTimestampsError: In the stream's time base only.
+        """
+        if time_base != self.stream_time_base:
+            yield from _counted(self._decoded())
+            return
+        if from_pts is not None and self.is_seekable:
+            for margin_s in SEEK_MARGINS_S:
+                target = from_pts - int(margin_s / time_base)
+                if target <= (self.stream.start_time or 0):
+                    break
+                frames = _timed(self._decoded(seek_pts=target))
+                first = next(frames, None)
+                if first is not None and first.pts <= from_pts:
+                    yield first
+                    yield from frames
+                    return
+        yield from _timed(self._decoded(seek_pts=None if from_pts is None else _FILE_START))
+
+    def shown_packets(self) -> "Iterator[av.Packet]":
+        """The packets of frames that are shown, in order of decoding; decodes nothing.
+
+        Raises:
+            MediaError: CORRUPT, also where a packet has no time.
+        """
+        with media_errors(self.name, doing="read", invalid=FailureKind.CORRUPT):
+            for packet in self.container.demux(self.stream):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    raise MediaError(FailureKind.CORRUPT, f"{self.name}: a packet has no timestamp")
+                yield packet
+
+    def _decoded(self, seek_pts: int | None = None) -> "Iterator[av.VideoFrame]":
+        """Frames as the decoder gives them, from the first key frame on."""
+        first_pts: int | None = None
+        started = shown = False
+        with media_errors(self.name, doing="decode", invalid=FailureKind.CORRUPT):
+            if seek_pts is not None:
+                self.container.seek(seek_pts, stream=self.stream, backward=True)
+            for packet in self.container.demux(self.stream):
+                if not started:
+                    # What precedes the first key frame refers to pictures that are not there.
+                    if not packet.is_keyframe:
+                        continue
+                    started = True
+                    first_pts = packet.pts if seek_pts is not None else None
+                for frame in packet.decode():
+                    # After a seek the leading pictures of an open group of pictures are incomplete.
+                    if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
+                        continue
+                    if frame.is_corrupt:
+                        if not shown:
+                            continue
+                        raise MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
+                    shown = True
+                    yield frame
+
+
+_FILE_START = -(2**62)
+
+
+def _timed(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
+    """Each frame lasts until the next one; the last one as long as it says, or else as its predecessor."""
+    previous: av.VideoFrame | None = None
+    duration = 1
+    for frame in frames:
+        if frame.pts is None:
+            raise UnreliableTimestampsError("a frame has no timestamp")
+        if previous is not None:
+            assert previous.pts is not None
+            if frame.pts <= previous.pts:
+                raise UnreliableTimestampsError(f"timestamp {frame.pts} follows {previous.pts}")
+            duration = frame.pts - previous.pts
+            yield TimedFrame(pts=previous.pts, duration=duration, image=previous)
+        previous = frame
+    if previous is not None:
+        assert previous.pts is not None
+        yield TimedFrame(pts=previous.pts, duration=previous.duration or duration, image=previous)
+
+
+def _counted(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
+    for number, frame in enumerate(frames):
+        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, image=frame)
+
+
+@contextmanager
+def open_video(source: str | bytes) -> Iterator[VideoReader]:
+    """Opens the main video stream of a local file, or of a file's bytes.
+
+    Raises:
+        MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC or TRUNCATED (an MP4 without index).
+    """
+    import av
+
+    name = source if isinstance(source, str) else "the clip"
+    # "file:" keeps a colon in a name from being read as a protocol.
+    file = f"file:{source}" if isinstance(source, str) else io.BytesIO(source)
+    options = {"protocol_whitelist": "file"} if isinstance(source, str) else {}
+    container: av.container.InputContainer | None = None
+    try:
+        with media_errors(name, doing="open", invalid=FailureKind.NOT_MEDIA):
+            container = av.open(file, "r", options=options, metadata_errors="replace")
+        yield VideoReader(name, container, _main_stream(name, container))
+    except MediaError as error:
+        if error.kind is FailureKind.NOT_MEDIA and isinstance(source, str):
+            shortfall = missing_bytes(source)
+            if shortfall is not None:
+                raise MediaError(FailureKind.TRUNCATED, f"{name}: {shortfall}") from error
+        raise
+    finally:
+        if container is not None:
+            container.close()
+
+
+def _main_stream(name: str, container: "av.container.InputContainer") -> "VideoStream":
+    """The first video stream that is not a cover picture."""
+    import av.stream
+
+    format_name = container.format.name
+    if format_name.endswith("_pipe") or not REFUSED_CONTAINERS.isdisjoint(format_name.split(",")):
+        raise MediaError(FailureKind.NOT_MEDIA, f"{name} was read as {format_name}, which is not a video")
+    streams = [
+        stream
+        for stream in container.streams
+        if stream.type == "video" and not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+        kinds = ", ".join(sorted({stream.type or "unknown" for stream in container.streams})) or "none"
+        raise MediaError(FailureKind.NO_VIDEO_STREAM, f"{name} has no video stream; its streams: {kinds}")
+    for stream in streams:
+        if stream.codec_context is not None:
+            return cast("VideoStream", stream)
+    raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name}: no decoder for its video stream")
