@@ -1,0 +1,131 @@
+"""Stage: a group of kept clips → one shard, cut frame-exactly.
+
+The unit of work is a whole tar, because a shard is written once: the driver groups clips, a worker cuts and writes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.media.cut import CutOptions, EncodedClip, cut_clip
+from curate.media.fetch import local_copy
+from curate.schema import Clip, Failure, MediaError, content_digest
+from curate.shards.tar import Member, write_tar
+
+CUT_VERSION = 1
+"""Raised when equal settings would give other bytes than before."""
+
+
+class CutConfig(BaseModel):
+    """How clips are encoded and grouped into shards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    options: CutOptions = CutOptions()
+    clips_per_shard: int = Field(256, ge=1, description="most clips in one tar")
+
+    @property
+    def key(self) -> str:
+        """Names the encoding: clips that were cut with another key are cut again."""
+        return content_digest("cut", str(CUT_VERSION), self.options.model_dump_json())[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlan:
+    """One tar to be written: `clips` in order, each with the path or URL its video is read from."""
+
+    url: str
+    split: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutClip:
+    """A clip in its shard: where the media member lies, and what was written."""
+
+    clip_id: str
+    member: Member
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardWritten:
+    """A published tar, and the clips of its plan that could not be cut."""
+
+    plan: ShardPlan
+    clips: tuple[CutClip, ...]
+    failures: tuple[Failure, ...]
+
+
+class CutStage:
+    """`process` maps each `ShardPlan` to its `ShardWritten`; a clip that cannot be cut is a failure inside it.
+
+    Raises:
+        OSError: the output cannot be written (disk full, no permission). That is no item's fault: the run stops.
+    """
+
+    name = "cut"
+
+    def __init__(self, config: CutConfig) -> None:
+        self.config = config
+
+    def setup(self) -> None:
+        pass
+
+    def process(self, items: Sequence[ShardPlan]) -> list[ShardWritten | Failure]:
+        return [self._write(plan) for plan in items]
+
+    def _write(self, plan: ShardPlan) -> ShardWritten:
+        encoded: dict[str, EncodedClip] = {}
+        failures: list[Failure] = []
+
+        def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
+            for clip in plan.clips:
+                try:
+                    result = cut_clip(local_copy(clip.video_uri), clip.span, self.config.options)
+                except MediaError as error:
+                    failures.append(error.failure(clip.clip_id, self.name))
+                    continue
+                encoded[clip.clip_id] = result
+                yield clip.clip_id, {result.ext: result.data, "json": _facts(clip, result)}
+
+        members = {member.key: member for member in write_tar(plan.url, samples()) if member.ext != "json"}
+        clips = tuple(_located(clip, encoded[clip.clip_id], members) for clip in plan.clips if clip.clip_id in encoded)
+        return ShardWritten(plan=plan, clips=clips, failures=tuple(failures))
+
+
+def _located(clip: Clip, result: EncodedClip, members: dict[str, Member]) -> CutClip:
+    return CutClip(
+        clip_id=clip.clip_id,
+        member=members[clip.clip_id],
+        num_frames=result.num_frames,
+        width=result.width,
+        height=result.height,
+        fps=float(result.fps),
+        duration_s=clip.span.duration_s if clip.kind == "video" else 0.0,
+    )
+
+
+def _facts(clip: Clip, result: EncodedClip) -> bytes:
+    """The sample's .json: what never changes about the clip. What is computed later lies beside the shard."""
+    facts = {
+        "clip_id": clip.clip_id,
+        "video_id": clip.video_id,
+        "kind": clip.kind,
+        "start_pts": clip.span.start_pts,
+        "end_pts": clip.span.end_pts,
+        "time_base": str(clip.span.time_base),
+        "start_s": clip.span.start_s,
+        "end_s": clip.span.end_s,
+        "num_frames": result.num_frames,
+        "width": result.width,
+        "height": result.height,
+        "fps": float(result.fps),
+    }
+    return json.dumps(facts, sort_keys=True).encode()

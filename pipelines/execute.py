@@ -1,0 +1,152 @@
+"""How stages are run: in this process, or on Ray Data. Both give the same outcomes; only their order may differ.
+
+A stage is any object with the methods of `Stage`. It neither knows nor imports what runs it.
+"""
+
+import logging
+import math
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from curate.schema import Failure
+from pipelines.config import ExecuteConfig
+
+MAX_BLOCKS = 4096
+"""Most blocks that the items are dealt into: Ray Data schedules, and retries, by the block."""
+STORE_BYTES = 256 * 2**20
+"""Object store of a private Ray: items and outcomes are small rows, frames never travel."""
+
+In = TypeVar("In", contravariant=True)
+Out = TypeVar("Out", covariant=True)
+
+
+class Stage(Protocol[In, Out]):
+    """Work on items: cheap picklable constructor, `setup` once per worker, one outcome per item in order."""
+
+    def setup(self) -> None: ...
+
+    def process(self, items: Sequence[In]) -> Sequence[Out | Failure]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needs:
+    """What one worker of a stage takes: CPUs, a share of a GPU, and how many items it is handed at a time."""
+
+    batch_size: int = 1
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+
+class Executor(Protocol):
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        """Yield `(item, outcome)` for every item, as the outcomes come."""
+        ...
+
+
+class LocalExecutor:
+    """Runs a stage in this process: for tests, for one small machine, for a GPU box."""
+
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        if items:
+            stage.setup()
+        for batch in batches(items, needs.batch_size):
+            yield from zip(batch, stage.process(batch), strict=True)
+
+
+class RayExecutor:
+    """Runs a stage as an actor pool of Ray Data: streaming, with back-pressure, on one machine or a cluster."""
+
+    def __init__(self, config: ExecuteConfig) -> None:
+        self.config = config
+
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        if not items:
+            return
+        import ray.data
+
+        num_batches = math.ceil(len(items) / needs.batch_size)
+        rows = [{"item": pickle.dumps(item)} for item in items]
+        dataset = ray.data.from_items(rows, override_num_blocks=min(num_batches, MAX_BLOCKS)).map_batches(
+            _Worker,
+            fn_constructor_args=(pickle.dumps(stage),),
+            batch_size=needs.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=min(num_batches, self._num_workers(needs))),
+            num_cpus=needs.num_cpus,
+            num_gpus=needs.num_gpus or None,
+        )
+        try:
+            for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+                for item, outcome in zip(batch["item"], batch["outcome"], strict=True):
+                    yield pickle.loads(item), pickle.loads(outcome)
+        except ray.exceptions.RayTaskError as error:
+            raise _cause(error) from error
+
+    def _num_workers(self, needs: Needs) -> int:
+        import ray
+
+        available = ray.cluster_resources()
+        by_cpu = int(available.get("CPU", 1) // needs.num_cpus)
+        by_gpu = int(available.get("GPU", 0) // needs.num_gpus) if needs.num_gpus else by_cpu
+        most = self.config.num_workers or by_cpu
+        return max(1, min(most, by_cpu, by_gpu))
+
+
+class _Worker:
+    """The actor: one stage, set up once. Items and outcomes travel pickled, since Arrow has no type for them."""
+
+    def __init__(self, stage: bytes) -> None:
+        self.stage = pickle.loads(stage)
+        self.stage.setup()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        items = list(batch["item"])
+        outcomes = self.stage.process([pickle.loads(item) for item in items])
+        return {"item": items, "outcome": [pickle.dumps(outcome) for outcome in outcomes]}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The exception that the stage raised, out of what Ray wrapped around it."""
+    cause = getattr(error, "cause", None)
+    while cause is not None and getattr(cause, "cause", None) is not None:
+        cause = cause.cause
+    return cause or error
+
+
+@contextmanager
+def executor(config: ExecuteConfig) -> Iterator[Executor]:
+    """The executor of the configuration; a Ray that is started here ends with the block."""
+    if config.executor == "local":
+        yield LocalExecutor()
+        return
+    import ray
+    import ray.data
+
+    started = not ray.is_initialized()
+    if started:
+        # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
+        address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+        private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **(private if address == "local" else {}),
+        )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        yield RayExecutor(config)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -1,0 +1,64 @@
+"""A self-contained WebDataset of the indexed clips. The driver behind `reelpack export DATASET --out DIR`."""
+
+import json
+from collections.abc import Callable
+
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from curate.shards.export import export_shard
+from curate.shards.tar import TarReader
+from pipelines.dataset import Dataset
+from pipelines.execute import batches
+from pipelines.progress import track
+
+CLIPS_PER_SHARD = 256
+
+
+def export(url: str, out: str, latents: str | None = None) -> int:
+    """Write `{split}-{n:06d}.tar` of every indexed clip with its captions; returns the number of clips.
+
+    Args:
+        url: the dataset directory.
+        out: an empty or new folder, local or remote.
+        latents: fingerprint of the latents to include, `auto` for the only ones; None for none.
+
+    Raises:
+        ValueError: `out` holds tars already, nothing is indexed, or the latents are not there.
+    """
+    dataset = Dataset(url)
+    index = dataset.read("shards/index.parquet").to_pylist()
+    if not index:
+        raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
+    fs, path = url_to_fs(out)
+    if fs.exists(path) and any(name.endswith(".tar") for name in fs.ls(path, detail=False)):
+        raise ValueError(f"--out {out} holds shards already; give an empty folder")
+    latent = _latents(dataset, latents) if latents else None
+    reader = TarReader(dataset.shards_url)
+    plans = []
+    for split in ("train", "val"):
+        rows = sorted((row for row in index if row["split"] == split), key=lambda row: row["clip_id"])
+        plans += [(f"{split}-{n:06d}.tar", part) for n, part in enumerate(batches(rows, CLIPS_PER_SHARD))]
+    written = (export_shard(f"{out.rstrip('/')}/{name}", part, reader, latent) for name, part in plans)
+    count = sum(track(written, len(plans), "export"))
+    with fs.open(f"{path}/dataset.json", "w") as file:
+        json.dump({"num_clips": count, "latents": latents, "source": dataset.url}, file)
+    return count
+
+
+def _latents(dataset: Dataset, fingerprint: str) -> Callable[[str], bytes | None]:
+    fs, path = url_to_fs(f"{dataset.url}/latents")
+    found = sorted(name.rpartition("/")[2] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
+    if fingerprint == "auto" and len(found) == 1:
+        fingerprint = found[0]
+    if fingerprint not in found:
+        raise ValueError(f"--latents {fingerprint}: {dataset.url} has latents {found or 'none; run `reelpack encode`'}")
+    root = f"{dataset.url}/latents/{fingerprint}"
+    reader = TarReader(root)
+    places = {r["clip_id"]: r for r in pq.read_table(f"{path}/{fingerprint}/index.parquet", filesystem=fs).to_pylist()}
+
+    def read(clip_id: str) -> bytes | None:
+        row = places.get(clip_id)
+        return reader.read(row["shard"], row["offset"], row["size"]) if row else None
+
+    return read

@@ -1,0 +1,228 @@
+"""Rows of the tables: the Arrow schema of each, and the values they are made from."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import pyarrow as pa
+
+from curate.cut import CutClip
+from curate.scan import SIGNALS, ScannedClip
+from curate.schema import Clip, Failure, Span, Video
+
+VIDEOS = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("scan_key", pa.string()),
+        ("outcome", pa.string()),
+        ("failure", pa.string()),
+        ("detail", pa.string()),
+        ("video_id", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("kind", pa.string()),
+        ("container", pa.string()),
+        ("codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("sample_aspect_ratio", pa.string()),
+        ("fps", pa.string()),
+        ("time_base", pa.string()),
+        ("num_frames", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("has_audio", pa.bool_()),
+    ]
+)
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("scan_key", pa.string()),
+        ("kind", pa.string()),
+        ("start_pts", pa.int64()),
+        ("end_pts", pa.int64()),
+        ("time_base", pa.string()),
+        ("fps", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int64()),
+        *((name, pa.float64()) for name in SIGNALS),
+    ]
+)
+SHARDS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("cut_key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("ext", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("num_frames", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float64()),
+        ("duration_s", pa.float64()),
+    ]
+)
+FAILURES = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("step", pa.string()),
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+        ("attempts", pa.int32()),
+        ("retryable", pa.bool_()),
+        ("retry_command", pa.string()),
+    ]
+)
+INDEX_COLUMNS = [
+    "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "num_frames", "height", "width", "fps",
+    "duration_s", "caption_short", "caption_dense",
+]  # fmt: skip
+
+DECISION_INPUT = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("video_uri", pa.string()),
+        ("kind", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("start_pts", pa.int64()),
+        ("end_pts", pa.int64()),
+        ("time_base", pa.string()),
+        ("fps", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("short_side_px", pa.float64()),
+        *((name, pa.float64()) for name in SIGNALS),
+    ]
+)
+PUBLIC_COLUMNS = [
+    "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps", "width",
+    "height", "num_frames", "split", "decision", "reasons",
+]  # fmt: skip
+INDEX = pa.schema(
+    [SHARDS.field(name) if name in SHARDS.names else pa.field(name, pa.string()) for name in INDEX_COLUMNS]
+)
+
+
+def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:
+    """The `videos` row of a file that was read to its end."""
+    return {
+        "uri": video.uri,
+        "version": version,
+        "scan_key": scan_key,
+        "outcome": "ok",
+        "video_id": video.video_id,
+        "size_bytes": video.size_bytes,
+        "kind": video.kind,
+        "container": video.container,
+        "codec": video.codec,
+        "pixel_format": video.pixel_format,
+        "width": video.width,
+        "height": video.height,
+        "rotation": video.rotation,
+        "sample_aspect_ratio": str(video.sample_aspect_ratio),
+        "fps": str(video.fps),
+        "time_base": str(video.time_base),
+        "num_frames": video.num_frames,
+        "duration_s": video.duration_s,
+        "has_audio": video.has_audio,
+    }
+
+
+def failed_video_row(failure: Failure, version: str, scan_key: str, size_bytes: int | None) -> dict[str, Any]:
+    """The `videos` row of a file that has no clips, with the reason."""
+    return {
+        "uri": failure.subject,
+        "version": version,
+        "scan_key": scan_key,
+        "outcome": "failed",
+        "failure": str(failure.kind),
+        "detail": failure.detail,
+        "size_bytes": size_bytes,
+    }
+
+
+def clip_row(scanned: ScannedClip, scan_key: str) -> dict[str, Any]:
+    clip = scanned.clip
+    return {
+        "clip_id": clip.clip_id,
+        "video_id": clip.video_id,
+        "scan_key": scan_key,
+        "kind": clip.kind,
+        "start_pts": clip.span.start_pts,
+        "end_pts": clip.span.end_pts,
+        "time_base": str(clip.span.time_base),
+        "fps": str(clip.fps),
+        "width": clip.width,
+        "height": clip.height,
+        "num_frames": clip.num_frames,
+        **scanned.signals,
+    }
+
+
+def clip_of(row: Mapping[str, Any], uri: str) -> Clip:
+    """The `Clip` that a row of the clips table describes, to be read from `uri`."""
+    span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=Fraction(row["time_base"]))
+    return Clip(
+        clip_id=row["clip_id"],
+        video_id=row["video_id"],
+        video_uri=uri,
+        kind=row["kind"],
+        span=span,
+        fps=Fraction(row["fps"]),
+        width=row["width"],
+        height=row["height"],
+        num_frames=row["num_frames"],
+    )
+
+
+def shard_row(clip: CutClip, split: str, cut_key: str) -> dict[str, Any]:
+    return {
+        "clip_id": clip.clip_id,
+        "cut_key": cut_key,
+        "split": split,
+        "shard": clip.member.shard,
+        "ext": clip.member.ext,
+        "offset": clip.member.offset,
+        "size": clip.member.size,
+        "num_frames": clip.num_frames,
+        "height": clip.height,
+        "width": clip.width,
+        "fps": clip.fps,
+        "duration_s": clip.duration_s,
+    }
+
+
+def failure_row(failure: Failure, key: str, retry_command: str) -> dict[str, Any]:
+    return {
+        "subject": failure.subject,
+        "step": failure.step,
+        "key": key,
+        "kind": str(failure.kind),
+        "detail": failure.detail,
+        "attempts": failure.attempts,
+        "retryable": failure.retryable,
+        "retry_command": retry_command,
+    }
+
+
+def decision_row(row: Mapping[str, Any], uri: str) -> dict[str, Any]:
+    span = clip_of(row, uri).span
+    return {
+        **{name: row[name] for name in DECISION_INPUT.names if name in row},
+        "video_uri": uri,
+        "start_s": span.start_s,
+        "end_s": span.end_s,
+        "fps": float(Fraction(row["fps"])),
+        "duration_s": span.duration_s if row["kind"] == "video" else None,
+        "short_side_px": float(min(row["width"], row["height"])),
+    }
