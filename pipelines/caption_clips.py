@@ -58,9 +58,7 @@ def caption(url: str, config: Config) -> CaptionSummary:
                 table.publish(_rows(waiting))
                 waiting, last = [], time.monotonic()
         table.publish(_rows(waiting))
-    dataset.failures.publish(
-        failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures
-    )
+    dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", config.caption.model_dump(mode="json"))
     dataset.write_index(dataset.cut_key())

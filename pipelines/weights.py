@@ -10,7 +10,7 @@ NEEDED = ("efficientnet-lite0", "minilm-l6-v2", "smollm2-135m-instruct")
 
 
 def fetch_all(names: Sequence[str] = ()) -> Iterator[str]:
-    """Fetch the named assets (none: those of the embedded models, and the captioner's checkpoint); yields the places."""
+    """Fetch the named assets (none: all that the embedded models need); yields their places."""
     weights.fetch(names or NEEDED, progress=lambda line: console.print(line, highlight=False))
     for name in names or NEEDED:
         yield f"{name}: {weights.resolve(name)}"

@@ -1,0 +1,81 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.shards.tar import TarReader, list_members, write_tar
+from curate.shards.verify import verify_index
+
+SAMPLES = [("a", {"mp4": b"x" * 1000, "json": b'{"n": 1}'}), ("b", {"mp4": b"", "json": b'{"n": 2}'})]
+
+
+def rows(folder: Path) -> list[dict]:
+    members = write_tar(str(folder / "train-000000.tar"), SAMPLES)
+    return [
+        {"clip_id": m.key, "shard": m.shard, "ext": m.ext, "offset": m.offset, "size": m.size}
+        for m in members
+        if m.ext != "json"
+    ]
+
+
+def test_webdataset_reads_a_shard(tmp_path: Path) -> None:
+    rows(tmp_path)
+    dataset = webdataset.WebDataset(str(tmp_path / "train-000000.tar"), shardshuffle=False)
+    assert [(s["__key__"], s["mp4"], s["json"]) for s in dataset] == [
+        (key, parts["mp4"], parts["json"]) for key, parts in SAMPLES
+    ]
+
+
+@given(payloads=st.lists(st.binary(max_size=2000), min_size=1, max_size=6))
+def test_offsets_agree_with_the_standard_library(
+    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("tar")
+    members = write_tar(str(folder / "t.tar"), ((f"k{i}", {"bin": data}) for i, data in enumerate(payloads)))
+    found = list_members((folder / "t.tar").read_bytes())
+    assert found == [(f"{m.key}.{m.ext}", m.offset, m.size) for m in members]
+    reader = TarReader(str(folder))
+    assert [reader.read(m.shard, m.offset, m.size) for m in members] == payloads
+
+
+def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("x.tar", "y.tar"):
+        write_tar(str(tmp_path / name), SAMPLES)
+    assert (tmp_path / "x.tar").read_bytes() == (tmp_path / "y.tar").read_bytes()
+
+
+@pytest.mark.parametrize("keys", [["a", "a"], ["a.b"]])
+def test_keys_that_webdataset_would_join_or_split_are_refused(tmp_path: Path, keys: list[str]) -> None:
+    with pytest.raises(ValueError, match="unique keys without a dot"):
+        write_tar(str(tmp_path / "t.tar"), [(key, {"txt": b""}) for key in keys])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_shard_is_an_error_that_names_it(tmp_path: Path) -> None:
+    first = rows(tmp_path)[0]
+    shard = tmp_path / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(ValueError, match="train-000000.tar.*truncated"):
+        TarReader(str(tmp_path)).read("train-000000.tar", first["offset"], first["size"])
+
+
+def test_a_reader_with_open_shards_can_be_pickled(tmp_path: Path) -> None:
+    first = rows(tmp_path)[0]
+    reader = TarReader(str(tmp_path))
+    reader.read(first["shard"], first["offset"], first["size"])
+    again = pickle.loads(pickle.dumps(reader))
+    assert again.read(first["shard"], first["offset"], first["size"]) == b"x" * 1000
+
+
+def test_verify_finds_what_disagrees(tmp_path: Path) -> None:
+    index = rows(tmp_path)
+    assert verify_index(str(tmp_path), index) == []
+    moved = [{**index[0], "offset": index[0]["offset"] + 512}, index[1]]
+    assert "the tar has it at" in verify_index(str(tmp_path), moved)[0]
+    assert "in no row of the index" in verify_index(str(tmp_path), index[:1])[0]
+    assert verify_index(str(tmp_path), index[:1], unindexed={"b"}) == []
+    (tmp_path / "train-000000.tar").unlink()
+    assert "is not in" in verify_index(str(tmp_path), index)[0]
