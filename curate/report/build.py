@@ -1,0 +1,122 @@
+"""`build_report`: one self-contained HTML page from a dataset directory and its training runs."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from curate.report import sections, training
+from curate.report.data import DatasetView, read_dataset
+from curate.report.film import strip_of_clip
+from curate.shards.tar import TarReader
+from curate.store import write_text
+
+HERE = Path(__file__).parent
+
+
+def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60) -> str:
+    """Write DATASET/report/index.html: no request leaves the page, pictures and videos are inside it.
+
+    Args:
+        dataset: dataset directory, a local path or an fsspec URL. Steps that have not run are left out of the page.
+        runs: directories of training runs whose curves and samples are shown.
+        max_clips: most clips on each of the two contact sheets, chosen evenly; the counts are always of all clips.
+
+    Returns:
+        Path or URL of the page.
+
+    Raises:
+        ValueError: nothing was curated into `dataset`.
+    """
+    view = read_dataset(dataset)
+    body = [
+        _section("funnel", "Funnel", "From files to training clips", sections.funnel(view)),
+        _section("failures", "Failed", "Failed", sections.failures(view)),
+        _section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
+        _section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
+        _section("scores", "Scores", "Scores", sections.histograms(view)),
+    ]
+    for number, run in enumerate(run.rstrip("/") for run in runs):
+        title = escape(run.rpartition("/")[2])
+        body.append(_section(f"training-{number}", "Training", f"Training: {title}", training.training(run)))
+        body.append(_section(f"samples-{number}", "Samples", f"Samples: {title}", training.samples(run)))
+    name = view.url.rpartition("/")[2]
+    page = Template((HERE / "report.html").read_text()).substitute(
+        name=escape(name),
+        style=(HERE / "report.css").read_text(),
+        script=(HERE / "report.js").read_text(),
+        summary=_summary(view),
+        facts=_facts(view),
+        links="".join(link for link, _ in body),
+        body="".join(section for _, section in body),
+    )
+    path = f"{view.url}/report/index.html"
+    # A file name may hold bytes that are no UTF-8; the page shows "?" in their place.
+    write_text(path, page.encode("utf-8", "replace").decode())
+    return path
+
+
+def _section(anchor: str, link: str, title: str, content: str) -> tuple[str, str]:
+    """The section and its link in the bar; both empty where there is nothing to show."""
+    if not content:
+        return "", ""
+    section = f'<section id="{anchor}"><h2>{title}</h2>{content}</section>'
+    return f'<a href="#{anchor}">{link}</a>', section
+
+
+def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
+    rows = view.rows(decision)
+    if not rows:
+        return (
+            '<p class="muted">No clip was kept. The rules and failures above say why.</p>'
+            if decision == "keep"
+            else ""
+        )
+    shards, names = TarReader(f"{view.url}/shards"), view.score_names()
+    cards = []
+    for row in choose(rows, max_clips):
+        member = view.index.get(row["clip_id"])
+        cards.append(sections.clip_card(row, member, strip_of_clip(row, member, shards), names))
+    reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
+    return sections.sheet(cards, len(rows), names, reasons)
+
+
+def choose(rows: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
+    """At most `limit` rows in their order: a fair share of each first reason, evenly spread inside it."""
+    if len(rows) <= limit:
+        return list(rows)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for position, row in enumerate(rows):
+        groups[row["reasons"][0] if row["reasons"] else ""].append(position)
+    chosen: list[int] = []
+    waiting = sorted(groups.values(), key=len)
+    while waiting:
+        group = waiting.pop(0)
+        share = min(len(group), (limit - len(chosen)) // (len(waiting) + 1))
+        chosen += [group[index * len(group) // share] for index in range(share)]
+    return [rows[position] for position in sorted(chosen)]
+
+
+def _summary(view: DatasetView) -> str:
+    """One sentence that a newcomer can repeat."""
+    failed = sum(row["outcome"] != "ok" for row in view.videos)
+    files = f"{len(view.videos):,} files" if len(view.videos) != 1 else "1 file"
+    unreadable = f" ({failed:,} unreadable)" if failed else ""
+    return (
+        f"{files}{unreadable} gave {view.clips.num_rows:,} clips: "
+        f"{view.count('keep'):,} kept, {view.count('reject'):,} rejected."
+    )
+
+
+def _facts(view: DatasetView) -> str:
+    """What config.yaml says of the making: date, version, commit, and the models that were used."""
+    facts = {"dataset": view.url, **{key: view.config[key] for key in view.config if _is_plain(view.config[key])}}
+    return "".join(
+        f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items()
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) or hasattr(value, "isoformat")

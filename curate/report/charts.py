@@ -1,0 +1,158 @@
+"""Inline SVG: histograms of scores, curves of training. Text is escaped; colors come from the page's style sheet."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 340, 150
+LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 22
+NUM_BINS = 32
+MOST_DOTS = 24
+"""A curve with more points than this is drawn without its points."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """One curve: points `(x, y)` sorted by x, drawn in the style of class `css`."""
+
+    name: str
+    css: str
+    points: Sequence[tuple[float, float]]
+
+
+def histogram(kept: Sequence[float], other: Sequence[float], bounds: tuple[float | None, float | None]) -> str:
+    """Stacked bars of a score, the kept clips below the others, with the policy's thresholds as lines.
+
+    Args:
+        kept: finite values of the kept clips.
+        other: finite values of all other clips.
+        bounds: `(min, max)` of the policy; None where it does not bound.
+    """
+    limits = [bound for bound in bounds if bound is not None]
+    low, high = _span([*kept, *other, *limits])
+    width = (high - low) / NUM_BINS
+    counts = [_binned(values, low, width) for values in (kept, other)]
+    tallest = max(a + b for a, b in zip(*counts, strict=True)) or 1
+    bar = (WIDTH - LEFT - RIGHT) / NUM_BINS
+    scale = (HEIGHT - TOP - BOTTOM) / tallest
+    parts = []
+    for index, (num_kept, num_other) in enumerate(zip(*counts, strict=True)):
+        edge = low + index * width
+        title = f"{number(edge)} to {number(edge + width)}: {num_kept} kept, {num_other} not"
+        base = float(HEIGHT - BOTTOM)
+        rects = ""
+        for count, css in ((num_kept, "kept"), (num_other, "other")):
+            tall = count * scale
+            base -= tall
+            if count:
+                x = LEFT + index * bar
+                rects += f'<rect class="{css}" x="{x:.1f}" y="{base:.1f}" width="{bar - 1:.1f}" height="{tall:.1f}"/>'
+        parts.append(f"<g><title>{title}</title>{rects}</g>" if rects else "")
+    for name, limit in zip(("min", "max"), bounds, strict=True):
+        if limit is not None:
+            x = LEFT + (limit - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+            anchor, shift = ("start", 3) if x < WIDTH / 2 else ("end", -3)
+            parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>')
+            parts.append(
+                f'<text class="limit" x="{x + shift:.1f}" y="{TOP - 2}" text-anchor="{anchor}">'
+                f"{name} {number(limit)}</text>"
+            )
+    axis = _x_axis(low, high, (WIDTH, HEIGHT)) + _y_tick(tallest, TOP, WIDTH) + _y_tick(0, HEIGHT - BOTTOM, WIDTH)
+    return _svg(axis + "".join(parts), f"histogram of {len(kept) + len(other)} values", (WIDTH, HEIGHT))
+
+
+def curves(series: Sequence[Series], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
+    """Curves over training steps, on one pair of axes; `size` is width and height in units of the text."""
+    points = [point for one in series for point in one.points]
+    x_low, x_high = _span([x for x, _ in points], pad=0)
+    ticks = nice_ticks(*_span([y for _, y in points], pad=0))
+    y_low, y_high = min(ticks[0], *(y for _, y in points)), max(ticks[-1], *(y for _, y in points))
+    width, height = size
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_low) / (x_high - x_low) * (width - LEFT - RIGHT)
+        return LEFT + across, height - BOTTOM - (y - y_low) / (y_high - y_low) * (height - TOP - BOTTOM)
+
+    parts = [_x_axis(x_low, x_high, size)]
+    parts += [_y_tick(tick, place(x_low, tick)[1], width) for tick in ticks]
+    for one in series:
+        places = [place(x, y) for x, y in one.points]
+        line = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+        parts.append(f'<polyline class="{one.css}" points="{line}"/>')
+        if len(one.points) <= MOST_DOTS:
+            for (x, y), (across, down) in zip(one.points, places, strict=True):
+                title = f"{escape(one.name)} {number(y)} at step {x:g}"
+                dot = f'<circle class="{one.css}" cx="{across:.1f}" cy="{down:.1f}" r="2.5">'
+                parts.append(f"{dot}<title>{title}</title></circle>")
+    return _svg("".join(parts), " and ".join(one.name for one in series) + " over steps", size)
+
+
+def smoothed(points: Sequence[tuple[float, float]], window: int) -> list[tuple[float, float]]:
+    """Mean of each point and up to `window - 1` before it."""
+    out = []
+    for index, (x, _) in enumerate(points):
+        recent = [y for _, y in points[max(0, index - window + 1) : index + 1]]
+        out.append((x, sum(recent) / len(recent)))
+    return out
+
+
+def thinned(points: Sequence[tuple[float, float]], limit: int = 600) -> list[tuple[float, float]]:
+    """At most about `limit` points, evenly chosen, the last one among them."""
+    step = max(1, math.ceil(len(points) / limit))
+    return [*points[:-1:step], *points[-1:]]
+
+
+def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten apart) inside `[low, high]`, about `about` of them."""
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = math.ceil(low / step - 1e-9)
+    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def number(value: float) -> str:
+    """A number for people: three significant digits, thousands separated."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _span(values: Sequence[float], pad: float = 0.02) -> tuple[float, float]:
+    """Range of the values, never empty, widened by `pad` of itself on both sides."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        around = max(abs(low) * 0.1, 1e-6) if low else 0.5
+        return low - around, high + around
+    return low - pad * (high - low), high + pad * (high - low)
+
+
+def _binned(values: Sequence[float], low: float, width: float) -> list[int]:
+    counts = [0] * NUM_BINS
+    for value in values:
+        counts[min(NUM_BINS - 1, int((value - low) / width))] += 1
+    return counts
+
+
+def _x_axis(low: float, high: float, size: tuple[int, int]) -> str:
+    width, height = size
+    y = height - BOTTOM
+    ticks = []
+    for tick in nice_ticks(low, high):
+        x = LEFT + (tick - low) / (high - low) * (width - LEFT - RIGHT)
+        ticks.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{number(tick)}</text>')
+    return f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>' + "".join(ticks)
+
+
+def _y_tick(value: float, y: float, width: int) -> str:
+    return (
+        f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{number(value)}</text>'
+    )
+
+
+def _svg(content: str, label: str, size: tuple[int, int]) -> str:
+    return f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="{escape(label)}">{content}</svg>'

@@ -1,0 +1,137 @@
+"""What the report reads: the tables of a dataset directory as they are now, with or without the later steps."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from fsspec.core import url_to_fs
+
+from curate.store import Table
+
+VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
+FAILURES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("subject", "step", "key", "kind", "detail")),
+        ("retryable", pa.bool_()),
+        ("retry_command", pa.string()),
+    ]
+)
+FACTS = frozenset(
+    {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
+    | {"width", "height", "num_frames", "split", "decision", "reasons"}
+)
+"""Columns of clips.parquet that are no scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetView:
+    """A dataset directory as read. Tables of steps that have not run are empty.
+
+    Attributes:
+        config: config.yaml, section by section.
+        videos: one row per input URI (`VIDEOS`).
+        failures: typed failures of single clips and files (`FAILURES`).
+        clips: clips.parquet: every clip with its decision, reasons and scores.
+        index: shards/index.parquet by clip id.
+        encoded: ids of the clips that have latents.
+    """
+
+    url: str
+    config: Mapping[str, Any]
+    videos: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    clips: pa.Table
+    index: dict[str, dict[str, Any]]
+    encoded: frozenset[str]
+
+    def count(self, decision: str) -> int:
+        return pc.sum(pc.equal(self.clips["decision"], decision)).as_py() or 0
+
+    def rows(self, decision: str) -> list[dict[str, Any]]:
+        return self.clips.filter(pc.equal(self.clips["decision"], decision)).to_pylist()
+
+    def reasons(self) -> list[tuple[str, int, int]]:
+        """`(rule, clips it rejects, clips that it alone rejects)`, the most frequent first."""
+        lists = self.clips.filter(pc.equal(self.clips["decision"], "reject"))["reasons"].to_pylist()
+        every = Counter(reason for reasons in lists for reason in reasons)
+        alone = Counter(reasons[0] for reasons in lists if len(reasons) == 1)
+        return [(reason, count, alone[reason]) for reason, count in every.most_common()]
+
+    def score_names(self) -> list[str]:
+        """Numeric columns with at least one value, in the order of the file."""
+        fields = [field for field in self.clips.schema if field.name not in FACTS]
+        numeric = [
+            field.name for field in fields if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+        ]
+        return [name for name in numeric if self.clips[name].null_count < self.clips.num_rows]
+
+    def bounds(self, score: str) -> tuple[float | None, float | None]:
+        """The policy's `(min, max)` on a score; None where it does not bound."""
+        rule = (self.config.get("select") or {}).get(score) or {}
+        return rule.get("min"), rule.get("max")
+
+
+def read_dataset(url: str) -> DatasetView:
+    """Read what the report shows.
+
+    Raises:
+        ValueError: there is no `clips.parquet`: nothing was curated into this directory.
+    """
+    url = url.rstrip("/")
+    clips = _read_parquet(f"{url}/clips.parquet")
+    if clips is None:
+        raise ValueError(
+            f"{url}/clips.parquet is not there: no dataset to report on. `reelpack curate INPUT --out {url}` makes one"
+        )
+    config = _read_yaml(f"{url}/config.yaml")
+    index = _read_parquet(f"{url}/shards/index.parquet")
+    return DatasetView(
+        url=url,
+        config=config,
+        videos=Table(f"{url}/tables/videos", VIDEOS, ["uri", "scan_key"]).rows(),
+        failures=Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows(),
+        clips=clips,
+        index={row["clip_id"]: row for row in index.to_pylist()} if index is not None else {},
+        encoded=_encoded(url),
+    )
+
+
+def read_lines(url: str) -> list[dict[str, Any]]:
+    """Rows of a JSONL file; none if it is not there. A last line that a kill cut off is left out."""
+    fs, path = url_to_fs(url)
+    if not fs.exists(path):
+        return []
+    rows = []
+    for line in fs.cat_file(path).decode().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _encoded(url: str) -> frozenset[str]:
+    """Ids in the index of any latents: several autoencoders may have encoded the same clips."""
+    fs, path = url_to_fs(f"{url}/latents")
+    tables = [_read_parquet(f"{url}/latents/{name}/index.parquet") for name in _names(fs, path)]
+    return frozenset(clip_id for table in tables if table is not None for clip_id in table["clip_id"].to_pylist())
+
+
+def _names(fs: Any, path: str) -> list[str]:
+    return sorted(entry.rpartition("/")[2] for entry in fs.ls(path, detail=False)) if fs.isdir(path) else []
+
+
+def _read_parquet(url: str) -> pa.Table | None:
+    fs, path = url_to_fs(url)
+    return pq.read_table(path, filesystem=fs) if fs.exists(path) else None
+
+
+def _read_yaml(url: str) -> dict[str, Any]:
+    fs, path = url_to_fs(url)
+    return yaml.safe_load(fs.cat_file(path)) or {} if fs.exists(path) else {}

@@ -1,0 +1,46 @@
+// Pointing at a small frame shows it on the screen above; moving across the screen runs through the frames.
+for (const film of document.querySelectorAll(".film")) {
+  const screen = film.querySelector(".screen");
+  if (!screen) continue;
+  const show = (at) => screen.style.setProperty("--at", at);
+  film.querySelectorAll(".frame").forEach((frame, at) => {
+    for (const event of ["mouseenter", "focus", "click"]) frame.addEventListener(event, () => show(at));
+  });
+  const count = Number(film.style.getPropertyValue("--n"));
+  screen.addEventListener("mousemove", (event) => {
+    show(Math.min(count - 1, Math.floor((event.offsetX / screen.clientWidth) * count)));
+  });
+}
+
+// Samples play in a loop until they are clicked; a small frame stops its video there.
+for (const sample of document.querySelectorAll(".sample")) {
+  const video = sample.querySelector("video");
+  const frames = sample.querySelectorAll(".frame");
+  video.addEventListener("click", () => (video.paused ? video.play() : video.pause()));
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) video.autoplay = false;
+  frames.forEach((frame, at) => {
+    frame.addEventListener("click", () => {
+      video.pause();
+      video.currentTime = (video.duration * (at + 0.5)) / frames.length;
+    });
+  });
+}
+
+// Contact sheets: sort by a value, show only the clips that a rule rejected.
+for (const sheet of document.querySelectorAll(".sheet")) {
+  const grid = sheet.querySelector(".grid");
+  const cards = [...grid.children];
+  sheet.querySelector("select").addEventListener("change", (event) => {
+    const key = event.target.value;
+    const value = (card) => JSON.parse(card.dataset.values)[key] ?? Infinity;
+    grid.replaceChildren(...(key ? [...cards].sort((a, b) => value(a) - value(b)) : cards));
+  });
+  const chips = [...sheet.querySelectorAll("button.chip")];
+  for (const chip of chips) {
+    chip.addEventListener("click", () => {
+      const on = chip.getAttribute("aria-pressed") !== "true";
+      for (const other of chips) other.setAttribute("aria-pressed", String(on && other === chip));
+      for (const card of cards) card.hidden = on && !card.dataset.reasons.split(" ").includes(chip.dataset.reason);
+    });
+  }
+}

@@ -1,0 +1,201 @@
+"""A small real dataset, written by its contract: generated videos, shards cut from them, tables, a training run."""
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from curate.schema import Span, clip_id
+from curate.shards.tar import write_tar
+from curate.store import Table
+
+FPS = 12
+FRAMES_PER_CLIP = 24
+REJECTED = {
+    "static.mp4": ["motion.min", "freeze_fraction.max"],
+    "black.mp4": ["luminance.min", "motion.min"],
+    "bars.mp4": ["letterbox_fraction.max"],
+    "gone.mp4": ["motion.min"],
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """Paths of what the fixture wrote, and the caption that tries to break the page."""
+
+    dataset: Path
+    run: Path
+    hostile_caption: str
+
+
+def scene(index: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """`FRAMES_PER_CLIP` frames of a disc that crosses a gradient, in colors of their own per `index`."""
+    rng = np.random.default_rng(index)
+    sky, ground, disc = rng.integers(40, 230, (3, 3))
+    y, x = np.mgrid[:height, :width]
+    blend = (y / height)[..., None]
+    frames = []
+    for step in range(FRAMES_PER_CLIP):
+        frame = sky * (1 - blend) + ground * blend
+        at = (step + 1) / (FRAMES_PER_CLIP + 1)
+        inside = (x - at * width) ** 2 + (y - height * (0.6 - 0.3 * math.sin(math.pi * at))) ** 2 < (height / 6) ** 2
+        frame[inside] = disc
+        frames.append(frame)
+    return np.stack(frames).astype(np.uint8)
+
+
+def encode(frames: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def source(path: Path, frames: npt.NDArray[np.uint8]) -> Fraction:
+    """Write a video; returns the time base of its stream."""
+    path.write_bytes(encode(frames))
+    with av.open(str(path)) as container:
+        return container.streams.video[0].time_base
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    root = tmp_path_factory.mktemp("report")
+    videos, dataset, run = root / "videos", root / "meadow", root / "runs" / "first"
+    videos.mkdir()
+    hostile = 'a disc & a "meadow" </script><script>throw new Error("escaped?")</script>'
+    clips, index, rows = [], [], []
+    payloads: dict[str, bytes] = {}
+
+    landscape = np.concatenate([scene(number, 64, 112) for number in range(6)])
+    portrait = np.concatenate([scene(number, 112, 64) for number in range(6, 8)])
+    for name, frames in (("meadow.mp4", landscape), ("phone.mp4", portrait)):
+        base = source(videos / name, frames)
+        rows.append(video_row(videos / name))
+        for number in range(len(frames) // FRAMES_PER_CLIP):
+            part = frames[number * FRAMES_PER_CLIP : (number + 1) * FRAMES_PER_CLIP]
+            clip = clip_row(videos / name, number, base, part, "keep", [])
+            payloads[clip["clip_id"]] = encode(part)
+            clips.append(clip)
+    for name, reasons in REJECTED.items():
+        frames = rejected_frames(name)
+        base = source(videos / name, frames)
+        rows.append(video_row(videos / name))
+        clips.append(clip_row(videos / name, 0, base, frames, "reject", reasons))
+    (videos / "gone.mp4").unlink()
+    for name, kind in (("broken.mp4", "truncated"), ("notes <b>.mp4", "not_media")):
+        detail = f"got {name}, expected a video"
+        rows.append(video_row(videos / name, outcome="failed", failure=kind, detail=detail, video_id=None))
+
+    members = write_tar(str(dataset / "shards" / "train-000000.tar"), [(c, {"mp4": p}) for c, p in payloads.items()])
+    kept = {clip["clip_id"]: clip for clip in clips}
+    for number, member in enumerate(members):
+        clip = kept[member.key]
+        index.append(
+            {
+                **{name: clip[name] for name in ("clip_id", "video_id", "kind", "split", "num_frames", "fps")},
+                **{name: clip[name] for name in ("height", "width")},
+                "shard": member.shard,
+                "ext": member.ext,
+                "offset": member.offset,
+                "size": member.size,
+                "duration_s": 2.0,
+                "caption_short": None if number == 7 else hostile if number == 0 else f"a disc crosses sky {number}",
+                "caption_dense": None if number == 7 else f"A disc moves from left to right, take {number}. " * 3,
+            }
+        )
+    pq.write_table(pa.Table.from_pylist(index), dataset / "shards" / "index.parquet")
+    pq.write_table(pa.Table.from_pylist(clips), dataset / "clips.parquet")
+    columns = ["uri", "scan_key", "outcome", "failure", "detail", "video_id"]
+    schema = pa.schema([(name, pa.string()) for name in columns])
+    Table(str(dataset / "tables" / "videos"), schema, ["uri", "scan_key"]).publish(rows)
+    latents = dataset / "latents" / "ab12"
+    latents.mkdir(parents=True)
+    pq.write_table(pa.table({"clip_id": [row["clip_id"] for row in index[:5]]}), latents / "index.parquet")
+    config = {
+        "created": "2026-01-02T03:04:05+00:00",
+        "reelpack_version": "0.1.0",
+        "select": {"motion": {"min": 0.002, "max": None}, "luminance": {"min": 0.06, "max": 0.97}},
+    }
+    (dataset / "config.yaml").write_text(yaml.safe_dump(config))
+    write_run(run)
+    return Written(dataset=dataset, run=run, hostile_caption=hostile)
+
+
+def video_row(path: Path, **changes: Any) -> dict[str, Any]:
+    row = {"uri": str(path), "scan_key": "k", "outcome": "ok", "failure": None, "detail": None, "video_id": path.stem}
+    return {**row, **changes}
+
+
+def rejected_frames(name: str) -> npt.NDArray[np.uint8]:
+    frames = scene(len(name), 64, 112)
+    if name == "static.mp4":
+        frames[:] = frames[10]
+    if name == "black.mp4":
+        frames[:] = 3
+    if name == "bars.mp4":
+        frames[:, :12] = frames[:, -12:] = 0
+    return frames
+
+
+def clip_row(
+    path: Path, number: int, base: Fraction, frames: npt.NDArray[np.uint8], decision: str, reasons: list[str]
+) -> dict[str, Any]:
+    ticks = int(1 / (FPS * base))
+    first = number * FRAMES_PER_CLIP
+    span = Span(start_pts=first * ticks, end_pts=(first + FRAMES_PER_CLIP) * ticks, time_base=base)
+    return {
+        "clip_id": clip_id(path.stem, span),
+        "video_id": path.stem,
+        "video_uri": str(path),
+        "kind": "video",
+        "start_s": span.start_s,
+        "end_s": span.end_s,
+        "start_pts": span.start_pts,
+        "end_pts": span.end_pts,
+        "time_base": str(base),
+        "fps": float(FPS),
+        "width": frames.shape[2],
+        "height": frames.shape[1],
+        "num_frames": FRAMES_PER_CLIP,
+        "split": "val" if number == 3 else "train",
+        "decision": decision,
+        "reasons": reasons,
+        "duration_s": span.duration_s,
+        "motion": float(np.abs(np.diff(frames.astype(float), axis=0)).mean() / 255),
+        "luminance": float(frames.mean() / 255),
+        "letterbox_fraction": float((frames.max(axis=(0, 2, 3)) == 0).mean()),
+        "text_match": None if decision == "reject" else 0.1 + 0.01 * number,
+    }
+
+
+def write_run(run: Path) -> None:
+    (run / "samples").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    with (run / "metrics.jsonl").open("w") as log:
+        for step in range(1, 201):
+            row = {"step": step, "loss": 1.4 * math.exp(-step / 60) + 0.5 + 0.1 * rng.standard_normal()}
+            row |= {"lr": 1e-3 * min(1, step / 20), "grad_norm": 2 / step + 0.3}
+            row |= {"tokens_per_s": 4000 + 20 * (step % 7), "token_efficiency": 0.992}
+            log.write(json.dumps(row) + "\n")
+            if step % 40 == 0:
+                log.write(json.dumps({"step": step, "val_loss": 1.3 * math.exp(-step / 70) + 0.55}) + "\n")
+        log.write('{"step": 201, "lo')  # a kill in the middle of a line
+    for number in range(2):
+        (run / "samples" / f"sample-{number}.mp4").write_bytes(encode(scene(20 + number, 80, 128)))
+    (run / "samples" / "sample-0.json").write_text(json.dumps({"prompt": "a disc over a meadow"}))

@@ -1,0 +1,94 @@
+"""The report as text: what it counts, what it leaves out, and that nothing in it leaves the page."""
+
+import re
+from html import escape
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.report.build import build_report, choose
+
+
+@pytest.fixture(scope="module")
+def page(written) -> str:
+    return Path(build_report(str(written.dataset), [str(written.run)])).read_text()
+
+
+def bar(page: str, label: str) -> int:
+    found = re.search(rf'<span class="label">{label}</span>.*?<b>([\d,]+)</b>', page)
+    assert found, label
+    return int(found[1].replace(",", ""))
+
+
+def test_funnel_adds_up(page: str) -> None:
+    assert bar(page, "files in") == 8
+    assert bar(page, "read as video") == 6
+    assert bar(page, "shots found") == 12
+    assert bar(page, "kept") == 8
+    assert bar(page, "cut into shards") == 8
+    assert bar(page, "captioned") == 7
+    assert bar(page, "encoded") == 5
+    assert bar(page, "<code>motion.min</code>") == 3
+    assert "1 by this rule alone" in page
+
+
+def test_every_failed_file_is_listed_with_its_kind(page: str) -> None:
+    assert "broken.mp4" in page
+    assert "truncated" in page
+    assert escape("notes <b>.mp4") in page
+
+
+def test_nothing_leaves_the_page(page: str) -> None:
+    targets = re.findall(r'(?:src|href|action|poster)\s*=\s*["\']([^"\']*)', page)
+    targets += re.findall(r"url\(([^)]*)\)", page)
+    assert len(targets) > 20
+    assert {target.split(":")[0] for target in targets if not target.startswith("#")} == {"data"}
+    assert not re.search(r"https?://|@import", re.sub(r"data:[\w/]+;base64,[\w+/=]+", "", page))
+
+
+def test_texts_of_models_and_file_names_cannot_become_markup(page: str, written) -> None:
+    assert escape(written.hostile_caption) in page
+    assert page.count("<script>") == 1
+    assert "<b>.mp4" not in page
+
+
+def test_each_shown_clip_has_pictures_or_says_why_not(page: str) -> None:
+    assert page.count('<article class="clip"') == 12
+    assert page.count("--strip:url(data:image/jpeg;base64,") == 13  # 8 kept, 3 rejected, 2 samples
+    missing = re.findall(r"no picture: [^<]*", page)
+    assert len(missing) == 1
+    assert "gone.mp4" in missing[0]
+
+
+def test_the_page_of_the_same_tables_is_the_same(written, page: str) -> None:
+    assert Path(build_report(str(written.dataset), [str(written.run)])).read_text() == page
+
+
+def test_a_dataset_that_is_only_curated_has_a_page(written, tmp_path: Path) -> None:
+    clips = pq.read_table(written.dataset / "clips.parquet")
+    rejected = clips.filter(pa.compute.equal(clips["decision"], "reject"))
+    pq.write_table(rejected, tmp_path / "clips.parquet")
+    page = Path(build_report(str(tmp_path))).read_text()
+    assert bar(page, "kept") == 0
+    assert "No clip was kept" in page
+
+
+def test_a_run_that_has_logged_nothing_is_named(written, tmp_path: Path) -> None:
+    page = Path(build_report(str(written.dataset), [str(tmp_path / "empty-run")])).read_text()
+    assert "empty-run has no metrics.jsonl" in page
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"clips\.parquet is not there.*reelpack curate"):
+        build_report(str(tmp_path))
+
+
+def test_chosen_clips_cover_every_reason_and_keep_their_order() -> None:
+    rows = [{"n": n, "reasons": ["common"]} for n in range(100)] + [{"n": 100, "reasons": ["rare"]}]
+    chosen = choose(rows, 10)
+    assert len(chosen) == 10
+    assert chosen[-1]["reasons"] == ["rare"]
+    assert [row["n"] for row in chosen] == sorted(row["n"] for row in chosen)
+    assert choose(rows, 1000) == rows
