@@ -1,0 +1,81 @@
+"""Hard cuts by PySceneDetect's AdaptiveDetector."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from scenedetect.detectors import AdaptiveDetector as SceneDetectAdaptive
+
+
+class AdaptiveConfig(BaseModel):
+    """PySceneDetect's AdaptiveDetector, with the parameters that were best over BBC, AutoShot and ClipShots in its own
+    sweep (mean F1 of 76.3 at a tolerance of one frame)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["adaptive"] = "adaptive"
+    threshold: float = Field(
+        default=3.5, gt=0, description="a cut's content score over the mean score of the frames around it"
+    )
+    window_frames: int = Field(default=3, ge=1, description="frames on either side that the mean is taken over")
+    min_content: float = Field(
+        default=15.0, ge=0, description="least content score of a cut: mean change of hue, saturation and value, 0-255"
+    )
+    min_scene_len_s: float = Field(default=0.6, ge=0, description="least time between two cuts, in seconds")
+
+    def build(self) -> "AdaptiveDetector":
+        return AdaptiveDetector(self)
+
+
+class AdaptiveDetector:
+    """The scores are PySceneDetect's content scores, computed in a third of its time; the decision is its own code."""
+
+    def __init__(self, config: AdaptiveConfig) -> None:
+        self._config = config
+        self._previous: np.ndarray | None = None
+
+    def measure(self, rgb: np.ndarray) -> float:
+        import cv2
+
+        hsv = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))
+        previous, self._previous = self._previous, hsv
+        if previous is None or previous.shape != hsv.shape:
+            return 0.0
+        # The mean over the three channels of the mean absolute difference in each.
+        return float(cv2.norm(previous, hsv, cv2.NORM_L1)) / hsv.size
+
+    def cuts(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[int]:
+        from scenedetect.common import FrameTimecode, Timecode
+
+        detector = _scored_detector(self._config)
+        no_picture = np.empty(0)
+        numbers = {int(time): number for number, time in enumerate(pts)}
+        cuts: list[int] = []
+        for time, score in zip(pts.tolist(), scores.tolist(), strict=True):
+            detector.next_score = score
+            # PySceneDetect's times start at zero.
+            now = FrameTimecode(Timecode(pts=time - int(pts[0]), time_base=time_base), fps=fps)
+            cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_picture)]
+        return cuts
+
+
+def _scored_detector(config: AdaptiveConfig) -> "SceneDetectAdaptive":
+    from scenedetect.detectors import AdaptiveDetector as SceneDetectAdaptive
+
+    class ScoredDetector(SceneDetectAdaptive):
+        """Takes the frame's score from us in place of computing it."""
+
+        next_score = 0.0
+
+        def _calculate_frame_score(self, timecode: object, frame_img: object) -> float:
+            return self.next_score
+
+    return ScoredDetector(
+        adaptive_threshold=config.threshold,
+        min_scene_len=config.min_scene_len_s,
+        window_width=config.window_frames,
+        min_content_val=config.min_content,
+    )

@@ -1,0 +1,71 @@
+"""From shots to clips: ends trimmed, long shots divided, short ones left out and counted."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+SLACK_S = 1e-6
+"""Edges that lie this near count as equal: sums of floating-point seconds are not exact."""
+
+
+class PieceConfig(BaseModel):
+    """How a shot becomes clips. By default every shot is one clip: its length is for the policy to judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trim_s: float = Field(default=0.0, ge=0, description="seconds left out at either end of a shot")
+    min_duration_s: float = Field(default=0.0, ge=0, description="shorter shots give no clip; they are counted")
+    max_duration_s: float | None = Field(
+        default=None, gt=0, description="longer shots are divided into equal pieces of at most this length"
+    )
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> "PieceConfig":
+        # A shot just over the maximum is halved.
+        if self.max_duration_s is not None and self.min_duration_s > self.max_duration_s / 2:
+            raise ValueError(
+                f"min_duration_s ({self.min_duration_s}) must be at most half of max_duration_s "
+                f"({self.max_duration_s}), because a longer shot is divided into equal pieces"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pieces:
+    """`ranges` are half-open ranges of frame numbers, one per clip; `num_short` shots gave none."""
+
+    ranges: tuple[tuple[int, int], ...]
+    num_short: int
+
+
+def divide(cuts: list[int], starts_s: np.ndarray, end_s: float, config: PieceConfig) -> Pieces:
+    """Frame ranges of the clips.
+
+    Args:
+        cuts: Numbers of the frames that begin a shot, but for frame 0.
+        starts_s: `(n,)` when each frame is first shown, seconds.
+        end_s: When the last one ends.
+        config: The lengths.
+    """
+    edges_s = np.append(starts_s, end_s)
+    bounds = [0, *cuts, len(starts_s)]
+    ranges: list[tuple[int, int]] = []
+    num_short = 0
+    for shot_first, shot_end in pairwise(bounds):
+        first = int(np.searchsorted(edges_s, edges_s[shot_first] + config.trim_s - SLACK_S))
+        end = int(np.searchsorted(edges_s, edges_s[shot_end] - config.trim_s + SLACK_S, side="right")) - 1
+        duration_s = edges_s[end] - edges_s[first] if end > first else 0.0
+        if end <= first or duration_s < config.min_duration_s - SLACK_S:
+            num_short += 1
+            continue
+        count = 1
+        if config.max_duration_s is not None:
+            count = max(1, int(np.ceil(duration_s / config.max_duration_s - SLACK_S)))
+        inner_s = edges_s[first] + duration_s * np.arange(1, count) / count
+        inner = [int(np.abs(edges_s - moment).argmin()) for moment in inner_s]
+        marks = sorted({first, *inner, end})
+        ranges += pairwise(marks)
+    return Pieces(ranges=tuple(ranges), num_short=num_short)

@@ -1,0 +1,37 @@
+"""Freeze: for how much of its time the picture stands still."""
+
+import numpy as np
+
+from curate.signals.signal import ScanFrame
+
+FREEZE_DIFFERENCE = 0.001
+"""Mean absolute difference of luma, of 1, below which two frames show the same (FFmpeg's freezedetect: -60 dB)."""
+
+FREEZE_MIN_S = 0.5
+"""Repeated frames of a slower original, as in animation on twos, are no freeze."""
+
+
+class FreezeSignal:
+    """`freeze_fraction`: share of the clip's time in stretches of at least 0.5 s in which each frame equals the last."""
+
+    names = ("freeze_fraction",)
+
+    num_values = 1
+
+    def __init__(self) -> None:
+        self._previous: np.ndarray | None = None
+
+    def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        import cv2
+
+        previous, self._previous = self._previous, frame.luma
+        if previous is None or previous.shape != frame.luma.shape:
+            return (1.0,)
+        return (float(cv2.norm(previous, frame.luma, cv2.NORM_L1)) / frame.luma.size / 255,)
+
+    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        # A stretch begins with a frame that differs from its predecessor, or with the clip.
+        begins = np.flatnonzero(np.append(True, values[1:, 0] > FREEZE_DIFFERENCE))
+        lengths = np.diff(np.append(starts_s[begins], end_s))
+        frozen = float(lengths[lengths >= FREEZE_MIN_S].sum())
+        return {"freeze_fraction": min(1.0, frozen / (end_s - starts_s[0]))}

@@ -1,0 +1,50 @@
+"""Letterbox: dark bars that stay at the picture's edges, and the box of what lies between them."""
+
+import numpy as np
+
+from curate.signals.signal import ScanFrame
+
+BAR_LUMA = 20
+"""A row or column belongs to a bar where none of its pixels is brighter, of 255."""
+
+
+class LetterboxSignal:
+    """`letterbox`: share of the picture's area under bars that are dark in every frame of the clip, 0 to 1.
+
+    `content_left`, `content_top`, `content_right`, `content_bottom` say where the rest lies, as shares of the
+    displayed width and height, exact to about one pixel of the low-resolution pass. Frames that are dark all over say
+    nothing; a clip of only such frames has no bars. A night sky can look like a bar; a caption in the bar ends it.
+    """
+
+    names = ("letterbox", "content_left", "content_top", "content_right", "content_bottom")
+
+    num_values = 4  # thickness of the bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
+
+    def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        bright = frame.luma > BAR_LUMA
+        height, width = bright.shape
+        top, bottom = _bar(bright), _bar(bright[::-1])
+        if top == height:
+            return (np.nan,) * 4
+        return _bar(bright.T) / width, top / height, _bar(bright.T[::-1]) / width, bottom / height
+
+    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        seen = values[~np.isnan(values[:, 0])]
+        left, top, right, bottom = (float(side) for side in seen.min(axis=0)) if len(seen) else (0.0,) * 4
+        return {
+            "letterbox": 1 - (1 - left - right) * (1 - top - bottom),
+            "content_left": left,
+            "content_top": top,
+            "content_right": 1 - right,
+            "content_bottom": 1 - bottom,
+        }
+
+
+def _bar(bright: np.ndarray) -> int:
+    """How many rows from the first one on have no bright pixel."""
+    thickness = 0
+    for row in bright:
+        if row.any():
+            break
+        thickness += 1
+    return thickness

@@ -1,0 +1,26 @@
+"""Luminance: how bright the picture is, and whether it is black."""
+
+import numpy as np
+
+from curate.signals.signal import ScanFrame
+
+BLACK_LUMA = 25
+BLACK_FRAME_SHARE = 0.98
+"""A frame is black where 98 % of its pixels have a luma of at most 10 % (the defaults of FFmpeg's blackdetect)."""
+
+
+class LuminanceSignal:
+    """`luminance`: mean luma, 0 to 1. `black_fraction`: share of the frames that are black."""
+
+    names = ("luminance", "black_fraction")
+    num_values = 2  # mean luma, share of dark pixels
+
+    def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        luma = frame.luma
+        return float(luma.mean()) / 255, np.count_nonzero(luma <= BLACK_LUMA) / luma.size
+
+    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        return {
+            "luminance": float(values[:, 0].mean()),
+            "black_fraction": float((values[:, 1] >= BLACK_FRAME_SHARE).mean()),
+        }

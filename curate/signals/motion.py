@@ -1,0 +1,58 @@
+"""Motion: how fast the average point of the picture moves."""
+
+import numpy as np
+
+from curate.signals.signal import ScanFrame
+
+FLOW_SHORT_SIDE_PX = 60
+PAIRS_PER_SECOND = 8
+
+
+class MotionSignal:
+    """`motion`: mean length of the optical flow, in short sides of the picture per second.
+
+    DIS flow (Kroeger et al. 2016, arXiv 1603.03590; OpenCV's, preset "ultrafast") between frames that lie about 1/8 s
+    apart, at a short side of 60 px. It depends neither on the encoder nor, but for accuracy, on the file's
+    resolution and frame rate. 0.01 is a locked-off camera on a scene that hardly stirs, 0.3 a lively shot. Pans of
+    0.02 to 0.6 short sides between two frames are measured within 10 %; noise alone gives about 0.01.
+
+    Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
+    """
+
+    names = ("motion",)
+    num_values = 2  # speed, and when the pair's earlier frame is shown; NaN where no pair ends
+
+    def __init__(self) -> None:
+        import cv2
+
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._earlier: tuple[float, np.ndarray] | None = None
+        self._tick: int | None = None
+
+    def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        import cv2
+
+        shown_s = frame.pts * frame.time_base
+        # A grid in absolute time, so that where the pass began does not matter.
+        tick = shown_s * PAIRS_PER_SECOND // 1
+        if tick == self._tick:
+            return np.nan, np.nan
+        self._tick = tick
+        height, width = frame.luma.shape
+        scale = FLOW_SHORT_SIDE_PX / min(height, width)
+        # The flow's coarsest patches need some pixels in either direction, so small pictures are enlarged.
+        size = (max(FLOW_SHORT_SIDE_PX, round(width * scale)), max(FLOW_SHORT_SIDE_PX, round(height * scale)))
+        small = np.asarray(cv2.resize(frame.luma, size, interpolation=cv2.INTER_AREA))
+        earlier, self._earlier = self._earlier, (float(shown_s), small)
+        if earlier is None or earlier[1].shape != small.shape:
+            return np.nan, np.nan
+        # The flow is computed in as many stripes as there are threads, and depends on them.
+        if cv2.getNumThreads() != 1:
+            cv2.setNumThreads(1)
+        flow = self._flow.calc(earlier[1], small, None)
+        length = float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
+        return length / FLOW_SHORT_SIDE_PX / (float(shown_s) - earlier[0]), earlier[0]
+
+    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        inside = values[:, 1] >= starts_s[0] - 1e-9  # false for NaN
+        return {"motion": float(values[inside, 0].mean()) if inside.any() else 0.0}

@@ -1,0 +1,25 @@
+"""Sharpness: how much fine detail the small picture has."""
+
+import numpy as np
+
+from curate.signals.signal import ScanFrame
+
+
+class SharpnessSignal:
+    """`sharpness`: variance of the Laplacian of luma (0-255), mean over the frames.
+
+    Measured on the pass's low-resolution frames: it finds pictures that are out of focus, smeared or empty. It cannot
+    tell real 1080p from an enlarged 360p, for both have the same small picture.
+    """
+
+    names = ("sharpness",)
+    num_values = 1
+
+    def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        import cv2
+
+        _, deviation = cv2.meanStdDev(cv2.Laplacian(frame.luma, cv2.CV_16S))
+        return (float(deviation[0, 0]) ** 2,)
+
+    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        return {"sharpness": float(values.mean())}
