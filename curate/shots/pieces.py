@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 SLACK_S = 1e-6
 """Edges that lie this near count as equal: sums of floating-point seconds are not exact."""
 

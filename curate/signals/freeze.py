@@ -1,5 +1,7 @@
 """Freeze: for how much of its time the picture stands still."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from curate.signals.signal import ScanFrame
@@ -12,11 +14,11 @@ FREEZE_MIN_S = 0.5
 
 
 class FreezeSignal:
-    """`freeze_fraction`: share of the clip's time in stretches of at least 0.5 s in which each frame equals the last."""
+    """`freeze_fraction`: share of the clip's time in stretches of at least 0.5 s in which each frame repeats one."""
 
-    names = ("freeze_fraction",)
+    names: ClassVar[tuple[str, ...]] = ("freeze_fraction",)
 
-    num_values = 1
+    num_values: ClassVar[int] = 1
 
     def __init__(self) -> None:
         self._previous: np.ndarray | None = None

@@ -1,5 +1,7 @@
 """Letterbox: dark bars that stay at the picture's edges, and the box of what lies between them."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from curate.signals.signal import ScanFrame
@@ -16,9 +18,11 @@ class LetterboxSignal:
     nothing; a clip of only such frames has no bars. A night sky can look like a bar; a caption in the bar ends it.
     """
 
-    names = ("letterbox", "content_left", "content_top", "content_right", "content_bottom")
+    names: ClassVar[tuple[str, ...]] = ("letterbox", "content_left", "content_top", "content_right", "content_bottom")
 
-    num_values = 4  # thickness of the bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
+    num_values: ClassVar[int] = (
+        4  # thickness of the bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
+    )
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         bright = frame.luma > BAR_LUMA

@@ -1,5 +1,7 @@
 """Luminance: how bright the picture is, and whether it is black."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from curate.signals.signal import ScanFrame
@@ -12,8 +14,8 @@ BLACK_FRAME_SHARE = 0.98
 class LuminanceSignal:
     """`luminance`: mean luma, 0 to 1. `black_fraction`: share of the frames that are black."""
 
-    names = ("luminance", "black_fraction")
-    num_values = 2  # mean luma, share of dark pixels
+    names: ClassVar[tuple[str, ...]] = ("luminance", "black_fraction")
+    num_values: ClassVar[int] = 2  # mean luma, share of dark pixels
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         luma = frame.luma

@@ -1,5 +1,7 @@
 """Motion: how fast the average point of the picture moves."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from curate.signals.signal import ScanFrame
@@ -19,8 +21,8 @@ class MotionSignal:
     Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
     """
 
-    names = ("motion",)
-    num_values = 2  # speed, and when the pair's earlier frame is shown; NaN where no pair ends
+    names: ClassVar[tuple[str, ...]] = ("motion",)
+    num_values: ClassVar[int] = 2  # speed, and when the pair's earlier frame is shown; NaN where no pair ends
 
     def __init__(self) -> None:
         import cv2
@@ -49,7 +51,7 @@ class MotionSignal:
         # The flow is computed in as many stripes as there are threads, and depends on them.
         if cv2.getNumThreads() != 1:
             cv2.setNumThreads(1)
-        flow = self._flow.calc(earlier[1], small, None)
+        flow = self._flow.calc(earlier[1], small, None)  # type: ignore[call-overload]
         length = float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
         return length / FLOW_SHORT_SIDE_PX / (float(shown_s) - earlier[0]), earlier[0]
 

@@ -1,5 +1,7 @@
 """Sharpness: how much fine detail the small picture has."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from curate.signals.signal import ScanFrame
@@ -12,8 +14,8 @@ class SharpnessSignal:
     tell real 1080p from an enlarged 360p, for both have the same small picture.
     """
 
-    names = ("sharpness",)
-    num_values = 1
+    names: ClassVar[tuple[str, ...]] = ("sharpness",)
+    num_values: ClassVar[int] = 1
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         import cv2

@@ -7,7 +7,7 @@ sees numbers only, so the cuts may be decided after the pass.
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -31,10 +31,10 @@ class ScanFrame:
 class FrameSignal(Protocol):
     """One family of cheap signals. Stateful: one instance per pass, frames in order."""
 
-    names: tuple[str, ...]
+    names: ClassVar[tuple[str, ...]]
     """The clip's signals that `summarize` gives: columns of the clips table."""
 
-    num_values: int
+    num_values: ClassVar[int]
     """How many numbers `measure` gives."""
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
