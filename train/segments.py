@@ -60,8 +60,8 @@ class Segments:
         return tokens.new_zeros(self.num_segments, *tokens.shape[1:]).index_add(0, self.segment_ids, tokens)
 
     def mean(self, tokens: Tensor) -> Tensor:
-        """Mean over each segment: (L, D) to (S, D)."""
-        return self.sum(tokens) / self.cu_seqlens.diff().to(tokens.dtype)[:, None]
+        """Mean over each segment: (L, D) to (S, D) float32."""
+        return self.sum(tokens.float()) / self.cu_seqlens.diff()[:, None]
 
     def to(self, device: torch.device | str) -> "Segments":
         return _to_device(self, device)
@@ -191,14 +191,11 @@ Packed = TypeVar("Packed", Segments, Regrouping, PackedBatch)
 
 
 def _to_device(value: Packed, device: torch.device | str) -> Packed:
-    moved: dict[str, Any] = {
-        field.name: getattr(value, field.name).to(device, **_async(getattr(value, field.name)))
-        for field in fields(value)
-        if isinstance(getattr(value, field.name), Tensor | Segments)
-    }
+    moved: dict[str, Any] = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, Segments):
+            moved[field.name] = part.to(device)
+        elif isinstance(part, Tensor):
+            moved[field.name] = part.to(device, non_blocking=True)  # without pinned memory this blocks by itself
     return replace(value, **moved)
-
-
-def _async(value: Tensor | Segments) -> dict[str, bool]:
-    """Pinned tensors are copied without blocking; segments copy their own."""
-    return {"non_blocking": value.is_pinned()} if isinstance(value, Tensor) else {}

@@ -7,17 +7,19 @@ or the step in which a sample is met.
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import TarReader
 from train.data.manifest import Manifest
-from train.data.plan import PlanConfig, PlannedPack
+from train.data.plan import PlanConfig, PlannedPack, planned_steps
 from train.objective.flow import RectifiedFlow
 from train.segments import PackedBatch, Patch, Sample, pack
 
@@ -29,9 +31,9 @@ class DataConfig(BaseModel):
 
     latents: str = Field("auto", description="fingerprint of the latents; auto: the only one of the dataset")
     text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
-    dense_probability: float = Field(0.95, ge=0, le=1, description="share of dense captions; the rest are short")
+    dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
-    prefetch_packs: int = Field(2, ge=1, description="packs loaded ahead of training, in a thread")
+    prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     plan: PlanConfig = PlanConfig()
 
 
@@ -86,8 +88,18 @@ class ClipReader:
 def _tensors(payload: bytes, clip_id: str, where: str) -> dict[str, Tensor]:
     try:
         return load_safetensors(payload)
-    except Exception as error:  # safetensors raises its own, unexported type
+    except SafetensorError as error:
         raise ValueError(f"clip {clip_id} in {where}: its index points at no safetensors ({error})") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedStep:
+    """One optimizer step: the packs of this rank, and the size of the whole step over all ranks."""
+
+    epoch: int
+    num_samples: int
+    num_tokens: int
+    batches: tuple[PackedBatch, ...]
 
 
 class PackLoader:
@@ -102,6 +114,17 @@ class PackLoader:
         self.config = config
         self.patch = patch
         self.seed = seed
+
+    def steps(self, first_step: int, rank: int, world_size: int) -> Iterator[LoadedStep]:
+        """The endless sequence of steps from `first_step` on, with the packs of one rank."""
+        for planned in planned_steps(self.manifest.num_tokens, self.seed, self.config.plan, first_step):
+            samples = [i for planned_pack in planned for i in planned_pack.samples]
+            yield LoadedStep(
+                epoch=planned[0].epoch,
+                num_samples=len(samples),
+                num_tokens=int(self.manifest.num_tokens[samples].sum()),
+                batches=tuple(self.load(planned_pack) for planned_pack in planned[rank::world_size]),
+            )
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         return pack([self.sample(i, planned.epoch) for i in planned.samples], self.patch, self.manifest.text_dim)
@@ -180,8 +203,3 @@ def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
     finally:
         stopped.set()
         thread.join()
-
-
-def rank_share(packs: Sequence[PlannedPack], rank: int, world_size: int) -> list[PlannedPack]:
-    """The packs of one step that one rank computes."""
-    return list(packs[rank::world_size])

@@ -25,7 +25,7 @@ CAPTION_KINDS = ("short", "dense")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """One split of a dataset at one fingerprint of latents and of text; rows are sorted, so equal data plan equally."""
+    """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally."""
 
     table: pa.Table
     num_tokens: np.ndarray  # (N,) int64: tokens of each row at the model's patch
@@ -53,7 +53,15 @@ class Manifest:
         return int(self.text["dim"])
 
 
-def read_manifest(dataset: str, *, split: str, patch: Patch, latents: str = "auto", text: str = "auto") -> Manifest:
+def read_manifest(
+    dataset: str,
+    *,
+    split: str,
+    patch: Patch,
+    latents: str = "auto",
+    text: str = "auto",
+    allow_empty: bool = False,
+) -> Manifest:
     """Join the indices of `dataset`.
 
     Args:
@@ -62,6 +70,7 @@ def read_manifest(dataset: str, *, split: str, patch: Patch, latents: str = "aut
         patch: the model's patch; a remainder of a latent's side that fills no patch is not trained on.
         latents: fingerprint below `latents/`; "auto" is the only one there.
         text: fingerprint below `text/`, likewise.
+        allow_empty: a split without clips is no error.
 
     Raises:
         ValueError: an index is missing, a fingerprint is missing, ambiguous or contradicts its folder, a latent is
@@ -85,7 +94,7 @@ def read_manifest(dataset: str, *, split: str, patch: Patch, latents: str = "aut
     table = clips.join(latent_index.select(latent_columns), "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
     table = table.sort_by([(name, "ascending") for name in ("clip_id", "latent_t", "latent_h", "latent_w")])
-    if not table.num_rows:
+    if not table.num_rows and not allow_empty:
         raise ValueError(
             f"{dataset}: no clip of split {split!r} has latents under {latents_root} ({clips.num_rows} clips in the "
             f"split, {latent_index.num_rows} latents); run `reelpack encode {dataset}`"
@@ -127,8 +136,8 @@ def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any
         record = json.load(file)
     if record.get("fingerprint") != name:
         raise ValueError(
-            f"{folder}/fingerprint.json: got fingerprint {record.get('fingerprint')!r}, expected {name!r}, its folder; "
-            "the folder was renamed or mixed: encode again"
+            f"{folder}/fingerprint.json: got fingerprint {record.get('fingerprint')!r}, expected {name!r}, the "
+            "folder's name; the folder was renamed or mixed: encode again"
         )
     return folder, record
 

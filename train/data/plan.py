@@ -10,6 +10,7 @@ from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Literal
 
 import numpy as np
@@ -88,18 +89,20 @@ def _pool_best_fill(order: list[int], counts: list[int], config: PlanConfig) -> 
         yield tuple(pack)
 
 
-def planned_packs(
-    num_tokens: np.ndarray, seed: int, config: PlanConfig, *, skip_packs: int = 0
-) -> Iterator[PlannedPack]:
-    """The endless sequence of packs, epoch after epoch, from pack number `skip_packs` on.
+def planned_steps(
+    num_tokens: np.ndarray, seed: int, config: PlanConfig, first_step: int = 0
+) -> Iterator[tuple[PlannedPack, ...]]:
+    """The endless sequence of steps, each of `packs_per_step` packs, from `first_step` on.
 
-    Step n of a run is packs [n · packs_per_step, (n + 1) · packs_per_step), on any number of ranks; a step may end one
-    epoch and begin the next.
+    Epoch follows epoch; a step may end one and begin the next. Nothing here knows the number of ranks.
     """
-    epoch = 0
+    packs = _planned_packs(num_tokens, seed, config, first_step * config.packs_per_step)
     while True:
+        yield tuple(islice(packs, config.packs_per_step))
+
+
+def _planned_packs(num_tokens: np.ndarray, seed: int, config: PlanConfig, skip: int) -> Iterator[PlannedPack]:
+    for epoch in count():
         packs = pack_epoch(num_tokens, seed, epoch, config)
-        for samples in packs[skip_packs:]:
-            yield PlannedPack(epoch=epoch, samples=samples)
-        skip_packs = max(0, skip_packs - len(packs))
-        epoch += 1
+        yield from (PlannedPack(epoch=epoch, samples=samples) for samples in packs[skip:])
+        skip = max(0, skip - len(packs))

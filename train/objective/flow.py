@@ -1,5 +1,5 @@
-"""Rectified flow (Liu et al. 2023; Lipman et al. 2023) with the timesteps of Stable Diffusion 3 (Esser et al. 2024, §3.1,
-§5.3.2).
+"""Rectified flow (Liu et al. 2023; Lipman et al. 2023) with the timesteps of Stable Diffusion 3
+(Esser et al. 2024, §3.1 and §5.3.2).
 
 Convention: x_t = (1 - t) x_0 + t ε. t = 0 is data, t = 1 is noise. The model predicts the velocity
 v = dx_t/dt = ε - x_0, so x_0 = x_t - t v and a sampler integrates from t = 1 down to 0.

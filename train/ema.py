@@ -1,0 +1,55 @@
+"""Exponential moving average of the parameters, the weights that are sampled from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class EMAConfig(BaseModel):
+    """How slowly the average moves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decay: float = Field(0.9999, ge=0, lt=1, description="weight of the average at each step, once warmed up")
+
+
+class EMA:
+    """float32 averages by parameter name. Early steps use a smaller decay, (1 + n) / (10 + n), to forget the start."""
+
+    def __init__(self, model: nn.Module, config: EMAConfig) -> None:
+        self.config = config
+        self.average = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model` after optimizer step number `step`, counted from 0."""
+        decay = min(self.config.decay, (1 + step) / (10 + step))
+        parameters = [p.detach().float() for p in model.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.average)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, average in self.average.items():
+            average.copy_(state[name])
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Run `model` with the averaged weights, then give it its own back."""
+        own = {name: p.detach().clone() for name, p in model.named_parameters()}
+        _copy(self.average, model)
+        try:
+            yield
+        finally:
+            _copy(own, model)
+
+
+@torch.no_grad()
+def _copy(values: dict[str, Tensor], model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(values[name])

@@ -1,0 +1,219 @@
+"""The training loop: planned packs in, a checkpointed model out.
+
+A step is `packs_per_step` packs, dealt over the ranks. Its loss is one sum over all of them divided by one count that
+the plan knows in advance, so that packs of unequal size weigh right on any number of ranks.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from train.data.load import LoadedStep, PackLoader, prefetch
+from train.data.manifest import Manifest, read_manifest
+from train.ema import EMA
+from train.metrics import MetricsLog, TrainSummary, read_metrics
+from train.objective.flow import RectifiedFlow
+from train.optimizer import build_optimizer, learning_rate
+from train.parallelize import Worker, accumulate, join_workers, parallelize
+from train.run import RunRecord, TrainConfig, build_model, open_run
+from train.validate import Validator
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[dict[str, Any]], None]
+
+
+class TrainingDiverged(ValueError):
+    """Too many steps in a row had a loss or a gradient that is no number."""
+
+
+def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | None = None) -> TrainSummary:
+    """Train, or continue, the run in `out`.
+
+    Args:
+        config: the run.
+        dataset: a dataset directory with latents and text embeddings.
+        out: the run's folder; if it has checkpoints of the same configuration, training continues from the newest.
+        on_step: called on rank 0 with every row of `metrics.jsonl`.
+
+    Raises:
+        ValueError: the dataset, the folder or the number of ranks does not fit the configuration.
+        TrainingDiverged: more than `max_skipped_steps` non-finite steps in a row.
+    """
+    out = Path(out)
+    patch = config.model.patch
+    sources = {"patch": patch, "latents": config.data.latents, "text": config.data.text}
+    train_manifest = read_manifest(dataset, split="train", **sources)
+    val_manifest = read_manifest(dataset, split="val", **sources, allow_empty=True)
+    with join_workers(config.device) as worker:
+        if worker.world_size > config.data.plan.packs_per_step:
+            raise ValueError(
+                f"{worker.world_size} ranks cannot share a step of {config.data.plan.packs_per_step} packs; raise "
+                "data.plan.packs_per_step to a multiple of the ranks"
+            )
+        record = RunRecord.of(train_manifest, dataset)
+        open_run(out, config, record, write=worker.is_first)
+        worker.wait()
+        run = _Run(config, record, train_manifest, val_manifest, out, worker, on_step)
+        run.train()
+        return run.summarize()
+
+
+class _Run:
+    """The state of a run on one rank."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        record: RunRecord,
+        train_manifest: Manifest,
+        val_manifest: Manifest,
+        out: Path,
+        worker: Worker,
+        on_step: OnStep | None,
+    ) -> None:
+        self.config, self.out, self.worker, self.on_step = config, out, worker, on_step
+        self.train_manifest, self.val_manifest = train_manifest, val_manifest
+        self.objective = RectifiedFlow(config.objective)
+        self.loader = PackLoader(
+            train_manifest, self.objective, config.data, patch=config.model.patch, seed=config.seed
+        )
+        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model.patch, worker)
+        self.model = build_model(config, record).to(worker.device)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.ema = EMA(self.model, config.ema)
+        self.checkpoints = out / "checkpoints"
+        self.step = 0
+        if saved := list_checkpoints(self.checkpoints):
+            self.step = load_checkpoint(saved[-1], self.model, self.ema, self.optimizer, worker.device)
+            logger.info("continuing %s after step %d", out, self.step)
+        self.replica = parallelize(self.model, worker)
+        self.log = MetricsLog(out, self.step) if worker.is_first else None
+        self.skipped_in_a_row = 0
+
+    def train(self) -> None:
+        loaded_steps = prefetch(
+            self.loader.steps(self.step, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
+        )
+        with closing(loaded_steps):
+            while self.step < self.config.steps:
+                start = time.perf_counter()
+                loaded = next(loaded_steps)
+                waited = time.perf_counter() - start
+                row = self._optimize(loaded)
+                self.step += 1
+                seconds = time.perf_counter() - start
+                self._report({"step": self.step, **row, "loader_wait_s": waited, "seconds": seconds})
+                if self.config.validation.due(self.step, self.config.steps):
+                    self._validate()
+                if self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
+                    self._save()
+        if self.log is not None:
+            self.log.close()
+
+    def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
+        """One optimizer step; returns its metrics."""
+        lr = learning_rate(self.step, self.config.optimizer, self.config.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        count = self.objective.count(loaded.num_samples, loaded.num_tokens)
+        loss = torch.zeros((), device=self.worker.device)
+        bad_clips: list[str] = []
+        for i, batch in enumerate(loaded.batches):
+            batch = batch.to(self.worker.device)
+            with (
+                accumulate(self.replica, more_to_come=i + 1 < len(loaded.batches)),
+                _autocast(self.config, self.worker.device),
+            ):
+                token_losses = self.objective.token_losses(self.replica, batch)  # (L,)
+                pack_loss = self.objective.loss_sum(token_losses, batch) / count
+            # Replicas average their gradients; the loss is a sum over ranks.
+            (pack_loss * self.worker.world_size).backward()
+            loss += pack_loss.detach()
+            if not math.isfinite(pack_loss.item()):
+                finite = batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite().tolist()
+                bad_clips += [clip for clip, good in zip(batch.clip_ids, finite, strict=True) if not good]
+        self.worker.sum(loss)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
+        if skipped:
+            self._skip(loaded, bad_clips)
+        else:
+            self.skipped_in_a_row = 0
+            self.optimizer.step()
+            self.ema.update(self.model, self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        plan = self.config.data.plan
+        return {
+            "loss": loss.item(),
+            "grad_norm": grad_norm.item(),
+            "lr": lr,
+            "epoch": loaded.epoch,
+            "samples": loaded.num_samples,
+            "tokens": loaded.num_tokens,
+            "token_efficiency": loaded.num_tokens / max(loaded.num_tokens, plan.token_budget * plan.packs_per_step),
+            "skipped": skipped,
+        }
+
+    def _skip(self, loaded: LoadedStep, bad_clips: list[str]) -> None:
+        """Count a step that is left out; every rank gets here together, as loss and gradient are sums over ranks."""
+        self.skipped_in_a_row += 1
+        named = sorted({clip for clips in self.worker.gather(bad_clips) for clip in clips})
+        packed = [clip for batch in loaded.batches for clip in batch.clip_ids]
+        clips = f"non-finite loss on {', '.join(named)}" if named else f"non-finite gradient, pack of {packed}"
+        logger.warning("step %d skipped: %s", self.step + 1, clips)
+        if self.skipped_in_a_row > self.config.max_skipped_steps:
+            raise TrainingDiverged(
+                f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "
+                f"these clips, lower optimizer.lr, or continue from {self.checkpoints} with another setting"
+            )
+
+    def _validate(self) -> None:
+        row: dict[str, Any] = {"step": self.step}
+        with _autocast(self.config, self.worker.device):
+            if len(self.val_manifest):
+                raw = self.validator.held_out_loss(self.model, self.val_manifest)
+                row |= {"val_loss": raw["loss"], "val_loss_by_timestep": raw["by_timestep"]}
+                with self.ema.applied_to(self.model):
+                    row["val_loss_ema"] = self.validator.held_out_loss(self.model, self.val_manifest)["loss"]
+            if captions := self.validator.caption_loss(self.model, self.train_manifest):
+                row |= {f"caption_{name}": value for name, value in captions.items()}
+        if len(row) > 1:
+            self._report(row)
+
+    def _save(self) -> None:
+        if self.worker.is_first:
+            keep = self.config.checkpoint.keep
+            save_checkpoint(self.checkpoints, self.step, self.model, self.ema, self.optimizer, keep=keep)
+        self.worker.wait()
+
+    def _report(self, row: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.write(row)
+            if self.on_step is not None:
+                self.on_step(row)
+
+    def summarize(self) -> TrainSummary:
+        summary = TrainSummary.of(
+            read_metrics(self.out / "metrics.jsonl"),
+            num_parameters=sum(p.numel() for p in self.model.parameters()),
+            train_clips=len(self.train_manifest),
+            val_clips=len(self.val_manifest),
+            checkpoint=list_checkpoints(self.checkpoints)[-1],
+        )
+        if self.worker.is_first:
+            summary.write(self.out / "summary.json")
+        return summary
+
+
+def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)

@@ -1,0 +1,138 @@
+"""A run's configuration, folder and identity: what is trained, on which latents, under which text encoder.
+
+    RUN/config.yaml  run.json  checkpoints/step-{n:06d}/  metrics.jsonl  tensorboard/  summary.json  samples/
+
+`config.yaml` is what the user set, resolved. `run.json` is what the dataset added: the fingerprint records of latents
+and text. The two are enough to sample without the dataset.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file
+
+from train.checkpoint import CheckpointConfig, list_checkpoints
+from train.data.load import DataConfig
+from train.data.manifest import Manifest
+from train.ema import EMAConfig
+from train.model.dit import DiT, DiTConfig
+from train.objective.flow import FlowConfig
+from train.optimizer import OptimizerConfig
+from train.validate import ValidationConfig
+
+
+class TrainConfig(BaseModel):
+    """A training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(100_000, ge=1, description="optimizer steps in all")
+    seed: int = Field(0, ge=0, description="of weights, packs, noise, timesteps and captions")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of activations (autocast; weights stay float32); auto: bfloat16 on CUDA, float32 on CPU"
+    )
+    max_skipped_steps: int = Field(
+        10, ge=0, description="steps in a row with a non-finite loss or gradient that are skipped before the run stops"
+    )
+    data: DataConfig = DataConfig()
+    model: DiTConfig = DiTConfig()
+    objective: FlowConfig = FlowConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EMAConfig = EMAConfig()
+    validation: ValidationConfig = ValidationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+FREE_ON_RESUME = ("steps", "device", "max_skipped_steps", "validation", "checkpoint", "data.prefetch_steps")
+"""Settings that a continued run may change: they do not say what is learned. (`steps` moves the end of a cosine.)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """What the data say of the model."""
+
+    latents: dict[str, Any]  # fingerprint.json of the latents
+    text: dict[str, Any]  # fingerprint.json of the text embeddings
+    dataset: str
+
+    @classmethod
+    def of(cls, manifest: Manifest, dataset: str) -> "RunRecord":
+        return cls(latents=manifest.latents, text=manifest.text, dataset=dataset)
+
+
+def build_model(config: TrainConfig, record: RunRecord) -> DiT:
+    """The model of a run, its weights a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return DiT(config.model, channels=int(record.latents["channels"]), text_dim=int(record.text["dim"]))
+
+
+def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
+    """Write the identity of a new run, or check that of one that continues.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration or other latents.
+    """
+    if list_checkpoints(out / "checkpoints"):
+        _check_same(out, config, record)
+    if write:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        (out / "run.json").write_text(json.dumps(asdict(record), indent=2) + "\n")
+
+
+def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
+    old_config, old_record = read_run(out)
+    old, new = _flat(old_config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    changed = [key for key in new if old.get(key) != new[key] and not key.startswith(FREE_ON_RESUME)]
+    if changed:
+        differences = ", ".join(f"{key}: {old.get(key)!r} → {new[key]!r}" for key in changed)
+        raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
+    for kind in ("latents", "text"):
+        before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
+        if before != now:
+            raise ValueError(
+                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set data.{kind}={before} "
+                "or train elsewhere"
+            )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
+    """Configuration and record of a run's folder.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    try:
+        config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
+        return config, RunRecord(**json.loads((run / "run.json").read_text()))
+    except FileNotFoundError as error:
+        raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
+
+
+def load_model(run: Path, *, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, TrainConfig, RunRecord]:
+    """The trained model of a run, from its newest checkpoint.
+
+    Raises:
+        ValueError: no run, or no checkpoint in it.
+    """
+    config, record = read_run(run)
+    checkpoints = list_checkpoints(run / "checkpoints")
+    if not checkpoints:
+        raise ValueError(f"{run}: the run has no checkpoint yet")
+    model = build_model(config, record)
+    model.load_state_dict(load_file(checkpoints[-1] / f"{weights}.safetensors"))
+    return model.eval(), config, record

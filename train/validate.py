@@ -1,0 +1,131 @@
+"""Validation with the same noise every time: curves that move because the model moved.
+
+Each held-out clip is met at fixed timesteps with noise keyed by (clip, timestep), so that two steps, two runs and two
+machines compare the same numbers. The caption test asks whether the text is used: the loss of training clips under
+their own caption beside the loss, same noise, under another clip's.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from train.data.load import ClipReader, choose_caption, keyed_generator, sample_fps
+from train.data.manifest import Manifest
+from train.data.plan import PlanConfig, pack_epoch
+from train.objective.flow import RectifiedFlow
+from train.parallelize import Worker
+from train.segments import Patch, Sample, pack
+
+
+class ValidationConfig(BaseModel):
+    """When and on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(1000, ge=1, description="steps between validations; the last step is always validated")
+    first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
+    timesteps: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise")
+    max_clips: int = Field(256, ge=1, description="held-out clips, at most")
+    max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
+
+    def due(self, step: int, last_step: int) -> bool:
+        return step in (self.first, last_step) or step % self.every == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One clip at one timestep under the caption of one clip."""
+
+    row: int
+    caption_row: int
+    timestep: float
+
+
+class Validator:
+    """Computes fixed-noise losses on packs of trials, the packs dealt over the ranks."""
+
+    def __init__(
+        self, objective: RectifiedFlow, config: ValidationConfig, plan: PlanConfig, patch: Patch, worker: Worker
+    ) -> None:
+        self.objective = objective
+        self.config = config
+        self.plan = plan
+        self.patch = patch
+        self.worker = worker
+
+    def held_out_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any]:
+        """Mean loss over clips and timesteps, and by timestep."""
+        rows = range(min(len(manifest), self.config.max_clips))
+        trials = [Trial(row=i, caption_row=i, timestep=t) for i in rows for t in self.config.timesteps]
+        losses = self._losses(model, manifest, trials)
+        by_timestep: dict[str, list[float]] = defaultdict(list)
+        for trial, loss in zip(trials, losses, strict=True):
+            by_timestep[f"{trial.timestep:g}"].append(loss)
+        return {"loss": _mean(losses), "by_timestep": {t: _mean(values) for t, values in by_timestep.items()}}
+
+    def caption_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any] | None:
+        """Paired losses of training clips under their own and another clip's caption; None without two captions."""
+        donors = caption_donors(manifest, self.config.max_caption_clips)
+        if not donors:
+            return None
+        pairs = [(row, t) for row in donors for t in self.config.timesteps]
+        trials = [Trial(row=row, caption_row=row, timestep=t) for row, t in pairs]
+        trials += [Trial(row=row, caption_row=donors[row], timestep=t) for row, t in pairs]
+        losses = torch.tensor(self._losses(model, manifest, trials)).reshape(2, len(donors), -1).mean(-1)  # (2, clips)
+        true, shuffled = losses
+        return {
+            "loss_true": float(true.mean()),
+            "loss_shuffled": float(shuffled.mean()),
+            "clips": len(donors),
+            "clips_where_true_is_lower": int((true < shuffled).sum()),
+        }
+
+    @torch.no_grad()
+    def _losses(self, model: nn.Module, manifest: Manifest, trials: Sequence[Trial]) -> list[float]:
+        reader = ClipReader(manifest, self.patch)
+        counts = manifest.num_tokens[[trial.row for trial in trials]]
+        packs = pack_epoch(counts, 0, 0, self.plan.model_copy(update={"oversize": "own_pack"}))
+        losses = torch.zeros(len(trials), device=self.worker.device)
+        for indices in packs[self.worker.rank :: self.worker.world_size]:
+            samples = [self._sample(reader, trials[i]) for i in indices]
+            batch = pack(samples, self.patch, manifest.text_dim).to(self.worker.device)
+            token_losses = self.objective.token_losses(model, batch)  # (L,)
+            losses[list(indices)] = batch.segments.mean(token_losses[:, None])[:, 0]
+        return self.worker.sum(losses).tolist()
+
+    def _sample(self, reader: ClipReader, trial: Trial) -> Sample:
+        row = reader.manifest.row(trial.row)
+        latent = reader.latent(row)
+        generator = keyed_generator("validation", row["clip_id"], trial.timestep)
+        return Sample(
+            clip_id=row["clip_id"],
+            latent=latent,
+            noise=torch.randn(latent.shape, generator=generator),
+            timestep=trial.timestep,
+            fps=sample_fps(row),
+            text=choose_caption(reader.captions(reader.manifest.row(trial.caption_row)), prefers_dense=True),
+        )
+
+
+def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:
+    """For each row that has an embedded caption, the next such row (cyclically) whose caption reads differently."""
+    columns = ("clip_id", "caption_short", "caption_dense", "text_shard")
+    rows = manifest.table.select(columns).to_pylist()
+    captions = {i: (row["caption_short"], row["caption_dense"]) for i, row in enumerate(rows) if row["text_shard"]}
+    order = list(captions)[:max_clips]
+    donors = {}
+    for position, row in enumerate(order):
+        others = order[position + 1 :] + order[:position]
+        donor = next((other for other in others if captions[other] != captions[row]), None)
+        if donor is not None:
+            donors[row] = donor
+    return donors
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
