@@ -11,18 +11,21 @@ BAR_LUMA = 20
 
 
 class LetterboxSignal:
-    """`letterbox`: share of the picture's area under bars that are dark in every frame of the clip, 0 to 1.
+    """`letterbox_fraction`: share of the picture's area under bars that are dark in every frame of the clip, 0 to 1.
 
     `content_left`, `content_top`, `content_right`, `content_bottom` say where the rest lies, as shares of the
     displayed width and height, exact to about one pixel of the low-resolution pass. Frames that are dark all over say
     nothing; a clip of only such frames has no bars. A night sky can look like a bar; a caption in the bar ends it.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("letterbox", "content_left", "content_top", "content_right", "content_bottom")
-
-    num_values: ClassVar[int] = (
-        4  # thickness of the bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
+    names: ClassVar[tuple[str, ...]] = (
+        "letterbox_fraction",
+        "content_left",
+        "content_top",
+        "content_right",
+        "content_bottom",
     )
+    num_values: ClassVar[int] = 4  # bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         bright = frame.luma > BAR_LUMA
@@ -36,7 +39,7 @@ class LetterboxSignal:
         seen = values[~np.isnan(values[:, 0])]
         left, top, right, bottom = (float(side) for side in seen.min(axis=0)) if len(seen) else (0.0,) * 4
         return {
-            "letterbox": 1 - (1 - left - right) * (1 - top - bottom),
+            "letterbox_fraction": 1 - (1 - left - right) * (1 - top - bottom),
             "content_left": left,
             "content_top": top,
             "content_right": 1 - right,
