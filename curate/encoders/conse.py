@@ -1,0 +1,122 @@
+"""ConSE: zero-shot image–text similarity from an ImageNet classifier and a sentence encoder. Embedded, and weak.
+
+Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (arXiv:1312.5650), section 3.2:
+an image's embedding is the mean of the embeddings of its T most probable classes, weighted by their probabilities.
+Departures: classes and texts are embedded by a sentence encoder (MiniLM; classes as "a photo of a …") instead of
+skip-gram word vectors, and the mean of the class embeddings is subtracted on both sides. Without that, what all
+classes share (being things in photos) makes "a logo" the best match of nearly every image; docs/models/conse.md has
+figures. It knows 1000 ImageNet classes and nothing else, it is no CLIP, and its similarities compare with no CLIP's.
+"""
+
+import importlib.util
+import runpy
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders import weights
+from curate.encoders.device import pick_device
+from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
+from curate.encoders.fingerprint import path_digest
+from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.schema import content_digest
+
+if TYPE_CHECKING:
+    import torch
+
+BACKBONE = "efficientnet-lite0"
+
+
+class ConseConfig(BaseModel):
+    """The embedded image–text encoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["conse"] = "conse"
+    num_classes: int = Field(10, ge=1, le=1000, description="T of the paper: classes in an image's mean")
+    prompt: str = Field("a photo of a {}", pattern=r"\{\}", description="sentence about a class name")
+    batch_size: int = Field(32, ge=1, description="images per forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+    def build(self) -> "ConseEncoder":
+        return ConseEncoder(self)
+
+
+class ConseEncoder:
+    """Images and texts in MiniLM's 384-d sentence space."""
+
+    name = "conse"
+
+    def __init__(self, config: ConseConfig) -> None:
+        self.config = config
+        self._text = TextEncoder(TextEncoderConfig(device=config.device))
+        self._classifier: Any = None
+        self._class_embeddings: torch.Tensor  # (1000, d), centered
+        self._center: np.ndarray  # (d,)
+        self._device: torch.device
+
+    def setup(self) -> None:
+        """Load both models and embed the class names.
+
+        Raises:
+            MissingWeights: embedded weights that were not fetched.
+        """
+        import torch
+
+        if self._classifier is not None:
+            return
+        self._text.setup()
+        self._device = pick_device(self.config.device)
+        prompts = [self.config.prompt.format(name) for name in class_names()]
+        embeddings = self._text.embed(prompts)
+        self._center = embeddings.mean(0)
+        self._class_embeddings = torch.from_numpy(embeddings - self._center).to(self._device)
+        self._classifier = load_efficientnet_lite0(weights.resolve(BACKBONE)).to(self._device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the function: both models' weights, the class names, the prompt and T."""
+        weights_digest = path_digest(weights.resolve(BACKBONE))
+        parts = (weights_digest, self._text.fingerprint, str(self.config.num_classes), self.config.prompt)
+        return content_digest("conse-centered", *parts, *class_names())
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of the ImageNet classes: (N, H, W, 3) uint8 RGB to (N, 1000) float32."""
+        import torch
+
+        rows = [np.empty((0, 1000), np.float32)]
+        for start in range(0, len(images), self.config.batch_size):
+            with torch.inference_mode():
+                logits = self._classifier(normalize(images[start : start + self.config.batch_size]).to(self._device))
+            rows.append(logits.softmax(-1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def embed_images(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB to (N, 384) float32 of unit length."""
+        import torch
+
+        top = torch.from_numpy(self.classify(images)).to(self._device).topk(self.config.num_classes)
+        mean = torch.einsum("nt,ntd->nd", top.values, self._class_embeddings[top.indices])
+        # The paper's 1/Z, one over the sum of the T probabilities, cancels in the scaling to unit length.
+        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """M texts to (M, 384) float32 of unit length."""
+        centered = self._text.embed(texts) - self._center
+        return centered / np.linalg.norm(centered, axis=-1, keepdims=True)
+
+
+def class_names() -> tuple[str, ...]:
+    """The 1000 ImageNet-1k classes in the models' order, as worded for zero-shot use in open_clip (MIT).
+
+    Read from open_clip's file alone: importing the package costs seconds and needs torchvision.
+    """
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("ConSE takes its class names from open_clip: install reelpack[curate]")
+    file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
+    return tuple(runpy.run_path(str(file))["IMAGENET_CLASSNAMES"])

@@ -1,0 +1,35 @@
+"""Names for what computed a value: digests of weights and configuration, equal on any machine that holds the same."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from curate.schema import content_digest
+
+NOT_CONTENT = frozenset({".md", ".lock"})
+
+
+def path_digest(path: Path) -> str:
+    """Digest of a file's bytes, or of the names and bytes of all files in a folder (hidden and README files aside).
+
+    Each file is read once per process, again only if its size or time of change differ. Where it lies does not count.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and _counts(file.relative_to(path))]
+        return content_digest(*(f"{file.relative_to(path).as_posix()}={path_digest(file)}" for file in files))
+    status = os.stat(path)
+    return _file_digest(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+
+
+def _counts(name: Path) -> bool:
+    return name.suffix not in NOT_CONTENT and not any(part.startswith(".") for part in name.parts)
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,147 @@
+"""open_clip: any CLIP-like model that it knows, with weights from its hub tags or from a local checkpoint."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate.encoders import torchvision_cpu
+from curate.encoders.device import pick_device
+from curate.encoders.fingerprint import path_digest
+from curate.encoders.weights import MissingWeights
+from curate.schema import content_digest
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy"})
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+
+
+class OpenClipConfig(BaseModel):
+    """Which open_clip model. There is no way to ask for random weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["open_clip"] = "open_clip"
+    model: str = Field(
+        "ViT-B-32",
+        description="architecture known to open_clip; or local-dir:<folder> or hf-hub:<org>/<name>, which hold the "
+        "architecture, the weights and the preprocessing",
+    )
+    pretrained: str | None = Field(
+        None, description="open_clip's tag of the weights, or path of a checkpoint; none with local-dir: and hf-hub:"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    batch_size: int = Field(32, ge=1, description="images or texts per forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+    @model_validator(mode="after")
+    def _weights_are_named(self) -> "OpenClipConfig":
+        holds_weights = self.model.startswith((LOCAL_DIR, HF_HUB))
+        if holds_weights and self.pretrained:
+            raise ValueError(f"model {self.model} holds its weights; leave out `pretrained` (got {self.pretrained!r})")
+        if not holds_weights and not self.pretrained:
+            raise ValueError(f"model {self.model} needs `pretrained`: one of open_clip's tags, or a checkpoint's path")
+        return self
+
+    def build(self) -> "OpenClipEncoder":
+        return OpenClipEncoder(self)
+
+
+class OpenClipEncoder:
+    """Images and texts in one open_clip model's space, with the preprocessing it was evaluated with."""
+
+    def __init__(self, config: OpenClipConfig) -> None:
+        self.config = config
+        self._model: Any = None
+        self._preprocess: Any = None
+        self._tokenizer: Any = None
+        self._device: torch.device
+
+    @property
+    def name(self) -> str:
+        return f"open_clip {self.config.model} {self.config.pretrained or ''}".rstrip()
+
+    def setup(self) -> None:
+        """Load model, preprocessing and tokenizer.
+
+        Raises:
+            MissingWeights: a local checkpoint or folder that is not there.
+            ValueError: open_clip knows neither the model nor the tag, or cannot load the weights.
+        """
+        if self._model is not None:
+            return
+        self._local_path()
+        torchvision_cpu.repair()
+        import open_clip
+
+        config = self.config
+        self._device = pick_device(config.device)
+        try:
+            model, self._preprocess = open_clip.create_model_from_pretrained(
+                config.model, config.pretrained, precision=config.precision, device=self._device
+            )
+        except (RuntimeError, OSError, ValueError) as error:
+            raise ValueError(f"image–text encoder {self.name}: open_clip cannot load it: {error}") from error
+        self._tokenizer = open_clip.get_tokenizer(config.model)
+        self._model = model.eval()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the function: local weights by content, hub weights by model name and tag; precision."""
+        local = self._local_path()
+        model = "local" if self.config.model.startswith(LOCAL_DIR) else self.config.model
+        source = path_digest(local) if local else str(self.config.pretrained)
+        return content_digest("open_clip", model, source, self.config.precision)
+
+    def embed_images(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB to (N, d) float32 of unit length."""
+        import torch
+        from open_clip import get_input_dtype
+        from PIL import Image
+
+        dtype = get_input_dtype(self.config.precision)
+
+        def embed(batch: np.ndarray) -> "torch.Tensor":
+            pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in batch])
+            return self._model.encode_image(pixels.to(self._device, dtype), normalize=True)
+
+        return self._in_batches(embed, images)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """M texts to (M, d) float32 of unit length. What is beyond the model's context is cut off by its tokenizer."""
+        return self._in_batches(
+            lambda batch: self._model.encode_text(self._tokenizer(list(batch)).to(self._device), normalize=True), texts
+        )
+
+    def _in_batches(self, embed: Callable[[Any], "torch.Tensor"], items: Sequence[str] | np.ndarray) -> np.ndarray:
+        import torch
+
+        size = self.config.batch_size
+        with torch.inference_mode():
+            batches = [embed(items[start : start + size]).float().cpu() for start in range(0, len(items), size)]
+        return torch.cat(batches).numpy()
+
+    def _local_path(self) -> Path | None:
+        """The checkpoint or folder on this machine that holds the weights; None if they come from a hub.
+
+        Raises:
+            MissingWeights: it is not there.
+        """
+        pretrained = self.config.pretrained or ""
+        if self.config.model.startswith(LOCAL_DIR):
+            path = Path(self.config.model.removeprefix(LOCAL_DIR))
+        elif "/" in pretrained or Path(pretrained).suffix in CHECKPOINT_SUFFIXES:
+            path = Path(pretrained)
+        else:
+            return None
+        if not path.exists():
+            raise MissingWeights(
+                f"image–text encoder {self.name}: {path.absolute()} is not there; set `pretrained` (or `model: "
+                f"{LOCAL_DIR}<folder>`) to a checkpoint on this machine, or to one of open_clip's tags"
+            )
+        return path

@@ -1,0 +1,142 @@
+"""Text encoder: a caption becomes the hidden states of its tokens (for cross-attention), or one vector (for ConSE).
+
+The embedded default is MiniLM (all-MiniLM-L6-v2, docs/models/minilm.md). Any encoder that transformers loads works: T5
+and its kin load their encoder alone, everything else through `AutoModel`.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders import torchvision_cpu, weights
+from curate.encoders.device import pick_device
+from curate.encoders.fingerprint import path_digest
+from curate.encoders.manifest import ASSETS
+from curate.schema import content_digest
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TextEncoderConfig(BaseModel):
+    """Which text encoder, and how much of a text it sees."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field("minilm-l6-v2", description="embedded weights by name, a local folder, or a hub id")
+    revision: str | None = Field(None, description="commit of a hub id; pin it, since the name alone can move")
+    max_tokens: int = Field(256, ge=1, description="longer texts are cut off, special tokens included")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the model")
+    batch_size: int = Field(32, ge=1, description="texts per forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+
+class TextEncoder:
+    """Texts to token states. A text's result does not depend on which texts share its batch (to rounding)."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        self.config = config
+        self._model: Any = None
+        self._tokenizer: Any = None
+        self._device: torch.device
+
+    def setup(self) -> None:
+        """Load tokenizer and model.
+
+        Raises:
+            MissingWeights: embedded weights that were not fetched.
+            ValueError: transformers cannot load the model.
+        """
+        if self._model is not None:
+            return
+        torchvision_cpu.repair()
+        import torch
+        from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+        source, options = str(self._source), {"revision": self.config.revision or "main"}
+        try:
+            architecture = AutoConfig.from_pretrained(source, **options)
+            loader = AutoModelForTextEncoding if architecture.is_encoder_decoder else AutoModel
+            model = loader.from_pretrained(source, dtype=getattr(torch, self.config.dtype), **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"text encoder model {self.config.model!r}: transformers cannot load it. Expected embedded weights "
+                f"({', '.join(ASSETS)}), a local folder with config and tokenizer, or a hub id: {error}"
+            ) from error
+        tokenizer.padding_side = "right"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self._device = pick_device(self.config.device)
+        self._model, self._tokenizer = model.to(self._device).eval(), tokenizer
+
+    @property
+    def dim(self) -> int:
+        """Width of the token states. Known after `setup`."""
+        config = self._model.config
+        return int(getattr(config, "hidden_size", None) or config.d_model)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the function text → states: weights by content (hub ids by name and revision), max_tokens, dtype."""
+        source = self._source
+        content = path_digest(source) if isinstance(source, Path) else f"hub:{source}@{self.config.revision}"
+        return content_digest("text", content, str(self.config.max_tokens), self.config.dtype)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token states of each text, in order.
+
+        Returns:
+            One (n, dim) float16 array per text: its own n tokens, special tokens included, padding not.
+        """
+        states: list[np.ndarray] = [np.empty(0)] * len(texts)
+        for index, state in self._states(texts):
+            # Some models (T5) have a few states beyond what float16 holds; an infinity would poison every use.
+            limit = np.finfo(np.float16).max
+            states[index] = state.float().clamp(-limit, limit).cpu().numpy().astype(np.float16)
+        return states
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """One vector per text: the mean over its token states, of unit length, (M, dim) float32.
+
+        That is how all-MiniLM-L6-v2 was trained (Reimers & Gurevych 2019, Sentence-BERT, section 3).
+        """
+        import torch
+
+        embeddings = np.zeros((len(texts), self.dim), np.float32)
+        for index, state in self._states(texts):
+            embeddings[index] = torch.nn.functional.normalize(state.float().mean(0), dim=0).cpu().numpy()
+        return embeddings
+
+    def _states(self, texts: Sequence[str]) -> Iterator[tuple[int, "torch.Tensor"]]:
+        """(index, (n, dim) states) of every text, sorted by length so that a batch holds little padding."""
+        import torch
+
+        tokens = [
+            self._tokenizer(text, truncation=True, max_length=self.config.max_tokens).input_ids for text in texts
+        ]
+        order = sorted(range(len(texts)), key=lambda index: len(tokens[index]))
+        for start in range(0, len(order), self.config.batch_size):
+            batch = order[start : start + self.config.batch_size]
+            lengths = [len(tokens[index]) for index in batch]
+            ids = torch.full((len(batch), max(lengths)), self._tokenizer.pad_token_id)
+            mask = torch.zeros_like(ids)
+            for row, index in enumerate(batch):
+                ids[row, : lengths[row]] = torch.tensor(tokens[index])
+                mask[row, : lengths[row]] = 1
+            with torch.inference_mode():
+                output = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
+            for row, index in enumerate(batch):
+                yield index, output.last_hidden_state[row, : lengths[row]]
+
+    @cached_property
+    def _source(self) -> Path | str:
+        """Where transformers loads from: a folder, or a hub id."""
+        if self.config.model in ASSETS:
+            return weights.resolve(self.config.model)
+        folder = Path(self.config.model).expanduser()
+        return folder if folder.is_dir() else self.config.model

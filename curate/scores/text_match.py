@@ -1,0 +1,95 @@
+"""Text match: how well a clip's frames match the descriptions one wants, against those one does not want."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate.encoders.conse import ConseConfig
+from curate.encoders.image_text import ImageTextConfig
+from curate.schema import content_digest
+
+
+class TextMatchConfig(BaseModel):
+    """Descriptions, and the encoder that compares them with frames. Values of different encoders do not compare."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["text_match"] = "text_match"
+    encoder: ImageTextConfig = Field(ConseConfig(), description="embedded by default; open_clip for real collections")
+    wanted: tuple[str, ...] = Field(
+        ("people", "an animal", "a landscape", "a street in a city", "the inside of a room", "a vehicle", "food"),
+        description="what the collection is to show; a frame counts by its best match",
+    )
+    unwanted: tuple[str, ...] = Field(
+        ("a page of text", "a screenshot of a web page", "a logo", "film credits", "a test pattern", "a blank screen"),
+        description="what it is not to show, likewise",
+    )
+
+    @model_validator(mode="after")
+    def _something_to_compare_with(self) -> "TextMatchConfig":
+        if not self.wanted and not self.unwanted:
+            raise ValueError("wanted and unwanted are both empty: there is nothing to compare the frames with")
+        return self
+
+    def build(self) -> "TextMatchScorer":
+        return TextMatchScorer(self)
+
+
+class TextMatchScorer:
+    """Cosine similarities of a clip's frames with two lists of descriptions.
+
+    - `wanted_best`, `unwanted_best`: per frame the highest cosine with any description of the list, averaged over the
+      frames; in [-1, 1], and 0 for an empty list.
+    - `text_match` = `wanted_best` - `unwanted_best`, in [-2, 2].
+
+    A difference of cosines and no softmax: a softmax needs the encoder's temperature (ConSE has none), shifts with
+    every description that is added to a list, and saturates, so that thresholds could not be moved afterwards.
+    """
+
+    name = "text_match"
+    columns = ("text_match", "wanted_best", "unwanted_best")
+
+    def __init__(self, config: TextMatchConfig) -> None:
+        self.config = config
+        self._encoder = config.encoder.build()
+        self._texts: np.ndarray | None = None
+
+    @cached_property
+    def key(self) -> str:
+        lists = ("wanted", *self.config.wanted, "unwanted", *self.config.unwanted)
+        return content_digest(self.name, self._encoder.fingerprint, *lists)
+
+    def setup(self) -> None:
+        """Load the encoder, embed the descriptions."""
+        self._encoder.setup()
+        self._texts = self._encoder.embed_texts([*self.config.wanted, *self.config.unwanted])
+
+    def score(self, clips: Sequence[np.ndarray]) -> list[dict[str, float]]:
+        assert self._texts is not None, "setup() comes first"
+        num_wanted = len(self.config.wanted)
+        values = []
+        for embeddings in self._embed_frames(clips):
+            similarities = embeddings @ self._texts.T  # (T, wanted + unwanted)
+            wanted = _mean_best(similarities[:, :num_wanted])
+            unwanted = _mean_best(similarities[:, num_wanted:])
+            values.append({"text_match": wanted - unwanted, "wanted_best": wanted, "unwanted_best": unwanted})
+        return values
+
+    def _embed_frames(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(T, d) per clip; frames of one size go through the encoder together, whichever clip they are of."""
+        embeddings: list[np.ndarray] = [np.empty(0)] * len(clips)
+        for shape in {clip.shape[1:] for clip in clips}:
+            members = [index for index, clip in enumerate(clips) if clip.shape[1:] == shape]
+            joint = self._encoder.embed_images(np.concatenate([clips[index] for index in members]))
+            ends = np.cumsum([len(clips[index]) for index in members])
+            for index, part in zip(members, np.split(joint, ends[:-1]), strict=True):
+                embeddings[index] = part
+        return embeddings
+
+
+def _mean_best(similarities: np.ndarray) -> float:
+    """Mean over the frames of the best of a list: (T, n) to a number; 0 for an empty list."""
+    return float(similarities.max(axis=1).mean()) if similarities.shape[1] else 0.0
