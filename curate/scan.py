@@ -56,11 +56,15 @@ class ScanConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
-    """One input: `uri` is the user's name for it, `path` where its bytes are on this machine."""
+    """One input: `uri` is the user's name for it, `path` where its bytes are on this machine.
+
+    `video_id` is what `IdentifyStage` said; None where nobody asked yet.
+    """
 
     uri: str
     path: str
     size_bytes: int
+    video_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +85,22 @@ class Scanned:
     clips: tuple[ScannedClip, ...]
 
 
+class IdentifyStage:
+    """`SourceFile` → its `video_id`. Comes before the scan, so that equal bytes at two places are scanned once."""
+
+    def setup(self) -> None:
+        """Needs no weights."""
+
+    def process(self, items: Sequence[SourceFile]) -> list[str | Failure]:
+        return [self._identify(item) for item in items]
+
+    def _identify(self, item: SourceFile) -> str | Failure:
+        try:
+            return content_id(item.path)
+        except MediaError as error:
+            return error.failure(item.uri, STEP)
+
+
 class ScanStage:
     """`SourceFile` → `Scanned`. A file that does not decode to its end gives no clips, but a failure: half a film
     would look like a whole one."""
@@ -96,7 +116,7 @@ class ScanStage:
 
     def _scan(self, item: SourceFile) -> Scanned | Failure:
         try:
-            video = probe(item.path, item.uri, content_id(item.path))
+            video = probe(item.path, item.uri, item.video_id or content_id(item.path))
             try:
                 return scan(video, item.path, self._config)
             except UnreliableTimestampsError:
