@@ -101,9 +101,8 @@ def choose(rows: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, A
 
 def _summary(view: DatasetView) -> str:
     """One sentence that a newcomer can repeat."""
-    failed = sum(row["outcome"] != "ok" for row in view.videos)
-    files = f"{len(view.videos):,} files" if len(view.videos) != 1 else "1 file"
-    unreadable = f" ({failed:,} unreadable)" if failed else ""
+    files = f"{view.num_files:,} files" if view.num_files != 1 else "1 file"
+    unreadable = f" ({view.num_failed_files:,} unreadable)" if view.num_failed_files else ""
     return (
         f"{files}{unreadable} gave {view.clips.num_rows:,} clips: "
         f"{view.count('keep'):,} kept, {view.count('reject'):,} rejected."
@@ -111,11 +110,12 @@ def _summary(view: DatasetView) -> str:
 
 
 def _facts(view: DatasetView) -> str:
-    """What config.yaml says of the making: date, version, commit, and the models that were used."""
-    facts = {"dataset": view.url, **{key: view.config[key] for key in view.config if _is_plain(view.config[key])}}
-    return "".join(
-        f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items()
-    )
+    """What config.yaml says of the making: version, commit, and the captioner."""
+    facts = {"dataset": view.url}
+    facts |= {key: value for key, value in view.config.get("curate", {}).items() if _is_plain(value)}
+    facts |= {key: value for key, value in view.config.items() if _is_plain(value)}
+    rows = ((escape(key.replace("_", " ")), escape(str(value))) for key, value in facts.items())
+    return "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in rows)
 
 
 def _is_plain(value: Any) -> bool:

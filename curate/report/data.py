@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import yaml
 from fsspec.core import url_to_fs
 
+from curate.scan import ScanConfig
 from curate.store import Table
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
+"""The columns of tables/videos that the report shows."""
 FAILURES = pa.schema(
     [
         *((name, pa.string()) for name in ("subject", "step", "key", "kind", "detail")),
@@ -22,6 +24,7 @@ FAILURES = pa.schema(
         ("retry_command", pa.string()),
     ]
 )
+"""The columns of tables/failures that the report shows."""
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
     | {"width", "height", "num_frames", "split", "decision", "reasons"}
@@ -34,9 +37,10 @@ class DatasetView:
     """A dataset directory as read. Tables of steps that have not run are empty.
 
     Attributes:
-        config: config.yaml, section by section.
-        videos: one row per input URI (`VIDEOS`).
-        failures: typed failures of single clips and files (`FAILURES`).
+        config: config.yaml: what each step ran with.
+        num_files: input files, by URI.
+        failures: typed failures that still stand (`FAILURES`), of files and of clips.
+        num_failed_files: how many input files have no clips because they could not be read.
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet by clip id.
         encoded: ids of the clips that have latents.
@@ -44,11 +48,17 @@ class DatasetView:
 
     url: str
     config: Mapping[str, Any]
-    videos: list[dict[str, Any]]
+    num_files: int
+    num_failed_files: int
     failures: list[dict[str, Any]]
     clips: pa.Table
     index: dict[str, dict[str, Any]]
     encoded: frozenset[str]
+
+    @property
+    def captioned(self) -> frozenset[str]:
+        rows = self.index.values()
+        return frozenset(row["clip_id"] for row in rows if row["caption_short"] or row["caption_dense"])
 
     def count(self, decision: str) -> int:
         return pc.sum(pc.equal(self.clips["decision"], decision)).as_py() or 0
@@ -73,7 +83,7 @@ class DatasetView:
 
     def bounds(self, score: str) -> tuple[float | None, float | None]:
         """The policy's `(min, max)` on a score; None where it does not bound."""
-        rule = (self.config.get("select") or {}).get(score) or {}
+        rule = self.config.get("curate", {}).get("select", {}).get(score) or {}
         return rule.get("min"), rule.get("max")
 
 
@@ -91,15 +101,51 @@ def read_dataset(url: str) -> DatasetView:
         )
     config = _read_yaml(f"{url}/config.yaml")
     index = _read_parquet(f"{url}/shards/index.parquet")
-    return DatasetView(
+    videos = _videos(url, config)
+    failures = Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows()
+    known = {row["subject"] for row in failures}
+    failures += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
+    view = DatasetView(
         url=url,
         config=config,
-        videos=Table(f"{url}/tables/videos", VIDEOS, ["uri", "scan_key"]).rows(),
-        failures=Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows(),
+        num_files=0,
+        num_failed_files=0,
+        failures=[],
         clips=clips,
         index={row["clip_id"]: row for row in index.to_pylist()} if index is not None else {},
         encoded=_encoded(url),
     )
+    readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
+    standing = [row for row in failures if not _resolved(row, view, readable)]
+    unread = {row["subject"] for row in standing} - set(clips["clip_id"].to_pylist())
+    return replace(
+        view, num_files=len(readable | unread), num_failed_files=len(unread), failures=list(_latest(standing))
+    )
+
+
+def _videos(url: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the input files under the scan settings that the dataset was last curated with."""
+    rows = Table(f"{url}/tables/videos", VIDEOS, ["uri", "scan_key"]).rows()
+    if "curate" not in config:
+        return rows
+    key = ScanConfig.model_validate(config["curate"]["scan"]).key
+    return [row for row in rows if row["scan_key"] == key]
+
+
+def _failure_of(video: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"subject": video["uri"], "step": "scan", "kind": video["failure"], "detail": video["detail"]}
+    return {**row, "retryable": False, "retry_command": None}
+
+
+def _resolved(failure: Mapping[str, Any], view: DatasetView, readable: Collection[str]) -> bool:
+    """Whether what once failed has its result now: by a retry, or with other settings."""
+    done = {"cut": view.index.keys(), "caption": view.captioned, "encode": view.encoded}
+    return failure["subject"] in done.get(failure["step"], readable)
+
+
+def _latest(failures: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """One row per subject and step: the same failure under several settings is one."""
+    return {(row["subject"], row["step"]): row for row in failures}.values()
 
 
 def read_lines(url: str) -> list[dict[str, Any]]:

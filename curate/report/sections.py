@@ -14,23 +14,17 @@ from curate.report.film import Strip
 
 def funnel(view: DatasetView) -> str:
     """Bars from inputs to encoded clips: files by one measure, clips by another."""
-    num_files, num_clips = len(view.videos), view.clips.num_rows
-    num_failed = sum(row["outcome"] != "ok" for row in view.videos)
-    num_kept = view.count("keep")
-    captioned = sum(
-        row["caption_short"] is not None or row["caption_dense"] is not None for row in view.index.values()
-    )
-    encoded = len(view.encoded & view.index.keys())
+    num_files, num_failed, num_clips = view.num_files, view.num_failed_files, view.clips.num_rows
     files = [
         _bar("files in", num_files, num_files, "other"),
         _bar("read as video", num_files - num_failed, num_files, "kept", _link(num_failed, "failed", "failures")),
     ]
     clips = [
         _bar("shots found", num_clips, num_clips, "other"),
-        _bar("kept", num_kept, num_clips, "kept", _set_aside(view)),
+        _bar("kept", view.count("keep"), num_clips, "kept", _set_aside(view)),
         _bar("cut into shards", len(view.index), num_clips, "kept"),
-        _bar("captioned", captioned, num_clips, "kept"),
-        _bar("encoded", encoded, num_clips, "kept"),
+        _bar("captioned", len(view.captioned), num_clips, "kept"),
+        _bar("encoded", len(view.encoded & view.index.keys()), num_clips, "kept"),
     ]
     reasons = view.reasons()
     rules = [
@@ -43,19 +37,13 @@ def funnel(view: DatasetView) -> str:
 
 def failures(view: DatasetView) -> str:
     """Typed failures of files and clips with what to do about them; empty without any."""
-    known = {row["subject"] for row in view.failures}
-    files = [
-        {"subject": row["uri"], "step": "scan", "kind": row["failure"], "detail": row["detail"], "retry_command": None}
-        for row in view.videos
-        if row["outcome"] != "ok" and row["uri"] not in known
-    ]
-    rows = sorted([*view.failures, *files], key=lambda row: (row["kind"] or "", row["subject"]))
+    rows = sorted(view.failures, key=lambda row: (row["kind"], row["subject"]))
     if not rows:
         return ""
     counts = Counter(row["kind"] for row in rows)
-    chips = " ".join(f'<span class="chip">{escape(str(kind))} {count}</span>' for kind, count in counts.most_common())
+    chips = " ".join(f'<span class="chip">{escape(kind)} {count}</span>' for kind, count in counts.most_common())
     body = "".join(
-        f"<tr><td><code>{escape(str(row['kind']))}</code></td><td>{_name(row['subject'])}</td>"
+        f"<tr><td><code>{escape(row['kind'])}</code></td><td>{_name(row['subject'])}</td>"
         f"<td>{escape(row['step'])}</td><td>{escape(row['detail'] or '')}{_retry(row)}</td></tr>"
         for row in rows
     )

@@ -85,7 +85,7 @@ def _sample(payload: bytes, prompt: str) -> str:
         return f'<article class="clip">{film(f"not playable: {error}", prompt)}<p class="caption">{text}</p></article>'
     poster = strip_of_frames(rgb[len(rgb) // 2 :][:1]).uri
     source = f'src="{data_uri("video/mp4", payload)}" poster="{poster}"'
-    video = f"<video autoplay loop muted playsinline title="click to stop or go on" {source}></video>"
+    video = f"<video autoplay loop muted playsinline title='click to stop or go on' {source}></video>"
     frames = film(strip_of_frames(rgb), prompt, with_screen=False)
     return f'<article class="clip sample">{video}{frames}<p class="caption">{text}</p></article>'
 

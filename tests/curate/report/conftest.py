@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from curate.scan import ScanConfig
 from curate.schema import Span, clip_id
 from curate.shards.tar import write_tar
 from curate.store import Table
+from pipelines.tables import FAILURES, VIDEOS
 
 FPS = 12
 FRAMES_PER_CLIP = 24
@@ -121,16 +123,17 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         )
     pq.write_table(pa.Table.from_pylist(index), dataset / "shards" / "index.parquet")
     pq.write_table(pa.Table.from_pylist(clips), dataset / "clips.parquet")
-    columns = ["uri", "scan_key", "outcome", "failure", "detail", "video_id"]
-    schema = pa.schema([(name, pa.string()) for name in columns])
-    Table(str(dataset / "tables" / "videos"), schema, ["uri", "scan_key"]).publish(rows)
+    Table(str(dataset / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).publish(rows)
+    retried = {"subject": rows[0]["uri"], "step": "scan", "key": "k", "kind": "io", "detail": "a retry has succeeded"}
+    uncut = {"subject": clips[-1]["clip_id"], "step": "cut", "key": "k", "kind": "corrupt", "detail": "no such frame"}
+    Table(str(dataset / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish([retried, uncut])
     latents = dataset / "latents" / "ab12"
     latents.mkdir(parents=True)
     pq.write_table(pa.table({"clip_id": [row["clip_id"] for row in index[:5]]}), latents / "index.parquet")
+    bounds = {"motion": {"min": 0.002, "max": None}, "luminance": {"min": 0.06, "max": 0.97}}
     config = {
-        "created": "2026-01-02T03:04:05+00:00",
-        "reelpack_version": "0.1.0",
-        "select": {"motion": {"min": 0.002, "max": None}, "luminance": {"min": 0.06, "max": 0.97}},
+        "curate": {"reelpack_version": "0.1.0", "scan": ScanConfig().model_dump(mode="json"), "select": bounds},
+        "caption_family": "some-captioner-12ab",
     }
     (dataset / "config.yaml").write_text(yaml.safe_dump(config))
     write_run(run)
@@ -138,7 +141,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 
 def video_row(path: Path, **changes: Any) -> dict[str, Any]:
-    row = {"uri": str(path), "scan_key": "k", "outcome": "ok", "failure": None, "detail": None, "video_id": path.stem}
+    row = {
+        "uri": str(path),
+        "scan_key": ScanConfig().key,
+        "outcome": "ok",
+        "failure": None,
+        "detail": None,
+        "video_id": path.stem,
+    }
     return {**row, **changes}
 
 

@@ -40,6 +40,11 @@ def test_every_failed_file_is_listed_with_its_kind(page: str) -> None:
     assert escape("notes <b>.mp4") in page
 
 
+def test_a_failure_stands_until_its_result_is_there(page: str) -> None:
+    assert "no such frame" in page
+    assert "a retry has succeeded" not in page
+
+
 def test_nothing_leaves_the_page(page: str) -> None:
     targets = re.findall(r'(?:src|href|action|poster)\s*=\s*["\']([^"\']*)', page)
     targets += re.findall(r"url\(([^)]*)\)", page)
