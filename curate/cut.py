@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.media.cut import CutOptions, EncodedClip, cut_clip
+from curate.media.cut import CutConfig, EncodedClip, cut_clip
 from curate.media.fetch import local_copy
 from curate.schema import Clip, Failure, MediaError, content_digest
 from curate.shards.tar import Member, write_tar
@@ -18,18 +18,18 @@ CUT_VERSION = 1
 """Raised when equal settings would give other bytes than before."""
 
 
-class CutConfig(BaseModel):
+class ShardConfig(BaseModel):
     """How clips are encoded and grouped into shards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    options: CutOptions = CutOptions()
+    encode: CutConfig = CutConfig()
     clips_per_shard: int = Field(256, ge=1, description="most clips in one tar")
 
     @property
     def key(self) -> str:
         """Names the encoding: clips that were cut with another key are cut again."""
-        return content_digest("cut", str(CUT_VERSION), self.options.model_dump_json())[:16]
+        return content_digest("cut", str(CUT_VERSION), self.encode.model_dump_json())[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +72,7 @@ class CutStage:
 
     name = "cut"
 
-    def __init__(self, config: CutConfig) -> None:
+    def __init__(self, config: ShardConfig) -> None:
         self.config = config
 
     def setup(self) -> None:
@@ -88,7 +88,7 @@ class CutStage:
         def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
             for clip in plan.clips:
                 try:
-                    result = cut_clip(local_copy(clip.video_uri), clip.span, self.config.options)
+                    result = cut_clip(local_copy(clip.video_uri), clip.span, self.config.encode)
                 except MediaError as error:
                     failures.append(error.failure(clip.clip_id, self.name))
                     continue
@@ -108,7 +108,7 @@ def _located(clip: Clip, result: EncodedClip, members: dict[str, Member]) -> Cut
         width=result.width,
         height=result.height,
         fps=float(result.fps),
-        duration_s=clip.span.duration_s if clip.kind == "video" else 0.0,
+        duration_s=result.duration_s,
     )
 
 

@@ -41,7 +41,9 @@ class SplitConfig(BaseModel):
     val_fraction: float = Field(0.02, ge=0, lt=1, description="expected share of the units that are held out")
     by: Literal["clip", "video"] = Field("clip", description="the unit of the draw; `video` holds out whole films")
     seed: int = 0
-    hold_out: tuple[str, ...] = Field((), description="globs of URIs: these sources are held out whole, beside the draw")
+    hold_out: tuple[str, ...] = Field(
+        (), description="globs of URIs: these sources are held out whole, beside the draw"
+    )
 
 
 class SelectConfig(BaseModel):
@@ -51,12 +53,12 @@ class SelectConfig(BaseModel):
 
     duration_s: Bounds = Field(Bounds(min=1.0), description="length of the clip, s")
     short_side_px: Bounds = Field(Bounds(min=64), description="shorter side of the picture, px")
-    motion: Bounds = Field(Bounds(min=0.002), description="see curate/shots: motion of the low-resolution frames")
-    sharpness: Bounds = Bounds()
+    motion: Bounds = Field(Bounds(min=0.002), description="mean optical flow, short sides per second")
+    sharpness: Bounds = Field(Bounds(), description="variance of the Laplacian of the small picture")
     luminance: Bounds = Field(Bounds(min=0.06, max=0.97), description="mean luma, 0 (black) to 1 (white)")
     black_fraction: Bounds = Field(Bounds(max=0.5), description="share of the frames that are black")
-    freeze_fraction: Bounds = Field(Bounds(max=0.9), description="share of the frames equal to the one before")
-    letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the area that is constant bars")
+    freeze_fraction: Bounds = Field(Bounds(max=0.9), description="share of the time in which the picture stands still")
+    letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the picture under constant dark bars")
     text_match: Bounds = Field(Bounds(), description="wanted minus unwanted descriptions, see curate/scores")
     split: SplitConfig = SplitConfig()
 
@@ -70,7 +72,7 @@ def decide(clips: pa.Table, failed: Collection[str], config: SelectConfig) -> pa
     """Append `split`, `decision` (keep | reject | pending | failed) and `reasons` to the rows of `clips`.
 
     Args:
-        clips: one row per clip with `clip_id`, `video_id`, `video_uri`, `kind` and one column per score (null = not measured).
+        clips: one row per clip: `clip_id`, `video_id`, `video_uri`, `kind`, a column per score (null = not measured).
         failed: ids of clips that a step failed on.
         config: the policy.
 

@@ -1,7 +1,7 @@
 """The `reelpack` command: one subcommand per step of the road, and the same options everywhere.
 
-`--config` takes a YAML file (or a shipped one by name), `--set section.key=value` changes one value. A user's mistake is
-one message and exit code 2; a run that kept nothing is exit code 1, with the reason.
+`--config` takes a YAML file (or a shipped one by name), `--set section.key=value` changes one value. A mistake is one
+message and exit code 2; a run that kept nothing is exit code 1, with the reason.
 """
 
 import os

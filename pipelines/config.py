@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from caption.captioner import CaptionConfig
-from curate.cut import CutConfig
+from curate.cut import ShardConfig
 from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
 from curate.scores.score import ScoreConfig
@@ -48,7 +48,7 @@ class Config(BaseModel):
     scan: ScanConfig = ScanConfig()
     score: ScoreConfig = ScoreConfig()
     select: SelectConfig = SelectConfig()
-    cut: CutConfig = CutConfig()
+    shards: ShardConfig = ShardConfig()
     execute: ExecuteConfig = ExecuteConfig()
     caption: CaptionConfig = CaptionConfig()
     encode: EncodeConfig = EncodeConfig()

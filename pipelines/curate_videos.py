@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.cut import CutStage, ShardPlan, ShardWritten
+from curate.media.fetch import Staged
 from curate.scan import IdentifyStage, Scanned, ScanStage, SourceFile
 from curate.schema import Clip, Failure
 from curate.scores.score import Scored, ScoreItem, ScoreStage
@@ -68,7 +69,7 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
         decided = run.decide()
         if run.cut(on, decided):
             decided = run.decide()
-    index = dataset.write_index(config.cut.key)
+    index = dataset.write_index(config.shards.key)
     failed = [
         row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key and row["outcome"] == "failed"
     ]
@@ -93,15 +94,16 @@ class CurateRun:
         self.num_frames_decoded = 0
         self.failures: list[Failure] = []
         self.score_stage = ScoreStage(config.score)
+        self.score_key = "+".join(self.score_stage.families)
 
     def scan(self, on: Executor, sources: Sequence[Source], unlisted: Sequence[Failure]) -> None:
         """Identify, probe and scan the inputs that are new; equal bytes at two URIs are scanned once."""
         known = {(r["uri"], r["version"]) for r in self.dataset.videos.rows() if r["scan_key"] == self.scan_key}
         versions = {source.uri: source for source in sources}
         new = [source for source in sources if (source.uri, source.version) not in known]
-        files = [SourceFile(uri=source.uri, size_bytes=source.size_bytes) for source in new]
+        files = [SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes) for source in new]
         copies: dict[str, list[str]] = {}
-        for file, video_id in self._run(on, IdentifyStage(), files, Needs(batch_size=8), "identify"):
+        for file, video_id in self._run(on, Staged(IdentifyStage(), "scan"), files, Needs(batch_size=8), "identify"):
             if isinstance(video_id, Failure):
                 self._fail_video(video_id, versions[file.uri])
             else:
@@ -113,7 +115,7 @@ class CurateRun:
             rows = [{**done[video_id], "uri": uri, "version": versions[uri].version} for uri in copies[video_id]]
             self.dataset.videos.publish(rows)
         todo = [
-            SourceFile(uri=min(uris), size_bytes=versions[uris[0]].size_bytes, video_id=video_id)
+            SourceFile(uri=min(uris), path=min(uris), size_bytes=versions[uris[0]].size_bytes, video_id=video_id)
             for video_id, uris in sorted(copies.items())
             if video_id not in done
         ]
@@ -127,7 +129,7 @@ class CurateRun:
                 for uri in copies[file.video_id]
             )
 
-        stage = ScanStage(self.config.scan)
+        stage = Staged(ScanStage(self.config.scan), "scan")
         results = self._run(on, stage, todo, Needs(batch_size=1), "scan")
         for file, scanned in self._publishing(results, publish):
             if isinstance(scanned, Failure):
@@ -142,10 +144,10 @@ class CurateRun:
         families = self.score_stage.families
         tables = self._score_tables()
         have = {family: set(table.read()["clip_id"].to_pylist()) for family, table in tables.items()}
-        failed = self.dataset.failed({self.config.score.key})
+        failed = self.dataset.failed({self.score_key})
         todo = []
         for clip in self._clips():
-            owed = tuple(family for family in families if clip.clip_id not in have[family])
+            owed = frozenset(family for family in families if clip.clip_id not in have[family])
             if owed and clip.clip_id not in failed:
                 todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
 
@@ -158,19 +160,21 @@ class CurateRun:
                 )
 
         needs = Needs(batch_size=SCORE_BATCH, num_gpus=self.config.execute.gpus_per_worker)
-        for _, scored in self._publishing(self._run(on, self.score_stage, todo, needs, "score"), publish):
+        for _, scored in self._publishing(
+            self._run(on, Staged(self.score_stage, "score"), todo, needs, "score"), publish
+        ):
             if isinstance(scored, Failure):
-                self._fail(scored, self.config.score.key)
+                self._fail(scored, self.score_key)
             else:
                 self.num_frames_decoded += scored.num_decoded_frames
 
     def decide(self) -> pa.Table:
-        failed = self.dataset.failed({self.config.score.key, self.config.cut.key})
+        failed = self.dataset.failed({self.score_key, self.config.shards.key})
         return self.dataset.decide(self.scan_key, self._score_tables().values(), failed, self.config.select)
 
     def cut(self, on: Executor, decided: pa.Table) -> int:
         """Write the kept clips that no shard holds yet, in new shards (none is ever rewritten); returns failures."""
-        key = self.config.cut.key
+        key = self.config.shards.key
         written = self.dataset.shards.rows()
         have = {row["clip_id"] for row in written if row["cut_key"] == key}
         failed = self.dataset.failed({key})
@@ -184,7 +188,7 @@ class CurateRun:
             )
 
         num_failed = 0
-        results = self._run(on, CutStage(self.config.cut), plans, Needs(), "cut")
+        results = self._run(on, CutStage(self.config.shards), plans, Needs(), "cut")
         for _, shard in self._publishing(results, publish):
             num_failed += len(shard.failures)
             for failure in shard.failures:
@@ -199,7 +203,7 @@ class CurateRun:
         for row in written:
             split, number = row["shard"].removesuffix(".tar").rsplit("-", 1)
             last[split] = max(last.get(split, -1), int(number))
-        size = self.config.cut.clips_per_shard
+        size = self.config.shards.clips_per_shard
         for split in ("train", "val"):
             members = sorted((clip for clip in clips if splits[clip.clip_id] == split), key=lambda clip: clip.clip_id)
             for number, start in enumerate(range(0, len(members), size), last.get(split, -1) + 1):

@@ -1,6 +1,6 @@
 """The dataset directory: where each table lies, and the two files that are derived from them.
 
-`clips.parquet` and `shards/index.parquet` are pure functions of the tables and the configuration, so they are rewritten
+`clips.parquet` and `shards/index.parquet` are pure functions of the tables and the configuration: they are rewritten
 at will and come out byte for byte the same when nothing changed.
 """
 
@@ -13,7 +13,7 @@ import yaml
 from fsspec.core import url_to_fs
 
 from caption.record import CAPTION_SCHEMA
-from curate.cut import CutConfig
+from curate.cut import ShardConfig
 from curate.select import SelectConfig, decide
 from curate.store import Table, write_parquet, write_text
 from pipelines.tables import (
@@ -58,7 +58,7 @@ class Dataset:
 
     def cut_key(self) -> str:
         """Key of the cut settings that the last `curate` ran with."""
-        return CutConfig.model_validate(self.sections()["curate"]["cut"]).key
+        return ShardConfig.model_validate(self.sections()["curate"]["shards"]).key
 
     def read(self, name: str) -> pa.Table:
         """A derived file, `clips.parquet` or `shards/index.parquet`.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipelines.caption_clips import CaptionSummary
     from pipelines.curate_videos import CurateSummary
     from pipelines.encode_latents import EncodeSummary
-    from train.loop import TrainSummary
+    from train.metrics import TrainSummary
 
 out = Console(highlight=False, soft_wrap=True)
 MAX_FAILURES = 10
@@ -18,7 +18,7 @@ MAX_FAILURES = 10
 
 def show_curate(summary: "CurateSummary", dataset: str) -> None:
     funnel = summary.funnel
-    table = _table()
+    table = plain_table()
     table.add_row("inputs", str(summary.num_inputs))
     table.add_row("  failed", str(summary.num_failed_inputs))
     table.add_row("clips", str(funnel["clips"]))
@@ -49,7 +49,7 @@ def nothing_kept(summary: "CurateSummary") -> str:
 
 
 def show_caption(summary: "CaptionSummary") -> None:
-    table = _table()
+    table = plain_table()
     table.add_row("captioner", summary.family)
     table.add_row("clips", str(summary.num_clips))
     table.add_row("  captioned in this run", str(summary.num_new))
@@ -58,7 +58,7 @@ def show_caption(summary: "CaptionSummary") -> None:
 
 
 def show_encode(summary: "EncodeSummary") -> None:
-    table = _table()
+    table = plain_table()
     table.add_row("latents", summary.latents)
     table.add_row("text embeddings", summary.text)
     table.add_row("clips", str(summary.num_clips))
@@ -68,13 +68,23 @@ def show_encode(summary: "EncodeSummary") -> None:
 
 
 def show_train(summary: "TrainSummary") -> None:
-    table = _table()
-    for name, value in summary.rows():
-        table.add_row(name, value)
+    table = plain_table()
+    table.add_row("steps", str(summary.steps))
+    table.add_row("parameters", f"{summary.num_parameters:,}")
+    table.add_row("clips (train / val)", f"{summary.train_clips} / {summary.val_clips}")
+    table.add_row("samples, tokens", f"{summary.samples:,}, {summary.tokens:,}")
+    table.add_row("real tokens per pack slot", f"{summary.token_efficiency:.1%}")
+    table.add_row("train loss", f"{summary.train_loss_first:.3f} → {summary.train_loss_last:.3f}")
+    if summary.val_loss_first is not None and summary.val_loss_last is not None:
+        table.add_row("validation loss, fixed noise", f"{summary.val_loss_first:.3f} → {summary.val_loss_last:.3f}")
+    if summary.caption_loss_true is not None:
+        pair = f"{summary.caption_loss_true:.4f} / {summary.caption_loss_shuffled:.4f}"
+        table.add_row("train clips, true / shuffled caption", pair)
+    table.add_row("checkpoint", summary.checkpoint)
     out.print(table)
 
 
-def _table() -> Table:
+def plain_table() -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column()
     table.add_column(justify="right")

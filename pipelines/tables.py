@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.cut import CutClip
-from curate.scan import SIGNALS, ScannedClip
+from curate.scan import SIGNAL_NAMES, ScannedClip
 from curate.schema import Clip, Failure, Span, Video
 
 VIDEOS = pa.schema(
@@ -48,7 +48,7 @@ CLIPS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("num_frames", pa.int64()),
-        *((name, pa.float64()) for name in SIGNALS),
+        *((name, pa.float64()) for name in SIGNAL_NAMES),
     ]
 )
 SHARDS = pa.schema(
@@ -101,7 +101,7 @@ DECISION_INPUT = pa.schema(
         ("num_frames", pa.int64()),
         ("duration_s", pa.float64()),
         ("short_side_px", pa.float64()),
-        *((name, pa.float64()) for name in SIGNALS),
+        *((name, pa.float64()) for name in SIGNAL_NAMES),
     ]
 )
 PUBLIC_COLUMNS = [

@@ -1,0 +1,89 @@
+"""Training, in this process or as a Ray Train job.
+
+`reelpack train` (and `torchrun -m train`) runs the loop where it stands. On a cluster:
+`ray job submit --working-dir . -- python -m pipelines.train_dit DATASET --out RUN --workers 8 --gpu`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.config import Config, load_config
+from pipelines.progress import bar, console
+from train.loop import train
+from train.metrics import TrainSummary
+
+LOG_EVERY = 50
+"""Steps between lines where stderr is no terminal."""
+
+
+def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
+    """Train in this process (one of torchrun's, where it was started by that), with a progress line.
+
+    Raises:
+        ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
+    """
+    if not console.is_terminal:
+        return train(config.train, dataset, out, on_step=_log_line(config.train.steps))
+    with bar() as progress:
+        task = progress.add_task("train", total=config.train.steps, note="")
+
+        def on_step(row: dict[str, Any]) -> None:
+            if "loss" in row:
+                progress.update(task, completed=row["step"], note=_note(row))
+
+        return train(config.train, dataset, out, on_step=on_step)
+
+
+def _note(row: dict[str, Any]) -> str:
+    return f"loss {row['loss']:.3f}  {row['tokens_per_s']:.0f} tokens/s  packed {row['token_efficiency']:.0%}"
+
+
+def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
+    def on_step(row: dict[str, Any]) -> None:
+        if "loss" in row and (row["step"] % LOG_EVERY == 0 or row["step"] == steps):
+            console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False)
+
+    return on_step
+
+
+def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: bool, max_failures: int = 3) -> Path:
+    """Train on `workers` Ray Train workers; a lost worker restarts the run from its last checkpoint.
+
+    `dataset` and `out` lie on storage that every worker sees.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    def work(settings: dict[str, Any]) -> None:
+        train(Config.model_validate(settings).train, dataset, out)
+
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=config.model_dump(mode="json"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
+        run_config=ray.train.RunConfig(
+            storage_path=str(Path(out).absolute() / "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    trainer.fit()
+    return Path(out)
+
+
+def _command(
+    dataset: Annotated[str, typer.Argument(help="dataset directory, on storage that every worker sees")],
+    out: Annotated[str, typer.Option(help="run directory, likewise")],
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    gpu: Annotated[bool, typer.Option(help="one GPU per worker")] = False,
+    config: Annotated[str | None, typer.Option(help="YAML file, or the name of a shipped one")] = None,
+    set: Annotated[Sequence[str] | None, typer.Option(help="section.key=value; repeatable")] = None,
+) -> None:
+    """Train a packed-sequence DiT on a Ray cluster."""
+    typer.echo(train_on_ray(dataset, out, load_config(config, list(set or ())), workers=workers, gpu=gpu))
+
+
+if __name__ == "__main__":
+    typer.run(_command)

@@ -1,0 +1,24 @@
+"""A private Ray for the tests that need one: started once, in its own folder, and ended by what started it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    import logging
+
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=128 * 2**20,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        _temp_dir=str(tmp_path_factory.mktemp("r")),
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import Config, dump, find_file, load_config
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("select: {motion: {min: 0.5, max: 0.7}}\n")
+    config = load_config(file, ["select.motion.min=0.6"])
+    assert (config.select.motion.min, config.select.motion.max) == (0.6, 0.7)
+    assert config.select.luminance == Config().select.luminance
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("select.moton.min=1", "select.motion.min"),
+        ("select.motion.mn=1", "select.motion.min"),
+        ("trian.steps=1", "train.steps"),
+        ("train.optimizer.lrr=1", "train.optimizer.lr"),
+        ("scan.shots.treshold=3", "scan.shots.threshold"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_valid_one(typo: str, meant: str) -> None:
+    with pytest.raises(ValueError, match="unknown key") as caught:
+        load_config(overrides=[typo])
+    assert meant.rsplit(".", 1)[0].split(".")[0] in str(caught.value)
+    assert str(caught.value).endswith(meant) or meant.startswith(str(caught.value).rsplit(" ", 1)[-1])
+
+
+def test_a_value_out_of_range_says_what_was_got() -> None:
+    with pytest.raises(ValueError, match=r"train\.steps.*got -1"):
+        load_config(overrides=["train.steps=-1"])
+
+
+def test_a_flag_through_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a section"):
+        load_config(overrides=["train.steps=1", "train.steps.more=1"])
+
+
+def test_a_missing_file_lists_the_shipped_ones() -> None:
+    with pytest.raises(ValueError, match=r"no such file.*demo"):
+        load_config("nowhere.yaml")
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("select: {motion: [")
+    with pytest.raises(ValueError, match=r"broken\.yaml is not YAML"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in find_file("demo").parent.glob("*.yaml")))
+def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_config(tmp_path / "again.yaml") == config
