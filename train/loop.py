@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
         TrainingDiverged: more than `max_skipped_steps` non-finite steps in a row.
     """
     out = Path(out)
-    patch = config.model.patch
-    sources = {"patch": patch, "latents": config.data.latents, "text": config.data.text}
-    train_manifest = read_manifest(dataset, split="train", **sources)
-    val_manifest = read_manifest(dataset, split="val", **sources, allow_empty=True)
+    read = partial(
+        read_manifest, dataset, patch=config.model.patch, latents=config.data.latents, text=config.data.text
+    )
+    train_manifest = read(split="train")
+    val_manifest = read(split="val", allow_empty=True)
     with join_workers(config.device) as worker:
         if worker.world_size > config.data.plan.packs_per_step:
             raise ValueError(
@@ -111,7 +113,8 @@ class _Run:
                 row = self._optimize(loaded)
                 self.step += 1
                 seconds = time.perf_counter() - start
-                self._report({"step": self.step, **row, "loader_wait_s": waited, "seconds": seconds})
+                speed = {"tokens_per_s": row["tokens"] / seconds, "loader_wait_s": waited, "seconds": seconds}
+                self._report({"step": self.step, **row, **speed})
                 if self.config.validation.due(self.step, self.config.steps):
                     self._validate()
                 if self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:

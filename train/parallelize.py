@@ -43,18 +43,28 @@ class Worker:
             dist.barrier()
 
 
+def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The device that a configuration means.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ValueError("got device=cuda, and torch sees no CUDA device; set device=auto, or install torch for CUDA")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
 @contextmanager
 def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
     """Join the process group that torchrun describes (WORLD_SIZE > 1) or that a launcher has opened already."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = pick_device(device)
     own_group = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
-    chosen = torch.device(device)
-    if device == "cuda":
+    if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
     if own_group:
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         grouped = dist.is_initialized()
         yield Worker(

@@ -7,6 +7,7 @@ and text. The two are enough to sample without the dataset.
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 
 from train.checkpoint import CheckpointConfig, list_checkpoints
-from train.data.load import DataConfig
+from train.data.load import DataConfig, sample_fps
 from train.data.manifest import Manifest
 from train.ema import EMAConfig
 from train.model.dit import DiT, DiTConfig
@@ -59,11 +60,18 @@ class RunRecord:
 
     latents: dict[str, Any]  # fingerprint.json of the latents
     text: dict[str, Any]  # fingerprint.json of the text embeddings
+    fps: float  # most frequent rate of the training videos; 0: there are only images
     dataset: str
 
     @classmethod
     def of(cls, manifest: Manifest, dataset: str) -> "RunRecord":
-        return cls(latents=manifest.latents, text=manifest.text, dataset=dataset)
+        return cls(latents=manifest.latents, text=manifest.text, fps=_usual_fps(manifest), dataset=dataset)
+
+
+def _usual_fps(manifest: Manifest) -> float:
+    rates = Counter(map(sample_fps, manifest.table.select(["kind", "fps"]).to_pylist()))
+    rates.pop(0.0, None)
+    return rates.most_common(1)[0][0] if rates else 0.0
 
 
 def build_model(config: TrainConfig, record: RunRecord) -> DiT:

@@ -7,7 +7,7 @@ or the step in which a sample is met.
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -134,21 +134,18 @@ class PackLoader:
         row = self.manifest.row(index)
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])
         generator = keyed_generator(self.seed, epoch, row["clip_id"], grid)
-        dropped, prefers_dense = (torch.rand(2, generator=generator) < self._thresholds()).tolist()
+        drop, kind = torch.rand(2, generator=generator).tolist()
         timestep = self.objective.draw_timestep(generator, int(self.manifest.num_tokens[index]))
         latent = self.reader.latent(row)
-        captions = {} if dropped else self.reader.captions(row)
+        captions = self.reader.captions(row) if drop >= self.config.caption_dropout else {}
         return Sample(
             clip_id=row["clip_id"],
             latent=latent,
             noise=torch.randn(latent.shape, generator=generator),
             timestep=timestep,
             fps=sample_fps(row),
-            text=choose_caption(captions, prefers_dense),
+            text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
         )
-
-    def _thresholds(self) -> Tensor:
-        return torch.tensor([self.config.caption_dropout, self.config.dense_probability])
 
 
 def sample_fps(row: dict[str, Any]) -> float:
@@ -156,7 +153,7 @@ def sample_fps(row: dict[str, Any]) -> float:
     return 0.0 if row["kind"] == "image" or row["fps"] is None else float(row["fps"])
 
 
-def choose_caption(captions: dict[str, Tensor], prefers_dense: bool) -> Tensor | None:
+def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tensor | None:
     """The preferred kind if the clip has it, else the other, else none."""
     for kind in ("dense", "short") if prefers_dense else ("short", "dense"):
         if kind in captions:
@@ -167,7 +164,7 @@ def choose_caption(captions: dict[str, Tensor], prefers_dense: bool) -> Tensor |
 Item = TypeVar("Item")
 
 
-def prefetch(items: Iterator[Item], depth: int) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
     """Run `items` in a thread, at most `depth` ahead; an exception in it is raised here. Closing stops the thread."""
     ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()

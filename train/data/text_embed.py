@@ -1,0 +1,71 @@
+"""Stage: captions to the token states that condition the model, for every kind of caption a clip has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.schema import Failure, FailureKind
+
+STEP = "embed_text"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextEmbedItem:
+    """The captions of a clip by kind ("short", "dense"); at least one."""
+
+    clip_id: str
+    captions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextEmbedded:
+    """Token states (n, D_text) float16 of each caption, by kind."""
+
+    clip_id: str
+    states: Mapping[str, np.ndarray]
+
+
+class TextEmbedStage:
+    """Embeds the captions of many clips in one call of the encoder."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        self.config = config
+        self._encoder: TextEncoder | None = None
+
+    def setup(self) -> None:
+        self._encoder = TextEncoder(self.config)
+        self._encoder.setup()
+
+    def fingerprint_record(self) -> dict[str, Any]:
+        """What names the embeddings, and what is needed to embed a prompt the same way. Loads the encoder."""
+        encoder = TextEncoder(self.config)
+        encoder.setup()
+        return {
+            "fingerprint": encoder.fingerprint[:16],
+            "encoder": self.config.model,
+            "encoder_fingerprint": encoder.fingerprint,
+            "config": self.config.model_dump(mode="json"),
+            "dim": encoder.dim,
+            "max_tokens": self.config.max_tokens,
+            "dtype": "float16",
+        }
+
+    def process(self, items: Sequence[TextEmbedItem]) -> list[TextEmbedded | Failure]:
+        assert self._encoder is not None, "setup() comes first"
+        keys = [(i, kind) for i, item in enumerate(items) for kind in item.captions]
+        states = self._encoder.encode([items[i].captions[kind] for i, kind in keys])
+        by_item: list[dict[str, np.ndarray]] = [{} for _ in items]
+        for (i, kind), state in zip(keys, states, strict=True):
+            by_item[i][kind] = state
+        return [_outcome(item.clip_id, of_item) for item, of_item in zip(items, by_item, strict=True)]
+
+
+def _outcome(clip_id: str, states: Mapping[str, np.ndarray]) -> TextEmbedded | Failure:
+    bad = [kind for kind, state in states.items() if not len(state) or not np.isfinite(state).all()]
+    if bad or not states:
+        detail = f"{', '.join(bad)}: the encoder gave no finite token states" if bad else "the clip has no caption"
+        return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+    return TextEmbedded(clip_id=clip_id, states=states)

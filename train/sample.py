@@ -1,0 +1,166 @@
+"""Sampling: prompts and shapes in one pack, Euler steps from noise to data, classifier-free guidance.
+
+Every prompt is two segments of the pack, with its caption and without; videos of unlike length and size are sampled
+together. Each segment walks its own timesteps where the objective shifts them by token count.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from train.data.load import keyed_generator
+from train.objective.flow import RectifiedFlow
+from train.parallelize import pick_device
+from train.run import RunRecord, load_model
+from train.segments import PackedBatch, Patch, Sample, grid_size, pack, unpack
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""(x (L, P), timesteps (S,)) to velocities (L, P)."""
+
+
+class SampleConfig(BaseModel):
+    """How samples are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_steps: int = Field(50, ge=1, description="Euler steps from noise to data")
+    guidance: float = Field(
+        4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
+    )
+    seed: int = Field(0, ge=0, description="of the starting noise")
+    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
+    weights: Literal["ema", "model"] = Field("ema", description="averaged or last weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One video, or with one frame an image."""
+
+    prompt: str
+    width: int  # px
+    height: int  # px
+    num_frames: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generated:
+    """A sampled latent, for the autoencoder of the run."""
+
+    request: Request
+    latent: Tensor  # (C, T, H, W) float32, normalized as the training latents are
+    fps: float  # 0 for an image
+
+
+def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -> list[Generated]:
+    """Draw one latent per request, all in one pack.
+
+    Raises:
+        ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, or a text
+            encoder other than the run's.
+    """
+    model, train_config, record = load_model(Path(run), weights=config.weights)
+    device = pick_device(config.device)
+    model = model.to(device)
+    patch = train_config.model.patch
+    shapes = [latent_shape(request, record.latents, patch) for request in requests]
+    fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
+    texts = embed_prompts([request.prompt for request in requests], record)
+    noise = [_noise(shape, config.seed, i) for i, shape in enumerate(shapes)]
+    samples = [
+        Sample(clip_id=str(i), latent=noise[i], noise=noise[i], timestep=1.0, fps=fps[i], text=text)
+        for text_of in (texts, [None] * len(texts))
+        for i, text in enumerate(text_of)
+    ]
+    batch = pack(samples, patch, int(record.text["dim"])).to(device)
+    objective = RectifiedFlow(train_config.objective)
+    x = guided_euler(model, batch, objective, num_steps=config.num_steps, guidance=config.guidance)
+    latents = unpack(x.cpu(), batch, patch)[: len(requests)]
+    return [
+        Generated(request=request, latent=latent, fps=rate)
+        for request, latent, rate in zip(requests, latents, fps, strict=True)
+    ]
+
+
+@torch.no_grad()
+def guided_euler(
+    model: Callable[[Tensor, Tensor, PackedBatch], Tensor],
+    batch: PackedBatch,
+    objective: RectifiedFlow,
+    *,
+    num_steps: int,
+    guidance: float,
+) -> Tensor:
+    """Walk a pack whose second half of segments repeats the first without captions.
+
+    Both halves stay at the same x, moved by v = v_none + guidance · (v_caption - v_none) (Ho & Salimans 2022).
+
+    Returns:
+        (L, P) at t = 0; the halves are equal.
+    """
+
+    def velocity(x: Tensor, timesteps: Tensor) -> Tensor:
+        with_caption, without = model(x, timesteps, batch).float().chunk(2)
+        return (without + guidance * (with_caption - without)).repeat(2, 1)
+
+    grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64).tolist()
+    timesteps = torch.tensor([[objective.shift(t, n) for n in batch.segments.lengths] for t in grid])
+    return euler(velocity, batch.noise, timesteps.to(batch.noise), batch.segments.gather)
+
+
+def euler(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
+    """Integrate dx/dt = v from the first to the last row of `timesteps`, (num_steps + 1, S)."""
+    for t, t_next in pairwise(timesteps):
+        x = x + gather(t_next - t)[:, None] * velocity(x, t)
+    return x
+
+
+def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tuple[int, int, int, int]:
+    """(C, T, H, W) of a request under the run's autoencoder, which keeps the first frame and strides over the rest.
+
+    Raises:
+        ValueError: naming the nearest size that fits.
+    """
+    stride_t, stride = int(latents["temporal_stride"]), int(latents["spatial_stride"])
+    t_step, h_step, w_step = stride_t * patch[0], stride * patch[1], stride * patch[2]
+    first = 1 if patch[0] == 1 else 1 + stride_t * (patch[0] - 1)
+    frames = first + max(0, round((request.num_frames - first) / t_step)) * t_step
+    height, width = (
+        max(1, round(px / step)) * step for px, step in ((request.height, h_step), (request.width, w_step))
+    )
+    if (frames, height, width) != (request.num_frames, request.height, request.width):
+        raise ValueError(
+            f"got {request.num_frames} frames of {request.width}x{request.height}; the nearest that this run's "
+            f"autoencoder and patch can make are {frames} frames of {width}x{height}"
+        )
+    shape = (int(latents["channels"]), 1 + (frames - 1) // stride_t, height // stride, width // stride)
+    grid_size(shape, patch)
+    return shape
+
+
+def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:
+    """Token states (n, D_text) of each prompt, by the encoder that embedded the training captions.
+
+    Raises:
+        ValueError: the encoder found here is another one.
+    """
+    from curate.encoders.text import TextEncoder, TextEncoderConfig
+
+    encoder = TextEncoder(TextEncoderConfig.model_validate(record.text["config"]))
+    if encoder.fingerprint != record.text["encoder_fingerprint"]:
+        raise ValueError(
+            f"text encoder {record.text['encoder']}: got fingerprint {encoder.fingerprint}, the run was trained with "
+            f"{record.text['encoder_fingerprint']}; fetch the weights it was trained with"
+        )
+    encoder.setup()
+    return [torch.from_numpy(states).float() for states in encoder.encode(list(prompts))]
+
+
+def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
+    return torch.randn(shape, generator=keyed_generator("sample", seed, index))
