@@ -10,7 +10,7 @@ from curate.media.encode import EncodeConfig, Mp4Encoder
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import encode_png, read_still
-from curate.media.stream import open_video
+from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 
@@ -52,7 +52,7 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
         return EncodedClip(
             data=encode_png(rgb), ext="png", num_frames=1, width=width, height=height, fps=Fraction(1), duration_s=0.0
         )
-    with open_video(path) as reader:
+    with VideoReader(path) as reader:
         encoder: Mp4Encoder | None = None
         num_frames = duration = 0
         for frame in reader.frames(span.time_base, from_pts=span.start_pts):

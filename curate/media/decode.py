@@ -7,7 +7,7 @@ import numpy as np
 from curate.media.container import is_still_image
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
-from curate.media.stream import open_video
+from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError
 
 
@@ -89,7 +89,7 @@ def _decode_still(data: bytes, size: tuple[int, int] | None) -> DecodedClip:
 
 def _frame_times(data: bytes) -> tuple[np.ndarray, float]:
     """When each frame is first shown, from the first one on, and when the last one ends; seconds. Decodes nothing."""
-    with open_video(data) as reader:
+    with VideoReader(data) as reader:
         shown = sorted((packet.pts, packet.duration or 0) for packet in reader.shown_packets())
         if not shown:
             raise MediaError(FailureKind.NO_FRAMES, "the clip has a video stream without frames")
@@ -111,7 +111,7 @@ def _read(data: bytes, indices: np.ndarray, size: tuple[int, int] | None) -> np.
     wanted = set(indices.tolist())
     pictures: dict[int, np.ndarray] = {}
     convert: RgbConverter | None = None
-    with open_video(data) as reader:
+    with VideoReader(data) as reader:
         for number, frame in enumerate(reader.frames(reader.stream_time_base)):
             if number not in wanted:
                 continue

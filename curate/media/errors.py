@@ -31,13 +31,15 @@ def media_errors(path: str, *, doing: str, invalid: FailureKind) -> Iterator[Non
         yield
     except FileNotFoundError as error:
         raise MediaError(FailureKind.MISSING, f"cannot {doing} {path}: no such file") from error
-    except PermissionError as error:
-        raise MediaError(FailureKind.PERMISSION, f"cannot {doing} {path}: permission denied") from error
     except (IsADirectoryError, NotADirectoryError) as error:
         raise MediaError(FailureKind.NOT_MEDIA, f"cannot {doing} {path}: not a regular file") from error
     except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"cannot {doing} {path}: {error}") from error
     except (OSError, av.error.FFmpegError) as error:
-        is_storage = isinstance(error, OSError) and error.errno in STORAGE_ERRNOS
-        kind = FailureKind.IO if is_storage else invalid
+        kind = invalid
+        # Not by class: libav's "operation not permitted" (EPERM) is what it says of data too.
+        if error.errno == errno.EACCES:
+            kind = FailureKind.PERMISSION
+        elif error.errno in STORAGE_ERRNOS:
+            kind = FailureKind.IO
         raise MediaError(kind, f"cannot {doing} {path}: {error}") from error

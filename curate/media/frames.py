@@ -10,7 +10,7 @@ import numpy as np
 from curate.media.container import is_still_image
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
-from curate.media.stream import open_video
+from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError
 
 
@@ -44,7 +44,7 @@ def iter_frames(
     if is_still_image(head):
         yield Frame(pts=0, duration=1, rgb=shrink(read_still(path), short_side_px))
         return
-    with open_video(path) as reader:
+    with VideoReader(path) as reader:
         convert: RgbConverter | None = None
         for frame in reader.frames(reader.stream_time_base if time_base is None else time_base):
             if deadline is not None and time.monotonic() > deadline:

@@ -7,7 +7,7 @@ from curate.media.container import check_file, is_still_image, missing_bytes
 from curate.media.errors import media_errors
 from curate.media.geometry import geometry
 from curate.media.still import probe_still
-from curate.media.stream import counted_time_base, open_video
+from curate.media.stream import VideoReader, counted_time_base
 from curate.schema import ID_HEX_DIGITS, FailureKind, MediaError, Video
 
 
@@ -43,7 +43,7 @@ def probe(path: str, uri: str, video_id: str) -> Video:
         raise MediaError(FailureKind.TRUNCATED, f"{path}: {shortfall}")
     if is_still_image(head):
         return probe_still(path, uri, video_id, size_bytes)
-    with open_video(path) as reader:
+    with VideoReader(path) as reader:
         stream, container = reader.stream, reader.container
         first = next(reader.frames(counted_time_base(reader.fps)), None)
         if first is None:

@@ -10,7 +10,7 @@ from curate.media.container import check_file, is_still_image
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
-from curate.media.stream import TimedFrame, VideoReader, open_video
+from curate.media.stream import TimedFrame, VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 SEEK_GAP_S = 4.0
@@ -48,7 +48,7 @@ def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int 
         return SampledFrames(rgb=shrink(read_still(path), short_side_px)[None], pts=np.zeros(1, np.int64))
     pictures: list[np.ndarray] = []
     times: list[int] = []
-    with open_video(path) as reader:
+    with VideoReader(path) as reader:
         convert: RgbConverter | None = None
         for frame in _shown_at(reader, moments(span, num_frames), span.time_base):
             if convert is None:

@@ -6,10 +6,10 @@ cutting agree on which frame lies at which time. PyAV is imported on opening onl
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Self, cast
 
 from curate.media.container import missing_bytes
 from curate.media.errors import media_errors
@@ -33,8 +33,11 @@ SEEK_MARGINS_S = (0, 2, 10)
 COUNTED_TICKS_PER_FRAME = 1000
 
 
-class UnreliableTimestampsError(Exception):
-    """Times that are missing or do not increase: the file must be read with `counted_time_base`."""
+class UnreliableTimestampsError(MediaError):
+    """Times that are missing or do not increase: the file can be read with `counted_time_base` only."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(FailureKind.CORRUPT, detail)
 
 
 def counted_time_base(fps: Fraction) -> Fraction:
@@ -55,25 +58,37 @@ class TimedFrame:
 
 
 class VideoReader:
-    """Frames of one file's main video stream. Made by `open_video`.
+    """Frames of one file's main video stream. Use it in a `with` statement.
 
     Attributes:
+        name: For messages.
         fps: Average rate; 25 where the container does not say.
         stream_time_base: That of the stream.
     """
 
-    def __init__(self, name: str, container: "av.container.InputContainer", stream: "VideoStream") -> None:
-        self.name = name
-        self.container = container
-        self.stream = stream
-        self.fps = Fraction(stream.average_rate or stream.guessed_rate or stream.base_rate or 25)
-        self.stream_time_base = Fraction(stream.time_base or counted_time_base(self.fps))
-        self.is_seekable = container.format.name.split(",")[0] in SEEKABLE_CONTAINERS
-        stream.thread_type = "AUTO"
+    def __init__(self, source: str | bytes) -> None:
+        """Opens a local file, or a file's bytes.
+
+        Raises:
+            MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC or TRUNCATED (no index).
+        """
+        self._source = source
+        self.name = source if isinstance(source, str) else "the clip"
+        self.container, self.stream = self._open()
+        self._is_at_start = True
+        self.fps = Fraction(self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate or 25)
+        self.stream_time_base = Fraction(self.stream.time_base or counted_time_base(self.fps))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.container.close()
 
     def frames(self, time_base: Fraction, *, from_pts: int | None = None) -> Iterator[TimedFrame]:
-        """All frames in order of presentation, or those from the last one at or before `from_pts` on (possibly a few
-        earlier ones too). To be called once, or again only with a `from_pts` after the previous one.
+        """All frames in order of presentation, or those from the one that is shown at `from_pts` on.
+
+        A second call ends the first one's iterator.
 
         Args:
             time_base: The stream's own, or `counted_time_base(fps)`.
@@ -83,21 +98,14 @@ class VideoReader:
             MediaError: CORRUPT where the decoder refuses data or conceals damage.
             UnreliableTimestampsError: In the stream's time base only.
         """
+        frames: Iterator[TimedFrame] | None = None
         if time_base != self.stream_time_base:
-            yield from _counted(self._decoded())
-            return
-        if from_pts is not None and self.is_seekable:
-            for margin_s in SEEK_MARGINS_S:
-                target = from_pts - int(margin_s / time_base)
-                if target <= (self.stream.start_time or 0):
-                    break
-                frames = _timed(self._decoded(seek_pts=target))
-                first = next(frames, None)
-                if first is not None and first.pts <= from_pts:
-                    yield first
-                    yield from frames
-                    return
-        yield from _timed(self._decoded(seek_pts=None if from_pts is None else _FILE_START))
+            frames = _counted(self._decoded())
+        elif from_pts is not None:
+            frames = self._sought(from_pts)
+        for frame in frames or _timed(self._decoded()):
+            if from_pts is None or frame.pts + frame.duration > from_pts:
+                yield frame
 
     def shown_packets(self) -> "Iterator[av.Packet]":
         """The packets of frames that are shown, in order of decoding; decodes nothing.
@@ -105,6 +113,7 @@ class VideoReader:
         Raises:
             MediaError: CORRUPT, also where a packet has no time.
         """
+        self._rewind()
         with media_errors(self.name, doing="read", invalid=FailureKind.CORRUPT):
             for packet in self.container.demux(self.stream):
                 if not packet.size or packet.is_discard:
@@ -113,10 +122,35 @@ class VideoReader:
                     raise MediaError(FailureKind.CORRUPT, f"{self.name}: a packet has no timestamp")
                 yield packet
 
+    def _sought(self, from_pts: int) -> Iterator[TimedFrame] | None:
+        """Frames from the one at `from_pts` on, entered at a key frame before it; None where that does not work."""
+        if self.container.format.name.split(",")[0] not in SEEKABLE_CONTAINERS:
+            return None
+        for margin_s in SEEK_MARGINS_S:
+            target = from_pts - int(margin_s / self.stream_time_base)
+            if target <= (self.stream.start_time or 0):
+                return None
+            try:
+                frames = _timed(self._decoded(seek_pts=target))
+                entered = False
+                for frame in frames:
+                    entered = entered or frame.pts <= from_pts
+                    if not entered:
+                        break
+                    if frame.pts + frame.duration > from_pts:
+                        return chain([frame], frames)
+            except MediaError:
+                # Entered where it cannot be decoded. If that is the file's fault, the read from its start will say so.
+                continue
+        return None
+
     def _decoded(self, seek_pts: int | None = None) -> "Iterator[av.VideoFrame]":
-        """Frames as the decoder gives them, from the first key frame on."""
+        """Frames as the decoder gives them, from the first key frame on; from the file's start without `seek_pts`."""
         first_pts: int | None = None
         started = shown = False
+        if seek_pts is None:
+            self._rewind()
+        self._is_at_start = False
         with media_errors(self.name, doing="decode", invalid=FailureKind.CORRUPT):
             if seek_pts is not None:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)
@@ -138,8 +172,38 @@ class VideoReader:
                     shown = True
                     yield frame
 
+    def _rewind(self) -> None:
+        """To the start by opening anew: seeking there is not exact in every container."""
+        if not self._is_at_start:
+            self.container.close()
+            self.container, self.stream = self._open()
+            self._is_at_start = True
 
-_FILE_START = -(2**62)
+    def _open(self) -> "tuple[av.container.InputContainer, VideoStream]":
+        import av
+
+        path = self._source if isinstance(self._source, str) else None
+        try:
+            with media_errors(self.name, doing="open", invalid=FailureKind.NOT_MEDIA):
+                container = av.open(
+                    # "file:" keeps a colon in a name from being read as a protocol; a list may not name URLs.
+                    f"file:{path}" if path is not None else io.BytesIO(cast(bytes, self._source)),
+                    "r",
+                    options={"protocol_whitelist": "file"} if path is not None else {},
+                    metadata_errors="replace",
+                )
+        except MediaError as error:
+            shortfall = missing_bytes(path) if path is not None and error.kind is FailureKind.NOT_MEDIA else None
+            if shortfall is not None:
+                raise MediaError(FailureKind.TRUNCATED, f"{self.name}: {shortfall}") from error
+            raise
+        try:
+            stream = _main_stream(self.name, container)
+        except MediaError:
+            container.close()
+            raise
+        stream.thread_type = "AUTO"
+        return container, stream
 
 
 def _timed(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
@@ -164,35 +228,6 @@ def _timed(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
 def _counted(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
     for number, frame in enumerate(frames):
         yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, image=frame)
-
-
-@contextmanager
-def open_video(source: str | bytes) -> Iterator[VideoReader]:
-    """Opens the main video stream of a local file, or of a file's bytes.
-
-    Raises:
-        MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC or TRUNCATED (an MP4 without index).
-    """
-    import av
-
-    name = source if isinstance(source, str) else "the clip"
-    # "file:" keeps a colon in a name from being read as a protocol.
-    file = f"file:{source}" if isinstance(source, str) else io.BytesIO(source)
-    options = {"protocol_whitelist": "file"} if isinstance(source, str) else {}
-    container: av.container.InputContainer | None = None
-    try:
-        with media_errors(name, doing="open", invalid=FailureKind.NOT_MEDIA):
-            container = av.open(file, "r", options=options, metadata_errors="replace")
-        yield VideoReader(name, container, _main_stream(name, container))
-    except MediaError as error:
-        if error.kind is FailureKind.NOT_MEDIA and isinstance(source, str):
-            shortfall = missing_bytes(source)
-            if shortfall is not None:
-                raise MediaError(FailureKind.TRUNCATED, f"{name}: {shortfall}") from error
-        raise
-    finally:
-        if container is not None:
-            container.close()
 
 
 def _main_stream(name: str, container: "av.container.InputContainer") -> "VideoStream":
