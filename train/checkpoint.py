@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -78,7 +79,7 @@ def load_checkpoint(
         ema.load_state_dict(load_file(folder / "ema.safetensors"))
         state: dict[str, Any] = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
         step = int(json.loads((folder / "state.json").read_text())["step"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder}: cannot continue from this checkpoint ({error}); remove it to continue from the one before, "
             "or train into another folder"

@@ -1,4 +1,4 @@
-"""A tiny encoded dataset, written with the project's own tar writer: smooth latents, captions that say what they are."""
+"""A tiny encoded dataset, written with the project's own tar writer: smooth latents, captions that tell their kind."""
 
 import json
 from collections.abc import Callable
@@ -110,6 +110,11 @@ def _write(path: Path, rows: list[dict]) -> None:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     """20 training and 4 held-out clips."""
     return str(write_dataset(tmp_path_factory.mktemp("dataset"), smooth_clips(24, num_val=4)))
+
+
+@pytest.fixture
+def make_clips() -> Callable[..., list[SyntheticClip]]:
+    return smooth_clips
 
 
 @pytest.fixture

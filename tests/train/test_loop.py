@@ -1,0 +1,217 @@
+"""The whole loop on a tiny encoded dataset."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from train.checkpoint import list_checkpoints
+from train.loop import TrainingDiverged, train
+from train.metrics import read_metrics
+from train.run import TrainConfig, load_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def config(**changes: Any) -> TrainConfig:
+    tree: dict[str, Any] = {
+        "steps": 8,
+        "device": "cpu",
+        "model": {"width": 32, "depth": 2, "num_heads": 2},
+        "data": {"plan": {"token_budget": 128, "packs_per_step": 2}},
+        "optimizer": {"lr": 2e-3, "warmup_steps": 4, "schedule": "cosine"},
+        "ema": {"decay": 0.9},
+        "validation": {"every": 4, "first": 2, "timesteps": [0.3, 0.7]},
+        "checkpoint": {"every": 3},
+    }
+    for path, value in changes.items():
+        *parents, leaf = path.split("__")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[leaf] = value
+    return TrainConfig.model_validate(tree)
+
+
+TIMES = ("tokens_per_s", "loader_wait_s", "seconds")
+
+
+def logged(out: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl without wall-clock times."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(out / "metrics.jsonl")]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(step: int) -> Callable[[dict[str, Any]], None]:
+    def on_step(row: dict[str, Any]) -> None:
+        if row["step"] == step:
+            raise Stopped
+
+    return on_step
+
+
+@pytest.mark.parametrize("stop", [4, 6])
+def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int):
+    summary = train(config(), dataset, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config(), dataset, tmp_path / "cut", on_step=stop_after(stop))
+    assert len(logged(tmp_path / "cut")) < len(logged(tmp_path / "whole"))
+    resumed = train(config(), dataset, tmp_path / "cut")
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+    for name in ("model", "ema"):
+        a, b = (
+            load_file(list_checkpoints(tmp_path / run / "checkpoints")[-1] / f"{name}.safetensors")
+            for run in ("whole", "cut")
+        )
+        assert a and all(torch.equal(a[key], b[key]) for key in a)
+    assert (summary.train_loss_last, summary.val_loss_last) == (resumed.train_loss_last, resumed.val_loss_last)
+
+
+@pytest.mark.slow
+def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
+    train(config(steps=12), dataset, tmp_path / "whole")
+    script = textwrap.dedent(
+        f"""
+        import json, sys, torch
+        from train.loop import train
+        from train.run import TrainConfig
+        torch.set_num_threads(1)
+        config = TrainConfig.model_validate(json.loads(sys.argv[1]))
+        train(config, {dataset!r}, sys.argv[2], on_step=lambda row: print(row["step"], flush=True))
+        """
+    )
+    command = [sys.executable, "-c", script, config(steps=12).model_dump_json(), str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 7:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packs_per_step", [2, 3])
+def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: int):
+    settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4)
+    train(settings, dataset, tmp_path / "one")
+    script = tmp_path / "two_ranks.py"
+    script.write_text(
+        "import sys, torch\nfrom train.loop import train\nfrom train.run import TrainConfig\n"
+        "torch.set_num_threads(1)\n"
+        f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, sys.argv[2])\n"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*launcher, settings.model_dump_json(), str(tmp_path / "two")], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
+    assert [row["step"] for row in one] == [row["step"] for row in two]
+    for a, b in zip(one, two, strict=True):
+        for key in a.keys() & {"loss", "grad_norm", "val_loss", "caption_loss_true", "tokens", "samples"}:
+            assert a[key] == pytest.approx(b[key], rel=1e-5), (a["step"], key)
+
+
+def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str, tmp_path: Path):
+    train(config(steps=3), dataset, tmp_path)
+    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.002 → 0\.1"):
+        train(config(steps=3, optimizer__lr=0.1), dataset, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["latents"]["fingerprint"] = "other"
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="trained on latents other, the dataset now gives lat0"):
+        train(config(steps=3), dataset, tmp_path)
+
+
+def test_a_run_may_be_prolonged(dataset: str, tmp_path: Path):
+    train(config(steps=3, optimizer__schedule="constant"), dataset, tmp_path / "short")
+    train(config(steps=8, optimizer__schedule="constant"), dataset, tmp_path / "short")
+    train(config(steps=8, optimizer__schedule="constant"), dataset, tmp_path / "whole")
+    prolonged, whole = ([row for row in logged(tmp_path / run) if "loss" in row] for run in ("short", "whole"))
+    assert prolonged == whole
+
+
+def test_an_incomplete_checkpoint_is_named(dataset: str, tmp_path: Path):
+    train(config(steps=3), dataset, tmp_path)
+    (tmp_path / "checkpoints/step-000003/ema.safetensors").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="step-000003: cannot continue"):
+        train(config(steps=8), dataset, tmp_path)
+
+
+def test_only_the_newest_checkpoints_are_kept(dataset: str, tmp_path: Path):
+    train(config(steps=8, checkpoint__every=1, checkpoint__keep=2), dataset, tmp_path)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-000007", "step-000008"]
+
+
+def with_a_broken_caption(clips: list) -> str:
+    """Write NaN into one clip's caption states; what the embedding stage refuses can still lie on a disk."""
+    for states in (clips[0].short, clips[0].dense):
+        if states is not None:
+            states[:] = np.nan
+    return clips[0].clip_id
+
+
+def test_steps_that_are_no_number_are_skipped_and_counted(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path
+):
+    clips = make_clips(20)
+    with_a_broken_caption(clips)
+    settings = config(steps=10, data__plan__packs_per_step=1, validation__max_caption_clips=0)
+    summary = train(settings, str(make_dataset(clips)), tmp_path / "run")
+    assert 0 < summary.skipped_steps < 10
+    assert np.isfinite(summary.train_loss_last)
+    model, _, _ = load_model(tmp_path / "run")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_too_many_skipped_steps_stop_the_run_and_name_the_clip(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path
+):
+    clips = make_clips(6)
+    broken = with_a_broken_caption(clips)
+    settings = config(steps=50, max_skipped_steps=1, data__plan__token_budget=2048, validation__max_caption_clips=0)
+    with pytest.raises(TrainingDiverged, match=rf"non-finite loss on {broken}\)"):
+        train(settings, str(make_dataset(clips)), tmp_path / "run")
+
+
+def test_a_tiny_model_learns_four_samples_and_its_captions(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path
+):
+    """Two clips and two images; the fixed-noise loss of the training clips falls, lower under their own caption."""
+    clips = [clip for clip in make_clips(7) if clip.short is not None][:4]
+    assert {clip.latent.shape[1] == 1 for clip in clips} == {True, False}
+    settings = config(
+        steps=250,
+        model__width=64,
+        data__plan__packs_per_step=1,
+        data__plan__token_budget=256,
+        optimizer__lr=4e-3,
+        validation__every=250,
+        checkpoint__every=250,
+    )
+    summary = train(settings, str(make_dataset(clips)), tmp_path)
+    assert summary.val_loss_first is None
+    assert summary.train_loss_last < 0.3 * summary.train_loss_first
+    assert summary.caption_loss_true < 0.5 * summary.caption_loss_shuffled
+    model, _, record = load_model(tmp_path)
+    assert record.fps == 12.0 and not model.training
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 250
+    assert np.isfinite(summary.tokens_per_s)
