@@ -46,7 +46,8 @@ class Mp4Encoder:
         self._stream.codec_context.color_primaries = COLORSPACE_BT709
         self._stream.codec_context.color_trc = COLORSPACE_BT709
         self._stream.codec_context.color_range = COLOR_RANGE_LIMITED
-        self._stream.options = {"crf": str(config.crf), "preset": config.preset}
+        # x264's macroblock-tree rate control gives other bytes from call to call where a side is no multiple of 16.
+        self._stream.options = {"crf": str(config.crf), "preset": config.preset, "mbtree": "0"}
 
     def add(self, rgb: np.ndarray, *, pts: int, duration: int) -> None:
         """`(height, width, 3)` uint8; pts increases from call to call."""
