@@ -165,5 +165,7 @@ def _name(uri: str) -> str:
 
 
 def _retry(row: Mapping[str, Any]) -> str:
-    command = row.get("retry_command")
-    return f'<br><span class="muted">to retry:</span> <code>{escape(command)}</code>' if command else ""
+    """The command that may end differently on the same bytes; nothing where it cannot."""
+    if not row["retryable"] or not row["retry_command"]:
+        return ""
+    return f'<br><span class="muted">to retry:</span> <code>{escape(row["retry_command"])}</code>'

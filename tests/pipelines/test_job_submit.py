@@ -19,6 +19,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from curate.media.decode import decode_clip
+from curate.shards.tar import TarReader
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
@@ -143,7 +146,12 @@ def test_submitted_curation_writes_its_decisions(head: Head, tmp_path: Path) -> 
     )
 
     assert job.returncode == 0, (job.stdout + job.stderr)[-8000:]
-    clips = pq.read_table(dataset / "clips.parquet").to_pylist()
-    assert [Path(row["video_uri"]).name for row in clips] == ["drift.mp4"]
-    assert clips[0]["decision"] in ("keep", "reject")
-    assert clips[0]["num_frames"] == 36
+    (clip,) = pq.read_table(dataset / "clips.parquet").to_pylist()
+    assert Path(clip["video_uri"]).name == "drift.mp4"
+    assert (clip["decision"], clip["num_frames"]) == ("keep", 36)
+    (row,) = pq.read_table(dataset / "shards" / "index.parquet").to_pylist()
+    payload = TarReader(str(dataset / "shards")).read(row["shard"], row["offset"], row["size"])
+    assert row["clip_id"] == clip["clip_id"]
+    assert decode_clip(payload).rgb.shape == (36, 64, 96, 3)
+    failed = pq.read_table(dataset / "tables" / "failures").to_pylist()
+    assert {(Path(failure["subject"]).name, failure["kind"]) for failure in failed} == {("notes.mp4", "not_media")}

@@ -20,7 +20,7 @@ from curate.scan import ScanConfig
 from curate.schema import Span, clip_id
 from curate.shards.tar import write_tar
 from curate.store import Table
-from pipelines.tables import FAILURES, VIDEOS
+from pipelines.tables import FAILURES, INDEX, VIDEOS
 
 FPS = 12
 FRAMES_PER_CLIP = 24
@@ -121,11 +121,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
                 "caption_dense": None if number == 7 else f"A disc moves from left to right, take {number}. " * 3,
             }
         )
-    pq.write_table(pa.Table.from_pylist(index), dataset / "shards" / "index.parquet")
+    pq.write_table(pa.Table.from_pylist(index, INDEX), dataset / "shards" / "index.parquet")
     pq.write_table(pa.Table.from_pylist(clips), dataset / "clips.parquet")
     Table(str(dataset / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).publish(rows)
     retried = {"subject": rows[0]["uri"], "step": "scan", "key": "k", "kind": "io", "detail": "a retry has succeeded"}
-    uncut = {"subject": clips[-1]["clip_id"], "step": "cut", "key": "k", "kind": "corrupt", "detail": "no such frame"}
+    uncut = {"subject": clips[-1]["clip_id"], "step": "cut", "key": "k", "kind": "io", "detail": "read timed out"}
+    uncut |= {"retryable": True, "retry_command": "reelpack curate again"}
     Table(str(dataset / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish([retried, uncut])
     latents = dataset / "latents" / "ab12"
     latents.mkdir(parents=True)

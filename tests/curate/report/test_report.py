@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.report.build import build_report, choose
+from curate.report.data import FACTS
+from pipelines.tables import PUBLIC_COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,8 @@ def test_every_failed_file_is_listed_with_its_kind(page: str) -> None:
 
 
 def test_a_failure_stands_until_its_result_is_there(page: str) -> None:
-    assert "no such frame" in page
+    assert "read timed out" in page
+    assert "reelpack curate again" in page
     assert "a retry has succeeded" not in page
 
 
@@ -78,6 +81,10 @@ def test_a_dataset_that_is_only_curated_has_a_page(written, tmp_path: Path) -> N
     page = Path(build_report(str(tmp_path))).read_text()
     assert bar(page, "kept") == 0
     assert "No clip was kept" in page
+
+
+def test_every_public_column_is_shown_as_a_fact_and_no_score() -> None:
+    assert set(PUBLIC_COLUMNS) == FACTS
 
 
 def test_a_run_that_has_logged_nothing_is_named(written, tmp_path: Path) -> None:
