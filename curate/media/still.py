@@ -60,12 +60,7 @@ def read_still(source: str | bytes) -> np.ndarray:
 
     name = source if isinstance(source, str) else "the image"
     with _opened(source, name) as image:
-        try:
-            upright = ImageOps.exif_transpose(image)
-        except OSError as error:
-            kind = FailureKind.TRUNCATED if "truncated" in str(error) else FailureKind.CORRUPT
-            raise MediaError(kind, f"cannot decode {name}: {error}") from error
-        return np.asarray(_flattened(upright))
+        return np.asarray(_flattened(ImageOps.exif_transpose(image)))
 
 
 def encode_png(rgb: np.ndarray) -> bytes:
@@ -79,16 +74,21 @@ def encode_png(rgb: np.ndarray) -> bytes:
 
 @contextmanager
 def _opened(source: str | bytes, name: str) -> "Iterator[Image.Image]":
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with (
-            media_errors(name, doing="open", invalid=FailureKind.CORRUPT),
+            media_errors(name, doing="decode", invalid=FailureKind.CORRUPT),
             Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image,
         ):
             yield image
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise MediaError(FailureKind.CORRUPT, f"cannot open {name}: {error}") from error
+    except MediaError as error:
+        # Pillow tells a cut-off file from a broken one by its words only.
+        if error.kind is FailureKind.CORRUPT and "truncated" in error.detail.lower():
+            raise MediaError(FailureKind.TRUNCATED, error.detail) from error
+        raise
+    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise MediaError(FailureKind.CORRUPT, f"cannot decode {name}: {error}") from error
 
 
 def _exif_quarter_turns(image: "Image.Image") -> int:

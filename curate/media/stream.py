@@ -27,6 +27,12 @@ Other files are decoded from their start."""
 REFUSED_CONTAINERS = frozenset({"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash"})
 """Text art, which any text file is, and lists that name other files."""
 
+OPEN_ENDED_CONTAINERS = frozenset({"mpegts", "mpeg"})
+"""Recordings of broadcasts, which stop anywhere: their last picture may be incomplete, and is left out then."""
+
+AVI_SLACK_S = 1.0
+"""Headers of AVI count some frames more than there are."""
+
 SEEK_MARGINS_S = (0, 2, 10)
 """How far before the wanted time to seek, until a decodable frame lies at or before it."""
 
@@ -76,6 +82,7 @@ class VideoReader:
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
         self._is_at_start = True
+        self._container_name = self.container.format.name.split(",")[0]
         self.fps = Fraction(self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate or 25)
         self.stream_time_base = Fraction(self.stream.time_base or counted_time_base(self.fps))
 
@@ -124,7 +131,7 @@ class VideoReader:
 
     def _sought(self, from_pts: int) -> Iterator[TimedFrame] | None:
         """Frames from the one at `from_pts` on, entered at a key frame before it; None where that does not work."""
-        if self.container.format.name.split(",")[0] not in SEEKABLE_CONTAINERS:
+        if self._container_name not in SEEKABLE_CONTAINERS:
             return None
         for margin_s in SEEK_MARGINS_S:
             target = from_pts - int(margin_s / self.stream_time_base)
@@ -148,6 +155,8 @@ class VideoReader:
         """Frames as the decoder gives them, from the first key frame on; from the file's start without `seek_pts`."""
         first_pts: int | None = None
         started = shown = False
+        damage: MediaError | None = None
+        last_pts: int | None = None
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
@@ -165,12 +174,27 @@ class VideoReader:
                     # After a seek the leading pictures of an open group of pictures are incomplete.
                     if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
                         continue
-                    if frame.is_corrupt:
-                        if not shown:
-                            continue
-                        raise MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
-                    shown = True
-                    yield frame
+                    if damage is not None:
+                        raise damage
+                    if not frame.is_corrupt:
+                        shown = True
+                        last_pts = frame.pts
+                        yield frame
+                    elif shown:
+                        damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
+        if seek_pts is None:
+            self._check_end(last_pts)
+        if damage is not None and self._container_name not in OPEN_ENDED_CONTAINERS:
+            raise damage
+
+    def _check_end(self, last_pts: int | None) -> None:
+        """In AVI, damage makes the demuxer skip what it cannot parse, without a word: compare with the header."""
+        if self._container_name != "avi" or last_pts is None or self.stream.duration is None:
+            return
+        missing_s = float((self.stream.duration - last_pts) * self.stream_time_base)
+        if missing_s > AVI_SLACK_S:
+            detail = f"{self.name}: the header declares {missing_s:.2f} s more than could be read"
+            raise MediaError(FailureKind.CORRUPT, detail)
 
     def _rewind(self) -> None:
         """To the start by opening anew: seeking there is not exact in every container."""

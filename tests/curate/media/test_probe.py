@@ -1,0 +1,83 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.media.frames import iter_frames
+from curate.media.probe import content_id, probe
+
+
+def test_equal_bytes_have_equal_ids_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"same" * 1000)
+    (tmp_path / "b.mkv").write_bytes(b"same" * 1000)
+    (tmp_path / "c.mp4").write_bytes(b"same" * 999 + b"sane")
+    ids = [content_id(str(tmp_path / name)) for name in ("a.mp4", "b.mkv", "c.mp4")]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_probe_says_what_was_encoded(numbered, write_video: Callable[..., str]) -> None:
+    path = write_video("a.mp4", numbered.draw(30), fps=Fraction(30000, 1001), with_sound=True)
+    video = probe(path, "s3://bucket/a.mp4", "id")
+    assert (video.uri, video.video_id, video.kind, video.codec) == ("s3://bucket/a.mp4", "id", "video", "h264")
+    assert (video.width, video.height, video.fps, video.num_frames) == (160, 96, Fraction(30000, 1001), 30)
+    assert video.has_audio and video.pixel_format == "yuv420p" and video.rotation == 0
+    assert video.duration_s == pytest.approx(30 * 1001 / 30000, abs=0.05)
+    assert video.size_bytes == Path(path).stat().st_size
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+def test_rotation_is_applied_and_told(write_video: Callable[..., str], rotation: int) -> None:
+    rgb = np.zeros((4, 96, 160, 3), np.uint8)
+    rgb[:, :, :80] = (220, 30, 30)  # red on the left
+    path = write_video("a.mp4", rgb, rotation=rotation)
+    video = probe(path, "", "")
+    assert (video.width, video.height) == ((160, 96) if rotation == 180 else (96, 160))
+    frame = next(iter_frames(path, short_side_px=48)).rgb
+    upright = np.rot90(rgb[0], video.rotation // 90)
+    assert frame.shape[:2] == (upright.shape[0] // 2, upright.shape[1] // 2)
+    # The display matrix turns counter-clockwise: what was on the left comes to the bottom, the right, the top.
+    row, column = {90: (-4, 24), 180: (24, -4), 270: (4, 24)}[rotation]
+    assert frame[row, column, 0] > 180 > 60 > frame[row, column, 1]
+
+
+def test_samples_that_are_not_square_are_stretched(numbered, write_video: Callable[..., str]) -> None:
+    path = write_video("a.mp4", numbered.draw(2), sample_aspect_ratio=Fraction(2, 1))
+    video = probe(path, "", "")
+    assert (video.width, video.height, video.sample_aspect_ratio) == (160, 96, 2)
+    assert next(iter_frames(path, short_side_px=48)).rgb.shape == (48, 160, 3)
+
+
+def test_photo_is_turned_upright(tmp_path: Path) -> None:
+    rgb = np.zeros((96, 160, 3), np.uint8)
+    rgb[:, :80] = (220, 30, 30)
+    exif = Image.Exif()
+    exif[274] = 6  # the top of the scene is on the picture's right: turn by 90 degrees clockwise
+    Image.fromarray(rgb).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    video = probe(str(tmp_path / "a.jpg"), "", "")
+    assert (video.kind, video.width, video.height) == ("image", 96, 160)
+    frame = next(iter_frames(str(tmp_path / "a.jpg"), short_side_px=48)).rgb
+    assert frame.shape == (80, 48, 3) and frame[4, 24, 0] > 180 > frame[-4, 24, 0]
+
+
+@pytest.mark.parametrize("tag", ["bt601", "bt709"])
+def test_colors_follow_the_matrix_of_the_stream(write_video: Callable[..., str], tag: str) -> None:
+    """The same red through either matrix comes back as itself."""
+    import av
+
+    red = np.full((2, 64, 64, 3), (200, 40, 60), np.uint8)
+    frames = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in red]
+    path = write_video("plain.mp4", red) + f".{tag}.mp4"
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.colorspace = {"bt601": 6, "bt709": 1}[tag]
+        for number, frame in enumerate(frames):
+            yuv = frame.reformat(format="yuv420p", dst_colorspace={"bt601": "ITU601", "bt709": "ITU709"}[tag])
+            yuv.pts = number
+            output.mux(stream.encode(yuv))
+        output.mux(stream.encode())
+    seen = next(iter_frames(path, short_side_px=64)).rgb.mean(axis=(0, 1))
+    assert np.abs(seen - (200, 40, 60)).max() < 4
