@@ -77,14 +77,16 @@ def load_efficientnet_lite0(path: Path) -> "torch.nn.Module":
 def normalize(images: np.ndarray) -> "torch.Tensor":
     """(N, H, W, 3) uint8 RGB to the model's input (N, 3, 224, 224) float32.
 
-    Short side to 256 px (bicubic), central crop, (x - 127) / 128, as the weights were evaluated.
+    As the weights were evaluated: short side to 256 px (bicubic), central crop, (x - 127) / 128. What the crop drops
+    is dropped before scaling, so that a strip of a picture does not grow into gigabytes.
     """
     import torch
 
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-    height, width = x.shape[-2:]
-    scale = RESIZE_PX / min(height, width)
-    size = (max(RESIZE_PX, round(height * scale)), max(RESIZE_PX, round(width * scale)))
-    x = torch.nn.functional.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
-    top, left = (size[0] - CROP_PX) // 2, (size[1] - CROP_PX) // 2
-    return (x[..., top : top + CROP_PX, left : left + CROP_PX] - 127) / 128
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = images[:, top : top + side, left : left + side].copy()
+    x = torch.from_numpy(square).permute(0, 3, 1, 2).float()
+    x = torch.nn.functional.interpolate(x, size=(RESIZE_PX, RESIZE_PX), mode="bicubic", antialias=True).clamp(0, 255)
+    edge = (RESIZE_PX - CROP_PX) // 2
+    return (x[..., edge:-edge, edge:-edge] - 127) / 128

@@ -59,8 +59,8 @@ class TextMatchScorer:
 
     @cached_property
     def key(self) -> str:
-        lists = ("wanted", *self.config.wanted, "unwanted", *self.config.unwanted)
-        return content_digest(self.name, self._encoder.fingerprint, *lists)
+        wanted, unwanted = self.config.wanted, self.config.unwanted
+        return content_digest(self.name, self._encoder.fingerprint, str(len(wanted)), *wanted, *unwanted)
 
     def setup(self) -> None:
         """Load the encoder, embed the descriptions."""

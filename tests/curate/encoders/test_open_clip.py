@@ -1,0 +1,108 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from curate.encoders.open_clip import OpenClipConfig, OpenClipEncoder
+from curate.encoders.weights import MissingWeights
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, 40, 56, 3), np.uint8)
+
+
+def local(folder: Path, **settings: object) -> OpenClipEncoder:
+    encoder = OpenClipConfig(model=f"local-dir:{folder}", device="cpu", **settings).build()  # type: ignore[arg-type]
+    encoder.setup()
+    return encoder
+
+
+def test_it_computes_what_open_clip_does(tiny_open_clip: Path, images: np.ndarray) -> None:
+    import open_clip
+
+    name = f"local-dir:{tiny_open_clip}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    encoder = local(tiny_open_clip, batch_size=2)
+    texts = ["a rabbit", "the sky", "a page of text"]
+    with torch.inference_mode():
+        expected_images = model.encode_image(torch.stack([preprocess(Image.fromarray(image)) for image in images]))
+        expected_texts = model.encode_text(open_clip.get_tokenizer(name)(texts))
+    normalize = torch.nn.functional.normalize
+    np.testing.assert_allclose(encoder.embed_images(images), normalize(expected_images, dim=-1), atol=1e-5)
+    np.testing.assert_allclose(encoder.embed_texts(texts), normalize(expected_texts, dim=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_checkpoint_file_with_a_models_name_is_the_same_as_the_folder(
+    tiny_open_clip: Path, images: np.ndarray, tmp_path: Path, suffix: str
+) -> None:
+    import open_clip
+
+    config = json.loads((tiny_open_clip / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "reelpack-tiny.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "reelpack-tiny.json")
+    state = load_file(tiny_open_clip / "open_clip_model.safetensors")
+    checkpoint = tmp_path / f"tiny{suffix}"
+    if suffix == ".pt":
+        torch.save({"state_dict": state}, checkpoint)
+    else:
+        save_file(state, checkpoint)
+    encoder = OpenClipConfig(model="reelpack-tiny", pretrained=str(checkpoint), device="cpu").build()
+    encoder.setup()
+    np.testing.assert_allclose(encoder.embed_images(images), local(tiny_open_clip).embed_images(images), atol=1e-6)
+
+
+def test_low_precision_stays_near(tiny_open_clip: Path, images: np.ndarray) -> None:
+    exact = local(tiny_open_clip).embed_images(images)
+    rough = local(tiny_open_clip, precision="bf16").embed_images(images)
+    assert (exact * rough).sum(1).min() > 0.99
+
+
+def test_the_fingerprint_is_of_the_weights_not_of_their_place(tiny_open_clip: Path, tmp_path: Path) -> None:
+    def fingerprint(folder: Path) -> str:
+        return OpenClipConfig(model=f"local-dir:{folder}").build().fingerprint
+
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_open_clip, moved)
+    assert fingerprint(moved) == fingerprint(tiny_open_clip)
+    state = load_file(moved / "open_clip_model.safetensors")
+    state["logit_scale"] += 1
+    save_file(state, moved / "open_clip_model.safetensors")
+    os.utime(moved / "open_clip_model.safetensors", ns=(1, 1))
+    assert fingerprint(moved) != fingerprint(tiny_open_clip)
+
+
+def test_hub_weights_are_fingerprinted_by_name_without_a_download() -> None:
+    names = [("ViT-B-32", "openai"), ("ViT-B-32", "laion2b_s34b_b79k"), ("ViT-B-16", "openai")]
+    configs = [OpenClipConfig(model=model, pretrained=tag) for model, tag in names]
+    assert len({config.build().fingerprint for config in configs}) == 3
+
+
+@pytest.mark.parametrize("settings", [{"pretrained": "/nowhere/vit.pt"}, {"model": "local-dir:/nowhere/vit"}])
+def test_missing_local_weights_name_file_and_setting(settings: dict[str, str]) -> None:
+    encoder = OpenClipConfig(**settings).build()  # type: ignore[arg-type]
+    for action in (encoder.setup, lambda: encoder.fingerprint):
+        with pytest.raises(MissingWeights, match=r"/nowhere/vit.*pretrained"):
+            action()
+
+
+def test_random_weights_cannot_be_asked_for(tiny_open_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="pretrained"):
+        OpenClipConfig(model="ViT-B-32")
+    shutil.copy(tiny_open_clip / "open_clip_config.json", tmp_path)
+    with pytest.raises(ValueError, match="could not be loaded"):
+        local(tmp_path)
+
+
+def test_an_unknown_tag_is_an_error_that_names_it() -> None:
+    with pytest.raises(ValueError, match="no-such-tag"):
+        OpenClipConfig(model="ViT-B-32", pretrained="no-such-tag", device="cpu").build().setup()
