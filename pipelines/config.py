@@ -8,10 +8,10 @@ import difflib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from caption.captioner import CaptionConfig
@@ -20,24 +20,10 @@ from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
 from curate.scores.score import ScoreConfig
 from curate.select import SelectConfig
+from pipelines.execute import ExecuteConfig
 from train.autoencoder.encode import EncodeConfig
-from train.loop import TrainConfig
+from train.run import TrainConfig
 from train.sample import SampleConfig
-
-
-class ExecuteConfig(BaseModel):
-    """How stages are run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    executor: Literal["ray", "local"] = Field("ray", description="Ray Data, or in this process")
-    address: str | None = Field(
-        None, description="Ray cluster to join; none: the cluster of RAY_ADDRESS, else a private Ray on this machine"
-    )
-    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private Ray; none: all of this machine")
-    num_workers: int | None = Field(None, ge=1, description="most workers of a stage; none: one per CPU (GPU)")
-    gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
-    publish_every_s: float = Field(30, gt=0, description="seconds between parts: what a kill can lose")
 
 
 class Config(BaseModel):

@@ -10,10 +10,11 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from curate.schema import Failure
-from pipelines.config import ExecuteConfig
 
 MAX_BLOCKS = 4096
 """Most blocks that the items are dealt into: Ray Data schedules, and retries, by the block."""
@@ -22,6 +23,21 @@ STORE_BYTES = 256 * 2**20
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
+
+
+class ExecuteConfig(BaseModel):
+    """How stages are run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    executor: Literal["ray", "local"] = Field("ray", description="Ray Data, or in this process")
+    address: str | None = Field(
+        None, description="Ray cluster to join; none: the cluster of RAY_ADDRESS, else a private Ray on this machine"
+    )
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of the private Ray; none: all of this machine")
+    num_workers: int | None = Field(None, ge=1, description="most workers of a stage; none: one per CPU (GPU)")
+    gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
+    publish_every_s: float = Field(30, gt=0, description="seconds between parts: what a kill can lose")
 
 
 class Stage(Protocol[In, Out]):
@@ -62,12 +78,14 @@ class RayExecutor:
 
     def __init__(self, config: ExecuteConfig) -> None:
         self.config = config
+        self._started = False
 
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
         if not items:
             return
         import ray.data
 
+        self._connect()
         num_batches = math.ceil(len(items) / needs.batch_size)
         rows = [{"item": pickle.dumps(item)} for item in items]
         dataset = ray.data.from_items(rows, override_num_blocks=min(num_batches, MAX_BLOCKS)).map_batches(
@@ -84,6 +102,38 @@ class RayExecutor:
                     yield pickle.loads(item), pickle.loads(outcome)
         except ray.exceptions.RayTaskError as error:
             raise _cause(error) from error
+
+    def _connect(self) -> None:
+        """Join or start Ray at the first item: a run that finds everything stored needs none."""
+        import ray
+        import ray.data
+
+        if not ray.is_initialized():
+            # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
+            address = self.config.address or os.environ.get("RAY_ADDRESS") or "local"
+            num_cpus = self.config.num_cpus
+            private = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+            # Ray's core prints harmless lines about restartable actors at its error level.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+            ray.init(
+                address=address,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(private if address == "local" else {}),
+            )
+            self._started = True
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def close(self) -> None:
+        """End the Ray that was started here."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False
 
     def _num_workers(self, needs: Needs) -> int:
         import ray
@@ -118,33 +168,15 @@ def _cause(error: BaseException) -> BaseException:
 
 @contextmanager
 def executor(config: ExecuteConfig) -> Iterator[Executor]:
-    """The executor of the configuration; a Ray that is started here ends with the block."""
+    """The executor of the configuration; a Ray that it starts ends with the block."""
     if config.executor == "local":
         yield LocalExecutor()
         return
-    import ray
-    import ray.data
-
-    started = not ray.is_initialized()
-    if started:
-        # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
-        address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-        private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **(private if address == "local" else {}),
-        )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    on_ray = RayExecutor(config)
     try:
-        yield RayExecutor(config)
+        yield on_ray
     finally:
-        if started:
-            ray.shutdown()
+        on_ray.close()
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 import pytest
 
 from curate.schema import Failure, FailureKind
-from pipelines.config import ExecuteConfig
-from pipelines.execute import Executor, LocalExecutor, Needs, RayExecutor, executor
+from pipelines.execute import ExecuteConfig, Executor, LocalExecutor, Needs, RayExecutor, executor
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,10 @@ class Square:
     def process(self, items: Sequence[int]) -> list[int | Failure]:
         if 99 in items:
             raise OSError(28, "No space left on device")
-        return [Failure(subject=str(i), step="square", kind=FailureKind.CORRUPT, detail="odd") if i % 2 else i * i for i in items]
+        return [
+            Failure(subject=str(i), step="square", kind=FailureKind.CORRUPT, detail="odd") if i % 2 else i * i
+            for i in items
+        ]
 
 
 def outcomes(on: Executor, items: list[int]) -> list[tuple[int, int | Failure]]:

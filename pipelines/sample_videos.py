@@ -1,0 +1,57 @@
+"""Prompts → video files. The driver behind `reelpack sample`."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from curate.media.encode import encode_mp4
+from train.sample import Request, SampleConfig, sample
+
+
+def sample_to_files(
+    run: str, prompts: Sequence[str], out: Path | Sequence[Path], size: str, num_frames: int, config: SampleConfig
+) -> list[Path]:
+    """Generate one video per prompt and write it, with a .json of what was asked beside it; one frame becomes a PNG.
+
+    Args:
+        run: directory of a training run.
+        prompts: what to show.
+        out: a file per prompt; or one name, numbered (`x-0.mp4`, `x-1.mp4`, …) where there are several prompts.
+        size: "WIDTHxHEIGHT" in px.
+        num_frames: frames of each video.
+        config: how to sample.
+
+    Raises:
+        ValueError: a size that is none, or that the run's strides do not divide; no run there.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if not match:
+        raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
+    width, height = int(match[1]), int(match[2])
+    paths = _numbered(out, len(prompts), num_frames) if isinstance(out, Path) else list(out)
+    requests = [Request(prompt=text, width=width, height=height, num_frames=num_frames) for text in prompts]
+    generated = sample(run, requests, config)
+    decode = run_decoder(run)
+    for path, result in zip(paths, generated, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, decode(result.latent), result.fps)
+        facts = {"prompt": result.request.prompt, "size": size, "num_frames": num_frames, **config.model_dump()}
+        path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
+    return paths
+
+
+def _numbered(out: Path, count: int, num_frames: int) -> list[Path]:
+    out = out.with_suffix(".png") if num_frames == 1 and out.suffix == ".mp4" else out
+    return [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(count)]
+
+
+def _write(path: Path, rgb: np.ndarray, fps: float) -> None:
+    if len(rgb) > 1:
+        path.write_bytes(encode_mp4(rgb, fps))
+        return
+    from PIL import Image
+
+    Image.fromarray(rgb[0]).save(path)
