@@ -96,12 +96,12 @@ class RayExecutor:
             num_cpus=needs.num_cpus,
             num_gpus=needs.num_gpus or None,
         )
-        try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
-                for item, outcome in zip(batch["item"], batch["outcome"], strict=True):
-                    yield pickle.loads(item), pickle.loads(outcome)
-        except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
+        for batch in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            for item, outcome in zip(batch["item"], batch["outcome"], strict=True):
+                result = pickle.loads(outcome)
+                if isinstance(result, _Stopped):
+                    raise result.error
+                yield pickle.loads(item), result
 
     def _connect(self) -> None:
         """Join or start Ray at the first item: a run that finds everything stored needs none."""
@@ -145,25 +145,30 @@ class RayExecutor:
         return max(1, min(most, by_cpu, by_gpu))
 
 
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    """Stands for the outcomes of a batch when the stage itself cannot go on: output unwritable, weights missing."""
+
+    error: Exception
+
+
 class _Worker:
     """The actor: one stage, set up once. Items and outcomes travel pickled, since Arrow has no type for them."""
 
     def __init__(self, stage: bytes) -> None:
         self.stage = pickle.loads(stage)
-        self.stage.setup()
+        self.is_set_up = False
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         items = list(batch["item"])
-        outcomes = self.stage.process([pickle.loads(item) for item in items])
+        try:
+            if not self.is_set_up:
+                self.stage.setup()
+                self.is_set_up = True
+            outcomes = self.stage.process([pickle.loads(item) for item in items])
+        except (OSError, ValueError) as error:  # as values: Ray would hand the driver a text about them instead
+            outcomes = [_Stopped(error)] * len(items)
         return {"item": items, "outcome": [pickle.dumps(outcome) for outcome in outcomes]}
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The exception that the stage raised, out of what Ray wrapped around it."""
-    cause = getattr(error, "cause", None)
-    while cause is not None and getattr(cause, "cause", None) is not None:
-        cause = cause.cause
-    return cause or error
 
 
 @contextmanager
