@@ -1,7 +1,7 @@
 """`build_report`: one self-contained HTML page from a dataset directory and its training runs."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -67,36 +67,36 @@ def _section(anchor: str, link: str, title: str, content: str) -> tuple[str, str
 
 
 def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
-    rows = view.rows(decision)
-    if not rows:
+    table = view.decided(decision)
+    if not table.num_rows:
         return (
             '<p class="muted">No clip was kept. The rules and failures above say why.</p>'
             if decision == "keep"
             else ""
         )
+    rows = table.take(choose(table["reasons"].to_pylist(), max_clips)).to_pylist()
+    members = view.members([row["clip_id"] for row in rows])
     shards, names = TarReader(f"{view.url}/shards"), view.score_names()
     cards = []
-    for row in choose(rows, max_clips):
-        member = view.index.get(row["clip_id"])
+    for row in rows:
+        member = members.get(row["clip_id"])
         cards.append(sections.clip_card(row, member, strip_of_clip(row, member, shards), names))
     reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
-    return sections.sheet(cards, len(rows), names, reasons)
+    return sections.sheet(cards, table.num_rows, names, reasons)
 
 
-def choose(rows: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
-    """At most `limit` rows in their order: a fair share of each first reason, evenly spread inside it."""
-    if len(rows) <= limit:
-        return list(rows)
+def choose(reasons: Sequence[Sequence[str]], limit: int) -> list[int]:
+    """Positions of at most `limit` clips, in order: a fair share of each first reason, evenly spread inside it."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for position, row in enumerate(rows):
-        groups[row["reasons"][0] if row["reasons"] else ""].append(position)
+    for position, why in enumerate(reasons):
+        groups[why[0] if why else ""].append(position)
     chosen: list[int] = []
     waiting = sorted(groups.values(), key=len)
     while waiting:
         group = waiting.pop(0)
         share = min(len(group), (limit - len(chosen)) // (len(waiting) + 1))
         chosen += [group[index * len(group) // share] for index in range(share)]
-    return [rows[position] for position in sorted(chosen)]
+    return sorted(chosen)
 
 
 def _summary(view: DatasetView) -> str:

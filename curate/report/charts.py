@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
 WIDTH, HEIGHT = 340, 150
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 22
 NUM_BINS = 32
@@ -21,18 +26,18 @@ class Series:
     points: Sequence[tuple[float, float]]
 
 
-def histogram(kept: Sequence[float], other: Sequence[float], bounds: tuple[float | None, float | None]) -> str:
+def histogram(kept: Values, other: Values, bounds: tuple[float | None, float | None]) -> str:
     """Stacked bars of a score, the kept clips below the others, with the policy's thresholds as lines.
 
     Args:
-        kept: finite values of the kept clips.
-        other: finite values of all other clips.
+        kept: `(N,)` float64, finite values of the kept clips.
+        other: `(M,)` float64, finite values of all other clips.
         bounds: `(min, max)` of the policy; None where it does not bound.
     """
-    limits = [bound for bound in bounds if bound is not None]
-    low, high = _span([*kept, *other, *limits])
+    ends = [float(end) for values in (kept, other) if len(values) for end in (values.min(), values.max())]
+    low, high = _span([*ends, *(bound for bound in bounds if bound is not None)])
     width = (high - low) / NUM_BINS
-    counts = [_binned(values, low, width) for values in (kept, other)]
+    counts = [np.histogram(values, NUM_BINS, (low, high))[0].tolist() for values in (kept, other)]
     tallest = max(a + b for a, b in zip(*counts, strict=True)) or 1
     bar = (WIDTH - LEFT - RIGHT) / NUM_BINS
     scale = (HEIGHT - TOP - BOTTOM) / tallest
@@ -128,13 +133,6 @@ def _span(values: Sequence[float], pad: float = 0.02) -> tuple[float, float]:
         around = max(abs(low) * 0.1, 1e-6) if low else 0.5
         return low - around, high + around
     return low - pad * (high - low), high + pad * (high - low)
-
-
-def _binned(values: Sequence[float], low: float, width: float) -> list[int]:
-    counts = [0] * NUM_BINS
-    for value in values:
-        counts[min(NUM_BINS - 1, int((value - low) / width))] += 1
-    return counts
 
 
 def _x_axis(low: float, high: float, size: tuple[int, int]) -> str:

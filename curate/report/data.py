@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,7 @@ class DatasetView:
         failures: typed failures that still stand (`FAILURES`), of files and of clips.
         num_failed_files: how many input files have no clips because they could not be read.
         clips: clips.parquet: every clip with its decision, reasons and scores.
-        index: shards/index.parquet by clip id.
+        index: shards/index.parquet: the kept clips that are cut, with their captions.
         encoded: ids of the clips that have latents.
     """
 
@@ -52,23 +52,32 @@ class DatasetView:
     num_failed_files: int
     failures: list[dict[str, Any]]
     clips: pa.Table
-    index: dict[str, dict[str, Any]]
+    index: pa.Table
     encoded: frozenset[str]
 
     @property
+    def cut(self) -> frozenset[str]:
+        return frozenset(self.index["clip_id"].to_pylist())
+
+    @property
     def captioned(self) -> frozenset[str]:
-        rows = self.index.values()
-        return frozenset(row["clip_id"] for row in rows if row["caption_short"] or row["caption_dense"])
+        has_text = pc.or_(pc.is_valid(self.index["caption_short"]), pc.is_valid(self.index["caption_dense"]))
+        return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())
+
+    def members(self, clip_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Rows of the index by clip id, for those of `clip_ids` that are in it."""
+        rows = self.index.filter(pc.is_in(self.index["clip_id"], pa.array(clip_ids, pa.string()))).to_pylist()
+        return {row["clip_id"]: row for row in rows}
 
     def count(self, decision: str) -> int:
-        return pc.sum(pc.equal(self.clips["decision"], decision)).as_py() or 0
+        return self.decided(decision).num_rows
 
-    def rows(self, decision: str) -> list[dict[str, Any]]:
-        return self.clips.filter(pc.equal(self.clips["decision"], decision)).to_pylist()
+    def decided(self, decision: str) -> pa.Table:
+        return self.clips.filter(pc.equal(self.clips["decision"], decision))
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """`(rule, clips it rejects, clips that it alone rejects)`, the most frequent first."""
-        lists = self.clips.filter(pc.equal(self.clips["decision"], "reject"))["reasons"].to_pylist()
+        lists = self.decided("reject")["reasons"].to_pylist()
         every = Counter(reason for reasons in lists for reason in reasons)
         alone = Counter(reasons[0] for reasons in lists if len(reasons) == 1)
         return [(reason, count, alone[reason]) for reason, count in every.most_common()]
@@ -101,6 +110,8 @@ def read_dataset(url: str) -> DatasetView:
         )
     config = _read_yaml(f"{url}/config.yaml")
     index = _read_parquet(f"{url}/shards/index.parquet")
+    if index is None:
+        index = pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "caption_short", "caption_dense")})
     videos = _videos(url, config)
     failures = Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows()
     known = {row["subject"] for row in failures}
@@ -112,11 +123,13 @@ def read_dataset(url: str) -> DatasetView:
         num_failed_files=0,
         failures=[],
         clips=clips,
-        index={row["clip_id"]: row for row in index.to_pylist()} if index is not None else {},
+        index=index,
         encoded=_encoded(url),
     )
     readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
-    standing = [row for row in failures if not _resolved(row, view, readable)]
+    done = {"cut": view.cut, "caption": view.captioned, "encode": view.encoded}
+    # What failed once may have its result now: by a retry, or with other settings.
+    standing = [row for row in failures if row["subject"] not in done.get(row["step"], readable)]
     unread = {row["subject"] for row in standing} - set(clips["clip_id"].to_pylist())
     return replace(
         view, num_files=len(readable | unread), num_failed_files=len(unread), failures=list(_latest(standing))
@@ -135,12 +148,6 @@ def _videos(url: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _failure_of(video: Mapping[str, Any]) -> dict[str, Any]:
     row = {"subject": video["uri"], "step": "scan", "kind": video["failure"], "detail": video["detail"]}
     return {**row, "retryable": False, "retry_command": None}
-
-
-def _resolved(failure: Mapping[str, Any], view: DatasetView, readable: Collection[str]) -> bool:
-    """Whether what once failed has its result now: by a retry, or with other settings."""
-    done = {"cut": view.index.keys(), "caption": view.captioned, "encode": view.encoded}
-    return failure["subject"] in done.get(failure["step"], readable)
 
 
 def _latest(failures: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

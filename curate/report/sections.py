@@ -1,11 +1,13 @@
 """The parts of the page that show a dataset: funnel, failures, contact sheets, scores. Every text is escaped."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
 
 from curate.report.charts import histogram, number
 from curate.report.data import DatasetView
@@ -22,9 +24,9 @@ def funnel(view: DatasetView) -> str:
     clips = [
         _bar("shots found", num_clips, num_clips, "other"),
         _bar("kept", view.count("keep"), num_clips, "kept", _set_aside(view)),
-        _bar("cut into shards", len(view.index), num_clips, "kept"),
+        _bar("cut into shards", view.index.num_rows, num_clips, "kept"),
         _bar("captioned", len(view.captioned), num_clips, "kept"),
-        _bar("encoded", len(view.encoded & view.index.keys()), num_clips, "kept"),
+        _bar("encoded", len(view.encoded & view.cut), num_clips, "kept"),
     ]
     reasons = view.reasons()
     rules = [
@@ -106,14 +108,13 @@ def sheet(cards: Sequence[str], total: int, scores: Sequence[str], reasons: Iter
 
 def histograms(view: DatasetView) -> str:
     """One histogram per stored score, with the policy's thresholds."""
-    keep = [decision == "keep" for decision in view.clips["decision"].to_pylist()]
+    is_kept = pc.equal(view.clips["decision"], "keep").to_numpy()
     figures = []
     for name in view.score_names():
-        pairs = zip(view.clips[name].to_pylist(), keep, strict=True)
-        finite = [(value, kept) for value, kept in pairs if value is not None and math.isfinite(value)]
-        kept = [value for value, is_kept in finite if is_kept]
-        other = [value for value, is_kept in finite if not is_kept]
-        missing = view.clips.num_rows - len(finite)
+        values = view.clips[name].cast("float64").to_numpy()  # null becomes NaN
+        finite = np.isfinite(values)
+        kept, other = values[finite & is_kept], values[finite & ~is_kept]
+        missing = len(values) - int(finite.sum())
         note = f' <span class="muted">{missing} not measured</span>' if missing else ""
         chart = histogram(kept, other, view.bounds(name))
         figures.append(f"<figure><figcaption><b>{escape(name)}</b>{note}</figcaption>{chart}</figure>")

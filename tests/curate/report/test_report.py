@@ -4,11 +4,13 @@ import re
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curate.report.build import build_report, choose
+from curate.report.charts import histogram, nice_ticks, smoothed, thinned
 from curate.report.data import FACTS
 from pipelines.tables import PUBLIC_COLUMNS
 
@@ -98,9 +100,41 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
 
 
 def test_chosen_clips_cover_every_reason_and_keep_their_order() -> None:
-    rows = [{"n": n, "reasons": ["common"]} for n in range(100)] + [{"n": 100, "reasons": ["rare"]}]
-    chosen = choose(rows, 10)
+    reasons = [["common", "rare"]] * 100 + [["rare"]]
+    chosen = choose(reasons, 10)
     assert len(chosen) == 10
-    assert chosen[-1]["reasons"] == ["rare"]
-    assert [row["n"] for row in chosen] == sorted(row["n"] for row in chosen)
-    assert choose(rows, 1000) == rows
+    assert chosen == sorted(set(chosen))
+    assert chosen[-1] == 100
+    assert max(chosen[:-1]) - min(chosen) > 80, "spread over all, not the first ones"
+    assert choose(reasons, 1000) == list(range(101))
+
+
+def test_histogram_counts_every_value_once() -> None:
+    values = np.array([0.0, 0.1, 0.1, 0.5, 1.0])
+    drawn = histogram(values, values[:2], (0.3, None))
+    counts = [tuple(map(int, pair)) for pair in re.findall(r": (\d+) kept, (\d+) not", drawn)]
+    assert [sum(column) for column in zip(*counts, strict=True)] == [5, 2]
+    assert "min 0.3" in drawn
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.7, 9.1), (1e-5, 3e-5), (999, 1001), (0, 250_000)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert 2 <= len(ticks) <= 6
+    assert all(low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high) for tick in ticks)
+    steps = np.diff(ticks)
+    assert np.allclose(steps, steps[0])
+    assert f"{steps[0]:.0e}"[0] in "125"
+
+
+def test_mean_of_the_last_values_is_drawn() -> None:
+    points = [(float(x), float(x * x)) for x in range(10)]
+    naive = [np.mean([y for _, y in points[max(0, i - 2) : i + 1]]) for i in range(10)]
+    assert np.allclose([y for _, y in smoothed(points, 3)], naive)
+
+
+def test_thinned_curves_end_where_the_run_ended() -> None:
+    points = [(float(x), 0.0) for x in range(10_001)]
+    assert len(thinned(points, 100)) <= 102
+    assert thinned(points, 100)[-1] == points[-1]
+    assert thinned(points[:5]) == points[:5]
