@@ -125,15 +125,15 @@ class CurateRun:
             self.dataset.clips.publish(clips)
             self.dataset.videos.publish(
                 {**video_row(scanned.video, versions[uri].version, self.scan_key), "uri": uri}
-                for file, scanned in results
-                for uri in copies[file.video_id]
+                for _, scanned in results
+                for uri in copies[scanned.video.video_id]
             )
 
         stage = Staged(ScanStage(self.config.scan), "scan")
         results = self._run(on, stage, todo, Needs(batch_size=1), "scan")
         for file, scanned in self._publishing(results, publish):
             if isinstance(scanned, Failure):
-                for uri in copies[file.video_id]:
+                for uri in copies[str(file.video_id)]:
                     failure = Failure(subject=uri, step=scanned.step, kind=scanned.kind, detail=scanned.detail)
                     self._fail_video(failure, versions[uri])
             else:

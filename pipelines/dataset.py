@@ -48,7 +48,7 @@ class Dataset:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
         return Table(f"{self.url}/tables/captions/{family}", CAPTION_SCHEMA, ["clip_id", "kind"])
 
-    def save_section(self, name: str, value: Mapping[str, Any]) -> None:
+    def save_section(self, name: str, value: Any) -> None:
         """Record in config.yaml what one step ran with; the other steps' sections stay."""
         write_text(f"{self.url}/config.yaml", yaml.safe_dump({**self.sections(), name: value}, sort_keys=True))
 
