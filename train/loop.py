@@ -115,8 +115,7 @@ class _Run:
                 seconds = time.perf_counter() - start
                 speed = {"tokens_per_s": row["tokens"] / seconds, "loader_wait_s": waited, "seconds": seconds}
                 self._report({"step": self.step, **row, **speed})
-                if self.config.validation.due(self.step, self.config.steps):
-                    self._validate()
+                self._validate()
                 if self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
                     self._save()
         if self.log is not None:
@@ -181,13 +180,16 @@ class _Run:
 
     def _validate(self) -> None:
         row: dict[str, Any] = {"step": self.step}
+        due, last = self.config.validation, self.config.steps
         with _autocast(self.config, self.worker.device):
-            if len(self.val_manifest):
+            if len(self.val_manifest) and due.due(self.step, last):
                 raw = self.validator.held_out_loss(self.model, self.val_manifest)
                 row |= {"val_loss": raw["loss"], "val_loss_by_timestep": raw["by_timestep"]}
                 with self.ema.applied_to(self.model):
                     row["val_loss_ema"] = self.validator.held_out_loss(self.model, self.val_manifest)["loss"]
-            if captions := self.validator.caption_loss(self.model, self.train_manifest):
+            if due.caption_due(self.step, last) and (
+                captions := self.validator.caption_loss(self.model, self.train_manifest)
+            ):
                 row |= {f"caption_{name}": value for name, value in captions.items()}
         if len(row) > 1:
             self._report(row)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ class MetricsLog:
         self._board = _summary_writer(out / "tensorboard", resumed_step)
 
     def write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
+        # JSON has no NaN: what is no number is null.
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in row.items():

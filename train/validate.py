@@ -31,10 +31,14 @@ class ValidationConfig(BaseModel):
     first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
     timesteps: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise")
     max_clips: int = Field(256, ge=1, description="held-out clips, at most")
+    caption_every: int = Field(10_000, ge=1, description="steps between caption tests; the last step is always tested")
     max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
 
     def due(self, step: int, last_step: int) -> bool:
         return step in (self.first, last_step) or step % self.every == 0
+
+    def caption_due(self, step: int, last_step: int) -> bool:
+        return step == last_step or step % self.caption_every == 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
