@@ -135,6 +135,7 @@ def scan(video: Video, path: str, config: ScanConfig) -> Scanned:
     detector = config.detector.build()
     signals = [signal() for signal in SIGNALS]
     pts, scores, measured = array("q"), array("d"), array("d")
+    tick_s = float(video.time_base)
     end_pts = 0
     for frame in iter_frames(
         path, short_side_px=config.short_side_px, time_base=video.time_base, time_limit_s=config.time_limit_s
@@ -142,14 +143,14 @@ def scan(video: Video, path: str, config: ScanConfig) -> Scanned:
         pts.append(frame.pts)
         end_pts = frame.pts + frame.duration
         scores.append(detector.measure(frame.rgb))
-        scan_frame = ScanFrame(pts=frame.pts, time_base=video.time_base, rgb=frame.rgb)
+        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb)
         for signal in signals:
             measured.extend(signal.measure(scan_frame))
     if not pts:
         raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {video.codec} stream without frames")
     table = np.array(measured).reshape(len(pts), -1)
     times = np.array([*pts, end_pts], np.int64)
-    edges_s = times * float(video.time_base)
+    edges_s = times * tick_s
     cuts = detector.cuts(np.array(scores), times[:-1], video.time_base, video.fps)
     pieces = divide(cuts, edges_s[:-1], edges_s[-1], config.pieces)
     return Scanned(

@@ -18,8 +18,10 @@ class LuminanceSignal:
     num_values: ClassVar[int] = 2  # mean luma, share of dark pixels
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
+        import cv2
+
         luma = frame.luma
-        return float(luma.mean()) / 255, np.count_nonzero(luma <= BLACK_LUMA) / luma.size
+        return cv2.mean(luma)[0] / 255, np.count_nonzero(luma <= BLACK_LUMA) / luma.size
 
     def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         return {

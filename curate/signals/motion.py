@@ -1,5 +1,6 @@
 """Motion: how fast the average point of the picture moves."""
 
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -34,9 +35,8 @@ class MotionSignal:
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         import cv2
 
-        shown_s = frame.pts * frame.time_base
         # A grid in absolute time, so that where the pass began does not matter.
-        tick = shown_s * PAIRS_PER_SECOND // 1
+        tick = math.floor(frame.shown_s * PAIRS_PER_SECOND)
         if tick == self._tick:
             return np.nan, np.nan
         self._tick = tick
@@ -45,7 +45,7 @@ class MotionSignal:
         # The flow's coarsest patches need some pixels in either direction, so small pictures are enlarged.
         size = (max(FLOW_SHORT_SIDE_PX, round(width * scale)), max(FLOW_SHORT_SIDE_PX, round(height * scale)))
         small = np.asarray(cv2.resize(frame.luma, size, interpolation=cv2.INTER_AREA))
-        earlier, self._earlier = self._earlier, (float(shown_s), small)
+        earlier, self._earlier = self._earlier, (frame.shown_s, small)
         if earlier is None or earlier[1].shape != small.shape:
             return np.nan, np.nan
         # The flow is computed in as many stripes as there are threads, and depends on them.
@@ -53,7 +53,7 @@ class MotionSignal:
             cv2.setNumThreads(1)
         flow = self._flow.calc(earlier[1], small, None)  # type: ignore[call-overload]
         length = float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
-        return length / FLOW_SHORT_SIDE_PX / (float(shown_s) - earlier[0]), earlier[0]
+        return length / FLOW_SHORT_SIDE_PX / (frame.shown_s - earlier[0]), earlier[0]
 
     def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         inside = values[:, 1] >= starts_s[0] - 1e-9  # false for NaN

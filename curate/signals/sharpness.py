@@ -20,8 +20,8 @@ class SharpnessSignal:
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         import cv2
 
-        _, deviation = cv2.meanStdDev(cv2.Laplacian(frame.luma, cv2.CV_16S))
-        return (float(deviation[0, 0]) ** 2,)
+        edges = cv2.Laplacian(frame.luma, cv2.CV_16S)
+        return (cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - cv2.mean(edges)[0] ** 2,)
 
     def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         return {"sharpness": float(values.mean())}

@@ -5,7 +5,6 @@ sees numbers only, so the cuts may be decided after the pass.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -14,10 +13,9 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFrame:
-    """One frame of the pass: `rgb` is `(h, w, 3)` uint8, small; shown at `pts * time_base` seconds."""
+    """One frame of the pass: `rgb` is `(h, w, 3)` uint8, small; `shown_s` is when it is first shown, in seconds."""
 
-    pts: int
-    time_base: Fraction
+    shown_s: float
     rgb: np.ndarray
 
     @cached_property

@@ -1,7 +1,6 @@
 """Each cheap signal against pictures whose value is known."""
 
 from collections.abc import Callable
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,8 +15,7 @@ from curate.signals.signal import FrameSignal, ScanFrame
 
 def summary(signal: FrameSignal, rgb: np.ndarray, fps: int = 24, first: int = 0, end: int | None = None):
     """The signals of frames `[first, end)` after a pass over all."""
-    base = Fraction(1, fps)
-    values = np.array([signal.measure(ScanFrame(pts=n, time_base=base, rgb=frame)) for n, frame in enumerate(rgb)])
+    values = np.array([signal.measure(ScanFrame(shown_s=n / fps, rgb=frame)) for n, frame in enumerate(rgb)])
     end = len(rgb) if end is None else end
     return signal.summarize(values[first:end], np.arange(first, end) / fps, end / fps)
 
