@@ -107,13 +107,16 @@ def sheet(cards: Sequence[str], total: int, scores: Sequence[str], reasons: Iter
 
 
 def histograms(view: DatasetView) -> str:
-    """One histogram per stored score, with the policy's thresholds."""
+    """One histogram per stored score, with the policy's thresholds; a score that never varies is named in one line."""
     is_kept = pc.equal(view.clips["decision"], "keep").to_numpy()
-    figures = []
+    figures, constants = [], []
     for name in view.score_names():
         values = view.clips[name].cast("float64").to_numpy()  # null becomes NaN
         finite = np.isfinite(values)
         kept, other = values[finite & is_kept], values[finite & ~is_kept]
+        if view.bounds(name) == (None, None) and len(np.unique(values[finite])) == 1:
+            constants.append(f"{escape(name)} {number(values[finite][0])}")
+            continue
         missing = len(values) - int(finite.sum())
         note = f' <span class="muted">{missing} not measured</span>' if missing else ""
         chart = histogram(kept, other, view.bounds(name))
@@ -122,7 +125,8 @@ def histograms(view: DatasetView) -> str:
         '<p class="muted"><i class="key kept"></i>kept <i class="key other"></i>not kept '
         '<i class="key limit"></i>threshold of the policy</p>'
     )
-    return f'{legend}<div class="charts">{"".join(figures)}</div>' if figures else ""
+    charts = f'{legend}<div class="charts">{"".join(figures)}</div>' if figures else ""
+    return charts + (f'<p class="muted">The same for every clip: {", ".join(constants)}.</p>' if constants else "")
 
 
 def _bar(label: str, count: int, total: int, css: str, note: str = "") -> str:

@@ -89,6 +89,12 @@ def test_every_public_column_is_shown_as_a_fact_and_no_score() -> None:
     assert set(PUBLIC_COLUMNS) == FACTS
 
 
+def test_a_score_that_never_varies_is_a_line_and_no_chart(page: str) -> None:
+    assert "The same for every clip: duration_s 2." in page
+    assert "<figcaption><b>motion</b></figcaption>" in page
+    assert "<figcaption><b>duration_s</b>" not in page
+
+
 def test_a_run_that_has_logged_nothing_is_named(written, tmp_path: Path) -> None:
     page = Path(build_report(str(written.dataset), [str(tmp_path / "empty-run")])).read_text()
     assert "empty-run has no metrics.jsonl" in page
