@@ -15,7 +15,7 @@ import pyarrow as pa
 from curate.cut import CutStage, ShardPlan, ShardWritten
 from curate.media.fetch import Staged
 from curate.scan import IdentifyStage, Scanned, ScanStage, SourceFile
-from curate.schema import Clip, Failure
+from curate.schema import RETRYABLE, Clip, Failure
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from curate.store import Table
@@ -33,7 +33,7 @@ SCORE_BATCH = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurateSummary:
-    """What a run of `curate` found and did. Clips: `funnel` of the decision; frames: decoded in this run."""
+    """The dataset after a run of `curate` (inputs, funnel of the clips, index), and what the run did."""
 
     num_inputs: int
     num_failed_inputs: int
@@ -57,7 +57,7 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
         OSError: the dataset cannot be written.
     """
     start = time.monotonic()
-    sources, unlisted = list_sources(inputs)
+    sources, unlisted = list_sources(inputs, exclude=out)
     if not sources and not unlisted:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
     dataset = Dataset(out)
@@ -70,12 +70,10 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
         if run.cut(on, decided):
             decided = run.decide()
     index = dataset.write_index(config.shards.key)
-    failed = [
-        row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key and row["outcome"] == "failed"
-    ]
+    outcomes = run.outcomes()
     return CurateSummary(
-        num_inputs=len(sources) + len(unlisted),
-        num_failed_inputs=len(failed),
+        num_inputs=len(outcomes),
+        num_failed_inputs=outcomes.count("failed"),
         failures=tuple(run.failures),
         funnel=funnel(decided),
         num_indexed=index.num_rows,
@@ -98,7 +96,7 @@ class CurateRun:
 
     def scan(self, on: Executor, sources: Sequence[Source], unlisted: Sequence[Failure]) -> None:
         """Identify, probe and scan the inputs that are new; equal bytes at two URIs are scanned once."""
-        known = {(r["uri"], r["version"]) for r in self.dataset.videos.rows() if r["scan_key"] == self.scan_key}
+        known = {(r["uri"], r["version"]) for r in self._videos() if r["failure"] not in RETRYABLE}
         versions = {source.uri: source for source in sources}
         new = [source for source in sources if (source.uri, source.version) not in known]
         files = [SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes) for source in new]
@@ -196,6 +194,10 @@ class CurateRun:
             self.num_frames_decoded += sum(clip.num_frames for clip in shard.clips)
         return num_failed
 
+    def outcomes(self) -> list[str]:
+        """How each input file of the dataset ended, `ok` or `failed`."""
+        return [row["outcome"] for row in self._videos()]
+
     def _shard_plans(
         self, clips: Sequence[Clip], splits: Mapping[str, str], written: Iterable[Mapping[str, Any]]
     ) -> Iterator[ShardPlan]:
@@ -210,8 +212,11 @@ class CurateRun:
                 url = f"{self.dataset.shards_url}/{split}-{number:06d}.tar"
                 yield ShardPlan(url=url, split=split, clips=tuple(members[start : start + size]))
 
+    def _videos(self) -> list[dict[str, Any]]:
+        return [row for row in self.dataset.videos.rows() if row["scan_key"] == self.scan_key]
+
     def _ok_videos(self) -> list[dict[str, Any]]:
-        return [r for r in self.dataset.videos.rows() if r["scan_key"] == self.scan_key and r["outcome"] == "ok"]
+        return [row for row in self._videos() if row["outcome"] == "ok"]
 
     def _clips(self) -> list[Clip]:
         """Every clip of the readable inputs, each to be read from the first of its equal copies."""
@@ -246,9 +251,7 @@ class CurateRun:
 
     def _fail_video(self, failure: Failure, source: Source) -> None:
         self._fail(failure, self.scan_key)
-        if not failure.retryable:
-            row = failed_video_row(failure, source.version, self.scan_key, source.size_bytes)
-            self.dataset.videos.publish([row])
+        self.dataset.videos.publish([failed_video_row(failure, source.version, self.scan_key, source.size_bytes)])
 
     def _fail(self, failure: Failure, key: str) -> None:
         self.failures.append(failure)

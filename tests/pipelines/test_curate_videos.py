@@ -16,6 +16,7 @@ from curate.shards.verify import verify_index
 from pipelines.config import Config, load_config
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
+from pipelines.summary import nothing_kept
 
 NO_MODELS = ["score.scorers=[]", "execute.executor=local", "shards.clips_per_shard=2"]
 FPS = 12
@@ -150,6 +151,18 @@ def test_a_missing_input_is_a_failure_and_the_run_goes_on(videos: Path, tmp_path
     summary = curate([str(videos / "tall.mp4"), str(tmp_path / "nowhere")], str(tmp_path / "out"), config())
     assert [(f.subject, str(f.kind)) for f in summary.failures] == [(str(tmp_path / "nowhere"), "missing")]
     assert summary.num_indexed == 1
+
+
+def test_a_dataset_inside_the_input_folder_is_no_input(videos: Path) -> None:
+    for _ in range(2):
+        assert curate([str(videos)], str(videos / "dataset"), config()).num_inputs == 7
+
+
+def test_an_empty_folder_keeps_nothing_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    summary = curate([str(tmp_path / "empty")], str(tmp_path / "out"), config())
+    assert summary.num_indexed == 0
+    assert "1 failed (missing)" in nothing_kept(summary)
 
 
 def test_globs_name_files(videos: Path, tmp_path: Path) -> None:
