@@ -23,7 +23,7 @@ CHARTS_OF_SPEED = (("tokens_per_s", "tokens per second"), ("token_efficiency", "
 def training(run: str) -> str:
     """Figures and curves of one run; says so where it has logged nothing yet."""
     rows = read_lines(f"{run}/metrics.jsonl")
-    steps = [row for row in rows if "loss" in row]
+    steps = [row for row in rows if row.get("loss") is not None]
     if not steps:
         return f'<p class="muted">{escape(run)} has no metrics.jsonl with a logged step yet.</p>'
     val = _points(rows, "val_loss")
@@ -33,16 +33,20 @@ def training(run: str) -> str:
         if len(points) > 1:
             chart = curves([Series(name=title, css="train", points=points)])
             figures.append(f"<figure><figcaption><b>{title}</b></figcaption>{chart}</figure>")
-    return f'<dl class="tiles">{_tiles(steps, val)}</dl><div class="charts">{"".join(figures)}</div>'
+    return (
+        f'<dl class="tiles">{_tiles(steps, val)}{_caption_tile(rows)}</dl><div class="charts">{"".join(figures)}</div>'
+    )
 
 
 def samples(run: str) -> str:
-    """The run's generated videos with their prompts; empty without any."""
+    """The run's generated videos and pictures with their prompts; empty without any."""
     fs, path = url_to_fs(f"{run}/samples")
     if not fs.isdir(path):
         return ""
-    names = sorted(name for name in fs.ls(path, detail=False) if name.endswith(".mp4"))
-    cards = [_sample(fs.cat_file(name), _prompt(fs, name)) for name in names[:MAX_SAMPLES]]
+    names = sorted(name for name in fs.ls(path, detail=False) if name.endswith((".mp4", ".png")))
+    cards = [
+        _sample(fs.cat_file(name), _prompt(fs, name), is_video=name.endswith(".mp4")) for name in names[:MAX_SAMPLES]
+    ]
     more = f'<p class="muted">{MAX_SAMPLES} of {len(names)} shown</p>' if len(names) > MAX_SAMPLES else ""
     return f'{more}<div class="grid">{"".join(cards)}</div>' if cards else ""
 
@@ -77,12 +81,23 @@ def _tiles(steps: Sequence[Mapping[str, Any]], val: Sequence[tuple[float, float]
     return "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in tiles)
 
 
-def _sample(payload: bytes, prompt: str) -> str:
+def _caption_tile(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the model listens: the same noise on training clips under their own and under each other's captions."""
+    pairs = [row for row in rows if row.get("caption_loss_true") is not None]
+    if not pairs:
+        return ""
+    true, shuffled = (f"{pairs[-1][f'caption_loss_{kind}']:.4f}" for kind in ("true", "shuffled"))
+    return f"<div><dt>loss under true / shuffled captions</dt><dd>{true} / {shuffled}</dd></div>"
+
+
+def _sample(payload: bytes, prompt: str, *, is_video: bool) -> str:
     text = escape(prompt)
     try:
         rgb = decode_clip(payload, num_frames=NUM_FRAMES).rgb
     except MediaError as error:
         return f'<article class="clip">{film(f"not playable: {error}", prompt)}<p class="caption">{text}</p></article>'
+    if not is_video:
+        return f'<article class="clip">{film(strip_of_frames(rgb), prompt)}<p class="caption">{text}</p></article>'
     poster = strip_of_frames(rgb[len(rgb) // 2 :][:1]).uri
     source = f'src="{data_uri("video/mp4", payload)}" poster="{poster}"'
     video = f"<video autoplay loop muted playsinline title='click to stop or go on' {source}></video>"
@@ -90,14 +105,14 @@ def _sample(payload: bytes, prompt: str) -> str:
     return f'<article class="clip sample">{video}{frames}<p class="caption">{text}</p></article>'
 
 
-def _prompt(fs: Any, video: str) -> str:
+def _prompt(fs: Any, sample: str) -> str:
     """The prompt recorded beside a sample; the file's name where none is."""
-    beside = video.removesuffix(".mp4") + ".json"
-    if fs.exists(beside):
-        prompt = json.loads(fs.cat_file(beside)).get("prompt")
+    stem = sample.rpartition(".")[0]
+    if fs.exists(f"{stem}.json"):
+        prompt = json.loads(fs.cat_file(f"{stem}.json")).get("prompt")
         if prompt:
             return str(prompt)
-    return video.rpartition("/")[2].removesuffix(".mp4")
+    return stem.rpartition("/")[2]
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

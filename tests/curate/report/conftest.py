@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from curate.scan import ScanConfig
 from curate.schema import Span, clip_id
@@ -205,8 +206,10 @@ def write_run(run: Path) -> None:
             row |= {"tokens_per_s": 4000 + 20 * (step % 7), "token_efficiency": 0.992}
             log.write(json.dumps(row) + "\n")
             if step % 40 == 0:
-                log.write(json.dumps({"step": step, "val_loss": 1.3 * math.exp(-step / 70) + 0.55}) + "\n")
+                row = {"step": step, "val_loss": 1.3 * math.exp(-step / 70) + 0.55}
+                log.write(json.dumps(row | {"caption_loss_true": 0.51, "caption_loss_shuffled": 0.5234}) + "\n")
         log.write('{"step": 201, "lo')  # a kill in the middle of a line
     for number in range(2):
         (run / "samples" / f"sample-{number}.mp4").write_bytes(encode(scene(20 + number, 80, 128)))
+    Image.fromarray(scene(30, 80, 128)[8]).save(run / "samples" / "still.png")
     (run / "samples" / "sample-0.json").write_text(json.dumps({"prompt": "a disc over a meadow"}))

@@ -66,7 +66,7 @@ def test_counts_are_in_the_rendered_page_and_no_error_is_logged(browser: Browser
     dom = browser.dom(page)
     text = re.sub(r"<(script|style)>.*?</\1>|<[^>]+>", " ", dom, flags=re.DOTALL)
     assert "8 files (2 unreadable) gave 12 clips: 8 kept, 4 rejected." in text
-    assert len(re.findall(r'<article class="clip', dom)) == 14  # 12 clips, 2 samples
+    assert len(re.findall(r'<article class="clip', dom)) == 15  # 12 clips, 3 samples
 
 
 def test_a_console_error_would_be_seen(browser: Browser, page: Path, tmp_path: Path) -> None:

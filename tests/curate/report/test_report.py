@@ -65,8 +65,8 @@ def test_texts_of_models_and_file_names_cannot_become_markup(page: str, written)
 
 
 def test_each_shown_clip_has_pictures_or_says_why_not(page: str) -> None:
-    assert page.count('<article class="clip"') == 12
-    assert page.count("--strip:url(data:image/jpeg;base64,") == 13  # 8 kept, 3 rejected, 2 samples
+    assert page.count('<article class="clip" data-reasons') == 12
+    assert page.count("--strip:url(data:image/jpeg;base64,") == 14  # 8 kept, 3 rejected, 3 samples
     missing = re.findall(r"no picture: [^<]*", page)
     assert len(missing) == 1
     assert "gone.mp4" in missing[0]
@@ -93,6 +93,13 @@ def test_a_score_that_never_varies_is_a_line_and_no_chart(page: str) -> None:
     assert "The same for every clip: duration_s 2." in page
     assert "<figcaption><b>motion</b></figcaption>" in page
     assert "<figcaption><b>duration_s</b>" not in page
+
+
+def test_samples_show_their_prompts_and_training_its_figures(page: str) -> None:
+    assert "a disc over a meadow" in page
+    assert page.count("data:video/mp4;base64,") == 2
+    assert "0.5100 / 0.5234" in page
+    assert "99.2 %" in page
 
 
 def test_a_run_that_has_logged_nothing_is_named(written, tmp_path: Path) -> None:
