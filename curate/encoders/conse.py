@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 BACKBONE = "efficientnet-lite0"
+CLASSES_PER_BATCH = 256
 
 
 class ConseConfig(BaseModel):
@@ -53,7 +54,7 @@ class ConseEncoder:
 
     def __init__(self, config: ConseConfig) -> None:
         self.config = config
-        self._text = TextEncoder(TextEncoderConfig(device=config.device))
+        self._text = TextEncoder(TextEncoderConfig(device=config.device, batch_size=CLASSES_PER_BATCH))
         self._classifier: Any = None
         self._class_embeddings: torch.Tensor  # (1000, d), centered
         self._center: np.ndarray  # (d,)

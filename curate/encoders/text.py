@@ -21,6 +21,8 @@ from curate.schema import content_digest
 if TYPE_CHECKING:
     import torch
 
+GPU_BATCH_SIZE = 32
+
 
 class TextEncoderConfig(BaseModel):
     """Which text encoder, and how much of a text it sees."""
@@ -31,12 +33,17 @@ class TextEncoderConfig(BaseModel):
     revision: str | None = Field(None, description="commit of a hub id; pin it, since the name alone can move")
     max_tokens: int = Field(256, ge=1, description="longer texts are cut off, special tokens included")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the model")
-    batch_size: int = Field(32, ge=1, description="texts per forward pass")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="texts per forward pass; none: 32 on a GPU, 1 on a CPU, where a batch saves little and where a "
+        "text's states are then the same to the bit, whatever is encoded beside it",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
 
 
 class TextEncoder:
-    """Texts to token states. A text's result does not depend on which texts share its batch (to rounding)."""
+    """Texts to token states. What a text gets does not depend, but for rounding, on the texts in its batch."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         self.config = config
@@ -120,8 +127,9 @@ class TextEncoder:
             self._tokenizer(text, truncation=True, max_length=self.config.max_tokens).input_ids for text in texts
         ]
         order = sorted(range(len(texts)), key=lambda index: len(tokens[index]))
-        for start in range(0, len(order), self.config.batch_size):
-            batch = order[start : start + self.config.batch_size]
+        size = self.config.batch_size or (1 if self._device.type == "cpu" else GPU_BATCH_SIZE)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
             lengths = [len(tokens[index]) for index in batch]
             ids = torch.full((len(batch), max(lengths)), self._tokenizer.pad_token_id)
             mask = torch.zeros_like(ids)

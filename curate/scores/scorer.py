@@ -32,7 +32,7 @@ class Scorer(Protocol):
         """Load the weights."""
 
     def score(self, clips: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """Values of each clip, in order; what a clip gets does not depend on which others are in the call.
+        """Values of each clip, in order; which others are in the call changes no bit of them.
 
         Args:
             clips: sampled frames of each clip, (T, H, W, 3) uint8 RGB, T ≥ 1; sizes differ from clip to clip.

@@ -71,23 +71,14 @@ class TextMatchScorer:
         assert self._texts is not None, "setup() comes first"
         num_wanted = len(self.config.wanted)
         values = []
-        for embeddings in self._embed_frames(clips):
-            similarities = embeddings @ self._texts.T  # (T, wanted + unwanted)
+        # One clip at a time: joining clips gains nothing on a CPU and little beside their decoding on a GPU, and a
+        # clip's values would depend, in the last bits, on its company, which a run that was killed does not repeat.
+        for clip in clips:
+            similarities = self._encoder.embed_images(clip) @ self._texts.T  # (T, wanted + unwanted)
             wanted = _mean_best(similarities[:, :num_wanted])
             unwanted = _mean_best(similarities[:, num_wanted:])
             values.append({"text_match": wanted - unwanted, "wanted_best": wanted, "unwanted_best": unwanted})
         return values
-
-    def _embed_frames(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """(T, d) per clip; frames of one size go through the encoder together, whichever clip they are of."""
-        embeddings: list[np.ndarray] = [np.empty(0)] * len(clips)
-        for shape in {clip.shape[1:] for clip in clips}:
-            members = [index for index, clip in enumerate(clips) if clip.shape[1:] == shape]
-            joint = self._encoder.embed_images(np.concatenate([clips[index] for index in members]))
-            ends = np.cumsum([len(clips[index]) for index in members])
-            for index, part in zip(members, np.split(joint, ends[:-1]), strict=True):
-                embeddings[index] = part
-        return embeddings
 
 
 def _mean_best(similarities: np.ndarray) -> float:
