@@ -20,7 +20,7 @@ from train.segments import Patch
 
 logger = logging.getLogger(__name__)
 
-CAPTION_KINDS = ("short", "dense")
+CLIPS = pa.schema([(name, pa.string()) for name in ("clip_id", "kind", "caption_short", "caption_dense")])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,13 +83,10 @@ def read_manifest(
     latent_index = _read_index(f"{latents_root}/index.parquet", "reelpack encode")
     text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode")
 
-    clips = shards.filter(pc.equal(shards["split"], split)).select(
-        ["clip_id", "kind", "caption_short", "caption_dense"]
-    )
+    clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
     latent_columns = ["clip_id", "fps", "shard", "offset", "size", "latent_t", "latent_h", "latent_w"]
-    text_columns = ["clip_id", "shard", "offset", "size", *(f"num_tokens_{kind}" for kind in CAPTION_KINDS)]
-    text_index = text_index.select(text_columns).rename_columns(
-        ["clip_id", "text_shard", "text_offset", "text_size", *text_columns[4:]]
+    text_index = text_index.select(["clip_id", "shard", "offset", "size"]).rename_columns(
+        ["clip_id", "text_shard", "text_offset", "text_size"]
     )
     table = clips.join(latent_index.select(latent_columns), "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")

@@ -1,0 +1,66 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from train.data.manifest import Manifest, read_manifest
+from train.data.plan import PlanConfig
+from train.model.dit import DiT, DiTConfig
+from train.objective.flow import FlowConfig, RectifiedFlow
+from train.parallelize import Worker
+from train.validate import ValidationConfig, Validator, caption_donors
+
+PATCH = (1, 2, 2)
+
+
+def validator(token_budget: int) -> Validator:
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    config = ValidationConfig(timesteps=(0.2, 0.8))
+    return Validator(RectifiedFlow(FlowConfig()), config, PlanConfig(token_budget=token_budget), PATCH, worker)
+
+
+@pytest.fixture
+def model() -> DiT:
+    model = DiT(DiTConfig(width=32, depth=1, num_heads=2), channels=4, text_dim=12)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = 0.15 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def test_held_out_loss_is_the_same_every_time_whatever_the_packs(dataset: str, model: DiT):
+    manifest = read_manifest(dataset, split="val", patch=PATCH)
+    first = validator(4096).held_out_loss(model, manifest)
+    torch.manual_seed(7)
+    assert validator(4096).held_out_loss(model, manifest) == first
+    small_packs = validator(32).held_out_loss(model, manifest)
+    assert small_packs["loss"] == pytest.approx(first["loss"], rel=1e-6)
+    assert first["loss"] == pytest.approx(sum(first["by_timestep"].values()) / 2)
+    assert first["by_timestep"]["0.2"] != first["by_timestep"]["0.8"]
+
+
+def test_caption_losses_differ_only_by_the_caption(dataset: str, model: DiT):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    with_text = validator(4096).caption_loss(model, manifest)
+    assert with_text["loss_true"] != with_text["loss_shuffled"]
+    assert with_text["clips"] == len(caption_donors(manifest, 64)) > 10
+    torch.nn.init.zeros_(model.conditioner.caption.pool.weight)
+    torch.nn.init.zeros_(model.blocks[0].cross_attention.out.weight)
+    deaf = validator(4096).caption_loss(model, manifest)
+    assert deaf["loss_true"] == pytest.approx(deaf["loss_shuffled"], rel=1e-6)
+
+
+def test_a_donor_is_another_clip_whose_caption_reads_differently(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    rows = [manifest.row(i) for i in range(len(manifest))]
+    donors = caption_donors(manifest, 64)
+    assert set(donors) == {i for i, row in enumerate(rows) if row["caption_short"] is not None}
+    for row, donor in donors.items():
+        assert [rows[row][f"caption_{k}"] for k in ("short", "dense")] != [
+            rows[donor][f"caption_{k}"] for k in ("short", "dense")
+        ]
+
+
+def test_without_two_captions_there_is_no_caption_test(make_dataset: Callable, make_clips: Callable, model: DiT):
+    manifest: Manifest = read_manifest(str(make_dataset(make_clips(1))), split="train", patch=PATCH)
+    assert validator(512).caption_loss(model, manifest) is None
