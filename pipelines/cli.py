@@ -32,6 +32,7 @@ DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; every foreseen error is one message, not a traceback."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have bars of their own
     try:
         app(args=argv)
     except (ValueError, OSError, ModuleNotFoundError) as error:

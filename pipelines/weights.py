@@ -4,15 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from caption.llava.assemble import assemble
 from curate.encoders import weights
+from curate.encoders.manifest import DEFAULT_NAMES
 from pipelines.progress import console
-
-NEEDED = ("efficientnet-lite0", "minilm-l6-v2", "smollm2-135m-instruct")
 
 
 def fetch_all(names: Sequence[str] = ()) -> Iterator[str]:
     """Fetch the named assets (none: all that the embedded models need); yields their places."""
-    weights.fetch(names or NEEDED, progress=lambda line: console.print(line, highlight=False))
-    for name in names or NEEDED:
-        yield f"{name}: {weights.resolve(name)}"
+    found = weights.fetch(names or DEFAULT_NAMES, progress=lambda line: console.print(line, highlight=False))
+    yield from (f"{name}: {path}" for name, path in found.items())
     if not names:
         yield f"reelpack-llava: {assemble()}"

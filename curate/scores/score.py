@@ -15,6 +15,8 @@ from curate.scores.text_match import TextMatchConfig
 
 STEP = "score"
 KEY_HEX_DIGITS = 12
+SCORE_DIGITS = 5
+"""Decimals that are kept: what follows differs with the number of threads that a worker has."""
 
 ScorerConfig = TextMatchConfig
 """A second scorer makes this `Annotated[TextMatchConfig | …, Field(discriminator="kind")]`."""
@@ -115,7 +117,11 @@ def _outcome(clip_id: str, values: Mapping[str, Mapping[str, float]], num_decode
     for family, score in values.items():
         if bad := {column: value for column, value in score.items() if not math.isfinite(value)}:
             return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=f"{family} gave {bad}")
-    return Scored(clip_id=clip_id, values=values, num_decoded_frames=num_decoded_frames)
+    rounded = {
+        family: {column: round(float(value), SCORE_DIGITS) for column, value in score.items()}
+        for family, score in values.items()
+    }
+    return Scored(clip_id=clip_id, values=rounded, num_decoded_frames=num_decoded_frames)
 
 
 def _owes(item: ScoreItem, family: str) -> bool:
