@@ -62,7 +62,7 @@ def clip_card(
     dense = (member or {}).get("caption_dense")
     reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
     if caption:
-        title = f'<p class="caption">{escape(caption)}</p>'
+        title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}</p>'
     elif reasons:
         title = f'<p class="caption">{reasons}</p>'
     else:
