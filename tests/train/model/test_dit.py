@@ -20,7 +20,7 @@ VARIANTS = [
 
 def redrawn(**settings) -> DiT:
     generator = torch.Generator().manual_seed(1)
-    config = DiTConfig(width=36, depth=2, num_heads=3, patch=PATCH, **settings)
+    config = DiTConfig(width=48, depth=2, num_heads=3, patch=PATCH, **settings)
     model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -104,6 +104,27 @@ def test_every_condition_reaches_the_output_of_its_own_sample(samples: list[Samp
     reference = output(model, [samples[0]])[0]
     for change in ({"timestep": 0.9}, {"fps": 30.0}, {"text": None}, {"text": samples[0].text.flip(1)}):
         assert (output(model, [replace(samples[0], **change)])[0] - reference).abs().max() > 1e-3, change
+
+
+def test_half_precision_autocast_stays_close_to_float32(samples: list[Sample]):
+    model = redrawn()
+    reference = torch.cat(output(model, samples))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = torch.cat(output(model, samples))
+    assert half.dtype == torch.bfloat16
+    assert torch.nn.functional.cosine_similarity(half.float().flatten(), reference.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("settings", VARIANTS[::2], ids=lambda s: s["pattern"])
+def test_the_varlen_kernel_on_a_gpu_computes_what_the_cpu_does(samples: list[Sample], settings):
+    model, batch = redrawn(**settings), packed(samples)
+    reference = model(batch.tokens, batch.timesteps, batch)
+    model, batch = model.to("cuda"), batch.to("cuda")
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        half = model(batch.tokens, batch.timesteps, batch)
+    assert torch.nn.functional.cosine_similarity(half.float().cpu().flatten(), reference.flatten(), dim=0) > 0.999
 
 
 def test_blocks_are_the_identity_and_the_output_zero_at_initialization(samples: list[Sample]):
