@@ -41,7 +41,7 @@ class ScanConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    short_side_px: int = Field(default=180, ge=32, description="short side of the frames of the pass, in pixels")
+    short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     pieces: PieceConfig = Field(default=PieceConfig(), description="how shots become clips")
     time_limit_s: float | None = Field(
