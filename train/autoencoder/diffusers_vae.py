@@ -1,0 +1,141 @@
+"""Autoencoders of diffusers: of videos (Wan, HunyuanVideo, CogVideoX) and, frame by frame, of images (SD, FLUX)."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from curate.encoders.fingerprint import path_digest
+from curate.schema import content_digest
+from train.autoencoder.embedded import pick_device
+
+PROBE_FRAMES = 25
+PROBE_PX = 64
+"""A clip of this size is encoded once to learn the strides: 24 is a multiple of every temporal stride in use."""
+
+
+class DiffusersAutoencoderConfig(BaseModel):
+    """Any autoencoder class of diffusers, by local folder or hub id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["diffusers"] = "diffusers"
+    path: str = Field(description="local folder with the autoencoder's config.json, or hub id")
+    subfolder: str | None = Field(None, description="where in it the autoencoder lies, such as `vae` in a pipeline")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the computation")
+    tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    def build(self) -> "DiffusersAutoencoder":
+        return DiffusersAutoencoder(self)
+
+
+class DiffusersAutoencoder:
+    """Posterior modes, normalized as the pipelines do: (z - shift or mean) * scaling_factor / std."""
+
+    def __init__(self, config: DiffusersAutoencoderConfig) -> None:
+        """Loads the weights.
+
+        Raises:
+            ValueError: No such folder or hub id, or its config names no autoencoder class of diffusers.
+        """
+        folder = _local_folder(config)
+        self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
+        self.device = pick_device(config.device)
+        self._dtype: torch.dtype = getattr(torch, config.dtype)
+        model = _load(folder, self.name).to(self.device, self._dtype)
+        if config.tiling:
+            model.enable_tiling()
+        self._model = model
+        self._is_video = any(isinstance(module, nn.Conv3d) for module in model.modules())
+        self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
+        self._measure_strides()
+        self._shift, self._scale = self._normalization()
+
+    @torch.inference_mode()
+    def encode(self, video: Tensor) -> Tensor:
+        return ((self._encode_raw(video) - self._shift) * self._scale).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        raw = latent.to(self.device, torch.float32) / self._scale + self._shift
+        batch = raw[None] if self._is_video else raw.transpose(0, 1)  # (1, C, T', H', W') or (T', C, H', W')
+        out = self._model.decode(batch.to(self._dtype)).sample.float()
+        video = out if self._is_video else out.transpose(0, 1)[None]
+        return video.clamp(-1.0, 1.0).cpu()
+
+    def _encode_raw(self, video: Tensor) -> Tensor:
+        video = video.to(self.device, self._dtype)
+        out = self._model.encode(video if self._is_video else video[0].transpose(0, 1))
+        if hasattr(out, "latent_dist"):
+            latent = out.latent_dist.mode()
+        else:  # those without a posterior
+            latent = out.latents if hasattr(out, "latents") else out.latent
+        return (latent[0] if self._is_video else latent.transpose(0, 1)).float()
+
+    @torch.inference_mode()
+    def _measure_strides(self) -> None:
+        """By encoding, because every class of diffusers spells its strides differently."""
+        frames = PROBE_FRAMES if self._is_video else 1
+        c, t, h, _ = self._encode_raw(torch.zeros(1, 3, frames, PROBE_PX, PROBE_PX)).shape
+        self.channels = c
+        self.spatial_stride = PROBE_PX // h
+        self.temporal_stride = (frames - 1) // (t - 1) if t > 1 else 1
+
+    def _normalization(self) -> tuple[Tensor, Tensor]:
+        config = self._model.config
+        factor = config.get("scaling_factor") or 1.0
+        mean, std = (self._statistic(name) for name in ("latents_mean", "latents_std"))
+        if mean is None:
+            mean = torch.full((1,), config.get("shift_factor") or 0.0)
+        scale = torch.full((1,), factor) if std is None else factor / std
+        return self._per_channel(mean), self._per_channel(scale)
+
+    def _per_channel(self, values: Tensor) -> Tensor:
+        return values.float().to(self.device).view(-1, 1, 1, 1)
+
+    def _statistic(self, name: str) -> Tensor | None:
+        """Per channel; some classes keep it in their configuration, some among the weights."""
+        value = self._model.config.get(name)
+        if value is None:
+            value = dict(self._model.named_buffers()).get(name)
+        return None if value is None else torch.as_tensor(value)
+
+
+def _local_folder(config: DiffusersAutoencoderConfig) -> Path:
+    folder = Path(config.path)
+    if not folder.is_dir():
+        if folder.is_absolute() or config.path.startswith(".") or config.path.count("/") != 1:
+            raise ValueError(f"encode.autoencoder.path: no folder {config.path}; give a local folder or a hub id")
+        from huggingface_hub import snapshot_download
+
+        try:
+            wanted = f"{config.subfolder}/*" if config.subfolder else "*"
+            folder = Path(snapshot_download(config.path, allow_patterns=[wanted]))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"encode.autoencoder.path: {config.path} is no local folder, and the hub did not give it: {error}"
+            ) from error
+    return folder / config.subfolder if config.subfolder else folder
+
+
+def _load(folder: Path, name: str) -> Any:
+    from curate.encoders.torchvision_cpu import repair
+
+    repair()
+    import diffusers
+
+    file = folder / "config.json"
+    class_name = json.loads(file.read_text()).get("_class_name", "") if file.is_file() else ""
+    loader = (
+        getattr(diffusers, class_name, None) if class_name.startswith(("Auto", "Asymmetric", "Consistency")) else None
+    )
+    if loader is None:
+        raise ValueError(
+            f"encode.autoencoder.path: {name} has _class_name {class_name!r} in {file}; expected an autoencoder class "
+            "of diffusers; for a whole pipeline set `subfolder: vae`"
+        )
+    return loader.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)

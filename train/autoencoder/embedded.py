@@ -1,0 +1,73 @@
+"""The embedded autoencoder, and any other that `reelpack train-autoencoder` wrote, behind the trainer's interface."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from train.autoencoder.kl import SPATIAL_STRIDE, TEMPORAL_STRIDE, load
+
+EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class ReelpackKLConfig(BaseModel):
+    """The causal video KL autoencoder of `train/autoencoder/kl.py`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["reelpack_kl"] = "reelpack_kl"
+    path: str | None = Field(
+        None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
+    )
+    chunk_latent_frames: int = Field(
+        8, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    def build(self) -> "ReelpackKLAutoencoder":
+        return ReelpackKLAutoencoder(self)
+
+
+class ReelpackKLAutoencoder:
+    """Posterior means, normalized per channel. Computes in float32."""
+
+    temporal_stride = TEMPORAL_STRIDE
+    spatial_stride = SPATIAL_STRIDE
+
+    def __init__(self, config: ReelpackKLConfig) -> None:
+        """Loads the weights.
+
+        Raises:
+            ValueError: The folder lacks weights, their configuration or the latents' statistics.
+        """
+        folder = EMBEDDED_WEIGHTS if config.path is None else Path(config.path)
+        model, self.fingerprint = load(folder)
+        if model.config.latent_mean is None or model.config.latent_std is None:
+            raise ValueError(
+                f"{folder}: the configuration has no latent_mean and latent_std; finish the training first"
+            )
+        self.name = "reelpack_kl"
+        self.channels = model.config.latent_channels
+        self.device = pick_device(config.device)
+        self._chunk = config.chunk_latent_frames
+        self._model = model.to(self.device)
+        self._mean = torch.tensor(model.config.latent_mean, device=self.device).view(-1, 1, 1, 1)
+        self._std = torch.tensor(model.config.latent_std, device=self.device).view(-1, 1, 1, 1)
+
+    @torch.inference_mode()
+    def encode(self, video: Tensor) -> Tensor:
+        mean, _ = self._model.encode(video.to(self.device), chunk=self._chunk)
+        return ((mean[0] - self._mean) / self._std).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        raw = latent.to(self.device, torch.float32) * self._std + self._mean
+        return self._model.decode(raw[None], chunk=self._chunk).clamp(-1.0, 1.0).cpu()
+
+
+def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

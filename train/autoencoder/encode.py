@@ -1,0 +1,192 @@
+"""Stage: clips of the shards to normalized latents, at their own shape and length."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.media.decode import decode_clip
+from curate.schema import Failure, FailureKind, MediaError, content_digest
+from curate.shards.tar import TarReader
+from train.autoencoder.base import VideoAutoencoder, usable_frames
+from train.autoencoder.config import AutoencoderConfig
+from train.autoencoder.embedded import ReelpackKLConfig
+
+STEP = "encode"
+VERSION = 1
+"""Raised when the same settings give other latents."""
+
+AREA_WEIGHT = 0.5
+"""How much a lost share of the area weighs against an equal change of the aspect ratio (both as logarithms)."""
+
+
+class EncodeConfig(BaseModel):
+    """What becomes of a clip before and in the autoencoder. All of it is part of the latents' fingerprint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    autoencoder: AutoencoderConfig = Field(ReelpackKLConfig(), description="which autoencoder, and its weights")
+    fps: float | None = Field(None, gt=0, description="frames per second to resample to; null keeps each clip's own")
+    max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
+    multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")
+    max_frames: int = Field(
+        129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeItem:
+    """Where the media of a clip lie: `size` bytes from `offset` of `shard`."""
+
+    clip_id: str
+    shard: str
+    offset: int
+    size: int
+    kind: Literal["video", "image"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """`latent` is (C, T, H, W) float16, normalized, of `num_frames` frames of `height` x `width` px at `fps`."""
+
+    clip_id: str
+    latent: np.ndarray
+    num_frames: int
+    height: int
+    width: int
+    fps: float  # 0 for an image
+
+
+class EncodeStage:
+    """Decodes, resizes and encodes one clip at a time: no clip is cropped or padded to the shape of another."""
+
+    def __init__(self, config: EncodeConfig, shards_root: str) -> None:
+        self.config = config
+        self._reader = TarReader(shards_root)
+        self._autoencoder: VideoAutoencoder | None = None
+
+    def setup(self) -> None:
+        """Loads the weights.
+
+        Raises:
+            ValueError: Weights are missing, or `multiple_px` does not suit the autoencoder.
+        """
+        autoencoder = self.config.autoencoder.build()
+        stride = autoencoder.spatial_stride
+        if self.config.multiple_px % stride:
+            raise ValueError(
+                f"encode.multiple_px: got {self.config.multiple_px}, expected a multiple of {stride}, the "
+                f"spatial stride of {autoencoder.name}"
+            )
+        self._autoencoder = autoencoder
+
+    def fingerprint_record(self) -> dict[str, Any]:
+        """What names the latents, and what is needed to decode them. Loads the autoencoder."""
+        autoencoder = self._loaded()
+        config = self.config.model_dump(mode="json")
+        settings = {key: value for key, value in config.items() if key != "autoencoder"}
+        values = {
+            "version": VERSION,
+            "autoencoder_fingerprint": autoencoder.fingerprint,
+            "channels": autoencoder.channels,
+            "temporal_stride": autoencoder.temporal_stride,
+            "spatial_stride": autoencoder.spatial_stride,
+            "layout": "CTHW",
+            "dtype": "float16",
+        }
+        parts = [f"{key}={value}" for key, value in sorted({**values, **settings}.items())]
+        return {
+            "fingerprint": content_digest("latents", *parts)[:16],
+            "autoencoder": autoencoder.name,
+            **values,
+            "config": config,
+        }
+
+    def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:
+        """In order; a clip that cannot be read or gives no finite latents becomes a failure."""
+        return [self._process_one(item) for item in items]
+
+    def _process_one(self, item: EncodeItem) -> Encoded | Failure:
+        try:
+            data = self._reader.read(item.shard, item.offset, item.size)
+            rgb, fps = self._frames(data, is_image=item.kind == "image")
+        except MediaError as error:
+            return error.failure(item.clip_id, STEP)
+        except FileNotFoundError as error:
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MISSING, detail=str(error))
+        except OSError as error:
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=f"{item.shard}: {error}")
+        except ValueError as error:  # the shard is shorter than the index says
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
+        latent = self._loaded().encode(to_video(rgb)).numpy().astype(np.float16)
+        if not np.isfinite(latent).all():
+            detail = "the autoencoder gave values that are not finite in float16; try another dtype"
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+        num_frames, height, width, _ = rgb.shape
+        return Encoded(clip_id=item.clip_id, latent=latent, num_frames=num_frames, height=height, width=width, fps=fps)
+
+    def _frames(self, data: bytes, *, is_image: bool) -> tuple[np.ndarray, float]:
+        """(T, H, W, 3) uint8 as they enter the autoencoder, and their rate."""
+        config = self.config
+        first = decode_clip(data, max_frames=1)
+        size = target_size(*first.rgb.shape[1:3], max_area_px=config.max_area_px, multiple_px=config.multiple_px)
+        if is_image:
+            return decode_clip(data, size=size, max_frames=1).rgb, 0.0
+        clip = decode_clip(data, size=size, fps=config.fps)
+        count = usable_frames(min(len(clip.rgb), config.max_frames), self._loaded().temporal_stride)
+        start = (len(clip.rgb) - count) // 2
+        rate = config.fps or _rate(clip.pts_s)
+        return clip.rgb[start : start + count], 0.0 if count == 1 else rate
+
+    def _loaded(self) -> VideoAutoencoder:
+        if self._autoencoder is None:
+            self.setup()
+        assert self._autoencoder is not None
+        return self._autoencoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "_reader": self._reader, "_autoencoder": None}
+
+
+def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) -> tuple[int, int]:
+    """Height and width, multiples of `multiple_px` within `max_area_px`, nearest to the clip's shape and area.
+
+    Resizing to them changes the aspect ratio slightly. Worst cases over shapes from 1:3 to 3:1 with multiples of 16:
+    4 % at 512 x 512 px, 8 % at 256 x 256, 20 % at 128 x 80. A clip of which not even one multiple fits gets one.
+    """
+    unit = multiple_px
+    area = min(max_area_px, height * width)
+    aspect = math.log(width / height)
+
+    def cost(size: tuple[int, int]) -> float:
+        h, w = size
+        return abs(math.log(w / h) - aspect) + AREA_WEIGHT * abs(math.log(w * h / area))
+
+    num_units = max(1, area // unit**2)
+    sizes = []
+    for rows in range(1, num_units + 1):
+        ideal = rows * math.exp(aspect)
+        for columns in {math.floor(ideal), math.ceil(ideal), num_units // rows}:
+            columns = min(max(1, columns), num_units // rows)
+            sizes.append((rows * unit, columns * unit))
+    return min(sizes, key=cost)
+
+
+def to_video(rgb: np.ndarray) -> torch.Tensor:
+    """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(rgb).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+
+
+def decode_latent(autoencoder: VideoAutoencoder, latent: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Normalized latent (C, T, H, W) -> (T, H, W, 3) uint8: what sampling ends with."""
+    video = autoencoder.decode(torch.as_tensor(latent).float())
+    return ((video[0].permute(1, 2, 3, 0) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _rate(pts_s: np.ndarray) -> float:
+    """Frames per second of a clip's own frames."""
+    return float((len(pts_s) - 1) / (pts_s[-1] - pts_s[0])) if len(pts_s) > 1 else 0.0
