@@ -63,7 +63,8 @@ def histogram(kept: Values, other: Values, bounds: tuple[float | None, float | N
                 f'<text class="limit" x="{x + shift:.1f}" y="{TOP - 2}" text-anchor="{anchor}">'
                 f"{name} {number(limit)}</text>"
             )
-    axis = _x_axis(low, high, (WIDTH, HEIGHT)) + _y_tick(tallest, TOP, WIDTH) + _y_tick(0, HEIGHT - BOTTOM, WIDTH)
+    axis = _x_axis(low, high, (WIDTH, HEIGHT))
+    axis += _y_tick(number(tallest), TOP, WIDTH) + _y_tick("0", HEIGHT - BOTTOM, WIDTH)
     return _svg(axis + "".join(parts), f"histogram of {len(kept) + len(other)} values", (WIDTH, HEIGHT))
 
 
@@ -80,7 +81,7 @@ def curves(series: Sequence[Series], size: tuple[int, int] = (WIDTH, HEIGHT)) ->
         return LEFT + across, height - BOTTOM - (y - y_low) / (y_high - y_low) * (height - TOP - BOTTOM)
 
     parts = [_x_axis(x_low, x_high, size)]
-    parts += [_y_tick(tick, place(x_low, tick)[1], width) for tick in ticks]
+    parts += [_y_tick(tick_label(tick, ticks), place(x_low, tick)[1], width) for tick in ticks]
     for one in series:
         places = [place(x, y) for x, y in one.points]
         line = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
@@ -117,6 +118,14 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def tick_label(tick: float, ticks: Sequence[float]) -> str:
+    """A tick with as many decimals as tell it from its neighbors."""
+    if len(ticks) < 2 or max(abs(other) for other in ticks) < 1e-3:
+        return number(tick)
+    decimals = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return f"{tick:,.{decimals}f}"
+
+
 def number(value: float) -> str:
     """A number for people: three significant digits, thousands separated."""
     if value == 0:
@@ -138,17 +147,18 @@ def _span(values: Sequence[float], pad: float = 0.02) -> tuple[float, float]:
 def _x_axis(low: float, high: float, size: tuple[int, int]) -> str:
     width, height = size
     y = height - BOTTOM
-    ticks = []
-    for tick in nice_ticks(low, high):
+    ticks = nice_ticks(low, high)
+    texts = []
+    for tick in ticks:
         x = LEFT + (tick - low) / (high - low) * (width - LEFT - RIGHT)
-        ticks.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{number(tick)}</text>')
-    return f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>' + "".join(ticks)
+        texts.append(f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle">{tick_label(tick, ticks)}</text>')
+    return f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>' + "".join(texts)
 
 
-def _y_tick(value: float, y: float, width: int) -> str:
+def _y_tick(label: str, y: float, width: int) -> str:
     return (
         f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{number(value)}</text>'
+        f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{label}</text>'
     )
 
 

@@ -53,12 +53,12 @@ def samples(run: str) -> str:
 
 def _loss_figure(steps: Sequence[Mapping[str, Any]], val: Sequence[tuple[float, float]]) -> str:
     loss = _points(steps, "loss")
-    window = max(1, len(loss) // 25)
-    lines = [
-        Series(name="training loss", css="raw", points=thinned(loss)),
-        Series(name=f"mean of {window} steps", css="train", points=thinned(smoothed(loss, window))),
-    ]
-    legend = f'<i class="key raw"></i>each step <i class="key train"></i>mean of {window}'
+    window = len(loss) // 25
+    lines = [Series(name="training loss", css="raw" if window > 1 else "train", points=thinned(loss))]
+    legend = f'<i class="key {lines[0].css}"></i>each step'
+    if window > 1:
+        lines.append(Series(name=f"mean of {window} steps", css="train", points=thinned(smoothed(loss, window))))
+        legend += f' <i class="key train"></i>mean of {window}'
     if val:
         lines.append(Series(name="validation loss", css="val", points=val))
         legend += ' <i class="key val"></i>held-out clips'

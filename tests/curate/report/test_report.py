@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.report.build import build_report, choose
-from curate.report.charts import histogram, nice_ticks, smoothed, thinned
+from curate.report.charts import histogram, nice_ticks, smoothed, thinned, tick_label
 from curate.report.data import FACTS
 from pipelines.tables import PUBLIC_COLUMNS
 
@@ -138,6 +138,14 @@ def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     steps = np.diff(ticks)
     assert np.allclose(steps, steps[0])
     assert f"{steps[0]:.0e}"[0] in "125"
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0371, 2.0412), (0, 1e-6), (0, 5), (1e5, 3e5), (-0.02, 0.03)])
+def test_ticks_have_labels_of_their_own(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    labels = [tick_label(tick, ticks) for tick in ticks]
+    assert len(set(labels)) == len(labels)
+    assert np.allclose([float(label.replace(",", "")) for label in labels], ticks)
 
 
 def test_mean_of_the_last_values_is_drawn() -> None:
