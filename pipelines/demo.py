@@ -5,7 +5,7 @@ Each step is the one behind its own command, with the shipped configuration `dem
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,14 +29,14 @@ PROMPTS = (
 Result = TypeVar("Result")
 
 
-def run_demo(out: Path) -> None:
+def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     """Run the demo in `out`, print what became of every input, and where the report lies."""
-    config = load_config("demo")
+    config = load_config("demo", overrides)
     inputs, dataset, run = out / "inputs", str(out / "dataset"), out / "run"
     _step("make the demo's input files", lambda: make_demo_inputs(inputs))
     curated = _step("curate", lambda: curate_videos.curate([str(inputs)], dataset, config))
     summary.show_curate(curated, dataset)
-    local = load_config("demo", ["execute.executor=local"])
+    local = load_config("demo", [*overrides, "execute.executor=local"])
     captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
     encoded = _step("encode", lambda: encode_latents.encode(dataset, local))
     trained = _step("train", lambda: train_here(dataset, str(run), config))

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from curate.media.encode import encode_mp4
+from train.autoencoder.config import autoencoder_of
+from train.autoencoder.encode import decode_latent
+from train.run import read_run
 from train.sample import Request, SampleConfig, sample
 
 
@@ -34,10 +37,10 @@ def sample_to_files(
     paths = _numbered(out, len(prompts), num_frames) if isinstance(out, Path) else list(out)
     requests = [Request(prompt=text, width=width, height=height, num_frames=num_frames) for text in prompts]
     generated = sample(run, requests, config)
-    decode = run_decoder(run)
+    autoencoder = autoencoder_of(read_run(Path(run))[1].latents)
     for path, result in zip(paths, generated, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, decode(result.latent), result.fps)
+        _write(path, decode_latent(autoencoder, result.latent), result.fps)
         facts = {"prompt": result.request.prompt, "size": size, "num_frames": num_frames, **config.model_dump()}
         path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
     return paths

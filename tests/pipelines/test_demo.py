@@ -1,0 +1,91 @@
+"""The whole road with the embedded models, as `make demo` runs it, but for a shorter training."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from curate.media.decode import decode_clip
+from curate.shards.verify import verify_index
+from pipelines.caption_clips import caption
+from pipelines.config import load_config
+from pipelines.curate_videos import curate
+from pipelines.dataset import Dataset
+from pipelines.demo import PROMPTS, run_demo
+from pipelines.encode_latents import encode
+from pipelines.export import export
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["execute.executor=local", "train.steps=30"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo")
+    run_demo(out, SHORT)
+    return out
+
+
+def test_every_input_of_the_demo_ends_as_it_should(demo: Path) -> None:
+    videos = {Path(row["uri"]).name: row["failure"] for row in Dataset(str(demo / "dataset")).videos.rows()}
+    assert videos["corrupt.mp4"] == "truncated"
+    assert videos["notes.mp4"] == "not_media"
+    assert sum(failure is None for failure in videos.values()) == len(videos) - 2
+    reasons: dict[str, set[str]] = {}
+    for clip in pq.read_table(demo / "dataset/clips.parquet").to_pylist():
+        reasons.setdefault(Path(clip["video_uri"]).name, set()).update(clip["reasons"])
+    assert reasons["letterboxed.mp4"] == {"letterbox_fraction.max"}
+    assert {"freeze_fraction.max", "black_fraction.max"} <= reasons["static_black.mp4"]
+
+
+def test_index_shards_latents_and_text_agree(demo: Path) -> None:
+    dataset = Dataset(str(demo / "dataset"))
+    index = dataset.read("shards/index.parquet").to_pylist()
+    assert verify_index(dataset.shards_url, index) == []
+    assert all(row["caption_short"] and row["caption_dense"] for row in index)
+    for kind in ("latents", "text"):
+        (folder,) = (demo / "dataset" / kind).iterdir()
+        assert set(pq.read_table(folder / "index.parquet")["clip_id"].to_pylist()) == {r["clip_id"] for r in index}
+
+
+def test_the_held_out_file_trains_nothing(demo: Path) -> None:
+    clips = pq.read_table(demo / "dataset/clips.parquet").to_pylist()
+    assert {Path(c["video_uri"]).name for c in clips if c["split"] == "val"} == {"bbb_b.mp4"}
+
+
+def test_samples_and_report_are_there(demo: Path) -> None:
+    for number, prompt in enumerate(PROMPTS):
+        path = demo / "run/samples" / f"sample-{number}.mp4"
+        assert decode_clip(path.read_bytes()).rgb.shape == (17, 80, 128, 3)
+        assert json.loads(path.with_suffix(".json").read_text())["prompt"] == prompt
+    assert (demo / "dataset/report/index.html").stat().st_size > 100_000
+
+
+def test_a_rerun_of_every_step_computes_nothing(demo: Path) -> None:
+    config, url = load_config("demo", SHORT), str(demo / "dataset")
+    before = (demo / "dataset/clips.parquet").read_bytes()
+    assert curate([str(demo / "inputs")], url, config).num_frames_decoded == 0
+    assert (demo / "dataset/clips.parquet").read_bytes() == before
+    index = (demo / "dataset/shards/index.parquet").read_bytes()
+    assert caption(url, config).num_new == 0
+    assert (demo / "dataset/shards/index.parquet").read_bytes() == index
+    tars = sorted((demo / "dataset").rglob("*.tar"))
+    times = [path.stat().st_mtime_ns for path in tars]
+    encode(url, config)
+    assert [path.stat().st_mtime_ns for path in sorted((demo / "dataset").rglob("*.tar"))] == times
+
+
+def test_webdataset_reads_the_export(demo: Path, tmp_path: Path) -> None:
+    count = export(str(demo / "dataset"), str(tmp_path / "export"), latents="auto")
+    urls = [str(path) for path in sorted((tmp_path / "export").glob("*.tar"))]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert len(samples) == count
+    index = {r["clip_id"]: r for r in pq.read_table(demo / "dataset/shards/index.parquet").to_pylist()}
+    for sample in samples:
+        assert sample["txt"].decode() == index[sample["__key__"]]["caption_dense"]
+        assert {"json", "safetensors"} <= sample.keys()
+    with pytest.raises(ValueError, match="holds shards already"):
+        export(str(demo / "dataset"), str(tmp_path / "export"))
