@@ -1,0 +1,163 @@
+"""Stage: clips → caption records, through a vision–language model."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from caption.backends.backend import CaptionBackend, CaptionRequest, CaptionResult
+from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.prompts import PROMPT_SETS
+from caption.record import CaptionKind, CaptionRecord, CaptionStatus
+from curate.media.decode import DecodedClip, decode_clip
+from curate.schema import Failure, FailureKind, MediaError, content_digest
+from curate.shards.tar import TarReader
+
+STEP = "caption"
+KINDS: tuple[CaptionKind, ...] = ("short", "dense")
+KEY_HEX_DIGITS = 12
+
+BackendConfig = TransformersVlmConfig
+"""A second runtime makes this `Annotated[TransformersVlmConfig | …, Field(discriminator="kind")]`."""
+
+
+class CaptionConfig(BaseModel):
+    """Which model captions, what it is shown and asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backend: BackendConfig = BackendConfig()
+    prompts: Literal["plain-v1", "detailed-v1"] = Field(
+        "plain-v1",
+        description="wording, see caption/prompts.py; detailed-v1 for models of two billion weights and more",
+    )
+    num_frames: int = Field(4, ge=1, description="frames per clip, at the middles of equal parts")
+    short_max_tokens: int = Field(32, ge=1, description="most tokens of a short caption")
+    dense_max_tokens: int = Field(96, ge=1, description="most tokens of a dense caption; raise it for larger models")
+    batch_size: int = Field(8, ge=1, description="clips that go through the model together")
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    @cached_property
+    def key(self) -> str:
+        """Names the function clip → captions: model weights, decoding, prompts and frames. Batch size does not count.
+
+        Raises:
+            MissingWeights: weights that the digest is taken of are not there.
+        """
+        backend = self.backend.build()
+        prompts = PROMPT_SETS[self.prompts]
+        return content_digest(
+            "caption",
+            backend.weights_id,
+            self.backend.model_dump_json(exclude={"device", "model", "revision"}),
+            *(prompts.of(kind).digest for kind in KINDS),
+            *(str(number) for number in (self.num_frames, self.short_max_tokens, self.dense_max_tokens)),
+        )[:KEY_HEX_DIGITS]
+
+    def max_tokens(self, kind: CaptionKind) -> int:
+        return self.short_max_tokens if kind == "short" else self.dense_max_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionItem:
+    """A clip to caption: `size` bytes from `offset` of `shard`; `kind` is `video` or `image`."""
+
+    clip_id: str
+    shard: str
+    offset: int
+    size: int
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Shown:
+    """One clip that could be decoded, and the captions written for it so far."""
+
+    item: CaptionItem
+    clip: DecodedClip
+    records: list[CaptionRecord] = field(default_factory=list)
+
+
+class CaptionStage:
+    """A short and a dense caption per clip.
+
+    Args:
+        config: which model, what it is shown and asked.
+        shards_root: folder of the shards, a local path or an fsspec URL.
+    """
+
+    def __init__(self, config: CaptionConfig, shards_root: str) -> None:
+        self.config = config
+        self._reader = TarReader(shards_root)
+        self._backend: CaptionBackend = config.backend.build()
+
+    def setup(self) -> None:
+        """Load the model.
+
+        Raises:
+            MissingWeights: embedded weights that are not there.
+            ValueError: the model cannot be loaded.
+        """
+        self._backend.setup()
+
+    def process(self, items: Sequence[CaptionItem]) -> list[tuple[CaptionRecord, ...] | Failure]:
+        """The records of each clip, in order of `KINDS`, or why it has none."""
+        shown: dict[int, _Shown] = {}
+        failures: dict[int, Failure] = {}
+        for row, item in enumerate(items):
+            try:
+                data = self._reader.read(item.shard, item.offset, item.size)
+                shown[row] = _Shown(item=item, clip=decode_clip(data, num_frames=self.config.num_frames))
+            except MediaError as error:
+                failures[row] = error.failure(item.clip_id, STEP)
+            except (OSError, ValueError) as error:  # the shard is missing or cut off
+                failures[row] = Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
+        for kind in KINDS:
+            self._caption(list(shown.values()), kind)
+        return [failures[row] if row in failures else tuple(shown[row].records) for row in range(len(items))]
+
+    def _caption(self, shown: Sequence[_Shown], kind: CaptionKind) -> None:
+        prompt, limit = PROMPT_SETS[self.config.prompts].of(kind), self.config.max_tokens(kind)
+        requests = [CaptionRequest(frames=one.clip.rgb, prompt=prompt.text, max_tokens=limit) for one in shown]
+        if not requests:
+            return
+        for one, result in zip(shown, self._backend.caption(requests), strict=True):
+            one.records.append(self._record(one, kind, result))
+
+    def _record(self, shown: _Shown, kind: CaptionKind, result: CaptionResult) -> CaptionRecord:
+        prompt = PROMPT_SETS[self.config.prompts].of(kind)
+        status, reason = _judge(result, self.config.max_tokens(kind))
+        sampling = self._backend.sampling
+        return CaptionRecord(
+            clip_id=shown.item.clip_id,
+            kind=kind,
+            text=result.text,
+            status=status,
+            reason=reason,
+            finish_reason=result.finish_reason,
+            model=self.config.backend.model,
+            weights=self._backend.weights_id,
+            prompt_id=prompt.id,
+            prompt_hash=prompt.digest,
+            prompt_text=prompt.text,
+            frame_indices=tuple(shown.clip.indices.tolist()),
+            frame_times_s=tuple(shown.clip.pts_s.tolist()),
+            sampling=json.dumps({**sampling, "max_new_tokens": self.config.max_tokens(kind)}, sort_keys=True),
+            num_prompt_tokens=result.num_prompt_tokens,
+            num_output_tokens=result.num_output_tokens,
+            seed=self.config.backend.seed if sampling["do_sample"] else None,
+        )
+
+
+def _judge(result: CaptionResult, limit: int) -> tuple[CaptionStatus, str | None]:
+    if not result.text:
+        return CaptionStatus.EMPTY, "the model wrote nothing"
+    if result.finish_reason == "length":
+        return CaptionStatus.TRUNCATED, f"not finished after {limit} tokens"
+    return CaptionStatus.OK, None

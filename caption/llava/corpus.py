@@ -1,0 +1,95 @@
+"""What the embedded captioner learns from: captions written for shots of a film, and a set of captioned stamps.
+
+The film is Big Buck Bunny (c) 2008 Blender Foundation, CC BY 3.0, https://peach.blender.org. The stamps are those of
+Tux Paint (Debian package tuxpaint-stamps-default, GPL-2): pictures with one descriptive line each.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FILM_FPS = 24
+NUM_FILM_FRAMES = 480 * FILM_FPS
+"""Frames of the film that are used at all; the rest is left for last checks of generalization."""
+
+EXCERPTS = ((4463, 5809), (6168, 6488))
+"""Half-open frame ranges of the demo's excerpts: never trained on."""
+
+CAPTIONS = Path(__file__).parent / "data" / "bbb_captions.jsonl"
+SUBJECTS = Path(__file__).parent / "data" / "excerpt_subjects.jsonl"
+
+MAX_STAMP_WORDS = 12
+SKIPPED_STAMPS = frozenset({"symbols"})
+"""Folders of letters and signs, which are no pictures of things."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """Frames [start_frame, end_frame) of the film and the captions written for them; `short` in several wordings."""
+
+    start_frame: int
+    end_frame: int
+    short: tuple[str, ...]
+    dense: str
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether the captions name a side, so that a mirrored copy would make them false."""
+        return bool(re.search(r"\b(left|right)\b", " ".join((*self.short, self.dense)), re.IGNORECASE))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stamp:
+    """A picture with an alpha channel, and its line."""
+
+    path: Path
+    caption: str
+
+
+def load_shots(path: Path = CAPTIONS) -> list[Shot]:
+    """Captioned shots of the film.
+
+    Raises:
+        ValueError: a shot reaches into an excerpt or past what may be used, or lacks a caption.
+    """
+    shots = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        row = json.loads(line)
+        shot = Shot(
+            start_frame=row["start_frame"],
+            end_frame=row["end_frame"],
+            short=(row["short"], *row["short_variants"]),
+            dense=row["dense"],
+        )
+        if not (all(shot.short) and shot.dense and 0 <= shot.start_frame < shot.end_frame):
+            raise ValueError(f"{path}:{number}: expected a frame range and two captions, got {row}")
+        if shot.end_frame > NUM_FILM_FRAMES or any(shot.start_frame < b and shot.end_frame > a for a, b in EXCERPTS):
+            raise ValueError(
+                f"{path}:{number}: frames [{shot.start_frame}, {shot.end_frame}) are held out: "
+                f"excerpts {EXCERPTS}, and everything from frame {NUM_FILM_FRAMES} on"
+            )
+        shots.append(shot)
+    return shots
+
+
+def load_stamps(folder: Path) -> list[Stamp]:
+    """Stamps of the unpacked package whose English line is a short phrase, in the order of their names.
+
+    Raises:
+        ValueError: there is none below `folder`.
+    """
+    stamps = []
+    for text in sorted(folder.rglob("*.txt")):
+        picture = text.with_suffix(".png")
+        lines = text.read_text(errors="replace").splitlines()
+        caption = re.split(r"(?<=[.!?])\s", lines[0].strip())[0] if lines else ""
+        usable = caption and len(caption.split()) <= MAX_STAMP_WORDS and not SKIPPED_STAMPS & set(text.parts)
+        if usable and picture.is_file():
+            stamps.append(Stamp(path=picture, caption=caption if caption[-1] in ".!?" else f"{caption}."))
+    if not stamps:
+        raise ValueError(
+            f"{folder}: no stamps below it. Get them with `apt-get download tuxpaint-stamps-default` and "
+            "`dpkg -x tuxpaint-stamps-default_*.deb FOLDER`"
+        )
+    return stamps

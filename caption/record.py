@@ -1,0 +1,90 @@
+"""The caption record: one row per clip and kind, which says what wrote the text, from which frames, and how it ended."""
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, Literal
+
+import pyarrow as pa
+
+CaptionKind = Literal["short", "dense"]
+
+
+class CaptionStatus(StrEnum):
+    """How a caption ended. Empty texts go nowhere; a truncated one is used, and says here that it is unfinished."""
+
+    OK = "ok"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionRecord:
+    """One caption.
+
+    Attributes:
+        clip_id: The clip it was written for.
+        kind: Which of the clip's captions it is.
+        text: What the model wrote, control tokens and surrounding white space removed.
+        status: How it ended, and `reason` says why where that is not OK.
+        finish_reason: `stop` where the model ended by itself, `length` where it met the limit.
+        model: Name of the model as configured.
+        weights: Digest of its weights, or revision of a hub id: what `model` meant on that day.
+        prompt_id, prompt_hash, prompt_text: The prompt, by versioned name, digest, and in full.
+        frame_indices: Numbers of the frames shown to the model, within the clip.
+        frame_times_s: When they are shown, seconds from the clip's start.
+        sampling: Generation settings as applied, JSON.
+        num_prompt_tokens, num_output_tokens: Lengths in the model's tokens, pictures and end token included.
+        seed: Of the sampling; None where decoding is greedy.
+    """
+
+    clip_id: str
+    kind: CaptionKind
+    text: str
+    status: CaptionStatus
+    reason: str | None
+    finish_reason: str
+    model: str
+    weights: str
+    prompt_id: str
+    prompt_hash: str
+    prompt_text: str
+    frame_indices: tuple[int, ...]
+    frame_times_s: tuple[float, ...]
+    sampling: str
+    num_prompt_tokens: int
+    num_output_tokens: int
+    seed: int | None
+
+
+CAPTION_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("finish_reason", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("weights", pa.string(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("prompt_text", pa.string(), nullable=False),
+        pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
+        pa.field("frame_times_s", pa.list_(pa.float64()), nullable=False),
+        pa.field("sampling", pa.string(), nullable=False),
+        pa.field("num_prompt_tokens", pa.int64(), nullable=False),
+        pa.field("num_output_tokens", pa.int64(), nullable=False),
+        pa.field("seed", pa.int64()),
+    ]
+)
+"""Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""
+
+
+def record_row(record: CaptionRecord) -> dict[str, Any]:
+    """A row of `CAPTION_SCHEMA`."""
+    row = {field.name: getattr(record, field.name) for field in fields(record)}
+    return row | {
+        "status": str(record.status),
+        "frame_indices": list(record.frame_indices),
+        "frame_times_s": list(record.frame_times_s),
+    }
