@@ -32,7 +32,7 @@ class CaptionConfig(BaseModel):
     backend: BackendConfig = BackendConfig()
     prompts: Literal["plain-v1", "detailed-v1"] = Field(
         "plain-v1",
-        description="wording, see caption/prompts.py; detailed-v1 for models of two billion weights and more",
+        description="wording, see caption/prompts.py; detailed-v1 is for models of 2 B weights and up",
     )
     num_frames: int = Field(4, ge=1, description="frames per clip, at the middles of equal parts")
     short_max_tokens: int = Field(32, ge=1, description="most tokens of a short caption")

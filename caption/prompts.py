@@ -40,16 +40,17 @@ DETAILED_V1 = PromptSet(
     short=Prompt(
         id="detailed-v1/short",
         text=(
-            "These are frames of one video clip, in order. Write one plain sentence of at most 20 words that says what "
-            "the clip shows: the main subject and what it does. Only the sentence, no introduction."
+            "These are frames of one video clip, in order. Write one plain sentence of at most 20 words that says "
+            "what the clip shows: the main subject and what it does. Only the sentence, no introduction."
         ),
     ),
     dense=Prompt(
         id="detailed-v1/dense",
         text=(
-            "These are frames of one video clip, in order. Describe the clip in one paragraph of 60 to 120 words: the "
-            "subjects and how they look, what they do from the beginning to the end, the background, the light and the "
-            "style, and how the camera moves. Only what can be seen: no guesses, no introduction, no mention of frames."
+            "These are frames of one video clip, in order. Describe the clip in one paragraph of 60 to 120 words: "
+            "the subjects and how they look, what they do from the beginning to the end, the background, the light "
+            "and the style, and how the camera moves. Only what can be seen: no guesses, no introduction, no mention "
+            "of frames."
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""The caption record: one row per clip and kind, which says what wrote the text, from which frames, and how it ended."""
+"""The caption record: one row per clip and kind: what wrote the text, from which frames, how it ended."""
 
 from dataclasses import dataclass, fields
 from enum import StrEnum

@@ -75,7 +75,7 @@ def assemble(deltas: Path = DELTAS) -> Path:
 
 
 def merge(parts: Parts, deltas: Path = DELTAS) -> Parts:
-    """The parts with trained projector and channel statistics, and the LoRA updates added to the weights they adapt."""
+    """The parts with trained projector and channel statistics, and the LoRA updates added to what they adapt."""
     from peft import PeftModel
     from safetensors.torch import load_file
 

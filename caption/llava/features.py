@@ -56,7 +56,8 @@ class Copy:
         )
         if self.coarse_px:
             scale = min(1.0, self.coarse_px / min(picture.size))
-            picture = picture.resize(tuple(max(1, round(side * scale)) for side in picture.size), Image.Resampling.BOX)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            picture = picture.resize(size, Image.Resampling.BOX)
         if self.mirror:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture = ImageEnhance.Brightness(picture).enhance(self.brightness)
@@ -126,9 +127,10 @@ def stamp_features(
     tower: Any, image_processor: Any, stamps: Sequence[Stamp]
 ) -> list[tuple[torch.Tensor, tuple[str, ...]]]:
     """Per stamp: (copies, 1, tokens, 1280) float16, and the name of each copy's background color."""
-    result = []
+    result: list[tuple[torch.Tensor, tuple[str, ...]]] = []
     for batch in _batches(stamps, BATCH // STAMP_COPIES):
-        pictures, names = [], []
+        pictures: list[Image.Image] = []
+        names: list[tuple[str, ...]] = []
         for stamp in batch:
             rng = _rng(stamp.path.name)
             names.append(tuple(rng.choice(list(BACKGROUNDS), STAMP_COPIES, replace=False).tolist()))

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -238,7 +237,7 @@ def _corpus(parts: Parts, cache: Path, film: Path, stamps: Path, config: Caption
 
 
 def _align(captioner: Captioner, corpus: Corpus) -> float:
-    """Stage 0. InfoNCE over a batch between clips and mean word embeddings of short captions; returns the last loss."""
+    """Stage 0. InfoNCE between the clips and the mean word embeddings of their captions; returns the last loss."""
     config = corpus.config
     rng = np.random.default_rng((config.seed, 0))
     optimizer = torch.optim.AdamW(captioner.projector.parameters(), lr=config.projector_lr, weight_decay=0.01)

@@ -56,7 +56,7 @@ class EfficientNetLiteVisionModel(PreTrainedModel):
         """Nothing: every weight is loaded."""
 
     def pool(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W), scaled as EfficientNet-Lite expects, to averages (N, 1 + grid, 1280) before standardization."""
+        """(N, 3, H, W), scaled as EfficientNet-Lite expects, to averages (N, 1 + grid, 1280), not standardized."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
         maps = self.backbone(pixel_values)  # (N, 1280, H/32, W/32)
         cell = self.config.patch_size // STRIDE_PX
