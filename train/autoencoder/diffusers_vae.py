@@ -46,7 +46,7 @@ class DiffusersAutoencoder:
         self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
         self.device = pick_device(config.device)
         self._dtype: torch.dtype = getattr(torch, config.dtype)
-        model = _load(folder, self.name).to(self.device, self._dtype)
+        model = _load(folder, self.name, self._dtype).to(self.device)
         if config.tiling:
             model.enable_tiling()
         self._model = model
@@ -65,6 +65,8 @@ class DiffusersAutoencoder:
         batch = raw[None] if self._is_video else raw.transpose(0, 1)  # (1, C, T', H', W') or (T', C, H', W')
         out = self._model.decode(batch.to(self._dtype)).sample.float()
         video = out if self._is_video else out.transpose(0, 1)[None]
+        # CogVideoX gives the first frame four times where the number of latent frames is even.
+        video = video[:, :, -(1 + self.temporal_stride * (latent.shape[1] - 1)) :]
         return video.clamp(-1.0, 1.0).cpu()
 
     def _encode_raw(self, video: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ def _local_folder(config: DiffusersAutoencoderConfig) -> Path:
     return folder / config.subfolder if config.subfolder else folder
 
 
-def _load(folder: Path, name: str) -> Any:
+def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
     from curate.encoders.torchvision_cpu import repair
 
     repair()
@@ -138,4 +140,4 @@ def _load(folder: Path, name: str) -> Any:
             f"encode.autoencoder.path: {name} has _class_name {class_name!r} in {file}; expected an autoencoder class "
             "of diffusers; for a whole pipeline set `subfolder: vae`"
         )
-    return loader.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+    return loader.from_pretrained(str(folder), local_files_only=True, torch_dtype=dtype).eval().requires_grad_(False)

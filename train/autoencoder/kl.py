@@ -2,7 +2,7 @@
 
 After Latent Diffusion (Rombach et al. 2022), section 3.1: an autoencoder with a slightly KL-regularized posterior, on
 whose latents a diffusion model is trained. Causal in time as in W.A.L.T (Gupta et al. 2023), section 3.1, and
-MAGVIT-v2 (Yu et al. 2023), section 3.2: the first frame is encoded alone, so that an image is a video of one frame, and
+MAGVIT-v2 (Yu et al. 2023), section 3.2: the first frame is encoded alone, an image is a video of one frame, and
 `1 + 4k` frames become `1 + k` latent frames. Departures, all for speed on a CPU: space-to-depth in place of strided
 convolutions, (2+1)-D residual blocks with ReLU and without normalization (nothing to leak across time), no attention,
 no discriminator. The network is fully convolutional, so sizes and lengths are free.

@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from train.autoencoder.kl import CausalVideoKL, depth_to_space_time, load, save, space_time_to_depth
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 16, 24), (5, 8, 8), (17, 24, 16)])
+def test_strides(tiny_model, frames, height, width) -> None:
+    mean, logvar = tiny_model.encode(torch.randn(2, 3, frames, height, width))
+    assert mean.shape == logvar.shape == (2, 4, 1 + (frames - 1) // 4, height // 8, width // 8)
+    assert tiny_model.decode(mean).shape == (2, 3, frames, height, width)
+
+
+@pytest.mark.parametrize("first_changed", [1, 5, 9, 12])
+def test_no_latent_depends_on_later_frames(tiny_model, first_changed) -> None:
+    video = torch.randn(1, 3, 13, 16, 16)
+    other = video.clone()
+    other[:, :, first_changed:] = torch.randn_like(other[:, :, first_changed:])
+    before, after = tiny_model.encode(video)[0], tiny_model.encode(other)[0]
+    unchanged = 1 + (first_changed - 1) // 4  # latent frame j covers frames 4j - 3 ... 4j
+    assert torch.equal(before[:, :, :unchanged], after[:, :, :unchanged])
+    assert not torch.equal(before[:, :, unchanged], after[:, :, unchanged])
+
+
+@pytest.mark.parametrize("first_changed", [1, 2, 3])
+def test_no_frame_depends_on_later_latents(tiny_model, first_changed) -> None:
+    latent = torch.randn(1, 4, 4, 2, 2)
+    other = latent.clone()
+    other[:, :, first_changed:] = torch.randn_like(other[:, :, first_changed:])
+    before, after = tiny_model.decode(latent), tiny_model.decode(other)
+    unchanged = 1 + 4 * (first_changed - 1)
+    assert torch.equal(before[:, :, :unchanged], after[:, :, :unchanged])
+    assert not torch.equal(before[:, :, unchanged], after[:, :, unchanged])
+
+
+def test_an_image_is_the_first_frame_of_a_video(tiny_model) -> None:
+    video = torch.randn(1, 3, 9, 16, 24)
+    mean, _ = tiny_model.encode(video)
+    image, _ = tiny_model.encode(video[:, :, :1])
+    torch.testing.assert_close(mean[:, :, :1], image, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tiny_model.decode(mean)[:, :, :1], tiny_model.decode(image), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7])
+def test_chunks_equal_the_whole(tiny_model, chunk) -> None:
+    video = torch.randn(1, 3, 25, 16, 16).double()
+    model = tiny_model.double()  # rounding aside, they are the same sums
+    mean, logvar = model.encode(video)
+    mean_in_parts, logvar_in_parts = model.encode(video, chunk=chunk)
+    torch.testing.assert_close(mean_in_parts, mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(logvar_in_parts, logvar, rtol=1e-6, atol=1e-6)
+    latent = torch.randn(1, 4, 7, 2, 2).double()
+    torch.testing.assert_close(model.decode(latent, chunk=chunk), model.decode(latent), rtol=1e-5, atol=1e-5)
+
+
+def test_time_takes_part(tiny_model) -> None:
+    """A clip is not coded as unrelated frames: swapping two frames of a group changes its latent."""
+    video = torch.randn(1, 3, 5, 16, 16)
+    swapped = video[:, :, [0, 2, 1, 3, 4]]
+    assert not torch.allclose(tiny_model.encode(video)[0], tiny_model.encode(swapped)[0])
+
+
+@pytest.mark.parametrize(("frames", "pixels"), [(1, 4), (2, 2), (2, 1)])
+def test_depth_to_space_time_inverts(frames, pixels) -> None:
+    x = torch.randn(2, 5, 4, 8, 12)
+    folded = space_time_to_depth(x, frames=frames, pixels=pixels)
+    assert folded.shape == (2, 5 * frames * pixels**2, 4 // frames, 8 // pixels, 12 // pixels)
+    assert torch.equal(depth_to_space_time(folded, frames=frames, pixels=pixels), x)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 16, 16), (1, 3, 5, 12, 16), (1, 1, 5, 16, 16), (3, 5, 16, 16)])
+def test_a_shape_that_does_not_fit_is_refused(tiny_model, shape) -> None:
+    with pytest.raises(ValueError, match=r"T = 1 \+ 4k"):
+        tiny_model.encode(torch.zeros(shape))
+
+
+def test_saved_weights_load_as_they_were(tiny_model, tmp_path) -> None:
+    save(tiny_model, tmp_path)
+    loaded, digest = load(tmp_path)
+    assert loaded.config == tiny_model.config
+    video = torch.randn(1, 3, 5, 16, 16)
+    half = tiny_model.half().float()  # what is kept
+    assert torch.equal(loaded.encode(video)[0], half.encode(video)[0])
+    assert load(tmp_path)[1] == digest
+
+    with torch.no_grad():
+        tiny_model.decoder.head.bias[0] += 0.1
+    save(tiny_model, tmp_path)
+    assert load(tmp_path)[1] != digest
+
+
+def test_a_folder_without_weights_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        load(tmp_path)
+
+
+def test_gradients_reach_every_parameter(tiny_config) -> None:
+    torch.manual_seed(0)
+    model = CausalVideoKL(tiny_config)
+    video = torch.randn(1, 3, 9, 16, 16)
+    mean, logvar = model.encode(video)
+    out = model.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
+    (out - video).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
