@@ -50,19 +50,25 @@ def main() -> None:
         f"{Path(path).name}: {num_frames} frames of {video.width}x{video.height} {video.codec}, {len(rounds)} rounds"
     )
     for name in work:
-        times = [spent[name] for spent in rounds]
+        times = [spent[name][0] for spent in rounds]
         print(
             f"  {name:15} {num_frames / statistics.median(times):7.0f} frames/s (best {num_frames / min(times):.0f})"
         )
-    ratio = statistics.median(spent["scan"] / spent["decode + scale"] for spent in rounds)
-    verdict = "kept" if ratio <= PROMISED_RATIO else "MISSED"
-    print(f"  scan takes {ratio:.2f} x decode + scale (promised <= {PROMISED_RATIO}: {verdict})")
+    wall, cpu = (
+        statistics.median(spent["scan"][clock] / spent["decode + scale"][clock] for spent in rounds)
+        for clock in (0, 1)
+    )
+    verdict = "kept" if wall <= PROMISED_RATIO else "MISSED"
+    print(
+        f"  scan takes {wall:.2f} x decode + scale (promised <= {PROMISED_RATIO}: {verdict}); {cpu:.2f} x its CPU time"
+    )
 
 
-def seconds(run: Callable[[], int]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], int]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds; the latter counts all threads, and waits for no other process."""
+    wall, cpu = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def cpu_model() -> str:
