@@ -10,11 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.numpy import save
 
 from curate.schema import content_digest
 from curate.shards.tar import write_tar
 from train.segments import Sample
+
+# A deadline per example would test how busy the machine is.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 CHANNELS, TEXT_DIM = 4, 12
 LATENTS_RECORD = {"fingerprint": "lat0", "channels": CHANNELS, "temporal_stride": 4, "spatial_stride": 8}

@@ -27,7 +27,7 @@ def inputs(pairs):
 
 
 @pytest.mark.parametrize("backend", ["segments", "dense"])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(pairs=lengths)
 def test_every_backend_equals_the_written_out_softmax_and_its_gradients(backend, pairs):
     q, k, v, segments_q, segments_k = inputs(pairs)
