@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have bars of their own
     try:
         app(args=argv)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REELPACK_DEBUG"):
             raise
         console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
 def _message(error: BaseException) -> str:
     from rich.markup import escape
 
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError):
         return escape(f"{error}; this command needs an extra: pip install 'reelpack[all]' (or [curate], [train], …)")
     return escape(str(error))
 

@@ -62,10 +62,11 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -
             raise ValueError(f"{path} is not YAML: {error}") from error
         if not isinstance(tree, dict):
             raise ValueError(f"{path}: got {type(tree).__name__}, expected sections such as `select:`")
+    given: dict[str, Any] = {}
     for override in overrides:
-        _apply(tree, override)
+        _apply(given, override)
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(_merge(_merge(Config().model_dump(mode="json"), tree), given))
     except ValidationError as error:
         raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
 
@@ -85,6 +86,17 @@ def dump(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def _merge(base: Any, given: Any) -> Any:
+    """Sections are merged key by key; values, lists, and a section of another `kind` replace what was there."""
+    if (
+        not isinstance(base, dict)
+        or not isinstance(given, dict)
+        or given.get("kind", base.get("kind")) != base.get("kind")
+    ):
+        return given
+    return base | {name: _merge(base.get(name), value) for name, value in given.items()}
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     if not equals:
@@ -100,12 +112,22 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(detail: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in detail["loc"])
+    path = _dotted(detail["loc"])
     if detail["type"] != "extra_forbidden":
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
-    known = list(_paths(Config))
-    nearest = difflib.get_close_matches(path, known, n=1, cutoff=0) or [""]
-    return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
+    nearest = difflib.get_close_matches(path, list(_paths(Config)), n=1)
+    if nearest:
+        return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
+    return f"{path}: unknown key; the sections are {', '.join(Config.model_fields)}"
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
+    known, parts = set(_paths(Config)), []
+    for position, part in enumerate(location):
+        if position == len(location) - 1 or isinstance(part, int) or ".".join([*parts, part]) in known:
+            parts.append(str(part))
+    return ".".join(parts)
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -61,6 +61,7 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
     if not sources and not unlisted:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
     dataset = Dataset(out)
+    dataset.make()
     dataset.save_section("curate", {"inputs": list(inputs), **provenance(), **config.model_dump(mode="json")})
     run = CurateRun(dataset, config)
     with executor(config.execute) as on:

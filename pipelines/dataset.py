@@ -38,6 +38,7 @@ class Dataset:
         self.shards = Table(f"{self.url}/tables/shards", SHARDS, ["clip_id", "cut_key"])
         self.failures = Table(f"{self.url}/tables/failures", FAILURES, ["subject", "step", "key"])
         self.shards_url = f"{self.url}/shards"
+        self._fs, self._path = url_to_fs(self.url)
 
     def scores(self, family: str, columns: Iterable[str]) -> Table:
         """Scores of one scorer with one set of parameters and weights: `family` is `<name>-<hash>`."""
@@ -47,6 +48,17 @@ class Dataset:
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
         return Table(f"{self.url}/tables/captions/{family}", CAPTION_SCHEMA, ["clip_id", "kind"])
+
+    def make(self) -> None:
+        """Make the folder, before any work.
+
+        Raises:
+            ValueError: it cannot be made there.
+        """
+        try:
+            self._fs.makedirs(self._path, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out {self.url}: cannot make this folder ({error}); choose another place") from error
 
     def save_section(self, name: str, value: Any) -> None:
         """Record in config.yaml what one step ran with; the other steps' sections stay."""

@@ -78,7 +78,7 @@ class RayExecutor:
 
     def __init__(self, config: ExecuteConfig) -> None:
         self.config = config
-        self._started = False
+        self._connected_here = self._is_private = False
 
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
         if not items:
@@ -92,7 +92,7 @@ class RayExecutor:
             _Worker,
             fn_constructor_args=(pickle.dumps(stage),),
             batch_size=needs.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=min(num_batches, self._num_workers(needs))),
+            compute=self._pool(needs, num_batches),
             num_cpus=needs.num_cpus,
             num_gpus=needs.num_gpus or None,
         )
@@ -115,34 +115,44 @@ class RayExecutor:
             private = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
             # Ray's core prints harmless lines about restartable actors at its error level.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            ray.init(
-                address=address,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **(private if address == "local" else {}),
-            )
-            self._started = True
+            try:
+                ray.init(
+                    address=address,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **(private if address == "local" else {}),
+                )
+            except ConnectionError as error:
+                raise ConnectionError(
+                    f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with "
+                    "its token (docs/cluster.md)"
+                ) from error
+            self._connected_here, self._is_private = True, address == "local"
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     def close(self) -> None:
-        """End the Ray that was started here."""
-        if self._started:
+        """Leave the cluster that was joined here; a private Ray ends with that."""
+        if self._connected_here:
             import ray
 
             ray.shutdown()
-            self._started = False
+            self._connected_here = self._is_private = False
 
-    def _num_workers(self, needs: Needs) -> int:
+    def _pool(self, needs: Needs, num_batches: int) -> Any:
+        """As many workers as fit now; on a cluster, which may grow, up to one per batch (or `num_workers`)."""
         import ray
+        import ray.data
 
         available = ray.cluster_resources()
-        by_cpu = int(available.get("CPU", 1) // needs.num_cpus)
-        by_gpu = int(available.get("GPU", 0) // needs.num_gpus) if needs.num_gpus else by_cpu
-        most = self.config.num_workers or by_cpu
-        return max(1, min(most, by_cpu, by_gpu))
+        fits = int(available.get("CPU", 0) // needs.num_cpus)
+        if needs.num_gpus:
+            fits = min(fits, int(available.get("GPU", 0) // needs.num_gpus))
+        most = min(num_batches, self.config.num_workers or num_batches)
+        now = max(1, min(fits, most))
+        return ray.data.ActorPoolStrategy(min_size=now, max_size=now if self._is_private else most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,15 +24,15 @@ def export(url: str, out: str, latents: str | None = None) -> int:
         latents: fingerprint of the latents to include, `auto` for the only ones; None for none.
 
     Raises:
-        ValueError: `out` holds tars already, nothing is indexed, or the latents are not there.
+        ValueError: `out` is not empty, nothing is indexed, or the latents are not there.
     """
     dataset = Dataset(url)
     index = dataset.read("shards/index.parquet").to_pylist()
     if not index:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
     fs, path = url_to_fs(out)
-    if fs.exists(path) and any(name.endswith(".tar") for name in fs.ls(path, detail=False)):
-        raise ValueError(f"--out {out} holds shards already; give an empty folder")
+    if fs.exists(path) and (not fs.isdir(path) or fs.ls(path, detail=False)):
+        raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
     latent = _latents(dataset, latents) if latents else None
     reader = TarReader(dataset.shards_url)
     plans = []

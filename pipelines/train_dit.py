@@ -4,6 +4,7 @@
 `ray job submit --working-dir . -- python -m pipelines.train_dit DATASET --out RUN --workers 8 --gpu`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +16,8 @@ from pipelines.progress import bar, console
 from train.loop import train
 from train.metrics import TrainSummary
 
-LOG_EVERY = 50
-"""Steps between lines where stderr is no terminal."""
+LOG_EVERY_S = 20
+"""Seconds between lines where stderr is no terminal."""
 
 
 def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
@@ -42,8 +43,12 @@ def _note(row: dict[str, Any]) -> str:
 
 
 def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
+    last = 0.0
+
     def on_step(row: dict[str, Any]) -> None:
-        if "loss" in row and (row["step"] % LOG_EVERY == 0 or row["step"] == steps):
+        nonlocal last
+        if "loss" in row and (time.monotonic() - last > LOG_EVERY_S or row["step"] == steps):
+            last = time.monotonic()
             console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False)
 
     return on_step
