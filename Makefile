@@ -30,6 +30,7 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.scan
+	$(BIN)/python -m benchmarks.sample
 	$(BIN)/python -m benchmarks.pack
 
 clean:
