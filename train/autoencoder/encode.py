@@ -122,7 +122,13 @@ class EncodeStage:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=f"{item.shard}: {error}")
         except ValueError as error:  # the shard is shorter than the index says
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
-        latent = self._loaded().encode(to_video(rgb)).numpy().astype(np.float16)
+        try:
+            latent = self._loaded().encode(to_video(rgb)).numpy().astype(np.float16)
+        except torch.OutOfMemoryError as error:
+            detail = (
+                f"{rgb.shape[0]} frames of {rgb.shape[2]}x{rgb.shape[1]}: {error}; lower max_area_px or max_frames"
+            )
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
         if not np.isfinite(latent).all():
             detail = "the autoencoder gave values that are not finite in float16; try another dtype"
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
