@@ -8,6 +8,15 @@ from pipelines.progress import console
 FILM = "bbb-film"
 
 
+def captioner(out: Path, stamps: Path) -> Path:
+    """Train the embedded captioner's projector and LoRA on the film and the stamps; returns the folder of its weights."""
+    from caption.llava.train import train
+
+    _fetch_film()
+    console.print(train(out, stamps))
+    return out / "weights"
+
+
 def autoencoder(out: Path) -> Path:
     """Train the embedded autoencoder on the film; returns the folder of its weights."""
     from train.autoencoder.train import TrainAutoencoderConfig, train_autoencoder
