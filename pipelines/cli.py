@@ -181,7 +181,7 @@ def weights(
 @app.command("train-captioner")
 def train_captioner(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
-    stamps: Annotated[Path | None, typer.Option(help="unpacked tuxpaint-stamps-default package")] = None,
+    stamps: Annotated[Path, typer.Option(help="unpacked Debian package tuxpaint-stamps-default")],
 ) -> None:
     """Train the embedded captioner's projector and LoRA (the recipe of its card)."""
     from pipelines.recipes import captioner

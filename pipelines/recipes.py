@@ -9,7 +9,7 @@ FILM = "bbb-film"
 
 
 def captioner(out: Path, stamps: Path) -> Path:
-    """Train the embedded captioner's projector and LoRA on the film and the stamps; returns the folder of its weights."""
+    """Train the embedded captioner on the film and the stamps; returns the folder of its weights."""
     from caption.llava.train import train
 
     _fetch_film()
