@@ -54,14 +54,16 @@ def main() -> None:
         print(
             f"  {name:15} {num_frames / statistics.median(times):7.0f} frames/s (best {num_frames / min(times):.0f})"
         )
-    wall, cpu = (
-        statistics.median(spent["scan"][clock] / spent["decode + scale"][clock] for spent in rounds)
-        for clock in (0, 1)
-    )
+    wall, cpu = (median_ratio(rounds, clock) for clock in (0, 1))
     verdict = "kept" if wall <= PROMISED_RATIO else "MISSED"
     print(
-        f"  scan takes {wall:.2f} x decode + scale (promised <= {PROMISED_RATIO}: {verdict}); {cpu:.2f} x its CPU time"
+        f"  scan takes {wall:.2f} x decode + scale (promised <= {PROMISED_RATIO}: {verdict}), {cpu:.2f} x its CPU time"
     )
+
+
+def median_ratio(rounds: list[dict[str, tuple[float, float]]], clock: int) -> float:
+    """Scan over decode + scale, of the wall clock (0) or of CPU time (1)."""
+    return statistics.median(spent["scan"][clock] / spent["decode + scale"][clock] for spent in rounds)
 
 
 def seconds(run: Callable[[], int]) -> tuple[float, float]:

@@ -226,7 +226,9 @@ class VideoReader:
         except MediaError:
             container.close()
             raise
-        stream.thread_type = "AUTO"
+        # Not by frames: the H.264 decoder then reads a picture's damage while another thread is still finding it, and
+        # the same file is now damaged, now not.
+        stream.thread_type = "SLICE"
         return container, stream
 
 

@@ -127,9 +127,10 @@ def test_broadcast_recording_may_stop_anywhere(
     path = write_video(name, numbered.draw(48), container={"a.ts": "mpegts", "a.mpg": "mpeg"}[name], **encoding)
     data = Path(path).read_bytes()
     (tmp_path / "cut.bin").write_bytes(data[: int(len(data) * 0.6)])
-    rgb = np.stack([frame.rgb for frame in iter_frames(str(tmp_path / "cut.bin"), short_side_px=96)])
-    assert 10 < len(rgb) < 40
-    assert numbered.read(rgb) == list(range(len(rgb)))
+    for _ in range(5):  # damage is found or not by no race between the decoder's threads
+        rgb = np.stack([frame.rgb for frame in iter_frames(str(tmp_path / "cut.bin"), short_side_px=96)])
+        assert 10 < len(rgb) < 40
+        assert numbered.read(rgb) == list(range(len(rgb)))
 
 
 @pytest.mark.parametrize("count", [40, 400])
