@@ -54,8 +54,9 @@ class TransformersVlm:
 
     def __init__(self, config: TransformersVlmConfig) -> None:
         self.config = config
-        self._model: Any = None
-        self._processor: Any = None
+        self.model: Any = None
+        self.processor: Any = None
+        self._dtype: Any = None
 
     @cached_property
     def weights_id(self) -> str:
@@ -88,19 +89,21 @@ class TransformersVlm:
             MissingWeights: the embedded captioner was not assembled.
             ValueError: transformers cannot load the model, or it has no chat template.
         """
-        if self._model is not None:
+        if self.model is not None:
             return
         torchvision_cpu.repair()
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
         if self.config.model == EMBEDDED:
             import caption.llava.vision  # noqa: F401  registers its vision tower
-        source = str(self._source)
+        source, device = str(self._source), pick_device(self.config.device)
         options = {"revision": self.config.revision or "main", "trust_remote_code": self.config.trust_remote_code}
         try:
             # "pil": the same pixels with and without torchvision.
             processor = AutoProcessor.from_pretrained(source, backend="pil", **options)
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype="auto", **options)
+            dtype = self._pick_dtype(AutoConfig.from_pretrained(source, **options), device)
+            # Not cast afterwards: some models keep parts in float32 on purpose.
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **options)
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"caption model {self.config.model!r}: transformers cannot load it as an image-text-to-text model. "
@@ -115,9 +118,7 @@ class TransformersVlm:
         processor.tokenizer.padding_side = "left"
         if processor.tokenizer.pad_token is None:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
-        device = pick_device(self.config.device)
-        self._model = model.to(device=device, dtype=self._dtype(model, device)).eval()
-        self._processor = processor
+        self.model, self.processor, self._dtype = model.to(device).eval(), processor, dtype
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
         """See `CaptionBackend`. Requests of one length limit go through the model together."""
@@ -127,6 +128,31 @@ class TransformersVlm:
             results |= zip(rows, self._generate([requests[row] for row in rows], limit), strict=True)
         return [results[row] for row in range(len(requests))]
 
+    def losses(self, requests: Sequence[CaptionRequest], texts: Sequence[str]) -> list[float]:
+        """Mean next-token loss of each text as the answer to its request, in nats; low where the model would write it.
+
+        What it loses with other frames is how much the model looks at them.
+        """
+        import torch
+
+        tokenizer = self.processor.tokenizer
+        answers = [[*tokenizer(text, add_special_tokens=False).input_ids, min(self._end_ids())] for text in texts]
+        width = max(map(len, answers))
+        inputs = self._inputs(requests)
+        rows, start = inputs["input_ids"].shape
+        tail = torch.tensor([answer + [tokenizer.pad_token_id] * (width - len(answer)) for answer in answers])
+        is_answer = torch.tensor([[place < len(answer) for place in range(width)] for answer in answers])
+        tail, is_answer = tail.to(self.model.device), is_answer.to(self.model.device)
+        for name, extra in (("input_ids", tail), ("attention_mask", is_answer.long())):
+            inputs[name] = torch.cat([inputs[name], extra], 1)
+        for name, value in inputs.items():  # what else runs along the tokens, such as token types: text
+            if value.shape == (rows, start):
+                inputs[name] = torch.nn.functional.pad(value, (0, width))
+        with torch.inference_mode():
+            logits = self.model(**inputs).logits[:, start - 1 : -1].float()  # (rows, width, vocabulary)
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tail, reduction="none")
+        return ((losses * is_answer).sum(1) / is_answer.sum(1)).tolist()
+
     def _generate(self, requests: Sequence[CaptionRequest], max_tokens: int) -> list[CaptionResult]:
         import torch
 
@@ -135,7 +161,7 @@ class TransformersVlm:
         if self.config.temperature > 0:
             torch.manual_seed(self.config.seed)
         with torch.inference_mode():
-            output = self._model.generate(**inputs, **self.sampling, max_new_tokens=max_tokens)
+            output = self.model.generate(**inputs, **self.sampling, max_new_tokens=max_tokens)
         ends = self._end_ids()
         results = []
         for row, tokens in enumerate(output[:, num_padded:].tolist()):
@@ -143,7 +169,7 @@ class TransformersVlm:
             written = tokens if end is None else tokens[:end]
             results.append(
                 CaptionResult(
-                    text=self._processor.tokenizer.decode(written, skip_special_tokens=True).strip(),
+                    text=self.processor.tokenizer.decode(written, skip_special_tokens=True).strip(),
                     finish_reason="length" if end is None else "stop",
                     num_prompt_tokens=int(inputs["attention_mask"][row].sum()),
                     num_output_tokens=len(tokens) if end is None else end + 1,
@@ -165,7 +191,7 @@ class TransformersVlm:
             ]
             for request in requests
         ]
-        batch = self._processor.apply_chat_template(
+        batch = self.processor.apply_chat_template(
             conversations,
             add_generation_prompt=True,
             tokenize=True,
@@ -174,20 +200,23 @@ class TransformersVlm:
             sanitize_control_tokens=True,
             processor_kwargs={"padding": True},
         )
-        return batch.to(self._model.device, dtype=self._model.dtype)
+        return batch.to(self.model.device, dtype=self._dtype)
 
     def _end_ids(self) -> set[int]:
-        ends = self._model.generation_config.eos_token_id
-        return {ends} if isinstance(ends, int) else set(ends or [self._processor.tokenizer.eos_token_id])
+        ends = self.model.generation_config.eos_token_id
+        return {ends} if isinstance(ends, int) else set(ends or [self.processor.tokenizer.eos_token_id])
 
-    def _dtype(self, model: Any, device: Any) -> Any:
+    def _pick_dtype(self, config: Any, device: Any) -> Any:
+        """The configured dtype, or the checkpoint's where `device` computes in it."""
         import torch
 
         if self.config.dtype != "auto":
             return getattr(torch, self.config.dtype)
-        if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-            return torch.float32  # this processor would emulate halves
-        return torch.bfloat16 if device.type == "cpu" and model.dtype == torch.float16 else model.dtype
+        stored = config.dtype or getattr(config.get_text_config(), "dtype", None) or torch.float32
+        if device.type != "cpu" or stored == torch.float32:
+            return stored
+        # Processors without bfloat16 units would emulate it, and none has float16 kernels for all that models use.
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
     @cached_property
     def _source(self) -> Path | str:

@@ -20,6 +20,9 @@ CAPTIONS = Path(__file__).parent / "data" / "bbb_captions.jsonl"
 SUBJECTS = Path(__file__).parent / "data" / "excerpt_subjects.jsonl"
 
 MAX_STAMP_WORDS = 12
+STAMPS_REMEDY = (
+    "get them with `apt-get download tuxpaint-stamps-default` and `dpkg -x tuxpaint-stamps-default_*.deb FOLDER`"
+)
 SKIPPED_STAMPS = frozenset({"symbols"})
 """Folders of letters and signs, which are no pictures of things."""
 
@@ -88,8 +91,5 @@ def load_stamps(folder: Path) -> list[Stamp]:
         if usable and picture.is_file():
             stamps.append(Stamp(path=picture, caption=caption if caption[-1] in ".!?" else f"{caption}."))
     if not stamps:
-        raise ValueError(
-            f"{folder}: no stamps below it. Get them with `apt-get download tuxpaint-stamps-default` and "
-            "`dpkg -x tuxpaint-stamps-default_*.deb FOLDER`"
-        )
+        raise ValueError(f"{folder}: no stamps below it; {STAMPS_REMEDY}")
     return stamps

@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional as F
 
-from caption.llava.corpus import Shot, Stamp, load_shots, load_stamps
+from caption.llava.corpus import STAMPS_REMEDY, Shot, Stamp, load_shots, load_stamps
 from caption.llava.features import all_tokens, film_features, stamp_features
 from caption.llava.parts import IMAGE_TOKEN, Parts, build_parts
 from caption.prompts import PLAIN_V1
@@ -181,20 +181,26 @@ class Captioner:
 
 
 def train(
-    out: Path, stamps: Path, *, film: Path | None = None, config: CaptionerTrainConfig | None = None
+    out: Path, stamps: Path | None, *, film: Path | None = None, config: CaptionerTrainConfig | None = None
 ) -> dict[str, float]:
     """Run the recipe; leaves `weights/` (what `assemble` reads) and `features.pt` in `out`.
 
     Args:
         out: folder; features that are there already are used again if they are of the same shots.
-        stamps: unpacked Debian package tuxpaint-stamps-default.
+        stamps: unpacked Debian package tuxpaint-stamps-default (`load_stamps` says how to get it).
         film: Big Buck Bunny, 24 fps; None takes the asset "bbb-film" of the weights cache.
         config: None is the recipe of the committed weights.
 
     Returns:
         Seconds and last losses, for the model card.
+
+    Raises:
+        ValueError: no folder of stamps.
+        MissingWeights: a part of the model, or the film, is not in the cache.
     """
     config = config or CaptionerTrainConfig()
+    if stamps is None:
+        raise ValueError(f"the recipe needs stamps: {STAMPS_REMEDY} and give FOLDER")
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -241,7 +247,7 @@ def _align(captioner: Captioner, corpus: Corpus) -> float:
     config = corpus.config
     rng = np.random.default_rng((config.seed, 0))
     optimizer = torch.optim.AdamW(captioner.projector.parameters(), lr=config.projector_lr, weight_decay=0.01)
-    words_norm = captioner.embed(torch.arange(1000, 2000)).float().norm(dim=1).mean()
+    words_norm = captioner.language_model.get_input_embeddings().weight.float().norm(dim=1).mean()
     loss = torch.zeros(())
     for step in range(config.alignment_steps):
         samples = corpus.batch(rng, config.alignment_batch, "short")

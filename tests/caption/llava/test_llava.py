@@ -1,0 +1,127 @@
+"""The embedded captioner's own code, on a small language model with random weights and the true architecture."""
+
+import numpy as np
+import pytest
+import torch
+
+from caption.backends.backend import CaptionRequest
+from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
+from caption.llava.assemble import merge, to_storage_dtype
+from caption.llava.corpus import Shot
+from caption.llava.parts import CHAT_TEMPLATE, Parts
+from caption.llava.train import Captioner, CaptionerTrainConfig, Corpus, Sample, _align, _learn_captions
+from caption.prompts import PLAIN_V1
+from curate.encoders import torchvision_cpu
+
+SIDE_PX = 64
+
+
+def _parts() -> Parts:
+    torchvision_cpu.repair()
+    import transformers as tf
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from caption.llava.vision import EfficientNetLiteVisionConfig
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, special_tokens=special)
+    tokenizer.train_from_iterator([PLAIN_V1.short.text, PLAIN_V1.dense.text, "user assistant"], trainer)
+    wrapped = tf.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    vision = EfficientNetLiteVisionConfig(image_size=SIDE_PX, patch_size=32)
+    text = tf.LlamaConfig(
+        vocab_size=len(wrapped), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, eos_token_id=2, pad_token_id=0, bos_token_id=1, tie_word_embeddings=True,
+    )  # fmt: skip
+    config = tf.LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=3, image_seq_length=vision.num_tokens,
+        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = tf.LlavaForConditionalGeneration(config).eval()
+    torch.nn.init.normal_(model.lm_head.weight, std=0.3)  # tied to the embeddings; nearly uniform answers test nothing
+    model.generation_config.eos_token_id = 2
+    processor = tf.LlavaProcessor(
+        image_processor=tf.CLIPImageProcessorPil(
+            size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        tokenizer=wrapped, patch_size=32, vision_feature_select_strategy="full", num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+    return Parts(model=model, processor=processor)
+
+
+def test_tokens_are_averages_over_the_parts_of_the_last_map():
+    tower = _parts().model.model.vision_tower
+    pixels = torch.randn(2, 3, SIDE_PX * 2, SIDE_PX * 2)
+    tower.config.patch_size = 64
+    with torch.inference_mode():
+        maps, pooled = tower.backbone(pixels), tower.pool(pixels)  # maps (2, 1280, 4, 4)
+    quarters = [maps[..., y : y + 2, x : x + 2].mean((2, 3)) for y in (0, 2) for x in (0, 2)]
+    expected = torch.stack([maps.mean((2, 3)), *quarters], 1)
+    torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_checkpoint_gives_the_losses_of_training(tmp_path):
+    """Trained deltas, merged, stored, and loaded by the generic backend: same prompt, same frames, same numbers."""
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (count, 48, 80, 3), np.uint8) for count in (1, 3)]
+    texts = ["A rabbit.", "A bird sits on a branch."]
+    parts = _parts()
+    tower = parts.model.model.vision_tower
+    tower.channel_mean.normal_()
+    tower.channel_std.uniform_(0.5, 2)
+    tower.half().float()  # what is stored is float16
+    tower.save_pretrained(tmp_path / "tower")
+    for layer in (parts.model.model.multi_modal_projector.linear_1, parts.model.model.multi_modal_projector.linear_2):
+        torch.nn.init.normal_(layer.weight, std=0.2)  # so that pictures weigh as much as words
+    captioner = Captioner(parts, CaptionerTrainConfig())
+    for name, weight in captioner.language_model.named_parameters():
+        if "lora_B" in name:  # zero at first: the test would not see them
+            torch.nn.init.normal_(weight, std=0.3)
+    samples = []
+    for pictures, text in zip(frames, texts, strict=True):
+        pixels = parts.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+        samples.append(Sample(features=tower.pool(pixels), kind="short", caption=text))
+    captioner.language_model.eval()
+    with torch.inference_mode():
+        token_losses, rows = captioner.losses(samples)
+    expected = [token_losses[rows == row].mean().item() for row in range(2)]
+    captioner.save(tmp_path / "deltas")
+
+    fresh = _parts()
+    fresh.model.model.vision_tower.load_state_dict(tower.state_dict())
+    merged = merge(fresh, tmp_path / "deltas")
+    to_storage_dtype(merged.model).save_pretrained(tmp_path / "checkpoint")
+    merged.processor.save_pretrained(tmp_path / "checkpoint")
+    vlm = TransformersVlm(TransformersVlmConfig(model=str(tmp_path / "checkpoint"), dtype="bfloat16", device="cpu"))
+    vlm.setup()
+    assert vlm.model.model.vision_tower.backbone.conv_stem.weight.dtype == torch.float32
+    requests = [CaptionRequest(frames=f, prompt=PLAIN_V1.short.text, max_tokens=1) for f in frames]
+    assert vlm.losses(requests, texts) == pytest.approx(expected, abs=0.05)
+    assert vlm.losses(requests[::-1], texts) != pytest.approx(expected, abs=0.05)
+
+
+def test_recipe_makes_captions_depend_on_the_pictures():
+    shots = [
+        (Shot(start_frame=0, end_frame=48, short=("aaaa",), dense="aaaa aa"), torch.zeros(2, 5, 5, 1280).half()),
+        (Shot(start_frame=48, end_frame=96, short=("zzzz",), dense="zzzz zz"), torch.zeros(2, 5, 5, 1280).half()),
+    ]
+    shots[0][1][..., :640] = 1
+    shots[1][1][..., 640:] = 1
+    config = CaptionerTrainConfig(alignment_steps=20, alignment_batch=8, steps=60, batch_size=4, lora_lr=5e-3)
+    captioner = Captioner(_parts(), config)
+    corpus = Corpus(shots, [], config)
+    _align(captioner, corpus)
+    assert _learn_captions(captioner, corpus) < 1.0
+    with torch.inference_mode():
+        for features, other in ((shots[0], shots[1]), (shots[1], shots[0])):
+            true, _ = captioner.losses([Sample(features=features[1][0], kind="short", caption=features[0].short[0])])
+            wrong, _ = captioner.losses([Sample(features=features[1][0], kind="short", caption=other[0].short[0])])
+            assert wrong.mean() > true.mean() + 1.0

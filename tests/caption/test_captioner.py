@@ -1,0 +1,95 @@
+import json
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
+from caption.record import CAPTION_SCHEMA, CaptionRecord, CaptionStatus, record_row
+from curate.schema import Failure, FailureKind
+
+
+def _config(model: Path, **changes: object) -> CaptionConfig:
+    backend = TransformersVlmConfig(model=str(model), dtype="float32", device="cpu")
+    return CaptionConfig(backend=backend, short_max_tokens=4, dense_max_tokens=9, **changes)
+
+
+def _items(shards, *keys: str) -> list[CaptionItem]:
+    members = [shards.members[key] for key in keys]
+    return [CaptionItem(clip_id=m.key, shard=m.shard, offset=m.offset, size=m.size, kind="video") for m in members]
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_vlm, shards) -> CaptionStage:
+    stage = pickle.loads(pickle.dumps(CaptionStage(_config(tiny_vlm), shards.root)))
+    stage.setup()
+    return stage
+
+
+def test_every_clip_gets_a_short_and_a_dense_caption_in_order(stage, shards):
+    outcomes = stage.process(_items(shards, "clip9", "still", "clip3"))
+    assert [[(r.clip_id, r.kind) for r in outcome] for outcome in outcomes] == [
+        [("clip9", "short"), ("clip9", "dense")],
+        [("still", "short"), ("still", "dense")],
+        [("clip3", "short"), ("clip3", "dense")],
+    ]
+
+
+def test_a_clip_that_cannot_be_read_fails_alone(stage, shards):
+    members = _items(shards, "clip3", "broken", "still")
+    lost = CaptionItem(clip_id="lost", shard="train-000009.tar", offset=0, size=8, kind="video")
+    outcomes = stage.process([*members, lost])
+    assert isinstance(outcomes[1], Failure) and outcomes[1].subject == "broken" and not outcomes[1].retryable
+    assert isinstance(outcomes[3], Failure) and outcomes[3].kind == FailureKind.IO
+    assert outcomes[0] == stage.process(members[:1])[0]
+    assert len(outcomes[2]) == 2
+
+
+def test_captions_do_not_depend_on_the_batch(stage, shards):
+    """Clips of one, three and four frames in one batch: the pads of a shorter one must not be seen."""
+    items = _items(shards, "clip20", "still", "clip3", "clip9")
+    together = stage.process(items)
+    alone = [stage.process([item])[0] for item in items]
+    assert together == alone
+    assert len({outcome[1].text for outcome in together}) > 1, "the tiny model must tell clips apart for this to count"
+
+
+def test_a_record_says_which_frames_were_shown(stage, shards):
+    record = stage.process(_items(shards, "clip20"))[0][0]
+    assert record.frame_indices == (2, 7, 12, 17)
+    assert record.frame_times_s == pytest.approx([index / 12 for index in record.frame_indices])
+    assert stage.process(_items(shards, "still"))[0][0].frame_indices == (0,)
+
+
+def test_a_caption_at_its_limit_is_marked_truncated(stage, shards):
+    for record in stage.process(_items(shards, "clip9"))[0]:
+        limit = json.loads(record.sampling)["max_new_tokens"]
+        assert record.num_output_tokens <= limit
+        assert (record.status == CaptionStatus.TRUNCATED) == (record.finish_reason == "length")
+        assert record.status == CaptionStatus.OK or record.reason
+
+
+def test_records_survive_parquet(stage, shards, tmp_path):
+    import pyarrow.parquet as pq
+
+    records = [record for outcome in stage.process(_items(shards, "clip3", "still")) for record in outcome]
+    rows = [record_row(record) for record in records]
+    pq.write_table(pa.Table.from_pylist(rows, CAPTION_SCHEMA), tmp_path / "part.parquet")
+    read = pq.read_table(tmp_path / "part.parquet").to_pylist()
+    tuples = {"frame_indices", "frame_times_s"}
+    assert [CaptionRecord(**{k: tuple(v) if k in tuples else v for k, v in row.items()}) for row in read] == records
+
+
+def test_the_key_changes_with_what_changes_captions_and_with_nothing_else(tiny_vlm, tmp_path):
+    key = _config(tiny_vlm).key
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(tiny_vlm)
+    assert _config(moved).key == key
+    assert _config(tiny_vlm, batch_size=3).key == key
+    for changes in ({"num_frames": 2}, {"prompts": "detailed-v1"}):
+        assert _config(tiny_vlm, **changes).key != key
+    other = TransformersVlmConfig(model=str(tiny_vlm), dtype="float32", device="cpu", repetition_penalty=1.2)
+    assert _config(tiny_vlm).model_copy(update={"backend": other}).name == "tiny-llava"
+    assert CaptionConfig(backend=other, short_max_tokens=4, dense_max_tokens=9).key != key
