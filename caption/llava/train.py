@@ -13,7 +13,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional as F
 
-from caption.llava.corpus import STAMPS_REMEDY, Shot, Stamp, load_shots, load_stamps
+from caption.llava.corpus import STAMPS_REMEDY, load_shots, load_stamps
 from caption.llava.features import all_tokens, film_features, stamp_features
 from caption.llava.parts import IMAGE_TOKEN, Parts, build_parts
+from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
 from caption.record import CaptionKind
 from curate.encoders import weights
@@ -51,57 +51,6 @@ class CaptionerTrainConfig(BaseModel):
     lora_lr: float = Field(5e-4, gt=0, description="peak learning rate of the LoRA weights")
     lora_rank: int = Field(8, ge=1, description="rank of the LoRA updates")
     warmup_steps: int = Field(20, ge=0, description="linear warm-up of stage 1, then cosine to zero")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One picture or several in order, (T, tokens, 1280) float16 as pooled; what is asked; what is to be answered."""
-
-    features: torch.Tensor
-    kind: CaptionKind
-    caption: str
-
-
-class Corpus:
-    """All features in memory, and random samples of them."""
-
-    def __init__(
-        self,
-        shots: list[tuple[Shot, torch.Tensor]],
-        stamps: list[tuple[Stamp, torch.Tensor, tuple[str, ...]]],
-        config: CaptionerTrainConfig,
-    ) -> None:
-        self.shots, self.stamps, self.config = shots, stamps, config
-
-    def batch(self, rng: np.random.Generator, size: int, kind: CaptionKind) -> list[Sample]:
-        return [self._sample(rng, kind) for _ in range(size)]
-
-    def _sample(self, rng: np.random.Generator, kind: CaptionKind) -> Sample:
-        if not self.stamps or rng.random() < self.config.film_share:
-            return self._film(kind, rng)
-        return self._stamp(kind, rng)
-
-    def _film(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
-        """Frames at the middles of equal parts of a random stretch of a shot, all of one copy."""
-        shot, features = self.shots[rng.integers(len(self.shots))]
-        _, available, _, _ = features.shape
-        most = self.config.num_frames if rng.random() < 0.8 else int(rng.integers(1, self.config.num_frames + 1))
-        count = min(most, available)
-        length = int(rng.integers(count, available + 1))
-        start = int(rng.integers(available - length + 1))
-        middles = start + ((np.arange(count) + 0.5) * length / count).astype(int)
-        copy = int(rng.integers(len(features)))
-        caption = shot.dense if kind == "dense" else shot.short[rng.integers(len(shot.short))]
-        return Sample(features=features[copy, middles], kind=kind, caption=caption)
-
-    def _stamp(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
-        """A still: one picture, or the same one several times, as the frames of a motionless clip are."""
-        stamp, features, colors = self.stamps[rng.integers(len(self.stamps))]
-        copy = int(rng.integers(len(features)))
-        count = 1 if rng.random() < 0.5 else self.config.num_frames
-        dense = f"{stamp.caption} It is shown alone on a plain {colors[copy]} background. Nothing moves."
-        caption = stamp.caption if kind == "short" else dense
-        return Sample(features=features[copy].expand(count, -1, -1), kind=kind, caption=caption)
 
 
 class Captioner:
@@ -208,8 +157,8 @@ def train(
     corpus = _corpus(parts, out / "features.pt", film or weights.resolve("bbb-film"), stamps, config)
     features_s = time.monotonic() - start
     captioner = Captioner(parts, config)
-    aligned = _align(captioner, corpus)
-    loss = _learn_captions(captioner, corpus)
+    aligned = _align(captioner, corpus, config)
+    loss = _learn_captions(captioner, corpus, config)
     captioner.save(out / "weights")
     return {
         "features_s": features_s,
@@ -238,13 +187,13 @@ def _corpus(parts: Parts, cache: Path, film: Path, stamps: Path, config: Caption
     return Corpus(
         list(zip(shots, stored["film"], strict=True)),
         [(stamp, features, names) for stamp, (features, names) in zip(pictures, stored["stamps"], strict=True)],
-        config,
+        film_share=config.film_share,
+        num_frames=config.num_frames,
     )
 
 
-def _align(captioner: Captioner, corpus: Corpus) -> float:
+def _align(captioner: Captioner, corpus: Corpus, config: CaptionerTrainConfig) -> float:
     """Stage 0. InfoNCE between the clips and the mean word embeddings of their captions; returns the last loss."""
-    config = corpus.config
     rng = np.random.default_rng((config.seed, 0))
     optimizer = torch.optim.AdamW(captioner.projector.parameters(), lr=config.projector_lr, weight_decay=0.01)
     words_norm = captioner.language_model.get_input_embeddings().weight.float().norm(dim=1).mean()
@@ -270,9 +219,8 @@ def _align(captioner: Captioner, corpus: Corpus) -> float:
     return loss.item()
 
 
-def _learn_captions(captioner: Captioner, corpus: Corpus) -> float:
+def _learn_captions(captioner: Captioner, corpus: Corpus, config: CaptionerTrainConfig) -> float:
     """Stage 1; returns the mean loss of the last tenth of the steps."""
-    config = corpus.config
     lora = [weight for weight in captioner.language_model.parameters() if weight.requires_grad]
     projector = list(captioner.projector.parameters())
     optimizer = torch.optim.AdamW(
@@ -281,7 +229,7 @@ def _learn_captions(captioner: Captioner, corpus: Corpus) -> float:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, config))
     history: list[float] = []
     start = time.monotonic()
-    for step, samples in enumerate(_batches(corpus)):
+    for step, samples in enumerate(_batches(corpus, config)):
         token_losses, _ = captioner.losses(samples)
         loss = token_losses.mean()
         optimizer.zero_grad()
@@ -296,9 +244,8 @@ def _learn_captions(captioner: Captioner, corpus: Corpus) -> float:
     return float(np.mean(history[-max(1, config.steps // 10) :]))
 
 
-def _batches(corpus: Corpus) -> Iterator[list[Sample]]:
+def _batches(corpus: Corpus, config: CaptionerTrainConfig) -> Iterator[list[Sample]]:
     """Each of one kind, so that short captions are not padded to the length of dense ones."""
-    config = corpus.config
     rng = np.random.default_rng((config.seed, 1))
     for _ in range(config.steps):
         yield corpus.batch(rng, config.batch_size, "dense" if rng.random() < config.dense_share else "short")

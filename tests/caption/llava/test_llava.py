@@ -9,7 +9,8 @@ from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmCo
 from caption.llava.assemble import merge, to_storage_dtype
 from caption.llava.corpus import Shot
 from caption.llava.parts import CHAT_TEMPLATE, Parts
-from caption.llava.train import Captioner, CaptionerTrainConfig, Corpus, Sample, _align, _learn_captions
+from caption.llava.samples import Corpus, Sample
+from caption.llava.train import Captioner, CaptionerTrainConfig, _align, _learn_captions
 from caption.prompts import PLAIN_V1
 from curate.encoders import torchvision_cpu
 
@@ -117,9 +118,9 @@ def test_recipe_makes_captions_depend_on_the_pictures():
     shots[1][1][..., 640:] = 1
     config = CaptionerTrainConfig(alignment_steps=20, alignment_batch=8, steps=60, batch_size=4, lora_lr=5e-3)
     captioner = Captioner(_parts(), config)
-    corpus = Corpus(shots, [], config)
-    _align(captioner, corpus)
-    assert _learn_captions(captioner, corpus) < 1.0
+    corpus = Corpus(shots, [], film_share=1.0, num_frames=4)
+    _align(captioner, corpus, config)
+    assert _learn_captions(captioner, corpus, config) < 1.0
     with torch.inference_mode():
         for features, other in ((shots[0], shots[1]), (shots[1], shots[0])):
             true, _ = captioner.losses([Sample(features=features[1][0], kind="short", caption=features[0].short[0])])
