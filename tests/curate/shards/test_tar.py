@@ -58,7 +58,7 @@ def test_a_truncated_shard_is_an_error_that_names_it(tmp_path: Path) -> None:
     first = rows(tmp_path)[0]
     shard = tmp_path / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:700])
-    with pytest.raises(ValueError, match="train-000000.tar.*truncated"):
+    with pytest.raises(ValueError, match=r"train-000000\.tar.*truncated"):
         TarReader(str(tmp_path)).read("train-000000.tar", first["offset"], first["size"])
 
 
