@@ -126,7 +126,10 @@ class Captioner:
         save_file({name: value.contiguous() for name, value in state.items()}, folder / "projector.safetensors")
         adapter = {name: value.half() for name, value in get_peft_model_state_dict(self.language_model).items()}
         save_file(adapter, folder / "lora" / "adapter_model.safetensors")
-        self.language_model.peft_config["default"].save_pretrained(folder / "lora")
+        lora = self.language_model.peft_config["default"]
+        lora.base_model_name_or_path = None  # the path of this machine's cache
+        lora.target_modules = sorted(lora.target_modules)  # a set's order changes from run to run
+        lora.save_pretrained(folder / "lora")
 
 
 def train(
