@@ -37,7 +37,7 @@ class CaptionConfig(BaseModel):
     num_frames: int = Field(4, ge=1, description="frames per clip, at the middles of equal parts")
     short_max_tokens: int = Field(32, ge=1, description="most tokens of a short caption")
     dense_max_tokens: int = Field(96, ge=1, description="most tokens of a dense caption; raise it for larger models")
-    batch_size: int = Field(8, ge=1, description="clips that go through the model together")
+    batch_size: int = Field(16, ge=1, description="clips that go through the model together")
 
     @property
     def name(self) -> str:

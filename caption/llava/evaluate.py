@@ -151,7 +151,7 @@ def report(shots: Sequence[HeldOut], said: dict[str, list[str]], dense: Sequence
         of_rabbits = sum(hit for hit, rabbit in zip(hits, is_rabbit, strict=True) if rabbit)
         wins = int((cosine["captioner"] > cosine[name] + 1e-6).sum())
         losses = int((cosine["captioner"] < cosine[name] - 1e-6).sum())
-        paired = "| |" if name == "captioner" else f"| {wins} / {losses} | {sign_test(wins, losses):.4f} |"
+        paired = "| | |" if name == "captioner" else f"| {wins} / {losses} | {sign_test(wins, losses):.4f} |"
         lines.append(
             f"| {name} | {sum(hits)} of {len(shots)} | {of_rabbits} of {sum(is_rabbit)} "
             f"| {sum(hits) - of_rabbits} of {len(shots) - sum(is_rabbit)} | {cosine[name].mean():.3f} {paired}"
@@ -182,7 +182,7 @@ def main() -> None:
         "constant": [CONSTANT] * len(shots),
         "template": top_classes(shots),
     }
-    print(report(shots, said, written["dense"]))
+    print(report(shots, said, written["dense"]), flush=True)
     true, shuffled = grounding(shots, vlm)
     print(f"\nGrounding: loss of the reference {true:.3f} with its own frames, {shuffled:.3f} with another shot's.")
 

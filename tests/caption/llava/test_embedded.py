@@ -1,0 +1,42 @@
+"""The committed weights, assembled with the fetched parts. Skipped where `reelpack weights` was not run."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
+from caption.llava.assemble import assemble
+from curate.encoders import weights
+from curate.media.cut import CutConfig, cut_clip
+from curate.schema import Span
+from curate.shards.tar import write_tar
+
+EXCERPT = Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4"
+SHOTS = {"rabbit": (109, 140), "squirrel": (668, 829)}
+"""Frames of the excerpt, at 24 per second: the rabbit in a meadow; two squirrels before a tree."""
+
+
+@pytest.mark.slow
+def test_embedded_captioner_tells_the_rabbit_from_the_squirrels(tmp_path):
+    try:
+        for part in ("efficientnet-lite0", "smollm2-135m-instruct"):
+            weights.resolve(part)
+    except weights.MissingWeights as missing:
+        pytest.skip(str(missing))
+    folder = assemble()
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert assemble() == folder and {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    samples = []
+    for name, (start, end) in SHOTS.items():
+        # 512 ticks a frame: the time base that the file's muxer chose
+        span = Span(start_pts=start * 512, end_pts=end * 512, time_base=Fraction(1, 24 * 512))
+        clip = cut_clip(str(EXCERPT), span, CutConfig(short_side_px=240))
+        samples.append((name, {clip.ext: clip.data}))
+    members = write_tar(str(tmp_path / "train-000000.tar"), samples)
+    stage = CaptionStage(CaptionConfig(), str(tmp_path))
+    stage.setup()
+    items = [CaptionItem(clip_id=m.key, shard=m.shard, offset=m.offset, size=m.size, kind="video") for m in members]
+    rabbit, squirrels = (records[0].text for records in stage.process(items))
+    assert "rabbit" in rabbit and "squirrel" not in rabbit
+    assert "squirrel" in squirrels and "rabbit" not in squirrels
