@@ -118,7 +118,7 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """One shot, or one still image (`num_frames` 1): an exact span of one video, with the cheap signals of its frames."""
+    """One shot, or one still image (`num_frames` 1): an exact span of one video."""
 
     clip_id: str
     video_id: str

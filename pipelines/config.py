@@ -123,7 +123,7 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
-    known, parts = set(_paths(Config)), []
+    known, parts = set(_paths(Config)), list[str]()
     for position, part in enumerate(location):
         if position == len(location) - 1 or isinstance(part, int) or ".".join([*parts, part]) in known:
             parts.append(str(part))
