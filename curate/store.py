@@ -1,9 +1,9 @@
 """The tables of a dataset: append-only Parquet parts, each published by one rename.
 
-A table is a folder of parts. A part is written under a temporary name and renamed: a reader never sees half of one, and
-a `kill -9` leaves nothing but a file that nobody reads. A restarted run reads what is published, subtracts it from what
-it wants, and computes the rest; where a key stands twice (a retry), the later part wins. No server, no locks: local
-paths and fsspec URLs alike.
+A table is a folder of parts. A part is written under a temporary name and renamed: nobody ever reads half of one, and
+a kill leaves nothing but a file that no table holds. A rerun reads what is published, subtracts it from what it
+wants, and computes the rest; where a key stands twice (a retry), the later part wins. No server, no locks: local paths
+and fsspec URLs alike.
 """
 
 import uuid
