@@ -44,4 +44,4 @@ def media_errors(path: str, *, doing: str, invalid: FailureKind) -> Iterator[Non
             kind = FailureKind.PERMISSION
         elif error.errno in STORAGE_ERRNOS:
             kind = FailureKind.IO
-        raise MediaError(kind, f"cannot {doing} {path}: {error}") from error
+        raise MediaError(kind, f"cannot {doing} {path}: {error.strerror or error}") from error
