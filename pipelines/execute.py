@@ -109,25 +109,7 @@ class RayExecutor:
         import ray.data
 
         if not ray.is_initialized():
-            # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
-            address = self.config.address or os.environ.get("RAY_ADDRESS") or "local"
-            num_cpus = self.config.num_cpus
-            private = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-            # Ray's core prints harmless lines about restartable actors at its error level.
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            try:
-                ray.init(
-                    address=address,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    **(private if address == "local" else {}),
-                )
-            except ConnectionError as error:
-                raise ConnectionError(
-                    f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with "
-                    "its token (docs/cluster.md)"
-                ) from error
-            self._connected_here, self._is_private = True, address == "local"
+            self._connected_here, self._is_private = True, connect(self.config)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -153,6 +135,34 @@ class RayExecutor:
         most = min(num_batches, self.config.num_workers or num_batches)
         now = max(1, min(fits, most))
         return ray.data.ActorPoolStrategy(min_size=now, max_size=now if self._is_private else most)
+
+
+def connect(config: ExecuteConfig) -> bool:
+    """Join the cluster of the configuration or of RAY_ADDRESS, else start a private Ray; True if it is private.
+
+    Raises:
+        ConnectionError: no cluster answers at the address.
+    """
+    import ray
+
+    # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    # Ray's core prints harmless lines about restartable actors at its error level.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **(private if address == "local" else {}),
+        )
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with its token "
+            "(docs/cluster.md)"
+        ) from error
+    return address == "local"
 
 
 @dataclass(frozen=True, slots=True)

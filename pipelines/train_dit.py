@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.config import Config, load_config
+from pipelines.execute import connect
 from pipelines.progress import bar, console
 from train.loop import train
 from train.metrics import TrainSummary
@@ -59,6 +60,7 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
 
     `dataset` and `out` lie on storage that every worker sees.
     """
+    import ray
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -74,7 +76,14 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
         ),
     )
-    trainer.fit()
+    connected_here = not ray.is_initialized()
+    if connected_here:
+        connect(config.execute)
+    try:
+        trainer.fit()
+    finally:
+        if connected_here:
+            ray.shutdown()
     return Path(out)
 
 
