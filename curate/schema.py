@@ -31,11 +31,10 @@ class FailureKind(StrEnum):
     CORRUPT = "corrupt"
     TIMEOUT = "timeout"
     IO = "io"
-    WORKER_DIED = "worker_died"
     MODEL = "model"
 
 
-RETRYABLE = frozenset({FailureKind.PERMISSION, FailureKind.TIMEOUT, FailureKind.IO, FailureKind.WORKER_DIED})
+RETRYABLE = frozenset({FailureKind.MISSING, FailureKind.PERMISSION, FailureKind.TIMEOUT, FailureKind.IO})
 """Kinds that may end differently on the same bytes."""
 
 

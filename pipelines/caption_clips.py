@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caption.captioner import CaptionItem, CaptionStage
+from caption.captioner import KINDS, CaptionItem, CaptionStage
 from caption.record import CaptionRecord, record_row
 from curate.schema import Failure
 from pipelines.config import Config
@@ -17,12 +17,13 @@ from pipelines.tables import failure_row
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionSummary:
-    """Records by status over the whole index, and the clips that failed in this run."""
+    """The captions in the index (`num_captions`, of two per clip), and what this run did."""
 
     family: str
     num_clips: int
     num_new: int
     num_failed: int
+    num_captions: int
     seconds: float
 
 
@@ -61,12 +62,13 @@ def caption(url: str, config: Config) -> CaptionSummary:
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", config.caption.model_dump(mode="json"))
-    dataset.write_index(dataset.cut_key())
+    index = dataset.write_index(dataset.cut_key()).to_pylist()
     return CaptionSummary(
         family=family,
         num_clips=len(index),
         num_new=len(todo) - len(failures),
         num_failed=len(failures),
+        num_captions=sum(bool(row[f"caption_{kind}"]) for row in index for kind in KINDS),
         seconds=time.monotonic() - start,
     )
 

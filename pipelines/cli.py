@@ -40,6 +40,12 @@ def main(argv: list[str] | None = None) -> None:
             raise
         console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
+    except RuntimeError as error:  # out of memory, a lost Ray worker: nobody's input, but no traceback either
+        if os.environ.get("REELPACK_DEBUG"):
+            raise
+        console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
+        console.print("REELPACK_DEBUG=1 shows where; the same command goes on from what was published")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted; what was published stays valid, the same command goes on from there")
 
@@ -57,6 +63,13 @@ def _config(file: str | None, overrides: list[str] | None, **execute: object) ->
 
     given = [f"execute.{name}={value}" for name, value in execute.items() if value is not None]
     return load_config(file, [*(overrides or []), *given])
+
+
+def _local_first(file: str | None, overrides: list[str] | None, executor: str | None, address: str | None) -> "Config":
+    """For steps that run a model: in this process, unless a flag or `--set` says otherwise."""
+    given = any(override.startswith("execute.executor=") for override in overrides or ())
+    chosen = executor or (None if given else "ray" if address else "local")
+    return _config(file, overrides, executor=chosen, address=address)
 
 
 @app.command()
@@ -83,15 +96,15 @@ def caption(
     dataset: DatasetArgument,
     config: ConfigOption = None,
     set: SetOption = None,
-    executor: Annotated[str, typer.Option(help="local or ray")] = "local",
+    executor: Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")] = None,
     address: AddressOption = None,
 ) -> None:
     """Write a short and a dense caption for every clip, by a vision–language model."""
     from pipelines import caption_clips, summary
 
-    result = caption_clips.caption(dataset, _config(config, set, executor=executor, address=address))
+    result = caption_clips.caption(dataset, _local_first(config, set, executor, address))
     summary.show_caption(result)
-    if result.num_failed == result.num_clips:
+    if not result.num_captions:
         raise typer.Exit(1)
 
 
@@ -100,13 +113,13 @@ def encode(
     dataset: DatasetArgument,
     config: ConfigOption = None,
     set: SetOption = None,
-    executor: Annotated[str, typer.Option(help="local or ray")] = "local",
+    executor: Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")] = None,
     address: AddressOption = None,
 ) -> None:
     """Encode clips to latents and captions to text embeddings, beside the shards."""
     from pipelines import encode_latents, summary
 
-    result = encode_latents.encode(dataset, _config(config, set, executor=executor, address=address))
+    result = encode_latents.encode(dataset, _local_first(config, set, executor, address))
     summary.show_encode(result)
     if not result.num_clips:
         raise typer.Exit(1)

@@ -108,7 +108,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ValueError(f"--set {override}: {name} is a value ({child!r}), not a section")
         node = child
-    node[leaf] = yaml.safe_load(value)
+    try:
+        node[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {override}: the value is not YAML; quote it: --set '{path}=\"{value}\"'") from error
 
 
 def _explain(detail: ErrorDetails) -> str:

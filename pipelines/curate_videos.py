@@ -4,6 +4,7 @@ Run it as `reelpack curate INPUT... --out DATASET`, or on a cluster as
 `ray job submit --working-dir . -- python -m pipelines.curate_videos INPUT... --out DATASET`.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,14 +63,15 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
     dataset = Dataset(out)
     dataset.make()
-    dataset.save_section("curate", {"inputs": list(inputs), **provenance(), **config.model_dump(mode="json")})
-    run = CurateRun(dataset, config)
+    run = CurateRun(dataset, config, shlex.join(["reelpack", "curate", *inputs, "--out", out]))
     with executor(config.execute) as on:
         run.scan(on, sources, unlisted)
         run.score(on)
         decided = run.decide()
         if run.cut(on, decided):
             decided = run.decide()
+    # Only now, with the tables complete under these settings, are they what the dataset was made with.
+    dataset.save_section("curate", {"inputs": list(inputs), **provenance(), **config.model_dump(mode="json")})
     index = dataset.write_index(config.shards.key)
     outcomes = run.outcomes()
     return CurateSummary(
@@ -86,8 +88,9 @@ def curate(inputs: Sequence[str], out: str, config: Config) -> CurateSummary:
 class CurateRun:
     """One run over one dataset: its steps in order, and what they counted."""
 
-    def __init__(self, dataset: Dataset, config: Config) -> None:
+    def __init__(self, dataset: Dataset, config: Config, command: str) -> None:
         self.dataset = dataset
+        self.command = command
         self.config = config
         self.scan_key = config.scan.key
         self.num_frames_decoded = 0
@@ -256,8 +259,7 @@ class CurateRun:
 
     def _fail(self, failure: Failure, key: str) -> None:
         self.failures.append(failure)
-        command = f"reelpack curate {failure.subject} --out {self.dataset.url}"
-        self.dataset.failures.publish([failure_row(failure, key, command)])
+        self.dataset.failures.publish([failure_row(failure, key, self.command)])
 
 
 if __name__ == "__main__":

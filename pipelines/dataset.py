@@ -70,7 +70,12 @@ class Dataset:
 
     def cut_key(self) -> str:
         """Key of the cut settings that the last `curate` ran with."""
-        return ShardConfig.model_validate(self.sections()["curate"]["shards"]).key
+        section = self.sections().get("curate")
+        if section is None:
+            raise ValueError(
+                f"{self.url}/config.yaml has no section `curate`; run `reelpack curate` on this dataset again"
+            )
+        return ShardConfig.model_validate(section["shards"]).key
 
     def read(self, name: str) -> pa.Table:
         """A derived file, `clips.parquet` or `shards/index.parquet`.

@@ -51,7 +51,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     table.add_row("clips kept", str(curated.funnel.get("keep", 0)))
     table.add_row("clips rejected", ", ".join(f"{n} {rule}" for rule, n in sorted(rejected.items())) or "0")
     table.add_row("clips failed", str(curated.funnel.get("failed", 0)))
-    table.add_row("captions", f"{2 * (captioned.num_clips - captioned.num_failed)} by {captioned.family}")
+    table.add_row("captions", f"{captioned.num_captions} by {captioned.family}")
     table.add_row("latent tokens", f"{encoded.num_tokens:,}")
     table.add_row("index and shards", "agree" if not problems else "; ".join(problems))
     summary.out.print(table)

@@ -24,7 +24,7 @@ from pipelines.tables import failure_row
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
-CLIPS_PER_SHARD = 512
+CLIPS_PER_SHARD = 64
 PATCH = (1, 2, 2)
 """Patch (t, h, w) at which `num_tokens` of the index is counted; a model with another patch counts for itself."""
 
@@ -186,6 +186,8 @@ def _encode_missing(
         outcomes = waiting.pop(number)
         failures.extend(outcome for outcome in outcomes.values() if isinstance(outcome, Failure))
         done = {clip_id: outcomes[clip_id] for clip_id in ids if not isinstance(outcomes[clip_id], Failure)}
+        if not done:
+            continue
         written = write_tar(f"{root}/{shard}", ((clip_id, members(result)) for clip_id, result in done.items()))
         table.publish(_tar_rows(written, split, {clip_id: facts(result) for clip_id, result in done.items()}))
     write_parquet(f"{root}/index.parquet", table.read())

@@ -132,6 +132,11 @@ class RayExecutor:
         fits = int(available.get("CPU", 0) // needs.num_cpus)
         if needs.num_gpus:
             fits = min(fits, int(available.get("GPU", 0) // needs.num_gpus))
+        if self._is_private and not fits:
+            raise ValueError(
+                f"a worker asks for {needs.num_cpus:g} CPUs and {needs.num_gpus:g} GPUs, this machine has "
+                f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; lower execute.gpus_per_worker"
+            )
         most = min(num_batches, self.config.num_workers or num_batches)
         now = max(1, min(fits, most))
         return ray.data.ActorPoolStrategy(min_size=now, max_size=now if self._is_private else most)

@@ -35,6 +35,9 @@ def sample_to_files(
         raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
     width, height = int(match[1]), int(match[2])
     paths = _numbered(out, len(prompts), num_frames) if isinstance(out, Path) else list(out)
+    expected = ".mp4" if num_frames > 1 else ".png"
+    if any(path.suffix != expected for path in paths):
+        raise ValueError(f"--out {paths[0]}: {num_frames} frames are written as {expected}")
     requests = [Request(prompt=text, width=width, height=height, num_frames=num_frames) for text in prompts]
     generated = sample(run, requests, config)
     autoencoder = autoencoder_of(read_run(Path(run))[1].latents)

@@ -33,35 +33,56 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
     sources: dict[str, Source] = {}
     failures: list[Failure] = []
     for text in inputs:
-        try:
-            found = list(_expand(text))
-        except PermissionError as error:
-            failures.append(_failure(text, FailureKind.PERMISSION, str(error)))
-            continue
+        found = [entry for entry in _expand(text) if not _name(entry).startswith(excluded)]
         if not found:
             failures.append(_failure(text, FailureKind.MISSING, "no such file, and no folder with files"))
-        sources.update((source.uri, source) for source in found if not source.uri.startswith(excluded))
+        failures += [entry for entry in found if isinstance(entry, Failure)]
+        sources.update((entry.uri, entry) for entry in found if isinstance(entry, Source))
     return [sources[uri] for uri in sorted(sources)], failures
 
 
-def _expand(text: str) -> Iterator[Source]:
+def _expand(text: str) -> Iterator[Source | Failure]:
     fs, path = url_to_fs(text)
     for name in fs.glob(path) if fsspec.core.has_magic(path) and not fs.exists(path) else [path]:
-        if fs.isfile(name):
-            yield _source(fs, name)
-        elif fs.isdir(name):
-            if isinstance(fs, LocalFileSystem):
-                fs.ls(name)  # find() would pass over a folder that may not be read
-            for child in fs.find(name):
-                if not any(part.startswith(".") for part in child[len(name) :].split("/")):
-                    yield _source(fs, child)
+        if not fs.isdir(name):
+            if fs.exists(name) or fs.lexists(name):
+                yield _source(fs, name)
+            continue
+        errors: list[OSError] = []
+        for folder, folders, files in fs.walk(name, on_error=errors.append):
+            folders[:] = sorted(child for child in folders if not child.startswith("."))
+            yield from (_source(fs, f"{folder.rstrip('/')}/{child}") for child in files if not child.startswith("."))
+        for error in errors:
+            yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
 
 
-def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source:
-    info = fs.info(path)
+def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
+    """The file, or why it cannot be an input."""
+    uri = _uri(fs, path)
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        readable = uri.encode("utf-8", "backslashreplace").decode()
+        return _failure(readable, FailureKind.IO, "its name is not UTF-8, so no table can hold it; rename it")
+    try:
+        info = fs.info(path)
+        if info.get("islink") and not fs.exists(path):
+            return _failure(uri, FailureKind.MISSING, "a link to a file that is not there")
+    except OSError as error:
+        return _failure(uri, _kind(error), error.strerror or str(error))
     tag = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if info.get(key) is not None), "")
     size = int(info["size"] or 0)
-    return Source(uri=_uri(fs, path), size_bytes=size, version=f"{size}-{tag}")
+    return Source(uri=uri, size_bytes=size, version=f"{size}-{tag}")
+
+
+def _kind(error: OSError) -> FailureKind:
+    if isinstance(error, PermissionError):
+        return FailureKind.PERMISSION
+    return FailureKind.MISSING if isinstance(error, FileNotFoundError) else FailureKind.IO
+
+
+def _name(entry: Source | Failure) -> str:
+    return entry.uri if isinstance(entry, Source) else entry.subject
 
 
 def _uri(fs: fsspec.AbstractFileSystem, path: str) -> str:

@@ -54,7 +54,10 @@ def show_caption(summary: "CaptionSummary") -> None:
     table.add_row("clips", str(summary.num_clips))
     table.add_row("  captioned in this run", str(summary.num_new))
     table.add_row("  failed", str(summary.num_failed))
+    table.add_row("captions in the index", str(summary.num_captions))
     out.print(table)
+    if not summary.num_captions:
+        out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
 
 
 def show_encode(summary: "EncodeSummary") -> None:

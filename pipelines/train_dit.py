@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,10 +93,10 @@ def _command(
     workers: Annotated[int, typer.Option(min=1)] = 1,
     gpu: Annotated[bool, typer.Option(help="one GPU per worker")] = False,
     config: Annotated[str | None, typer.Option(help="YAML file, or the name of a shipped one")] = None,
-    set: Annotated[Sequence[str] | None, typer.Option(help="section.key=value; repeatable")] = None,
+    set: Annotated[list[str] | None, typer.Option(help="section.key=value; repeatable")] = None,
 ) -> None:
     """Train a packed-sequence DiT on a Ray cluster."""
-    typer.echo(train_on_ray(dataset, out, load_config(config, list(set or ())), workers=workers, gpu=gpu))
+    typer.echo(train_on_ray(dataset, out, load_config(config, set or ()), workers=workers, gpu=gpu))
 
 
 if __name__ == "__main__":

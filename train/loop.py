@@ -59,7 +59,7 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
         if worker.world_size > config.data.plan.packs_per_step:
             raise ValueError(
                 f"{worker.world_size} ranks cannot share a step of {config.data.plan.packs_per_step} packs; raise "
-                "data.plan.packs_per_step to a multiple of the ranks"
+                "train.data.plan.packs_per_step to a multiple of the ranks"
             )
         record = RunRecord.of(train_manifest, dataset)
         open_run(out, config, record, write=worker.is_first)
@@ -175,7 +175,7 @@ class _Run:
         if self.skipped_in_a_row > self.config.max_skipped_steps:
             raise TrainingDiverged(
                 f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "
-                f"these clips, lower optimizer.lr, or continue from {self.checkpoints} with another setting"
+                f"these clips, lower train.optimizer.lr, or continue from {self.checkpoints} with another setting"
             )
 
     def _validate(self) -> None:

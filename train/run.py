@@ -89,6 +89,8 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
     """
     if list_checkpoints(out / "checkpoints"):
         _check_same(out, config, record)
+    elif (out / "config.yaml").exists() and not (out / "run.json").exists():
+        raise ValueError(f"{out} holds something else than a run (a config.yaml without run.json); train elsewhere")
     if write:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -106,7 +108,7 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
         before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
         if before != now:
             raise ValueError(
-                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set data.{kind}={before} "
+                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={before} "
                 "or train elsewhere"
             )
 

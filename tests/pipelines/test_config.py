@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from pipelines.config import Config, dump, find_file, load_config
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
@@ -52,6 +55,27 @@ def test_another_member_of_a_union_replaces_the_default_one() -> None:
 def test_a_section_that_nothing_resembles_lists_the_sections() -> None:
     with pytest.raises(ValueError, match="the sections are scan, score, select"):
         load_config(overrides=["zzz=1"])
+
+
+def test_every_setting_that_the_documents_name_is_one() -> None:
+    root = Path(__file__).parents[2]
+    texts = [(root / "README.md").read_text(), *(path.read_text() for path in (root / "docs").rglob("*.md"))]
+    settings = [found.strip("'`") for text in texts for found in re.findall(r"--set ([\w.]+=[^\s`]+)", text)]
+    assert len(settings) > 3
+    for setting in settings:
+        load_config(overrides=[setting])
+
+
+def test_the_sections_that_the_readme_prints_load(tmp_path: Path) -> None:
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)):
+        (tmp_path / f"{number}.yaml").write_text(block)
+        load_config(tmp_path / f"{number}.yaml")
+    assert number == 0
+
+
+def test_a_value_that_is_no_yaml_is_named() -> None:
+    with pytest.raises(ValueError, match="the value is not YAML"):
+        load_config(overrides=["select.split.hold_out=*bbb*"])
 
 
 def test_a_missing_file_lists_the_shipped_ones() -> None:

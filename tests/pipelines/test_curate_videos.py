@@ -1,6 +1,7 @@
 """The curation road on tiny generated videos, without models."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,16 @@ def test_an_empty_folder_keeps_nothing_and_says_why(tmp_path: Path) -> None:
     summary = curate([str(tmp_path / "empty")], str(tmp_path / "out"), config())
     assert summary.num_indexed == 0
     assert "1 failed (missing)" in nothing_kept(summary)
+
+
+def test_files_that_cannot_be_inputs_are_failures_and_the_others_go_on(videos: Path, tmp_path: Path) -> None:
+    (videos / "dangling.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (Path(os.fsdecode(os.fsencode(videos) + b"/caf\xe9.mp4"))).write_bytes(b"")
+    summary = curate([str(videos)], str(tmp_path / "out"), config())
+    kinds = {Path(failure.subject).name: str(failure.kind) for failure in summary.failures}
+    assert kinds["dangling.mp4"] == "missing"
+    assert kinds["caf\\udce9.mp4"] == "io"
+    assert summary.num_indexed == 3
 
 
 def test_globs_name_files(videos: Path, tmp_path: Path) -> None:

@@ -39,7 +39,13 @@ class Head:
 
     def submit(self, entrypoint: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         command = [str(RAY), "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=JOB_LIMIT_S)
+        deadline = time.monotonic() + HEAD_START_LIMIT_S
+        while True:
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=JOB_LIMIT_S)
+            # The dashboard answers some seconds before the agent that runs jobs is there.
+            if "No available agent" not in done.stderr + done.stdout or time.monotonic() > deadline:
+                return done
+            time.sleep(2)
 
 
 @pytest.fixture(scope="module")

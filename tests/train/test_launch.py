@@ -56,6 +56,6 @@ def test_the_command_trains_as_the_function_does(dataset: str, config_file: Path
 @pytest.mark.ray
 def test_two_ray_train_workers_train_as_one_process(dataset: str, config_file: Path, tmp_path: Path) -> None:
     train(load_config(config_file).train, dataset, tmp_path / "one")
-    options = ["--out", str(tmp_path / "two"), "--config", str(config_file), "--workers", "2"]
+    options = ["--out", str(tmp_path / "two"), "--config", str(config_file), "--workers", "2", "--set", "train.seed=0"]
     launch(["-m", "pipelines.train_dit", dataset, *options])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)

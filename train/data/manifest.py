@@ -114,7 +114,7 @@ def _num_tokens(table: pa.Table, patch: Patch) -> np.ndarray:
     tokens = np.prod([side // size for side, size in zip(sides, patch, strict=True)], axis=0).astype(np.int64)
     if not tokens.all():
         clip = table["clip_id"][int(np.argmin(tokens))].as_py()
-        raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower model.patch")
+        raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower train.model.patch")
     return tokens
 
 
@@ -126,8 +126,8 @@ def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any
         name = found[0]
     if name not in found:
         problem = "there is none" if not found else f"there are {', '.join(found)}"
-        remedy = f"run `reelpack encode {dataset}`" if not found else f"set data.{kind} to one of them"
-        raise ValueError(f"{dataset}/{kind}: got data.{kind}={name!r}, and {problem}; {remedy}")
+        remedy = f"run `reelpack encode {dataset}`" if not found else f"set train.data.{kind} to one of them"
+        raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
     with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
         record = json.load(file)

@@ -57,7 +57,8 @@ def pack_epoch(num_tokens: Sequence[int] | np.ndarray, seed: int, epoch: int, co
         row = int(counts.argmax())
         raise ValueError(
             f"row {row} has {counts[row]} tokens ({int((counts > config.token_budget).sum())} samples are above the "
-            f"budget of {config.token_budget}); raise data.plan.token_budget or set data.plan.oversize=own_pack"
+            f"budget of {config.token_budget}); raise train.data.plan.token_budget or set "
+            "train.data.plan.oversize=own_pack"
         )
     order = np.random.default_rng((seed, epoch)).permutation(len(counts))
     return list(_pool_best_fill(order.tolist(), counts.tolist(), config))

@@ -49,7 +49,7 @@ def test_the_split_is_that_of_the_shards_index(copy: Path):
 def test_two_fingerprints_are_listed_and_one_is_chosen_by_name(copy: Path):
     shutil.copytree(copy / "latents/lat0", copy / "latents/lat1")
     (copy / "latents/lat1/fingerprint.json").write_text(json.dumps({"fingerprint": "lat1", "channels": 4}))
-    with pytest.raises(ValueError, match=r"there are lat0, lat1; set data\.latents"):
+    with pytest.raises(ValueError, match=r"there are lat0, lat1; set train\.data\.latents"):
         read_manifest(str(copy), split="train", patch=PATCH)
     assert read_manifest(str(copy), split="train", patch=PATCH, latents="lat1").latents["fingerprint"] == "lat1"
 
