@@ -58,11 +58,13 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     clean |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PATH": f"{RAY.parent}{os.pathsep}{clean['PATH']}"}
     clean.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # the embedded weights are where they were
     with_token = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    port, dashboard_port = _free_ports(2)
+    port, dashboard_port, agent_port = _free_ports(3)
     # pytest's own folders are too deep: Ray's sockets must fit in 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray_dir:
         command = [str(RAY), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats"]
         command += [f"--port={port}", f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1"]
+        # The agent, which runs jobs, has a fixed port by default: another Ray on this machine may hold it.
+        command += [f"--dashboard-agent-listen-port={agent_port}"]
         command += [f"--temp-dir={ray_dir}", f"--object-store-memory={256 * 2**20}", "--include-dashboard=true"]
         log = home / "head.log"
         with log.open("w") as out:
