@@ -4,8 +4,9 @@ The unit of work is a whole tar, because a shard is written once: the driver gro
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,11 +35,13 @@ class ShardConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """One tar to be written: `clips` in order, each with the path or URL its video is read from."""
+    """One tar to be written: `clips` in order, each with the path or URL its video is read from, and what the user
+    says of it (`sidecar`, by clip id)."""
 
     url: str
     split: str
     clips: tuple[Clip, ...]
+    sidecar: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +96,10 @@ class CutStage:
                     failures.append(error.failure(clip.clip_id, self.name))
                     continue
                 encoded[clip.clip_id] = result
-                yield clip.clip_id, {result.ext: result.data, "json": _facts(clip, result)}
+                yield (
+                    clip.clip_id,
+                    {result.ext: result.data, "json": _facts(clip, result, plan.sidecar.get(clip.clip_id, {}))},
+                )
 
         members = {member.key: member for member in write_tar(plan.url, samples()) if member.ext != "json"}
         clips = tuple(_located(clip, encoded[clip.clip_id], members) for clip in plan.clips if clip.clip_id in encoded)
@@ -112,8 +118,9 @@ def _located(clip: Clip, result: EncodedClip, members: dict[str, Member]) -> Cut
     )
 
 
-def _facts(clip: Clip, result: EncodedClip) -> bytes:
-    """The sample's .json: what never changes about the clip. What is computed later lies beside the shard."""
+def _facts(clip: Clip, result: EncodedClip, sidecar: Mapping[str, Any]) -> bytes:
+    """The sample's .json: what never changes about the clip, and the user's own columns as they were when it was cut.
+    What is computed later lies beside the shard."""
     facts = {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
@@ -127,5 +134,6 @@ def _facts(clip: Clip, result: EncodedClip) -> bytes:
         "width": result.width,
         "height": result.height,
         "fps": float(result.fps),
+        **({"sidecar": sidecar} if sidecar else {}),
     }
-    return json.dumps(facts, sort_keys=True).encode()
+    return json.dumps(facts, sort_keys=True, default=str).encode()

@@ -1,18 +1,20 @@
 """The policy: stored scores in, a decision with its reasons out. Decodes nothing, so thresholds can be changed freely.
 
-A rule bounds one column. A clip is *rejected* if a stored value breaks a rule, with the rule's name as the reason;
-*failed* if a step failed on it; *pending* if a rule's value is not there yet; *kept* otherwise. A clip is never
-rejected for a value that nobody measured.
+A rule bounds one column. A clip is *rejected* if a stored value breaks a rule, with the rule's name as the reason, or
+if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if a rule's value is not there
+yet; *kept* otherwise. A clip is never rejected for a value that nobody measured.
 """
 
-import fnmatch
-import hashlib
-from collections.abc import Collection, Mapping
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate.dedup.best import best
+from curate.split import SplitConfig, draw_splits
 
 NOT_FOR_IMAGES = frozenset({"duration_s", "motion", "freeze_fraction"})
 """Columns that a still image has no value for: their rules pass over images."""
@@ -31,19 +33,6 @@ class Bounds(BaseModel):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"got min {self.min} above max {self.max}: no value can pass")
         return self
-
-
-class SplitConfig(BaseModel):
-    """Which clips are held out from training. A pure function of ids, so it never changes as data is added."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    val_fraction: float = Field(0.02, ge=0, lt=1, description="expected share of the units that are held out")
-    by: Literal["clip", "video"] = Field("clip", description="the unit of the draw; `video` holds out whole films")
-    seed: int = 0
-    hold_out: tuple[str, ...] = Field(
-        (), description="globs of URIs: these sources are held out whole, beside the draw"
-    )
 
 
 class SelectConfig(BaseModel):
@@ -68,17 +57,61 @@ class SelectConfig(BaseModel):
         return {name: rule for name, rule in bounds.items() if rule.min is not None or rule.max is not None}
 
 
-def decide(clips: pa.Table, failed: Collection[str], config: SelectConfig) -> pa.Table:
-    """Append `split`, `decision` (keep | reject | pending | failed) and `reasons` to the rows of `clips`.
+def decide(
+    clips: pa.Table,
+    config: SelectConfig,
+    *,
+    failed: Mapping[str, str] = MappingProxyType({}),
+    unscored: Mapping[str, Collection[str]] = MappingProxyType({}),
+    groups: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
+    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group` and `duplicate_of`.
 
     Args:
         clips: one row per clip: `clip_id`, `video_id`, `video_uri`, `kind`, a column per score (null = not measured).
-        failed: ids of clips that a step failed on.
         config: the policy.
+        failed: clip id → the step that failed on it.
+        unscored: clip id → columns that a scorer failed to give; the clip has failed if a rule asks for one of them.
+        groups: clip id → duplicate group. Of a group's members that the rules keep, the best one is kept.
 
     Raises:
         ValueError: a rule names a column that no step stores.
     """
+    clip_ids = clips["clip_id"].to_pylist()
+    broken, missing = _judge(clips, config)
+    decisions, reasons = [], []
+    for clip_id, rules, unknown in zip(clip_ids, broken, missing, strict=True):
+        if rules:
+            outcome = ("reject", rules)
+        elif clip_id in failed:
+            outcome = ("failed", [failed[clip_id]])
+        elif lost := [name for name in unknown if name in unscored.get(clip_id, ())]:
+            outcome = ("failed", lost)
+        elif unknown:
+            outcome = ("pending", [f"{name}.missing" for name in unknown])
+        else:
+            outcome = ("keep", [])
+        decisions.append(outcome[0])
+        reasons.append(outcome[1])
+    copy_of = _copies(clips, decisions, groups)
+    for row, clip_id in enumerate(clip_ids):
+        if clip_id in copy_of:
+            decisions[row], reasons[row] = "reject", ["duplicate"]
+    splits = draw_splits(clip_ids, clips["video_id"].to_pylist(), clips["video_uri"].to_pylist(), groups, config.split)
+    columns: dict[str, pa.Array] = {
+        "split": pa.array(splits, pa.string()),
+        "decision": pa.array(decisions, pa.string()),
+        "reasons": pa.array(reasons, pa.list_(pa.string())),
+        "duplicate_group": pa.array([groups.get(clip_id) for clip_id in clip_ids], pa.string()),
+        "duplicate_of": pa.array([copy_of.get(clip_id) for clip_id in clip_ids], pa.string()),
+    }
+    for name, values in columns.items():
+        clips = clips.append_column(name, values)
+    return clips
+
+
+def _judge(clips: pa.Table, config: SelectConfig) -> tuple[list[list[str]], list[list[str]]]:
+    """Per clip the rules that its values break, and the columns of rules that have no value."""
     broken: list[list[str]] = [[] for _ in range(clips.num_rows)]
     missing: list[list[str]] = [[] for _ in range(clips.num_rows)]
     is_image = pc.equal(clips["kind"], "image")
@@ -95,34 +128,22 @@ def decide(clips: pa.Table, failed: Collection[str], config: SelectConfig) -> pa
             _note(broken, pc.and_(pc.less(values, bounds.min), applies), f"{name}.min")
         if bounds.max is not None:
             _note(broken, pc.and_(pc.greater(values, bounds.max), applies), f"{name}.max")
-    decisions, reasons = [], []
-    for clip_id, rules, unknown in zip(clips["clip_id"].to_pylist(), broken, missing, strict=True):
-        if rules:
-            outcome = ("reject", rules)
-        elif clip_id in failed:
-            outcome = ("failed", ["failed"])
-        elif unknown:
-            outcome = ("pending", [f"{name}.missing" for name in unknown])
-        else:
-            outcome = ("keep", [])
-        decisions.append(outcome[0])
-        reasons.append(outcome[1])
-    unit = "video_id" if config.split.by == "video" else "clip_id"
-    units = zip(clips[unit].to_pylist(), clips["video_uri"].to_pylist(), strict=True)
-    splits = [split_of(name, uri, config.split) for name, uri in units]
-    return (
-        clips.append_column("split", pa.array(splits, pa.string()))
-        .append_column("decision", pa.array(decisions, pa.string()))
-        .append_column("reasons", pa.array(reasons, pa.list_(pa.string())))
-    )
+    return broken, missing
 
 
-def split_of(unit_id: str, uri: str, config: SplitConfig) -> Literal["train", "val"]:
-    """`val` for the sources that are held out, and for a fixed pseudo-random `val_fraction` of all ids."""
-    if any(fnmatch.fnmatchcase(uri, pattern) for pattern in config.hold_out):
-        return "val"
-    digest = hashlib.sha256(f"{config.seed}:{unit_id}".encode()).digest()
-    return "val" if int.from_bytes(digest[:8]) < config.val_fraction * 2**64 else "train"
+def _copies(clips: pa.Table, decisions: Sequence[str], groups: Mapping[str, str]) -> dict[str, str]:
+    """Clip id → the better copy, for the kept clips that have one."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, (clip_id, decision) in enumerate(zip(clips["clip_id"].to_pylist(), decisions, strict=True)):
+        if decision == "keep" and clip_id in groups:
+            members[groups[clip_id]].append(row)
+    copy_of: dict[str, str] = {}
+    for rows in members.values():
+        if len(rows) > 1:
+            copies = clips.take(rows).to_pylist()
+            kept = best(copies)
+            copy_of |= {copy["clip_id"]: kept for copy in copies if copy["clip_id"] != kept}
+    return copy_of
 
 
 def funnel(decided: pa.Table) -> Mapping[str, int]:

@@ -62,7 +62,7 @@ def caption(url: str, config: Config) -> CaptionSummary:
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", config.caption.model_dump(mode="json"))
-    index = dataset.write_index(dataset.cut_key()).to_pylist()
+    index = dataset.write_index(dataset.config().shards.key).to_pylist()
     return CaptionSummary(
         family=family,
         num_clips=len(index),

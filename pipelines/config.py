@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from caption.captioner import CaptionConfig
 from curate.cut import ShardConfig
+from curate.dedup.config import DedupConfig
 from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
 from curate.scores.score import ScoreConfig
@@ -33,6 +34,7 @@ class Config(BaseModel):
 
     scan: ScanConfig = ScanConfig()
     score: ScoreConfig = ScoreConfig()
+    dedup: DedupConfig = DedupConfig()
     select: SelectConfig = SelectConfig()
     shards: ShardConfig = ShardConfig()
     execute: ExecuteConfig = ExecuteConfig()
@@ -43,12 +45,13 @@ class Config(BaseModel):
     sample: SampleConfig = SampleConfig()
 
 
-def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), base: Config | None = None) -> Config:
     """Resolve the configuration.
 
     Args:
         file: YAML file, or the name of one in `pipelines/configs/` without its ending; None: defaults only.
         overrides: `section.key=value`, the value in YAML.
+        base: what file and overrides change; None: the defaults.
 
     Raises:
         ValueError: unreadable file, unknown key (with the nearest valid one), or a value out of range.
@@ -66,7 +69,7 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -
     for override in overrides:
         _apply(given, override)
     try:
-        return Config.model_validate(_merge(_merge(Config().model_dump(mode="json"), tree), given))
+        return Config.model_validate(_merge(_merge((base or Config()).model_dump(mode="json"), tree), given))
     except ValidationError as error:
         raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
 

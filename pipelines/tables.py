@@ -67,6 +67,15 @@ SHARDS = pa.schema(
         ("duration_s", pa.float64()),
     ]
 )
+SHARD_PLANS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("cut_key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("position", pa.int64()),
+    ]
+)
 FAILURES = pa.schema(
     [
         ("subject", pa.string()),
@@ -84,32 +93,16 @@ INDEX_COLUMNS = [
     "duration_s", "caption_short", "caption_dense",
 ]  # fmt: skip
 
-DECISION_INPUT = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("video_id", pa.string()),
-        ("video_uri", pa.string()),
-        ("kind", pa.string()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("start_pts", pa.int64()),
-        ("end_pts", pa.int64()),
-        ("time_base", pa.string()),
-        ("fps", pa.float64()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("num_frames", pa.int64()),
-        ("duration_s", pa.float64()),
-        ("short_side_px", pa.float64()),
-        *((name, pa.float64()) for name in SIGNAL_NAMES),
-    ]
-)
 PUBLIC_COLUMNS = [
     "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
-    "width", "height", "num_frames", "split", "decision", "reasons",
+    "width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
+    "balance_weight", "duration_s", "short_side_px", "bitrate",
 ]  # fmt: skip
 INDEX = pa.schema(
-    [SHARDS.field(name) if name in SHARDS.names else pa.field(name, pa.string()) for name in INDEX_COLUMNS]
+    [
+        *(SHARDS.field(n) if n in SHARDS.names else pa.field(n, pa.string()) for n in INDEX_COLUMNS),
+        ("balance_weight", pa.float64()),
+    ]
 )
 
 
@@ -212,17 +205,4 @@ def failure_row(failure: Failure, key: str, retry_command: str) -> dict[str, Any
         "attempts": failure.attempts,
         "retryable": failure.retryable,
         "retry_command": retry_command,
-    }
-
-
-def decision_row(row: Mapping[str, Any], uri: str) -> dict[str, Any]:
-    span = clip_of(row, uri).span
-    return {
-        **{name: row[name] for name in DECISION_INPUT.names if name in row},
-        "video_uri": uri,
-        "start_s": span.start_s,
-        "end_s": span.end_s,
-        "fps": float(Fraction(row["fps"])),
-        "duration_s": span.duration_s if row["kind"] == "video" else None,
-        "short_side_px": float(min(row["width"], row["height"])),
     }

@@ -18,18 +18,9 @@ from pipelines.config import Config, load_config
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
 from pipelines.summary import nothing_kept
+from tests.pipelines.videos import FPS, moving
 
 NO_MODELS = ["score.scorers=[]", "execute.executor=local", "shards.clips_per_shard=2"]
-FPS = 12
-
-
-def moving(seed: int, seconds: float, size: tuple[int, int] = (96, 128)) -> np.ndarray:
-    """A shot: one random picture that slides slowly, (T, H, W, 3) uint8."""
-    rng = np.random.default_rng(seed)
-    height, width = size
-    cells = rng.integers(0, 256, (height // 16, width // 8, 3), dtype=np.uint8)
-    picture = cells.repeat(16, 0).repeat(16, 1)
-    return np.stack([picture[:, t : t + width] for t in range(round(seconds * FPS))])
 
 
 @pytest.fixture

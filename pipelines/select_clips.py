@@ -1,0 +1,61 @@
+"""Another policy over stored scores: decodes nothing. The driver behind `reelpack select DATASET --set select.…`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from curate.select import funnel
+from pipelines.config import load_config
+from pipelines.dataset import Dataset
+from pipelines.steps.decide import decide
+
+POLICY_SECTIONS = ("select", "dedup")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectSummary:
+    """The decisions before and after, and how many kept clips no shard holds yet (`curate` cuts them)."""
+
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    num_indexed: int
+    num_uncut: int
+    seconds: float
+
+
+def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> SelectSummary:
+    """Decide again and rewrite `clips.parquet` and `shards/index.parquet`; the new policy becomes the dataset's.
+
+    Args:
+        url: the dataset directory.
+        file: YAML with sections `select` and `dedup`; None for the policy that the dataset has.
+        overrides: `select.…=value` or `dedup.…=value`, on top.
+
+    Raises:
+        ValueError: nothing was curated here, or a setting is no policy: it would need frames.
+    """
+    start = time.monotonic()
+    dataset = Dataset(url)
+    old = dataset.config()
+    new = load_config(file, overrides, base=old)
+    changed = [name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)]
+    if work := sorted(set(changed) - set(POLICY_SECTIONS)):
+        raise ValueError(
+            f"select changes policies only (select.…, dedup.…), got settings of {', '.join(work)}; "
+            f"`reelpack curate INPUT --out {url}` computes what they ask for"
+        )
+    before = funnel(dataset.read("clips.parquet"))
+    decided = decide(dataset, new, dataset.families())
+    policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
+    dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
+    index = dataset.write_index(new.shards.key)
+    num_kept = pc.sum(pc.equal(decided["decision"], "keep")).as_py() or 0
+    return SelectSummary(
+        before=before,
+        after=funnel(decided),
+        num_indexed=index.num_rows,
+        num_uncut=num_kept - index.num_rows,
+        seconds=time.monotonic() - start,
+    )

@@ -1,0 +1,123 @@
+"""Step: stored facts, signals and scores → clips.parquet. Decodes nothing: a pure function of tables and policy."""
+
+from collections.abc import Collection, Mapping
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dedup.balance import balance_weights
+from curate.dedup.groups import find_groups
+from curate.dedup.semantic import Embeddings
+from curate.schema import Clip
+from curate.select import decide as apply_policy
+from curate.store import write_parquet
+from pipelines.config import Config
+from pipelines.dataset import Dataset, join
+from pipelines.tables import PUBLIC_COLUMNS, clip_of
+
+Families = Mapping[str, Mapping[str, pa.DataType]]
+"""Score family → its columns."""
+
+
+def decide(dataset: Dataset, config: Config, families: Families, uncut: Collection[str] | None = None) -> pa.Table:
+    """Apply the policy to what is stored and publish `clips.parquet`: every clip of every readable input.
+
+    Args:
+        dataset: where the tables lie.
+        config: the policy, and the keys of the tables that it is applied to.
+        families: the score families that it may refer to.
+        uncut: clips that count as failed because they could not be cut; None: all that could not.
+    """
+    clips = facts(dataset, config.scan.key)
+    embeddings: Embeddings | None = None
+    unscored: dict[str, set[str]] = {}
+    for family, columns in families.items():
+        scored = dataset.scores(family, columns).read()
+        numbers = [name for name in columns if pa.types.is_floating(columns[name])]
+        clips = join(clips, scored.select(["clip_id", *numbers]), "clip_id")
+        for name in set(columns) - set(numbers):
+            embeddings = Embeddings.of(scored, name)
+        has = set(scored["clip_id"].to_pylist())
+        for clip_id in dataset.failed({family}) - has:
+            unscored.setdefault(clip_id, set()).update(columns)
+    groups = find_groups(clips, embeddings, config.dedup)
+    decided = apply_policy(
+        clips, config.select, failed=_failed(dataset, config, families, uncut), unscored=unscored, groups=groups
+    )
+    kept = decided.filter(pc.equal(decided["decision"], "keep"))["clip_id"].to_pylist()
+    weights = balance_weights(kept, embeddings, config.dedup)
+    decided = decided.append_column(
+        "balance_weight", pa.array([weights.get(clip_id) for clip_id in decided["clip_id"].to_pylist()], pa.float64())
+    )
+    decided = _with_sidecar(
+        dataset, decided.drop_columns([name for name in ("frame_hashes",) if name in decided.column_names])
+    )
+    front = [name for name in PUBLIC_COLUMNS if name in decided.column_names]
+    decided = decided.select(front + [name for name in decided.column_names if name not in front])
+    write_parquet(f"{dataset.url}/clips.parquet", decided)
+    return decided
+
+
+def facts(dataset: Dataset, scan_key: str) -> pa.Table:
+    """Every clip of the readable inputs with what the scan says of it, in order of URI and time."""
+    videos = dataset.videos.read()
+    videos = videos.filter(pc.and_(pc.equal(videos["scan_key"], scan_key), pc.equal(videos["outcome"], "ok")))
+    # Equal bytes at several URIs: the clips are read from the first of them.
+    videos = videos.group_by("video_id").aggregate([("uri", "min"), ("size_bytes", "min"), ("duration_s", "min")])
+    clips = dataset.clips.read()
+    clips = clips.filter(pc.equal(clips["scan_key"], scan_key)).drop_columns(["scan_key"])
+    clips = join(clips, videos, "video_id").rename_columns({"uri_min": "video_uri"})
+    clips = clips.filter(pc.is_valid(clips["video_uri"]))
+    start_s, end_s, duration_s = (
+        seconds(pts, clips["time_base"])
+        for pts in (clips["start_pts"], clips["end_pts"], pc.subtract(clips["end_pts"], clips["start_pts"]))
+    )
+    is_video = pc.equal(clips["kind"], "video")
+    bits = pc.cast(pc.multiply(clips["size_bytes_min"], 8), pa.float64())
+    columns = {
+        "start_s": start_s,
+        "end_s": end_s,
+        "duration_s": pc.if_else(is_video, duration_s, None),
+        "short_side_px": pc.cast(pc.min_element_wise(clips["width"], clips["height"]), pa.float64()),
+        "bitrate": pc.if_else(pc.greater(clips["duration_s_min"], 0), pc.divide(bits, clips["duration_s_min"]), None),
+        "fps": pa.array([float(Fraction(rate)) for rate in clips["fps"].to_pylist()], pa.float64()),
+    }
+    clips = clips.drop_columns(["size_bytes_min", "duration_s_min", "fps"])
+    for name, values in columns.items():
+        clips = clips.append_column(name, values)
+    return clips.sort_by([("video_uri", "ascending"), ("start_pts", "ascending")])
+
+
+def clips_of(dataset: Dataset, scan_key: str) -> list[Clip]:
+    """Every clip of the readable inputs, to be read from the first of equal copies."""
+    uris: dict[str, str] = {}
+    for row in dataset.videos.rows():
+        if row["scan_key"] == scan_key and row["outcome"] == "ok":
+            uris.setdefault(row["video_id"], row["uri"])  # rows come sorted by URI
+    rows = [row for row in dataset.clips.rows() if row["scan_key"] == scan_key and row["video_id"] in uris]
+    return [clip_of(row, uris[row["video_id"]]) for row in rows]
+
+
+def seconds(pts: pa.ChunkedArray, time_bases: pa.ChunkedArray) -> pa.Array:
+    """Times in seconds, each the float next to the exact fraction, as `Span` gives it."""
+    codes = time_bases.combine_chunks().dictionary_encode()
+    bases = [Fraction(text) for text in codes.dictionary.to_pylist()] or [Fraction(1)]
+    which = codes.indices.to_numpy(zero_copy_only=False)
+    numerators = np.array([base.numerator for base in bases], np.int64)[which]
+    denominators = np.array([base.denominator for base in bases], np.int64)[which]
+    return pa.array(pts.to_numpy() * numerators / denominators)
+
+
+def _failed(dataset: Dataset, config: Config, families: Families, uncut: Collection[str] | None) -> dict[str, str]:
+    """Clip id → the step that failed on it as a whole."""
+    if uncut is None:
+        key = config.shards.key
+        uncut = dataset.failed({key}) - {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == key}
+    return {**dict.fromkeys(dataset.failed({"+".join(families)}), "score"), **dict.fromkeys(uncut, "cut")}
+
+
+def _with_sidecar(dataset: Dataset, clips: pa.Table) -> pa.Table:
+    sidecar = dataset.sidecar()
+    return clips if sidecar is None else join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri")

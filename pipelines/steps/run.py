@@ -1,0 +1,77 @@
+"""One run of `curate` over one dataset: what its steps share."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from curate.schema import RETRYABLE, Failure, FailureKind
+from pipelines.config import Config
+from pipelines.dataset import Dataset
+from pipelines.execute import Executor, Needs
+from pipelines.progress import track
+from pipelines.tables import failure_row
+
+Results = list[tuple[Any, Any]]
+"""Items with their outcomes."""
+
+
+class CurateRun:
+    """The dataset and the configuration of a run, and what it counts.
+
+    Args:
+        dataset: where the tables lie.
+        config: the resolved configuration.
+        command: what repeats this run, for the record of failures.
+        retry: kinds of failure that are attempted again; the retryable ones always are.
+    """
+
+    def __init__(
+        self, dataset: Dataset, config: Config, command: str, retry: Collection[FailureKind] = frozenset()
+    ) -> None:
+        self.dataset = dataset
+        self.config = config
+        self.num_frames_decoded = 0
+        self.failures: list[Failure] = []
+        self._command = command
+        self._retry = RETRYABLE | frozenset(retry)
+        self._known = {(row["subject"], row["step"], row["key"]): row for row in dataset.failures.rows()}
+
+    def is_settled(self, kind: str | None) -> bool:
+        """Whether an item that ended as this kind of failure (None: in success) is left as it is."""
+        return kind is None or FailureKind(kind) not in self._retry
+
+    def settled(self, keys: Collection[str]) -> set[str]:
+        """Subjects that failed under one of these keys and are left as they are."""
+        return {row["subject"] for row in self._known.values() if row["key"] in keys and self.is_settled(row["kind"])}
+
+    def work(
+        self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str
+    ) -> Iterator[tuple[Results, list[Failure]]]:
+        """Run a stage; yields what ended well and what failed since the last time, to be published, every
+        `execute.publish_every_s` and at the end."""
+        good: Results = []
+        failures: list[Failure] = []
+        last = time.monotonic()
+        for item, outcome in track(on.run(stage, items, needs), len(items), name):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                good.append((item, outcome))
+            if time.monotonic() - last > self.config.execute.publish_every_s:
+                yield good, failures
+                good, failures, last = [], [], time.monotonic()
+        if good or failures:
+            yield good, failures
+
+    def fail(self, failures: Iterable[Failure], key: str) -> None:
+        """Record failures of a step whose settings and weights `key` names; attempts add up over runs."""
+        rows = []
+        for failure in failures:
+            before = self._known.get((failure.subject, failure.step, key))
+            attempts = failure.attempts + (before["attempts"] if before else 0)
+            row = failure_row(replace(failure, attempts=attempts), key, self._command)
+            self._known[failure.subject, failure.step, key] = row
+            self.failures.append(failure)
+            rows.append(row)
+        self.dataset.failures.publish(rows)

@@ -1,0 +1,32 @@
+"""Step: clips → scores. Each clip's frames are decoded once, for every scorer that owes it a value."""
+
+from collections.abc import Sequence
+
+from curate.media.fetch import Staged
+from curate.schema import Clip
+from curate.scores.score import STEP, ScoreItem, ScoreStage
+from pipelines.execute import Executor, Needs
+from pipelines.steps.run import CurateRun
+
+SCORE_BATCH = 4
+"""Clips that a score worker takes at a time: enough for a model's batch, small enough to spread over workers."""
+
+
+def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
+    """Compute the values that are owed: by family, so that a changed scorer is the only one that runs."""
+    tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
+    have = {family: set(table.read()["clip_id"].to_pylist()) for family, table in tables.items()}
+    decoding = "+".join(stage.families)
+    undecodable = run.settled({decoding})
+    todo = []
+    for clip in clips:
+        owed = frozenset(family for family in stage.families if clip.clip_id not in have[family])
+        if owed and clip.clip_id not in undecodable:
+            todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
+    needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
+    for results, failures in run.work(on, Staged(stage, STEP), todo, needs, "score"):
+        scored = [outcome for _, outcome in results]
+        for family, table in tables.items():
+            table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)
+        run.fail(failures, decoding)
+        run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)

@@ -1,0 +1,28 @@
+from curate.split import SplitConfig, draw_splits, split_of
+
+
+def test_the_split_is_a_function_of_the_id_alone_and_near_its_fraction() -> None:
+    config = SplitConfig(val_fraction=0.2)
+    ids = [f"clip{number}" for number in range(4000)]
+    splits = draw_splits(ids, ["v"] * 4000, ["x.mp4"] * 4000, {}, config)
+    assert splits == [split_of(name, config) for name in ids]
+    assert 0.17 < splits.count("val") / len(splits) < 0.23
+
+
+def test_held_out_sources_are_held_out_whole_and_so_are_their_copies() -> None:
+    config = SplitConfig(val_fraction=0, hold_out=("*/test_*.mp4",))
+    uris = ["films/test_1.mp4", "films/test_1.mp4", "films/other.mp4", "films/copy.mp4"]
+    splits = draw_splits(["a", "b", "c", "d"], ["v", "v", "w", "x"], uris, {"b": "b", "d": "b"}, config)
+    assert splits == ["val", "val", "train", "val"]
+
+
+def test_films_that_share_a_clip_fall_to_the_same_side() -> None:
+    config = SplitConfig(val_fraction=0.5, by="video")
+    clips = [f"{film}-{number}" for film in range(200) for number in range(2)]
+    films = [f"{film}" for film in range(200) for _ in range(2)]
+    # The last clip of each even film is the first of the film after it.
+    groups = {f"{film}-1": f"g{film}" for film in range(0, 200, 2)}
+    groups |= {f"{film + 1}-0": f"g{film}" for film in range(0, 200, 2)}
+    sides = dict(zip(clips, draw_splits(clips, films, films, groups, config), strict=True))
+    assert all(len({sides[f"{film + k}-{n}"] for k in (0, 1) for n in (0, 1)}) == 1 for film in range(0, 200, 2))
+    assert set(sides.values()) == {"train", "val"}

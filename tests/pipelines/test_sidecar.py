@@ -1,0 +1,78 @@
+"""The user's own columns, from a file beside the videos to every clip, shard and index row."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.shards.tar import list_members
+from pipelines.config import Config, load_config
+from pipelines.curate_videos import curate
+from pipelines.sidecar import read_sidecar
+from tests.pipelines.videos import moving, write_video
+
+
+def config() -> Config:
+    return load_config(overrides=["score.scorers=[]", "execute.executor=local"])
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    (folder / "north").mkdir(parents=True)
+    write_video(folder / "north" / "a.mp4", moving(1, 2))
+    write_video(folder / "b.mp4", moving(2, 2))
+    return folder
+
+
+def jsons(dataset: Path) -> list[dict[str, object]]:
+    found = []
+    for tar in sorted((dataset / "shards").glob("*.tar")):
+        data = tar.read_bytes()
+        found += [json.loads(data[at : at + n]) for name, at, n in list_members(data) if name.endswith(".json")]
+    return found
+
+
+def test_the_columns_are_carried_to_clips_index_and_samples(films: Path, tmp_path: Path) -> None:
+    sidecar = tmp_path / "about.csv"
+    sidecar.write_text("path,title,year\nnorth/a.mp4,Älg,1999\nnowhere.mp4,Lost,2000\n")
+    out = tmp_path / "dataset"
+    curate([str(films)], str(out), config(), sidecar=str(sidecar))
+    for name in ("clips.parquet", "shards/index.parquet"):
+        rows = pq.read_table(out / name).to_pylist()
+        assert sorted((row["title"], row["year"]) for row in rows if row["title"]) == [("Älg", 1999)], name
+        assert len(rows) == 2, name
+    assert [facts["sidecar"] for facts in jsons(out) if "sidecar" in facts] == [{"title": "Älg", "year": 1999}]
+
+
+def test_a_run_without_the_file_keeps_the_columns_and_another_file_replaces_them(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dataset"
+    (tmp_path / "about.jsonl").write_text('{"path": "b.mp4", "licence": "CC0"}\n')
+    curate([str(films)], str(out), config(), sidecar=str(tmp_path / "about.jsonl"))
+    again = curate([str(films)], str(out), config())
+    assert "CC0" in pq.read_table(out / "clips.parquet")["licence"].to_pylist()
+    pq.write_table(pa.table({"path": ["a.mp4"], "licence": ["MIT"]}), tmp_path / "other.parquet")
+    curate([str(films)], str(out), config(), sidecar=str(tmp_path / "other.parquet"))
+    assert pq.read_table(out / "clips.parquet")["licence"].to_pylist() == [None, "MIT"]
+    assert again.num_frames_decoded == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,title\na.mp4,x\n", "expected one named `path`"),
+        ("path,width\na.mp4,3\n", "width are the dataset's own"),
+        ("path,title\na.mp4,x\na.mp4,y\n", "'a.mp4' stands in more than one row"),
+    ],
+)
+def test_a_file_that_cannot_be_joined_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "about.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_sidecar(str(tmp_path / "about.csv"))
+
+
+def test_a_file_that_is_not_there_is_refused_before_any_work(films: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        curate([str(films)], str(tmp_path / "dataset"), config(), sidecar=str(tmp_path / "nowhere.csv"))
