@@ -47,7 +47,7 @@ def decide(dataset: Dataset, config: Config, families: Families, uncut: Collecti
         clips, config.select, failed=_failed(dataset, config, families, uncut), unscored=unscored, groups=groups
     )
     kept = decided.filter(pc.equal(decided["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, embeddings, config.dedup)
+    weights = balance_weights(kept, embeddings, config.dedup.balance)
     decided = decided.append_column(
         "balance_weight", pa.array([weights.get(clip_id) for clip_id in decided["clip_id"].to_pylist()], pa.float64())
     )

@@ -1,0 +1,44 @@
+"""What counts as a copy, and how concepts are weighed."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PerceptualConfig(BaseModel):
+    """Copies by frame hashes: re-encoded, resized, letterboxed, slightly cropped or trimmed, at another frame rate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    max_distance: float = Field(10.0, ge=0, le=20, description="mean bits (of 63) by which frames of copies differ")
+    max_distance_few: float = Field(6.0, ge=0, le=20, description="likewise, where fewer than `few_frames` compare")
+    few_frames: int = Field(4, ge=1, description="with fewer compared frames the stricter distance holds")
+    min_overlap: float = Field(0.8, gt=0, le=1, description="share of the longer clip that both must show")
+    mirrored: bool = Field(False, description="mirror images are copies too")
+
+
+class SemanticConfig(BaseModel):
+    """Copies by embeddings, as in SemDeDup. Off by default: what similarity means a copy depends on the encoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_similarity: float | None = Field(None, gt=0, le=1, description="cosine from which clips are copies; null: off")
+    num_partitions: int | None = Field(None, ge=1, description="only clips of one partition compare; null: N / 1000")
+
+
+class BalanceConfig(BaseModel):
+    """Sampling weights by concept: a cluster of n clips weighs n^(1 - exponent) in all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exponent: float = Field(0.5, ge=0, le=1, description="0.5: a clip weighs 1/√n; 0: all alike; 1: clusters alike")
+    num_clusters: int | None = Field(None, ge=1, description="concepts; null: √(N / 2)")
+
+
+class DedupConfig(BaseModel):
+    """Duplicates and balance: policies over stored hashes and embeddings, decided again at will."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    perceptual: PerceptualConfig = PerceptualConfig()
+    semantic: SemanticConfig = SemanticConfig()
+    balance: BalanceConfig = BalanceConfig()

@@ -1,0 +1,43 @@
+"""All pairs of copies, joined into groups."""
+
+import pyarrow as pa
+
+from curate.dedup.config import DedupConfig
+from curate.dedup.perceptual import perceptual_pairs
+from curate.dedup.semantic import Embeddings, semantic_pairs
+
+
+def find_groups(clips: pa.Table, embeddings: Embeddings | None, config: DedupConfig) -> dict[str, str]:
+    """Clip id → id of its group (the smallest of its members' ids), for clips that have a copy.
+
+    A pure function of what is stored, in any order of rows: when data is added it is computed again, from hashes and
+    embeddings that are there already. Copies of copies are copies: a group may hold two members that alone would not
+    be found.
+
+    Args:
+        clips: `clip_id, kind, frame_hashes` (see `frame_hash`).
+        embeddings: of some or all of the clips.
+        config: what counts as a copy.
+    """
+    pairs: list[tuple[str, str]] = []
+    if config.perceptual.enabled and "frame_hashes" in clips.column_names:
+        pairs += perceptual_pairs(clips, config.perceptual)
+    if config.semantic.min_similarity is not None and embeddings is not None:
+        known = set(clips["clip_id"].to_pylist())
+        pairs += [pair for pair in semantic_pairs(embeddings, config.semantic) if known.issuperset(pair)]
+    return union(pairs)
+
+
+def union(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Member → smallest member of its connected component."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = name = parent[above]
+        return name
+
+    for one, other in pairs:
+        a, b = root(one), root(other)
+        parent[max(a, b)] = min(a, b)
+    return {name: root(name) for name in parent}

@@ -1,0 +1,104 @@
+"""Copies by meaning: SemDeDup (Abbas et al. 2023, arXiv 2303.09540, §3): k-means, then cosines within a cluster.
+
+Vectors are rounded to whole numbers that are small enough for float32 to add up without error, so that clusters and
+pairs come out the same on every machine and in any order of summation. One block of a similarity matrix is in memory
+at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from curate.dedup.config import SemanticConfig
+
+SCALE = 2048
+"""Length of a rounded vector. Products of two add up to at most 2²², float32 is exact to 2²⁴."""
+
+SEED = 0
+NUM_ITERATIONS = 10
+FIT_PER_CLUSTER = 256
+"""Vectors that the clusters are fitted to, for each: more move the centers little."""
+
+BLOCK = 4096
+CLIPS_PER_PARTITION = 1000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """`vectors` (N, d) float32: unit vectors times `SCALE`, rounded to whole numbers; `ids` sorted, one per row."""
+
+    ids: tuple[str, ...]
+    vectors: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table, column: str) -> "Embeddings":
+        """From a table of `clip_id` and lists of numbers; vectors of length 0 are left out."""
+        table = table.sort_by("clip_id")
+        lists = table[column].combine_chunks()
+        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        vectors = flat.reshape(len(lists), -1) if len(lists) else flat.reshape(0, 1)
+        norms = np.linalg.norm(vectors, axis=1)
+        usable = norms > 0
+        units = vectors[usable] / norms[usable, None]
+        ids = np.array(table["clip_id"].to_pylist(), object)[usable]
+        return cls(ids=tuple(ids), vectors=np.rint(units * SCALE).astype(np.float32))
+
+    def subset(self, ids: set[str]) -> "Embeddings":
+        rows = [row for row, name in enumerate(self.ids) if name in ids]
+        return Embeddings(ids=tuple(self.ids[row] for row in rows), vectors=self.vectors[rows])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple[str, str]]:
+    """Pairs of clips of one partition whose cosine is at least `min_similarity`, the smaller id first."""
+    assert config.min_similarity is not None
+    if not len(embeddings):
+        return []
+    num_partitions = config.num_partitions or max(1, round(len(embeddings) / CLIPS_PER_PARTITION))
+    labels = cluster(embeddings.vectors, num_partitions)
+    limit = config.min_similarity * SCALE**2
+    order = np.argsort(labels, kind="stable")
+    pairs: list[tuple[str, str]] = []
+    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        for a, b in _similar(embeddings.vectors[rows], limit):
+            pairs += [(embeddings.ids[rows[i]], embeddings.ids[rows[j]]) for i, j in zip(a, b, strict=True)]
+    return pairs
+
+
+def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
+    """Spherical k-means: (N, d) rounded vectors to (N,) cluster numbers, a function of the vectors alone."""
+    rng = np.random.default_rng(SEED)
+    num_clusters = min(num_clusters, len(vectors))
+    sample = vectors
+    if len(vectors) > num_clusters * FIT_PER_CLUSTER:
+        sample = vectors[np.sort(rng.choice(len(vectors), num_clusters * FIT_PER_CLUSTER, replace=False))]
+    centers = sample[np.sort(rng.choice(len(sample), num_clusters, replace=False))]
+    for _ in range(NUM_ITERATIONS):
+        labels = _nearest(sample, centers)
+        sums = np.zeros(centers.shape)
+        np.add.at(sums, labels, sample)
+        norms = np.sqrt(np.square(sums).sum(1, keepdims=True))
+        moved = np.where(norms > 0, np.rint(sums / np.maximum(norms, 1) * SCALE), centers).astype(np.float32)
+        if np.array_equal(moved, centers):
+            break
+        centers = moved
+    return _nearest(vectors, centers)
+
+
+def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    blocks = [vectors[start : start + BLOCK] @ centers.T for start in range(0, len(vectors), BLOCK)]
+    return np.concatenate([block.argmax(1) for block in blocks])
+
+
+def _similar(vectors: np.ndarray, limit: float) -> Iterator[tuple[list[int], list[int]]]:
+    """Rows i < j with a product of at least `limit`, block by block."""
+    for start in range(0, len(vectors), BLOCK):
+        for other in range(start, len(vectors), BLOCK):
+            products = vectors[start : start + BLOCK] @ vectors[other : other + BLOCK].T
+            i, j = np.nonzero(products >= limit)
+            i, j = i + start, j + other
+            yield i[i < j].tolist(), j[i < j].tolist()
