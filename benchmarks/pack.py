@@ -1,6 +1,6 @@
 """How much of a pack is real tokens: our planner beside padding, shape buckets and next-fit, on one mixed corpus.
 
-    python benchmarks/pack.py [--samples 100000] [--dataset DATASET]
+    python -m benchmarks.pack [--samples 100000] [--dataset DATASET]
 
 The corpus is synthetic and seeded: 35 % images; clips of log-normal length around 64 frames, 17 to 257 long; nine
 aspect ratios with 3 % jitter; areas 256² (40 %), 384² (30 %), 512² (15 %), 640x384 (15 %); an autoencoder with strides
@@ -12,14 +12,12 @@ Token efficiency is real tokens over the tokens that a method computes; "dropped
 """
 
 import argparse
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.machine import described
 from train.data.manifest import read_manifest
 from train.data.plan import PlanConfig, pack_epoch
 
@@ -96,7 +94,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--dataset", help="a dataset directory with latents")
     arguments = parser.parse_args()
-    print(_provenance())
+    print(described())
     corpus = mixed_corpus(arguments.samples)
     results: dict[tuple[str, int], Result] = {}
     for budget in BUDGETS:
@@ -134,14 +132,6 @@ def _real(dataset: str) -> None:
         *filled, last = [tokens[list(pack)].sum() / budget for pack in packs]
         shown = f"{np.mean(filled):.2%} in {len(filled)} packs, " if filled else ""
         print(f"  {budget:>6,} tokens: {shown}{last:.2%} in the last")
-
-
-def _provenance() -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    with open("/proc/cpuinfo") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    cpu = names[0] if names else platform.processor()
-    return f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit or 'unknown'}"
 
 
 if __name__ == "__main__":

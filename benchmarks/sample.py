@@ -1,6 +1,6 @@
 """Sampled access: eight frames of a clip by `sample_frames` (PyAV), beside decord on the same moments.
 
-    python benchmarks/sample.py [VIDEO] [--clips 12]
+    python -m benchmarks.sample [VIDEO] [--clips 12]
 
 Prints milliseconds and CPU milliseconds per clip, and the most memory each decoder held in a process of its own. Why
 reelpack samples with PyAV: docs/decisions/decoders.md.
@@ -8,7 +8,6 @@ reelpack samples with PyAV: docs/decisions/decoders.md.
 
 import argparse
 import multiprocessing
-import os
 import resource
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import described
 from curate.media.frames import iter_frames, shrink
 from curate.media.probe import content_id, probe
 from curate.media.sample import moments, sample_frames
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("video", nargs="?", default=str(DEMO_VIDEO))
     parser.add_argument("--clips", type=int, default=12)
     arguments = parser.parse_args()
-    print(f"{Path(arguments.video).name}, {arguments.clips} clips of 2-6 s, {os.cpu_count()} cores, ", end="")
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(described())
+    print(f"{Path(arguments.video).name}, {arguments.clips} clips of 2-6 s")
     for name, reader in READERS.items():
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             wall, cpu, peak_mib = pool.apply(measure, (reader, arguments.video, arguments.clips))

@@ -1,20 +1,18 @@
 """Frames per second of the scan pass, beside decoding and scaling the same file with nothing else done.
 
-    python benchmarks/scan.py [VIDEO] [--rounds 5]
+    python -m benchmarks.scan [VIDEO] [--rounds 5]
 
 The three readings of a round follow one another, so that what else runs on the machine hits them alike; the ratio is
 the median over the rounds. Promise: scan <= 1.25 x decode + scale.
 """
 
 import argparse
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.machine import described
 from curate.media.frames import iter_frames
 from curate.media.probe import content_id, probe
 from curate.media.stream import VideoReader
@@ -45,7 +43,7 @@ def main() -> None:
     work = {"decode": decode, "decode + scale": decode_and_scale, "scan": scan_all}
     num_frames = scan_all()  # imports, and the file in the page cache
     rounds = [{name: seconds(run) for name, run in work.items()} for _ in range(arguments.rounds)]
-    print(f"{cpu_model()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; commit {commit()}")
+    print(described())
     print(
         f"{Path(path).name}: {num_frames} frames of {video.width}x{video.height} {video.codec}, {len(rounds)} rounds"
     )
@@ -71,18 +69,6 @@ def seconds(run: Callable[[], int]) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":
