@@ -1,39 +1,31 @@
-"""Stage: a file → its video row and its clips, with every cheap signal, from one low-resolution decode."""
+"""Stage: a file → its video row and its clips, with every cheap signal, from one low-resolution decode.
 
-from array import array
+A long file can be measured in parts, apart from one another; `assemble` makes of their numbers what one pass over the
+whole file gives, bit for bit.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.media.frames import iter_frames
+from curate.measure import Measured, measure
+from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import content_id, probe
 from curate.media.stream import UnreliableTimestampsError, counted_time_base
-from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
+from curate.schema import Clip, Failure, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.config import ShotDetectorConfig
 from curate.shots.pieces import PieceConfig, divide
-from curate.signals.freeze import FreezeSignal
-from curate.signals.letterbox import LetterboxSignal
-from curate.signals.luminance import LuminanceSignal
-from curate.signals.motion import MotionSignal
-from curate.signals.sharpness import SharpnessSignal
-from curate.signals.signal import FrameSignal, ScanFrame
+from curate.signals.family import SIGNALS
 
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Raised when the same configuration gives other clips or signals."""
 
 STEP = "scan"
 SIGNAL_DIGITS = 6
-SIGNALS: tuple[type[FrameSignal], ...] = (
-    MotionSignal,
-    SharpnessSignal,
-    LuminanceSignal,
-    FreezeSignal,
-    LetterboxSignal,
-)
-SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.names)
 
 
 class ScanConfig(BaseModel):
@@ -44,35 +36,49 @@ class ScanConfig(BaseModel):
     short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     pieces: PieceConfig = Field(default=PieceConfig(), description="how shots become clips")
+    part_s: float | None = Field(
+        default=300.0, ge=10, description="seconds of video that one worker scans of a long file; null for all of it"
+    )
     time_limit_s: float | None = Field(
-        default=4 * 3600.0, gt=0, description="seconds of wall clock for one file; null for no limit"
+        default=4 * 3600.0, gt=0, description="seconds of wall clock for one file or part of it; null for no limit"
     )
 
     @property
     def key(self) -> str:
         """Names what the results depend on: equal keys and equal bytes give equal clips and signals."""
-        return content_digest("scan", str(SCAN_VERSION), self.model_dump_json(exclude={"time_limit_s"}))
+        how = self.model_dump_json(exclude={"part_s", "time_limit_s"})
+        return content_digest("scan", str(SCAN_VERSION), how)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
     """One input: `uri` is the user's name for it, `path` where its bytes are on this machine.
 
-    `video_id` is what `IdentifyStage` said; None where nobody asked yet.
+    `video_id` is what `IdentifyStage` said, None where nobody asked yet; `part` is what to scan of it.
     """
 
     uri: str
     path: str
     size_bytes: int
     video_id: str | None = None
+    part: Part = WHOLE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identified:
+    """What a file is named, and the parts that it is to be scanned in: `(WHOLE,)` for most."""
+
+    video_id: str
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScannedClip:
-    """A clip and its signals; every signal is finite."""
+    """A clip and its signals, every one finite; `frame_hashes` are those of `curate.dedup.frame_hash`."""
 
     clip: Clip
     signals: dict[str, float]
+    frame_hashes: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,24 +92,7 @@ class Scanned:
 
 
 class IdentifyStage:
-    """`SourceFile` → its `video_id`. Comes before the scan, so that equal bytes at two places are scanned once."""
-
-    def setup(self) -> None:
-        """Needs no weights."""
-
-    def process(self, items: Sequence[SourceFile]) -> list[str | Failure]:
-        return [self._identify(item) for item in items]
-
-    def _identify(self, item: SourceFile) -> str | Failure:
-        try:
-            return content_id(item.path)
-        except MediaError as error:
-            return error.failure(item.uri, STEP)
-
-
-class ScanStage:
-    """`SourceFile` → `Scanned`. A file that does not decode to its end gives no clips, but a failure: half a film
-    would look like a whole one."""
+    """`SourceFile` → `Identified`. Comes before the scan, so that equal bytes at two places are scanned once."""
 
     def __init__(self, config: ScanConfig) -> None:
         self._config = config
@@ -111,63 +100,126 @@ class ScanStage:
     def setup(self) -> None:
         """Needs no weights."""
 
-    def process(self, items: Sequence[SourceFile]) -> list[Scanned | Failure]:
+    def process(self, items: Sequence[SourceFile]) -> list[Identified | Failure]:
+        return [self._identify(item) for item in items]
+
+    def _identify(self, item: SourceFile) -> Identified | Failure:
+        try:
+            return Identified(video_id=content_id(item.path), parts=plan_parts(item.path, self._config.part_s))
+        except MediaError as error:
+            return error.failure(item.uri, STEP)
+
+
+class ScanStage:
+    """`SourceFile` → `Scanned` for a whole file, `Measured` for a part of one, which `assemble` takes.
+
+    A file that does not decode to its end gives no clips, but a failure: half a film would look like a whole one.
+    """
+
+    def __init__(self, config: ScanConfig) -> None:
+        self._config = config
+
+    def setup(self) -> None:
+        """Needs no weights."""
+
+    def process(self, items: Sequence[SourceFile]) -> list[Scanned | Measured | Failure]:
         return [self._scan(item) for item in items]
 
-    def _scan(self, item: SourceFile) -> Scanned | Failure:
+    def _scan(self, item: SourceFile) -> Scanned | Measured | Failure:
         try:
             video = probe(item.path, item.uri, item.video_id or content_id(item.path))
-            try:
-                return scan(video, item.path, self._config)
-            except UnreliableTimestampsError:
-                return scan(replace(video, time_base=counted_time_base(video.fps)), item.path, self._config)
+            if item.part != WHOLE:
+                return _measure(video, item.path, self._config, item.part)
+            return scan(video, item.path, self._config)
         except MediaError as error:
             return error.failure(item.uri, STEP)
 
 
 def scan(video: Video, path: str, config: ScanConfig) -> Scanned:
-    """One pass over a probed file, by the clock of `video.time_base`.
+    """One pass over a probed file, by the clock of `video.time_base`, or by counting frames where that cannot be used.
 
     Raises:
         MediaError: The file does not decode to its end, shows nothing, or takes too long.
-        UnreliableTimestampsError: The stream's own times cannot be used.
     """
-    detector = config.detector.build()
-    signals = [signal() for signal in SIGNALS]
-    pts, scores, measured = array("q"), array("d"), array("d")
-    tick_s = float(video.time_base)
-    end_pts = 0
-    for frame in iter_frames(
-        path, short_side_px=config.short_side_px, time_base=video.time_base, time_limit_s=config.time_limit_s
-    ):
-        pts.append(frame.pts)
-        end_pts = frame.pts + frame.duration
-        scores.append(detector.measure(frame.rgb))
-        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb)
-        for signal in signals:
-            measured.extend(signal.measure(scan_frame))
-    if not pts:
-        raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {video.codec} stream without frames")
-    table = np.array(measured).reshape(len(pts), -1)
-    times = np.array([*pts, end_pts], np.int64)
-    edges_s = times * tick_s
-    cuts = detector.cuts(np.array(scores), times[:-1], video.time_base, video.fps)
-    pieces = divide(cuts, edges_s[:-1], edges_s[-1], config.pieces)
-    return Scanned(
-        video=video,
-        num_decoded_frames=len(pts),
-        num_short_shots=pieces.num_short,
-        clips=tuple(
-            ScannedClip(
-                clip=_clip(video, times, first, end),
-                signals=_summary(signals, table[first:end], edges_s[first : end + 1]),
-            )
-            for first, end in pieces.ranges
-        ),
+    try:
+        measured = _measure(video, path, config, WHOLE)
+    except UnreliableTimestampsError:
+        measured = _measure(replace(video, time_base=counted_time_base(video.fps)), path, config, WHOLE)
+    return _divided([measured], config)
+
+
+def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scanned | Failure | None:
+    """What a pass over a whole file gives, from what `ScanStage` gave for each of its parts, in order.
+
+    None where that cannot be known from the parts: one does not begin as the one before it ended, or there is damage,
+    whose account is the whole pass's. Then the file is to be scanned as a whole.
+    """
+    parts: list[Measured] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Measured):
+            parts.append(outcome)
+        else:
+            return outcome if outcome.retryable else None
+    if any(before.last != after.past or before.end_pts != after.pts[0] for before, after in pairwise(parts)):
+        return None
+    return _divided(parts, config)
+
+
+def _measure(video: Video, path: str, config: ScanConfig, part: Part) -> Measured:
+    return measure(
+        video,
+        path,
+        config.detector.build(),
+        part,
+        short_side_px=config.short_side_px,
+        time_limit_s=config.time_limit_s,
     )
 
 
-def _clip(video: Video, times: np.ndarray, first: int, end: int) -> Clip:
+def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
+    """The clips of parts that follow one another from a file's first frame to its last."""
+    video = parts[0].video
+    times = np.concatenate([*(part.pts for part in parts), [parts[-1].end_pts]])
+    numbers = np.concatenate([part.numbers for part in parts])
+    starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
+    thumbs = np.concatenate([part.thumbs for part in parts])
+    thumb_frames = np.concatenate([part.thumb_frames + start for part, start in zip(parts, starts, strict=False)])
+    sizes = _sizes(parts, starts)
+    edges_s = times * float(video.time_base)
+    scores = np.concatenate([part.scores for part in parts])
+    cuts = config.detector.build().cuts(scores, times[:-1], video.time_base, video.fps)
+    # A clip has one size: where the picture's changes, a shot ends.
+    cuts = sorted({*cuts, *(first for first in sizes if first > 0)})
+    pieces = divide(cuts, edges_s[:-1], edges_s[-1], config.pieces)
+    clips = []
+    for first, end in pieces.ranges:
+        signals = _summary(numbers[first:end], edges_s[first : end + 1])
+        shown = slice(*np.searchsorted(thumb_frames, (first, end)))
+        size = sizes[max(change for change in sizes if change <= first)]
+        clips.append(
+            ScannedClip(
+                clip=_clip(video, times, first, end, size),
+                signals=signals,
+                frame_hashes=_hashes(thumbs[shown], signals),
+            )
+        )
+    return Scanned(
+        video=video, num_decoded_frames=len(times) - 1, num_short_shots=pieces.num_short, clips=tuple(clips)
+    )
+
+
+def _sizes(parts: Sequence[Measured], starts: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Number of a frame whose predecessor's size is another (the first frame has none) → its width and height."""
+    sizes: dict[int, tuple[int, int]] = {}
+    last: tuple[int, int] | None = None
+    for part, start in zip(parts, starts, strict=False):
+        for number, *size in part.sizes:
+            if (width_height := (size[0], size[1])) != last:
+                sizes[start + number] = last = width_height
+    return sizes
+
+
+def _clip(video: Video, times: np.ndarray, first: int, end: int, size: tuple[int, int]) -> Clip:
     span = Span(start_pts=int(times[first]), end_pts=int(times[end]), time_base=video.time_base)
     return Clip(
         clip_id=clip_id(video.video_id, span),
@@ -176,17 +228,24 @@ def _clip(video: Video, times: np.ndarray, first: int, end: int) -> Clip:
         kind=video.kind,
         span=span,
         fps=video.fps,
-        width=video.width,
-        height=video.height,
+        width=size[0],
+        height=size[1],
         num_frames=end - first,
     )
 
 
-def _summary(signals: list[FrameSignal], table: np.ndarray, edges_s: np.ndarray) -> dict[str, float]:
+def _summary(numbers: np.ndarray, edges_s: np.ndarray) -> dict[str, float]:
     summary: dict[str, float] = {}
     column = 0
-    for signal in signals:
-        values = table[:, column : column + signal.num_values]
+    for signal in SIGNALS:
+        values = numbers[:, column : column + signal.num_values]
         column += signal.num_values
         summary |= signal.summarize(values, edges_s[:-1], float(edges_s[-1]))
     return {name: round(float(value), SIGNAL_DIGITS) for name, value in summary.items()}
+
+
+def _hashes(thumbs: np.ndarray, signals: dict[str, float]) -> bytes:
+    """Perceptual hashes of the clip's pictures without their bars."""
+    from curate.dedup.frame_hash import hash_frames
+
+    return hash_frames(thumbs, (signals["box_top"], signals["box_left"], signals["box_bottom"], signals["box_right"]))

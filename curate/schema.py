@@ -95,6 +95,8 @@ class Video:
 
     `width` and `height` are in pixels as displayed: after rotation, before correction of `sample_aspect_ratio`.
     `num_frames` and `duration_s` are the container's word, and None where it is silent; a pass over the frames counts.
+    `color_transfer` and `color_primaries` are the tags of the first frame by FFmpeg's names, "" where there is none:
+    "smpte2084" (PQ) and "arib-std-b67" (HLG) are HDR. `interlaced` is what the first frame says of itself.
     """
 
     video_id: str
@@ -110,6 +112,10 @@ class Video:
     rotation: int = 0
     sample_aspect_ratio: Fraction = Fraction(1)
     pixel_format: str = ""
+    bit_depth: int = 8
+    color_transfer: str = ""
+    color_primaries: str = ""
+    interlaced: bool = False
     num_frames: int | None = None
     duration_s: float | None = None
     has_audio: bool = False

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from curate.cut import CutClip
-from curate.scan import SIGNAL_NAMES, ScannedClip
+from curate.scan import ScannedClip
 from curate.schema import Clip, Failure, Span, Video
+from curate.signals.family import SIGNAL_NAMES
 
 VIDEOS = pa.schema(
     [
@@ -24,6 +25,10 @@ VIDEOS = pa.schema(
         ("container", pa.string()),
         ("codec", pa.string()),
         ("pixel_format", pa.string()),
+        ("bit_depth", pa.int32()),
+        ("color_transfer", pa.string()),
+        ("color_primaries", pa.string()),
+        ("interlaced", pa.bool_()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation", pa.int32()),
@@ -49,6 +54,7 @@ CLIPS = pa.schema(
         ("height", pa.int32()),
         ("num_frames", pa.int64()),
         *((name, pa.float64()) for name in SIGNAL_NAMES),
+        ("frame_hashes", pa.binary()),
     ]
 )
 SHARDS = pa.schema(
@@ -119,6 +125,10 @@ def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:
         "container": video.container,
         "codec": video.codec,
         "pixel_format": video.pixel_format,
+        "bit_depth": video.bit_depth,
+        "color_transfer": video.color_transfer,
+        "color_primaries": video.color_primaries,
+        "interlaced": video.interlaced,
         "width": video.width,
         "height": video.height,
         "rotation": video.rotation,
@@ -159,6 +169,7 @@ def clip_row(scanned: ScannedClip, scan_key: str) -> dict[str, Any]:
         "height": clip.height,
         "num_frames": clip.num_frames,
         **scanned.signals,
+        "frame_hashes": scanned.frame_hashes,
     }
 
 

@@ -11,31 +11,44 @@ from curate.media.container import is_still_image
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.prefetch import prefetch
 from curate.media.still import read_still
-from curate.media.stream import VideoReader
+from curate.media.stream import TimedFrame, VideoReader
 from curate.schema import FailureKind, MediaError
 
 PREFETCHED_FRAMES = 8
-"""Decoded ahead, at full size: 100 MB of 4K. Decoding overlaps with scaling and with what is done to the frames."""
+PREFETCHED_BYTES = 128 * 2**20
+"""Decoded ahead, at full size: decoding overlaps with scaling and with what is done to the frames. Eight frames of 4K
+in 8 bits take 100 MB; of larger pictures there are fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """One frame: shown in `[pts, pts + duration)`; `rgb` is `(h, w, 3)` uint8, upright, square pixels."""
+    """One frame: shown in `[pts, pts + duration)`; `rgb` is `(h, w, 3)` uint8, upright, square pixels.
+
+    `width` and `height` are those of the file's picture, as `Video` has them: a stream may change them on its way.
+    """
 
     pts: int
     duration: int
     rgb: np.ndarray
+    width: int
+    height: int
 
 
 def iter_frames(
-    path: str, *, short_side_px: int, time_base: Fraction | None = None, time_limit_s: float | None = None
+    path: str,
+    *,
+    short_side_px: int,
+    time_base: Fraction | None = None,
+    from_pts: int | None = None,
+    time_limit_s: float | None = None,
 ) -> Iterator[Frame]:
-    """Decodes a file from its start to its end.
+    """Decodes a file to its end.
 
     Args:
         path: Local file.
         short_side_px: The short side of the frames, which keep their shape and are never enlarged.
         time_base: The clock: None for the stream's own, or `counted_time_base(fps)` (see `curate.media.stream`).
+        from_pts: Begin with the frame that is shown at this time of the clock; None: with the first one.
         time_limit_s: Wall-clock seconds from the first frame's request on.
 
     Raises:
@@ -46,18 +59,31 @@ def iter_frames(
     with open(path, "rb") as file:
         head = file.read(16)
     if is_still_image(head):
-        yield Frame(pts=0, duration=1, rgb=shrink(read_still(path), short_side_px))
+        rgb = read_still(path)
+        height, width = rgb.shape[:2]
+        yield Frame(pts=0, duration=1, rgb=shrink(rgb, short_side_px), width=width, height=height)
         return
     with VideoReader(path) as reader:
-        convert: RgbConverter | None = None
         clock = reader.stream_time_base if time_base is None else time_base
-        for frame in prefetch(reader.frames(clock), PREFETCHED_FRAMES):
+        coded_size: tuple[int, int] | None = None
+        for frame in prefetch(
+            reader.frames(clock, from_pts=from_pts),
+            PREFETCHED_FRAMES,
+            max_bytes=PREFETCHED_BYTES,
+            num_bytes=_num_bytes,
+        ):
             if deadline is not None and time.monotonic() > deadline:
                 raise MediaError(FailureKind.TIMEOUT, f"{path} took more than {time_limit_s} s")
-            if convert is None:
+            if coded_size != (frame.image.width, frame.image.height):
+                coded_size = frame.image.width, frame.image.height
                 shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
-            yield Frame(pts=frame.pts, duration=frame.duration, rgb=convert(frame.image))
+                width, height = shape.display_size
+            yield Frame(pts=frame.pts, duration=frame.duration, rgb=convert(frame.image), width=width, height=height)
+
+
+def _num_bytes(frame: TimedFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.image.planes)
 
 
 def shrink(rgb: np.ndarray, short_side_px: int | None) -> np.ndarray:

@@ -1,53 +1,70 @@
 """An iterator that is run ahead in a thread of its own."""
 
 import threading
-from collections.abc import Iterator
-from queue import Full, Queue
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
 
-POLL_S = 0.1
 
+def prefetch(items: Iterator[T], depth: int, *, max_bytes: int, num_bytes: Callable[[T], int]) -> Iterator[T]:
+    """The same items, some of them made ahead. Pays where making and using an item both leave Python (libav, OpenCV),
+    so that they overlap. Closing the iterator ends the thread before it returns.
 
-def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
-    """The same items, at most `depth` of them made ahead. Pays where making and using an item both leave Python
-    (libav, OpenCV), so that they overlap. Closing the iterator ends the thread before it returns.
+    Args:
+        items: What to run ahead.
+        depth: Most items that wait to be used.
+        max_bytes: Most bytes that the waiting items take together, or one item.
+        num_bytes: What an item takes.
 
     Raises:
         Exception: Whatever `items` raises, after the items that came before.
     """
-    queue: Queue[tuple[T, None] | tuple[None, BaseException | None]] = Queue(depth)
-    is_closed = threading.Event()
+    waiting: deque[tuple[T, int]] = deque()
+    changed = threading.Condition()
+    is_closed = is_done = False
+    error: BaseException | None = None
+    held = 0
 
-    def put(entry: tuple[T, None] | tuple[None, BaseException | None]) -> None:
-        while not is_closed.is_set():
-            try:
-                return queue.put(entry, timeout=POLL_S)
-            except Full:
-                continue
+    def may_go_on(size: int) -> bool:
+        return is_closed or not waiting or (len(waiting) < depth and held + size <= max_bytes)
 
     def work() -> None:
+        nonlocal error, held, is_done
         try:
             for item in items:
-                if is_closed.is_set():
-                    return
-                put((item, None))
-        except BaseException as error:
-            put((None, error))
-        else:
-            put((None, None))
+                size = num_bytes(item)
+                with changed:
+                    changed.wait_for(partial(may_go_on, size))
+                    if is_closed:
+                        return
+                    waiting.append((item, size))
+                    held += size
+                    changed.notify_all()
+        except BaseException as raised:
+            error = raised
+        with changed:
+            is_done = True
+            changed.notify_all()
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
-            item, error = queue.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
+            with changed:
+                changed.wait_for(lambda: waiting or is_done)
+                if not waiting:
+                    break
+                item, size = waiting.popleft()
+                held -= size
+                changed.notify_all()
             yield item
+        if error is not None:
+            raise error
     finally:
-        is_closed.set()
+        with changed:
+            is_closed = True
+            changed.notify_all()
         thread.join()

@@ -1,6 +1,7 @@
 """What a file is: its content's name, and what its header says."""
 
 import hashlib
+from enum import IntEnum
 from fractions import Fraction
 
 from curate.media.container import check_file, is_still_image, missing_bytes
@@ -43,6 +44,8 @@ def probe(path: str, uri: str, video_id: str) -> Video:
         raise MediaError(FailureKind.TRUNCATED, f"{path}: {shortfall}")
     if is_still_image(head):
         return probe_still(path, uri, video_id, size_bytes)
+    from av.video.reformatter import ColorPrimaries, ColorTrc
+
     with VideoReader(path) as reader:
         stream, container = reader.stream, reader.container
         first = next(reader.frames(counted_time_base(reader.fps)), None)
@@ -50,11 +53,6 @@ def probe(path: str, uri: str, video_id: str) -> Video:
             raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {stream.codec_context.name} stream without frames")
         shape = geometry(first.image, stream.sample_aspect_ratio)
         width, height = shape.display_size
-        duration = None
-        if stream.duration is not None and stream.time_base is not None:
-            duration = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            duration = container.duration / 1e6
         return Video(
             video_id=video_id,
             uri=uri,
@@ -69,7 +67,18 @@ def probe(path: str, uri: str, video_id: str) -> Video:
             rotation=shape.rotation,
             sample_aspect_ratio=Fraction(shape.sample_aspect_ratio),
             pixel_format=first.image.format.name,
+            bit_depth=max(component.bits for component in first.image.format.components),
+            color_transfer=_tag(ColorTrc, first.image.color_trc),
+            color_primaries=_tag(ColorPrimaries, first.image.color_primaries),
+            interlaced=first.image.interlaced_frame,
             num_frames=stream.frames or None,
-            duration_s=duration,
+            duration_s=reader.duration_s,
             has_audio=bool(container.streams.audio),
         )
+
+
+def _tag(names: type[IntEnum], value: int) -> str:
+    """FFmpeg's name for a color tag; "" for none and for one that has no name."""
+    if value not in set(names) or names(value).name == "UNSPECIFIED":
+        return ""
+    return names(value).name.lower().replace("_", "-")

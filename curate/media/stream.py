@@ -70,6 +70,7 @@ class VideoReader:
         name: For messages.
         fps: Average rate; 25 where the container does not say.
         stream_time_base: That of the stream.
+        container_name: FFmpeg's first name for the container: "mov" for MP4 too.
     """
 
     def __init__(self, source: str | bytes) -> None:
@@ -82,7 +83,7 @@ class VideoReader:
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
         self._is_at_start = True
-        self._container_name = self.container.format.name.split(",")[0]
+        self.container_name = self.container.format.name.split(",")[0]
         self.fps = Fraction(self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate or 25)
         self.stream_time_base = Fraction(self.stream.time_base or counted_time_base(self.fps))
 
@@ -91,6 +92,13 @@ class VideoReader:
 
     def __exit__(self, *error: object) -> None:
         self.container.close()
+
+    @property
+    def duration_s(self) -> float | None:
+        """What the header declares, of the stream or else of the file."""
+        if self.stream.duration is not None and self.stream.time_base is not None:
+            return float(self.stream.duration * self.stream.time_base)
+        return None if self.container.duration is None else self.container.duration / 1e6
 
     def frames(self, time_base: Fraction, *, from_pts: int | None = None) -> Iterator[TimedFrame]:
         """All frames in order of presentation, or those from the one that is shown at `from_pts` on.
@@ -131,7 +139,7 @@ class VideoReader:
 
     def _sought(self, from_pts: int) -> Iterator[TimedFrame] | None:
         """Frames from the one at `from_pts` on, entered at a key frame before it; None where that does not work."""
-        if self._container_name not in SEEKABLE_CONTAINERS:
+        if self.container_name not in SEEKABLE_CONTAINERS:
             return None
         for margin_s in SEEK_MARGINS_S:
             target = from_pts - int(margin_s / self.stream_time_base)
@@ -184,12 +192,12 @@ class VideoReader:
                         damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
         if seek_pts is None:
             self._check_end(last_pts)
-        if damage is not None and self._container_name not in OPEN_ENDED_CONTAINERS:
+        if damage is not None and self.container_name not in OPEN_ENDED_CONTAINERS:
             raise damage
 
     def _check_end(self, last_pts: int | None) -> None:
         """In AVI, damage makes the demuxer skip what it cannot parse, without a word: compare with the header."""
-        if self._container_name != "avi" or last_pts is None or self.stream.duration is None:
+        if self.container_name != "avi" or last_pts is None or self.stream.duration is None:
             return
         missing_s = float((self.stream.duration - last_pts) * self.stream_time_base)
         if missing_s > AVI_SLACK_S:

@@ -31,7 +31,8 @@ class FreezeSignal:
             return (1.0,)
         return (float(cv2.norm(previous, frame.luma, cv2.NORM_L1)) / frame.luma.size / 255,)
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         # A stretch begins with a frame that differs from its predecessor, or with the clip.
         begins = np.flatnonzero(np.append(True, values[1:, 0] > FREEZE_DIFFERENCE))
         lengths = np.diff(np.append(starts_s[begins], end_s))

@@ -13,17 +13,18 @@ BAR_LUMA = 20
 class LetterboxSignal:
     """`letterbox_fraction`: share of the picture's area under bars that are dark in every frame of the clip, 0 to 1.
 
-    `content_left`, `content_top`, `content_right`, `content_bottom` say where the rest lies, as shares of the
-    displayed width and height, exact to about one pixel of the low-resolution pass. Frames that are dark all over say
-    nothing; a clip of only such frames has no bars. A night sky can look like a bar; a caption in the bar ends it.
+    `box_top`, `box_left`, `box_bottom`, `box_right` say where the rest lies, the content box, as shares of the
+    displayed height and width: 0, 0, 1, 1 is the whole picture. They are exact to about one pixel of the
+    low-resolution pass. Frames that are dark all over say nothing; a clip of only such frames has no bars. A night sky
+    can look like a bar; a caption in the bar ends it.
     """
 
     names: ClassVar[tuple[str, ...]] = (
         "letterbox_fraction",
-        "content_left",
-        "content_top",
-        "content_right",
-        "content_bottom",
+        "box_top",
+        "box_left",
+        "box_bottom",
+        "box_right",
     )
     num_values: ClassVar[int] = 4  # bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
 
@@ -35,15 +36,16 @@ class LetterboxSignal:
             return (np.nan,) * 4
         return _bar(bright.T) / width, top / height, _bar(bright.T[::-1]) / width, bottom / height
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         seen = values[~np.isnan(values[:, 0])]
         left, top, right, bottom = (float(side) for side in seen.min(axis=0)) if len(seen) else (0.0,) * 4
         return {
             "letterbox_fraction": 1 - (1 - left - right) * (1 - top - bottom),
-            "content_left": left,
-            "content_top": top,
-            "content_right": 1 - right,
-            "content_bottom": 1 - bottom,
+            "box_top": top,
+            "box_left": left,
+            "box_bottom": 1 - bottom,
+            "box_right": 1 - right,
         }
 
 

@@ -23,7 +23,8 @@ class LuminanceSignal:
         luma = frame.luma
         return cv2.mean(luma)[0] / 255, np.count_nonzero(luma <= BLACK_LUMA) / luma.size
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         return {
             "luminance": float(values[:, 0].mean()),
             "black_fraction": float((values[:, 1] >= BLACK_FRAME_SHARE).mean()),

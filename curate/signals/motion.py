@@ -53,7 +53,8 @@ class MotionSignal:
         length = float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
         return length / min(small.shape) / (frame.shown_s - earlier[0]), earlier[0]
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         inside = values[:, 1] >= starts_s[0] - 1e-9  # false for NaN
         return {"motion": float(values[inside, 0].mean()) if inside.any() else 0.0}
 

@@ -23,5 +23,6 @@ class SharpnessSignal:
         edges = cv2.Laplacian(frame.luma, cv2.CV_16S)
         return (cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - cv2.mean(edges)[0] ** 2,)
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         return {"sharpness": float(values.mean())}

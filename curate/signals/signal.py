@@ -39,7 +39,8 @@ class FrameSignal(Protocol):
         """This frame's numbers."""
         ...
 
-    def summarize(self, values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+    @staticmethod
+    def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         """A clip's signals.
 
         Args:

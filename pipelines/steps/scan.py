@@ -63,10 +63,10 @@ def _identify(
     files = [SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes) for source in sources]
     copies: dict[str, list[str]] = {}
     needs = Needs(batch_size=IDENTIFY_BATCH)
-    for results, failures in run.work(on, Staged(IdentifyStage(), STEP), files, needs, "identify"):
+    for results, failures in run.work(on, Staged(IdentifyStage(run.config.scan), STEP), files, needs, "identify"):
         _fail_videos(run, failures, by_uri)
-        for file, video_id in results:
-            copies.setdefault(video_id, []).append(file.uri)
+        for file, identified in results:
+            copies.setdefault(identified.video_id, []).append(file.uri)
     return {video_id: sorted(uris) for video_id, uris in copies.items()}
 
 

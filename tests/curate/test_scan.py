@@ -10,11 +10,12 @@ from PIL import Image
 
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
-from curate.scan import SIGNAL_NAMES, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Failure, FailureKind
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.pieces import PieceConfig
 from curate.shots.whole import WholeConfig
+from curate.signals.family import SIGNAL_NAMES
 
 LENGTHS = (30, 24, 40)
 
@@ -105,7 +106,7 @@ def test_bad_files_fail_alone_and_in_order(film: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     missing = SourceFile(uri="gone.mp4", path=str(tmp_path / "gone.mp4"), size_bytes=0)
     items = [source(tmp_path / "empty.mp4"), source(film), missing, source(tmp_path / "text.mp4")]
-    for stage in (ScanStage(ScanConfig()), IdentifyStage()):
+    for stage in (ScanStage(ScanConfig()), IdentifyStage(ScanConfig())):
         empty, good, gone, text = stage.process(items)
         assert not isinstance(good, Failure)
         assert isinstance(empty, Failure) and empty.kind is FailureKind.EMPTY_FILE and empty.subject == items[0].uri
@@ -127,7 +128,7 @@ def test_key_names_what_the_result_depends_on() -> None:
         ScanConfig(pieces=PieceConfig(trim_s=0.1)).key,
     ]
     assert len(set(keys)) == len(keys)
-    assert ScanConfig(time_limit_s=5).key == ScanConfig().key
+    assert ScanConfig(time_limit_s=5, part_s=None).key == ScanConfig().key
 
 
 def test_stage_travels_to_a_worker(film: str) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from curate.cut import CutStage, ShardConfig, ShardPlan
-from curate.scan import IdentifyStage, SourceFile
+from curate.scan import Identified, IdentifyStage, ScanConfig, SourceFile
 from curate.schema import Failure, FailureKind
 from pipelines.execute import ExecuteConfig, Executor, LocalExecutor, Needs, RayExecutor, executor
 
@@ -20,8 +20,8 @@ def files(tmp_path: Path) -> list[SourceFile]:
     return sources
 
 
-def outcomes(on: Executor, files: list[SourceFile]) -> list[tuple[SourceFile, str | Failure]]:
-    return sorted(on.run(IdentifyStage(), files, Needs(batch_size=3)), key=lambda pair: pair[0].uri)
+def outcomes(on: Executor, files: list[SourceFile]) -> list[tuple[SourceFile, Identified | Failure]]:
+    return sorted(on.run(IdentifyStage(ScanConfig()), files, Needs(batch_size=3)), key=lambda pair: pair[0].uri)
 
 
 def test_every_item_has_its_own_outcome(files: list[SourceFile]) -> None:
@@ -29,7 +29,7 @@ def test_every_item_has_its_own_outcome(files: list[SourceFile]) -> None:
     assert [item for item, _ in got] == files
     failed = [item.uri for item, outcome in got if isinstance(outcome, Failure)]
     assert failed == [file.uri for file in files[::4]]
-    assert len({outcome for _, outcome in got if isinstance(outcome, str)}) == 15
+    assert len({outcome.video_id for _, outcome in got if isinstance(outcome, Identified)}) == 15
     assert {outcome.kind for _, outcome in got if isinstance(outcome, Failure)} == {FailureKind.MISSING}
 
 

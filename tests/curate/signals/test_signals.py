@@ -97,10 +97,10 @@ def test_bars_are_measured(
     assert signals == pytest.approx(
         {
             "letterbox_fraction": 1 - (width - left - right) * (height - top - bottom) / (width * height),
-            "content_left": left / width,
-            "content_top": top / height,
-            "content_right": 1 - right / width,
-            "content_bottom": 1 - bottom / height,
+            "box_left": left / width,
+            "box_top": top / height,
+            "box_right": 1 - right / width,
+            "box_bottom": 1 - bottom / height,
         }
     )
     boxed[7] = rgb[7]  # one frame without bars: they are not constant

@@ -1,0 +1,133 @@
+"""From a file, or a part of one, to numbers: what detectors and signals say of each frame of one low-resolution pass.
+
+A part is measured to the very numbers that a pass over the whole file gives. Detectors and signals keep a bounded past
+(`curate.signals.signal`); the part's pass begins that much earlier, and takes a fingerprint of what it saw there. The
+part before takes one of what it ended with. Where the two are equal, the later pass went on as the earlier one would
+have.
+"""
+
+import math
+import zlib
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.media.frames import Frame, iter_frames
+from curate.media.parts import WHOLE, Part
+from curate.schema import FailureKind, MediaError, Video
+from curate.shots.detector import ShotDetector
+from curate.signals.family import SIGNALS
+from curate.signals.signal import ScanFrame
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Measured:
+    """The n frames of one part, in numbers.
+
+    Attributes:
+        video: The file.
+        pts: `(n,)` int64, increasing.
+        end_pts: When the last frame ends, which is when the next one begins.
+        scores: `(n,)` float64, of the shot detector.
+        numbers: `(n, v)` float64, of all signals side by side.
+        sizes: Displayed `(frame number, width, height)` of the first frame and wherever the picture's size changes.
+        thumbs: `(m, P, P)` uint8, of the first frame in each tick of the perceptual hash.
+        thumb_frames: `(m,)` int64, the numbers of those frames.
+        past: Fingerprint of the frames before the part that it was begun with; 0 where the file begins.
+        last: Fingerprint of those of its frames that the next part begins with; 0 where there is none.
+    """
+
+    video: Video
+    pts: np.ndarray
+    end_pts: int
+    scores: np.ndarray
+    numbers: np.ndarray
+    sizes: tuple[tuple[int, int, int], ...]
+    thumbs: np.ndarray
+    thumb_frames: np.ndarray
+    past: int
+    last: int
+
+
+def measure(
+    video: Video,
+    path: str,
+    detector: ShotDetector,
+    part: Part = WHOLE,
+    *,
+    short_side_px: int,
+    time_limit_s: float | None,
+) -> Measured:
+    """One pass over a probed file or over a part of it, by the clock of `video.time_base`.
+
+    Args:
+        video: What the probe said.
+        path: Local file.
+        detector: A new one.
+        part: Of `plan_parts`.
+        short_side_px: Of the frames of the pass.
+        time_limit_s: Wall-clock seconds.
+
+    Raises:
+        MediaError: The file does not decode to the part's end, shows nothing there, or takes too long.
+        UnreliableTimestampsError: The stream's own times cannot be used.
+    """
+    from curate.dedup.frame_hash import THUMB_PX, TICKS_PER_SECOND, thumbnail
+
+    signals = [signal() for signal in SIGNALS]
+    tick_s = float(video.time_base)
+    pts, scores, numbers = array("q"), array("d"), array("d")
+    sizes: list[tuple[int, int, int]] = []
+    thumbs, thumb_frames = bytearray(), array("q")
+    thumb_tick: int | None = None
+    past = last = end_pts = 0
+    frames = iter_frames(
+        path,
+        short_side_px=short_side_px,
+        time_base=video.time_base,
+        from_pts=part.warm_pts,
+        time_limit_s=time_limit_s,
+    )
+    for frame in frames:
+        if part.end_pts is not None and frame.pts >= part.end_pts:
+            break
+        is_past = part.start_pts is not None and frame.pts < part.start_pts
+        if is_past:
+            past = _fingerprint(frame, past)
+        elif part.next_warm_pts is not None and frame.pts >= part.next_warm_pts:
+            last = _fingerprint(frame, last)
+        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb)
+        score = detector.measure(frame.rgb)
+        values = [value for signal in signals for value in signal.measure(scan_frame)]
+        tick = math.floor(scan_frame.shown_s * TICKS_PER_SECOND)
+        if not is_past:
+            if not sizes or sizes[-1][1:] != (frame.width, frame.height):
+                sizes.append((len(pts), frame.width, frame.height))
+            if tick != thumb_tick:
+                thumbs += thumbnail(scan_frame.luma).tobytes()
+                thumb_frames.append(len(pts))
+            pts.append(frame.pts)
+            scores.append(score)
+            numbers.extend(values)
+            end_pts = frame.pts + frame.duration
+        thumb_tick = tick
+    if not pts:
+        raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {video.codec} stream without frames")
+    return Measured(
+        video=video,
+        pts=np.frombuffer(pts, np.int64),
+        end_pts=end_pts,
+        scores=np.frombuffer(scores),
+        numbers=np.frombuffer(numbers).reshape(len(pts), -1),
+        sizes=tuple(sizes),
+        thumbs=np.frombuffer(thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
+        thumb_frames=np.frombuffer(thumb_frames, np.int64),
+        past=past,
+        last=last,
+    )
+
+
+def _fingerprint(frame: Frame, before: int) -> int:
+    """Of a frame's time and pixels and of the frames before it."""
+    return zlib.crc32(frame.rgb.data, zlib.crc32(str(frame.pts).encode(), before))

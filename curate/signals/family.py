@@ -1,0 +1,17 @@
+"""The family of cheap signals: one line per member."""
+
+from curate.signals.freeze import FreezeSignal
+from curate.signals.letterbox import LetterboxSignal
+from curate.signals.luminance import LuminanceSignal
+from curate.signals.motion import MotionSignal
+from curate.signals.sharpness import SharpnessSignal
+from curate.signals.signal import FrameSignal
+
+SIGNALS: tuple[type[FrameSignal], ...] = (
+    MotionSignal,
+    SharpnessSignal,
+    LuminanceSignal,
+    FreezeSignal,
+    LetterboxSignal,
+)
+SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.names)
