@@ -1,7 +1,7 @@
 """Frame hashes: 64 bits that stay nearly the same through re-encoding, scaling, bars and small crops.
 
-The DCT hash known as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", §3.2.1):
-the low frequencies of the picture's cosine transform, each compared with their median. Departures: the picture is the
+The DCT hash known as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+§3.2.1): the low frequencies of the picture's cosine transform, each compared with their median. Departures: the picture is the
 content box, so that bars do not count; a flat picture has no hash; all arithmetic is on integers, so that every
 machine gives the same bits.
 """
@@ -21,7 +21,7 @@ FIXED_POINT = 2**14
 NO_HASH = np.uint64(0)
 """Of a picture without structure. No real hash is 0: about half of its bits are set."""
 
-MIN_CONTRAST = 2.0
+MIN_CONTRAST = 0.3
 """Least mean size of the low frequencies, in gray levels, of a picture that has a hash."""
 
 Box = tuple[float, float, float, float]

@@ -1,8 +1,8 @@
 """Copies by frame hashes: clips that show nearly the same pictures at the same pace.
 
-Two clips are compared where a frame of one nearly equals a frame of the other; there the one is laid over the other and
-the mean distance of all frames that lie over each other decides. Candidates come from sorting: two frames that differ
-in few bits agree in one of three thirds of them, so no all-pairs comparison is needed.
+One clip is laid over the other at every place where enough of both lies over each other; the least mean distance of
+the frames decides. Which clips are compared at all comes from sorting: hashes that differ in few bits stand close to
+each other in one of several orders, so no all-pairs comparison is needed.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,17 @@ import pyarrow as pa
 from curate.dedup.config import PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH, mirrored
 
-BANDS = ((1, 21), (22, 21), (43, 21))
-"""First bit and number of bits of each third of a hash."""
+ROTATIONS = range(0, 63, 7)
+"""The orders: hashes turned by so many bits, then sorted. Near hashes share a long prefix in one of them."""
 
-MAX_NEIGHBORS = 16
-"""Frames that agree in a third are sorted by their whole hash and compared with this many that follow: equal pictures
-(a logo, a title) stand in a row, and joining each to the next ones joins them all, at a bounded cost."""
+NUM_NEIGHBORS = 8
+"""In each order a frame is compared with so many that follow: a bounded cost, however many frames are alike."""
 
-MAX_FRAME_DISTANCE = 16
-"""Bits by which two frames may differ to lay their clips over each other; unlike pictures differ in 31 ± 4."""
+STILL_BITS = 2
+"""A frame this near to the one before adds no candidates: a still clip does not crowd out its copies."""
+
+MAX_FRAME_DISTANCE = 12
+"""Bits by which two frames may differ to have their clips compared; unlike pictures differ in 31 ± 4."""
 
 CHUNK = 2_000_000
 
@@ -51,48 +53,51 @@ def _matches(
     left: np.ndarray, right: np.ndarray, starts: np.ndarray, owners: np.ndarray, config: PerceptualConfig
 ) -> np.ndarray:
     """Rows (n, 2) of clips, the smaller number first, of which one shows in `left` what the other does in `right`."""
+    one, other = _candidates(left, right, owners).T
     lengths = np.diff(starts)
-    placed: list[np.ndarray] = [np.empty((0, 3), np.int64)]
-    for a, b in _near_frames(left, right):
-        near = (owners[a] != owners[b]) & (np.bitwise_count(left[a] ^ right[b]) <= MAX_FRAME_DISTANCE)
-        a, b = a[near], b[near]
-        shift = (a - starts[owners[a]]) - (b - starts[owners[b]])  # where b's clip begins in a's
-        around = [np.stack([owners[a], owners[b], shift + step], 1) for step in (-1, 0, 1)]
-        placed.append(np.unique(np.concatenate(around), axis=0))
-    candidates = np.unique(np.concatenate(placed), axis=0)
-    one, other, shift = candidates.T
-    overlap = np.minimum(lengths[one], lengths[other] + shift) - np.maximum(0, shift)
-    enough = overlap >= np.maximum(1, config.min_overlap * np.maximum(lengths[one], lengths[other]))
-    one, other, shift, overlap = one[enough], other[enough], shift[enough], overlap[enough]
-    first_a = starts[one] + np.maximum(0, shift)
-    first_b = starts[other] + np.maximum(0, -shift)
-    same = np.zeros(len(one), bool)
+    longer, shorter = (pick(lengths[one], lengths[other]) for pick in (np.maximum, np.minimum))
+    least = np.ceil(config.min_overlap * longer).astype(np.int64)
+    one, other, least = (column[shorter >= least] for column in (one, other, least))
+    # `shift` is where the other clip begins in the one's time; from the least overlap on the left to that on the right.
+    num_shifts = lengths[one] + lengths[other] - 2 * least + 1
+    pair = np.repeat(np.arange(len(one)), num_shifts)
+    shift = np.arange(len(pair)) - np.repeat(num_shifts.cumsum() - num_shifts, num_shifts)
+    shift += least[pair] - lengths[other][pair]
+    a, b = one[pair], other[pair]
+    overlap = np.minimum(lengths[a], lengths[b] + shift) - np.maximum(0, shift)
+    first_a, first_b = starts[a] + np.maximum(0, shift), starts[b] + np.maximum(0, -shift)
+    same = np.zeros(len(pair), bool)
     for part in _chunks(overlap):
         same[part] = _is_same(left, right, first_a[part], first_b[part], overlap[part], config)
-    pairs = np.stack([np.minimum(one, other)[same], np.maximum(one, other)[same]], 1)
-    return np.unique(pairs, axis=0)
+    return np.unique(np.sort(np.stack([a[same], b[same]], 1), axis=1), axis=0)
 
 
-def _near_frames(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers of frames (in `left`, in `right`) that agree in a third of their bits."""
-    hashes = left if left is right else np.concatenate([left, right])
-    count = len(left)
-    known = np.flatnonzero(hashes != NO_HASH)
-    for first, bits in BANDS:
-        band = (hashes[known] >> np.uint64(first)) & np.uint64(2**bits - 1)
-        order = np.lexsort((hashes[known], band))
-        rows, band = known[order], band[order]
-        for step in range(1, min(MAX_NEIGHBORS, len(rows) - 1) + 1):
-            agree = band[step:] == band[:-step]
-            if not agree.any():
-                break
-            a, b = rows[:-step][agree], rows[step:][agree]
-            if left is right:
-                yield np.minimum(a, b), np.maximum(a, b)
-            else:
-                crossed = (a < count) != (b < count)
-                a, b = np.minimum(a, b)[crossed], np.maximum(a, b)[crossed]
-                yield a, b - count
+def _candidates(left: np.ndarray, right: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Rows (n, 2) of clips to compare: in `left` and in `right`; where these are the same, the smaller number first."""
+    telling = (left != NO_HASH) & np.concatenate(
+        [[True], (owners[1:] != owners[:-1]) | (np.bitwise_count(left[1:] ^ left[:-1]) > STILL_BITS)]
+    )
+    rows = np.flatnonzero(telling)
+    hashes, who, is_left = left[rows], owners[rows], np.ones(len(rows), bool)
+    if left is not right:
+        hashes, who = np.concatenate([hashes, right[rows]]), np.tile(who, 2)
+        is_left = np.concatenate([is_left, ~is_left])
+    num_clips = int(owners[-1]) + 1 if len(owners) else 0
+    found = [np.empty(0, np.int64)]
+    for turn in ROTATIONS:
+        turned = (hashes >> np.uint64(turn)) | (hashes << np.uint64(64 - turn)) if turn else hashes
+        order = np.argsort(turned, kind="stable")
+        for step in range(1, min(NUM_NEIGHBORS, len(order) - 1) + 1):
+            i, j = order[:-step], order[step:]
+            near = (who[i] != who[j]) & (np.bitwise_count(hashes[i] ^ hashes[j]) <= MAX_FRAME_DISTANCE)
+            if left is not right:
+                near &= is_left[i] != is_left[j]
+            i, j = i[near], j[near]
+            swap = who[i] > who[j] if left is right else ~is_left[i]
+            i, j = np.where(swap, j, i), np.where(swap, i, j)
+            found.append(who[i] * num_clips + who[j])
+    pairs = np.unique(np.concatenate(found))
+    return np.stack(np.divmod(pairs, max(1, num_clips)), 1)
 
 
 def _is_same(

@@ -79,10 +79,12 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
     centers = sample[np.sort(rng.choice(len(sample), num_clusters, replace=False))]
     for _ in range(NUM_ITERATIONS):
         labels = _nearest(sample, centers)
-        sums = np.zeros(centers.shape)
-        np.add.at(sums, labels, sample)
+        order = np.argsort(labels, kind="stable")
+        present, first = np.unique(labels[order], return_index=True)
+        sums = np.add.reduceat(sample[order].astype(np.float64), first, axis=0)  # exact: whole numbers below 2⁵³
         norms = np.sqrt(np.square(sums).sum(1, keepdims=True))
-        moved = np.where(norms > 0, np.rint(sums / np.maximum(norms, 1) * SCALE), centers).astype(np.float32)
+        moved = centers.copy()  # a center that nothing is near to stays
+        moved[present] = np.rint(sums / np.maximum(norms, 1) * SCALE)
         if np.array_equal(moved, centers):
             break
         centers = moved

@@ -1,0 +1,167 @@
+"""Perceptual duplicates: precision and recall on copies made of real shots, and whether the best copy is kept.
+
+    python -m benchmarks.dedup [VIDEO …]
+
+Every shot of the videos is written again in the ways below; all files go through the scan. Pairs of copies of one
+shot are what is to be found; pairs of different shots of one film, and mirror images, are not. The defaults were set on
+the first of the demo's excerpts; the second one was not looked at.
+"""
+
+import argparse
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.machine import described
+from curate.dedup.best import best
+from curate.dedup.config import PerceptualConfig
+from curate.dedup.groups import union
+from curate.dedup.perceptual import perceptual_pairs
+from curate.media.encode import EncodeConfig, encode_mp4
+from curate.media.frames import iter_frames
+from curate.media.probe import content_id, probe
+from curate.scan import ScanConfig, scan
+from curate.shots.whole import WholeConfig
+
+DEMO = Path(__file__).parent.parent / "pipelines" / "demo_media"
+SHORT_SIDE_PX = 360
+FPS = 24
+MIN_FRAMES = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """One way to copy a shot: frames (T, H, W, 3) in, an MP4 out."""
+
+    name: str
+    make: Callable[[np.ndarray], bytes]
+    is_copy: bool = True
+
+
+def resized(frames: np.ndarray, scale: float) -> np.ndarray:
+    size = (round(frames.shape[2] * scale / 2) * 2, round(frames.shape[1] * scale / 2) * 2)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
+def cropped(frames: np.ndarray, share: float) -> np.ndarray:
+    top, left = (round(side * share / 2) for side in frames.shape[1:3])
+    return frames[:, top : frames.shape[1] - top, left : frames.shape[2] - left]
+
+
+def letterboxed(frames: np.ndarray, share: float) -> np.ndarray:
+    bar = round(frames.shape[1] * share / 2)
+    return np.pad(frames, ((0, 0), (bar, bar), (0, 0), (0, 0)))
+
+
+COPIES = (
+    Copy(name="original", make=lambda x: encode_mp4(x, FPS, EncodeConfig(crf=16))),
+    Copy(name="crf 23", make=lambda x: encode_mp4(x, FPS, EncodeConfig(crf=23))),
+    Copy(name="crf 32", make=lambda x: encode_mp4(x, FPS, EncodeConfig(crf=32))),
+    Copy(name="crf 40", make=lambda x: encode_mp4(x, FPS, EncodeConfig(crf=40))),
+    Copy(name="half size", make=lambda x: encode_mp4(resized(x, 0.5), FPS)),
+    Copy(name="crop 5 %", make=lambda x: encode_mp4(cropped(x, 0.05), FPS)),
+    Copy(name="letterbox", make=lambda x: encode_mp4(letterboxed(x, 0.25), FPS)),
+    Copy(name="12 frames/s", make=lambda x: encode_mp4(x[::2], FPS // 2)),
+    Copy(name="trim 10 %", make=lambda x: encode_mp4(x[round(len(x) * 0.07) : round(len(x) * 0.97)], FPS)),
+    Copy(name="mirrored", make=lambda x: encode_mp4(np.ascontiguousarray(x[:, :, ::-1]), FPS), is_copy=False),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="*", help="default: the demo's two excerpts")
+    arguments = parser.parse_args()
+    print(described())
+    for video in arguments.videos or [str(DEMO / "bbb_a.mp4"), str(DEMO / "bbb_b.mp4")]:
+        measure(video)
+
+
+def measure(video: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = copies_of_shots(video, Path(folder))
+    found = {frozenset(pair) for pair in perceptual_pairs(pa.Table.from_pylist(rows), PerceptualConfig())}
+    groups = union([tuple(pair) for pair in found])
+    by_id = {row["clip_id"]: row for row in rows}
+    counts: Counter[str] = Counter()
+    for one, other in itertools.combinations(rows, 2):
+        same_shot = one["shot"] == other["shot"]
+        wanted = same_shot and one["is_copy"] and other["is_copy"]
+        grouped = groups.get(one["clip_id"], one["clip_id"]) == groups.get(other["clip_id"], other["clip_id"])
+        counts["wanted"] += wanted
+        counts["grouped"] += grouped
+        counts["right"] += wanted and grouped
+        counts["paired"] += wanted and frozenset((one["clip_id"], other["clip_id"])) in found
+        if wanted and "original" in (one["how"], other["how"]):
+            how = other["how"] if one["how"] == "original" else one["how"]
+            counts[f"of {how}"] += 1
+            counts[f"with {how}"] += grouped
+    shots = sorted({row["shot"] for row in rows})
+    print(f"{Path(video).name}: {len(shots)} shots, {len(rows)} clips, {counts['wanted']} pairs of copies")
+    precision, recall = counts["right"] / max(1, counts["grouped"]), counts["right"] / max(1, counts["wanted"])
+    direct = counts["paired"] / max(1, counts["wanted"])
+    print(f"  groups: precision {precision:.3f}, recall {recall:.3f} (before joining: recall {direct:.3f})")
+    for copy in COPIES[1:]:
+        if copy.is_copy:
+            print(
+                f"  {copy.name:12} found with its original: {counts[f'with {copy.name}']}/{counts[f'of {copy.name}']}"
+            )
+    kept = Counter()
+    for members in grouped_members(groups).values():
+        kept[by_id[best([by_id[name] for name in members])]["how"]] += 1
+    print(f"  kept of {sum(kept.values())} groups: {dict(kept)}")
+
+
+def copies_of_shots(video: str, folder: Path) -> list[dict[str, object]]:
+    """One row per copy, as clips.parquet has it, with what is known about it."""
+    config = ScanConfig(detector=WholeConfig())
+    rows = []
+    for number, frames in enumerate(shots(video)):
+        for copy in COPIES:
+            path = folder / f"{number}-{copy.name}.mp4".replace(" ", "_").replace("/", "_")
+            path.write_bytes(copy.make(frames))
+            name = content_id(str(path))
+            scanned = scan(probe(str(path), str(path), name), str(path), config).clips[0]
+            rows.append(
+                {
+                    "clip_id": scanned.clip.clip_id,
+                    "frame_hashes": scanned.frame_hashes,
+                    "width": scanned.clip.width,
+                    "height": scanned.clip.height,
+                    "duration_s": scanned.clip.span.duration_s,
+                    "bitrate": path.stat().st_size * 8 / scanned.clip.span.duration_s,
+                    **scanned.signals,
+                    "shot": f"{video}:{number}",
+                    "how": copy.name,
+                    "is_copy": copy.is_copy,
+                }
+            )
+    return rows
+
+
+def shots(video: str) -> list[np.ndarray]:
+    """Frames of each shot of the film that is long enough to be trimmed, (T, H, W, 3)."""
+    scanned = scan(probe(video, video, content_id(video)), video, ScanConfig())
+    frames = {f.pts: f.rgb for f in iter_frames(video, short_side_px=SHORT_SIDE_PX)}
+    parts = [
+        [rgb for pts, rgb in frames.items() if item.clip.span.start_pts <= pts < item.clip.span.end_pts]
+        for item in scanned.clips
+    ]
+    return [np.stack(part) for part in parts if len(part) >= MIN_FRAMES]
+
+
+def grouped_members(groups: dict[str, str]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        members.setdefault(group, []).append(name)
+    return members
+
+
+if __name__ == "__main__":
+    main()

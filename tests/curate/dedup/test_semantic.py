@@ -1,0 +1,77 @@
+import math
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curate.dedup.balance import balance_weights
+from curate.dedup.config import BalanceConfig, SemanticConfig
+from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
+
+DIM = 32
+
+
+def embeddings(vectors: np.ndarray, order: np.ndarray | None = None) -> Embeddings:
+    ids = [f"{row:05d}" for row in range(len(vectors))]
+    rows = np.arange(len(vectors)) if order is None else order
+    lists = pa.FixedSizeListArray.from_arrays(vectors[rows].astype(np.float32).ravel(), DIM)
+    return Embeddings.of(pa.table({"clip_id": [ids[row] for row in rows], "embedding": lists}), "embedding")
+
+
+def clouds(sizes: list[int], spread: float, seed: int = 0) -> np.ndarray:
+    """Unit vectors around random centers, `sizes[i]` around center i."""
+    rng = np.random.default_rng(seed)
+    points = [rng.normal(size=DIM) + spread * rng.normal(size=(size, DIM)) for size in sizes]
+    vectors = np.concatenate(points)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_pairs_are_those_of_the_exact_cosine_within_one_partition() -> None:
+    vectors = clouds([40, 30, 50], 0.15)
+    found = set(semantic_pairs(embeddings(vectors), SemanticConfig(min_similarity=0.97, num_partitions=1)))
+    cosines = vectors @ vectors.T
+    clear = {(i, j) for i, j in zip(*np.nonzero(cosines > 0.971), strict=True) if i < j}
+    possible = {(i, j) for i, j in zip(*np.nonzero(cosines > 0.969), strict=True) if i < j}
+    numbers = {(int(a), int(b)) for a, b in found}
+    assert clear <= numbers <= possible
+    assert clear
+
+
+def test_the_order_of_rows_changes_nothing() -> None:
+    vectors = clouds([40, 30, 50], 0.2)
+    shuffled = np.random.default_rng(1).permutation(len(vectors))
+    config = SemanticConfig(min_similarity=0.9, num_partitions=5)
+    assert semantic_pairs(embeddings(vectors), config) == semantic_pairs(embeddings(vectors, shuffled), config)
+
+
+def test_products_of_rounded_vectors_are_exact_in_float32() -> None:
+    vectors = embeddings(clouds([200], 1.0)).vectors
+    np.testing.assert_array_equal(vectors @ vectors.T, vectors.astype(np.int64) @ vectors.T.astype(np.int64))
+
+
+def test_clouds_that_lie_apart_are_clusters() -> None:
+    vectors = embeddings(clouds([60] * 4, 0.05)).vectors
+    labels = cluster(vectors, 8)
+    for start in range(0, 240, 60):
+        others = np.delete(labels, slice(start, start + 60))
+        assert not set(labels[start : start + 60]) & set(others)
+
+
+def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
+    given = embeddings(clouds([90, 10], 0.02))
+    labels = cluster(given.vectors, 2)
+    if len(set(labels)) == 1:
+        pytest.fail("the clouds were not told apart")
+    weights = balance_weights(given.ids, given, BalanceConfig(num_clusters=2))
+    assert sum(weights.values()) / len(weights) == pytest.approx(1, abs=1e-5)
+    sizes = Counter(labels.tolist())
+    ratio = weights["00099"] / weights["00000"]
+    assert ratio == pytest.approx(math.sqrt(sizes[labels[0]] / sizes[labels[99]]), rel=1e-4)
+
+
+def test_a_clip_without_an_embedding_weighs_one() -> None:
+    given = embeddings(clouds([5], 0.1))
+    assert balance_weights(["x"], given, BalanceConfig()) == {"x": 1.0}
+    assert balance_weights(["x", "00001"], None, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
+    assert balance_weights(["x", "00001"], given, BalanceConfig())["x"] == 1.0
