@@ -3,8 +3,8 @@
     python -m benchmarks.dedup [VIDEO …]
 
 Every shot of the videos is written again in the ways below; all files go through the scan. Pairs of copies of one
-shot are what is to be found; pairs of different shots of one film, and mirror images, are not. The defaults were set on
-the first of the demo's excerpts; the second one was not looked at.
+shot are what is to be found; pairs of different shots of one film, and mirror images, are not. The defaults were set
+on the first of the demo's excerpts; the second one was not looked at.
 """
 
 import argparse
@@ -109,9 +109,8 @@ def measure(video: str) -> None:
     print(f"  groups: precision {precision:.3f}, recall {recall:.3f} (before joining: recall {direct:.3f})")
     for copy in COPIES[1:]:
         if copy.is_copy:
-            print(
-                f"  {copy.name:12} found with its original: {counts[f'with {copy.name}']}/{counts[f'of {copy.name}']}"
-            )
+            found_with, of = counts[f"with {copy.name}"], counts[f"of {copy.name}"]
+            print(f"  {copy.name:12} found with its original: {found_with}/{of}")
     kept = Counter()
     for members in grouped_members(groups).values():
         kept[by_id[best([by_id[name] for name in members])]["how"]] += 1

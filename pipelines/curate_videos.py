@@ -21,7 +21,7 @@ from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, store_sidecar
 from pipelines.sources import list_sources
 from pipelines.steps.cut import cut
-from pipelines.steps.decide import clips_of, decide
+from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan
 from pipelines.steps.score import score
@@ -84,11 +84,12 @@ def curate(
     with executor(config.execute) as on:
         scan(run, on, sources, unlisted)
         score(run, on, clips_of(dataset, config.scan.key), stage)
-        decided = decide(dataset, config, families, uncut=run.settled({key}))
+        stored = read_stored(dataset, config, families)
+        decided = decide(dataset, stored, config, families, uncut=run.settled({key}))
         splits = {row["clip_id"]: row["split"] for row in decided.to_pylist() if row["decision"] == "keep"}
         kept = [clip for clip in clips_of(dataset, config.scan.key) if clip.clip_id in splits]
         cut(run, on, kept, splits, columns_by_clip(dataset, decided))
-    decided = decide(dataset, config, families)
+    decided = decide(dataset, stored, config, families)
     # Only now, with the tables complete under these settings, are they what the dataset was made with.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)

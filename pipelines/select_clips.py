@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
-from pipelines.steps.decide import decide
+from pipelines.steps.decide import decide, read_stored
 
 POLICY_SECTIONS = ("select", "dedup")
 
@@ -47,7 +47,8 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
             f"`reelpack curate INPUT --out {url}` computes what they ask for"
         )
     before = funnel(dataset.read("clips.parquet"))
-    decided = decide(dataset, new, dataset.families())
+    families = dataset.families()
+    decided = decide(dataset, read_stored(dataset, new, families), new, families)
     policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
     dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
     index = dataset.write_index(new.shards.key)

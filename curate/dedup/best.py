@@ -10,10 +10,11 @@ def best(rows: Iterable[Mapping[str, Any]]) -> str:
     Args:
         rows: `clip_id, width, height`, and where they are known `letterbox_fraction, bitrate, duration_s, sharpness`.
     """
-    return str(max(rows, key=_quality)["clip_id"])
+    return str(max(rows, key=quality)["clip_id"])
 
 
-def _quality(row: Mapping[str, Any]) -> tuple[float, float, float, float, str]:
+def quality(row: Mapping[str, Any]) -> tuple[float, float, float, float, str]:
+    """What `best` is the largest of: content pixels, bits per second, length in s, sharpness, id."""
     pixels = row["width"] * row["height"] * (1 - (row.get("letterbox_fraction") or 0.0))
     # The last word has the id, so that the choice does not depend on the order of rows.
     return (

@@ -1,9 +1,9 @@
 """Frame hashes: 64 bits that stay nearly the same through re-encoding, scaling, bars and small crops.
 
 The DCT hash known as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-§3.2.1): the low frequencies of the picture's cosine transform, each compared with their median. Departures: the picture is the
-content box, so that bars do not count; a flat picture has no hash; all arithmetic is on integers, so that every
-machine gives the same bits.
+§3.2.1): the low frequencies of the picture's cosine transform, each compared with their median. Departures: the
+picture is the content box, so that bars do not count; a flat picture has no hash; all arithmetic is on integers, so
+that every machine gives the same bits.
 """
 
 from functools import cache

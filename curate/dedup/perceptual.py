@@ -58,7 +58,8 @@ def _matches(
     longer, shorter = (pick(lengths[one], lengths[other]) for pick in (np.maximum, np.minimum))
     least = np.ceil(config.min_overlap * longer).astype(np.int64)
     one, other, least = (column[shorter >= least] for column in (one, other, least))
-    # `shift` is where the other clip begins in the one's time; from the least overlap on the left to that on the right.
+    # `shift` is where the other clip begins in the one's time, from the least overlap on the left to that on the
+    # right.
     num_shifts = lengths[one] + lengths[other] - 2 * least + 1
     pair = np.repeat(np.arange(len(one)), num_shifts)
     shift = np.arange(len(pair)) - np.repeat(num_shifts.cumsum() - num_shifts, num_shifts)
@@ -73,7 +74,7 @@ def _matches(
 
 
 def _candidates(left: np.ndarray, right: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Rows (n, 2) of clips to compare: in `left` and in `right`; where these are the same, the smaller number first."""
+    """Rows (n, 2) of clips to compare, in `left` and in `right`; if these are the same, the smaller number first."""
     telling = (left != NO_HASH) & np.concatenate(
         [[True], (owners[1:] != owners[:-1]) | (np.bitwise_count(left[1:] ^ left[:-1]) > STILL_BITS)]
     )

@@ -1,6 +1,7 @@
 """Step: stored facts, signals and scores → clips.parquet. Decodes nothing: a pure function of tables and policy."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -21,14 +22,30 @@ Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""
 
 
-def decide(dataset: Dataset, config: Config, families: Families, uncut: Collection[str] | None = None) -> pa.Table:
-    """Apply the policy to what is stored and publish `clips.parquet`: every clip of every readable input.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stored:
+    """What the tables say of the clips, before any policy but that of duplicates.
+
+    Attributes:
+        clips: one row per clip of every readable input: facts, signals, scores.
+        embeddings: of the clips that have them; None where no scorer gives any.
+        unscored: clip id → columns that a scorer failed to give.
+        groups: clip id → duplicate group.
+    """
+
+    clips: pa.Table
+    embeddings: Embeddings | None
+    unscored: dict[str, set[str]]
+    groups: dict[str, str]
+
+
+def read_stored(dataset: Dataset, config: Config, families: Families) -> Stored:
+    """Read and join the tables.
 
     Args:
-        dataset: where the tables lie.
-        config: the policy, and the keys of the tables that it is applied to.
-        families: the score families that it may refer to.
-        uncut: clips that count as failed because they could not be cut; None: all that could not.
+        dataset: where they lie.
+        config: names the scan whose clips are meant, and says what duplicates are.
+        families: the score families to join.
     """
     clips = facts(dataset, config.scan.key)
     embeddings: Embeddings | None = None
@@ -39,25 +56,42 @@ def decide(dataset: Dataset, config: Config, families: Families, uncut: Collecti
         clips = join(clips, scored.select(["clip_id", *numbers]), "clip_id")
         for name in set(columns) - set(numbers):
             embeddings = Embeddings.of(scored, name)
-        has = set(scored["clip_id"].to_pylist())
-        for clip_id in dataset.failed({family}) - has:
+        for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
             unscored.setdefault(clip_id, set()).update(columns)
     groups = find_groups(clips, embeddings, config.dedup)
-    decided = apply_policy(
-        clips, config.select, failed=_failed(dataset, config, families, uncut), unscored=unscored, groups=groups
-    )
-    kept = decided.filter(pc.equal(decided["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, embeddings, config.dedup.balance)
-    decided = decided.append_column(
-        "balance_weight", pa.array([weights.get(clip_id) for clip_id in decided["clip_id"].to_pylist()], pa.float64())
-    )
-    decided = _with_sidecar(
-        dataset, decided.drop_columns([name for name in ("frame_hashes",) if name in decided.column_names])
-    )
-    front = [name for name in PUBLIC_COLUMNS if name in decided.column_names]
-    decided = decided.select(front + [name for name in decided.column_names if name not in front])
-    write_parquet(f"{dataset.url}/clips.parquet", decided)
-    return decided
+    return Stored(clips=clips.drop_columns(["frame_hashes"]), embeddings=embeddings, unscored=unscored, groups=groups)
+
+
+def decide(
+    dataset: Dataset, stored: Stored, config: Config, families: Families, uncut: Collection[str] | None = None
+) -> pa.Table:
+    """Apply the policy and publish `clips.parquet`; see `decided`."""
+    table = decided(dataset, stored, config, families, uncut)
+    write_parquet(f"{dataset.url}/clips.parquet", table)
+    return table
+
+
+def decided(
+    dataset: Dataset, stored: Stored, config: Config, families: Families, uncut: Collection[str] | None = None
+) -> pa.Table:
+    """The rows of `clips.parquet`: every clip with its decision; writes nothing.
+
+    Args:
+        dataset: where failures, shards and the user's columns lie.
+        stored: what the other tables say.
+        config: the policy.
+        families: the score families that it may refer to.
+        uncut: clips that count as failed because they could not be cut; None: all that could not.
+    """
+    failed = _failed(dataset, config, families, uncut)
+    table = apply_policy(stored.clips, config.select, failed=failed, unscored=stored.unscored, groups=stored.groups)
+    ids = table["clip_id"].to_pylist()
+    kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
+    weights = balance_weights(kept, stored.embeddings, config.dedup.balance)
+    table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
+    table = _with_sidecar(dataset, table)
+    front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
+    return table.select(front + [name for name in table.column_names if name not in front])
 
 
 def facts(dataset: Dataset, scan_key: str) -> pa.Table:
