@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from curate.measure import Measured
-from curate.media.parts import Part, plan_parts
+from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import probe
-from curate.scan import ScanConfig, ScanStage, SourceFile, assemble, scan
+from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile, assemble, scan
+from curate.schema import Failure, FailureKind
 from tests.curate.media.test_exact_frames import FAST_HEVC, OPEN_GOP
 
-LENGTHS = (61, 47, 90, 33, 129, 72, 40, 128)
+LENGTHS = (31, 24, 55, 17, 70, 36, 20, 67)
 NUM_FRAMES = sum(LENGTHS)
 IRREGULAR = np.cumsum(np.random.default_rng(3).choice([5, 20, 41, 90, 700], NUM_FRAMES, p=[0.2, 0.3, 0.3, 0.19, 0.01]))
 VIDEOS: dict[str, dict[str, Any]] = {
     "b_frames.mp4": {},
-    "long_groups.mp4": {"gop": 100},
+    "long_groups.mp4": {"gop": 50},
     "open_gop.mp4": {"options": OPEN_GOP},
     "late_start.mp4": {"pts": [37 + number for number in range(NUM_FRAMES)]},
     "edit_list.mp4": {"pts": [number - 10 for number in range(NUM_FRAMES)]},
@@ -29,6 +30,8 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "irregular_open_gop.mkv": {"pts": IRREGULAR.tolist(), "time_base": Fraction(1, 1000), "options": OPEN_GOP},
     "ntsc.mov": {"fps": Fraction(30000, 1001)},
     "slow.mp4": {"fps": Fraction(2, 3)},
+    "refreshed.mp4": {"options": {"x264-params": "intra-refresh=1:keyint=15:scenecut=0", "crf": "14"}},
+    "interlaced.ts": {"container": "mpegts", "options": {"x264-params": "tff=1", "crf": "14"}},
     "open_gop.ts": {"container": "mpegts", "options": OPEN_GOP},
     "mpeg2.ts": {"codec": "mpeg2video", "container": "mpegts", "options": {"b": "2000000"}},
     "hevc.mp4": {"codec": "libx265", "num_b_frames": None, "options": FAST_HEVC},
@@ -37,7 +40,7 @@ VIDEOS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def film(draw_scenes: Callable[..., np.ndarray]) -> np.ndarray:
+def frames(draw_scenes: Callable[..., np.ndarray]) -> np.ndarray:
     """Shots that pan, one of them with bars, one that flashes, one that stands still."""
     rgb = draw_scenes(LENGTHS).copy()
     shots = np.split(rgb, np.cumsum(LENGTHS)[:-1])
@@ -58,16 +61,89 @@ def measured(path: str, parts: Sequence[Part], config: ScanConfig) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_parts_give_what_one_pass_gives(film: np.ndarray, write_video: Callable[..., str], name: str) -> None:
-    path = write_video(name, film, **VIDEOS[name])
+def test_parts_give_what_one_pass_gives(frames: np.ndarray, write_video: Callable[..., str], name: str) -> None:
+    path = write_video(name, frames, **VIDEOS[name])
     config = ScanConfig()
     whole = scan(probe(path, path, "v"), path, config)
-    assert len(whole.clips) >= len(LENGTHS) and whole.num_decoded_frames > NUM_FRAMES - 12
+    assert len(whole.clips) >= 6 and whole.num_decoded_frames > NUM_FRAMES - 12
     duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
-    for part_s in (duration_s / 3.3, duration_s / 8):
-        parts = plan_parts(path, part_s)
-        assert len(parts) >= 3
+    plans = [plan_parts(path, duration_s / count) for count in (2.9, 6)]
+    assert len(plans[0]) >= 2 and len(plans[1]) >= 3
+    for parts in plans:
         outcomes = measured(path, parts, config)
         assert all(isinstance(outcome, Measured) for outcome in outcomes), outcomes
         assert all(before.end_pts == after.pts[0] for before, after in pairwise(outcomes))
         assert assemble(outcomes, config) == whole
+
+
+def by_parts(path: str, part_s: float, config: ScanConfig) -> Any:
+    """As a driver does it: parts, and the whole where they do not fit."""
+    parts = plan_parts(path, part_s)
+    outcome = assemble(measured(path, parts, config), config) if parts != (WHOLE,) else None
+    return ScanStage(config).process([source(path)])[0] if outcome is None else outcome
+
+
+def test_part_that_saw_another_past_than_the_one_before_it_ended_with_is_refused(
+    frames: np.ndarray, write_video: Callable[..., str]
+) -> None:
+    path, config = write_video("a.mp4", frames), ScanConfig()
+    frame = int(1 / (24 * probe(path, path, "v").time_base))
+    first, second, *rest = plan_parts(path, 3.0)
+    assert second.warm_pts is not None and second.start_pts is not None
+    assert isinstance(assemble(measured(path, [first, second, *rest], config), config), Scanned)
+    for wrong in (
+        [first, replace(second, warm_pts=second.warm_pts + frame), *rest],
+        [first, replace(second, start_pts=second.start_pts + frame), *rest],
+        [first, *rest],
+    ):
+        assert assemble(measured(path, wrong, config), config) is None
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_damaged_file_ends_as_in_one_pass(
+    frames: np.ndarray, write_video: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    data = np.fromfile(
+        write_video(name, frames[:200], **({"container": "mpegts"} if name == "a.ts" else {})), np.uint8
+    )
+    rng = np.random.default_rng(1)
+    kinds = set()
+    for count in (1, 1, 2, 8, 40):
+        damaged = data.copy()
+        damaged[rng.integers(len(data) // 10, len(data), count)] ^= rng.integers(1, 256, count, dtype=np.uint8)
+        path = str(tmp_path / "damaged")
+        damaged.tofile(path)
+        (whole,) = ScanStage(ScanConfig()).process([source(path)])
+        assert by_parts(path, 2.0, ScanConfig()) == whole
+        kinds.add(type(whole))
+    assert Failure in kinds
+
+
+def test_what_may_end_differently_next_time_is_the_outcome_of_the_file(
+    frames: np.ndarray, write_video: Callable[..., str]
+) -> None:
+    path, config = write_video("a.mp4", frames), ScanConfig()
+    parts = plan_parts(path, 3.0)
+    outcomes = measured(path, parts, config)
+    late = Failure(subject=path, step="scan", kind=FailureKind.TIMEOUT, detail="late")
+    assert assemble([*outcomes[:-1], late], config) == late
+    assert assemble([*outcomes[:-1], replace(late, kind=FailureKind.CORRUPT)], config) is None
+
+
+def test_only_long_files_that_can_be_sought_in_are_divided(
+    frames: np.ndarray, write_video: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    long = write_video("long.mp4", frames)
+    assert len(plan_parts(long, 4.0)) == 3
+    assert plan_parts(long, None) == plan_parts(long, 10.0) == (WHOLE,)
+    undivided = [
+        write_video("a.avi", frames[:100], codec="mpeg4"),
+        write_video("a.h264", frames[:100], container="h264"),
+        write_video("one_group.mp4", frames[:100], gop=1000),
+        str(tmp_path / "text.mp4"),
+        str(tmp_path / "nowhere.mp4"),
+    ]
+    assert [plan_parts(path, 1.0) for path in undivided] == [(WHOLE,)] * len(undivided)
+    (identified,) = IdentifyStage(ScanConfig(part_s=10.0)).process([source(long)])
+    assert isinstance(identified, Identified) and identified.parts == (WHOLE,)
