@@ -7,11 +7,15 @@ from pydantic import Field
 
 from curate.media.container import check_file, is_still_image
 from curate.media.encode import EncodeConfig, Mp4Encoder
+from curate.media.errors import media_errors
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import encode_png, read_still
 from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
+
+MAX_DURATION_TICKS = 2**31 - 1
+"""The longest that MP4 lets one picture last, in its time base."""
 
 
 class CutConfig(EncodeConfig):
@@ -41,7 +45,8 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
     A variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
 
     Raises:
-        MediaError: The kinds of `probe` and CORRUPT; NO_FRAMES where the file shows nothing in the span.
+        MediaError: The kinds of `probe`, and CORRUPT, also for times that MP4 cannot hold; NO_FRAMES where the file
+            shows nothing in the span.
     """
     check_file(path)
     with open(path, "rb") as file:
@@ -66,14 +71,20 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
                 convert = RgbConverter(shape, size)
                 encoder = Mp4Encoder(config, size=size, fps=reader.fps, time_base=span.time_base)
                 first_pts = frame.pts
-            encoder.add(convert(frame.image), pts=frame.pts - first_pts, duration=frame.duration)
+            if frame.duration > MAX_DURATION_TICKS:
+                shown_s = float(frame.duration * span.time_base)
+                raise MediaError(FailureKind.CORRUPT, f"{path}: a picture lasts {shown_s:.0f} s, too long for MP4")
+            with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
+                encoder.add(convert(frame.image), pts=frame.pts - first_pts, duration=frame.duration)
             num_frames += 1
             duration = frame.pts - first_pts + frame.duration
         if encoder is None:
             raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
+        with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
+            data = encoder.finish()
         width, height = size
         return EncodedClip(
-            data=encoder.finish(),
+            data=data,
             ext="mp4",
             num_frames=num_frames,
             width=width,
