@@ -9,6 +9,7 @@ import os
 import struct
 import sys
 import wave
+import zlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -111,19 +112,23 @@ def _extreme_pictures(folder: Path) -> None:
     write(folder / "one_pixel.mkv", np.full((3 * FPS, 1, 1, 3), 90, np.uint8), codec="ffv1", pixel_format="bgr0")
     tall = shot(4, 1.5, height=FPS * 100, width=2)
     write(folder / "two_pixels_wide.mp4", tall)
-    # Three frames of one colour each: 8K in a second.
-    grays = np.array([60, 128, 200], np.uint8)
-    frames = (np.full((4320, 7680, 3), gray, np.uint8) for gray in grays)
-    write(folder / "8k.mp4", frames, fps=2, size=(4320, 7680), options={"crf": "30", "preset": "ultrafast"})
-    small, large = shot(5, 1.5), shot(6, 1.5, height=144, width=240)
-    for name, first, then in (("grows", small, large), ("shrinks", large, small)):
-        parts = []
-        for number, frames_ in enumerate((first, then)):
-            part = folder / f"part_{number}.h264"
-            write(part, frames_, container="h264")
-            parts.append(part.read_bytes())
-            part.unlink()
+    frames = (picture.repeat(45, 0).repeat(45, 1) for picture in shot(4, 1.0, width=7680 // 45 + 1)[::4])
+    picture_8k = (frame[:4320, :7680] for frame in frames)
+    write(folder / "8k.mp4", picture_8k, fps=2, size=(4320, 7680), options={"crf": "30", "preset": "ultrafast"})
+    # One shot whose picture changes its size half-way.
+    whole = shot(5, 5.0)
+    first, then = whole[: len(whole) // 2], whole[len(whole) // 2 :]
+    pairs = {"grows": (first, _doubled(then)), "shrinks": (_doubled(first), then)}
+    for name, pair in pairs.items():
+        parts = [_without_file(folder / "part.h264", part, container="h264") for part in pair]
         (folder / f"size_{name}.h264").write_bytes(b"".join(parts))
+    (folder / "image_cut.png").write_bytes((folder / "image.png").read_bytes()[:300])
+    # Its header declares ten thousand million pixels.
+    png = (folder / "image.png").read_bytes()
+    at = png.index(b"IHDR")
+    header = b"IHDR" + struct.pack(">II", 100_000, 100_000) + png[at + 12 : at + 17]
+    huge = png[:at] + header + struct.pack(">I", zlib.crc32(header)) + png[at + 21 :]
+    (folder / "image_huge.png").write_bytes(huge)
 
 
 def _wrong_clocks(folder: Path) -> None:
@@ -133,28 +138,20 @@ def _wrong_clocks(folder: Path) -> None:
     jumps = {"jumps_ahead": 10**6, "jumps_far_ahead": 10**9, "gap": 40 * FPS}
     for name, jump in jumps.items():
         write(folder / f"{name}.mkv", frames, pts=[n + (n >= middle) * jump for n in range(count)], num_b_frames=0)
-    write(folder / "part.ts", frames, container="mpegts")
-    part = (folder / "part.ts").read_bytes()
-    (folder / "part.ts").unlink()
+    part = _without_file(folder / "part.ts", frames, container="mpegts")
     (folder / "time_restarts.ts").write_bytes(part + part)
     # 33 bits of a 90 kHz clock end in the middle of the film.
     start = 2**33 - 90_000
     wrap = [start + n * 90_000 // FPS for n in range(count)]
     write(folder / "clock_wraps.ts", frames, container="mpegts", pts=wrap, time_base=Fraction(1, 90_000))
-    write(folder / "clock.mp4", frames)
-    mp4 = (folder / "clock.mp4").read_bytes()
-    (folder / "clock.mp4").unlink()
+    mp4 = _without_file(folder / "clock.mp4", frames)
     (folder / "negative_times.mp4").write_bytes(_negative_offsets(mp4))
     (folder / "huge_duration.mp4").write_bytes(_patch(mp4, b"mvhd", 4 + 16, struct.pack(">I", 0x7FFFFFFF)))
     (folder / "zero_timescale.mp4").write_bytes(_patch(mp4, b"mdhd", 4 + 12, struct.pack(">I", 0)))
     (folder / "huge_sample_count.mp4").write_bytes(_patch(mp4, b"stsz", 4 + 8, struct.pack(">I", 2**31 - 1)))
-    write(folder / "clock.mkv", frames)
-    mkv = (folder / "clock.mkv").read_bytes()
-    (folder / "clock.mkv").unlink()
+    mkv = _without_file(folder / "clock.mkv", frames)
     (folder / "huge_duration.mkv").write_bytes(_patch(mkv, b"\x44\x89\x88", 3, struct.pack(">d", 1e12)))
-    write(folder / "clock.avi", frames, codec="mpeg4", num_b_frames=0)
-    avi = (folder / "clock.avi").read_bytes()
-    (folder / "clock.avi").unlink()
+    avi = _without_file(folder / "clock.avi", frames, codec="mpeg4")
     # Of the main header the microseconds per frame, of the stream's header the scale and the rate.
     (folder / "zero_fps.avi").write_bytes(_patch(_patch(avi, b"avih", 8, bytes(4)), b"strh", 8 + 20, bytes(8)))
     (folder / "zero_rate.avi").write_bytes(_patch(avi, b"strh", 8 + 24, bytes(4)))
@@ -225,6 +222,18 @@ def write(
         output.mux(stream.encode())
 
 
+def _without_file(path: Path, frames: np.ndarray, **encoding: Any) -> bytes:
+    """What `write` would leave there."""
+    write(path, frames, **encoding)
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def _doubled(frames: np.ndarray) -> np.ndarray:
+    return frames.repeat(2, 1).repeat(2, 2)
+
+
 def save_image(path: Path, rgb: np.ndarray) -> None:
     from PIL import Image
 
@@ -255,6 +264,7 @@ def _negative_offsets(mp4: bytes) -> bytes:
     for row in range(count):
         (offset,) = struct.unpack(">i", entries[8 * row + 4 : 8 * row + 8])
         entries[8 * row + 4 : 8 * row + 8] = struct.pack(">i", offset - 2 * timescale)
+    mp4 = mp4.replace(b"edts", b"free")  # an edit list would cut them off
     return mp4[:place] + b"\1\0\0\0" + mp4[place + 4 : place + 8] + bytes(entries) + mp4[place + 8 + len(entries) :]
 
 
