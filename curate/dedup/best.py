@@ -6,6 +6,8 @@ from typing import Any
 
 SIZE_STEP = 1.15
 """Sizes within such a factor count as equal: a content box is known to a few rows of a small picture only."""
+ADVANTAGES = ("more picture", "fewer bars", "a higher bitrate", "a longer clip", "a sharper picture")
+"""What each part of `quality` says for a copy."""
 
 
 def best(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -14,10 +16,11 @@ def best(rows: Iterable[Mapping[str, Any]]) -> str:
     Args:
         rows: `clip_id, width, height`, and where they are known `letterbox_fraction, bitrate, duration_s, sharpness`.
     """
-    return str(max(rows, key=_quality)["clip_id"])
+    return str(max(rows, key=quality)["clip_id"])
 
 
-def _quality(row: Mapping[str, Any]) -> tuple[float, float, float, float, float, str]:
+def quality(row: Mapping[str, Any]) -> tuple[float, float, float, float, float, str]:
+    """What `best` is the largest of: a part for each of `ADVANTAGES`, and last the id."""
     bars = row.get("letterbox_fraction") or 0.0
     pixels = row["width"] * row["height"] * max(1 - bars, 1e-6)
     return (
