@@ -1,12 +1,14 @@
 """The packed layout: latents of any length, height and width in one row of tokens (NaViT, Dehghani et al. 2023, §2).
 
-Letters in shape comments: L tokens of a pack, S segments (samples) of it, M text tokens, D features.
+Letters in shape comments: L tokens of a pack, S segments (samples) of it, R rows of conditions, M text tokens,
+K extra conditions, D features.
 A token never sees another segment: attention, conditions, positions, noise and loss are all per segment, so that a
 pack computes what its samples would compute alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -64,7 +66,7 @@ class Segments:
         return self.sum(tokens.float()) / self.cu_seqlens.diff()[:, None]
 
     def to(self, device: torch.device | str) -> "Segments":
-        return _to_device(self, device)
+        return _map(self, lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,12 +91,12 @@ class Regrouping:
         return tokens.index_select(0, self.inverse)
 
     def to(self, device: torch.device | str) -> "Regrouping":
-        return _to_device(self, device)
+        return _map(self, lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One latent with everything that is its own: noise, time, rate and caption."""
+    """One latent with everything that is its own: noise, time, rate, caption and other conditions."""
 
     clip_id: str
     latent: Tensor  # (C, T, H, W) float, about unit std
@@ -102,11 +104,19 @@ class Sample:
     timestep: float  # in [0, 1]: 0 is data, 1 is noise
     fps: float  # frames per second of the clip; 0 for an image
     text: Tensor | None  # (n, D_text) float token states; None: the null caption
+    label: int | None = None  # class; None: the null class
+    extras: Mapping[str, float] = field(default_factory=dict)  # conditions by name; what is absent is the null one
+    kept: Tensor | None = None  # sorted int64 indices into the grid's tokens: the others are dropped (NaViT §2.1)
+    given: Tensor | None = None  # (t * h * w,) bool over the whole grid: tokens that are shown clean, without loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedBatch:
-    """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False."""
+    """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False.
+
+    Conditions come in rows, and `row_ids` says which row steers a token. Rows 0 … S - 1 are the segments' own, at
+    their timesteps; after them comes one row, at t = 0, for each segment that has given tokens.
+    """
 
     clip_ids: tuple[str, ...]  # S
     segments: Segments  # over L
@@ -114,14 +124,24 @@ class PackedBatch:
     noise: Tensor  # (L, C * pt * ph * pw) float32
     timesteps: Tensor  # (S,) float32
     positions: Tensor  # (L, 3) int64: frame, row and column of each token in its own grid of patches
-    grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w)
+    grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w), dropped ones too
     fps: Tensor  # (S,) float32
     text: Tensor  # (M, D_text) float32
     text_segments: Segments  # over M
     has_caption: Tensor  # (S,) bool
+    labels: Tensor  # (S,) int64; -1: none
+    extras: Tensor  # (S, K) float32; NaN: absent
+    extra_names: tuple[str, ...]  # K
+    row_ids: Tensor  # (L,) int64: the row of conditions of each token
+    row_timesteps: Tensor  # (R,) float32
+    row_segments: Tensor  # (R,) int64
+    loss_mask: Tensor  # (L,) bool: False on given tokens
 
     def to(self, device: torch.device | str) -> "PackedBatch":
-        return _to_device(self, device)
+        return _map(self, lambda x: x.to(device, non_blocking=True))  # without pinned memory this blocks by itself
+
+    def pin_memory(self) -> "PackedBatch":
+        return _map(self, Tensor.pin_memory)
 
 
 def grid_size(shape: Sequence[int], patch: Patch) -> Patch:
@@ -161,41 +181,83 @@ def grid_positions(grid: Patch) -> Tensor:
     return torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, 3)
 
 
-def pack(samples: Sequence[Sample], patch: Patch, text_dim: int) -> PackedBatch:
-    """Lay samples end to end."""
-    tokens = [patchify(sample.latent.float(), patch) for sample in samples]
+def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Sequence[str] = ()) -> PackedBatch:
+    """Lay samples end to end. `extra_names` are the conditions that become columns of `extras`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
+    tokens = [_kept(patchify(sample.latent.float(), patch), sample) for sample in samples]
     texts = [torch.zeros(1, text_dim) if sample.text is None else sample.text.float() for sample in samples]
+    segments = Segments.of([len(x) for x in tokens])
+    timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
+    given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
+    row_ids, row_segments = _rows(segments, given)
     return PackedBatch(
         clip_ids=tuple(sample.clip_id for sample in samples),
-        segments=Segments.of([len(x) for x in tokens]),
+        segments=segments,
         tokens=torch.cat(tokens),
-        noise=torch.cat([patchify(sample.noise.float(), patch) for sample in samples]),
-        timesteps=torch.tensor([sample.timestep for sample in samples], dtype=torch.float32),
-        positions=torch.cat([grid_positions(grid) for grid in grids]),
+        noise=torch.cat([_kept(patchify(sample.noise.float(), patch), sample) for sample in samples]),
+        timesteps=timesteps,
+        positions=torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)]),
         grid_sizes=grids,
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
         text=torch.cat(texts),
         text_segments=Segments.of([len(text) for text in texts]),
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
+        labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
+        extras=torch.tensor(
+            [[sample.extras.get(name, math.nan) for name in extra_names] for sample in samples], dtype=torch.float32
+        ).reshape(len(samples), len(extra_names)),
+        extra_names=tuple(extra_names),
+        row_ids=row_ids,
+        row_timesteps=torch.cat([timesteps, torch.zeros(len(row_segments) - len(samples))]),
+        row_segments=row_segments,
+        loss_mask=~given,
     )
 
 
+def _kept(tokens: Tensor, sample: Sample) -> Tensor:
+    return tokens if sample.kept is None else tokens.index_select(0, sample.kept)
+
+
+def _given(sample: Sample, grid: Patch) -> Tensor:
+    given = torch.zeros(math.prod(grid), dtype=torch.bool) if sample.given is None else sample.given
+    assert given.shape == (math.prod(grid),), f"{sample.clip_id}: given {tuple(given.shape)} on a grid of {grid}"
+    return _kept(given, sample)
+
+
+def _rows(segments: Segments, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Row of each token, (L,), and segment of each row, (R,): the segments' own, then those of given tokens."""
+    has_given = segments.sum(given.long()) > 0  # (S,)
+    given_row = segments.num_segments + has_given.cumsum(0) - 1  # (S,): meant where has_given
+    row_ids = torch.where(given, segments.gather(given_row), segments.segment_ids)
+    return row_ids, torch.cat([torch.arange(segments.num_segments), has_given.nonzero()[:, 0]])
+
+
 def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:
-    """Tokens of a pack, (L, C * pt * ph * pw), to one latent (C, T, H, W) per segment."""
-    parts = tokens.split(batch.segments.lengths)
-    return [unpatchify(part, grid, patch) for part, grid in zip(parts, batch.grid_sizes, strict=True)]
+    """Tokens of a pack, (L, C * pt * ph * pw), to one latent (C, T, H, W) per segment; 0 where tokens were dropped."""
+    parts, places = (x.split(batch.segments.lengths) for x in (tokens, batch.positions))
+    latents = []
+    for part, place, grid in zip(parts, places, batch.grid_sizes, strict=True):
+        whole = part.new_zeros(math.prod(grid), part.shape[1])
+        latents.append(unpatchify(whole.index_copy(0, grid_index(place, grid), part), grid, patch))
+    return latents
+
+
+def grid_index(positions: Tensor, grid: Patch) -> Tensor:
+    """(n, 3) frame, row and column to (n,) indices into the tokens of a whole grid: inverse of `grid_positions`."""
+    _, h, w = grid
+    return (positions[:, 0] * h + positions[:, 1]) * w + positions[:, 2]
 
 
 Packed = TypeVar("Packed", Segments, Regrouping, PackedBatch)
 
 
-def _to_device(value: Packed, device: torch.device | str) -> Packed:
+def _map(value: Packed, move: Callable[[Tensor], Tensor]) -> Packed:
+    """The same value with every tensor in it moved."""
     moved: dict[str, Any] = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
-        if isinstance(part, Segments):
-            moved[field.name] = part.to(device)
-        elif isinstance(part, Tensor):
-            moved[field.name] = part.to(device, non_blocking=True)  # without pinned memory this blocks by itself
+    for part in fields(value):
+        content = getattr(value, part.name)
+        if isinstance(content, Segments):
+            moved[part.name] = _map(content, move)
+        elif isinstance(content, Tensor):
+            moved[part.name] = move(content)
     return replace(value, **moved)

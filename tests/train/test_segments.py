@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -43,6 +46,52 @@ def test_unpack_gives_every_sample_back(samples: list[Sample]):
     batch = pack(samples, (1, 2, 2), 12)
     for sample, latent in zip(samples, unpack(batch.tokens, batch, (1, 2, 2)), strict=True):
         assert torch.equal(latent, sample.latent)
+
+
+def dropped(sample: Sample, rate: float) -> Sample:
+    count = math.prod(sample.latent.shape[1:]) // 4
+    kept = torch.randperm(count)[: max(1, round(count * (1 - rate)))].sort().values
+    return replace(sample, kept=kept)
+
+
+def test_dropped_tokens_are_gone_and_the_kept_ones_know_where_they_were(samples: list[Sample]):
+    thinned = [dropped(sample, 0.5) for sample in samples]
+    batch, whole = pack(thinned, (1, 2, 2), 12), pack(samples, (1, 2, 2), 12)
+    assert batch.segments.lengths == tuple(len(sample.kept) for sample in thinned)
+    assert batch.grid_sizes == whole.grid_sizes
+    rows = torch.cat([sample.kept + start for sample, start in zip(thinned, whole.segments.cu_seqlens, strict=False)])
+    for name in ("tokens", "noise", "positions"):
+        assert torch.equal(getattr(batch, name), getattr(whole, name)[rows])
+    for sample, latent in zip(thinned, unpack(batch.tokens, batch, (1, 2, 2)), strict=True):
+        back, there = patchify(latent, (1, 2, 2)), patchify(sample.latent, (1, 2, 2))
+        assert torch.equal(back[sample.kept], there[sample.kept])
+        assert back.count_nonzero() == there[sample.kept].count_nonzero()
+
+
+def test_given_tokens_have_a_row_at_time_zero_and_no_loss(samples: list[Sample]):
+    assert torch.equal(pack(samples, (1, 2, 2), 12).row_ids, pack(samples, (1, 2, 2), 12).segments.segment_ids)
+    first_frame = [torch.zeros(math.prod(s.latent.shape[1:]) // 4, dtype=torch.bool) for s in samples]
+    first_frame[0][:6], first_frame[3][:3], first_frame[4][0] = True, True, True
+    mixed = [
+        replace(sample, given=None if i == 4 else given)
+        for i, (sample, given) in enumerate(zip(samples, first_frame, strict=True))
+    ]
+    mixed[4] = dropped(replace(samples[4], given=first_frame[4]), 0.5)
+    batch = pack(mixed, (1, 2, 2), 12)
+    times = batch.row_timesteps[batch.row_ids]
+    assert torch.equal(batch.row_segments[batch.row_ids], batch.segments.segment_ids)
+    assert torch.equal(times == 0, ~batch.loss_mask)
+    assert torch.equal(times[batch.loss_mask], batch.segments.gather(batch.timesteps)[batch.loss_mask])
+    assert [int((~m).sum()) for m in batch.loss_mask.split(batch.segments.lengths)][:4] == [6, 0, 0, 3]
+    assert torch.equal(batch.row_segments[: len(samples)], torch.arange(len(samples)))
+
+
+def test_absent_conditions_are_nan_and_absent_labels_minus_one(samples: list[Sample]):
+    samples = [replace(samples[0], label=3, extras={"motion": 0.5, "unused": 1.0}), *samples[1:]]
+    batch = pack(samples, (1, 2, 2), 12, ["aesthetic", "motion"])
+    assert batch.labels.tolist() == [3, -1, -1, -1, -1, -1]
+    assert batch.extras[0, 1] == 0.5 and batch.extras.isnan().sum() == 11
+    assert pack(samples, (1, 2, 2), 12).extras.shape == (6, 0)
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])

@@ -52,8 +52,8 @@ class CaptionEmbedder(nn.Module):
 class Conditions:
     """What a block needs to know beside its tokens."""
 
-    rows: Tensor  # (S, D): timestep + pooled caption + rate
-    row_ids: Tensor  # (L,): the row of each token; given tokens may point to rows of their own (t = 0)
+    rows: Tensor  # (R, D): timestep + pooled caption + rate
+    row_ids: Tensor  # (L,): the row of each token; given tokens point to rows of their own (t = 0)
     text: Tensor  # (M, D)
     text_segments: Segments  # over M
 
@@ -69,10 +69,12 @@ class Conditioner(nn.Module):
 
     def forward(self, timesteps: Tensor, batch: PackedBatch) -> Conditions:
         text, pooled = self.caption(batch.text, batch.text_segments, batch.has_caption)
-        rows = self.timestep(timesteps) + pooled  # (S, D)
         if self.fps is not None:
-            rows = rows + self.fps(batch.fps)  # (S, D)
-        return Conditions(rows=rows, row_ids=batch.segments.segment_ids, text=text, text_segments=batch.text_segments)
+            pooled = pooled + self.fps(batch.fps)  # (S, D)
+        given = len(batch.row_segments) - len(timesteps)  # rows of given tokens, at t = 0
+        rows = self.timestep(torch.cat([timesteps, timesteps.new_zeros(given)]))  # (R, D)
+        rows = rows + pooled.index_select(0, batch.row_segments)  # (R, D)
+        return Conditions(rows=rows, row_ids=batch.row_ids, text=text, text_segments=batch.text_segments)
 
 
 class Modulation(nn.Module):
@@ -84,7 +86,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(width, num_chunks * width)
 
     def forward(self, conditions: Conditions) -> tuple[Tensor, ...]:
-        rows = self.linear(nn.functional.silu(conditions.rows))  # (S, num_chunks * D)
+        rows = self.linear(nn.functional.silu(conditions.rows))  # (R, num_chunks * D)
         return rows.index_select(0, conditions.row_ids).chunk(self.num_chunks, dim=-1)  # num_chunks × (L, D)
 
 
