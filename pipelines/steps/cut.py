@@ -12,7 +12,7 @@ from curate.cut import CutStage, ShardPlan
 from curate.schema import Clip
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
-from pipelines.steps.run import CurateRun
+from pipelines.steps.run import CurateRun, failures_of, values_of
 from pipelines.tables import shard_row
 
 
@@ -48,10 +48,10 @@ def cut(
         )
         for shard, group in members.items()
     ]
-    for results, failures in run.work(on, CutStage(run.config.shards), plans, Needs(), "cut"):
-        shards = [shard for _, shard in results]
+    for results in run.work(on, CutStage(run.config.shards), plans, Needs(), "cut"):
+        shards = values_of(results)
         # Failures first: until its rows are there, a shard counts as unfinished, and is cut again as planned.
-        run.fail([*failures, *(failure for shard in shards for failure in shard.failures)], key)
+        run.fail([*failures_of(results), *(failure for shard in shards for failure in shard.failures)], key)
         dataset.shards.publish(shard_row(clip, shard.plan.split, key) for shard in shards for clip in shard.clips)
         run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
 

@@ -13,7 +13,7 @@ from pipelines.progress import track
 from pipelines.tables import failure_row
 
 Results = list[tuple[Any, Any]]
-"""Items with their outcomes."""
+"""Items with their outcomes, failures among them."""
 
 
 class CurateRun:
@@ -45,24 +45,18 @@ class CurateRun:
         """Subjects that failed under one of these keys and are left as they are."""
         return {row["subject"] for row in self._known.values() if row["key"] in keys and self.is_settled(row["kind"])}
 
-    def work(
-        self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str
-    ) -> Iterator[tuple[Results, list[Failure]]]:
-        """Run a stage; yields what ended well and what failed since the last time, to be published, every
-        `execute.publish_every_s` and at the end."""
-        good: Results = []
-        failures: list[Failure] = []
+    def work(self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str) -> Iterator[Results]:
+        """Run a stage; yields what ended since the last time, to be published, every `execute.publish_every_s` and at
+        the end."""
+        results: Results = []
         last = time.monotonic()
-        for item, outcome in track(on.run(stage, items, needs), len(items), name):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                good.append((item, outcome))
+        for result in track(on.run(stage, items, needs), len(items), name):
+            results.append(result)
             if time.monotonic() - last > self.config.execute.publish_every_s:
-                yield good, failures
-                good, failures, last = [], [], time.monotonic()
-        if good or failures:
-            yield good, failures
+                yield results
+                results, last = [], time.monotonic()
+        if results:
+            yield results
 
     def fail(self, failures: Iterable[Failure], key: str) -> None:
         """Record failures of a step whose settings and weights `key` names; attempts add up over runs."""
@@ -75,3 +69,12 @@ class CurateRun:
             self.failures.append(failure)
             rows.append(row)
         self.dataset.failures.publish(rows)
+
+
+def failures_of(results: Results) -> list[Failure]:
+    return [outcome for _, outcome in results if isinstance(outcome, Failure)]
+
+
+def values_of(results: Results) -> list[Any]:
+    """The outcomes that are no failures."""
+    return [outcome for _, outcome in results if not isinstance(outcome, Failure)]

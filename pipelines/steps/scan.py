@@ -1,14 +1,16 @@
-"""Step: input files → video rows and clip rows. Equal bytes at two URIs are scanned once."""
+"""Step: input files → video rows and clip rows. Equal bytes at two URIs are scanned once, long files in parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from curate.media.fetch import Staged
-from curate.scan import STEP, IdentifyStage, ScanStage, SourceFile
+from curate.media.parts import WHOLE, Part
+from curate.scan import STEP, Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.execute import Executor, Needs
 from pipelines.sources import Source
-from pipelines.steps.run import CurateRun
+from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, video_row
 
 IDENTIFY_BATCH = 8
@@ -29,7 +31,7 @@ def scan(run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequ
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
     _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted})
-    copies = _identify(run, on, new, by_uri)
+    copies, parts = _identify(run, on, new, by_uri)
     done = {row["video_id"]: row for row in rows if row["outcome"] == "ok"}
     dataset.videos.publish(
         {**done[video_id], "uri": uri, "version": by_uri[uri].version}
@@ -41,8 +43,8 @@ def scan(run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequ
         for video_id, uris in sorted(copies.items())
         if video_id not in done
     ]
-    for results, failures in run.work(on, Staged(ScanStage(run.config.scan), STEP), todo, Needs(), "scan"):
-        scans = [scanned for _, scanned in results]
+    for outcomes in _scanned(run, on, todo, parts):
+        scans = [scanned for _, scanned in outcomes if isinstance(scanned, Scanned)]
         # Clips first: a video row says that its clips are there.
         dataset.clips.publish(clip_row(clip, key) for scanned in scans for clip in scanned.clips)
         dataset.videos.publish(
@@ -50,24 +52,60 @@ def scan(run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequ
             for scanned in scans
             for uri in copies[scanned.video.video_id]
         )
-        same = {uris[0]: uris for uris in copies.values()}
-        everywhere = [replace(failure, subject=uri) for failure in failures for uri in same[failure.subject]]
-        _fail_videos(run, everywhere, by_uri)
+        failed = [
+            replace(outcome, subject=uri)
+            for file, outcome in outcomes
+            if isinstance(outcome, Failure)
+            for uri in copies[str(file.video_id)]
+        ]
+        _fail_videos(run, failed, by_uri)
         run.num_frames_decoded += sum(scanned.num_decoded_frames for scanned in scans)
+
+
+def _scanned(
+    run: CurateRun, on: Executor, files: Sequence[SourceFile], parts: Mapping[str, Sequence[Part]]
+) -> Iterator[Results]:
+    """Whole files with their outcomes. A file whose parts do not fit together is scanned again, as a whole."""
+    stage = Staged(ScanStage(run.config.scan), STEP)
+    items = [replace(file, part=part) for file in files for part in parts[str(file.video_id)]]
+    measured: dict[str, dict[Part, Any]] = {}
+    again: list[SourceFile] = []
+    for results in run.work(on, stage, items, Needs(), "scan"):
+        whole: Results = []
+        for item, outcome in results:
+            expected = parts[str(item.video_id)]
+            if len(expected) == 1:
+                whole.append((item, outcome))
+                continue
+            found = measured.setdefault(str(item.video_id), {})
+            found[item.part] = outcome
+            if len(found) == len(expected):
+                file, outcomes = replace(item, part=WHOLE), [found[part] for part in expected]
+                del measured[str(item.video_id)]
+                assembled = assemble(outcomes, run.config.scan)
+                if assembled is None:
+                    again.append(file)
+                else:
+                    whole.append((file, assembled))
+        yield whole
+    yield from run.work(on, stage, again, Needs(), "scan again")
 
 
 def _identify(
     run: CurateRun, on: Executor, sources: Sequence[Source], by_uri: Mapping[str, Source]
-) -> dict[str, list[str]]:
-    """Content id → URIs that hold it, sorted."""
+) -> tuple[dict[str, list[str]], dict[str, tuple[Part, ...]]]:
+    """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in."""
     files = [SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes) for source in sources]
     copies: dict[str, list[str]] = {}
+    parts: dict[str, tuple[Part, ...]] = {}
     needs = Needs(batch_size=IDENTIFY_BATCH)
-    for results, failures in run.work(on, Staged(IdentifyStage(run.config.scan), STEP), files, needs, "identify"):
-        _fail_videos(run, failures, by_uri)
+    for results in run.work(on, Staged(IdentifyStage(run.config.scan), STEP), files, needs, "identify"):
+        _fail_videos(run, failures_of(results), by_uri)
         for file, identified in results:
-            copies.setdefault(identified.video_id, []).append(file.uri)
-    return {video_id: sorted(uris) for video_id, uris in copies.items()}
+            if isinstance(identified, Identified):
+                copies.setdefault(identified.video_id, []).append(file.uri)
+                parts[identified.video_id] = identified.parts
+    return {video_id: sorted(uris) for video_id, uris in copies.items()}, parts
 
 
 def _fail_videos(run: CurateRun, failures: Sequence[Failure], by_uri: Mapping[str, Source]) -> None:

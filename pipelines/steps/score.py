@@ -6,7 +6,7 @@ from curate.media.fetch import Staged
 from curate.schema import Clip
 from curate.scores.score import STEP, ScoreItem, ScoreStage
 from pipelines.execute import Executor, Needs
-from pipelines.steps.run import CurateRun
+from pipelines.steps.run import CurateRun, failures_of, values_of
 
 SCORE_BATCH = 4
 """Clips that a score worker takes at a time: enough for a model's batch, small enough to spread over workers."""
@@ -24,9 +24,9 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         if owed and clip.clip_id not in undecodable:
             todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
-    for results, failures in run.work(on, Staged(stage, STEP), todo, needs, "score"):
-        scored = [outcome for _, outcome in results]
+    for results in run.work(on, Staged(stage, STEP), todo, needs, "score"):
+        scored = values_of(results)
         for family, table in tables.items():
             table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)
-        run.fail(failures, decoding)
+        run.fail(failures_of(results), decoding)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)

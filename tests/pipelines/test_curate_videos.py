@@ -18,7 +18,7 @@ from pipelines.config import Config, load_config
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
 from pipelines.summary import nothing_kept
-from tests.pipelines.videos import FPS, moving
+from tests.pipelines.videos import FPS, moving, write_video
 
 NO_MODELS = ["score.scorers=[]", "execute.executor=local", "shards.clips_per_shard=2"]
 
@@ -189,3 +189,13 @@ def test_ray_and_this_process_write_the_same_dataset(
     here, there = tree(curated[1]), tree(tmp_path / "ray")
     for name in ("clips.parquet", "shards/index.parquet", *(n for n in here if n.endswith(".tar"))):
         assert here[name] == there[name], name
+
+
+def test_a_file_scanned_in_parts_gives_the_same_clips(tmp_path: Path) -> None:
+    shots = np.concatenate([moving(seed, 5) for seed in range(5)])
+    write_video(tmp_path / "films" / "long.mp4", shots)
+    for name, part_s in (("whole", "null"), ("parts", "10")):
+        summary = curate([str(tmp_path / "films")], str(tmp_path / name), config(f"scan.part_s={part_s}"))
+        assert summary.num_frames_decoded == 2 * len(shots), "one pass to scan, one to cut"
+    whole, parts = ((tmp_path / name / "clips.parquet").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
