@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curate.dedup.best import best
 from curate.split import SplitConfig, draw_splits
 
-NOT_FOR_IMAGES = frozenset({"duration_s", "motion", "freeze_fraction"})
+NOT_FOR_IMAGES = frozenset(
+    {"duration_s", "motion", "camera_motion", "local_motion", "freeze_fraction", "flash_rate", "fade_fraction"}
+)
 """Columns that a still image has no value for: their rules pass over images."""
 
 
@@ -43,10 +45,16 @@ class SelectConfig(BaseModel):
     duration_s: Bounds = Field(Bounds(min=1.0), description="length of the clip, s")
     short_side_px: Bounds = Field(Bounds(min=64), description="shorter side of the picture, px")
     motion: Bounds = Field(Bounds(min=0.002), description="mean optical flow, short sides per second")
+    camera_motion: Bounds = Field(Bounds(), description="the part of motion that is the camera's, same unit")
+    local_motion: Bounds = Field(Bounds(), description="the part of motion that is not the camera's, same unit")
     sharpness: Bounds = Field(Bounds(), description="variance of the Laplacian of the small picture")
     luminance: Bounds = Field(Bounds(min=0.06, max=0.97), description="mean luma, 0 (black) to 1 (white)")
     black_fraction: Bounds = Field(Bounds(max=0.5), description="share of the frames that are black")
     freeze_fraction: Bounds = Field(Bounds(max=0.9), description="share of the time in which the picture stands still")
+    flash_rate: Bounds = Field(
+        Bounds(max=3.0), description="flashes per second; more than three are dangerous to look at (WCAG 2.3.1)"
+    )
+    fade_fraction: Bounds = Field(Bounds(max=0.5), description="share of the time in fades from or to black or white")
     letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the picture under constant dark bars")
     text_match: Bounds = Field(Bounds(), description="wanted minus unwanted descriptions, see curate/scores")
     split: SplitConfig = SplitConfig()

@@ -1,5 +1,7 @@
 """The family of cheap signals: one line per member."""
 
+from curate.signals.fade import FadeSignal
+from curate.signals.flash import FlashSignal
 from curate.signals.freeze import FreezeSignal
 from curate.signals.letterbox import LetterboxSignal
 from curate.signals.luminance import LuminanceSignal
@@ -12,6 +14,8 @@ SIGNALS: tuple[type[FrameSignal], ...] = (
     SharpnessSignal,
     LuminanceSignal,
     FreezeSignal,
+    FlashSignal,
+    FadeSignal,
     LetterboxSignal,
 )
 SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.names)

@@ -18,10 +18,7 @@ class LuminanceSignal:
     num_values: ClassVar[int] = 2  # mean luma, share of dark pixels
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
-        import cv2
-
-        luma = frame.luma
-        return cv2.mean(luma)[0] / 255, np.count_nonzero(luma <= BLACK_LUMA) / luma.size
+        return frame.mean_luma, np.count_nonzero(frame.luma <= BLACK_LUMA) / frame.luma.size
 
     @staticmethod
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:

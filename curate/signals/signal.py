@@ -1,7 +1,8 @@
 """What a cheap signal is: numbers per frame of the scan's pass, and their summary per clip.
 
-The numbers of a frame depend on that frame and a bounded past, so a long file can be measured in parts; the summary
-sees numbers only, so the cuts may be decided after the pass.
+The numbers of a frame depend on that frame and a bounded past, so a long file can be measured in parts: on nothing
+before the whole second of the clock in which the frame before it is shown. The summary sees numbers only, so the cuts
+may be decided after the pass.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,23 @@ class ScanFrame:
         import cv2
 
         return np.asarray(cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY))
+
+    @cached_property
+    def mean_luma(self) -> float:
+        """0 to 1."""
+        return self._luma_moments[0]
+
+    @cached_property
+    def luma_contrast(self) -> float:
+        """Standard deviation of luma, 0 to 0.5."""
+        return self._luma_moments[1]
+
+    @cached_property
+    def _luma_moments(self) -> tuple[float, float]:
+        import cv2
+
+        mean, deviation = cv2.meanStdDev(self.luma)
+        return float(mean[0, 0]) / 255, float(deviation[0, 0]) / 255
 
 
 class FrameSignal(Protocol):

@@ -13,6 +13,8 @@ RULES = {
     "luminance": Bounds(min=0.1, max=0.9),
     "black_fraction": Bounds(),
     "freeze_fraction": Bounds(),
+    "flash_rate": Bounds(),
+    "fade_fraction": Bounds(),
     "letterbox_fraction": Bounds(),
 }
 POLICY = SelectConfig(**RULES)

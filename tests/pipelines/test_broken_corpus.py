@@ -21,7 +21,7 @@ from pipelines.dataset import Dataset
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 KEEP_ALL = ["duration_s", "short_side_px", "motion", "luminance", "black_fraction", "freeze_fraction",
-            "letterbox_fraction"]  # fmt: skip
+            "flash_rate", "fade_fraction", "letterbox_fraction"]  # fmt: skip
 OVERRIDES = [
     "execute.executor=local",
     "scan.time_limit_s=20",

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from curate.signals.fade import FadeSignal
+from curate.signals.flash import FlashSignal
 from curate.signals.freeze import FreezeSignal
 from curate.signals.letterbox import LetterboxSignal
 from curate.signals.luminance import LuminanceSignal
@@ -52,6 +54,87 @@ def test_motion_does_not_cross_a_cut(draw_scenes: Callable[..., np.ndarray]) -> 
     for first, end in ((0, 24), (24, 48)):
         assert summary(MotionSignal(), still, first=first, end=end)["motion"] < 0.002
     assert summary(MotionSignal(), still)["motion"] > 0.01
+
+
+def test_pan_and_zoom_are_the_camera_s_and_an_object_is_not() -> None:
+    import cv2
+
+    height, width, fps = 180, 320, 24
+    panned = summary(MotionSignal(), pan(0.4, fps))
+    assert panned["camera_motion"] == pytest.approx(panned["motion"], rel=0.1)
+    assert panned["local_motion"] < 0.1 * panned["motion"]
+
+    picture = pan(0.0, fps)[0]
+    zoom = [cv2.getRotationMatrix2D((width / 2, height / 2), 0, 1 + 0.02 * number) for number in range(fps)]
+    zoomed = np.stack([cv2.warpAffine(picture, matrix, (width, height)) for matrix in zoom])
+    signals = summary(MotionSignal(), zoomed)
+    assert signals["camera_motion"] > 0.1 and signals["local_motion"] < 0.3 * signals["camera_motion"]
+
+    crossed = picture[None].repeat(fps, axis=0)
+    for number, frame in enumerate(crossed):
+        frame[40:140, 20 + 6 * number : 120 + 6 * number] = picture[:100, :100, ::-1]
+    signals = summary(MotionSignal(), crossed)
+    assert signals["local_motion"] > 0.1 and signals["camera_motion"] < 0.4 * signals["local_motion"]
+
+
+def lit(levels: list[float], seconds: float, fps: int = 24) -> np.ndarray:
+    """A gray picture with some texture, whose brightness takes these values in turn."""
+    rng = np.random.default_rng(0)
+    texture = rng.normal(0, 0.02, (72, 128, 1)).repeat(3, axis=2)
+    levels = np.repeat(levels, round(seconds * fps))
+    return (np.clip(levels[:, None, None, None] + texture, 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("levels", "seconds", "num_flashes"),
+    [
+        ([0.2, 0.2, 0.2, 0.2], 1, 0),
+        ([0.2] * 12 + [0.9] + [0.2] * 12, 1 / 24, 1),  # a single white frame
+        ([0.8] * 12 + [0.1] * 3 + [0.8] * 12, 1 / 24, 1),
+        ([0.2, 0.9] * 12, 1 / 12, 11),  # a strobe of 6 Hz
+        ([0.2, 0.9, 0.2], 1, 0),  # a light that stays on for a second
+        ([0.2, 0.28] * 12, 1 / 24, 0),  # flicker
+        (np.concatenate([np.linspace(0.2, 0.9, 24), np.linspace(0.9, 0.2, 24)]).tolist(), 1 / 24, 0),  # slow
+    ],
+)
+def test_flashes_are_counted(levels: list[float], seconds: float, num_flashes: int) -> None:
+    for fps in (24, 48):
+        rgb = lit(levels, seconds, fps)
+        rate = summary(FlashSignal(), rgb, fps)["flash_rate"]
+        assert rate * len(rgb) / fps == pytest.approx(num_flashes)
+
+
+@pytest.mark.parametrize("color", [0, 255])
+@pytest.mark.parametrize("fade_s", [0.5, 1.0, 3.0])
+def test_fades_are_timed_while_the_picture_moves(
+    draw_scenes: Callable[..., np.ndarray], color: int, fade_s: float
+) -> None:
+    fps, rng = 24, np.random.default_rng(0)
+    moving = draw_scenes([96 + round(fade_s * fps)]).astype(np.float64)
+    shown = np.clip(np.arange(len(moving))[::-1] / (fade_s * fps), 0, 1)[:, None, None, None]
+    for order in (1, -1):
+        faded = (moving * shown + color * (1 - shown))[::order] + rng.normal(0, 2, moving.shape)
+        signals = summary(FadeSignal(), np.clip(faded, 0, 255).astype(np.uint8), fps)
+        assert signals["fade_fraction"] * len(moving) / fps == pytest.approx(fade_s, abs=0.3)
+
+
+def test_what_is_no_fade(draw_scenes: Callable[..., np.ndarray]) -> None:
+    scene = draw_scenes([48])
+    gray = np.full_like(scene, 128)
+    share = np.linspace(0, 1, 48)[:, None, None, None]
+    crossing = np.zeros_like(scene)
+    for number, frame in enumerate(crossing):
+        frame[20:70, max(0, 100 - 4 * number) : max(0, 150 - 4 * number)] = 230
+    cases = {
+        "a moving scene": scene,
+        "a still": scene[:1].repeat(48, axis=0),
+        "black": np.zeros_like(scene),
+        "a cut to black": np.concatenate([scene[:24], np.zeros_like(scene[:24])]),
+        "out of focus to gray": (scene * (1 - share) + gray * share).astype(np.uint8),
+        "a bright thing leaves the dark": crossing,
+    }
+    fractions = {name: summary(FadeSignal(), rgb)["fade_fraction"] for name, rgb in cases.items()}
+    assert fractions == dict.fromkeys(cases, 0)
 
 
 def test_blur_lowers_sharpness(draw_scenes: Callable[..., np.ndarray]) -> None:
