@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -112,6 +113,12 @@ INDEX = pa.schema(
 )
 
 
+@cache
+def fraction(text: str) -> Fraction:
+    """A time base or a rate as stored: a dataset has few of them, and many rows of each."""
+    return Fraction(text)
+
+
 def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:
     """The `videos` row of a file that was read to its end."""
     return {
@@ -175,14 +182,14 @@ def clip_row(scanned: ScannedClip, scan_key: str) -> dict[str, Any]:
 
 def clip_of(row: Mapping[str, Any], uri: str) -> Clip:
     """The `Clip` that a row of the clips table describes, to be read from `uri`."""
-    span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=Fraction(row["time_base"]))
+    span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=fraction(row["time_base"]))
     return Clip(
         clip_id=row["clip_id"],
         video_id=row["video_id"],
         video_uri=uri,
         kind=row["kind"],
         span=span,
-        fps=Fraction(row["fps"]),
+        fps=fraction(row["fps"]),
         width=row["width"],
         height=row["height"],
         num_frames=row["num_frames"],

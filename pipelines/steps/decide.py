@@ -16,7 +16,7 @@ from curate.select import decide as apply_policy
 from curate.store import write_parquet
 from pipelines.config import Config
 from pipelines.dataset import Dataset, join
-from pipelines.tables import PUBLIC_COLUMNS, clip_of
+from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""
@@ -116,7 +116,7 @@ def facts(dataset: Dataset, scan_key: str) -> pa.Table:
         "duration_s": pc.if_else(is_video, duration_s, None),
         "short_side_px": pc.cast(pc.min_element_wise(clips["width"], clips["height"]), pa.float64()),
         "bitrate": pc.if_else(pc.greater(clips["duration_s_min"], 0), pc.divide(bits, clips["duration_s_min"]), None),
-        "fps": pa.array([float(Fraction(rate)) for rate in clips["fps"].to_pylist()], pa.float64()),
+        "fps": pa.array([float(fraction(rate)) for rate in clips["fps"].to_pylist()], pa.float64()),
     }
     clips = clips.drop_columns(["size_bytes_min", "duration_s_min", "fps"])
     for name, values in columns.items():
