@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from caption.backends.backend import CaptionBackend, CaptionRequest, CaptionResult
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.prompts import PROMPT_SETS
-from caption.record import CaptionKind, CaptionRecord, CaptionStatus
+from caption.record import CaptionKind, CaptionRecord, CaptionStatus, media_digest
 from curate.media.decode import DecodedClip, decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
@@ -80,6 +80,7 @@ class _Shown:
     """One clip that could be decoded, and the captions written for it so far."""
 
     item: CaptionItem
+    digest: str
     clip: DecodedClip
     records: list[CaptionRecord] = field(default_factory=list)
 
@@ -113,7 +114,8 @@ class CaptionStage:
         for row, item in enumerate(items):
             try:
                 data = self._reader.read(item.shard, item.offset, item.size)
-                shown[row] = _Shown(item=item, clip=decode_clip(data, num_frames=self.config.num_frames))
+                clip = decode_clip(data, num_frames=self.config.num_frames)
+                shown[row] = _Shown(item=item, digest=media_digest(data), clip=clip)
             except MediaError as error:
                 failures[row] = error.failure(item.clip_id, STEP)
             except (OSError, ValueError) as error:  # the shard is missing or cut off
@@ -136,6 +138,7 @@ class CaptionStage:
         sampling = self._backend.sampling
         return CaptionRecord(
             clip_id=shown.item.clip_id,
+            media_digest=shown.digest,
             kind=kind,
             text=result.text,
             status=status,

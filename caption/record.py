@@ -1,10 +1,13 @@
 """The caption record: one row per clip and kind: what wrote the text, from which frames, how it ended."""
 
+import hashlib
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Literal
 
 import pyarrow as pa
+
+from curate.schema import ID_HEX_DIGITS
 
 CaptionKind = Literal["short", "dense"]
 
@@ -23,6 +26,7 @@ class CaptionRecord:
 
     Attributes:
         clip_id: The clip it was written for.
+        media_digest: Of the clip's bytes that the model was shown: `verify` tells by it a caption on the wrong clip.
         kind: Which of the clip's captions it is.
         text: What the model wrote, control tokens and surrounding white space removed.
         status: How it ended, and `reason` says why where that is not OK.
@@ -38,6 +42,7 @@ class CaptionRecord:
     """
 
     clip_id: str
+    media_digest: str
     kind: CaptionKind
     text: str
     status: CaptionStatus
@@ -59,6 +64,7 @@ class CaptionRecord:
 CAPTION_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("media_digest", pa.string()),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
@@ -88,3 +94,8 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
         "frame_indices": list(record.frame_indices),
         "frame_times_s": list(record.frame_times_s),
     }
+
+
+def media_digest(data: bytes) -> str:
+    """First 128 bits of SHA-256 over a clip's file."""
+    return hashlib.sha256(data).hexdigest()[:ID_HEX_DIGITS]

@@ -32,6 +32,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     IO = "io"
     MODEL = "model"
+    WORKER_DIED = "worker_died"
 
 
 RETRYABLE = frozenset({FailureKind.MISSING, FailureKind.PERMISSION, FailureKind.TIMEOUT, FailureKind.IO})

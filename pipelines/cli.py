@@ -27,6 +27,7 @@ ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file, o
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable")]
 ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
+LocalExecutorOption = Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")]
 DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
 
 
@@ -72,10 +73,16 @@ def _local_first(file: str | None, overrides: list[str] | None, executor: str | 
     return _config(file, overrides, executor=chosen, address=address)
 
 
-@app.command()
+@app.command(rich_help_panel="Curate")
 def curate(
     inputs: Annotated[list[str], typer.Argument(help="files, folders or globs of videos and images; paths or URLs")],
     out: Annotated[str, typer.Option(help="dataset directory; a rerun computes only what is missing")],
+    sidecar: Annotated[
+        str | None, typer.Option(help="your own columns: CSV, JSONL or Parquet with a column `path`")
+    ] = None,
+    early_exit: Annotated[
+        bool, typer.Option("--early-exit", help="skip further scores of clips that the policy rejects already")
+    ] = False,
     config: ConfigOption = None,
     set: SetOption = None,
     executor: ExecutorOption = None,
@@ -84,19 +91,123 @@ def curate(
     """Split raw videos into shots, score and select them, write shards."""
     from pipelines import curate_videos, summary
 
-    resolved = _config(config, set, executor=executor, address=address)
-    result = curate_videos.curate(inputs, out, resolved)
+    given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
+    resolved = _config(config, given, executor=executor, address=address)
+    result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar)
     summary.show_curate(result, out)
     if not result.num_indexed:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Curate")
+def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
+    """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
+    from pipelines import select_clips, summary
+
+    summary.show_select(select_clips.select(dataset, config, set or ()), dataset)
+
+
+@app.command(rich_help_panel="Curate")
+def retry(
+    dataset: DatasetArgument,
+    kind: Annotated[list[str] | None, typer.Option(help="kinds of failure, such as timeout; repeatable")] = None,
+    all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
+) -> None:
+    """Attempt failed files and clips again, with the inputs and settings of the last run."""
+    from curate.schema import FailureKind
+    from pipelines import retry as retrying
+    from pipelines import summary
+
+    known = [str(one) for one in FailureKind]
+    if unknown := [name for name in kind or () if name not in known]:
+        raise ValueError(f"--kind {', '.join(unknown)}: no such kind of failure; there are {', '.join(known)}")
+    kinds = frozenset(FailureKind) if all else frozenset(map(FailureKind, kind)) if kind else retrying.BY_DEFAULT
+    summary.show_retry(retrying.retry(dataset, kinds))
+
+
+@app.command(rich_help_panel="Curate")
+def plan(
+    inputs: Annotated[list[str], typer.Argument(help="as for `curate`")],
+    sample: Annotated[int, typer.Option(min=1, help="files that are probed and run in part")] = 8,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """Predict hours, GiB and clips of a `curate`, by running it on excerpts of some files."""
+    from pipelines import plan_curation, summary
+
+    summary.show_plan(plan_curation.plan(inputs, _config(config, set), num_sampled=sample))
+
+
+@app.command(rich_help_panel="Inspect")
+def status(
+    dataset: DatasetArgument,
+    watch: Annotated[float | None, typer.Option(min=1, help="show it again every so many seconds")] = None,
+) -> None:
+    """How far a dataset is: works while a job runs, and writes nothing."""
+    import time
+
+    from pipelines import status as current
+    from pipelines import summary
+
+    summary.show_status(current.status(dataset))
+    while watch is not None:
+        time.sleep(watch)
+        summary.out.clear()
+        summary.show_status(current.status(dataset))
+
+
+@app.command(rich_help_panel="Inspect")
+def explain(
+    dataset: DatasetArgument,
+    clip: Annotated[str, typer.Argument(help="clip id, or its beginning; or an input file, to list its clips")],
+) -> None:
+    """Everything that is known of one clip: values, thresholds, decision, source, copies, captions."""
+    from pipelines import explain as explaining
+    from pipelines import summary
+
+    if clips := explaining.clips_of_file(dataset, clip):
+        summary.show_clips(clips)
+    else:
+        summary.show_explanation(explaining.explain(dataset, clip))
+
+
+@app.command(rich_help_panel="Inspect")
+def verify(
+    dataset: DatasetArgument,
+    sample: Annotated[int, typer.Option(min=0, help="inputs to hash again and clips to decode")] = 32,
+    full: Annotated[bool, typer.Option("--full", help="all of them")] = False,
+) -> None:
+    """Check that index, shards, tables, captions and latents agree, and that ids are those of the content."""
+    from pipelines import summary
+    from pipelines import verify as verifying
+
+    found = verifying.verify(dataset, None if full else sample)
+    summary.show_verified(found)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Inspect")
+def doctor(
+    out: Annotated[str | None, typer.Option(help="folder that datasets will be written to")] = None,
+    address: AddressOption = None,
+) -> None:
+    """Try what curation needs on this machine, and on the nodes of a cluster: codecs, weights, GPU, disk."""
+    from pipelines import doctor as examining
+    from pipelines import summary
+
+    findings = examining.doctor(out, address)
+    summary.show_findings(findings)
+    if any(finding.verdict == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Caption and encode")
 def caption(
     dataset: DatasetArgument,
     config: ConfigOption = None,
     set: SetOption = None,
-    executor: Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")] = None,
+    executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
     """Write a short and a dense caption for every clip, by a vision–language model."""
@@ -108,12 +219,12 @@ def caption(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Caption and encode")
 def encode(
     dataset: DatasetArgument,
     config: ConfigOption = None,
     set: SetOption = None,
-    executor: Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")] = None,
+    executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
     """Encode clips to latents and captions to text embeddings, beside the shards."""
@@ -125,7 +236,7 @@ def encode(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Caption and encode")
 def export(
     dataset: DatasetArgument,
     out: Annotated[str, typer.Option(help="empty folder for the tars")],
@@ -137,7 +248,7 @@ def export(
     typer.echo(f"{write(dataset, out, latents)} clips in {out}")
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def train(
     dataset: DatasetArgument,
     out: Annotated[str, typer.Option(help="run directory; a run that was stopped goes on from its last checkpoint")],
@@ -150,7 +261,7 @@ def train(
     summary.show_train(train_dit.train_here(dataset, out, _config(config, set)))
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def sample(
     run: Annotated[str, typer.Argument(help="run directory of a training")],
     prompt: Annotated[list[str], typer.Option(help="what to show; repeat it for several videos")],
@@ -167,7 +278,7 @@ def sample(
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel="Inspect")
 def report(
     dataset: DatasetArgument,
     run: Annotated[list[str] | None, typer.Option(help="training runs to show; repeatable")] = None,
@@ -178,7 +289,7 @@ def report(
     typer.echo(build_report(dataset, run or ()))
 
 
-@app.command()
+@app.command(rich_help_panel="Embedded models")
 def weights(
     name: Annotated[
         list[str] | None, typer.Argument(help="assets to fetch; none: what the embedded models need")
@@ -191,7 +302,7 @@ def weights(
         typer.echo(line)
 
 
-@app.command("train-captioner")
+@app.command("train-captioner", rich_help_panel="Embedded models")
 def train_captioner(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
     stamps: Annotated[Path, typer.Option(help="unpacked Debian package tuxpaint-stamps-default")],
@@ -202,7 +313,7 @@ def train_captioner(
     typer.echo(captioner(out, stamps))
 
 
-@app.command("train-autoencoder")
+@app.command("train-autoencoder", rich_help_panel="Embedded models")
 def train_autoencoder(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
 ) -> None:
@@ -212,7 +323,7 @@ def train_autoencoder(
     typer.echo(autoencoder(out))
 
 
-@app.command()
+@app.command(rich_help_panel="Embedded models")
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the demo's inputs, dataset and run")] = Path("demo_output"),
 ) -> None:

@@ -19,7 +19,7 @@ from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
 from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
-from curate.scores.score import ScoreConfig
+from curate.scores.config import ScoreConfig
 from curate.select import SelectConfig
 from pipelines.execute import ExecuteConfig
 from train.autoencoder.encode import EncodeConfig

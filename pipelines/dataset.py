@@ -63,24 +63,31 @@ class Dataset:
         fs, path = url_to_fs(f"{self.url}/config.yaml")
         return yaml.safe_load(fs.cat_file(path)) if fs.exists(path) else {}
 
-    def config(self) -> Config:
-        """What the last `curate` ran with.
+    def made_with(self, *, or_running: bool = False) -> dict[str, Any]:
+        """What the last `curate` ran with; `or_running`: or the one that runs now, or was killed.
 
         Raises:
-            ValueError: no run of `curate` has come to its end here.
+            ValueError: there was none.
         """
-        section = self.sections().get("curate")
-        if section is None:
-            raise ValueError(
-                f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
-                f"`reelpack curate INPUT --out {self.url}` makes the dataset, or finishes it"
-            )
+        sections = self.sections()
+        for name in ("running", "curate") if or_running else ("curate",):
+            if name in sections:
+                found: dict[str, Any] = sections[name]
+                return found
+        raise ValueError(
+            f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
+            f"`reelpack curate INPUT --out {self.url}` makes the dataset, or finishes it"
+        )
+
+    def config(self, *, or_running: bool = False) -> Config:
+        """The configuration in `made_with`."""
+        section = self.made_with(or_running=or_running)
         return Config.model_validate({name: section[name] for name in Config.model_fields if name in section})
 
-    def families(self) -> dict[str, dict[str, pa.DataType]]:
-        """The score families of the last `curate` and their columns, as stored; needs no weights."""
+    def families(self, *, or_running: bool = False) -> dict[str, dict[str, pa.DataType]]:
+        """The score families in `made_with` and their columns, as stored; needs no weights."""
         found = {}
-        for family in self.sections()["curate"]["families"]:
+        for family in self.made_with(or_running=or_running)["families"]:
             parts = self._fs.glob(f"{self._path}/tables/scores/{family}/part-*.parquet")
             schema = pq.read_schema(parts[0], filesystem=self._fs) if parts else pa.schema([])
             found[family] = {field.name: field.type for field in schema if field.name != "clip_id"}

@@ -4,7 +4,6 @@ A shard is an ordinary WebDataset tar: the members of one sample follow each oth
 dot. An index row keeps the offset of a member's payload, so that one sample is one range read, local or remote.
 """
 
-import io
 import tarfile
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -105,7 +104,12 @@ class TarReader:
         return {"root": self.root, "_files": OrderedDict()}
 
 
-def list_members(data: bytes) -> list[tuple[str, int, int]]:
-    """`(name, offset, size)` of every file of a tar, read with the standard library: the check on `write_tar`."""
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+def list_members(file: IO[bytes]) -> list[tuple[str, int, int]]:
+    """`(name, offset, size)` of every file of a tar, read with the standard library: the check on `write_tar`. Reads
+    headers and seeks over what they announce.
+
+    Raises:
+        tarfile.TarError: no tar, or one that ends too early.
+    """
+    with tarfile.open(fileobj=file, mode="r:") as tar:
         return [(info.name, info.offset_data, info.size) for info in tar]

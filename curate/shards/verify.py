@@ -1,5 +1,6 @@
 """Do index and tars agree? Every row points at a readable member, and every member is known."""
 
+import tarfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from curate.shards.tar import list_members
 
 def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collection[str] = ()) -> list[str]:
     """Compare index rows with the tars in `root`; returns one sentence per disagreement, none if all is well.
+
+    Only the tars' headers are read.
 
     Args:
         root: folder of the shards, a local path or URL.
@@ -25,10 +28,18 @@ def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collec
     present = {name.rpartition("/")[2] for name in fs.ls(path, detail=False) if name.endswith(".tar")}
     problems += [f"{shard}: the index points at it, but it is not in {root}" for shard in expected.keys() - present]
     for shard in sorted(present):
-        members = {name: (offset, size) for name, offset, size in list_members(fs.cat_file(f"{path}/{shard}"))}
+        try:
+            with fs.open(f"{path}/{shard}", "rb") as file:
+                members = {name: (offset, size) for name, offset, size in list_members(file)}
+                length = file.seek(0, 2)
+        except tarfile.TarError as error:
+            problems.append(f"{shard}: no readable tar ({error})")
+            continue
         for name, place in expected[shard].items():
             if members.get(name) != place:
                 problems.append(f"{shard}: the index has {name} at {place}, the tar has it at {members.get(name)}")
+            elif sum(place) > length:
+                problems.append(f"{shard}: {name} ends at byte {sum(place)}, the tar at {length}: it is truncated")
         media = {name for name in members if not name.endswith(".json")}
         unknown = {name for name in media - expected[shard].keys() if name.split(".")[0] not in unindexed}
         problems += [f"{shard}: member {name} is in no row of the index" for name in sorted(unknown)]

@@ -1,5 +1,6 @@
 """The user's own columns, from a file beside the videos to every clip, shard and index row."""
 
+import io
 import json
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def jsons(dataset: Path) -> list[dict[str, object]]:
     found = []
     for tar in sorted((dataset / "shards").glob("*.tar")):
         data = tar.read_bytes()
-        found += [json.loads(data[at : at + n]) for name, at, n in list_members(data) if name.endswith(".json")]
+        found += [
+            json.loads(data[at : at + n]) for name, at, n in list_members(io.BytesIO(data)) if name.endswith(".json")
+        ]
     return found
 
 
