@@ -65,7 +65,7 @@ def curate(
     sources, unlisted = list_sources(inputs, exclude=out)
     if not sources and not unlisted:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
-    stage = ScoreStage(config.score)
+    stage = ScoreStage(config.score, config.select)
     families = stage.families
     dataset = Dataset(out)
     dataset.make()
