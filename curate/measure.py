@@ -130,4 +130,4 @@ def measure(
 
 def _fingerprint(frame: Frame, before: int) -> int:
     """Of a frame's time and pixels and of the frames before it."""
-    return zlib.crc32(frame.rgb.data, zlib.crc32(str(frame.pts).encode(), before))
+    return zlib.crc32(np.ascontiguousarray(frame.rgb).data, zlib.crc32(str(frame.pts).encode(), before))

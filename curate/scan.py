@@ -245,7 +245,9 @@ def _summary(numbers: np.ndarray, edges_s: np.ndarray) -> dict[str, float]:
 
 
 def _hashes(thumbs: np.ndarray, signals: dict[str, float]) -> bytes:
-    """Perceptual hashes of the clip's pictures without their bars."""
+    """Perceptual hashes of the clip's pictures without their bars; none for a clip that lies within one tick."""
     from curate.dedup.frame_hash import hash_frames
 
+    if not len(thumbs):
+        return b""
     return hash_frames(thumbs, (signals["box_top"], signals["box_left"], signals["box_bottom"], signals["box_right"]))

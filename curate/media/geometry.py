@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.media.tone import PQ_TRANSFER, tone_mapped
+
 if TYPE_CHECKING:
     import av
 
@@ -68,6 +70,8 @@ class RgbConverter:
     """Decoded frames → `(height, width, 3)` uint8 RGB, upright, all of the same size.
 
     The matrix is that of the stream's tag; without a tag BT.709 from 720 lines on and BT.601 below, as players do.
+    More than 8 bits are rounded to 8; HDR by PQ is tone-mapped from its full depth (`curate.media.tone`). Interlaced
+    pictures stay as they are.
     """
 
     def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:
@@ -82,15 +86,18 @@ class RgbConverter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
+        is_pq = frame.color_trc == PQ_TRANSFER
         rgb = self._reformatter.reformat(
             frame,
             width=self._width,
             height=self._height,
-            format="rgb24",
+            format="rgb48le" if is_pq else "rgb24",
             src_colorspace=untagged_colorspace(frame),
             interpolation=self._interpolation,
             threads=1,
         ).to_ndarray()
+        if is_pq:
+            rgb = tone_mapped(rgb)
         return np.ascontiguousarray(np.rot90(rgb, self._quarter_turns)) if self._quarter_turns else rgb
 
 

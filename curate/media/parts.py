@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from curate.media.container import is_still_image
+from curate.media.container import check_file, is_still_image
 from curate.media.stream import SEEKABLE_CONTAINERS, VideoReader
 from curate.schema import MediaError
 
@@ -52,6 +52,7 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
     if part_s is None:
         return (WHOLE,)
     try:
+        check_file(path)
         with open(path, "rb") as file:
             if is_still_image(file.read(16)):
                 return (WHOLE,)
@@ -69,7 +70,7 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
     except (MediaError, OSError):
         return (WHOLE,)
     shown, keys = np.unique(np.array(pts, np.int64)), np.array(key_pts, np.int64)
-    if len(shown) < len(pts) or (np.diff(keys) <= 0).any():
+    if not pts or len(shown) < len(pts) or (np.diff(keys) <= 0).any():
         return (WHOLE,)
     return _parts(shown, keys, tick_s, part_s)
 

@@ -1,15 +1,18 @@
 """An iterator that is run ahead in a thread of its own."""
 
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(items: Iterator[T], depth: int, *, max_bytes: int, num_bytes: Callable[[T], int]) -> Iterator[T]:
+def prefetch(
+    items: Iterator[T], depth: int, *, max_bytes: int = sys.maxsize, num_bytes: Callable[[T], int] = lambda item: 0
+) -> Generator[T, None, None]:
     """The same items, some of them made ahead. Pays where making and using an item both leave Python (libav, OpenCV),
     so that they overlap. Closing the iterator ends the thread before it returns.
 
@@ -17,7 +20,7 @@ def prefetch(items: Iterator[T], depth: int, *, max_bytes: int, num_bytes: Calla
         items: What to run ahead.
         depth: Most items that wait to be used.
         max_bytes: Most bytes that the waiting items take together, or one item.
-        num_bytes: What an item takes.
+        num_bytes: What an item takes; by default nothing, so that only their number is bounded.
 
     Raises:
         Exception: Whatever `items` raises, after the items that came before.

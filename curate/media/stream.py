@@ -130,7 +130,7 @@ class VideoReader:
         """
         self._rewind()
         with media_errors(self.name, doing="read", invalid=FailureKind.CORRUPT):
-            for packet in self.container.demux(self.stream):
+            for packet in self._packets():
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
@@ -171,7 +171,7 @@ class VideoReader:
         with media_errors(self.name, doing="decode", invalid=FailureKind.CORRUPT):
             if seek_pts is not None:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)
-            for packet in self.container.demux(self.stream):
+            for packet in self._packets():
                 if not started:
                     # What precedes the first key frame refers to pictures that are not there.
                     if not packet.is_keyframe:
@@ -194,6 +194,14 @@ class VideoReader:
             self._check_end(last_pts)
         if damage is not None and self.container_name not in OPEN_ENDED_CONTAINERS:
             raise damage
+
+    def _packets(self) -> "Iterator[av.Packet]":
+        """The stream's packets from here on, and an empty one at the end: it makes the decoder give what it holds."""
+        for packet in self.container.demux(self.stream):
+            yield packet
+            # No further: of streams that appeared on the way, PyAV asks for their last packets too, and fails.
+            if not packet.size and packet.dts is None:
+                return
 
     def _check_end(self, last_pts: int | None) -> None:
         """In AVI, damage makes the demuxer skip what it cannot parse, without a word: compare with the header."""

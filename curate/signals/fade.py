@@ -33,8 +33,8 @@ class FadeSignal:
 
     A fade mixes the picture with a flat one, so the contrast of its luma (standard deviation) and the distance of its
     mean luma from that of the flat one shrink alike. A fade is a stretch of at least 1/4 s in which the contrast only
-    falls or only rises, by three quarters at least, nearly in step with that distance from black or from white. The flat
-    picture before or after it is not counted: see `black_fraction`. Dissolves between two pictures are not found.
+    falls or only rises, by three quarters at least, nearly in step with that distance from black or from white. The
+    flat picture before or after it is not counted: see `black_fraction`. Dissolves between two pictures are not found.
     """
 
     names: ClassVar[tuple[str, ...]] = ("fade_fraction",)

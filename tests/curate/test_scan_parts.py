@@ -42,7 +42,7 @@ VIDEOS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def frames(draw_scenes: Callable[..., np.ndarray]) -> np.ndarray:
     """Shots that pan, one of them with bars, one that flashes, one that stands still."""
-    rgb = draw_scenes(LENGTHS).copy()
+    rgb = draw_scenes(LENGTHS, width=150, height=92).copy()  # rows that libswscale pads
     shots = np.split(rgb, np.cumsum(LENGTHS)[:-1])
     shots[1][:, :12] = shots[1][:, -12:] = 0
     shots[3][::7] = 250

@@ -81,3 +81,54 @@ def test_colors_follow_the_matrix_of_the_stream(write_video: Callable[..., str],
         output.mux(stream.encode())
     seen = next(iter_frames(path, short_side_px=64)).rgb.mean(axis=(0, 1))
     assert np.abs(seen - (200, 40, 60)).max() < 4
+
+
+def write_ramp(path: str, pixel_format: str, transfer: int, primaries: int) -> str:
+    """Two frames that go from code value 0 on the left to the maximum on the right, in the BT.2020 matrix."""
+    import av
+
+    ramp = np.linspace(0, 2**16 - 1, 256).astype(np.uint16)[None, :, None].repeat(64, axis=0).repeat(3, axis=2)
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libx265", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 256, 64, pixel_format
+        stream.options = {"x265-params": "log-level=none", "crf": "4", "preset": "ultrafast"}
+        stream.codec_context.color_trc, stream.codec_context.color_primaries = transfer, primaries
+        stream.codec_context.colorspace, stream.codec_context.color_range = 9, 1
+        for number in range(2):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(ramp), format="rgb48le")
+            frame = frame.reformat(format=pixel_format, dst_colorspace=9, dst_color_range=1)
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "bit_depth", "transfer", "primaries", "tags"),
+    [
+        ("yuv420p", 8, 1, 1, ("bt709", "bt709")),
+        ("yuv420p10le", 10, 2, 2, ("", "")),
+        ("yuv420p10le", 10, 18, 9, ("arib-std-b67", "bt2020")),
+        ("yuv420p12le", 12, 16, 9, ("smpte2084", "bt2020")),
+    ],
+)
+def test_depth_and_color_tags_are_told_and_brightness_is_sane(
+    tmp_path: Path, pixel_format: str, bit_depth: int, transfer: int, primaries: int, tags: tuple[str, str]
+) -> None:
+    path = write_ramp(str(tmp_path / "a.mp4"), pixel_format, transfer, primaries)
+    video = probe(path, "", "")
+    assert (video.bit_depth, video.color_transfer, video.color_primaries) == (bit_depth, *tags)
+    shown = next(iter_frames(path, short_side_px=32)).rgb.mean(axis=(0, 2))
+    assert (np.diff(shown) >= -1).all() and shown[0] < 6 and shown[-1] > 250
+    if "smpte2084" in tags:
+        assert shown[12] < 20, "a code value of 0.1 is a third of a nit: black"
+        assert 105 < shown[51] < 120, "0.4 is 32 nits, a middle gray where white has 203"
+        assert shown[96] > 250, "0.75 is the peak of the masters"
+    else:
+        assert np.abs(shown - np.linspace(0, 255, len(shown))).max() < 6
+
+
+def test_interlacing_is_told(write_video: Callable[..., str], numbered) -> None:
+    interlaced = {"options": {"x264-params": "tff=1", "crf": "12"}}
+    assert probe(write_video("a.mp4", numbered.draw(4), **interlaced), "", "").interlaced
+    assert not probe(write_video("b.mp4", numbered.draw(4)), "", "").interlaced
