@@ -86,9 +86,9 @@ def decide(
         ValueError: a rule names a column that no step stores.
     """
     clip_ids = clips["clip_id"].to_pylist()
-    broken, missing = _judge(clips, config)
+    broken_rules, missing = _judge(clips, config.rules())
     decisions, reasons = [], []
-    for clip_id, rules, unknown in zip(clip_ids, broken, missing, strict=True):
+    for clip_id, rules, unknown in zip(clip_ids, broken_rules, missing, strict=True):
         if rules:
             outcome = ("reject", rules)
         elif clip_id in failed:
@@ -118,12 +118,25 @@ def decide(
     return clips
 
 
-def _judge(clips: pa.Table, config: SelectConfig) -> tuple[list[list[str]], list[list[str]]]:
+def broken(values: Mapping[str, float | None], kind: str, config: SelectConfig) -> list[str]:
+    """Names of the rules that a partly known clip already breaks: why `decide` will reject it, whatever comes.
+
+    Args:
+        values: column → value; columns that are not known yet are left out or None.
+        kind: "video" or "image".
+        config: the policy.
+    """
+    rules = {name: bounds for name, bounds in config.rules().items() if values.get(name) is not None}
+    row = {"kind": pa.array([kind]), **{name: pa.array([values[name]], pa.float64()) for name in rules}}
+    return _judge(pa.table(row), rules)[0][0]
+
+
+def _judge(clips: pa.Table, rules: Mapping[str, Bounds]) -> tuple[list[list[str]], list[list[str]]]:
     """Per clip the rules that its values break, and the columns of rules that have no value."""
-    broken: list[list[str]] = [[] for _ in range(clips.num_rows)]
+    breaks: list[list[str]] = [[] for _ in range(clips.num_rows)]
     missing: list[list[str]] = [[] for _ in range(clips.num_rows)]
     is_image = pc.equal(clips["kind"], "image")
-    for name, bounds in config.rules().items():
+    for name, bounds in rules.items():
         if name not in clips.column_names:
             raise ValueError(
                 f"select.{name}: no step stores a score of that name; stored are {sorted(clips.column_names)}. "
@@ -133,10 +146,10 @@ def _judge(clips: pa.Table, config: SelectConfig) -> tuple[list[list[str]], list
         applies = pc.invert(is_image) if name in NOT_FOR_IMAGES else pa.scalar(True)
         _note(missing, pc.and_(pc.is_null(values), applies), name)
         if bounds.min is not None:
-            _note(broken, pc.and_(pc.less(values, bounds.min), applies), f"{name}.min")
+            _note(breaks, pc.and_(pc.less(values, bounds.min), applies), f"{name}.min")
         if bounds.max is not None:
-            _note(broken, pc.and_(pc.greater(values, bounds.max), applies), f"{name}.max")
-    return broken, missing
+            _note(breaks, pc.and_(pc.greater(values, bounds.max), applies), f"{name}.max")
+    return breaks, missing
 
 
 def _copies(clips: pa.Table, decisions: Sequence[str], groups: Mapping[str, str]) -> dict[str, str]:

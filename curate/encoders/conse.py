@@ -13,22 +13,20 @@ import runpy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders import weights
-from curate.encoders.device import pick_device
-from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
-from curate.encoders.fingerprint import path_digest
+from curate.encoders.efficientnet import WEIGHTS, EfficientNetBackbone
+from curate.encoders.efficientnet_lite import load_classifier
 from curate.encoders.text import TextEncoder, TextEncoderConfig
 from curate.schema import content_digest
 
 if TYPE_CHECKING:
-    import torch
+    from curate.encoders.image import Backbone
 
-BACKBONE = "efficientnet-lite0"
 CLASSES_PER_BATCH = 256
 
 
@@ -54,11 +52,11 @@ class ConseEncoder:
 
     def __init__(self, config: ConseConfig) -> None:
         self.config = config
+        self.backbone: Backbone = EfficientNetBackbone(config.device, config.batch_size)
         self._text = TextEncoder(TextEncoderConfig(device=config.device, batch_size=CLASSES_PER_BATCH))
-        self._classifier: Any = None
-        self._class_embeddings: torch.Tensor  # (1000, d), centered
+        self._classifier: tuple[np.ndarray, np.ndarray]  # (1000, 1280), (1000,)
+        self._class_embeddings: np.ndarray | None = None  # (1000, d), centered
         self._center: np.ndarray  # (d,)
-        self._device: torch.device
 
     def setup(self) -> None:
         """Load both models and embed the class names.
@@ -66,44 +64,43 @@ class ConseEncoder:
         Raises:
             MissingWeights: embedded weights that were not fetched.
         """
-        import torch
-
-        if self._classifier is not None:
+        if self._class_embeddings is not None:
             return
+        self.backbone.setup()
+        self._classifier = load_classifier(weights.resolve(WEIGHTS))
         self._text.setup()
-        self._device = pick_device(self.config.device)
-        prompts = [self.config.prompt.format(name) for name in class_names()]
-        embeddings = self._text.embed(prompts)
+        embeddings = self._text.embed([self.config.prompt.format(name) for name in class_names()])
         self._center = embeddings.mean(0)
-        self._class_embeddings = torch.from_numpy(embeddings - self._center).to(self._device)
-        self._classifier = load_efficientnet_lite0(weights.resolve(BACKBONE)).to(self._device)
+        self._class_embeddings = embeddings - self._center
 
     @cached_property
     def fingerprint(self) -> str:
         """Names the function: both models' weights, the class names, the prompt and T."""
-        weights_digest = path_digest(weights.resolve(BACKBONE))
-        parts = (weights_digest, self._text.fingerprint, str(self.config.num_classes), self.config.prompt)
+        parts = (self.backbone.fingerprint, self._text.fingerprint, str(self.config.num_classes), self.config.prompt)
         return content_digest("conse-centered", *parts, *class_names())
 
-    def classify(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of the ImageNet classes: (N, H, W, 3) uint8 RGB to (N, 1000) float32."""
-        import torch
+    def classify(self, features: np.ndarray) -> np.ndarray:
+        """Probabilities of the ImageNet classes: (N, 1280) features to (N, 1000).
 
-        rows = [np.empty((0, 1000), np.float32)]
-        for start in range(0, len(images), self.config.batch_size):
-            with torch.inference_mode():
-                logits = self._classifier(normalize(images[start : start + self.config.batch_size]).to(self._device))
-            rows.append(logits.softmax(-1).cpu().numpy())
-        return np.concatenate(rows)
+        In float64, as all that follows: NumPy's sums then round alike, however many threads it takes them on.
+        """
+        weight, bias = self._classifier
+        logits = features.astype(np.float64) @ weight.T + bias
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
-    def embed_images(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB to (N, 384) float32 of unit length."""
-        import torch
-
-        top = torch.from_numpy(self.classify(images)).to(self._device).topk(self.config.num_classes)
-        mean = torch.einsum("nt,ntd->nd", top.values, self._class_embeddings[top.indices])
+    def embed_features(self, features: np.ndarray) -> np.ndarray:
+        """(N, 1280) features to (N, 384) float32 of unit length."""
+        assert self._class_embeddings is not None, "setup() comes first"
+        probabilities = self.classify(features)
+        top = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.config.num_classes]  # (N, T)
+        mean = np.einsum("nt,ntd->nd", np.take_along_axis(probabilities, top, axis=1), self._class_embeddings[top])
         # The paper's 1/Z, one over the sum of the T probabilities, cancels in the scaling to unit length.
-        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images, (H, W, 3) uint8 RGB, to (N, 384) float32 of unit length."""
+        return self.embed_features(self.backbone.features(images))
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """M texts to (M, 384) float32 of unit length."""

@@ -74,6 +74,15 @@ def load_efficientnet_lite0(path: Path) -> "torch.nn.Module":
     return model.eval()
 
 
+def load_classifier(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The last layer alone: weight (1000, 1280) and bias (1000,), float64, of the state dict at `path`."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as state:
+        weight, bias = (state.get_tensor(f"classifier.{name}").astype(np.float64) for name in ("weight", "bias"))
+    return weight, bias
+
+
 def normalize(images: np.ndarray) -> "torch.Tensor":
     """(N, H, W, 3) uint8 RGB to the model's input (N, 3, 224, 224) float32.
 

@@ -10,29 +10,19 @@ import numpy as np
 from pydantic import Field
 
 from curate.encoders.conse import ConseConfig
+from curate.encoders.image import ImageEncoder
 from curate.encoders.open_clip import OpenClipConfig
 
 
-class ImageTextEncoder(Protocol):
-    """Cheap to construct and to pickle; `setup` loads the weights, once per worker."""
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """An image encoder that embeds texts too."""
 
     @property
     def name(self) -> str:
         """What people see beside a score."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Names the function computed: weights and the settings that change a value. Needs no `setup`.
-
-        Raises:
-            MissingWeights: local weights that are not there.
-        """
-
-    def setup(self) -> None:
-        """Load the weights."""
-
-    def embed_images(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB to (N, d) float32 of unit length."""
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N ≥ 1 images, (H, W, 3) uint8 RGB of any sizes, to (N, d) float32 of unit length."""
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """M texts to (M, d) float32 of unit length."""

@@ -1,6 +1,6 @@
 """open_clip: any CLIP-like model that it knows, with weights from its hub tags or from a local checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.encoders import torchvision_cpu
+from curate.encoders.batches import in_batches
 from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.weights import MissingWeights
@@ -16,6 +17,8 @@ from curate.schema import content_digest
 
 if TYPE_CHECKING:
     import torch
+
+    from curate.encoders.image import Backbone
 
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy"})
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
@@ -57,6 +60,8 @@ class OpenClipEncoder:
 
     def __init__(self, config: OpenClipConfig) -> None:
         self.config = config
+        self.backbone: Backbone = self
+        """Image embeddings come out of the model in one step: they are its features."""
         self._model: Any = None
         self._preprocess: Any = None
         self._tokenizer: Any = None
@@ -98,33 +103,42 @@ class OpenClipEncoder:
         source = path_digest(local) if local else str(self.config.pretrained)
         return content_digest("open_clip", model, source, self.config.precision)
 
-    def embed_images(self, images: np.ndarray) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB to (N, d) float32 of unit length."""
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images, (H, W, 3) uint8 RGB, to their (N, d) float32 embeddings of unit length."""
         import torch
         from open_clip import get_input_dtype
         from PIL import Image
 
         dtype = get_input_dtype(self.config.precision)
 
-        def embed(batch: np.ndarray) -> "torch.Tensor":
+        def embed(batch: Sequence[np.ndarray]) -> np.ndarray:
             pixels = torch.stack([self._preprocess(Image.fromarray(image)) for image in batch])
-            return self._model.encode_image(pixels.to(self._device, dtype), normalize=True)
+            with torch.inference_mode():
+                return _numpy(self._model.encode_image(pixels.to(self._device, dtype), normalize=True))
 
-        return self._in_batches(embed, images)
+        return in_batches(embed, images, self.config.batch_size)
+
+    def embed_features(self, features: np.ndarray) -> np.ndarray:
+        """The features are the embeddings."""
+        return features
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images, (H, W, 3) uint8 RGB, to (N, d) float32 of unit length."""
+        return self.features(images)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """M texts to (M, d) float32 of unit length. What is beyond the model's context is cut off by its tokenizer."""
-        return self._in_batches(
-            lambda batch: self._model.encode_text(self._tokenizer(list(batch)).to(self._device), normalize=True), texts
-        )
-
-    def _in_batches(self, embed: Callable[[Any], "torch.Tensor"], items: Sequence[str] | np.ndarray) -> np.ndarray:
         import torch
 
-        size = self.config.batch_size
-        with torch.inference_mode():
-            batches = [embed(items[start : start + size]).float().cpu() for start in range(0, len(items), size)]
-        return torch.cat(batches).numpy()
+        def embed(batch: Sequence[str]) -> np.ndarray:
+            with torch.inference_mode():
+                return _numpy(self._model.encode_text(self._tokenizer(list(batch)).to(self._device), normalize=True))
+
+        return in_batches(embed, texts, self.config.batch_size)
 
     def _local_path(self) -> Path | None:
         """The checkpoint or folder on this machine that holds the weights; None if they come from a hub.
@@ -145,3 +159,7 @@ class OpenClipEncoder:
                 f"{LOCAL_DIR}<folder>`) to a checkpoint on this machine, or to one of open_clip's tags"
             )
         return path
+
+
+def _numpy(embeddings: "torch.Tensor") -> np.ndarray:
+    return embeddings.float().cpu().numpy()

@@ -1,79 +1,84 @@
 """Stage: clips → scores. Decodes each clip's sampled frames once, for all scorers that owe it a value."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+import cv2
+import pyarrow as pa
 
+from curate.encoders.image import EncoderPool
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
-from curate.scores.scorer import Scorer
-from curate.scores.text_match import TextMatchConfig
+from curate.scores.config import ScoreConfig
+from curate.scores.frames import ClipFrames
+from curate.scores.scorer import Scorer, Value
+from curate.select import SelectConfig, broken
 
 STEP = "score"
 KEY_HEX_DIGITS = 12
 SCORE_DIGITS = 5
-"""Decimals that are kept: what follows differs with the number of threads that a worker has."""
+"""Decimals that are kept of a number: what follows differs from one kind of processor to the next."""
 
-ScorerConfig = TextMatchConfig
-"""A second scorer makes this `Annotated[TextMatchConfig | …, Field(discriminator="kind")]`."""
+CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError, cv2.error)
+"""What models and image libraries raise over a picture that they cannot take."""
 
-
-class ScoreConfig(BaseModel):
-    """Which scorers run, and on which frames."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    num_frames: int = Field(8, ge=1, description="frames per clip, uniformly placed")
-    short_side_px: int = Field(256, ge=32, description="shorter side that frames are scaled to, px")
-    scorers: tuple[ScorerConfig, ...] = Field((TextMatchConfig(),), description="at most one of each kind")
-
-    @field_validator("scorers")
-    @classmethod
-    def _one_of_each_kind(cls, scorers: tuple[ScorerConfig, ...]) -> tuple[ScorerConfig, ...]:
-        kinds = [scorer.kind for scorer in scorers]
-        if repeated := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-            raise ValueError(f"got {', '.join(repeated)} more than once; two of a kind would write the same columns")
-        return scorers
+NO_VALUES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreItem:
-    """A clip to score, and the local path of its video. `families`: what it still owes; None is all."""
+    """A clip to score, and the local path of its video. `families`: what it still owes; None is all.
+
+    `known`: its signals and stored scores by column, of which an early exit takes account.
+    """
 
     clip: Clip
     path: str
     families: frozenset[str] | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """Values of one clip: family → column → value. `num_decoded_frames` counts what was decoded for them."""
+    """What the scorers gave for one clip. `num_decoded_frames` counts what was decoded for them.
+
+    Attributes:
+        values: family → column → value. After an early exit, families that were owed can be missing.
+        failures: one per family whose scorer failed on this clip; `step` is the family.
+    """
 
     clip_id: str
-    values: Mapping[str, Mapping[str, float]]
+    values: Mapping[str, Mapping[str, Value]]
+    failures: tuple[Failure, ...] = ()
     num_decoded_frames: int
 
 
 class ScoreStage:
-    """One sampled decode per clip, then every scorer on the frames of all clips of the batch."""
+    """One sampled decode per clip, then every scorer on the frames of all clips of the batch.
 
-    def __init__(self, config: ScoreConfig) -> None:
+    Args:
+        config: the scorers and their frames.
+        policy: what an early exit consults.
+    """
+
+    def __init__(self, config: ScoreConfig, policy: SelectConfig | None = None) -> None:
         self.config = config
+        self.policy = policy or SelectConfig()
         self._scorers: tuple[Scorer, ...] = tuple(scorer.build() for scorer in config.scorers)
 
     @cached_property
-    def families(self) -> dict[str, tuple[str, ...]]:
-        """Family → its columns. A family, `<name>-<hash>`, is what a table holds: a scorer with its parameters and
-        weights, on frames sampled in this way. Needs no `setup`.
+    def families(self) -> dict[str, dict[str, pa.DataType]]:
+        """Family → its columns and their Arrow types. A family, `<name>-<hash>`, is what a table holds: a scorer with
+        its parameters and weights, on frames sampled in this way. Needs no `setup`.
 
         Raises:
             MissingWeights: weights that the digests are taken of are not there.
         """
-        return {family: scorer.columns for family, scorer in self._by_family.items()}
+        return {family: dict(scorer.columns) for family, scorer in self._by_family.items()}
 
     @cached_property
     def _by_family(self) -> dict[str, Scorer]:
@@ -83,46 +88,125 @@ class ScoreStage:
         }
 
     def setup(self) -> None:
-        """Load the weights of every scorer."""
-        for scorer in self._scorers:
-            scorer.setup()
+        """Load the weights of every scorer; what several of them use is loaded once."""
+        encoders = EncoderPool()
+        with one_thread():
+            for scorer in self._scorers:
+                scorer.setup(encoders)
 
     def process(self, items: Sequence[ScoreItem]) -> list[Scored | Failure]:
-        """Score each clip, in order. An item that owes nothing is not decoded."""
-        frames: dict[int, np.ndarray] = {}
-        failures: dict[int, Failure] = {}
-        for row, item in enumerate(items):
-            if any(_owes(item, family) for family in self._by_family):
-                try:
-                    frames[row] = self._decode(item)
-                except MediaError as error:
-                    failures[row] = error.failure(item.clip.clip_id, STEP)
-        values: list[dict[str, dict[str, float]]] = [{} for _ in items]
-        for family, scorer in self._by_family.items():
-            rows = [row for row in frames if _owes(items[row], family)]
-            for row, score in zip(rows, scorer.score([frames[row] for row in rows]), strict=True):
-                values[row][family] = score
-        return [
-            failures.get(row) or _outcome(item.clip.clip_id, values[row], len(frames.get(row, ())))
-            for row, item in enumerate(items)
-        ]
+        """Score each clip, in order. A clip that owes nothing, or that an early exit ends, is not decoded.
 
-    def _decode(self, item: ScoreItem) -> np.ndarray:
-        num_frames = min(self.config.num_frames, item.clip.num_frames)
-        return sample_frames(item.path, item.clip.span, num_frames, short_side_px=self.config.short_side_px).rgb
+        A clip that cannot be decoded is a `Failure` of this step; one that a scorer fails on keeps the other values.
+        """
+        jobs = [_Job(item, set(self._by_family) if item.families is None else set(item.families)) for item in items]
+        with one_thread():
+            for family, scorer in self._by_family.items():
+                self._run(family, scorer, [job for job in jobs if family in job.owed])
+        return [job.outcome() for job in jobs]
+
+    def _run(self, family: str, scorer: Scorer, jobs: Sequence["_Job"]) -> None:
+        """One scorer on the clips that owe its values and can still give them."""
+        ready = [job for job in jobs if not self._is_rejected(job) and job.decode(self.config)]
+        clips = [job.frames for job in ready if job.frames is not None]
+        for job, result in zip(ready, contained(scorer, clips), strict=True):
+            job.take(family, result)
+
+    def _is_rejected(self, job: "_Job") -> bool:
+        return self.config.early_exit and bool(broken(job.known, job.item.clip.kind, self.policy))
 
 
-def _outcome(clip_id: str, values: Mapping[str, Mapping[str, float]], num_decoded_frames: int) -> Scored | Failure:
-    """A value that is no number would pass or fail a threshold by accident: it is the scorer's failure."""
-    for family, score in values.items():
-        if bad := {column: value for column, value in score.items() if not math.isfinite(value)}:
-            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=f"{family} gave {bad}")
-    rounded = {
-        family: {column: round(float(value), SCORE_DIGITS) for column, value in score.items()}
-        for family, score in values.items()
-    }
-    return Scored(clip_id=clip_id, values=rounded, num_decoded_frames=num_decoded_frames)
+class _Job:
+    """A clip on its way through the scorers."""
+
+    def __init__(self, item: ScoreItem, owed: set[str]) -> None:
+        self.item = item
+        self.owed = owed
+        self.known = dict(item.known)
+        self.frames: ClipFrames | None = None
+        self._undecodable: Failure | None = None
+        self._values: dict[str, dict[str, Value]] = {}
+        self._failures: list[Failure] = []
+
+    def decode(self, config: ScoreConfig) -> bool:
+        """Whether there are frames; they are decoded for the first scorer that asks."""
+        if self.frames is None and self._undecodable is None:
+            clip = self.item.clip
+            count = min(config.num_frames, clip.num_frames)
+            try:
+                sampled = sample_frames(self.item.path, clip.span, count, short_side_px=config.short_side_px)
+                self.frames = ClipFrames(sampled.rgb)
+            except MediaError as error:
+                self._undecodable = error.failure(clip.clip_id, STEP)
+        return self.frames is not None
+
+    def take(self, family: str, result: dict[str, Value] | Exception) -> None:
+        """A value that is no number would pass or fail a threshold by accident: it is the scorer's failure."""
+        if isinstance(result, Exception):
+            self._fail(family, f"{type(result).__name__}: {result}")
+        elif bad := {column: value for column, value in result.items() if not _is_finite(value)}:
+            self._fail(family, f"gave {bad}")
+        else:
+            rounded = {column: _rounded(value) for column, value in result.items()}
+            self._values[family] = rounded
+            self.known |= {column: value for column, value in rounded.items() if isinstance(value, float)}
+
+    def _fail(self, family: str, detail: str) -> None:
+        self._failures.append(
+            Failure(subject=self.item.clip.clip_id, step=family, kind=FailureKind.MODEL, detail=detail)
+        )
+
+    def outcome(self) -> Scored | Failure:
+        return self._undecodable or Scored(
+            clip_id=self.item.clip.clip_id,
+            values=self._values,
+            failures=tuple(self._failures),
+            num_decoded_frames=0 if self.frames is None else len(self.frames.rgb),
+        )
 
 
-def _owes(item: ScoreItem, family: str) -> bool:
-    return item.families is None or family in item.families
+def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Value] | Exception]:
+    """The scorer's values of each clip, or the exception that it raised over this clip alone.
+
+    A batch that fails is tried again in halves: that finds the clips that are to blame, and a batch that is merely too
+    large for the GPU gets through.
+
+    Raises:
+        RuntimeError: torch's AcceleratorError: the GPU itself is in disorder, and this process can no longer use it.
+    """
+    import torch
+
+    if not clips:
+        return []
+    try:
+        return list(scorer.score(clips))
+    except torch.AcceleratorError:
+        raise
+    except CLIP_ERRORS as error:
+        if len(clips) == 1:
+            return [error.with_traceback(None)]  # frames of the stack hold on to pictures
+    half = len(clips) // 2
+    return [*contained(scorer, clips[:half]), *contained(scorer, clips[half:])]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: on several it adds in another order, and a worker of a cluster would store other last bits
+    than a laptop. It is processes that clips are spread over, so that no core is idle for it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_finite(value: Value) -> bool:
+    return all(map(math.isfinite, value)) if isinstance(value, list) else math.isfinite(value)
+
+
+def _rounded(value: Value) -> Value:
+    """Numbers lose what is noise; a vector comes rounded as its scorer saw fit."""
+    return value if isinstance(value, list) else round(float(value), SCORE_DIGITS)

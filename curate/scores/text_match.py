@@ -2,14 +2,18 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.encoders.conse import ConseConfig
+from curate.encoders.image import EncoderPool
 from curate.encoders.image_text import ImageTextConfig
 from curate.schema import content_digest
+from curate.scores.frames import ClipFrames, embed
+from curate.scores.scorer import Value
 
 
 class TextMatchConfig(BaseModel):
@@ -50,7 +54,7 @@ class TextMatchScorer:
     """
 
     name = "text_match"
-    columns = ("text_match", "wanted_best", "unwanted_best")
+    columns: ClassVar = dict.fromkeys(("text_match", "wanted_best", "unwanted_best"), pa.float64())
 
     def __init__(self, config: TextMatchConfig) -> None:
         self.config = config
@@ -62,19 +66,17 @@ class TextMatchScorer:
         wanted, unwanted = self.config.wanted, self.config.unwanted
         return content_digest(self.name, self._encoder.fingerprint, str(len(wanted)), *wanted, *unwanted)
 
-    def setup(self) -> None:
+    def setup(self, encoders: EncoderPool) -> None:
         """Load the encoder, embed the descriptions."""
-        self._encoder.setup()
+        self._encoder = encoders.load(self._encoder)
         self._texts = self._encoder.embed_texts([*self.config.wanted, *self.config.unwanted])
 
-    def score(self, clips: Sequence[np.ndarray]) -> list[dict[str, float]]:
+    def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
         assert self._texts is not None, "setup() comes first"
         num_wanted = len(self.config.wanted)
-        values = []
-        # One clip at a time: joining clips gains nothing on a CPU and little beside their decoding on a GPU, and a
-        # clip's values would depend, in the last bits, on its company, which a run that was killed does not repeat.
-        for clip in clips:
-            similarities = self._encoder.embed_images(clip) @ self._texts.T  # (T, wanted + unwanted)
+        values: list[dict[str, Value]] = []
+        for images in embed(clips, self._encoder):
+            similarities = images.astype(np.float64) @ self._texts.T  # (T, wanted + unwanted)
             wanted = _mean_best(similarities[:, :num_wanted])
             unwanted = _mean_best(similarities[:, num_wanted:])
             values.append({"text_match": wanted - unwanted, "wanted_best": wanted, "unwanted_best": unwanted})

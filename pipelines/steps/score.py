@@ -18,9 +18,10 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     have = {family: set(table.read()["clip_id"].to_pylist()) for family, table in tables.items()}
     decoding = "+".join(stage.families)
     undecodable = run.settled({decoding})
+    settled = {family: have[family] | run.settled({family}) for family in stage.families}
     todo = []
     for clip in clips:
-        owed = frozenset(family for family in stage.families if clip.clip_id not in have[family])
+        owed = frozenset(family for family in stage.families if clip.clip_id not in settled[family])
         if owed and clip.clip_id not in undecodable:
             todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
@@ -29,4 +30,6 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         for family, table in tables.items():
             table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)
         run.fail(failures_of(results), decoding)
+        for family in stage.families:
+            run.fail([failure for one in scored for failure in one.failures if failure.step == family], family)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)

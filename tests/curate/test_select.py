@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.select import Bounds, SelectConfig, decide, funnel
+from curate.select import Bounds, SelectConfig, broken, decide, funnel
 from curate.split import SplitConfig
 
 RULES = {
@@ -105,3 +105,20 @@ def test_no_copy_of_a_training_clip_is_held_out() -> None:
     splits = decide(clips(*rows), policy, groups=groups)["split"].to_pylist()
     assert {len(set(splits[start : start + 3])) for start in range(0, 60, 3)} == {1}
     assert set(splits) == {"train", "val"}
+
+
+@given(
+    kind=st.sampled_from(["video", "image"]),
+    values=st.dictionaries(st.sampled_from(["duration_s", "motion", "luminance"]), st.floats(-1, 3)),
+    later=st.dictionaries(st.sampled_from(["duration_s", "motion", "luminance"]), st.floats(-1, 3)),
+)
+def test_what_breaks_a_rule_early_is_rejected_for_it_in_the_end(
+    kind: str, values: dict[str, float], later: dict[str, float]
+) -> None:
+    early = broken(values, kind, POLICY)
+    known = {**dict.fromkeys(RULES), **values}
+    assert outcome(decide(clips({"kind": kind, **known}), POLICY))[0][1][: len(early)] == early or not early
+    ((decision, reasons),) = outcome(decide(clips({"kind": kind, **known, **later, **values}), POLICY))
+    assert set(early) <= set(reasons)
+    assert not early or decision == "reject"
+    assert broken({**later, **values}, kind, POLICY) == (reasons if decision == "reject" else [])

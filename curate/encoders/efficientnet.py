@@ -1,0 +1,96 @@
+"""EfficientNet-Lite0 as an image encoder: the pooled features of an ImageNet classifier. Embedded.
+
+Features of supervised classifiers are serviceable for near-duplicates and rough concepts; docs/decisions/scores.md has
+figures. For more use open_clip.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders import weights
+from curate.encoders.batches import in_batches
+from curate.encoders.device import pick_device
+from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
+from curate.encoders.fingerprint import path_digest
+from curate.schema import content_digest
+
+if TYPE_CHECKING:
+    import torch
+
+    from curate.encoders.image import Backbone
+
+WEIGHTS = "efficientnet-lite0"
+
+
+class EfficientNetConfig(BaseModel):
+    """The embedded image encoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    batch_size: int = Field(32, ge=1, description="images per forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+    def build(self) -> "EfficientNetEncoder":
+        return EfficientNetEncoder(self)
+
+
+class EfficientNetEncoder:
+    """Pooled features, scaled to unit length: (N, 1280)."""
+
+    def __init__(self, config: EfficientNetConfig) -> None:
+        self.backbone: Backbone = EfficientNetBackbone(config.device, config.batch_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return content_digest("pooled", self.backbone.fingerprint)
+
+    def setup(self) -> None:
+        """Load the weights.
+
+        Raises:
+            MissingWeights: embedded weights that were not fetched.
+        """
+        self.backbone.setup()
+
+    def embed_features(self, features: np.ndarray) -> np.ndarray:
+        """(N, 1280) features to (N, 1280) float32 of unit length."""
+        return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class EfficientNetBackbone:
+    """The network up to its classifier: features are its last map, averaged over the picture."""
+
+    def __init__(self, device: str, batch_size: int) -> None:
+        self._device_name = device
+        self._batch_size = batch_size
+        self._model: Any = None
+        self._device: torch.device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return path_digest(weights.resolve(WEIGHTS))
+
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.type != "cpu"
+
+    def setup(self) -> None:
+        if self._model is None:
+            self._device = pick_device(self._device_name)
+            self._model = load_efficientnet_lite0(weights.resolve(WEIGHTS)).to(self._device)
+
+    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images, (H, W, 3) uint8 RGB, to (N, 1280) float32."""
+        import torch
+
+        def pooled(batch: Sequence[np.ndarray]) -> np.ndarray:
+            with torch.inference_mode():
+                pixels = torch.cat([normalize(image[None]) for image in batch]).to(self._device)
+                return self._model.forward_head(self._model.forward_features(pixels), pre_logits=True).cpu().numpy()
+
+        return in_batches(pooled, images, self._batch_size)

@@ -1,0 +1,64 @@
+"""Embedding: one vector per clip, for duplicates by meaning and for weights by concept."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders.efficientnet import EfficientNetConfig
+from curate.encoders.image import EncoderPool, ImageConfig
+from curate.schema import content_digest
+from curate.scores.frames import ClipFrames, embed
+from curate.scores.scorer import Value
+
+STEPS = 2048
+"""Components are multiples of 1/STEPS: few distinct values, of which Parquet's dictionary makes about a byte each."""
+
+
+class EmbeddingConfig(BaseModel):
+    """The encoder. Vectors of different encoders do not compare."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["embedding"] = "embedding"
+    encoder: ImageConfig = Field(
+        EfficientNetConfig(), description="embedded by default; open_clip for real collections"
+    )
+
+    def build(self) -> "EmbeddingScorer":
+        return EmbeddingScorer(self)
+
+
+class EmbeddingScorer:
+    """`embedding`: the mean of the frames' unit vectors, scaled to unit length; components rounded to 1/2048.
+
+    The rounding moves a cosine by less than 0.001 at any width. Frames that point in opposite directions could cancel;
+    the vector is then 0, which is nothing's duplicate.
+    """
+
+    name = "embedding"
+    columns: ClassVar = {"embedding": pa.list_(pa.float32())}
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        self._encoder = config.encoder.build()
+
+    @cached_property
+    def key(self) -> str:
+        return content_digest(self.name, self._encoder.fingerprint, str(STEPS))
+
+    def setup(self, encoders: EncoderPool) -> None:
+        """Load the encoder."""
+        self._encoder = encoders.load(self._encoder)
+
+    def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
+        return [{"embedding": _mean_direction(vectors).tolist()} for vectors in embed(clips, self._encoder)]
+
+
+def _mean_direction(vectors: np.ndarray) -> np.ndarray:
+    """(T, d) unit vectors to (d,) float64: their rounded mean direction."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    norm = np.linalg.norm(mean)
+    return np.rint(mean / norm * STEPS) / STEPS if norm > 0 else np.zeros_like(mean)
