@@ -1,19 +1,22 @@
 """`build_report`: one self-contained HTML page from a dataset directory and its training runs."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from curate.report import sections, training
+from curate.report.cards import clip_card, sheet
 from curate.report.data import DatasetView, read_dataset
-from curate.report.film import strip_of_clip
-from curate.shards.tar import TarReader
+from curate.report.duplicates import duplicates, shown_groups, shown_members
+from curate.report.explorer import edge_rows, explorer
+from curate.report.film import NUM_FRAMES, Strip, strips_of_clips
 from curate.store import write_text
 
 HERE = Path(__file__).parent
+SCRIPTS = ("policy.js", "clips.js", "explorer.js", "report.js")
 
 
 def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60) -> str:
@@ -31,12 +34,15 @@ def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60)
         ValueError: nothing was curated into `dataset`.
     """
     view = read_dataset(dataset)
+    groups = shown_groups(view)
+    copies = _pictures(view, (row for group in groups for row in shown_members(group)))
     body = [
         _section("funnel", "Funnel", "From files to training clips", sections.funnel(view)),
         _section("failures", "Failed", "Failed", sections.failures(view)),
+        _section("explore", "Thresholds", "Thresholds", explorer(view, _pictures(view, edge_rows(view)))),
         _section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
         _section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
-        _section("scores", "Scores", "Scores", sections.histograms(view)),
+        _section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
     ]
     for number, run in enumerate(run.rstrip("/") for run in runs):
         title = escape(run.rpartition("/")[2])
@@ -46,7 +52,7 @@ def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60)
     page = Template((HERE / "report.html").read_text()).substitute(
         name=escape(name),
         style=(HERE / "report.css").read_text(),
-        script=(HERE / "report.js").read_text(),
+        script="\n".join((HERE / script).read_text() for script in SCRIPTS),
         summary=_summary(view),
         facts=_facts(view),
         links="".join(link for link, _ in body),
@@ -76,13 +82,21 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
         )
     rows = table.take(choose(table["reasons"].to_pylist(), max_clips)).to_pylist()
     members = view.members([row["clip_id"] for row in rows])
-    shards, names = TarReader(f"{view.url}/shards"), view.score_names()
+    strips = strips_of_clips(rows, members, f"{view.url}/shards", NUM_FRAMES)
+    names, own, has_captions = view.score_names(), view.own_names(), bool(view.captioned)
     cards = []
     for row in rows:
-        member = members.get(row["clip_id"])
-        cards.append(sections.clip_card(row, member, strip_of_clip(row, member, shards), names))
+        texts = {name: str(row[name]) for name in own if row[name] is not None}
+        member, strip = members.get(row["clip_id"]), strips[row["clip_id"]]
+        cards.append(clip_card(row, member, strip, names, texts, has_captions=has_captions))
     reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
-    return sections.sheet(cards, table.num_rows, names, reasons)
+    return sheet(cards, table.num_rows, names, reasons)
+
+
+def _pictures(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:
+    """Clip id → one frame, or why there is none."""
+    chosen = list(rows)
+    return strips_of_clips(chosen, view.members([row["clip_id"] for row in chosen]), f"{view.url}/shards", 1)
 
 
 def choose(reasons: Sequence[Sequence[str]], limit: int) -> list[int]:

@@ -1,18 +1,12 @@
-"""Inline SVG: histograms of scores, curves of training. Text is escaped; colors come from the page's style sheet."""
+"""Inline SVG: curves of training. Text is escaped; colors come from the page's style sheet."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-import numpy.typing as npt
-
-Values = npt.NDArray[np.float64]
-
 WIDTH, HEIGHT = 340, 150
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 22
-NUM_BINS = 32
 MOST_DOTS = 24
 """A curve with more points than this is drawn without its points."""
 
@@ -24,48 +18,6 @@ class Series:
     name: str
     css: str
     points: Sequence[tuple[float, float]]
-
-
-def histogram(kept: Values, other: Values, bounds: tuple[float | None, float | None]) -> str:
-    """Stacked bars of a score, the kept clips below the others, with the policy's thresholds as lines.
-
-    Args:
-        kept: `(N,)` float64, finite values of the kept clips.
-        other: `(M,)` float64, finite values of all other clips.
-        bounds: `(min, max)` of the policy; None where it does not bound.
-    """
-    ends = [float(end) for values in (kept, other) if len(values) for end in (values.min(), values.max())]
-    low, high = _span([*ends, *(bound for bound in bounds if bound is not None)])
-    width = (high - low) / NUM_BINS
-    counts = [np.histogram(values, NUM_BINS, (low, high))[0].tolist() for values in (kept, other)]
-    tallest = max(a + b for a, b in zip(*counts, strict=True)) or 1
-    bar = (WIDTH - LEFT - RIGHT) / NUM_BINS
-    scale = (HEIGHT - TOP - BOTTOM) / tallest
-    parts = []
-    for index, (num_kept, num_other) in enumerate(zip(*counts, strict=True)):
-        edge = low + index * width
-        title = f"{number(edge)} to {number(edge + width)}: {num_kept} kept, {num_other} not"
-        base = float(HEIGHT - BOTTOM)
-        rects = ""
-        for count, css in ((num_kept, "kept"), (num_other, "other")):
-            tall = count * scale
-            base -= tall
-            if count:
-                x = LEFT + index * bar
-                rects += f'<rect class="{css}" x="{x:.1f}" y="{base:.1f}" width="{bar - 1:.1f}" height="{tall:.1f}"/>'
-        parts.append(f"<g><title>{title}</title>{rects}</g>" if rects else "")
-    for name, limit in zip(("min", "max"), bounds, strict=True):
-        if limit is not None:
-            x = LEFT + (limit - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-            anchor, shift = ("start", 3) if x < WIDTH / 2 else ("end", -3)
-            parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>')
-            parts.append(
-                f'<text class="limit" x="{x + shift:.1f}" y="{TOP - 2}" text-anchor="{anchor}">'
-                f"{name} {number(limit)}</text>"
-            )
-    axis = _x_axis(low, high, (WIDTH, HEIGHT))
-    axis += _y_tick(number(tallest), TOP, WIDTH) + _y_tick("0", HEIGHT - BOTTOM, WIDTH)
-    return _svg(axis + "".join(parts), f"histogram of {len(kept) + len(other)} values", (WIDTH, HEIGHT))
 
 
 def curves(series: Sequence[Series], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:

@@ -1,9 +1,8 @@
 """What the report reads: the tables of a dataset directory as they are now, with or without the later steps."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +11,9 @@ import pyarrow.parquet as pq
 import yaml
 from fsspec.core import url_to_fs
 
+from curate.report.failed import failed_clips, unscored_clips
 from curate.scan import ScanConfig
+from curate.select import Bounds, SelectConfig
 from curate.store import Table
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
@@ -27,9 +28,11 @@ FAILURES = pa.schema(
 """The columns of tables/failures that the report shows."""
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
-    | {"width", "height", "num_frames", "split", "decision", "reasons"}
+    | {"width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of"}
 )
-"""Columns of clips.parquet that are no scores."""
+"""Columns of clips.parquet that are neither scores nor the user's own."""
+RULES = [name for name, field in SelectConfig.model_fields.items() if field.annotation is Bounds]
+"""Columns that the policy can bound, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,8 @@ class DatasetView:
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
         encoded: ids of the clips that have latents.
+        failed: clip id → the step that failed on it as a whole, also of clips that a rule rejects.
+        unscored: column → ids of the clips that its scorer failed on.
     """
 
     url: str
@@ -54,6 +59,13 @@ class DatasetView:
     clips: pa.Table
     index: pa.Table
     encoded: frozenset[str]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unscored: Mapping[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def made_with(self) -> Mapping[str, Any]:
+        """What the last `curate` that came to its end ran with; empty if none did."""
+        return self.config.get("curate", {})
 
     @property
     def cut(self) -> frozenset[str]:
@@ -77,22 +89,30 @@ class DatasetView:
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """`(rule, clips it rejects, clips that it alone rejects)`, the most frequent first."""
-        lists = self.decided("reject")["reasons"].to_pylist()
-        every = Counter(reason for reasons in lists for reason in reasons)
-        alone = Counter(reasons[0] for reasons in lists if len(reasons) == 1)
-        return [(reason, count, alone[reason]) for reason, count in every.most_common()]
+        lists = self.decided("reject")["reasons"]
+        every = _counts(pc.list_flatten(lists))
+        alone = _counts(pc.list_flatten(lists.filter(pc.equal(pc.list_value_length(lists), 1))))
+        rows = [(reason, count, alone.get(reason, 0)) for reason, count in every.items()]
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     def score_names(self) -> list[str]:
-        """Numeric columns with at least one value, in the order of the file."""
-        fields = [field for field in self.clips.schema if field.name not in FACTS]
-        numeric = [
-            field.name for field in fields if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-        ]
-        return [name for name in numeric if self.clips[name].null_count < self.clips.num_rows]
+        """Numeric columns with at least one value: first those that the policy can bound, in its order."""
+        names = [field.name for field in self.clips.schema if field.name not in FACTS and _is_number(field.type)]
+        names = [name for name in names if self.clips[name].null_count < self.clips.num_rows]
+        return sorted(names, key=lambda name: RULES.index(name) if name in RULES else len(RULES))
+
+    def own_names(self) -> list[str]:
+        """The user's own columns of text: all that are neither facts nor numbers."""
+        fields = [field for field in self.clips.schema if field.name not in FACTS and not _is_number(field.type)]
+        return [field.name for field in fields if not pa.types.is_nested(field.type) and not _is_bytes(field.type)]
+
+    def own(self, name: str) -> pa.ChunkedArray:
+        """One of the user's own columns, as strings."""
+        return pc.cast(self.clips[name], pa.string())
 
     def bounds(self, score: str) -> tuple[float | None, float | None]:
         """The policy's `(min, max)` on a score; None where it does not bound."""
-        rule = self.config.get("curate", {}).get("select", {}).get(score) or {}
+        rule = self.made_with.get("select", {}).get(score) or {}
         return rule.get("min"), rule.get("max")
 
 
@@ -114,6 +134,8 @@ def read_dataset(url: str) -> DatasetView:
         index = pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "caption_short", "caption_dense")})
     videos = _videos(url, config)
     failures = Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows()
+    made_with = config.get("curate", {})
+    failed, unscored = failed_clips(url, made_with, failures), unscored_clips(url, made_with, failures)
     known = {row["subject"] for row in failures}
     failures += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
     view = DatasetView(
@@ -125,6 +147,8 @@ def read_dataset(url: str) -> DatasetView:
         clips=clips,
         index=index,
         encoded=_encoded(url),
+        failed=failed,
+        unscored=unscored,
     )
     readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
     done = {"cut": view.cut, "caption": view.captioned, "encode": view.encoded}
@@ -167,6 +191,19 @@ def read_lines(url: str) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+def _counts(values: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(values)
+    return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
 def _encoded(url: str) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,6 +20,7 @@ from curate.shards.tar import TarReader
 NUM_FRAMES = 4
 SHORT_SIDE_PX = 144
 JPEG_QUALITY = 72
+NUM_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +32,29 @@ class Strip:
     ratio: float
 
 
-def strip_of_clip(row: Mapping[str, Any], member: Mapping[str, Any] | None, shards: TarReader) -> Strip | str:
+def strips_of_clips(
+    rows: Iterable[Mapping[str, Any]], members: Mapping[str, Mapping[str, Any]], shards_url: str, num_frames: int
+) -> dict[str, Strip | str]:
+    """Clip id → its strip, or why there is none.
+
+    Args:
+        rows: rows of clips.parquet; a clip may come twice.
+        members: clip id → row of the index, for the clips that are cut.
+        shards_url: folder of the shards.
+        num_frames: pictures per strip.
+    """
+    chosen = {row["clip_id"]: row for row in rows}
+    with ThreadPoolExecutor(NUM_THREADS) as pool:  # decoders work outside the interpreter's lock
+        strips = pool.map(
+            lambda row: strip_of_clip(row, members.get(row["clip_id"]), TarReader(shards_url), num_frames),
+            chosen.values(),
+        )
+        return dict(zip(chosen, strips, strict=True))
+
+
+def strip_of_clip(
+    row: Mapping[str, Any], member: Mapping[str, Any] | None, shards: TarReader, num_frames: int
+) -> Strip | str:
     """Frames of a clip: from its shard where it is cut (`member`), else from its span of the source video.
 
     Returns:
@@ -39,10 +63,10 @@ def strip_of_clip(row: Mapping[str, Any], member: Mapping[str, Any] | None, shar
     try:
         if member is not None:
             payload = shards.read(member["shard"], member["offset"], member["size"])
-            frames = decode_clip(payload, num_frames=min(NUM_FRAMES, member["num_frames"])).rgb
+            frames = decode_clip(payload, num_frames=min(num_frames, member["num_frames"])).rgb
         else:
             span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=Fraction(row["time_base"]))
-            count = min(NUM_FRAMES, row["num_frames"])
+            count = min(num_frames, row["num_frames"])
             frames = sample_frames(local_copy(row["video_uri"]), span, count, short_side_px=SHORT_SIDE_PX).rgb
     except MediaError as error:
         return f"no picture: {error.kind} ({error.detail})"

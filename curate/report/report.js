@@ -26,21 +26,33 @@ for (const sample of document.querySelectorAll(".sample")) {
   });
 }
 
-// Contact sheets: sort by a value, show only the clips that a rule rejected.
+// Contact sheets: search, sort by a value, show only the clips that a rule rejected.
 for (const sheet of document.querySelectorAll(".sheet")) {
   const grid = sheet.querySelector(".grid");
   const cards = [...grid.children];
-  sheet.querySelector("select").addEventListener("change", (event) => {
-    const key = event.target.value;
-    const value = (card) => JSON.parse(card.dataset.values)[key] ?? Infinity;
+  const shown = sheet.querySelector(".shown"), all = shown.textContent;
+  const search = sheet.querySelector("input"), sort = sheet.querySelector("select");
+  const chips = [...sheet.querySelectorAll("button.chip")];
+  const filter = () => {
+    const words = search.value.trim().toLowerCase();
+    const reason = chips.find((chip) => chip.getAttribute("aria-pressed") === "true")?.dataset.reason;
+    for (const card of cards) {
+      const { reasons, words: text } = card.dataset;
+      card.hidden = !text.includes(words) || (reason !== undefined && !reasons.split(" ").includes(reason));
+    }
+    const left = cards.filter((card) => !card.hidden).length;
+    shown.textContent = left === cards.length ? all : `${left} of the ${cards.length} clips here`;
+  };
+  search.addEventListener("input", filter);
+  sort.addEventListener("change", () => {
+    const key = sort.value, value = (card) => JSON.parse(card.dataset.values)[key] ?? Infinity;
     grid.replaceChildren(...(key ? [...cards].sort((a, b) => value(a) - value(b)) : cards));
   });
-  const chips = [...sheet.querySelectorAll("button.chip")];
   for (const chip of chips) {
     chip.addEventListener("click", () => {
       const on = chip.getAttribute("aria-pressed") !== "true";
       for (const other of chips) other.setAttribute("aria-pressed", String(on && other === chip));
-      for (const card of cards) card.hidden = on && !card.dataset.reasons.split(" ").includes(chip.dataset.reason);
+      filter();
     });
   }
 }

@@ -1,17 +1,20 @@
-"""The parts of the page that show a dataset: funnel, failures, contact sheets, scores. Every text is escaped."""
+"""The parts of the page that say what became of every file and clip: funnel and failures. Every text is escaped."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.report.charts import histogram, number
+from curate.report.cards import name_of, span_of
 from curate.report.data import DatasetView
-from curate.report.film import Strip
+from curate.schema import RETRYABLE
+
+MAX_EXAMPLES = 20
+NUM_OPEN_EXAMPLES = 3
 
 
 def funnel(view: DatasetView) -> str:
@@ -30,7 +33,7 @@ def funnel(view: DatasetView) -> str:
     ]
     reasons = view.reasons()
     rules = [
-        _bar(f"<code>{escape(reason)}</code>", count, num_clips, "rejected", f"{alone} by this rule alone")
+        _bar(f"<code>{escape(reason)}</code>", count, num_clips, "rejected", f"{alone:,} by this rule alone")
         for reason, count, alone in reasons
     ]
     table = f'<h3>Rejected by rule</h3><div class="bars">{"".join(rules)}</div>' if rules else ""
@@ -38,95 +41,51 @@ def funnel(view: DatasetView) -> str:
 
 
 def failures(view: DatasetView) -> str:
-    """Typed failures of files and clips with what to do about them; empty without any."""
-    rows = sorted(view.failures, key=lambda row: (row["kind"], row["subject"]))
-    if not rows:
+    """Typed failures of files and clips by kind, with examples and what to do about them; empty without any."""
+    if not view.failures:
         return ""
-    counts = Counter(row["kind"] for row in rows)
-    chips = " ".join(f'<span class="chip">{escape(kind)} {count}</span>' for kind, count in counts.most_common())
-    body = "".join(
-        f"<tr><td><code>{escape(row['kind'])}</code></td><td>{_name(row['subject'])}</td>"
-        f"<td>{escape(row['step'])}</td><td>{escape(row['detail'] or '')}{_retry(row)}</td></tr>"
-        for row in rows
+    by_kind: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(view.failures, key=lambda row: row["subject"]):
+        by_kind[row["kind"]].append(row)
+    kinds = sorted(by_kind, key=lambda kind: (-len(by_kind[kind]), kind))
+    examples = [row["subject"] for kind in kinds for row in by_kind[kind][:MAX_EXAMPLES]]
+    clips = view.clips.filter(pc.is_in(view.clips["clip_id"], pa.array(examples, pa.string()))).to_pylist()
+    names = {row["clip_id"]: f"{name_of(row['video_uri'])} {span_of(row)}" for row in clips}
+    body = "".join(_failures_of_kind(view, kind, by_kind[kind], names) for kind in kinds)
+    head = "<tr><th>kind</th><th>how many</th><th>for example</th><th>to try again</th></tr>"
+    again = escape(shlex.join(["reelpack", "retry", view.url]))
+    note = (
+        f'<p class="muted"><code>{again}</code> attempts again what may end differently on the same bytes; '
+        "the others after the files, or what reads them, changed.</p>"
+        if any(kind in RETRYABLE for kind in kinds)
+        else ""
     )
-    head = "<tr><th>kind</th><th>what</th><th>step</th><th>detail</th></tr>"
-    return f'<p>{chips}</p><div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'{note}<div class="scroll"><table class="failures"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    )
 
 
-def clip_card(
-    row: Mapping[str, Any], member: Mapping[str, Any] | None, strip: Strip | str, scores: Sequence[str]
+def _failures_of_kind(
+    view: DatasetView, kind: str, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]
 ) -> str:
-    """One clip: frames, caption or reasons, facts, and all its scores on expanding."""
-    values = {name: row[name] for name in scores if row[name] is not None}
-    caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
-    dense = (member or {}).get("caption_dense")
-    reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
-    if caption:
-        title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}</p>'
-    elif reasons:
-        title = f'<p class="caption">{reasons}</p>'
-    else:
-        title = '<p class="caption none">no caption yet</p>'
-    table = "".join(f"<div><dt>{escape(name)}</dt><dd>{number(value)}</dd></div>" for name, value in values.items())
-    shown = {**values, "start": row["start_s"], "duration": row["end_s"] - row["start_s"]}
+    steps = sorted({row["step"] for row in rows})
+    lines = [
+        f"<li>{names.get(row['subject']) or name_of(row['subject'])} "
+        f'<span class="muted">{escape(row["detail"] or "")}</span></li>'
+        for row in rows[:MAX_EXAMPLES]
+    ]
+    shown = f"<ul>{''.join(lines[:NUM_OPEN_EXAMPLES])}</ul>"
+    if len(lines) > NUM_OPEN_EXAMPLES:
+        left_out = f"<li>and {len(rows) - MAX_EXAMPLES:,} more</li>" if len(rows) > MAX_EXAMPLES else ""
+        rest = f"<ul>{''.join(lines[NUM_OPEN_EXAMPLES:])}{left_out}</ul>"
+        shown += f"<details><summary>{len(rows) - NUM_OPEN_EXAMPLES:,} more</summary>{rest}</details>"
+    command = escape(shlex.join(["reelpack", "retry", view.url, "--kind", kind]))
+    nature = "may pass on another attempt" if kind in RETRYABLE else "the same bytes will fail again"
     return (
-        f'<article class="clip" data-reasons="{escape(" ".join(row["reasons"]))}"'
-        f' data-values="{escape(json.dumps(shown))}">{film(strip, caption or row["clip_id"])}{title}'
-        f'<p class="facts">{_name(row["video_uri"])} {_facts(row)}</p><details><summary>more</summary>'
-        f"{f'<p>{escape(dense)}</p>' if dense else ''}<dl>{table}</dl>"
-        f'<p class="facts">clip <code>{row["clip_id"]}</code></p></details></article>'
+        f'<tr><td><code class="kind">{escape(kind)}</code><br><span class="muted">{", ".join(map(escape, steps))}'
+        f"</span></td><td>{len(rows):,}</td><td>{shown}</td>"
+        f'<td><code>{command}</code><br><span class="muted">{nature}</span></td></tr>'
     )
-
-
-def film(strip: Strip | str, label: str, *, with_screen: bool = True) -> str:
-    """A screen with one frame and, under it, every frame of the strip; pointing at a frame shows it."""
-    if isinstance(strip, str):
-        return f'<div class="film"><div class="stage missing"><span>{escape(strip)}</span></div></div>'
-    step = 100 / (strip.num_frames - 1) if strip.num_frames > 1 else 0
-    style = f"--strip:url({strip.uri});--n:{strip.num_frames};--step:{step:.4f}%;--ratio:{strip.ratio:.4f}"
-    buttons = "".join(
-        f'<button class="frame" style="--at:{index}" aria-label="frame {index + 1} of {strip.num_frames}"></button>'
-        for index in range(strip.num_frames)
-    )
-    row = f'<div class="frames">{buttons}</div>' if strip.num_frames > 1 else ""
-    shape = "wide" if strip.ratio >= 16 / 9 else "tall"
-    screen = f'<div class="stage"><div class="screen {shape}" role="img" aria-label="{escape(label)}"></div></div>'
-    return f'<div class="film" style="{style}">{screen if with_screen else ""}{row}</div>'
-
-
-def sheet(cards: Sequence[str], total: int, scores: Sequence[str], reasons: Iterable[str] = ()) -> str:
-    """A grid of cards with its controls: sort by a score, and one filter per reason."""
-    options = "".join(f"<option>{escape(name)}</option>" for name in ("start", "duration", *scores))
-    filters = "".join(f'<button class="chip" data-reason="{escape(name)}">{escape(name)}</button>' for name in reasons)
-    shown = f"{len(cards)} of {total:,} shown" if len(cards) < total else f"{total:,} shown"
-    sort = f"<label>sort by <select><option value=''>file and time</option>{options}</select></label>"
-    return (
-        f'<div class="sheet"><div class="controls"><span class="muted">{shown}</span>{sort}{filters}</div>'
-        f'<div class="grid">{"".join(cards)}</div></div>'
-    )
-
-
-def histograms(view: DatasetView) -> str:
-    """One histogram per stored score, with the policy's thresholds; a score that never varies is named in one line."""
-    is_kept = pc.equal(view.clips["decision"], "keep").to_numpy()
-    figures, constants = [], []
-    for name in view.score_names():
-        values = view.clips[name].cast("float64").to_numpy()  # null becomes NaN
-        finite = np.isfinite(values)
-        kept, other = values[finite & is_kept], values[finite & ~is_kept]
-        if view.bounds(name) == (None, None) and len(np.unique(values[finite])) == 1:
-            constants.append(f"{escape(name)} {number(values[finite][0])}")
-            continue
-        missing = len(values) - int(finite.sum())
-        note = f' <span class="muted">{missing} not measured</span>' if missing else ""
-        chart = histogram(kept, other, view.bounds(name))
-        figures.append(f"<figure><figcaption><b>{escape(name)}</b>{note}</figcaption>{chart}</figure>")
-    legend = (
-        '<p class="muted"><i class="key kept"></i>kept <i class="key other"></i>not kept '
-        '<i class="key limit"></i>threshold of the policy</p>'
-    )
-    charts = f'{legend}<div class="charts">{"".join(figures)}</div>' if figures else ""
-    return charts + (f'<p class="muted">The same for every clip: {", ".join(constants)}.</p>' if constants else "")
 
 
 def _bar(label: str, count: int, total: int, css: str, note: str = "") -> str:
@@ -141,36 +100,10 @@ def _set_aside(view: DatasetView) -> str:
     parts = [
         _link(view.count("reject"), "rejected", "rejected"),
         _link(view.count("failed"), "failed", "failures"),
-        f"{view.count('pending')} pending" if view.count("pending") else "",
+        f"{view.count('pending'):,} pending" if view.count("pending") else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
 def _link(count: int, word: str, anchor: str) -> str:
     return f'<a href="#{anchor}">{count:,} {word}</a>' if count else ""
-
-
-def _facts(row: Mapping[str, Any]) -> str:
-    size = f"{row['width']}×{row['height']}"
-    if row["kind"] == "image":
-        return f"· image · {size} · {row['split']}"
-    span = f"{_clock(row['start_s'])}–{_clock(row['end_s'])}"
-    length = f"{row['end_s'] - row['start_s']:.2f} s, {row['num_frames']} frames at {row['fps']:.4g} fps"
-    return f"· {span} · {length} · {size} · {row['split']}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:05.2f}"
-
-
-def _name(uri: str) -> str:
-    """The last part of a URI, with the whole of it on hover."""
-    return f'<span title="{escape(uri)}">{escape(uri.rstrip("/").rpartition("/")[2])}</span>'
-
-
-def _retry(row: Mapping[str, Any]) -> str:
-    """The command that may end differently on the same bytes; nothing where it cannot."""
-    if not row["retryable"] or not row["retry_command"]:
-        return ""
-    return f'<br><span class="muted">to retry:</span> <code>{escape(row["retry_command"])}</code>'

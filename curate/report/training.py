@@ -8,10 +8,10 @@ from typing import Any
 from fsspec.core import url_to_fs
 
 from curate.media.decode import decode_clip
+from curate.report.cards import film
 from curate.report.charts import Series, curves, number, smoothed, thinned
 from curate.report.data import read_lines
 from curate.report.film import NUM_FRAMES, data_uri, strip_of_frames
-from curate.report.sections import film
 from curate.schema import MediaError
 
 MAX_SAMPLES = 24

@@ -3,8 +3,15 @@
 import io
 import json
 import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +24,31 @@ import pytest
 import yaml
 from PIL import Image
 
+from curate.cut import ShardConfig
+from curate.report.data import RULES
 from curate.scan import ScanConfig
-from curate.schema import Span, clip_id
+from curate.schema import Span, clip_id, content_digest
+from curate.select import Bounds, SelectConfig, decide
 from curate.shards.tar import write_tar
 from curate.store import Table
 from pipelines.tables import FAILURES, INDEX, VIDEOS
 
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+LIMIT_S = 60
 FPS = 12
 FRAMES_PER_CLIP = 24
-REJECTED = {
-    "static.mp4": ["motion.min", "freeze_fraction.max"],
-    "black.mp4": ["luminance.min", "motion.min"],
-    "bars.mp4": ["letterbox_fraction.max"],
-    "gone.mp4": ["motion.min"],
-}
+
+
+def policy(**rules: Bounds) -> SelectConfig:
+    """These rules and no other, whatever the defaults are."""
+    return SelectConfig(**{name: rules.get(name, Bounds()) for name in RULES})
+
+
+REJECTED = ("static.mp4", "black.mp4", "bars.mp4", "gone.mp4")
+POLICY = policy(
+    duration_s=Bounds(min=1), motion=Bounds(min=0.002), luminance=Bounds(min=0.06, max=0.97),
+    freeze_fraction=Bounds(max=0.9), letterbox_fraction=Bounds(max=0.05),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +94,65 @@ def source(path: Path, frames: npt.NDArray[np.uint8]) -> Fraction:
         return container.streams.video[0].time_base
 
 
+class Browser:
+    """Headless Chromium with a profile of its own; every run is one process that ends by itself."""
+
+    def __init__(self, binary: str, profile: Path) -> None:
+        self.command = [binary, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+        self.command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        self.command += ["--disable-dev-shm-usage", "--hide-scrollbars", "--allow-file-access-from-files"]
+        self.command += ["--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000"]
+        self.command += [f"--user-data-dir={profile}"]
+
+    def run(self, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+        command = [*self.command, *flags, page.as_uri()]
+        try:
+            done = _run(command)
+        except subprocess.TimeoutExpired:  # Chromium's zygote sometimes spins at the start
+            done = _run(command)
+        done.check_returncode()
+        assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stderr
+        return done
+
+    def dom(self, page: Path) -> str:
+        return self.run(page, "--dump-dom").stdout
+
+    def probe(self, page: Path, script: str) -> Any:
+        """What a script behind the page's own returns, once the explorer stands."""
+        title = f"document.title = JSON.stringify(await (async (explorer) => {{ {script} }})(explorer))"
+        behind = f"<script>explorerReady.then(async (explorer) => {{ {title} }})</script></body>"
+        probe = page.with_name(f"probe-{content_digest(script)[:8]}.html")
+        probe.write_text(page.read_text().replace("</body>", behind))
+        found = re.search(r"<title>(.*?)</title>", self.dom(probe), re.DOTALL)
+        assert found
+        return json.loads(unescape(found[1]))
+
+    def picture(self, page: Path, to: Path, width: int, height: int) -> np.ndarray:
+        self.run(page, f"--screenshot={to}", f"--window-size={width},{height}")
+        return np.asarray(Image.open(to).convert("RGB"))
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run to the end; at the limit end the whole process group, whose helpers would hold the pipes open."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    found = next((path for name in NAMES if (path := shutil.which(name))), None) or os.environ.get("CHROMIUM")
+    if found is None:
+        pytest.skip(f"no browser: looked for {', '.join(NAMES)} on the PATH (on Debian: apt-get install chromium)")
+    return Browser(found, tmp_path_factory.mktemp("profile"))
+
+
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     root = tmp_path_factory.mktemp("report")
@@ -92,14 +169,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         rows.append(video_row(videos / name))
         for number in range(len(frames) // FRAMES_PER_CLIP):
             part = frames[number * FRAMES_PER_CLIP : (number + 1) * FRAMES_PER_CLIP]
-            clip = clip_row(videos / name, number, base, part, "keep", [])
+            clip = clip_row(videos / name, number, base, part)
             payloads[clip["clip_id"]] = encode(part)
             clips.append(clip)
-    for name, reasons in REJECTED.items():
+    for name in (*REJECTED, "copy.mp4"):
         frames = rejected_frames(name)
         base = source(videos / name, frames)
         rows.append(video_row(videos / name))
-        clips.append(clip_row(videos / name, 0, base, frames, "reject", reasons))
+        clips.append(clip_row(videos / name, 0, base, frames))
     (videos / "gone.mp4").unlink()
     for name, kind in (("broken.mp4", "truncated"), ("notes <b>.mp4", "not_media")):
         detail = f"got {name}, expected a video"
@@ -111,8 +188,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         clip = kept[member.key]
         index.append(
             {
-                **{name: clip[name] for name in ("clip_id", "video_id", "kind", "split", "num_frames", "fps")},
-                **{name: clip[name] for name in ("height", "width")},
+                **{
+                    name: clip[name]
+                    for name in ("clip_id", "video_id", "kind", "num_frames", "fps", "height", "width")
+                },
+                "split": "train",
                 "shard": member.shard,
                 "ext": member.ext,
                 "offset": member.offset,
@@ -123,23 +203,32 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
             }
         )
     pq.write_table(pa.Table.from_pylist(index, INDEX), dataset / "shards" / "index.parquet")
-    pq.write_table(pa.Table.from_pylist(clips), dataset / "clips.parquet")
+    first, static, copy = clips[0]["clip_id"], clips[8]["clip_id"], clips[-1]["clip_id"]
+    decided = decide(pa.Table.from_pylist(clips), POLICY, groups=dict.fromkeys([first, static, copy], first))
+    titles = [hostile if clip["clip_id"] == first else f"Take {clip['video_id']}" for clip in clips]
+    pq.write_table(decided.append_column("title", pa.array(titles)), dataset / "clips.parquet")
     Table(str(dataset / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).publish(rows)
     retried = {"subject": rows[0]["uri"], "step": "scan", "key": "k", "kind": "io", "detail": "a retry has succeeded"}
-    uncut = {"subject": clips[-1]["clip_id"], "step": "cut", "key": "k", "kind": "io", "detail": "read timed out"}
+    uncut = {"subject": clips[-2]["clip_id"], "step": "cut", "key": "k", "kind": "io", "detail": "read timed out"}
     uncut |= {"retryable": True, "retry_command": "reelpack curate again"}
     Table(str(dataset / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish([retried, uncut])
     latents = dataset / "latents" / "ab12"
     latents.mkdir(parents=True)
     pq.write_table(pa.table({"clip_id": [row["clip_id"] for row in index[:5]]}), latents / "index.parquet")
-    bounds = {"motion": {"min": 0.002, "max": None}, "luminance": {"min": 0.06, "max": 0.97}}
     config = {
-        "curate": {"reelpack_version": "0.1.0", "scan": ScanConfig().model_dump(mode="json"), "select": bounds},
+        "curate": made_with(POLICY),
         "caption_family": "some-captioner-12ab",
     }
     (dataset / "config.yaml").write_text(yaml.safe_dump(config))
     write_run(run)
     return Written(dataset=dataset, run=run, hostile_caption=hostile)
+
+
+def made_with(policy: SelectConfig, families: Sequence[str] = ()) -> dict[str, Any]:
+    """Section `curate` of config.yaml."""
+    sections = {"scan": ScanConfig(), "shards": ShardConfig(), "select": policy}
+    dumped = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    return {"reelpack_version": "0.1.0", "families": list(families), **dumped}
 
 
 def video_row(path: Path, **changes: Any) -> dict[str, Any]:
@@ -156,6 +245,8 @@ def video_row(path: Path, **changes: Any) -> dict[str, Any]:
 
 def rejected_frames(name: str) -> npt.NDArray[np.uint8]:
     frames = scene(len(name), 64, 112)
+    if name == "copy.mp4":
+        return scene(0, 64, 112)
     if name == "static.mp4":
         frames[:] = frames[10]
     if name == "black.mp4":
@@ -165,9 +256,7 @@ def rejected_frames(name: str) -> npt.NDArray[np.uint8]:
     return frames
 
 
-def clip_row(
-    path: Path, number: int, base: Fraction, frames: npt.NDArray[np.uint8], decision: str, reasons: list[str]
-) -> dict[str, Any]:
+def clip_row(path: Path, number: int, base: Fraction, frames: npt.NDArray[np.uint8]) -> dict[str, Any]:
     ticks = int(1 / (FPS * base))
     first = number * FRAMES_PER_CLIP
     span = Span(start_pts=first * ticks, end_pts=(first + FRAMES_PER_CLIP) * ticks, time_base=base)
@@ -185,14 +274,15 @@ def clip_row(
         "width": frames.shape[2],
         "height": frames.shape[1],
         "num_frames": FRAMES_PER_CLIP,
-        "split": "val" if number == 3 else "train",
-        "decision": decision,
-        "reasons": reasons,
         "duration_s": span.duration_s,
-        "motion": float(np.abs(np.diff(frames.astype(float), axis=0)).mean() / 255),
+        "short_side_px": float(min(frames.shape[1:3])),
+        "bitrate": 5e5 if path.stem == "copy" else 1e6 + number,
+        "motion": 0.0 if path.stem == "gone" else float(np.abs(np.diff(frames.astype(float), axis=0)).mean() / 255),
+        "freeze_fraction": float(path.stem == "static"),
+        "black_fraction": 0.0,
         "luminance": float(frames.mean() / 255),
         "letterbox_fraction": float((frames.max(axis=(0, 2, 3)) == 0).mean()),
-        "text_match": None if decision == "reject" else 0.1 + 0.01 * number,
+        "text_match": None if path.name in REJECTED else 0.1 + 0.01 * number,
     }
 
 

@@ -1,0 +1,106 @@
+"""A clip on the page: its card with frames, texts and facts, and sheets of such cards. Every text is escaped."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from curate.report.charts import number
+from curate.report.film import Strip
+
+
+def clip_card(
+    row: Mapping[str, Any],
+    member: Mapping[str, Any] | None,
+    strip: Strip | str,
+    scores: Sequence[str],
+    own: Mapping[str, str],
+    *,
+    has_captions: bool,
+) -> str:
+    """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
+    `has_captions`: other clips have some, so that one without is worth a word."""
+    values = {name: row[name] for name in scores if row[name] is not None}
+    caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
+    dense = (member or {}).get("caption_dense")
+    reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
+    if caption:
+        title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}</p>'
+    elif reasons:
+        title = f'<p class="caption">{reasons}</p>'
+    else:
+        title = f'<p class="caption none">{"no caption yet" if has_captions else ""}</p>'
+    table = "".join(f"<div><dt>{escape(name)}</dt><dd>{number(value)}</dd></div>" for name, value in values.items())
+    theirs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in own.items())
+    theirs = f'<dl class="own">{theirs}</dl>' if theirs else ""
+    shown = {**values, "start": row["start_s"], "duration": row["end_s"] - row["start_s"]}
+    words = " ".join([row["video_uri"], row["clip_id"], caption or "", dense or "", *own.values()]).lower()
+    return (
+        f'<article class="clip" data-reasons="{escape(" ".join(row["reasons"]))}" data-words="{escape(words)}"'
+        f' data-values="{escape(json.dumps(shown))}">{film(strip, caption or row["clip_id"], row["clip_id"])}{title}'
+        f'{theirs}<p class="facts">{name_of(row["video_uri"])} {_facts(row)}</p><details><summary>more</summary>'
+        f"{f'<p>{escape(dense)}</p>' if dense else ''}<dl>{table}</dl>"
+        f'<p class="facts">clip <code>{escape(row["clip_id"])}</code></p></details></article>'
+    )
+
+
+def film(strip: Strip | str, label: str, clip_id: str = "", *, with_screen: bool = True) -> str:
+    """A screen with one frame and, under it, every frame of the strip; pointing at a frame shows it."""
+    if isinstance(strip, str):
+        return f'<div class="film"><div class="stage missing"><span>{escape(strip)}</span></div></div>'
+    step = 100 / (strip.num_frames - 1) if strip.num_frames > 1 else 0
+    style = f"--strip:url({strip.uri});--n:{strip.num_frames};--step:{step:.4f}%;--ratio:{strip.ratio:.4f}"
+    buttons = "".join(
+        f'<button class="frame" style="--at:{index}" aria-label="frame {index + 1} of {strip.num_frames}"></button>'
+        for index in range(strip.num_frames)
+    )
+    row = f'<div class="frames">{buttons}</div>' if strip.num_frames > 1 else ""
+    shape = "wide" if strip.ratio >= 16 / 9 else "tall"
+    screen = f'<div class="stage"><div class="screen {shape}" role="img" aria-label="{escape(label)}"></div></div>'
+    of = f' data-picture="{escape(clip_id)}"' if clip_id else ""
+    return f'<div class="film"{of} style="{style}">{screen if with_screen else ""}{row}</div>'
+
+
+def thumbnail(strip: Strip | str, clip_id: str) -> str:
+    """One frame of a clip, decoded by the browser only when it comes into view."""
+    if isinstance(strip, str):
+        return f'<span class="thumb missing" title="{escape(strip)}">no picture</span>'
+    of = f'data-picture="{escape(clip_id)}" style="--ratio:{strip.ratio:.4f}"'
+    return f'<img class="thumb" loading="lazy" decoding="async" alt="" {of} src="{strip.uri}">'
+
+
+def sheet(cards: Sequence[str], total: int, scores: Sequence[str], reasons: Iterable[str] = ()) -> str:
+    """A grid of cards with its controls: search, sort by a score, and one filter per reason."""
+    options = "".join(f"<option>{escape(name)}</option>" for name in ("start", "duration", *scores))
+    filters = "".join(f'<button class="chip" data-reason="{escape(name)}">{escape(name)}</button>' for name in reasons)
+    shown = f"{len(cards)} of {total:,} shown" if len(cards) < total else f"{total:,} shown"
+    search = '<input type="search" placeholder="file, caption, your columns" aria-label="search these clips">'
+    sort = f"<label>sort by <select><option value=''>file and time</option>{options}</select></label>"
+    return (
+        f'<div class="sheet"><div class="controls">{search}{sort}<span class="muted shown">{shown}</span>'
+        f"{filters}</div>"
+        f'<div class="grid">{"".join(cards)}</div></div>'
+    )
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds, 2), 60)
+    return f"{int(minutes)}:{rest:05.2f}"
+
+
+def span_of(row: Mapping[str, Any]) -> str:
+    """Time code of a clip in its source."""
+    return "image" if row["kind"] == "image" else f"{clock(row['start_s'])}–{clock(row['end_s'])}"
+
+
+def name_of(uri: str) -> str:
+    """The last part of a URI, with the whole of it on hover."""
+    return f'<span title="{escape(uri)}">{escape(uri.rstrip("/").rpartition("/")[2])}</span>'
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    size = f"{row['width']}×{row['height']}"
+    if row["kind"] == "image":
+        return f"· image · {size} · {row['split']}"
+    length = f"{row['end_s'] - row['start_s']:.2f} s, {row['num_frames']} frames at {row['fps']:.4g} fps"
+    return f"· {span_of(row)} · {length} · {size} · {row['split']}"

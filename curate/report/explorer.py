@@ -1,0 +1,140 @@
+"""The threshold explorer: every clip's scores inside the page, so that sliders recount the funnel as `decide` would.
+
+The page is given the columns (columns.py); policy.js decides over them, explorer.js draws and listens.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dedup.best import quality
+from curate.report.cards import thumbnail
+from curate.report.columns import pack_column, pack_numbers, pack_strings, pack_texts
+from curate.report.data import RULES, DatasetView
+from curate.report.film import Strip
+from curate.select import NOT_FOR_IMAGES, SelectConfig
+
+MAX_CLIPS = 500_000
+"""Of more clips than this the page holds an even sample, and says so."""
+MAX_OWN_CHARS = 120
+NUM_AT_EDGE = 3
+DECISIONS = pa.array(["keep", "reject", "pending", "failed"])
+"""The codes of decisions in the page."""
+QUALITY = ("clip_id", "width", "height", "letterbox_fraction", "bitrate", "duration_s", "sharpness")
+
+
+def explorer(view: DatasetView, pictures: Mapping[str, Strip | str]) -> str:
+    """The section: an empty frame that explorer.js fills, the data, and the pictures of clips at the thresholds."""
+    if not view.clips.num_rows:
+        return ""
+    # "<" could end the script element.
+    data = json.dumps(explorer_data(view), separators=(",", ":")).replace("<", "\\u003c")
+    thumbs = "".join(thumbnail(strip, clip_id) for clip_id, strip in pictures.items() if not isinstance(strip, str))
+    return (
+        '<div id="explorer"><noscript>The thresholds are explored by a script, which this browser does not run.'
+        f'</noscript></div><template id="pictures">{thumbs}</template>'
+        f'<script type="application/json" id="explorer-data">{data}</script>'
+    )
+
+
+def explorer_data(view: DatasetView) -> dict[str, Any]:
+    """What policy.js reads, over all clips or an even sample of `MAX_CLIPS`."""
+    stride = -(-view.clips.num_rows // MAX_CLIPS)
+    clips = view.clips.take(np.arange(0, view.clips.num_rows, stride)) if stride > 1 else view.clips
+    row_of = {clip_id: row for row, clip_id in enumerate(clips["clip_id"].to_pylist())}
+    rows = _group_rows(clips)
+    is_cut = pc.is_in(clips["clip_id"], view.index["clip_id"].combine_chunks())
+    return {
+        "total": view.clips.num_rows,
+        "command": shlex.join(["reelpack", "select", view.url]),
+        "columns": [_column(view, clips, name, row_of) for name in _columns(view)],
+        "own": [{"name": name, "texts": pack_texts(_own(clips, name))} for name in view.own_names()],
+        "failed": _failed(view, row_of),
+        "ids": pack_strings(list(row_of)),
+        "uris": pack_texts(clips["video_uri"]),
+        "start_s": pack_numbers(np.round(clips["start_s"].to_numpy(), 3)),
+        "end_s": pack_numbers(np.round(clips["end_s"].to_numpy(), 3)),
+        "is_image": pack_numbers(pc.equal(clips["kind"], "image").to_numpy().astype(np.int8)),
+        "is_cut": pack_numbers(is_cut.to_numpy().astype(np.int8)),
+        "decisions": pack_numbers(pc.index_in(clips["decision"], DECISIONS).to_numpy().astype(np.int8)),
+        "group_rows": pack_numbers(np.concatenate([np.zeros(0, np.int32), *rows])),
+        "group_sizes": pack_numbers(np.array([len(group) for group in rows], np.int32)),
+    }
+
+
+def edge_rows(view: DatasetView) -> list[Mapping[str, Any]]:
+    """The clips next to each threshold of the policy: the nearest ones that it lets pass and are kept, and the nearest
+    that break it. They get pictures."""
+    rows: list[int] = []
+    kept = pc.equal(view.clips["decision"], "keep").to_numpy()
+    for name in view.score_names():
+        values = view.clips[name].cast("float64").to_numpy()  # null becomes NaN, which compares as false
+        for bound, sign in zip(view.bounds(name), (1, -1), strict=True):
+            if bound is not None:
+                beyond = sign * (values - bound)
+                rows += [*_smallest(beyond, kept & (beyond >= 0)), *_smallest(-beyond, beyond < 0)]
+    return view.clips.take(pa.array(sorted(set(rows)), pa.int64())).to_pylist()
+
+
+def _smallest(distances: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) -> list[int]:
+    rows = np.flatnonzero(among)
+    return rows[np.argsort(distances[rows], kind="stable")[:NUM_AT_EDGE]].tolist()
+
+
+def _columns(view: DatasetView) -> list[str]:
+    """Every column that the policy can bound, and every other score that varies."""
+    names = view.clips.column_names
+    others = [name for name in view.score_names() if name not in RULES]
+    varying = [name for name in others if len(set(pc.min_max(view.clips[name]).as_py().values())) > 1]
+    return [*(name for name in RULES if name in names and _is_measured_or_bound(view, name)), *varying]
+
+
+def _is_measured_or_bound(view: DatasetView, name: str) -> bool:
+    return view.clips[name].null_count < view.clips.num_rows or view.bounds(name) != (None, None)
+
+
+def _column(view: DatasetView, clips: pa.Table, name: str, row_of: Mapping[str, int]) -> dict[str, Any]:
+    low, high = view.bounds(name)
+    lost = (row_of[clip_id] for clip_id in view.unscored.get(name, ()) if clip_id in row_of)
+    return {
+        "name": name,
+        "description": SelectConfig.model_fields[name].description if name in RULES else "",
+        "is_rule": name in RULES,
+        "skips_images": name in NOT_FOR_IMAGES,
+        "min": low,
+        "max": high,
+        "lost": sorted(lost),
+        **pack_column(clips[name]),
+    }
+
+
+def _failed(view: DatasetView, row_of: Mapping[str, int]) -> list[tuple[str, list[int]]]:
+    steps: dict[str, list[int]] = {}
+    for clip_id, step in view.failed.items():
+        if clip_id in row_of:
+            steps.setdefault(step, []).append(row_of[clip_id])
+    return [(step, sorted(steps[step])) for step in sorted(steps)]
+
+
+def _own(clips: pa.Table, name: str) -> pa.ChunkedArray:
+    """One of the user's columns as strings, long ones shortened: the cards have them whole."""
+    return pc.utf8_slice_codeunits(pc.cast(clips[name], pa.string()), 0, MAX_OWN_CHARS)
+
+
+def _group_rows(clips: pa.Table) -> list[npt.NDArray[np.int32]]:
+    """Rows of each duplicate group, from the best copy to the worst."""
+    if "duplicate_group" not in clips.column_names:
+        return []
+    rows = np.flatnonzero(pc.is_valid(clips["duplicate_group"]).to_numpy())
+    known = [name for name in QUALITY if name in clips.column_names]
+    members = clips.select(["duplicate_group", *known]).take(rows).to_pylist()
+    groups: dict[str, list[int]] = {}
+    for at in sorted(range(len(members)), key=lambda at: quality(members[at]), reverse=True):
+        groups.setdefault(members[at]["duplicate_group"], []).append(rows[at])
+    return [np.array(groups[name], np.int32) for name in sorted(groups)]
