@@ -19,11 +19,16 @@ import numpy as np
 
 from benchmarks.machine import described
 from train.data.manifest import read_manifest
-from train.data.plan import PlanConfig, pack_epoch
+from train.data.plan import Counts, PlanConfig, Planner, idle_share
 
 BUDGETS = (8192, 16_384, 32_768, 65_536)
 TARGETS = {8192: 0.98, 16_384: 0.99, 32_768: 0.99, 65_536: 0.99}
 SEED = 0
+NUM_RANKS = 8
+WIDTH = 1152
+"""Of DiT-XL: says what attention costs beside the linear layers."""
+
+PROMISED_IDLE = 0.05
 ASPECTS = ((1, 1), (4, 3), (3, 4), (16, 9), (9, 16), (3, 2), (2, 3), (21, 9), (9, 21))
 AREAS = ((256 * 256, 0.40), (384 * 384, 0.30), (512 * 512, 0.15), (640 * 384, 0.15))
 
@@ -50,8 +55,13 @@ def cut_to_budget(grids: np.ndarray, budget: int) -> np.ndarray:
 
 
 def ours(grids: np.ndarray, budget: int) -> Result:
-    packs = pack_epoch(grids.prod(1), SEED, 0, PlanConfig(token_budget=budget))
+    packs = planner(grids.prod(1), budget).epoch(0)
     return grids.prod(1).sum() / (len(packs) * budget), len(grids) - sum(map(len, packs))
+
+
+def planner(num_tokens: np.ndarray, budget: int) -> Planner:
+    config = PlanConfig(token_budget=budget, packs_per_step=4 * NUM_RANKS, balance_group=NUM_RANKS)
+    return Planner(Counts(num_tokens=num_tokens), SEED, config, pair_cost=1 / (6 * WIDTH))
 
 
 def pad_to_longest(grids: np.ndarray, budget: int) -> Result:
@@ -116,11 +126,47 @@ def main() -> None:
     for name in others:
         ratios = (results[first, budget][0] / results[name, budget][0] for budget in BUDGETS)
         print(f"{'ours over ' + name:32}" + "".join(f"{ratio:17.2f}x" for ratio in ratios))
-    met = all(results[first, b][0] >= TARGETS[b] and results[first, b][1] == 0 for b in BUDGETS)
-    print(f"\ntargets (98 % at 8k, 99 % above, nothing dropped): {'met' if met else 'MISSED'}")
+    idle = idle_table(corpus)
+    first_step(PlanConfig(packs_per_step=NUM_RANKS))
+    met = idle <= PROMISED_IDLE and all(
+        results[first, b][0] >= TARGETS[b] and results[first, b][1] == 0 for b in BUDGETS
+    )
+    print(
+        "\ntargets (98 % at 8k, 99 % above, nothing dropped, ranks idle at most 5 % at 32k): "
+        + ("met" if met else "MISSED")
+    )
     if arguments.dataset:
         _real(arguments.dataset)
     raise SystemExit(0 if met else 1)
+
+
+def idle_table(corpus: np.ndarray) -> float:
+    """Prints what ranks wait for each other, as planned and with the same packs in random order; returns it at 32k."""
+    print(f"\n{f'idle of {NUM_RANKS} ranks, predicted':32}" + "".join(f"{budget:>18,}" for budget in BUDGETS))
+    rows: dict[str, list[float]] = {"balanced (ours)": [], "packs as they come": []}
+    for budget in BUDGETS:
+        plan = planner(cut_to_budget(corpus, budget).prod(1), budget)
+        costs = plan.costs([[sample.num_tokens for sample in pack] for pack in plan.epoch(0)])
+        rows["balanced (ours)"].append(idle_share(costs, NUM_RANKS))
+        rows["packs as they come"].append(idle_share(np.random.default_rng(SEED).permutation(costs), NUM_RANKS))
+    for name, shares in rows.items():
+        print(f"{name:32}" + "".join(f"{share:18.1%}" for share in shares))
+    return rows["balanced (ours)"][BUDGETS.index(32_768)]
+
+
+def first_step(config: PlanConfig) -> None:
+    """The first step of a manifest of 100 million rows, whose token counts are computed where they are asked for."""
+
+    class Rows:
+        def __len__(self) -> int:
+            return 100_000_000
+
+        def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+            return np.ones(len(rows), np.int64), 200 + rows * 7919 % 9000
+
+    start = time.perf_counter()
+    next(Planner(Rows(), SEED, config).steps())
+    print(f"\nfirst step of 100,000,000 rows after {time.perf_counter() - start:.1f} s")
 
 
 def _real(dataset: str) -> None:
@@ -128,7 +174,10 @@ def _real(dataset: str) -> None:
     tokens = read_manifest(dataset, split="train", patch=(1, 2, 2)).num_tokens
     print(f"\n{dataset}: {len(tokens)} clips, {tokens.sum():,} tokens")
     for budget in (2048, *BUDGETS):
-        packs = pack_epoch(tokens, SEED, 0, PlanConfig(token_budget=budget))
+        packs = [
+            [sample.row for sample in pack]
+            for pack in Planner(Counts(num_tokens=tokens), SEED, PlanConfig(token_budget=budget)).epoch(0)
+        ]
         *filled, last = [tokens[list(pack)].sum() / budget for pack in packs]
         shown = f"{np.mean(filled):.2%} in {len(filled)} packs, " if filled else ""
         print(f"  {budget:>6,} tokens: {shown}{last:.2%} in the last")

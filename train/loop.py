@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
-from train.data.load import LoadedStep, PackLoader, prefetch
+from curate.media.prefetch import prefetch
+from train.checkpoint import RunState, list_checkpoints, load_checkpoint, save_checkpoint
+from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
+from train.data.plan import Cursor
 from train.ema import EMA
 from train.metrics import MetricsLog, TrainSummary, read_metrics
-from train.objective.flow import RectifiedFlow
 from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize
 from train.run import RunRecord, TrainConfig, build_model, open_run
@@ -84,18 +85,24 @@ class _Run:
     ) -> None:
         self.config, self.out, self.worker, self.on_step = config, out, worker, on_step
         self.train_manifest, self.val_manifest = train_manifest, val_manifest
-        self.objective = RectifiedFlow(config.objective)
+        self.objective = config.objective.build()
         self.loader = PackLoader(
-            train_manifest, self.objective, config.data, patch=config.model.patch, seed=config.seed
+            train_manifest,
+            self.objective,
+            config.data,
+            patch=config.model.patch,
+            seed=config.seed,
+            pair_cost=1 / (6 * config.model.width),  # of a block: 24 n d² + 4 n² d
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model.patch, worker)
         self.model = build_model(config, record).to(worker.device)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
-        self.step = 0
+        self.step, self.cursor = 0, Cursor()
         if saved := list_checkpoints(self.checkpoints):
-            self.step = load_checkpoint(saved[-1], self.model, self.ema, self.optimizer, worker.device)
+            state = load_checkpoint(saved[-1], self.model, self.ema, self.optimizer, worker.device)
+            self.step, self.cursor = state.step, state.cursor
             logger.info("continuing %s after step %d", out, self.step)
         self.replica = parallelize(self.model, worker)
         self.log = MetricsLog(out, self.step) if worker.is_first else None
@@ -103,7 +110,7 @@ class _Run:
 
     def train(self) -> None:
         loaded_steps = prefetch(
-            self.loader.steps(self.step, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
+            self.loader.steps(self.cursor, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
         )
         with closing(loaded_steps):
             while self.step < self.config.steps:
@@ -111,7 +118,7 @@ class _Run:
                 loaded = next(loaded_steps)
                 waited = time.perf_counter() - start
                 row = self._optimize(loaded)
-                self.step += 1
+                self.step, self.cursor = self.step + 1, loaded.next
                 seconds = time.perf_counter() - start
                 speed = {"tokens_per_s": row["tokens"] / seconds, "loader_wait_s": waited, "seconds": seconds}
                 self._report({"step": self.step, **row, **speed})
@@ -196,8 +203,9 @@ class _Run:
 
     def _save(self) -> None:
         if self.worker.is_first:
+            state = RunState(step=self.step, cursor=self.cursor)
             keep = self.config.checkpoint.keep
-            save_checkpoint(self.checkpoints, self.step, self.model, self.ema, self.optimizer, keep=keep)
+            save_checkpoint(self.checkpoints, state, self.model, self.ema, self.optimizer, keep=keep)
         self.worker.wait()
 
     def _report(self, row: dict[str, Any]) -> None:

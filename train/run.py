@@ -23,6 +23,7 @@ from train.data.manifest import Manifest
 from train.ema import EMAConfig
 from train.model.dit import DiT, DiTConfig
 from train.objective.flow import FlowConfig
+from train.objective.objective import ObjectiveConfig
 from train.optimizer import OptimizerConfig
 from train.validate import ValidationConfig
 
@@ -43,7 +44,7 @@ class TrainConfig(BaseModel):
     )
     data: DataConfig = DataConfig()
     model: DiTConfig = DiTConfig()
-    objective: FlowConfig = FlowConfig()
+    objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
     validation: ValidationConfig = ValidationConfig()

@@ -1,7 +1,8 @@
-"""Sampling: prompts and shapes in one pack, Euler steps from noise to data, classifier-free guidance.
+"""Sampling: prompts and shapes in one pack, from noise to data, with classifier-free guidance.
 
 Every prompt is two segments of the pack, with its caption and without; videos of unlike length and size are sampled
-together. Each segment walks its own timesteps where the objective shifts them by token count.
+together. A flow is integrated here (Euler, Heun), because each segment walks its own timesteps where the objective
+shifts them by token count. A DDPM is sampled by diffusers' schedulers (DDIM, DPM-Solver++).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from train.data.load import keyed_generator
+from train.objective.ddpm import DDPM, betas
 from train.objective.flow import RectifiedFlow
 from train.parallelize import pick_device
 from train.run import RunRecord, load_model
@@ -29,7 +31,10 @@ class SampleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    num_steps: int = Field(50, ge=1, description="Euler steps from noise to data")
+    sampler: Literal["auto", "euler", "heun", "ddim", "dpm-solver++"] = Field(
+        "auto", description="euler or heun for a flow, ddim or dpm-solver++ for a DDPM; auto: the first of the two"
+    )
+    num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun asks the model twice")
     guidance: float = Field(
         4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
     )
@@ -79,8 +84,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
         for i, text in enumerate(text_of)
     ]
     batch = pack(samples, patch, int(record.text["dim"])).to(device)
-    objective = RectifiedFlow(train_config.objective)
-    x = guided_euler(model, batch, objective, num_steps=config.num_steps, guidance=config.guidance)
+    x = guided(model, batch, train_config.objective.build(), config)
     latents = unpack(x.cpu(), batch, patch)[: len(requests)]
     return [
         Generated(request=request, latent=latent, fps=rate)
@@ -89,35 +93,79 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
 
 
 @torch.no_grad()
-def guided_euler(
+def guided(
     model: Callable[[Tensor, Tensor, PackedBatch], Tensor],
     batch: PackedBatch,
-    objective: RectifiedFlow,
-    *,
-    num_steps: int,
-    guidance: float,
+    objective: RectifiedFlow | DDPM,
+    config: SampleConfig,
 ) -> Tensor:
-    """Walk a pack whose second half of segments repeats the first without captions.
+    """Sample a pack whose second half of segments repeats the first without captions.
 
-    Both halves stay at the same x, moved by v = v_none + guidance · (v_caption - v_none) (Ho & Salimans 2022).
+    Both halves stay at the same x, moved by y = y_none + guidance · (y_caption - y_none) (Ho & Salimans 2022), where y
+    is what the model predicts.
 
     Returns:
         (L, P) at t = 0; the halves are equal.
+
+    Raises:
+        ValueError: the sampler is not one of the objective's.
     """
 
-    def velocity(x: Tensor, timesteps: Tensor) -> Tensor:
-        with_caption, without = model(x, timesteps, batch).float().chunk(2)
-        return (without + guidance * (with_caption - without)).repeat(2, 1)
+    def predict(x: Tensor, timesteps: Tensor) -> Tensor:
+        with_caption, without = model(x, timesteps, batch).float()[:, : x.shape[1]].chunk(2)
+        return (without + config.guidance * (with_caption - without)).repeat(2, 1)
 
-    grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64).tolist()
-    timesteps = torch.tensor([[objective.shift(t, n) for n in batch.segments.lengths] for t in grid])
-    return euler(velocity, batch.noise, timesteps.to(batch.noise), batch.segments.gather)
+    if isinstance(objective, RectifiedFlow):
+        integrate = {"auto": euler, "euler": euler, "heun": heun}.get(config.sampler)
+        if integrate is None:
+            raise ValueError(f"sample.sampler: a flow is sampled by euler or heun, got {config.sampler}")
+        grid = torch.linspace(1, 0, config.num_steps + 1, dtype=torch.float64).tolist()
+        timesteps = torch.tensor([[objective.shift(t, n) for n in batch.segments.lengths] for t in grid])
+        return integrate(predict, batch.noise, timesteps.to(batch.noise), batch.segments.gather)
+    return denoise(predict, batch.noise, objective, config, batch.segments.num_segments)
 
 
 def euler(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    """Integrate dx/dt = v from the first to the last row of `timesteps`, (num_steps + 1, S)."""
+    """Integrate dx/dt = v from the first to the last row of `timesteps`, (num_steps + 1, S), at order 1."""
     for t, t_next in pairwise(timesteps):
         x = x + gather(t_next - t)[:, None] * velocity(x, t)
+    return x
+
+
+def heun(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
+    """The same at order 2: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
+    for t, t_next in pairwise(timesteps):
+        step = gather(t_next - t)[:, None]
+        v = velocity(x, t)
+        x = x + step * (v + velocity(x + step * v, t_next)) / 2
+    return x
+
+
+def denoise(predict: Velocity, x: Tensor, objective: DDPM, config: SampleConfig, num_segments: int) -> Tensor:
+    """A DDPM's sample by a deterministic scheduler of diffusers: (L, P) noise to (L, P) data.
+
+    Raises:
+        ValueError: a sampler that is none for a DDPM.
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    ddpm = objective.config
+    shared = {
+        "num_train_timesteps": ddpm.num_timesteps,
+        "trained_betas": betas(ddpm).numpy(),
+        "prediction_type": {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}[ddpm.prediction],
+        "timestep_spacing": "trailing",  # from the noisiest timestep on (Lin et al. 2024, §3.3)
+    }
+    if config.sampler in ("auto", "ddim"):
+        scheduler = DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True)
+    elif config.sampler == "dpm-solver++":
+        scheduler = DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", solver_order=2)
+    else:
+        raise ValueError(f"sample.sampler: a DDPM is sampled by ddim or dpm-solver++, got {config.sampler}")
+    scheduler.set_timesteps(config.num_steps)
+    for number in scheduler.timesteps.tolist():
+        timesteps = torch.full((num_segments,), number / ddpm.num_timesteps, device=x.device)
+        x = scheduler.step(predict(x, timesteps), number, x).prev_sample
     return x
 
 

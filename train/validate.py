@@ -16,8 +16,8 @@ from torch import nn
 
 from train.data.load import ClipReader, choose_caption, keyed_generator, sample_fps
 from train.data.manifest import Manifest
-from train.data.plan import PlanConfig, pack_epoch
-from train.objective.flow import RectifiedFlow
+from train.data.plan import PlanConfig, best_fill
+from train.objective.objective import Objective
 from train.parallelize import Worker
 from train.segments import Patch, Sample, pack
 
@@ -54,7 +54,7 @@ class Validator:
     """Computes fixed-noise losses on packs of trials, the packs dealt over the ranks."""
 
     def __init__(
-        self, objective: RectifiedFlow, config: ValidationConfig, plan: PlanConfig, patch: Patch, worker: Worker
+        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, patch: Patch, worker: Worker
     ) -> None:
         self.objective = objective
         self.config = config
@@ -93,7 +93,7 @@ class Validator:
     def _losses(self, model: nn.Module, manifest: Manifest, trials: Sequence[Trial]) -> list[float]:
         reader = ClipReader(manifest, self.patch)
         counts = manifest.num_tokens[[trial.row for trial in trials]]
-        packs = pack_epoch(counts, 0, 0, self.plan.model_copy(update={"oversize": "own_pack"}))
+        packs = best_fill(counts.tolist(), self.plan)
         losses = torch.zeros(len(trials), device=self.worker.device)
         for indices in packs[self.worker.rank :: self.worker.world_size]:
             samples = [self._sample(reader, trials[i]) for i in indices]

@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from train.objective.ddpm import DDPMConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
-from train.sample import Request, euler, guided_euler, latent_shape
+from train.sample import Request, SampleConfig, denoise, euler, guided, heun, latent_shape
 from train.segments import Sample, pack
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
@@ -20,15 +21,47 @@ def gaussian_velocity(mean: float, std: float):
     return velocity
 
 
-def test_euler_reaches_a_gaussian_target_and_converges_at_order_one():
+@pytest.mark.parametrize(("integrate", "order"), [(euler, 1), (heun, 2)])
+def test_a_flow_sampler_reaches_a_gaussian_target_and_converges_at_its_order(integrate, order):
     mean, std, x = 1.5, 0.4, torch.randn(2000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
     for num_steps in (50, 100, 200):
         timesteps = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)[:, None]
-        out = euler(lambda x, t: gaussian_velocity(mean, std)(x, t), x, timesteps, lambda row: row.expand(len(x)))
+        out = integrate(lambda x, t: gaussian_velocity(mean, std)(x, t), x, timesteps, lambda row: row.expand(len(x)))
         errors.append((out - (mean + std * x)).abs().mean().item())  # the flow's map is affine: ε → mean + std ε
     assert errors[-1] < 0.01
-    assert all(a / b == pytest.approx(2, rel=0.2) for a, b in pairwise(errors))
+    assert all(a / b == pytest.approx(2**order, rel=0.2) for a, b in pairwise(errors))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
+def test_a_ddpm_sampler_reaches_a_gaussian_target(sampler: str, prediction: str):
+    """The exact prediction for x_0 ~ N(mean, std²); steps err, and the last timestep keeps some signal."""
+    mean, std = 1.5, 0.4
+    objective = DDPMConfig(prediction=prediction).build()
+
+    def predict(x, timesteps):
+        cumulative = objective.alphas_cumprod[round(timesteps[0].item() * 1000)]
+        a, b = cumulative.sqrt(), (1 - cumulative).sqrt()
+        x_0 = mean + a * std**2 / (a**2 * std**2 + b**2) * (x - a * mean)
+        epsilon = (x - a * x_0) / b
+        return {"epsilon": epsilon, "v": a * epsilon - b * x_0, "x0": x_0}[prediction].to(x)
+
+    x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for num_steps in (10, 20, 40):
+        out = denoise(predict, x, objective, SampleConfig(sampler=sampler, num_steps=num_steps), 1)
+        errors.append((out - (mean + std * x)).abs().mean().item())
+    assert errors[2] < 0.03
+    assert errors[2] < errors[0]
+
+
+def test_a_sampler_of_the_other_family_is_refused(samples: list[Sample]):
+    batch = pack(samples, (1, 2, 2), 12)
+    with pytest.raises(ValueError, match="a flow is sampled by euler or heun, got ddim"):
+        guided(lambda *_: batch.noise, batch, RectifiedFlow(FlowConfig()), SampleConfig(sampler="ddim"))
+    with pytest.raises(ValueError, match=r"a DDPM is sampled by ddim or dpm-solver\+\+, got heun"):
+        guided(lambda *_: batch.noise, batch, DDPMConfig().build(), SampleConfig(sampler="heun"))
 
 
 def test_guidance_of_unlike_segments_moves_each_by_its_own_caption_and_timesteps(samples: list[Sample]):
@@ -48,7 +81,7 @@ def test_guidance_of_unlike_segments_moves_each_by_its_own_caption_and_timesteps
         return gaussian_velocity(mean, 0.5)(x, t)
 
     objective = RectifiedFlow(FlowConfig(shift_base_tokens=16))
-    out = guided_euler(model, batch, objective, num_steps=200, guidance=1.5)
+    out = guided(model, batch, objective, SampleConfig(num_steps=200, guidance=1.5))
     first, second, *copies = out.split(batch.segments.lengths)
     noise = batch.noise.split(batch.segments.lengths)
     # Guidance is linear in the velocity, and so in the mean: the target's mean is 1.5 × the caption's.

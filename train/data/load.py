@@ -5,12 +5,11 @@ or the step in which a sample is met.
 """
 
 import hashlib
-import queue
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
@@ -18,10 +17,12 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import TarReader
+from train.data.epoch import EpochConfig, EpochSamples
 from train.data.manifest import Manifest
-from train.data.plan import PlanConfig, PlannedPack, planned_steps
-from train.objective.flow import RectifiedFlow
-from train.segments import PackedBatch, Patch, Sample, pack
+from train.data.plan import Cursor, PlanConfig, PlannedPack, PlannedSample, Planner
+from train.objective.objective import Objective
+from train.patches import Patch, fitting_size
+from train.segments import PackedBatch, Sample, pack
 
 
 class DataConfig(BaseModel):
@@ -34,6 +35,7 @@ class DataConfig(BaseModel):
     dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
+    epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
 
 
@@ -53,7 +55,7 @@ class ClipReader:
         self._text = TarReader(manifest.text_root)
 
     def latent(self, row: dict[str, Any]) -> Tensor:
-        """(C, T, H, W) float32, its sides cut to multiples of the patch.
+        """(C, T, H, W) float32, its sides cut to what patches fill.
 
         Raises:
             ValueError: the latent is not what the index says, or holds NaN or infinities.
@@ -67,7 +69,7 @@ class ClipReader:
                 f"{tuple(latent.shape)}, finite: {bool(latent.isfinite().all())}; expected {expected}, finite; "
                 "encode it again"
             )
-        t, h, w = (side // size * size for side, size in zip(expected[1:], self.patch, strict=True))
+        t, h, w = fitting_size(expected[1:], self.patch)
         return latent[:, :t, :h, :w]
 
     def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
@@ -100,52 +102,84 @@ class LoadedStep:
     num_samples: int
     num_tokens: int
     batches: tuple[PackedBatch, ...]
+    next: Cursor
 
 
 class PackLoader:
     """Materialises planned packs."""
 
     def __init__(
-        self, manifest: Manifest, objective: RectifiedFlow, config: DataConfig, *, patch: Patch, seed: int
+        self,
+        manifest: Manifest,
+        objective: Objective,
+        config: DataConfig,
+        *,
+        patch: Patch,
+        seed: int,
+        pair_cost: float = 0.0,
     ) -> None:
         self.manifest = manifest
+        self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
+        self.planner = Planner(self.samples, seed, config.plan, pair_cost)
         self.reader = ClipReader(manifest, patch)
         self.objective = objective
         self.config = config
         self.patch = patch
         self.seed = seed
 
-    def steps(self, first_step: int, rank: int, world_size: int) -> Iterator[LoadedStep]:
-        """The endless sequence of steps from `first_step` on, with the packs of one rank."""
-        for planned in planned_steps(self.manifest.num_tokens, self.seed, self.config.plan, first_step):
-            samples = [i for planned_pack in planned for i in planned_pack.samples]
+    def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
+        """The endless sequence of steps from `start` on, with the packs of one rank."""
+        for planned in self.planner.steps(start):
             yield LoadedStep(
-                epoch=planned[0].epoch,
-                num_samples=len(samples),
-                num_tokens=int(self.manifest.num_tokens[samples].sum()),
-                batches=tuple(self.load(planned_pack) for planned_pack in planned[rank::world_size]),
+                epoch=planned.packs[0].epoch,
+                num_samples=planned.num_samples,
+                num_tokens=planned.num_tokens,
+                batches=tuple(self.load(planned_pack) for planned_pack in planned.packs[rank::world_size]),
+                next=planned.next,
             )
 
     def load(self, planned: PlannedPack) -> PackedBatch:
-        return pack([self.sample(i, planned.epoch) for i in planned.samples], self.patch, self.manifest.text_dim)
+        samples = [self.sample(one, planned.epoch) for one in planned.samples]
+        return pack(samples, self.patch, self.manifest.text_dim)
 
-    def sample(self, index: int, epoch: int) -> Sample:
-        """Row `index` of the manifest as it is trained on in `epoch`."""
-        row = self.manifest.row(index)
+    def sample(self, planned: PlannedSample, epoch: int) -> Sample:
+        """A row of the manifest as it is trained on in `epoch`."""
+        row = self.manifest.row(planned.row)
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])
-        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid)
+        again = (planned.occurrence,) if planned.occurrence else ()
+        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
         drop, kind = torch.rand(2, generator=generator).tolist()
-        timestep = self.objective.draw_timestep(generator, int(self.manifest.num_tokens[index]))
-        latent = self.reader.latent(row)
+        timestep = self.objective.draw_timestep(generator, planned.num_tokens)
+        latent = self._cut(self.reader.latent(row), planned, generator)
         captions = self.reader.captions(row) if drop >= self.config.caption_dropout else {}
+        noise = torch.randn(latent.shape, generator=generator)
         return Sample(
             clip_id=row["clip_id"],
             latent=latent,
-            noise=torch.randn(latent.shape, generator=generator),
+            noise=noise,
             timestep=timestep,
             fps=sample_fps(row),
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
+            kept=self._kept(planned, generator),
         )
+
+    def _cut(self, latent: Tensor, planned: PlannedSample, generator: torch.Generator) -> Tensor:
+        """As many frames as the plan left of a sample above the budget, from a drawn one on."""
+        pt, frames = self.patch[0], latent.shape[1]
+        left = int(self.samples.num_frames(np.array([planned.row]))[0])
+        if left == int(self.manifest.grids[planned.row, 0]):
+            return latent
+        # From a later frame on there is no first frame that was coded alone: whole tubelets.
+        start = int(torch.randint(0, max(1, frames - left * pt + 1), (), generator=generator))
+        return latent[:, start : start + left * pt]
+
+    def _kept(self, planned: PlannedSample, generator: torch.Generator) -> Tensor | None:
+        """The tokens that are not dropped, drawn uniformly, in order; None for all."""
+        _, h, w = self.manifest.grids[planned.row].tolist()
+        total = int(self.samples.num_frames(np.array([planned.row]))[0]) * h * w
+        if planned.num_tokens == total:
+            return None
+        return torch.randperm(total, generator=generator)[: planned.num_tokens].sort().values
 
 
 def sample_fps(row: dict[str, Any]) -> float:
@@ -159,44 +193,3 @@ def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tenso
         if kind in captions:
             return captions[kind]
     return None
-
-
-Item = TypeVar("Item")
-
-
-def prefetch(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Run `items` in a thread, at most `depth` ahead; an exception in it is raised here. Closing stops the thread."""
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[Item | None, BaseException | None]) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put((item, None))
-                if stopped.is_set():
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:  # handed to the consumer, which raises it
-            put((None, error))
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            assert item is not None
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

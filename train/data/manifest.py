@@ -16,11 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from train.data.draw import clip_keys
 from train.segments import Patch
 
 logger = logging.getLogger(__name__)
 
-CLIPS = pa.schema([(name, pa.string()) for name in ("clip_id", "kind", "caption_short", "caption_dense")])
+BALANCE = "balance_weight"
+CLIPS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("clip_id", "kind", "caption_short", "caption_dense")),
+        (BALANCE, pa.float64()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +35,9 @@ class Manifest:
     """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally."""
 
     table: pa.Table
-    num_tokens: np.ndarray  # (N,) int64: tokens of each row at the model's patch
+    grids: np.ndarray  # (N, 3) int64: patches of the model's size along (t, h, w)
+    keys: np.ndarray  # (N,) uint64: names of the clips for draws
+    weights: np.ndarray  # (N,) float64: how often an epoch is to meet each row, by the curation's balance
     latents_root: str
     latents: dict[str, Any]  # the latents' fingerprint.json
     text_root: str
@@ -36,6 +45,11 @@ class Manifest:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """(N,) int64."""
+        return np.asarray(self.grids.prod(1))
 
     @property
     def clip_ids(self) -> list[str]:
@@ -83,6 +97,8 @@ def read_manifest(
     latent_index = _read_index(f"{latents_root}/index.parquet", "reelpack encode")
     text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode")
 
+    if BALANCE not in shards.column_names:  # made by another tool
+        shards = shards.append_column(BALANCE, pa.array([1.0] * shards.num_rows))
     clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
     latent_columns = ["clip_id", "fps", "shard", "offset", "size", "latent_t", "latent_h", "latent_w"]
     text_index = text_index.select(["clip_id", "shard", "offset", "size"]).rename_columns(
@@ -101,7 +117,9 @@ def read_manifest(
         logger.warning("%s: %d of %d %s clips have no latents yet", dataset, missing, clips.num_rows, split)
     return Manifest(
         table=table,
-        num_tokens=_num_tokens(table, patch),
+        grids=_grids(table, patch),
+        keys=clip_keys(table["clip_id"].to_pylist()),
+        weights=pc.fill_null(table[BALANCE], 1.0).to_numpy(),
         latents_root=latents_root,
         latents=latents_record,
         text_root=text_root,
@@ -109,13 +127,15 @@ def read_manifest(
     )
 
 
-def _num_tokens(table: pa.Table, patch: Patch) -> np.ndarray:
+def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
     sides = (table[f"latent_{axis}"].to_numpy() for axis in "thw")
-    tokens = np.prod([side // size for side, size in zip(sides, patch, strict=True)], axis=0).astype(np.int64)
-    if not tokens.all():
-        clip = table["clip_id"][int(np.argmin(tokens))].as_py()
+    frames, rows, columns = sides
+    # A frame that is left over fills a tubelet of its own, see train.patches.
+    grids = np.stack([-(-frames // patch[0]), rows // patch[1], columns // patch[2]], axis=1).astype(np.int64)
+    if not grids.all():
+        clip = table["clip_id"][int(np.argmin(grids.min(1)))].as_py()
         raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower train.model.patch")
-    return tokens
+    return grids
 
 
 def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:

@@ -1,23 +1,35 @@
-"""The plan: which samples share a pack. A pure function of token counts, seed, epoch and configuration.
+"""The plan: which samples share a pack, and which packs a step. A pure function of the samples, seed, epoch and
+configuration.
 
-Packing is planned from the manifest, before anything is read, so that worker counts, prefetching and restarts cannot
-change it. The packer keeps a pool of samples in shuffled order. A pack starts with the sample that waited longest and
-is filled with the largest of the pool that still fits. On the mixed corpus of `benchmarks/pack.py` a pool of 256 fills
-≥ 99 % of a 16 k budget; the usual next-fit fills about 78 %, and padding to the longest of a batch about half.
+Two levels. Packs are filled by tokens: a pool of samples in shuffled order; a pack starts with the sample that waited
+longest and takes the largest of the pool that still fits. Steps are balanced by cost: attention is quadratic in each
+segment, so packs of as many tokens take unlike times. Within a window of the epoch packs are sorted by predicted cost
+and cut into groups of like cost, which ranks work on side by side; the groups are shuffled, so that a step is a
+mixture. On the corpus of `benchmarks/pack.py` eight ranks then wait for each other 2 % of their time, instead of 35 %.
+
+A window is planned from its own rows alone. A run resumes at a cursor without planning what came before.
 """
 
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-Pack = tuple[int, ...]
-"""Rows of the manifest that share a pack."""
+
+class PlannedSample(NamedTuple):
+    """A row of the manifest, how often its epoch has met it before, and its tokens in this epoch."""
+
+    row: int
+    occurrence: int
+    num_tokens: int
+
+
+Pack = tuple[PlannedSample, ...]
+"""Samples that share a pack."""
 
 
 class PlanConfig(BaseModel):
@@ -28,9 +40,43 @@ class PlanConfig(BaseModel):
     token_budget: int = Field(16_384, ge=1, description="tokens of a pack, at most")
     packs_per_step: int = Field(1, ge=1, description="packs of an optimizer step, over all ranks")
     pool_size: int = Field(256, ge=1, description="samples the packer chooses from")
-    oversize: Literal["own_pack", "refuse"] = Field(
-        "own_pack", description="a sample above the budget gets a pack of its own, or stops the run; none is dropped"
+    balance_group: int = Field(
+        8, ge=1, description="packs of like cost that ranks work on side by side; at most packs_per_step are"
     )
+    pair_cost: float | None = Field(
+        None, ge=0, description="cost of a pair of tokens that attend, relative to a token's; none: from the model"
+    )
+    window_samples: int = Field(65_536, ge=1, description="samples that are shuffled, packed and balanced together")
+    block_samples: int = Field(1024, ge=1, description="neighboring rows of the manifest that share a window")
+    oversize: Literal["own_pack", "crop", "refuse"] = Field(
+        "own_pack",
+        description="a sample above the budget gets a pack of its own, loses frames, or stops the run: none is lost",
+    )
+
+    @property
+    def group(self) -> int:
+        """Packs of like cost: the largest divisor of a step that is no larger than `balance_group`."""
+        divisors = (n for n in range(1, self.packs_per_step + 1) if self.packs_per_step % n == 0)
+        return max(n for n in divisors if n <= self.balance_group)
+
+
+class Samples(Protocol):
+    """What the plan asks of a manifest; rows are numbers of its rows."""
+
+    def __len__(self) -> int: ...
+
+    def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (n,) to how often each is met in an epoch, (n,) int64, and with how many tokens, (n,) int64."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cursor:
+    """Where a run is in its plan: the next pack."""
+
+    epoch: int = 0
+    window: int = 0
+    pack: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,32 +86,166 @@ class PlannedPack:
     epoch: int
     samples: Pack
 
+    @property
+    def num_tokens(self) -> int:
+        return sum(sample.num_tokens for sample in self.samples)
 
-def pack_epoch(num_tokens: Sequence[int] | np.ndarray, seed: int, epoch: int, config: PlanConfig) -> list[Pack]:
-    """Every sample once, in packs of at most `token_budget` tokens (but for samples that are larger themselves).
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStep:
+    """The packs of an optimizer step, groups of like cost next to each other, and where the next step begins."""
+
+    packs: tuple[PlannedPack, ...]
+    next: Cursor
+
+    @property
+    def num_samples(self) -> int:
+        return sum(len(pack.samples) for pack in self.packs)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(pack.num_tokens for pack in self.packs)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """Samples that every epoch meets once, as they are: `num_tokens` (N,) int64."""
+
+    num_tokens: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(len(rows), np.int64), self.num_tokens[rows]
+
+
+class Planner:
+    """The endless sequence of steps over a manifest. Nothing here knows the number of ranks.
 
     Args:
-        num_tokens: (N,) tokens of each sample, positive.
+        samples: what is packed.
         seed: of the run.
-        epoch: reshuffles.
-
-    Raises:
-        ValueError: a sample is above the budget and `oversize` is "refuse".
+        config: how.
+        pair_cost: used where the configuration names none.
     """
-    counts = np.asarray(num_tokens)
-    if config.oversize == "refuse" and len(counts) and counts.max() > config.token_budget:
-        row = int(counts.argmax())
-        raise ValueError(
-            f"row {row} has {counts[row]} tokens ({int((counts > config.token_budget).sum())} samples are above the "
-            f"budget of {config.token_budget}); raise train.data.plan.token_budget or set "
-            "train.data.plan.oversize=own_pack"
-        )
-    order = np.random.default_rng((seed, epoch)).permutation(len(counts))
-    return list(_pool_best_fill(order.tolist(), counts.tolist(), config))
+
+    def __init__(self, samples: Samples, seed: int, config: PlanConfig, pair_cost: float = 0.0) -> None:
+        self.samples = samples
+        self.seed = seed
+        self.config = config
+        self.pair_cost = pair_cost if config.pair_cost is None else config.pair_cost
+        self.num_blocks = -(-len(samples) // config.block_samples)
+        self.blocks_per_window = max(1, config.window_samples // config.block_samples)
+        self.num_windows = -(-self.num_blocks // self.blocks_per_window)
+
+    def steps(self, start: Cursor | None = None) -> Iterator[PlannedStep]:
+        """Steps from `start` on: epoch follows epoch, and a step may end one and begin the next.
+
+        Raises:
+            ValueError: an epoch without samples, or a sample above the budget where `oversize` is "refuse".
+        """
+        step: list[PlannedPack] = []
+        cursor = start or Cursor()
+        num_empty = 0
+        while True:
+            packs = self.window(cursor.epoch, cursor.window)
+            num_empty = 0 if packs else num_empty + 1
+            if num_empty > self.num_windows:
+                raise ValueError("an epoch meets no sample at all: the manifest is empty, or all its weights are 0")
+            for number in range(cursor.pack, len(packs)):
+                step.append(PlannedPack(epoch=cursor.epoch, samples=packs[number]))
+                if len(step) == self.config.packs_per_step:
+                    yield PlannedStep(packs=tuple(step), next=self._after(cursor, number, len(packs)))
+                    step = []
+            cursor = self._after(cursor, len(packs) - 1, len(packs))
+
+    def epoch(self, epoch: int) -> list[Pack]:
+        """All packs of an epoch: for reports, not for training."""
+        return [pack for window in range(self.num_windows) for pack in self.window(epoch, window)]
+
+    def window(self, epoch: int, window: int) -> list[Pack]:
+        """The packs of one window, in the order in which they are trained on."""
+        rows = self._rows(epoch, window)
+        repeats, tokens = self.samples.in_epoch(rows, epoch)
+        occurrences = np.arange(repeats.sum()) - np.repeat(repeats.cumsum() - repeats, repeats)
+        rows, tokens = np.repeat(rows, repeats), np.repeat(tokens, repeats)
+        self._check(rows, tokens)
+        rng = np.random.default_rng((self.seed, epoch, window))
+        order = rng.permutation(len(rows))
+        counts = tokens[order].tolist()
+        packs = self._balanced(_completed(best_fill(counts, self.config), self.config.group), counts, rng)
+        names = list(map(PlannedSample, rows[order].tolist(), occurrences[order].tolist(), counts))
+        return [tuple(names[i] for i in pack) for pack in packs]
+
+    def costs(self, packs: list[list[int]]) -> np.ndarray:
+        """Predicted cost of packs given as token counts of their samples: n + pair_cost · n² summed, (N,)."""
+        return np.array([sum(n + self.pair_cost * n * n for n in pack) for pack in packs], np.float64)
+
+    def _rows(self, epoch: int, window: int) -> np.ndarray:
+        """Rows of a window: blocks of neighbors in an order that the epoch shuffles."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_blocks)
+        blocks = np.sort(order[window * self.blocks_per_window : (window + 1) * self.blocks_per_window])
+        size = self.config.block_samples
+        return np.concatenate([np.arange(b * size, min((b + 1) * size, len(self.samples))) for b in blocks.tolist()])
+
+    def _check(self, rows: np.ndarray, tokens: np.ndarray) -> None:
+        above = tokens > self.config.token_budget
+        if self.config.oversize == "refuse" and above.any():
+            row = int(tokens.argmax())
+            raise ValueError(
+                f"row {rows[row]} of the manifest has {tokens[row]} tokens ({int(above.sum())} samples are above the "
+                f"budget of {self.config.token_budget}); raise train.data.plan.token_budget or set "
+                "train.data.plan.oversize to own_pack or crop"
+            )
+
+    def _balanced(self, packs: list[list[int]], counts: list[int], rng: np.random.Generator) -> list[list[int]]:
+        """Sorted by cost, cut into groups, the groups shuffled."""
+        group = self.config.group
+        order = np.argsort(self.costs([[counts[i] for i in pack] for pack in packs]), kind="stable")
+        starts = np.arange(0, len(packs), group)
+        return [packs[i] for start in rng.permutation(starts) for i in order[start : start + group]]
+
+    def _after(self, cursor: Cursor, pack: int, num_packs: int) -> Cursor:
+        if pack + 1 < num_packs:
+            return Cursor(epoch=cursor.epoch, window=cursor.window, pack=pack + 1)
+        if cursor.window + 1 < self.num_windows:
+            return Cursor(epoch=cursor.epoch, window=cursor.window + 1)
+        return Cursor(epoch=cursor.epoch + 1)
 
 
-def _pool_best_fill(order: list[int], counts: list[int], config: PlanConfig) -> Iterator[Pack]:
-    stream = iter(order)
+def idle_share(costs: np.ndarray, num_ranks: int) -> float:
+    """Share of their time that ranks wait for the slowest one, if each takes the next pack in turn and all meet after
+    each: (N,) costs in the order of the plan."""
+    rounds = costs[: len(costs) // num_ranks * num_ranks].reshape(-1, num_ranks)
+    return float(1 - rounds.mean(1).sum() / rounds.max(1).sum()) if len(rounds) else 0.0
+
+
+def _completed(packs: list[list[int]], group: int) -> list[list[int]]:
+    """Packs in a number that is a multiple of `group`, as far as there are samples: the longest ones are halved. Packs
+    are ragged, so that a smaller one costs nothing but its kernels' launches."""
+    while len(packs) % group:
+        longest = max(range(len(packs)), key=lambda i: len(packs[i]))
+        samples = packs[longest]
+        if len(samples) == 1:
+            break
+        packs[longest] = samples[::2]
+        packs.append(samples[1::2])
+    return packs
+
+
+def best_fill(counts: Sequence[int], config: PlanConfig) -> list[list[int]]:
+    """Numbers of samples, in packs of at most `token_budget` tokens but for samples that are larger themselves.
+
+    Args:
+        counts: (N,) tokens of each sample, in the order in which they wait.
+        config: budget and pool.
+    """
+    return list(_pool_best_fill(counts, config))
+
+
+def _pool_best_fill(counts: Sequence[int], config: PlanConfig) -> Iterator[list[int]]:
+    stream = iter(range(len(counts)))
     waiting: OrderedDict[int, None] = OrderedDict()  # the pool, longest waiting first
     by_size: list[tuple[int, int]] = []  # the same samples as (tokens, sample), ascending
 
@@ -87,23 +267,4 @@ def _pool_best_fill(order: list[int], counts: list[int], config: PlanConfig) -> 
         while fits := bisect_right(by_size, (room, len(counts))):
             pack.append(take(by_size[fits - 1][1]))
             room -= counts[pack[-1]]
-        yield tuple(pack)
-
-
-def planned_steps(
-    num_tokens: np.ndarray, seed: int, config: PlanConfig, first_step: int = 0
-) -> Iterator[tuple[PlannedPack, ...]]:
-    """The endless sequence of steps, each of `packs_per_step` packs, from `first_step` on.
-
-    Epoch follows epoch; a step may end one and begin the next. Nothing here knows the number of ranks.
-    """
-    packs = _planned_packs(num_tokens, seed, config, first_step * config.packs_per_step)
-    while True:
-        yield tuple(islice(packs, config.packs_per_step))
-
-
-def _planned_packs(num_tokens: np.ndarray, seed: int, config: PlanConfig, skip: int) -> Iterator[PlannedPack]:
-    for epoch in count():
-        packs = pack_epoch(num_tokens, seed, epoch, config)
-        yield from (PlannedPack(epoch=epoch, samples=samples) for samples in packs[skip:])
-        skip = max(0, skip - len(packs))
+        yield pack

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from train.objective.reduction import Reduction, count, loss_sum
 from train.segments import PackedBatch
 
 
@@ -20,15 +21,22 @@ class FlowConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    timesteps: Literal["logit_normal", "uniform"] = Field("logit_normal", description="distribution of t in training")
+    kind: Literal["flow"] = "flow"
+    timesteps: Literal["logit_normal", "uniform", "mode"] = Field(
+        "logit_normal", description="distribution of t in training"
+    )
     logit_mean: float = Field(0.0, description="mean of logit(t); above 0 leans to noise")
     logit_std: float = Field(1.0, gt=0, description="standard deviation of logit(t)")
+    mode_scale: float = Field(
+        1.29, ge=-1, le=1.75, description="of `mode`: above 0 favors the middle, below it the ends (0: uniform)"
+    )
     shift_base_tokens: int | None = Field(
         None, ge=1, description="samples of n tokens shift t to noise by sqrt(n / shift_base_tokens); none: no shift"
     )
-    reduction: Literal["sample", "token"] = Field(
-        "sample", description="a step's loss is the mean over its samples, or over its tokens, of all ranks and packs"
-    )
+    reduction: Reduction = Field("sample", description="a step's loss is the mean over its samples, or its tokens")
+
+    def build(self) -> "RectifiedFlow":
+        return RectifiedFlow(self)
 
 
 class RectifiedFlow:
@@ -39,11 +47,13 @@ class RectifiedFlow:
 
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
         """One training timestep in (0, 1) for a sample of `num_tokens`."""
-        if self.config.timesteps == "uniform":
-            t = float(torch.rand((), generator=generator, dtype=torch.float64))
-        else:
+        if self.config.timesteps == "logit_normal":
             normal = float(torch.randn((), generator=generator, dtype=torch.float64))
             t = 1 / (1 + math.exp(-(self.config.logit_mean + self.config.logit_std * normal)))
+        else:
+            t = float(torch.rand((), generator=generator, dtype=torch.float64))
+            if self.config.timesteps == "mode":
+                t = 1 - t - self.config.mode_scale * (math.cos(math.pi / 2 * t) ** 2 - 1 + t)
         return self.shift(t, num_tokens)
 
     def shift(self, t: float, num_tokens: int) -> float:
@@ -55,17 +65,14 @@ class RectifiedFlow:
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Squared velocity error of each token, mean over its features: (L,) float32."""
-        t = batch.segments.gather(batch.timesteps)[:, None]  # (L, 1)
+        t = batch.row_timesteps[batch.row_ids][:, None]  # (L, 1); 0 on given tokens
         x_t = (1 - t) * batch.tokens + t * batch.noise  # (L, P)
         velocity = model(x_t, batch.timesteps, batch)  # (L, P)
-        return (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
+        losses = (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
+        return losses * batch.loss_mask
 
     def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
-        """This pack's share of a step's loss, before division by `count` of the whole step: scalar."""
-        if self.config.reduction == "token":
-            return token_losses.sum()
-        return batch.segments.mean(token_losses[:, None]).sum()
+        return loss_sum(token_losses, batch, self.config.reduction)
 
     def count(self, num_samples: int, num_tokens: int) -> int:
-        """What the sum over all packs of a step, on all ranks, is divided by."""
-        return num_tokens if self.config.reduction == "token" else num_samples
+        return count(num_samples, num_tokens, self.config.reduction)

@@ -1,17 +1,20 @@
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from train.data.load import DataConfig, PackLoader, prefetch
+from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
+from train.data.load import DataConfig, PackLoader
 from train.data.manifest import read_manifest
+from train.data.plan import Cursor, PlanConfig, PlannedSample
 from train.objective.flow import FlowConfig, RectifiedFlow
+from train.patches import grid_size
 
 PATCH = (1, 2, 2)
 
@@ -20,6 +23,10 @@ def loader(dataset: str | Path, *, seed: int = 0, **plan) -> PackLoader:
     manifest = read_manifest(str(dataset), split="train", patch=PATCH)
     config = DataConfig.model_validate({"plan": {"token_budget": 96, **plan}, "caption_dropout": 0.3})
     return PackLoader(manifest, RectifiedFlow(FlowConfig()), config, patch=PATCH, seed=seed)
+
+
+def whole(source: PackLoader, row: int) -> PlannedSample:
+    return PlannedSample(row, 0, int(source.manifest.num_tokens[row]))
 
 
 def drawn(loaded_steps, num_steps: int) -> dict[tuple[int, str], tuple]:
@@ -38,7 +45,7 @@ def test_noise_timestep_and_caption_of_a_sample_do_not_depend_on_packs_or_ranks(
     first_epoch = {}
     for budget, packs in ((96, 1), (200, 2)):
         source = loader(dataset, token_budget=budget, packs_per_step=packs)
-        steps = [source.steps(0, rank, packs) for rank in range(packs)]
+        steps = [source.steps(Cursor(), rank, packs) for rank in range(packs)]
         given = {}
         for of_rank in steps:
             for clip, values in drawn(of_rank, 40).items():
@@ -53,7 +60,7 @@ def test_noise_timestep_and_caption_of_a_sample_do_not_depend_on_packs_or_ranks(
 
 def test_epochs_redraw_and_captions_are_mixed_and_dropped(dataset: str):
     source = loader(dataset)
-    samples = [[source.sample(i, epoch) for i in range(20)] for epoch in range(8)]
+    samples = [[source.sample(whole(source, i), epoch) for i in range(20)] for epoch in range(8)]
     captioned = [s for epoch in samples for s in epoch if s.text is not None]
     assert {len(s.text) == 1 for s in captioned} == {True, False}  # short captions are one token here
     assert 0.4 < len(captioned) / 160 < 0.75  # a fifth has no caption, 30 % of the rest are dropped
@@ -63,7 +70,7 @@ def test_epochs_redraw_and_captions_are_mixed_and_dropped(dataset: str):
 
 def test_steps_count_the_whole_step_whatever_the_rank(dataset: str):
     source = loader(dataset, packs_per_step=3)
-    ranks = [list(islice(source.steps(0, rank, 2), 4)) for rank in range(2)]
+    ranks = [list(islice(source.steps(Cursor(), rank, 2), 4)) for rank in range(2)]
     for a, b in zip(*ranks, strict=True):
         assert (a.num_samples, a.num_tokens) == (b.num_samples, b.num_tokens)
         batches = [*a.batches, *b.batches]
@@ -76,7 +83,7 @@ def test_a_remainder_that_fills_no_patch_is_cut(make_dataset: Callable, make_cli
     odd = replace(clip, latent=np.concatenate([clip.latent, clip.latent[:, :, :1]], axis=2))
     source = loader(make_dataset([odd, *others]))
     index = source.manifest.clip_ids.index(odd.clip_id)
-    assert source.sample(index, 0).latent.shape[2] == odd.latent.shape[2] - 1
+    assert source.sample(whole(source, index), 0).latent.shape[2] == odd.latent.shape[2] - 1
 
 
 def test_a_latent_that_is_not_what_the_index_says_is_named(make_dataset: Callable, make_clips: Callable):
@@ -85,7 +92,7 @@ def test_a_latent_that_is_not_what_the_index_says_is_named(make_dataset: Callabl
     source = loader(make_dataset(clips))
     index = source.manifest.clip_ids.index(clips[1].clip_id)
     with pytest.raises(ValueError, match=f"clip {clips[1].clip_id} .*finite: False.*encode it again"):
-        source.sample(index, 0)
+        source.sample(whole(source, index), 0)
 
 
 def test_an_index_that_points_elsewhere_is_named(make_dataset: Callable, make_clips: Callable):
@@ -95,19 +102,56 @@ def test_an_index_that_points_elsewhere_is_named(make_dataset: Callable, make_cl
     moved = table.set_column(table.schema.get_field_index("offset"), "offset", [[7] * table.num_rows])
     pq.write_table(moved, path)
     with pytest.raises(ValueError, match="points at no safetensors"):
-        loader(root).sample(0, 0)
+        loader(root).sample(whole(loader(root), 0), 0)
 
 
-def test_prefetch_keeps_order_raises_here_and_stops_its_thread():
-    def items():
-        yield from range(5)
-        raise ValueError("item 5 is unreadable")
+def test_what_is_dropped_and_cut_is_what_the_plan_counted(dataset: str):
+    epoch = {"drop": {"distribution": "uniform", "low": 0.2, "high": 0.8}}
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    plan = {"token_budget": 24, "oversize": "crop"}
+    config = DataConfig.model_validate({"plan": plan, "epoch": epoch})
+    source = PackLoader(manifest, RectifiedFlow(FlowConfig()), config, patch=PATCH, seed=0)
+    planned = [sample for pack in source.planner.epoch(0) for sample in pack]
+    assert len(planned) == len(manifest)
+    cut = dropped = 0
+    for one in planned:
+        sample = source.sample(one, 0)
+        grid = grid_size(sample.latent.shape, PATCH)
+        total = grid[0] * grid[1] * grid[2]
+        assert one.num_tokens == (total if sample.kept is None else len(sample.kept))
+        assert total <= 24 or grid[0] == 1
+        cut += grid[0] < manifest.grids[one.row, 0]
+        dropped += sample.kept is not None
+    assert cut and dropped > len(planned) / 2
 
-    ahead = prefetch(items(), depth=2)
-    assert [next(ahead) for _ in range(5)] == list(range(5))
-    with pytest.raises(ValueError, match="item 5 is unreadable"):
-        next(ahead)
-    endless = prefetch(iter(int, 1), depth=2)
-    next(endless)
-    endless.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+def test_weights_decide_how_often_an_epoch_meets_a_clip(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    weights = np.linspace(0.25, 2.5, len(manifest))
+    samples = EpochSamples(replace(manifest, weights=weights), EpochConfig(), PlanConfig(), seed=0)
+    rows = np.arange(len(manifest))
+    met = np.mean([samples.in_epoch(rows, epoch)[0] for epoch in range(400)], axis=0)
+    np.testing.assert_allclose(met, weights, atol=0.12)
+    plain = EpochSamples(replace(manifest, weights=weights), EpochConfig(balance=False), PlanConfig(), seed=0)
+    assert (plain.in_epoch(rows, 0)[0] == 1).all()
+
+
+def test_of_several_sizes_of_a_clip_one_is_drawn_for_each_epoch(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    twice = replace(manifest, table=pa.concat_tables([manifest.table] * 2),
+                    grids=np.repeat(manifest.grids, 2, 0), keys=np.repeat(manifest.keys, 2),
+                    weights=np.ones(2 * len(manifest)))  # fmt: skip
+    samples = EpochSamples(twice, EpochConfig(resolution="one"), PlanConfig(), seed=0)
+    met = np.array([samples.in_epoch(np.arange(len(twice)), epoch)[0] for epoch in range(60)])
+    assert (met.reshape(60, -1, 2).sum(2) == 1).all()
+    assert 0.4 < met[:, ::2].mean() < 0.6
+
+
+@pytest.mark.parametrize("distribution", ["none", "constant", "uniform", "truncated_normal"])
+def test_drop_rates_follow_their_distribution(distribution: str):
+    config = TokenDropConfig(distribution=distribution, low=0.1, high=0.7, mean=0.4, std=0.1)
+    rates = config.rates(np.linspace(0.001, 0.999, 999))
+    expected = {"none": (0, 0), "constant": (0.1, 0), "uniform": (0.4, 0.6 / 12**0.5), "truncated_normal": (0.4, 0.1)}
+    mean, std = expected[distribution]
+    assert rates.mean() == pytest.approx(mean, abs=0.01)
+    assert rates.std() == pytest.approx(std, abs=0.01)

@@ -1,0 +1,31 @@
+"""Draws that are functions of what they are for: (seed, epoch, clip, purpose) → numbers, for many clips at once.
+
+The plan needs to know how many tokens each sample of an epoch has before anything is read; the loader must find the
+same. Both ask here. The generator is SplitMix64 (Steele et al. 2014) in counter mode.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def clip_keys(clip_ids: Sequence[str]) -> np.ndarray:
+    """(N,) uint64: the first 64 bits of hexadecimal ids."""
+    return np.array([int(clip_id[:16], 16) for clip_id in clip_ids], np.uint64)
+
+
+def uniform(keys: np.ndarray, *purpose: int) -> np.ndarray:
+    """(N,) float64 in [0, 1): one number per key and purpose, the same on every machine."""
+    state = keys.astype(np.uint64)
+    for part in purpose:
+        state = _mix(state + np.uint64((part + 1) * _GOLDEN % 2**64))
+    return (_mix(state + np.uint64(_GOLDEN)) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * _MIX1
+    z = (z ^ (z >> np.uint64(27))) * _MIX2
+    return z ^ (z >> np.uint64(31))

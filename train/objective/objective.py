@@ -1,0 +1,35 @@
+"""What an objective is: how noisy a training sample is made, and what the model's answer is compared with.
+
+A new one is a file with its config and its class, and one line in `ObjectiveConfig`.
+"""
+
+from typing import Annotated, Literal, Protocol, TypeAlias
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from train.objective.ddpm import DDPMConfig
+from train.objective.flow import FlowConfig
+from train.segments import PackedBatch
+
+Prediction: TypeAlias = Literal["velocity", "epsilon", "v", "x0"]
+
+
+class Objective(Protocol):
+    """Timesteps are numbers in [0, 1]: 0 is data, 1 is noise."""
+
+    def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
+        """One training timestep for a sample of `num_tokens`."""
+
+    def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
+        """Loss of each token, mean over its features: (L,) float32; 0 where `batch.loss_mask` is False."""
+
+    def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
+        """This pack's share of a step's loss, before division by `count` of the whole step: scalar."""
+
+    def count(self, num_samples: int, num_tokens: int) -> int:
+        """What the sum over all packs of a step, on all ranks, is divided by."""
+
+
+ObjectiveConfig = Annotated[FlowConfig | DDPMConfig, Field(discriminator="kind")]
