@@ -242,9 +242,10 @@ class VideoReader:
         except MediaError:
             container.close()
             raise
-        # Not by frames: the H.264 decoder then reads a picture's damage while another thread is still finding it, and
-        # the same file is now damaged, now not.
-        stream.thread_type = "SLICE"
+        # By one thread: with frame threads the H.264 decoder reads a picture's damage while another thread is still
+        # finding it, and with slice threads it leaves damaged parts as the memory was. The same file is now this, now
+        # that. Files are read side by side instead.
+        stream.codec_context.thread_count = 1
         return container, stream
 
 
