@@ -16,7 +16,8 @@ from curate.report.film import NUM_FRAMES, Strip, strips_of_clips
 from curate.store import write_text
 
 HERE = Path(__file__).parent
-SCRIPTS = ("policy.js", "clips.js", "explorer.js", "report.js")
+STYLES = ("report.css", "explorer.css")
+SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")
 
 
 def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60) -> str:
@@ -51,7 +52,7 @@ def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60)
     name = view.url.rpartition("/")[2]
     page = Template((HERE / "report.html").read_text()).substitute(
         name=escape(name),
-        style=(HERE / "report.css").read_text(),
+        style="\n".join((HERE / style).read_text() for style in STYLES),
         script="\n".join((HERE / script).read_text() for script in SCRIPTS),
         summary=_summary(view),
         facts=_facts(view),

@@ -1,17 +1,19 @@
-// All clips, a page of rows at a time: search, filter by decision, sort by any score. Follows the explorer's thresholds.
+// All clips, a page of rows at a time: search, filter by decision, sort by a score. Follows the explorer's thresholds.
 
 const ROWS_PER_PAGE = 25;
 
 function clipList(explorer) {
   const { clips } = explorer;
-  const search = element("input", { type: "search", placeholder: "file, clip id, your columns", "aria-label": "search all clips" });
-  const which = select("show", [["", "all"], ...DECISIONS.map((name, code) => [code, DECISION_NAMES[name]]), ["changed", "changed by thresholds"]]);
-  const sort = select("sort by", [["", "file and time"], ...clips.columns.map(({ name }) => [name, name])]);
+  const placeholder = "file, clip id, your columns";
+  const search = element("input", { type: "search", placeholder, "aria-label": "search all clips" });
+  const decisions = DECISIONS.map((name, code) => [code, DECISION_NAMES[name]]);
+  const which = choice("show", [["", "all"], ...decisions, ["changed", "changed by thresholds"]]);
+  const sort = choice("sort by", [["", "file and time"], ...clips.columns.map(({ name }) => [name, name])]);
   const descending = element("button", { className: "chip", textContent: "descending", "aria-pressed": "false" });
-  const body = element("tbody"), head = element("tr");
   const note = element("span", { className: "muted", "aria-live": "polite" });
-  const [back, on] = ["‹", "›"].map((textContent) => element("button", { className: "chip", textContent }));
-  back.ariaLabel = "previous page", on.ariaLabel = "next page";
+  const back = element("button", { className: "chip", textContent: "‹", "aria-label": "previous page" });
+  const on = element("button", { className: "chip", textContent: "›", "aria-label": "next page" });
+  const head = element("tr"), body = element("tbody");
   let page = 0;
 
   function draw() {
@@ -20,10 +22,11 @@ function clipList(explorer) {
     if (column) rows.sort(byValue(column, descending.ariaPressed === "true" ? -1 : 1));
     const last = Math.max(0, Math.ceil(rows.length / ROWS_PER_PAGE) - 1);
     page = Math.min(page, last);
-    note.textContent = `${grouped(rows.length)} of ${grouped(clips.count)} clips, page ${page + 1} of ${last + 1}`;
+    const [found, all] = [rows.length, clips.count].map(grouped);
+    note.textContent = `${found} of ${all} clips, page ${grouped(page + 1)} of ${grouped(last + 1)}`;
     [back.disabled, on.disabled] = [page === 0, page === last];
     const names = ["clip", "decision", ...(column ? [column.name] : []), ...clips.own.map(({ name }) => name)];
-    head.replaceChildren(...names.map((textContent) => element("th", { textContent })));
+    head.replaceChildren(...names.map((name) => words("th", "", name)));
     const shown = rows.subarray(page * ROWS_PER_PAGE, (page + 1) * ROWS_PER_PAGE);
     body.replaceChildren(...Array.from(shown, (row) => clipRow(explorer, row, column)));
   }
@@ -37,31 +40,34 @@ function clipList(explorer) {
   on.addEventListener("click", () => (page++, draw()));
   explorer.listeners.push(draw);
   draw();
+  const table = element("table", { className: "clips" }, element("thead", {}, head), body);
+  const controls = [search, which.parentNode, sort.parentNode, descending, note, back, on];
   return element(
-    "div", { className: "cliplist" }, element("h3", { textContent: "All clips under these thresholds" }),
-    element("div", { className: "controls" }, search, which.parentNode, sort.parentNode, descending, note, back, on),
-    element("div", { className: "scroll" }, element("table", { className: "clips" }, element("thead", {}, head), body)),
+    "div", { className: "cliplist" }, words("h3", "", "All clips under these thresholds"),
+    element("div", { className: "controls" }, ...controls), element("div", { className: "scroll" }, table),
   );
 }
 
-/** A labelled choice of `[value, text]`; the label is its parent. */
-function select(label, options) {
-  const node = element("select", {}, ...options.map(([value, textContent]) => element("option", { value, textContent })));
+/** A choice of `[value, text]`, inside its label. */
+function choice(label, options) {
+  const node = element("select", {}, ...options.map(([value, text]) => element("option", { value, textContent: text })));
   element("label", {}, `${label} `, node);
   return node;
 }
 
 /** Rows whose file, id or own columns hold the words, and that have the decision that is asked for. */
-function filtered({ clips, outcome, before }, words, which) {
-  const wanted = words.trim().toLowerCase();
-  const holds = (text) => text !== null && text.toLowerCase().includes(wanted);
-  const texts = [clips.uris, ...clips.own].map(({ codes, values }) => ({ codes, hits: values.map(holds) }));
+function filtered({ clips, outcome, before }, typed, which) {
+  const wanted = typed.trim().toLowerCase(), holds = (text) => text !== null && text.toLowerCase().includes(wanted);
+  const columns = wanted === "" ? [] : [clips.uris, ...clips.own];
+  const texts = columns.map(({ codes, values }) => ({ codes, hits: values.map(holds) }));
+  const matches = (row) => wanted === "" || clips.ids[row].startsWith(wanted)
+    || texts.some(({ codes, hits }) => hits[codes[row]]);
   const rows = new Int32Array(clips.count);
   let count = 0;
   for (let row = 0; row < clips.count; row++) {
     const now = outcome.decisions[row];
-    if (which === "changed" ? now === before.decisions[row] : which !== "" && now !== Number(which)) continue;
-    if (wanted === "" || texts.some(({ codes, hits }) => hits[codes[row]]) || clips.ids[row].startsWith(wanted)) rows[count++] = row;
+    const isAsked = which === "" || (which === "changed" ? now !== before.decisions[row] : now === Number(which));
+    if (isAsked && matches(row)) rows[count++] = row;
   }
   return rows.subarray(0, count);
 }
@@ -79,20 +85,20 @@ function clipRow({ clips, policy, outcome, before, packed }, row, sortedBy) {
   const { ids, uris, start_s, end_s, isImage, columns, own } = clips;
   const uri = uris.values[uris.codes[row]];
   const time = isImage[row] ? "image" : `${clock(start_s[row])}–${clock(end_s[row])}`;
-  const value = ({ values, valid }) => (valid !== null && !valid[row] ? "–" : String(Number(values[row].toPrecision(6))));
-  const scores = columns.map((column) => element("div", {}, element("dt", { textContent: column.name }), element("dd", { textContent: value(column) })));
-  const explain = packed.command.replace("reelpack select", "reelpack explain");
-  const decision = DECISION_NAMES[DECISIONS[outcome.decisions[row]]], was = DECISION_NAMES[DECISIONS[before.decisions[row]]];
-  const reasons = reasonsOf(clips, policy, outcome, row).join(" ");
+  const number = (value) => String(Number(value.toPrecision(6)));
+  const value = ({ values, valid }) => (valid !== null && !valid[row] ? "–" : number(values[row]));
+  const score = (column) => element("div", {}, words("dt", "", column.name), words("dd", "", value(column)));
+  const explain = `${packed.command.replace("reelpack select", "reelpack explain")} ${ids[row]}`;
   const more = element(
-    "details", {}, element("summary", { title: uri }, `${baseName(uri)} `, element("span", { className: "muted", textContent: time })),
-    element("dl", {}, ...scores), element("code", { textContent: `${explain} ${ids[row]}` }),
+    "details", {}, element("summary", { title: uri }, `${baseName(uri)} `, words("span", "muted", time)),
+    element("dl", {}, ...columns.map(score)), words("code", "", explain),
   );
+  const [now, was] = [outcome, before].map(({ decisions }) => DECISIONS[decisions[row]]);
+  const decision = now === was ? DECISION_NAMES[now] : `${DECISION_NAMES[was]} → ${DECISION_NAMES[now]}`;
+  const reasons = words("span", "reason", reasonsOf(clips, policy, outcome, row).join(" "));
   return element(
-    "tr", { "data-clip": ids[row] }, element("td", {}, more),
-    element("td", {}, element("b", { className: DECISIONS[outcome.decisions[row]], textContent: decision === was ? decision : `${was} → ${decision}` }), " ",
-      element("span", { className: "reason", textContent: reasons })),
-    ...(sortedBy ? [element("td", { textContent: value(sortedBy) })] : []),
-    ...own.map(({ codes, values }) => element("td", { textContent: values[codes[row]] ?? "" })),
+    "tr", { "data-clip": ids[row] }, element("td", {}, more), element("td", {}, words("b", now, decision), " ", reasons),
+    ...(sortedBy ? [words("td", "", value(sortedBy))] : []),
+    ...own.map(({ codes, values }) => words("td", "", values[codes[row]] ?? "")),
   );
 }

@@ -67,7 +67,8 @@ def strip_of_clip(
         else:
             span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=Fraction(row["time_base"]))
             count = min(num_frames, row["num_frames"])
-            frames = sample_frames(local_copy(row["video_uri"]), span, count, short_side_px=SHORT_SIDE_PX).rgb
+            with local_copy(row["video_uri"]) as path:
+                frames = sample_frames(path, span, count, short_side_px=SHORT_SIDE_PX).rgb
     except MediaError as error:
         return f"no picture: {error.kind} ({error.detail})"
     except (OSError, ValueError) as error:
