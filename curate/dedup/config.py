@@ -9,8 +9,14 @@ class PerceptualConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = True
-    max_distance: float = Field(6.0, ge=0, le=20, description="mean bits (of 63) by which frames of copies differ")
-    max_distance_few: float = Field(5.0, ge=0, le=20, description="likewise, where fewer than `few_frames` compare")
+    max_distance: float = Field(5.0, ge=0, le=20, description="mean bits (of 63) by which frames of copies differ")
+    max_distance_moving: float = Field(
+        14.0, ge=0, le=20, description="likewise, where the pictures of both change at the same moments"
+    )
+    max_disagreement: float = Field(
+        0.6, ge=0, le=1, description="share of the bits changing within half a second that may change in one copy only"
+    )
+    max_distance_few: float = Field(4.0, ge=0, le=20, description="mean bits where fewer than `few_frames` compare")
     few_frames: int = Field(4, ge=1, description="with fewer compared frames the stricter distance holds")
     min_overlap: float = Field(0.8, gt=0, le=1, description="share of the longer clip that both must show")
     mirrored: bool = Field(False, description="mirror images are copies too")

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 THUMB_PX = 32
-TICKS_PER_SECOND = 4
+TICKS_PER_SECOND = 8
 """Of absolute time: the first frame in each tick is hashed, so that neither frame rate nor a pass in parts matters."""
 
 NUM_FREQUENCIES = 8

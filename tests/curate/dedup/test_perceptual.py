@@ -1,12 +1,14 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.dedup import perceptual
 from curate.dedup.config import DedupConfig, PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH
 from curate.dedup.groups import find_groups, union
-from curate.dedup.perceptual import perceptual_pairs
+from curate.dedup.perceptual import MAX_COMPARED, perceptual_pairs
 
 CONFIG = PerceptualConfig()
 
@@ -50,6 +52,56 @@ def test_few_frames_need_stricter_evidence() -> None:
     still = random_clip(1, 1)
     assert perceptual_pairs(table(a=still, b=flipped(still, 4)), CONFIG) == [("a", "b")]
     assert perceptual_pairs(table(a=still, b=flipped(still, 8)), CONFIG) == []
+
+
+def changing(seed: int, length: int, bits: int, every: int = 1) -> np.ndarray:
+    """A clip that begins with one picture and changes by some bits every so many ticks."""
+    rng = np.random.default_rng(seed)
+    clip = [random_clip(0, 1)[0]]
+    for tick in range(1, length):
+        change = np.bitwise_or.reduce(np.uint64(1) << rng.choice(np.arange(1, 64, dtype=np.uint64), bits, False))
+        clip.append(clip[-1] ^ (change if tick % every == 0 else np.uint64(0)))
+    return np.array(clip)
+
+
+def test_a_fast_clip_hashed_at_other_instants_is_found_and_another_shot_from_that_camera_is_not() -> None:
+    clip = changing(1, 40, bits=9)
+    assert perceptual_pairs(table(a=clip, b=flipped(clip, 9)), CONFIG) == [("a", "b")]
+    still, other = changing(2, 40, bits=3, every=6), changing(3, 40, bits=3, every=6)
+    apart = np.bitwise_count(still ^ other).mean()
+    assert CONFIG.max_distance < apart < CONFIG.max_distance_moving
+    assert perceptual_pairs(table(a=still, b=other), CONFIG) == []
+
+
+def test_a_clip_that_changes_slowly_is_found_by_more_than_its_first_frame() -> None:
+    clip = changing(4, 80, bits=1)
+    others = {f"x{number}": random_clip(100 + number, 40) for number in range(300)}
+    assert perceptual_pairs(table(a=clip, b=clip[14:], **others), CONFIG) == [("a", "b")]
+
+
+def test_a_film_is_compared_with_its_copy_at_some_of_its_frames() -> None:
+    film = random_clip(10, 20 * MAX_COMPARED)
+    clips = table(a=film, b=flipped(film[500:], 2), c=random_clip(11, 20 * MAX_COMPARED))
+    assert perceptual_pairs(clips, CONFIG) == [("a", "b")]
+
+
+@pytest.mark.parametrize("num_chunk", [1, 1000])
+def test_the_size_of_a_chunk_changes_nothing(num_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = table(**{f"{number}": flipped(random_clip(number % 7, 12), 2, seed=number) for number in range(40)})
+    whole = perceptual_pairs(clips, CONFIG)
+    monkeypatch.setattr(perceptual, "CHUNK", num_chunk)
+    assert perceptual_pairs(clips, CONFIG) == whole
+    assert len(whole) > 40
+
+
+def test_copies_are_found_among_thousands_of_clips() -> None:
+    rng = np.random.default_rng(12)
+    others = {f"x{row}": hashes for row, hashes in enumerate(rng.integers(1, 2**63, (4000, 10), dtype=np.uint64))}
+    stills = {f"a{row}": random_clip(row, 1) for row in range(200)}
+    copies = {f"b{row}": flipped(random_clip(row, 1), 4, seed=row) for row in range(200)}
+    found = perceptual_pairs(table(**others, **stills, **copies), CONFIG)
+    assert set(found) <= {(f"a{row}", f"b{row}") for row in range(200)}
+    assert len(found) >= 198
 
 
 def test_frames_without_a_hash_match_nothing() -> None:

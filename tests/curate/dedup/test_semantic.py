@@ -5,8 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.dedup import semantic
 from curate.dedup.balance import balance_weights
 from curate.dedup.config import BalanceConfig, SemanticConfig
+from curate.dedup.groups import union
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
 
 DIM = 32
@@ -27,15 +29,22 @@ def clouds(sizes: list[int], spread: float, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_the_pairs_are_those_of_the_exact_cosine_within_one_partition() -> None:
-    vectors = clouds([40, 30, 50], 0.15)
-    found = set(semantic_pairs(embeddings(vectors), SemanticConfig(min_similarity=0.97, num_partitions=1)))
-    cosines = vectors @ vectors.T
-    clear = {(i, j) for i, j in zip(*np.nonzero(cosines > 0.971), strict=True) if i < j}
-    possible = {(i, j) for i, j in zip(*np.nonzero(cosines > 0.969), strict=True) if i < j}
-    numbers = {(int(a), int(b)) for a, b in found}
-    assert clear <= numbers <= possible
-    assert clear
+@pytest.mark.parametrize("block", [16, 2048])
+def test_the_groups_are_those_of_all_pairs_of_one_partition(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic, "BLOCK", block)
+    given = embeddings(clouds([8] * 20, 0.17))
+    found = semantic_pairs(given, SemanticConfig(min_similarity=0.97, num_partitions=1))
+    products = given.vectors.astype(np.int64) @ given.vectors.T.astype(np.int64)
+    close = zip(*np.nonzero(products >= 0.97 * semantic.SCALE**2), strict=True)
+    wanted = union([(given.ids[i], given.ids[j]) for i, j in close if i < j])
+    assert union(found) == wanted
+    assert 10 < len(set(wanted.values())) < len(wanted) < len(given)
+
+
+def test_many_clips_alike_need_no_more_pairs_than_clips() -> None:
+    vectors = np.tile(clouds([1], 0.0), (300, 1))
+    pairs = semantic_pairs(embeddings(vectors), SemanticConfig(min_similarity=0.99))
+    assert pairs == [("00000", f"{row:05d}") for row in range(1, 300)]
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
