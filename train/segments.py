@@ -8,17 +8,19 @@ pack computes what its samples would compute alone.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Patch: TypeAlias = tuple[int, int, int]
-"""Size of a patch in latent frames, rows and columns."""
+from train.patches import Patch, grid_index, grid_positions, grid_size, patchify, unpatchify
+
+if TYPE_CHECKING:
+    from train.model.patterns import Layout
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Segments:
     """Consecutive runs of tokens. `lengths` are Python integers: kernels want the longest without a device sync."""
 
@@ -66,32 +68,46 @@ class Segments:
         return self.sum(tokens.float()) / self.cu_seqlens.diff()[:, None]
 
     def to(self, device: torch.device | str) -> "Segments":
-        return _map(self, lambda x: x.to(device, non_blocking=True))
+        return map_tensors(self, lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regrouping:
     """The same tokens in another order, cut into other segments: how one attention serves every pattern.
 
-    Token i of the regrouped pack is token `order[i]` of the pack.
+    Token i of the regrouped pack is token `order[i]` of the pack. A token may be in several groups (in-context tokens
+    are in all of their sample's); what the groups make of it is averaged.
     """
 
-    order: Tensor  # (L,) int64, a permutation
-    inverse: Tensor  # (L,) int64
-    segments: Segments
+    segments: Segments  # over the regrouped tokens
+    order: Tensor | None = None  # (G,) int64; None: the pack as it lies
+    inverse: Tensor | None = None  # (N,) int64, of a permutation
+    weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
 
     @classmethod
     def of(cls, order: Tensor, lengths: Sequence[int]) -> "Regrouping":
-        return cls(order=order, inverse=order.argsort(), segments=Segments.of(lengths))
+        segments, copies = Segments.of(lengths), order.bincount()
+        if copies.max() == 1:
+            return cls(segments=segments, order=order, inverse=order.argsort())
+        return cls(segments=segments, order=order, weights=1 / copies)
 
     def apply(self, tokens: Tensor) -> Tensor:
-        return tokens.index_select(0, self.order)
+        """(N, ...) to (G, ...)."""
+        return tokens if self.order is None else tokens.index_select(0, self.order)
 
     def undo(self, tokens: Tensor) -> Tensor:
-        return tokens.index_select(0, self.inverse)
+        """(G, ...) to (N, ...), repeated tokens averaged in float32."""
+        if self.order is None:
+            return tokens
+        if self.inverse is not None:
+            return tokens.index_select(0, self.inverse)
+        assert self.weights is not None
+        weighted = tokens * self.weights.index_select(0, self.order).view(-1, *[1] * (tokens.ndim - 1))  # float32
+        summed = weighted.new_zeros(len(self.weights), *tokens.shape[1:]).index_add(0, self.order, weighted)
+        return summed.to(tokens.dtype)
 
     def to(self, device: torch.device | str) -> "Regrouping":
-        return _map(self, lambda x: x.to(device, non_blocking=True))
+        return map_tensors(self, lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +141,7 @@ class PackedBatch:
     timesteps: Tensor  # (S,) float32
     positions: Tensor  # (L, 3) int64: frame, row and column of each token in its own grid of patches
     grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w), dropped ones too
+    num_frames: tuple[int, ...]  # S: frames of the latents
     fps: Tensor  # (S,) float32
     text: Tensor  # (M, D_text) float32
     text_segments: Segments  # over M
@@ -136,49 +153,15 @@ class PackedBatch:
     row_timesteps: Tensor  # (R,) float32
     row_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on given tokens
+    layout: "Layout | None" = None  # what `prepare` worked out ahead of the model
 
     def to(self, device: torch.device | str) -> "PackedBatch":
-        return _map(self, lambda x: x.to(device, non_blocking=True))  # without pinned memory this blocks by itself
+        return map_tensors(
+            self, lambda x: x.to(device, non_blocking=True)
+        )  # without pinned memory this blocks by itself
 
     def pin_memory(self) -> "PackedBatch":
-        return _map(self, Tensor.pin_memory)
-
-
-def grid_size(shape: Sequence[int], patch: Patch) -> Patch:
-    """Number of patches along (t, h, w) of a latent of shape (..., T, H, W).
-
-    Raises:
-        ValueError: a side is no multiple of the patch.
-    """
-    sides = tuple(shape)[-3:]
-    if any(side < 1 or side % size for side, size in zip(sides, patch, strict=True)):
-        raise ValueError(f"got a latent of (T, H, W) = {sides}; expected multiples of the patch {tuple(patch)}")
-    t, h, w = (side // size for side, size in zip(sides, patch, strict=True))
-    return t, h, w
-
-
-def patchify(latent: Tensor, patch: Patch) -> Tensor:
-    """(C, T, H, W) to (t * h * w, C * pt * ph * pw).
-
-    Tokens run frame by frame, row by row. Features run (C, pt, ph, pw), the order of a flattened `Conv3d` weight, so a
-    linear layer on tokens is the strided convolution of DiT's and ViViT's embedding with the same weights.
-    """
-    t, h, w = grid_size(latent.shape, patch)
-    pt, ph, pw = patch
-    x = latent.reshape(-1, t, pt, h, ph, w, pw)  # (C, t, pt, h, ph, w, pw)
-    return x.permute(1, 3, 5, 0, 2, 4, 6).reshape(t * h * w, -1)  # (t h w, C pt ph pw)
-
-
-def unpatchify(tokens: Tensor, grid: Patch, patch: Patch) -> Tensor:
-    """The inverse of `patchify`: (t * h * w, C * pt * ph * pw) to (C, T, H, W)."""
-    (t, h, w), (pt, ph, pw) = grid, patch
-    x = tokens.reshape(t, h, w, -1, pt, ph, pw).permute(3, 0, 4, 1, 5, 2, 6)  # (C, t, pt, h, ph, w, pw)
-    return x.reshape(-1, t * pt, h * ph, w * pw)
-
-
-def grid_positions(grid: Patch) -> Tensor:
-    """(t * h * w, 3) int64: frame, row and column of each token, in the order of `patchify`."""
-    return torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, 3)
+        return map_tensors(self, Tensor.pin_memory)
 
 
 def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Sequence[str] = ()) -> PackedBatch:
@@ -198,6 +181,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         timesteps=timesteps,
         positions=torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)]),
         grid_sizes=grids,
+        num_frames=tuple(sample.latent.shape[1] for sample in samples),
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
         text=torch.cat(texts),
         text_segments=Segments.of([len(text) for text in texts]),
@@ -236,28 +220,22 @@ def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:
     """Tokens of a pack, (L, C * pt * ph * pw), to one latent (C, T, H, W) per segment; 0 where tokens were dropped."""
     parts, places = (x.split(batch.segments.lengths) for x in (tokens, batch.positions))
     latents = []
-    for part, place, grid in zip(parts, places, batch.grid_sizes, strict=True):
+    for part, place, grid, frames in zip(parts, places, batch.grid_sizes, batch.num_frames, strict=True):
         whole = part.new_zeros(math.prod(grid), part.shape[1])
-        latents.append(unpatchify(whole.index_copy(0, grid_index(place, grid), part), grid, patch))
+        latents.append(unpatchify(whole.index_copy(0, grid_index(place, grid), part), grid, patch, frames))
     return latents
 
 
-def grid_index(positions: Tensor, grid: Patch) -> Tensor:
-    """(n, 3) frame, row and column to (n,) indices into the tokens of a whole grid: inverse of `grid_positions`."""
-    _, h, w = grid
-    return (positions[:, 0] * h + positions[:, 1]) * w + positions[:, 2]
+Value = TypeVar("Value")
 
 
-Packed = TypeVar("Packed", Segments, Regrouping, PackedBatch)
-
-
-def _map(value: Packed, move: Callable[[Tensor], Tensor]) -> Packed:
-    """The same value with every tensor in it moved."""
-    moved: dict[str, Any] = {}
-    for part in fields(value):
-        content = getattr(value, part.name)
-        if isinstance(content, Segments):
-            moved[part.name] = _map(content, move)
-        elif isinstance(content, Tensor):
-            moved[part.name] = move(content)
-    return replace(value, **moved)
+def map_tensors(value: Value, move: Callable[[Tensor], Tensor]) -> Value:
+    """The same value with every tensor in it moved: dataclasses and mappings are entered."""
+    moved: Any = value
+    if isinstance(value, Tensor):
+        moved = move(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        moved = replace(value, **{part.name: map_tensors(getattr(value, part.name), move) for part in fields(value)})
+    elif isinstance(value, dict):
+        moved = {key: map_tensors(part, move) for key, part in value.items()}
+    return moved

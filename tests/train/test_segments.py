@@ -6,40 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.model.patterns import spatial, temporal
-from train.segments import Sample, Segments, grid_positions, pack, patchify, unpack, unpatchify
-
-sides = st.integers(1, 4)
-
-
-@given(st.tuples(sides, sides, sides), st.tuples(sides, sides, sides), st.integers(1, 3))
-def test_unpatchify_inverts_patchify(grid, patch, channels):
-    shape = [n * p for n, p in zip(grid, patch, strict=True)]
-    latent = torch.randn(channels, *shape)
-    tokens = patchify(latent, patch)
-    assert tokens.shape == (grid[0] * grid[1] * grid[2], channels * patch[0] * patch[1] * patch[2])
-    assert torch.equal(unpatchify(tokens, grid, patch), latent)
-
-
-def test_a_linear_layer_on_patches_is_the_strided_convolution_with_the_same_weights():
-    patch = (2, 2, 3)
-    conv = torch.nn.Conv3d(4, 7, patch, stride=patch)
-    latent = torch.randn(4, 4, 6, 6)
-    by_convolution = conv(latent[None])[0].flatten(1).T  # tokens run t, h, w
-    by_linear = torch.nn.functional.linear(patchify(latent, patch), conv.weight.flatten(1), conv.bias)
-    torch.testing.assert_close(by_linear, by_convolution, atol=1e-5, rtol=0)
-
-
-def test_positions_name_the_patch_that_a_token_was_cut_from():
-    grid = (2, 3, 4)
-    latent = torch.zeros(3, *grid)
-    latent[0], latent[1], latent[2] = torch.meshgrid(*(torch.arange(n) for n in grid), indexing="ij")
-    assert torch.equal(patchify(latent, (1, 1, 1)).long(), grid_positions(grid))
-
-
-def test_a_latent_that_the_patch_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match=r"\(1, 5, 4\).*\(1, 2, 2\)"):
-        patchify(torch.zeros(3, 1, 5, 4), (1, 2, 2))
+from train.model.config import DiTConfig
+from train.model.patterns import prepare
+from train.patches import patchify
+from train.segments import Sample, Segments, map_tensors, pack, unpack
 
 
 def test_unpack_gives_every_sample_back(samples: list[Sample]):
@@ -114,19 +84,11 @@ def test_segment_sums_are_sums_of_slices(lengths):
     )
 
 
-grids = st.lists(st.tuples(sides, sides, sides), min_size=1, max_size=4)
-
-
-@given(grids)
-def test_temporal_groups_hold_one_place_over_all_frames_and_spatial_groups_one_frame(grid_sizes):
-    sample = torch.cat([torch.full((t * h * w,), i) for i, (t, h, w) in enumerate(grid_sizes)])
-    tokens = torch.cat([sample[:, None], torch.cat([grid_positions(grid) for grid in grid_sizes])], dim=1)
-    for group, constant, running, lengths in (
-        (spatial(tuple(grid_sizes)), [0, 1], [2, 3], [h * w for t, h, w in grid_sizes for _ in range(t)]),
-        (temporal(tuple(grid_sizes)), [0, 2, 3], [1], [t for t, h, w in grid_sizes for _ in range(h * w)]),
-    ):
-        assert torch.equal(group.undo(group.apply(tokens)), tokens)
-        assert list(group.segments.lengths) == lengths
-        for part in group.apply(tokens).split(group.segments.lengths):
-            assert (part[:, constant] == part[0, constant]).all()
-            assert len(part[:, running].unique(dim=0)) == len(part)
+def test_moving_a_pack_moves_every_tensor_in_it(samples: list[Sample]):
+    batch = prepare(pack(samples, (1, 2, 2), 12), DiTConfig(pattern="alternating"))
+    seen = []
+    moved = map_tensors(batch, lambda x: seen.append(x) or x.clone())
+    assert len(seen) > 30
+    assert torch.equal(moved.segments.cu_seqlens, batch.segments.cu_seqlens)
+    groups = [next(iter(b.layout.groups.values())).order for b in (moved, batch)]
+    assert torch.equal(*groups) and groups[0] is not groups[1]

@@ -1,25 +1,29 @@
 """The one attention: tokens see the tokens of their own segment, and nothing else.
 
-Three ways to compute the same function, chosen by the device. On CUDA a variable-length flash kernel reads the pack as
-it lies. On CPU each segment is one call of scaled-dot-product attention: no kernel for packs has a CPU backward, and
-the work is Σ nᵢ² either way. A dense mask is the oracle of the tests; it costs (Σ nᵢ)².
+Four ways to compute the same function, chosen by the device. On CUDA a variable-length flash kernel reads the pack as
+it lies; FlexAttention does the same at any head width and in float32. On CPU each run of equal segments is one call of
+scaled-dot-product attention: no kernel for packs has a CPU backward, and the work is Σ nᵢ² either way. A dense mask is
+the oracle of the tests; it costs (Σ nᵢ)².
 """
 
 import inspect
 from collections.abc import Callable
 from functools import cache
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.model.config import Backend
 from train.segments import Segments
 
-Backend: TypeAlias = Literal["auto", "varlen", "segments", "dense"]
+BLOCK_SIZE = 128  # FlexAttention's
 
 
+@torch.compiler.disable  # its lengths are Python integers that change with every pack
 def attention(
     q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments, backend: Backend = "auto"
 ) -> Tensor:
@@ -42,6 +46,8 @@ def attention(
     match backend:
         case "varlen":
             return _varlen_attention(q, k, v, segments_q, segments_k)
+        case "flex":
+            return _flex_attention(q, k, v, segments_q, segments_k)
         case "segments":
             return _segment_attention(q, k, v, segments_q, segments_k)
         case "dense":
@@ -87,3 +93,54 @@ def _varlen_kernel() -> tuple[Callable[..., Tensor], dict[str, Any]]:
 
     names = inspect.signature(varlen_attn).parameters
     return varlen_attn, {"is_causal": False} if "is_causal" in names else {"window_size": (-1, -1)}
+
+
+def _flex_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:
+    kernel = _flex_kernel()
+    mask = _block_mask(segments_q, segments_k)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H, n, D_head)
+    return kernel(q, k, v, block_mask=mask)[0].transpose(0, 1)
+
+
+@cache
+def _flex_kernel() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True)
+
+
+# By the two objects themselves: every block of a model meets the same segments, and they die with their pack.
+_BLOCK_MASKS: WeakKeyDictionary[Segments, WeakKeyDictionary[Segments, Any]] = WeakKeyDictionary()
+
+
+def _block_mask(segments_q: Segments, segments_k: Segments) -> Any:
+    masks = _BLOCK_MASKS.setdefault(segments_q, WeakKeyDictionary())
+    if segments_k not in masks:
+        masks[segments_k] = _build_block_mask(segments_q, segments_k)
+    return masks[segments_k]
+
+
+def _build_block_mask(segments_q: Segments, segments_k: Segments) -> Any:
+    """From the segments at the ends of each block; the library's own way evaluates all L × M pairs."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    ids_q, ids_k = segments_q.segment_ids, segments_k.segment_ids
+    (first_q, last_q, whole_q), (first_k, last_k, whole_k) = _block_ends(ids_q), _block_ends(ids_k)
+    seen = (first_q[:, None] <= last_k) & (first_k <= last_q[:, None])  # (blocks of q, blocks of k)
+    full = (whole_q & (first_q == last_q))[:, None] & whole_k & (first_k == last_k) & (first_q[:, None] == first_k)
+
+    def same_segment(_batch: Tensor, _head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return ids_q[i] == ids_k[j]
+
+    blocks = [(x.sum(-1), x.int().argsort(dim=-1, descending=True, stable=True)) for x in (seen & ~full, full)]
+    tables = [x.int()[None, None] for pair in blocks for x in pair]
+    lengths = len(ids_q), len(ids_k)
+    return BlockMask.from_kv_blocks(*tables, BLOCK_SIZE=BLOCK_SIZE, mask_mod=same_segment, seq_lengths=lengths)
+
+
+def _block_ends(segment_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each block of tokens its first and last segment, and whether it is whole; each (blocks,)."""
+    starts = torch.arange(0, len(segment_ids), BLOCK_SIZE, device=segment_ids.device)
+    ends = starts + BLOCK_SIZE - 1
+    last = segment_ids[ends.clamp(max=len(segment_ids) - 1)]
+    return segment_ids[starts], last, ends < len(segment_ids)

@@ -1,7 +1,8 @@
-"""What steers a sample: its timestep, its caption, its frame rate. One row per segment, gathered per token.
+"""What steers a sample: its timestep, its caption, its label, its frame rate and other numbers of the clip.
 
-A pack is many samples, so nothing here is shared over a pack: the modulation is computed on S rows (cheap) and only
-its result is spread over L tokens.
+A pack is many samples, so nothing here is shared over a pack: conditions are rows, one per segment (and one more for
+its given tokens, at t = 0). DiT's four ways in (Peebles & Xie 2023, §3.2): tokens in the sequence, tokens that are
+attended to, and layer norms whose shift and scale come from the sum of the rows, with gates (Zero) or without.
 """
 
 import math
@@ -10,23 +11,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from train.model.config import DiTConfig
 from train.segments import PackedBatch, Segments
 
 FREQUENCY_WIDTH = 256
 
 
 class ScalarEmbedder(nn.Module):
-    """A number per segment to a vector: sinusoids, then an MLP (DiT's timestep embedder)."""
+    """A number per segment to a vector: sinusoids, then an MLP (DiT's timestep embedder).
 
-    def __init__(self, width: int, scale: float) -> None:
+    Args:
+        width: D.
+        scale: the fastest sinusoid turns by this many radians per unit.
+        slowest: the slowest one is this many times slower.
+        includes_slowest: the frequencies end on it; else one step before, as in the published DiT.
+    """
+
+    def __init__(self, width: int, scale: float, slowest: float = 10_000.0, *, includes_slowest: bool = False) -> None:
         super().__init__()
         self.scale = scale
+        half = FREQUENCY_WIDTH // 2
+        steps = torch.arange(half) / (half - 1 if includes_slowest else half)
+        self.register_buffer("frequencies", torch.exp(-math.log(slowest) * steps), persistent=False)  # (128,)
         self.mlp = nn.Sequential(nn.Linear(FREQUENCY_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, values: Tensor) -> Tensor:
-        half = FREQUENCY_WIDTH // 2
-        frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=values.device) / half)
-        angles = self.scale * values.float()[:, None] * frequencies  # (S, 128)
+        angles = self.scale * values.float()[:, None] * self.frequencies  # (S, 128)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))  # (S, D)
 
 
@@ -41,54 +51,83 @@ class CaptionEmbedder(nn.Module):
         self.null = nn.Parameter(torch.empty(width))
 
     def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor]:
-        """Caption tokens (M, D_text) to keys of the cross-attention (M, D) and one row per segment (S, D)."""
+        """Caption tokens (M, D_text) to tokens of the model (M, D) and one row per segment (S, D)."""
         tokens = self.mlp(self.norm(text))  # (M, D)
         given = segments.gather(has_caption)[:, None]  # (M, 1)
         tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
         return tokens, self.pool(segments.mean(tokens))  # (M, D), (S, D)
 
 
+class LabelEmbedder(nn.Module):
+    """A class to a vector; the row after the last class stands for "no label"."""
+
+    def __init__(self, num_classes: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.table(torch.where(labels < 0, self.table.num_embeddings - 1, labels))  # (S, D)
+
+
+class ExtraEmbedder(nn.Module):
+    """A number of the clip to a vector, NaN to a learned one.
+
+    Its sinusoids span six decades, so that pixels, seconds and scores between 0 and 1 need no scale of their own.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scalar = ScalarEmbedder(width, scale=100.0, slowest=1e6)
+        self.null = nn.Parameter(torch.empty(width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        absent = values.isnan()
+        rows = self.scalar(values.masked_fill(absent, 0.0))  # (S, D)
+        return torch.where(absent[:, None], self.null.to(rows.dtype), rows)  # (S, D)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
     """What a block needs to know beside its tokens."""
 
-    rows: Tensor  # (R, D): timestep + pooled caption + rate
-    row_ids: Tensor  # (L,): the row of each token; given tokens point to rows of their own (t = 0)
-    text: Tensor  # (M, D)
-    text_segments: Segments  # over M
+    rows: Tensor  # (R, D): the sum of all vectors, at the row's timestep
+    row_ids: Tensor  # (N,): the row of each token; given tokens point to rows of their own (t = 0)
+    shared: Tensor | None  # (R, chunks · D): modulation that all blocks share
+    context: Tensor | None  # (M', D): what cross-attention reads
+    context_segments: Segments | None  # over M'
 
 
 class Conditioner(nn.Module):
     """All conditions of a pack."""
 
-    def __init__(self, text_dim: int, width: int, *, fps: bool) -> None:
+    def __init__(self, config: DiTConfig, text_dim: int) -> None:
         super().__init__()
-        self.timestep = ScalarEmbedder(width, scale=1000.0)
-        self.caption = CaptionEmbedder(text_dim, width)
-        self.fps = ScalarEmbedder(width, scale=1.0) if fps else None
+        width, self.names = config.width, config.conditions
+        self.timestep = ScalarEmbedder(
+            width, config.timestep_scale, includes_slowest=config.timestep_frequencies == "diffusers"
+        )
+        self.caption = None if config.text == "none" else CaptionEmbedder(text_dim, width)
+        self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
+        self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
+        self.extras = nn.ModuleList(ExtraEmbedder(width) for _ in config.conditions)
 
-    def forward(self, timesteps: Tensor, batch: PackedBatch) -> Conditions:
-        text, pooled = self.caption(batch.text, batch.text_segments, batch.has_caption)
+    def forward(self, timesteps: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Timesteps of the segments, (S,), to rows (R, D), vectors (S, V, D) and caption tokens (M, D)."""
+        tokens, vectors = None, []
+        if self.caption is not None:
+            tokens, pooled = self.caption(batch.text, batch.text_segments, batch.has_caption)  # (M, D), (S, D)
+            vectors.append(pooled)
+        if self.label is not None:
+            vectors.append(self.label(batch.labels))  # (S, D)
         if self.fps is not None:
-            pooled = pooled + self.fps(batch.fps)  # (S, D)
-        given = len(batch.row_segments) - len(timesteps)  # rows of given tokens, at t = 0
-        rows = self.timestep(torch.cat([timesteps, timesteps.new_zeros(given)]))  # (R, D)
-        rows = rows + pooled.index_select(0, batch.row_segments)  # (R, D)
-        return Conditions(rows=rows, row_ids=batch.row_ids, text=text, text_segments=batch.text_segments)
+            vectors.append(self.fps(batch.fps))  # (S, D)
+        vectors += [embed(self._extra(name, batch)) for name, embed in zip(self.names, self.extras, strict=True)]
+        num_given = len(batch.row_segments) - len(timesteps)
+        time = self.timestep(torch.cat([timesteps, timesteps.new_zeros(num_given)]))  # (R, D)
+        rows = time + sum(vectors).index_select(0, batch.row_segments) if vectors else time  # (R, D)
+        return rows, torch.stack([time[: len(timesteps)], *vectors], dim=1), tokens
 
-
-class Modulation(nn.Module):
-    """adaLN: `num_chunks` vectors per token from the rows of its segment (DiT §3.2)."""
-
-    def __init__(self, width: int, num_chunks: int) -> None:
-        super().__init__()
-        self.num_chunks = num_chunks
-        self.linear = nn.Linear(width, num_chunks * width)
-
-    def forward(self, conditions: Conditions) -> tuple[Tensor, ...]:
-        rows = self.linear(nn.functional.silu(conditions.rows))  # (R, num_chunks * D)
-        return rows.index_select(0, conditions.row_ids).chunk(self.num_chunks, dim=-1)  # num_chunks × (L, D)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return x * (1 + scale) + shift
+    def _extra(self, name: str, batch: PackedBatch) -> Tensor:
+        if name not in batch.extra_names:
+            raise ValueError(f"the model is conditioned on {name}, the pack carries {batch.extra_names or 'nothing'}")
+        return batch.extras[:, batch.extra_names.index(name)]  # (S,)

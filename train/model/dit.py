@@ -1,132 +1,27 @@
 """The diffusion transformer (DiT, Peebles & Xie 2023) on packed sequences (NaViT, Dehghani et al. 2023).
 
-Departures from DiT: patches are (t, h, w); samples of any grid share a pack; positions are 3-D RoPE or a factorised
-sin-cos table; captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3)
-and, pooled, by adaLN-Zero; queries and keys are normalised per head (Dehghani et al. 2023, ViT-22B, §2).
+Departures from DiT: patches are (t, h, w); samples of any grid share a pack; attention may be factorised over space
+and time (`patterns`); positions may be rotary or learned (`position`); captions come in by cross-attention between
+self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3) and, pooled, beside the timestep.
 
-Letters: L tokens, S segments, M text tokens, D width, H heads, P = C·pt·ph·pw features of a patch.
+Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R rows of
+conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
 """
 
-from typing import Literal
+from typing import overload
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from train.model.attention import attention
-from train.model.conditioning import Conditioner, Conditions, Modulation, modulate
-from train.model.patterns import Pattern, regroupings
-from train.model.position import RotaryEmbedding, frame_seconds, rotate, sincos_embedding
-from train.segments import PackedBatch, Patch, Regrouping, Segments
+from train.model.blocks import DiTBlock, FinalLayer
+from train.model.conditioning import Conditioner, Conditions
+from train.model.config import DiTConfig
+from train.model.patterns import Layout, block_windows, build_layout
+from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
+from train.segments import PackedBatch
 
-Rotation = tuple[Tensor, Tensor]
-
-
-class DiTConfig(BaseModel):
-    """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(384, ge=16, description="features of a token inside the model")
-    depth: int = Field(12, ge=1, description="number of blocks")
-    num_heads: int = Field(6, ge=1, description="attention heads; they divide the width")
-    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
-    patch: Patch = Field((1, 2, 2), description="patch in latent frames, rows, columns")
-    pattern: Pattern = Field("joint", description="who sees whom inside a sample")
-    position: Literal["rope", "sincos"] = Field("rope", description="rotary on queries and keys, or an added table")
-    reference_fps: float | None = Field(
-        None, gt=0, description="frames count in units of 1 / reference_fps seconds; none: in latent frames"
-    )
-    condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")
-    qk_norm: bool = Field(True, description="RMS-normalise queries and keys per head")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> "DiTConfig":
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"got width {self.width} and num_heads {self.num_heads}; expected a multiple of the heads"
-            )
-        return self
-
-
-class Attention(nn.Module):
-    """Multi-head attention of tokens to themselves, or to the caption of their segment."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.to_q = nn.Linear(config.width, config.width)
-        self.to_kv = nn.Linear(config.width, 2 * config.width)
-        self.out = nn.Linear(config.width, config.width)
-        head_dim = config.width // config.num_heads
-        self.norm_q, self.norm_k = (
-            nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else nn.Identity() for _ in range(2)
-        )
-
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor,
-        segments_q: Segments,
-        segments_k: Segments,
-        rotation: Rotation | None = None,
-    ) -> Tensor:
-        q = self.norm_q(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (L, H, D_head)
-        k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(1)  # 2 × (M, H, D_head)
-        k = self.norm_k(k)  # (M, H, D_head)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)  # (L, H, D_head)
-        out = attention(q.to(v.dtype), k.to(v.dtype), v, segments_q, segments_k)  # (L, H, D_head)
-        return self.out(out.flatten(1))  # (L, D)
-
-
-class DiTBlock(nn.Module):
-    """Self-attention, cross-attention to the caption, MLP; adaLN-Zero makes it the identity at initialisation."""
-
-    def __init__(self, config: DiTConfig) -> None:
-        super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
-        self.modulation = Modulation(config.width, 6)
-        self.norm1, self.norm2, self.norm3 = (_layer_norm(config.width) for _ in range(3))
-        self.self_attention = Attention(config)
-        self.cross_attention = Attention(config)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, config.width)
-        )
-
-    def forward(
-        self,
-        x: Tensor,
-        conditions: Conditions,
-        segments: Segments,
-        group: Regrouping | None,
-        rotation: Rotation | None,
-    ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(conditions)  # 6 × (L, D)
-        h = modulate(self.norm1(x), shift1, scale1)  # (L, D)
-        if group is None:
-            h = self.self_attention(h, h, segments, segments, rotation)  # (L, D)
-        else:
-            h = group.apply(h)  # (L, D), regrouped
-            h = group.undo(self.self_attention(h, h, group.segments, group.segments, rotation))  # (L, D)
-        x = x + gate1 * h  # (L, D)
-        x = x + self.cross_attention(self.norm2(x), conditions.text, segments, conditions.text_segments)  # (L, D)
-        x = x + gate2 * self.mlp(modulate(self.norm3(x), shift2, scale2))  # (L, D)
-        return x
-
-
-class FinalLayer(nn.Module):
-    """adaLN and a linear layer back to patches."""
-
-    def __init__(self, width: int, patch_dim: int) -> None:
-        super().__init__()
-        self.norm = _layer_norm(width)
-        self.modulation = Modulation(width, 2)
-        self.linear = nn.Linear(width, patch_dim)
-
-    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
-        shift, scale = self.modulation(conditions)  # 2 × (L, D)
-        return self.linear(modulate(self.norm(x), shift, scale))  # (L, P)
+__all__ = ["DiT", "DiTConfig"]
 
 
 class DiT(nn.Module):
@@ -140,48 +35,114 @@ class DiT(nn.Module):
 
     def __init__(self, config: DiTConfig, *, channels: int, text_dim: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.channels, self.text_dim = config, channels, text_dim
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
         self.embed = nn.Linear(patch_dim, config.width)
-        self.conditioner = Conditioner(text_dim, config.width, fps=config.condition_on_fps)
-        self.rope = RotaryEmbedding(config.width // config.num_heads) if config.position == "rope" else None
-        self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.final = FinalLayer(config.width, patch_dim)
+        # Where conditions are no rows, what a given token is told in their stead.
+        self.given = None if config.modulated else nn.Parameter(torch.empty(config.width))
+        self.rope, self.positions = None, None
+        if config.position == "rope":
+            head_dim = config.width // config.num_heads
+            self.rope = RotaryEmbedding(head_dim, trained_grid=config.rope_grid, scaling=config.rope_scaling)
+        elif config.position != "sincos":
+            fractional = config.position == "fractional"
+            self.positions = LearnedEmbedding(config.max_grid, config.width, fractional=fractional)
+        num_conditioners = config.depth if config.embedders_per_block else 1
+        self.conditioners = nn.ModuleList(Conditioner(config, text_dim) for _ in range(num_conditioners))
+        self.windows = [block_windows(config, i) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(DiTBlock(config, len(windows)) for windows in self.windows)
+        self.shared_modulation = None
+        if config.adaln != "block":
+            self.shared_modulation = nn.Linear(config.width, self.blocks[0].modulation.num_chunks * config.width)
+        self.final = FinalLayer(config, patch_dim * (2 if config.learn_sigma else 1))
         self.initialize_weights()
 
-    def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
+    @property
+    def conditioner(self) -> nn.Module:
+        """Embeds timestep, caption, label and numbers: for all blocks, or with embedders per block for the first."""
+        return self.conditioners[0]
+
+    @overload
+    def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: None = None) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: int) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: int | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """
         Args:
             x: (L, P) noisy tokens.
-            timesteps: (S,) in [0, 1].
+            timesteps: (S,) in [0, 1]; given tokens are at 0 whatever it says.
             batch: layout and conditions of the pack; its clean tokens, noise and timesteps are not read.
+            features_of: return what this block gives, too, counted from 0: for a representation-alignment loss.
 
         Returns:
-            (L, P).
+            (L, P), with learned variances (L, 2 P); with `features_of` also (L, D).
         """
-        groups = regroupings(self.config.pattern, batch)
-        positions = self._positions(batch)  # (L, 3)
+        layout = batch.layout or build_layout(batch, self.config)
+        conditions, vectors, text = self._conditions(
+            timesteps, batch, layout
+        )  # one per conditioner, (S, V, D), (M, D)
+        x = self._embed(x, batch, layout)  # (L, D)
+        x = self._add_context(x, vectors, text, layout)  # (N, D)
+        rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)  # 2 × (N, 1, D_head / 2)
+        features = None
+        for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            groups = [[layout.groups[window] for window in heads] for heads in windows]
+            x = block(x, conditions[i % len(conditions)], layout.segments, groups, rotation)  # (N, D)
+            if i == features_of:
+                features = layout.without_context(x)  # (L, D)
+        out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
+        out = self._tie_copies(out, layout)  # (L, P)
+        return out if features is None else (out, features)
+
+    def _conditions(
+        self, timesteps: Tensor, batch: PackedBatch, layout: Layout
+    ) -> tuple[list[Conditions], Tensor, Tensor | None]:
+        """What the blocks read, in turn; vectors (S, V, D) and caption tokens (M, D) for the sequence itself."""
+        embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
+        all_conditions = []
+        for rows, vectors, text in embedded:  # (R, D), (S, V, D), (M, D)
+            context = [vectors.flatten(0, 1)] if self.config.vectors_in_cross_attention else []
+            context += [text] if self.config.text == "cross_attention" else []
+            conditions = Conditions(
+                rows=rows,
+                row_ids=layout.row_ids,
+                shared=None if self.shared_modulation is None else self.shared_modulation(F.silu(rows)),
+                context=_merge(context, layout.context_order) if context else None,
+                context_segments=layout.context_segments,
+            )
+            all_conditions.append(conditions)
+        _, vectors, text = embedded[0]
+        return all_conditions, vectors, text
+
+    def _embed(self, x: Tensor, batch: PackedBatch, layout: Layout) -> Tensor:
+        """Patches to tokens that know where they are: (L, P) to (L, D)."""
         x = self.embed(x)  # (L, D)
+        coordinates, sides = layout.without_context(layout.coordinates), layout.without_context(layout.sides)  # (L, 3)
         if self.config.position == "sincos":
-            x = x + sincos_embedding(positions, self.config.width).to(x.dtype)  # (L, D)
-        rotations = [self._rotation(positions, group) for group in groups]
-        conditions = self.conditioner(timesteps, batch)  # rows (S, D), text (M, D)
-        for i, block in enumerate(self.blocks):
-            group, rotation = groups[i % len(groups)], rotations[i % len(groups)]
-            x = block(x, conditions, batch.segments, group, rotation)  # (L, D)
-        return self.final(x, conditions)  # (L, P)
+            x = x + sincos_embedding(coordinates, self.config.width).to(x.dtype)  # (L, D)
+        elif self.positions is not None:
+            x = x + self.positions(coordinates, sides).to(x.dtype)  # (L, D)
+        if self.given is not None:
+            x = x + (~batch.loss_mask)[:, None] * self.given.to(x.dtype)  # (L, D)
+        return x
 
-    def _positions(self, batch: PackedBatch) -> Tensor:
-        positions = batch.positions.float()
-        if self.config.reference_fps is None:
-            return positions
-        return frame_seconds(positions, batch.segments.gather(batch.fps), self.config.reference_fps)
+    def _add_context(self, x: Tensor, vectors: Tensor, text: Tensor | None, layout: Layout) -> Tensor:
+        """The sequence, in which the in-context tokens of a segment precede its patches: (L, D) to (N, D)."""
+        parts = [vectors.flatten(0, 1).to(x.dtype)] if self.config.vectors_in_context else []
+        parts += [text.to(x.dtype)] if self.config.text == "in_context" and text is not None else []
+        return _merge([*parts, x], layout.order)
 
-    def _rotation(self, positions: Tensor, group: Regrouping | None) -> Rotation | None:
-        if self.rope is None:
-            return None
-        return self.rope(positions if group is None else group.apply(positions))
+    def _tie_copies(self, out: Tensor, layout: Layout) -> Tensor:
+        """A frame that fills a tubelet by being repeated has one answer: the mean of its copies'."""
+        if layout.lone_frames is None:
+            return out
+        pt, ph, pw = self.config.patch
+        frames = out.unflatten(-1, (-1, pt, ph * pw))  # (L, C, pt, ph·pw)
+        tied = frames.mean(dim=2, keepdim=True).expand_as(frames).flatten(1)  # (L, P)
+        return torch.where(layout.lone_frames[:, None], tied, out)
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
@@ -191,19 +152,29 @@ class DiT(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # The caption's row starts as small as DiT's class embedding. Differs: the timestep's MLP keeps Xavier weights;
-        # normal ones of std 0.02 vanish at widths below DiT's.
-        nn.init.normal_(self.conditioner.caption.null, std=0.02)
-        nn.init.normal_(self.conditioner.caption.pool.weight, std=0.02)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for name, parameter in self.named_parameters():
+            # What stands for "nothing given" starts as small as DiT's class embedding. Differs: the timestep's MLP
+            # keeps Xavier weights; normal ones of std 0.02 vanish at widths below DiT's.
+            if name.endswith((".null", ".pool.weight")) or name == "given":
+                nn.init.normal_(parameter, std=0.02)
+        if self.config.conditioning == "adaln_zero":
+            # Gates at zero make the block the identity.
+            for modulation in [block.modulation for block in self.blocks]:
+                modulation.zero()
+            if self.shared_modulation is not None:
+                nn.init.zeros_(self.shared_modulation.weight)
         for block in self.blocks:
-            # adaLN-Zero: gates at zero make the block the identity.
-            nn.init.zeros_(block.modulation.linear.weight)
-            # New here: cross-attention has no gate, so its output starts at zero (PixArt-α §2.3).
-            nn.init.zeros_(block.cross_attention.out.weight)
+            if block.cross_attention is not None:
+                # New here: cross-attention has no gate, so its output starts at zero (PixArt-α §2.3).
+                nn.init.zeros_(block.cross_attention.out.weight)
         # Zero output. Differs: DiT zeroes the last modulation too. A velocity has opposite signs at t = 0 and t = 1,
         # so that two zero factors wait for each other (80 steps of a small model: loss 1.82 instead of 1.88).
         nn.init.zeros_(self.final.linear.weight)
 
 
-def _layer_norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+def _merge(parts: list[Tensor], order: Tensor | None) -> Tensor:
+    """Tokens of several sources, (n_i, D), in one row, those of a segment side by side."""
+    joined = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return joined if order is None else joined.index_select(0, order)

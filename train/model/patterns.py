@@ -1,35 +1,204 @@
-"""Who sees whom inside a sample. Every pattern is a regrouping of the pack's tokens, so one attention serves all.
+"""Who sees whom inside a sample. A pattern cuts samples into windows; a token sees those of its window.
 
-`spatial` and `temporal` are the two halves of ViViT's factorised self-attention (Arnab et al. 2021, §3.3).
+A window is a regrouping of the pack's tokens, worked out once per pack from where the tokens are, so that one
+attention serves every pattern and dropped tokens are simply not there. Sources: ViViT's factorisations (Arnab et al.
+2021, §3.3), their block-wise counterparts in video DiTs (Latte, Ma et al. 2024, §3.2), and the windows of W.A.L.T
+(Gupta et al. 2023, §3.2), where images pass the space-time blocks through themselves: each token sees itself alone.
 """
 
-from typing import Literal, TypeAlias
+import math
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from train.segments import PackedBatch, Patch, Regrouping
-
-Pattern: TypeAlias = Literal["joint", "alternating"]
-"""joint: a token sees its whole sample. alternating: in turn, blocks see one frame, and one place over all frames."""
-
-
-def spatial(grid_sizes: tuple[Patch, ...]) -> Regrouping:
-    """A segment per frame: the tokens lie frame by frame already."""
-    order = torch.arange(sum(t * h * w for t, h, w in grid_sizes))
-    return Regrouping.of(order, [h * w for t, h, w in grid_sizes for _ in range(t)])
+from train.model.config import DiTConfig
+from train.model.position import frame_rates, scale_frames
+from train.patches import first_frame_is_alone
+from train.segments import PackedBatch, Regrouping, Segments, map_tensors
 
 
-def temporal(grid_sizes: tuple[Patch, ...]) -> Regrouping:
-    """A segment per place: the tokens of one row and column over all frames of a sample."""
-    parts, start = [], 0
-    for t, h, w in grid_sizes:
-        parts.append(start + torch.arange(t * h * w).reshape(t, h * w).T.flatten())
-        start += t * h * w
-    return Regrouping.of(torch.cat(parts), [t for t, h, w in grid_sizes for _ in range(h * w)])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Tokens of a sample that see each other: those whose places fall into the same box."""
+
+    size: tuple[int | None, int | None, int | None]  # in patches along (t, h, w); None: the whole side
+    shifted: bool = False  # boxes begin half a size earlier
+    images_alone: bool = False  # in a sample of one frame each patch sees itself
 
 
-def regroupings(pattern: Pattern, batch: PackedBatch) -> list[Regrouping | None]:
-    """What block i applies is entry i, cyclically; None leaves the pack as it is. Computed once per pack."""
-    if pattern == "joint":
-        return [None]
-    return [group(batch.grid_sizes).to(batch.tokens.device) for group in (spatial, temporal)]
+WHOLE = Window(size=(None, None, None))
+SPATIAL = Window(size=(1, None, None))
+TEMPORAL = Window(size=(None, 1, 1))
+
+BlockWindows = tuple[tuple[Window, ...], ...]
+"""For each self-attention of a block, the windows that its heads are dealt over."""
+
+
+def block_windows(config: DiTConfig, block: int) -> BlockWindows:
+    """What block number `block` attends within."""
+    odd = block % 2 == 1
+    match config.pattern:
+        case "joint":
+            return ((WHOLE,),)
+        case "alternating":
+            return ((TEMPORAL if odd else SPATIAL,),)
+        case "factorized_encoder":
+            return ((SPATIAL if block < config.depth // 2 else TEMPORAL,),)
+        case "factorized_self_attention":
+            return ((SPATIAL,), (TEMPORAL,))
+        case "factorized_dot_product":
+            return ((SPATIAL, TEMPORAL),)
+        case "windows":
+            size = config.spacetime_window if odd else config.spatial_window
+            shifted = config.shift_windows and block % 4 >= 2
+            return ((Window(size=size, shifted=shifted, images_alone=odd),),)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """The sequence that the blocks see: of each segment first its in-context tokens, then its patches."""
+
+    segments: Segments  # over N = L + in-context tokens
+    row_ids: Tensor  # (N,) int64: the row of conditions of each token
+    order: Tensor | None  # (N,) int64 into in-context vectors, then caption tokens, then patches; None: only patches
+    patches: Tensor | None  # (L,) int64: where the patches are; None: everywhere
+    context_segments: Segments | None  # over what cross-attention reads
+    context_order: Tensor | None  # int64 into vectors, then caption tokens; None: as they lie
+    coordinates: (
+        Tensor  # (N, 3) float32: place in the sample's grid, frames in the configured unit; (0, 0, 0) in context
+    )
+    sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
+    lone_frames: Tensor | None  # (L,) bool: tubelets of one repeated frame; None: there are none
+    groups: dict[Window, Regrouping]
+
+    def without_context(self, tokens: Tensor) -> Tensor:
+        """(N, ...) to (L, ...): the patches alone."""
+        return tokens if self.patches is None else tokens.index_select(0, self.patches)
+
+
+def prepare(batch: PackedBatch, config: DiTConfig) -> PackedBatch:
+    """The pack with its layout, worked out ahead: call it where the pack is loaded, before it moves to a GPU."""
+    return replace(batch, layout=build_layout(batch, config))
+
+
+def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
+    """The layout of a pack, on the pack's device.
+
+    Raises:
+        ValueError: a sample is larger than the learned position tables.
+    """
+    _check_grids(batch, config)
+    cpu = map_tensors(replace(batch, layout=None), Tensor.cpu)
+    vectors = torch.arange(cpu.segments.num_segments).repeat_interleave(config.num_vectors)  # (S V,)
+    text = cpu.text_segments.segment_ids  # (M,)
+    context = _sources(vectors if config.vectors_in_context else None, text if config.text == "in_context" else None)
+    read = _sources(
+        vectors if config.vectors_in_cross_attention else None, text if config.text == "cross_attention" else None
+    )
+    segments, order = _interleave([*context, cpu.segments.segment_ids])
+    num_context = segments.num_tokens - cpu.segments.num_tokens
+    patches = order.argsort()[num_context:]  # (L,)
+    context_segments, context_order = _interleave(read) if read else (None, None)
+    alone = torch.tensor([first_frame_is_alone(frames, config.patch) for frames in cpu.num_frames])
+    places = cpu.positions.new_zeros(segments.num_tokens, 3).index_copy(0, patches, cpu.positions)  # (N, 3)
+    is_patch = torch.zeros(segments.num_tokens, dtype=torch.bool).index_fill(0, patches, True)
+    grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
+    is_image = segments.gather(grids[:, 0] == 1)
+    rates = segments.gather(frame_rates(cpu.fps, config.reference_fps))  # (N,)
+    windows = {w for block in range(config.depth) for heads in block_windows(config, block) for w in heads}
+    layout = Layout(
+        segments=segments,
+        row_ids=segments.segment_ids.index_copy(0, patches, cpu.row_ids),
+        order=order if num_context else None,
+        patches=patches if num_context else None,
+        context_segments=context_segments,
+        context_order=context_order if len(read) > 1 else None,
+        coordinates=scale_frames(places.float(), rates),
+        sides=scale_frames(segments.gather(grids.float()), rates),
+        lone_frames=cpu.segments.gather(alone) & (cpu.positions[:, 0] == 0) if alone.any() else None,
+        groups={window: regroup(window, segments, places, is_patch, is_image) for window in windows},
+    )
+    return map_tensors(layout, lambda x: x.to(batch.tokens.device, non_blocking=True))
+
+
+def regroup(window: Window, segments: Segments, places: Tensor, is_patch: Tensor, is_image: Tensor) -> Regrouping:
+    """The regrouping of a window; its groups are in order of length, so that equal ones can share a batch.
+
+    Args:
+        window: the boxes.
+        segments: over N tokens; the in-context tokens of a segment come first.
+        places: (N, 3) int64.
+        is_patch: (N,) bool; the other tokens are in-context ones and join every group of their segment.
+        is_image: (N,) bool; tokens of samples of one frame.
+    """
+    if window == WHOLE:
+        return Regrouping(segments=segments)
+    alone = is_image & window.images_alone
+    group_ids, group_segments, joined = _boxes(window, segments.segment_ids, places, is_patch, alone)
+    tokens = is_patch.nonzero()[:, 0]
+    if len(tokens) < len(is_patch):
+        group_ids, tokens = _join_context(group_ids, group_segments, joined, segments, is_patch)
+    lengths = group_ids.bincount()
+    by_length = lengths.argsort(stable=True)
+    order = tokens[by_length.argsort()[group_ids].argsort(stable=True)]
+    return Regrouping.of(order, lengths[by_length].tolist())
+
+
+def _boxes(
+    window: Window, segment_ids: Tensor, places: Tensor, is_patch: Tensor, alone: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Group of each patch, (L,); of each group its segment, (G,), and whether in-context tokens join it, (G,)."""
+    keys = [segment_ids, torch.where(alone, torch.arange(len(alone)), 0)]
+    for axis, size in enumerate(window.size):
+        if size is not None:
+            keys.append((places[:, axis] + (size // 2 if window.shifted else 0)) // size)
+    key = torch.zeros_like(segment_ids)
+    for part in keys:
+        key = key * (part.max() + 1) + part
+    values, group_ids = key[is_patch].unique(return_inverse=True)
+    segment, joins = (
+        torch.zeros(len(values), dtype=x.dtype).index_copy(0, group_ids, x[is_patch]) for x in (segment_ids, ~alone)
+    )
+    return group_ids, segment, joins
+
+
+def _join_context(
+    group_ids: Tensor, group_segments: Tensor, joined: Tensor, segments: Segments, is_patch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Group and token of every member, in-context tokens in each group of their segment.
+
+    The in-context tokens of a segment whose groups they do not join are a group of their own.
+    """
+    num_context = segments.sum((~is_patch).long())  # (S,)
+    left_out = torch.ones(segments.num_segments, dtype=torch.bool).index_fill(0, group_segments[joined], False)
+    hosts = torch.cat([joined.nonzero()[:, 0], len(joined) + torch.arange(int(left_out.sum()))])  # group ids
+    host_segments = torch.cat([group_segments[joined], left_out.nonzero()[:, 0]])
+    copies = num_context[host_segments]
+    starts = segments.cu_seqlens[:-1].long()[host_segments] - (copies.cumsum(0) - copies)
+    context = starts.repeat_interleave(copies) + torch.arange(int(copies.sum()))
+    tokens = torch.cat([context, is_patch.nonzero()[:, 0]])
+    return torch.cat([hosts.repeat_interleave(copies), group_ids]), tokens
+
+
+def _sources(*segment_ids: Tensor | None) -> list[Tensor]:
+    return [ids for ids in segment_ids if ids is not None]
+
+
+def _interleave(segment_ids: list[Tensor]) -> tuple[Segments, Tensor]:
+    """Segments that hold the tokens of several sources, in their order, and where each token comes from."""
+    joined = torch.cat(segment_ids)
+    return Segments.of(joined.bincount().tolist()), joined.argsort(stable=True)
+
+
+def _check_grids(batch: PackedBatch, config: DiTConfig) -> None:
+    if config.position != "absolute":
+        return
+    rates = frame_rates(batch.fps, config.reference_fps).tolist()
+    for clip_id, (t, h, w), rate in zip(batch.clip_ids, batch.grid_sizes, rates, strict=True):
+        grid = (1 + math.ceil((t - 1) * rate), h, w)
+        if any(n > most for n, most in zip(grid, config.max_grid, strict=True)):
+            raise ValueError(
+                f"clip {clip_id}: got a grid of {grid} patches, and the learned positions end at {config.max_grid}; "
+                "raise train.model.max_grid, or set train.model.position to rope, sincos or fractional"
+            )

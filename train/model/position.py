@@ -1,33 +1,55 @@
 """Where a token is: three axes (frame, row, column), restarted in every segment.
 
 `RotaryEmbedding` turns queries and keys (RoFormer, Su et al. 2021), one share of the head's width per axis as in the
-video models of 2024 on. `sincos_embedding` adds a factorised table to the tokens, DiT's (Peebles & Xie 2023) with a
-time axis. Neither holds parameters nor a largest size.
+video models of 2024 on. `sincos_embedding` adds DiT's fixed table (Peebles & Xie 2023) and, from the second frame on,
+the frame's. `LearnedEmbedding` adds NaViT's learned tables (Dehghani et al. 2023, §2), one per axis, read at absolute
+or at fractional coordinates.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from train.patches import Patch
 
 NUM_AXES = 3
 
 
 class RotaryEmbedding(nn.Module):
-    """Axial 3-D RoPE: rows and columns turn a third of the head's pairs each, frames the rest."""
+    """Axial 3-D RoPE: rows and columns turn a third of the head's pairs each, frames the rest.
 
-    def __init__(self, head_dim: int, base: float = 10_000.0) -> None:
+    A sample whose grid is s times `trained_grid` along an axis is scaled on this axis: by "interpolation" all its
+    angles shrink by s (Chen et al. 2023, §2.3); by "ntk" frequency i of n shrinks by s^(i / (n - 1)), so that the
+    slowest spans the longer side and the fastest still tells neighbours apart (NTK-aware scaling, bloc97 2023).
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        base: float = 10_000.0,
+        trained_grid: Patch | None = None,
+        scaling: Literal["interpolation", "ntk"] = "ntk",
+    ) -> None:
         super().__init__()
         if head_dim % 2 or head_dim < 2 * NUM_AXES:
             raise ValueError(f"got head width {head_dim}; expected an even number of at least {2 * NUM_AXES}")
+        self.trained_grid = trained_grid
         pairs = head_dim // 2
         shares = (pairs - 2 * (pairs // NUM_AXES), pairs // NUM_AXES, pairs // NUM_AXES)
         frequencies = torch.cat([base ** (-torch.arange(n) / n) for n in shares])  # (D_head / 2,)
         axes = torch.repeat_interleave(torch.arange(NUM_AXES), torch.tensor(shares))
+        slowness = torch.cat([torch.arange(n) / max(1, n - 1) for n in shares])  # (D_head / 2,): 0 fastest, 1 slowest
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
         self.register_buffer("axes", axes, persistent=False)
+        self.register_buffer("exponents", torch.ones(pairs) if scaling == "interpolation" else slowness, False)
 
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """(L, 3) float positions to cosines and sines, each (L, 1, D_head / 2) float32."""
+    def forward(self, positions: Tensor, sides: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions in grids of `sides`, both (L, 3), to cosines and sines, each (L, 1, D_head / 2) float32."""
         angles = positions.float()[:, self.axes] * self.frequencies  # (L, D_head / 2)
+        if self.trained_grid is not None and sides is not None:
+            longer = (sides.float() / sides.new_tensor(self.trained_grid, dtype=torch.float32)).clamp(min=1)  # (L, 3)
+            angles = angles / longer[:, self.axes] ** self.exponents
         return angles.cos()[:, None], angles.sin()[:, None]
 
 
@@ -39,20 +61,50 @@ def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
-    """(L, 3) positions to (L, width) float32: a third of the width per axis, sines then cosines; zeros fill up."""
-    n = width // (2 * NUM_AXES)
-    frequencies = base ** (-torch.arange(n, device=positions.device) / n)
-    angles = positions.float()[:, :, None] * frequencies  # (L, 3, n)
-    table = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)  # (L, 6 n)
-    return nn.functional.pad(table, (0, width - table.shape[1]))
+    """(L, 3) positions to (L, width) float32: column and row in half the width each, as DiT's code has it, plus the
+    frame in all of it, less frame 0's, so that an image has exactly the table of DiT."""
+    frames, rows, columns = positions.float().unbind(1)  # 3 × (L,)
+    space = torch.cat([_sincos(columns, width // 2, base), _sincos(rows, width // 2, base)], dim=-1)  # (L, D)
+    time = _sincos(frames, width, base) - _sincos(torch.zeros_like(frames), width, base)  # (L, D)
+    return space + time
 
 
-def frame_seconds(positions: Tensor, fps: Tensor, reference_fps: float) -> Tensor:
-    """Positions with frames measured in real time, in units of 1 / `reference_fps` s.
+def _sincos(places: Tensor, width: int, base: float) -> Tensor:
+    n = width // 2
+    frequencies = base ** -(torch.arange(n, device=places.device, dtype=torch.float64) / n)
+    angles = places.double()[:, None] * frequencies  # (L, n)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()  # (L, width)
 
-    Args:
-        positions: (L, 3).
-        fps: (L,) rate of each token's clip; 0 (an image) leaves frame 0 where it is.
-    """
-    rate = torch.where(fps > 0, reference_fps / fps.clamp(min=1e-6), 1.0)
-    return torch.cat([positions[:, :1] * rate[:, None], positions[:, 1:]], dim=1)
+
+class LearnedEmbedding(nn.Module):
+    """One learned table per axis, read at real coordinates by linear interpolation, and summed."""
+
+    def __init__(self, max_grid: Patch, width: int, *, fractional: bool) -> None:
+        super().__init__()
+        self.fractional = fractional
+        self.tables = nn.ModuleList(nn.Embedding(n, width) for n in max_grid)
+
+    def forward(self, positions: Tensor, sides: Tensor) -> Tensor:
+        """(L, 3) float positions in grids of `sides`, (L, 3), to (L, D)."""
+        rows = []
+        for axis, table in enumerate(self.tables):
+            last = table.num_embeddings - 1
+            place = positions[:, axis]
+            if self.fractional:
+                place = place / sides[:, axis] * last  # a fraction of the table as of the side
+            low = place.floor().long().clamp(max=last)  # (L,)
+            share = (place - low)[:, None]  # (L, 1)
+            rows.append(torch.lerp(table(low), table((low + 1).clamp(max=last)), share))
+        return torch.stack(rows).sum(0)  # (L, D)
+
+
+def frame_rates(fps: Tensor, reference_fps: float | None) -> Tensor:
+    """Units of 1 / `reference_fps` s per frame of clips at `fps`, (S,): 1 for images (fps 0) and without reference."""
+    if reference_fps is None:
+        return torch.ones_like(fps)
+    return torch.where(fps > 0, reference_fps / fps.clamp(min=1e-6), 1.0)
+
+
+def scale_frames(coordinates: Tensor, rates: Tensor) -> Tensor:
+    """(L, 3) positions or sides, their frames measured in units of real time: times (L,) `rates`."""
+    return torch.cat([coordinates[:, :1] * rates[:, None], coordinates[:, 1:]], dim=1)

@@ -1,112 +1,46 @@
-"""Packed = one by one. Every parameter is redrawn first: at adaLN-Zero's start the equalities would be empty."""
-
+from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from tests.train.model.conftest import CHANNELS, TEXT_DIM, output, packed
+from train.model.config import Pattern
 from train.model.dit import DiT, DiTConfig
-from train.objective.flow import FlowConfig, RectifiedFlow
-from train.segments import Sample, pack
+from train.model.patterns import prepare
+from train.segments import Sample
 
-CHANNELS, TEXT_DIM, PATCH = 4, 12, (1, 2, 2)
-VARIANTS = [
-    {"pattern": "joint", "position": "rope"},
-    {"pattern": "joint", "position": "sincos", "qk_norm": False},
-    {"pattern": "alternating", "position": "rope", "reference_fps": 24.0},
-    {"pattern": "alternating", "position": "sincos", "condition_on_fps": False},
-]
+PATTERNS = get_args(Pattern)
 
 
-def redrawn(**settings) -> DiT:
-    generator = torch.Generator().manual_seed(1)
-    config = DiTConfig(width=48, depth=2, num_heads=3, patch=PATCH, **settings)
-    model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
-    return model
+def test_every_condition_reaches_the_output_of_its_own_sample(redrawn: Callable[..., DiT], samples: list[Sample]):
+    sample = replace(samples[0], label=1, extras={"motion": 0.2, "width": 640.0})
+    for conditioning in ("in_context", "cross_attention", "adaln", "adaln_zero"):
+        model = redrawn(conditioning=conditioning, num_classes=2, conditions=("width", "motion"))
+        reference = output(model, [sample])[0]
+        for change in (
+            {"timestep": 0.9},
+            {"fps": 30.0},
+            {"text": None},
+            {"text": sample.text.flip(1)},
+            {"label": 0},
+            {"label": None},
+            {"extras": {"motion": 0.2}},
+            {"extras": {"motion": 0.21, "width": 640.0}},
+            {"given": torch.arange(18) < 6},
+        ):
+            assert (output(model, [replace(sample, **change)])[0] - reference).abs().max() > 1e-4, change
 
 
-def packed(samples: list[Sample]):
-    return pack(samples, PATCH, TEXT_DIM)
+def test_a_condition_that_the_pack_does_not_carry_is_named(redrawn: Callable[..., DiT], samples: list[Sample]):
+    batch = packed(redrawn(conditions=("width",)), samples)
+    with pytest.raises(ValueError, match=r"conditioned on motion, the pack carries .*width"):
+        redrawn(conditions=("motion",))(batch.tokens, batch.timesteps, batch)
 
 
-def output(model: DiT, samples: list[Sample]) -> list[torch.Tensor]:
-    batch = packed(samples)
-    return list(model(batch.tokens, batch.timesteps, batch).split(batch.segments.lengths))
-
-
-def gradients(model: DiT) -> dict[str, torch.Tensor]:
-    grads = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    return grads
-
-
-@pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: "-".join(map(str, s.values())))
-@pytest.mark.parametrize("reduction", ["sample", "token"])
-def test_packed_outputs_loss_and_gradients_equal_one_by_one(samples: list[Sample], settings, reduction):
-    model = redrawn(**settings)
-    together, alone = output(model, samples), [output(model, [sample])[0] for sample in samples]
-    assert all(part.abs().max() > 0.1 for part in together)
-    for a, b in zip(together, alone, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
-
-    objective = RectifiedFlow(FlowConfig(reduction=reduction))
-    count = objective.count(len(samples), packed(samples).segments.num_tokens)
-    losses, grads = [], []
-    for batches in ([packed(samples)], [packed([sample]) for sample in samples]):
-        total = 0.0
-        for batch in batches:
-            loss = objective.loss_sum(objective.token_losses(model, batch), batch) / count
-            loss.backward()
-            total += loss.item()
-        losses.append(total)
-        grads.append(gradients(model))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    for name, grad in grads[0].items():
-        assert grad.abs().max() > 0, name
-        scale = max(1.0, grad.abs().max().item())
-        torch.testing.assert_close(grad, grads[1][name], atol=1e-5 * scale, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
-
-
-@pytest.mark.parametrize("settings", VARIANTS[::2], ids=lambda s: s["pattern"])
-def test_order_of_samples_and_choice_of_pack_change_nothing(samples: list[Sample], settings):
-    model = redrawn(**settings)
-    reference = output(model, samples)
-    order = [4, 2, 0, 5, 1, 3]
-    for i, part in zip(order, output(model, [samples[i] for i in order]), strict=True):
-        torch.testing.assert_close(part, reference[i], atol=1e-5, rtol=0)
-    for i, part in zip([0, 3, 5], output(model, [samples[i] for i in (0, 3, 5)]), strict=True):
-        torch.testing.assert_close(part, reference[i], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("settings", VARIANTS[::2], ids=lambda s: s["pattern"])
-def test_replacing_one_sample_by_noise_changes_exactly_nothing_elsewhere(samples: list[Sample], settings):
-    model = redrawn(**settings)
-    reference = output(model, samples)
-    for j, sample in enumerate(samples):
-        noisy = replace(
-            sample,
-            latent=100 * torch.randn_like(sample.latent),
-            timestep=1 - sample.timestep,
-            fps=60.0,
-            text=None if sample.text is None else 100 * torch.randn_like(sample.text),
-        )
-        changed = output(model, [*samples[:j], noisy, *samples[j + 1 :]])
-        differences = [(a - b).abs().max().item() for a, b in zip(changed, reference, strict=True)]
-        assert differences.pop(j) > 0.1
-        assert differences == [0.0] * (len(samples) - 1)
-
-
-def test_every_condition_reaches_the_output_of_its_own_sample(samples: list[Sample]):
-    model = redrawn()
-    reference = output(model, [samples[0]])[0]
-    for change in ({"timestep": 0.9}, {"fps": 30.0}, {"text": None}, {"text": samples[0].text.flip(1)}):
-        assert (output(model, [replace(samples[0], **change)])[0] - reference).abs().max() > 1e-3, change
-
-
-def test_half_precision_autocast_stays_close_to_float32(samples: list[Sample]):
+def test_half_precision_autocast_stays_close_to_float32(redrawn: Callable[..., DiT], samples: list[Sample]):
     model = redrawn()
     reference = torch.cat(output(model, samples))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -117,19 +51,28 @@ def test_half_precision_autocast_stays_close_to_float32(samples: list[Sample]):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("settings", VARIANTS[::2], ids=lambda s: s["pattern"])
-def test_the_varlen_kernel_on_a_gpu_computes_what_the_cpu_does(samples: list[Sample], settings):
-    model, batch = redrawn(**settings), packed(samples)
-    reference = model(batch.tokens, batch.timesteps, batch)
+@pytest.mark.parametrize("backend", ["varlen", "flex"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_kernels_on_a_gpu_compute_what_the_cpu_does(
+    redrawn: Callable[..., DiT], samples: list[Sample], pattern: str, backend: str
+):
+    model = redrawn(pattern=pattern, attention=backend, width=128)
+    batch = prepare(packed(model, samples), model.config)
+    reference = redrawn(pattern=pattern, width=128)(batch.tokens, batch.timesteps, batch)
     model, batch = model.to("cuda"), batch.to("cuda")
     with torch.autocast("cuda", dtype=torch.bfloat16):
         half = model(batch.tokens, batch.timesteps, batch)
     assert torch.nn.functional.cosine_similarity(half.float().cpu().flatten(), reference.flatten(), dim=0) > 0.999
 
 
-def test_blocks_are_the_identity_and_the_output_zero_at_initialization(samples: list[Sample]):
-    model = DiT(DiTConfig(width=36, depth=3, num_heads=3), channels=CHANNELS, text_dim=TEXT_DIM)
-    batch = packed(samples)
+@pytest.mark.parametrize("adaln", ["block", "lora", "shared"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_blocks_are_the_identity_and_the_output_zero_at_initialization(
+    samples: list[Sample], pattern: str, adaln: str
+):
+    config = DiTConfig(width=24, depth=3, num_heads=4, pattern=pattern, adaln=adaln, adaln_rank=2)
+    model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
+    batch = packed(model, samples)
     seen = []
     for block in model.blocks:
         block.register_forward_hook(lambda _, inputs, out: seen.append(torch.equal(inputs[0], out)))
@@ -137,6 +80,82 @@ def test_blocks_are_the_identity_and_the_output_zero_at_initialization(samples: 
     assert seen == [True] * 3
 
 
-def test_a_head_count_that_does_not_divide_the_width_is_refused():
-    with pytest.raises(ValueError, match="width 36 and num_heads 5"):
-        DiTConfig(width=36, num_heads=5)
+def test_a_layout_worked_out_ahead_changes_nothing(redrawn: Callable[..., DiT], mixed_samples: list[Sample]):
+    for settings in ({"pattern": "windows", "depth": 4}, {"conditioning": "in_context", "text": "in_context"}):
+        model = redrawn(**settings)
+        batch = packed(model, mixed_samples)
+        ahead = prepare(batch, model.config)
+        assert torch.equal(model(batch.tokens, batch.timesteps, ahead), model(batch.tokens, batch.timesteps, batch))
+
+
+def test_features_of_a_block_come_beside_the_output(redrawn: Callable[..., DiT], samples: list[Sample]):
+    model = redrawn(conditioning="in_context")
+    batch = packed(model, samples)
+    seen = []
+    model.blocks[0].register_forward_hook(lambda _, inputs, out: seen.append(out))
+    out, features = model(batch.tokens, batch.timesteps, batch, features_of=0)
+    assert torch.equal(out, model(batch.tokens, batch.timesteps, batch))
+    num_vectors = model.config.num_vectors
+    first = seen[0][num_vectors : num_vectors + batch.segments.lengths[0]]
+    assert torch.equal(features[: len(first)], first) and features.shape == (len(batch.tokens), 48)
+
+
+def test_images_pass_the_space_time_windows_by_identity(redrawn: Callable[..., DiT], samples: list[Sample]):
+    """With spatial windows of one patch, patches of an image never meet; those of a video do."""
+    model = redrawn(pattern="windows", spatial_window=(1, 1, 1), spacetime_window=(4, 4, 4))
+    for sample, reach in ((samples[1], 1), (samples[0], 18)):
+        changed = replace(sample, latent=sample.latent.clone())
+        changed.latent[:, 0, :2, :2] += 1.0
+        difference = output(model, [changed])[0] - output(model, [sample])[0]
+        assert int(difference.abs().amax(1).count_nonzero()) == reach
+
+
+def test_copies_of_a_lone_frame_have_one_answer(redrawn: Callable[..., DiT], samples: list[Sample]):
+    model = redrawn(patch=(2, 2, 2), learn_sigma=True)
+    for sample, alone in ((samples[1], True), (samples[0], True), (samples[3], False)):
+        first = output(model, [sample])[0][: sample.latent[0, 0].numel() // 4].unflatten(1, (-1, 2, 4))
+        assert torch.equal(first[:, :, 0], first[:, :, 1]) is alone
+
+
+@pytest.mark.slow
+def test_a_compiled_block_is_not_compiled_again_for_every_pack(
+    redrawn: Callable[..., DiT], mixed_samples: list[Sample]
+):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    model = redrawn(pattern="alternating", depth=1)
+    packs = [mixed_samples, mixed_samples[:3], mixed_samples[1:], mixed_samples[:1] * 3, mixed_samples[2:]]
+    with torch.no_grad():
+        reference = [torch.cat(output(model, samples)) for samples in packs]
+    for block in model.blocks:
+        block.compile(backend=counter, dynamic=True)
+    graphs = []
+    for samples, expected in zip(packs, reference, strict=True):
+        out = torch.cat(output(model, samples))
+        out.sum().backward()
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+        graphs.append(counter.frame_count)
+    assert graphs[-1] == graphs[1], graphs
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"width": 36, "num_heads": 5}, "width 36 and num_heads 5"),
+        ({"pattern": "factorized_dot_product", "num_heads": 3}, "even number of heads, got num_heads 3"),
+        ({"pattern": "factorized_encoder", "depth": 1}, "at least two blocks"),
+        ({"conditioning": "in_context", "adaln": "lora"}, "adaln lora needs conditioning adaln"),
+        ({"conditions": ("motion", "motion")}, "each name once"),
+    ],
+)
+def test_shapes_that_cannot_be_built_are_refused(settings: dict, message: str):
+    with pytest.raises(ValidationError, match=message):
+        DiTConfig(**settings)
+
+
+def test_a_sample_beyond_the_learned_positions_is_named(redrawn: Callable[..., DiT], samples: list[Sample]):
+    model = redrawn(position="absolute", max_grid=(2, 8, 8))
+    with pytest.raises(ValueError, match=r"clip clip-0: got a grid of \(3, 2, 3\) patches"):
+        output(model, samples)

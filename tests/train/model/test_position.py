@@ -1,8 +1,19 @@
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.model.position import RotaryEmbedding, frame_seconds, rotate, sincos_embedding
+from train.model.position import (
+    LearnedEmbedding,
+    RotaryEmbedding,
+    frame_rates,
+    rotate,
+    scale_frames,
+    sincos_embedding,
+)
+from train.patches import grid_positions
 
 place = st.tuples(*[st.integers(0, 30)] * 3)
 
@@ -35,6 +46,50 @@ def test_sincos_gives_every_place_its_own_row():
 
 def test_seconds_make_frames_of_unlike_rates_comparable():
     positions = torch.tensor([[0, 1, 2], [6, 1, 2], [12, 1, 2], [0, 3, 4]]).float()
-    seconds = frame_seconds(positions, torch.tensor([12.0, 12.0, 24.0, 0.0]), reference_fps=24.0)
+    seconds = scale_frames(positions, frame_rates(torch.tensor([12.0, 12.0, 24.0, 0.0]), reference_fps=24.0))
     assert seconds[:, 0].tolist() == [0, 12, 12, 0]
     assert torch.equal(seconds[:, 1:], positions[:, 1:])
+
+
+def dit_table(width: int, side: int) -> torch.Tensor:
+    """The published table (facebookresearch/DiT, models.py), written out: column first, then row."""
+
+    def one_axis(place: int) -> list[float]:
+        angles = [place / 10_000 ** (i / (width // 4)) for i in range(width // 4)]
+        return [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+
+    return torch.tensor([one_axis(column) + one_axis(row) for row in range(side) for column in range(side)])
+
+
+def test_an_image_has_the_table_of_the_published_dit():
+    torch.testing.assert_close(sincos_embedding(grid_positions((1, 5, 5)), 24), dit_table(24, 5), atol=1e-6, rtol=0)
+    video = sincos_embedding(grid_positions((3, 5, 5)), 24)
+    assert torch.equal(video[:25], sincos_embedding(grid_positions((1, 5, 5)), 24))
+    assert (video[25:50] - video[:25]).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("scaling", ["interpolation", "ntk"])
+def test_scaled_rotation_leaves_trained_sizes_and_stretches_larger_ones(scaling: str):
+    plain, scaled = RotaryEmbedding(24), RotaryEmbedding(24, trained_grid=(2, 4, 4), scaling=scaling)
+    positions = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 7.0]])
+    sides = torch.tensor([[2.0, 4.0, 4.0], [2.0, 4.0, 8.0]])
+    for a, b in zip(plain(positions[:1]), scaled(positions[:1], sides[:1]), strict=True):
+        torch.testing.assert_close(a, b)
+    half = positions / torch.tensor([1, 1, 2])
+    cos, at_half, at_full = (r[0][1, 0, 8:] for r in (scaled(positions, sides), plain(half), plain(positions)))
+    torch.testing.assert_close(cos[-1], at_half[-1])  # the slowest frequency of the longer axis
+    torch.testing.assert_close(cos[0], (at_half if scaling == "interpolation" else at_full)[0])
+    torch.testing.assert_close(scaled(positions, sides)[0][1, 0, :8], plain(positions)[0][1, 0, :8])
+
+
+def test_learned_tables_are_read_by_index_or_by_fraction_of_the_side():
+    absolute = LearnedEmbedding((3, 5, 9), 8, fractional=False)
+    t, h, w = (table.weight for table in absolute.tables)
+    place, sides = torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[3.0, 4.0, 8.0]])
+    torch.testing.assert_close(absolute(place, sides)[0], t[1] + h[2] + w[7])
+    between = torch.tensor([[0.5, 2.0, 7.0]])
+    torch.testing.assert_close(absolute(between, sides)[0], (t[0] + t[1]) / 2 + h[2] + w[7])
+    fractional = LearnedEmbedding((3, 5, 9), 8, fractional=True)
+    t, h, w = (table.weight for table in fractional.tables)
+    torch.testing.assert_close(fractional(place * 0 + sides / 2, sides)[0], t[1] + h[2] + w[4])
+    torch.testing.assert_close(fractional(place, sides), fractional(place * 3, sides * 3))

@@ -1,0 +1,122 @@
+"""The transformer block of DiT (Peebles & Xie 2023, §3.2) on packed sequences.
+
+Letters: N tokens of the sequence (L patches and in-context tokens), M' tokens of the context, D width, H heads.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from train.model.attention import attention
+from train.model.conditioning import Conditions
+from train.model.config import DiTConfig
+from train.model.modulation import Modulation, Signal
+from train.model.position import rotate
+from train.segments import Regrouping, Segments
+
+Rotation = tuple[Tensor, Tensor]
+Groups = Sequence[Sequence[Regrouping]]
+"""For each self-attention of a block, the regroupings that its heads are dealt over."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention; queries and keys are normalised per head (ViT-22B, Dehghani et al. 2023, §2)."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.backend = config.attention
+        self.num_heads = config.num_heads
+        self.to_q = nn.Linear(config.width, config.width)
+        self.to_kv = nn.Linear(config.width, 2 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        head_dim = config.width // config.num_heads
+        self.norm_q, self.norm_k = (
+            nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else nn.Identity() for _ in range(2)
+        )
+
+    def project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q = self.norm_q(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (N, H, D_head)
+        k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(1)  # 2 × (M', H, D_head)
+        return q, self.norm_k(k), v
+
+
+class SelfAttention(Attention):
+    """Tokens see the tokens of their group; the heads are dealt over the regroupings in equal shares."""
+
+    def forward(self, x: Tensor, groups: Sequence[Regrouping], rotation: Rotation | None) -> Tensor:
+        q, k, v = self.project(x, x)  # 3 × (N, H, D_head)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)  # (N, H, D_head)
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        outs = []
+        for group, *share in zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True):
+            q, k, v = (group.apply(y) for y in share)  # 3 × (G, H / groups, D_head)
+            outs.append(group.undo(attention(q, k, v, group.segments, group.segments, self.backend)))
+        return self.out(torch.cat(outs, dim=1).flatten(1))  # (N, D)
+
+
+class CrossAttention(Attention):
+    """Tokens see the context of their segment."""
+
+    def forward(self, x: Tensor, context: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
+        q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
+        out = attention(q.to(v.dtype), k.to(v.dtype), v, segments, context_segments)  # (N, H, D_head)
+        return self.out(out.flatten(1))  # (N, D)
+
+
+class DiTBlock(nn.Module):
+    """Self-attention (spatial, then temporal where factorised), cross-attention, MLP; each added to its input."""
+
+    def __init__(self, config: DiTConfig, num_self_attentions: int) -> None:
+        super().__init__()
+        hidden = int(config.width * config.mlp_ratio)
+        self.modulation = Modulation(config, num_self_attentions + 1) if config.modulated else None
+        self.norms = nn.ModuleList(layer_norm(config) for _ in range(num_self_attentions))
+        self.self_attentions = nn.ModuleList(SelfAttention(config) for _ in range(num_self_attentions))
+        self.cross_norm = layer_norm(config) if config.cross_attends else None
+        self.cross_attention = CrossAttention(config) if config.cross_attends else None
+        self.mlp_norm = layer_norm(config, config.mlp_norm_eps)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, config.width)
+        )
+
+    def forward(
+        self, x: Tensor, conditions: Conditions, segments: Segments, groups: Groups, rotation: Rotation | None
+    ) -> Tensor:
+        *signals, mlp_signal = self._signals(conditions)  # of rows (R, D)
+        for i, (norm, self_attention) in enumerate(zip(self.norms, self.self_attentions, strict=True)):
+            h = signals[i].modulate(norm(x))  # (N, D)
+            x = x + signals[i].gated(self_attention(h, groups[i], rotation))  # (N, D)
+        if self.cross_attention is not None and self.cross_norm is not None:
+            h = self.cross_norm(x)  # (N, D)
+            x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments)  # (N, D)
+        h = mlp_signal.modulate(self.mlp_norm(x))  # (N, D)
+        return x + mlp_signal.gated(self.mlp(h))  # (N, D)
+
+    def _signals(self, conditions: Conditions) -> list[Signal]:
+        if self.modulation is None:
+            return [Signal()] * (len(self.self_attentions) + 1)
+        return self.modulation(conditions)
+
+
+class FinalLayer(nn.Module):
+    """Norm, adaptive where the blocks' are, and a linear layer back to patches."""
+
+    def __init__(self, config: DiTConfig, out_dim: int) -> None:
+        super().__init__()
+        self.norm = layer_norm(config)
+        self.modulation = nn.Linear(config.width, 2 * config.width) if config.modulated else None
+        self.linear = nn.Linear(config.width, out_dim)
+
+    def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
+        h = self.norm(x)  # (N, D)
+        if self.modulation is not None:
+            shift, scale = self.modulation(nn.functional.silu(conditions.rows)).chunk(2, dim=-1)  # 2 × (R, D)
+            h = Signal(shift=shift, scale=scale, row_ids=conditions.row_ids).modulate(h)  # (N, D)
+        return self.linear(h)  # (N, P_out)
+
+
+def layer_norm(config: DiTConfig, eps: float = 1e-6) -> nn.LayerNorm:
+    """Its own scale and shift only where no condition gives them."""
+    return nn.LayerNorm(config.width, elementwise_affine=not config.modulated, eps=eps)

@@ -1,0 +1,125 @@
+"""The shape of a model, checked before anything is built."""
+
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from train.patches import Patch
+
+Backend: TypeAlias = Literal["auto", "varlen", "flex", "segments", "dense"]
+
+Pattern: TypeAlias = Literal[
+    "joint",
+    "alternating",
+    "factorized_encoder",
+    "factorized_self_attention",
+    "factorized_dot_product",
+    "windows",
+]
+Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "adaln_zero"]
+Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional"]
+
+
+class DiTConfig(BaseModel):
+    """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: int = Field(384, ge=16, description="features of a token inside the model")
+    depth: int = Field(12, ge=1, description="number of blocks")
+    num_heads: int = Field(6, ge=1, description="attention heads; they divide the width")
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
+    patch: Patch = Field((1, 2, 2), description="patch in latent frames, rows, columns")
+    qk_norm: bool = Field(True, description="RMS-normalise queries and keys per head")
+    learn_sigma: bool = Field(False, description="twice the outputs: the objective learns variances too")
+    attention: Backend = Field("auto", description="kernel of self-attention; auto: by device and precision")
+
+    pattern: Pattern = Field(
+        "joint",
+        description="who sees whom inside a sample. joint: everyone. alternating: blocks in turn within a frame and "
+        "along time. factorized_encoder: the first half of the blocks within frames, the rest along time. "
+        "factorized_self_attention: both in every block, one after the other. factorized_dot_product: both in every "
+        "block, each by half of the heads. windows: blocks in turn within spatial and space-time windows",
+    )
+    spatial_window: Patch = Field((1, 16, 16), description="windows: size of the odd blocks' windows, in patches")
+    spacetime_window: Patch = Field((5, 8, 8), description="windows: size of the even blocks' windows, in patches")
+    shift_windows: bool = Field(False, description="windows: every second pair of blocks moves them by half")
+
+    position: Position = Field(
+        "rope",
+        description="rope: queries and keys turn. sincos: a fixed table is added. absolute, fractional: learned "
+        "tables per axis are added, by index or by index over side",
+    )
+    max_grid: Patch = Field((64, 128, 128), description="absolute and fractional: rows of the learned tables")
+    rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")
+    rope_scaling: Literal["interpolation", "ntk"] = Field(
+        "ntk", description="what is done beyond rope_grid: places move closer, or low frequencies slow down"
+    )
+    reference_fps: float | None = Field(
+        None, gt=0, description="frames count in units of 1 / reference_fps seconds; none: in latent frames"
+    )
+
+    conditioning: Conditioning = Field(
+        "adaln_zero", description="how timestep, pooled caption, label, rate and conditions come in"
+    )
+    adaln: Literal["block", "lora", "shared"] = Field(
+        "block",
+        description="adaLN weights: each block's own, shared plus a low rank of each block's, shared plus a vector",
+    )
+    adaln_rank: int = Field(64, ge=1, description="rank of adaln: lora")
+    text: Literal["cross_attention", "in_context", "pooled", "none"] = Field(
+        "cross_attention", description="how the caption's tokens come in; pooled: only their mean does"
+    )
+    num_classes: int | None = Field(None, ge=1, description="class labels; none: no labels")
+    condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")
+    conditions: tuple[str, ...] = Field((), description="numbers of a clip that steer the model, such as motion")
+    timestep_scale: float = Field(1000.0, gt=0, description="timesteps are multiplied by it before their sinusoids")
+    # Both differ between the published DiT and its port in diffusers, whose checkpoints import exactly.
+    timestep_frequencies: Literal["dit", "diffusers"] = Field(
+        "dit", description="sinusoids of the timestep fall to 1 / 10,000 of the first, excluding or including it"
+    )
+    embedders_per_block: bool = Field(False, description="every block embeds timestep and label with its own weights")
+    mlp_norm_eps: float = Field(1e-6, gt=0, description="added to the variance by the norm before the MLP")
+
+    @property
+    def modulated(self) -> bool:
+        """Conditions steer by adaptive layer norm, not by tokens."""
+        return self.conditioning in ("adaln", "adaln_zero")
+
+    @property
+    def vectors_in_context(self) -> bool:
+        return self.conditioning == "in_context"
+
+    @property
+    def vectors_in_cross_attention(self) -> bool:
+        return self.conditioning == "cross_attention"
+
+    @property
+    def cross_attends(self) -> bool:
+        return self.vectors_in_cross_attention or self.text == "cross_attention"
+
+    @property
+    def num_vectors(self) -> int:
+        """Conditions that are one vector per sample: the timestep, then what the model is built with."""
+        optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
+        return 1 + sum(optional) + len(self.conditions)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "DiTConfig":
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"got width {self.width} and num_heads {self.num_heads}; expected a multiple of the heads"
+            )
+        if self.pattern == "factorized_dot_product" and self.num_heads % 2:
+            raise ValueError(f"factorized_dot_product needs an even number of heads, got num_heads {self.num_heads}")
+        if self.pattern == "factorized_encoder" and self.depth < 2:
+            raise ValueError("factorized_encoder needs at least two blocks, got depth 1")
+        if min(*self.spatial_window, *self.spacetime_window) < 1:
+            raise ValueError(f"got windows {self.spatial_window} and {self.spacetime_window}; expected sides above 0")
+        if self.position == "sincos" and self.width % 4:
+            raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
+        if self.adaln != "block" and not self.modulated:
+            raise ValueError(f"adaln {self.adaln} needs conditioning adaln or adaln_zero, got {self.conditioning}")
+        if len(set(self.conditions)) < len(self.conditions):
+            raise ValueError(f"got conditions {self.conditions}; expected each name once")
+        return self

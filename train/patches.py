@@ -1,0 +1,79 @@
+"""Latents as patches: space-time blocks of a latent, each the features of one token.
+
+A patch of several frames is ViViT's tubelet (Arnab et al. 2021, §3.2). An image has one frame, and a causal video
+autoencoder gives 1 + n frames, the first coded alone. So when one frame is left over, it is the first, repeated to
+fill a tubelet of its own: an image is a video's first frame, and with either of ViViT's initialisations the tubelet
+embedding of an image is the image model's. What the model says of the copies is averaged.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Patch: TypeAlias = tuple[int, int, int]
+"""Size of a patch in latent frames, rows and columns."""
+
+
+def grid_size(shape: Sequence[int], patch: Patch) -> Patch:
+    """Number of patches along (t, h, w) of a latent of shape (..., T, H, W).
+
+    Raises:
+        ValueError: a side is no multiple of the patch. One frame more than a multiple is taken.
+    """
+    sides = tuple(shape)[-3:]
+    if fitting_size(sides, patch) != sides or min(sides) < 1:
+        raise ValueError(f"got a latent of (T, H, W) = {sides}; expected multiples of the patch {tuple(patch)}")
+    t, h, w = (-(-side // size) for side, size in zip(sides, patch, strict=True))
+    return t, h, w
+
+
+def fitting_size(sides: Sequence[int], patch: Patch) -> Patch:
+    """The largest (T, H, W) within `sides` that patches fill; a side of 0 where there is none."""
+    (frames, rows, columns), (pt, ph, pw) = sides, patch
+    rest = frames % pt
+    return frames - max(0, rest - 1), rows // ph * ph, columns // pw * pw
+
+
+def first_frame_is_alone(num_frames: int, patch: Patch) -> bool:
+    """The first of `num_frames` latent frames fills a tubelet by itself."""
+    return num_frames % patch[0] == 1
+
+
+def patchify(latent: Tensor, patch: Patch) -> Tensor:
+    """(C, T, H, W) to (t * h * w, C * pt * ph * pw).
+
+    Tokens run frame by frame, row by row. Features run (C, pt, ph, pw), the order of a flattened `Conv3d` weight, so a
+    linear layer on tokens is the strided convolution of DiT's and ViViT's embedding with the same weights.
+    """
+    t, h, w = grid_size(latent.shape, patch)
+    pt, ph, pw = patch
+    if first_frame_is_alone(latent.shape[1], patch):
+        latent = torch.cat([latent[:, :1].expand(-1, pt - 1, -1, -1), latent], dim=1)
+    x = latent.reshape(-1, t, pt, h, ph, w, pw)  # (C, t, pt, h, ph, w, pw)
+    return x.permute(1, 3, 5, 0, 2, 4, 6).reshape(t * h * w, -1)  # (t h w, C pt ph pw)
+
+
+def unpatchify(tokens: Tensor, grid: Patch, patch: Patch, num_frames: int | None = None) -> Tensor:
+    """The inverse of `patchify`: (t * h * w, C * pt * ph * pw) to (C, T, H, W).
+
+    `num_frames` is T, by default t * pt; one frame above a multiple of pt is the mean of the first patch's frames.
+    """
+    (t, h, w), (pt, ph, pw) = grid, patch
+    x = tokens.reshape(t, h, w, -1, pt, ph, pw).permute(3, 0, 4, 1, 5, 2, 6)  # (C, t, pt, h, ph, w, pw)
+    x = x.reshape(-1, t * pt, h * ph, w * pw)
+    if num_frames is None or num_frames == t * pt:
+        return x
+    return torch.cat([x[:, :pt].mean(dim=1, keepdim=True), x[:, pt:]], dim=1)
+
+
+def grid_positions(grid: Patch) -> Tensor:
+    """(t * h * w, 3) int64: frame, row and column of each token, in the order of `patchify`."""
+    return torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, 3)
+
+
+def grid_index(positions: Tensor, grid: Patch) -> Tensor:
+    """(n, 3) frame, row and column to (n,) indices into the tokens of a whole grid: inverse of `grid_positions`."""
+    _, h, w = grid
+    return (positions[:, 0] * h + positions[:, 1]) * w + positions[:, 2]
