@@ -166,7 +166,8 @@ def _videos(url: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "curate" not in config:
         return rows
     key = ScanConfig.model_validate(config["curate"]["scan"]).key
-    return [row for row in rows if row["scan_key"] == key]
+    # None where another version of reelpack scanned: its key for the same settings is another one.
+    return [row for row in rows if row["scan_key"] == key] or rows
 
 
 def _failure_of(video: Mapping[str, Any]) -> dict[str, Any]:

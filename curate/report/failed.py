@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from curate.cut import ShardConfig
+from curate.scores.score import STEP as SCORE_STEP
 from curate.store import Table
 
 
@@ -23,7 +24,11 @@ def failed_clips(url: str, made_with: Mapping[str, Any], failures: Iterable[Mapp
     if "families" not in made_with:
         return {}
     decoding, cut_key = "+".join(made_with["families"]), ShardConfig.model_validate(made_with["shards"]).key
-    failed = {row["subject"]: "score" for row in failures if row["key"] == decoding}
+    undecodable = {row["subject"] for row in failures if (row["step"], row["key"]) == (SCORE_STEP, decoding)}
+    if undecodable and decoding:  # what failed once may have been scored since
+        scored = ({clip_id for (clip_id,) in _ids(f"{url}/tables/scores/{name}")} for name in made_with["families"])
+        undecodable -= set.intersection(*scored)
+    failed = dict.fromkeys(undecodable, "score")
     uncut = {row["subject"] for row in failures if row["key"] == cut_key}
     if uncut:
         shards = _ids(f"{url}/tables/shards", "cut_key")

@@ -15,7 +15,7 @@ from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
 from curate.report.data import FACTS
 from curate.store import Table
-from pipelines.tables import FAILURES, PUBLIC_COLUMNS
+from pipelines.tables import FAILURES, PUBLIC_COLUMNS, VIDEOS
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,17 @@ def test_a_dataset_that_is_only_curated_has_a_page(written, tmp_path: Path) -> N
     page = Path(build_report(str(tmp_path))).read_text()
     assert bar(page, "kept") == 0
     assert "No clip was kept" in page
+
+
+def test_files_that_another_version_scanned_are_counted(written, tmp_path: Path) -> None:
+    rows = Table(str(written.dataset / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).rows()
+    Table(str(tmp_path / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).publish(
+        {**row, "scan_key": "of another version"} for row in rows
+    )
+    for name in ("clips.parquet", "config.yaml"):
+        (tmp_path / name).write_bytes((written.dataset / name).read_bytes())
+    page = Path(build_report(str(tmp_path))).read_text()
+    assert (bar(page, "files in"), bar(page, "read as video")) == (9, 7)
 
 
 def test_every_public_column_is_shown_as_a_fact_or_a_number() -> None:
