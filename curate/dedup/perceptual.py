@@ -10,6 +10,7 @@ several orders, so no all-pairs comparison is needed.
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -126,15 +127,23 @@ def _telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 def _reordered(hashes: np.ndarray, stride: int, first: int) -> np.ndarray:
     """(n,) uint64 with bit `first` of the hashes as the highest bit, then bit `first - stride`, and so on round."""
-    table = np.zeros((8, 256), np.uint64)
-    for rank in range(64):
-        byte, bit = divmod((first - rank * stride) % 64, 8)
-        table[byte] |= (np.arange(256, dtype=np.uint64) >> np.uint64(bit) & np.uint64(1)) << np.uint64(63 - rank)
+    table = _bits_moved(stride, first)
     octets = hashes.astype("<u8").view(np.uint8).reshape(-1, 8)
     turned = table[0][octets[:, 0]]
     for byte in range(1, 8):
         turned |= table[byte][octets[:, byte]]
     return turned
+
+
+@cache
+def _bits_moved(stride: int, first: int) -> np.ndarray:
+    """(8, 256) uint64: where the bits of each value of each byte go."""
+    values = np.arange(256, dtype=np.uint64)
+    table = np.zeros((8, 256), np.uint64)
+    for rank in range(64):
+        byte, bit = divmod((first - rank * stride) % 64, 8)
+        table[byte] |= ((values >> np.uint64(bit)) & np.uint64(1)) << np.uint64(63 - rank)
+    return table
 
 
 def _is_same(

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dedup import perceptual
@@ -119,6 +119,7 @@ def test_hundreds_of_copies_of_one_clip_are_one_group() -> None:
     assert groups == {f"{number:03d}": "000" for number in range(300)}
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.permutations(range(6)))
 def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
     clip, other = random_clip(6, 10), random_clip(7, 9)
@@ -135,6 +136,7 @@ def test_mirror_images_are_copies_by_option_only() -> None:
     assert perceptual_pairs(clips, PerceptualConfig(mirrored=True)) == [("a", "b")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh"))))
 def test_groups_are_the_connected_components(pairs: list[tuple[str, str]]) -> None:
     reach = {name: {name} for pair in pairs for name in pair}
