@@ -26,8 +26,8 @@ def failed_clips(url: str, made_with: Mapping[str, Any], failures: Iterable[Mapp
     decoding, cut_key = "+".join(made_with["families"]), ShardConfig.model_validate(made_with["shards"]).key
     undecodable = {row["subject"] for row in failures if (row["step"], row["key"]) == (SCORE_STEP, decoding)}
     if undecodable and decoding:  # what failed once may have been scored since
-        scored = ({clip_id for (clip_id,) in _ids(f"{url}/tables/scores/{name}")} for name in made_with["families"])
-        undecodable -= set.intersection(*scored)
+        first, *others = ({clip for (clip,) in _ids(f"{url}/tables/scores/{name}")} for name in made_with["families"])
+        undecodable -= first.intersection(*others)
     failed = dict.fromkeys(undecodable, "score")
     uncut = {row["subject"] for row in failures if row["key"] == cut_key}
     if uncut:

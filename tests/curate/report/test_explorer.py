@@ -132,14 +132,18 @@ def write(
     (path / "config.yaml").write_text(yaml.safe_dump({"curate": {**config, "families": list(FAMILIES)}}))
     keys = {"score": "+".join(FAMILIES), "cut": ShardConfig().key}
     failed = [(clip, step, keys[step], "io") for clip, step in given["failed"].items()]
-    # All failed once: where a value is stored, a retry has given it.
-    lost = [*given["unscored"], decided["clip_id"][0].as_py()]
-    failed += [(clip, FAMILIES[0], FAMILIES[0], "model") for clip in lost]
+    # All failed once; where a value is stored, a retry has given it.
+    measured = decided.filter(pa.compute.is_valid(decided["text_match"]))["clip_id"].to_pylist()
+    failed += [(clip, FAMILIES[0], FAMILIES[0], "model") for clip in [*given["unscored"], measured[0]]]
+    failed.append((measured[1], "score", keys["score"], "io"))
     rows = [dict(zip(("subject", "step", "key", "kind"), row, strict=True)) for row in failed]
     Table(str(path / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish(rows)
-    schema = pa.schema([("clip_id", pa.string()), ("text_match", pa.float64())])
-    scored = decided.select(schema.names).filter(pa.compute.is_valid(decided["text_match"])).to_pylist()
-    Table(str(path / "tables" / "scores" / FAMILIES[0]), schema, ["clip_id"]).publish(scored)
+    undecodable = [clip for clip, step in given["failed"].items() if step == "score"]
+    for family in FAMILIES:
+        column = family.partition("-")[0]
+        schema = pa.schema([("clip_id", pa.string()), (column, pa.float64())])
+        scored = [{"clip_id": clip, column: 0.5} for clip in measured if clip not in undecodable]
+        Table(str(path / "tables" / "scores" / family), schema, ["clip_id"]).publish(scored)
 
 
 def assert_equal(state: Mapping[str, Any], decided: pa.Table) -> None:
