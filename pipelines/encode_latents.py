@@ -5,6 +5,7 @@ planned before any work is done, so they do not depend on which worker was faste
 """
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs, executor
 from pipelines.progress import track
 from pipelines.tables import failure_row
+from train.autoencoder.encode import STEP as LATENT_STEP
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
+from train.data.text_embed import STEP as TEXT_STEP
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
 CLIPS_PER_SHARD = 64
@@ -77,12 +80,14 @@ def encode(url: str, config: Config) -> EncodeSummary:
     with executor(config.execute) as on:
         latents = _encode_latents(dataset, index, config, on, failures)
         text = _encode_text(dataset, index, config, on, failures)
-    dataset.failures.publish(failure_row(failure, "", f"reelpack encode {dataset.url}") for failure in failures)
+    command = shlex.join(["reelpack", "encode", dataset.url])
+    keys = {LATENT_STEP: _fingerprint(latents), TEXT_STEP: _fingerprint(text)}
+    dataset.failures.publish(failure_row(failure, keys[failure.step], command) for failure in failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
     rows = latents.read()
     return EncodeSummary(
-        latents=latents.url.rsplit("/", 2)[1],
-        text=text.url.rsplit("/", 2)[1],
+        latents=_fingerprint(latents),
+        text=_fingerprint(text),
         num_clips=rows.num_rows,
         num_tokens=sum(rows["num_tokens"].to_pylist()),
         num_failed=len(failures),
@@ -191,6 +196,10 @@ def _encode_missing(
         written = write_tar(f"{root}/{shard}", ((clip_id, members(result)) for clip_id, result in done.items()))
         table.publish(_tar_rows(written, split, {clip_id: facts(result) for clip_id, result in done.items()}))
     write_parquet(f"{root}/index.parquet", table.read())
+
+
+def _fingerprint(parts: Table) -> str:
+    return parts.url.rsplit("/", 2)[1]
 
 
 def _plan_tars(

@@ -12,6 +12,7 @@ from curate.dedup.balance import balance_weights
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
 from curate.schema import Clip
+from curate.scores.score import STEP as SCORE_STEP
 from curate.select import decide as apply_policy
 from curate.store import write_parquet
 from pipelines.config import Config
@@ -149,7 +150,17 @@ def _failed(dataset: Dataset, config: Config, families: Families, uncut: Collect
     if uncut is None:
         key = config.shards.key
         uncut = dataset.failed({key}) - {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == key}
-    return {**dict.fromkeys(dataset.failed({"+".join(families)}), "score"), **dict.fromkeys(uncut, "cut")}
+    return {**dict.fromkeys(_undecodable(dataset, families), "score"), **dict.fromkeys(uncut, "cut")}
+
+
+def _undecodable(dataset: Dataset, families: Families) -> set[str]:
+    """Clips that could not be decoded for the scorers, but for those that all of them have scored since."""
+    key = "+".join(families)  # that of a family that is alone, too: the step tells a scorer's failure from this one
+    failed = {row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == (SCORE_STEP, key)}
+    if not failed or not families:
+        return set()
+    scored = (dataset.scores(family, columns).read()["clip_id"].to_pylist() for family, columns in families.items())
+    return failed - set.intersection(*map(set, scored))
 
 
 def _with_sidecar(dataset: Dataset, clips: pa.Table) -> pa.Table:
