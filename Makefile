@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUT ?= demo_output
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench crash clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(f"reelpack needs Python 3.11 or newer, got {sys.version.split()[0]}" if sys.version_info < (3, 11) else 0)'
@@ -29,9 +29,18 @@ check: $(VENV)/.installed
 	PYTHONPATH=. $(BIN)/lint-imports
 
 bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.scan
 	$(BIN)/python -m benchmarks.sample
+	$(BIN)/python -m benchmarks.dedup
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.engine --executor ray
+	$(BIN)/python -m benchmarks.curate
 	$(BIN)/python -m benchmarks.pack
+
+# The long form of tests/pipelines/test_crash.py: a quarter of an hour.
+crash: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.crash --kills 20
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info
