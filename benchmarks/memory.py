@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
     with av.open(str(source)) as loop, av.open(str(target), "w") as output:
         stream = loop.streams.video[0]
         copy = output.add_stream_from_template(stream)
-        length = round(LOOP_S / Fraction(stream.time_base or 1))
+        length = stream.duration or 0
         for turn in range(times):
             loop.seek(0)
             for packet in loop.demux(stream):

@@ -15,13 +15,13 @@ from curate.measure import Measured, measure
 from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import content_id, probe
 from curate.media.stream import UnreliableTimestampsError, counted_time_base
-from curate.schema import Clip, Failure, MediaError, Span, Video, clip_id, content_digest
+from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.config import ShotDetectorConfig
 from curate.shots.pieces import PieceConfig, divide
 from curate.signals.family import SIGNALS
 
-SCAN_VERSION = 2
+SCAN_VERSION = 3
 """Raised when the same configuration gives other clips or signals."""
 
 STEP = "scan"
@@ -37,7 +37,7 @@ class ScanConfig(BaseModel):
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     pieces: PieceConfig = Field(default=PieceConfig(), description="how shots become clips")
     part_s: float | None = Field(
-        default=300.0, ge=10, description="seconds of video that one worker scans of a long file; null for all of it"
+        default=120.0, ge=10, description="seconds of video that one worker scans of a long file; null for all of it"
     )
     time_limit_s: float | None = Field(
         default=4 * 3600.0, gt=0, description="seconds of wall clock for one file or part of it; null for no limit"
@@ -94,6 +94,8 @@ class Scanned:
 class IdentifyStage:
     """`SourceFile` → `Identified`. Comes before the scan, so that equal bytes at two places are scanned once."""
 
+    step = "identify"
+
     def __init__(self, config: ScanConfig) -> None:
         self._config = config
 
@@ -102,6 +104,9 @@ class IdentifyStage:
 
     def process(self, items: Sequence[SourceFile]) -> list[Identified | Failure]:
         return [self._identify(item) for item in items]
+
+    def give_up(self, item: SourceFile, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.uri, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _identify(self, item: SourceFile) -> Identified | Failure:
         try:
@@ -116,6 +121,8 @@ class ScanStage:
     A file that does not decode to its end gives no clips, but a failure: half a film would look like a whole one.
     """
 
+    step = STEP
+
     def __init__(self, config: ScanConfig) -> None:
         self._config = config
 
@@ -124,6 +131,9 @@ class ScanStage:
 
     def process(self, items: Sequence[SourceFile]) -> list[Scanned | Measured | Failure]:
         return [self._scan(item) for item in items]
+
+    def give_up(self, item: SourceFile, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.uri, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _scan(self, item: SourceFile) -> Scanned | Measured | Failure:
         try:
