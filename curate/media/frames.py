@@ -1,6 +1,5 @@
 """The one sequential pass over a file: every frame once, small, in RGB."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +11,6 @@ from curate.media.geometry import RgbConverter, geometry
 from curate.media.prefetch import prefetch
 from curate.media.still import read_still
 from curate.media.stream import TimedFrame, VideoReader
-from curate.schema import FailureKind, MediaError
 
 PREFETCHED_FRAMES = 8
 PREFETCHED_BYTES = 128 * 2**20
@@ -49,13 +47,12 @@ def iter_frames(
         short_side_px: The short side of the frames, which keep their shape and are never enlarged.
         time_base: The clock: None for the stream's own, or `counted_time_base(fps)` (see `curate.media.stream`).
         from_pts: Begin with the frame that is shown at this time of the clock; None: with the first one.
-        time_limit_s: Wall-clock seconds from the first frame's request on.
+        time_limit_s: Wall-clock seconds from the first frame's request on, looked at with every packet.
 
     Raises:
         MediaError: The kinds of `probe`, CORRUPT for damage in the middle, TIMEOUT beyond `time_limit_s`.
         UnreliableTimestampsError: The stream's own times are missing or do not increase.
     """
-    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     with open(path, "rb") as file:
         head = file.read(16)
     if is_still_image(head):
@@ -63,7 +60,7 @@ def iter_frames(
         height, width = rgb.shape[:2]
         yield Frame(pts=0, duration=1, rgb=shrink(rgb, short_side_px), width=width, height=height)
         return
-    with VideoReader(path) as reader:
+    with VideoReader(path, time_limit_s=time_limit_s) as reader:
         clock = reader.stream_time_base if time_base is None else time_base
         coded_size: tuple[int, int] | None = None
         for frame in prefetch(
@@ -72,8 +69,6 @@ def iter_frames(
             max_bytes=PREFETCHED_BYTES,
             num_bytes=_num_bytes,
         ):
-            if deadline is not None and time.monotonic() > deadline:
-                raise MediaError(FailureKind.TIMEOUT, f"{path} took more than {time_limit_s} s")
             if coded_size != (frame.image.width, frame.image.height):
                 coded_size = frame.image.width, frame.image.height
                 shape = geometry(frame.image, reader.stream.sample_aspect_ratio)

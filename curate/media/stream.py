@@ -5,6 +5,7 @@ cutting agree on which frame lies at which time. PyAV is imported on opening onl
 """
 
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,13 +74,19 @@ class VideoReader:
         container_name: FFmpeg's first name for the container: "mov" for MP4 too.
     """
 
-    def __init__(self, source: str | bytes) -> None:
+    def __init__(self, source: str | bytes, *, time_limit_s: float | None = None) -> None:
         """Opens a local file, or a file's bytes.
+
+        Args:
+            source: The path or the bytes.
+            time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT.
 
         Raises:
             MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC or TRUNCATED (no index).
         """
         self._source = source
+        self._time_limit_s = time_limit_s
+        self._start_s = time.monotonic()
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
         self._is_at_start = True
@@ -198,6 +205,9 @@ class VideoReader:
     def _packets(self) -> "Iterator[av.Packet]":
         """The stream's packets from here on, and an empty one at the end: it makes the decoder give what it holds."""
         for packet in self.container.demux(self.stream):
+            # Here, because a broken file can go on and on without a frame.
+            if self._time_limit_s is not None and time.monotonic() > self._start_s + self._time_limit_s:
+                raise MediaError(FailureKind.TIMEOUT, f"{self.name} took more than {self._time_limit_s} s")
             yield packet
             # No further: of streams that appeared on the way, PyAV asks for their last packets too, and fails.
             if not packet.size and packet.dts is None:

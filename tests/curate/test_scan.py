@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
@@ -90,6 +91,22 @@ def test_same_bytes_give_the_same_clips_under_any_name_and_the_scan_repeats_itse
     assert [item.clip.clip_id for item in first.clips] == [item.clip.clip_id for item in copy.clips]
     assert [item.signals for item in first.clips] == [item.signals for item in copy.clips]
     assert len({item.clip.clip_id for item in first.clips}) == len(LENGTHS)
+
+
+def test_frame_hashes_are_one_per_tick_of_the_content_without_its_bars(
+    write_video: Callable[..., str], draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    rgb = np.maximum(draw_scenes((48, 30), height=96), 40)
+    plain = scanned(write_video("a.mp4", rgb))
+    boxed = scanned(write_video("b.mp4", np.pad(rgb, ((0, 0), (16, 16), (32, 0), (0, 0)))))
+    other = scanned(write_video("c.mp4", rgb[::-1, ::-1, ::-1]))
+    assert [len(item.frame_hashes) // 8 for item in plain.clips] == [2 * TICKS_PER_SECOND, TICKS_PER_SECOND * 5 // 4]
+    for ours, theirs, unlike in zip(plain.clips, boxed.clips, other.clips[::-1], strict=True):
+        assert theirs.signals["box_top"] > 0.1 and theirs.signals["box_left"] > 0.1
+        bits, boxed_bits, unlike_bits = (
+            np.unpackbits(np.frombuffer(item.frame_hashes, np.uint8)) for item in (ours, theirs, unlike)
+        )
+        assert np.mean(bits != boxed_bits) < 0.1 < 0.3 < np.mean(bits[: len(unlike_bits)] != unlike_bits[: len(bits)])
 
 
 def test_image_is_a_clip_of_one_frame(tmp_path: Path, draw_scenes: Callable[..., np.ndarray]) -> None:
