@@ -1,30 +1,36 @@
-"""Checkpoints: everything a run needs to continue as if it had not stopped.
+"""Checkpoints: everything a run needs to continue as if it had not stopped, written while training goes on.
 
-    checkpoints/step-000100/model.safetensors  ema.safetensors  optimizer.pt  state.json
+    checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json
 
-A checkpoint is written under a temporary name and published by one rename: a folder that is there is whole. Noise,
-timesteps and captions are functions of epoch and clip, the learning rate of the step: beside the weights, the step and
-the cursor of the plan are all there is to remember.
+torch.distributed.checkpoint: each rank copies its part to CPU memory and writes it in a thread of its own; a run may
+be continued on another number of ranks. A checkpoint is written under a temporary name and published by one rename:
+a folder that is there is whole. Noise, timesteps and captions are functions of epoch and clip, the learning rate of
+the step: beside tensors, the step and the cursor of the plan are all there is to remember.
 """
 
 import json
 import os
-import pickle
 import re
 import shutil
-import uuid
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.parallelize import Worker, reshard
 
 _STEP = re.compile(r"step-(\d{6,})")
 
@@ -46,32 +52,131 @@ class RunState:
     cursor: Cursor
 
 
-def save_checkpoint(
-    root: Path, state: RunState, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer, *, keep: int
-) -> Path:
-    """Publish the state of a run, then remove all but the newest `keep` checkpoints."""
-    step = state.step
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".step-{step:06d}.{uuid.uuid4().hex}.tmp"
-    temporary.mkdir()
-    save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, temporary / "model.safetensors")
-    save_file(ema.state_dict(), temporary / "ema.safetensors")
-    rng = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    torch.save({"optimizer": optimizer.state_dict(), "rng": rng}, temporary / "optimizer.pt")
-    facts = {"step": step, "cursor": asdict(state.cursor), "torch": torch.__version__}
-    (temporary / "state.json").write_text(json.dumps(facts))
-    for file in temporary.iterdir():
-        _flush(file)
-    folder = root / f"step-{step:06d}"
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    _flush(root)
-    for old in list_checkpoints(root)[:-keep]:
-        shutil.rmtree(old)
-    for stale in root.glob(".step-*.tmp"):
-        shutil.rmtree(stale)
-    return folder
+class Checkpointer:
+    """Saves and restores a run; one per rank, and every method is called on all of them together.
+
+    Args:
+        root: folder of the checkpoints.
+        model: its parameters, whole or sharded.
+        ema: their averages.
+        optimizer: over the same parameters.
+        worker: this rank.
+        keep: how many checkpoints stay.
+    """
+
+    def __init__(
+        self, root: Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer, worker: Worker, keep: int
+    ) -> None:
+        self.root, self.keep = root, keep
+        self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
+        self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
+        self._pending: tuple[Future[Any], Path] | None = None
+
+    def save(self, state: RunState) -> None:
+        """Copy the state, and begin to write it; the one before is finished first."""
+        self.finish()
+        folder = self.root / f"step-{state.step:06d}"
+        temporary = self.root / f".{folder.name}.tmp"
+        if self.worker.is_first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            facts = {
+                "step": state.step,
+                "cursor": asdict(state.cursor),
+                "world_size": self.worker.world_size,
+                "torch": torch.__version__,
+            }
+            (temporary / "state.json").write_text(json.dumps(facts))
+        self.worker.wait()
+        with _quiet():
+            future = dcp.async_save(
+                self._tensors(rng=True),
+                checkpoint_id=temporary,
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+        self._pending = (cast("Future[Any]", future), folder)
+
+    def poll(self) -> None:
+        """Publish what has been written meanwhile; waits for nobody."""
+        if self._pending is not None and self._pending[0].done():
+            self._publish()
+
+    def finish(self) -> None:
+        """Wait until what was begun is written and published."""
+        if self._pending is not None:
+            self._publish()
+        self.worker.wait()
+
+    def _publish(self) -> None:
+        """The first rank's part is done when the others' are: it writes the list of all of them last."""
+        assert self._pending is not None
+        future, folder = self._pending
+        self._pending = None
+        future.result()
+        if self.worker.is_first:
+            temporary = folder.with_name(f".{folder.name}.tmp")
+            _flush(temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.rename(folder)
+            _flush(self.root)
+            for old in list_checkpoints(self.root)[: -self.keep]:
+                shutil.rmtree(old)
+
+    def load(self, folder: Path) -> RunState:
+        """Restore in place, on any number of ranks; returns how far the run was.
+
+        Raises:
+            ValueError: the checkpoint is incomplete, damaged, or of another model.
+        """
+        try:
+            facts = json.loads((folder / "state.json").read_text())
+            state = RunState(step=int(facts["step"]), cursor=Cursor(**facts["cursor"]))
+            tensors = self._tensors(rng=facts["world_size"] == self.worker.world_size)
+            with _quiet():
+                dcp.load(tensors, checkpoint_id=folder, process_group=self._group, no_dist=self._group is None)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, CheckpointException) as error:
+            raise ValueError(
+                f"{folder}: cannot continue from this checkpoint ({_reason(error)}); remove it to continue from the "
+                "one before, or train into another folder"
+            ) from error
+        set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"])
+        if "rng" in tensors:
+            torch.set_rng_state(tensors["rng"][f"cpu.{self.worker.rank}"])
+            if self.worker.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.worker.rank}"], self.worker.device)
+        return state
+
+    def _tensors(self, *, rng: bool) -> dict[str, Any]:
+        """The state as tensors of this rank; what is loaded goes into them, but for those of optimizer and generators,
+        which are copies."""
+        reshard(self.model)
+        tensors: dict[str, Any] = {
+            "model": {name: p.detach() for name, p in self.model.named_parameters()},
+            "ema": self.ema.state_dict(),
+            "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
+        }
+        if rng:
+            rank = self.worker.rank
+            tensors["rng"] = {f"cpu.{rank}": torch.get_rng_state()}
+            if self.worker.device.type == "cuda":
+                tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.worker.device)
+        return tensors
+
+
+def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Module) -> None:
+    """Fill a whole model, on this machine alone, with the weights of a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is incomplete, damaged, or of another model.
+    """
+    tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
+    try:
+        with _quiet():
+            dcp.load({weights: tensors}, checkpoint_id=folder, no_dist=True)
+    except (OSError, KeyError, ValueError, RuntimeError, CheckpointException) as error:
+        raise ValueError(f"{folder}: its weights cannot be read ({_reason(error)}); use another checkpoint") from error
 
 
 def list_checkpoints(root: Path) -> list[Path]:
@@ -80,34 +185,24 @@ def list_checkpoints(root: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer, device: torch.device
-) -> RunState:
-    """Restore in place; returns how far the run was.
+def _reason(error: BaseException) -> str:
+    """The first of the errors that torch.distributed.checkpoint collects from its ranks, in one line."""
+    failures = getattr(error, "failures", None)
+    if failures:
+        error = next(iter(failures.values()))[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
-    Raises:
-        ValueError: the checkpoint is incomplete or of another model.
-    """
-    try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        ema.load_state_dict(load_file(folder / "ema.safetensors"))
-        state: dict[str, Any] = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"]["cpu"].cpu())
-        facts = json.loads((folder / "state.json").read_text())
-        done = RunState(step=int(facts["step"]), cursor=Cursor(**facts["cursor"]))
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{folder}: cannot continue from this checkpoint ({error}); remove it to continue from the one before, "
-            "or train into another folder"
-        ) from error
-    if state["rng"]["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"][: torch.cuda.device_count()]])
-    return done
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of a single process, and of its own old interfaces."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _flush(path: Path) -> None:
-    """Force a file, or a folder's list of names, to disk: a rename must not overtake what it publishes."""
+    """Force a folder's list of names to disk: a rename must not overtake what it publishes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

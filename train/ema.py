@@ -7,6 +7,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from train.parallelize import local, reshard
+
 
 class EMAConfig(BaseModel):
     """How slowly the average moves."""
@@ -17,7 +19,8 @@ class EMAConfig(BaseModel):
 
 
 class EMA:
-    """float32 averages by parameter name. Early steps use a smaller decay, (1 + n) / (10 + n), to forget the start."""
+    """float32 averages by parameter name, sharded as the parameters are. Early steps use a smaller decay,
+    (1 + n) / (10 + n), to forget the start."""
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
         self.config = config
@@ -27,20 +30,17 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards `model` after optimizer step number `step`, counted from 0."""
         decay = min(self.config.decay, (1 + step) / (10 + step))
-        parameters = [p.detach().float() for p in model.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), parameters, 1 - decay)
+        parameters = [local(p.detach()).float() for p in model.parameters()]
+        torch._foreach_lerp_([local(average) for average in self.average.values()], parameters, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The averages themselves: what is loaded into them is the state."""
         return dict(self.average)
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, average in self.average.items():
-            average.copy_(state[name])
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
         """Run `model` with the averaged weights, then give it its own back."""
+        reshard(model)
         own = {name: p.detach().clone() for name, p in model.named_parameters()}
         _copy(self.average, model)
         try:
@@ -51,5 +51,6 @@ class EMA:
 
 @torch.no_grad()
 def _copy(values: dict[str, Tensor], model: nn.Module) -> None:
+    reshard(model)
     for name, parameter in model.named_parameters():
-        parameter.copy_(values[name])
+        local(parameter).copy_(local(values[name]))

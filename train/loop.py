@@ -6,9 +6,11 @@ the plan knows in advance, so that packs of unequal size weigh right on any numb
 
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,20 +19,28 @@ import torch
 from torch import nn
 
 from curate.media.prefetch import prefetch
-from train.checkpoint import RunState, list_checkpoints, load_checkpoint, save_checkpoint
+from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
 from train.ema import EMA
 from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optimizer import build_optimizer, learning_rate
-from train.parallelize import Worker, accumulate, join_workers, parallelize
+from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
 from train.run import RunRecord, TrainConfig, build_model, open_run
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[dict[str, Any]], None]
+
+
+class Preempted(SystemExit):
+    """The run was told to stop, and is saved; the exit code is that of a process ended by SIGTERM."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.message = message
 
 
 class TrainingDiverged(ValueError):
@@ -60,6 +70,12 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
         if worker.world_size > config.data.plan.packs_per_step:
             raise ValueError(
                 f"{worker.world_size} ranks cannot share a step of {config.data.plan.packs_per_step} packs; raise "
+                "train.data.plan.packs_per_step to a multiple of the ranks"
+            )
+        if config.parallel.mode == "shard" and config.data.plan.packs_per_step % worker.world_size:
+            raise ValueError(
+                f"train.parallel.mode=shard: {worker.world_size} ranks gather each other's parameters pack by pack, "
+                f"and {config.data.plan.packs_per_step} packs cannot be dealt evenly; set "
                 "train.data.plan.packs_per_step to a multiple of the ranks"
             )
         record = RunRecord.of(train_manifest, dataset)
@@ -96,15 +112,18 @@ class _Run:
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model.patch, worker)
         self.model = build_model(config, record).to(worker.device)
+        self.replica = parallelize(self.model, worker, config.parallel, _dtype(config, worker.device))
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
+        self.checkpointer = Checkpointer(
+            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint.keep
+        )
         self.step, self.cursor = 0, Cursor()
         if saved := list_checkpoints(self.checkpoints):
-            state = load_checkpoint(saved[-1], self.model, self.ema, self.optimizer, worker.device)
+            state = self.checkpointer.load(saved[-1])
             self.step, self.cursor = state.step, state.cursor
             logger.info("continuing %s after step %d", out, self.step)
-        self.replica = parallelize(self.model, worker)
         self.log = MetricsLog(out, self.step) if worker.is_first else None
         self.skipped_in_a_row = 0
 
@@ -112,7 +131,7 @@ class _Run:
         loaded_steps = prefetch(
             self.loader.steps(self.cursor, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
         )
-        with closing(loaded_steps):
+        with closing(loaded_steps), until_told_to_stop() as told:
             while self.step < self.config.steps:
                 start = time.perf_counter()
                 loaded = next(loaded_steps)
@@ -123,10 +142,17 @@ class _Run:
                 speed = {"tokens_per_s": row["tokens"] / seconds, "loader_wait_s": waited, "seconds": seconds}
                 self._report({"step": self.step, **row, **speed})
                 self._validate()
-                if self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
-                    self._save()
+                self.checkpointer.poll()
+                stops = bool(self.worker.sum(torch.tensor(float(told.is_set()), device=self.worker.device)))
+                if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
+                    self.checkpointer.save(RunState(step=self.step, cursor=self.cursor))
+                if stops:
+                    break
+            self.checkpointer.finish()
         if self.log is not None:
             self.log.close()
+        if self.step < self.config.steps:
+            raise Preempted(f"told to stop: saved after step {self.step}; the same command goes on from there")
 
     def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
         """One optimizer step; returns its metrics."""
@@ -151,7 +177,7 @@ class _Run:
                 finite = batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite().tolist()
                 bad_clips += [clip for clip, good in zip(batch.clip_ids, finite, strict=True) if not good]
         self.worker.sum(loss)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
         skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
         if skipped:
             self._skip(loaded, bad_clips)
@@ -201,13 +227,6 @@ class _Run:
         if len(row) > 1:
             self._report(row)
 
-    def _save(self) -> None:
-        if self.worker.is_first:
-            state = RunState(step=self.step, cursor=self.cursor)
-            keep = self.config.checkpoint.keep
-            save_checkpoint(self.checkpoints, state, self.model, self.ema, self.optimizer, keep=keep)
-        self.worker.wait()
-
     def _report(self, row: dict[str, Any]) -> None:
         if self.log is not None:
             self.log.write(row)
@@ -227,6 +246,26 @@ class _Run:
         return summary
 
 
-def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+@contextmanager
+def until_told_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, as schedulers send it before they take a machine away; set nowhere but in the main
+    thread."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
     half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    return torch.bfloat16 if half else torch.float32
+
+
+def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    dtype = _dtype(config, device)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)

@@ -1,15 +1,35 @@
-"""Ranks and devices. The model knows neither; the loop meets them here only."""
+"""Ranks and devices, copies and shards, recomputation and compilation. The model knows none of them; the loop meets
+them here only."""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+
+class ParallelConfig(BaseModel):
+    """How a model is spread over ranks and fitted into memory. None of it changes what is computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["replicate", "shard"] = Field(
+        "replicate", description="replicate: every rank holds the model (DDP); shard: a part of it (FSDP2)"
+    )
+    recompute_every: int = Field(
+        0, ge=0, description="every so many blocks forget their activations and compute them twice; 0: none does"
+    )
+    compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +84,7 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
     if own_group:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         grouped = dist.is_initialized()
         yield Worker(
@@ -77,15 +97,54 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
             dist.destroy_process_group()
 
 
-def parallelize(model: nn.Module, worker: Worker) -> nn.Module:
-    """Replicate over ranks; a synchronized backward leaves the *average* of the ranks' gradients in the parameters."""
+def parallelize(
+    model: nn.Module, worker: Worker, config: ParallelConfig, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Spread a model with `blocks` over ranks; a synchronized backward leaves the *average* of the ranks' gradients.
+
+    Args:
+        model: changed in place; its parameters keep their names.
+        worker: this rank.
+        config: how.
+        dtype: of activations and gathered parameters where the model is sharded; its own stay float32.
+    """
+    blocks = list(model.blocks)
+    for number, block in enumerate(blocks):
+        if config.recompute_every and number % config.recompute_every == 0:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if config.compile:
+            block.compile(dynamic=True)
     if worker.world_size == 1:
         return model
+    if config.mode == "shard":
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for block in blocks:
+            fully_shard(block, mp_policy=policy)
+        return fully_shard(model, mp_policy=policy)
     return DistributedDataParallel(model, device_ids=[worker.device] if worker.device.type == "cuda" else None)
 
 
-def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManager[None]:
+def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManager[Any]:
     """Do not synchronise gradients while more packs of the same step follow."""
-    if more_to_come and isinstance(model, DistributedDataParallel):
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(not more_to_come)
+    elif more_to_come and isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of parameters that a forward pass without a backward one has gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, sharing its memory; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a sharded tensor, on every rank; any other tensor as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

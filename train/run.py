@@ -15,9 +15,8 @@ from typing import Any, Literal
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file
 
-from train.checkpoint import CheckpointConfig, list_checkpoints
+from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
 from train.data.load import DataConfig, sample_fps
 from train.data.manifest import Manifest
 from train.ema import EMAConfig
@@ -25,6 +24,7 @@ from train.model.dit import DiT, DiTConfig
 from train.objective.flow import FlowConfig
 from train.objective.objective import ObjectiveConfig
 from train.optimizer import OptimizerConfig
+from train.parallelize import ParallelConfig
 from train.validate import ValidationConfig
 
 
@@ -47,11 +47,20 @@ class TrainConfig(BaseModel):
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
+    parallel: ParallelConfig = ParallelConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
 
-FREE_ON_RESUME = ("steps", "device", "max_skipped_steps", "validation", "checkpoint", "data.prefetch_steps")
+FREE_ON_RESUME = (
+    "steps",
+    "device",
+    "max_skipped_steps",
+    "validation",
+    "checkpoint",
+    "parallel",
+    "data.prefetch_steps",
+)
 """Settings that a continued run may change: they do not say what is learned. (`steps` moves the end of a cosine.)"""
 
 
@@ -145,5 +154,5 @@ def load_model(run: Path, *, weights: Literal["ema", "model"] = "ema") -> tuple[
     if not checkpoints:
         raise ValueError(f"{run}: the run has no checkpoint yet")
     model = build_model(config, record)
-    model.load_state_dict(load_file(checkpoints[-1] / f"{weights}.safetensors"))
+    load_weights(checkpoints[-1], weights, model)
     return model.eval(), config, record

@@ -95,11 +95,15 @@ class Validator:
         counts = manifest.num_tokens[[trial.row for trial in trials]]
         packs = best_fill(counts.tolist(), self.plan)
         losses = torch.zeros(len(trials), device=self.worker.device)
-        for indices in packs[self.worker.rank :: self.worker.world_size]:
+        # As many packs on every rank, because a sharded model is gathered together; surplus ones count for nothing.
+        for turn in range(0, len(packs), self.worker.world_size):
+            is_mine = turn + self.worker.rank < len(packs)
+            indices = packs[turn + self.worker.rank if is_mine else turn]
             samples = [self._sample(reader, trials[i]) for i in indices]
             batch = pack(samples, self.patch, manifest.text_dim).to(self.worker.device)
             token_losses = self.objective.token_losses(model, batch)  # (L,)
-            losses[list(indices)] = batch.segments.mean(token_losses[:, None])[:, 0]
+            if is_mine:
+                losses[list(indices)] = batch.segments.mean(token_losses[:, None])[:, 0]
         return self.worker.sum(losses).tolist()
 
     def _sample(self, reader: ClipReader, trial: Trial) -> Sample:

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from train.checkpoint import list_checkpoints
 from train.loop import TrainingDiverged, train
@@ -72,10 +72,7 @@ def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int
     resumed = train(config(), dataset, tmp_path / "cut")
     assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
     for name in ("model", "ema"):
-        a, b = (
-            load_file(list_checkpoints(tmp_path / run / "checkpoints")[-1] / f"{name}.safetensors")
-            for run in ("whole", "cut")
-        )
+        a, b = (load_model(tmp_path / run, weights=name)[0].state_dict() for run in ("whole", "cut"))
         assert a and all(torch.equal(a[key], b[key]) for key in a)
     assert (summary.train_loss_last, summary.val_loss_last) == (resumed.train_loss_last, resumed.val_loss_last)
 
@@ -106,28 +103,90 @@ def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("packs_per_step", [2, 3])
-def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: int):
-    settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4)
-    train(settings, dataset, tmp_path / "one")
-    script = tmp_path / "two_ranks.py"
+def on_ranks(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> list[dict[str, Any]]:
+    """The rows of a run under torchrun."""
+    script = out.parent / "ranks.py"
     script.write_text(
         "import sys, torch\nfrom train.loop import train\nfrom train.run import TrainConfig\n"
         "torch.set_num_threads(1)\n"
         f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, sys.argv[2])\n"
     )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [*launcher, settings.model_dump_json(), str(tmp_path / "two")], env=environment, capture_output=True, text=True
+        [*launcher, str(script), settings.model_dump_json(), str(out)], env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
-    assert [row["step"] for row in one] == [row["step"] for row in two]
-    for a, b in zip(one, two, strict=True):
-        for key in a.keys() & {"loss", "grad_norm", "val_loss", "caption_loss_true", "tokens", "samples"}:
-            assert a[key] == pytest.approx(b[key], rel=1e-5), (a["step"], key)
+    return logged(out)
+
+
+COMPARED = frozenset({"loss", "grad_norm", "val_loss", "val_loss_ema", "caption_loss_true", "tokens", "samples"})
+
+
+def assert_equal_runs(one: list[dict[str, Any]], other: list[dict[str, Any]], rel: float = 1e-5) -> None:
+    assert [row["step"] for row in one] == [row["step"] for row in other]
+    for a, b in zip(one, other, strict=True):
+        for key in a.keys() & COMPARED:
+            assert a[key] == pytest.approx(b[key], rel=rel), (a["step"], key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("packs_per_step", "mode"), [(3, "replicate"), (4, "shard")])
+def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: int, mode: str):
+    settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4, parallel__mode=mode)
+    train(settings, dataset, tmp_path / "one")
+    assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_numbers_of_ranks(dataset: str, tmp_path: Path):
+    """Two sharded ranks, then one, then three: the same samples in the same steps with the same noise."""
+    settings = [
+        config(steps=steps, optimizer__schedule="constant", data__plan__packs_per_step=6, parallel__mode="shard")
+        for steps in (3, 5, 8)
+    ]
+    train(settings[-1], dataset, tmp_path / "whole")
+    on_ranks(2, settings[0], dataset, tmp_path / "moved")
+    train(settings[1], dataset, tmp_path / "moved")
+    on_ranks(3, settings[2], dataset, tmp_path / "moved")
+    whole, moved = ([row for row in logged(tmp_path / run) if "loss" in row] for run in ("whole", "moved"))
+    assert_equal_runs(whole, moved)
+    assert whole[3]["loss"] == pytest.approx(moved[3]["loss"], rel=1e-6), "the first step after the move"
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_run_goes_on_bitwise(dataset: str, tmp_path: Path):
+    settings = config(steps=12, checkpoint__every=100)
+    train(settings, dataset, tmp_path / "whole")
+
+    def preempt(row: dict[str, Any]) -> None:
+        if row["step"] == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        train(settings, dataset, tmp_path / "cut", on_step=preempt)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert [path.name for path in list_checkpoints(tmp_path / "cut/checkpoints")] == ["step-000005"]
+    train(settings, dataset, tmp_path / "cut")
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputed_blocks_train_the_same(dataset: str, tmp_path: Path, every: int):
+    train(config(steps=4), dataset, tmp_path / "plain")
+    train(config(steps=4, parallel__recompute_every=every), dataset, tmp_path / "other")
+    assert_equal_runs(logged(tmp_path / "plain"), logged(tmp_path / "other"), rel=1e-4)
+
+
+def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, tmp_path: Path, monkeypatch):
+    from train import loop
+    from train.parallelize import Worker
+
+    worker = Worker(rank=0, world_size=2, device=torch.device("cpu"))
+    monkeypatch.setattr(loop, "join_workers", lambda _: nullcontext(worker))
+    with pytest.raises(ValueError, match="3 packs cannot be dealt evenly"):
+        train(config(data__plan__packs_per_step=3, parallel__mode="shard"), dataset, tmp_path)
 
 
 def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str, tmp_path: Path):
@@ -151,7 +210,8 @@ def test_a_run_may_be_prolonged(dataset: str, tmp_path: Path):
 
 def test_an_incomplete_checkpoint_is_named(dataset: str, tmp_path: Path):
     train(config(steps=3), dataset, tmp_path)
-    (tmp_path / "checkpoints/step-000003/ema.safetensors").write_bytes(b"cut short")
+    (part,) = (tmp_path / "checkpoints/step-000003").glob("*.distcp")
+    part.write_bytes(part.read_bytes()[:2000])
     with pytest.raises(ValueError, match="step-000003: cannot continue"):
         train(config(steps=8), dataset, tmp_path)
 
