@@ -31,8 +31,9 @@ class ScalarEmbedder(nn.Module):
         super().__init__()
         self.scale = scale
         half = FREQUENCY_WIDTH // 2
-        steps = torch.arange(half) / (half - 1 if includes_slowest else half)
-        self.register_buffer("frequencies", torch.exp(-math.log(slowest) * steps), persistent=False)  # (128,)
+        # In this order, as elsewhere: a last bit of a frequency, times 1000, is seen in the output.
+        logarithms = -math.log(slowest) * torch.arange(half) / (half - 1 if includes_slowest else half)
+        self.register_buffer("frequencies", logarithms.exp(), persistent=False)  # (128,)
         self.mlp = nn.Sequential(nn.Linear(FREQUENCY_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, values: Tensor) -> Tensor:

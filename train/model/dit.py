@@ -8,9 +8,13 @@ Letters: L patches of the pack, N tokens of the sequence (patches and in-context
 conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
 """
 
-from typing import overload
+import json
+from pathlib import Path
+from typing import Any, overload
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -143,6 +147,43 @@ class DiT(nn.Module):
         frames = out.unflatten(-1, (-1, pt, ph * pw))  # (L, C, pt, ph·pw)
         tied = frames.mean(dim=2, keepdim=True).expand_as(frames).flatten(1)  # (L, P)
         return torch.where(layout.lone_frames[:, None], tied, out)
+
+    def save_pretrained(self, folder: str | Path, **about: Any) -> None:
+        """Write `model.safetensors` and `config.json`; `about` are further entries of the latter.
+
+        Both are written under another name first, so that what is there is whole.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = {"model": self.config.model_dump(mode="json"), "channels": self.channels, "text_dim": self.text_dim}
+        text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        partial = folder / ".model.safetensors.partial"
+        save_file(state, partial, metadata={"format": "pt"})
+        partial.rename(folder / "model.safetensors")
+        partial = folder / ".config.json.partial"
+        partial.write_text(text)
+        partial.rename(folder / "config.json")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "DiT":
+        """The model that `save_pretrained` wrote, ready to sample.
+
+        Raises:
+            ValueError: there is none, or one of another version.
+        """
+        folder = Path(folder)
+        try:
+            entries = json.loads((folder / "config.json").read_text())
+            config = DiTConfig.model_validate(entries["model"])
+            model = cls(config, channels=entries["channels"], text_dim=entries["text_dim"])
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ValueError(
+                f"{folder}: cannot load a model from here ({error}); expected the config.json and model.safetensors "
+                "that `reelpack train-export` writes"
+            ) from error
+        return model.eval()
 
     @torch.no_grad()
     def initialize_weights(self) -> None:

@@ -1,0 +1,214 @@
+"""Published DiT checkpoints as reelpack models, and back: the same outputs on images, ready for videos.
+
+An image model becomes a video model that treats one frame exactly as before: positions along time add nothing to frame
+0, temporal attention and every condition that DiT does not have begin at zero, and a patch of several frames embeds an
+image as the image model does (ViViT, Arnab et al. 2021, §3.4: filters inflated to all frames, or to the central).
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from train.convert.layouts import (
+    EMBEDDERS,
+    State,
+    Tubelet,
+    diffusers_from_published,
+    num_blocks,
+    ours_from_published,
+    published_from_diffusers,
+    published_from_ours,
+)
+from train.model.dit import DiT, DiTConfig
+from train.model.position import sincos_embedding
+from train.patches import grid_positions
+
+HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
+"""Heads by width of DiT-S, B, L and XL; the weights do not tell."""
+
+FIXED = {"position": "sincos", "conditioning": "adaln_zero", "adaln": "block", "qk_norm": False}
+IMAGE_SAFE_PATTERNS = ("joint", "factorized_self_attention")
+"""Patterns in which a patch of an image sees all of the image, in every block and with every head."""
+
+
+def from_dit_state_dict(
+    state: Mapping[str, Any],
+    *,
+    num_heads: int | None = None,
+    frames_per_patch: int = 1,
+    tubelet: Tubelet = "central",
+    text_dim: int = 1,
+    **settings: Any,
+) -> DiT:
+    """A model from the weights of facebookresearch/DiT, whole or as its training saves them ("ema" is taken).
+
+    Args:
+        state: the checkpoint.
+        num_heads: needed for widths other than the paper's.
+        frames_per_patch: of the video model; above 1 the embedding is inflated.
+        tubelet: how it is inflated.
+        text_dim: features of caption states, where `settings` adds captions.
+        **settings: fields of `DiTConfig` that differ from the image model: pattern, text, conditions, …
+
+    Raises:
+        ValueError: no such checkpoint, or a setting under which an image would not be treated as before.
+    """
+    published = dict(state.get("ema", state.get("model", state)))
+    if "x_embedder.proj.weight" not in published:
+        raise ValueError(f"got weights named {sorted(published)[:3]} …; expected those of facebookresearch/DiT")
+    width = published["x_embedder.proj.weight"].shape[0]
+    if num_heads is None and width not in HEADS:
+        raise ValueError(f"got width {width}; expected one of DiT's ({', '.join(map(str, HEADS))}), or num_heads")
+    _check_positions(published.pop("pos_embed", None), width)
+    embedders = [{name: published[name] for name in EMBEDDERS}]
+    shape = {"num_heads": num_heads or HEADS.get(width)}
+    return _build(published, embedders, shape, frames_per_patch, tubelet, text_dim, settings)
+
+
+def from_diffusers(
+    state: State,
+    config: Mapping[str, Any],
+    *,
+    frames_per_patch: int = 1,
+    tubelet: Tubelet = "central",
+    text_dim: int = 1,
+    **settings: Any,
+) -> DiT:
+    """A model from the weights and the config.json of diffusers' `DiTTransformer2DModel`; see `from_dit_state_dict`.
+
+    diffusers has a timestep and label embedder in every block. If they are equal, as in the converted checkpoints of
+    the paper, one is kept; else every block keeps its own.
+    """
+    published, embedders = published_from_diffusers(state)
+    if all(torch.equal(e[name], embedders[0][name]) for e in embedders for name in EMBEDDERS):
+        embedders = embedders[:1]
+    shape = {
+        "num_heads": config["num_attention_heads"],
+        "mlp_norm_eps": config.get("norm_eps", 1e-5),
+        "timestep_frequencies": "diffusers",
+    }
+    return _build(published, embedders, shape, frames_per_patch, tubelet, text_dim, settings)
+
+
+def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str, Any]]:
+    """Weights and config.json for `DiTTransformer2DModel`, for square latents of `sample_size`.
+
+    Outputs agree if the model has `timestep_frequencies: diffusers`; for a model of the published code they differ as
+    much as those of diffusers' own conversion do, whose sinusoids end one step later.
+
+    Raises:
+        ValueError: the model has parts that DiT has not.
+    """
+    config = model.config
+    asked = FIXED | {"pattern": "joint", "text": "none", "condition_on_fps": False, "conditions": ()}
+    wrong = {name: getattr(config, name) for name, value in asked.items() if getattr(config, name) != value}
+    pt, ph, pw = config.patch
+    if wrong or config.num_classes is None or pt != 1 or ph != pw:
+        raise ValueError(
+            f"got {wrong or f'patch {config.patch}, num_classes {config.num_classes}'}; DiTTransformer2DModel is an "
+            f"image model of labels with square patches and {asked}"
+        )
+    published, embedders = published_from_ours(model.state_dict(), config)
+    state = {name: tensor.detach().clone() for name, tensor in diffusers_from_published(published, embedders).items()}
+    return state, {
+        "_class_name": "DiTTransformer2DModel",
+        "num_attention_heads": config.num_heads,
+        "attention_head_dim": config.width // config.num_heads,
+        "in_channels": model.channels,
+        "out_channels": model.channels * (2 if config.learn_sigma else 1),
+        "num_layers": config.depth,
+        "sample_size": sample_size,
+        "patch_size": ph,
+        "num_embeds_ada_norm": config.num_classes,
+        "norm_eps": config.mlp_norm_eps,
+    }
+
+
+def read_checkpoint(path: str | Path, **options: Any) -> DiT:
+    """A model from a file of facebookresearch/DiT (.pt or .safetensors) or a folder of diffusers' (its transformer).
+
+    Raises:
+        ValueError: neither is there, or parts of it are missing.
+    """
+    try:
+        return _read(Path(path), options)
+    except KeyError as error:
+        raise ValueError(f"{path}: the checkpoint has no {error}; expected a whole DiT") from error
+
+
+def _read(path: Path, options: dict[str, Any]) -> DiT:
+    if path.is_dir():
+        folder = path / "transformer" if (path / "transformer").is_dir() else path
+        weights = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+        if not weights or not (folder / "config.json").exists():
+            raise ValueError(f"{folder}: expected config.json and diffusion_pytorch_model.safetensors of a DiT")
+        state = {name: tensor for file in weights for name, tensor in load_file(file).items()}
+        return from_diffusers(state, json.loads((folder / "config.json").read_text()), **options)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; expected DiT-XL-2-256x256.pt or another checkpoint of DiT")
+    if path.suffix == ".safetensors":
+        return from_dit_state_dict(load_file(path), **options)
+    return from_dit_state_dict(torch.load(path, map_location="cpu", weights_only=True), **options)
+
+
+def _build(
+    published: State,
+    embedders: list[State],
+    shape: dict[str, Any],
+    frames_per_patch: int,
+    tubelet: Tubelet,
+    text_dim: int,
+    settings: dict[str, Any],
+) -> DiT:
+    width, channels, patch, _ = published["x_embedder.proj.weight"].shape
+    read = {
+        "width": width,
+        "depth": num_blocks(published, "blocks"),
+        "mlp_ratio": published["blocks.0.mlp.fc1.weight"].shape[0] / width,
+        "patch": (frames_per_patch, patch, patch),
+        "learn_sigma": published["final_layer.linear.bias"].shape[0] == 2 * channels * patch**2,
+        "num_classes": embedders[0]["y_embedder.embedding_table.weight"].shape[0] - 1,
+        "embedders_per_block": len(embedders) > 1,
+    }
+    fixed = FIXED | shape | read
+    if clash := {name: value for name, value in settings.items() if fixed.get(name, value) != value}:
+        raise ValueError(f"got {clash}; the checkpoint has { ({name: fixed[name] for name in clash}) }")
+    if (pattern := settings.get("pattern", "joint")) not in IMAGE_SAFE_PATTERNS:
+        raise ValueError(
+            f"under pattern {pattern} an image's patches would see less than in DiT; set it to joint or "
+            "factorized_self_attention"
+        )
+    defaults = {"text": "none", "condition_on_fps": False}
+    config = DiTConfig.model_validate(defaults | settings | fixed)
+    model = DiT(config, channels=channels, text_dim=text_dim)
+    _silence_additions(model)
+    model.load_state_dict(model.state_dict() | ours_from_published(published, embedders, config, tubelet))
+    return model
+
+
+@torch.no_grad()
+def _silence_additions(model: DiT) -> None:
+    """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
+    for conditioner in model.conditioners:
+        extras = [layer for extra in conditioner.extras for layer in (extra.scalar.mlp[2], extra)]
+        pools = [] if conditioner.caption is None else [conditioner.caption.pool]
+        rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
+        for layer in [*extras, *pools, *rates]:
+            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear)):
+                parameter.zero_()
+
+
+def _check_positions(table: Tensor | None, width: int) -> None:
+    """The published table is a constant; another one would be lost."""
+    if table is None:
+        return
+    side = math.isqrt(table.shape[1])
+    ours = sincos_embedding(grid_positions((1, side, side)), width)
+    if side * side != table.shape[1] or not torch.allclose(table[0].float(), ours, atol=1e-4):
+        raise ValueError("pos_embed: got other positions than DiT's fixed table of a square grid")

@@ -1,0 +1,33 @@
+"""A trained run as a folder that stands alone: weights and everything that is needed to sample with them.
+
+    OUT/model.safetensors  config.json
+
+`DiT.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it goes
+with, as the run's own `run.json` and `config.yaml` do.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from train.run import load_model
+
+
+def export_run(run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema") -> Path:
+    """Write the newest checkpoint of `run` to `out`.
+
+    Raises:
+        ValueError: no run, no checkpoint in it, or `out` holds something else.
+    """
+    out = Path(out)
+    strangers = sorted({path.name for path in out.glob("*")} - {"model.safetensors", "config.json"})
+    if strangers:
+        raise ValueError(f"{out} holds {', '.join(strangers[:3])}; export into a new folder")
+    model, config, record = load_model(Path(run), weights=weights)
+    model.save_pretrained(
+        out,
+        weights=weights,
+        objective=config.objective.model_dump(mode="json"),
+        **dataclasses.asdict(record),
+    )
+    return out

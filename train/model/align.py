@@ -1,0 +1,32 @@
+"""Representation alignment (REPA, Yu et al. 2024, §3.2): features of a block, projected, point where an encoder's do.
+
+    out, features = model(x, timesteps, batch, features_of=7)
+    loss = alignment_loss(projector(features), targets)                                    # targets per token
+    loss = alignment_loss(projector(batch.segments.mean(features)), clip_embeddings)       # targets per sample
+
+The mean over a segment is over its own tokens alone, those that were kept.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Projector(nn.Module):
+    """Features of the model to the encoder's width: REPA's three-layer MLP."""
+
+    def __init__(self, width: int, target_dim: int, hidden: int = 2048) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, target_dim)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, D) to (n, D_target)."""
+        return self.mlp(features)
+
+
+def alignment_loss(projected: Tensor, targets: Tensor) -> Tensor:
+    """1 - cosine of each row with its target, (n, D_target) twice to (n,) float32; 0 where the target has a NaN."""
+    known = targets.isfinite().all(-1)  # (n,)
+    losses = 1 - F.cosine_similarity(projected.float(), targets.float().nan_to_num(0.0), dim=-1)  # (n,)
+    return losses.where(known, 0.0)
