@@ -38,6 +38,7 @@ SETTINGS = {
 
 KINDS = ("driver", "worker", "raylet")
 POLL_S = 0.01
+WATCH_S = 0.1
 MAX_RERUNS = 3
 
 Window = tuple[float, float]
@@ -80,10 +81,9 @@ class Crashes:
         with self.start(out) as tree:
             began_s = self.await_first_file(tree, out)
             while tree.is_running():
-                for kind in KINDS:
-                    if tree.find(kind) is not None:
-                        seen.setdefault(kind, []).append(tree.seconds - began_s)
-                time.sleep(POLL_S)
+                for kind in tree.kinds():
+                    seen.setdefault(kind, []).append(tree.seconds - began_s)
+                time.sleep(WATCH_S)
             ended = self.finish(tree)
         return ended, {kind: (times[0], times[-1]) for kind, times in seen.items()}
 

@@ -46,6 +46,12 @@ class Tree:
         """Pid → command line of every process of the tree that is alive."""
         return {pid: line for pid in descendants(os.getpid()) if (line := command_line(pid))}
 
+    def kinds(self) -> set[str]:
+        """Which of the kinds that `find` knows are there now."""
+        lines = self.pids().values()
+        found = {kind for kind, is_kind in IS_KIND.items() if any(map(is_kind, lines))}
+        return {*found, "driver"} if self.is_running() else found
+
     def find(self, kind: str) -> int | None:
         """A process of the tree: the `driver`, the `raylet`, or a `worker` that holds a stage; None without one."""
         if kind == "driver":
