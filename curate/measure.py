@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.dedup.frame_hash import THUMB_PX, TICKS_PER_SECOND, thumbnail
 from curate.media.frames import Frame, iter_frames
 from curate.media.parts import WHOLE, Part
 from curate.schema import FailureKind, MediaError, Video
@@ -73,59 +74,68 @@ def measure(
         MediaError: The file does not decode to the part's end, shows nothing there, or takes too long.
         UnreliableTimestampsError: The stream's own times cannot be used.
     """
-    from curate.dedup.frame_hash import THUMB_PX, TICKS_PER_SECOND, thumbnail
-
     signals = [signal() for signal in SIGNALS]
     tick_s = float(video.time_base)
-    pts, scores, numbers = array("q"), array("d"), array("d")
-    sizes: list[tuple[int, int, int]] = []
-    thumbs, thumb_frames = bytearray(), array("q")
-    thumb_tick: int | None = None
-    past = last = end_pts = 0
-    frames = iter_frames(
+    kept = _Kept()
+    past = last = 0
+    hash_tick: int | None = None
+    for frame in iter_frames(
         path,
         short_side_px=short_side_px,
         time_base=video.time_base,
         from_pts=part.warm_pts,
         time_limit_s=time_limit_s,
-    )
-    for frame in frames:
+    ):
         if part.end_pts is not None and frame.pts >= part.end_pts:
             break
-        is_past = part.start_pts is not None and frame.pts < part.start_pts
-        if is_past:
-            past = _fingerprint(frame, past)
-        elif part.next_warm_pts is not None and frame.pts >= part.next_warm_pts:
-            last = _fingerprint(frame, last)
         scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb)
         score = detector.measure(frame.rgb)
         values = [value for signal in signals for value in signal.measure(scan_frame)]
-        tick = math.floor(scan_frame.shown_s * TICKS_PER_SECOND)
-        if not is_past:
-            if not sizes or sizes[-1][1:] != (frame.width, frame.height):
-                sizes.append((len(pts), frame.width, frame.height))
-            if tick != thumb_tick:
-                thumbs += thumbnail(scan_frame.luma).tobytes()
-                thumb_frames.append(len(pts))
-            pts.append(frame.pts)
-            scores.append(score)
-            numbers.extend(values)
-            end_pts = frame.pts + frame.duration
-        thumb_tick = tick
-    if not pts:
+        hash_tick, before = math.floor(scan_frame.shown_s * TICKS_PER_SECOND), hash_tick
+        if part.start_pts is not None and frame.pts < part.start_pts:
+            past = _fingerprint(frame, past)
+            continue
+        if part.next_warm_pts is not None and frame.pts >= part.next_warm_pts:
+            last = _fingerprint(frame, last)
+        kept.add(frame, score, values, thumbnail(scan_frame.luma) if hash_tick != before else None)
+    if not kept.pts:
         raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {video.codec} stream without frames")
-    return Measured(
-        video=video,
-        pts=np.frombuffer(pts, np.int64),
-        end_pts=end_pts,
-        scores=np.frombuffer(scores),
-        numbers=np.frombuffer(numbers).reshape(len(pts), -1),
-        sizes=tuple(sizes),
-        thumbs=np.frombuffer(thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
-        thumb_frames=np.frombuffer(thumb_frames, np.int64),
-        past=past,
-        last=last,
-    )
+    return kept.measured(video, past, last)
+
+
+class _Kept:
+    """What is kept of the frames so far, packed: a film has hundreds of thousands."""
+
+    def __init__(self) -> None:
+        self.pts, self.end_pts = array("q"), 0
+        self.scores, self.numbers = array("d"), array("d")
+        self.sizes: list[tuple[int, int, int]] = []
+        self.thumbs, self.thumb_frames = bytearray(), array("q")
+
+    def add(self, frame: Frame, score: float, values: list[float], thumb: np.ndarray | None) -> None:
+        if not self.sizes or self.sizes[-1][1:] != (frame.width, frame.height):
+            self.sizes.append((len(self.pts), frame.width, frame.height))
+        if thumb is not None:
+            self.thumbs += thumb.tobytes()
+            self.thumb_frames.append(len(self.pts))
+        self.pts.append(frame.pts)
+        self.end_pts = frame.pts + frame.duration
+        self.scores.append(score)
+        self.numbers.extend(values)
+
+    def measured(self, video: Video, past: int, last: int) -> Measured:
+        return Measured(
+            video=video,
+            pts=np.frombuffer(self.pts, np.int64),
+            end_pts=self.end_pts,
+            scores=np.frombuffer(self.scores),
+            numbers=np.frombuffer(self.numbers).reshape(len(self.pts), -1),
+            sizes=tuple(self.sizes),
+            thumbs=np.frombuffer(self.thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
+            thumb_frames=np.frombuffer(self.thumb_frames, np.int64),
+            past=past,
+            last=last,
+        )
 
 
 def _fingerprint(frame: Frame, before: int) -> int:

@@ -11,10 +11,11 @@ from itertools import pairwise
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.dedup.frame_hash import hash_frames
 from curate.measure import Measured, measure
+from curate.media.clock import UnreliableTimestampsError, counted_time_base
 from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import content_id, probe
-from curate.media.stream import UnreliableTimestampsError, counted_time_base
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.config import ShotDetectorConfig
@@ -256,8 +257,6 @@ def _summary(numbers: np.ndarray, edges_s: np.ndarray) -> dict[str, float]:
 
 def _hashes(thumbs: np.ndarray, signals: dict[str, float]) -> bytes:
     """Perceptual hashes of the clip's pictures without their bars; none for a clip that lies within one tick."""
-    from curate.dedup.frame_hash import hash_frames
-
     if not len(thumbs):
         return b""
     return hash_frames(thumbs, (signals["box_top"], signals["box_left"], signals["box_bottom"], signals["box_right"]))

@@ -6,11 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from curate.media.clock import TimedFrame
 from curate.media.container import is_still_image
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.prefetch import prefetch
 from curate.media.still import read_still
-from curate.media.stream import TimedFrame, VideoReader
+from curate.media.stream import VideoReader
 
 PREFETCHED_FRAMES = 8
 PREFETCHED_BYTES = 128 * 2**20

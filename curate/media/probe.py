@@ -4,11 +4,12 @@ import hashlib
 from enum import IntEnum
 from fractions import Fraction
 
+from curate.media.clock import counted_time_base
 from curate.media.container import check_file, is_still_image, missing_bytes
 from curate.media.errors import media_errors
 from curate.media.geometry import geometry
 from curate.media.still import probe_still
-from curate.media.stream import VideoReader, counted_time_base
+from curate.media.stream import VideoReader
 from curate.schema import ID_HEX_DIGITS, FailureKind, MediaError, Video
 
 

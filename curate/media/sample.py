@@ -6,11 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from curate.media.clock import TimedFrame
 from curate.media.container import check_file, is_still_image
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
-from curate.media.stream import TimedFrame, VideoReader
+from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 SEEK_GAP_S = 4.0

@@ -7,11 +7,11 @@ cutting agree on which frame lies at which time. PyAV is imported on opening onl
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Self, cast
 
+from curate.media.clock import TimedFrame, counted, counted_time_base, timed
 from curate.media.container import missing_bytes
 from curate.media.errors import media_errors
 from curate.schema import FailureKind, MediaError
@@ -36,32 +36,6 @@ AVI_SLACK_S = 1.0
 
 SEEK_MARGINS_S = (0, 2, 10)
 """How far before the wanted time to seek, until a decodable frame lies at or before it."""
-
-COUNTED_TICKS_PER_FRAME = 1000
-
-
-class UnreliableTimestampsError(MediaError):
-    """Times that are missing or do not increase: the file can be read with `counted_time_base` only."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(FailureKind.CORRUPT, detail)
-
-
-def counted_time_base(fps: Fraction) -> Fraction:
-    """Time base of a stream whose own times cannot be used: frame number n has pts `1000 n`, at a constant rate.
-
-    A thousandth of a frame, because no stream has that time base: a span tells by it which clock it was taken with.
-    """
-    return 1 / (fps * COUNTED_TICKS_PER_FRAME)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimedFrame:
-    """A decoded frame, shown in `[pts, pts + duration)` in units of the reader's time base."""
-
-    pts: int
-    duration: int
-    image: "av.VideoFrame"
 
 
 class VideoReader:
@@ -122,10 +96,10 @@ class VideoReader:
         """
         frames: Iterator[TimedFrame] | None = None
         if time_base != self.stream_time_base:
-            frames = _counted(self._decoded())
+            frames = counted(self._decoded())
         elif from_pts is not None:
             frames = self._sought(from_pts)
-        for frame in frames or _timed(self._decoded()):
+        for frame in frames or timed(self._decoded()):
             if from_pts is None or frame.pts + frame.duration > from_pts:
                 yield frame
 
@@ -153,7 +127,7 @@ class VideoReader:
             if target <= (self.stream.start_time or 0):
                 return None
             try:
-                frames = _timed(self._decoded(seek_pts=target))
+                frames = timed(self._decoded(seek_pts=target))
                 entered = False
                 for frame in frames:
                     entered = entered or frame.pts <= from_pts
@@ -257,30 +231,6 @@ class VideoReader:
         # that. Files are read side by side instead.
         stream.codec_context.thread_count = 1
         return container, stream
-
-
-def _timed(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
-    """Each frame lasts until the next one; the last one as long as it says, or else as its predecessor."""
-    previous: av.VideoFrame | None = None
-    duration = 1
-    for frame in frames:
-        if frame.pts is None:
-            raise UnreliableTimestampsError("a frame has no timestamp")
-        if previous is not None:
-            assert previous.pts is not None
-            if frame.pts <= previous.pts:
-                raise UnreliableTimestampsError(f"timestamp {frame.pts} follows {previous.pts}")
-            duration = frame.pts - previous.pts
-            yield TimedFrame(pts=previous.pts, duration=duration, image=previous)
-        previous = frame
-    if previous is not None:
-        assert previous.pts is not None
-        yield TimedFrame(pts=previous.pts, duration=previous.duration or duration, image=previous)
-
-
-def _counted(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
-    for number, frame in enumerate(frames):
-        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, image=frame)
 
 
 def _main_stream(name: str, container: "av.container.InputContainer") -> "VideoStream":

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.media.clock import UnreliableTimestampsError, counted_time_base
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.media.frames import iter_frames
 from curate.media.probe import probe
 from curate.media.sample import moments, sample_frames
-from curate.media.stream import UnreliableTimestampsError, counted_time_base
 from curate.schema import FailureKind, MediaError, Span
 
 NUM_FRAMES = 96
