@@ -93,6 +93,8 @@ class CaptionStage:
         shards_root: folder of the shards, a local path or an fsspec URL.
     """
 
+    step = STEP
+
     def __init__(self, config: CaptionConfig, shards_root: str) -> None:
         self.config = config
         self._reader = TarReader(shards_root)
@@ -123,6 +125,9 @@ class CaptionStage:
         for kind in KINDS:
             self._caption(list(shown.values()), kind)
         return [failures[row] if row in failures else tuple(shown[row].records) for row in range(len(items))]
+
+    def give_up(self, item: CaptionItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _caption(self, shown: Sequence[_Shown], kind: CaptionKind) -> None:
         prompt, limit = PROMPT_SETS[self.config.prompts].of(kind), self.config.max_tokens(kind)

@@ -4,19 +4,22 @@ The unit of work is a whole tar, because a shard is written once: the driver gro
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.media.apart import run_apart
 from curate.media.cut import CutConfig, EncodedClip, cut_clip
-from curate.media.fetch import local_copy
-from curate.schema import Clip, Failure, MediaError, content_digest
+from curate.media.fetch import DEFAULT, StagingConfig, local_copy
+from curate.schema import Clip, Failure, FailureKind, MediaError, Span, content_digest
 from curate.shards.tar import Member, write_tar
 
 CUT_VERSION = 1
 """Raised when equal settings would give other bytes than before."""
+CLIP_LIMIT_S = 3600.0
+"""For one clip of a shard over which workers died or hung."""
 
 
 class ShardConfig(BaseModel):
@@ -73,27 +76,33 @@ class CutStage:
         OSError: the output cannot be written (disk full, no permission). That is no item's fault: the run stops.
     """
 
-    name = "cut"
+    step = "cut"
 
-    def __init__(self, config: ShardConfig) -> None:
+    def __init__(self, config: ShardConfig, staging: StagingConfig = DEFAULT) -> None:
         self.config = config
+        self.staging = staging
 
     def setup(self) -> None:
         pass
 
     def process(self, items: Sequence[ShardPlan]) -> list[ShardWritten | Failure]:
-        return [self._write(plan) for plan in items]
+        return [self._write(plan, cut_clip) for plan in items]
 
-    def _write(self, plan: ShardPlan) -> ShardWritten:
+    def give_up(self, item: ShardPlan, kind: FailureKind, detail: str, attempts: int) -> ShardWritten:
+        """The shard without the clips that are to blame: each clip is cut in a process of its own."""
+        return self._write(item, _cut_apart)
+
+    def _write(self, plan: ShardPlan, cut: Callable[[str, Span, CutConfig], EncodedClip]) -> ShardWritten:
         encoded: dict[str, EncodedClip] = {}
         failures: list[Failure] = []
 
         def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
             for clip in plan.clips:
                 try:
-                    result = cut_clip(local_copy(clip.video_uri), clip.span, self.config.encode)
+                    with local_copy(clip.video_uri, self.staging) as path:
+                        result = cut(path, clip.span, self.config.encode)
                 except MediaError as error:
-                    failures.append(error.failure(clip.clip_id, self.name))
+                    failures.append(error.failure(clip.clip_id, self.step))
                     continue
                 encoded[clip.clip_id] = result
                 yield (
@@ -104,6 +113,10 @@ class CutStage:
         members = {member.key: member for member in write_tar(plan.url, samples()) if member.ext != "json"}
         clips = tuple(_located(clip, encoded[clip.clip_id], members) for clip in plan.clips if clip.clip_id in encoded)
         return ShardWritten(plan=plan, clips=clips, failures=tuple(failures))
+
+
+def _cut_apart(path: str, span: Span, config: CutConfig) -> EncodedClip:
+    return run_apart(cut_clip, path, span, config, limit_s=CLIP_LIMIT_S)
 
 
 def _located(clip: Clip, result: EncodedClip, members: dict[str, Member]) -> CutClip:

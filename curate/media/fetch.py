@@ -1,54 +1,219 @@
-"""Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first."""
+"""Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first.
 
+The copies of all processes on a machine lie in one folder, which is kept within bounds: what was not used for longest
+goes first, and never what is in use. A copy is named by its URL and the version of what lies there. Nothing but locks
+that the system itself releases (flock) says who uses what, so a killed process leaves nothing that needs repair:
+
+- `NAME.part` is being written by the process that holds its exclusive lock, and is rubbish where none does. It has its
+  final length from the beginning, so that room is taken before it is filled.
+- `NAME` is whole, and in use by every process that holds a shared lock on it.
+- `.lock` is held while room is made.
+"""
+
+import fcntl
+import os
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel, ConfigDict, Field
 
-from curate.schema import Failure, FailureKind, MediaError
+from curate.schema import Failure, FailureKind, MediaError, content_digest
+
+COPY_BYTES = 4 * 2**20
+POLL_S = 0.05
+VERSION_KEYS = ("ETag", "etag", "mtime", "created", "LastModified", "Last-Modified", "last_modified", "updated")
+"""What the filesystems of fsspec call it."""
 
 
-def local_copy(uri: str) -> str:
-    """A local path with the bytes of `uri`: the path itself, or a cached download.
+class StagingConfig(BaseModel):
+    """Local copies of remote inputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cache_dir: str | None = Field(
+        None, description="folder on local disk; null: one in the folder for temporary files"
+    )
+    cache_bytes: int = Field(
+        50 * 2**30, ge=0, description="most bytes of all copies on one machine; those in use stay in any case"
+    )
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cache_dir or f"{tempfile.gettempdir()}/reelpack-staged-{os.getuid()}")
+
+
+DEFAULT = StagingConfig()
+
+
+@contextmanager
+def local_copy(uri: str, config: StagingConfig = DEFAULT) -> Iterator[str]:
+    """A local path with the bytes of `uri`, inside the `with` block: the path itself, or a copy.
 
     Raises:
-        MediaError: the remote file is not there (MISSING) or cannot be fetched (IO, retryable).
+        MediaError: the remote file is not there (MISSING), may not be read (PERMISSION), or cannot be (IO).
+        OSError: the copy cannot be written. That is not the file's fault.
     """
     fs, path = url_to_fs(uri)
     if isinstance(fs, LocalFileSystem):
-        return path
-    cache = Path(tempfile.gettempdir()) / "reelpack-staged"
+        yield path
+        return
+    copy = _Copy(uri, fs, path, config)
+    descriptor = copy.hold()
     try:
-        return fsspec.open_local(f"filecache::{uri}", filecache={"cache_storage": str(cache), "same_names": False})
+        yield str(copy.file)
+    finally:
+        os.close(descriptor)
+        copy.make_room(0)
+
+
+class _Copy:
+    """One remote file and the place of its copy."""
+
+    def __init__(self, uri: str, fs: AbstractFileSystem, path: str, config: StagingConfig) -> None:
+        self.uri, self.fs, self.path = uri, fs, path
+        self.folder, self.max_bytes = config.folder, config.cache_bytes
+        with _remote_errors(uri):
+            fs.invalidate_cache(path)
+            info = fs.info(path)
+        self.num_bytes: int | None = info.get("size")
+        version = next((str(info[key]) for key in VERSION_KEYS if info.get(key) is not None), "")
+        # Decoders take the ending for a hint.
+        ending = PurePosixPath(path.partition("?")[0]).suffix[:16]
+        self.file = self.folder / f"{content_digest(uri, version, str(self.num_bytes))}{ending}"
+        self.part = self.folder / f"{self.file.name}.part"
+
+    def hold(self) -> int:
+        """A descriptor whose lock keeps the copy in its place; fetches what is not there."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            if (descriptor := _lock(self.file, os.O_RDONLY, fcntl.LOCK_SH)) is not None:
+                os.utime(descriptor)
+                return descriptor
+            if (descriptor := _lock(self.part, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
+                time.sleep(POLL_S)  # another process fetches it
+                continue
+            try:
+                self._fetch(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                if _is_at(descriptor, self.file):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # removed between the two locks
+
+    def _fetch(self, descriptor: int) -> None:
+        """Fill `part`, whose lock is held, and give it its name."""
+        try:
+            self.make_room(self.num_bytes or 0, reserve=descriptor)
+            num_bytes = self._download(descriptor)
+            if self.num_bytes not in (None, num_bytes):
+                raise MediaError(FailureKind.IO, f"{self.uri}: got {num_bytes} of its {self.num_bytes} bytes")
+            self.part.rename(self.file)
+        except BaseException:
+            self.part.unlink(missing_ok=True)
+            raise
+
+    def _download(self, descriptor: int) -> int:
+        with _remote_errors(self.uri):
+            remote = self.fs.open(self.path, "rb")
+        with closing(remote), open(descriptor, "r+b", closefd=False) as local:
+            while True:
+                with _remote_errors(self.uri):
+                    data = remote.read(COPY_BYTES)
+                if not data:
+                    return local.tell()
+                local.write(data)
+
+    def make_room(self, num_bytes: int, reserve: int | None = None) -> None:
+        """Remove copies that nobody uses, those first that were used longest ago, until so many bytes fit beside the
+        others; then give the file of the descriptor `reserve` that length."""
+        with open(self.folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = []
+            with os.scandir(self.folder) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # given its final name meanwhile
+                        stat = entry.stat()
+                        found.append((stat.st_mtime_ns, entry.path, stat.st_size))
+            excess = sum(size for _, _, size in found) + num_bytes - self.max_bytes
+            for _, path, size in sorted(found):
+                if excess <= 0:
+                    break
+                descriptor = _lock(Path(path), os.O_RDONLY, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if descriptor is not None:
+                    os.unlink(path)
+                    os.close(descriptor)
+                    excess -= size
+            if reserve is not None:
+                os.ftruncate(reserve, num_bytes)
+
+
+def _lock(path: Path, flags: int, how: int) -> int | None:
+    """A descriptor that holds this lock on what lies at `path`; None where nothing does, or another has it."""
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        return None
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, how)
+        if _is_at(descriptor, path):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file still has this name: it may have been removed meanwhile, or have got its final one."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _remote_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MediaError(FailureKind.MISSING, f"{uri}: no such object") from error
-    except OSError as error:
-        raise MediaError(FailureKind.IO, f"{uri}: {error}") from error
+    except PermissionError as error:
+        raise MediaError(FailureKind.PERMISSION, f"{uri}: {error}") from error
+    except Exception as error:  # of the filesystem's own library: they have no base class in common
+        raise MediaError(FailureKind.IO, f"{uri}: {type(error).__name__}: {error}") from error
 
 
 class Staged:
     """A stage over items with a `path`, given local copies of them: a remote file is fetched where it is worked on."""
 
-    def __init__(self, stage: Any, step: str) -> None:
+    def __init__(self, stage: Any, config: StagingConfig = DEFAULT) -> None:
         self.stage = stage
-        self.step = step
+        self.step = stage.step
+        self.config = config
 
     def setup(self) -> None:
         self.stage.setup()
 
     def process(self, items: Sequence[Any]) -> list[Any]:
-        outcomes: list[Any] = [self._fetched(item) for item in items]
-        ready = [item for item in outcomes if not isinstance(item, Failure)]
-        results = iter(self.stage.process(ready))
-        return [item if isinstance(item, Failure) else next(results) for item in outcomes]
+        with ExitStack() as held:
+            outcomes: list[Any] = [self._fetched(item, held) for item in items]
+            ready = [item for item in outcomes if not isinstance(item, Failure)]
+            results = iter(self.stage.process(ready))
+            return [item if isinstance(item, Failure) else next(results) for item in outcomes]
 
-    def _fetched(self, item: Any) -> Any:
+    def give_up(self, item: Any, kind: FailureKind, detail: str, attempts: int) -> Any:
+        return self.stage.give_up(item, kind, detail, attempts)
+
+    def _fetched(self, item: Any, held: ExitStack) -> Any:
         try:
-            return replace(item, path=local_copy(item.path))
+            return replace(item, path=held.enter_context(local_copy(item.path, self.config)))
         except MediaError as error:
-            return error.failure(item.path, self.step)
+            return self.give_up(item, error.kind, error.detail, 1)

@@ -65,6 +65,8 @@ class ScoreStage:
         policy: what an early exit consults.
     """
 
+    step = STEP
+
     def __init__(self, config: ScoreConfig, policy: SelectConfig | None = None) -> None:
         self.config = config
         self.policy = policy or SelectConfig()
@@ -104,6 +106,9 @@ class ScoreStage:
             for family, scorer in self._by_family.items():
                 self._run(family, scorer, [job for job in jobs if family in job.owed])
         return [job.outcome() for job in jobs]
+
+    def give_up(self, item: ScoreItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.clip.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _run(self, family: str, scorer: Scorer, jobs: Sequence["_Job"]) -> None:
         """One scorer on the clips that owe its values and can still give them."""

@@ -48,7 +48,8 @@ def cut(
         )
         for shard, group in members.items()
     ]
-    for results in run.work(on, CutStage(run.config.shards), plans, Needs(), "cut"):
+    stage = CutStage(run.config.shards, run.config.execute.staging)
+    for results in run.work(on, stage, plans, Needs(), "cut"):
         shards = values_of(results)
         # Failures first: until its rows are there, a shard counts as unfinished, and is cut again as planned.
         run.fail([*failures_of(results), *(failure for shard in shards for failure in shard.failures)], key)

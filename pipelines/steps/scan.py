@@ -6,7 +6,7 @@ from typing import Any
 
 from curate.media.fetch import Staged
 from curate.media.parts import WHOLE, Part
-from curate.scan import STEP, Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
+from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.execute import Executor, Needs
 from pipelines.sources import Source
@@ -66,7 +66,7 @@ def _scanned(
     run: CurateRun, on: Executor, files: Sequence[SourceFile], parts: Mapping[str, Sequence[Part]]
 ) -> Iterator[Results]:
     """Whole files with their outcomes. A file whose parts do not fit together is scanned again, as a whole."""
-    stage = Staged(ScanStage(run.config.scan), STEP)
+    stage = Staged(ScanStage(run.config.scan), run.config.execute.staging)
     items = [replace(file, part=part) for file in files for part in parts[str(file.video_id)]]
     measured: dict[str, dict[Part, Any]] = {}
     again: list[SourceFile] = []
@@ -99,7 +99,8 @@ def _identify(
     copies: dict[str, list[str]] = {}
     parts: dict[str, tuple[Part, ...]] = {}
     needs = Needs(batch_size=IDENTIFY_BATCH)
-    for results in run.work(on, Staged(IdentifyStage(run.config.scan), STEP), files, needs, "identify"):
+    stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
+    for results in run.work(on, stage, files, needs, "identify"):
         _fail_videos(run, failures_of(results), by_uri)
         for file, identified in results:
             if isinstance(identified, Identified):

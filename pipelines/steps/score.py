@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from curate.media.fetch import Staged
 from curate.schema import Clip
-from curate.scores.score import STEP, ScoreItem, ScoreStage
+from curate.scores.score import ScoreItem, ScoreStage
 from pipelines.execute import Executor, Needs
 from pipelines.steps.run import CurateRun, failures_of, values_of
 
@@ -25,7 +25,7 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         if owed and clip.clip_id not in undecodable:
             todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
-    for results in run.work(on, Staged(stage, STEP), todo, needs, "score"):
+    for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score"):
         scored = values_of(results)
         for family, table in tables.items():
             table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)

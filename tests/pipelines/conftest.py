@@ -19,6 +19,7 @@ def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         logging_level=logging.ERROR,
         log_to_driver=False,
         _temp_dir=str(tmp_path_factory.mktemp("r")),
+        _system_config={"metrics_report_interval_ms": 200},
     )
     yield
     ray.shutdown()

@@ -64,6 +64,8 @@ class Encoded:
 class EncodeStage:
     """Decodes, resizes and encodes one clip at a time: no clip is cropped or padded to the shape of another."""
 
+    step = STEP
+
     def __init__(self, config: EncodeConfig, shards_root: str) -> None:
         self.config = config
         self._reader = TarReader(shards_root)
@@ -109,6 +111,9 @@ class EncodeStage:
     def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:
         """In order; a clip that cannot be read or gives no finite latents becomes a failure."""
         return [self._process_one(item) for item in items]
+
+    def give_up(self, item: EncodeItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _process_one(self, item: EncodeItem) -> Encoded | Failure:
         try:

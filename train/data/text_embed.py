@@ -31,6 +31,8 @@ class TextEmbedded:
 class TextEmbedStage:
     """Embeds the captions of many clips in one call of the encoder."""
 
+    step = STEP
+
     def __init__(self, config: TextEncoderConfig) -> None:
         self.config = config
         self._encoder: TextEncoder | None = None
@@ -61,6 +63,9 @@ class TextEmbedStage:
         for (i, kind), state in zip(keys, states, strict=True):
             by_item[i][kind] = state
         return [_outcome(item.clip_id, of_item) for item, of_item in zip(items, by_item, strict=True)]
+
+    def give_up(self, item: TextEmbedItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
 
 def _outcome(clip_id: str, states: Mapping[str, np.ndarray]) -> TextEmbedded | Failure:
