@@ -8,22 +8,32 @@ and fsspec URLs alike.
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractBufferedFile
 
 from curate.schema import SCHEMA_VERSION
 
 VERSION_KEY = b"reelpack_schema_version"
+NUM_READERS = 16
+"""Parts that are read at the same time: on an object store each of them is one request that waits."""
+MAX_RELISTS = 10
 
 
 class Table:
     """One table: rows of `schema`, unique by the columns `key`.
+
+    Parts are named `part-<number>-<anything>.parquet` and are in order of number, then of name. A table object numbers
+    its own on from those it found at its first `publish`; of two that publish at once, neither hides a part of the
+    other, and which of them is the later one is left open.
 
     Args:
         url: folder of the parts, a local path or an fsspec URL; it need not exist yet.
@@ -36,41 +46,67 @@ class Table:
         self.schema = schema.with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
         self.key = tuple(key)
         self._fs, self._path = url_to_fs(self.url)
+        self._last_number: int | None = None
 
     def publish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows as one part; all of them or none. No rows, no part."""
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         if table.num_rows:
-            number = max((int(name.split("-")[1]) for name in self._parts()), default=-1) + 1
-            write_parquet(f"{self.url}/part-{number:06d}-{uuid.uuid4().hex[:8]}.parquet", table)
+            if self._last_number is None:
+                self._last_number = max(map(_number, self._parts()), default=-1)
+            self._last_number += 1
+            write_parquet(f"{self.url}/part-{self._last_number:06d}-{uuid.uuid4().hex[:8]}.parquet", table)
 
     def read(self) -> pa.Table:
-        """All rows, one per key (the last part that holds a key wins), sorted by key; empty if nothing is there.
+        """All rows, one per key (the last part that holds a key wins), sorted by key; empty if nothing is there. A
+        column that a part lacks is null in its rows: an earlier reelpack wrote them.
 
         Raises:
             ValueError: a part that another version of the schema wrote, or that cannot be read.
         """
-        parts = [self._read_part(f"{self._path}/{name}") for name in self._parts()]
-        if not parts:
-            return self.schema.empty_table()
-        table = pa.concat_tables(parts)
-        keys = list(zip(*(table[column].to_pylist() for column in self.key), strict=True))
-        last = {key: row for row, key in enumerate(keys)}
-        return table.take([last[key] for key in sorted(last)])
+        return self._read(self._parts())
 
     def rows(self) -> list[dict[str, Any]]:
         return self.read().to_pylist()
 
-    def _parts(self) -> list[str]:
-        if not self._fs.isdir(self._path):
-            return []
-        self._fs.invalidate_cache(self._path)
-        names = (entry.rpartition("/")[2] for entry in self._fs.ls(self._path, detail=False))
-        return sorted(name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+    def compact(self, max_parts: int = 64) -> None:
+        """Merge the parts into one if there are more than `max_parts`. What is read stays the same, also where this is
+        killed: the merged part comes after those that it replaces, which are removed when it is there."""
+        names = self._parts()
+        if len(names) <= max_parts:
+            return
+        # After all parts with its number: they end in hexadecimal digits.
+        merged = f"part-{_number(names[-1]):06d}-merged-{uuid.uuid4().hex[:8]}.parquet"
+        write_parquet(f"{self.url}/{merged}", self._read(names))
+        for name in names:
+            with suppress(FileNotFoundError):  # another one compacts, too
+                self._fs.rm_file(f"{self._path}/{name}")
 
-    def _read_part(self, path: str) -> pa.Table:
+    def _parts(self) -> list[str]:
+        """Names of the parts, in order."""
+        self._fs.invalidate_cache(self._path)
         try:
-            table = pq.read_table(path, filesystem=self._fs, partitioning=None)
+            names = [entry.rpartition("/")[2] for entry in self._fs.ls(self._path, detail=False)]
+        except FileNotFoundError:
+            return []
+        parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
+        return sorted(parts, key=lambda name: (_number(name), name))
+
+    def _read(self, names: Sequence[str]) -> pa.Table:
+        for _ in range(MAX_RELISTS):
+            try:
+                with ThreadPoolExecutor(NUM_READERS) as readers:
+                    parts = list(readers.map(self._read_part, names))
+                return self._last_by_key(pa.concat_tables([self.schema.empty_table(), *parts]))
+            except FileNotFoundError as error:
+                gone, names = error, self._parts()  # merged into another meanwhile
+        raise gone
+
+    def _read_part(self, name: str) -> pa.Table:
+        path = f"{self._path}/{name}"
+        data = self._fs.cat_file(path)
+        try:
+            table = pq.read_table(pa.BufferReader(data))
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
@@ -79,7 +115,21 @@ class Table:
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
                 "use the reelpack version that wrote it, or curate into a new directory"
             )
+        for field in self.schema:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         return table.select(self.schema.names).cast(self.schema)
+
+    def _last_by_key(self, table: pa.Table) -> pa.Table:
+        numbered = table.select(self.key).append_column("row", pa.array(np.arange(table.num_rows)))
+        last = numbered.group_by(self.key).aggregate([("row", "max")])
+        last = last.sort_by([(name, "ascending") for name in self.key])
+        return table.take(last["row_max"])
+
+
+def _number(name: str) -> int:
+    """The number in the name of a part."""
+    return int(name.split("-")[1])
 
 
 @contextmanager
@@ -98,6 +148,8 @@ def publish(url: str) -> Iterator[IO[bytes]]:
             yield file
         except BaseException:
             file.discard()
+            if isinstance(file, AbstractBufferedFile):
+                file.closed = True  # or it would be closed, that is published, when it is forgotten
             raise
         file.close()
         return

@@ -1,0 +1,169 @@
+"""Inputs and datasets on an object store: a real S3 API, served on this machine."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks.snapshot import differences, snapshot
+from curate.media.fetch import StagingConfig, local_copy
+from curate.schema import FailureKind, MediaError
+from curate.shards.tar import TarReader, list_members, write_tar
+from curate.store import Table, publish, write_parquet
+from pipelines.config import load_config
+from pipelines.curate_videos import curate
+from pipelines.dataset import Dataset
+from pipelines.sources import list_sources
+from tests.pipelines.videos import moving, write_video
+
+SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of an empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    name = request.node.name.replace("_", "-")[:63].rstrip("-")
+    fs.mkdir(name)
+    yield f"s3://{name}"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def names(url: str) -> list[str]:
+    fs, path = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return sorted(name.removeprefix(f"{path}/") for name in fs.find(path))
+
+
+def test_a_table_keeps_the_last_row_of_each_key(bucket: str) -> None:
+    for value in (1, 2):
+        Table(f"{bucket}/t", SCHEMA, ["id"]).publish(
+            [{"id": "a", "value": value}, {"id": f"only {value}", "value": 0}]
+        )
+    table = Table(f"{bucket}/t", SCHEMA, ["id"])
+    rows = [{"id": "a", "value": 2}, {"id": "only 1", "value": 0}, {"id": "only 2", "value": 0}]
+    assert table.rows() == rows
+    table.compact(max_parts=1)
+    assert len(names(bucket)) == 1
+    assert table.rows() == rows
+
+
+def test_a_table_may_have_more_parts_than_one_page_of_a_listing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "7")
+    table = Table(f"{bucket}/t", SCHEMA, ["id"])
+    for value in range(30):
+        table.publish([{"id": str(value % 20), "value": value}])
+    other = Table(f"{bucket}/t", SCHEMA, ["id"])
+    other.publish([{"id": "9", "value": 99}])
+    assert other.rows()[-1] == {"id": "9", "value": 99}
+    assert sum(row["value"] for row in other.rows()) == sum(range(10, 30)) - 29 + 99
+
+
+def test_what_fails_half_way_is_not_there(bucket: str) -> None:
+    for size in (10, 80 * 2**20):  # less and more than one part of an upload
+        with pytest.raises(RuntimeError), publish(f"{bucket}/half") as file:
+            file.write(bytes(size))
+            raise RuntimeError
+        del file
+        assert names(bucket) == []
+    write_parquet(f"{bucket}/whole", pa.table({"id": ["a"]}))
+    assert names(bucket) == ["whole"]
+
+
+def test_a_shard_is_read_by_offset(bucket: str) -> None:
+    samples = [(f"clip{number}", {"mp4": bytes([number]) * 1000, "json": b"{}"}) for number in range(20)]
+    members = write_tar(f"{bucket}/shards/train-000000.tar", samples)
+    reader = TarReader(f"{bucket}/shards")
+    for number, member in enumerate(member for member in members if member.ext == "mp4"):
+        assert reader.read(member.shard, member.offset, member.size) == bytes([number]) * 1000
+    with fsspec.open(f"{bucket}/shards/train-000000.tar", "rb") as file:
+        assert len(list_members(file)) == 40
+
+
+def test_inputs_are_listed_with_versions_that_change_with_their_bytes(bucket: str) -> None:
+    with fsspec.open(f"{bucket}/videos/a.mp4", "wb") as file:
+        file.write(b"first")
+    with fsspec.open(f"{bucket}/videos/deep/.hidden", "wb") as file:
+        file.write(b"not listed")
+    [before], failures = list_sources([f"{bucket}/videos", f"{bucket}/nowhere"])
+    assert (before.uri, before.size_bytes) == (f"{bucket}/videos/a.mp4", 5)
+    assert [(failure.subject, failure.kind) for failure in failures] == [(f"{bucket}/nowhere", FailureKind.MISSING)]
+    with fsspec.open(before.uri, "wb") as file:
+        file.write(b"other")
+    [after], _ = list_sources([f"{bucket}/videos/*.mp4"])
+    assert after.uri == before.uri and after.version != before.version
+
+
+def test_a_copy_follows_its_object(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StagingConfig(cache_dir=str(tmp_path))
+    for data in (b"first", b"other"):
+        with fsspec.open(f"{bucket}/a.mp4", "wb") as file:
+            file.write(data)
+        with local_copy(f"{bucket}/a.mp4", config) as path:
+            assert Path(path).read_bytes() == data
+    with pytest.raises(MediaError) as gone, local_copy(f"{bucket}/b.mp4", config):
+        pass
+    assert gone.value.kind is FailureKind.MISSING
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(MediaError, match="credentials") as refused, local_copy(f"{bucket}/a.mp4", config):
+        pass
+    assert refused.value.kind is FailureKind.IO
+
+
+def test_curating_from_bucket_to_bucket_is_curating_here(bucket: str, tmp_path: Path) -> None:
+    shots = np.concatenate([moving(1, 1.5), moving(2, 1.5)])
+    write_video(tmp_path / "videos/shots.mp4", shots)
+    (tmp_path / "videos/copy.mp4").write_bytes((tmp_path / "videos/shots.mp4").read_bytes())
+    (tmp_path / "videos/text.mp4").write_text("no video")
+    fs, path = fsspec.core.url_to_fs(bucket)
+    fs.put(f"{tmp_path}/videos", path, recursive=True)
+    settings = ["execute.executor=local", "score.scorers=[]", f"execute.staging.cache_dir={tmp_path}/staged"]
+    here = curate([f"{tmp_path}/videos"], f"{tmp_path}/dataset", load_config(overrides=settings))
+    there = curate([f"{bucket}/videos"], f"{bucket}/dataset", load_config(overrides=settings))
+    assert there.num_indexed == here.num_indexed > 0
+    again = curate([f"{bucket}/videos"], f"{bucket}/dataset", load_config(overrides=settings))
+    assert (again.num_indexed, again.num_frames_decoded) == (here.num_indexed, 0)
+    fs.invalidate_cache()
+    fs.get(f"{path}/dataset", f"{tmp_path}/fetched", recursive=True)
+    named_by_content = {"tables/clips", "tables/shards", "tables/shard_plans", "shards/index.parquet"}
+    local, fetched = (
+        {name: rows for name, rows in snapshot(folder).items() if name in named_by_content or name.endswith(".tar")}
+        for folder in (tmp_path / "dataset", tmp_path / "fetched")
+    )
+    assert local.keys() > named_by_content
+    assert differences(local, fetched) == []
+    for name in ("videos", "failures"):
+        rows = [_without_place(getattr(Dataset(url), name)) for url in (f"{tmp_path}/dataset", f"{bucket}/dataset")]
+        assert rows[0] == rows[1] != []
+
+
+def _without_place(table: Table) -> list[dict[str, Any]]:
+    """Rows without what depends on where the inputs lie."""
+    places = {"uri", "subject", "version", "detail", "retry_command"}
+    rows = ({name: value for name, value in row.items() if name not in places} for row in table.rows())
+    return sorted(rows, key=repr)
