@@ -12,10 +12,9 @@ from train.model.attention import attention
 from train.model.conditioning import Conditions
 from train.model.config import DiTConfig
 from train.model.modulation import Modulation, Signal
-from train.model.position import rotate
+from train.model.position import Rotation
 from train.segments import Regrouping, Segments
 
-Rotation = tuple[Tensor, Tensor]
 Groups = Sequence[Sequence[Regrouping]]
 """For each self-attention of a block, the regroupings that its heads are dealt over."""
 
@@ -47,7 +46,7 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor, groups: Sequence[Regrouping], rotation: Rotation | None) -> Tensor:
         q, k, v = self.project(x, x)  # 3 × (N, H, D_head)
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)  # (N, H, D_head)
+            q, k = rotation.apply(q), rotation.apply(k)  # 2 × (N, H, D_head)
         q, k = q.to(v.dtype), k.to(v.dtype)
         outs = []
         for group, *share in zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True):

@@ -68,7 +68,9 @@ class DiTConfig(BaseModel):
     )
     adaln_rank: int = Field(64, ge=1, description="rank of adaln: lora")
     text: Literal["cross_attention", "in_context", "pooled", "none"] = Field(
-        "cross_attention", description="how the caption's tokens come in; pooled: only their mean does"
+        "cross_attention",
+        description="how the caption's tokens come in; in_context: they join every group of the pattern, so that "
+        "temporal and windowed ones repeat them many times; pooled: only their mean comes in",
     )
     num_classes: int | None = Field(None, ge=1, description="class labels; none: no labels")
     condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")

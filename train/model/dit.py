@@ -90,7 +90,7 @@ class DiT(nn.Module):
         )  # one per conditioner, (S, V, D), (M, D)
         x = self._embed(x, batch, layout)  # (L, D)
         x = self._add_context(x, vectors, text, layout)  # (N, D)
-        rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)  # 2 × (N, 1, D_head / 2)
+        rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)
         features = None
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
             groups = [[layout.groups[window] for window in heads] for heads in windows]

@@ -6,6 +6,7 @@ the frame's. `LearnedEmbedding` adds NaViT's learned tables (Dehghani et al. 202
 or at fractional coordinates.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +15,19 @@ from torch import Tensor, nn
 from train.patches import Patch
 
 NUM_AXES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotation:
+    """Angles of a pack. (No tuple: what shards a model casts the tensors that it finds among a block's inputs.)"""
+
+    cos: Tensor  # (L, 1, D_head / 2) float32
+    sin: Tensor  # (L, 1, D_head / 2) float32
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Turn each pair (x[i], x[i + D_head / 2]) of (L, H, D_head) by its angle, in float32."""
+        a, b = x.float().chunk(2, dim=-1)  # 2 × (L, H, D_head / 2)
+        return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1).to(x.dtype)
 
 
 class RotaryEmbedding(nn.Module):
@@ -44,20 +58,13 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("axes", axes, persistent=False)
         self.register_buffer("exponents", torch.ones(pairs) if scaling == "interpolation" else slowness, False)
 
-    def forward(self, positions: Tensor, sides: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Positions in grids of `sides`, both (L, 3), to cosines and sines, each (L, 1, D_head / 2) float32."""
+    def forward(self, positions: Tensor, sides: Tensor | None = None) -> Rotation:
+        """Positions in grids of `sides`, both (L, 3), to the turn of each pair."""
         angles = positions.float()[:, self.axes] * self.frequencies  # (L, D_head / 2)
         if self.trained_grid is not None and sides is not None:
             longer = (sides.float() / sides.new_tensor(self.trained_grid, dtype=torch.float32)).clamp(min=1)  # (L, 3)
             angles = angles / longer[:, self.axes] ** self.exponents
-        return angles.cos()[:, None], angles.sin()[:, None]
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (x[i], x[i + D_head / 2]) of (L, H, D_head) by its angle, in float32."""
-    cos, sin = rotation
-    a, b = x.float().chunk(2, dim=-1)  # 2 × (L, H, D_head / 2)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
+        return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
 
 
 def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
