@@ -32,7 +32,7 @@ from benchmarks.machine import described
 from benchmarks.processes import IS_KIND, Tree, resident_mib
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
-from curate.schema import Failure, Span, clip_id, content_digest
+from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
 from curate.scores.score import Scored, ScoreItem
 from curate.select import funnel
 from pipelines.config import load_config
@@ -61,6 +61,8 @@ POLL_S = 0.1
 class NoScorers:
     """A score stage whose scorers return numbers made from the clip's id: 4 columns, and an embedding if asked for."""
 
+    step = "score"
+
     def __init__(self, embedding_dim: int) -> None:
         self.embedding_dim = embedding_dim
 
@@ -76,6 +78,9 @@ class NoScorers:
 
     def process(self, items: Sequence[ScoreItem]) -> list[Scored | Failure]:
         return [self._score(item.clip.clip_id) for item in items]
+
+    def give_up(self, item: ScoreItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=item.clip.clip_id, step=self.step, kind=kind, detail=detail, attempts=attempts)
 
     def _score(self, name: str) -> Scored:
         rng = np.random.default_rng(int(name[:16], 16))
