@@ -62,7 +62,12 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
     """
     out = Path(out)
     read = partial(
-        read_manifest, dataset, patch=config.model.patch, latents=config.data.latents, text=config.data.text
+        read_manifest,
+        dataset,
+        patch=config.model.patch,
+        latents=config.data.latents,
+        text=config.data.text,
+        conditions=config.model.conditions,
     )
     train_manifest = read(split="train")
     val_manifest = read(split="val", allow_empty=True)
@@ -106,11 +111,10 @@ class _Run:
             train_manifest,
             self.objective,
             config.data,
-            patch=config.model.patch,
+            model=config.model,
             seed=config.seed,
-            pair_cost=1 / (6 * config.model.width),  # of a block: 24 n d² + 4 n² d
         )
-        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model.patch, worker)
+        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
         self.model = build_model(config, record).to(worker.device)
         self.replica = parallelize(self.model, worker, config.parallel, _dtype(config, worker.device))
         self.optimizer = build_optimizer(self.model, config.optimizer)

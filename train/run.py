@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
 from train.data.load import DataConfig, sample_fps
 from train.data.manifest import Manifest
 from train.ema import EMAConfig
 from train.model.dit import DiT, DiTConfig
+from train.objective.ddpm import DDPMConfig
 from train.objective.flow import FlowConfig
 from train.objective.objective import ObjectiveConfig
 from train.optimizer import OptimizerConfig
@@ -50,6 +51,15 @@ class TrainConfig(BaseModel):
     parallel: ParallelConfig = ParallelConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _model_and_objective_agree(self) -> "TrainConfig":
+        learns = isinstance(self.objective, DDPMConfig) and self.objective.learn_sigma
+        if learns != self.model.learn_sigma:
+            raise ValueError(
+                f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
+            )
+        return self
 
 
 FREE_ON_RESUME = (

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from train.data.load import keyed_generator
+from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas
 from train.objective.flow import RectifiedFlow
 from train.parallelize import pick_device
@@ -39,6 +40,9 @@ class SampleConfig(BaseModel):
         4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
     )
     seed: int = Field(0, ge=0, description="of the starting noise")
+    conditions: dict[str, float] = Field(
+        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
+    )
     fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
     weights: Literal["ema", "model"] = Field("ema", description="averaged or last weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
@@ -71,6 +75,9 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
             encoder other than the run's.
     """
     model, train_config, record = load_model(Path(run), weights=config.weights)
+    if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
+        known = ", ".join(train_config.model.conditions) or "no numbers"
+        raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
     device = pick_device(config.device)
     model = model.to(device)
     patch = train_config.model.patch
@@ -79,11 +86,20 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     texts = embed_prompts([request.prompt for request in requests], record)
     noise = [_noise(shape, config.seed, i) for i, shape in enumerate(shapes)]
     samples = [
-        Sample(clip_id=str(i), latent=noise[i], noise=noise[i], timestep=1.0, fps=fps[i], text=text)
+        Sample(
+            clip_id=str(i),
+            latent=noise[i],
+            noise=noise[i],
+            timestep=1.0,
+            fps=fps[i],
+            text=text,
+            extras=config.conditions,
+        )
         for text_of in (texts, [None] * len(texts))
         for i, text in enumerate(text_of)
     ]
-    batch = pack(samples, patch, int(record.text["dim"])).to(device)
+    batch = pack(samples, patch, int(record.text["dim"]), train_config.model.conditions)
+    batch = prepare(batch, train_config.model).to(device)
     x = guided(model, batch, train_config.objective.build(), config)
     latents = unpack(x.cpu(), batch, patch)[: len(requests)]
     return [

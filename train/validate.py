@@ -14,12 +14,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_fps
+from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
+from train.model.config import DiTConfig
+from train.model.patterns import prepare
 from train.objective.objective import Objective
 from train.parallelize import Worker
-from train.segments import Patch, Sample, pack
+from train.segments import Sample, pack
 
 
 class ValidationConfig(BaseModel):
@@ -54,12 +56,13 @@ class Validator:
     """Computes fixed-noise losses on packs of trials, the packs dealt over the ranks."""
 
     def __init__(
-        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, patch: Patch, worker: Worker
+        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, worker: Worker
     ) -> None:
         self.objective = objective
         self.config = config
         self.plan = plan
-        self.patch = patch
+        self.model = model
+        self.patch = model.patch
         self.worker = worker
 
     def held_out_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any]:
@@ -100,7 +103,8 @@ class Validator:
             is_mine = turn + self.worker.rank < len(packs)
             indices = packs[turn + self.worker.rank if is_mine else turn]
             samples = [self._sample(reader, trials[i]) for i in indices]
-            batch = pack(samples, self.patch, manifest.text_dim).to(self.worker.device)
+            batch = pack(samples, self.patch, manifest.text_dim, self.model.conditions)
+            batch = prepare(batch, self.model).to(self.worker.device)
             token_losses = self.objective.token_losses(model, batch)  # (L,)
             if is_mine:
                 losses[list(indices)] = batch.segments.mean(token_losses[:, None])[:, 0]
@@ -116,6 +120,7 @@ class Validator:
             noise=torch.randn(latent.shape, generator=generator),
             timestep=trial.timestep,
             fps=sample_fps(row),
+            extras=sample_extras(row, self.model.conditions),
             text=choose_caption(reader.captions(reader.manifest.row(trial.caption_row)), prefers_dense=True),
         )
 

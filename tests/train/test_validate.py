@@ -16,7 +16,7 @@ PATCH = (1, 2, 2)
 def validator(token_budget: int) -> Validator:
     worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
     config = ValidationConfig(timesteps=(0.2, 0.8))
-    return Validator(RectifiedFlow(FlowConfig()), config, PlanConfig(token_budget=token_budget), PATCH, worker)
+    return Validator(RectifiedFlow(FlowConfig()), config, PlanConfig(token_budget=token_budget), DiTConfig(), worker)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ or the step in which a sample is met.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from curate.shards.tar import TarReader
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.manifest import Manifest
 from train.data.plan import Cursor, PlanConfig, PlannedPack, PlannedSample, Planner
+from train.model.config import DiTConfig
+from train.model.patterns import prepare
 from train.objective.objective import Objective
 from train.patches import Patch, fitting_size
 from train.segments import PackedBatch, Sample, pack
@@ -34,6 +36,9 @@ class DataConfig(BaseModel):
     text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
     dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
+    extra_dropout: float = Field(
+        0.1, ge=0, le=1, description="share of samples trained without each of model.conditions"
+    )
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
@@ -114,17 +119,18 @@ class PackLoader:
         objective: Objective,
         config: DataConfig,
         *,
-        patch: Patch,
+        model: DiTConfig,
         seed: int,
-        pair_cost: float = 0.0,
     ) -> None:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
-        self.planner = Planner(self.samples, seed, config.plan, pair_cost)
-        self.reader = ClipReader(manifest, patch)
+        # A block takes 24 n d² for its layers and 4 n² d for attention.
+        self.planner = Planner(self.samples, seed, config.plan, pair_cost=1 / (6 * model.width))
+        self.model = model
+        self.reader = ClipReader(manifest, model.patch)
         self.objective = objective
         self.config = config
-        self.patch = patch
+        self.patch = model.patch
         self.seed = seed
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
@@ -140,7 +146,7 @@ class PackLoader:
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = [self.sample(one, planned.epoch) for one in planned.samples]
-        return pack(samples, self.patch, self.manifest.text_dim)
+        return prepare(pack(samples, self.patch, self.manifest.text_dim, self.model.conditions), self.model)
 
     def sample(self, planned: PlannedSample, epoch: int) -> Sample:
         """A row of the manifest as it is trained on in `epoch`."""
@@ -160,8 +166,15 @@ class PackLoader:
             timestep=timestep,
             fps=sample_fps(row),
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
+            extras=self._extras(row, generator),
             kept=self._kept(planned, generator),
         )
+
+    def _extras(self, row: dict[str, Any], generator: torch.Generator) -> dict[str, float]:
+        """The clip's conditions, each left out by a draw of its own."""
+        draws = torch.rand(len(self.model.conditions), generator=generator).tolist()
+        kept = [name for name, u in zip(self.model.conditions, draws, strict=True) if u >= self.config.extra_dropout]
+        return sample_extras(row, kept)
 
     def _cut(self, latent: Tensor, planned: PlannedSample, generator: torch.Generator) -> Tensor:
         """As many frames as the plan left of a sample above the budget, from a drawn one on."""
@@ -180,6 +193,11 @@ class PackLoader:
         if planned.num_tokens == total:
             return None
         return torch.randperm(total, generator=generator)[: planned.num_tokens].sort().values
+
+
+def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Numbers of a clip by name, those that it has."""
+    return {name: float(row[name]) for name in names if row[name] is not None}
 
 
 def sample_fps(row: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ text embeddings' (where each tensor lies). Order and file names carry no meaning
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,7 @@ def read_manifest(
     patch: Patch,
     latents: str = "auto",
     text: str = "auto",
+    conditions: Sequence[str] = (),
     allow_empty: bool = False,
 ) -> Manifest:
     """Join the indices of `dataset`.
@@ -84,6 +86,7 @@ def read_manifest(
         patch: the model's patch; a remainder of a latent's side that fills no patch is not trained on.
         latents: fingerprint below `latents/`; "auto" is the only one there.
         text: fingerprint below `text/`, likewise.
+        conditions: numbers of a clip that the model is steered by: columns of the index or of `clips.parquet`.
         allow_empty: a split without clips is no error.
 
     Raises:
@@ -100,6 +103,8 @@ def read_manifest(
     if BALANCE not in shards.column_names:  # made by another tool
         shards = shards.append_column(BALANCE, pa.array([1.0] * shards.num_rows))
     clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
+    for name in conditions:
+        clips = clips.append_column(name, _numbers(dataset, name, shards, clips["clip_id"]))
     latent_columns = ["clip_id", "fps", "shard", "offset", "size", "latent_t", "latent_h", "latent_w"]
     text_index = text_index.select(["clip_id", "shard", "offset", "size"]).rename_columns(
         ["clip_id", "text_shard", "text_offset", "text_size"]
@@ -136,6 +141,17 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
         clip = table["clip_id"][int(np.argmin(grids.min(1)))].as_py()
         raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower train.model.patch")
     return grids
+
+
+def _numbers(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of the index or of clips.parquet as float64, in the order of `clip_ids`."""
+    source = shards if name in shards.column_names else _read_index(f"{dataset}/clips.parquet", "reelpack curate")
+    if name not in source.column_names:
+        raise ValueError(
+            f"train.model.conditions: {dataset} stores no {name!r}; it has {', '.join(sorted(source.column_names))}"
+        )
+    rows = pc.index_in(clip_ids, source["clip_id"].combine_chunks())
+    return source[name].take(rows).cast(pa.float64())
 
 
 def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:

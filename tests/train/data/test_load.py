@@ -13,6 +13,7 @@ from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
 from train.data.load import DataConfig, PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
+from train.model.config import DiTConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
 from train.patches import grid_size
 
@@ -22,7 +23,7 @@ PATCH = (1, 2, 2)
 def loader(dataset: str | Path, *, seed: int = 0, **plan) -> PackLoader:
     manifest = read_manifest(str(dataset), split="train", patch=PATCH)
     config = DataConfig.model_validate({"plan": {"token_budget": 96, **plan}, "caption_dropout": 0.3})
-    return PackLoader(manifest, RectifiedFlow(FlowConfig()), config, patch=PATCH, seed=seed)
+    return PackLoader(manifest, RectifiedFlow(FlowConfig()), config, model=DiTConfig(), seed=seed)
 
 
 def whole(source: PackLoader, row: int) -> PlannedSample:
@@ -110,7 +111,7 @@ def test_what_is_dropped_and_cut_is_what_the_plan_counted(dataset: str):
     manifest = read_manifest(dataset, split="train", patch=PATCH)
     plan = {"token_budget": 24, "oversize": "crop"}
     config = DataConfig.model_validate({"plan": plan, "epoch": epoch})
-    source = PackLoader(manifest, RectifiedFlow(FlowConfig()), config, patch=PATCH, seed=0)
+    source = PackLoader(manifest, RectifiedFlow(FlowConfig()), config, model=DiTConfig(), seed=0)
     planned = [sample for pack in source.planner.epoch(0) for sample in pack]
     assert len(planned) == len(manifest)
     cut = dropped = 0
