@@ -25,7 +25,7 @@ from curate.schema import SCHEMA_VERSION
 VERSION_KEY = b"reelpack_schema_version"
 NUM_READERS = 16
 """Parts that are read at the same time: on an object store each of them is one request that waits."""
-MAX_RELISTS = 10
+MAX_LISTS = 10
 
 
 class Table:
@@ -64,7 +64,8 @@ class Table:
         Raises:
             ValueError: a part that another version of the schema wrote, or that cannot be read.
         """
-        return self._read(self._parts())
+        parts = [self._of_schema(part) for part in self._read_parts(self._parts())]
+        return self._last_by_key(pa.concat_tables([self.schema.empty_table(), *parts]))
 
     def rows(self) -> list[dict[str, Any]]:
         return self.read().to_pylist()
@@ -77,7 +78,9 @@ class Table:
             return
         # After all parts with its number: they end in hexadecimal digits.
         merged = f"part-{_number(names[-1]):06d}-merged-{uuid.uuid4().hex[:8]}.parquet"
-        write_parquet(f"{self.url}/{merged}", self._read(names))
+        parts = self._read_parts(names)
+        # With columns that only another reelpack knows.
+        write_parquet(f"{self.url}/{merged}", self._last_by_key(pa.concat_tables(parts, promote_options="default")))
         for name in names:
             with suppress(FileNotFoundError):  # another one compacts, too
                 self._fs.rm_file(f"{self._path}/{name}")
@@ -92,15 +95,17 @@ class Table:
         parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
         return sorted(parts, key=lambda name: (_number(name), name))
 
-    def _read(self, names: Sequence[str]) -> pa.Table:
-        for _ in range(MAX_RELISTS):
+    def _read_parts(self, names: Sequence[str]) -> list[pa.Table]:
+        """Parts as they are stored, in order."""
+        num_lists = 0
+        while True:
             try:
                 with ThreadPoolExecutor(NUM_READERS) as readers:
-                    parts = list(readers.map(self._read_part, names))
-                return self._last_by_key(pa.concat_tables([self.schema.empty_table(), *parts]))
-            except FileNotFoundError as error:
-                gone, names = error, self._parts()  # merged into another meanwhile
-        raise gone
+                    return list(readers.map(self._read_part, names))
+            except FileNotFoundError:  # merged into another meanwhile
+                if num_lists == MAX_LISTS:
+                    raise
+                names, num_lists = self._parts(), num_lists + 1
 
     def _read_part(self, name: str) -> pa.Table:
         path = f"{self._path}/{name}"
@@ -115,10 +120,13 @@ class Table:
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
                 "use the reelpack version that wrote it, or curate into a new directory"
             )
+        return table
+
+    def _of_schema(self, part: pa.Table) -> pa.Table:
         for field in self.schema:
-            if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        return table.select(self.schema.names).cast(self.schema)
+            if field.name not in part.column_names:
+                part = part.append_column(field, pa.nulls(part.num_rows, field.type))
+        return part.select(self.schema.names).cast(self.schema)
 
     def _last_by_key(self, table: pa.Table) -> pa.Table:
         numbered = table.select(self.key).append_column("row", pa.array(np.arange(table.num_rows)))

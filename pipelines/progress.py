@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from curate.schema import Failure
+
 Item = TypeVar("Item")
 
 console = Console(stderr=True)
@@ -41,27 +43,39 @@ def bar() -> Progress:
 
 
 def track(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Pass items through under a progress bar; where stderr is no terminal, a line every ten seconds."""
+    """Pass items through under a progress bar; where stderr is no terminal, a line every ten seconds. Of items with
+    their outcomes, as executors yield them, those that failed are counted."""
     if not console.is_terminal:
         yield from _log(items, total, description)
         return
+    num_failed = 0
     with bar() as progress:
         task = progress.add_task(description, total=total, note="")
         for item in items:
             yield item
+            if _is_failure(item):
+                num_failed += 1
+                progress.update(task, note=f"{num_failed} failed")
             progress.advance(task)
 
 
 def _log(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
     start = last = time.monotonic()
-    done = 0
+    done = num_failed = 0
     for item in items:
         yield item
         done += 1
+        num_failed += _is_failure(item)
         now = time.monotonic()
         if now - last >= 10:
             rate = done / (now - start)
-            console.print(f"{description}: {done}/{total}, {rate:.3g}/s, {(total - done) / rate:.0f} s left")
+            note = f", {num_failed} failed" if num_failed else ""
+            console.print(f"{description}: {done}/{total}{note}, {rate:.3g}/s, {(total - done) / rate:.0f} s left")
             last = now
     if total:
-        console.print(f"{description}: {done}/{total} in {time.monotonic() - start:.1f} s")
+        note = f", {num_failed} failed" if num_failed else ""
+        console.print(f"{description}: {done}/{total}{note} in {time.monotonic() - start:.1f} s")
+
+
+def _is_failure(item: object) -> bool:
+    return isinstance(item, tuple) and bool(item) and isinstance(item[-1], Failure)

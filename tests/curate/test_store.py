@@ -75,7 +75,9 @@ def test_a_column_that_an_earlier_reelpack_did_not_write_is_null(tmp_path: Path)
     grown = Table(str(tmp_path / "t"), SCHEMA.append(pa.field("new", vector)), ["id"])
     grown.publish([{"id": "b", "value": 2, "new": [1.0, 2.0]}])
     assert grown.rows() == [{"id": "a", "value": 1, "new": None}, {"id": "b", "value": 2, "new": [1.0, 2.0]}]
+    table(tmp_path).compact(max_parts=1)
     assert table(tmp_path).rows() == [{"id": "a", "value": 1}, {"id": "b", "value": 2}]
+    assert grown.rows() == [{"id": "a", "value": 1, "new": None}, {"id": "b", "value": 2, "new": [1.0, 2.0]}]
 
 
 def test_merged_parts_read_the_same_also_where_the_old_ones_are_still_there(tmp_path: Path) -> None:
