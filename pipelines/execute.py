@@ -33,7 +33,11 @@ class ExecuteConfig(BaseModel):
         None, description="Ray cluster to join; none: the cluster of RAY_ADDRESS, else a private Ray on this machine"
     )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of the private Ray; none: all of this machine")
-    num_workers: int | None = Field(None, ge=1, description="most workers of a stage; none: one per CPU (GPU)")
+    num_workers: int | None = Field(
+        None,
+        ge=1,
+        description="workers of a stage: a machine starts as many as fit, a cluster all; none: one per CPU (GPU)",
+    )
     gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
     publish_every_s: float = Field(30, gt=0, description="seconds between parts: what a kill can lose")
     max_attempts: int = Field(3, ge=1, description="on Ray: workers that may die on one item before it is given up")
