@@ -61,6 +61,9 @@ def local_copy(uri: str, config: StagingConfig = DEFAULT) -> Iterator[str]:
         MediaError: the remote file is not there (MISSING), may not be read (PERMISSION), or cannot be (IO).
         OSError: the copy cannot be written. That is not the file's fault.
     """
+    if "://" not in uri and "::" not in uri:  # most are plain paths, and url_to_fs takes its time to say so
+        yield uri
+        return
     fs, path = url_to_fs(uri)
     if isinstance(fs, LocalFileSystem):
         yield path
