@@ -1,0 +1,93 @@
+"""What a run will be, before it starts: packs, steps, idle ranks, memory. Reads indices, no tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.data.epoch import EpochSamples
+from train.data.manifest import read_manifest
+from train.data.plan import Planner, idle_share
+from train.run import RunRecord, TrainConfig, build_model
+
+STATE_BYTES = 20
+"""Of a parameter: weight, gradient, two moments and average, each float32."""
+
+ACTIVATIONS_PER_TOKEN = 34
+"""Numbers that a block keeps for its backward pass, in widths per token (Korthikanti et al. 2022, §4.1, without the
+attention matrix, which no kernel here keeps)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """One epoch of a run.
+
+    Attributes:
+        num_clips: Rows of the manifest.
+        num_met: Samples that the epoch meets: weights repeat some and leave out others.
+        num_tokens: Of all of them, after dropping and cutting.
+        num_packs: Packs of the epoch.
+        num_steps: Optimizer steps of the epoch.
+        token_efficiency: Real tokens over the packs' budget.
+        idle: Share of their time that ranks are predicted to wait for each other.
+        num_cut: Samples that lose frames to the budget.
+        num_oversize: Samples above the budget in packs of their own.
+        num_parameters: Of the model.
+        state_bytes: Weights, gradients, optimizer and average, per rank.
+        activation_bytes: About what the largest pack takes beside them.
+    """
+
+    num_clips: int
+    num_met: int
+    num_tokens: int
+    num_packs: int
+    num_steps: int
+    token_efficiency: float
+    idle: float
+    num_cut: int
+    num_oversize: int
+    num_parameters: int
+    state_bytes: int
+    activation_bytes: int
+
+
+def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
+    """Plan the first epoch.
+
+    Raises:
+        ValueError: what training would raise: no clips, samples that are refused, a configuration that contradicts
+            itself.
+    """
+    model, plan = config.model, config.data.plan
+    manifest = read_manifest(
+        dataset,
+        split="train",
+        patch=model.patch,
+        latents=config.data.latents,
+        text=config.data.text,
+        conditions=model.conditions,
+    )
+    samples = EpochSamples(manifest, config.data.epoch, plan, config.seed)
+    planner = Planner(samples, config.seed, plan, pair_cost=1 / (6 * model.width))
+    packs = [[sample.num_tokens for sample in pack] for pack in planner.epoch(0)]
+    sizes = np.array([sum(pack) for pack in packs])
+    rows = np.arange(len(manifest))
+    num_parameters = sum(p.numel() for p in build_model(config, RunRecord.of(manifest, dataset)).parameters())
+    shards = num_ranks if config.parallel.mode == "shard" else 1
+    every = config.parallel.recompute_every
+    kept_blocks = model.depth - (-(-model.depth // every) if every else 0)
+    bytes_per_number = 2 if config.dtype == "bfloat16" else 4
+    widths = int(sizes.max(initial=0)) * model.width * bytes_per_number
+    return Forecast(
+        num_clips=len(manifest),
+        num_met=sum(map(len, packs)),
+        num_tokens=int(sizes.sum()),
+        num_packs=len(packs),
+        num_steps=len(packs) // plan.packs_per_step,
+        token_efficiency=float(sizes.sum() / max(1, len(packs) * plan.token_budget)),
+        idle=idle_share(planner.costs(packs), num_ranks),
+        num_cut=int((samples.num_frames(rows) < manifest.grids[:, 0]).sum()),
+        num_oversize=int((sizes > plan.token_budget).sum()),
+        num_parameters=num_parameters,
+        state_bytes=STATE_BYTES * num_parameters // shards,
+        activation_bytes=widths * (ACTIVATIONS_PER_TOKEN * max(1, kept_blocks) + model.depth),
+    )
