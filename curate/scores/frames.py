@@ -1,6 +1,6 @@
 """The sampled frames of one clip, and what several scorers make of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import cv2
@@ -26,18 +26,35 @@ class ClipFrames:
         """(T, H, W) uint8: Rec. 601 luma."""
         return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in self.rgb])
 
+    def spread(self, count: int) -> list[int]:
+        """Indices of at most `count` frames: the middles of equal parts of the sample."""
+        total = len(self.rgb)
+        count = min(count, total)
+        return [total * (2 * part + 1) // (2 * count) for part in range(count)]
+
 
 def embed(clips: Sequence[ClipFrames], encoder: ImageEncoder) -> list[np.ndarray]:
-    """Embeddings (T, d) of each clip's frames; no backbone looks at a frame twice.
-
-    On a GPU the frames of all clips go through together. On a CPU that gains nothing, and a clip's values would
-    depend, in their last bits, on its company, which a run that was killed does not repeat: so clip by clip.
-    """
+    """Embeddings (T, d) of each clip's frames; no backbone looks at a frame twice."""
     backbone = encoder.backbone
     unseen = [clip for clip in clips if backbone.fingerprint not in clip.features]
-    for group in [unseen] if backbone.on_gpu and unseen else [[clip] for clip in unseen]:
-        features = backbone.features([frame for clip in group for frame in clip.rgb])
-        ends = np.cumsum([len(clip.rgb) for clip in group])
-        for clip, own in zip(group, np.split(features, ends[:-1]), strict=True):
-            clip.features[backbone.fingerprint] = own
+    features = by_clip(backbone.features, [list(clip.rgb) for clip in unseen], joined=bool(unseen) and backbone.on_gpu)
+    for clip, own in zip(unseen, features, strict=True):
+        clip.features[backbone.fingerprint] = own
     return [encoder.embed_features(clip.features[backbone.fingerprint]) for clip in clips]
+
+
+def by_clip(
+    model: Callable[[Sequence[np.ndarray]], np.ndarray], clips: Sequence[Sequence[np.ndarray]], joined: bool
+) -> list[np.ndarray]:
+    """Rows of the model's output for the pictures of each clip.
+
+    Args:
+        model: N pictures to N rows.
+        clips: the pictures of each clip, at least one.
+        joined: all in one call, as a GPU likes it. On a CPU that gains nothing, and a clip's values would depend, in
+            their last bits, on its company, which a run that was killed does not repeat: so clip by clip.
+    """
+    if not joined:
+        return [model(pictures) for pictures in clips]
+    rows = model([picture for pictures in clips for picture in pictures])
+    return np.split(rows, np.cumsum([len(pictures) for pictures in clips])[:-1])

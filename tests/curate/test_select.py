@@ -116,9 +116,8 @@ def test_what_breaks_a_rule_early_is_rejected_for_it_in_the_end(
     kind: str, values: dict[str, float], later: dict[str, float]
 ) -> None:
     early = broken(values, kind, POLICY)
-    known = {**dict.fromkeys(RULES), **values}
-    assert outcome(decide(clips({"kind": kind, **known}), POLICY))[0][1][: len(early)] == early or not early
-    ((decision, reasons),) = outcome(decide(clips({"kind": kind, **known, **later, **values}), POLICY))
+    unknown = dict.fromkeys(RULES)
+    ((decision, reasons),) = outcome(decide(clips({"kind": kind, **unknown, **later, **values}), POLICY))
     assert set(early) <= set(reasons)
     assert not early or decision == "reject"
     assert broken({**later, **values}, kind, POLICY) == (reasons if decision == "reject" else [])

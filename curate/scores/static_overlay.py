@@ -1,0 +1,90 @@
+"""Static overlay: logos, watermarks and captions that stand still on a picture that moves.
+
+Edges of an overlay keep their gradient from frame to frame, whatever passes beneath: the idea of Dekel et al. 2017,
+"On the Effectiveness of Visible Watermarks" (CVPR, section 3.1), here within one clip. The edges count where the
+picture around them moves, so that the background of a camera on a tripod and the rims of letterbox bars do not.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders.image import EncoderPool
+from curate.schema import content_digest
+from curate.scores.frames import ClipFrames
+from curate.scores.scorer import Value
+
+MIN_FRAMES = 3
+MIN_GRADIENT = 12.0
+"""Luma steps per pixel, of 255, that make an edge."""
+MAX_DEVIATION = 0.4
+"""Share of its mean gradient by which a standing edge may differ in any frame."""
+MOVING_DEVIATION = 6.0
+"""Standard deviation over the frames, in luma steps, from which a pixel moves."""
+MIN_EDGE_PX = 8
+"""Smaller specks are chance."""
+
+
+class StaticOverlayConfig(BaseModel):
+    """What counts as an overlay."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["static_overlay"] = "static_overlay"
+    min_moving: float = Field(0.75, ge=0.5, le=1, description="share of the surroundings that must move")
+    surroundings: float = Field(0.33, gt=0, le=1, description="side of the square around an edge, in shorter sides")
+
+    def build(self) -> "StaticOverlayScorer":
+        return StaticOverlayScorer(self)
+
+
+class StaticOverlayScorer:
+    """`static_overlay`: share of the picture's area under things that stand still while their surroundings move.
+
+    0 where nothing can be told: fewer than three frames (a still image), a shot in which little moves. A fence before
+    running water looks like an overlay.
+    """
+
+    name = "static_overlay"
+    columns: ClassVar = {"static_overlay": pa.float64()}
+
+    def __init__(self, config: StaticOverlayConfig) -> None:
+        self.config = config
+
+    @property
+    def key(self) -> str:
+        return content_digest(self.name, str(self.config.min_moving), str(self.config.surroundings))
+
+    def setup(self, encoders: EncoderPool) -> None:
+        """There is nothing to load."""
+
+    def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
+        return [{"static_overlay": float(self._mask(clip.gray).mean())} for clip in clips]
+
+    def _mask(self, gray: np.ndarray) -> np.ndarray:
+        """(T, H, W) uint8 luma to (H, W) uint8, 1 under overlays."""
+        if len(gray) < MIN_FRAMES:
+            return np.zeros(gray.shape[1:], np.uint8)
+        side = round(self.config.surroundings * min(gray.shape[1:])) | 1
+        moving = (gray.std(axis=0, dtype=np.float32) > MOVING_DEVIATION).astype(np.float32)
+        around = cv2.blur(moving, (side, side), borderType=cv2.BORDER_REFLECT)
+        edges = (standing_edges(gray) & (around >= self.config.min_moving)).astype(np.uint8)
+        gap = round(min(gray.shape[1:]) / 32) | 1
+        joined = cv2.morphologyEx(edges, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_RECT, (gap, gap)))
+        num_parts, parts = cv2.connectedComponents(joined)
+        sizes = np.bincount(parts.ravel(), weights=edges.ravel(), minlength=num_parts)
+        real = np.flatnonzero(sizes[1:] >= MIN_EDGE_PX) + 1
+        return np.isin(parts, real).astype(np.uint8)
+
+
+def standing_edges(gray: np.ndarray) -> np.ndarray:
+    """(T, H, W) luma to (H, W) bool: edges whose gradient is much the same in every frame."""
+    gradients = np.stack([np.stack([cv2.Sobel(frame, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (0, 1)]) for frame in gray])
+    mean = gradients.mean(axis=0)  # (2, H, W)
+    strength = np.linalg.norm(mean, axis=0)
+    deviation = np.linalg.norm(gradients - mean, axis=1).max(axis=0)
+    return (strength >= MIN_GRADIENT) & (deviation <= MAX_DEVIATION * strength)
