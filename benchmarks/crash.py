@@ -29,7 +29,7 @@ from benchmarks.snapshot import Snapshot, differences, digest, leftovers, snapsh
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {
-    "score.scorers": "[]",
+    "score.scorers": "[{kind: static_overlay}, {kind: brisque}]",
     "shards.clips_per_shard": 3,
     "execute.publish_every_s": 0.05,
     "scan.time_limit_s": 60,

@@ -1,13 +1,12 @@
 """The caption record: one row per clip and kind: what wrote the text, from which frames, how it ended."""
 
-import hashlib
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from curate.schema import ID_HEX_DIGITS
+from curate.shards.tar import payload_digest
 
 CaptionKind = Literal["short", "dense"]
 
@@ -97,5 +96,5 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
 
 
 def media_digest(data: bytes) -> str:
-    """First 128 bits of SHA-256 over a clip's file."""
-    return hashlib.sha256(data).hexdigest()[:ID_HEX_DIGITS]
+    """Names a clip's file by its bytes, as the table of shards does."""
+    return payload_digest(data)

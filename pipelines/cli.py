@@ -103,57 +103,72 @@ def curate(
 def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
     """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
     from pipelines import select_clips, summary
+    from pipelines.dataset import Dataset
 
-    summary.show_select(select_clips.select(dataset, config, set or ()), dataset)
+    summary.show_select(select_clips.select(dataset, config, set or ()), Dataset(dataset))
 
 
 @app.command(rich_help_panel="Curate")
 def retry(
     dataset: DatasetArgument,
-    kind: Annotated[list[str] | None, typer.Option(help="kinds of failure, such as timeout; repeatable")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="this kind, such as model, beside missing, permission, timeout and io; repeatable"),
+    ] = None,
     all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
 ) -> None:
     """Attempt failed files and clips again, with the inputs and settings of the last run."""
     from curate.schema import FailureKind
     from pipelines import retry as retrying
     from pipelines import summary
+    from pipelines.failures import WORTH_RETRYING
 
     known = [str(one) for one in FailureKind]
     if unknown := [name for name in kind or () if name not in known]:
         raise ValueError(f"--kind {', '.join(unknown)}: no such kind of failure; there are {', '.join(known)}")
-    kinds = frozenset(FailureKind) if all else frozenset(map(FailureKind, kind)) if kind else retrying.BY_DEFAULT
+    kinds = frozenset(FailureKind) if all else frozenset(map(FailureKind, kind)) if kind else WORTH_RETRYING
+    summary.show_failing(*retrying.failing(dataset))
     summary.show_retry(retrying.retry(dataset, kinds))
 
 
 @app.command(rich_help_panel="Curate")
 def plan(
     inputs: Annotated[list[str], typer.Argument(help="as for `curate`")],
-    sample: Annotated[int, typer.Option(min=1, help="files that are probed and run in part")] = 8,
+    sample: Annotated[int, typer.Option(min=1, help="excerpts that are run")] = 8,
     config: ConfigOption = None,
     set: SetOption = None,
+    executor: ExecutorOption = None,
 ) -> None:
     """Predict hours, GiB and clips of a `curate`, by running it on excerpts of some files."""
-    from pipelines import plan_curation, summary
+    from pipelines import plan_curation, show
 
-    summary.show_plan(plan_curation.plan(inputs, _config(config, set), num_sampled=sample))
+    resolved = _config(config, set, executor=executor)
+    show.show_plan(plan_curation.plan(inputs, resolved, num_sampled=sample))
 
 
 @app.command(rich_help_panel="Inspect")
 def status(
     dataset: DatasetArgument,
     watch: Annotated[float | None, typer.Option(min=1, help="show it again every so many seconds")] = None,
+    json: Annotated[bool, typer.Option("--json", help="one line of JSON, for scripts")] = False,
 ) -> None:
     """How far a dataset is: works while a job runs, and writes nothing."""
     import time
 
+    from pipelines import show
     from pipelines import status as current
-    from pipelines import summary
 
-    summary.show_status(current.status(dataset))
-    while watch is not None:
+    while True:
+        found = current.status(dataset)
+        if json:
+            typer.echo(show.status_json(found))
+        else:
+            if watch is not None:
+                show.out.clear()
+            show.show_status(found)
+        if watch is None:
+            return
         time.sleep(watch)
-        summary.out.clear()
-        summary.show_status(current.status(dataset))
 
 
 @app.command(rich_help_panel="Inspect")
@@ -163,42 +178,41 @@ def explain(
 ) -> None:
     """Everything that is known of one clip: values, thresholds, decision, source, copies, captions."""
     from pipelines import explain as explaining
-    from pipelines import summary
+    from pipelines import show
 
-    if clips := explaining.clips_of_file(dataset, clip):
-        summary.show_clips(clips)
-    else:
-        summary.show_explanation(explaining.explain(dataset, clip))
+    files = explaining.files_named(dataset, clip)
+    for story in files:
+        show.show_file(story)
+    if not files:
+        show.show_explanation(explaining.explain(dataset, clip))
 
 
 @app.command(rich_help_panel="Inspect")
 def verify(
     dataset: DatasetArgument,
-    sample: Annotated[int, typer.Option(min=0, help="inputs to hash again and clips to decode")] = 32,
+    sample: Annotated[int, typer.Option(min=0, help="inputs, clips and latents whose bytes are read")] = 32,
     full: Annotated[bool, typer.Option("--full", help="all of them")] = False,
 ) -> None:
     """Check that index, shards, tables, captions and latents agree, and that ids are those of the content."""
-    from pipelines import summary
+    from pipelines import show
     from pipelines import verify as verifying
 
-    found = verifying.verify(dataset, None if full else sample)
-    summary.show_verified(found)
-    if found.problems:
+    if show.show_checks(verifying.verify(dataset, None if full else sample)):
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel="Inspect")
 def doctor(
-    out: Annotated[str | None, typer.Option(help="folder that datasets will be written to")] = None,
+    out: Annotated[str | None, typer.Option(help="folder or URL that datasets will be written to")] = None,
+    executor: ExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Try what curation needs on this machine, and on the nodes of a cluster: codecs, weights, GPU, disk."""
+    """Try what curation needs on this machine and on the workers of Ray: codecs, weights, GPU, disk."""
     from pipelines import doctor as examining
-    from pipelines import summary
+    from pipelines import show
 
-    findings = examining.doctor(out, address)
-    summary.show_findings(findings)
-    if any(finding.verdict == "fail" for finding in findings):
+    resolved = _config(None, None, executor=executor, address=address)
+    if not show.show_findings(examining.doctor(out, resolved.execute)):
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ that names the nearest valid one, before any work starts. The resolved configura
 """
 
 import difflib
+import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,21 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), b
         return Config.model_validate(_merge(_merge((base or Config()).model_dump(mode="json"), tree), given))
     except ValidationError as error:
         raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
+
+
+def overrides(config: Config, base: Config | None = None) -> list[str]:
+    """What `--set` takes to make `config` out of `base` (None: the defaults): the inverse of `load_config`."""
+    return list(_differences(config.model_dump(mode="json"), (base or Config()).model_dump(mode="json"), ""))
+
+
+def _differences(value: Any, base: Any, path: str) -> Iterator[str]:
+    is_section = isinstance(value, dict) and isinstance(base, dict) and value.keys() == base.keys()
+    if is_section and value.get("kind") == base.get("kind"):
+        for name in value:
+            yield from _differences(value[name], base[name], f"{path}.{name}" if path else name)
+    elif value != base:
+        is_plain = isinstance(value, str) and yaml.safe_load(value) == value
+        yield f"{path}={value if is_plain else json.dumps(value, ensure_ascii=False)}"
 
 
 def find_file(file: str | Path) -> Path:

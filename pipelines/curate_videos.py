@@ -19,7 +19,7 @@ from pipelines.execute import executor
 from pipelines.progress import console
 from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, store_sidecar
-from pipelines.sources import list_sources
+from pipelines.sources import absolute, list_sources
 from pipelines.steps.cut import cut
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
@@ -70,7 +70,7 @@ def curate(
     dataset = Dataset(out)
     dataset.make()
     made_with = {
-        "inputs": list(inputs),
+        "inputs": [absolute(text) for text in inputs],
         "families": list(families),
         **provenance(),
         **config.model_dump(mode="json"),
@@ -93,6 +93,7 @@ def curate(
     # Only now, with the tables complete under these settings, are they what the dataset was made with.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
+    dataset.compact(families)
     index = dataset.write_index(key)
     outcomes = [row["outcome"] for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
     return CurateSummary(

@@ -4,8 +4,9 @@
 at will and come out byte for byte the same when nothing changed.
 """
 
+import shlex
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,7 @@ from fsspec.core import url_to_fs
 
 from caption.record import CAPTION_SCHEMA
 from curate.store import Table, write_parquet, write_text
-from pipelines.config import Config
+from pipelines.config import Config, overrides
 from pipelines.tables import CLIPS, FAILURES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
 
 
@@ -52,6 +53,12 @@ class Dataset:
         except OSError as error:
             raise ValueError(f"--out {self.url}: cannot make this folder ({error}); choose another place") from error
 
+    def compact(self, families: Mapping[str, Mapping[str, pa.DataType]]) -> None:
+        """Merge the parts that long runs leave, many and small; what is read stays the same."""
+        scores = (self.scores(family, columns) for family, columns in families.items())
+        for table in (self.videos, self.clips, self.shards, self.shard_plans, self.failures, *scores):
+            table.compact()
+
     def save_section(self, name: str, value: Any) -> None:
         """Record in config.yaml what one step ran with (None: no longer); the other steps' sections stay."""
         sections = {**self.sections(), name: value}
@@ -84,6 +91,18 @@ class Dataset:
         section = self.made_with(or_running=or_running)
         return Config.model_validate({name: section[name] for name in Config.model_fields if name in section})
 
+    def curate_command(self) -> str:
+        """What a user types, in any folder, to go on with the inputs and settings in `made_with`."""
+        inputs = self.made_with(or_running=True)["inputs"]
+        settings = _flags(self.config(or_running=True))
+        return shlex.join(["reelpack", "curate", *inputs, "--out", self.url, *settings])
+
+    def command(self, step: Literal["caption", "encode"]) -> str:
+        """What a user types to repeat a later step as it ran last, or with the defaults if it never did."""
+        sections = self.sections()
+        config = Config.model_validate({step: sections[step]} if step in sections else {})
+        return shlex.join(["reelpack", step, self.url, *_flags(config)])
+
     def families(self, *, or_running: bool = False) -> dict[str, dict[str, pa.DataType]]:
         """The score families in `made_with` and their columns, as stored; needs no weights."""
         found = {}
@@ -114,12 +133,22 @@ class Dataset:
         return pq.read_table(path, filesystem=fs) if fs.exists(path) else None
 
     def write_index(self, cut_key: str) -> pa.Table:
-        """Publish `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner and
-        the user's own columns."""
-        clips = self.read("clips.parquet")
+        """Publish `shards/index.parquet`; see `index`."""
+        index = self.index(self.read("clips.parquet"), cut_key)
+        write_parquet(f"{self.shards_url}/index.parquet", index)
+        return index
+
+    def index(self, clips: pa.Table, cut_key: str) -> pa.Table:
+        """The rows of `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner
+        and the user's own columns. Writes nothing.
+
+        Args:
+            clips: the rows of `clips.parquet`.
+            cut_key: names the settings of the encoder.
+        """
         clips = clips.filter(pc.equal(clips["decision"], "keep"))
         cut = self.shards.read()
-        cut = cut.filter(pc.equal(cut["cut_key"], cut_key)).drop_columns(["cut_key", "split"])
+        cut = cut.filter(pc.equal(cut["cut_key"], cut_key)).drop_columns(["cut_key", "split", "digest"])
         sidecar = self.sidecar()
         own = [name for name in sidecar.column_names if name != "uri"] if sidecar is not None else []
         columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
@@ -132,9 +161,11 @@ class Dataset:
             of_kind = usable.filter(pc.equal(usable["kind"], kind)).select(["clip_id", "text"])
             index = join(index, of_kind.rename_columns({"text": f"caption_{kind}"}), "clip_id")
         index = index.select([*INDEX.names, *own])
-        index = index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
-        write_parquet(f"{self.shards_url}/index.parquet", index)
-        return index
+        return index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
+
+
+def _flags(config: Config) -> list[str]:
+    return [word for override in overrides(config) for word in ("--set", override)]
 
 
 def join(table: pa.Table, other: pa.Table, key: str) -> pa.Table:

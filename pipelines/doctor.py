@@ -5,23 +5,33 @@ import io
 import os
 import platform
 import shutil
+import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, cast
 
 from pipelines.execute import ExecuteConfig, connect
+from pipelines.sources import absolute
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
-PACKAGES = ("torch", "ray", "av", "pyarrow", "transformers", "open-clip-torch", "scenedetect-headless", "diffusers")
+Verdict = Literal["ok", "warn", "fail"]
+
+PACKAGES = (
+    "reelpack", "torch", "ray", "av", "opencv-python-headless", "pillow", "pyarrow", "transformers", "open-clip-torch",
+    "scenedetect-headless", "diffusers",
+)  # fmt: skip
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 """What a decoder of each codec is tried on."""
 
 LEAST_FREE_GIB = 5
 LEAST_OPEN_FILES = 1024
+NODE_LIMIT_S = 300
+KNOCK_S = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,21 +40,20 @@ class Finding:
 
     where: str
     what: str
-    verdict: Literal["ok", "warn", "fail"]
+    verdict: Verdict
     detail: str
 
 
-def doctor(out: str | None = None, address: str | None = None) -> list[Finding]:
-    """Look at this machine, and at each node of a Ray cluster.
+def doctor(out: str | None, config: ExecuteConfig) -> Iterator[Finding]:
+    """Look at this machine, and at each node of the Ray cluster that work will run on.
 
     Args:
         out: folder that datasets will be written to; None: the current one.
-        address: Ray cluster to look at as well; None: RAY_ADDRESS, else none.
+        config: how stages will be run; with the local executor Ray is left alone.
     """
-    findings = examine("here", out or ".")
-    if address or os.environ.get("RAY_ADDRESS"):
-        findings += list(_cluster(address))
-    return findings
+    yield from examine("here", out or ".")
+    if config.executor == "ray":
+        yield from _workers(config, absolute(out) if out else None)
 
 
 def examine(where: str, folder: str) -> list[Finding]:
@@ -59,35 +68,78 @@ def examine(where: str, folder: str) -> list[Finding]:
         ("temporary files", lambda: _disk(tempfile.gettempdir())),
         ("open files", _open_files),
     ]
-    findings = []
-    for what, check in checks:
+    return [_tried(where, what, check) for what, check in checks]
+
+
+def _tried(where: str, what: str, check: Callable[[], tuple[str, str]]) -> Finding:
+    try:
+        verdict, detail = check()
+    except Exception as error:  # whatever a check raises is what it found
+        verdict, detail = "fail", f"{type(error).__name__}: {error}"
+    return Finding(where=where, what=what, verdict=cast(Verdict, verdict), detail=detail)
+
+
+def _workers(config: ExecuteConfig, out: str | None) -> Iterator[Finding]:
+    """Ray itself; on a private one a worker, on a cluster each node, by a task that is bound to it."""
+    import ray
+
+    try:
+        _knock(config.address or os.environ.get("RAY_ADDRESS"))
+        is_private = connect(config)
+    except (OSError, RuntimeError, ValueError) as error:
+        yield Finding(where="ray", what="Ray", verdict="fail", detail=str(error))
+        return
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        has = ray.cluster_resources()
+        size = f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+        if is_private:
+            yield Finding(where="ray", what="Ray", verdict="ok", detail=f"a private one starts, with {size}")
+            yield from _on_node(nodes[0]["NodeID"], "a worker", _examine_worker)
+            return
+        yield Finding(where="ray", what="Ray", verdict="ok", detail=f"{len(nodes)} nodes, {size}")
+        for node in nodes:
+            yield from _on_node(node["NodeID"], node["NodeManagerHostname"], examine, out or tempfile.gettempdir())
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself would wait for minutes for a head that is not there.
+
+    Raises:
+        ConnectionError: nothing listens at HOST:PORT.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal():
         try:
-            verdict, detail = check()
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            verdict, detail = "fail", f"{type(error).__name__}: {error}"
-        assert verdict in ("ok", "warn", "fail")
-        findings.append(Finding(where=where, what=what, verdict=verdict, detail=detail))  # type: ignore[arg-type]
-    return findings
+            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+        except OSError as error:
+            raise ConnectionError(
+                f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
+            ) from error
 
 
-def _cluster(address: str | None) -> Iterator[Finding]:
-    """The same checks on each node that is alive, by a task that is bound to it."""
+def _examine_worker(where: str) -> list[Finding]:
+    return [_tried(where, "cut a clip", _cut)]
+
+
+def _on_node(node_id: str, where: str, look: Callable[..., list[Finding]], *arguments: str) -> list[Finding]:
+    """What a task finds on a node, or why it could not look."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    connect(ExecuteConfig(address=address))
+    bound = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=bound)
     try:
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        resources = ray.cluster_resources()
-        detail = f"{len(alive)} nodes, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
-        yield Finding(where="cluster", what="Ray", verdict="ok", detail=detail)
-        for node in alive:
-            task = ray.remote(num_cpus=0)(examine).options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            )
-            yield from ray.get(task.remote(node["NodeManagerHostname"], tempfile.gettempdir()))
-    finally:
-        ray.shutdown()
+        found: list[Finding] = ray.get(task.remote(where, *arguments), timeout=NODE_LIMIT_S)
+    except ray.exceptions.RayError as error:
+        last = str(error).strip().rpartition("\n")[2]
+        remedy = "reelpack must be installed there, or travel with the job (ray job submit --working-dir .)"
+        return [
+            Finding(where=where, what="worker", verdict="fail", detail=f"{type(error).__name__}: {last}; {remedy}")
+        ]
+    return found
 
 
 def _versions() -> tuple[str, str]:
@@ -155,11 +207,20 @@ def _accelerator() -> tuple[str, str]:
     import torch
 
     if not torch.cuda.is_available():
-        return "ok", f"none: models run on {os.cpu_count()} CPU cores, torch {torch.__version__}"
-    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    free = min(torch.cuda.mem_get_info(number)[0] for number in range(len(names))) / 2**30
-    float((torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum())
-    return "ok", f"{', '.join(names)}; at least {free:.0f} GiB free on each, a product was computed"
+        if shutil.which("nvidia-smi"):
+            return (
+                "warn",
+                f"there is an NVIDIA driver, but torch {torch.__version__} does not reach it; install its CUDA build",
+            )
+        return "ok", f"none: models run on {os.cpu_count()} CPU cores"
+    found = []
+    for number in range(torch.cuda.device_count()):
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(number))
+        ones = torch.ones(8, 8, device=f"cuda:{number}")
+        if float((ones @ ones).sum()) != 512:
+            return "fail", f"{torch.cuda.get_device_name(number)} multiplies wrongly; check it with nvidia-smi"
+        found.append(f"{torch.cuda.get_device_name(number)} with {free:.0f} of {total:.0f} GiB free")
+    return "ok", f"{', '.join(found)}; CUDA {torch.version.cuda}"
 
 
 def _weights() -> tuple[str, str]:
@@ -181,13 +242,20 @@ def _disk(folder: str) -> tuple[str, str]:
     from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
-    if not isinstance(url_to_fs(folder)[0], LocalFileSystem):
-        return "ok", f"{folder} is an object store"
+    fs, path = url_to_fs(folder)
+    if not isinstance(fs, LocalFileSystem):
+        name = f"{path.rstrip('/')}/doctor-{uuid.uuid4().hex}"
+        fs.pipe_file(name, b"reelpack doctor")
+        fs.rm_file(name)
+        return "ok", f"an object was written to {folder}, and removed"
     place = os.path.abspath(folder)
     while not os.path.exists(place):
         place = os.path.dirname(place)
-    if not os.access(place, os.W_OK):
-        return "fail", f"{place} cannot be written"
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"reelpack doctor")
+    except OSError as error:
+        return "fail", f"{place} cannot be written ({error.strerror}); choose another place, or change its permissions"
     free = shutil.disk_usage(place).free / 2**30
     if free < LEAST_FREE_GIB:
         return "warn", f"{free:.1f} GiB free at {place}: `reelpack plan` says what a dataset takes"

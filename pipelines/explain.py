@@ -1,19 +1,31 @@
 """Everything that is known about one clip, and why it was decided as it was. Reads the tables only."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from curate.select import NOT_FOR_IMAGES
+from curate.signals.family import SIGNAL_NAMES
 from pipelines.dataset import Dataset
-from pipelines.status import standing_failures
+from pipelines.failures import folders, standing_failures
+from pipelines.sources import absolute
+from pipelines.status import decided_now
 
 NUM_NEAREST = 3
+FACTS = ("duration_s", "short_side_px", "bitrate")
+"""Numbers that the policy can bound beside signals and scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """One stored value beside the rule that judges it; `family` names the scorer, its parameters and weights."""
+    """One stored value beside the rule that judges it; `family` names the scorer, its parameters and weights.
+
+    `min` and `max` are None where the rule does not bound, or is not for clips of this kind.
+    """
 
     name: str
     value: float | None
@@ -22,14 +34,21 @@ class Measure:
     family: str
 
     @property
+    def margin(self) -> float | None:
+        """How far the value lies inside the nearest bound; negative outside. None without a value or a bound."""
+        if self.value is None:
+            return None
+        below = None if self.min is None else self.value - self.min
+        above = None if self.max is None else self.max - self.value
+        return min((margin for margin in (below, above) if margin is not None), default=None)
+
+    @property
     def verdict(self) -> Literal["passes", "fails", "missing", ""]:
         if self.min is None and self.max is None:
             return ""
-        if self.value is None:
+        if self.margin is None:
             return "missing"
-        below = self.min is not None and self.value < self.min
-        above = self.max is not None and self.value > self.max
-        return "fails" if below or above else "passes"
+        return "fails" if self.margin < 0 else "passes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,23 +57,37 @@ class Explanation:
 
     Attributes:
         clip: Its row of `clips.parquet`.
-        video: The first row of tables/videos with its bytes.
+        video: The row of tables/videos of the file that it is read from.
         uris: All files with these bytes.
-        measures: Every stored number.
-        copies: Rows of the other members of its duplicate group.
+        place: Its number among the clips of its video, from 1, and how many there are.
+        measures: Every stored number, with the policy's bounds.
+        group: Rows of `clips.parquet` of its duplicate group, itself among them; empty if it has no copies.
+        own: The user's own columns.
         shard: Its row of tables/shards under the current settings; None if it is not cut.
-        captions: Its caption records.
-        failures: Its rows of tables/failures that still stand.
+        captions: Its caption records by the current captioner.
+        latents: Fingerprint → its row of the latents' index.
+        failures: Rows of tables/failures that still stand, of the clip and of its files.
     """
 
     clip: Mapping[str, Any]
     video: Mapping[str, Any]
     uris: tuple[str, ...]
+    place: tuple[int, int]
     measures: tuple[Measure, ...]
-    copies: tuple[Mapping[str, Any], ...]
+    group: tuple[Mapping[str, Any], ...]
+    own: Mapping[str, Any]
     shard: Mapping[str, Any] | None
     captions: tuple[Mapping[str, Any], ...]
+    latents: Mapping[str, Mapping[str, Any]]
     failures: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileStory:
+    """An input file: its row of tables/videos, and the rows of `clips.parquet` of its clips."""
+
+    video: Mapping[str, Any]
+    clips: tuple[Mapping[str, Any], ...]
 
 
 def explain(url: str, clip_id: str) -> Explanation:
@@ -68,49 +101,49 @@ def explain(url: str, clip_id: str) -> Explanation:
         ValueError: no clip, or several, have an id that begins so.
     """
     dataset = Dataset(url)
-    rows = dataset.read("clips.parquet").to_pylist()
+    rows = _clips(dataset)
     clip = _find(rows, clip_id, url)
     name = clip["clip_id"]
-    config, families = dataset.config(), dataset.families()
-    videos = [row for row in dataset.videos.rows() if row["video_id"] == clip["video_id"]]
-    source = {column: family for family, columns in families.items() for column in columns}
-    measures = []
-    for column, value in clip.items():
-        if isinstance(value, float) or column in source:
-            bounds = config.select.rules().get(column)
-            measures.append(
-                Measure(
-                    name=column,
-                    value=value,
-                    min=bounds.min if bounds else None,
-                    max=bounds.max if bounds else None,
-                    family=source.get(column, "scan"),
-                )
-            )
-    shards = [row for row in dataset.shards.rows() if row["clip_id"] == name]
-    captions = dataset.sections().get("caption_family")
-    group = clip.get("duplicate_group")
+    config = dataset.config(or_running=True)
+    videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
+    siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
+    shards = (row for row in dataset.shards.rows() if row["clip_id"] == name and row["cut_key"] == config.shards.key)
+    captioner, group = dataset.sections().get("caption_family"), clip["duplicate_group"]
+    records = dataset.captions(captioner).rows() if captioner else []
+    sidecar = dataset.sidecar()
     return Explanation(
         clip=clip,
-        video=videos[0],
-        uris=tuple(sorted({row["uri"] for row in videos})),
-        measures=tuple(measures),
-        copies=tuple(row for row in rows if group and row["duplicate_group"] == group and row["clip_id"] != name),
-        shard=next((row for row in shards if row["cut_key"] == config.shards.key), None),
-        captions=tuple(row for row in dataset.captions(captions).rows() if row["clip_id"] == name) if captions else (),
-        failures=tuple(row for row in standing_failures(dataset) if row["subject"] == name),
+        video=videos[clip["video_uri"]],
+        uris=tuple(sorted(videos)),
+        place=(siblings.index(name) + 1, len(siblings)),
+        measures=tuple(_measures(dataset, clip)),
+        group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
+        own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
+        shard=next(shards, None),
+        captions=tuple(row for row in records if row["clip_id"] == name),
+        latents=_latents(dataset, name),
+        failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
     )
 
 
-def clips_of_file(url: str, path: str) -> list[dict[str, Any]]:
-    """Rows of the clips of one input file, given by its URI or the end of it; none if no file is called so."""
+def files_named(url: str, path: str) -> list[FileStory]:
+    """The input files that are called so: by URI, by a path from the current folder, or by the end of it.
+
+    Raises:
+        ValueError: nothing was curated into `url`.
+    """
     dataset = Dataset(url)
-    ids = {
-        row["video_id"]
-        for row in dataset.videos.rows()
-        if row["uri"] == path or row["uri"].endswith(f"/{path.lstrip('./')}")
-    }
-    return [row for row in dataset.read("clips.parquet").to_pylist() if row["video_id"] in ids - {None}]
+    dataset.made_with(or_running=True)
+    ending = f"/{path.removeprefix('./')}"
+    found = [row for row in _videos(dataset) if row["uri"] in (path, absolute(path)) or row["uri"].endswith(ending)]
+    clips = _clips(dataset) if found else []
+    return [
+        FileStory(
+            video=video,
+            clips=tuple(clip for clip in clips if video["video_id"] and clip["video_id"] == video["video_id"]),
+        )
+        for video in found
+    ]
 
 
 def time_code(seconds: float) -> str:
@@ -119,13 +152,51 @@ def time_code(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
 
 
-def _find(rows: list[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
+def _clips(dataset: Dataset) -> list[dict[str, Any]]:
+    """Rows of `clips.parquet`, or what it would be now where a run is under way."""
+    is_running = "running" in dataset.sections()
+    return (decided_now(dataset) if is_running else dataset.read("clips.parquet")).to_pylist()
+
+
+def _videos(dataset: Dataset) -> list[dict[str, Any]]:
+    key = dataset.config(or_running=True).scan.key
+    return [row for row in dataset.videos.rows() if row["scan_key"] == key]
+
+
+def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
+    rules = dataset.config(or_running=True).select.rules()
+    families = dataset.families(or_running=True).items()
+    source = dict.fromkeys([*FACTS, *SIGNAL_NAMES], "scan") | {
+        column: family for family, columns in families for column in columns
+    }
+    measures = []
+    for name in [*source, *(rules.keys() - source.keys())]:
+        if name in clip or name in rules:  # vectors are in no clip's row
+            rule = None if clip["kind"] == "image" and name in NOT_FOR_IMAGES else rules.get(name)
+            low, high = (rule.min, rule.max) if rule else (None, None)
+            value = clip.get(name)
+            measures.append(Measure(name=name, value=value, min=low, max=high, family=source.get(name, "no scorer")))
+    return measures
+
+
+def _latents(dataset: Dataset, clip_id: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for fingerprint in folders(f"{dataset.url}/latents"):
+        fs, path = url_to_fs(f"{dataset.url}/latents/{fingerprint}/index.parquet")
+        rows = pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]) if fs.exists(path) else None
+        if rows is not None and rows.num_rows:
+            found[fingerprint] = rows.to_pylist()[0]
+    return found
+
+
+def _find(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
     found = [row for row in rows if row["clip_id"].startswith(clip_id.lower())]
     if len(found) == 1:
         return found[0]
     if found:
         some = ", ".join(row["clip_id"][: len(clip_id) + 6] + "…" for row in found[:NUM_NEAREST])
-        raise ValueError(f"{clip_id} is the beginning of {len(found)} clip ids ({some}); give more of it")
-    near = difflib.get_close_matches(clip_id, [row["clip_id"] for row in rows], n=NUM_NEAREST, cutoff=0.4)
+        raise ValueError(f"{clip_id!r} is the beginning of {len(found)} clip ids ({some}); give more of it")
+    beginnings = {row["clip_id"][: len(clip_id)]: row["clip_id"] for row in rows}
+    near = [beginnings[found] for found in difflib.get_close_matches(clip_id.lower(), beginnings, NUM_NEAREST, 0.5)]
     hint = f"; the nearest are {', '.join(near)}" if near else f"; {url}/clips.parquet lists all {len(rows)}"
     raise ValueError(f"no clip of {url} has an id that begins with {clip_id}, and no input file is called so{hint}")

@@ -1,33 +1,37 @@
-"""What curating a collection will take: a pilot run over excerpts of some of its files, scaled to all of it.
+"""What curating a collection will take: a pilot run over excerpts of it, scaled to all of it.
 
-The driver behind `reelpack plan INPUT…`. Nothing is modelled: the steps themselves are run and timed.
+The driver behind `reelpack plan INPUT…`. Nothing is modelled: headers say how much video there is, and the steps
+themselves are run and timed on excerpts. Each excerpt stands for its file's length; totals are ratio estimates, and
+the error bar comes from drawing the excerpts again and again (the bootstrap; Efron, 1979).
 """
 
+import os
 import random
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import numpy as np
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
-from curate.media.cut import cut_clip
 from curate.media.fetch import local_copy
-from curate.media.probe import content_id, probe
-from curate.scan import Scanned, ScanStage, SourceFile
-from curate.schema import Failure, MediaError, Video
-from curate.scores.score import ScoreItem, ScoreStage
-from curate.select import broken
+from curate.media.probe import probe
+from curate.schema import MediaError
 from pipelines.config import Config
+from pipelines.execute import ExecuteConfig
+from pipelines.pilot import STEPS, Excerpt, Measured, Pilot, take_excerpt
 from pipelines.progress import track
-from pipelines.sources import list_sources
+from pipelines.sources import Source, list_sources
 
-STEPS = ("identify", "scan", "score", "cut")
 SEED = 0
 NUM_RESAMPLES = 1000
 INTERVAL = (5, 95)
-"""Percentiles of the error bar, over resamples of the sampled files."""
+"""Percentiles of the error bar."""
+MAX_PROBED = 1000
+"""Local files of which the headers are read; of more, a sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +49,13 @@ class CurationPlan:
 
     Attributes:
         num_files: Files that the inputs name.
-        num_unreadable: Of the sampled ones, those that cannot be read.
-        num_sampled: Files that were probed and run.
+        num_probed: Of them, those whose headers were read.
+        num_unreadable: Of these, those that cannot be read.
+        num_excerpts: Excerpts that were run.
+        num_workers: Workers that this machine has for a stage.
         video_s: Seconds of video in all.
-        step_s: Step → seconds of one worker on this machine.
+        step_s: Step → seconds of one worker.
+        total_s: Seconds with all workers.
         clips: Clips in all.
         kept: Of them, kept by the policy.
         shard_bytes: Size of the shards.
@@ -56,10 +63,13 @@ class CurationPlan:
     """
 
     num_files: int
+    num_probed: int
     num_unreadable: int
-    num_sampled: int
+    num_excerpts: int
+    num_workers: int
     video_s: Estimate
-    step_s: dict[str, Estimate]
+    step_s: Mapping[str, Estimate]
+    total_s: Estimate
     clips: Estimate
     kept: Estimate
     shard_bytes: Estimate
@@ -67,11 +77,21 @@ class CurationPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Excerpt:
-    """What one sampled file gave: its length, and seconds of work, clips and bytes per second of video."""
+class _File:
+    """A readable input; `length` is in seconds, and 1 for an image."""
 
-    duration_s: float
-    rates: dict[str, float]
+    source: Source
+    is_image: bool
+    length: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Unit:
+    """An excerpt that was run, and how much of its file's length it stands for."""
+
+    file: _File
+    weight: float
+    measured: Measured
 
 
 def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt_s: float = 30.0) -> CurationPlan:
@@ -80,143 +100,199 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
     Args:
         inputs: files, folders, globs; local paths or fsspec URLs.
         config: as `curate` will get it.
-        num_sampled: files that the pilot takes; more of them narrow the error bar.
-        excerpt_s: seconds of each of them.
+        num_sampled: excerpts that the pilot runs; more of them narrow the error bar.
+        excerpt_s: seconds of each of them, at least.
 
     Raises:
-        ValueError: no input file, or no sampled one can be read.
+        ValueError: no input file, or none that was tried can be read.
     """
     sources, _ = list_sources(inputs)
     if not sources:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
-    chosen = random.Random(SEED).sample(sources, min(num_sampled, len(sources)))
-    pilot = _Pilot(config)
-    ran: list[_Excerpt] = []
-    num_unreadable = 0
-    for source in track(chosen, len(chosen), "pilot"):
-        try:
-            ran.append(pilot.run(local_copy(source.uri), excerpt_s))
-        except MediaError:
-            num_unreadable += 1
-    if not ran:
-        raise ValueError(f"none of {len(chosen)} sampled files can be read; `reelpack curate` says why, file by file")
-    readable = len(ran) / len(chosen) * len(sources)
-
-    def total(of: str | None) -> Estimate:
-        durations = np.array([one.duration_s for one in ran])
-        amounts = durations if of is None else durations * np.array([one.rates[of] for one in ran])
-        return _bootstrap(amounts, readable)
-
+    tried = _to_probe(sources, num_sampled)
+    files = [file for source in track(tried, len(tried), "probe") if (file := _probed(source, config))]
+    windows = _windows(files, num_sampled, excerpt_s)
+    units, identified = _run_pilot(windows, config, excerpt_s)
+    if not any(unit.measured.num_clips for unit in units):
+        raise ValueError(
+            f"none of {len(tried)} files that were tried gave a clip; `reelpack curate` says why, file by file"
+        )
+    sums = _Sums(units, files, num_tried=len(tried), num_files=len(sources))
+    step_s = {"identify": _identify_s(identified, sum(source.size_bytes for source in sources))}
+    step_s |= {step: sums.total(lambda one, step=step: one.step_s[step]) for step in STEPS}  # type: ignore[misc]
+    clips, kept = sums.clips()
+    num_workers = _num_workers(config.execute)
+    in_shards = np.minimum(num_workers, np.ceil(kept / config.shards.clips_per_shard).clip(1))
+    spread = {step: spent / (in_shards if step == "cut" else num_workers) for step, spent in step_s.items()}
     return CurationPlan(
         num_files=len(sources),
-        num_unreadable=num_unreadable,
-        num_sampled=len(chosen),
-        video_s=total(None),
-        step_s={step: total(step) for step in STEPS},
-        clips=total("clips"),
-        kept=total("kept"),
-        shard_bytes=total("bytes"),
+        num_probed=len(tried),
+        num_unreadable=len(tried) - len(files),
+        num_excerpts=len(units),
+        num_workers=num_workers,
+        video_s=_estimate(sums.video_s()),
+        step_s={step: _estimate(spent) for step, spent in step_s.items()},
+        total_s=_estimate(np.sum(list(spread.values()), axis=0)),
+        clips=_estimate(clips),
+        kept=_estimate(kept),
+        shard_bytes=_estimate(sums.total(lambda one: one.num_bytes)),
         unknown=(
-            "files of one collection may differ more than the sampled ones do",
-            "duplicates are counted as kept",
-            "download of remote files, captions and latents are not in it",
+            "what the excerpts do not show, and damage inside files",
+            "workers that slow one another down, on one disk or in one memory",
+            "duplicates: they count as kept",
+            "downloads of remote files, captions and latents",
         ),
     )
 
 
-def _bootstrap(amounts: np.ndarray, num_files: float) -> Estimate:
-    """Mean of the sampled files times the number of files; the interval by resampling them."""
-    rng = np.random.default_rng(SEED)
-    means = amounts[rng.integers(len(amounts), size=(NUM_RESAMPLES, len(amounts)))].mean(1)
-    low, high = np.percentile(means, INTERVAL)
-    return Estimate(value=amounts.mean() * num_files, low=low * num_files, high=high * num_files)
+def _to_probe(sources: Sequence[Source], num_sampled: int) -> list[Source]:
+    """All files where that is quick; else a sample. A remote file is fetched to be probed."""
+    is_local = all(isinstance(url_to_fs(source.uri)[0], LocalFileSystem) for source in sources)
+    count = min(MAX_PROBED if is_local else num_sampled, len(sources))
+    return random.Random(SEED).sample(list(sources), count)
 
 
-class _Pilot:
-    """The steps of `curate`, run on one excerpt after the other; models are loaded once, as a worker does."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.scan = ScanStage(config.scan)
-        self.score = ScoreStage(config.score, config.select)
-        self.score.setup()
-
-    def run(self, path: str, excerpt_s: float) -> _Excerpt:
-        """Identify, scan, score, decide and cut an excerpt of a file.
-
-        Raises:
-            MediaError: the file cannot be read.
-        """
-        spent: dict[str, float] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            with _timed(spent, "identify"):
-                whole = probe(path, path, content_id(path))
-            source = excerpt(path, whole, excerpt_s, f"{folder}/excerpt.mkv")
-            with _timed(spent, "scan"):
-                (scanned,) = self.scan.process([SourceFile(uri=source, path=source, size_bytes=0)])
-            if not isinstance(scanned, Scanned):
-                assert isinstance(scanned, Failure)
-                raise MediaError(scanned.kind, scanned.detail)
-            clips = [(item.clip, dict(item.signals)) for item in scanned.clips]
-            with _timed(spent, "score"):
-                items = [ScoreItem(clip=clip, path=source, known=known) for clip, known in clips]
-                outcomes = self.score.process(items)
-            kept = []
-            for (clip, known), outcome in zip(clips, outcomes, strict=True):
-                columns = (
-                    {}
-                    if isinstance(outcome, Failure)
-                    else {k: v for f in outcome.values.values() for k, v in f.items()}
-                )
-                numbers = {name: value for name, value in columns.items() if isinstance(value, float)}
-                sizes = {"duration_s": clip.span.duration_s, "short_side_px": float(min(clip.width, clip.height))}
-                if not broken({**known, **sizes, **numbers}, clip.kind, self.config.select):
-                    kept.append(clip)
-            size = 0
-            with _timed(spent, "cut"):
-                for clip in kept:
-                    size += len(cut_clip(source, clip.span, self.config.shards.encode).data)
-        seconds = sum(clip.span.duration_s for clip, _ in clips) or 1.0
-        # Hashing reads the whole file, everything else only the excerpt.
-        rates = {step: spent[step] / seconds for step in STEPS} | {
-            "identify": spent["identify"] / (whole.duration_s or seconds),
-            "clips": len(clips) / seconds,
-            "kept": len(kept) / seconds,
-            "bytes": size / seconds,
-        }
-        return _Excerpt(duration_s=whole.duration_s or seconds, rates=rates)
-
-
-def excerpt(path: str, video: Video, seconds: float, out: str) -> str:
-    """A stream copy of about `seconds` from the middle of a file, begun at a key frame; `path` itself if it is short
-    or its packets do not fit into Matroska."""
-    import av
-
-    duration_s = video.duration_s or 0.0
-    if video.kind == "image" or duration_s <= seconds * 1.5:
-        return path
+def _probed(source: Source, config: Config) -> _File | None:
     try:
-        with av.open(path) as source, av.open(out, "w", format="matroska") as target:
-            stream = source.streams.video[0]
-            copy = target.add_stream_from_template(stream)
-            assert stream.time_base is not None
-            source.seek(int((duration_s - seconds) / 2 / stream.time_base), stream=stream)
-            first: int | None = None
-            for packet in source.demux(stream):
-                if packet.pts is None:
-                    continue
-                first = packet.pts if first is None else first
-                if float((packet.pts - first) * stream.time_base) > seconds:
-                    break
-                packet.stream = copy
-                target.mux(packet)
-    except (av.error.FFmpegError, ValueError):
-        return path
-    return out
+        with local_copy(source.uri, config.execute.staging) as path:
+            video = probe(path, source.uri, "")
+    except MediaError:
+        return None
+    if video.kind == "image":
+        return _File(source=source, is_image=True, length=1.0)
+    # A header that is silent is taken for a short file: the pilot then runs all of it.
+    return _File(source=source, is_image=False, length=video.duration_s or 1.0)
 
 
-@contextmanager
-def _timed(spent: dict[str, float], step: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    spent[step] = time.perf_counter() - start
+def _windows(files: Sequence[_File], count: int, excerpt_s: float) -> list[tuple[_File, float | None, int]]:
+    """Excerpts to run: file, second at which it begins (None: the whole file), and how many the file gets.
+
+    Files take turns, images and videos alternately; a long file is asked again when all have had theirs.
+    """
+    draw = random.Random(SEED)
+    kinds = [[file for file in files if file.is_image == is_image] for is_image in (False, True)]
+    for kind in kinds:
+        draw.shuffle(kind)
+    queue = [file for file in chain.from_iterable(zip_longest(*kinds)) if file is not None]
+    room = {file.source.uri: 1 if file.is_image else max(1, int(file.length / (1.5 * excerpt_s))) for file in queue}
+    given: dict[str, int] = defaultdict(int)
+    while (open_files := [file for file in queue if given[file.source.uri] < room[file.source.uri]]) and count > 0:
+        for file in open_files[:count]:
+            given[file.source.uri] += 1
+        count -= len(open_files)
+    windows: list[tuple[_File, float | None, int]] = []
+    for file in queue:
+        parts = given[file.source.uri]
+        is_short = file.is_image or file.length <= 1.5 * excerpt_s
+        for part in range(parts):  # one in each of so many equal parts of the file
+            stretch = file.length / parts
+            start_s = part * stretch + draw.random() * max(0.0, stretch - excerpt_s)
+            windows.append((file, None if is_short else start_s, parts))
+    return windows
+
+
+def _run_pilot(
+    windows: Sequence[tuple[_File, float | None, int]], config: Config, excerpt_s: float
+) -> tuple[list[_Unit], list[tuple[int, float]]]:
+    """The excerpts that were run, and for each of their files its size and the seconds that hashing it takes."""
+    pilot = Pilot(config)
+    units: list[_Unit] = []
+    identified: dict[str, tuple[int, float]] = {}
+    for file, start_s, parts in track(windows, len(windows), "pilot"):
+        uri = file.source.uri
+        try:
+            with local_copy(uri, config.execute.staging) as path, tempfile.TemporaryDirectory() as folder:
+                if uri not in identified:
+                    identified[uri] = (file.source.size_bytes, pilot.identify(path))
+                excerpt = Excerpt(path=path)
+                if start_s is not None:
+                    excerpt = take_excerpt(path, start_s, excerpt_s, f"{folder}/excerpt.mkv")
+                measured = pilot.run(excerpt, is_image=file.is_image)
+        except MediaError:  # it will fail in `curate` as well, and give no clip
+            measured = _nothing(file.length if start_s is None else excerpt_s)
+        units.append(_Unit(file=file, weight=file.length / parts, measured=measured))
+    return units, list(identified.values())
+
+
+def _nothing(seconds: float) -> Measured:
+    none = dict.fromkeys(STEPS, 0.0)
+    return Measured(seconds=seconds, window_s=seconds, step_s=none, num_clips=0, num_starts=0, num_kept=0, num_bytes=0)
+
+
+class _Sums:
+    """Totals over a collection, each as an array (1 + NUM_RESAMPLES,): the estimate, and those of the resamples.
+
+    Args:
+        units: the excerpts that were run.
+        files: the readable ones of the files that were probed.
+        num_tried: files that were probed.
+        num_files: files of the collection.
+    """
+
+    def __init__(self, units: Sequence[_Unit], files: Sequence[_File], *, num_tried: int, num_files: int) -> None:
+        rng = np.random.default_rng(SEED)
+        self._units = {kind: [unit for unit in units if unit.file.is_image == kind] for kind in (False, True)}
+        self._draws = {kind: _drawn(rng, len(of_kind)) for kind, of_kind in self._units.items() if of_kind}
+        self._lengths: dict[bool, np.ndarray] = {}
+        self._counts: dict[bool, np.ndarray] = {}
+        # With every header read the lengths are known; else they are drawn as well, unreadable files with length 0.
+        rows = _drawn(rng, num_tried) if num_tried < num_files else np.arange(num_tried)[None]
+        for kind in self._draws:
+            lengths = np.zeros(num_tried)
+            of_kind = [file.length for file in files if file.is_image == kind]
+            lengths[: len(of_kind)] = of_kind
+            self._lengths[kind] = lengths[rows].mean(1) * num_files
+            self._counts[kind] = (lengths > 0)[rows].mean(1) * num_files
+
+    def video_s(self) -> np.ndarray:
+        return self._lengths.get(False, np.zeros(1)) + np.zeros(1 + NUM_RESAMPLES)
+
+    def total(self, amount: Callable[[Measured], float]) -> np.ndarray:
+        """An amount that grows with the length of videos and the number of images."""
+        return sum(
+            (self._lengths[kind] * self._ratio(kind, amount, lambda one: one.seconds) for kind in self._draws),
+            start=np.zeros(1 + NUM_RESAMPLES),
+        )
+
+    def clips(self) -> tuple[np.ndarray, np.ndarray]:
+        """Clips in all, and those that are kept. Every file has one to begin with, and one more per cut."""
+        clips, kept = np.zeros(1 + NUM_RESAMPLES), np.zeros(1 + NUM_RESAMPLES)
+        for kind in self._draws:
+            starts = self._ratio(kind, lambda one: one.num_starts, lambda one: one.window_s)
+            readable = self._ratio(kind, lambda one: one.num_clips > 0, lambda _: 1)
+            of_kind = self._counts[kind] * readable + self._lengths[kind] * starts
+            clips += of_kind
+            kept += of_kind * self._ratio(kind, lambda one: one.num_kept, lambda one: one.num_clips)
+        return clips, kept
+
+    def _ratio(self, kind: bool, upper: Callable[[Measured], float], lower: Callable[[Measured], float]) -> np.ndarray:
+        """Σ upper / Σ lower over the units of each draw, each unit scaled to the length that it stands for."""
+        units = self._units[kind]
+        scale = np.array([unit.weight / unit.measured.seconds for unit in units])
+        above = (np.array([upper(unit.measured) for unit in units]) * scale)[self._draws[kind]].sum(1)
+        below = (np.array([lower(unit.measured) for unit in units]) * scale)[self._draws[kind]].sum(1)
+        return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(1 + NUM_RESAMPLES, count) indices: each once, then drawn with replacement."""
+    return np.concatenate([np.arange(count)[None], rng.integers(count, size=(NUM_RESAMPLES, count))])
+
+
+def _identify_s(identified: Sequence[tuple[int, float]], num_bytes: int) -> np.ndarray:
+    """Seconds to hash so many bytes, from files of which size and seconds are given."""
+    sizes, seconds = np.array(identified, float).T
+    rows = _drawn(np.random.default_rng(SEED), len(identified))
+    return seconds[rows].sum(1) / np.maximum(sizes[rows].sum(1), 1) * num_bytes
+
+
+def _estimate(draws: np.ndarray) -> Estimate:
+    low, high = np.percentile(draws[1:], INTERVAL)
+    return Estimate(value=float(draws[0]), low=float(low), high=float(high))
+
+
+def _num_workers(config: ExecuteConfig) -> int:
+    if config.executor == "local":
+        return 1
+    here = config.num_cpus or os.cpu_count() or 1
+    return min(here, config.num_workers or here)

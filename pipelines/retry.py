@@ -4,47 +4,59 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from curate.schema import RETRYABLE, FailureKind
+from curate.schema import FailureKind
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
-from pipelines.status import standing_failures
-
-BY_DEFAULT = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
-"""What may end differently without another file: a path that is back, a machine with more memory."""
-
-STEPS = ("scan", "score", "cut")
-"""Steps of `curate`; the others are repeated by their own commands."""
+from pipelines.failures import LATER_STEPS, WORTH_RETRYING, FailureGroup, grouped, standing_failures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrySummary:
-    """Failures of `curate` that stood before and stand now, by `(step, kind)`; the run, None if nothing was to be
-    done; and the commands that repeat what failed in other steps, with their number of failures."""
+    """What came of it.
 
-    before: Mapping[tuple[str, str], int]
-    after: Mapping[tuple[str, str], int]
+    Attributes:
+        num_well: Items that failed before and have their result now.
+        failures: Failures of `curate` that stand now.
+        curated: The run; None if no failure was of a kind to attempt again.
+    """
+
+    num_well: int
+    failures: tuple[FailureGroup, ...]
     curated: CurateSummary | None
-    elsewhere: Mapping[str, int]
 
 
-def retry(url: str, kinds: Collection[FailureKind] = BY_DEFAULT) -> RetrySummary:
-    """Run `curate` again as it ran last, and attempt the failures of these kinds once more.
+def failing(url: str) -> tuple[tuple[FailureGroup, ...], Mapping[str, int]]:
+    """The failures of `curate` that stand, and for those of later steps: command that attempts them again → number.
 
     Raises:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
-    made_with = dataset.made_with(or_running=True)
-    config = dataset.config(or_running=True)
-    elsewhere = Counter(
-        f"reelpack {row['step']} {url}" for row in standing_failures(dataset) if row["step"] in ("caption", "encode")
-    )
-    before = _standing(dataset)
-    chosen = {kind for _, kind in before if kind in set(kinds)}
-    curated = curate(made_with["inputs"], url, config, retry=kinds) if chosen else None
-    return RetrySummary(before=before, after=_standing(dataset), curated=curated, elsewhere=elsewhere)
-
-
-def _standing(dataset: Dataset) -> dict[tuple[str, str], int]:
+    dataset.made_with(or_running=True)
     rows = standing_failures(dataset)
-    return dict(Counter((row["step"], row["kind"]) for row in rows if row["step"] not in ("caption", "encode")))
+    later = Counter(row["retry_command"] for row in rows if row["step"] in LATER_STEPS)
+    return grouped(row for row in rows if row["step"] not in LATER_STEPS), later
+
+
+def retry(url: str, kinds: Collection[FailureKind] = WORTH_RETRYING) -> RetrySummary:
+    """Run `curate` again as it ran last, and attempt the failures of these kinds once more, beside the retryable ones,
+    which every run of `curate` attempts.
+
+    Raises:
+        ValueError: nothing was curated into `url`.
+    """
+    dataset = Dataset(url)
+    made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
+    before = _standing(dataset)
+    curated = None
+    if set(before.values()) & set(kinds):
+        curated = curate(made_with["inputs"], url, config, retry=kinds)
+    return RetrySummary(
+        num_well=len(before.keys() - _standing(dataset).keys()), failures=failing(url)[0], curated=curated
+    )
+
+
+def _standing(dataset: Dataset) -> dict[tuple[str, str], str]:
+    """Step and subject of the failures of `curate` → kind."""
+    rows = standing_failures(dataset)
+    return {(row["step"], row["subject"]): row["kind"] for row in rows if row["step"] not in LATER_STEPS}

@@ -1,5 +1,6 @@
 """The inputs: which files a user's arguments name, local or remote."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,14 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
     return [sources[uri] for uri in sorted(sources)], failures
 
 
-def _expand(text: str) -> Iterator[Source | Failure]:
+def absolute(text: str) -> str:
+    """An input as it is named from any folder: one file has one path, however it was typed."""
     fs, path = url_to_fs(text)
+    return os.path.normpath(path) if isinstance(fs, LocalFileSystem) else text
+
+
+def _expand(text: str) -> Iterator[Source | Failure]:
+    fs, path = url_to_fs(absolute(text))
     for name in fs.glob(path) if fsspec.core.has_magic(path) and not fs.exists(path) else [path]:
         if not fs.isdir(name):
             if fs.exists(name) or fs.lexists(name):

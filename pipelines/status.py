@@ -1,16 +1,19 @@
 """How far a dataset is, from its tables alone: reads, never writes, and so works while a job runs."""
 
+import shlex
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from fsspec.core import url_to_fs
 
 from curate.select import funnel
 from pipelines.dataset import Dataset
+from pipelines.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
 
 
@@ -20,18 +23,20 @@ class Status:
 
     Attributes:
         is_running: A run has begun and not come to its end: it works now, or was killed.
+        idle_s: Seconds since a table last grew; None where none has anything yet.
         num_inputs: Files that the run was given; None where no run is under way (then all that are known count).
-        inputs: `ok` and each kind of failure → files.
+        inputs: `ok` (scanned) and each kind of failure → files.
         scored: Score family → clips that have its values.
         funnel: As `curate.select.funnel`: clips, decisions, first reasons.
         num_cut: Kept clips that lie in a shard.
-        captioned: Captioner → clips with a usable caption.
+        captioned: Captioner and prompts → clips with a usable caption.
         encoded: Fingerprint of latents → clips.
-        failures: `(step, kind, retryable)` → subjects that failed and have no result since.
-        next_command: What goes on from here.
+        failures: What failed and has no result since.
+        next_command: What goes on from here, and `why`.
     """
 
     is_running: bool
+    idle_s: float | None
     num_inputs: int | None
     inputs: Mapping[str, int]
     scored: Mapping[str, int]
@@ -39,8 +44,9 @@ class Status:
     num_cut: int
     captioned: Mapping[str, int]
     encoded: Mapping[str, int]
-    failures: Mapping[tuple[str, str, bool], int]
+    failures: tuple[FailureGroup, ...]
     next_command: str
+    why: str
 
 
 def status(url: str) -> Status:
@@ -50,102 +56,79 @@ def status(url: str) -> Status:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
-    made_with = dataset.made_with(or_running=True)
+    made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
     is_running = "running" in dataset.sections()
-    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    clips = decided_now(dataset)
+    ids = ids_of(clips)
+    kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
+    cut = kept & {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == config.shards.key}
+    captioned = {family: _captioned(dataset, family) for family in folders(f"{dataset.url}/tables/captions")}
+    latents = {
+        fingerprint: encoded(dataset, "latents", fingerprint) for fingerprint in folders(f"{dataset.url}/latents")
+    }
+    families = dataset.families(or_running=True)
     videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
-    families = {family: columns for family, columns in families.items() if columns}
+    next_command, why = _next(dataset, is_running, kept, cut, list(latents.values()))
+    return Status(
+        is_running=is_running,
+        idle_s=_idle_s(dataset),
+        num_inputs=made_with.get("num_inputs"),
+        inputs=dict(Counter(row["failure"] or row["outcome"] for row in videos)),
+        scored={name: len(ids & ids_of(dataset.scores(name, columns).read())) for name, columns in families.items()},
+        funnel=funnel(clips),
+        num_cut=len(cut),
+        captioned={family: len(found & cut) for family, found in captioned.items()},
+        encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
+        failures=grouped(standing_failures(dataset)),
+        next_command=next_command,
+        why=why,
+    )
+
+
+def decided_now(dataset: Dataset) -> pa.Table:
+    """What `clips.parquet` would hold, were the run over now; writes nothing.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
     stored = read_stored(dataset, config, families)
     for name in config.select.rules():  # a score that no clip has yet leaves its clips pending
         if name not in stored.clips.column_names:
             nulls = pa.nulls(stored.clips.num_rows, pa.float64())
             stored = replace(stored, clips=stored.clips.append_column(name, nulls))
-    table = decided(dataset, stored, config, families)
-    kept = {row["clip_id"] for row in table.select(["clip_id", "decision"]).to_pylist() if row["decision"] == "keep"}
-    cut = {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == config.shards.key}
-    ids = set(table["clip_id"].to_pylist())
-    captioned = _captioned(dataset)
-    encoded = _encoded(dataset)
-    return Status(
-        is_running=is_running,
-        num_inputs=made_with.get("num_inputs"),
-        inputs=Counter(row["failure"] or row["outcome"] for row in videos),
-        scored={
-            family: len(ids & set(dataset.scores(family, families.get(family, {})).read()["clip_id"].to_pylist()))
-            for family in made_with["families"]
-        },
-        funnel=funnel(table),
-        num_cut=len(kept & cut),
-        captioned=captioned,
-        encoded=encoded,
-        failures=Counter((row["step"], row["kind"], row["retryable"]) for row in standing_failures(dataset)),
-        next_command=_next(dataset.url, is_running, made_with, len(kept - cut), captioned, encoded),
-    )
+    return decided(dataset, stored, config, families)
 
 
-def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
-    """Rows of tables/failures whose subject has no result since, in any settings."""
-    videos = dataset.videos.rows()
-    done: dict[str, set[str]] = {
-        "scan": {row["uri"] for row in videos if row["outcome"] == "ok"},
-        "cut": {row["clip_id"] for row in dataset.shards.rows()},
-    }
-    standing = []
-    for row in dataset.failures.rows():
-        if row["step"] not in done:
-            done[row["step"]] = _scored(dataset, row["step"])
-        if row["subject"] not in done[row["step"]]:
-            standing.append(row)
-    return standing
+def _captioned(dataset: Dataset, family: str) -> set[str]:
+    """Clips with at least one usable caption."""
+    return {row["clip_id"] for row in dataset.captions(family).rows() if row["status"] in ("ok", "truncated")}
 
 
-def _scored(dataset: Dataset, step: str) -> set[str]:
-    """Clips that have values of the family that a failed step is named after."""
-    fs, path = url_to_fs(f"{dataset.url}/tables/scores/{step}")
-    if not fs.isdir(path):
-        return set()
-    return set(dataset.scores(step, {}).read()["clip_id"].to_pylist())
-
-
-def _captioned(dataset: Dataset) -> dict[str, int]:
-    """Captioner and prompt → clips with at least one usable caption."""
-    counts = {}
-    for family in _folders(f"{dataset.url}/tables/captions"):
-        rows = dataset.captions(family).rows()
-        counts[family] = len({row["clip_id"] for row in rows if row["status"] in ("ok", "truncated")})
-    return counts
-
-
-def _encoded(dataset: Dataset) -> dict[str, int]:
-    counts = {}
-    for fingerprint in _folders(f"{dataset.url}/latents"):
-        fs, path = url_to_fs(f"{dataset.url}/latents/{fingerprint}/index.parquet")
-        if fs.exists(path):
-            index: pa.Table = pq.read_table(path, filesystem=fs, columns=["clip_id"])
-            counts[fingerprint] = len(set(index["clip_id"].to_pylist()))
-    return counts
-
-
-def _folders(url: str) -> list[str]:
-    fs, path = url_to_fs(url)
-    return (
-        sorted(entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(path, detail=False)) if fs.isdir(path) else []
-    )
+def _idle_s(dataset: Dataset) -> float | None:
+    fs, path = url_to_fs(f"{dataset.url}/tables")
+    found = fs.find(path, detail=True).values() if fs.isdir(path) else ()
+    times = [info[key] for info in found for key in ("mtime", "LastModified", "updated") if info.get(key) is not None]
+    if not times:
+        return None
+    return max(0.0, time.time() - max(at.timestamp() if isinstance(at, datetime) else float(at) for at in times))
 
 
 def _next(
-    url: str,
-    is_running: bool,
-    made_with: Mapping[str, Any],
-    num_uncut: int,
-    captioned: Mapping[str, int],
-    encoded: Mapping[str, int],
-) -> str:
-    curate = f"reelpack curate {' '.join(made_with['inputs'])} --out {url}"
+    dataset: Dataset, is_running: bool, kept: set[str], cut: set[str], encoded: list[set[str]]
+) -> tuple[str, str]:
+    """The command that goes on from here, and why it is that."""
+    url = shlex.quote(dataset.url)
     if is_running:
-        return f"{curate}    (if it does not run any more: the same command goes on from here)"
-    if num_uncut:
-        return f"{curate}    ({num_uncut} kept clips are in no shard yet)"
-    if not captioned:
-        return f"reelpack caption {url}"
-    return f"reelpack encode {url}" if not encoded else f"reelpack train {url} --out RUN"
+        return dataset.curate_command(), "if nothing works on it any more: it goes on from what is published"
+    if kept - cut:
+        return dataset.curate_command(), f"{len(kept - cut)} kept clips are in no shard yet"
+    if not kept:
+        return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
+    captioner = dataset.sections().get("caption_family")
+    seen = {row["clip_id"] for row in dataset.captions(captioner).rows()} if captioner else set()
+    if cut - seen:
+        return dataset.command("caption"), f"{len(cut - seen)} clips in the index have no caption by the captioner"
+    if not encoded or (missing := min(len(cut - found) for found in encoded)):
+        return dataset.command("encode"), f"{missing if encoded else len(cut)} clips in the index have no latents"
+    return f"reelpack train {url} --out RUN", "every clip in the index has a caption and latents"

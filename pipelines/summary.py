@@ -1,8 +1,9 @@
 """What a step says when it is done: counts that add up, on stdout."""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,26 +12,27 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pipelines.caption_clips import CaptionSummary
     from pipelines.curate_videos import CurateSummary
-    from pipelines.doctor import Finding
+    from pipelines.dataset import Dataset
     from pipelines.encode_latents import EncodeSummary
-    from pipelines.explain import Explanation
-    from pipelines.plan_curation import CurationPlan, Estimate
+    from pipelines.failures import FailureGroup
     from pipelines.retry import RetrySummary
     from pipelines.select_clips import SelectSummary
-    from pipelines.status import Status
-    from pipelines.verify import Verified
     from train.metrics import TrainSummary
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = 10_000
+"""Columns where stdout is no terminal: nothing is folded in what other programs read."""
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 MAX_FAILURES = 10
-MAX_PROBLEMS = 40
+DECISIONS = ("keep", "reject", "pending", "failed")
 
 
 def show_curate(summary: "CurateSummary", dataset: str) -> None:
     table = plain_table()
     table.add_row("inputs", str(summary.num_inputs))
+    table.add_row("  scanned", str(summary.num_inputs - summary.num_failed_inputs))
     table.add_row("  failed", str(summary.num_failed_inputs))
-    _add_funnel(table, summary.funnel)
+    add_funnel(table, summary.funnel)
     table.add_row("in the index", str(summary.num_indexed))
     table.add_row("frames decoded in this run", str(summary.num_frames_decoded))
     out.print(table)
@@ -38,14 +40,16 @@ def show_curate(summary: "CurateSummary", dataset: str) -> None:
         out.print(f"failed: {failure.subject}: {failure.kind}: {failure.detail}", markup=False)
     if len(summary.failures) > MAX_FAILURES:
         out.print(f"… and {len(summary.failures) - MAX_FAILURES} more: reelpack status {dataset}", markup=False)
+    if num_uncut := summary.funnel.get("keep", 0) - summary.num_indexed:
+        out.print(f"{num_uncut} kept clips are not in the index: reelpack status {dataset} says why", markup=False)
     if not summary.num_indexed:
         out.print(nothing_kept(summary), markup=False)
 
 
-def _add_funnel(table: Table, funnel: Mapping[str, int]) -> None:
+def add_funnel(table: Table, funnel: Mapping[str, int]) -> None:
     """Clips by decision, which add up, and the rejected by their first reason."""
     table.add_row("clips", str(funnel["clips"]))
-    for decision in ("keep", "reject", "pending", "failed"):
+    for decision in DECISIONS:
         if funnel.get(decision):
             table.add_row(f"  {decision}", str(funnel[decision]))
         if decision == "reject":
@@ -54,140 +58,52 @@ def _add_funnel(table: Table, funnel: Mapping[str, int]) -> None:
                     table.add_row(f"    {name.removeprefix('reject:')}", str(count))
 
 
-def show_select(summary: "SelectSummary", dataset: str) -> None:
+def show_select(summary: "SelectSummary", dataset: "Dataset") -> None:
     table = Table("", "before", "after", box=None, pad_edge=False)
-    names = ["clips", "keep", "reject", "pending", "failed"]
-    names += sorted({*summary.before, *summary.after} - set(names))
+    names = ["clips", *DECISIONS]
+    names[3:3] = sorted(name for name in {*summary.before, *summary.after} if name.startswith("reject:"))
     for name in names:
         before, after = summary.before.get(name, 0), summary.after.get(name, 0)
         if before or after:
-            table.add_row(name.replace("reject:", "  "), str(before), str(after))
+            indent = "" if name == "clips" else "  "
+            table.add_row(name.replace("reject:", "    ") if ":" in name else indent + name, str(before), str(after))
     out.print(table)
     out.print(f"in the index: {summary.num_indexed}; decided in {summary.seconds:.1f} s, 0 frames decoded")
     if summary.num_uncut:
-        out.print(f"{summary.num_uncut} kept clips are in no shard yet; reelpack status {dataset} names the command")
+        out.print(f"{summary.num_uncut} kept clips are not in a shard yet: run", markup=False)
+        out.print(dataset.curate_command(), markup=False)
+
+
+def show_failures(groups: "Sequence[FailureGroup]") -> None:
+    table = Table("failed", "kind", "items", "attempts", "attempt again by", box=None, pad_edge=False)
+    for one in groups:
+        attempts = "1" if one.max_attempts == 1 else f"up to {one.max_attempts}"
+        command = one.retry_command if one.is_worth_retrying else ""
+        table.add_row(one.step, one.kind, str(one.num_failed), attempts, escape(command))
+    out.print(table)
+
+
+def show_failing(groups: "Sequence[FailureGroup]", later: Mapping[str, int]) -> None:
+    """What `retry` is about to attempt, and what it leaves to other commands."""
+    if groups:
+        show_failures(groups)
+    else:
+        out.print("nothing to retry: no input and no clip has failed in scan, score or cut")
+    for command, count in later.items():
+        out.print(f"{count} clips failed in a later step, which has a command of its own: {command}", markup=False)
 
 
 def show_retry(summary: "RetrySummary") -> None:
     if summary.curated is None:
-        out.print("no failure of curate is of a kind to attempt again" if summary.before else "no failures")
-    table = Table("step", "failure", "before", "now", box=None, pad_edge=False)
-    for step, kind in sorted({*summary.before, *summary.after}):
-        key = (step, kind)
-        table.add_row(step, kind, str(summary.before.get(key, 0)), str(summary.after.get(key, 0)))
-    if table.rows:
-        out.print(table)
-    for command, count in summary.elsewhere.items():
-        out.print(f"{count} failed elsewhere; attempt them by: {command}", markup=False)
-
-
-def show_plan(plan: "CurationPlan") -> None:
-    def row(estimate: "Estimate", scale: float, unit: str) -> tuple[str, str]:
-        value, low, high = (number / scale for number in (estimate.value, estimate.low, estimate.high))
-        return f"{value:.3g} {unit}", f"{low:.3g} – {high:.3g}"
-
-    table = Table("", "", "90 % interval", box=None, pad_edge=False)
-    table.add_row(
-        "files", str(plan.num_files), f"{plan.num_sampled} sampled, {plan.num_unreadable} of them unreadable"
-    )
-    table.add_row("video", *row(plan.video_s, 3600, "h"))
-    for step, seconds in plan.step_s.items():
-        table.add_row(f"{step}, one worker", *row(seconds, 3600, "h"))
-    table.add_row("clips", *row(plan.clips, 1, ""))
-    table.add_row("  kept", *row(plan.kept, 1, ""))
-    table.add_row("shards", *row(plan.shard_bytes, 2**30, "GiB"))
-    out.print(table)
-    for sentence in plan.unknown:
-        out.print(f"not in it: {sentence}")
-
-
-def show_status(status: "Status") -> None:
-    table = plain_table()
-    known = sum(status.inputs.values())
-    listed = f" of {status.num_inputs}" if status.num_inputs is not None else ""
-    table.add_row("inputs known" if listed else "inputs", f"{known}{listed}")
-    for name, count in sorted(status.inputs.items()):
-        table.add_row(f"  {name}", str(count))
-    for family, count in status.scored.items():
-        table.add_row(f"scored by {family}", f"{count} of {status.funnel['clips']}")
-    _add_funnel(table, status.funnel)
-    table.add_row("kept and cut", f"{status.num_cut} of {status.funnel.get('keep', 0)}")
-    for family, count in status.captioned.items():
-        table.add_row(f"captioned by {family}", str(count))
-    for fingerprint, count in status.encoded.items():
-        table.add_row(f"latents {fingerprint}", str(count))
-    for (step, kind, retryable), count in sorted(status.failures.items()):
-        table.add_row(f"failed: {step}, {kind}{', retryable' if retryable else ''}", str(count))
-    out.print("a run is under way, or was stopped" if status.is_running else "the last run came to its end")
-    out.print(table)
-    out.print(f"next: {status.next_command}", markup=False)
-
-
-def show_explanation(story: "Explanation") -> None:
-    from pipelines.explain import time_code
-
-    clip, video = story.clip, story.video
-    facts = plain_table()
-    facts.columns[1].justify = "left"
-    facts.add_row("clip", clip["clip_id"])
-    facts.add_row("decision", f"{clip['decision']} {', '.join(clip['reasons'])}".strip())
-    facts.add_row("split", clip["split"])
-    for uri in story.uris:
-        facts.add_row("source", uri)
-    facts.add_row("time", f"{time_code(clip['start_s'])} – {time_code(clip['end_s'])}")
-    facts.add_row("exactly", f"pts {clip['start_pts']} – {clip['end_pts']} in units of {clip['time_base']} s")
-    size = f"{clip['width']}x{clip['height']}, {clip['num_frames']} frames at {clip['fps']:.4g}/s"
-    facts.add_row("picture", f"{size}; {video['codec']} {video['pixel_format']} in {video['container']}")
-    if story.shard:
-        facts.add_row("shard", f"{story.shard['shard']}, {story.shard['size']} bytes from {story.shard['offset']}")
-    for copy in story.copies:
-        kept = "kept instead" if clip.get("duplicate_of") == copy["clip_id"] else copy["decision"]
-        facts.add_row("copy", f"{copy['clip_id']} ({kept}, {copy['width']}x{copy['height']}) of {copy['video_uri']}")
-    out.print(facts)
-    table = Table("measured", "value", "policy", "", "by", box=None, pad_edge=False)
-    for one in story.measures:
-        value = "–" if one.value is None else f"{one.value:.5g}"
-        bounds = " and ".join(
-            f"{sign} {limit:g}" for sign, limit in (("≥", one.min), ("≤", one.max)) if limit is not None
-        )
-        table.add_row(one.name, value, bounds, one.verdict, one.family)
-    out.print(table)
-    for record in story.captions:
-        out.print(
-            f"{record['kind']} caption by {record['model']} ({record['prompt_id']}): {record['text']}", markup=False
-        )
-    for row in story.failures:
-        again = "; retryable" if row["retryable"] else ""
-        out.print(
-            f"failed: {row['step']}: {row['kind']}: {row['detail']} ({row['attempts']} attempts{again})", markup=False
-        )
-
-
-def show_clips(clips: "Sequence[Mapping[str, Any]]") -> None:
-    from pipelines.explain import time_code
-
-    table = Table("clip", "time", "decision", "", box=None, pad_edge=False)
-    for clip in clips:
-        span = f"{time_code(clip['start_s'])} – {time_code(clip['end_s'])}"
-        table.add_row(clip["clip_id"], span, clip["decision"], ", ".join(clip["reasons"]))
-    out.print(table)
-
-
-def show_verified(found: "Verified") -> None:
-    for check in found.checks:
-        out.print(check, markup=False)
-    for problem in found.problems[:MAX_PROBLEMS]:
-        out.print(f"problem: {problem}", markup=False)
-    if len(found.problems) > MAX_PROBLEMS:
-        out.print(f"… and {len(found.problems) - MAX_PROBLEMS} more")
-
-
-def show_findings(findings: "Sequence[Finding]") -> None:
-    table = Table("where", "", "", "", box=None, pad_edge=False)
-    colors = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    for one in findings:
-        table.add_row(one.where, one.what, f"[{colors[one.verdict]}]{one.verdict}[/]", escape(one.detail))
-    out.print(table)
+        if summary.failures:
+            out.print("nothing was attempted: these kinds end the same way every time; --kind KIND or --all insists")
+        return
+    num_failing = sum(one.num_failed for one in summary.failures)
+    out.print(f"{summary.num_well} are well now, {num_failing} still fail")
+    if summary.failures:
+        show_failures(summary.failures)
+    if not summary.curated.num_indexed:
+        out.print(nothing_kept(summary.curated), markup=False)
 
 
 def nothing_kept(summary: "CurateSummary") -> str:

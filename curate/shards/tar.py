@@ -4,6 +4,7 @@ A shard is an ordinary WebDataset tar: the members of one sample follow each oth
 dot. An index row keeps the offset of a member's payload, so that one sample is one range read, local or remote.
 """
 
+import hashlib
 import tarfile
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 import fsspec
 
+from curate.schema import ID_HEX_DIGITS
 from curate.store import publish
 
 BLOCK_BYTES = 512
@@ -20,13 +22,20 @@ MAX_OPEN_SHARDS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One file in a shard: `size` bytes of payload from byte `offset` of `shard` (a name relative to its folder)."""
+    """One file in a shard: `size` bytes of payload from byte `offset` of `shard` (a name relative to its folder), and
+    their `payload_digest`."""
 
     key: str
     ext: str
     shard: str
     offset: int
     size: int
+    digest: str
+
+
+def payload_digest(payload: bytes) -> str:
+    """First 128 bits of SHA-256 over a member's bytes, in hexadecimal."""
+    return hashlib.sha256(payload).hexdigest()[:ID_HEX_DIGITS]
 
 
 def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list[Member]:
@@ -52,7 +61,15 @@ def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list
             seen.add(key)
             for ext, payload in parts.items():
                 offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
-                members.append(Member(key=key, ext=ext, shard=shard, offset=offset, size=len(payload)))
+                member = Member(
+                    key=key,
+                    ext=ext,
+                    shard=shard,
+                    offset=offset,
+                    size=len(payload),
+                    digest=payload_digest(payload),
+                )
+                members.append(member)
         file.write(b"\0" * (2 * BLOCK_BYTES))
     return members
 

@@ -1,11 +1,14 @@
 """Step: clips → scores. Each clip's frames are decoded once, for every scorer that owes it a value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from curate.media.fetch import Staged
 from curate.schema import Clip
 from curate.scores.score import ScoreItem, ScoreStage
+from curate.store import Table
+from pipelines.dataset import join
 from pipelines.execute import Executor, Needs
+from pipelines.steps.decide import facts
 from pipelines.steps.run import CurateRun, failures_of, values_of
 
 SCORE_BATCH = 4
@@ -19,11 +22,13 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     decoding = "+".join(stage.families)
     undecodable = run.settled({decoding})
     settled = {family: have[family] | run.settled({family}) for family in stage.families}
+    known = _known(run, tables) if run.config.score.early_exit else {}
     todo = []
     for clip in clips:
         owed = frozenset(family for family in stage.families if clip.clip_id not in settled[family])
         if owed and clip.clip_id not in undecodable:
-            todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed))
+            known_of_clip = known.get(clip.clip_id, {})
+            todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed, known=known_of_clip))
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
     for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score"):
         scored = values_of(results)
@@ -33,3 +38,12 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         for family in stage.families:
             run.fail([failure for one in scored for failure in one.failures if failure.step == family], family)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)
+
+
+def _known(run: CurateRun, tables: Mapping[str, Table]) -> dict[str, dict[str, float | None]]:
+    """Clip id → what is stored of the columns that the policy has rules for."""
+    clips = facts(run.dataset, run.config.scan.key)
+    for table in tables.values():
+        clips = join(clips, table.read(), "clip_id")
+    names = [name for name in run.config.select.rules() if name in clips.column_names]
+    return {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}

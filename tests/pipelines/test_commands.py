@@ -1,241 +1,291 @@
-"""What a user types to look into a dataset: answers compared with the tables, and with a dataset that was damaged."""
+"""What a user types to look into a dataset and to go on with it: answers compared with the tables."""
 
-import io
+import json
 import os
-import tarfile
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
+from PIL import Image
 
-from caption.record import CAPTION_SCHEMA, media_digest
-from curate.schema import FailureKind
-from curate.shards.tar import TarReader
-from pipelines import summary
+from curate.schema import Failure, FailureKind
+from pipelines import show
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.doctor import doctor
-from pipelines.explain import clips_of_file, explain, time_code
-from pipelines.plan_curation import plan
-from pipelines.retry import retry
+from pipelines.explain import explain, files_named, time_code
+from pipelines.failures import standing_failures
+from pipelines.retry import failing, retry
 from pipelines.status import status
-from pipelines.verify import verify
+from pipelines.tables import failure_row
+from tests.pipelines.curated import SETTINGS, caption, copied, curated
 from tests.pipelines.videos import moving, write_video
 
-SETTINGS = ["score.scorers=[]", "execute.executor=local"]
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    return curated(tmp_path_factory.mktemp("original"))
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> SimpleNamespace:
-    """Three films, one of them twice in another encoding, one broken file, curated."""
-    films = tmp_path / "films"
-    for seed, seconds in ((1, 2.5), (2, 1.5), (3, 0.5)):
-        write_video(films / f"{seed}.mp4", moving(seed, seconds))
-    write_video(films / "small.mp4", np.ascontiguousarray(moving(1, 2.5)[:, ::2, ::2]))
-    (films / "broken.mp4").write_bytes((films / "1.mp4").read_bytes()[:900])
-    out = tmp_path / "dataset"
-    config = load_config(overrides=[*SETTINGS, "select.short_side_px.min=16", "select.letterbox_fraction.max=null"])
-    return SimpleNamespace(films=films, out=out, result=curate([str(films)], str(out), config))
+def made(original: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    return copied(original, tmp_path)
 
 
-def printed(show: object, *arguments: object) -> str:
-    buffer = io.StringIO()
-    console, summary.out = summary.out, Console(file=buffer, width=200, highlight=False)
-    try:
-        assert callable(show)
-        show(*arguments)
-    finally:
-        summary.out = console
-    return buffer.getvalue()
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def clips_by_file(made: SimpleNamespace) -> dict[str, dict[str, object]]:
+    return {Path(row["video_uri"]).name: row for row in made.dataset.read("clips.parquet").to_pylist()}
 
 
 def test_status_counts_what_the_tables_hold_and_writes_nothing(made: SimpleNamespace) -> None:
-    before = {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()}
-    found = status(str(made.out))
-    assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+    before = tree(made.out)
+    found = status(made.url)
+    assert tree(made.out) == before
     assert not found.is_running
-    assert dict(found.inputs) == {"ok": 4, "truncated": 1}
-    assert found.funnel == made.result.funnel
-    assert found.funnel["reject:duplicate"] == 1
-    assert found.num_cut == found.funnel["keep"] == 2
-    assert dict(found.failures) == {("scan", "truncated", False): 1}
-    assert found.next_command == f"reelpack caption {made.out}"
-    assert "reject" in printed(summary.show_status, found)
+    assert found.inputs == {"ok": 4, "truncated": 1}
+    assert found.funnel == made.result.funnel == {"clips": 4, "keep": 2, "reject": 2, "reject:duration_s.min": 1,
+                                                  "reject:duplicate": 1}  # fmt: skip
+    assert found.num_cut == found.funnel["keep"]
+    (group,) = found.failures
+    assert (group.step, group.kind, group.num_failed, group.max_attempts) == ("scan", "truncated", 1, 1)
+    assert not group.is_worth_retrying
 
 
-def test_status_of_a_run_that_was_stopped_says_what_to_do(made: SimpleNamespace) -> None:
-    dataset = Dataset(str(made.out))
-    section = dataset.sections()["curate"]
-    dataset.save_section("running", {**section, "num_inputs": 9})
-    dataset.save_section("curate", None)
-    found = status(str(made.out))
+def test_status_as_json_says_the_same(made: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", made.url, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["inputs"] == {"ok": 4, "truncated": 1}
+    assert found["funnel"]["keep"] == found["num_cut"] == 2
+    assert found["failures"][0]["kind"] == "truncated"
+
+
+def test_status_names_the_step_that_comes_next(made: SimpleNamespace) -> None:
+    assert status(made.url).next_command == f"reelpack caption {made.url}"
+    made.dataset.save_section("caption", {"num_frames": 5})
+    assert status(made.url).next_command == f"reelpack caption {made.url} --set caption.num_frames=5"
+    caption(made.dataset)
+    found = status(made.url)
+    assert found.captioned == {"test-1": 2}
+    assert found.next_command == f"reelpack encode {made.url}"
+
+
+def test_status_works_before_anything_is_scanned(made: SimpleNamespace, tmp_path: Path) -> None:
+    dataset = Dataset(str(tmp_path / "begun"))
+    dataset.make()
+    rule = {"select": {"text_match": {"min": 0.2}}}
+    running = {**made.dataset.sections()["curate"], **rule, "families": ["text_match-1"], "num_inputs": 9}
+    dataset.save_section("running", running)
+    found = status(dataset.url)
     assert found.is_running
-    assert found.num_inputs == 9
-    assert found.next_command.startswith(f"reelpack curate {made.films} --out {made.out}")
+    assert (found.num_inputs, found.funnel, found.scored) == (9, {"clips": 0}, {"text_match-1": 0})
 
 
-def test_explain_tells_a_clip_by_its_beginning_and_names_its_copy(made: SimpleNamespace) -> None:
-    clips = {
-        row["video_uri"].rpartition("/")[2]: row for row in Dataset(str(made.out)).read("clips.parquet").to_pylist()
-    }
-    small = explain(str(made.out), clips["small.mp4"]["clip_id"][:12])
-    assert small.clip["duplicate_of"] == clips["1.mp4"]["clip_id"]
-    assert [copy["clip_id"] for copy in small.copies] == [clips["1.mp4"]["clip_id"]]
-    short = explain(str(made.out), clips["3.mp4"]["clip_id"])
-    verdicts = {one.name: one.verdict for one in short.measures}
-    assert verdicts["duration_s"] == "fails"
-    assert verdicts["luminance"] == "passes"
-    assert verdicts["sharpness"] == "", "no rule bounds it"
-    text = printed(summary.show_explanation, short)
-    assert "00:00:00.000 – 00:00:00.500" in text
-    assert "duration_s.min" in text
-    assert [clip["clip_id"] for clip in clips_of_file(str(made.out), "2.mp4")] == [clips["2.mp4"]["clip_id"]]
+def test_a_score_that_is_still_owed_leaves_clips_pending(made: SimpleNamespace) -> None:
+    section = made.dataset.sections()["curate"]
+    section["select"]["text_match"]["min"] = 0.2
+    made.dataset.save_section("running", {**section, "families": ["text_match-1"], "num_inputs": 5})
+    found = status(made.url)
+    assert found.funnel["pending"] == 3
+    assert found.scored == {"text_match-1": 0}
 
 
-def test_explain_of_no_clip_or_of_several_is_an_error(made: SimpleNamespace) -> None:
+def test_the_command_that_status_names_finishes_a_run_that_was_stopped(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(made.out)
+    made.dataset.save_section("running", {**made.dataset.sections()["curate"], "num_inputs": 5})
+    made.dataset.save_section("curate", None)
+    command = status(made.url).next_command
+    monkeypatch.chdir("/")
+    assert run(*shlex.split(command)[1:]) == 0
+    assert tree(made.out) == before
+
+
+def test_select_names_the_command_that_cuts_what_is_kept_now(
+    made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("select", made.url, "--set", "select.duration_s.min=0.4") == 0
+    said = capsys.readouterr().out
+    assert "0 frames decoded" in said
+    assert "1 kept clips are not in a shard yet" in said
+    (command,) = (line for line in said.splitlines() if line.startswith("reelpack curate"))
+    assert status(made.url).next_command == command
+    assert run(*shlex.split(command)[1:]) == 0
+    found = status(made.url)
+    assert found.num_cut == found.funnel["keep"] == 3
+
+
+def test_inputs_have_one_name_and_are_remembered_from_any_folder(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = os.path.relpath(made.films / "2.mp4", tmp_path)
+    assert typed.startswith("..")
+    curate([typed], str(tmp_path / "other"), load_config(overrides=SETTINGS))
+    other = Dataset(str(tmp_path / "other"))
+    assert other.made_with()["inputs"] == [row["uri"] for row in other.videos.rows()] == [str(made.films / "2.mp4")]
+
+
+def test_explain_tells_a_clip_by_its_beginning_and_names_its_copies(
+    made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caption(made.dataset)
+    clips = clips_by_file(made)
+    story = explain(made.url, str(clips["small.mp4"]["clip_id"])[:12])
+    assert story.clip["duplicate_of"] == clips["1.mp4"]["clip_id"]
+    assert {row["clip_id"] for row in story.group} == {clips[name]["clip_id"] for name in ("1.mp4", "small.mp4")}
+    assert run("explain", made.url, str(clips["1.mp4"]["clip_id"])) == 0
+    said = capsys.readouterr().out
+    assert "kept for more picture" in said
+    assert "00:00:00.000 – 00:00:02.500, clip 1 of 1" in said
+    assert f"caption of {clips['1.mp4']['clip_id']}" in said
+    assert "train-000000.tar" in said
+
+
+def test_explain_sets_each_value_beside_its_bound(made: SimpleNamespace) -> None:
+    story = explain(made.url, str(clips_by_file(made)["3.mp4"]["clip_id"]))
+    measures = {one.name: one for one in story.measures}
+    assert (measures["duration_s"].verdict, measures["duration_s"].margin) == ("fails", -0.5)
+    assert measures["luminance"].verdict == "passes"
+    value = measures["luminance"].value
+    assert value is not None
+    assert measures["luminance"].margin == pytest.approx(min(value - 0.06, 0.97 - value))
+    assert measures["sharpness"].verdict == "", "no rule bounds it"
+    assert story.clip["reasons"] == ["duration_s.min"]
+    assert "balance_weight" not in measures, "no measurement"
+
+
+def test_explain_lays_no_rule_on_an_image_that_is_not_for_images(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(moving(5, 0.1)[0]).save(tmp_path / "in/picture.png")
+    curate([str(tmp_path / "in")], str(tmp_path / "out"), load_config(overrides=SETTINGS))
+    (story,) = files_named(str(tmp_path / "out"), "picture.png")
+    measures = {one.name: one for one in explain(str(tmp_path / "out"), story.clips[0]["clip_id"]).measures}
+    assert measures["duration_s"].verdict == measures["motion"].verdict == ""
+
+
+def test_explain_lists_the_clips_of_a_file_and_says_why_one_has_none(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(made.films)
+    clip = clips_by_file(made)["2.mp4"]["clip_id"]
+    for name in ("2.mp4", "./2.mp4", "films/2.mp4", str(made.films / "2.mp4"), "../films/2.mp4"):
+        (story,) = files_named(made.url, name)
+        assert [row["clip_id"] for row in story.clips] == [clip]
+    assert run("explain", made.url, "broken.mp4") == 0
+    assert "failed: truncated" in capsys.readouterr().out
+
+
+def test_explain_of_no_clip_or_of_several_is_an_error_that_helps(made: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match="beginning of 4 clip ids"):
-        explain(str(made.out), "")
+        explain(made.url, "")
     with pytest.raises(ValueError, match="an id that begins with zzz"):
-        explain(str(made.out), "zzz")
+        explain(made.url, "zzz")
+    name = str(clips_by_file(made)["2.mp4"]["clip_id"])
+    with pytest.raises(ValueError, match=f"the nearest are {name}"):
+        explain(made.url, f"{name[:10]}zz")
 
 
 def test_time_codes_carry() -> None:
     assert [time_code(s) for s in (0.0, 59.9996, 3661.25)] == ["00:00:00.000", "00:01:00.000", "01:01:01.250"]
 
 
-def test_retry_attempts_what_failed_and_counts_the_attempts(made: SimpleNamespace) -> None:
-    nothing = retry(str(made.out))
-    assert nothing.curated is None
-    assert nothing.before == {("scan", "truncated"): 1}
-    again = retry(str(made.out), {FailureKind.TRUNCATED})
-    assert again.after == {("scan", "truncated"): 1}
-    (row,) = Dataset(str(made.out)).failures.rows()
-    assert row["attempts"] == 2
+def test_retry_attempts_what_failed_counts_the_attempts_and_says_what_is_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = curated(tmp_path)
+    assert retry(made.url).curated is None, "a truncated file ends the same way every time"
+    again = retry(made.url, {FailureKind.TRUNCATED})
+    assert [(one.kind, one.max_attempts) for one in again.failures] == [("truncated", 2)]
     write_video(made.films / "broken.mp4", moving(8, 2))
-    assert retry(str(made.out), {FailureKind.TRUNCATED}).after == {}
-    assert "no failures" in printed(summary.show_retry, retry(str(made.out)))
+    assert run("retry", made.url, "--kind", "truncated") == 0
+    assert "1 are well now, 0 still fail" in capsys.readouterr().out
+    assert status(made.url).funnel["keep"] == 3
+    assert failing(made.url) == ((), {})
+    assert run("retry", made.url, "--all") == 0
+    assert "nothing to retry" in capsys.readouterr().out
 
 
-def captioned(made: SimpleNamespace) -> None:
-    """Records as a captioner writes them, for the clips of the index."""
-    dataset = Dataset(str(made.out))
-    reader = TarReader(dataset.shards_url)
-    rows = []
-    for row in dataset.read("shards/index.parquet").to_pylist():
-        digest = media_digest(reader.read(row["shard"], row["offset"], row["size"]))
-        facts = dict.fromkeys(CAPTION_SCHEMA.names, "") | {"frame_indices": [0], "frame_times_s": [0.0]}
-        numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None}
-        text = f"caption of {row['clip_id']}"
-        rows.append({**facts, **numbers, "clip_id": row["clip_id"], "kind": "short", "status": "ok", "text": text,
-                     "media_digest": digest})  # fmt: skip
-    dataset.captions("test-1").publish(rows)
-    dataset.save_section("caption_family", "test-1")
-    dataset.write_index(dataset.config().shards.key)
+def test_failures_of_later_steps_stand_until_there_is_a_result_and_name_their_own_command(
+    made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.dataset.save_section("caption_family", "test-1")
+    clip = made.dataset.read("shards/index.parquet")["clip_id"].to_pylist()[0]
+    failure = Failure(subject=clip, step="caption", kind=FailureKind.MODEL, detail="nothing was said")
+    made.dataset.failures.publish([failure_row(failure, "test-1", f"reelpack caption {made.url}")])
+    assert run("retry", made.url) == 0
+    assert f"a command of its own: reelpack caption {made.url}" in capsys.readouterr().out
+    caption(made.dataset)
+    assert [row["step"] for row in standing_failures(made.dataset)] == ["scan"]
 
 
-def test_a_sound_dataset_is_verified(made: SimpleNamespace) -> None:
-    captioned(made)
-    found = verify(str(made.out), None)
-    assert found.problems == ()
-    assert len(found.checks) == 7
-
-
-def test_verify_finds_a_flipped_byte_a_lost_shard_and_a_changed_input(made: SimpleNamespace) -> None:
-    (row, *_) = Dataset(str(made.out)).read("shards/index.parquet").to_pylist()
-    tar = made.out / "shards" / row["shard"]
-    sound = tar.read_bytes()
-    damaged = bytearray(sound)
-    middle = row["offset"] + row["size"] // 2
-    damaged[middle : middle + 64] = os.urandom(64)
-    tar.write_bytes(damaged)
-    assert any(row["clip_id"] in problem for problem in verify(str(made.out), None).problems)
-    tar.write_bytes(sound[: row["offset"] + 100])
-    assert any("readable tar" in p or "truncated" in p for p in verify(str(made.out), 0).problems)
-    tar.unlink()
-    assert any("is not in" in problem for problem in verify(str(made.out), 0).problems)
-    tar.write_bytes(sound)
-    write_video(made.films / "2.mp4", moving(9, 1))
-    assert [p for p in verify(str(made.out), None).problems if "the file changed" in p]
-
-
-def test_verify_finds_captions_that_were_swapped(made: SimpleNamespace) -> None:
-    captioned(made)
-    dataset = Dataset(str(made.out))
-    one, other = dataset.captions("test-1").rows()
-    swapped = [{**one, "clip_id": other["clip_id"]}, {**other, "clip_id": one["clip_id"]}]
-    dataset.captions("test-1").publish(swapped)
-    dataset.write_index(dataset.config().shards.key)
-    problems = verify(str(made.out), 0).problems
-    assert sorted(p.split(":")[0] for p in problems if "other bytes" in p) == sorted(
-        [one["clip_id"], other["clip_id"]]
-    )
-
-
-def test_verify_finds_an_index_row_that_was_moved(made: SimpleNamespace) -> None:
-    path = made.out / "shards/index.parquet"
-    table = pq.read_table(path)
-    offsets = [offset + 512 for offset in table["offset"].to_pylist()]
-    pq.write_table(table.set_column(table.schema.get_field_index("offset"), "offset", [offsets]), path)
-    assert any("the tar has it at" in problem for problem in verify(str(made.out), 0).problems)
-
-
-def test_the_tars_are_what_any_tar_reader_reads(made: SimpleNamespace) -> None:
-    for path in (made.out / "shards").glob("*.tar"):
-        with tarfile.open(path) as tar:
-            assert tar.getnames()
-
-
-def test_doctor_tries_codecs_and_says_what_is_missing() -> None:
-    found = {finding.what: finding for finding in doctor()}
-    for what in ("decode h264", "decode hevc", "decode vp9", "decode av1", "cut a clip"):
-        assert found[what].verdict == "ok", found[what].detail
-    (nowhere,) = [finding for finding in doctor("/proc/nothing") if finding.what == "disk"]
-    assert nowhere.verdict in ("fail", "warn")
-
-
-def test_a_plan_is_near_what_the_run_then_makes(made: SimpleNamespace) -> None:
-    config = load_config(overrides=[*SETTINGS, "select.short_side_px.min=16"])
-    predicted = plan([str(made.films)], config, num_sampled=5)
-    assert predicted.num_files == 5
-    assert predicted.num_unreadable == 1
-    assert predicted.video_s.value == pytest.approx(2.5 + 1.5 + 0.5 + 2.5, rel=0.1)
-    assert predicted.clips.value == pytest.approx(made.result.funnel["clips"], rel=0.1)
-    assert predicted.clips.low <= predicted.clips.value <= predicted.clips.high
-    size = sum(row["size"] for row in Dataset(str(made.out)).shards.rows())
-    assert size / 2 < predicted.shard_bytes.value < 2.5 * size  # the copy counts as kept
-    assert all(
-        estimate.value > 0 for estimate in predicted.step_s.values() if estimate is not predicted.step_s["score"]
-    )
-    assert "90 % interval" in printed(summary.show_plan, predicted)
+def test_failures_of_other_settings_do_not_stand(made: SimpleNamespace) -> None:
+    clip = made.dataset.read("clips.parquet")["clip_id"].to_pylist()[0]
+    failure = Failure(subject=clip, step="cut", kind=FailureKind.CORRUPT, detail="")
+    made.dataset.failures.publish([failure_row(failure, "an earlier cut", "")])
+    assert [row["step"] for row in standing_failures(made.dataset)] == ["scan"]
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["retry", "DATASET", "--kind", "bad_luck"],
-        ["explain", "DATASET", "zzz"],
-        ["select", "DATASET", "--set", "scan.short_side_px=99"],
-        ["status", "NOWHERE"],
-        ["plan", "NOWHERE/*.mp4"],
+        (["retry", "DATASET", "--kind", "bad_luck"], "no such kind of failure; there are missing"),
+        (["explain", "DATASET", "zzz"], "begins with zzz"),
+        (["select", "DATASET", "--set", "scan.short_side_px=99"], "policies only"),
+        (["select", "DATASET", "--set", "select.motoin.min=1"], "the nearest valid one is select.motion"),
+        (["status", "NOWHERE"], "no run has come to its end"),
+        (["plan", "NOWHERE/*.mp4"], "no files found"),
+        (["curate", "NOWHERE", "--out", "NEW", "--executor", "slurm"], "execute.executor"),
+        (["curate", "FILMS", "--out", "NEW", "--sidecar", "NOWHERE.csv"], "cannot be read"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_two(
-    made: SimpleNamespace, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    made: SimpleNamespace, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [part.replace("DATASET", str(made.out)).replace("NOWHERE", str(made.films / "x")) for part in arguments]
-    with pytest.raises(SystemExit) as stopped:
-        main(given)
-    assert stopped.value.code == 2
-    assert "error:" in capsys.readouterr().err
+    names = {"DATASET": made.url, "NOWHERE": str(made.films / "x"), "FILMS": str(made.films), "NEW": f"{made.url}2"}
+    for name, value in names.items():
+        arguments = [part.replace(name, value) for part in arguments]
+    assert run(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1
+    assert message in said
+    assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["verify", "--full"], ["select"], ["retry"], ["explain", "1.mp4"]])
-def test_the_commands_end_well_on_a_sound_dataset(made: SimpleNamespace, arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([arguments[0], str(made.out), *arguments[1:]])
-    assert stopped.value.code == 0
+def test_the_summary_of_curate_adds_up_and_says_what_is_not_in_the_index(
+    made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    assert run("curate", str(made.films), "--out", made.url, *settings) == 0
+    rows = dict(
+        line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip()[-1:].isdigit()
+    )
+    counts = {name.strip(): int(count) for name, count in rows.items() if count.isdigit()}
+    assert counts["inputs"] == counts["scanned"] + counts["failed"]
+    assert counts["clips"] == counts["keep"] + counts["reject"]
+    assert counts["reject"] == counts["duplicate"] + counts["duration_s.min"]
+    assert counts["frames decoded in this run"] == 0
+
+
+def test_what_is_printed_for_other_programs_is_not_folded(made: SimpleNamespace, tmp_path: Path) -> None:
+    assert show.out.width > 1000
+    long = tmp_path / ("a" * 150)
+    write_video(long / "film.mp4", np.concatenate([moving(11, 1.2), moving(12, 1.2)]))
+    curate([str(long)], str(tmp_path / "long"), load_config(overrides=SETTINGS))
+    (story,) = files_named(str(tmp_path / "long"), "film.mp4")
+    assert len(story.clips) == 2
+    assert explain(str(tmp_path / "long"), story.clips[1]["clip_id"]).place == (2, 2)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import Config, dump, find_file, load_config
+from pipelines.config import Config, dump, find_file, load_config, overrides
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -95,3 +95,18 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_pat
     config = load_config(name)
     (tmp_path / "again.yaml").write_text(dump(config))
     assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["select.motion.min=0.5", "select.letterbox_fraction.max=null", "execute.publish_every_s=1e-9"],
+        ["score.scorers=[]", "execute.executor=local", "execute.address='123'", "scan.detector.kind=whole"],
+        ["scan.detector={kind: adaptive, threshold: 4}", "select.split={val_fraction: 0.25}"],
+    ],
+)
+def test_what_was_changed_can_be_typed_again(changes: list[str]) -> None:
+    config = load_config(overrides=changes)
+    assert load_config(overrides=overrides(config)) == config
+    assert (overrides(config) == []) == (changes == [])

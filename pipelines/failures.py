@@ -1,0 +1,110 @@
+"""Failures that stand: those of the settings that a dataset has now whose subject has no result since."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from curate.schema import RETRYABLE, FailureKind
+from pipelines.dataset import Dataset
+
+WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
+"""What may end differently without another file: a path that is back, a machine with more memory."""
+LATER_STEPS = ("caption", "encode", "embed_text")
+"""Steps that have commands of their own; `reelpack retry` attempts all others again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Failures of one step and kind: how many inputs or clips, how often the most stubborn of them was attempted, and
+    what attempts them again."""
+
+    step: str
+    kind: str
+    num_failed: int
+    max_attempts: int
+    retry_command: str
+
+    @property
+    def is_worth_retrying(self) -> bool:
+        return self.kind in WORTH_RETRYING or self.step in LATER_STEPS
+
+
+def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
+    """Rows of tables/failures.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    rows = dataset.failures.rows()
+    if not rows:
+        return []
+    clips, done = _done(dataset)
+    return [
+        row
+        for row in rows
+        if (found := done.get((row["step"], row["key"]))) is not None
+        and row["subject"] not in found
+        and (row["step"] == "scan" or row["subject"] in clips)
+    ]
+
+
+def grouped(rows: Iterable[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
+    """Rows of tables/failures by step and kind, in this order."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["step"], row["kind"]].append(row)
+    return tuple(
+        FailureGroup(
+            step=step,
+            kind=kind,
+            num_failed=len(group),
+            max_attempts=max(row["attempts"] for row in group),
+            retry_command=group[0]["retry_command"],
+        )
+        for (step, kind), group in sorted(groups.items())
+    )
+
+
+def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
+    """The clips that there are now, and, by step and key of the current settings, what has its result."""
+    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    scan_key, cut_key = config.scan.key, config.shards.key
+    clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
+    scored = {name: ids_of(dataset.scores(name, columns).read()) for name, columns in families.items()}
+    done = {
+        ("scan", scan_key): {
+            row["uri"] for row in dataset.videos.rows() if row["scan_key"] == scan_key and row["outcome"] == "ok"
+        },
+        ("cut", cut_key): {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == cut_key},
+        **{(name, name): ids for name, ids in scored.items()},
+    }
+    if scored:
+        done["score", "+".join(scored)] = set.intersection(*scored.values())
+    if captioner := dataset.sections().get("caption_family"):
+        done["caption", captioner] = {row["clip_id"] for row in dataset.captions(captioner).rows()}
+    for step, kind in (("encode", "latents"), ("embed_text", "text")):
+        for fingerprint in folders(f"{dataset.url}/{kind}"):
+            done[step, fingerprint] = encoded(dataset, kind, fingerprint)
+    return clips, done
+
+
+def encoded(dataset: Dataset, kind: str, fingerprint: str) -> set[str]:
+    """Clips that have latents (or text embeddings) of a fingerprint."""
+    fs, path = url_to_fs(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
+    return ids_of(pq.read_table(path, filesystem=fs, columns=["clip_id"])) if fs.exists(path) else set()
+
+
+def ids_of(table: pa.Table) -> set[str]:
+    return set(table["clip_id"].to_pylist())
+
+
+def folders(url: str) -> list[str]:
+    """Names of the folders at a URL, sorted; none where it is not there."""
+    fs, path = url_to_fs(url)
+    names = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in names if entry["type"] == "directory")
