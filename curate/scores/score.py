@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
 import cv2
 import pyarrow as pa
@@ -26,8 +25,6 @@ SCORE_DIGITS = 5
 CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError, cv2.error)
 """What models and image libraries raise over a picture that they cannot take."""
 
-NO_VALUES: Mapping[str, float] = MappingProxyType({})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreItem:
@@ -39,7 +36,7 @@ class ScoreItem:
     clip: Clip
     path: str
     families: frozenset[str] | None = None
-    known: Mapping[str, float] = field(default_factory=dict)
+    known: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
