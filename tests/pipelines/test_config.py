@@ -53,7 +53,7 @@ def test_another_member_of_a_union_replaces_the_default_one() -> None:
 
 
 def test_a_section_that_nothing_resembles_lists_the_sections() -> None:
-    with pytest.raises(ValueError, match="the sections are scan, score, select"):
+    with pytest.raises(ValueError, match="the sections are scan, score, dedup, select"):
         load_config(overrides=["zzz=1"])
 
 
