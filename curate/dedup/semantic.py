@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from curate.dedup.components import join
 from curate.dedup.config import SemanticConfig
 
 SCALE = 2048
@@ -105,18 +106,5 @@ def _joined(vectors: np.ndarray, limit: float) -> np.ndarray:
         for other in range(start, len(vectors), BLOCK):
             products = vectors[start : start + BLOCK] @ vectors[other : other + BLOCK].T
             i, j = np.nonzero(products >= limit)
-            first = _joined_by(first, i + start, j + other)
-    return first
-
-
-def _joined_by(first: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """`first` after rows `i` and `j` are joined, pair by pair."""
-    while len(apart := np.flatnonzero(first[i] != first[j])):
-        i, j = i[apart], j[apart]
-        low, high = np.minimum(first[i], first[j]), np.maximum(first[i], first[j])
-        above = np.arange(len(first))
-        np.minimum.at(above, high, low)
-        while (above[above] != above).any():
-            above = above[above]
-        first = above[first]
+            first = join(first, i + start, j + other)
     return first

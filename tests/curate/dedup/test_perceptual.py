@@ -35,7 +35,7 @@ def table(**clips: np.ndarray) -> pa.Table:
 def test_a_slightly_changed_and_trimmed_copy_is_found_and_another_clip_is_not() -> None:
     clip = random_clip(1, 20)
     clips = table(a=clip, b=flipped(clip, 3), c=flipped(clip[2:], 3, seed=1), d=random_clip(2, 20))
-    assert set(perceptual_pairs(clips, CONFIG)) == {("a", "b"), ("a", "c"), ("b", "c")}
+    assert union(perceptual_pairs(clips, CONFIG)) == {"a": "a", "b": "a", "c": "a"}
 
 
 def test_a_part_of_a_clip_is_no_copy_of_it() -> None:
@@ -91,7 +91,7 @@ def test_the_size_of_a_chunk_changes_nothing(num_chunk: int, monkeypatch: pytest
     whole = perceptual_pairs(clips, CONFIG)
     monkeypatch.setattr(perceptual, "CHUNK", num_chunk)
     assert perceptual_pairs(clips, CONFIG) == whole
-    assert len(whole) > 40
+    assert len(whole) == 40 - 7
 
 
 def test_copies_are_found_among_thousands_of_clips() -> None:
@@ -146,3 +146,13 @@ def test_groups_are_the_connected_components(pairs: list[tuple[str, str]]) -> No
             for name in joined:
                 reach[name] = joined
     assert union(pairs) == {name: min(members) for name, members in reach.items()}
+
+
+def test_a_copy_is_found_among_hundreds_of_clips_of_one_layout() -> None:
+    layout = random_clip(13, 1).repeat(12)
+    crowd = {}
+    for number in range(300):
+        own = flipped(layout[:1], 6, seed=number)[0] ^ layout[0]
+        crowd[f"{number:03d}"] = flipped(layout ^ own, 2, seed=1000 + number)
+    crowd["copy"] = flipped(crowd["123"], 2)
+    assert perceptual_pairs(table(**crowd), CONFIG) == [("123", "copy")]

@@ -1,0 +1,21 @@
+"""Connected components of rows, joined a batch of pairs at a time."""
+
+import numpy as np
+
+
+def join(first: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(n,) the first row of each row's component, after rows `i` and `j` are joined, pair by pair.
+
+    Args:
+        first: (n,) before that; `np.arange(n)` where nothing is joined yet.
+        i, j: (m,) rows.
+    """
+    while len(apart := np.flatnonzero(first[i] != first[j])):
+        i, j = i[apart], j[apart]
+        low, high = np.minimum(first[i], first[j]), np.maximum(first[i], first[j])
+        above = np.arange(len(first))
+        np.minimum.at(above, high, low)
+        while (above[above] != above).any():
+            above = above[above]
+        first = above[first]
+    return first
