@@ -7,7 +7,8 @@ that the system itself releases (flock) says who uses what, so a killed process 
 - `NAME.part` is being written by the process that holds its exclusive lock, and is rubbish where none does. It has its
   final length from the beginning, so that room is taken before it is filled.
 - `NAME` is whole, and in use by every process that holds a shared lock on it.
-- `.lock` is held while room is made.
+- `.total` is locked while room is made. It says how many bytes there are, or more: what really lies there is counted
+  only when that is too much.
 """
 
 import fcntl
@@ -29,6 +30,9 @@ from curate.schema import Failure, FailureKind, MediaError, content_digest
 
 COPY_BYTES = 4 * 2**20
 POLL_S = 0.05
+TOTAL = ".total"
+ROOM = 0.1
+"""Of the bytes that a cache may have, what is freed at once: there may be many files to count."""
 VERSION_KEYS = ("ETag", "etag", "mtime", "created", "LastModified", "Last-Modified", "last_modified", "updated")
 """What the filesystems of fsspec call it."""
 
@@ -74,7 +78,7 @@ def local_copy(uri: str, config: StagingConfig = DEFAULT) -> Iterator[str]:
         yield str(copy.file)
     finally:
         os.close(descriptor)
-        copy.make_room(0)
+        copy.room.make(0)
 
 
 class _Copy:
@@ -82,7 +86,7 @@ class _Copy:
 
     def __init__(self, uri: str, fs: AbstractFileSystem, path: str, config: StagingConfig) -> None:
         self.uri, self.fs, self.path = uri, fs, path
-        self.folder, self.max_bytes = config.folder, config.cache_bytes
+        self.room = _Room(config.folder, config.cache_bytes)
         with _remote_errors(uri):
             fs.invalidate_cache(path)
             info = fs.info(path)
@@ -90,12 +94,12 @@ class _Copy:
         version = next((str(info[key]) for key in VERSION_KEYS if info.get(key) is not None), "")
         # Decoders take the ending for a hint.
         ending = PurePosixPath(path.partition("?")[0]).suffix[:16]
-        self.file = self.folder / f"{content_digest(uri, version, str(self.num_bytes))}{ending}"
-        self.part = self.folder / f"{self.file.name}.part"
+        self.file = config.folder / f"{content_digest(uri, version, str(self.num_bytes))}{ending}"
+        self.part = config.folder / f"{self.file.name}.part"
 
     def hold(self) -> int:
         """A descriptor whose lock keeps the copy in its place; fetches what is not there."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             if (descriptor := _lock(self.file, os.O_RDONLY, fcntl.LOCK_SH)) is not None:
                 os.utime(descriptor)
@@ -111,14 +115,20 @@ class _Copy:
             except BaseException:
                 os.close(descriptor)
                 raise
-            os.close(descriptor)  # removed between the two locks
+            os.close(descriptor)  # fetched by another meanwhile, or removed between the two locks
 
     def _fetch(self, descriptor: int) -> None:
-        """Fill `part`, whose lock is held, and give it its name."""
+        """Fill `part`, whose lock is held, and give it its name; unless there is one by that name, perhaps in use."""
+        if self.file.exists():
+            self.part.unlink()
+            return
         try:
-            self.make_room(self.num_bytes or 0, reserve=descriptor)
+            self.room.make(self.num_bytes or 0)
+            os.ftruncate(descriptor, self.num_bytes or 0)
             num_bytes = self._download(descriptor)
-            if self.num_bytes not in (None, num_bytes):
+            if self.num_bytes is None:
+                self.room.make(num_bytes)
+            elif self.num_bytes != num_bytes:
                 raise MediaError(FailureKind.IO, f"{self.uri}: got {num_bytes} of its {self.num_bytes} bytes")
             self.part.rename(self.file)
         except BaseException:
@@ -136,28 +146,47 @@ class _Copy:
                     return local.tell()
                 local.write(data)
 
-    def make_room(self, num_bytes: int, reserve: int | None = None) -> None:
-        """Remove copies that nobody uses, those first that were used longest ago, until so many bytes fit beside the
-        others; then give the file of the descriptor `reserve` that length."""
-        with open(self.folder / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = []
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):  # given its final name meanwhile
+
+class _Room:
+    """The folder of the copies, and how much may lie in it."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+
+    def make(self, num_bytes: int) -> None:
+        """Take so many bytes. Where they are too many, remove copies that nobody uses, those first that were used
+        longest ago."""
+        with open(os.open(self.folder / TOTAL, os.O_RDWR | os.O_CREAT, 0o600), "r+") as total:
+            fcntl.flock(total, fcntl.LOCK_EX)
+            text = total.read()
+            num_taken = num_bytes + (int(text) if text else self.max_bytes)
+            if num_taken > self.max_bytes:
+                num_taken = num_bytes + self._free(num_bytes)
+            total.seek(0)
+            total.write(f"{num_taken:020d}")
+
+    def _free(self, num_bytes: int) -> int:
+        """Remove copies until there is room for so many bytes and some more; returns the bytes that remain."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # given its final name meanwhile
+                    if entry.name != TOTAL:
                         stat = entry.stat()
                         found.append((stat.st_mtime_ns, entry.path, stat.st_size))
-            excess = sum(size for _, _, size in found) + num_bytes - self.max_bytes
-            for _, path, size in sorted(found):
-                if excess <= 0:
-                    break
-                descriptor = _lock(Path(path), os.O_RDONLY, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if descriptor is not None:
-                    os.unlink(path)
-                    os.close(descriptor)
-                    excess -= size
-            if reserve is not None:
-                os.ftruncate(reserve, num_bytes)
+        remaining = sum(size for _, _, size in found)
+        if remaining + num_bytes <= self.max_bytes:
+            return remaining
+        for _, path, size in sorted(found):
+            if remaining + num_bytes <= self.max_bytes * (1 - ROOM):
+                break
+            descriptor = _lock(Path(path), os.O_RDONLY, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if descriptor is not None:
+                os.unlink(path)
+                os.close(descriptor)
+                remaining -= size
+        return remaining
 
 
 def _lock(path: Path, flags: int, how: int) -> int | None:

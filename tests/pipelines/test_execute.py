@@ -82,9 +82,9 @@ def test_an_error_over_one_item_is_its_failure_and_one_over_a_batch_nobodys(run:
     assert "it cannot be doubled" in failed[7].detail
 
 
-def test_weights_that_are_missing_stop_the_run_with_their_own_error(run: Callable) -> None:
+def test_weights_that_are_missing_stop_the_run_with_their_own_error() -> None:
     with pytest.raises(ValueError, match="weights are not there"):
-        run(Doubling(in_setup="no weights"), range(20))
+        here(Doubling(in_setup="no weights"), range(20))
 
 
 def test_a_device_in_disorder_ends_a_run_in_this_process() -> None:
@@ -132,7 +132,7 @@ def test_an_item_that_hangs_in_native_code_fails_alone_and_may_be_tried_again() 
 @pytest.mark.usefixtures("private_ray")
 def test_outcomes_come_before_their_chunk_ends_and_are_kept_when_its_worker_dies() -> None:
     slow = dict.fromkeys(range(6), "slow")  # ten items are a chunk: its worker reports after two seconds, then dies
-    with executor(ExecuteConfig(executor="ray", num_workers=2)) as on:
+    with executor(ExecuteConfig(executor="ray", num_workers=2, max_attempts=1)) as on:
         results = []
         came_s = []
         for result in on.run(Doubling(slow | {8: "exit"}), range(40), Needs(batch_size=1)):

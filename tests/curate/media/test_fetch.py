@@ -60,7 +60,7 @@ def config(folder: Path, cache_bytes: int = 10**6) -> StagingConfig:
 
 
 def copies(folder: Path) -> list[bytes]:
-    return sorted(path.read_bytes() for path in (folder / "staged").iterdir() if path.name != ".lock")
+    return sorted(path.read_bytes() for path in (folder / "staged").iterdir() if path.name != ".total")
 
 
 def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
@@ -128,7 +128,9 @@ def test_what_a_killed_process_left_is_no_copy(tmp_path: Path, remote: type[Remo
         name = Path(path)
     os.rename(name, f"{name}.part")
     Path(f"{name}.part").write_bytes(b"half of something longer")
-    (name.parent / "other.part").write_bytes(b"x" * 100)
+    with local_copy(put("b", b"x" * 100), config(tmp_path)) as path:
+        other = Path(path)
+    os.rename(other, f"{other}.part")
     with local_copy(uri, config(tmp_path)) as path:
         assert Path(path).read_bytes() == b"whole"
     with local_copy(uri, config(tmp_path, 50)):
