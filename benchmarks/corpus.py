@@ -214,7 +214,9 @@ def write(
         stream.codec_context.max_b_frames = num_b_frames if codec == "libx264" else 0
         stream.codec_context.thread_count = 1
         quality = {"libx264": {"crf": "16", "preset": "veryfast"}, "libvpx-vp9": {"deadline": "realtime", "b": "400k"}}
-        stream.options = options or quality.get(codec, {})
+        # x264's macroblock-tree rate control gives other bytes from call to call.
+        steady = {"mbtree": "0"} if codec == "libx264" else {}
+        stream.options = (options or quality.get(codec, {})) | steady
         for number, rgb in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             frame.pts, frame.time_base = (number if pts is None else pts[number]), base
