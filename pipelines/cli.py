@@ -275,6 +275,46 @@ def train(
     summary.show_train(train_dit.train_here(dataset, out, _config(config, set)))
 
 
+@app.command("train-plan", rich_help_panel="Train")
+def train_plan(
+    dataset: DatasetArgument,
+    ranks: Annotated[int, typer.Option(min=1, help="workers that share a step")] = 1,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """What a training will be: packs, steps, token efficiency, idle workers, memory. Reads indices only."""
+    from pipelines import summary
+    from train.forecast import forecast
+
+    resolved = _config(config, set)
+    summary.show_forecast(forecast(resolved.train, dataset, ranks), resolved.train.data.plan.token_budget, ranks)
+
+
+@app.command("train-export", rich_help_panel="Train")
+def train_export(
+    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],
+    last: Annotated[bool, typer.Option("--last", help="the last weights instead of the averaged ones")] = False,
+) -> None:
+    """Write a trained model as a folder that `train.model.dit.DiT.from_pretrained` reads."""
+    from train.export import export_run
+
+    typer.echo(export_run(run, out, weights="model" if last else "ema"))
+
+
+@app.command("train-import", rich_help_panel="Train")
+def train_import(
+    checkpoint: Annotated[str, typer.Argument(help="a published DiT: .pt or .safetensors, or a diffusers folder")],
+    out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],
+    frames_per_patch: Annotated[int, typer.Option(min=1, help="latent frames of a patch: inflates to video")] = 1,
+) -> None:
+    """Convert a published DiT image model; it gives the same outputs for single frames."""
+    from train.convert.dit import read_checkpoint
+
+    read_checkpoint(checkpoint, frames_per_patch=frames_per_patch).save_pretrained(out)
+    typer.echo(out)
+
+
 @app.command(rich_help_panel="Train")
 def sample(
     run: Annotated[str, typer.Argument(help="run directory of a training")],

@@ -13,7 +13,7 @@ from curate.signals.family import SIGNAL_NAMES
 from pipelines.dataset import Dataset
 from pipelines.failures import folders, standing_failures
 from pipelines.sources import absolute
-from pipelines.status import decided_now
+from pipelines.status import clips_now
 
 NUM_NEAREST = 3
 FACTS = ("duration_s", "short_side_px", "bitrate")
@@ -101,7 +101,7 @@ def explain(url: str, clip_id: str) -> Explanation:
         ValueError: no clip, or several, have an id that begins so.
     """
     dataset = Dataset(url)
-    rows = _clips(dataset)
+    rows = clips_now(dataset).to_pylist()
     clip = _find(rows, clip_id, url)
     name = clip["clip_id"]
     config = dataset.config(or_running=True)
@@ -136,7 +136,7 @@ def files_named(url: str, path: str) -> list[FileStory]:
     dataset.made_with(or_running=True)
     ending = f"/{path.removeprefix('./')}"
     found = [row for row in _videos(dataset) if row["uri"] in (path, absolute(path)) or row["uri"].endswith(ending)]
-    clips = _clips(dataset) if found else []
+    clips = clips_now(dataset).to_pylist() if found else []
     return [
         FileStory(
             video=video,
@@ -150,12 +150,6 @@ def time_code(seconds: float) -> str:
     """`HH:MM:SS.mmm`."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
-
-
-def _clips(dataset: Dataset) -> list[dict[str, Any]]:
-    """Rows of `clips.parquet`, or what it would be now where a run is under way."""
-    is_running = "running" in dataset.sections()
-    return (decided_now(dataset) if is_running else dataset.read("clips.parquet")).to_pylist()
 
 
 def _videos(dataset: Dataset) -> list[dict[str, Any]]:

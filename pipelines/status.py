@@ -50,7 +50,7 @@ class Status:
 
 
 def status(url: str) -> Status:
-    """Read the tables and decide in memory.
+    """Read the tables; where a run is under way, decide in memory.
 
     Raises:
         ValueError: nothing was curated into `url`.
@@ -58,7 +58,7 @@ def status(url: str) -> Status:
     dataset = Dataset(url)
     made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
     is_running = "running" in dataset.sections()
-    clips = decided_now(dataset)
+    clips = clips_now(dataset)
     ids = ids_of(clips)
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
     cut = kept & {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == config.shards.key}
@@ -83,6 +83,15 @@ def status(url: str) -> Status:
         next_command=next_command,
         why=why,
     )
+
+
+def clips_now(dataset: Dataset) -> pa.Table:
+    """The rows of `clips.parquet`, or what they would be now where a run is under way.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    return decided_now(dataset) if "running" in dataset.sections() else dataset.read("clips.parquet")
 
 
 def decided_now(dataset: Dataset) -> pa.Table:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.failures import FailureGroup
     from pipelines.retry import RetrySummary
     from pipelines.select_clips import SelectSummary
+    from train.forecast import Forecast
     from train.metrics import TrainSummary
 
 WIDE = 10_000
@@ -134,6 +135,21 @@ def show_encode(summary: "EncodeSummary") -> None:
     table.add_row("clips", str(summary.num_clips))
     table.add_row("tokens", str(summary.num_tokens))
     table.add_row("failed in this run", str(summary.num_failed))
+    out.print(table)
+
+
+def show_forecast(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
+    table = plain_table()
+    table.add_row("clips", f"{forecast.num_clips:,}")
+    table.add_row("samples, tokens of an epoch", f"{forecast.num_met:,}, {forecast.num_tokens:,}")
+    table.add_row("packs, steps of an epoch", f"{forecast.num_packs:,}, {forecast.num_steps:,}")
+    table.add_row("real tokens per pack slot", f"{forecast.token_efficiency:.1%}")
+    table.add_row(f"idle of {num_ranks} ranks, predicted", f"{forecast.idle:.1%}")
+    table.add_row(f"above the budget of {token_budget:,}: cut", str(forecast.num_cut))
+    table.add_row(f"above the budget of {token_budget:,}: own pack", str(forecast.num_oversize))
+    table.add_row("parameters", f"{forecast.num_parameters:,}")
+    table.add_row("weights, gradients, optimizer, average, per rank", f"{forecast.state_bytes / 2**30:.2f} GiB")
+    table.add_row("activations of the largest pack, about", f"{forecast.activation_bytes / 2**30:.2f} GiB")
     out.print(table)
 
 
