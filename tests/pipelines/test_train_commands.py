@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from curate.encoders import torchvision_cpu
 from pipelines.cli import main
 from train.model.config import DiTConfig
 from train.model.dit import DiT
@@ -17,6 +18,7 @@ def run(*arguments: str) -> object:
 
 
 def test_a_published_checkpoint_becomes_a_folder_that_gives_the_same_model(tmp_path: Path) -> None:
+    torchvision_cpu.repair()
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     published = diffusers.DiTTransformer2DModel(
