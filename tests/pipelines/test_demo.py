@@ -17,7 +17,7 @@ from pipelines.demo import PROMPTS, run_demo
 from pipelines.encode_latents import encode
 from pipelines.export import export
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SHORT = ["execute.executor=local", "train.steps=30"]
 
