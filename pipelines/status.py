@@ -58,6 +58,8 @@ def status(url: str) -> Status:
     dataset = Dataset(url)
     made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
     is_running = "running" in dataset.sections()
+    # Files before clips, which are published before their file: a scanned file has its clips here.
+    videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
     clips = clips_now(dataset)
     ids = ids_of(clips)
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
@@ -67,7 +69,6 @@ def status(url: str) -> Status:
         fingerprint: encoded(dataset, "latents", fingerprint) for fingerprint in folders(f"{dataset.url}/latents")
     }
     families = dataset.families(or_running=True)
-    videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
     next_command, why = _next(dataset, is_running, kept, cut, list(latents.values()))
     return Status(
         is_running=is_running,
