@@ -21,7 +21,7 @@ for (const sample of document.querySelectorAll(".sample")) {
   frames.forEach((frame, at) => {
     frame.addEventListener("click", () => {
       video.pause();
-      video.currentTime = (video.duration * (at + 0.5)) / frames.length;
+      if (Number.isFinite(video.duration)) video.currentTime = (video.duration * (at + 0.5)) / frames.length;
     });
   });
 }
