@@ -158,8 +158,10 @@ def test_huge_declared_duration_does_not_matter(tmp_path: Path, numbered, write_
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "new\nline.mp4", "ü日本.mp4", "http:x.mp4", "frame%03d.mp4", "-o.mp4"])
-def test_names_are_only_names(numbered, write_video: Callable[..., str], name: str) -> None:
-    os.chdir(Path(write_video("plain.mp4", numbered.draw(5))).parent)
+def test_names_are_only_names(
+    numbered, write_video: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(write_video("plain.mp4", numbered.draw(5))).parent)
     os.rename("plain.mp4", name)
     assert outcome(name) == 5
 
