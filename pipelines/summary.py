@@ -161,6 +161,13 @@ def show_train(summary: "TrainSummary") -> None:
     table.add_row("samples, tokens", f"{summary.samples:,}, {summary.tokens:,}")
     table.add_row("real tokens per pack slot", f"{summary.token_efficiency:.1%}")
     table.add_row("train loss", f"{summary.train_loss_first:.3f} → {summary.train_loss_last:.3f}")
+    table.add_row("real tokens per second", f"{summary.tokens_per_s:,.0f}")
+    for name, share in (("MFU", summary.mfu), ("idle ranks", summary.rank_idle), ("loader wait", summary.loader_wait)):
+        if share is not None:
+            table.add_row(f"  {name}", f"{share:.1%}")
+    table.add_row("memory, at most", f"{summary.memory_gib:.2f} GiB")
+    if summary.skipped_steps:
+        table.add_row("skipped steps", str(summary.skipped_steps))
     if summary.val_loss_first is not None and summary.val_loss_last is not None:
         table.add_row("validation loss, fixed noise", f"{summary.val_loss_first:.3f} → {summary.val_loss_last:.3f}")
     if summary.caption_loss_true is not None:

@@ -40,7 +40,19 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
 
 
 def _note(row: dict[str, Any]) -> str:
-    return f"loss {row['loss']:.3f}  {row['tokens_per_s']:.0f} tokens/s  packed {row['token_efficiency']:.0%}"
+    """A step in one line; what is not known is left out."""
+    shares = {
+        "MFU": row["mfu"],
+        "packed": row["token_efficiency"],
+        "idle": None if row["rank_idle_s"] is None else row["rank_idle_s"] / row["seconds"],
+        "loader": row["loader_wait_s"] / row["seconds"],
+    }
+    parts = [f"loss {row['loss']:.3f}", f"{row['tokens_per_s']:,.0f} tokens/s"]
+    parts += [f"{name} {share:.0%}" for name, share in shares.items() if share is not None]
+    parts += [f"{row['memory_gib']:.1f} GiB"]
+    if row["checkpoint_stall_s"] >= 0.1:
+        parts.append(f"checkpoint {row['checkpoint_stall_s']:.1f} s")
+    return "  ".join(parts)
 
 
 def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:

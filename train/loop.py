@@ -8,7 +8,6 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
@@ -116,7 +116,9 @@ class _Run:
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
         self.model = build_model(config, record).to(worker.device)
-        self.replica = parallelize(self.model, worker, config.parallel, _dtype(config, worker.device))
+        dtype, sharded = _dtype(config, worker.device), config.parallel.mode == "shard"
+        self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
+        self.replica = parallelize(self.model, worker, config.parallel, dtype)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
@@ -128,7 +130,8 @@ class _Run:
             state = self.checkpointer.load(saved[-1])
             self.step, self.cursor = state.step, state.cursor
             logger.info("continuing %s after step %d", out, self.step)
-        self.log = MetricsLog(out, self.step) if worker.is_first else None
+        settings = config.model_dump(mode="json")
+        self.log = MetricsLog(out, self.step, config.log, settings) if worker.is_first else None
         self.skipped_in_a_row = 0
 
     def train(self) -> None:
@@ -137,19 +140,18 @@ class _Run:
         )
         with closing(loaded_steps), until_told_to_stop() as told:
             while self.step < self.config.steps:
-                start = time.perf_counter()
+                self.meter.begin()
                 loaded = next(loaded_steps)
-                waited = time.perf_counter() - start
+                self.meter.loaded()
                 row = self._optimize(loaded)
                 self.step, self.cursor = self.step + 1, loaded.next
-                seconds = time.perf_counter() - start
-                speed = {"tokens_per_s": row["tokens"] / seconds, "loader_wait_s": waited, "seconds": seconds}
-                self._report({"step": self.step, **row, **speed})
+                self._report({"step": self.step, **row, **self.meter.end(loaded)})
                 self._validate()
-                self.checkpointer.poll()
                 stops = bool(self.worker.sum(torch.tensor(float(told.is_set()), device=self.worker.device)))
-                if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
-                    self.checkpointer.save(RunState(step=self.step, cursor=self.cursor))
+                with self.meter.saving():
+                    self.checkpointer.poll()
+                    if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
+                        self.checkpointer.save(RunState(step=self.step, cursor=self.cursor))
                 if stops:
                     break
             self.checkpointer.finish()

@@ -2,7 +2,7 @@
 them here only."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,12 @@ class Worker:
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
+
+    def table(self, values: Sequence[float]) -> Tensor:
+        """Numbers of every rank, (ranks, n) float64 on CPU, on every rank."""
+        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=self.device)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        return self.sum(rows).cpu()
 
     def gather(self, value: Any) -> list[Any]:
         """A small picklable value of every rank, on every rank."""

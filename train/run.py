@@ -20,6 +20,7 @@ from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
 from train.data.load import DataConfig, sample_fps
 from train.data.manifest import Manifest
 from train.ema import EMAConfig
+from train.metrics import LogConfig
 from train.model.dit import DiT, DiTConfig
 from train.objective.ddpm import DDPMConfig
 from train.objective.flow import FlowConfig
@@ -51,6 +52,7 @@ class TrainConfig(BaseModel):
     parallel: ParallelConfig = ParallelConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
     def _model_and_objective_agree(self) -> "TrainConfig":
@@ -69,9 +71,12 @@ FREE_ON_RESUME = (
     "validation",
     "checkpoint",
     "parallel",
+    "log",
     "data.prefetch_steps",
+    "model.attention",
 )
-"""Settings that a continued run may change: they do not say what is learned. (`steps` moves the end of a cosine.)"""
+"""Settings that a continued run may change: they do not say what is learned. (`steps` moves the end of a cosine, and
+kernels of attention differ in the last bits.)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,39 @@
+"""FLOPs from the segments are those that torch counts while it runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.train.model.conftest import packed
+from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, VARIANTS, settings_of
+from train.model.dit import DiT
+from train.model.flops import FlopCount, peak_flops
+from train.model.patterns import prepare
+from train.segments import Sample
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [settings_of(p, c) for p in PATTERNS for c in CONDITIONINGS] + VARIANTS,
+    ids=lambda s: "-".join(str(s[key]) for key in ("pattern", "conditioning")),
+)
+def test_counted_flops_are_those_of_the_flop_counter(
+    redrawn: Callable[..., DiT], mixed_samples: list[Sample], settings: dict[str, Any]
+):
+    model = redrawn(**settings)
+    batch = packed(model, mixed_samples)
+    # torch counts no fused attention on CPU; the plain one is two batched products.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(batch.tokens, batch.timesteps, batch)
+    count = FlopCount(model)
+    assert count.forward(batch) == counter.get_total_flops() > 0
+    assert count.forward(prepare(batch, model.config)) == count.forward(batch)
+    assert count.step(batch) == 3 * count.forward(batch)
+
+
+def test_a_device_that_is_not_known_has_no_peak():
+    assert peak_flops(torch.device("cpu"), torch.bfloat16) is None

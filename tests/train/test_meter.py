@@ -1,0 +1,76 @@
+"""What is told of a step adds up, and is measured."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.train.test_loop import config, on_ranks
+from train.loop import train
+from train.metrics import MEASURED, read_metrics
+
+
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    return [row for row in read_metrics(run / "metrics.jsonl") if "loss" in row]
+
+
+def test_waiting_is_part_of_a_step_and_flops_over_seconds_are_the_share_of_the_peak(dataset: str, tmp_path: Path):
+    seen: list[dict[str, Any]] = []
+    summary = train(config(log__peak_tflops=0.5), dataset, tmp_path, on_step=seen.append)
+    rows = steps_of(tmp_path)
+    assert len(rows) == 8
+    for row in rows:
+        assert row.keys() >= MEASURED
+        assert 0 < row["loader_wait_s"] < row["seconds"]
+        assert row["rank_idle_s"] == 0.0
+        assert row["mfu"] == pytest.approx(row["tflop"] / row["seconds"] / 0.5)
+        assert row["memory_gib"] > 0.1
+    stalls = {row["step"]: row["checkpoint_stall_s"] for row in rows}
+    assert stalls[1] == 0.0 and min(stalls[4], stalls[7]) > 10 * stalls[3] > 0  # saved after 3 and 6
+    assert {row["step"]: row["tflop"] for row in seen if "loss" in row} == {row["step"]: row["tflop"] for row in rows}
+    busy = sum(row["mfu"] * row["seconds"] for row in rows)
+    assert summary.mfu == pytest.approx(busy / sum(row["seconds"] for row in rows))
+    assert summary.checkpoint_stall_s == max(row["checkpoint_stall_s"] for row in rows)
+
+
+def test_without_a_known_peak_there_is_no_utilization(dataset: str, tmp_path: Path):
+    summary = train(config(steps=2), dataset, tmp_path)
+    assert summary.mfu is None and [row["mfu"] for row in steps_of(tmp_path)] == [None, None]
+    assert summary.rank_idle == 0.0 and 0 < summary.loader_wait < 1
+
+
+@pytest.mark.slow
+def test_ranks_with_unlike_work_are_seen_to_wait(dataset: str, tmp_path: Path):
+    """Three packs on two ranks: one of them has half of the other's work; four packs: the same."""
+    shape = {"steps": 6, "model__width": 192, "model__depth": 3, "validation__first": 0, "validation__every": 100}
+    idle, rows = {}, {}
+    for packs in (3, 4):
+        settings = config(**shape, data__plan__packs_per_step=packs, data__plan__token_budget=256)
+        on_ranks(2, settings, dataset, tmp_path / str(packs))
+        rows[packs] = steps_of(tmp_path / str(packs))
+        assert all(0 <= row["rank_idle_s"] < row["seconds"] for row in rows[packs])
+        shares = sorted(row["rank_idle_s"] / row["seconds"] for row in rows[packs])
+        idle[packs] = shares[len(shares) // 2]
+    print({packs: f"{share:.1%}" for packs, share in idle.items()})
+    assert idle[3] > 0.1 and idle[3] > 2 * idle[4]
+    train(settings, dataset, tmp_path / "one")
+    assert [row["tflop"] for row in rows[4]] == pytest.approx([row["tflop"] for row in steps_of(tmp_path / "one")])
+    on_ranks(2, config(**shape | {"steps": 2}, parallel__mode="shard"), dataset, tmp_path / "sharded")
+    assert [row["rank_idle_s"] for row in steps_of(tmp_path / "sharded")] == [None, None]
+
+
+@pytest.mark.slow
+def test_weights_and_biases_gets_the_figures_and_a_continued_run_its_page(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    settings = {"optimizer__schedule": "constant", "log__wandb": "reelpack-test"}
+    train(config(steps=3, **settings), dataset, tmp_path / "run")
+    train(config(steps=6, **settings), dataset, tmp_path / "run")
+    page = (tmp_path / "run/wandb.id").read_text()
+    written = sorted(path.name for path in (tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+    assert written == [f"run-{page}.wandb"] * 2
+    sizes = [path.stat().st_size for path in (tmp_path / "run/wandb").glob("offline-run-*/*.wandb")]
+    assert min(sizes) > 1000
