@@ -5,13 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from curate.media.encode import encode_mp4
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
 from train.run import read_run
-from train.sample import Request, SampleConfig, sample
+from train.sample import Request, SampleConfig, sample, write_video
 
 
 def sample_to_files(
@@ -42,8 +39,7 @@ def sample_to_files(
     generated = sample(run, requests, config)
     autoencoder = autoencoder_of(read_run(Path(run))[1].latents)
     for path, result in zip(paths, generated, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, decode_latent(autoencoder, result.latent), result.fps)
+        write_video(path, decode_latent(autoencoder, result.latent), result.fps)
         facts = {"prompt": result.request.prompt, "size": size, "num_frames": num_frames, **config.model_dump()}
         path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
     return paths
@@ -52,12 +48,3 @@ def sample_to_files(
 def _numbered(out: Path, count: int, num_frames: int) -> list[Path]:
     out = out.with_suffix(".png") if num_frames == 1 and out.suffix == ".mp4" else out
     return [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(count)]
-
-
-def _write(path: Path, rgb: np.ndarray, fps: float) -> None:
-    if len(rgb) > 1:
-        path.write_bytes(encode_mp4(rgb, fps))
-        return
-    from PIL import Image
-
-    Image.fromarray(rgb[0]).save(path)

@@ -175,6 +175,24 @@ def show_train(summary: "TrainSummary") -> None:
         table.add_row("train clips, true / shuffled caption", pair)
     table.add_row("checkpoint", summary.checkpoint)
     out.print(table)
+    if summary.val_clips_by_bin:
+        out.print(held_out_table(summary))
+
+
+def held_out_table(summary: "TrainSummary") -> Table:
+    """The averaged weights' loss on held-out clips: a row per duration and resolution, a column per timestep."""
+    cells = {
+        (duration, resolution): losses
+        for duration, by_resolution in sorted(summary.val_loss_ema_by_bin.items())
+        for resolution, losses in by_resolution.items()
+    }
+    timesteps = next(iter(cells.values()))
+    table = Table("held-out loss, EMA", "clips", *(f"t = {t}" for t in timesteps), "mean", box=None, pad_edge=False)
+    for (duration, resolution), losses in cells.items():
+        values = [losses[t] for t in timesteps]
+        shown = (f"{value:.3f}" for value in (*values, sum(values) / len(values)))
+        table.add_row(f"{duration}, {resolution}", str(summary.val_clips_by_bin[duration][resolution]), *shown)
+    return table
 
 
 def plain_table() -> Table:

@@ -27,6 +27,7 @@ from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
+from train.preview import Preview, Previewed
 from train.run import RunRecord, TrainConfig, build_model, open_run
 from train.validate import Validator
 
@@ -115,6 +116,11 @@ class _Run:
             seed=config.seed,
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
+        self.preview = None
+        if config.validation.sample_every and len(val_manifest):
+            self.preview = Preview(
+                val_manifest, self.objective, config.validation, config.data.plan, config.model, worker
+            )
         self.model = build_model(config, record).to(worker.device)
         dtype, sharded = _dtype(config, worker.device), config.parallel.mode == "shard"
         self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
@@ -220,18 +226,23 @@ class _Run:
     def _validate(self) -> None:
         row: dict[str, Any] = {"step": self.step}
         due, last = self.config.validation, self.config.steps
+        drawn: list[Previewed] = []
         with _autocast(self.config, self.worker.device):
             if len(self.val_manifest) and due.due(self.step, last):
-                raw = self.validator.held_out_loss(self.model, self.val_manifest)
-                row |= {"val_loss": raw["loss"], "val_loss_by_timestep": raw["by_timestep"]}
+                row |= _named("val_loss", self.validator.held_out_loss(self.model, self.val_manifest))
                 with self.ema.applied_to(self.model):
-                    row["val_loss_ema"] = self.validator.held_out_loss(self.model, self.val_manifest)["loss"]
+                    row |= _named("val_loss_ema", self.validator.held_out_loss(self.model, self.val_manifest))
             if due.caption_due(self.step, last) and (
                 captions := self.validator.caption_loss(self.model, self.train_manifest)
             ):
                 row |= {f"caption_{name}": value for name, value in captions.items()}
+            if self.preview is not None and due.sample_due(self.step, last):
+                with self.ema.applied_to(self.model):
+                    drawn = self.preview.draw(self.model)
         if len(row) > 1:
             self._report(row)
+        if drawn and self.preview is not None and self.log is not None:
+            self.log.show("samples", self.preview.write(drawn, self.out / "samples", self.step), self.step)
 
     def _report(self, row: dict[str, Any]) -> None:
         if self.log is not None:
@@ -265,6 +276,12 @@ def until_told_to_stop() -> Iterator[threading.Event]:
         yield told
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:
+    """Held-out losses as they are logged: val_loss, val_loss_by_timestep, val_loss_by_bin, val_clips_by_bin."""
+    names = {"loss": name, "clips": "val_clips_by_bin"}
+    return {names.get(part, f"{name}_{part}"): value for part, value in losses.items()}
 
 
 def _dtype(config: TrainConfig, device: torch.device) -> torch.dtype:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,15 @@ class MetricsLog:
                 self._board.add_scalar(name, value, row["step"])
         if self._wandb is not None:
             self._wandb.log({"step": row["step"], **numbers})
+
+    def show(self, name: str, picture: np.ndarray, step: int) -> None:
+        """A picture (H, W, 3) uint8, to TensorBoard and Weights & Biases."""
+        if self._board is not None:
+            self._board.add_image(name, picture, step, dataformats="HWC")
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({"step": step, name: wandb.Image(picture)})
 
     def close(self) -> None:
         self._file.close()
@@ -133,6 +143,8 @@ class TrainSummary:
     val_loss_first: float | None  # at the first validation; None without held-out clips
     val_loss_last: float | None
     val_loss_ema_last: float | None
+    val_loss_ema_by_bin: dict[str, Any]  # duration → resolution → timestep → loss at the last validation
+    val_clips_by_bin: dict[str, dict[str, int]]  # duration → resolution → clips
     caption_loss_true: float | None
     caption_loss_shuffled: float | None
     tokens: int
@@ -170,6 +182,8 @@ class TrainSummary:
             val_loss_first=validations[0]["val_loss"] if validations else None,
             val_loss_last=validations[-1]["val_loss"] if validations else None,
             val_loss_ema_last=validations[-1]["val_loss_ema"] if validations else None,
+            val_loss_ema_by_bin=validations[-1].get("val_loss_ema_by_bin", {}) if validations else {},
+            val_clips_by_bin=validations[-1].get("val_clips_by_bin", {}) if validations else {},
             caption_loss_true=captions[-1]["caption_loss_true"] if captions else None,
             caption_loss_shuffled=captions[-1]["caption_loss_shuffled"] if captions else None,
             tokens=tokens,

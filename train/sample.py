@@ -11,10 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from curate.media.encode import encode_mp4
 from train.data.load import keyed_generator
 from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas
@@ -224,6 +226,17 @@ def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:
         )
     encoder.setup()
     return [torch.from_numpy(states).float() for states in encoder.encode(list(prompts))]
+
+
+def write_video(path: Path, rgb: np.ndarray, fps: float) -> None:
+    """Frames (T, H, W, 3) uint8 as an mp4; a single one as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(rgb) > 1:
+        path.write_bytes(encode_mp4(rgb, fps))
+        return
+    from PIL import Image
+
+    Image.fromarray(rgb[0]).save(path)
 
 
 def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:

@@ -3,10 +3,14 @@
 Each held-out clip is met at fixed timesteps with noise keyed by (clip, timestep), so that two steps, two runs and two
 machines compare the same numbers. The caption test asks whether the text is used: the loss of training clips under
 their own caption beside the loss, same noise, under another clip's.
+
+A mean hides what moves: losses are told apart by timestep, and by duration and resolution of the clips.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +37,36 @@ class ValidationConfig(BaseModel):
     first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
     timesteps: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise")
     max_clips: int = Field(256, ge=1, description="held-out clips, at most")
+    duration_edges_s: tuple[float, ...] = Field((2, 4, 8), description="held-out losses are told apart by duration")
+    resolution_edges_px: tuple[int, ...] = Field(
+        (256, 512, 1024), description="and by the root of the area of a frame, in pixels"
+    )
     caption_every: int = Field(10_000, ge=1, description="steps between caption tests; the last step is always tested")
     max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
+
+    sample_every: int = Field(
+        0, ge=0, description="steps between samples of held-out captions; the last step is always sampled; 0: none"
+    )
+    num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
+    sample_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
+    sample_guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
 
     def due(self, step: int, last_step: int) -> bool:
         return step in (self.first, last_step) or step % self.every == 0
 
     def caption_due(self, step: int, last_step: int) -> bool:
         return step == last_step or step % self.caption_every == 0
+
+    def sample_due(self, step: int, last_step: int) -> bool:
+        return self.sample_every > 0 and (step == last_step or step % self.sample_every == 0)
+
+    def duration(self, seconds: float) -> str:
+        """The bin of a clip; 0 s is an image."""
+        return _bin(seconds, self.duration_edges_s, "s") if seconds else "image"
+
+    def resolution(self, height_px: int, width_px: int) -> str:
+        """The bin of a frame's size."""
+        return _bin(math.sqrt(height_px * width_px), self.resolution_edges_px, "px")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,14 +92,39 @@ class Validator:
         self.worker = worker
 
     def held_out_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any]:
-        """Mean loss over clips and timesteps, and by timestep."""
+        """Mean loss over clips and timesteps, and its parts.
+
+        Returns:
+            `loss`; `by_timestep`; `by_bin`: duration → resolution → timestep → loss; `clips`: duration → resolution →
+            number of clips.
+        """
         rows = range(min(len(manifest), self.config.max_clips))
+        bins = [self.bins(manifest, row) for row in rows]
         trials = [Trial(row=i, caption_row=i, timestep=t) for i in rows for t in self.config.timesteps]
         losses = self._losses(model, manifest, trials)
         by_timestep: dict[str, list[float]] = defaultdict(list)
+        by_bin: dict[str, Any] = {}
         for trial, loss in zip(trials, losses, strict=True):
-            by_timestep[f"{trial.timestep:g}"].append(loss)
-        return {"loss": _mean(losses), "by_timestep": {t: _mean(values) for t, values in by_timestep.items()}}
+            duration, resolution = bins[trial.row]
+            timestep = f"{trial.timestep:g}"
+            by_timestep[timestep].append(loss)
+            by_bin.setdefault(duration, {}).setdefault(resolution, defaultdict(list))[timestep].append(loss)
+        clips: dict[str, Counter[str]] = defaultdict(Counter)
+        for duration, resolution in bins:
+            clips[duration][resolution] += 1
+        return {
+            "loss": _mean(losses),
+            "by_timestep": _means(by_timestep),
+            "by_bin": {d: {r: _means(cell) for r, cell in sorted(cells.items())} for d, cells in by_bin.items()},
+            "clips": {duration: dict(cells) for duration, cells in clips.items()},
+        }
+
+    def bins(self, manifest: Manifest, row: int) -> tuple[str, str]:
+        """Duration and resolution of a clip."""
+        clip, stride = manifest.row(row), int(manifest.latents["spatial_stride"])
+        frames, fps = 1 + (clip["latent_t"] - 1) * int(manifest.latents["temporal_stride"]), sample_fps(clip)
+        sides = stride * clip["latent_h"], stride * clip["latent_w"]
+        return self.config.duration(frames / fps if fps else 0.0), self.config.resolution(*sides)
 
     def caption_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any] | None:
         """Paired losses of training clips under their own and another clip's caption; None without two captions."""
@@ -138,6 +189,17 @@ def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:
         if donor is not None:
             donors[row] = donor
     return donors
+
+
+def _bin(value: float, edges: Sequence[float], unit: str) -> str:
+    """Between which of the edges a value lies: "2-4 s", "8+ s"; an edge belongs to what is above it."""
+    ends = [0, *edges]
+    i = bisect_right(edges, value)
+    return f"{ends[i]:g}+ {unit}" if i == len(edges) else f"{ends[i]:g}-{ends[i + 1]:g} {unit}"
+
+
+def _means(lists: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: _mean(values) for name, values in lists.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

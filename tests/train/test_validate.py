@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,6 +38,37 @@ def test_held_out_loss_is_the_same_every_time_whatever_the_packs(dataset: str, m
     assert small_packs["loss"] == pytest.approx(first["loss"], rel=1e-6)
     assert first["loss"] == pytest.approx(sum(first["by_timestep"].values()) / 2)
     assert first["by_timestep"]["0.2"] != first["by_timestep"]["0.8"]
+
+
+def test_losses_by_bin_are_those_of_the_clips_in_it(dataset: str, model: DiT):
+    """The bins' means, weighted by their clips, are the whole; and an image's losses are those of images alone."""
+    manifest = read_manifest(dataset, split="val", patch=PATCH)
+    checked = validator(4096)
+    losses = checked.held_out_loss(model, manifest)
+    cells = [(losses["clips"][d][r], by_t) for d, cells in losses["by_bin"].items() for r, by_t in cells.items()]
+    assert sum(n for n, _ in cells) == len(manifest) and len(cells) > 1
+    for t in ("0.2", "0.8"):
+        assert losses["by_timestep"][t] == pytest.approx(sum(n * by_t[t] for n, by_t in cells) / len(manifest))
+    rows = [row for row in range(len(manifest)) if manifest.row(row)["kind"] == "image"]
+    images = replace(manifest, table=manifest.table.take(rows), grids=manifest.grids[rows], keys=manifest.keys[rows])
+    alone = checked.held_out_loss(model, images)
+    assert set(alone["by_bin"]) == {"image"} and len(rows) > 0
+    for resolution, by_t in alone["by_bin"]["image"].items():
+        assert by_t == pytest.approx(losses["by_bin"]["image"][resolution], rel=1e-5)
+
+
+def test_edges_belong_to_the_bin_above():
+    config = ValidationConfig(duration_edges_s=(2, 4), resolution_edges_px=(256,))
+    assert [config.duration(s) for s in (0, 0.5, 2, 3.9, 4, 60)] == [
+        "image",
+        "0-2 s",
+        "2-4 s",
+        "2-4 s",
+        "4+ s",
+        "4+ s",
+    ]
+    assert [config.resolution(*sides) for sides in ((255, 256), (256, 256))] == ["0-256 px", "256+ px"]
+    assert ValidationConfig(duration_edges_s=()).duration(3) == "0+ s"
 
 
 def test_caption_losses_differ_only_by_the_caption(dataset: str, model: DiT):
