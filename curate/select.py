@@ -79,7 +79,8 @@ def decide(
     unscored: Mapping[str, Collection[str]] = MappingProxyType({}),
     groups: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.Table:
-    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group` and `duplicate_of`.
+    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group`, `duplicate_of`, and
+    what another policy needs to know: `failed_step` and `unscored`, which a rejected clip may have as well.
 
     Args:
         clips: one row per clip: `clip_id`, `video_id`, `video_uri`, `kind`, a column per score (null = not measured).
@@ -118,6 +119,8 @@ def decide(
         "reasons": pa.array(reasons, pa.list_(pa.string())),
         "duplicate_group": pa.array([groups.get(clip_id) for clip_id in clip_ids], pa.string()),
         "duplicate_of": pa.array([copy_of.get(clip_id) for clip_id in clip_ids], pa.string()),
+        "failed_step": pa.array([failed.get(clip_id) for clip_id in clip_ids], pa.string()),
+        "unscored": pa.array([sorted(unscored.get(clip_id, ())) for clip_id in clip_ids], pa.list_(pa.string())),
     }
     for name, values in columns.items():
         clips = clips.append_column(name, values)

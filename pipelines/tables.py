@@ -104,7 +104,7 @@ INDEX_COLUMNS = [
 PUBLIC_COLUMNS = [
     "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
     "width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
-    "balance_weight", "duration_s", "short_side_px", "bitrate",
+    "failed_step", "unscored", "balance_weight", "duration_s", "short_side_px", "bitrate",
 ]  # fmt: skip
 INDEX = pa.schema(
     [

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import yaml
 from fsspec.core import url_to_fs
 
-from curate.report.failed import failed_clips, unscored_clips
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
 from curate.store import Table
@@ -29,6 +28,7 @@ FAILURES = pa.schema(
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
     | {"width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of"}
+    | {"failed_step", "unscored"}
 )
 """Columns of clips.parquet that are neither scores nor the user's own."""
 RULES = [name for name, field in SelectConfig.model_fields.items() if field.annotation is Bounds]
@@ -47,8 +47,6 @@ class DatasetView:
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
         encoded: ids of the clips that have latents.
-        failed: clip id → the step that failed on it as a whole, also of clips that a rule rejects.
-        unscored: column → ids of the clips that its scorer failed on.
     """
 
     url: str
@@ -59,8 +57,6 @@ class DatasetView:
     clips: pa.Table
     index: pa.Table
     encoded: frozenset[str]
-    failed: Mapping[str, str] = field(default_factory=dict)
-    unscored: Mapping[str, set[str]] = field(default_factory=dict)
 
     @property
     def made_with(self) -> Mapping[str, Any]:
@@ -134,8 +130,6 @@ def read_dataset(url: str) -> DatasetView:
         index = pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "caption_short", "caption_dense")})
     videos = _videos(url, config)
     failures = Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows()
-    made_with = config.get("curate", {})
-    failed, unscored = failed_clips(url, made_with, failures), unscored_clips(url, made_with, failures)
     known = {row["subject"] for row in failures}
     failures += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
     view = DatasetView(
@@ -147,8 +141,6 @@ def read_dataset(url: str) -> DatasetView:
         clips=clips,
         index=index,
         encoded=_encoded(url),
-        failed=failed,
-        unscored=unscored,
     )
     readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
     done = {"cut": view.cut, "caption": view.captioned, "encode": view.encoded}

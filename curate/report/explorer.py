@@ -47,16 +47,16 @@ def explorer_data(view: DatasetView) -> dict[str, Any]:
     """What policy.js reads, over all clips or an even sample of `MAX_CLIPS`."""
     stride = -(-view.clips.num_rows // MAX_CLIPS)
     clips = view.clips.take(np.arange(0, view.clips.num_rows, stride)) if stride > 1 else view.clips
-    row_of = {clip_id: row for row, clip_id in enumerate(clips["clip_id"].to_pylist())}
     rows = _group_rows(clips)
+    lost = _rows_by(clips, "unscored")
     is_cut = pc.is_in(clips["clip_id"], view.index["clip_id"].combine_chunks())
     return {
         "total": view.clips.num_rows,
         "command": shlex.join(["reelpack", "select", view.url]),
-        "columns": [_column(view, clips, name, row_of) for name in _columns(view)],
+        "columns": [_column(view, clips, name, lost.get(name, [])) for name in _columns(view)],
         "own": [{"name": name, "texts": pack_texts(_own(clips, name))} for name in view.own_names()],
-        "failed": _failed(view, row_of),
-        "ids": pack_strings(list(row_of)),
+        "failed": sorted(_rows_by(clips, "failed_step").items()),
+        "ids": pack_strings(clips["clip_id"].to_pylist()),
         "uris": pack_texts(clips["video_uri"]),
         "start_s": pack_numbers(np.round(clips["start_s"].to_numpy(), 3)),
         "end_s": pack_numbers(np.round(clips["end_s"].to_numpy(), 3)),
@@ -99,9 +99,8 @@ def _is_measured_or_bound(view: DatasetView, name: str) -> bool:
     return view.clips[name].null_count < view.clips.num_rows or view.bounds(name) != (None, None)
 
 
-def _column(view: DatasetView, clips: pa.Table, name: str, row_of: Mapping[str, int]) -> dict[str, Any]:
+def _column(view: DatasetView, clips: pa.Table, name: str, lost: list[int]) -> dict[str, Any]:
     low, high = view.bounds(name)
-    lost = (row_of[clip_id] for clip_id in view.unscored.get(name, ()) if clip_id in row_of)
     return {
         "name": name,
         "description": SelectConfig.model_fields[name].description if name in RULES else "",
@@ -109,17 +108,19 @@ def _column(view: DatasetView, clips: pa.Table, name: str, row_of: Mapping[str, 
         "skips_images": name in NOT_FOR_IMAGES,
         "min": low,
         "max": high,
-        "lost": sorted(lost),
+        "lost": lost,
         **pack_column(clips[name]),
     }
 
 
-def _failed(view: DatasetView, row_of: Mapping[str, int]) -> list[tuple[str, list[int]]]:
-    steps: dict[str, list[int]] = {}
-    for clip_id, step in view.failed.items():
-        if clip_id in row_of:
-            steps.setdefault(step, []).append(row_of[clip_id])
-    return [(step, sorted(steps[step])) for step in sorted(steps)]
+def _rows_by(clips: pa.Table, name: str) -> dict[str, list[int]]:
+    """Value of a column of strings, or of lists of them, to the rows that have it."""
+    rows: dict[str, list[int]] = {}
+    if name in clips.column_names:  # no step of an earlier version wrote it
+        for row, found in enumerate(clips[name].to_pylist()):
+            for value in [found] if isinstance(found, str) else found or ():
+                rows.setdefault(value, []).append(row)
+    return rows
 
 
 def _own(clips: pa.Table, name: str) -> pa.ChunkedArray:

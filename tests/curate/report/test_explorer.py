@@ -13,14 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from curate.cut import ShardConfig
 from curate.report.build import build_report
 from curate.report.data import RULES
 from curate.schema import content_digest
 from curate.select import Bounds, SelectConfig, decide
-from curate.store import Table
 from pipelines.config import Config, load_config
-from pipelines.tables import FAILURES
 
 pytestmark = pytest.mark.browser
 NUM_CLIPS = 600
@@ -117,33 +114,17 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
         "unscored": {clip: {"text_match"} for clip in unmeasured[::3]},
         "groups": {ids[row]: ids[row // 4 * 4] for row in range(200)},
     }
-    write(path, decide(clips, policy, **given), policy, given, unmeasured)
+    write(path, decide(clips, policy, **given), policy)
     return Mixed(path=path, clips=clips, policy=policy, given=given)
 
 
-def write(
-    path: Path, decided: pa.Table, policy: SelectConfig, given: Mapping[str, Any], unmeasured: list[str]
-) -> None:
-    """The dataset directory as the steps leave it: clips.parquet, config.yaml, failures, and the scores' ids."""
+def write(path: Path, decided: pa.Table, policy: SelectConfig) -> None:
+    """What the explorer reads of a dataset directory: clips.parquet and config.yaml."""
     path.mkdir()
     own = pa.array([f"Tale {row % 50}" for row in range(NUM_CLIPS)])
     pq.write_table(decided.append_column("title", own), path / "clips.parquet")
     config = Config(select=policy).model_dump(mode="json")
     (path / "config.yaml").write_text(yaml.safe_dump({"curate": {**config, "families": list(FAMILIES)}}))
-    keys = {"score": "+".join(FAMILIES), "cut": ShardConfig().key}
-    failed = [(clip, step, keys[step], "io") for clip, step in given["failed"].items()]
-    # All failed once; where a value is stored, a retry has given it.
-    measured = decided.filter(pa.compute.is_valid(decided["text_match"]))["clip_id"].to_pylist()
-    failed += [(clip, FAMILIES[0], FAMILIES[0], "model") for clip in [*given["unscored"], measured[0]]]
-    failed.append((measured[1], "score", keys["score"], "io"))
-    rows = [dict(zip(("subject", "step", "key", "kind"), row, strict=True)) for row in failed]
-    Table(str(path / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish(rows)
-    undecodable = [clip for clip, step in given["failed"].items() if step == "score"]
-    for family in FAMILIES:
-        column = family.partition("-")[0]
-        schema = pa.schema([("clip_id", pa.string()), (column, pa.float64())])
-        scored = [{"clip_id": clip, column: 0.5} for clip in measured if clip not in undecodable]
-        Table(str(path / "tables" / "scores" / family), schema, ["clip_id"]).publish(scored)
 
 
 def assert_equal(state: Mapping[str, Any], decided: pa.Table) -> None:
