@@ -38,9 +38,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.curate
 	$(BIN)/python -m benchmarks.pack
 
-# The long form of tests/pipelines/test_crash.py: a quarter of an hour.
+# The long forms of tests/pipelines/test_crash.py, a quarter of an hour, and of tests/train/test_train_kill.py.
 crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --kills 20
+	$(BIN)/python -m benchmarks.train_kill
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info

@@ -1,0 +1,102 @@
+"""What a training run meets, pack by pack: a recorder, and the command `train` under it.
+
+    python -m benchmarks.met FOLDER DATASET --out RUN …     as `python -m train DATASET --out RUN …`
+
+Each rank writes a file of its own in FOLDER, one line per pack that its model was trained on: step, rank, clips and a
+digest of their latents, timesteps and noise. A killed process leaves the lines it has written; a continued run adds
+files. What two runs met is equal when these lines are, whatever the number of ranks.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from train.checkpoint import list_checkpoints
+from train.objective.flow import FlowConfig, RectifiedFlow
+from train.segments import PackedBatch
+
+FOLDER, RUN, PACKS = "REELPACK_MET", "REELPACK_MET_RUN", "REELPACK_MET_PACKS"
+"""Environment of a process that records: where to, the run's folder, and packs per step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Met:
+    """A pack that a rank was trained on. `digests`: per clip, of its latent, timestep and noise."""
+
+    step: int
+    rank: int
+    world_size: int
+    digests: tuple[tuple[str, str], ...]
+
+
+class RecordingFlow(RectifiedFlow):
+    """Rectified flow that writes down what it is given to train on."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__(config)
+        saved = list_checkpoints(Path(os.environ[RUN]) / "checkpoints")
+        self.first_step = 1 + (int(saved[-1].name.removeprefix("step-")) if saved else 0)
+        self.num_packs = 0
+        self.file = (Path(os.environ[FOLDER]) / f"{time.time_ns()}-{os.getpid()}.jsonl").open("w")
+
+    def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
+        if torch.is_grad_enabled():  # not while validating
+            rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+            packs = len(range(rank, int(os.environ[PACKS]), world_size))  # of each step, on this rank
+            row = {"step": self.first_step + self.num_packs // packs, "rank": rank, "world_size": world_size}
+            self.file.write(json.dumps(row | {"digests": _digests(batch)}) + "\n")
+            self.file.flush()
+            self.num_packs += 1
+        return super().token_losses(model, batch)
+
+
+def _digests(batch: PackedBatch) -> list[tuple[str, str]]:
+    parts = (x.cpu().split(batch.segments.lengths) for x in (batch.tokens, batch.noise))
+    timesteps = batch.timesteps.cpu()
+    return [
+        (
+            clip,
+            hashlib.sha256(tokens.numpy().tobytes() + noise.numpy().tobytes() + t.numpy().tobytes()).hexdigest()[:16],
+        )
+        for clip, tokens, noise, t in zip(batch.clip_ids, *parts, timesteps, strict=True)
+    ]
+
+
+def record() -> None:
+    """From here on, this process records what its rectified flow is trained on; the environment says where to."""
+    FlowConfig.build = lambda config: RecordingFlow(config)
+
+
+def environment(folder: Path, run: Path, packs_per_step: int) -> dict[str, str]:
+    """Of a process that records."""
+    return {FOLDER: str(folder), RUN: str(run), PACKS: str(packs_per_step)}
+
+
+def read(folder: Path) -> Iterator[Met]:
+    """All packs that any process met, those of steps that were done again too."""
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):  # a kill may cut the last one short
+                row: dict[str, Any] = json.loads(line)
+                yield Met(**row | {"digests": tuple(map(tuple, row["digests"]))})
+
+
+def main() -> None:
+    from pipelines.cli import main as reelpack
+
+    record()
+    reelpack(["train", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
