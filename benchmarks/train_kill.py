@@ -35,7 +35,7 @@ from benchmarks import met
 from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.machine import described
 from benchmarks.processes import Tree, kill
-from train.metrics import read_metrics
+from train.metrics import MEASURED, read_metrics
 from train.run import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -43,9 +43,6 @@ PACKS_PER_STEP = 6
 """Three workers have two each, and two have three."""
 
 FIRST_LOSS_TOLERANCE = 1e-6
-CLOCKS = frozenset({"seconds", "tokens_per_s", "loader_wait_s", "mfu"})
-"""Figures of a row that time, not training, decides."""
-
 POLL_S = 0.003
 STOP_LIMIT_S = 60
 LAUNCH_LIMIT_S = 300
@@ -193,10 +190,7 @@ def differing_packs(runs: Runs, expected: Path, out: Path) -> list[str]:
 def differing_rows(expected: Path, out: Path) -> list[str]:
     """Rows of the metrics and weights that are not the same to the last bit."""
     rows = [
-        [
-            {key: value for key, value in row.items() if key not in CLOCKS}
-            for row in read_metrics(run / "metrics.jsonl")
-        ]
+        [{name: row[name] for name in row.keys() - MEASURED} for row in read_metrics(run / "metrics.jsonl")]
         for run in (expected, out)
     ]
     lines = [f"expected {a}, got {b}" for a, b in zip(*rows, strict=False) if a != b]

@@ -1,4 +1,4 @@
-"""Runs that are killed go on, and meet what they would have met: benchmarks/train_kill.py, with one kill of each kind."""
+"""Runs that are killed go on, and meet what they would have met: benchmarks/train_kill.py, one kill of each kind."""
 
 import tempfile
 from collections.abc import Iterator
