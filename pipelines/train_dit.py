@@ -14,7 +14,7 @@ import typer
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
 from pipelines.progress import bar, console
-from train.loop import train
+from train.loop import OnStep, train
 from train.metrics import TrainSummary
 
 LOG_EVERY_S = 20
@@ -27,8 +27,9 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
     Raises:
         ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
     """
+    report = _with_report(out, config.train.steps)
     if not console.is_terminal:
-        return train(config.train, dataset, out, on_step=_log_line(config.train.steps))
+        return train(config.train, dataset, out, on_step=report(_log_line(config.train.steps)))
     with bar() as progress:
         task = progress.add_task("train", total=config.train.steps, note="")
 
@@ -36,7 +37,22 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
             if "loss" in row:
                 progress.update(task, completed=row["step"], note=_note(row))
 
-        return train(config.train, dataset, out, on_step=on_step)
+        return train(config.train, dataset, out, on_step=report(on_step))
+
+
+def _with_report(out: str, steps: int) -> Callable[[OnStep], OnStep]:
+    """After each validation and at the end, RUN/report.html is written, too."""
+    from curate.report.run import build_run_report
+
+    def wrap(on_step: OnStep) -> OnStep:
+        def with_report(row: dict[str, Any]) -> None:
+            on_step(row)
+            if "val_loss" in row or row["step"] == steps:
+                build_run_report(out)
+
+        return with_report
+
+    return wrap
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -62,7 +78,7 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
         nonlocal last
         if "loss" in row and (time.monotonic() - last > LOG_EVERY_S or row["step"] == steps):
             last = time.monotonic()
-            console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False)
+            console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False, soft_wrap=True)
 
     return on_step
 
@@ -77,7 +93,9 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
     from ray.train.torch import TorchTrainer
 
     def work(settings: dict[str, Any]) -> None:
-        train(Config.model_validate(settings).train, dataset, out)
+        train_config = Config.model_validate(settings).train
+        report = _with_report(out, train_config.steps)
+        train(train_config, dataset, out, on_step=report(_log_line(train_config.steps)))
 
     trainer = TorchTrainer(
         work,

@@ -191,8 +191,9 @@ class _Run:
         self.worker.sum(loss)
         grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
         skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
+        left_out: dict[str, Any] = {}
         if skipped:
-            self._skip(loaded, bad_clips)
+            left_out = {"skipped_clips": self._skip(loaded, bad_clips)}
         else:
             self.skipped_in_a_row = 0
             self.optimizer.step()
@@ -208,10 +209,14 @@ class _Run:
             "tokens": loaded.num_tokens,
             "token_efficiency": loaded.num_tokens / max(loaded.num_tokens, plan.token_budget * plan.packs_per_step),
             "skipped": skipped,
+            **left_out,
         }
 
-    def _skip(self, loaded: LoadedStep, bad_clips: list[str]) -> None:
-        """Count a step that is left out; every rank gets here together, as loss and gradient are sums over ranks."""
+    def _skip(self, loaded: LoadedStep, bad_clips: list[str]) -> list[str]:
+        """Count a step that is left out, and name the clips whose loss is no number.
+
+        Every rank gets here together, as loss and gradient are sums over ranks.
+        """
         self.skipped_in_a_row += 1
         named = sorted({clip for clips in self.worker.gather(bad_clips) for clip in clips})
         packed = [clip for batch in loaded.batches for clip in batch.clip_ids]
@@ -222,6 +227,7 @@ class _Run:
                 f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "
                 f"these clips, lower train.optimizer.lr, or continue from {self.checkpoints} with another setting"
             )
+        return named
 
     def _validate(self) -> None:
         row: dict[str, Any] = {"step": self.step}
@@ -239,10 +245,10 @@ class _Run:
             if self.preview is not None and due.sample_due(self.step, last):
                 with self.ema.applied_to(self.model):
                     drawn = self.preview.draw(self.model)
-        if len(row) > 1:
-            self._report(row)
         if drawn and self.preview is not None and self.log is not None:
             self.log.show("samples", self.preview.write(drawn, self.out / "samples", self.step), self.step)
+        if len(row) > 1:
+            self._report(row)
 
     def _report(self, row: dict[str, Any]) -> None:
         if self.log is not None:

@@ -1,6 +1,7 @@
 """A run's configuration, folder and identity: what is trained, on which latents, under which text encoder.
 
-    RUN/config.yaml  run.json  checkpoints/step-{n:06d}/  metrics.jsonl  tensorboard/  summary.json  samples/
+    RUN/config.yaml  run.json  checkpoints/step-{n:06d}/  metrics.jsonl  tensorboard/  samples/
+        summary.json  report.html
 
 `config.yaml` is what the user set, resolved. `run.json` is what the dataset added: the fingerprint records of latents
 and text. The two are enough to sample without the dataset.

@@ -3,8 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from curate.report import sections, training
@@ -13,9 +11,9 @@ from curate.report.data import DatasetView, read_dataset
 from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
 from curate.report.film import NUM_FRAMES, Strip, strips_of_clips
+from curate.report.page import page, section
 from curate.store import write_text
 
-HERE = Path(__file__).parent
 STYLES = ("report.css", "explorer.css")
 SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")
 
@@ -38,39 +36,23 @@ def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60)
     groups = shown_groups(view)
     copies = _pictures(view, (row for group in groups for row in shown_members(group)))
     body = [
-        _section("funnel", "Funnel", "From files to training clips", sections.funnel(view)),
-        _section("failures", "Failed", "Failed", sections.failures(view)),
-        _section("explore", "Thresholds", "Thresholds", explorer(view, _pictures(view, edge_rows(view)))),
-        _section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
-        _section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
-        _section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
+        section("funnel", "Funnel", "From files to training clips", sections.funnel(view)),
+        section("failures", "Failed", "Failed", sections.failures(view)),
+        section("explore", "Thresholds", "Thresholds", explorer(view, _pictures(view, edge_rows(view)))),
+        section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
+        section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
+        section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
     ]
     for number, run in enumerate(run.rstrip("/") for run in runs):
         title = escape(run.rpartition("/")[2])
-        body.append(_section(f"training-{number}", "Training", f"Training: {title}", training.training(run)))
-        body.append(_section(f"samples-{number}", "Samples", f"Samples: {title}", training.samples(run)))
+        body.append(section(f"training-{number}", "Training", f"Training: {title}", training.training(run)))
+        body.append(section(f"samples-{number}", "Samples", f"Samples: {title}", training.samples(run)))
     name = view.url.rpartition("/")[2]
-    page = Template((HERE / "report.html").read_text()).substitute(
-        name=escape(name),
-        style="\n".join((HERE / style).read_text() for style in STYLES),
-        script="\n".join((HERE / script).read_text() for script in SCRIPTS),
-        summary=_summary(view),
-        facts=_facts(view),
-        links="".join(link for link, _ in body),
-        body="".join(section for _, section in body),
-    )
+    text = page(name, _summary(view), _facts(view), body, styles=STYLES, scripts=SCRIPTS)
     path = f"{view.url}/report/index.html"
     # A file name may hold bytes that are no UTF-8; the page shows "?" in their place.
-    write_text(path, page.encode("utf-8", "replace").decode())
+    write_text(path, text.encode("utf-8", "replace").decode())
     return path
-
-
-def _section(anchor: str, link: str, title: str, content: str) -> tuple[str, str]:
-    """The section and its link in the bar; both empty where there is nothing to show."""
-    if not content:
-        return "", ""
-    section = f'<section id="{anchor}"><h2>{title}</h2>{content}</section>'
-    return f'<a href="#{anchor}">{link}</a>', section
 
 
 def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
@@ -124,13 +106,11 @@ def _summary(view: DatasetView) -> str:
     )
 
 
-def _facts(view: DatasetView) -> str:
+def _facts(view: DatasetView) -> dict[str, object]:
     """What config.yaml says of the making: version, commit, and the captioner."""
-    facts = {"dataset": view.url}
+    facts: dict[str, object] = {"dataset": view.url}
     facts |= {key: value for key, value in view.config.get("curate", {}).items() if _is_plain(value)}
-    facts |= {key: value for key, value in view.config.items() if _is_plain(value)}
-    rows = ((escape(key.replace("_", " ")), escape(str(value))) for key, value in facts.items())
-    return "".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in rows)
+    return facts | {key: value for key, value in view.config.items() if _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:

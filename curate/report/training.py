@@ -11,13 +11,21 @@ from curate.media.decode import decode_clip
 from curate.report.cards import film
 from curate.report.charts import Series, curves, number, smoothed, thinned
 from curate.report.data import read_lines
-from curate.report.film import NUM_FRAMES, data_uri, strip_of_frames
+from curate.report.film import NUM_FRAMES, Strip, data_uri, strip_of_frames
 from curate.schema import MediaError
 
-MAX_SAMPLES = 24
+MAX_SAMPLES, MAX_STEPS, MAX_SKIPPED = 24, 6, 20
 LARGE = (700, 340)
 CHARTS = (("loss", "training loss"), ("lr", "learning rate"), ("grad_norm", "gradient norm"))
-CHARTS_OF_SPEED = (("tokens_per_s", "tokens per second"), ("token_efficiency", "share of real tokens"))
+CHARTS_OF_SPEED = (
+    ("tokens_per_s", "tokens per second"),
+    ("mfu", "MFU: model FLOPs over what the device can do"),
+    ("token_efficiency", "share of real tokens"),
+    ("memory_gib", "memory, GiB"),
+)
+SHARES = (("rank_idle_s", "ranks waiting for the slowest"), ("loader_wait_s", "waiting for the loader"))
+NUM_COLORS = 9
+"""Of the ramp in the style sheet."""
 
 
 def training(run: str) -> str:
@@ -28,13 +36,72 @@ def training(run: str) -> str:
         return f'<p class="muted">{escape(run)} has no metrics.jsonl with a logged step yet.</p>'
     val = _points(rows, "val_loss")
     figures = [_loss_figure(steps, val)]
+    if by_timestep := _timestep_figure(rows):
+        figures.append(by_timestep)
     for key, title in (*CHARTS[1:], *CHARTS_OF_SPEED):
-        points = thinned(_points(steps, key))
+        points = _points(steps, key)
         if len(points) > 1:
-            chart = curves([Series(name=title, css="train", points=points)])
+            chart = curves([_calm(title, points)])
             figures.append(f"<figure><figcaption><b>{title}</b></figcaption>{chart}</figure>")
+    for key, title in SHARES:
+        points = [(row["step"], row[key] / row["seconds"]) for row in steps if row.get(key) is not None]
+        if any(share for _, share in points):
+            chart = curves([_calm(title, points)])
+            figures.append(f"<figure><figcaption><b>{title}</b>, share of a step</figcaption>{chart}</figure>")
+    tiles = _tiles(rows, steps, val) + _caption_tile(rows)
+    return f'<dl class="tiles">{tiles}</dl><div class="charts">{"".join(figures)}</div>'
+
+
+def held_out(run: str) -> str:
+    """The last validation of a run: loss by duration, resolution and timestep; empty where none was made."""
+    rows = [row for row in read_lines(f"{run}/metrics.jsonl") if row.get("val_loss_ema_by_bin")]
+    if not rows:
+        return ""
+    last = rows[-1]
+    timesteps = list(last["val_loss_ema_by_timestep"])
+    heads = "".join(f"<th>t = {escape(t)}</th>" for t in timesteps)
+    lines = []
+    for duration, cells in last["val_loss_ema_by_bin"].items():
+        for resolution, losses in cells.items():
+            clips = last["val_clips_by_bin"][duration][resolution]
+            numbers = "".join(f"<td>{_loss(losses.get(t))}</td>" for t in timesteps)
+            lines.append(f"<tr><td>{escape(duration)}</td><td>{escape(resolution)}</td><td>{clips}</td>{numbers}</tr>")
+    for name, title in (("val_loss_ema", "all, averaged weights"), ("val_loss", "all, last weights")):
+        numbers = "".join(f"<td>{_loss(last[f'{name}_by_timestep'].get(t))}</td>" for t in timesteps)
+        lines.append(f"<tr><td>{title}</td><td></td><td></td>{numbers}</tr>")
     return (
-        f'<dl class="tiles">{_tiles(steps, val)}{_caption_tile(rows)}</dl><div class="charts">{"".join(figures)}</div>'
+        f"<p>At step {number(last['step'])}, under fixed noise. t = 0 is data, t = 1 is noise; by bin, the averaged "
+        'weights.</p><div class="scroll"><table class="losses"><thead><tr><th>duration</th><th>resolution</th>'
+        f"<th>clips</th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def skipped(run: str) -> str:
+    """Steps that were left out, with the clips that made them; empty without any."""
+    rows = [row for row in read_lines(f"{run}/metrics.jsonl") if row.get("skipped")]
+    lines = []
+    for row in rows[:MAX_SKIPPED]:
+        clips = ", ".join(f"<code>{escape(clip)}</code>" for clip in row.get("skipped_clips", ()))
+        why = f"the loss of {clips} was no number" if clips else "the gradient was no number"
+        lines.append(f"<li>step {number(row['step'])}: {why}</li>")
+    more = f"<li>… and {len(rows) - MAX_SKIPPED} more</li>" if len(rows) > MAX_SKIPPED else ""
+    return f"<ul>{''.join(lines)}{more}</ul>" if rows else ""
+
+
+def previews(run: str) -> str:
+    """What the run sampled while it trained: a row per held-out caption, step by step; empty without any."""
+    fs, path = url_to_fs(f"{run}/samples")
+    folders = sorted(name for name in (fs.ls(path, detail=False) if fs.isdir(path) else ()) if "/step-" in name)
+    rows: dict[str, list[str]] = {}
+    for folder in _evenly(folders, MAX_STEPS):
+        step = int(folder.rpartition("-")[2])
+        for name in sorted(name for name in fs.ls(folder, detail=False) if name.endswith((".mp4", ".png"))):
+            picture = film(_strip(fs.cat_file(name)), f"step {step}")
+            figure = f'<figure class="copy">{picture}<figcaption>step {number(step)}</figcaption></figure>'
+            rows.setdefault(_prompt(fs, name), []).append(figure)
+    return "".join(
+        f'<div class="group large"><p>{escape(prompt)}</p><div class="copies">{"".join(figures)}</div></div>'
+        for prompt, figures in list(rows.items())[:MAX_SAMPLES]
     )
 
 
@@ -66,18 +133,43 @@ def _loss_figure(steps: Sequence[Mapping[str, Any]], val: Sequence[tuple[float, 
     return f'<figure class="large">{caption}{curves(lines, LARGE)}</figure>'
 
 
-def _tiles(steps: Sequence[Mapping[str, Any]], val: Sequence[tuple[float, float]]) -> str:
+def _calm(title: str, points: Sequence[tuple[float, float]]) -> Series:
+    """A curve of means over a hundredth of the run."""
+    return Series(name=title, css="train", points=thinned(smoothed(points, max(1, len(points) // 100))))
+
+
+def _timestep_figure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Held-out loss of the averaged weights at each timestep: what noise the model has learned to remove."""
+    having = [row for row in rows if row.get("val_loss_ema_by_timestep")]
+    if len(having) < 2:
+        return ""
+    timesteps = list(having[-1]["val_loss_ema_by_timestep"])
+    lines, legend = [], ""
+    for index, t in enumerate(timesteps):
+        css = f"ramp-{round(index * (NUM_COLORS - 1) / max(1, len(timesteps) - 1))}"
+        points = [(float(r["step"]), r["val_loss_ema_by_timestep"].get(t)) for r in having]
+        lines.append(Series(name=f"t = {t}", css=css, points=[(x, float(y)) for x, y in points if y is not None]))
+        legend += f'<i class="key {css}"></i>{escape(t)}'
+    caption = f'<figcaption><b>held-out loss at t =</b> <span class="muted">{legend}</span></figcaption>'
+    return f'<figure class="large">{caption}{curves(lines, LARGE)}</figure>'
+
+
+def _tiles(
+    rows: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], val: Sequence[tuple[float, float]]
+) -> str:
     loss = [y for _, y in _points(steps, "loss")]
     edge = max(1, min(10, len(loss) // 2))
     tiles = [("steps", number(steps[-1]["step"]))]
     tiles.append(("training loss", f"{number(_mean(loss[:edge]))} → {number(_mean(loss[-edge:]))}"))
     if val:
         tiles.append(("validation loss", f"{number(val[0][1])} → {number(val[-1][1])}"))
-    for key, title, of in (("tokens_per_s", "tokens per second", _mean), ("token_efficiency", "real tokens", _mean)):
-        values = [y for _, y in _points(steps, key)]
-        if values:
-            shown = f"{100 * of(values):.1f} %" if key == "token_efficiency" else number(of(values))
+    shares = (("token_efficiency", "real tokens"), ("mfu", "MFU"))
+    for key, title in (("tokens_per_s", "tokens per second"), *shares):
+        if values := [y for _, y in _points(steps, key)]:
+            shown = number(_mean(values)) if key == "tokens_per_s" else f"{100 * _mean(values):.1f} %"
             tiles.append((title, shown))
+    if num_skipped := sum(bool(row.get("skipped")) for row in rows):
+        tiles.append(("skipped steps", number(num_skipped)))
     return "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in tiles)
 
 
@@ -88,6 +180,24 @@ def _caption_tile(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     true, shuffled = (f"{pairs[-1][f'caption_loss_{kind}']:.4f}" for kind in ("true", "shuffled"))
     return f"<div><dt>loss under true / shuffled captions</dt><dd>{true} / {shuffled}</dd></div>"
+
+
+def _strip(payload: bytes) -> Strip | str:
+    try:
+        return strip_of_frames(decode_clip(payload, num_frames=NUM_FRAMES).rgb)
+    except MediaError as error:
+        return f"not playable: {error}"
+
+
+def _evenly(items: Sequence[str], limit: int) -> list[str]:
+    """At most `limit` of them, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _sample(payload: bytes, prompt: str, *, is_video: bool) -> str:

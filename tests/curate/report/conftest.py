@@ -293,12 +293,31 @@ def write_run(run: Path) -> None:
         for step in range(1, 201):
             row = {"step": step, "loss": 1.4 * math.exp(-step / 60) + 0.5 + 0.1 * rng.standard_normal()}
             row |= {"lr": 1e-3 * min(1, step / 20), "grad_norm": 2 / step + 0.3}
-            row |= {"tokens_per_s": 4000 + 20 * (step % 7), "token_efficiency": 0.992}
+            row |= {"tokens_per_s": 4000 + 20 * (step % 7), "token_efficiency": 0.992, "seconds": 0.5}
+            row |= {"loader_wait_s": 0.001 * (step % 5), "rank_idle_s": 0.0, "mfu": None, "memory_gib": 1.5}
+            row |= (
+                {"skipped": True, "skipped_clips": ["bad<clip>"], "loss": None} if step == 77 else {"skipped": False}
+            )
             log.write(json.dumps(row) + "\n")
             if step % 40 == 0:
                 row = {"step": step, "val_loss": 1.3 * math.exp(-step / 70) + 0.55}
+                by_timestep = {t: float(t) + row["val_loss"] for t in ("0.1", "0.3", "0.5", "0.7", "0.9")}
+                row |= {f"val_loss{kind}_by_timestep": by_timestep for kind in ("", "_ema")}
+                bins = {"image": {"0-256 px": by_timestep}, "2-4 s": {"0-256 px": by_timestep, "256-512 px": {}}}
+                row |= {"val_loss_ema_by_bin": bins}
+                row |= {"val_clips_by_bin": {d: dict.fromkeys(cells, 3) for d, cells in bins.items()}}
                 log.write(json.dumps(row | {"caption_loss_true": 0.51, "caption_loss_shuffled": 0.5234}) + "\n")
         log.write('{"step": 201, "lo')  # a kill in the middle of a line
+    for step in range(20, 201, 20):
+        folder = run / "samples" / f"step-{step:06d}"
+        folder.mkdir()
+        for number in range(2):
+            noise = rng.integers(0, 255, (FRAMES_PER_CLIP, 48, 64, 3)) * (1 - step / 200)
+            (folder / f"{number:02d}.mp4").write_bytes(
+                encode((scene(40 + number, 48, 64) / 2 + noise / 2).astype("u1"))
+            )
+            facts = {"prompt": ("a <b>bold</b> disc", "a disc at dusk")[number], "step": step}
+            (folder / f"{number:02d}.json").write_text(json.dumps(facts))
     for number in range(2):
         (run / "samples" / f"sample-{number}.mp4").write_bytes(encode(scene(20 + number, 80, 128)))
     Image.fromarray(scene(30, 80, 128)[8]).save(run / "samples" / "still.png")
