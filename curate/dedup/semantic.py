@@ -95,8 +95,8 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
 
 
 def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    blocks = [vectors[start : start + BLOCK] @ centers.T for start in range(0, len(vectors), BLOCK)]
-    return np.concatenate([block.argmax(1) for block in blocks])
+    starts = range(0, len(vectors), BLOCK)
+    return np.concatenate([(vectors[start : start + BLOCK] @ centers.T).argmax(1) for start in starts])
 
 
 def _joined(vectors: np.ndarray, limit: float) -> np.ndarray:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -84,3 +85,13 @@ def test_a_clip_without_an_embedding_weighs_one() -> None:
     assert balance_weights(["x"], given, BalanceConfig()) == {"x": 1.0}
     assert balance_weights(["x", "00001"], None, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
     assert balance_weights(["x", "00001"], given, BalanceConfig())["x"] == 1.0
+
+
+def test_clusters_are_found_in_the_memory_of_a_block() -> None:
+    num_clusters, vectors = 400, embeddings(clouds([20] * 1000, 0.5)).vectors
+    tracemalloc.start()
+    cluster(vectors, num_clusters)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    every_product = len(vectors) * num_clusters * vectors.itemsize
+    assert peak < every_product / 2
