@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
 from pipelines.progress import bar, console
 from train.loop import OnStep, train
+from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
 
 LOG_EVERY_S = 20
@@ -29,7 +31,7 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
     """
     report = _with_report(out, config.train.steps)
     if not console.is_terminal:
-        return train(config.train, dataset, out, on_step=report(_log_line(config.train.steps)))
+        return train(config.train, dataset, out, on_step=report(_log_line(config.train.steps)), on_start=_say_memory)
     with bar() as progress:
         task = progress.add_task("train", total=config.train.steps, note="")
 
@@ -37,7 +39,14 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
             if "loss" in row:
                 progress.update(task, completed=row["step"], note=_note(row))
 
-        return train(config.train, dataset, out, on_step=report(on_step))
+        return train(config.train, dataset, out, on_step=report(on_step), on_start=_say_memory)
+
+
+def _say_memory(estimate: MemoryEstimate) -> None:
+    has = ""
+    if torch.cuda.is_available():
+        has = f"; the device has {gib(torch.cuda.get_device_properties(0).total_memory)}"
+    console.print(f"memory of a rank: {estimate}{has}", highlight=False, soft_wrap=True)
 
 
 def _with_report(out: str, steps: int) -> Callable[[OnStep], OnStep]:
@@ -95,7 +104,7 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
     def work(settings: dict[str, Any]) -> None:
         train_config = Config.model_validate(settings).train
         report = _with_report(out, train_config.steps)
-        train(train_config, dataset, out, on_step=report(_log_line(train_config.steps)))
+        train(train_config, dataset, out, on_step=report(_log_line(train_config.steps)), on_start=_say_memory)
 
     trainer = TorchTrainer(
         work,

@@ -7,14 +7,9 @@ import numpy as np
 from train.data.epoch import EpochSamples
 from train.data.manifest import read_manifest
 from train.data.plan import Planner, idle_share
-from train.run import RunRecord, TrainConfig, build_model
-
-STATE_BYTES = 20
-"""Of a parameter: weight, gradient, two moments and average, each float32."""
-
-ACTIVATIONS_PER_TOKEN = 34
-"""Numbers that a block keeps for its backward pass, in widths per token (Korthikanti et al. 2022, §4.1, without the
-attention matrix, which no kernel here keeps)."""
+from train.memory import estimate_memory
+from train.parallelize import pick_device
+from train.run import RunRecord, TrainConfig, activation_dtype, build_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +66,14 @@ def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
     packs = [[sample.num_tokens for sample in pack] for pack in planner.epoch(0)]
     sizes = np.array([sum(pack) for pack in packs])
     rows = np.arange(len(manifest))
-    num_parameters = sum(p.numel() for p in build_model(config, RunRecord.of(manifest, dataset)).parameters())
-    shards = num_ranks if config.parallel.mode == "shard" else 1
-    every = config.parallel.recompute_every
-    kept_blocks = model.depth - (-(-model.depth // every) if every else 0)
-    bytes_per_number = 2 if config.dtype == "bfloat16" else 4
-    widths = int(sizes.max(initial=0)) * model.width * bytes_per_number
+    device = pick_device(config.device)
+    memory = estimate_memory(
+        config,
+        build_model(config, RunRecord.of(manifest, dataset)),
+        int(sizes.max(initial=0)),
+        num_ranks,
+        activation_dtype(config, device),
+    )
     return Forecast(
         num_clips=len(manifest),
         num_met=sum(map(len, packs)),
@@ -87,7 +84,7 @@ def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
         idle=idle_share(planner.costs(packs), num_ranks),
         num_cut=int((samples.num_frames(rows) < manifest.grids[:, 0]).sum()),
         num_oversize=int((sizes > plan.token_budget).sum()),
-        num_parameters=num_parameters,
-        state_bytes=STATE_BYTES * num_parameters // shards,
-        activation_bytes=widths * (ACTIVATIONS_PER_TOKEN * max(1, kept_blocks) + model.depth),
+        num_parameters=memory.num_parameters,
+        state_bytes=memory.state_bytes,
+        activation_bytes=memory.activation_bytes,
     )

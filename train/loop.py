@@ -23,12 +23,14 @@ from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.memory import MemoryEstimate, estimate_memory, explained, largest_pack
 from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
+from train.model.dit import DiT
 from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
 from train.preview import Preview, Previewed
-from train.run import RunRecord, TrainConfig, build_model, open_run
+from train.run import RunRecord, TrainConfig, activation_dtype, build_model, open_run
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,13 @@ class TrainingDiverged(ValueError):
     """Too many steps in a row had a loss or a gradient that is no number."""
 
 
-def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | None = None) -> TrainSummary:
+def train(
+    config: TrainConfig,
+    dataset: str,
+    out: str | Path,
+    on_step: OnStep | None = None,
+    on_start: Callable[[MemoryEstimate], None] | None = None,
+) -> TrainSummary:
     """Train, or continue, the run in `out`.
 
     Args:
@@ -56,10 +64,12 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
         dataset: a dataset directory with latents and text embeddings.
         out: the run's folder; if it has checkpoints of the same configuration, training continues from the newest.
         on_step: called on rank 0 with every row of `metrics.jsonl`.
+        on_start: called on rank 0 with the memory that a rank will take, before anything is put on a device.
 
     Raises:
         ValueError: the dataset, the folder or the number of ranks does not fit the configuration.
         TrainingDiverged: more than `max_skipped_steps` non-finite steps in a row.
+        OutOfMemory: on a CUDA device.
     """
     out = Path(out)
     read = partial(
@@ -87,8 +97,14 @@ def train(config: TrainConfig, dataset: str, out: str | Path, on_step: OnStep | 
         record = RunRecord.of(train_manifest, dataset)
         open_run(out, config, record, write=worker.is_first)
         worker.wait()
-        run = _Run(config, record, train_manifest, val_manifest, out, worker, on_step)
-        run.train()
+        model, dtype = build_model(config, record), activation_dtype(config, worker.device)
+        num_tokens = largest_pack(train_manifest, config.data.plan)
+        estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
+        if worker.is_first and on_start is not None:
+            on_start(estimate)
+        with explained(config, estimate, worker.device):
+            run = _Run(config, model, train_manifest, val_manifest, out, worker, on_step)
+            run.train()
         return run.summarize()
 
 
@@ -98,7 +114,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        record: RunRecord,
+        model: DiT,
         train_manifest: Manifest,
         val_manifest: Manifest,
         out: Path,
@@ -121,8 +137,8 @@ class _Run:
             self.preview = Preview(
                 val_manifest, self.objective, config.validation, config.data.plan, config.model, worker
             )
-        self.model = build_model(config, record).to(worker.device)
-        dtype, sharded = _dtype(config, worker.device), config.parallel.mode == "shard"
+        self.model = model.to(worker.device)
+        dtype, sharded = activation_dtype(config, worker.device), config.parallel.mode == "shard"
         self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
         self.replica = parallelize(self.model, worker, config.parallel, dtype)
         self.optimizer = build_optimizer(self.model, config.optimizer)
@@ -290,11 +306,6 @@ def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:
     return {names.get(part, f"{name}_{part}"): value for part, value in losses.items()}
 
 
-def _dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
-    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
-    return torch.bfloat16 if half else torch.float32
-
-
 def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    dtype = _dtype(config, device)
+    dtype = activation_dtype(config, device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)

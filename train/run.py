@@ -100,6 +100,12 @@ def _usual_fps(manifest: Manifest) -> float:
     return rates.most_common(1)[0][0] if rates else 0.0
 
 
+def activation_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """What the model computes in."""
+    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
+
+
 def build_model(config: TrainConfig, record: RunRecord) -> DiT:
     """The model of a run, its weights a function of the seed."""
     with torch.random.fork_rng(devices=[]):

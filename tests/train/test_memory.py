@@ -1,0 +1,78 @@
+"""What a run is said to take is what it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.train.test_loop import config
+from train.loop import train
+from train.memory import MemoryEstimate, OutOfMemory, estimate_memory
+from train.model.dit import DiT
+from train.objective.flow import RectifiedFlow
+from train.run import TrainConfig
+from train.segments import Sample, pack
+
+
+def kept_bytes(settings: TrainConfig, model: DiT, samples: list[Sample], dtype: torch.dtype) -> int:
+    """What autograd holds on to after the forward pass of a pack, but for weights in any type."""
+    batch = pack(samples, model.config.patch, 12)
+    weights = {tuple(p.shape) for p in model.parameters()} | {tuple(p.shape[::-1]) for p in model.parameters()}
+    held: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tuple(tensor.shape) not in weights:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
+        losses = settings.objective.build().token_losses(model, batch)
+    assert losses.requires_grad
+    return sum(storage.nbytes() for storage in held.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [{}, {"pattern": "factorized_self_attention"}, {"qk_norm": False, "text": "pooled"}])
+def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype, shape: dict[str, Any]):
+    settings = TrainConfig.model_validate({"model": {"width": 192, "depth": 7, "num_heads": 6, **shape}})
+    model = DiT(settings.model, channels=4, text_dim=12)
+    latents = [torch.zeros(4, *grid) for grid in ((6, 16, 24), (1, 32, 32), (3, 20, 16))]
+    text = torch.zeros(2, 12)
+    samples = [Sample(clip_id="", latent=x, noise=x, timestep=0.5, fps=8.0, text=text) for x in latents]
+    num_tokens = sum(x[0].numel() // 4 for x in latents)
+    predicted = estimate_memory(settings, model, num_tokens, 1, dtype).activation_bytes
+    assert predicted == pytest.approx(kept_bytes(settings, model, samples, dtype), rel=0.1)
+
+
+def test_the_estimate_is_told_before_the_first_step(dataset: str, tmp_path: Path):
+    told: list[Any] = []
+    summary = train(config(steps=2), dataset, tmp_path, on_step=told.append, on_start=told.append)
+    assert isinstance(told[0], MemoryEstimate) and told[1]["step"] == 1
+    assert told[0].num_parameters == summary.num_parameters and told[0].num_tokens == 128
+    assert "activations of a pack of 128 tokens" in str(told[0])
+
+
+def test_out_of_memory_says_what_was_used_and_what_to_set(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity …")
+
+    monkeypatch.setattr(RectifiedFlow, "loss_sum", full)
+    with pytest.raises(OutOfMemory) as error:
+        train(config(), dataset, tmp_path)
+    message = str(error.value)
+    for part in (
+        "GiB were in use at most; predicted were",
+        "a pack of 128 tokens",
+        "train.parallel.recompute_every=1",
+        "train.parallel.mode=shard",
+        "train.data.plan.token_budget=64",
+        "(CUDA out of memory)",
+    ):
+        assert part in message, message
+    with pytest.raises(OutOfMemory) as error:
+        train(config(parallel__recompute_every=1), dataset, tmp_path / "other")
+    assert "recompute_every" not in str(error.value)
