@@ -1,11 +1,11 @@
 """Peak memory of a scan worker, by the length of a 4K film and by the number of files.
 
-    python -m benchmarks.memory [--minutes 1 5] [--files 1000]
+    python -m benchmarks.memory [--minutes 1 5] [--ways parts pass] [--files 1000]
 
 Makes ten seconds of 3840x2160 H.264, repeats them by copying packets, and scans the result in a process of its own: in
 one pass, and in parts, one after the other, as a worker does. Promise: at most 1.5 GiB for two hours, and no more than
-for one minute. `--minutes 1 120` shows it, in an hour and more of decoding; what grows with the length of one pass are
-the numbers kept of each frame, which are printed per hour. The small files are scanned one after the other.
+for one minute. `--minutes 1 120 --ways parts` shows it as films of that length are scanned, in an hour of decoding; what
+grows with the length of one pass are the numbers kept of each frame, which are printed per hour. The small files are scanned one after the other.
 """
 
 import argparse
@@ -33,11 +33,13 @@ ENCODING = {"crf": "30", "preset": "ultrafast", "x264-params": "ref=5:bframes=3"
 WARM_UP = 20
 PARTS_S = 60.0
 """Shorter than the default, so that a film of five minutes has parts to show."""
+WAYS = {"parts": PARTS_S, "pass": None}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 5.0], help="lengths of the 4K film")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="how the film is scanned")
     parser.add_argument("--files", type=int, default=1000, help="small files that one worker scans")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)  # what a process of its own does
     arguments = parser.parse_args()
@@ -51,13 +53,14 @@ def main() -> None:
         write(loop, moving(HEIGHT, WIDTH, LOOP_S * FPS), ENCODING)
         for minutes in arguments.minutes:
             repeat(loop, film, round(minutes * 60 / LOOP_S))
-            for name, part_s in (("one pass", None), ("parts", PARTS_S)):
-                found = in_its_own_process(film, part_s, 1)
+            for way in arguments.ways:
+                found = in_its_own_process(film, WAYS[way], 1)
                 is_kept = found["peak_mib"] <= PROMISED_GIB * 1024
                 print(
-                    f"  {minutes:5.1f} min of {WIDTH}x{HEIGHT} in {name:8}: peak {found['peak_mib']:5.0f} MiB"
+                    f"  {minutes:5.1f} min of {WIDTH}x{HEIGHT} in {way:5}: peak {found['peak_mib']:5.0f} MiB"
                     f" (promised <= {PROMISED_GIB} GiB: {'kept' if is_kept else 'MISSED'}),"
-                    f" {found['num_items']} parts, {found['frames_per_s']:.0f} frames/s"
+                    f" {found['num_items']} parts, {found['frames_per_s']:.0f} frames/s",
+                    flush=True,
                 )
         write(small, moving(96, 160, 2 * FPS), {})
         found = in_its_own_process(small, None, arguments.files)
