@@ -2,10 +2,10 @@
 
     python -m benchmarks.table DATASET OUT [--steps 200] [--seeds 1]
 
-DATASET is one that `reelpack encode` has finished, such as the demo's (`demo_output/dataset`), with held-out clips. The
-configuration is the demo's, but for the model, which is smaller, and the number of steps. Every cell meets the same
-packs: equal samples, tokens, noise and timesteps, not equal FLOPs or parameters. Captions come in as the vectors do
-where these come in as tokens (in-context, cross-attention), and by cross-attention beside adaLN and adaLN-Zero.
+DATASET is one that `reelpack encode` has finished, such as the demo's (`demo_output/dataset`), with held-out clips.
+The configuration is the demo's, but for the model, which is smaller, and the number of steps. Every cell meets the
+same packs: equal samples, tokens, noise and timesteps, not equal FLOPs or parameters. Captions come in as the vectors
+do where these come in as tokens (in-context, cross-attention), and by cross-attention beside adaLN and adaLN-Zero.
 
 Four tables of Markdown, also in OUT/table.md: loss of the held-out clips with fixed noise (averaged weights; with
 several seeds their mean and half their range), tokens per second of forward and backward pass (one pack, the cells
