@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--minutes 1 5] [--ways parts pass] [--files 1000]
 
 Makes ten seconds of 3840x2160 H.264, repeats them by copying packets, and scans the result in a process of its own: in
-one pass, and in parts, one after the other, as a worker does. Promise: at most 1.5 GiB for two hours, and no more than
-for one minute. `--minutes 1 120 --ways parts` shows it as films of that length are scanned, in an hour of decoding; what
-grows with the length of one pass are the numbers kept of each frame, which are printed per hour. The small files are scanned one after the other.
+parts, one after the other, as a worker does, and in one pass. Promise: at most 1.5 GiB for two hours, and no more than
+for one minute. `--minutes 1 120 --ways parts` shows that, in an hour of decoding. What grows with the length of one
+pass are the numbers kept of each frame, which are printed per hour. The small files are scanned one after the other.
 """
 
 import argparse
