@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.fx.experimental import _config as shapes
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -112,9 +113,12 @@ def parallelize(
         model: changed in place; its parameters keep their names.
         worker: this rank.
         config: how.
-        dtype: of activations and gathered parameters where the model is sharded; its own stay float32.
+        dtype: of activations, and of the blocks' gathered parameters where the model is sharded; its own stay float32.
     """
     blocks = list(model.blocks)
+    if config.compile:
+        # That a width equals an offset says nothing of the next pack: guards on it compile blocks again and again.
+        shapes.use_duck_shape = False
     for number, block in enumerate(blocks):
         if config.recompute_every and number % config.recompute_every == 0:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -123,11 +127,17 @@ def parallelize(
     if worker.world_size == 1:
         return model
     if config.mode == "shard":
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        # Blocks travel in the type that autocast would give their weights. The rest is small and stays as it is: what
+        # embeds conditions computes norms and tables of float32 numbers, with weights of the same type.
         for block in blocks:
-            fully_shard(block, mp_policy=policy)
-        return fully_shard(model, mp_policy=policy)
+            fully_shard(block, mp_policy=_travels_as(dtype))
+        return fully_shard(model, mp_policy=_travels_as(torch.float32))
     return DistributedDataParallel(model, device_ids=[worker.device] if worker.device.type == "cuda" else None)
+
+
+def _travels_as(dtype: torch.dtype) -> MixedPrecisionPolicy:
+    """Parameters are gathered in `dtype`, gradients summed in float32, inputs left to autocast."""
+    return MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
 
 
 def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManager[Any]:

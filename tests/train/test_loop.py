@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from torch.fx.experimental import _config as shapes
 
 from train.checkpoint import list_checkpoints
 from train.loop import TrainingDiverged, train
@@ -133,6 +135,46 @@ def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: in
     settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4, parallel__mode=mode)
     train(settings, dataset, tmp_path / "one")
     assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"))
+
+
+@pytest.mark.slow
+def test_sharded_ranks_in_bfloat16_train_as_one_does(dataset: str, tmp_path: Path):
+    """Blocks are gathered in bfloat16, which autocast would make of their weights anyway."""
+    changes = {"dtype": "bfloat16", "data__plan__packs_per_step": 4, "validation__first": 0}
+    settings = config(steps=4, checkpoint__every=4, parallel__mode="shard", **changes)
+    train(settings, dataset, tmp_path / "one")
+    assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"), rel=1e-2)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_the_same_and_are_compiled_once(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Traced and differentiated by the compiler, run by eager kernels: code generation would take minutes here."""
+    compile_block, num_compiled = torch.nn.Module.compile, []
+
+    def traced(block: torch.nn.Module, **options: Any) -> None:
+        num_compiled.append(block)
+        compile_block(block, backend="aot_eager", **options)
+
+    def count(row: dict[str, Any]) -> None:
+        num_graphs.append(counters["stats"]["unique_graphs"])
+
+    num_graphs: list[int] = []
+    few_validations = {"validation__first": 0, "validation__every": 100}
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    monkeypatch.setattr(shapes, "use_duck_shape", True)
+    train(config(steps=6, **few_validations), dataset, tmp_path / "plain")
+    assert not num_compiled
+    train(config(steps=6, **few_validations, parallel__compile=True), dataset, tmp_path / "compiled", on_step=count)
+    assert len(num_compiled) == 2
+    assert len(set(num_graphs[1:6])) == 1, "packs of other sizes need no other code"
+    assert_equal_runs(logged(tmp_path / "plain"), logged(tmp_path / "compiled"), rel=1e-5)
+    one, other = (load_model(tmp_path / run, weights="model")[0].state_dict() for run in ("plain", "compiled"))
+    for name, weight in one.items():
+        torch.testing.assert_close(
+            other[name], weight, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.slow
