@@ -105,7 +105,10 @@ def main() -> None:
                     data_juicer=arguments.data_juicer,
                     nemo_curator=arguments.nemo_curator,
                 )
-                result = "skipped" if name in arguments.skip else contestant(workshop)
+                try:
+                    result = "skipped" if name in arguments.skip else contestant(workshop)
+                except RuntimeError as error:  # one that cannot run here does not cost the others' figures
+                    result = str(error)
             if isinstance(result, Result):
                 results.setdefault(name, []).append(result)
             else:
