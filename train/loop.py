@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curate.media.prefetch import prefetch
+from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
@@ -31,6 +32,7 @@ from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
 from train.preview import Preview, Previewed
 from train.run import RunRecord, TrainConfig, activation_dtype, build_model, open_run
+from train.segments import PackedBatch
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
@@ -94,7 +96,8 @@ def train(
                 f"and {config.data.plan.packs_per_step} packs cannot be dealt evenly; set "
                 "train.data.plan.packs_per_step to a multiple of the ranks"
             )
-        record = RunRecord.of(train_manifest, dataset)
+        family = find_family(dataset, config.align.embedding) if config.align.weight else None
+        record = RunRecord.of(train_manifest, dataset, family)
         open_run(out, config, record, write=worker.is_first)
         worker.wait()
         model, dtype = build_model(config, record), activation_dtype(config, worker.device)
@@ -102,8 +105,13 @@ def train(
         estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
         if worker.is_first and on_start is not None:
             on_start(estimate)
+        alignment = None
+        if family is not None:
+            targets = read_targets(dataset, family, train_manifest.clip_ids)
+            alignment = Alignment(config.align, targets, config.model.width, config.seed)
+            model.add_module("projector", alignment.projector)  # trained and saved with the model
         with explained(config, estimate, worker.device):
-            run = _Run(config, model, train_manifest, val_manifest, out, worker, on_step)
+            run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
             run.train()
         return run.summarize()
 
@@ -115,6 +123,7 @@ class _Run:
         self,
         config: TrainConfig,
         model: DiT,
+        alignment: Alignment | None,
         train_manifest: Manifest,
         val_manifest: Manifest,
         out: Path,
@@ -123,7 +132,7 @@ class _Run:
     ) -> None:
         self.config, self.out, self.worker, self.on_step = config, out, worker, on_step
         self.train_manifest, self.val_manifest = train_manifest, val_manifest
-        self.objective = config.objective.build()
+        self.objective, self.alignment = config.objective.build(), alignment
         self.loader = PackLoader(
             train_manifest,
             self.objective,
@@ -188,7 +197,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         count = self.objective.count(loaded.num_samples, loaded.num_tokens)
-        loss = torch.zeros((), device=self.worker.device)
+        loss, aligned = torch.zeros(2, device=self.worker.device)
         bad_clips: list[str] = []
         for i, batch in enumerate(loaded.batches):
             batch = batch.to(self.worker.device)
@@ -196,15 +205,19 @@ class _Run:
                 accumulate(self.replica, more_to_come=i + 1 < len(loaded.batches)),
                 _autocast(self.config, self.worker.device),
             ):
-                token_losses = self.objective.token_losses(self.replica, batch)  # (L,)
+                token_losses, alignment = self._losses(batch)  # (L,), scalar
                 pack_loss = self.objective.loss_sum(token_losses, batch) / count
+                alignment = alignment / loaded.num_samples
             # Replicas average their gradients; the loss is a sum over ranks.
-            (pack_loss * self.worker.world_size).backward()
+            ((pack_loss + alignment) * self.worker.world_size).backward()
             loss += pack_loss.detach()
+            aligned += alignment.detach()
             if not math.isfinite(pack_loss.item()):
                 finite = batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite().tolist()
                 bad_clips += [clip for clip, good in zip(batch.clip_ids, finite, strict=True) if not good]
         self.worker.sum(loss)
+        if self.alignment is not None:
+            self.worker.sum(aligned)
         grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
         skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
         left_out: dict[str, Any] = {}
@@ -226,7 +239,14 @@ class _Run:
             "token_efficiency": loaded.num_tokens / max(loaded.num_tokens, plan.token_budget * plan.packs_per_step),
             "skipped": skipped,
             **left_out,
+            **({} if self.alignment is None else {"align_loss": aligned.item()}),
         }
+
+    def _losses(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """The objective's losses of tokens, (L,), and what is added to their sum for alignment."""
+        if self.alignment is None:
+            return self.objective.token_losses(self.replica, batch), torch.zeros((), device=self.worker.device)
+        return self.alignment.losses(self.replica, self.objective, batch)
 
     def _skip(self, loaded: LoadedStep, bad_clips: list[str]) -> list[str]:
         """Count a step that is left out, and name the clips whose loss is no number.

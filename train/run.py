@@ -17,6 +17,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from train.align import AlignConfig
 from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
 from train.data.load import DataConfig, sample_fps
 from train.data.manifest import Manifest
@@ -53,6 +54,7 @@ class TrainConfig(BaseModel):
     parallel: ParallelConfig = ParallelConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    align: AlignConfig = AlignConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
@@ -62,6 +64,8 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
             )
+        if self.align.weight and self.align.block >= self.model.depth:
+            raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
         return self
 
 
@@ -88,10 +92,17 @@ class RunRecord:
     text: dict[str, Any]  # fingerprint.json of the text embeddings
     fps: float  # most frequent rate of the training videos; 0: there are only images
     dataset: str
+    embedding: str | None = None  # score family that features are aligned to
 
     @classmethod
-    def of(cls, manifest: Manifest, dataset: str) -> "RunRecord":
-        return cls(latents=manifest.latents, text=manifest.text, fps=_usual_fps(manifest), dataset=dataset)
+    def of(cls, manifest: Manifest, dataset: str, embedding: str | None = None) -> "RunRecord":
+        return cls(
+            latents=manifest.latents,
+            text=manifest.text,
+            fps=_usual_fps(manifest),
+            dataset=dataset,
+            embedding=embedding,
+        )
 
 
 def _usual_fps(manifest: Manifest) -> float:
@@ -143,6 +154,11 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
                 f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={before} "
                 "or train elsewhere"
             )
+    if old_record.embedding != record.embedding:
+        raise ValueError(
+            f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
+            f"train.align.embedding={old_record.embedding} or train elsewhere"
+        )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
