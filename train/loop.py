@@ -6,10 +6,8 @@ the plan knows in advance, so that packs of unequal size weigh right on any numb
 
 import logging
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,22 +28,15 @@ from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.model.dit import DiT
 from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
+from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
-from train.run import RunRecord, TrainConfig, activation_dtype, build_model, open_run
+from train.run import RunRecord, TrainConfig, activation_dtype, build_model, check_ranks, open_run
 from train.segments import PackedBatch
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[dict[str, Any]], None]
-
-
-class Preempted(SystemExit):
-    """The run was told to stop, and is saved; the exit code is that of a process ended by SIGTERM."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(128 + signal.SIGTERM)
-        self.message = message
 
 
 class TrainingDiverged(ValueError):
@@ -85,17 +76,7 @@ def train(
     train_manifest = read(split="train")
     val_manifest = read(split="val", allow_empty=True)
     with join_workers(config.device) as worker:
-        if worker.world_size > config.data.plan.packs_per_step:
-            raise ValueError(
-                f"{worker.world_size} ranks cannot share a step of {config.data.plan.packs_per_step} packs; raise "
-                "train.data.plan.packs_per_step to a multiple of the ranks"
-            )
-        if config.parallel.mode == "shard" and config.data.plan.packs_per_step % worker.world_size:
-            raise ValueError(
-                f"train.parallel.mode=shard: {worker.world_size} ranks gather each other's parameters pack by pack, "
-                f"and {config.data.plan.packs_per_step} packs cannot be dealt evenly; set "
-                "train.data.plan.packs_per_step to a multiple of the ranks"
-            )
+        check_ranks(config, worker.world_size)
         family = find_family(dataset, config.align.embedding) if config.align.weight else None
         record = RunRecord.of(train_manifest, dataset, family)
         open_run(out, config, record, write=worker.is_first)
@@ -303,21 +284,6 @@ class _Run:
         if self.worker.is_first:
             summary.write(self.out / "summary.json")
         return summary
-
-
-@contextmanager
-def until_told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, as schedulers send it before they take a machine away; set nowhere but in the main
-    thread."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:

@@ -124,6 +124,25 @@ def build_model(config: TrainConfig, record: RunRecord) -> DiT:
         return DiT(config.model, channels=int(record.latents["channels"]), text_dim=int(record.text["dim"]))
 
 
+def check_ranks(config: TrainConfig, num_ranks: int) -> None:
+    """See that the packs of a step can be dealt over the ranks.
+
+    Raises:
+        ValueError: there are too few packs, or sharded ranks would get unlike numbers of them.
+    """
+    packs = config.data.plan.packs_per_step
+    if num_ranks > packs:
+        raise ValueError(
+            f"{num_ranks} ranks cannot share a step of {packs} packs; raise train.data.plan.packs_per_step to a "
+            "multiple of the ranks"
+        )
+    if config.parallel.mode == "shard" and packs % num_ranks:
+        raise ValueError(
+            f"train.parallel.mode=shard: {num_ranks} ranks gather each other's parameters pack by pack, and {packs} "
+            "packs cannot be dealt evenly; set train.data.plan.packs_per_step to a multiple of the ranks"
+        )
+
+
 def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
     """Write the identity of a new run, or check that of one that continues.
 
