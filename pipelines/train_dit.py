@@ -29,9 +29,9 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
     Raises:
         ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
     """
-    report = _with_report(out, config.train.steps)
     if not console.is_terminal:
-        return train(config.train, dataset, out, on_step=report(_log_line(config.train.steps)), on_start=_say_memory)
+        return train_as_worker(dataset, out, config)
+    report = _with_report(out, config.train.steps)
     with bar() as progress:
         task = progress.add_task("train", total=config.train.steps, note="")
 
@@ -40,6 +40,13 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
                 progress.update(task, completed=row["step"], note=_note(row))
 
         return train(config.train, dataset, out, on_step=report(on_step), on_start=_say_memory)
+
+
+def train_as_worker(dataset: str, out: str, config: Config) -> TrainSummary:
+    """Train in this process, with lines for a log."""
+    report = _with_report(out, config.train.steps)
+    lines = _log_line(config.train.steps)
+    return train(config.train, dataset, out, on_step=report(lines), on_start=_say_memory)
 
 
 def _say_memory(estimate: MemoryEstimate) -> None:
@@ -102,9 +109,11 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
     from ray.train.torch import TorchTrainer
 
     def work(settings: dict[str, Any]) -> None:
-        train_config = Config.model_validate(settings).train
-        report = _with_report(out, train_config.steps)
-        train(train_config, dataset, out, on_step=report(_log_line(train_config.steps)), on_start=_say_memory)
+        from pipelines.train_dit import (
+            train_as_worker,  # by name: where this file is __main__ it would be pickled whole
+        )
+
+        train_as_worker(dataset, out, Config.model_validate(settings))
 
     trainer = TorchTrainer(
         work,
