@@ -76,7 +76,7 @@ def _note(row: dict[str, Any]) -> str:
     shares = {
         "MFU": row["mfu"],
         "packed": row["token_efficiency"],
-        "idle": None if row["rank_idle_s"] is None else row["rank_idle_s"] / row["seconds"],
+        "idle": row["rank_idle_s"] / row["seconds"] if row["rank_idle_s"] else None,
         "loader": row["loader_wait_s"] / row["seconds"],
     }
     parts = [f"loss {row['loss']:.3f}", f"{row['tokens_per_s']:,.0f} tokens/s"]

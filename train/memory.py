@@ -81,7 +81,7 @@ def _activation_bytes(config: TrainConfig, model: DiT, num_tokens: int, dtype: t
     few, many = 4, 8  # blocks: patterns repeat after four
 
     def per_token(depth: int) -> float:
-        shape = {"width": width, "num_heads": 2, "depth": depth}
+        shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
         small = DiT(model.config.model_copy(update=shape), channels=model.channels, text_dim=model.text_dim)
         (short, n), (long, m) = (_kept_bytes(small, config, frames, dtype) for frames in (2, 6))
         return (long - short) / (m - n)

@@ -46,6 +46,25 @@ def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype,
     assert predicted == pytest.approx(kept_bytes(settings, model, samples, dtype), rel=0.1)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": {"kind": "ddpm", "learn_sigma": True}, "model": {"learn_sigma": True, "num_classes": 3}},
+        {"model": {"position": "absolute", "max_grid": (3, 4, 4), "patch": (2, 2, 2), "conditions": ["motion"]}},
+        {"model": {"pattern": "windows", "shift_windows": True, "adaln": "lora", "text": "none"}},
+        {"model": {"pattern": "factorized_encoder", "conditioning": "in_context", "text": "in_context"}},
+    ],
+)
+def test_every_kind_of_model_has_an_estimate_that_recomputation_lowers(changes: dict[str, Any]):
+    def estimate(every: int) -> int:
+        shape = {"width": 48, "depth": 4, "num_heads": 4} | changes["model"]
+        settings = TrainConfig.model_validate(changes | {"model": shape, "parallel": {"recompute_every": every}})
+        model = DiT(settings.model, channels=4, text_dim=12)
+        return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
+
+    assert 0 < estimate(1) < estimate(2) < estimate(0)
+
+
 def test_the_estimate_is_told_before_the_first_step(dataset: str, tmp_path: Path):
     told: list[Any] = []
     summary = train(config(steps=2), dataset, tmp_path, on_step=told.append, on_start=told.append)
