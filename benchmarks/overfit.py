@@ -199,7 +199,7 @@ def side_by_side(samples: list[Reproduced], scale: int = 2) -> Image.Image:
     """A row per sample: first, middle and last frame of the target, then of the sample."""
     rows = []
     for one in samples:
-        moments = [0, len(one.target) // 2, len(one.target) - 1]
+        moments = sorted({0, len(one.target) // 2, len(one.target) - 1})  # of an image one
         frames = [video[moment] for video in (one.target, one.sampled) for moment in moments]
         rows.append(np.concatenate(frames, axis=1))
     height, width = sum(len(row) for row in rows), max(row.shape[1] for row in rows)
