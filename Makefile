@@ -37,6 +37,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.engine --executor ray
 	$(BIN)/python -m benchmarks.curate
 	$(BIN)/python -m benchmarks.pack
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.overfit
 
 # The long forms of tests/pipelines/test_crash.py, a quarter of an hour, and of tests/train/test_train_kill.py.
 crash: $(VENV)/.installed

@@ -50,7 +50,7 @@ from train.run import TrainConfig
 from train.segments import unpack
 
 PROMISES = {
-    "cpu": {"packed over padded": (1.5, None), "packing tax": (None, 0.03)},
+    "cpu": {"packed over padded": (1.5, None)},
     "cuda": {
         "packed over padded": (1.8, None),
         "packed over bucketed": (1.2, None),

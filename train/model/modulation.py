@@ -28,7 +28,8 @@ class Signal:
         """x (1 + scale) + shift, (N, D)."""
         if self.shift is None or self.scale is None or self.row_ids is None:
             return x
-        return x * (1 + gather_rows(self.scale, self.row_ids)) + gather_rows(self.shift, self.row_ids)
+        # 1 is added to the rows, which are few, and not to the tokens.
+        return x * gather_rows(1 + self.scale, self.row_ids) + gather_rows(self.shift, self.row_ids)
 
     def gated(self, x: Tensor) -> Tensor:
         """gate · x, (N, D)."""
