@@ -5,7 +5,7 @@ The unit of work is a whole tar, because a shard is written once: the driver gro
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -104,7 +104,7 @@ class CutStage:
                 except MediaError as error:
                     failures.append(error.failure(clip.clip_id, self.step))
                     continue
-                encoded[clip.clip_id] = result
+                encoded[clip.clip_id] = replace(result, data=b"")  # not all films of a shard at once
                 yield (
                     clip.clip_id,
                     {result.ext: result.data, "json": _facts(clip, result, plan.sidecar.get(clip.clip_id, {}))},

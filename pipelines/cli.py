@@ -339,8 +339,10 @@ def report(
 ) -> None:
     """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
     from curate.report.build import build_report
+    from pipelines.dataset import Dataset
+    from pipelines.failures import standing_failures
 
-    typer.echo(build_report(dataset, run or ()))
+    typer.echo(build_report(dataset, run or (), failures=standing_failures(Dataset(dataset))))
 
 
 @app.command(rich_help_panel="Embedded models")

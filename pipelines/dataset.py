@@ -17,6 +17,7 @@ from fsspec.core import url_to_fs
 from caption.record import CAPTION_SCHEMA
 from curate.store import Table, write_parquet, write_text
 from pipelines.config import Config, overrides
+from pipelines.sources import absolute
 from pipelines.tables import CLIPS, FAILURES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
 
 
@@ -95,7 +96,7 @@ class Dataset:
         """What a user types, in any folder, to go on with the inputs and settings in `made_with`."""
         inputs = self.made_with(or_running=True)["inputs"]
         settings = _flags(self.config(or_running=True))
-        return shlex.join(["reelpack", "curate", *inputs, "--out", self.url, *settings])
+        return shlex.join(["reelpack", "curate", *inputs, "--out", absolute(self.url), *settings])
 
     def command(self, step: Literal["caption", "encode"]) -> str:
         """What a user types to repeat a later step as it ran last, or with the defaults if it never did."""

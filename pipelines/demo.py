@@ -17,6 +17,7 @@ from pipelines import caption_clips, curate_videos, encode_latents, summary
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
 from pipelines.demo_inputs import INPUTS, make_demo_inputs
+from pipelines.failures import standing_failures
 from pipelines.progress import console
 from pipelines.sample_videos import sample_to_files
 from pipelines.train_dit import train_here
@@ -42,7 +43,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     trained = _step("train", lambda: train_here(dataset, str(run), config))
     names = [run / "samples" / f"sample-{number}.mp4" for number in range(len(PROMPTS))]
     samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
-    report = _step("report", lambda: build_report(dataset, [str(run)]))
+    report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
     problems = verify_index(f"{dataset}/shards", Dataset(dataset).read("shards/index.parquet").to_pylist())
     summary.out.print(_fates(dataset))
     table = summary.plain_table()

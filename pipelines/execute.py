@@ -95,14 +95,17 @@ class LocalExecutor:
 
 def contained(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
     """The stage's outcomes of a batch. Where it raises over the batch, each item is tried by itself, and given up as
-    MODEL if it raises again.
+    MODEL if it raises again: what a decoder or a model raises over one file is no reason to lose the others.
 
     Raises:
+        OSError, ImportError: no item's fault: the disk is full, a package is missing.
         RuntimeError: torch's AcceleratorError: the GPU is in disorder, and this process can no longer use it.
     """
     try:
         outcomes = list(stage.process(items))
-    except (RuntimeError, MemoryError) as error:
+    except (OSError, ImportError, AssertionError):
+        raise
+    except Exception as error:
         if is_lost_device(error):
             raise
         if len(items) > 1:

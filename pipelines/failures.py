@@ -106,5 +106,6 @@ def ids_of(table: pa.Table) -> set[str]:
 def folders(url: str) -> list[str]:
     """Names of the folders at a URL, sorted; none where it is not there."""
     fs, path = url_to_fs(url)
+    fs.invalidate_cache(path)  # another process may have written since
     names = fs.ls(path, detail=True) if fs.isdir(path) else []
     return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in names if entry["type"] == "directory")

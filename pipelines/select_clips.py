@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from curate.media.counter import pictures_decoded
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
@@ -16,12 +17,14 @@ POLICY_SECTIONS = ("select", "dedup")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectSummary:
-    """The decisions before and after, and how many kept clips no shard holds yet (`curate` cuts them)."""
+    """The decisions before and after, how many kept clips no shard holds yet (`curate` cuts them), and how many
+    pictures this process decoded meanwhile: none."""
 
     before: Mapping[str, int]
     after: Mapping[str, int]
     num_indexed: int
     num_uncut: int
+    num_frames_decoded: int
     seconds: float
 
 
@@ -36,7 +39,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
     Raises:
         ValueError: nothing was curated here, or a setting is no policy: it would need frames.
     """
-    start = time.monotonic()
+    start, decoded_before = time.monotonic(), pictures_decoded()
     dataset = Dataset(url)
     old = dataset.config()
     new = load_config(file, overrides, base=old)
@@ -58,5 +61,6 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
         after=funnel(decided),
         num_indexed=index.num_rows,
         num_uncut=num_kept - index.num_rows,
+        num_frames_decoded=pictures_decoded() - decoded_before,
         seconds=time.monotonic() - start,
     )

@@ -55,12 +55,29 @@ def _expand(text: str) -> Iterator[Source | Failure]:
             if fs.exists(name) or fs.lexists(name):
                 yield _source(fs, name)
             continue
-        errors: list[OSError] = []
-        for folder, folders, files in fs.walk(name, on_error=errors.append):
-            folders[:] = sorted(child for child in folders if not child.startswith("."))
-            yield from (_source(fs, f"{folder.rstrip('/')}/{child}") for child in files if not child.startswith("."))
-        for error in errors:
-            yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
+        yield from _walk(fs, name, set())
+
+
+def _walk(fs: fsspec.AbstractFileSystem, name: str, seen: set[str]) -> Iterator[Source | Failure]:
+    """The files of a folder and of those in it, by way of links, too; each folder once, however it is reached."""
+    errors: list[OSError] = []
+    for folder, folders, files in fs.walk(name, on_error=errors.append):
+        if isinstance(fs, LocalFileSystem):
+            if (real := os.path.realpath(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+        folders[:] = sorted(child for child in folders if not child.startswith("."))
+        for child in files:
+            path = f"{folder.rstrip('/')}/{child}"
+            if child.startswith("."):
+                continue
+            if isinstance(fs, LocalFileSystem) and os.path.isdir(path):  # a link
+                yield from _walk(fs, path, seen)
+            else:
+                yield _source(fs, path)
+    for error in errors:
+        yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
 
 
 def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:

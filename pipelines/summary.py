@@ -69,7 +69,8 @@ def show_select(summary: "SelectSummary", dataset: "Dataset") -> None:
             indent = "" if name == "clips" else "  "
             table.add_row(name.replace("reject:", "    ") if ":" in name else indent + name, str(before), str(after))
     out.print(table)
-    out.print(f"in the index: {summary.num_indexed}; decided in {summary.seconds:.1f} s, 0 frames decoded")
+    decoded = f"{summary.num_frames_decoded} frames decoded"
+    out.print(f"in the index: {summary.num_indexed}; decided in {summary.seconds:.1f} s, {decoded}")
     if summary.num_uncut:
         out.print(f"{summary.num_uncut} kept clips are not in a shard yet: run", markup=False)
         out.print(dataset.curate_command(), markup=False)

@@ -25,7 +25,7 @@ class EncodeConfig(BaseModel):
 
 
 class Mp4Encoder:
-    """Encodes frames one by one, so that a long clip needs no memory; `finish` gives the file."""
+    """Encodes frames one by one: only the file itself is held; `finish` gives it."""
 
     def __init__(self, config: EncodeConfig, *, size: tuple[int, int], fps: Fraction, time_base: Fraction) -> None:
         """`size` is `(width, height)`, both even; frames carry pts in units of `time_base`."""

@@ -1,6 +1,7 @@
 """Still images (JPEG, PNG, WebP, BMP, TIFF): one-frame clips, read by Pillow."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -8,11 +9,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.media.counter import count_picture
 from curate.media.errors import media_errors
 from curate.schema import FailureKind, MediaError, Span, Video
 
 if TYPE_CHECKING:
     from PIL import Image
+
+UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""EXIF's orientation (tag 274) → Pillow's name for what undoes it. Pillow's own `exif_transpose` also writes the EXIF
+anew, and fails over images whose other tags are malformed."""
+DAMAGE = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
+"""What Pillow raises over malformed data, beside errors of its own: its EXIF reader trusts types and counts."""
 
 STILL_TIME_BASE = Fraction(1)
 STILL_SPAN = Span(start_pts=0, end_pts=1, time_base=STILL_TIME_BASE)
@@ -56,11 +72,13 @@ def read_still(source: str | bytes) -> np.ndarray:
     Raises:
         MediaError: TRUNCATED or CORRUPT.
     """
-    from PIL import ImageOps
+    from PIL import Image
 
     name = source if isinstance(source, str) else "the image"
     with _opened(source, name) as image:
-        return np.asarray(_flattened(ImageOps.exif_transpose(image)))
+        count_picture()
+        turn = UPRIGHT.get(_orientation(image))
+        return np.asarray(_flattened(image if turn is None else image.transpose(Image.Transpose[turn])))
 
 
 def encode_png(rgb: np.ndarray) -> bytes:
@@ -87,13 +105,18 @@ def _opened(source: str | bytes, name: str) -> "Iterator[Image.Image]":
         if error.kind is FailureKind.CORRUPT and "truncated" in error.detail.lower():
             raise MediaError(FailureKind.TRUNCATED, error.detail) from error
         raise
-    except (Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, *DAMAGE) as error:
         raise MediaError(FailureKind.CORRUPT, f"cannot decode {name}: {error}") from error
 
 
 def _exif_quarter_turns(image: "Image.Image") -> int:
-    """Counter-clockwise quarter turns that set the image upright (EXIF tag 274)."""
-    return {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(image.getexif().get(274, 1), 0)
+    """Counter-clockwise quarter turns that set the image upright."""
+    return {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(_orientation(image), 0)
+
+
+def _orientation(image: "Image.Image") -> int:
+    found = image.getexif().get(274, 1)
+    return found if isinstance(found, int) else 1  # malformed files have anything
 
 
 def _flattened(image: "Image.Image") -> "Image.Image":

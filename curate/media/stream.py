@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from curate.media.clock import TimedFrame, counted, counted_time_base, timed
 from curate.media.container import missing_bytes
+from curate.media.counter import count_picture
 from curate.media.errors import media_errors
 from curate.schema import FailureKind, MediaError
 
@@ -160,6 +161,7 @@ class VideoReader:
                     started = True
                     first_pts = packet.pts if seek_pts is not None else None
                 for frame in packet.decode():
+                    count_picture()
                     # After a seek the leading pictures of an open group of pictures are incomplete.
                     if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
                         continue

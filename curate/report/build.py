@@ -18,11 +18,14 @@ STYLES = ("report.css", "explorer.css")
 SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")
 
 
-def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60) -> str:
+def build_report(
+    dataset: str, runs: Sequence[str] = (), *, failures: Sequence[Mapping[str, Any]] = (), max_clips: int = 60
+) -> str:
     """Write DATASET/report/index.html: no request leaves the page, pictures and videos are inside it.
 
     Args:
         dataset: dataset directory, a local path or an fsspec URL. Steps that have not run are left out of the page.
+        failures: rows of tables/failures that still stand.
         runs: directories of training runs whose curves and samples are shown.
         max_clips: most clips on each of the two contact sheets, chosen evenly; the counts are always of all clips.
 
@@ -32,7 +35,7 @@ def build_report(dataset: str, runs: Sequence[str] = (), *, max_clips: int = 60)
     Raises:
         ValueError: nothing was curated into `dataset`.
     """
-    view = read_dataset(dataset)
+    view = read_dataset(dataset, failures)
     groups = shown_groups(view)
     copies = _pictures(view, (row for group in groups for row in shown_members(group)))
     body = [

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,14 +17,6 @@ from curate.store import Table
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
 """The columns of tables/videos that the report shows."""
-FAILURES = pa.schema(
-    [
-        *((name, pa.string()) for name in ("subject", "step", "key", "kind", "detail")),
-        ("retryable", pa.bool_()),
-        ("retry_command", pa.string()),
-    ]
-)
-"""The columns of tables/failures that the report shows."""
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
     | {"width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of"}
@@ -42,7 +34,7 @@ class DatasetView:
     Attributes:
         config: config.yaml: what each step ran with.
         num_files: input files, by URI.
-        failures: typed failures that still stand (`FAILURES`), of files and of clips.
+        failures: typed failures that still stand, of files and of clips.
         num_failed_files: how many input files have no clips because they could not be read.
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
@@ -112,8 +104,12 @@ class DatasetView:
         return rule.get("min"), rule.get("max")
 
 
-def read_dataset(url: str) -> DatasetView:
+def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> DatasetView:
     """Read what the report shows.
+
+    Args:
+        url: the dataset directory.
+        failures: rows of tables/failures that still stand: `subject, step, kind, detail, retryable, retry_command`.
 
     Raises:
         ValueError: there is no `clips.parquet`: nothing was curated into this directory.
@@ -129,26 +125,20 @@ def read_dataset(url: str) -> DatasetView:
     if index is None:
         index = pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "caption_short", "caption_dense")})
     videos = _videos(url, config)
-    failures = Table(f"{url}/tables/failures", FAILURES, ["subject", "step", "key"]).rows()
-    known = {row["subject"] for row in failures}
-    failures += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
-    view = DatasetView(
+    standing = [dict(row) for row in failures]
+    known = {row["subject"] for row in standing}
+    standing += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
+    readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
+    unread = {row["subject"] for row in standing if row["step"] == "scan"} - readable
+    return DatasetView(
         url=url,
         config=config,
-        num_files=0,
-        num_failed_files=0,
-        failures=[],
+        num_files=len(readable | unread),
+        num_failed_files=len(unread),
+        failures=list(_latest(standing)),
         clips=clips,
         index=index,
         encoded=_encoded(url),
-    )
-    readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
-    done = {"cut": view.cut, "caption": view.captioned, "encode": view.encoded}
-    # What failed once may have its result now: by a retry, or with other settings.
-    standing = [row for row in failures if row["subject"] not in done.get(row["step"], readable)]
-    unread = {row["subject"] for row in standing} - set(clips["clip_id"].to_pylist())
-    return replace(
-        view, num_files=len(readable | unread), num_failed_files=len(unread), failures=list(_latest(standing))
     )
 
 

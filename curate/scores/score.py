@@ -10,6 +10,7 @@ import cv2
 import pyarrow as pa
 
 from curate.encoders.image import EncoderPool
+from curate.media.counter import pictures_decoded
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
 from curate.scores.config import ScoreConfig
@@ -41,7 +42,8 @@ class ScoreItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """What the scorers gave for one clip. `num_decoded_frames` counts what was decoded for them.
+    """What the scorers gave for one clip. `num_decoded_frames` counts what was decoded for them, between the
+    sampled frames too.
 
     Attributes:
         values: family → column → value. After an early exit, families that were owed can be missing.
@@ -129,6 +131,7 @@ class _Job:
         self._undecodable: Failure | None = None
         self._values: dict[str, dict[str, Value]] = {}
         self._failures: list[Failure] = []
+        self._num_decoded = 0
 
     def decode(self, config: ScoreConfig) -> bool:
         """Whether there are frames; they are decoded for the first scorer that asks."""
@@ -136,8 +139,10 @@ class _Job:
             clip = self.item.clip
             count = min(config.num_frames, clip.num_frames)
             try:
+                before = pictures_decoded()
                 sampled = sample_frames(self.item.path, clip.span, count, short_side_px=config.short_side_px)
                 self.frames = ClipFrames(sampled.rgb)
+                self._num_decoded = pictures_decoded() - before
             except MediaError as error:
                 self._undecodable = error.failure(clip.clip_id, STEP)
         return self.frames is not None
@@ -163,7 +168,7 @@ class _Job:
             clip_id=self.item.clip.clip_id,
             values=self._values,
             failures=tuple(self._failures),
-            num_decoded_frames=0 if self.frames is None else len(self.frames.rgb),
+            num_decoded_frames=self._num_decoded,
         )
 
 

@@ -26,7 +26,7 @@ def export_shard(
             if text:
                 parts["txt"] = text.encode()
             facts = {name: value for name, value in row.items() if name not in ("shard", "offset", "size")}
-            parts["json"] = json.dumps(facts, sort_keys=True).encode()
+            parts["json"] = json.dumps(facts, sort_keys=True, default=str).encode()
             payload = latent(row["clip_id"]) if latent else None
             if payload is not None:
                 parts["safetensors"] = payload

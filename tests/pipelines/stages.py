@@ -45,7 +45,7 @@ def _hang(_: int) -> None:
 
 
 def _raise(_: int) -> None:
-    raise RuntimeError("it cannot be doubled")
+    raise TypeError("it cannot be doubled")
 
 
 def _raise_in_company(num_items: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from curate.media.counter import pictures_decoded
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
@@ -33,10 +34,13 @@ def test_clips_leave_the_index_and_come_back_and_the_tars_stay(dataset: Path) ->
     assert {path.name: path.read_bytes() for path in (dataset / "shards").glob("*.tar")} == tars
 
 
-def test_it_decides_as_curate_does(dataset: Path, tmp_path: Path) -> None:
-    select(str(dataset), overrides=["select.duration_s.min=2"])
+def test_it_decides_as_curate_does_and_decodes_nothing(dataset: Path, tmp_path: Path) -> None:
+    before = pictures_decoded()
+    assert before > 0, "the fixture's curate ran in this process, and was counted"
+    assert select(str(dataset), overrides=["select.duration_s.min=2"]).num_frames_decoded == 0
     selected = (dataset / "clips.parquet").read_bytes()
     curate([str(tmp_path / "videos")], str(dataset), load_config(overrides=[*SETTINGS, "select.duration_s.min=2"]))
+    assert pictures_decoded() == before
     assert (dataset / "clips.parquet").read_bytes() == selected
 
 

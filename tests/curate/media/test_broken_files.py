@@ -8,10 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from curate.media.frames import iter_frames
 from curate.media.probe import content_id, probe
+from curate.media.still import read_still
 from curate.schema import FailureKind, MediaError
 
 
@@ -188,3 +189,27 @@ def test_time_limit(numbered, write_video: Callable[..., str]) -> None:
     with pytest.raises(MediaError) as error:
         list(iter_frames(path, short_side_px=32, time_limit_s=1e-9))
     assert error.value.kind is FailureKind.TIMEOUT
+
+
+@pytest.mark.parametrize("extension", ["jpg", "webp"])
+def test_images_with_malformed_tags_are_seen_upright(tmp_path: Path, numbered, extension: str) -> None:
+    exif = Image.Exif()
+    exif[270], exif[274], exif[282] = "text", 6, 72.0
+    picture, path = Image.fromarray(numbered.draw(1)[0]), tmp_path / f"image.{extension}"
+    picture.save(path, exif=exif)
+    upright = read_still(str(path))
+    data = bytearray(path.read_bytes())
+    place = next(data.index(entry) for entry in (b"\x01\x1a\x00\x05", b"\x1a\x01\x05\x00") if entry in data)
+    data[place + 2 : place + 4] = struct.pack(">H" if data[place] else "<H", 1)  # a ratio is said to be bytes
+    path.write_bytes(data)
+    assert outcome(str(path)) == 1
+    assert np.array_equal(read_still(str(path)), upright)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_those_of_pillow(tmp_path: Path, numbered, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(numbered.draw(1)[0][:, :-7]).save(tmp_path / "image.png", exif=exif)
+    with Image.open(tmp_path / "image.png") as image:
+        assert np.array_equal(read_still(str(tmp_path / "image.png")), np.asarray(ImageOps.exif_transpose(image)))

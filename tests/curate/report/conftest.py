@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from html import unescape
@@ -31,7 +31,7 @@ from curate.schema import Span, clip_id, content_digest
 from curate.select import Bounds, SelectConfig, decide
 from curate.shards.tar import write_tar
 from curate.store import Table
-from pipelines.tables import FAILURES, INDEX, VIDEOS
+from pipelines.tables import INDEX, VIDEOS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LIMIT_S = 60
@@ -53,10 +53,11 @@ POLICY = policy(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """Paths of what the fixture wrote, and the caption that tries to break the page."""
+    """Paths of what the fixture wrote, the failures that stand, and the caption that tries to break the page."""
 
     dataset: Path
     run: Path
+    failures: Sequence[Mapping[str, Any]]
     hostile_caption: str
 
 
@@ -208,10 +209,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     titles = [hostile if clip["clip_id"] == first else f"Take {clip['video_id']}" for clip in clips]
     pq.write_table(decided.append_column("title", pa.array(titles)), dataset / "clips.parquet")
     Table(str(dataset / "tables" / "videos"), VIDEOS, ["uri", "scan_key"]).publish(rows)
-    retried = {"subject": rows[0]["uri"], "step": "scan", "key": "k", "kind": "io", "detail": "a retry has succeeded"}
     uncut = {"subject": clips[-2]["clip_id"], "step": "cut", "key": "k", "kind": "io", "detail": "read timed out"}
     uncut |= {"retryable": True, "retry_command": "reelpack curate again"}
-    Table(str(dataset / "tables" / "failures"), FAILURES, ["subject", "step", "key"]).publish([retried, uncut])
     latents = dataset / "latents" / "ab12"
     latents.mkdir(parents=True)
     pq.write_table(pa.table({"clip_id": [row["clip_id"] for row in index[:5]]}), latents / "index.parquet")
@@ -221,7 +220,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     }
     (dataset / "config.yaml").write_text(yaml.safe_dump(config))
     write_run(run)
-    return Written(dataset=dataset, run=run, hostile_caption=hostile)
+    return Written(dataset=dataset, run=run, failures=[uncut], hostile_caption=hostile)
 
 
 def made_with(policy: SelectConfig, families: Sequence[str] = ()) -> dict[str, Any]:

@@ -15,7 +15,7 @@ PHONE_PX = 400
 
 @pytest.fixture(scope="module")
 def page(written) -> Path:
-    return Path(build_report(str(written.dataset), [str(written.run)]))
+    return Path(build_report(str(written.dataset), [str(written.run)], failures=written.failures))
 
 
 def test_counts_are_in_the_rendered_page_and_no_error_is_logged(browser, page: Path) -> None:

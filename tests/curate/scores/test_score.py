@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from curate.encoders.conse import ConseConfig
 from curate.encoders.image import EncoderPool
+from curate.media.counter import pictures_decoded
+from curate.media.sample import sample_frames
 from curate.schema import Failure, FailureKind
 from curate.scores.config import ScoreConfig
 from curate.scores.embedding import EmbeddingConfig
@@ -54,7 +56,9 @@ def test_each_clip_is_decoded_once_and_gets_its_own_values(stage: ScoreStage, it
     for item, scored in zip(items, together, strict=True):
         assert isinstance(scored, Scored)
         assert scored.clip_id == item.clip.clip_id
-        assert scored.num_decoded_frames == stage.config.num_frames
+        before = pictures_decoded()
+        sample_frames(item.path, item.clip.span, stage.config.num_frames, short_side_px=stage.config.short_side_px)
+        assert scored.num_decoded_frames == pictures_decoded() - before >= stage.config.num_frames
         assert scored.failures == ()
         assert {family: list(score) for family, score in scored.values.items()} == {
             family: list(columns) for family, columns in stage.families.items()
