@@ -9,8 +9,8 @@ do where these come in as tokens (in-context, cross-attention), and by cross-att
 
 Four tables of Markdown, also in OUT/table.md: loss of the held-out clips with fixed noise (averaged weights; with
 several seeds their mean and half their range), tokens per second of forward and backward pass (one pack, the cells
-interleaved, median of the repeats), FLOPs per token of a step, and parameters. A cell that was trained is kept in OUT;
-a stopped one goes on from its checkpoint.
+interleaved, median of the repeats; on CPU by the CPU seconds of one thread), FLOPs per token of a step, parameters.
+A cell that was trained is kept in OUT; a stopped one goes on from its checkpoint.
 """
 
 import argparse
@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any, get_args
 
 import torch
 
 from benchmarks.machine import described
+from benchmarks.timing import median_seconds
 from pipelines.config import load_config
 from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
@@ -140,21 +141,18 @@ class Speeds:
 
         def step() -> None:
             objective.loss_sum(objective.token_losses(model, batch), batch).backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
 
         return model, FlopCount(model), batch, step
 
     def tokens_per_s(self) -> Values:
-        seconds = {cell: [] for cell in CELLS}
-        for repeat in range(NUM_REPEATS + 1):
-            for cell, (_, _, _, step) in self.parts.items():
-                start = time.perf_counter()
-                step()
-                if repeat:  # the first one warms up
-                    seconds[cell].append(time.perf_counter() - start)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        device = next(next(iter(self.parts.values()))[0].parameters()).device
+        ways = {f"{cell}": step for cell, (_, _, _, step) in self.parts.items()}
+        seconds = median_seconds(ways, device, NUM_REPEATS)
+        torch.set_num_threads(threads)
         return {
-            cell: f"{batch.segments.num_tokens / median(seconds[cell]):,.0f}"
+            cell: f"{batch.segments.num_tokens / seconds[f'{cell}']:,.0f}"
             for cell, (_, _, batch, _) in self.parts.items()
         }
 

@@ -22,7 +22,6 @@ missed.
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +37,7 @@ from benchmarks.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, pad
 from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
+from benchmarks.timing import median_seconds
 from train.loop import train
 from train.metrics import read_metrics
 from train.model.config import Backend, DiTConfig, Pattern
@@ -110,21 +110,7 @@ class Bench:
         model.zero_grad(set_to_none=True)
 
     def seconds(self, ways: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-        """Median of the repeats of each, all of them in turn; one round before warms up."""
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for repeat in range(self.repeats + 1):
-            for name, way in ways.items():
-                start = self.now()
-                way()
-                if repeat:
-                    taken[name].append(self.now() - start)
-        return {name: median(times) for name, times in taken.items()}
-
-    def now(self) -> float:
-        if self.device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize()
-        return time.perf_counter()
+        return median_seconds(ways, self.device, self.repeats)
 
 
 def main() -> None:
