@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.data.check import check_data
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
@@ -77,6 +78,7 @@ def train(
     val_manifest = read(split="val", allow_empty=True)
     with join_workers(config.device) as worker:
         check_ranks(config, worker.world_size)
+        check_data([train_manifest, val_manifest], config.model.patch, worker)
         family = find_family(dataset, config.align.embedding) if config.align.weight else None
         record = RunRecord.of(train_manifest, dataset, family)
         open_run(out, config, record, write=worker.is_first)

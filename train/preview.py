@@ -112,7 +112,7 @@ class Preview:
             return autoencoder_of(self.manifest.latents)
         except (KeyError, OSError, ValueError) as error:
             raise ValueError(
-                f"{self.manifest.latents_root}: the autoencoder of these latents cannot be loaded here ({error}); "
+                f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "
                 "samples need it: set train.validation.sample_every=0 to train without them"
             ) from error
 

@@ -18,6 +18,7 @@ from curate.store import publish
 
 BLOCK_BYTES = 512
 MAX_OPEN_SHARDS = 16
+NOT_ITS_INDEX = "shard and index do not belong together: put back the one that was replaced, or write both again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,22 +93,30 @@ class TarReader:
         self.root = root.rstrip("/")
         self._files: OrderedDict[str, IO[bytes]] = OrderedDict()
 
-    def read(self, shard: str, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` of `shard`.
+    def read(self, shard: str, offset: int, size: int, key: str | None = None) -> bytes:
+        """Return `size` bytes from `offset` of `shard`; with a `key`, make sure that they are of that sample.
 
         Raises:
             FileNotFoundError: the shard is not there.
-            ValueError: the shard ends before the member does.
+            ValueError: the shard ends before the member does, or another sample's member lies there.
         """
         file = self._open(shard)
-        file.seek(offset)
-        payload = file.read(size)
-        if len(payload) != size:
+        header = BLOCK_BYTES if key is not None else 0
+        if offset < header:
+            raise ValueError(f"{self.root}/{shard}: offset {offset} is that of no member; {NOT_ITS_INDEX}")
+        file.seek(offset - header)
+        payload = file.read(header + size)
+        if len(payload) != header + size:
             raise ValueError(
-                f"{self.root}/{shard}: expected {size} bytes at offset {offset}, got {len(payload)}; "
+                f"{self.root}/{shard}: expected {size} bytes at offset {offset}, got {max(0, len(payload) - header)}; "
                 "the shard is truncated: remove it and run the step that wrote it again"
             )
-        return payload
+        if key is not None and (name := member_key(payload[:BLOCK_BYTES])) != key:
+            raise ValueError(
+                f"{self.root}/{shard}: expected a member of {key} at offset {offset}, got {name or 'none'}; "
+                f"{NOT_ITS_INDEX}"
+            )
+        return payload[header:]
 
     def _open(self, shard: str) -> IO[bytes]:
         if shard not in self._files:
@@ -119,6 +128,13 @@ class TarReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "_files": OrderedDict()}
+
+
+def member_key(header: bytes) -> str | None:
+    """The key in a member's header block, (512,) bytes; None where they are no header."""
+    if header[257:262] != b"ustar":
+        return None
+    return header[:100].split(b"\0")[0].decode(errors="replace").rpartition("/")[2].split(".")[0]
 
 
 def list_members(file: IO[bytes]) -> list[tuple[str, int, int]]:

@@ -56,8 +56,7 @@ class ClipReader:
     def __init__(self, manifest: Manifest, patch: Patch) -> None:
         self.manifest = manifest
         self.patch = patch
-        self._latents = TarReader(manifest.latents_root)
-        self._text = TarReader(manifest.text_root)
+        self._readers: dict[str, TarReader] = {}
 
     def latent(self, row: dict[str, Any]) -> Tensor:
         """(C, T, H, W) float32, its sides cut to what patches fill.
@@ -65,14 +64,14 @@ class ClipReader:
         Raises:
             ValueError: the latent is not what the index says, or holds NaN or infinities.
         """
-        payload = self._latents.read(row["shard"], row["offset"], row["size"])
-        latent = _tensors(payload, row["clip_id"], self.manifest.latents_root)["latent"].float()
+        where = f"{row['latents_root']}/{row['shard']}"
+        payload = self._read(row["latents_root"], row["shard"], row["offset"], row["size"], row["clip_id"])
+        latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
         expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
         if tuple(latent.shape) != expected or not latent.isfinite().all():
             raise ValueError(
-                f"clip {row['clip_id']} in {self.manifest.latents_root}/{row['shard']}: got a latent of shape "
-                f"{tuple(latent.shape)}, finite: {bool(latent.isfinite().all())}; expected {expected}, finite; "
-                "encode it again"
+                f"clip {row['clip_id']} in {where}: got a latent of shape {tuple(latent.shape)}, finite: "
+                f"{bool(latent.isfinite().all())}; expected {expected}, finite; encode it again"
             )
         t, h, w = fitting_size(expected[1:], self.patch)
         return latent[:, :t, :h, :w]
@@ -81,22 +80,37 @@ class ClipReader:
         """Token states (n, D_text) float32 by caption kind; empty where the clip has no caption."""
         if row["text_shard"] is None:
             return {}
-        payload = self._text.read(row["text_shard"], row["text_offset"], row["text_size"])
-        tensors = _tensors(payload, row["clip_id"], self.manifest.text_root)
+        where = f"{row['text_root']}/{row['text_shard']}"
+        payload = self._read(row["text_root"], row["text_shard"], row["text_offset"], row["text_size"], row["clip_id"])
+        tensors = _tensors(payload, row["clip_id"], where)
         for kind, tokens in tensors.items():
             if tokens.ndim != 2 or tokens.shape[1] != self.manifest.text_dim:
                 raise ValueError(
-                    f"clip {row['clip_id']} in {self.manifest.text_root}: got {kind} states of shape "
-                    f"{tuple(tokens.shape)}, expected (n, {self.manifest.text_dim}); embed the captions again"
+                    f"clip {row['clip_id']} in {where}: got {kind} states of shape {tuple(tokens.shape)}, expected "
+                    f"(n, {self.manifest.text_dim}): another encoder's; embed them again"
                 )
         return {kind: tokens.float() for kind, tokens in tensors.items() if len(tokens)}
 
+    def _read(self, root: str, shard: str, offset: int, size: int, clip_id: str) -> bytes:
+        if root not in self._readers:
+            self._readers[root] = TarReader(root)
+        try:
+            return self._readers[root].read(shard, offset, size, clip_id)
+        except FileNotFoundError as error:
+            raise ValueError(f"clip {clip_id}: {root}/{shard} is not there any more; put it back") from error
+        except ValueError as error:
+            raise ValueError(f"clip {clip_id}: {error}") from error
 
-def _tensors(payload: bytes, clip_id: str, where: str) -> dict[str, Tensor]:
+
+def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()) -> dict[str, Tensor]:
     try:
-        return load_safetensors(payload)
-    except SafetensorError as error:
-        raise ValueError(f"clip {clip_id} in {where}: its index points at no safetensors ({error})") from error
+        tensors = load_safetensors(payload)
+        return {name: tensors[name] for name in names} if names else tensors
+    except (KeyError, SafetensorError) as error:
+        raise ValueError(
+            f"clip {clip_id} in {where}: its index points at no safetensors of {', '.join(names) or 'captions'} "
+            f"({error}); encode again"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

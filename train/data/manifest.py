@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import fsspec
@@ -22,7 +23,11 @@ from train.segments import Patch
 
 logger = logging.getLogger(__name__)
 
+REQUIRED = {"latents": "channels", "text": "dim"}
+"""What training needs of a fingerprint.json."""
 BALANCE = "balance_weight"
+PLACE = ["clip_id", "shard", "offset", "size"]
+SIDES = ["latent_t", "latent_h", "latent_w"]
 CLIPS = pa.schema(
     [
         *((name, pa.string()) for name in ("clip_id", "kind", "caption_short", "caption_dense")),
@@ -31,7 +36,7 @@ CLIPS = pa.schema(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally."""
 
@@ -39,9 +44,7 @@ class Manifest:
     grids: np.ndarray  # (N, 3) int64: patches of the model's size along (t, h, w)
     keys: np.ndarray  # (N,) uint64: names of the clips for draws
     weights: np.ndarray  # (N,) float64: how often an epoch is to meet each row, by the curation's balance
-    latents_root: str
     latents: dict[str, Any]  # the latents' fingerprint.json
-    text_root: str
     text: dict[str, Any]  # the text embeddings' fingerprint.json
 
     def __len__(self) -> int:
@@ -57,7 +60,12 @@ class Manifest:
         return self.table["clip_id"].to_pylist()
 
     def row(self, index: int) -> dict[str, Any]:
-        return self.table.slice(index, 1).to_pylist()[0]
+        return {name: column[index].as_py() for name, column in self._columns.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """In one piece each: of many small ones, finding a row's takes longer than reading it."""
+        return {name: self.table[name].combine_chunks() for name in self.table.column_names}
 
     @property
     def channels(self) -> int:
@@ -90,28 +98,30 @@ def read_manifest(
         allow_empty: a split without clips is no error.
 
     Raises:
-        ValueError: an index is missing, a fingerprint is missing, ambiguous or contradicts its folder, a latent is
-            smaller than a patch, or no clip is left; the message says which step writes what is missing.
+        ValueError: an index is missing, damaged or has a clip twice, a fingerprint is missing, ambiguous or
+            contradicts its folder, a latent is smaller than a patch, or no clip is left; the message says which step
+            writes what is missing.
     """
     dataset = dataset.rstrip("/")
     latents_root, latents_record = _fingerprint(dataset, "latents", latents)
     text_root, text_record = _fingerprint(dataset, "text", text)
-    shards = _read_index(f"{dataset}/shards/index.parquet", "reelpack curate")
-    latent_index = _read_index(f"{latents_root}/index.parquet", "reelpack encode")
-    text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode")
+    shards = _read_index(f"{dataset}/shards/index.parquet", "reelpack curate", ["clip_id"], [*CLIPS.names, "split"])
+    latent_index = _read_index(
+        f"{latents_root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], [*PLACE, "fps", *SIDES]
+    )
+    text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
 
     if BALANCE not in shards.column_names:  # made by another tool
         shards = shards.append_column(BALANCE, pa.array([1.0] * shards.num_rows))
     clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
     for name in conditions:
         clips = clips.append_column(name, _numbers(dataset, name, shards, clips["clip_id"]))
-    latent_columns = ["clip_id", "fps", "shard", "offset", "size", "latent_t", "latent_h", "latent_w"]
-    text_index = text_index.select(["clip_id", "shard", "offset", "size"]).rename_columns(
-        ["clip_id", "text_shard", "text_offset", "text_size"]
-    )
-    table = clips.join(latent_index.select(latent_columns), "clip_id", join_type="inner")
+    text_index = text_index.select(PLACE).rename_columns(["clip_id", "text_shard", "text_offset", "text_size"])
+    table = clips.join(latent_index.select([*PLACE, "fps", *SIDES]), "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
-    table = table.sort_by([(name, "ascending") for name in ("clip_id", "latent_t", "latent_h", "latent_w")])
+    table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES)])
+    for name, root in (("latents_root", latents_root), ("text_root", text_root)):
+        table = table.append_column(name, pa.array([root] * table.num_rows, pa.string()).dictionary_encode())
     if not table.num_rows and not allow_empty:
         raise ValueError(
             f"{dataset}: no clip of split {split!r} has latents under {latents_root} ({clips.num_rows} clips in the "
@@ -125,9 +135,7 @@ def read_manifest(
         grids=_grids(table, patch),
         keys=clip_keys(table["clip_id"].to_pylist()),
         weights=pc.fill_null(table[BALANCE], 1.0).to_numpy(),
-        latents_root=latents_root,
         latents=latents_record,
-        text_root=text_root,
         text=text_record,
     )
 
@@ -145,7 +153,9 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
 
 def _numbers(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column of the index or of clips.parquet as float64, in the order of `clip_ids`."""
-    source = shards if name in shards.column_names else _read_index(f"{dataset}/clips.parquet", "reelpack curate")
+    source = shards
+    if name not in shards.column_names:
+        source = _read_index(f"{dataset}/clips.parquet", "reelpack curate", ["clip_id"], ["clip_id"])
     if name not in source.column_names:
         raise ValueError(
             f"train.model.conditions: {dataset} stores no {name!r}; it has {', '.join(sorted(source.column_names))}"
@@ -165,18 +175,43 @@ def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any
         remedy = f"run `reelpack encode {dataset}`" if not found else f"set train.data.{kind} to one of them"
         raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
-    with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
-        record = json.load(file)
-    if record.get("fingerprint") != name:
+    try:
+        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
+            record = json.load(file)
+        found_name = record["fingerprint"]
+        record[REQUIRED[kind]]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder}/fingerprint.json: got fingerprint {record.get('fingerprint')!r}, expected {name!r}, the "
-            "folder's name; the folder was renamed or mixed: encode again"
+            f"{folder}/fingerprint.json: not a record of {kind} ({type(error).__name__}: {error}); put it back, or "
+            f"remove {folder} and run `reelpack encode {dataset}`"
+        ) from error
+    if found_name != name:
+        raise ValueError(
+            f"{folder}/fingerprint.json: got fingerprint {found_name!r}, expected {name!r}, the folder's name; the "
+            "folder was renamed or mixed: encode again"
         )
     return folder, record
 
 
-def _read_index(url: str, command: str) -> pa.Table:
+def _read_index(url: str, command: str, key: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    """A table that has `columns`, and no row of the same `key` twice."""
     fs, path = url_to_fs(url)
     if not fs.exists(path):
         raise ValueError(f"{url}: no such index; `{command}` writes it")
-    return pq.read_table(path, filesystem=fs)
+    try:
+        table = pq.read_table(path, filesystem=fs)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{url}: cannot be read ({error}); `{command}` writes it again") from error
+    if missing := [name for name in columns if name not in table.column_names and name != BALANCE]:
+        raise ValueError(
+            f"{url}: got columns {', '.join(table.column_names)}; expected {', '.join(missing)}, too: `{command}` "
+            "writes them"
+        )
+    groups = table.group_by(list(key)).aggregate([([], "count_all")])
+    if groups.num_rows < table.num_rows:
+        twice = groups.filter(pc.greater(groups["count_all"], 1))
+        raise ValueError(
+            f"{url}: {twice.num_rows} clips stand there more than once, such as {twice['clip_id'][0].as_py()}; "
+            f"`{command}` writes each once"
+        )
+    return table

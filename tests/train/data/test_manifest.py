@@ -21,7 +21,8 @@ def test_rows_are_joined_by_clip_whatever_the_order_of_the_indices(dataset: str,
         table = pq.read_table(copy / name)
         pq.write_table(table.take(list(reversed(range(table.num_rows)))), copy / name)
     original, shuffled = (read_manifest(str(root), split="train", patch=PATCH) for root in (dataset, copy))
-    assert len(original) == 20 and original.table.equals(shuffled.table)
+    tables = [manifest.table.drop_columns(["latents_root", "text_root"]) for manifest in (original, shuffled)]
+    assert len(original) == 20 and tables[0].equals(tables[1])
     row = original.row(3)
     assert original.num_tokens[3] == row["latent_t"] * (row["latent_h"] // 2) * (row["latent_w"] // 2)
 

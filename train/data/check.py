@@ -1,0 +1,108 @@
+"""What can be known of the shards before the first step: each is there and as long as its index says (one listing of
+their folder), and some are read from, so that shards and an index that do not belong together are found.
+
+What else is wrong with a clip is found when it is read, by the same checks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fsspec.core import url_to_fs
+
+from train.data.load import ClipReader
+from train.data.manifest import Manifest
+from train.parallelize import Worker
+from train.patches import Patch
+
+MAX_READ_SHARDS = 64
+"""Shards of a manifest that a clip is read from, spread evenly."""
+MAX_NAMED = 5
+
+
+def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> None:
+    """Check the shards of these manifests, dealt over the ranks; every rank raises what one has found.
+
+    Raises:
+        ValueError: names shards, clips and what to do.
+    """
+    found = [
+        problem for manifest in manifests for problem in problems(manifest, patch, worker.rank, worker.world_size)
+    ]
+    of_all = [problem for of_rank in worker.gather(found) for problem in of_rank]
+    if of_all:
+        more = [f"… and {len(of_all) - MAX_NAMED} more"] if len(of_all) > MAX_NAMED else []
+        raise ValueError("\n".join([*of_all[:MAX_NAMED], *more]))
+
+
+def problems(manifest: Manifest, patch: Patch, rank: int = 0, num_ranks: int = 1) -> Iterator[str]:
+    """What is wrong with this rank's part of a manifest's shards, a sentence each."""
+    damaged = False
+    for prefix, root in (("", "latents_root"), ("text_", "text_root")):
+        for problem in _wrong_sizes(manifest.table, root, prefix, rank, num_ranks):
+            damaged = True
+            yield problem
+    if not damaged:
+        yield from _unreadable(manifest, patch, rank, num_ranks)
+
+
+def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: int) -> Iterator[str]:
+    names = [f"{prefix}{name}" for name in ("shard", "offset", "size")]
+    places = table.select(["clip_id", root, *names]).rename_columns(["clip_id", "root", "shard", "offset", "size"])
+    places = places.filter(pc.is_valid(places["shard"])).combine_chunks()
+    places = places.set_column(1, "root", places["root"].cast(pa.string()))
+    places = places.append_column("end", pc.add(places["offset"], places["size"]))
+    shards = places.group_by(["root", "shard"]).aggregate([("end", "max"), ("end", "count")])
+    shards = shards.sort_by([("root", "ascending"), ("shard", "ascending")]).to_pylist()
+    listed = {folder: _sizes(folder) for folder in sorted({shard["root"] for shard in shards})}
+    for shard in shards[rank::num_ranks]:
+        folder, name, end = shard["root"], shard["shard"], shard["end_max"]
+        size = listed[folder].get(name)
+        if size is not None and size >= end:
+            continue
+        of_shard = places.filter(pc.and_(pc.equal(places["root"], folder), pc.equal(places["shard"], name)))
+        clip = of_shard.filter(pc.equal(of_shard["end"], end))["clip_id"][0].as_py()
+        remedy = f"put it back, or remove {folder} and run `reelpack encode` again"
+        if size is None:
+            count = shard["end_count"]
+            yield f"{folder}/{name}: no such shard; the index has {count} clips there, such as {clip}; {remedy}"
+        else:
+            yield (
+                f"{folder}/{name}: got {size} bytes, and clip {clip} is said to end at byte {end}: the shard is "
+                f"truncated, or of another index; {remedy}"
+            )
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    """Bytes of each file by name."""
+    fs, path = url_to_fs(folder)
+    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in fs.ls(path, detail=True)}
+
+
+def _unreadable(manifest: Manifest, patch: Patch, rank: int, num_ranks: int) -> Iterator[str]:
+    """Reads one clip of some shards."""
+    reader = ClipReader(manifest, patch)
+    for row in _spread(_one_per_shard(manifest.table))[rank::num_ranks]:
+        clip = manifest.row(row)
+        try:
+            reader.latent(clip)
+            reader.captions(clip)
+        except (OSError, ValueError) as error:
+            yield str(error)
+
+
+def _one_per_shard(table: pa.Table) -> list[int]:
+    """The first row that lies in each shard of latents or of text."""
+    rows: set[int] = set()
+    for names in (("latents_root", "shard"), ("text_root", "text_shard")):
+        column = [table[name].cast(pa.string()) for name in names]
+        places = pa.table({"place": pc.binary_join_element_wise(*column, "/"), "row": np.arange(table.num_rows)})
+        rows |= set(places.group_by("place").aggregate([("row", "min")])["row_min"].to_pylist())
+    return sorted(rows)
+
+
+def _spread(rows: list[int]) -> list[int]:
+    if len(rows) <= MAX_READ_SHARDS:
+        return rows
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, MAX_READ_SHARDS).round().astype(int).tolist()]
