@@ -50,7 +50,8 @@ class RecordingFlow(RectifiedFlow):
         self.file = (Path(os.environ[FOLDER]) / f"{time.time_ns()}-{os.getpid()}.jsonl").open("w")
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
-        if torch.is_grad_enabled():  # not while validating
+        # Not while validating, and not what a run tries before its first step: packs of no clips.
+        if torch.is_grad_enabled() and all(batch.clip_ids):
             rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
             packs = len(range(rank, int(os.environ[PACKS]), world_size))  # of each step, on this rank
             row = {"step": self.first_step + self.num_packs // packs, "rank": rank, "world_size": world_size}
