@@ -119,7 +119,7 @@ def overhead(folder: str, num_clips: int, kind: str, embedding_dim: int, profile
     with parts.timed("publish videos and clips"):
         dataset.clips.publish(clips)
         dataset.videos.publish(videos)
-    run = CurateRun(dataset, config, "reelpack retry")
+    run = CurateRun(dataset, config, "reelpack retry", {row["uri"]: row["version"] for row in videos})
     with parts.timed("read the clips to score"):
         to_score = clips_of(dataset, config.scan.key)
     with parts.timed(f"score, {kind} executor"), executor(config.execute) as on:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
@@ -20,7 +22,7 @@ from pipelines.progress import console
 from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, store_sidecar
 from pipelines.sources import absolute, list_sources
-from pipelines.steps.cut import cut
+from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan
@@ -79,22 +81,26 @@ def curate(
     if sidecar is not None:
         missed = store_sidecar(dataset, sidecar, [source.uri for source in sources])
         console.print(f"sidecar: {missed} rows name no input file" if missed else "sidecar: every row has its file")
-    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", out]), retry)
-    key = config.shards.key
+    listed = {source.uri: source.version for source in sources}
+    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", out]), listed, retry)
     with executor(config.execute) as on:
         scan(run, on, sources, unlisted)
         score(run, on, clips_of(dataset, config.scan.key), stage)
         stored = read_stored(dataset, config, families)
-        decided = decide(dataset, stored, config, families, uncut=run.settled({key}))
-        splits = {row["clip_id"]: row["split"] for row in decided.to_pylist() if row["decision"] == "keep"}
-        kept = [clip for clip in clips_of(dataset, config.scan.key) if clip.clip_id in splits]
-        cut(run, on, kept, splits, columns_by_clip(dataset, decided))
+        clips = clips_of(dataset, config.scan.key)
+        while True:  # what fails is not kept in the next round, so there is an end
+            decided = decide(dataset, stored, config, families, uncut=uncut(run))
+            kept = decided.filter(pc.equal(decided["decision"], "keep"))
+            splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+            to_cut = [clip for clip in clips if clip.clip_id in splits]
+            if not cut(run, on, to_cut, splits, columns_by_clip(dataset, decided)):
+                break
     decided = decide(dataset, stored, config, families)
     # Only now, with the tables complete under these settings, are they what the dataset was made with.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
     dataset.compact(families)
-    index = dataset.write_index(key)
+    index = dataset.write_index(config.shards.key)
     outcomes = [row["outcome"] for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
     return CurateSummary(
         num_inputs=len(outcomes),

@@ -8,6 +8,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.media.fetch import VERSION_KEYS
 from curate.schema import Failure, FailureKind
 
 
@@ -40,6 +41,14 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
         failures += [entry for entry in found if isinstance(entry, Failure)]
         sources.update((entry.uri, entry) for entry in found if isinstance(entry, Source))
     return [sources[uri] for uri in sorted(sources)], failures
+
+
+def version_now(uri: str) -> str | None:
+    """The version of a file as it is at this moment; None where it is gone or cannot be looked at."""
+    fs, path = url_to_fs(uri)
+    fs.invalidate_cache(path)
+    found = _source(fs, path)
+    return found.version if isinstance(found, Source) else None
 
 
 def absolute(text: str) -> str:
@@ -94,7 +103,7 @@ def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
             return _failure(uri, FailureKind.MISSING, "a link to a file that is not there")
     except OSError as error:
         return _failure(uri, _kind(error), error.strerror or str(error))
-    tag = next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if info.get(key) is not None), "")
+    tag = next((info[key] for key in VERSION_KEYS if info.get(key) is not None), "")
     size = int(info["size"] or 0)
     return Source(uri=uri, size_bytes=size, version=f"{size}-{tag}")
 

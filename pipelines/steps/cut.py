@@ -12,6 +12,7 @@ from curate.cut import CutStage, ShardPlan
 from curate.schema import Clip
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
+from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
 from pipelines.tables import shard_row
 
@@ -22,8 +23,11 @@ def cut(
     clips: Sequence[Clip],
     splits: Mapping[str, str],
     sidecar: Mapping[str, Mapping[str, Any]],
-) -> None:
+) -> bool:
     """Cut the kept clips; no shard is ever rewritten.
+
+    What an earlier run planned comes first, by itself: new plans are made when all earlier ones are carried out, and
+    nobody can tell from them where a run was killed.
 
     Args:
         run: the dataset and its settings.
@@ -31,11 +35,18 @@ def cut(
         clips: the kept clips.
         splits: clip id → train or val.
         sidecar: clip id → the user's own columns, for the sample's .json.
+
+    Returns:
+        Whether more can be owed now: an earlier plan was carried out, or a clip could not be cut, whose copy may take
+        its place.
     """
     dataset, key = run.dataset, run.config.shards.key
-    written = {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == key}
-    owed = {clip.clip_id: clip for clip in clips if clip.clip_id not in written}
-    rows = plan_shards(dataset, owed, run.settled({key}), splits, key, run.config.shards.clips_per_shard)
+    written = _written(run)
+    readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id not in written], CutStage.step)
+    run.fail(lost, key)
+    owed, settled, num_failed = {clip.clip_id: clip for clip in readable}, run.settled({key}), len(lost)
+    earlier = unfinished_plans(dataset, owed, settled, splits, key)
+    rows = earlier or plan_shards(dataset, owed, splits, key, run.config.shards.clips_per_shard)
     members: dict[str, list[Clip]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row["shard"], row["position"])):
         members[row["shard"]].append(owed[row["clip_id"]])
@@ -51,50 +62,60 @@ def cut(
     stage = CutStage(run.config.shards, run.config.execute.staging)
     for results in run.work(on, stage, plans, Needs(), "cut"):
         shards = values_of(results)
-        # Failures first: until its rows are there, a shard counts as unfinished, and is cut again as planned.
-        run.fail([*failures_of(results), *(failure for shard in shards for failure in shard.failures)], key)
+        failures = [*failures_of(results), *(failure for shard in shards for failure in shard.failures)]
+        # Failures first: until its rows are there, a shard counts as unfinished, and the others of it are cut again.
+        run.fail(failures, key)
+        num_failed += len(failures)
         dataset.shards.publish(shard_row(clip, shard.plan.split, key) for shard in shards for clip in shard.clips)
         run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
+    return bool(earlier or num_failed)
 
 
-def plan_shards(
-    dataset: Dataset,
-    owed: Collection[str],
-    settled: Collection[str],
-    splits: Mapping[str, str],
-    key: str,
-    clips_per_shard: int,
+def uncut(run: CurateRun) -> set[str]:
+    """Clips that could not be cut, and are not to be tried again in this run."""
+    return run.settled({run.config.shards.key}) - _written(run)
+
+
+def _written(run: CurateRun) -> set[str]:
+    return {row["clip_id"] for row in run.dataset.shards.rows() if row["cut_key"] == run.config.shards.key}
+
+
+def unfinished_plans(
+    dataset: Dataset, owed: Collection[str], settled: Collection[str], splits: Mapping[str, str], key: str
 ) -> list[dict[str, Any]]:
-    """Rows of tables/shard_plans for the clips that are to be cut now: those of an unfinished run, and new ones.
+    """Rows of tables/shard_plans for shards that were planned but not written, as far as they are still to be.
 
-    A shard that was planned but not written is taken over if all its clips are still owed to the same split; otherwise
-    they are planned anew, under a number that no shard had.
+    Such a shard is taken over, without the clips that failed, if all others are owed to the same split; otherwise they
+    are planned anew, under a number that no shard had.
 
     Args:
         dataset: where the plans lie.
         owed: ids of the clips that no shard holds.
-        settled: those that could not be cut, and are not tried again unless their unfinished shard is.
+        settled: those that could not be cut, and are not tried again.
         splits: clip id → train or val.
         key: names the settings of the encoder.
-        clips_per_shard: most clips in one tar.
     """
-    earlier, written = dataset.shard_plans.rows(), dataset.shards.rows()
-    names = {row["shard"] for row in written}
+    names = {row["shard"] for row in dataset.shards.rows()}
     unfinished: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in earlier:
-        if row["cut_key"] == key and row["shard"] not in names:
+    for row in dataset.shard_plans.rows():
+        if row["cut_key"] == key and row["shard"] not in names and row["clip_id"] not in settled:
             unfinished[row["shard"]].append(row)
-    rows = [
+    return [
         row
         for group in unfinished.values()
         if all(row["clip_id"] in owed and splits[row["clip_id"]] == row["split"] for row in group)
-        and not all(row["clip_id"] in settled for row in group)
         for row in group
     ]
-    new = sorted(set(owed) - set(settled) - {row["clip_id"] for row in rows})
-    fresh = list(_new_rows(new, splits, key, clips_per_shard, _last_numbers([*earlier, *written])))
-    dataset.shard_plans.publish(fresh)
-    return rows + fresh
+
+
+def plan_shards(
+    dataset: Dataset, owed: Collection[str], splits: Mapping[str, str], key: str, clips_per_shard: int
+) -> list[dict[str, Any]]:
+    """Plan new shards for the clips that are owed, and publish the plan: its rows of tables/shard_plans."""
+    last = _last_numbers([*dataset.shard_plans.rows(), *dataset.shards.rows()])
+    rows = list(_new_rows(sorted(owed), splits, key, clips_per_shard, last))
+    dataset.shard_plans.publish(rows)
+    return rows
 
 
 def _new_rows(

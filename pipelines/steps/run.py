@@ -1,7 +1,7 @@
 """One run of `curate` over one dataset: what its steps share."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,18 +23,26 @@ class CurateRun:
         dataset: where the tables lie.
         config: the resolved configuration.
         command: what repeats this run, for the record of failures.
+        listed: URI → version of the files that the inputs of this run name.
         retry: kinds of failure that are attempted again; the retryable ones always are.
     """
 
     def __init__(
-        self, dataset: Dataset, config: Config, command: str, retry: Collection[FailureKind] = frozenset()
+        self,
+        dataset: Dataset,
+        config: Config,
+        command: str,
+        listed: Mapping[str, str],
+        retry: Collection[FailureKind] = frozenset(),
     ) -> None:
         self.dataset = dataset
         self.config = config
+        self.listed = listed
         self.num_frames_decoded = 0
         self.failures: list[Failure] = []
         self._command = command
         self._retry = RETRYABLE | frozenset(retry)
+        self._failed_now: set[tuple[str, str]] = set()
         self._known = {(row["subject"], row["step"], row["key"]): row for row in dataset.failures.rows()}
 
     def is_settled(self, kind: str | None) -> bool:
@@ -42,8 +50,13 @@ class CurateRun:
         return kind is None or FailureKind(kind) not in self._retry
 
     def settled(self, keys: Collection[str]) -> set[str]:
-        """Subjects that failed under one of these keys and are left as they are."""
-        return {row["subject"] for row in self._known.values() if row["key"] in keys and self.is_settled(row["kind"])}
+        """Subjects that failed under one of these keys and are left as they are, those that failed in this run too."""
+        return {
+            row["subject"]
+            for row in self._known.values()
+            if row["key"] in keys
+            and (self.is_settled(row["kind"]) or (row["subject"], row["key"]) in self._failed_now)
+        }
 
     def work(self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str) -> Iterator[Results]:
         """Run a stage; yields what ended since the last time, to be published, every `execute.publish_every_s` and at
@@ -66,6 +79,7 @@ class CurateRun:
             attempts = failure.attempts + (before["attempts"] if before else 0)
             row = failure_row(replace(failure, attempts=attempts), key, self._command)
             self._known[failure.subject, failure.step, key] = row
+            self._failed_now.add((failure.subject, key))
             self.failures.append(failure)
             rows.append(row)
         self.dataset.failures.publish(rows)

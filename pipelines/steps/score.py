@@ -9,6 +9,7 @@ from curate.store import Table
 from pipelines.dataset import join
 from pipelines.execute import Executor, Needs
 from pipelines.steps.decide import facts
+from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
 
 SCORE_BATCH = 4
@@ -23,12 +24,18 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     undecodable = run.settled({decoding})
     settled = {family: have[family] | run.settled({family}) for family in stage.families}
     known = _known(run, tables) if run.config.score.early_exit else {}
-    todo = []
-    for clip in clips:
-        owed = frozenset(family for family in stage.families if clip.clip_id not in settled[family])
-        if owed and clip.clip_id not in undecodable:
-            known_of_clip = known.get(clip.clip_id, {})
-            todo.append(ScoreItem(clip=clip, path=clip.video_uri, families=owed, known=known_of_clip))
+    owed = {
+        clip.clip_id: families
+        for clip in clips
+        if clip.clip_id not in undecodable
+        and (families := frozenset(family for family in stage.families if clip.clip_id not in settled[family]))
+    }
+    readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id in owed], stage.step)
+    run.fail(lost, decoding)
+    todo = [
+        ScoreItem(clip=clip, path=clip.video_uri, families=owed[clip.clip_id], known=known.get(clip.clip_id, {}))
+        for clip in readable
+    ]
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
     for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score"):
         scored = values_of(results)

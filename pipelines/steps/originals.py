@@ -1,0 +1,64 @@
+"""Which file a clip is read from: one that still has the bytes that were scanned."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.schema import Clip, Failure, FailureKind
+from pipelines.sources import version_now
+from pipelines.steps.run import CurateRun
+
+NUM_LOOKS = 16
+"""Files that are looked at at the same time: on an object store each of them is one request that waits."""
+
+
+def with_originals(run: CurateRun, clips: Sequence[Clip], step: str) -> tuple[list[Clip], list[Failure]]:
+    """The clips, each to be read from a file with the bytes that were scanned, and a failure for each that has none.
+
+    A file that this run listed has them: the scan has just seen to that. Where no copy is among those, one will do
+    that has now the version that it had when it was scanned.
+
+    Args:
+        run: the dataset and what was listed.
+        clips: of readable inputs.
+        step: the step that is about to read them.
+    """
+    copies = _copies(run, {clip.video_id for clip in clips})
+    chosen = {
+        video_id: next((row["uri"] for row in rows if run.listed.get(row["uri"]) == row["version"]), None)
+        for video_id, rows in copies.items()
+    }
+    elsewhere = [row for video_id, uri in chosen.items() if uri is None for row in copies[video_id]]
+    with ThreadPoolExecutor(NUM_LOOKS) as pool:
+        versions = pool.map(version_now, (row["uri"] for row in elsewhere))
+    for row, version in zip(elsewhere, versions, strict=True):
+        if version == row["version"]:
+            chosen[row["video_id"]] = chosen[row["video_id"]] or row["uri"]
+    readable = [replace(clip, video_uri=uri) for clip in clips if (uri := chosen[clip.video_id]) is not None]
+    lost = [
+        Failure(
+            subject=clip.clip_id,
+            step=step,
+            kind=FailureKind.MISSING,
+            detail=f"{clip.video_uri} is gone or has other bytes than when it was scanned; curate its video again",
+        )
+        for clip in clips
+        if chosen[clip.video_id] is None
+    ]
+    return readable, lost
+
+
+def _copies(run: CurateRun, video_ids: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Video → the URIs that its bytes were scanned at, in order, with their versions then."""
+    videos = run.dataset.videos.read()
+    wanted = pc.is_in(videos["video_id"], pa.array(sorted(video_ids), pa.string()))
+    is_ours = pc.and_(pc.equal(videos["scan_key"], run.config.scan.key), pc.equal(videos["outcome"], "ok"))
+    copies: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in videos.filter(pc.and_(wanted, is_ours)).select(["video_id", "uri", "version"]).to_pylist():
+        copies[row["video_id"]].append(row)
+    return copies
