@@ -137,7 +137,7 @@ class Speeds:
         objective = config.objective.build()
         loader = PackLoader(manifest, objective, config.data, model=config.model, seed=0)
         batch = next(iter(loader.steps(Cursor(), 0, 1))).batches[0].to(device)
-        model = build_model(config, RunRecord.of(manifest, dataset)).to(device)
+        model = build_model(config, RunRecord.of(manifest)).to(device)
 
         def step() -> None:
             objective.loss_sum(objective.token_losses(model, batch), batch).backward()

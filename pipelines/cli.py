@@ -29,6 +29,10 @@ ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
 LocalExecutorOption = Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")]
 DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
+DatasetsArgument = Annotated[
+    list[str],
+    typer.Argument(help="dataset directory; several are mixed: --set 'train.data.mix={films: 3, stock: 1}'"),
+]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -264,7 +268,7 @@ def export(
 
 @app.command(rich_help_panel="Train")
 def train(
-    dataset: DatasetArgument,
+    dataset: DatasetsArgument,
     out: Annotated[str, typer.Option(help="run directory; a run that was stopped goes on from its last checkpoint")],
     config: ConfigOption = None,
     set: SetOption = None,
@@ -277,7 +281,7 @@ def train(
 
 @app.command("train-plan", rich_help_panel="Train")
 def train_plan(
-    dataset: DatasetArgument,
+    dataset: DatasetsArgument,
     ranks: Annotated[int, typer.Option(min=1, help="workers that share a step")] = 1,
     config: ConfigOption = None,
     set: SetOption = None,

@@ -143,6 +143,9 @@ def show_forecast(forecast: "Forecast", token_budget: int, num_ranks: int) -> No
     table = plain_table()
     table.add_row("clips", f"{forecast.num_clips:,}")
     table.add_row("samples, tokens of an epoch", f"{forecast.num_met:,}, {forecast.num_tokens:,}")
+    for part in forecast.parts if len(forecast.parts) > 1 else ():
+        samples, tokens = part.num_met / forecast.num_met, part.num_tokens / forecast.num_tokens
+        table.add_row(f"  {part.name}", f"{part.num_met:,} ({samples:.1%}), {part.num_tokens:,} ({tokens:.1%})")
     table.add_row("packs, steps of an epoch", f"{forecast.num_packs:,}, {forecast.num_steps:,}")
     table.add_row("real tokens per pack slot", f"{forecast.token_efficiency:.1%}")
     table.add_row(f"idle of {num_ranks} ranks, predicted", f"{forecast.idle:.1%}")

@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ LOG_EVERY_S = 20
 """Seconds between lines where stderr is no terminal."""
 
 
-def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
+def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
     """Train in this process (one of torchrun's, where it was started by that), with a progress line.
 
     Raises:
@@ -42,7 +42,7 @@ def train_here(dataset: str, out: str, config: Config) -> TrainSummary:
         return train(config.train, dataset, out, on_step=report(on_step), on_start=_say_memory)
 
 
-def train_as_worker(dataset: str, out: str, config: Config) -> TrainSummary:
+def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
     """Train in this process, with lines for a log."""
     report = _with_report(out, config.train.steps)
     lines = _log_line(config.train.steps)
@@ -99,7 +99,9 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: bool, max_failures: int = 3) -> Path:
+def train_on_ray(
+    dataset: str | Sequence[str], out: str, config: Config, *, workers: int, gpu: bool, max_failures: int = 3
+) -> Path:
     """Train on `workers` Ray Train workers; a lost worker restarts the run from its last checkpoint.
 
     `dataset` and `out` lie on storage that every worker sees.
@@ -136,7 +138,9 @@ def train_on_ray(dataset: str, out: str, config: Config, *, workers: int, gpu: b
 
 
 def _command(
-    dataset: Annotated[str, typer.Argument(help="dataset directory, on storage that every worker sees")],
+    dataset: Annotated[
+        list[str], typer.Argument(help="dataset directory, or several, on storage that every worker sees")
+    ],
     out: Annotated[str, typer.Option(help="run directory, likewise")],
     workers: Annotated[int, typer.Option(min=1)] = 1,
     gpu: Annotated[bool, typer.Option(help="one GPU per worker")] = False,

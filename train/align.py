@@ -49,12 +49,22 @@ class Targets:
         return found.masked_fill((rows < 0)[:, None], torch.nan)
 
 
-def find_family(dataset: str, name: str) -> str:
-    """The score family that holds the embeddings.
+def find_family(datasets: Sequence[str], name: str) -> str:
+    """The score family that holds the embeddings, in every dataset.
 
     Raises:
         ValueError: it is not there, or there are several and none is named.
     """
+    families = {_find_family(dataset, name) for dataset in datasets}
+    if len(families) > 1:
+        raise ValueError(
+            f"train.align.embedding={name}: the datasets have {', '.join(sorted(families))}; `reelpack curate` them "
+            "with the same scorer `embedding`, or set train.align.weight=0"
+        )
+    return families.pop()
+
+
+def _find_family(dataset: str, name: str) -> str:
     fs, root = url_to_fs(f"{dataset.rstrip('/')}/tables/scores")
     found = sorted({path.split("/")[-2] for path in fs.glob(f"{root}/embedding-*/part-*.parquet")})
     if name == "auto" and len(found) == 1:
@@ -68,20 +78,23 @@ def find_family(dataset: str, name: str) -> str:
     return name
 
 
-def read_targets(dataset: str, family: str, clip_ids: Sequence[str]) -> Targets:
+def read_targets(datasets: Sequence[str], family: str, clip_ids: Sequence[str]) -> Targets:
     """Embeddings of these clips; of a clip that stands in two parts the later one counts, as in every table.
 
     Raises:
         ValueError: none of them has one.
     """
-    fs, root = url_to_fs(f"{dataset.rstrip('/')}/tables/scores/{family}")
-    parts = sorted(fs.glob(f"{root}/part-*.parquet"))
-    table = pa.concat_tables(pq.read_table(part, filesystem=fs, columns=["clip_id", "embedding"]) for part in parts)
+    tables = []
+    for dataset in datasets:
+        fs, root = url_to_fs(f"{dataset.rstrip('/')}/tables/scores/{family}")
+        parts = sorted(fs.glob(f"{root}/part-*.parquet"))
+        tables += [pq.read_table(part, filesystem=fs, columns=["clip_id", "embedding"]) for part in parts]
+    table = pa.concat_tables(tables)
     table = table.filter(pc.is_in(table["clip_id"], pa.array(sorted(set(clip_ids)), pa.string())))
     last = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
     if not last:
         raise ValueError(
-            f"{dataset}: no clip that is trained on has an embedding in {family}; set train.align.weight=0"
+            f"{', '.join(datasets)}: no clip that is trained on has an embedding in {family}; set train.align.weight=0"
         )
     vectors = table["embedding"].take(list(last.values())).combine_chunks()
     return Targets(list(last), vectors.flatten().to_numpy().reshape(len(last), -1))

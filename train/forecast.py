@@ -1,15 +1,26 @@
 """What a run will be, before it starts: packs, steps, idle ranks, memory. Reads indices, no tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from train.data.epoch import EpochSamples
-from train.data.manifest import read_manifest
+from train.data.mix import read_datasets
 from train.data.plan import Planner, idle_share
 from train.memory import estimate_memory
 from train.parallelize import pick_device
 from train.run import RunRecord, TrainConfig, activation_dtype, build_model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartForecast:
+    """What the epoch meets of one dataset."""
+
+    name: str
+    num_clips: int
+    num_met: int
+    num_tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +37,7 @@ class Forecast:
         idle: Share of their time that ranks are predicted to wait for each other.
         num_cut: Samples that lose frames to the budget.
         num_oversize: Samples above the budget in packs of their own.
+        parts: Of each dataset.
         num_parameters: Of the model.
         state_bytes: Weights, gradients, optimizer and average, per rank.
         activation_bytes: About what the largest pack takes beside them.
@@ -40,12 +52,13 @@ class Forecast:
     idle: float
     num_cut: int
     num_oversize: int
+    parts: tuple[PartForecast, ...]
     num_parameters: int
     state_bytes: int
     activation_bytes: int
 
 
-def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
+def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int = 1) -> Forecast:
     """Plan the first epoch.
 
     Raises:
@@ -53,23 +66,18 @@ def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
             itself.
     """
     model, plan = config.model, config.data.plan
-    manifest = read_manifest(
-        dataset,
-        split="train",
-        patch=model.patch,
-        latents=config.data.latents,
-        text=config.data.text,
-        conditions=model.conditions,
-    )
+    manifest = read_datasets(dataset, split="train", data=config.data, model=model)
     samples = EpochSamples(manifest, config.data.epoch, plan, config.seed)
     planner = Planner(samples, config.seed, plan, pair_cost=1 / (6 * model.width))
-    packs = [[sample.num_tokens for sample in pack] for pack in planner.epoch(0)]
+    planned = planner.epoch(0)
+    packs = [[sample.num_tokens for sample in pack] for pack in planned]
+    met = np.array([(manifest.sources[one.row], one.num_tokens) for pack in planned for one in pack]).reshape(-1, 2)
     sizes = np.array([sum(pack) for pack in packs])
     rows = np.arange(len(manifest))
     device = pick_device(config.device)
     memory = estimate_memory(
         config,
-        build_model(config, RunRecord.of(manifest, dataset)),
+        build_model(config, RunRecord.of(manifest)),
         int(sizes.max(initial=0)),
         num_ranks,
         activation_dtype(config, device),
@@ -84,6 +92,15 @@ def forecast(config: TrainConfig, dataset: str, num_ranks: int = 1) -> Forecast:
         idle=idle_share(planner.costs(packs), num_ranks),
         num_cut=int((samples.num_frames(rows) < manifest.grids[:, 0]).sum()),
         num_oversize=int((sizes > plan.token_budget).sum()),
+        parts=tuple(
+            PartForecast(
+                name=part.name,
+                num_clips=int((manifest.sources == number).sum()),
+                num_met=int((met[:, 0] == number).sum()),
+                num_tokens=int(met[met[:, 0] == number, 1].sum()),
+            )
+            for number, part in enumerate(manifest.parts)
+        ),
         num_parameters=memory.num_parameters,
         state_bytes=memory.state_bytes,
         activation_bytes=memory.activation_bytes,

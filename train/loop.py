@@ -6,9 +6,8 @@ the plan knows in advance, so that packs of unequal size weigh right on any numb
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.data.check import check_data
 from train.data.load import LoadedStep, PackLoader
-from train.data.manifest import Manifest, read_manifest
+from train.data.manifest import Manifest
+from train.data.mix import read_datasets
 from train.data.plan import Cursor
 from train.ema import EMA
 from train.memory import MemoryEstimate, estimate_memory, explained, largest_pack
@@ -46,7 +46,7 @@ class TrainingDiverged(ValueError):
 
 def train(
     config: TrainConfig,
-    dataset: str,
+    dataset: str | Sequence[str],
     out: str | Path,
     on_step: OnStep | None = None,
     on_start: Callable[[MemoryEstimate], None] | None = None,
@@ -55,7 +55,7 @@ def train(
 
     Args:
         config: the run.
-        dataset: a dataset directory with latents and text embeddings.
+        dataset: a dataset directory with latents and text embeddings, or several.
         out: the run's folder; if it has checkpoints of the same configuration, training continues from the newest.
         on_step: called on rank 0 with every row of `metrics.jsonl`.
         on_start: called on rank 0 with the memory that a rank will take, before anything is put on a device.
@@ -66,21 +66,15 @@ def train(
         OutOfMemory: on a CUDA device.
     """
     out = Path(out)
-    read = partial(
-        read_manifest,
-        dataset,
-        patch=config.model.patch,
-        latents=config.data.latents,
-        text=config.data.text,
-        conditions=config.model.conditions,
+    train_manifest, val_manifest = (
+        read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
     )
-    train_manifest = read(split="train")
-    val_manifest = read(split="val", allow_empty=True)
+    urls = [part.url for part in train_manifest.parts]
     with join_workers(config.device) as worker:
         check_ranks(config, worker.world_size)
         check_data([train_manifest, val_manifest], config.model.patch, worker)
-        family = find_family(dataset, config.align.embedding) if config.align.weight else None
-        record = RunRecord.of(train_manifest, dataset, family)
+        family = find_family(urls, config.align.embedding) if config.align.weight else None
+        record = RunRecord.of(train_manifest, family)
         open_run(out, config, record, write=worker.is_first)
         worker.wait()
         model, dtype = build_model(config, record), activation_dtype(config, worker.device)
@@ -90,7 +84,7 @@ def train(
             on_start(estimate)
         alignment = None
         if family is not None:
-            targets = read_targets(dataset, family, train_manifest.clip_ids)
+            targets = read_targets(urls, family, train_manifest.clip_ids)
             alignment = Alignment(config.align, targets, config.model.width, config.seed)
             model.add_module("projector", alignment.projector)  # trained and saved with the model
         with explained(config, estimate, worker.device):
@@ -289,7 +283,8 @@ class _Run:
 
 
 def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:
-    """Held-out losses as they are logged: val_loss, val_loss_by_timestep, val_loss_by_bin, val_clips_by_bin."""
+    """Held-out losses as they are logged: val_loss, val_loss_by_timestep, val_loss_by_bin, val_clips_by_bin, and of
+    several datasets val_loss_by_dataset."""
     names = {"loss": name, "clips": "val_clips_by_bin"}
     return {names.get(part, f"{name}_{part}"): value for part, value in losses.items()}
 

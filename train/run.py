@@ -8,7 +8,9 @@ and text. The two are enough to sample without the dataset.
 """
 
 import json
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,8 @@ from train.objective.objective import ObjectiveConfig
 from train.optimizer import OptimizerConfig
 from train.parallelize import ParallelConfig
 from train.validate import ValidationConfig
+
+logger = logging.getLogger(__name__)
 
 
 class TrainConfig(BaseModel):
@@ -91,16 +95,19 @@ class RunRecord:
     latents: dict[str, Any]  # fingerprint.json of the latents
     text: dict[str, Any]  # fingerprint.json of the text embeddings
     fps: float  # most frequent rate of the training videos; 0: there are only images
-    dataset: str
+    datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, and its clips
     embedding: str | None = None  # score family that features are aligned to
 
     @classmethod
-    def of(cls, manifest: Manifest, dataset: str, embedding: str | None = None) -> "RunRecord":
+    def of(cls, manifest: Manifest, embedding: str | None = None) -> "RunRecord":
         return cls(
             latents=manifest.latents,
             text=manifest.text,
             fps=_usual_fps(manifest),
-            dataset=dataset,
+            datasets=tuple(
+                {**asdict(part), "train_clips": int((manifest.sources == number).sum())}
+                for number, part in enumerate(manifest.parts)
+            ),
             embedding=embedding,
         )
 
@@ -166,6 +173,7 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
     if changed:
         differences = ", ".join(f"{key}: {old.get(key)!r} → {new[key]!r}" for key in changed)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
+    _check_same_datasets(out, old_record.datasets, record.datasets)
     for kind in ("latents", "text"):
         before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
         if before != now:
@@ -178,6 +186,24 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
             f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
             f"train.align.embedding={old_record.embedding} or train elsewhere"
         )
+
+
+def _check_same_datasets(out: Path, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+    """A dataset alone may have moved; of several, names say which is which."""
+    names, new_names = ([part["name"] for part in parts] for parts in (old, new))
+    if len(names) != len(new_names) or (len(names) > 1 and names != new_names):
+        raise ValueError(
+            f"{out} was trained on {', '.join(names)}, got {', '.join(new_names)}; name the same datasets, or train "
+            "elsewhere"
+        )
+    for before, now in zip(old, new, strict=True):
+        if before["train_clips"] != now["train_clips"]:
+            logger.warning(
+                "%s had %d training clips when the run began, and has %d now: it goes on with another plan",
+                now["url"],
+                before["train_clips"],
+                now["train_clips"],
+            )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -195,7 +221,10 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
     """
     try:
         config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
-        return config, RunRecord(**json.loads((run / "run.json").read_text()))
+        facts = json.loads((run / "run.json").read_text())
+        return config, RunRecord(**facts | {"datasets": tuple(facts["datasets"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
     except FileNotFoundError as error:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
 

@@ -95,11 +95,11 @@ class Validator:
         """Mean loss over clips and timesteps, and its parts.
 
         Returns:
-            `loss`; `by_timestep`; `by_bin`: duration → resolution → timestep → loss; `clips`: duration → resolution →
-            number of clips.
+            `loss`; `by_dataset`, where there are several; `by_timestep`; `by_bin`: duration → resolution → timestep →
+            loss; `clips`: duration → resolution → number of clips.
         """
-        rows = range(min(len(manifest), self.config.max_clips))
-        bins = [self.bins(manifest, row) for row in rows]
+        rows = manifest.spread(self.config.max_clips)
+        bins = {row: self.bins(manifest, row) for row in rows}
         trials = [Trial(row=i, caption_row=i, timestep=t) for i in rows for t in self.config.timesteps]
         losses = self._losses(model, manifest, trials)
         by_timestep: dict[str, list[float]] = defaultdict(list)
@@ -110,10 +110,14 @@ class Validator:
             by_timestep[timestep].append(loss)
             by_bin.setdefault(duration, {}).setdefault(resolution, defaultdict(list))[timestep].append(loss)
         clips: dict[str, Counter[str]] = defaultdict(Counter)
-        for duration, resolution in bins:
+        for duration, resolution in bins.values():
             clips[duration][resolution] += 1
+        by_dataset: dict[str, list[float]] = defaultdict(list)
+        for trial, loss in zip(trials, losses, strict=True):
+            by_dataset[manifest.parts[manifest.sources[trial.row]].name].append(loss)
         return {
             "loss": _mean(losses),
+            **({"by_dataset": _means(by_dataset)} if len(manifest.parts) > 1 else {}),
             "by_timestep": _means(by_timestep),
             "by_bin": {d: {r: _means(cell) for r, cell in sorted(cells.items())} for d, cells in by_bin.items()},
             "clips": {duration: dict(cells) for duration, cells in clips.items()},

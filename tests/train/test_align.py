@@ -74,13 +74,13 @@ def test_the_later_part_counts_and_a_clip_without_embedding_has_no_target(tmp_pa
     a, b = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     write_embeddings(tmp_path, 1, {"x": b})
     write_embeddings(tmp_path, 0, {"x": a, "y": a, "z": a})
-    targets = read_targets(str(tmp_path), "embedding-0", ["x", "y", "w"])
+    targets = read_targets([str(tmp_path)], "embedding-0", ["x", "y", "w"])
     found = targets.of(["w", "y", "x", "z"])
     assert found[1:3].tolist() == [[1.0, 0.0], [0.0, 1.0]]
     assert found[[0, 3]].isnan().all(), "z is not trained on"
     assert targets.of(["x"]).dtype == torch.float32
     with pytest.raises(ValueError, match=r"no clip that is trained on has an embedding.*align\.weight=0"):
-        read_targets(str(tmp_path), "embedding-0", ["v"])
+        read_targets([str(tmp_path)], "embedding-0", ["v"])
 
 
 def test_which_embeddings_are_meant_must_be_plain(embedded: str, dataset: str, tmp_path: Path):
@@ -89,8 +89,8 @@ def test_which_embeddings_are_meant_must_be_plain(embedded: str, dataset: str, t
     for family in ("embedding-1", "embedding-2"):
         write_embeddings(tmp_path, 0, {"x": np.ones(2)}, family)
     with pytest.raises(ValueError, match="there are embedding-1, embedding-2; name one"):
-        find_family(str(tmp_path), "auto")
-    assert find_family(str(tmp_path), "embedding-2") == "embedding-2"
+        find_family([str(tmp_path)], "auto")
+    assert find_family([str(tmp_path)], "embedding-2") == "embedding-2"
     settings: dict[str, Any] = {"model": {"depth": 2}, "align": {"weight": 0.5, "block": 2}}
     with pytest.raises(ValueError, match=r"align\.block is 2, and the model has 2 blocks"):
         TrainConfig.model_validate(settings)

@@ -50,7 +50,13 @@ def test_losses_by_bin_are_those_of_the_clips_in_it(dataset: str, model: DiT):
     for t in ("0.2", "0.8"):
         assert losses["by_timestep"][t] == pytest.approx(sum(n * by_t[t] for n, by_t in cells) / len(manifest))
     rows = [row for row in range(len(manifest)) if manifest.row(row)["kind"] == "image"]
-    images = replace(manifest, table=manifest.table.take(rows), grids=manifest.grids[rows], keys=manifest.keys[rows])
+    images = replace(
+        manifest,
+        table=manifest.table.take(rows),
+        grids=manifest.grids[rows],
+        keys=manifest.keys[rows],
+        sources=manifest.sources[rows],
+    )
     alone = checked.held_out_loss(model, images)
     assert set(alone["by_bin"]) == {"image"} and len(rows) > 0
     for resolution, by_t in alone["by_bin"]["image"].items():

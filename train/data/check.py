@@ -4,7 +4,9 @@ their folder), and some are read from, so that shards and an index that do not b
 What else is wrong with a clip is found when it is read, by the same checks.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,8 @@ from train.data.load import ClipReader
 from train.data.manifest import Manifest
 from train.parallelize import Worker
 from train.patches import Patch
+
+logger = logging.getLogger(__name__)
 
 MAX_READ_SHARDS = 64
 """Shards of a manifest that a clip is read from, spread evenly."""
@@ -27,6 +31,7 @@ def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> N
     Raises:
         ValueError: names shards, clips and what to do.
     """
+    _warn_of_leaks(manifests)
     found = [
         problem for manifest in manifests for problem in problems(manifest, patch, worker.rank, worker.world_size)
     ]
@@ -34,6 +39,17 @@ def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> N
     if of_all:
         more = [f"… and {len(of_all) - MAX_NAMED} more"] if len(of_all) > MAX_NAMED else []
         raise ValueError("\n".join([*of_all[:MAX_NAMED], *more]))
+
+
+def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
+    """Datasets may hold out different clips."""
+    for one, other in combinations(manifests, 2):
+        if both := sorted({*one.clip_ids} & {*other.clip_ids}):
+            logger.warning(
+                "%d clips are trained on and held out, such as %s: validation does not tell the truth about them",
+                len(both),
+                both[0],
+            )
 
 
 def problems(manifest: Manifest, patch: Patch, rank: int = 0, num_ranks: int = 1) -> Iterator[str]:

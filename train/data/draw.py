@@ -17,6 +17,11 @@ def clip_keys(clip_ids: Sequence[str]) -> np.ndarray:
     return np.array([int(clip_id[:16], 16) for clip_id in clip_ids], np.uint64)
 
 
+def copy_keys(keys: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """(N,) keys of clips that are met for several datasets, apart: copy 0 keeps the clip's own key."""
+    return np.where(copies > 0, _mix(keys + copies.astype(np.uint64) * np.uint64(_GOLDEN)), keys)
+
+
 def uniform(keys: np.ndarray, *purpose: int) -> np.ndarray:
     """(N,) float64 in [0, 1): one number per key and purpose, the same on every machine."""
     state = keys.astype(np.uint64)

@@ -70,6 +70,7 @@ class EpochSamples:
         group = starts.cumsum() - 1  # rows of one clip lie next to each other
         first = np.flatnonzero(starts)
         self._size = np.diff([*first.tolist(), len(keys)])[group] if len(keys) else group
+        self._weights = self._expected(manifest, config)
         self._number = np.arange(len(keys)) - first[group] if len(keys) else group
 
     def __len__(self) -> int:
@@ -78,8 +79,7 @@ class EpochSamples:
     def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows (n,) to how often each is met, and with how many tokens, each (n,) int64."""
         keys = self.manifest.keys[rows]
-        weights = self.manifest.weights[rows] if self.config.balance else np.ones(len(rows))
-        repeats = np.floor(weights + uniform(keys, self.seed, epoch, REPEAT)).astype(np.int64)
+        repeats = np.floor(self._weights[rows] + uniform(keys, self.seed, epoch, REPEAT)).astype(np.int64)
         if self.config.resolution == "one":
             drawn = (uniform(keys, self.seed, epoch, RESOLUTION) * self._size[rows]).astype(np.int64)
             repeats = np.where(drawn == self._number[rows], repeats, 0)
@@ -87,6 +87,16 @@ class EpochSamples:
         tokens = tokens * self.manifest.grids[rows, 1] * self.manifest.grids[rows, 2]
         rates = self.config.drop.rates(uniform(keys, self.seed, epoch, DROP))
         return repeats, np.maximum(1, np.rint(tokens * (1 - rates))).astype(np.int64)
+
+    def _expected(self, manifest: Manifest, config: EpochConfig) -> np.ndarray:
+        """(N,) float64: how often an epoch meets each row on average, were it not for its other sizes."""
+        weights = manifest.weights if config.balance else np.ones(len(manifest))
+        if any(part.share is None for part in manifest.parts):
+            return weights
+        clips = weights / self._size if config.resolution == "one" else weights
+        met = np.bincount(manifest.sources, clips, len(manifest.parts))
+        shares = np.array([part.share for part in manifest.parts], np.float64)
+        return weights * (shares * met.sum() / np.maximum(met, 1e-9))[manifest.sources]
 
     def num_frames(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64: patches along time that are left after cutting a sample to the budget, at least one."""

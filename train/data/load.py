@@ -5,13 +5,14 @@ or the step in which a sample is met.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
@@ -34,6 +35,9 @@ class DataConfig(BaseModel):
 
     latents: str = Field("auto", description="fingerprint of the latents; auto: the only one of the dataset")
     text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
+    mix: dict[str, float] = Field(
+        {}, description="weight of each dataset of the run, by its folder's name: its share of samples; none: all once"
+    )
     dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
     extra_dropout: float = Field(
@@ -42,6 +46,13 @@ class DataConfig(BaseModel):
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
+
+    @field_validator("mix")
+    @classmethod
+    def _weights_are_not_negative(cls, mix: dict[str, float]) -> dict[str, float]:
+        if any(not 0 <= weight < math.inf for weight in mix.values()):
+            raise ValueError(f"got weights {mix}; expected numbers from 0 on")
+        return mix
 
 
 def keyed_generator(*key: object) -> torch.Generator:
@@ -166,7 +177,7 @@ class PackLoader:
         """A row of the manifest as it is trained on in `epoch`."""
         row = self.manifest.row(planned.row)
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])
-        again = (planned.occurrence,) if planned.occurrence else ()
+        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
         generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
         drop, kind = torch.rand(2, generator=generator).tolist()
         timestep = self.objective.draw_timestep(generator, planned.num_tokens)

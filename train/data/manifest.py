@@ -36,14 +36,30 @@ CLIPS = pa.schema(
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A dataset of a manifest."""
+
+    name: str
+    url: str
+    latents: str  # fingerprint
+    text: str  # fingerprint
+    share: float | None = None  # of the samples that are met; None: as many as it has
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally."""
+    """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally.
+
+    Of several datasets (`train.data.mix`): their rows one after the other.
+    """
 
     table: pa.Table
     grids: np.ndarray  # (N, 3) int64: patches of the model's size along (t, h, w)
     keys: np.ndarray  # (N,) uint64: names of the clips for draws
     weights: np.ndarray  # (N,) float64: how often an epoch is to meet each row, by the curation's balance
+    sources: np.ndarray  # (N,) int64: the part of each row
+    parts: tuple[Part, ...]
     latents: dict[str, Any]  # the latents' fingerprint.json
     text: dict[str, Any]  # the text embeddings' fingerprint.json
 
@@ -58,6 +74,11 @@ class Manifest:
     @property
     def clip_ids(self) -> list[str]:
         return self.table["clip_id"].to_pylist()
+
+    def spread(self, max_rows: int) -> list[int]:
+        """The first rows of each part in turn, ascending: no part crowds another out."""
+        numbers = np.arange(len(self)) - np.searchsorted(self.sources, self.sources)
+        return sorted(np.lexsort((self.sources, numbers))[:max_rows].tolist())
 
     def row(self, index: int) -> dict[str, Any]:
         return {name: column[index].as_py() for name, column in self._columns.items()}
@@ -122,6 +143,7 @@ def read_manifest(
     table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES)])
     for name, root in (("latents_root", latents_root), ("text_root", text_root)):
         table = table.append_column(name, pa.array([root] * table.num_rows, pa.string()).dictionary_encode())
+    table = table.append_column("copy", pa.array(np.zeros(table.num_rows, np.int64)))
     if not table.num_rows and not allow_empty:
         raise ValueError(
             f"{dataset}: no clip of split {split!r} has latents under {latents_root} ({clips.num_rows} clips in the "
@@ -135,6 +157,15 @@ def read_manifest(
         grids=_grids(table, patch),
         keys=clip_keys(table["clip_id"].to_pylist()),
         weights=pc.fill_null(table[BALANCE], 1.0).to_numpy(),
+        sources=np.zeros(table.num_rows, np.int64),
+        parts=(
+            Part(
+                name=dataset.rpartition("/")[2],
+                url=dataset,
+                latents=latents_record["fingerprint"],
+                text=text_record["fingerprint"],
+            ),
+        ),
         latents=latents_record,
         text=text_record,
     )

@@ -141,7 +141,7 @@ def test_of_several_sizes_of_a_clip_one_is_drawn_for_each_epoch(dataset: str):
     manifest = read_manifest(dataset, split="train", patch=PATCH)
     twice = replace(manifest, table=pa.concat_tables([manifest.table] * 2),
                     grids=np.repeat(manifest.grids, 2, 0), keys=np.repeat(manifest.keys, 2),
-                    weights=np.ones(2 * len(manifest)))  # fmt: skip
+                    sources=np.repeat(manifest.sources, 2), weights=np.ones(2 * len(manifest)))  # fmt: skip
     samples = EpochSamples(twice, EpochConfig(resolution="one"), PlanConfig(), seed=0)
     met = np.array([samples.in_epoch(np.arange(len(twice)), epoch)[0] for epoch in range(60)])
     assert (met.reshape(60, -1, 2).sum(2) == 1).all()

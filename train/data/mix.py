@@ -1,0 +1,143 @@
+"""Several datasets in one run: their manifests one after the other, and how often an epoch meets each of them.
+
+`train.data.mix` gives each dataset a weight: its share of the *samples* that are met, whatever it holds. Samples, not
+tokens, because a share of samples does not move with resolution, patch or token dropping; `reelpack train-plan` shows
+both. An epoch is as long as one pass over all datasets: a small dataset with a large weight is repeated, of a large
+one with a small weight each epoch meets another part, drawn per clip. Inside a dataset the curation's balance weights
+decide as they do alone; the two multiply. Without `mix` every dataset is met once.
+
+A clip that lies in two datasets is met for each of them, with noise, timestep and caption of its own each time.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from train.data.draw import copy_keys
+from train.data.load import DataConfig
+from train.data.manifest import Manifest, read_manifest
+from train.model.config import DiTConfig
+
+SPACES = {
+    "latents": ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride"),
+    "text": ("encoder_fingerprint", "dim"),
+}
+"""What datasets of one run agree in; they may differ in size and rate of the clips, and in who wrote the captions."""
+
+
+def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig, model: DiTConfig) -> Manifest:
+    """The manifest of one dataset, or of several; the order in which they are named does not matter.
+
+    Raises:
+        ValueError: what `read_manifest` raises; datasets in unlike spaces; a mix of other datasets than these.
+    """
+    urls = [datasets] if isinstance(datasets, str) else list(datasets)
+    names = dataset_names(urls)
+    shares = _shares(data.mix, names)
+    parts = {
+        name: read_manifest(
+            url,
+            split=split,
+            patch=model.patch,
+            latents=data.latents,
+            text=data.text,
+            conditions=model.conditions,
+            allow_empty=split != "train",
+        )
+        for name, url in names.items()
+    }
+    return parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
+
+
+def dataset_names(urls: Sequence[str]) -> dict[str, str]:
+    """Name → URL, sorted: the last folder's name, where two are alike the whole URL.
+
+    Raises:
+        ValueError: no dataset, or one that is named twice.
+    """
+    urls = [url.rstrip("/") for url in urls]
+    if not urls or len(set(urls)) < len(urls):
+        raise ValueError(f"got datasets {', '.join(urls) or '(none)'}; expected at least one, and each once")
+    counts = Counter(url.rpartition("/")[2] for url in urls)
+    named = ((url.rpartition("/")[2] if counts[url.rpartition("/")[2]] == 1 else url, url) for url in urls)
+    return dict(sorted(named))
+
+
+def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | None = None) -> Manifest:
+    """One manifest of several by name, their rows one after the other.
+
+    Raises:
+        ValueError: latents or text of unlike spaces.
+    """
+    first, *others = parts.items()
+    for other in others:
+        _check_space(first, other)
+    manifests = list(parts.values())
+    keys, copies = _keys([manifest.keys for manifest in manifests])
+    tables = [
+        manifest.table.set_column(manifest.table.schema.get_field_index("copy"), "copy", pa.array(copy))
+        for manifest, copy in zip(manifests, copies, strict=True)
+    ]
+    return Manifest(
+        table=pa.concat_tables(tables).unify_dictionaries(),
+        grids=np.concatenate([manifest.grids for manifest in manifests]),
+        keys=keys,
+        weights=np.concatenate([manifest.weights for manifest in manifests]),
+        sources=np.repeat(np.arange(len(manifests)), [len(manifest) for manifest in manifests]),
+        parts=tuple(
+            replace(manifest.parts[0], name=name, share=None if shares is None else shares[name])
+            for name, manifest in parts.items()
+        ),
+        latents=first[1].latents,
+        text=first[1].text,
+    )
+
+
+def _keys(of_parts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Keys of all rows, and for each part how many parts before it hold the same clip."""
+    copies: list[np.ndarray] = []
+    for number, keys in enumerate(of_parts):
+        copy = np.zeros(len(keys), np.int64)
+        for before in of_parts[:number]:
+            copy += np.isin(keys, before)
+        copies.append(copy)
+    keyed = [copy_keys(keys, copy) for keys, copy in zip(of_parts, copies, strict=True)]
+    return np.concatenate(keyed), copies
+
+
+def _check_space(one: tuple[str, Manifest], other: tuple[str, Manifest]) -> None:
+    for kind, names in SPACES.items():
+        records: list[dict[str, Any]] = [getattr(manifest, kind) for _, manifest in (one, other)]
+        facts = [[record.get(name) for name in names] for record in records]
+        if records[0]["fingerprint"] == records[1]["fingerprint"] or (None not in facts[0] and facts[0] == facts[1]):
+            continue
+        told = " and ".join(
+            f"{manifest.parts[0].url} has {record['fingerprint']} "
+            f"({', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))})"
+            for (_, manifest), record, values in zip((one, other), records, facts, strict=True)
+        )
+        raise ValueError(
+            f"datasets of one run share a space of {kind}: {told}; `reelpack encode` one of them with the settings of "
+            "the other"
+        )
+
+
+def _shares(mix: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float] | None:
+    """Share of samples by name, adding to 1; None where nothing is asked for."""
+    if not mix:
+        return None
+    of_key = {key: name for name, url in names.items() for key in (name, url, f"{url}/")}
+    unknown = [key for key in mix if key not in of_key]
+    weights = {of_key[key]: weight for key, weight in mix.items() if key in of_key}
+    missing = [name for name in names if name not in weights]
+    if unknown or missing or not sum(weights.values()):
+        raise ValueError(
+            f"train.data.mix: got {dict(mix)}; expected a weight for each of the run's datasets, not all 0: "
+            f"{', '.join(names)}"
+        )
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
