@@ -162,8 +162,15 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
         raise ValueError(f"{out} holds something else than a run (a config.yaml without run.json); train elsewhere")
     if write:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        (out / "run.json").write_text(json.dumps(asdict(record), indent=2) + "\n")
+        _replace(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        _replace(out / "run.json", json.dumps(asdict(record), indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write by one rename: other ranks read the file meanwhile, and a kill must not leave half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
