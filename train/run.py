@@ -162,8 +162,9 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
         raise ValueError(f"{out} holds something else than a run (a config.yaml without run.json); train elsewhere")
     if write:
         out.mkdir(parents=True, exist_ok=True)
-        _replace(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        # In this order: a config.yaml alone is taken for something else's, by other ranks and after a kill.
         _replace(out / "run.json", json.dumps(asdict(record), indent=2) + "\n")
+        _replace(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _replace(path: Path, text: str) -> None:
