@@ -312,11 +312,13 @@ def train_import(
     out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],
     frames_per_patch: Annotated[int, typer.Option(min=1, help="latent frames of a patch: inflates to video")] = 1,
 ) -> None:
-    """Convert a published DiT image model; it gives the same outputs for single frames."""
-    from train.convert.dit import read_checkpoint
+    """Convert a published DiT image model; it gives the same outputs for single frames.
 
-    read_checkpoint(checkpoint, frames_per_patch=frames_per_patch).save_pretrained(out)
-    typer.echo(out)
+    OUT/train.yaml is the configuration of a run that begins with it: reelpack train DATASET --config OUT/train.yaml.
+    """
+    from pipelines.train_dit import import_dit
+
+    typer.echo(import_dit(checkpoint, out, frames_per_patch))
 
 
 @app.command(rich_help_panel="Train")

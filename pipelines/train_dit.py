@@ -11,13 +11,16 @@ from typing import Annotated, Any
 
 import torch
 import typer
+import yaml
 
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
 from pipelines.progress import bar, console
+from train.convert.dit import read_checkpoint
 from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
+from train.objective.ddpm import DDPMConfig
 
 LOG_EVERY_S = 20
 """Seconds between lines where stderr is no terminal."""
@@ -97,6 +100,24 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
             console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False, soft_wrap=True)
 
     return on_step
+
+
+def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1) -> Path:
+    """Convert a published DiT, and write the configuration of a run that begins with it beside it.
+
+    Raises:
+        ValueError: no such checkpoint.
+    """
+    model = read_checkpoint(checkpoint, frames_per_patch=frames_per_patch)
+    model.save_pretrained(out)
+    objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
+    given = {
+        "init": str(out.absolute()),
+        "model": model.config.model_dump(mode="json"),
+        "objective": objective.model_dump(mode="json"),
+    }
+    (out / "train.yaml").write_text(yaml.safe_dump({"train": given}, sort_keys=False))
+    return out
 
 
 def train_on_ray(

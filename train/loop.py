@@ -23,6 +23,7 @@ from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.init import initialize
 from train.memory import MemoryEstimate, estimate_memory, explained, largest_pack
 from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
@@ -78,6 +79,8 @@ def train(
         open_run(out, config, record, write=worker.is_first)
         worker.wait()
         model, dtype = build_model(config, record), activation_dtype(config, worker.device)
+        if config.init is not None and not list_checkpoints(out / "checkpoints"):
+            initialize(model, config.init, config.init_tubelet)
         num_tokens = largest_pack(train_manifest, config.data.plan)
         estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
         if worker.is_first and on_start is not None:

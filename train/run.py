@@ -50,6 +50,12 @@ class TrainConfig(BaseModel):
     max_skipped_steps: int = Field(
         10, ge=0, description="steps in a row with a non-finite loss or gradient that are skipped before the run stops"
     )
+    init: str | None = Field(
+        None, description="folder of an exported or imported model, whose weights a new run begins with"
+    )
+    init_tubelet: Literal["central", "uniform"] = Field(
+        "central", description="init from an image model with patches of several frames: which of them it sees"
+    )
     data: DataConfig = DataConfig()
     model: DiTConfig = DiTConfig()
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.latents import smooth_clips, write_dataset
 from curate.encoders import torchvision_cpu
 from pipelines.cli import main
 from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.run import load_model
+from train.segments import Sample, pack
 
 
 def run(*arguments: str) -> object:
@@ -17,20 +20,67 @@ def run(*arguments: str) -> object:
     return stopped.value.code
 
 
-def test_a_published_checkpoint_becomes_a_folder_that_gives_the_same_model(tmp_path: Path) -> None:
+def published_dit(folder: Path, **changes: int) -> Path:
+    """A small DiT as diffusers saves it."""
     torchvision_cpu.repair()
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    published = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=4,
-        num_layers=2,
-        sample_size=8,
-        num_embeds_ada_norm=10,
+    shape = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2, "num_embeds_ada_norm": 10}
+    published = diffusers.DiTTransformer2DModel(**shape, in_channels=4, sample_size=8, **changes)
+    published.save_pretrained(folder)
+    return folder
+
+
+def test_an_imported_model_is_trained_on_with_the_configuration_beside_it(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
+    published = published_dit(tmp_path / "published", out_channels=8)  # with learned variances
+    assert run("train-import", str(published), "--out", str(tmp_path / "dit")) == 0
+    configured = ["--config", str(tmp_path / "dit/train.yaml"), "--set", "train.optimizer.lr=1e-30"]
+    small = ["--set", "train.steps=1", "--set", "train.device=cpu", "--set", "train.data.plan.token_budget=128"]
+    more = ["--set", "train.model.text=cross_attention", "--set", "train.model.condition_on_fps=true"]
+    for name, extra in (("run", []), ("captioned", more)):
+        assert run("train", str(dataset), "--out", str(tmp_path / name), *configured, *small, *extra) == 0
+        trained, imported = load_model(tmp_path / name, weights="model")[0], DiT.from_pretrained(tmp_path / "dit")
+        state = trained.state_dict()
+        assert all(torch.equal(state[key], tensor) for key, tensor in imported.state_dict().items())
+        batch = pack(ragged(), (1, 2, 2), 12)
+        outputs = [model(batch.tokens, batch.timesteps, batch) for model in (trained, imported)]
+        assert outputs[0].abs().max() > 0
+        torch.testing.assert_close(*outputs)
+    assert (
+        run(
+            "train",
+            str(dataset),
+            "--out",
+            str(tmp_path / "other"),
+            *configured,
+            *small,
+            "--set",
+            "train.model.width=64",
+        )
+        == 2
     )
-    published.save_pretrained(tmp_path / "published")
-    assert run("train-import", str(tmp_path / "published"), "--out", str(tmp_path / "ours")) == 0
+
+
+def ragged() -> list[Sample]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Sample(
+            clip_id=str(i),
+            latent=torch.randn(4, *shape, generator=generator),
+            noise=torch.zeros(4, *shape),
+            timestep=0.3 * (i + 1),
+            fps=24.0,
+            text=torch.randn(3, 12, generator=generator),
+            label=i,
+        )
+        for i, shape in enumerate([(3, 4, 6), (1, 4, 4)])
+    ]
+
+
+def test_a_published_checkpoint_becomes_a_folder_that_gives_the_same_model(tmp_path: Path) -> None:
+    published = published_dit(tmp_path / "published")
+    assert run("train-import", str(published), "--out", str(tmp_path / "ours")) == 0
     model = DiT.from_pretrained(tmp_path / "ours")
     assert isinstance(model.config, DiTConfig)
     assert model.config.width == 32 and model.config.depth == 2

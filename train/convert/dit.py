@@ -187,20 +187,21 @@ def _build(
     defaults = {"text": "none", "condition_on_fps": False}
     config = DiTConfig.model_validate(defaults | settings | fixed)
     model = DiT(config, channels=channels, text_dim=text_dim)
-    _silence_additions(model)
+    silence_additions(model)
     model.load_state_dict(model.state_dict() | ours_from_published(published, embedders, config, tubelet))
     return model
 
 
 @torch.no_grad()
-def _silence_additions(model: DiT) -> None:
+def silence_additions(model: DiT) -> None:
     """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
     for conditioner in model.conditioners:
         extras = [layer for extra in conditioner.extras for layer in (extra.scalar.mlp[2], extra)]
         pools = [] if conditioner.caption is None else [conditioner.caption.pool]
         rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
-        for layer in [*extras, *pools, *rates]:
-            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear)):
+        labels = [] if conditioner.label is None else [conditioner.label.table]
+        for layer in [*extras, *pools, *rates, *labels]:
+            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
                 parameter.zero_()
 
 
