@@ -7,7 +7,7 @@ and fsspec URLs alike.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,13 +74,24 @@ class Table:
         """Merge the parts into one if there are more than `max_parts`. What is read stays the same, also where this is
         killed: the merged part comes after those that it replaces, which are removed when it is there."""
         names = self._parts()
-        if len(names) <= max_parts:
-            return
+        if len(names) > max_parts:
+            self._merge(names)
+
+    def discard(self, keys: Collection[tuple[Any, ...]]) -> None:
+        """Take the rows with these keys out, for good: the parts are merged without them. Where this is killed, they
+        may still be there."""
+        if keys and (names := self._parts()):
+            self._merge(names, without=set(keys))
+
+    def _merge(self, names: Sequence[str], without: Collection[tuple[Any, ...]] = ()) -> None:
         # After all parts with its number: they end in hexadecimal digits.
         merged = f"part-{_number(names[-1]):06d}-merged-{uuid.uuid4().hex[:8]}.parquet"
-        parts = self._read_parts(names)
         # With columns that only another reelpack knows.
-        write_parquet(f"{self.url}/{merged}", self._last_by_key(pa.concat_tables(parts, promote_options="default")))
+        rows = self._last_by_key(pa.concat_tables(self._read_parts(names), promote_options="default"))
+        if without:
+            keys = zip(*(rows[name].to_pylist() for name in self.key), strict=True)
+            rows = rows.filter(pa.array([key not in without for key in keys], pa.bool_()))
+        write_parquet(f"{self.url}/{merged}", rows)
         for name in names:
             with suppress(FileNotFoundError):  # another one compacts, too
                 self._fs.rm_file(f"{self._path}/{name}")

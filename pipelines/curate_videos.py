@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -71,7 +72,7 @@ def curate(
     families = stage.families
     dataset = Dataset(out)
     dataset.make()
-    made_with = {
+    made_with: dict[str, Any] = {
         "inputs": [absolute(text) for text in inputs],
         "families": list(families),
         **provenance(),
@@ -84,7 +85,7 @@ def curate(
     listed = {source.uri: source.version for source in sources}
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", out]), listed, retry)
     with executor(config.execute) as on:
-        scan(run, on, sources, unlisted)
+        scan(run, on, sources, unlisted, made_with["inputs"])
         score(run, on, clips_of(dataset, config.scan.key), stage)
         stored = read_stored(dataset, config, families)
         clips = clips_of(dataset, config.scan.key)

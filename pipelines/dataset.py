@@ -18,7 +18,7 @@ from caption.record import CAPTION_SCHEMA
 from curate.store import Table, write_parquet, write_text
 from pipelines.config import Config, overrides
 from pipelines.sources import absolute
-from pipelines.tables import CLIPS, FAILURES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
+from pipelines.tables import CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
 
 
 class Dataset:
@@ -27,6 +27,7 @@ class Dataset:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.videos = Table(f"{self.url}/tables/videos", VIDEOS, ["uri", "scan_key"])
+        self.identities = Table(f"{self.url}/tables/identities", IDENTITIES, ["uri"])
         self.clips = Table(f"{self.url}/tables/clips", CLIPS, ["clip_id", "scan_key"])
         self.shards = Table(f"{self.url}/tables/shards", SHARDS, ["clip_id", "cut_key"])
         self.shard_plans = Table(f"{self.url}/tables/shard_plans", SHARD_PLANS, ["clip_id", "cut_key"])
@@ -57,7 +58,8 @@ class Dataset:
     def compact(self, families: Mapping[str, Mapping[str, pa.DataType]]) -> None:
         """Merge the parts that long runs leave, many and small; what is read stays the same."""
         scores = (self.scores(family, columns) for family, columns in families.items())
-        for table in (self.videos, self.clips, self.shards, self.shard_plans, self.failures, *scores):
+        facts = (self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures)
+        for table in (*facts, *scores):
             table.compact()
 
     def save_section(self, name: str, value: Any) -> None:

@@ -37,7 +37,7 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
     for text in inputs:
         found = [entry for entry in _expand(text) if not _name(entry).startswith(excluded)]
         if not found:
-            failures.append(_failure(text, FailureKind.MISSING, "no such file, and no folder with files"))
+            failures.append(_failure(absolute(text), FailureKind.MISSING, "no such file, and no folder with files"))
         failures += [entry for entry in found if isinstance(entry, Failure)]
         sources.update((entry.uri, entry) for entry in found if isinstance(entry, Source))
     return [sources[uri] for uri in sorted(sources)], failures

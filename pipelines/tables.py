@@ -1,6 +1,7 @@
 """Rows of the tables: the Arrow schema of each, and the values they are made from."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from curate.cut import CutClip
-from curate.scan import ScannedClip
+from curate.media.parts import Part
+from curate.scan import Identified, ScannedClip
 from curate.schema import Clip, Failure, Span, Video
 from curate.signals.family import SIGNAL_NAMES
 
@@ -39,6 +41,16 @@ VIDEOS = pa.schema(
         ("num_frames", pa.int64()),
         ("duration_s", pa.float64()),
         ("has_audio", pa.bool_()),
+    ]
+)
+PART = pa.struct([(field.name, pa.int64()) for field in fields(Part)])
+IDENTITIES = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("video_id", pa.string()),
+        ("part_s", pa.float64()),
+        ("parts", pa.list_(PART)),
     ]
 )
 CLIPS = pa.schema(
@@ -118,6 +130,17 @@ INDEX = pa.schema(
 def fraction(text: str) -> Fraction:
     """A time base or a rate as stored: a dataset has few of them, and many rows of each."""
     return Fraction(text)
+
+
+def identity_row(uri: str, version: str, identified: Identified, part_s: float | None) -> dict[str, Any]:
+    """What the bytes at a URI are named, and the parts of about `part_s` that they are scanned in."""
+    parts = [asdict(part) for part in identified.parts]
+    return {"uri": uri, "version": version, "video_id": identified.video_id, "part_s": part_s, "parts": parts}
+
+
+def identified_of(row: Mapping[str, Any]) -> Identified:
+    """What `identity_row` stored."""
+    return Identified(video_id=row["video_id"], parts=tuple(Part(**part) for part in row["parts"]))
 
 
 def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Step: input files → video rows and clip rows. Equal bytes at two URIs are scanned once, long files in parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,16 @@ from curate.schema import Failure
 from pipelines.execute import Executor, Needs
 from pipelines.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
-from pipelines.tables import clip_row, failed_video_row, video_row
+from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
 
 IDENTIFY_BATCH = 8
+NOWHERE = ""
+"""The version of what is no file."""
 
 
-def scan(run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequence[Failure]) -> None:
+def scan(
+    run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequence[Failure], inputs: Sequence[str]
+) -> None:
     """Identify, probe and scan the inputs that are new or whose failure is to be tried again.
 
     Args:
@@ -24,9 +28,11 @@ def scan(run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequ
         on: what runs the stages.
         sources: the files that the inputs name.
         unlisted: inputs that name nothing or cannot be listed.
+        inputs: all inputs of this run, as they are named from any folder.
     """
     key, dataset = run.config.scan.key, run.dataset
     rows = [row for row in dataset.videos.rows() if row["scan_key"] == key]
+    _forget_found(run, rows, inputs, {failure.subject for failure in unlisted})
     known = {(row["uri"], row["version"]) for row in rows if run.is_settled(row["failure"])}
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
@@ -95,18 +101,47 @@ def _identify(
     run: CurateRun, on: Executor, sources: Sequence[Source], by_uri: Mapping[str, Source]
 ) -> tuple[dict[str, list[str]], dict[str, tuple[Part, ...]]]:
     """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in."""
-    files = [SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes) for source in sources]
-    copies: dict[str, list[str]] = {}
-    parts: dict[str, tuple[Part, ...]] = {}
+    table, part_s = run.dataset.identities, run.config.scan.part_s
+    wanted = {source.uri: source.version for source in sources}
+    identities = {
+        row["uri"]: identified_of(row)
+        for row in table.rows()
+        if row["uri"] in wanted and (row["version"], row["part_s"]) == (wanted[row["uri"]], part_s)
+    }
+    files = [
+        SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes)
+        for source in sources
+        if source.uri not in identities
+    ]
     needs = Needs(batch_size=IDENTIFY_BATCH)
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
     for results in run.work(on, stage, files, needs, "identify"):
         _fail_videos(run, failures_of(results), by_uri)
-        for file, identified in results:
-            if isinstance(identified, Identified):
-                copies.setdefault(identified.video_id, []).append(file.uri)
-                parts[identified.video_id] = identified.parts
-    return {video_id: sorted(uris) for video_id, uris in copies.items()}, parts
+        found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
+        table.publish(identity_row(uri, by_uri[uri].version, outcome, part_s) for uri, outcome in found.items())
+        identities |= found
+    copies: dict[str, list[str]] = {}
+    for uri, identified in sorted(identities.items()):
+        copies.setdefault(identified.video_id, []).append(uri)
+    return copies, {identified.video_id: identified.parts for identified in identities.values()}
+
+
+def _forget_found(
+    run: CurateRun, rows: Sequence[Mapping[str, Any]], inputs: Sequence[str], unlisted: Collection[str]
+) -> None:
+    """Inputs that named nothing or could not be listed, and now can: they are no files, so no row takes the place of
+    theirs."""
+    folders = [f"{text.rstrip('/')}/" for text in inputs]
+    found = [
+        row["uri"]
+        for row in rows
+        if (row["outcome"], row["version"]) == ("failed", NOWHERE)
+        and row["uri"] not in unlisted
+        and (row["uri"] in inputs or any(row["uri"].startswith(folder) for folder in folders))
+    ]
+    key = run.config.scan.key
+    run.dataset.failures.discard([(uri, ScanStage.step, key) for uri in found])
+    run.dataset.videos.discard([(uri, key) for uri in found])
 
 
 def _fail_videos(run: CurateRun, failures: Sequence[Failure], by_uri: Mapping[str, Source]) -> None:
@@ -119,4 +154,4 @@ def _fail_videos(run: CurateRun, failures: Sequence[Failure], by_uri: Mapping[st
 
 
 def _nowhere(uri: str) -> Source:
-    return Source(uri=uri, size_bytes=0, version="")
+    return Source(uri=uri, size_bytes=0, version=NOWHERE)

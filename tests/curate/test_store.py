@@ -49,6 +49,16 @@ def test_what_is_read_is_what_a_dictionary_would_hold(tmp_path: Path) -> None:
     assert both.rows() == [last[key] for key in sorted(last)]
 
 
+def test_rows_that_are_discarded_are_gone_and_may_come_again(tmp_path: Path) -> None:
+    one = table(tmp_path)
+    for value in (1, 2):
+        one.publish([{"id": name, "value": value} for name in "abc"])
+    one.discard([("a",), ("nobody",)])
+    assert [row["id"] for row in one.rows()] == ["b", "c"]
+    one.publish([{"id": "a", "value": 3}])
+    assert one.rows() == [{"id": "a", "value": 3}, {"id": "b", "value": 2}, {"id": "c", "value": 2}]
+
+
 def test_publishing_lists_the_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed, ls = [], LocalFileSystem.ls
     monkeypatch.setattr(
