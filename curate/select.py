@@ -135,9 +135,13 @@ def broken(values: Mapping[str, float | None], kind: str, config: SelectConfig) 
         kind: "video" or "image".
         config: the policy.
     """
-    rules = {name: bounds for name, bounds in config.rules().items() if values.get(name) is not None}
-    row = {"kind": pa.array([kind]), **{name: pa.array([values[name]], pa.float64()) for name in rules}}
-    return _judge(pa.table(row), rules)[0][0]
+    known = {name: pa.array([value], pa.float64()) for name, value in values.items() if value is not None}
+    return broken_by(pa.table({"kind": pa.array([kind]), **known}), config)[0]
+
+
+def broken_by(clips: pa.Table, config: SelectConfig) -> list[list[str]]:
+    """`broken` for each row of a table with the column `kind` and those that are known."""
+    return _judge(clips, {name: rule for name, rule in config.rules().items() if name in clips.column_names})[0]
 
 
 def _judge(clips: pa.Table, rules: Mapping[str, Bounds]) -> tuple[list[list[str]], list[list[str]]]:

@@ -181,6 +181,16 @@ def publish(url: str) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: str, names: Collection[str]) -> None:
+    """Remove what writers of these files left in a folder when they were killed. Nobody may be writing them."""
+    fs, path = url_to_fs(folder)
+    if not isinstance(fs, LocalFileSystem):
+        return  # an object store shows nothing of a PUT that did not come to its end
+    for temporary in Path(path).glob(".*.tmp"):
+        if temporary.name[1:].rsplit(".", 2)[0] in names:
+            temporary.unlink(missing_ok=True)
+
+
 def write_parquet(url: str, table: pa.Table) -> None:
     """Publish one Parquet file; equal rows give equal bytes."""
     with publish(url) as file:

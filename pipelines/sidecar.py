@@ -1,8 +1,9 @@
 """The user's own columns (title, licence, source, alt-text …): a table keyed by path, carried to every clip."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -48,21 +49,35 @@ def read_sidecar(url: str) -> pa.Table:
     return table
 
 
-def store_sidecar(dataset: Dataset, url: str, uris: Sequence[str]) -> int:
-    """Keep the columns of the files that are inputs, in place of those kept before; returns the rows without a file.
+def store_sidecar(dataset: Dataset, url: str, listed: Sequence[str]) -> int:
+    """Keep the columns of the files that are inputs, now or in earlier runs; returns the rows without a file.
 
-    A row is of the file whose URI is its path, or ends with it: `films/a.mp4` is of `/data/films/a.mp4`.
+    A row is of the file whose URI is its path, or ends with it: `films/a.mp4` is of `/data/films/a.mp4`. What was kept
+    before is replaced for the inputs of this run; those of earlier runs keep it where this table does not name them.
+
+    Raises:
+        ValueError: the file cannot be used (`read_sidecar`), or has a column whose type does not go with what is kept.
     """
     table = read_sidecar(url)
     by_path = {path: row for row, path in enumerate(table[PATH].to_pylist())}
     rows, owners = [], []
-    for uri in uris:
+    for uri in sorted({*listed, *dataset.videos.read()["uri"].to_pylist()}):
         row = next((by_path[tail] for tail in _tails(uri) if tail in by_path), None)
         if row is not None:
             rows.append(row)
             owners.append(uri)
-    kept = table.drop_columns([PATH]).take(pa.array(rows, pa.int64()))
-    write_parquet(f"{dataset.url}/tables/sidecar.parquet", kept.add_column(0, "uri", pa.array(owners, pa.string())))
+    given = table.drop_columns([PATH]).take(pa.array(rows, pa.int64()))
+    given = given.add_column(0, "uri", pa.array(owners, pa.string()))
+    kept = _without(dataset.sidecar(), {*listed, *owners})
+    if kept is not None:
+        try:
+            given = pa.concat_tables([given, kept], promote_options="permissive").sort_by("uri")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(
+                f"--sidecar {url}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
+                "them the same type, or name the earlier inputs in it, too"
+            ) from error
+    write_parquet(f"{dataset.url}/tables/sidecar.parquet", given)
     return table.num_rows - len(set(rows))
 
 
@@ -75,6 +90,14 @@ def columns_by_clip(dataset: Dataset, clips: pa.Table) -> dict[str, dict[str, ob
     known = set(sidecar["uri"].to_pylist())
     rows = clips.select(["clip_id", "video_uri", *own]).to_pylist()
     return {row["clip_id"]: {name: row[name] for name in own} for row in rows if row["video_uri"] in known}
+
+
+def _without(sidecar: pa.Table | None, uris: Collection[str]) -> pa.Table | None:
+    """The rows of other files; None where there are none."""
+    if sidecar is None:
+        return None
+    rest = sidecar.filter(pc.invert(pc.is_in(sidecar["uri"], pa.array(sorted(uris), pa.string()))))
+    return rest if rest.num_rows else None
 
 
 def _tails(uri: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from curate.cut import CutStage, ShardPlan
 from curate.schema import Clip
+from curate.store import remove_unfinished
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
 from pipelines.steps.originals import with_originals
@@ -59,6 +60,7 @@ def cut(
         )
         for shard, group in members.items()
     ]
+    remove_unfinished(dataset.shards_url, members)
     stage = CutStage(run.config.shards, run.config.execute.staging)
     for results in run.work(on, stage, plans, Needs(), "cut"):
         shards = values_of(results)
@@ -67,6 +69,7 @@ def cut(
         run.fail(failures, key)
         num_failed += len(failures)
         dataset.shards.publish(shard_row(clip, shard.plan.split, key) for shard in shards for clip in shard.clips)
+        remove_unfinished(dataset.shards_url, {shard.plan.url.rpartition("/")[2] for shard in shards})
         run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
     return bool(earlier or num_failed)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from curate.media.fetch import Staged
 from curate.schema import Clip
 from curate.scores.score import ScoreItem, ScoreStage
+from curate.select import broken_by
 from curate.store import Table
 from pipelines.dataset import join
 from pipelines.execute import Executor, Needs
@@ -21,13 +22,13 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
     have = {family: set(table.read()["clip_id"].to_pylist()) for family, table in tables.items()}
     decoding = "+".join(stage.families)
-    undecodable = run.settled({decoding})
     settled = {family: have[family] | run.settled({family}) for family in stage.families}
-    known = _known(run, tables) if run.config.score.early_exit else {}
+    known, rejected = _known(run, tables) if run.config.score.early_exit else ({}, set())
+    left_out = run.settled({decoding}) | rejected
     owed = {
         clip.clip_id: families
         for clip in clips
-        if clip.clip_id not in undecodable
+        if clip.clip_id not in left_out
         and (families := frozenset(family for family in stage.families if clip.clip_id not in settled[family]))
     }
     readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id in owed], stage.step)
@@ -47,10 +48,12 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)
 
 
-def _known(run: CurateRun, tables: Mapping[str, Table]) -> dict[str, dict[str, float | None]]:
-    """Clip id → what is stored of the columns that the policy has rules for."""
+def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
+    """Clip id → what is stored of the columns that the policy has rules for, and the clips that it rejects already."""
     clips = facts(run.dataset, run.config.scan.key)
     for table in tables.values():
         clips = join(clips, table.read(), "clip_id")
     names = [name for name in run.config.select.rules() if name in clips.column_names]
-    return {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}
+    breaks = zip(clips["clip_id"].to_pylist(), broken_by(clips, run.config.select), strict=True)
+    values = {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}
+    return values, {clip_id for clip_id, rules in breaks if rules}

@@ -56,6 +56,17 @@ def test_a_run_killed_after_a_clip_failed_writes_the_shards_of_an_undisturbed_on
     assert differences(snapshot(calm), snapshot(killed)) == []
 
 
+def test_what_a_kill_left_of_a_shard_goes_when_the_shard_is_written(films: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "out" / "shards"
+    shards.mkdir(parents=True)
+    for name in ("train-000000.tar", "train-000007.tar"):
+        (shards / f".{name}.0123456789abcdef.tmp").write_bytes(b"half of it")
+    run(films, tmp_path / "out")
+    assert sorted(path.name for path in shards.iterdir()) == [
+        ".train-000007.tar.0123456789abcdef.tmp", "index.parquet", "train-000000.tar"
+    ], "another run may be writing a shard that this one did not plan"  # fmt: skip
+
+
 def test_a_rerun_has_nothing_left_to_do_where_a_copy_took_the_place_of_a_clip(films: Path, tmp_path: Path) -> None:
     run(films, tmp_path / "out", NONE_KEPT)
     spoil(films / "2.mp4")

@@ -62,6 +62,24 @@ def test_a_run_without_the_file_keeps_the_columns_and_another_file_replaces_them
     assert again.num_frames_decoded == 0
 
 
+def test_inputs_of_earlier_runs_keep_their_columns_where_another_file_does_not_name_them(tmp_path: Path) -> None:
+    write_video(tmp_path / "A" / "1.mp4", moving(1, 1.2))
+    write_video(tmp_path / "B" / "2.mp4", moving(2, 1.2))
+    out, sidecar = tmp_path / "dataset", tmp_path / "about.csv"
+
+    def about(folder: str, text: str) -> list[tuple[object, object]]:
+        sidecar.write_text(text)
+        curate([str(tmp_path / folder)], str(out), config(), sidecar=str(sidecar))
+        rows = pq.read_table(out / "clips.parquet").to_pylist()
+        return [(row.get("licence"), row.get("year")) for row in rows]
+
+    assert about("A", "path,licence\nA/1.mp4,CC0\n") == [("CC0", None)]
+    assert about("B", "path,year\nB/2.mp4,1999\n") == [("CC0", None), (None, 1999)]
+    assert about("B", "path,licence\nA/1.mp4,MIT\nB/2.mp4,CC-BY\n") == [("MIT", None), ("CC-BY", None)]
+    with pytest.raises(ValueError, match="those of earlier inputs, which are kept"):
+        about("B", "path,licence\nB/2.mp4,7\n")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
