@@ -324,7 +324,10 @@ def train_import(
 @app.command(rich_help_panel="Train")
 def sample(
     run: Annotated[str, typer.Argument(help="run directory of a training")],
-    prompt: Annotated[list[str], typer.Option(help="what to show; repeat it for several videos")],
+    prompt: Annotated[list[str] | None, typer.Option(help="what to show; repeat it for several videos")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="class of a run with labels, by name or number; repeatable")
+    ] = None,
     out: Annotated[Path, typer.Option(help="file to write, .mp4 (or .png for one frame)")] = Path("sample.mp4"),
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
     frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
@@ -334,7 +337,10 @@ def sample(
     """Generate videos from a trained run."""
     from pipelines.sample_videos import sample_to_files
 
-    for path in sample_to_files(run, prompt, out, size, frames, _config(config, set).sample):
+    if not prompt and not label:
+        raise ValueError("got neither --prompt nor --label; expected what to show")
+    resolved = _config(config, set).sample
+    for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or ()):
         typer.echo(path)
 
 

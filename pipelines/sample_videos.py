@@ -12,7 +12,13 @@ from train.sample import Request, SampleConfig, sample, write_video
 
 
 def sample_to_files(
-    run: str, prompts: Sequence[str], out: Path | Sequence[Path], size: str, num_frames: int, config: SampleConfig
+    run: str,
+    prompts: Sequence[str],
+    out: Path | Sequence[Path],
+    size: str,
+    num_frames: int,
+    config: SampleConfig,
+    labels: Sequence[str] = (),
 ) -> list[Path]:
     """Generate one video per prompt and write it, with a .json of what was asked beside it; one frame becomes a PNG.
 
@@ -23,6 +29,8 @@ def sample_to_files(
         size: "WIDTHxHEIGHT" in px.
         num_frames: frames of each video.
         config: how to sample.
+        labels: a class per video, by name or number; one alone is that of all prompts, and the
+            other way round.
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there.
@@ -31,18 +39,37 @@ def sample_to_files(
     if not match:
         raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
     width, height = int(match[1]), int(match[2])
-    paths = _numbered(out, len(prompts), num_frames) if isinstance(out, Path) else list(out)
+    asked = _asked(prompts, labels)
+    paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
     expected = ".mp4" if num_frames > 1 else ".png"
     if any(path.suffix != expected for path in paths):
         raise ValueError(f"--out {paths[0]}: {num_frames} frames are written as {expected}")
-    requests = [Request(prompt=text, width=width, height=height, num_frames=num_frames) for text in prompts]
+    requests = [
+        Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
+    ]
     generated = sample(run, requests, config)
     autoencoder = autoencoder_of(read_run(Path(run))[1].latents)
     for path, result in zip(paths, generated, strict=True):
         write_video(path, decode_latent(autoencoder, result.latent), result.fps)
-        facts = {"prompt": result.request.prompt, "size": size, "num_frames": num_frames, **config.model_dump()}
+        facts = {
+            "prompt": result.request.prompt,
+            "label": result.request.label,
+            "size": size,
+            "num_frames": num_frames,
+            **config.model_dump(),
+        }
         path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
     return paths
+
+
+def _asked(prompts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str | None]]:
+    """What steers each video."""
+    texts: list[str] = [*prompts] or [""]
+    classes: list[str | None] = [*labels] or [None]
+    if 1 not in (len(texts), len(classes)) and len(texts) != len(classes):
+        raise ValueError(f"got {len(texts)} prompts and {len(classes)} labels; expected as many, or one of either")
+    count = max(len(texts), len(classes))
+    return list(zip(texts * (count // len(texts)), classes * (count // len(classes)), strict=True))
 
 
 def _numbered(out: Path, count: int, num_frames: int) -> list[Path]:

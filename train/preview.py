@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps
+from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
 from train.model.config import DiTConfig
@@ -127,10 +127,11 @@ class Preview:
             fps=sample_fps(row),
             text=choose_caption(reader.captions(row), prefers_dense=True),
             extras=sample_extras(row, self.model.conditions),
+            label=sample_label(row),
         )
 
     def _latents(self, model: nn.Module, samples: Sequence[Sample]) -> list[Tensor]:
-        both = [*samples, *(replace(sample, text=None) for sample in samples)]
+        both = [*samples, *(replace(sample, text=None, label=None) for sample in samples)]
         batch = pack(both, self.model.patch, self.manifest.text_dim, self.model.conditions)
         batch = prepare(batch, self.model).to(self.worker.device)
         settings = SampleConfig(num_steps=self.config.sample_steps, guidance=self.config.sample_guidance)

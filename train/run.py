@@ -102,6 +102,7 @@ class RunRecord:
     text: dict[str, Any]  # fingerprint.json of the text embeddings
     fps: float  # most frequent rate of the training videos; 0: there are only images
     datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, and its clips
+    labels: tuple[str, ...] | None = None  # names of the classes by number
     embedding: str | None = None  # score family that features are aligned to
 
     @classmethod
@@ -114,6 +115,7 @@ class RunRecord:
                 {**asdict(part), "train_clips": int((manifest.sources == number).sum())}
                 for number, part in enumerate(manifest.parts)
             ),
+            labels=manifest.labels,
             embedding=embedding,
         )
 
@@ -188,6 +190,11 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
         differences = ", ".join(f"{key}: {old.get(key)!r} → {new[key]!r}" for key in changed)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
     _check_same_datasets(out, old_record.datasets, record.datasets)
+    if old_record.labels != record.labels:
+        raise ValueError(
+            f"{out} was trained on the classes {old_record.labels}, the datasets now have {record.labels}; set "
+            f"train.data.labels to the former (new names at their end) or train elsewhere"
+        )
     for kind in ("latents", "text"):
         before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
         if before != now:
@@ -236,7 +243,8 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
     try:
         config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
         facts = json.loads((run / "run.json").read_text())
-        return config, RunRecord(**facts | {"datasets": tuple(facts["datasets"])})
+        tuples = {name: tuple(facts[name]) for name in ("datasets", "labels") if facts.get(name) is not None}
+        return config, RunRecord(**facts | tuples)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
     except FileNotFoundError as error:

@@ -22,7 +22,7 @@ from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas
 from train.objective.flow import RectifiedFlow
 from train.parallelize import pick_device
-from train.run import RunRecord, load_model
+from train.run import RunRecord, TrainConfig, load_model
 from train.segments import PackedBatch, Patch, Sample, grid_size, pack, unpack
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -54,10 +54,11 @@ class SampleConfig(BaseModel):
 class Request:
     """One video, or with one frame an image."""
 
-    prompt: str
+    prompt: str  # "": none
     width: int  # px
     height: int  # px
     num_frames: int
+    label: str | None = None  # a class by name, or by number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +86,8 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     patch = train_config.model.patch
     shapes = [latent_shape(request, record.latents, patch) for request in requests]
     fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
-    texts = embed_prompts([request.prompt for request in requests], record)
+    texts = _texts(requests, train_config, record)
+    labels = [class_number(request.label, train_config, record) for request in requests]
     noise = [_noise(shape, config.seed, i) for i, shape in enumerate(shapes)]
     samples = [
         Sample(
@@ -96,9 +98,10 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
             fps=fps[i],
             text=text,
             extras=config.conditions,
+            label=label,
         )
-        for text_of in (texts, [None] * len(texts))
-        for i, text in enumerate(text_of)
+        for conditions in (zip(texts, labels, strict=True), [(None, None)] * len(requests))
+        for i, (text, label) in enumerate(conditions)
     ]
     batch = pack(samples, patch, int(record.text["dim"]), train_config.model.conditions)
     batch = prepare(batch, train_config.model).to(device)
@@ -208,6 +211,32 @@ def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tup
     shape = (int(latents["channels"]), 1 + (frames - 1) // stride_t, height // stride, width // stride)
     grid_size(shape, patch)
     return shape
+
+
+def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:
+    """Token states of the prompts; the encoder is not loaded where there is nothing to embed."""
+    prompts = [request.prompt for request in requests if request.prompt]
+    if prompts and config.model.text == "none":
+        raise ValueError("the run was trained without captions (train.model.text=none); leave the prompts out")
+    states = iter(embed_prompts(prompts, record) if prompts else ())
+    return [next(states) if request.prompt else None for request in requests]
+
+
+def class_number(label: str | None, config: TrainConfig, record: RunRecord) -> int | None:
+    """The number of a class, named or counted.
+
+    Raises:
+        ValueError: the run knows no such class.
+    """
+    if label is None:
+        return None
+    if record.labels is not None and label in record.labels:
+        return record.labels.index(label)
+    num_classes = config.model.num_classes or 0
+    if label.isdecimal() and int(label) < num_classes:
+        return int(label)
+    known = ", ".join(record.labels or ()) or (f"0 to {num_classes - 1}" if num_classes else "none")
+    raise ValueError(f"label {label!r}: the run was trained on no such class; it knows {known}")
 
 
 def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps
+from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
 from train.model.config import DiTConfig
@@ -176,6 +176,7 @@ class Validator:
             timestep=trial.timestep,
             fps=sample_fps(row),
             extras=sample_extras(row, self.model.conditions),
+            label=sample_label(row),
             text=choose_caption(reader.captions(reader.manifest.row(trial.caption_row)), prefers_dense=True),
         )
 

@@ -43,6 +43,13 @@ class DataConfig(BaseModel):
     extra_dropout: float = Field(
         0.1, ge=0, le=1, description="share of samples trained without each of model.conditions"
     )
+    label_column: str | None = Field(
+        None, description="column of the index or of clips.parquet that labels a clip: names, or numbers of classes"
+    )
+    labels: tuple[str, ...] | None = Field(
+        None, description="names of the classes in the order of their numbers; none: those of the column, sorted"
+    )
+    label_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their label")
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
@@ -193,7 +200,14 @@ class PackLoader:
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
             extras=self._extras(row, generator),
             kept=self._kept(planned, generator),
+            label=self._label(row, generator),
         )
+
+    def _label(self, row: dict[str, Any], generator: torch.Generator) -> int | None:
+        label = sample_label(row)
+        if label is None or float(torch.rand((), generator=generator)) < self.config.label_dropout:
+            return None
+        return label
 
     def _extras(self, row: dict[str, Any], generator: torch.Generator) -> dict[str, float]:
         """The clip's conditions, each left out by a draw of its own."""
@@ -223,6 +237,11 @@ class PackLoader:
 def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
     """Numbers of a clip by name, those that it has."""
     return {name: float(row[name]) for name in names if row[name] is not None}
+
+
+def sample_label(row: dict[str, Any]) -> int | None:
+    """The number of the clip's class; None where it has none, or the run none."""
+    return row.get("label")
 
 
 def sample_fps(row: dict[str, Any]) -> float:

@@ -60,6 +60,7 @@ class Manifest:
     weights: np.ndarray  # (N,) float64: how often an epoch is to meet each row, by the curation's balance
     sources: np.ndarray  # (N,) int64: the part of each row
     parts: tuple[Part, ...]
+    labels: tuple[str, ...] | None = None  # names of the classes that the column "label" counts; None: numbers alone
     latents: dict[str, Any]  # the latents' fingerprint.json
     text: dict[str, Any]  # the text embeddings' fingerprint.json
 
@@ -105,6 +106,7 @@ def read_manifest(
     latents: str = "auto",
     text: str = "auto",
     conditions: Sequence[str] = (),
+    label_column: str | None = None,
     allow_empty: bool = False,
 ) -> Manifest:
     """Join the indices of `dataset`.
@@ -116,6 +118,7 @@ def read_manifest(
         latents: fingerprint below `latents/`; "auto" is the only one there.
         text: fingerprint below `text/`, likewise.
         conditions: numbers of a clip that the model is steered by: columns of the index or of `clips.parquet`.
+        label_column: what a clip is labelled by, likewise: becomes the column "label", as it is stored.
         allow_empty: a split without clips is no error.
 
     Raises:
@@ -136,7 +139,11 @@ def read_manifest(
         shards = shards.append_column(BALANCE, pa.array([1.0] * shards.num_rows))
     clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
     for name in conditions:
-        clips = clips.append_column(name, _numbers(dataset, name, shards, clips["clip_id"]))
+        numbers = _column(dataset, name, shards, clips["clip_id"], "train.model.conditions").cast(pa.float64())
+        clips = clips.append_column(name, numbers)
+    if label_column is not None:
+        label = _column(dataset, label_column, shards, clips["clip_id"], "train.data.label_column")
+        clips = clips.append_column("label", label)
     text_index = text_index.select(PLACE).rename_columns(["clip_id", "text_shard", "text_offset", "text_size"])
     table = clips.join(latent_index.select([*PLACE, "fps", *SIDES]), "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
@@ -182,17 +189,25 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
     return grids
 
 
-def _numbers(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of the index or of clips.parquet as float64, in the order of `clip_ids`."""
+def label_names(dataset: str, column: str) -> set[str] | None:
+    """All names in a column of labels, whatever the split and whether encoded, so that classes keep their numbers while
+    a dataset is encoded; None for a column of numbers."""
+    shards = _read_index(f"{dataset.rstrip('/')}/shards/index.parquet", "reelpack curate", ["clip_id"], ["clip_id"])
+    values = _column(dataset.rstrip("/"), column, shards, shards["clip_id"], "train.data.label_column")
+    if pa.types.is_integer(values.type):
+        return None
+    return set(values.cast(pa.string()).drop_null().to_pylist())
+
+
+def _column(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray, setting: str) -> pa.ChunkedArray:
+    """A column of the index or of clips.parquet, in the order of `clip_ids`."""
     source = shards
     if name not in shards.column_names:
         source = _read_index(f"{dataset}/clips.parquet", "reelpack curate", ["clip_id"], ["clip_id"])
     if name not in source.column_names:
-        raise ValueError(
-            f"train.model.conditions: {dataset} stores no {name!r}; it has {', '.join(sorted(source.column_names))}"
-        )
+        raise ValueError(f"{setting}: {dataset} stores no {name!r}; it has {', '.join(sorted(source.column_names))}")
     rows = pc.index_in(clip_ids, source["clip_id"].combine_chunks())
-    return source[name].take(rows).cast(pa.float64())
+    return source[name].take(rows)
 
 
 def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from train.data.draw import copy_keys
 from train.data.load import DataConfig
-from train.data.manifest import Manifest, read_manifest
+from train.data.manifest import Manifest, label_names, read_manifest
 from train.model.config import DiTConfig
 
 SPACES = {
@@ -46,10 +47,14 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
             latents=data.latents,
             text=data.text,
             conditions=model.conditions,
+            label_column=data.label_column,
             allow_empty=split != "train",
         )
         for name, url in names.items()
     }
+    if data.label_column is not None:
+        classes = _classes(list(names.values()), data.label_column, data.labels, model.num_classes)
+        parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
     return parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
 
 
@@ -92,9 +97,53 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
             replace(manifest.parts[0], name=name, share=None if shares is None else shares[name])
             for name, manifest in parts.items()
         ),
+        labels=first[1].labels,
         latents=first[1].latents,
         text=first[1].text,
     )
+
+
+def _classes(
+    datasets: Sequence[str], column: str, given: tuple[str, ...] | None, num_classes: int | None
+) -> tuple[str, ...] | None:
+    """Names of the classes by number; None where the column holds the numbers."""
+    found = [label_names(dataset, column) for dataset in datasets]
+    names = [some for some in found if some is not None]
+    if names and len(names) < len(found):
+        raise ValueError(f"train.data.label_column={column}: it holds numbers in one dataset, names in another")
+    classes = (given or tuple(sorted(set().union(*names)))) if names else None
+    if classes is not None and (unknown := sorted(set().union(*names) - set(classes))):
+        raise ValueError(
+            f"train.data.labels: the column {column} also has {', '.join(unknown[:8])}; name all, in the order of their "
+            "numbers"
+        )
+    if num_classes is None or num_classes < len(classes or ()):
+        raise ValueError(
+            f"train.data.label_column={column} and train.model.num_classes={num_classes}: the column has "
+            f"{'numbers' if classes is None else f'{len(classes)} classes'}; set train.model.num_classes"
+            f"{'' if classes is None else f'={len(classes)}'}, or unset the column"
+        )
+    return classes
+
+
+def _numbered(manifest: Manifest, classes: tuple[str, ...] | None, num_classes: int) -> Manifest:
+    """With numbers of classes as labels."""
+    labels = manifest.table["label"].combine_chunks()
+    if classes is None:
+        numbers = labels.cast(pa.int64())
+    else:
+        numbers = pc.index_in(labels.cast(pa.string()), pa.array(classes, pa.string()), skip_nulls=True).cast(
+            pa.int64()
+        )
+    wrong = pc.or_(pc.less(numbers, 0), pc.greater_equal(numbers, num_classes))
+    if pc.any(wrong).as_py():
+        row = pc.index(wrong, True).as_py()
+        raise ValueError(
+            f"clip {manifest.table['clip_id'][row]} has label {numbers[row]}; expected 0 to {num_classes - 1}: raise "
+            "train.model.num_classes"
+        )
+    table = manifest.table.set_column(manifest.table.schema.get_field_index("label"), "label", numbers)
+    return replace(manifest, table=table, labels=classes)
 
 
 def _keys(of_parts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
