@@ -190,8 +190,8 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
 
 
 def label_names(dataset: str, column: str) -> set[str] | None:
-    """All names in a column of labels, whatever the split and whether encoded, so that classes keep their numbers while
-    a dataset is encoded; None for a column of numbers."""
+    """All names in a column of labels, whatever the split and whether encoded, so that classes keep their numbers
+    while a dataset is encoded; None for a column of numbers."""
     shards = _read_index(f"{dataset.rstrip('/')}/shards/index.parquet", "reelpack curate", ["clip_id"], ["clip_id"])
     values = _column(dataset.rstrip("/"), column, shards, shards["clip_id"], "train.data.label_column")
     if pa.types.is_integer(values.type):

@@ -114,8 +114,8 @@ def _classes(
     classes = (given or tuple(sorted(set().union(*names)))) if names else None
     if classes is not None and (unknown := sorted(set().union(*names) - set(classes))):
         raise ValueError(
-            f"train.data.labels: the column {column} also has {', '.join(unknown[:8])}; name all, in the order of their "
-            "numbers"
+            f"train.data.labels: the column {column} also has {', '.join(unknown[:8])}; name all, in the order of "
+            "their numbers"
         )
     if num_classes is None or num_classes < len(classes or ()):
         raise ValueError(

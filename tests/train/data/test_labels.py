@@ -126,6 +126,7 @@ def test_a_run_keeps_its_classes_and_samples_by_them(genres: str, tmp_path: Path
     assert json.loads((tmp_path / "run/run.json").read_text())["labels"] == ["action", "comedy", "drama"]
     assert [class_number(label, config, record) for label in ("drama", "0", None)] == [2, 0, None]
     sampling = SampleConfig(num_steps=2, weights="model", device="cpu")
+    size = {"width": 32, "height": 32, "num_frames": 1}
     latents = [
         sample(tmp_path / "run", [Request(prompt="", width=32, height=32, num_frames=1, label=label)], sampling)[
             0
@@ -133,14 +134,12 @@ def test_a_run_keeps_its_classes_and_samples_by_them(genres: str, tmp_path: Path
         for label in ("drama", "comedy", "2")
     ]
     assert torch.equal(latents[0], latents[2])
-    with pytest.raises(ValueError, match="label 'horror': .*it knows action, comedy, drama"):
+    with pytest.raises(ValueError, match=r"label 'horror': .*it knows action, comedy, drama"):
         class_number("horror", config, record)
     with pytest.raises(ValueError, match="trained without captions"):
         sample(tmp_path / "run", [Request(prompt="x", width=32, height=32, num_frames=1)], sampling)
     path = Path(genres) / "shards/index.parquet"
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.get_field_index("genre"), "genre", [["a"] * table.num_rows]), path)
-    with pytest.raises(
-        ValueError, match=r"trained on the classes \('action', .*set train\.data\.labels to the former"
-    ):
+    with pytest.raises(ValueError, match=r"trained on the classes \('action', .*set train\.data\.labels"):
         train(TrainConfig.model_validate(settings | {"steps": 3}), genres, tmp_path / "run")
