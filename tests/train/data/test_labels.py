@@ -127,12 +127,8 @@ def test_a_run_keeps_its_classes_and_samples_by_them(genres: str, tmp_path: Path
     assert [class_number(label, config, record) for label in ("drama", "0", None)] == [2, 0, None]
     sampling = SampleConfig(num_steps=2, weights="model", device="cpu")
     size = {"width": 32, "height": 32, "num_frames": 1}
-    latents = [
-        sample(tmp_path / "run", [Request(prompt="", width=32, height=32, num_frames=1, label=label)], sampling)[
-            0
-        ].latent
-        for label in ("drama", "comedy", "2")
-    ]
+    requests = [Request(prompt="", label=label, **size) for label in ("drama", "comedy", "2")]
+    latents = [sample(tmp_path / "run", [request], sampling)[0].latent for request in requests]
     assert torch.equal(latents[0], latents[2])
     with pytest.raises(ValueError, match=r"label 'horror': .*it knows action, comedy, drama"):
         class_number("horror", config, record)
