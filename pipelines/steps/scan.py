@@ -13,7 +13,6 @@ from pipelines.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
 
-IDENTIFY_BATCH = 8
 NOWHERE = ""
 """The version of what is no file."""
 
@@ -113,9 +112,8 @@ def _identify(
         for source in sources
         if source.uri not in identities
     ]
-    needs = Needs(batch_size=IDENTIFY_BATCH)
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
-    for results in run.work(on, stage, files, needs, "identify"):
+    for results in run.work(on, stage, files, Needs(), "identify"):
         _fail_videos(run, failures_of(results), by_uri)
         found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
         table.publish(identity_row(uri, by_uri[uri].version, outcome, part_s) for uri, outcome in found.items())
