@@ -52,7 +52,8 @@ class EpochConfig(BaseModel):
 
     balance: bool = Field(True, description="meet a clip as often as the curation's balance_weight says, on average")
     resolution: Literal["all", "one"] = Field(
-        "all", description="of a clip that was encoded at several sizes: all of them, or one, drawn anew each epoch"
+        "all",
+        description="of a clip that was encoded at several sizes (data.latents): all, or one, drawn anew each epoch",
     )
     drop: TokenDropConfig = TokenDropConfig()
 

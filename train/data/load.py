@@ -33,7 +33,10 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    latents: str = Field("auto", description="fingerprint of the latents; auto: the only one of the dataset")
+    latents: str | tuple[str, ...] = Field(
+        "auto",
+        description="fingerprint of the latents; several, or all: clips at several sizes; auto: the only one there is",
+    )
     text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
     mix: dict[str, float] = Field(
         {}, description="weight of each dataset of the run, by its folder's name: its share of samples; none: all once"

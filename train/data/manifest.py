@@ -23,8 +23,11 @@ from train.segments import Patch
 
 logger = logging.getLogger(__name__)
 
+OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
 REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
+LATENT_SPACE = ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride")
+"""What latents of one run agree in: clips may differ in size and rate."""
 BALANCE = "balance_weight"
 PLACE = ["clip_id", "shard", "offset", "size"]
 SIDES = ["latent_t", "latent_h", "latent_w"]
@@ -103,7 +106,7 @@ def read_manifest(
     *,
     split: str,
     patch: Patch,
-    latents: str = "auto",
+    latents: str | Sequence[str] = "auto",
     text: str = "auto",
     conditions: Sequence[str] = (),
     label_column: str | None = None,
@@ -115,8 +118,9 @@ def read_manifest(
         dataset: local path or fsspec URL.
         split: "train" or "val".
         patch: the model's patch; a remainder of a latent's side that fills no patch is not trained on.
-        latents: fingerprint below `latents/`; "auto" is the only one there.
-        text: fingerprint below `text/`, likewise.
+        latents: fingerprint below `latents/`; "auto" is the only one there. Of several ("all": of all that are there)
+            a clip has a row for each, as where one index holds it at several sizes.
+        text: fingerprint below `text/`; "auto" is the only one there.
         conditions: numbers of a clip that the model is steered by: columns of the index or of `clips.parquet`.
         label_column: what a clip is labelled by, likewise: becomes the column "label", as it is stored.
         allow_empty: a split without clips is no error.
@@ -127,12 +131,11 @@ def read_manifest(
             writes what is missing.
     """
     dataset = dataset.rstrip("/")
-    latents_root, latents_record = _fingerprint(dataset, "latents", latents)
+    encoded = _several(dataset, latents)
+    latents_record = _joined([record for _, record in encoded])
     text_root, text_record = _fingerprint(dataset, "text", text)
     shards = _read_index(f"{dataset}/shards/index.parquet", "reelpack curate", ["clip_id"], [*CLIPS.names, "split"])
-    latent_index = _read_index(
-        f"{latents_root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], [*PLACE, "fps", *SIDES]
-    )
+    latent_index = pa.concat_tables(_latent_index(root, number) for number, (root, _) in enumerate(encoded))
     text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
 
     if BALANCE not in shards.column_names:  # made by another tool
@@ -145,16 +148,18 @@ def read_manifest(
         label = _column(dataset, label_column, shards, clips["clip_id"], "train.data.label_column")
         clips = clips.append_column("label", label)
     text_index = text_index.select(PLACE).rename_columns(["clip_id", "text_shard", "text_offset", "text_size"])
-    table = clips.join(latent_index.select([*PLACE, "fps", *SIDES]), "clip_id", join_type="inner")
+    table = clips.join(latent_index, "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
-    table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES)])
-    for name, root in (("latents_root", latents_root), ("text_root", text_root)):
-        table = table.append_column(name, pa.array([root] * table.num_rows, pa.string()).dictionary_encode())
+    table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, "folder")])
+    roots = pa.DictionaryArray.from_arrays(table["folder"].combine_chunks(), [root for root, _ in encoded])
+    table = table.drop_columns(["folder"]).append_column("latents_root", roots)
+    table = table.append_column("text_root", pa.array([text_root] * table.num_rows, pa.string()).dictionary_encode())
     table = table.append_column("copy", pa.array(np.zeros(table.num_rows, np.int64)))
     if not table.num_rows and not allow_empty:
+        roots = " or ".join(root for root, _ in encoded)
         raise ValueError(
-            f"{dataset}: no clip of split {split!r} has latents under {latents_root} ({clips.num_rows} clips in the "
-            f"split, {latent_index.num_rows} latents); run `reelpack encode {dataset}`"
+            f"{dataset}: no clip of split {split!r} has latents under {roots} ({clips.num_rows} clips in the split, "
+            f"{latent_index.num_rows} latents); run `reelpack encode {dataset}`"
         )
     missing = clips.num_rows - len(set(table["clip_id"].to_pylist()))
     if missing:
@@ -176,6 +181,36 @@ def read_manifest(
         latents=latents_record,
         text=text_record,
     )
+
+
+def _latent_index(root: str, number: int) -> pa.Table:
+    """Where a fingerprint's latents lie: `folder` is its number."""
+    columns = [*PLACE, "fps", *SIDES]
+    index = _read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], columns).select(columns)
+    return index.append_column("folder", pa.array(np.full(index.num_rows, number, np.int32)))
+
+
+def _several(dataset: str, names: str | Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Folder and record of each fingerprint of latents that is asked for, sorted."""
+    if names == "all":
+        names = _found(dataset, "latents") or "auto"  # where there is none, "auto" says so
+    names = [names] if isinstance(names, str) else sorted(set(names))
+    return [_fingerprint(dataset, "latents", name) for name in names]
+
+
+def _joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record of latents that lie in one space.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for record in records[1:]:
+        if unlike := [name for name in LATENT_SPACE if record.get(name) != records[0].get(name)]:
+            raise ValueError(
+                f"train.data.latents: {records[0]['fingerprint']} and {record['fingerprint']} differ in "
+                f"{', '.join(unlike)}; a run needs latents of one autoencoder"
+            )
+    return {**records[0], "fingerprint": "+".join(record["fingerprint"] for record in records)}
 
 
 def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
@@ -210,15 +245,24 @@ def _column(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray
     return source[name].take(rows)
 
 
+def _found(dataset: str, kind: str) -> list[str]:
+    """The fingerprints below `dataset`/`kind`, sorted."""
+    fs, root = url_to_fs(f"{dataset}/{kind}")
+    return sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
+
+
 def _fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:
     """Folder and record of one fingerprint below `dataset`/`kind`."""
-    fs, root = url_to_fs(f"{dataset}/{kind}")
-    found = sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
+    found = _found(dataset, kind)
     if name == "auto" and len(found) == 1:
         name = found[0]
     if name not in found:
         problem = "there is none" if not found else f"there are {', '.join(found)}"
-        remedy = f"run `reelpack encode {dataset}`" if not found else f"set train.data.{kind} to one of them"
+        remedy = (
+            f"run `reelpack encode {dataset}`"
+            if not found
+            else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
+        )
         raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
     try:

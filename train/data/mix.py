@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 
 from train.data.draw import copy_keys
 from train.data.load import DataConfig
-from train.data.manifest import Manifest, label_names, read_manifest
+from train.data.manifest import LATENT_SPACE, Manifest, label_names, read_manifest
 from train.model.config import DiTConfig
 
 SPACES = {
-    "latents": ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride"),
+    "latents": LATENT_SPACE,
     "text": ("encoder_fingerprint", "dim"),
 }
 """What datasets of one run agree in; they may differ in size and rate of the clips, and in who wrote the captions."""

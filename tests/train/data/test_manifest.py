@@ -1,12 +1,20 @@
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load, save
 
+from curate.shards.tar import TarReader, write_tar
+from train.data.epoch import EpochConfig, EpochSamples
+from train.data.load import ClipReader
 from train.data.manifest import read_manifest
+from train.data.plan import PlanConfig
 
 PATCH = (1, 2, 2)
 
@@ -53,6 +61,54 @@ def test_two_fingerprints_are_listed_and_one_is_chosen_by_name(copy: Path):
     with pytest.raises(ValueError, match=r"there are lat0, lat1; set train\.data\.latents"):
         read_manifest(str(copy), split="train", patch=PATCH)
     assert read_manifest(str(copy), split="train", patch=PATCH, latents="lat1").latents["fingerprint"] == "lat1"
+
+
+def at_half_size(dataset: Path) -> None:
+    """Every second latent of `dataset` again as fingerprint lat1, its sides halved."""
+    root = dataset / "latents/lat1"
+    table = pq.read_table(dataset / "latents/lat0/index.parquet").to_pylist()[::2]
+    reader = TarReader(str(dataset / "latents/lat0"))
+    rows = []
+    for split in ("train", "val"):
+        members = {row["clip_id"]: row for row in table if row["split"] == split}
+        halves = {
+            name: load(reader.read(row["shard"], row["offset"], row["size"]))["latent"][:, :, ::2, ::2].contiguous()
+            for name, row in members.items()
+        }
+        samples = ((name, {"safetensors": save({"latent": half})}) for name, half in halves.items())
+        for member in write_tar(str(root / f"{split}-000000.tar"), samples):
+            t, h, w = halves[member.key].shape[1:]
+            place = {"shard": member.shard, "offset": member.offset, "size": member.size}
+            rows.append({**members[member.key], **place, "latent_t": t, "latent_h": h, "latent_w": w})
+    pq.write_table(pa.Table.from_pylist(rows), root / "index.parquet")
+    record = json.loads((dataset / "latents/lat0/fingerprint.json").read_text())
+    (root / "fingerprint.json").write_text(json.dumps({**record, "fingerprint": "lat1"}))
+
+
+def test_of_several_sizes_one_is_drawn_each_epoch_and_all_are_met_in_time(copy: Path):
+    at_half_size(copy)
+    manifest = read_manifest(str(copy), split="train", patch=PATCH, latents="all")
+    assert manifest.latents["fingerprint"] == "lat0+lat1"
+    sizes = Counter(manifest.clip_ids)
+    assert sorted(set(sizes.values())) == [1, 2] and len(sizes) == 20
+    samples = EpochSamples(manifest, EpochConfig(resolution="one"), PlanConfig(), seed=0)
+    met: set[int] = set()
+    for epoch in range(12):
+        repeats, _ = samples.in_epoch(np.arange(len(manifest)), epoch)
+        assert Counter(np.repeat(manifest.clip_ids, repeats).tolist()) == dict.fromkeys(sizes, 1)
+        met |= set(np.flatnonzero(repeats).tolist())
+    assert met == set(range(len(manifest)))
+    reader = ClipReader(manifest, PATCH)
+    for row in map(manifest.row, range(len(manifest))):
+        assert reader.latent(row).shape[1:] == (row["latent_t"], row["latent_h"] // 2 * 2, row["latent_w"] // 2 * 2)
+
+
+def test_sizes_of_another_autoencoder_are_refused(copy: Path):
+    at_half_size(copy)
+    path = copy / "latents/lat1/fingerprint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "autoencoder_fingerprint": "another"}))
+    with pytest.raises(ValueError, match="lat0 and lat1 differ in autoencoder_fingerprint"):
+        read_manifest(str(copy), split="train", patch=PATCH, latents=["lat1", "lat0"])
 
 
 def test_a_folder_that_was_renamed_is_refused(copy: Path):
