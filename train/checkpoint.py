@@ -196,6 +196,8 @@ def _reason(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torch says of a single process, and of its own old interfaces."""
+    # For good: the thread that writes says this, too, when the block is over.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
