@@ -8,6 +8,7 @@ yet; *kept* otherwise. A clip is never rejected for a value that nobody measured
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -167,16 +168,15 @@ def _judge(clips: pa.Table, rules: Mapping[str, Bounds]) -> tuple[list[list[str]
 
 def _copies(clips: pa.Table, decisions: Sequence[str], groups: Mapping[str, str]) -> dict[str, str]:
     """Clip id → the better copy, for the kept clips that have one."""
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, (clip_id, decision) in enumerate(zip(clips["clip_id"].to_pylist(), decisions, strict=True)):
-        if decision == "keep" and clip_id in groups:
-            members[groups[clip_id]].append(row)
+    ids = clips["clip_id"].to_pylist()
+    rows = [row for row, clip_id in enumerate(ids) if decisions[row] == "keep" and clip_id in groups]
+    members: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for copy in clips.take(pa.array(rows, pa.int64())).to_pylist():
+        members[groups[copy["clip_id"]]].append(copy)
     copy_of: dict[str, str] = {}
-    for rows in members.values():
-        if len(rows) > 1:
-            copies = clips.take(rows).to_pylist()
-            kept = best(copies)
-            copy_of |= {copy["clip_id"]: kept for copy in copies if copy["clip_id"] != kept}
+    for copies in members.values():
+        kept = best(copies)
+        copy_of |= {copy["clip_id"]: kept for copy in copies if copy["clip_id"] != kept}
     return copy_of
 
 

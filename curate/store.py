@@ -57,15 +57,22 @@ class Table:
             self._last_number += 1
             write_parquet(f"{self.url}/part-{self._last_number:06d}-{uuid.uuid4().hex[:8]}.parquet", table)
 
-    def read(self) -> pa.Table:
-        """All rows, one per key (the last part that holds a key wins), sorted by key; empty if nothing is there. A
-        column that a part lacks is null in its rows: an earlier reelpack wrote them.
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows, or `columns` of them beside the key, one per key (the last part that holds a key wins), sorted by
+        key; empty if nothing is there. A column that a part lacks is null in its rows: an earlier reelpack wrote them.
 
         Raises:
             ValueError: a part that another version of the schema wrote, or that cannot be read.
         """
-        parts = [self._of_schema(part) for part in self._read_parts(self._parts())]
-        return self._last_by_key(pa.concat_tables([self.schema.empty_table(), *parts]))
+        names = self.schema.names if columns is None else [n for n in self.schema.names if n in {*self.key, *columns}]
+        schema = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
+        parts = [_of_schema(part, schema) for part in self._read_parts(self._parts(), names)]
+        return self._last_by_key(pa.concat_tables([schema.empty_table(), *parts]))
+
+    def ids(self) -> set[Any]:
+        """The values of a key of one column; reads nothing else."""
+        (name,) = self.key
+        return set(self.read([])[name].to_pylist())
 
     def rows(self) -> list[dict[str, Any]]:
         return self.read().to_pylist()
@@ -106,23 +113,25 @@ class Table:
         parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
         return sorted(parts, key=lambda name: (_number(name), name))
 
-    def _read_parts(self, names: Sequence[str]) -> list[pa.Table]:
-        """Parts as they are stored, in order."""
+    def _read_parts(self, names: Sequence[str], columns: Sequence[str] | None = None) -> list[pa.Table]:
+        """Parts as they are stored, in order; of `columns`, those that they have."""
         num_lists = 0
         while True:
             try:
                 with ThreadPoolExecutor(NUM_READERS) as readers:
-                    return list(readers.map(self._read_part, names))
+                    return list(readers.map(lambda name: self._read_part(name, columns), names))
             except FileNotFoundError:  # merged into another meanwhile
                 if num_lists == MAX_LISTS:
                     raise
                 names, num_lists = self._parts(), num_lists + 1
 
-    def _read_part(self, name: str) -> pa.Table:
+    def _read_part(self, name: str, columns: Sequence[str] | None) -> pa.Table:
         path = f"{self._path}/{name}"
         data = self._fs.cat_file(path)
         try:
-            table = pq.read_table(pa.BufferReader(data))
+            file = pq.ParquetFile(pa.BufferReader(data))
+            # An earlier reelpack may have written fewer.
+            table = file.read(None if columns is None else [n for n in file.schema_arrow.names if n in columns])
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
@@ -133,17 +142,18 @@ class Table:
             )
         return table
 
-    def _of_schema(self, part: pa.Table) -> pa.Table:
-        for field in self.schema:
-            if field.name not in part.column_names:
-                part = part.append_column(field, pa.nulls(part.num_rows, field.type))
-        return part.select(self.schema.names).cast(self.schema)
-
     def _last_by_key(self, table: pa.Table) -> pa.Table:
         numbered = table.select(self.key).append_column("row", pa.array(np.arange(table.num_rows)))
         last = numbered.group_by(self.key).aggregate([("row", "max")])
         last = last.sort_by([(name, "ascending") for name in self.key])
         return table.take(last["row_max"])
+
+
+def _of_schema(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    for field in schema:
+        if field.name not in part.column_names:
+            part = part.append_column(field, pa.nulls(part.num_rows, field.type))
+    return part.select(schema.names).cast(schema)
 
 
 def _number(name: str) -> int:

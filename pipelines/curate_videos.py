@@ -24,7 +24,7 @@ from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, store_sidecar
 from pipelines.sources import absolute, list_sources
 from pipelines.steps.cut import cut, uncut
-from pipelines.steps.decide import clips_of, decide, read_stored
+from pipelines.steps.decide import clips_of, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan
 from pipelines.steps.score import score
@@ -90,13 +90,13 @@ def curate(
         stored = read_stored(dataset, config, families)
         clips = clips_of(dataset, config.scan.key)
         while True:  # what fails is not kept in the next round, so there is an end
-            decided = decide(dataset, stored, config, families, uncut=uncut(run))
-            kept = decided.filter(pc.equal(decided["decision"], "keep"))
+            so_far = decided(dataset, stored, config, families, uncut(run), weighted=False)
+            kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
             splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
             to_cut = [clip for clip in clips if clip.clip_id in splits]
-            if not cut(run, on, to_cut, splits, columns_by_clip(dataset, decided)):
+            if not cut(run, on, to_cut, splits, columns_by_clip(dataset, so_far)):
                 break
-    decided = decide(dataset, stored, config, families)
+    final = decide(dataset, stored, config, families)
     # Only now, with the tables complete under these settings, are they what the dataset was made with.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
@@ -107,7 +107,7 @@ def curate(
         num_inputs=len(outcomes),
         num_failed_inputs=outcomes.count("failed"),
         failures=tuple(run.failures),
-        funnel=funnel(decided),
+        funnel=funnel(final),
         num_indexed=index.num_rows,
         num_frames_decoded=run.num_frames_decoded,
         seconds=time.monotonic() - start,

@@ -75,7 +75,7 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     config, families = dataset.config(or_running=True), dataset.families(or_running=True)
     scan_key, cut_key = config.scan.key, config.shards.key
     clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
-    scored = {name: ids_of(dataset.scores(name, columns).read()) for name, columns in families.items()}
+    scored = {name: dataset.scores(name, columns).ids() for name, columns in families.items()}
     done = {
         ("scan", scan_key): {
             row["uri"] for row in dataset.videos.rows() if row["scan_key"] == scan_key and row["outcome"] == "ok"

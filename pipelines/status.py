@@ -75,7 +75,7 @@ def status(url: str) -> Status:
         idle_s=_idle_s(dataset),
         num_inputs=made_with.get("num_inputs"),
         inputs=dict(Counter(row["failure"] or row["outcome"] for row in videos)),
-        scored={name: len(ids & ids_of(dataset.scores(name, columns).read())) for name, columns in families.items()},
+        scored={name: len(ids & dataset.scores(name, columns).ids()) for name, columns in families.items()},
         funnel=funnel(clips),
         num_cut=len(cut),
         captioned={family: len(found & cut) for family, found in captioned.items()},

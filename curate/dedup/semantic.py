@@ -27,7 +27,7 @@ CLIPS_PER_PARTITION = 1000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings:
-    """`vectors` (N, d) float32: unit vectors times `SCALE`, rounded to whole numbers; `ids` sorted, one per row."""
+    """`vectors` (N, d) int16: unit vectors times `SCALE`, rounded to whole numbers; `ids` sorted, one per row."""
 
     ids: tuple[str, ...]
     vectors: np.ndarray
@@ -35,15 +35,17 @@ class Embeddings:
     @classmethod
     def of(cls, table: pa.Table, column: str) -> "Embeddings":
         """From a table of `clip_id` and lists of numbers; vectors of length 0 are left out."""
-        table = table.sort_by("clip_id")
-        lists = table[column].combine_chunks()
-        flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-        vectors = flat.reshape(len(lists), -1) if len(lists) else flat.reshape(0, 1)
-        norms = np.linalg.norm(vectors, axis=1)
-        usable = norms > 0
-        units = vectors[usable] / norms[usable, None]
-        ids = np.array(table["clip_id"].to_pylist(), object)[usable]
-        return cls(ids=tuple(ids), vectors=np.rint(units * SCALE).astype(np.float32))
+        blocks = [np.zeros((0, 1), np.int16)]
+        for batch in table.select([column]).to_batches(max_chunksize=BLOCK):
+            lists = batch[column]
+            vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(lists), -1)
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            blocks.append(np.rint(vectors / np.where(norms > 0, norms, 1) * SCALE).astype(np.int16))
+        ids = np.array(table["clip_id"].to_pylist(), object)
+        rounded = np.concatenate(blocks[1:] or blocks)
+        rows = np.argsort(ids)
+        rows = rows[rounded[rows].any(1)]
+        return cls(ids=tuple(ids[rows]), vectors=rounded[rows])
 
     def subset(self, ids: set[str]) -> "Embeddings":
         rows = [row for row, name in enumerate(self.ids) if name in ids]
@@ -67,7 +69,7 @@ def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple
     order = np.argsort(labels, kind="stable")
     pairs: list[tuple[str, str]] = []
     for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        first = rows[_joined(embeddings.vectors[rows], limit)]
+        first = rows[_joined(embeddings.vectors[rows].astype(np.float32), limit)]
         pairs += [(embeddings.ids[a], embeddings.ids[b]) for a, b in zip(first, rows, strict=True) if a != b]
     return pairs
 
@@ -79,12 +81,12 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
     sample = vectors
     if len(vectors) > num_clusters * FIT_PER_CLUSTER:
         sample = vectors[np.sort(rng.choice(len(vectors), num_clusters * FIT_PER_CLUSTER, replace=False))]
-    centers = sample[np.sort(rng.choice(len(sample), num_clusters, replace=False))]
+    centers = sample[np.sort(rng.choice(len(sample), num_clusters, replace=False))].astype(np.float32)
     for _ in range(NUM_ITERATIONS):
         labels = _nearest(sample, centers)
         order = np.argsort(labels, kind="stable")
         present, first = np.unique(labels[order], return_index=True)
-        sums = np.add.reduceat(sample[order].astype(np.float64), first, axis=0)  # exact: whole numbers below 2⁵³
+        sums = np.add.reduceat(sample[order], first, axis=0, dtype=np.float64)  # exact: whole numbers below 2⁵³
         norms = np.sqrt(np.square(sums).sum(1, keepdims=True))
         moved = centers.copy()  # a center that nothing is near to stays
         moved[present] = np.rint(sums / np.maximum(norms, 1) * SCALE)
@@ -96,7 +98,9 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
 
 def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
     starts = range(0, len(vectors), BLOCK)
-    return np.concatenate([(vectors[start : start + BLOCK] @ centers.T).argmax(1) for start in starts])
+    return np.concatenate(
+        [(vectors[start : start + BLOCK].astype(np.float32) @ centers.T).argmax(1) for start in starts]
+    )
 
 
 def _joined(vectors: np.ndarray, limit: float) -> np.ndarray:

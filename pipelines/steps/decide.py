@@ -73,7 +73,13 @@ def decide(
 
 
 def decided(
-    dataset: Dataset, stored: Stored, config: Config, families: Families, uncut: Collection[str] | None = None
+    dataset: Dataset,
+    stored: Stored,
+    config: Config,
+    families: Families,
+    uncut: Collection[str] | None = None,
+    *,
+    weighted: bool = True,
 ) -> pa.Table:
     """The rows of `clips.parquet`: every clip with its decision; writes nothing.
 
@@ -83,12 +89,13 @@ def decided(
         config: the policy.
         families: the score families that it may refer to.
         uncut: clips that count as failed because they could not be cut; None: all that could not.
+        weighted: with the balance weights, which take the longest; else `balance_weight` is null.
     """
     failed = _failed(dataset, config, families, uncut)
     table = apply_policy(stored.clips, config.select, failed=failed, unscored=stored.unscored, groups=stored.groups)
     ids = table["clip_id"].to_pylist()
     kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, stored.embeddings, config.dedup.balance)
+    weights = balance_weights(kept, stored.embeddings, config.dedup.balance) if weighted else {}
     table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
     table = _with_sidecar(dataset, table)
     front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
@@ -159,8 +166,7 @@ def _undecodable(dataset: Dataset, families: Families) -> set[str]:
     failed = {row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == (SCORE_STEP, key)}
     if not failed or not families:
         return set()
-    scored = (dataset.scores(family, columns).read()["clip_id"].to_pylist() for family, columns in families.items())
-    return failed - set.intersection(*map(set, scored))
+    return failed - set.intersection(*(dataset.scores(family, columns).ids() for family, columns in families.items()))
 
 
 def _with_sidecar(dataset: Dataset, clips: pa.Table) -> pa.Table:

@@ -20,7 +20,7 @@ SCORE_BATCH = 4
 def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
     """Compute the values that are owed: by family, so that a changed scorer is the only one that runs."""
     tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
-    have = {family: set(table.read()["clip_id"].to_pylist()) for family, table in tables.items()}
+    have = {family: table.ids() for family, table in tables.items()}
     decoding = "+".join(stage.families)
     settled = {family: have[family] | run.settled({family}) for family in stage.families}
     known, rejected = _known(run, tables) if run.config.score.early_exit else ({}, set())

@@ -56,7 +56,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 
 
 def test_products_of_rounded_vectors_are_exact_in_float32() -> None:
-    vectors = embeddings(clouds([200], 1.0)).vectors
+    vectors = embeddings(clouds([200], 1.0)).vectors.astype(np.float32)
     np.testing.assert_array_equal(vectors @ vectors.T, vectors.astype(np.int64) @ vectors.T.astype(np.int64))
 
 
