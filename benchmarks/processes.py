@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,11 +19,12 @@ class Tree:
     it is killed at the end.
 
     This process adopts the orphans of what it starts, so that a killed driver does not hide its children. Hence one
-    tree at a time, and no other children meanwhile.
+    tree at a time, and no other children that start meanwhile; those that were there before are left alone.
     """
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._others = frozenset(children_of(os.getpid()))
         self.started = time.monotonic()
         with log.open("ab") as out:
             self.driver = subprocess.Popen(command, env=dict(env), cwd=cwd, stdout=out, stderr=out)
@@ -44,7 +45,7 @@ class Tree:
 
     def pids(self) -> dict[int, str]:
         """Pid → command line of every process of the tree that is alive."""
-        return {pid: line for pid in descendants(os.getpid()) if (line := command_line(pid))}
+        return {pid: line for pid in self._all() if (line := command_line(pid))}
 
     def kinds(self) -> set[str]:
         """Which of the kinds that `find` knows are there now."""
@@ -59,14 +60,18 @@ class Tree:
         found = [pid for pid, line in sorted(self.pids().items()) if IS_KIND[kind](line)]
         return found[0] if found else None
 
+    def _all(self) -> Iterator[int]:
+        return descendants(os.getpid(), self._others)
+
     def end(self) -> None:
         """Kill what is left, and wait until it is gone."""
         deadline = time.monotonic() + END_LIMIT_S
-        while pids := [*descendants(os.getpid())]:
+        while pids := [*self._all()]:
             for pid in pids:
                 kill(pid)
             self.driver.poll()
-            reap()
+            for pid in children_of(os.getpid()) - self._others:
+                reap(pid)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes {pids} do not end")
             time.sleep(0.02)
@@ -79,17 +84,27 @@ IS_KIND = {
 }
 
 
-def descendants(root: int) -> Iterator[int]:
-    """Pids below `root`, those of zombies too."""
+def descendants(root: int, without: Collection[int] = ()) -> Iterator[int]:
+    """Pids below `root`, those of zombies too; not `without` and what is below them."""
+    children = _children()
+    todo = [pid for pid in children.get(root, ()) if pid not in without]
+    while todo:
+        pid = todo.pop()
+        yield pid
+        todo += children.get(pid, ())
+
+
+def children_of(pid: int) -> set[int]:
+    return set(_children().get(pid, ()))
+
+
+def _children() -> dict[int, list[int]]:
+    """Pid of a parent → pids of its children."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (parent := _parent(entry)) is not None:
             children.setdefault(parent, []).append(int(entry.name))
-    todo = children.get(root, [])
-    while todo:
-        pid = todo.pop()
-        yield pid
-        todo += children.get(pid, [])
+    return children
 
 
 def command_line(pid: int) -> str:
@@ -114,15 +129,10 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def reap() -> None:
-    """Take leave of orphans that ended here."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
+def reap(pid: int) -> None:
+    """Take leave of a child that has ended."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _parent(entry: Path) -> int | None:
