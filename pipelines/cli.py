@@ -109,7 +109,10 @@ def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption
     from pipelines import select_clips, summary
     from pipelines.dataset import Dataset
 
-    summary.show_select(select_clips.select(dataset, config, set or ()), Dataset(dataset))
+    decided = select_clips.select(dataset, config, set or ())
+    summary.show_select(decided, Dataset(dataset))
+    if not decided.after.get("keep"):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel="Curate")
@@ -263,7 +266,8 @@ def export(
     """Write a self-contained WebDataset (.mp4 .txt .json) for other tools."""
     from pipelines.export import export as write
 
-    typer.echo(f"{write(dataset, out, latents)} clips in {out}")
+    count, num_captioned = write(dataset, out, latents)
+    typer.echo(f"{count} clips in {out}, {num_captioned} of them with a caption")
 
 
 @app.command(rich_help_panel="Train")

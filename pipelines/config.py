@@ -27,6 +27,9 @@ from train.autoencoder.encode import EncodeConfig
 from train.run import TrainConfig
 from train.sample import SampleConfig
 
+POLICY_SECTIONS = ("select", "dedup")
+"""What `reelpack select` may change: nothing has to be decoded for it."""
+
 
 class Config(BaseModel):
     """Everything that can be configured, one section per component."""

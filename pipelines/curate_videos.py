@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
-from pipelines.config import Config
+from pipelines.config import POLICY_SECTIONS, Config, overrides
 from pipelines.dataset import Dataset
 from pipelines.execute import executor
 from pipelines.progress import console
@@ -41,6 +41,18 @@ class CurateSummary:
     num_indexed: int
     num_frames_decoded: int
     seconds: float
+
+
+def policy_change(dataset: Dataset, config: Config) -> str:
+    """What a run is about to change of the policy that the dataset has, by `curate` or `select`; empty for nothing."""
+    if "curate" not in dataset.sections():
+        return ""
+    old = dataset.config()
+    was, becomes = (
+        ", ".join(text for text in overrides(one, other) if text.startswith(POLICY_SECTIONS))
+        for one, other in ((old, config), (config, old))
+    )
+    return becomes and f"the policy changes to {becomes}; it was {was}: pass that with --set to keep it"
 
 
 def curate(
@@ -78,6 +90,8 @@ def curate(
         **provenance(),
         **config.model_dump(mode="json"),
     }
+    if changed := policy_change(dataset, config):
+        console.print(f"{changed}\n", highlight=False, markup=False)
     dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
     if sidecar is not None:
         missed = store_sidecar(dataset, sidecar, [source.uri for source in sources])

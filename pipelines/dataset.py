@@ -84,6 +84,10 @@ class Dataset:
             if name in sections:
                 found: dict[str, Any] = sections[name]
                 return found
+        if not sections:
+            raise ValueError(
+                f"{self.url} is no dataset: it has no config.yaml; `reelpack curate INPUT --out {self.url}` makes one"
+            )
         raise ValueError(
             f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
             f"`reelpack curate INPUT --out {self.url}` makes the dataset, or finishes it"

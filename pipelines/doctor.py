@@ -5,7 +5,6 @@ import io
 import os
 import platform
 import shutil
-import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "l
 LEAST_FREE_GIB = 5
 LEAST_OPEN_FILES = 1024
 NODE_LIMIT_S = 300
-KNOCK_S = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +82,6 @@ def _workers(config: ExecuteConfig, out: str | None) -> Iterator[Finding]:
     import ray
 
     try:
-        _knock(config.address or os.environ.get("RAY_ADDRESS"))
         is_private = connect(config)
     except (OSError, RuntimeError, ValueError) as error:
         yield Finding(where="ray", what="Ray", verdict="fail", detail=str(error))
@@ -102,22 +99,6 @@ def _workers(config: ExecuteConfig, out: str | None) -> Iterator[Finding]:
             yield from _on_node(node["NodeID"], node["NodeManagerHostname"], examine, out or tempfile.gettempdir())
     finally:
         ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Ray itself would wait for minutes for a head that is not there.
-
-    Raises:
-        ConnectionError: nothing listens at HOST:PORT.
-    """
-    host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
-        except OSError as error:
-            raise ConnectionError(
-                f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
-            ) from error
 
 
 def _examine_worker(where: str) -> list[Finding]:

@@ -5,6 +5,7 @@ A stage is any object with the methods of `Stage`. It neither knows nor imports 
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.media.fetch import StagingConfig
 from curate.schema import Failure, FailureKind
 
+KNOCK_S = 5
 STORE_BYTES = 256 * 2**20
 """Object store of a private Ray: items and outcomes are small rows, frames never travel."""
 
@@ -146,6 +148,7 @@ def connect(config: ExecuteConfig) -> bool:
 
     # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    _knock(address)
     private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     # Ray's core prints harmless lines about restartable actors at its error level.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -162,6 +165,22 @@ def connect(config: ExecuteConfig) -> bool:
             "(docs/cluster.md)"
         ) from error
     return address == "local"
+
+
+def _knock(address: str) -> None:
+    """Ray itself would wait for minutes for a head that is not there.
+
+    Raises:
+        ConnectionError: nothing listens at HOST:PORT.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+        except OSError as error:
+            raise ConnectionError(
+                f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
+            ) from error
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

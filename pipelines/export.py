@@ -15,8 +15,9 @@ from pipelines.progress import track
 CLIPS_PER_SHARD = 256
 
 
-def export(url: str, out: str, latents: str | None = None) -> int:
-    """Write `{split}-{n:06d}.tar` of every indexed clip with its captions; returns the number of clips.
+def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
+    """Write `{split}-{n:06d}.tar` of every indexed clip with its captions; returns how many clips, and how many of
+    them have a caption.
 
     Args:
         url: the dataset directory.
@@ -43,7 +44,7 @@ def export(url: str, out: str, latents: str | None = None) -> int:
     count = sum(track(written, len(plans), "export"))
     with fs.open(f"{path}/dataset.json", "w") as file:
         json.dump({"num_clips": count, "latents": latents, "source": dataset.url}, file)
-    return count
+    return count, sum(bool(row["caption_dense"] or row["caption_short"]) for row in index)
 
 
 def _latents(dataset: Dataset, fingerprint: str) -> Callable[[str], bytes | None]:

@@ -8,11 +8,9 @@ import pyarrow.compute as pc
 
 from curate.media.counter import pictures_decoded
 from curate.select import funnel
-from pipelines.config import load_config
+from pipelines.config import POLICY_SECTIONS, load_config
 from pipelines.dataset import Dataset
 from pipelines.steps.decide import decide, read_stored
-
-POLICY_SECTIONS = ("select", "dedup")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

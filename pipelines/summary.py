@@ -71,6 +71,8 @@ def show_select(summary: "SelectSummary", dataset: "Dataset") -> None:
     out.print(table)
     decoded = f"{summary.num_frames_decoded} frames decoded"
     out.print(f"in the index: {summary.num_indexed}; decided in {summary.seconds:.1f} s, {decoded}")
+    if not summary.after.get("keep"):
+        out.print("[red]nothing is kept[/]: this policy rejects every clip")
     if summary.num_uncut:
         out.print(f"{summary.num_uncut} kept clips are not in a shard yet: run", markup=False)
         out.print(dataset.curate_command(), markup=False)

@@ -247,7 +247,7 @@ def test_failures_of_other_settings_do_not_stand(made: SimpleNamespace) -> None:
         (["explain", "DATASET", "zzz"], "begins with zzz"),
         (["select", "DATASET", "--set", "scan.short_side_px=99"], "policies only"),
         (["select", "DATASET", "--set", "select.motoin.min=1"], "the nearest valid one is select.motion"),
-        (["status", "NOWHERE"], "no run has come to its end"),
+        (["status", "NOWHERE"], "is no dataset"),
         (["plan", "NOWHERE/*.mp4"], "no files found"),
         (["curate", "NOWHERE", "--out", "NEW", "--executor", "slurm"], "execute.executor"),
         (["curate", "FILMS", "--out", "NEW", "--sidecar", "NOWHERE.csv"], "cannot be read"),

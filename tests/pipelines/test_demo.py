@@ -79,7 +79,8 @@ def test_a_rerun_of_every_step_computes_nothing(demo: Path) -> None:
 
 
 def test_webdataset_reads_the_export(demo: Path, tmp_path: Path) -> None:
-    count = export(str(demo / "dataset"), str(tmp_path / "export"), latents="auto")
+    count, num_captioned = export(str(demo / "dataset"), str(tmp_path / "export"), latents="auto")
+    assert 0 < num_captioned <= count
     urls = [str(path) for path in sorted((tmp_path / "export").glob("*.tar"))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))
     assert len(samples) == count

@@ -7,7 +7,7 @@ import pytest
 
 from curate.media.counter import pictures_decoded
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
+from pipelines.curate_videos import curate, policy_change
 from pipelines.dataset import Dataset
 from pipelines.select_clips import select
 from tests.pipelines.videos import moving, write_video
@@ -60,3 +60,11 @@ def test_newly_kept_clips_are_counted_and_wait_for_curate(tmp_path: Path) -> Non
 def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
     with pytest.raises(ValueError, match="policies only"):
         select(str(dataset), overrides=["scan.short_side_px=100"])
+
+
+def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) -> None:
+    select(str(dataset), overrides=["select.duration_s.min=2"])
+    here = Dataset(str(dataset))
+    assert policy_change(here, here.config()) == ""
+    said = policy_change(here, load_config(overrides=SETTINGS))
+    assert "select.duration_s.min=1.0; it was select.duration_s.min=2" in said
