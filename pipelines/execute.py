@@ -173,7 +173,7 @@ def _knock(address: str) -> None:
     Raises:
         ConnectionError: nothing listens at HOST:PORT.
     """
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdecimal():
         try:
             socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
