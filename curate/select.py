@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.dedup.best import best
-from curate.split import SplitConfig, draw_splits
+from curate.split import Split, SplitConfig, draw_splits
 
 NOT_FOR_IMAGES = frozenset(
     {"duration_s", "motion", "camera_motion", "local_motion", "freeze_fraction", "flash_rate", "fade_fraction"}
@@ -79,6 +79,7 @@ def decide(
     failed: Mapping[str, str] = MappingProxyType({}),
     unscored: Mapping[str, Collection[str]] = MappingProxyType({}),
     groups: Mapping[str, str] = MappingProxyType({}),
+    cut: Mapping[str, Split] = MappingProxyType({}),
 ) -> pa.Table:
     """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group`, `duplicate_of`, and
     what another policy needs to know: `failed_step` and `unscored`, which a rejected clip may have as well.
@@ -89,6 +90,7 @@ def decide(
         failed: clip id → the step that failed on it.
         unscored: clip id → columns that a scorer failed to give; the clip has failed if a rule asks for one of them.
         groups: clip id → duplicate group. Of a group's members that the rules keep, the best one is kept.
+        cut: clip id → the split of the shard that it lies in, which it keeps.
 
     Raises:
         ValueError: a rule names a column that no step stores.
@@ -113,7 +115,8 @@ def decide(
     for row, clip_id in enumerate(clip_ids):
         if clip_id in copy_of:
             decisions[row], reasons[row] = "reject", ["duplicate"]
-    splits = draw_splits(clip_ids, clips["video_id"].to_pylist(), clips["video_uri"].to_pylist(), groups, config.split)
+    video_ids, uris = clips["video_id"].to_pylist(), clips["video_uri"].to_pylist()
+    splits = draw_splits(clip_ids, video_ids, uris, groups, config.split, cut)
     columns: dict[str, pa.Array] = {
         "split": pa.array(splits, pa.string()),
         "decision": pa.array(decisions, pa.string()),

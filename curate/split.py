@@ -1,17 +1,23 @@
-"""Which clips are held out from training: a pure function of ids and duplicate groups."""
+"""Which clips are held out from training: a function of ids, duplicate groups, and what lies in shards already."""
 
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from curate.dedup.components import union
 
 Split = Literal["train", "val"]
 
 
 class SplitConfig(BaseModel):
-    """Drawn by unit: all clips of a unit, and of the units that share duplicates with it, fall to the same side."""
+    """Drawn by unit: all clips of a unit, and of the units that share duplicates with it, fall to the same side.
+
+    For new clips only: what lies in a shard stays on its side, and so do later copies of it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,8 +35,13 @@ def draw_splits(
     uris: Sequence[str],
     groups: Mapping[str, str],
     config: SplitConfig,
+    cut: Mapping[str, Split] = MappingProxyType({}),
 ) -> list[Split]:
     """`train` or `val` of each clip, so that no copy of a training clip is held out.
+
+    Nothing is drawn for clips that lie in a shard, nor for what falls to their side: a model may have been trained on
+    them. Where both sides lie in shards (a new clip is a copy of two that were strangers), all is `train`: what was
+    held out can be trained on, and what was trained on never held out.
 
     Args:
         clip_ids: `(N,)`.
@@ -38,26 +49,27 @@ def draw_splits(
         uris: `(N,)` where these lie.
         groups: clip id → duplicate group.
         config: the draw.
+        cut: clip id → the split of the shard that it lies in.
     """
     units = clip_ids if config.by == "clip" else video_ids
-    parent: dict[str, str] = {}
+    # Ids are hexadecimal: a group's name sorts after them.
+    joined = union(
+        (unit, f"group:{groups[name]}") for name, unit in zip(clip_ids, units, strict=True) if name in groups
+    )
+    roots = [joined.get(unit, unit) for unit in units]
+    sides: dict[str, Split] = {}
+    for root, clip_id in zip(roots, clip_ids, strict=True):
+        if clip_id in cut and sides.get(root) != "train":
+            sides[root] = cut[clip_id]
+    for root, uri in zip(roots, uris, strict=True):
+        if is_held_out(uri, config):
+            sides.setdefault(root, "val")
+    return [sides.get(root) or split_of(root, config) for root in roots]
 
-    def root(name: str) -> str:
-        while (above := parent.setdefault(name, name)) != name:
-            parent[name] = name = parent[above]
-        return name
 
-    for clip_id, unit in zip(clip_ids, units, strict=True):
-        one, other = root(unit), root(f"group:{groups[clip_id]}" if clip_id in groups else unit)
-        parent[max(one, other)] = min(one, other)  # ids are hexadecimal: a group's name sorts after them
-    roots = [root(unit) for unit in units]
-    held_out = {
-        name
-        for name, uri in zip(roots, uris, strict=True)
-        if any(fnmatch.fnmatchcase(uri, pattern) for pattern in config.hold_out)
-    }
-    drawn: dict[str, Split] = {name: "val" if name in held_out else split_of(name, config) for name in set(roots)}
-    return [drawn[name] for name in roots]
+def is_held_out(uri: str, config: SplitConfig) -> bool:
+    """Whether the configuration names a source as held out."""
+    return any(fnmatch.fnmatchcase(uri, pattern) for pattern in config.hold_out)
 
 
 def split_of(unit_id: str, config: SplitConfig) -> Split:

@@ -1,6 +1,23 @@
-"""Connected components of rows, joined a batch of pairs at a time."""
+"""Connected components: of names, and of rows that are joined a batch of pairs at a time."""
+
+from collections.abc import Iterable
 
 import numpy as np
+
+
+def union(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Member → smallest member of its connected component."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = name = parent[above]
+        return name
+
+    for one, other in pairs:
+        a, b = root(one), root(other)
+        parent[max(a, b)] = min(a, b)
+    return {name: root(name) for name in parent}
 
 
 def join(first: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

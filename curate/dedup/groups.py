@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from curate.dedup.components import union
 from curate.dedup.config import DedupConfig
 from curate.dedup.perceptual import perceptual_pairs
 from curate.dedup.semantic import Embeddings, semantic_pairs
@@ -26,18 +27,3 @@ def find_groups(clips: pa.Table, embeddings: Embeddings | None, config: DedupCon
         known = set(clips["clip_id"].to_pylist())
         pairs += [pair for pair in semantic_pairs(embeddings, config.semantic) if known.issuperset(pair)]
     return union(pairs)
-
-
-def union(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Member → smallest member of its connected component."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while (above := parent.setdefault(name, name)) != name:
-            parent[name] = name = parent[above]
-        return name
-
-    for one, other in pairs:
-        a, b = root(one), root(other)
-        parent[max(a, b)] = min(a, b)
-    return {name: root(name) for name in parent}

@@ -14,9 +14,11 @@ from curate.dedup.semantic import Embeddings
 from curate.schema import Clip
 from curate.scores.score import STEP as SCORE_STEP
 from curate.select import decide as apply_policy
+from curate.split import Split, SplitConfig, is_held_out
 from curate.store import write_parquet
 from pipelines.config import Config
 from pipelines.dataset import Dataset, join
+from pipelines.progress import console
 from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
@@ -68,6 +70,7 @@ def decide(
 ) -> pa.Table:
     """Apply the policy and publish `clips.parquet`; see `decided`."""
     table = decided(dataset, stored, config, families, uncut)
+    _say_what_is_not_held_out(table, config.select.split)
     write_parquet(f"{dataset.url}/clips.parquet", table)
     return table
 
@@ -91,8 +94,14 @@ def decided(
         uncut: clips that count as failed because they could not be cut; None: all that could not.
         weighted: with the balance weights, which take the longest; else `balance_weight` is null.
     """
-    failed = _failed(dataset, config, families, uncut)
-    table = apply_policy(stored.clips, config.select, failed=failed, unscored=stored.unscored, groups=stored.groups)
+    table = apply_policy(
+        stored.clips,
+        config.select,
+        failed=_failed(dataset, config, families, uncut),
+        unscored=stored.unscored,
+        groups=stored.groups,
+        cut=_cut(dataset),
+    )
     ids = table["clip_id"].to_pylist()
     kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
     weights = balance_weights(kept, stored.embeddings, config.dedup.balance) if weighted else {}
@@ -158,6 +167,22 @@ def _failed(dataset: Dataset, config: Config, families: Families, uncut: Collect
         key = config.shards.key
         uncut = dataset.failed({key}) - {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == key}
     return {**dict.fromkeys(_undecodable(dataset, families), "score"), **dict.fromkeys(uncut, "cut")}
+
+
+def _cut(dataset: Dataset) -> dict[str, Split]:
+    """Clip id → the split of the shard that it lies in; `train` where it lies in shards of both."""
+    rows = dataset.shards.read(["split"]).select(["clip_id", "split"]).to_pylist()
+    return {row["clip_id"]: row["split"] for row in sorted(rows, key=lambda row: row["split"], reverse=True)}
+
+
+def _say_what_is_not_held_out(clips: pa.Table, config: SplitConfig) -> None:
+    if config.hold_out:
+        trained = clips.filter(pc.equal(clips["split"], "train"))["video_uri"].to_pylist()
+        if num := sum(is_held_out(uri, config) for uri in trained):
+            console.print(
+                f"select.split.hold_out: {num} clips stay train, for they or copies of them lie in train shards; "
+                "curate into a new directory to hold them out"
+            )
 
 
 def _undecodable(dataset: Dataset, families: Families) -> set[str]:

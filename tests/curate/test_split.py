@@ -26,3 +26,29 @@ def test_films_that_share_a_clip_fall_to_the_same_side() -> None:
     sides = dict(zip(clips, draw_splits(clips, films, films, groups, config), strict=True))
     assert all(len({sides[f"{film + k}-{n}"] for k in (0, 1) for n in (0, 1)}) == 1 for film in range(0, 200, 2))
     assert set(sides.values()) == {"train", "val"}
+
+
+def test_what_lies_in_a_shard_stays_on_its_side_whatever_is_added() -> None:
+    config = SplitConfig(val_fraction=0.5)
+    ids = [f"{row:032x}" for row in range(400)]
+    before = ids[1::2]
+    videos = ["v"] * len(ids)
+    cut = dict(zip(before, draw_splits(before, videos[: len(before)], before, {}, config), strict=True))
+    # A copy of each is added, whose smaller id the draw looks at.
+    groups = {ids[row]: ids[row // 2 * 2] for row in range(400)}
+    assert draw_splits(ids, videos, ids, groups, config) != draw_splits(ids, videos, ids, groups, config, cut)
+    after = dict(zip(ids, draw_splits(ids, videos, ids, groups, config, cut), strict=True))
+    assert {name: after[name] for name in before} == cut
+    assert all(after[copy] == after[groups[copy]] for copy in ids), "and its copies beside it"
+
+
+def test_what_joins_both_sides_is_trained_on() -> None:
+    config = SplitConfig(val_fraction=0.9)
+    for cut in ({"a": "train", "b": "val"}, {"b": "train", "a": "val"}):
+        groups = dict.fromkeys("abc", "a")
+        assert draw_splits("abc", "uvw", "xyz", groups, config, cut) == ["train"] * 3
+
+
+def test_a_source_that_was_trained_on_cannot_be_held_out_any_more() -> None:
+    config = SplitConfig(val_fraction=0, hold_out=("y",))
+    assert draw_splits("abc", "uvv", "xyy", {"a": "a", "b": "a"}, config, {"a": "train"}) == ["train", "train", "val"]

@@ -52,3 +52,15 @@ def test_a_scorer_that_no_rule_asks_for_may_fail_also_where_it_is_the_only_one(o
 def test_failures_of_later_steps_decide_nothing(one_clip: SimpleNamespace, step: str) -> None:
     one_clip.fail(step, "")
     assert one_clip.decision({}) == ("keep", [])
+
+
+def test_what_was_cut_for_training_is_never_held_out_nor_is_a_later_copy_of_it(
+    one_clip: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "films/copy.mp4", moving(1, 1.5)[:-1])
+    write_video(tmp_path / "films/other.mp4", moving(2, 1.5))
+    settings = ["score.scorers=[]", "execute.executor=local", 'select.split.hold_out=["*"]']
+    curate([str(tmp_path / "films")], one_clip.dataset.url, load_config(overrides=settings))
+    splits = {Path(row["video_uri"]).name: row["split"] for row in one_clip.dataset.read("clips.parquet").to_pylist()}
+    assert splits == {"1.mp4": "train", "copy.mp4": "train", "other.mp4": "val"}
+    assert "2 clips stay train" in capsys.readouterr().err

@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedup.components import join
-from curate.dedup.groups import union
+from curate.dedup.components import join, union
 
 Pairs = list[tuple[int, int]]
 

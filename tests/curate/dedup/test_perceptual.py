@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.dedup import perceptual
+from curate.dedup.components import union
 from curate.dedup.config import DedupConfig, PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH
-from curate.dedup.groups import find_groups, union
+from curate.dedup.groups import find_groups
 from curate.dedup.perceptual import MAX_COMPARED, perceptual_pairs
 
 CONFIG = PerceptualConfig()

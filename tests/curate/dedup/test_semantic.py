@@ -8,8 +8,8 @@ import pytest
 
 from curate.dedup import semantic
 from curate.dedup.balance import balance_weights
+from curate.dedup.components import union
 from curate.dedup.config import BalanceConfig, SemanticConfig
-from curate.dedup.groups import union
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
 
 DIM = 32
