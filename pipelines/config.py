@@ -80,14 +80,15 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), b
 
 def overrides(config: Config, base: Config | None = None) -> list[str]:
     """What `--set` takes to make `config` out of `base` (None: the defaults): the inverse of `load_config`."""
-    return list(_differences(config.model_dump(mode="json"), (base or Config()).model_dump(mode="json"), ""))
+    return list(differences(config.model_dump(mode="json"), (base or Config()).model_dump(mode="json"), ""))
 
 
-def _differences(value: Any, base: Any, path: str) -> Iterator[str]:
+def differences(value: Any, base: Any, path: str) -> Iterator[str]:
+    """`dotted.path=value` for what is another in a tree of settings than in `base`."""
     is_section = isinstance(value, dict) and isinstance(base, dict) and value.keys() == base.keys()
     if is_section and value.get("kind") == base.get("kind"):
         for name in value:
-            yield from _differences(value[name], base[name], f"{path}.{name}" if path else name)
+            yield from differences(value[name], base[name], f"{path}.{name}" if path else name)
     elif value != base:
         is_plain = isinstance(value, str) and yaml.safe_load(value) == value
         yield f"{path}={value if is_plain else json.dumps(value, ensure_ascii=False)}"

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
-from pipelines.config import POLICY_SECTIONS, Config, overrides
+from pipelines.config import POLICY_SECTIONS, Config, differences
 from pipelines.dataset import Dataset
 from pipelines.execute import executor
 from pipelines.progress import console
@@ -45,12 +45,11 @@ class CurateSummary:
 
 def policy_change(dataset: Dataset, config: Config) -> str:
     """What a run is about to change of the policy that the dataset has, by `curate` or `select`; empty for nothing."""
-    if "curate" not in dataset.sections():
-        return ""
-    old = dataset.config()
+    old, new = dataset.sections().get("curate", {}), config.model_dump(mode="json")
+    sections = [name for name in POLICY_SECTIONS if name in old]
     was, becomes = (
-        ", ".join(text for text in overrides(one, other) if text.startswith(POLICY_SECTIONS))
-        for one, other in ((old, config), (config, old))
+        ", ".join(text for name in sections for text in differences(one[name], other[name], name))
+        for one, other in ((old, new), (new, old))
     )
     return becomes and f"the policy changes to {becomes}; it was {was}: pass that with --set to keep it"
 

@@ -132,9 +132,8 @@ def train_on_ray(
     from ray.train.torch import TorchTrainer
 
     def work(settings: dict[str, Any]) -> None:
-        from pipelines.train_dit import (
-            train_as_worker,  # by name: where this file is __main__ it would be pickled whole
-        )
+        # By name: where this file is __main__, the function would be pickled with all that it refers to.
+        from pipelines.train_dit import train_as_worker
 
         train_as_worker(dataset, out, Config.model_validate(settings))
 

@@ -152,9 +152,7 @@ class TrainSummary:
     token_efficiency: float
     tokens_per_s: float
     mfu: float | None  # None without a device whose peak is known
-    rank_idle: (
-        float | None
-    )  # share of the steps' time that ranks waited for the slowest; None where it is not measured
+    rank_idle: float | None  # share of the steps' time that ranks waited for the slowest; None: not measured
     loader_wait: float  # share of the steps' time
     checkpoint_stall_s: float  # the longest; what the last checkpoint takes is not in it, as no step follows
     memory_gib: float  # the most on any rank: of the device, on CPU of the process

@@ -198,8 +198,9 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
     for kind in ("latents", "text"):
         before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
         if before != now:
+            setting = f"[{before.replace('+', ', ')}]" if "+" in before else before  # latents of several sizes
             raise ValueError(
-                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={before} "
+                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={setting} "
                 "or train elsewhere"
             )
     if old_record.embedding != record.embedding:

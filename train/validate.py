@@ -103,18 +103,17 @@ class Validator:
         trials = [Trial(row=i, caption_row=i, timestep=t) for i in rows for t in self.config.timesteps]
         losses = self._losses(model, manifest, trials)
         by_timestep: dict[str, list[float]] = defaultdict(list)
+        by_dataset: dict[str, list[float]] = defaultdict(list)
         by_bin: dict[str, Any] = {}
         for trial, loss in zip(trials, losses, strict=True):
             duration, resolution = bins[trial.row]
             timestep = f"{trial.timestep:g}"
             by_timestep[timestep].append(loss)
+            by_dataset[manifest.parts[manifest.sources[trial.row]].name].append(loss)
             by_bin.setdefault(duration, {}).setdefault(resolution, defaultdict(list))[timestep].append(loss)
         clips: dict[str, Counter[str]] = defaultdict(Counter)
         for duration, resolution in bins.values():
             clips[duration][resolution] += 1
-        by_dataset: dict[str, list[float]] = defaultdict(list)
-        for trial, loss in zip(trials, losses, strict=True):
-            by_dataset[manifest.parts[manifest.sources[trial.row]].name].append(loss)
         return {
             "loss": _mean(losses),
             **({"by_dataset": _means(by_dataset)} if len(manifest.parts) > 1 else {}),

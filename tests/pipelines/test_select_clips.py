@@ -68,3 +68,5 @@ def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) ->
     assert policy_change(here, here.config()) == ""
     said = policy_change(here, load_config(overrides=SETTINGS))
     assert "select.duration_s.min=1.0; it was select.duration_s.min=2" in said
+    here.save_section("curate", {**here.sections()["curate"], "a_section": "of another reelpack"})
+    assert policy_change(here, load_config(overrides=SETTINGS)) == said

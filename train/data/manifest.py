@@ -138,15 +138,7 @@ def read_manifest(
     latent_index = pa.concat_tables(_latent_index(root, number) for number, (root, _) in enumerate(encoded))
     text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
 
-    if BALANCE not in shards.column_names:  # made by another tool
-        shards = shards.append_column(BALANCE, pa.array([1.0] * shards.num_rows))
-    clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
-    for name in conditions:
-        numbers = _column(dataset, name, shards, clips["clip_id"], "train.model.conditions").cast(pa.float64())
-        clips = clips.append_column(name, numbers)
-    if label_column is not None:
-        label = _column(dataset, label_column, shards, clips["clip_id"], "train.data.label_column")
-        clips = clips.append_column("label", label)
+    clips = _clips(dataset, shards, split, conditions, label_column)
     text_index = text_index.select(PLACE).rename_columns(["clip_id", "text_shard", "text_offset", "text_size"])
     table = clips.join(latent_index, "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
@@ -181,6 +173,22 @@ def read_manifest(
         latents=latents_record,
         text=text_record,
     )
+
+
+def _clips(
+    dataset: str, shards: pa.Table, split: str, conditions: Sequence[str], label_column: str | None
+) -> pa.Table:
+    """The clips of a split with their captions, weights, conditions and labels."""
+    if BALANCE not in shards.column_names:  # made by another tool
+        shards = shards.append_column(BALANCE, pa.array(np.ones(shards.num_rows)))
+    clips = shards.filter(pc.equal(shards["split"], split)).select(CLIPS.names).cast(CLIPS)
+    for name in conditions:
+        numbers = _column(dataset, name, shards, clips["clip_id"], "train.model.conditions").cast(pa.float64())
+        clips = clips.append_column(name, numbers)
+    if label_column is not None:
+        label = _column(dataset, label_column, shards, clips["clip_id"], "train.data.label_column")
+        clips = clips.append_column("label", label)
+    return clips
 
 
 def _latent_index(root: str, number: int) -> pa.Table:
