@@ -60,13 +60,17 @@ def _segment_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, se
         (len(list(run)), *lengths)
         for lengths, run in groupby(zip(segments_q.lengths, segments_k.lengths, strict=True))
     ]
+    if len(runs) == 1:
+        return _batched(q, k, v, *runs[0])
     q_parts = q.split([g * n for g, n, _ in runs])
     k_parts, v_parts = (x.split([g * m for g, _, m in runs]) for x in (k, v))
-    outputs = [
-        _sdpa(q_i.unflatten(0, (g, n)), k_i.unflatten(0, (g, m)), v_i.unflatten(0, (g, m))).flatten(0, 1)
-        for (g, n, m), q_i, k_i, v_i in zip(runs, q_parts, k_parts, v_parts, strict=True)
-    ]
-    return torch.cat(outputs)  # (L, H, D_head)
+    parts = zip(q_parts, k_parts, v_parts, runs, strict=True)
+    return torch.cat([_batched(*qkv, *run) for *qkv, run in parts])  # (L, H, D_head)
+
+
+def _batched(q: Tensor, k: Tensor, v: Tensor, g: int, n: int, m: int) -> Tensor:
+    """g segments, each of n queries and m keys."""
+    return _sdpa(q.unflatten(0, (g, n)), k.unflatten(0, (g, m)), v.unflatten(0, (g, m))).flatten(0, 1)
 
 
 def _dense_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:

@@ -52,7 +52,7 @@ class SelfAttention(Attention):
         for group, *share in zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True):
             q, k, v = (group.apply(y) for y in share)  # 3 × (G, H / groups, D_head)
             outs.append(group.undo(attention(q, k, v, group.segments, group.segments, self.backend)))
-        return self.out(torch.cat(outs, dim=1).flatten(1))  # (N, D)
+        return self.out((outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)).flatten(1))  # (N, D)
 
 
 class CrossAttention(Attention):

@@ -29,13 +29,13 @@ class Signal:
         if self.shift is None or self.scale is None or self.row_ids is None:
             return x
         # 1 is added to the rows, which are few, and not to the tokens.
-        return x * gather_rows(1 + self.scale, self.row_ids) + gather_rows(self.shift, self.row_ids)
+        return scale_by_rows(x, 1 + self.scale, self.row_ids) + gather_rows(self.shift, self.row_ids)
 
     def gated(self, x: Tensor) -> Tensor:
         """gate · x, (N, D)."""
         if self.gate is None or self.row_ids is None:
             return x
-        return gather_rows(self.gate, self.row_ids) * x
+        return scale_by_rows(x, self.gate, self.row_ids)
 
 
 class Modulation(nn.Module):
@@ -93,12 +93,13 @@ def gather_rows(rows: Tensor, row_ids: Tensor) -> Tensor:
     return _GatherRows.apply(rows, row_ids)
 
 
-class _GatherRows(torch.autograd.Function):
-    """`index_select` whose backward is a product with the one-hot matrix of the ids.
+def scale_by_rows(x: Tensor, rows: Tensor, row_ids: Tensor) -> Tensor:
+    """x · rows[row_ids], (N, D); for its backward it keeps the few rows, and not what was gathered of them."""
+    return _ScaleByRows.apply(x, rows, row_ids)
 
-    Its own backward adds N tokens into R rows one by one: on a GPU, with few rows, they wait for each other, in an
-    order that changes from run to run. The product is deterministic, sums in float32, and costs N · R · D.
-    """
+
+class _GatherRows(torch.autograd.Function):
+    """`index_select` with the backward of `_sum_by_row`."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, row_ids: Tensor) -> Tensor:
@@ -109,5 +110,26 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         (row_ids,) = ctx.saved_tensors
-        one_hot = torch.arange(ctx.num_rows, device=grad.device)[:, None] == row_ids  # (R, N)
-        return one_hot.to(grad.dtype) @ grad, None
+        return _sum_by_row(grad, row_ids, ctx.num_rows), None
+
+
+class _ScaleByRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, rows: Tensor, row_ids: Tensor) -> Tensor:
+        ctx.save_for_backward(x, rows, row_ids)
+        return x * rows.index_select(0, row_ids)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, rows, row_ids = ctx.saved_tensors
+        return grad * rows.index_select(0, row_ids), _sum_by_row(grad * x, row_ids, len(rows)), None
+
+
+def _sum_by_row(tokens: Tensor, row_ids: Tensor, num_rows: int) -> Tensor:
+    """(N, D) to (R, D), as a product with the one-hot matrix of the ids.
+
+    `index_add` adds N tokens into R rows one by one: on a GPU, with few rows, they wait for each other, in an order
+    that changes from run to run. The product is deterministic, sums in float32, and costs N · R · D.
+    """
+    one_hot = torch.arange(num_rows, device=tokens.device)[:, None] == row_ids  # (R, N)
+    return one_hot.to(tokens.dtype) @ tokens
