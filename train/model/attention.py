@@ -65,7 +65,7 @@ def _segment_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, se
     q_parts = q.split([g * n for g, n, _ in runs])
     k_parts, v_parts = (x.split([g * m for g, _, m in runs]) for x in (k, v))
     parts = zip(q_parts, k_parts, v_parts, runs, strict=True)
-    return torch.cat([_batched(*qkv, *run) for *qkv, run in parts])  # (L, H, D_head)
+    return torch.cat([_batched(q_i, k_i, v_i, *run) for q_i, k_i, v_i, run in parts])  # (L, H, D_head)
 
 
 def _batched(q: Tensor, k: Tensor, v: Tensor, g: int, n: int, m: int) -> Tensor:
