@@ -6,10 +6,12 @@ wants, and computes the rest; where a key stands twice (a retry), the later part
 and fsspec URLs alike.
 """
 
+import io
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +28,8 @@ VERSION_KEY = b"reelpack_schema_version"
 NUM_READERS = 16
 """Parts that are read at the same time: on an object store each of them is one request that waits."""
 MAX_LISTS = 10
+MERGED_BYTES = 8 * 2**20
+"""Parts are merged up to this size: who goes through a table part by part holds a few of them, however long it is."""
 
 
 class Table:
@@ -53,7 +57,7 @@ class Table:
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         if table.num_rows:
             if self._last_number is None:
-                self._last_number = max(map(_number, self._parts()), default=-1)
+                self._last_number = max(map(_number, self.part_names()), default=-1)
             self._last_number += 1
             write_parquet(f"{self.url}/part-{self._last_number:06d}-{uuid.uuid4().hex[:8]}.parquet", table)
 
@@ -64,10 +68,18 @@ class Table:
         Raises:
             ValueError: a part that another version of the schema wrote, or that cannot be read.
         """
+        return self._last_by_key(pa.concat_tables([self._schema_of(columns).empty_table(), *self.parts(columns)]))
+
+    def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """What `read` reads, part by part, `NUM_READERS` of them in memory at a time: of rows with one key the last
+        counts. The parts begin again where some were merged meanwhile."""
+        schema = self._schema_of(columns)
+        stored = self._read_parts(self.part_names(), None if columns is None else schema.names)
+        return (_of_schema(part, schema) for part in stored)
+
+    def _schema_of(self, columns: Sequence[str] | None) -> pa.Schema:
         names = self.schema.names if columns is None else [n for n in self.schema.names if n in {*self.key, *columns}]
-        schema = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
-        parts = [_of_schema(part, schema) for part in self._read_parts(self._parts(), names)]
-        return self._last_by_key(pa.concat_tables([schema.empty_table(), *parts]))
+        return pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
 
     def ids(self) -> set[Any]:
         """The values of a key of one column; reads nothing else."""
@@ -78,17 +90,35 @@ class Table:
         return self.read().to_pylist()
 
     def compact(self, max_parts: int = 64) -> None:
-        """Merge the parts into one if there are more than `max_parts`. What is read stays the same, also where this is
-        killed: the merged part comes after those that it replaces, which are removed when it is there."""
-        names = self._parts()
+        """Merge small parts into larger ones if there are more than `max_parts`. What is read stays the same, also
+        where this is killed: a merged part comes after those that it replaces, which are removed when it is there."""
+        names = self.part_names()
         if len(names) > max_parts:
-            self._merge(names)
+            for run in self._runs(names):
+                if len(run) > 1:
+                    self._merge(run)
 
     def discard(self, keys: Collection[tuple[Any, ...]]) -> None:
-        """Take the rows with these keys out, for good: the parts are merged without them. Where this is killed, they
-        may still be there."""
-        if keys and (names := self._parts()):
-            self._merge(names, without=set(keys))
+        """Take the rows with these keys out, for good: the parts are written again without them. Where this is killed,
+        they may still be there."""
+        if keys and (names := self.part_names()):
+            for run in self._runs(names):  # the oldest first: nothing that was replaced shows again
+                self._merge(run, without=set(keys))
+
+    def _runs(self, names: Sequence[str]) -> list[list[str]]:
+        """Parts that follow each other, of about `MERGED_BYTES` together; those of one number are never apart."""
+        sizes = {info["name"].rpartition("/")[2]: info["size"] for info in self._fs.ls(self._path, detail=True)}
+        runs: list[list[str]] = []
+        num_bytes = 0
+        for _, group in groupby(names, key=_number):
+            parts = list(group)
+            size = sum(sizes.get(name, 0) for name in parts)  # none: merged into another meanwhile
+            if not runs or num_bytes + size > MERGED_BYTES:
+                runs.append([])
+                num_bytes = 0
+            runs[-1] += parts
+            num_bytes += size
+        return runs
 
     def _merge(self, names: Sequence[str], without: Collection[tuple[Any, ...]] = ()) -> None:
         # After all parts with its number: they end in hexadecimal digits.
@@ -103,8 +133,8 @@ class Table:
             with suppress(FileNotFoundError):  # another one compacts, too
                 self._fs.rm_file(f"{self._path}/{name}")
 
-    def _parts(self) -> list[str]:
-        """Names of the parts, in order."""
+    def part_names(self) -> list[str]:
+        """Names of the parts, in order: no part is ever written twice, so equal names mean equal rows."""
         self._fs.invalidate_cache(self._path)
         try:
             names = [entry.rpartition("/")[2] for entry in self._fs.ls(self._path, detail=False)]
@@ -113,25 +143,30 @@ class Table:
         parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
         return sorted(parts, key=lambda name: (_number(name), name))
 
-    def _read_parts(self, names: Sequence[str], columns: Sequence[str] | None = None) -> list[pa.Table]:
+    def _read_parts(self, names: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Parts as they are stored, in order; of `columns`, those that they have."""
         num_lists = 0
-        while True:
+        while names:
             try:
                 with ThreadPoolExecutor(NUM_READERS) as readers:
-                    return list(readers.map(lambda name: self._read_part(name, columns), names))
+                    parts = list(readers.map(lambda name: self._read_part(name, columns), names[:NUM_READERS]))
             except FileNotFoundError:  # merged into another meanwhile
                 if num_lists == MAX_LISTS:
                     raise
-                names, num_lists = self._parts(), num_lists + 1
+                names, num_lists = self.part_names(), num_lists + 1
+                continue
+            names = names[NUM_READERS:]
+            while parts:
+                yield parts.pop(0)
 
     def _read_part(self, name: str, columns: Sequence[str] | None) -> pa.Table:
         path = f"{self._path}/{name}"
-        data = self._fs.cat_file(path)
+        # All of it in one request; of some columns their bytes only.
+        source = io.BytesIO(self._fs.cat_file(path)) if columns is None else self._fs.open(path, "rb")
         try:
-            file = pq.ParquetFile(pa.BufferReader(data))
-            # An earlier reelpack may have written fewer.
-            table = file.read(None if columns is None else [n for n in file.schema_arrow.names if n in columns])
+            with source, pq.ParquetFile(source) as file:
+                # An earlier reelpack may have written fewer.
+                table = file.read(None if columns is None else [n for n in file.schema_arrow.names if n in columns])
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()

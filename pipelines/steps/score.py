@@ -52,7 +52,7 @@ def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[
     """Clip id → what is stored of the columns that the policy has rules for, and the clips that it rejects already."""
     clips = facts(run.dataset, run.config.scan.key)
     for table in tables.values():
-        clips = join(clips, table.read(), "clip_id")
+        clips = join(clips, table.read(list(run.config.select.rules())), "clip_id")
     names = [name for name in run.config.select.rules() if name in clips.column_names]
     breaks = zip(clips["clip_id"].to_pylist(), broken_by(clips, run.config.select), strict=True)
     values = {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}

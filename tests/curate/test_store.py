@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from curate import store
 from curate.store import Table, publish, write_parquet
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])
@@ -109,13 +110,41 @@ def test_merged_parts_read_the_same_also_where_the_old_ones_are_still_there(tmp_
     assert len(list((tmp_path / "t").iterdir())) == 1
 
 
+def test_parts_are_merged_up_to_a_size_and_the_order_in_which_they_win_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = table(tmp_path), table(tmp_path)
+    for number in range(30):
+        one.publish([{"id": str(number % 7), "value": number}])
+        other.publish([{"id": str(number % 5), "value": -number}])  # of the same number
+    rows, largest = table(tmp_path).rows(), max(path.stat().st_size for path in (tmp_path / "t").iterdir())
+    monkeypatch.setattr(store, "MERGED_BYTES", 4 * largest)
+    table(tmp_path).compact(max_parts=1)
+    assert 60 / 5 < len(table(tmp_path).part_names()) <= 60 / 2
+    assert table(tmp_path).rows() == rows
+    table(tmp_path).compact(max_parts=1)
+    assert len(table(tmp_path).part_names()) > 1
+    assert table(tmp_path).rows() == rows
+    table(tmp_path).discard([("3",)])
+    assert table(tmp_path).rows() == [row for row in rows if row["id"] != "3"]
+
+
+def test_some_columns_are_read_as_they_stand_in_all(tmp_path: Path) -> None:
+    for number in range(20):
+        table(tmp_path).publish([{"id": str(number % 6), "value": number}, {"id": "x", "value": number}])
+    whole = table(tmp_path).read()
+    assert table(tmp_path).read(["value"]) == whole
+    assert table(tmp_path).read([]) == whole.select(["id"])
+    assert table(tmp_path).ids() == set(whole["id"].to_pylist())
+
+
 def test_a_reader_is_not_disturbed_by_parts_that_are_merged(tmp_path: Path) -> None:
     for number in range(40):
         table(tmp_path).publish([{"id": str(number), "value": number}])
 
     class Reader(Table):
-        def _parts(self) -> list[str]:
-            names = super()._parts()
+        def part_names(self) -> list[str]:
+            names = super().part_names()
             table(tmp_path).compact(max_parts=1)
             return names
 
