@@ -100,10 +100,11 @@ def curate(
     with executor(config.execute) as on:
         scan(run, on, sources, unlisted, made_with["inputs"])
         score(run, on, clips_of(dataset, config.scan.key), stage)
-        stored = read_stored(dataset, config, families)
+        dataset.compact(families)  # before what is alike is looked for, which is kept by the names of the parts
+        stored = read_stored(dataset, config, families, keep=True)
         clips = clips_of(dataset, config.scan.key)
         while True:  # what fails is not kept in the next round, so there is an end
-            so_far = decided(dataset, stored, config, families, uncut(run), weighted=False)
+            so_far = decided(dataset, stored, config, families, uncut(run))
             kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
             splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
             to_cut = [clip for clip in clips if clip.clip_id in splits]

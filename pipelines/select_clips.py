@@ -49,7 +49,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
         )
     before = funnel(dataset.read("clips.parquet"))
     families = dataset.families()
-    decided = decide(dataset, read_stored(dataset, new, families), new, families)
+    decided = decide(dataset, read_stored(dataset, new, families, keep=True), new, families)
     policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
     dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
     index = dataset.write_index(new.shards.key)

@@ -37,7 +37,7 @@ class BalanceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exponent: float = Field(0.5, ge=0, le=1, description="0.5: a clip weighs 1/√n; 0: all alike; 1: clusters alike")
-    num_clusters: int | None = Field(None, ge=1, description="concepts; null: √(N / 2)")
+    num_clusters: int | None = Field(None, ge=1, description="concepts; null: √(N / 2), of N clips with embeddings")
 
 
 class DedupConfig(BaseModel):

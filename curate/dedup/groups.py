@@ -17,13 +17,12 @@ def find_groups(clips: pa.Table, embeddings: Embeddings | None, config: DedupCon
 
     Args:
         clips: `clip_id, kind, frame_hashes` (see `frame_hash`).
-        embeddings: of some or all of the clips.
+        embeddings: of some or all of the clips, and of no others.
         config: what counts as a copy.
     """
     pairs: list[tuple[str, str]] = []
     if config.perceptual.enabled and "frame_hashes" in clips.column_names:
         pairs += perceptual_pairs(clips, config.perceptual)
     if config.semantic.min_similarity is not None and embeddings is not None:
-        known = set(clips["clip_id"].to_pylist())
-        pairs += [pair for pair in semantic_pairs(embeddings, config.semantic) if known.issuperset(pair)]
+        pairs += semantic_pairs(embeddings, config.semantic)
     return union(pairs)

@@ -5,10 +5,12 @@ pairs come out the same on every machine and in any order of summation. One bloc
 at a time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.dedup.components import join
 from curate.dedup.config import SemanticConfig
@@ -33,23 +35,33 @@ class Embeddings:
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, table: pa.Table, column: str) -> "Embeddings":
-        """From a table of `clip_id` and lists of numbers; vectors of length 0 are left out."""
-        blocks = [np.zeros((0, 1), np.int16)]
-        for batch in table.select([column]).to_batches(max_chunksize=BLOCK):
-            lists = batch[column]
-            vectors = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(lists), -1)
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            blocks.append(np.rint(vectors / np.where(norms > 0, norms, 1) * SCALE).astype(np.int16))
-        ids = np.array(table["clip_id"].to_pylist(), object)
-        rounded = np.concatenate(blocks[1:] or blocks)
-        rows = np.argsort(ids)
-        rows = rows[rounded[rows].any(1)]
-        return cls(ids=tuple(ids[rows]), vectors=rounded[rows])
+    def of(cls, parts: Iterable[pa.Table], column: str, ids: Iterable[str]) -> "Embeddings":
+        """From tables of `clip_id` and lists of numbers that may come one at a time: no more than the rounded vectors
+        and one table are in memory.
 
-    def subset(self, ids: set[str]) -> "Embeddings":
-        rows = [row for row, name in enumerate(self.ids) if name in ids]
-        return Embeddings(ids=tuple(self.ids[row] for row in rows), vectors=self.vectors[rows])
+        Args:
+            parts: where a clip stands twice, the last vector counts.
+            column: the lists.
+            ids: the clips that are meant; those without a vector, or with one of length 0, are left out.
+        """
+        names = tuple(sorted(ids))
+        row_of = {name: row for row, name in enumerate(names)}
+        rounded = np.zeros((len(names), 1), np.int16)
+        for part in parts:
+            part = part.select(["clip_id", column]).filter(pc.is_valid(part[column]))
+            for batch in part.to_batches(max_chunksize=BLOCK):
+                flat = batch[column].flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+                vectors = flat.reshape(batch.num_rows, -1)
+                if rounded.shape[1] != vectors.shape[1]:
+                    rounded = np.zeros((len(names), vectors.shape[1]), np.int16)
+                rows = np.array([row_of.get(name, -1) for name in batch["clip_id"].to_pylist()])
+                norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+                units = vectors / np.where(norms > 0, norms, 1)
+                rounded[rows[rows >= 0]] = np.rint(units * SCALE)[rows >= 0]
+        usable = rounded.any(1)
+        if usable.all():
+            return cls(ids=names, vectors=rounded)
+        return cls(ids=tuple(names[row] for row in np.flatnonzero(usable)), vectors=rounded[usable])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,7 +81,7 @@ def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple
     order = np.argsort(labels, kind="stable")
     pairs: list[tuple[str, str]] = []
     for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        first = rows[_joined(embeddings.vectors[rows].astype(np.float32), limit)]
+        first = rows[_joined(embeddings.vectors[rows], limit)]
         pairs += [(embeddings.ids[a], embeddings.ids[b]) for a, b in zip(first, rows, strict=True) if a != b]
     return pairs
 
@@ -84,12 +96,10 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
     centers = sample[np.sort(rng.choice(len(sample), num_clusters, replace=False))].astype(np.float32)
     for _ in range(NUM_ITERATIONS):
         labels = _nearest(sample, centers)
-        order = np.argsort(labels, kind="stable")
-        present, first = np.unique(labels[order], return_index=True)
-        sums = np.add.reduceat(sample[order], first, axis=0, dtype=np.float64)  # exact: whole numbers below 2⁵³
+        sums = _sums(sample, labels, num_clusters)
         norms = np.sqrt(np.square(sums).sum(1, keepdims=True))
-        moved = centers.copy()  # a center that nothing is near to stays
-        moved[present] = np.rint(sums / np.maximum(norms, 1) * SCALE)
+        # A center that nothing is near to stays.
+        moved = np.where(norms > 0, np.rint(sums / np.maximum(norms, 1) * SCALE), centers).astype(np.float32)
         if np.array_equal(moved, centers):
             break
         centers = moved
@@ -103,12 +113,23 @@ def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
     )
 
 
+def _sums(vectors: np.ndarray, labels: np.ndarray, num_clusters: int) -> np.ndarray:
+    """(num_clusters, d) float64: sums of the vectors of each cluster; exact, being of whole numbers below 2⁵³."""
+    sums = np.zeros((num_clusters, vectors.shape[1]))
+    order = np.argsort(labels, kind="stable")
+    for start in range(0, len(order), BLOCK):
+        rows = order[start : start + BLOCK]
+        present, first = np.unique(labels[rows], return_index=True)
+        sums[present] += np.add.reduceat(vectors[rows], first, axis=0, dtype=np.float64)
+    return sums
+
+
 def _joined(vectors: np.ndarray, limit: float) -> np.ndarray:
     """(n,) the first row of each row's component, where rows are joined by a product of at least `limit`."""
     first = np.arange(len(vectors))
     for start in range(0, len(vectors), BLOCK):
+        left = vectors[start : start + BLOCK].astype(np.float32)
         for other in range(start, len(vectors), BLOCK):
-            products = vectors[start : start + BLOCK] @ vectors[other : other + BLOCK].T
-            i, j = np.nonzero(products >= limit)
+            i, j = np.nonzero(left @ vectors[other : other + BLOCK].astype(np.float32).T >= limit)
             first = join(first, i + start, j + other)
     return first

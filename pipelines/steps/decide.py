@@ -9,16 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dedup.balance import balance_weights
-from curate.dedup.groups import find_groups
-from curate.dedup.semantic import Embeddings
 from curate.schema import Clip
 from curate.scores.score import STEP as SCORE_STEP
 from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
-from curate.store import write_parquet
+from curate.store import Table, write_parquet
 from pipelines.config import Config
 from pipelines.dataset import Dataset, join
 from pipelines.progress import console
+from pipelines.steps.alike import find_alike
 from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
@@ -31,38 +30,40 @@ class Stored:
 
     Attributes:
         clips: one row per clip of every readable input: facts, signals, scores.
-        embeddings: of the clips that have them; None where no scorer gives any.
         unscored: clip id → columns that a scorer failed to give.
         groups: clip id → duplicate group.
+        concepts: clip id → concept, of the clips that have embeddings.
     """
 
     clips: pa.Table
-    embeddings: Embeddings | None
     unscored: dict[str, set[str]]
     groups: dict[str, str]
+    concepts: dict[str, int]
 
 
-def read_stored(dataset: Dataset, config: Config, families: Families) -> Stored:
+def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: bool = False) -> Stored:
     """Read and join the tables.
 
     Args:
         dataset: where they lie.
         config: names the scan whose clips are meant, and says what duplicates are.
         families: the score families to join.
+        keep: what is alike is kept for the next time, see `find_alike`.
     """
     clips = facts(dataset, config.scan.key)
-    embeddings: Embeddings | None = None
+    vectors: tuple[Table, str] | None = None
     unscored: dict[str, set[str]] = {}
     for family, columns in families.items():
-        scored = dataset.scores(family, columns).read()
+        table = dataset.scores(family, columns)
         numbers = [name for name in columns if pa.types.is_floating(columns[name])]
-        clips = join(clips, scored.select(["clip_id", *numbers]), "clip_id")
+        scored = table.read(numbers)
+        clips = join(clips, scored, "clip_id")
         for name in set(columns) - set(numbers):
-            embeddings = Embeddings.of(scored, name)
+            vectors = (table, name)
         for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
             unscored.setdefault(clip_id, set()).update(columns)
-    groups = find_groups(clips, embeddings, config.dedup)
-    return Stored(clips=clips.drop_columns(["frame_hashes"]), embeddings=embeddings, unscored=unscored, groups=groups)
+    groups, concepts = find_alike(dataset, clips, vectors, config.dedup, keep=keep)
+    return Stored(clips=clips.drop_columns(["frame_hashes"]), unscored=unscored, groups=groups, concepts=concepts)
 
 
 def decide(
@@ -81,8 +82,6 @@ def decided(
     config: Config,
     families: Families,
     uncut: Collection[str] | None = None,
-    *,
-    weighted: bool = True,
 ) -> pa.Table:
     """The rows of `clips.parquet`: every clip with its decision; writes nothing.
 
@@ -92,7 +91,6 @@ def decided(
         config: the policy.
         families: the score families that it may refer to.
         uncut: clips that count as failed because they could not be cut; None: all that could not.
-        weighted: with the balance weights, which take the longest; else `balance_weight` is null.
     """
     table = apply_policy(
         stored.clips,
@@ -104,7 +102,7 @@ def decided(
     )
     ids = table["clip_id"].to_pylist()
     kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, stored.embeddings, config.dedup.balance) if weighted else {}
+    weights = balance_weights(kept, stored.concepts, config.dedup.balance)
     table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
     table = _with_sidecar(dataset, table)
     front = [name for name in PUBLIC_COLUMNS if name in table.column_names]

@@ -1,16 +1,19 @@
 import math
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from curate.dedup import semantic
-from curate.dedup.balance import balance_weights
+from curate.dedup.balance import balance_weights, find_concepts
 from curate.dedup.components import union
 from curate.dedup.config import BalanceConfig, SemanticConfig
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
+from curate.store import NUM_READERS, Table, write_parquet
 
 DIM = 32
 
@@ -19,7 +22,7 @@ def embeddings(vectors: np.ndarray, order: np.ndarray | None = None) -> Embeddin
     ids = [f"{row:05d}" for row in range(len(vectors))]
     rows = np.arange(len(vectors)) if order is None else order
     lists = pa.FixedSizeListArray.from_arrays(vectors[rows].astype(np.float32).ravel(), DIM)
-    return Embeddings.of(pa.table({"clip_id": [ids[row] for row in rows], "embedding": lists}), "embedding")
+    return Embeddings.of([pa.table({"clip_id": [ids[row] for row in rows], "embedding": lists})], "embedding", ids)
 
 
 def clouds(sizes: list[int], spread: float, seed: int = 0) -> np.ndarray:
@@ -73,18 +76,65 @@ def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
     labels = cluster(given.vectors, 2)
     if len(set(labels)) == 1:
         pytest.fail("the clouds were not told apart")
-    weights = balance_weights(given.ids, given, BalanceConfig(num_clusters=2))
+    config = BalanceConfig(num_clusters=2)
+    weights = balance_weights(given.ids, find_concepts(given, config), config)
     assert sum(weights.values()) / len(weights) == pytest.approx(1, abs=1e-5)
     sizes = Counter(labels.tolist())
     ratio = weights["00099"] / weights["00000"]
     assert ratio == pytest.approx(math.sqrt(sizes[labels[0]] / sizes[labels[99]]), rel=1e-4)
 
 
-def test_a_clip_without_an_embedding_weighs_one() -> None:
-    given = embeddings(clouds([5], 0.1))
-    assert balance_weights(["x"], given, BalanceConfig()) == {"x": 1.0}
-    assert balance_weights(["x", "00001"], None, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
-    assert balance_weights(["x", "00001"], given, BalanceConfig())["x"] == 1.0
+def test_a_clip_without_a_concept_weighs_one() -> None:
+    concepts = find_concepts(embeddings(clouds([5], 0.1)), BalanceConfig())
+    assert balance_weights(["x"], concepts, BalanceConfig()) == {"x": 1.0}
+    assert balance_weights(["x", "00001"], {}, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
+    assert balance_weights(["x", "00001"], concepts, BalanceConfig())["x"] == 1.0
+    assert find_concepts(embeddings(np.zeros((3, DIM))), BalanceConfig()) == {}
+
+
+def test_a_concept_is_as_large_as_it_has_clips_among_those_that_are_weighed() -> None:
+    concepts = dict.fromkeys("abcdefgh", 0) | dict.fromkeys("xy", 1)
+    assert set(balance_weights("abxy", concepts, BalanceConfig()).values()) == {1.0}
+    few = balance_weights("abcdefghxy", concepts, BalanceConfig())
+    assert few["x"] / few["a"] == pytest.approx(2, rel=1e-4)
+
+
+def test_embeddings_are_the_same_part_by_part_of_the_clips_that_are_meant() -> None:
+    vectors = clouds([12], 1.0)
+    whole = embeddings(vectors)
+
+    def part(rows: Sequence[int], numbers: np.ndarray) -> pa.Table:
+        return pa.table({"clip_id": [f"{row:05d}" for row in rows], "embedding": list(numbers.astype(np.float32))})
+
+    nothing = pa.table({"clip_id": ["00004"], "embedding": pa.nulls(1, pa.list_(pa.float32()))})
+    parts = [part(range(6), -vectors[:6]), nothing, part(range(12), vectors), part([11], np.zeros((1, DIM)))]
+    found = Embeddings.of(iter(parts), "embedding", [f"{row:05d}" for row in (20, *range(11, -1, -2))])
+    assert found.ids == whole.ids[1:11:2]
+    np.testing.assert_array_equal(found.vectors, whole.vectors[1:11:2])
+
+
+def test_embeddings_are_read_in_the_memory_of_their_rounded_numbers(tmp_path: Path) -> None:
+    schema = pa.schema([("clip_id", pa.string()), ("embedding", pa.list_(pa.float32()))])
+    table = Table(str(tmp_path), schema, ["clip_id"])
+    rng = np.random.default_rng(0)
+    for start in range(0, 8000, 200):
+        vectors = rng.integers(-200, 200, (200, 512)).astype(np.float32)
+        rows = pa.table({"clip_id": [f"{start + row:06d}" for row in range(200)], "embedding": list(vectors)})
+        write_parquet(f"{tmp_path}/part-{start:06d}-0.parquet", rows.cast(table.schema))
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    peaks: list[int] = []
+
+    def watched() -> Iterator[pa.Table]:
+        for part in table.parts(["embedding"]):
+            peaks.append(pa.total_allocated_bytes() - before)
+            yield part
+
+    found = Embeddings.of(watched(), "embedding", table.ids())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 8000
+    assert max(peaks) + peak < 2 * found.vectors.nbytes + NUM_READERS * 200 * 512 * 4
 
 
 def test_clusters_are_found_in_the_memory_of_a_block() -> None:

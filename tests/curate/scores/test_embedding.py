@@ -56,6 +56,6 @@ def test_stored_vectors_come_back_and_are_small(
     table.publish({"clip_id": f"{row:03d}", "embedding": vector.tolist()} for row, vector in enumerate(jittered))
     stored = table.read()
     np.testing.assert_array_equal(np.stack(stored["embedding"].to_pylist()), np.stack(jittered))
-    assert Embeddings.of(stored, "embedding").vectors.shape == (300, 1280)
+    assert Embeddings.of([stored], "embedding", table.ids()).vectors.shape == (300, 1280)
     size = sum(file.stat().st_size for file in tmp_path.iterdir())
     assert size / len(jittered) < 1.3 * 1280  # about a byte per number, of four
