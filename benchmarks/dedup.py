@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import described
-from curate.dedup.balance import balance_weights
+from curate.dedup.balance import balance_weights, find_concepts
 from curate.dedup.best import best
 from curate.dedup.config import BalanceConfig, PerceptualConfig, SemanticConfig
 from curate.dedup.frame_hash import TICKS_PER_SECOND
@@ -210,10 +210,10 @@ def measure_embeddings(ids: np.ndarray, rng: np.random.Generator) -> None:
     vectors += 0.5 * rng.standard_normal(vectors.shape, np.float32)
     start = time.perf_counter()
     lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), EMBEDDING_DIM)
-    embeddings = Embeddings.of(pa.table({"clip_id": ids, "embedding": lists}), "embedding")
+    embeddings = Embeddings.of([pa.table({"clip_id": ids, "embedding": lists})], "embedding", ids.tolist())
     semantic_pairs(embeddings, SemanticConfig(min_similarity=0.95))
     middle = time.perf_counter()
-    balance_weights(embeddings.ids, embeddings, BalanceConfig())
+    balance_weights(embeddings.ids, find_concepts(embeddings, BalanceConfig()), BalanceConfig())
     end = time.perf_counter()
     print(f"{len(ids):,} embeddings of {EMBEDDING_DIM}: copies {middle - start:.1f} s, balance {end - middle:.1f} s")
 
