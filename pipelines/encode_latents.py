@@ -1,7 +1,8 @@
 """Clips → latents, captions → text embeddings, as sibling shards. The driver behind `reelpack encode DATASET`.
 
 Latents and embeddings lie in folders named by a fingerprint of everything that changes their values. The tars are
-planned before any work is done, so they do not depend on which worker was faster.
+planned before any work is done, so they do not depend on which worker was faster. With `encode.store=false` there are
+no tars of latents, only their sizes in the index, and training encodes.
 """
 
 import json
@@ -15,7 +16,7 @@ import pyarrow as pa
 import safetensors.numpy
 
 from curate.schema import Failure, content_digest
-from curate.shards.tar import Member, write_tar
+from curate.shards.tar import write_tar
 from curate.store import Table, write_parquet, write_text
 from pipelines.config import Config
 from pipelines.dataset import Dataset
@@ -109,10 +110,11 @@ def _encode_latents(
     }
 
     def members(result: Encoded) -> dict[str, bytes]:
+        assert result.latent is not None
         return {"safetensors": safetensors.numpy.save({"latent": result.latent})}
 
     def facts(result: Encoded) -> dict[str, Any]:
-        c, t, h, w = result.latent.shape
+        c, t, h, w = result.shape
         tokens = -(-t // PATCH[0]) * -(-h // PATCH[1]) * -(-w // PATCH[2])
         return {
             "num_frames": result.num_frames,
@@ -128,7 +130,8 @@ def _encode_latents(
 
     write_text(f"{dataset.url}/latents/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=1, num_gpus=config.execute.gpus_per_worker)
-    _encode_missing(table, index, items, stage, needs, members, facts, on, failures, "encode")
+    stored = members if config.encode.store else None
+    _encode_missing(table, index, items, stage, needs, stored, facts, on, failures, "encode")
     return table
 
 
@@ -167,13 +170,14 @@ def _encode_missing(
     items: Mapping[str, Any],
     stage: Any,
     needs: Needs,
-    members: Callable[[Any], dict[str, bytes]],
+    members: Callable[[Any], dict[str, bytes]] | None,
     facts: Callable[[Any], dict[str, Any]],
     on: Executor,
     failures: list[Failure],
     name: str,
 ) -> None:
-    """Run `stage` on the items that `table` lacks; write each planned tar when its last item is there."""
+    """Run `stage` on the items that `table` lacks; write each planned tar when its last item is there, or, without
+    `members`, the rows that it would have had."""
     root = table.url.rpartition("/")[0]
     rows = table.rows()
     have = {row["clip_id"] for row in rows}
@@ -193,8 +197,12 @@ def _encode_missing(
         done = {clip_id: outcomes[clip_id] for clip_id in ids if not isinstance(outcomes[clip_id], Failure)}
         if not done:
             continue
-        written = write_tar(f"{root}/{shard}", ((clip_id, members(result)) for clip_id, result in done.items()))
-        table.publish(_tar_rows(written, split, {clip_id: facts(result) for clip_id, result in done.items()}))
+        rows_of = {clip_id: {"clip_id": clip_id, "split": split, **facts(result)} for clip_id, result in done.items()}
+        if members is not None:
+            samples = ((clip_id, members(result)) for clip_id, result in done.items())
+            for member in write_tar(f"{root}/{shard}", samples):
+                rows_of[member.key] |= {"shard": member.shard, "offset": member.offset, "size": member.size}
+        table.publish(rows_of.values())
     write_parquet(f"{root}/index.parquet", table.read())
 
 
@@ -206,16 +214,9 @@ def _plan_tars(
     todo: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, str, list[str]]]:
     """`(shard, split, clip_ids)` of the tars to write, numbered on from those that exist."""
+    names = [row["shard"] for row in rows if row["shard"]]
     for split in ("train", "val"):
-        numbers = [int(row["shard"].split("-")[1].split(".")[0]) for row in rows if row["shard"].startswith(split)]
+        numbers = [int(name.split("-")[1].split(".")[0]) for name in names if name.startswith(split)]
         ids = sorted(row["clip_id"] for row in todo if row["split"] == split)
         for number, start in enumerate(range(0, len(ids), CLIPS_PER_SHARD), max(numbers, default=-1) + 1):
             yield f"{split}-{number:06d}.tar", split, ids[start : start + CLIPS_PER_SHARD]
-
-
-def _tar_rows(
-    written: Sequence[Member], split: str, facts: Mapping[str, Mapping[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    for member in written:
-        place = {"clip_id": member.key, "shard": member.shard, "offset": member.offset, "size": member.size}
-        yield {**place, "split": split, **facts[member.key]}

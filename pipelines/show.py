@@ -93,7 +93,8 @@ def _facts(story: "Explanation") -> Table:
         add("shard", f"{story.shard['shard']}, {story.shard['size']} bytes from {story.shard['offset']}")
     for fingerprint, row in story.latents.items():
         grid = "x".join(str(row[f"latent_{axis}"]) for axis in "cthw")
-        add("latents", f"{fingerprint}: {grid}, {row['num_tokens']} tokens, {row['shard']} from {row['offset']}")
+        place = f"{row['shard']} from {row['offset']}" if row["shard"] else "not stored"
+        add("latents", f"{fingerprint}: {grid}, {row['num_tokens']} tokens, {place}")
     _add_group(add, story)
     return facts
 

@@ -115,10 +115,11 @@ class Verifier:
                 if not fs.exists(path):
                     continue  # an `encode` that was stopped before its first tar
                 rows = [{**row, "ext": "safetensors"} for row in pq.read_table(path, filesystem=fs).to_pylist()]
-                found = verify_index(root, rows, clips)
+                stored = [row for row in rows if row["shard"]]
+                found = verify_index(root, stored, clips)
                 unknown = sorted({row["clip_id"] for row in rows} - clips)
                 found += [f"{name}: is no clip of clips.parquet" for name in unknown]
-                found += _unreadable(TarReader(root), chosen(rows, self.num_sampled))
+                found += _unreadable(TarReader(root), chosen(stored, self.num_sampled))
                 problems += [f"{kind}/{fingerprint}: {sentence}" for sentence in found]
                 num_checked += len(rows)
         return Check(

@@ -31,3 +31,10 @@ class VideoAutoencoder(Protocol):
 def usable_frames(num_frames: int, temporal_stride: int) -> int:
     """The largest `1 + temporal_stride * k` that is not above `num_frames`."""
     return 1 + temporal_stride * ((num_frames - 1) // temporal_stride)
+
+
+def latent_shape(autoencoder: VideoAutoencoder, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(C, T', H', W') of a video of `1 + temporal_stride * k` frames."""
+    stride = autoencoder.spatial_stride
+    num_latent_frames = 1 + (num_frames - 1) // autoencoder.temporal_stride
+    return autoencoder.channels, num_latent_frames, height // stride, width // stride

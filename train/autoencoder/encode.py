@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.media.decode import decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
-from train.autoencoder.base import VideoAutoencoder, usable_frames
+from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
 from train.autoencoder.config import AutoencoderConfig
 from train.autoencoder.embedded import ReelpackKLConfig
 
@@ -36,6 +36,9 @@ class EncodeConfig(BaseModel):
     max_frames: int = Field(
         129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
     )
+    store: bool = Field(
+        True, description="false: only the sizes of latents; training decodes and encodes a clip when it meets it"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +54,16 @@ class EncodeItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
-    """`latent` is (C, T, H, W) float16, normalized, of `num_frames` frames of `height` x `width` px at `fps`."""
+    """A latent of `num_frames` frames of `height` x `width` px at `fps`.
+
+    Attributes:
+        latent: (C, T, H, W) float16, normalized; None where it is not to be stored.
+        shape: of the latent, in any case.
+    """
 
     clip_id: str
-    latent: np.ndarray
+    latent: np.ndarray | None
+    shape: tuple[int, int, int, int]
     num_frames: int
     height: int
     width: int
@@ -100,6 +109,8 @@ class EncodeStage:
             "layout": "CTHW",
             "dtype": "float16",
         }
+        if config["store"]:  # as before there was a choice
+            del settings["store"]
         parts = [f"{key}={value}" for key, value in sorted({**values, **settings}.items())]
         return {
             "fingerprint": content_digest("latents", *parts)[:16],
@@ -110,12 +121,13 @@ class EncodeStage:
 
     def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:
         """In order; a clip that cannot be read or gives no finite latents becomes a failure."""
-        return [self._process_one(item) for item in items]
+        return [self.encode(item, latent=self.config.store) for item in items]
 
     def give_up(self, item: EncodeItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
-    def _process_one(self, item: EncodeItem) -> Encoded | Failure:
+    def encode(self, item: EncodeItem, *, latent: bool = True) -> Encoded | Failure:
+        """One clip, with its latent or with the size of it alone."""
         try:
             data = self._reader.read(item.shard, item.offset, item.size)
             rgb, fps = self._frames(data, is_image=item.kind == "image")
@@ -127,18 +139,33 @@ class EncodeStage:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=f"{item.shard}: {error}")
         except ValueError as error:  # the shard is shorter than the index says
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
+        values = self._latent(item.clip_id, rgb) if latent else None
+        if isinstance(values, Failure):
+            return values
+        num_frames, height, width, _ = rgb.shape
+        return Encoded(
+            clip_id=item.clip_id,
+            latent=values,
+            shape=latent_shape(self._loaded(), num_frames, height, width),
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+        )
+
+    def _latent(self, clip_id: str, rgb: np.ndarray) -> np.ndarray | Failure:
+        """(T, H, W, 3) uint8 to (C, T', H', W') float16."""
         try:
             latent = self._loaded().encode(to_video(rgb)).numpy().astype(np.float16)
         except torch.OutOfMemoryError as error:
             detail = (
                 f"{rgb.shape[0]} frames of {rgb.shape[2]}x{rgb.shape[1]}: {error}; lower max_area_px or max_frames"
             )
-            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
         if not np.isfinite(latent).all():
             detail = "the autoencoder gave values that are not finite in float16; try another dtype"
-            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
-        num_frames, height, width, _ = rgb.shape
-        return Encoded(clip_id=item.clip_id, latent=latent, num_frames=num_frames, height=height, width=width, fps=fps)
+            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+        return latent
 
     def _frames(self, data: bytes, *, is_image: bool) -> tuple[np.ndarray, float]:
         """(T, H, W, 3) uint8 as they enter the autoencoder, and their rate."""

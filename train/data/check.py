@@ -79,7 +79,9 @@ def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: 
             continue
         of_shard = places.filter(pc.and_(pc.equal(places["root"], folder), pc.equal(places["shard"], name)))
         clip = of_shard.filter(pc.equal(of_shard["end"], end))["clip_id"][0].as_py()
-        remedy = f"put it back, or remove {folder} and run `reelpack encode` again"
+        remedy = "put it back"
+        if not folder.endswith("/shards"):  # those hold the clips themselves
+            remedy += f", or remove {folder} and run `reelpack encode` again"
         if size is None:
             count = shard["end_count"]
             yield f"{folder}/{name}: no such shard; the index has {count} clips there, such as {clip}; {remedy}"

@@ -80,14 +80,19 @@ class ClipReader:
         self._readers: dict[str, TarReader] = {}
 
     def latent(self, row: dict[str, Any]) -> Tensor:
-        """(C, T, H, W) float32, its sides cut to what patches fill.
+        """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
 
         Raises:
             ValueError: the latent is not what the index says, or holds NaN or infinities.
         """
         where = f"{row['latents_root']}/{row['shard']}"
-        payload = self._read(row["latents_root"], row["shard"], row["offset"], row["size"], row["clip_id"])
-        latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
+        if row["encode"]:
+            from train.data.encode import encoder  # brings decoders, which stored latents do not need
+
+            latent = encoder(row["encode"], row["latents_root"]).latent(row)
+        else:
+            payload = self._read(row["latents_root"], row["shard"], row["offset"], row["size"], row["clip_id"])
+            latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
         expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
         if tuple(latent.shape) != expected or not latent.isfinite().all():
             raise ValueError(

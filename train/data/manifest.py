@@ -135,7 +135,7 @@ def read_manifest(
     latents_record = _joined([record for _, record in encoded])
     text_root, text_record = _fingerprint(dataset, "text", text)
     shards = _read_index(f"{dataset}/shards/index.parquet", "reelpack curate", ["clip_id"], [*CLIPS.names, "split"])
-    latent_index = pa.concat_tables(_latent_index(root, number) for number, (root, _) in enumerate(encoded))
+    latent_index = pa.concat_tables(_latent_index(*one, number, shards) for number, one in enumerate(encoded))
     text_index = _read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
 
     clips = _clips(dataset, shards, split, conditions, label_column)
@@ -143,8 +143,12 @@ def read_manifest(
     table = clips.join(latent_index, "clip_id", join_type="inner")
     table = table.join(text_index, "clip_id", join_type="left outer")
     table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, "folder")])
-    roots = pa.DictionaryArray.from_arrays(table["folder"].combine_chunks(), [root for root, _ in encoded])
-    table = table.drop_columns(["folder"]).append_column("latents_root", roots)
+    folder = table["folder"].combine_chunks()
+    places = [root if is_stored(record) else f"{dataset}/shards" for root, record in encoded]
+    to_encode = ["" if is_stored(record) else root for root, record in encoded]
+    table = table.drop_columns(["folder"])
+    table = table.append_column("latents_root", pa.DictionaryArray.from_arrays(folder, places))
+    table = table.append_column("encode", pa.DictionaryArray.from_arrays(folder, to_encode))
     table = table.append_column("text_root", pa.array([text_root] * table.num_rows, pa.string()).dictionary_encode())
     table = table.append_column("copy", pa.array(np.zeros(table.num_rows, np.int64)))
     if not table.num_rows and not allow_empty:
@@ -191,11 +195,18 @@ def _clips(
     return clips
 
 
-def _latent_index(root: str, number: int) -> pa.Table:
-    """Where a fingerprint's latents lie: `folder` is its number."""
+def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
+    """Where a fingerprint's latents lie, or the clips that they are made of; `folder` is its number."""
     columns = [*PLACE, "fps", *SIDES]
     index = _read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], columns).select(columns)
+    if not is_stored(record):
+        index = index.drop_columns(PLACE[1:]).join(shards.select(PLACE), "clip_id", join_type="inner").select(columns)
     return index.append_column("folder", pa.array(np.full(index.num_rows, number, np.int32)))
+
+
+def is_stored(record: dict[str, Any]) -> bool:
+    """Whether latents of this fingerprint.json lie in shards; else training encodes (`encode.store`)."""
+    return bool(record.get("config", {}).get("store", True))
 
 
 def _several(dataset: str, names: str | Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -114,7 +114,8 @@ def test_a_stage_is_cheap_to_send_and_works_there(shards, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"fps": 8}, {"fps": None}, {"max_area_px": 4096}, {"multiple_px": 8}, {"max_frames": 5}]
+    "change",
+    [{"fps": 8}, {"fps": None}, {"max_area_px": 4096}, {"multiple_px": 8}, {"max_frames": 5}, {"store": False}],
 )
 def test_every_setting_changes_the_fingerprint(change) -> None:
     before = EncodeStage(CONFIG, "shards").fingerprint_record()

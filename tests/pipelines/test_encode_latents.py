@@ -1,0 +1,83 @@
+"""Latents are stored by `encode`, or made by training: the same values."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipelines.config import load_config
+from pipelines.encode_latents import encode
+from pipelines.verify import verify
+from tests.pipelines.curated import caption, curated
+from tests.pipelines.test_train_commands import run
+from train.data.check import problems
+from train.data.load import ClipReader
+from train.data.manifest import read_manifest
+
+PATCH = (1, 2, 2)
+SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A dataset with its latents stored, and also with their sizes alone."""
+    made = curated(tmp_path_factory.mktemp("encoded"))
+    caption(made.dataset)
+    made.stored = encode(made.url, load_config(overrides=SETTINGS)).latents
+    made.online = encode(made.url, load_config(overrides=[*SETTINGS, "encode.store=false"])).latents
+    return made
+
+
+def manifest(made: SimpleNamespace, latents: str):
+    return read_manifest(made.url, split="train", patch=PATCH, latents=latents)
+
+
+def test_training_encodes_to_the_values_that_are_stored(made: SimpleNamespace) -> None:
+    stored, online = manifest(made, made.stored), manifest(made, made.online)
+    assert len(stored) == len(online) == 2 and (stored.grids == online.grids).all()
+    for row in range(len(stored)):
+        one, other = (ClipReader(of, PATCH).latent(of.row(row)) for of in (stored, online))
+        assert one.abs().max() > 0 and torch.equal(one, other)
+
+
+def test_a_run_that_encodes_loses_what_a_run_that_reads_does(made: SimpleNamespace, tmp_path: Path) -> None:
+    small = [
+        "model.width=32",
+        "model.num_heads=2",
+        "model.depth=1",
+        "steps=3",
+        "device=cpu",
+        "data.plan.token_budget=512",
+    ]
+    losses = {}
+    for latents in (made.stored, made.online):
+        settings = [part for name in [*small, f"data.latents={latents}"] for part in ("--set", f"train.{name}")]
+        assert run("train", made.url, "--out", str(tmp_path / latents), *settings) == 0
+        rows = map(json.loads, (tmp_path / latents / "metrics.jsonl").read_text().splitlines())
+        losses[latents] = [row["loss"] for row in rows if "loss" in row]
+    assert losses[made.stored] == losses[made.online] and len(losses[made.online]) == 3
+
+
+def test_nothing_of_what_is_not_stored_is_missed(made: SimpleNamespace) -> None:
+    [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
+    assert check.problems == ()
+    assert list(problems(manifest(made, made.online), PATCH)) == []
+    assert not list(Path(made.url, "latents", made.online).glob("*.tar"))
+
+
+def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first_step(made: SimpleNamespace) -> None:
+    path = Path(made.url, "latents", made.online, "fingerprint.json")
+    record = json.loads(path.read_text())
+    online = manifest(made, made.online)
+    path.write_text(json.dumps(record | {"config": record["config"] | {"max_frames": 5}}))
+    try:
+        from train.data.encode import encoder
+
+        encoder.cache_clear()
+        [problem] = problems(online, PATCH)
+        assert "put the autoencoder's weights back" in problem and made.online in problem
+    finally:
+        path.write_text(json.dumps(record))
+        encoder.cache_clear()

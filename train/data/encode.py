@@ -1,0 +1,57 @@
+"""Latents that were not stored (`encode.store=false`): made from the clip when it is met, on the loader's thread."""
+
+import json
+from functools import cache
+from threading import Lock
+from typing import Any
+
+import fsspec
+import torch
+from torch import Tensor
+
+from curate.schema import Failure
+from train.autoencoder.encode import EncodeConfig, EncodeItem, EncodeStage
+
+
+class Encoder:
+    """Decodes and encodes clips as `reelpack encode` does, to the same values.
+
+    Args:
+        folder: of the latents; its fingerprint.json says how they are made.
+        shards: folder of the clips.
+
+    Raises:
+        ValueError: the autoencoder found now is not the one of the fingerprint.
+    """
+
+    def __init__(self, folder: str, shards: str) -> None:
+        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
+            record = json.load(file)
+        self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards)
+        found = self._stage.fingerprint_record()["fingerprint"]
+        if found != record["fingerprint"]:
+            raise ValueError(
+                f"{folder}: these settings and weights now give latents {found}; put the autoencoder's weights back, "
+                "or run `reelpack encode` again"
+            )
+
+        self._lock = Lock()
+
+    def latent(self, row: dict[str, Any]) -> Tensor:
+        """(C, T, H, W) float32 of a row of the manifest; one at a time, from any thread.
+
+        Raises:
+            ValueError: the clip cannot be read or encoded.
+        """
+        item = EncodeItem(**{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind")})
+        with self._lock:
+            outcome = self._stage.encode(item)
+        if isinstance(outcome, Failure):
+            raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")
+        return torch.from_numpy(outcome.latent).float()
+
+
+@cache
+def encoder(folder: str, shards: str) -> Encoder:
+    """One for all readers of a process: training and validation share its weights."""
+    return Encoder(folder, shards)
