@@ -121,7 +121,7 @@ def plain_forward(model: DiT, x: Tensor, batch: PackedBatch) -> Tensor:
     assert layout is not None and model.rope is not None
     size, count = x.shape[:2]
     rows, _, text = model.conditioner(batch.timesteps, batch)  # (B, D), caption tokens (B · m, D)
-    assert text is not None
+    assert text is not None and model.final.modulation is not None
     text = text.unflatten(0, (size, -1))  # (B, m, D)
     turn = model.rope(layout.coordinates[:count], layout.sides[:count])  # of one sample
     x = model.embed(x)
@@ -132,6 +132,8 @@ def plain_forward(model: DiT, x: Tensor, batch: PackedBatch) -> Tensor:
 
 
 def _plain_block(block: DiTBlock, x: Tensor, rows: Tensor, text: Tensor, turn: Rotation) -> Tensor:
+    assert block.modulation is not None and block.cross_attention is not None
+    assert block.cross_norm is not None
     chunks = block.modulation.linear(F.silu(rows))[:, None].chunk(6, dim=-1)  # 6 × (B, 1, D)
     shift, scale, gate = chunks[:3]
     h = block.norms[0](x) * (1 + scale) + shift

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +33,7 @@ from benchmarks.processes import IS_KIND, Tree, resident_mib
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
 from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
-from curate.scores.score import Scored, ScoreItem
+from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
@@ -123,7 +123,7 @@ def overhead(folder: str, num_clips: int, kind: str, embedding_dim: int, profile
     with parts.timed("read the clips to score"):
         to_score = clips_of(dataset, config.scan.key)
     with parts.timed(f"score, {kind} executor"), executor(config.execute) as on:
-        score(run, on, to_score, stage)
+        score(run, on, to_score, cast(ScoreStage, stage))  # it has all that is asked of one
     with parts.timed("read, join, find duplicates"):
         stored = read_stored(dataset, config, stage.families)
     with parts.timed("select"):

@@ -87,7 +87,7 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
             latents.append({"clip_id": c.clip_id, "split": split, **places["latents/lat0"][c.clip_id], **sides})
             if _states(c):
                 tokens = {f"num_tokens_{kind}": len(state) for kind, state in _states(c).items()}
-                places["text/txt0"][c.clip_id] |= {"num_tokens_short": None, "num_tokens_dense": None} | tokens
+                places["text/txt0"][c.clip_id] |= {"num_tokens_short": None, "num_tokens_dense": None, **tokens}
                 texts.append({"clip_id": c.clip_id, "split": split, **places["text/txt0"][c.clip_id]})
     _write(root / "shards/index.parquet", shards)
     for folder, rows, record in (("latents/lat0", latents, LATENTS_RECORD), ("text/txt0", texts, TEXT_RECORD)):

@@ -75,7 +75,7 @@ def _digests(batch: PackedBatch) -> list[tuple[str, str]]:
 
 def record() -> None:
     """From here on, this process records what its rectified flow is trained on; the environment says where to."""
-    FlowConfig.build = lambda config: RecordingFlow(config)
+    FlowConfig.build = lambda config: RecordingFlow(config)  # type: ignore[method-assign, assignment]
 
 
 def environment(folder: Path, run: Path, packs_per_step: int) -> dict[str, str]:

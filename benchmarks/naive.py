@@ -92,7 +92,9 @@ def cut(ffmpeg: str, video: Path, start_s: float, end_s: float, out: Path) -> Pa
 
 def summarized(kind: type[FrameSignal], clip: Path) -> dict[str, float]:
     """One signal of a clip: a decode of its own, over all frames."""
-    signal, values, starts_s = kind(), [], []
+    signal = kind()
+    values: list[tuple[float, ...]] = []
+    starts_s: list[float] = []
     reader = cv2.VideoCapture(str(clip))
     fps = reader.get(cv2.CAP_PROP_FPS)
     while True:

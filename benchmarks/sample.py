@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def measure(reader: "Callable[[str], Callable[[Span], object]]", path: str, coun
     rng = np.random.default_rng(0)
     spans = []
     for _ in range(count):
-        length = int(rng.integers(2, 7) * video.fps)
+        length = int(int(rng.integers(2, 7)) * video.fps)
         first = int(rng.integers(0, len(starts) - length))
         spans.append(Span(start_pts=starts[first], end_pts=starts[first + length], time_base=video.time_base))
     read = reader(path)
@@ -72,13 +73,13 @@ def by_decord_kept_open(path: str) -> Callable[[Span], object]:
     return lambda span: _decord_frames(reader, span)
 
 
-def _decord_reader(path: str):
+def _decord_reader(path: str) -> Any:
     import decord
 
     return decord.VideoReader(path, num_threads=2)
 
 
-def _decord_frames(reader, span: Span) -> np.ndarray:
+def _decord_frames(reader: Any, span: Span) -> np.ndarray:
     rate = reader.get_avg_fps()
     numbers = [int(moment * float(span.time_base) * rate) for moment in moments(span, NUM_FRAMES)]
     return np.stack([shrink(reader[number].asnumpy(), SHORT_SIDE_PX) for number in numbers])

@@ -150,7 +150,8 @@ def scan_by(pool: ProcessPoolExecutor, film: str, part_s: float | None) -> Scann
     assert isinstance(identified, Identified)
     file = SourceFile(uri=film, path=film, size_bytes=0, video_id=identified.video_id)
     outcomes = list(pool.map(scan_part, [replace(file, part=part) for part in identified.parts]))
-    outcome = outcomes[0] if len(outcomes) == 1 else assemble(outcomes, CONFIG)
+    measured = [outcome for outcome in outcomes if not isinstance(outcome, Scanned)]
+    outcome = assemble(measured, CONFIG) if measured else outcomes[0]
     assert isinstance(outcome, Scanned), outcome
     return outcome
 

@@ -88,7 +88,7 @@ def main() -> None:
 def table(dataset: str, out: Path, steps: int, num_seeds: int) -> str:
     """Train what is not trained yet, and write the tables."""
     val_clips = len(read_manifest(dataset, split="val", patch=(1, 2, 2)))  # raises without any
-    losses = {cell: [] for cell in CELLS}
+    losses: dict[Cell, list[float]] = {cell: [] for cell in CELLS}
     for number, (seed, cell) in enumerate(product(range(num_seeds), CELLS), 1):
         start = time.monotonic()
         summary = trained(cell.config(steps, seed), dataset, out / f"{cell.conditioning}.{cell.pattern}.{seed}")

@@ -49,7 +49,10 @@ from train.parallelize import ParallelConfig, Worker, parallelize, pick_device
 from train.run import TrainConfig
 from train.segments import unpack
 
-PROMISES = {
+Bounds = dict[str, tuple[float | None, float | None]]
+"""Least and largest value of a figure."""
+
+PROMISES: dict[str, Bounds] = {
     "cpu": {"packed over padded": (1.5, None)},
     "cuda": {
         "packed over padded": (1.8, None),
@@ -58,9 +61,7 @@ PROMISES = {
         "mfu": (0.45, None),
     },
 }
-"""Least and largest value of a figure by device; both: what the loop loses, below."""
-
-ALWAYS = {"loader wait": (None, 0.01), "checkpoint stall in steps": (None, 1.0)}
+ALWAYS: Bounds = {"loader wait": (None, 0.01), "checkpoint stall in steps": (None, 1.0)}
 NUM_LOOP_STEPS = 60
 
 Figures = dict[str, Any]
@@ -288,7 +289,11 @@ def _whole_steps(bench: Bench, budget: int, compiled: bool, recompute_every: int
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    seconds = bench.seconds({"steps": lambda: [step(batch) for batch in batches]})["steps"]
+    def steps() -> None:
+        for batch in batches:
+            step(batch)
+
+    seconds = bench.seconds({"steps": steps})["steps"]
     flops = sum(count.step(batch.packed) for batch in batches)
     return {
         "tokens_per_s": sum(batch.real_tokens for batch in batches) / seconds,
