@@ -335,16 +335,20 @@ def sample(
     out: Annotated[Path, typer.Option(help="file to write, .mp4 (or .png for one frame)")] = Path("sample.mp4"),
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
     frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="picture to begin with, or clip to go on from (runs with train.data.given_probability)"),
+    ] = None,
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
     from pipelines.sample_videos import sample_to_files
 
-    if not prompt and not label:
-        raise ValueError("got neither --prompt nor --label; expected what to show")
+    if not prompt and not label and not start:
+        raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
     resolved = _config(config, set).sample
-    for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or ()):
+    for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
         typer.echo(path)
 
 

@@ -3,12 +3,17 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
+from curate.schema import MediaError
+from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
-from train.autoencoder.encode import decode_latent
+from train.autoencoder.encode import decode_latent, encode_start
 from train.run import read_run
-from train.sample import Request, SampleConfig, sample, write_video
+from train.sample import Request, SampleConfig, most_start_frames, sample, write_video
 
 
 def sample_to_files(
@@ -19,6 +24,7 @@ def sample_to_files(
     num_frames: int,
     config: SampleConfig,
     labels: Sequence[str] = (),
+    start: Path | None = None,
 ) -> list[Path]:
     """Generate one video per prompt and write it, with a .json of what was asked beside it; one frame becomes a PNG.
 
@@ -31,9 +37,11 @@ def sample_to_files(
         config: how to sample.
         labels: a class per video, by name or number; one alone is that of all prompts, and the
             other way round.
+        start: a picture that each video begins with, or a clip that it goes on from (its last frames are the first).
 
     Raises:
-        ValueError: a size that is none, or that the run's strides do not divide; no run there.
+        ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
+            read, or for a run that was not trained with given frames.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if not match:
@@ -47,8 +55,13 @@ def sample_to_files(
     requests = [
         Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
     ]
+    train_config, record = read_run(Path(run))
+    autoencoder = autoencoder_of(record.latents)
+    if start is not None:
+        most = most_start_frames(requests[0], train_config, record.latents)
+        latent = _start(autoencoder, start, (height, width), config.fps or record.fps, most)
+        requests = [replace(request, start=latent) for request in requests]
     generated = sample(run, requests, config)
-    autoencoder = autoencoder_of(read_run(Path(run))[1].latents)
     for path, result in zip(paths, generated, strict=True):
         write_video(path, decode_latent(autoencoder, result.latent), result.fps)
         facts = {
@@ -56,10 +69,18 @@ def sample_to_files(
             "label": result.request.label,
             "size": size,
             "num_frames": num_frames,
+            "start": None if start is None else str(start),
             **config.model_dump(),
         }
         path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
     return paths
+
+
+def _start(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
+    try:
+        return encode_start(autoencoder, path.read_bytes(), size=size, fps=fps, max_latent_frames=most)
+    except (OSError, MediaError) as error:
+        raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
 
 
 def _asked(prompts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str | None]]:

@@ -22,8 +22,9 @@ from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas
 from train.objective.flow import RectifiedFlow
 from train.parallelize import pick_device
+from train.patches import Patch, first_frame_is_alone, grid_size
 from train.run import RunRecord, TrainConfig, load_model
-from train.segments import PackedBatch, Patch, Sample, grid_size, pack, unpack
+from train.segments import PackedBatch, Sample, pack, unpack
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """(x (L, P), timesteps (S,)) to velocities (L, P)."""
@@ -59,6 +60,7 @@ class Request:
     height: int  # px
     num_frames: int
     label: str | None = None  # a class by name, or by number
+    start: Tensor | None = None  # (C, T, H, W): the first frames of the latent, where they are known
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,16 +91,18 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     texts = _texts(requests, train_config, record)
     labels = [class_number(request.label, train_config, record) for request in requests]
     noise = [_noise(shape, config.seed, i) for i, shape in enumerate(shapes)]
+    begun = [_begun(request, shape, patch) for request, shape in zip(requests, shapes, strict=True)]
     samples = [
         Sample(
             clip_id=str(i),
-            latent=noise[i],
+            latent=begun[i][0],
             noise=noise[i],
             timestep=1.0,
             fps=fps[i],
             text=text,
             extras=config.conditions,
             label=label,
+            given=begun[i][1],
         )
         for conditions in (zip(texts, labels, strict=True), [(None, None)] * len(requests))
         for i, (text, label) in enumerate(conditions)
@@ -120,7 +124,7 @@ def guided(
     objective: RectifiedFlow | DDPM,
     config: SampleConfig,
 ) -> Tensor:
-    """Sample a pack whose second half of segments repeats the first without captions.
+    """Sample a pack whose second half of segments repeats the first without captions. Given tokens stay as they are.
 
     Both halves stay at the same x, moved by y = y_none + guidance · (y_caption - y_none) (Ho & Salimans 2022), where y
     is what the model predicts.
@@ -132,8 +136,13 @@ def guided(
         ValueError: the sampler is not one of the objective's.
     """
 
+    free = batch.loss_mask[:, None]  # (L, 1)
+
+    def hold(x: Tensor) -> Tensor:
+        return torch.where(free, x, batch.tokens)
+
     def predict(x: Tensor, timesteps: Tensor) -> Tensor:
-        with_caption, without = model(x, timesteps, batch).float()[:, : x.shape[1]].chunk(2)
+        with_caption, without = model(hold(x), timesteps, batch).float()[:, : x.shape[1]].chunk(2)
         return (without + config.guidance * (with_caption - without)).repeat(2, 1)
 
     if isinstance(objective, RectifiedFlow):
@@ -142,8 +151,8 @@ def guided(
             raise ValueError(f"sample.sampler: a flow is sampled by euler or heun, got {config.sampler}")
         grid = torch.linspace(1, 0, config.num_steps + 1, dtype=torch.float64).tolist()
         timesteps = torch.tensor([[objective.shift(t, n) for n in batch.segments.lengths] for t in grid])
-        return integrate(predict, batch.noise, timesteps.to(batch.noise), batch.segments.gather)
-    return denoise(predict, batch.noise, objective, config, batch.segments.num_segments)
+        return hold(integrate(predict, batch.noise, timesteps.to(batch.noise), batch.segments.gather))
+    return hold(denoise(predict, batch.noise, objective, config, batch.segments.num_segments))
 
 
 def euler(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
@@ -197,12 +206,12 @@ def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tup
         ValueError: naming the nearest size that fits.
     """
     stride_t, stride = int(latents["temporal_stride"]), int(latents["spatial_stride"])
-    t_step, h_step, w_step = stride_t * patch[0], stride * patch[1], stride * patch[2]
-    first = 1 if patch[0] == 1 else 1 + stride_t * (patch[0] - 1)
-    frames = first + max(0, round((request.num_frames - first) / t_step)) * t_step
-    height, width = (
-        max(1, round(px / step)) * step for px, step in ((request.height, h_step), (request.width, w_step))
-    )
+    near = 1 + round((request.num_frames - 1) / stride_t)
+    # A frame that is left over fills a patch of its own, see train.patches.
+    lengths = [1 + stride_t * (t - 1) for t in range(1, near + patch[0] + 1) if t % patch[0] <= 1]
+    frames = min(lengths, key=lambda length: abs(length - request.num_frames))
+    steps = ((request.height, stride * patch[1]), (request.width, stride * patch[2]))
+    height, width = (max(1, round(px / step)) * step for px, step in steps)
     if (frames, height, width) != (request.num_frames, request.height, request.width):
         raise ValueError(
             f"got {request.num_frames} frames of {request.width}x{request.height}; the nearest that this run's "
@@ -211,6 +220,43 @@ def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tup
     shape = (int(latents["channels"]), 1 + (frames - 1) // stride_t, height // stride, width // stride)
     grid_size(shape, patch)
     return shape
+
+
+def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, Any]) -> int:
+    """Latent frames at the beginning of a request that may be given: as many as the run was trained with.
+
+    Raises:
+        ValueError: it was trained with none, or the request is an image.
+    """
+    shape = latent_shape(request, latents, config.model.patch)
+    num_patches = min(config.data.given_max_frames, grid_size(shape, config.model.patch)[0] // 2)
+    if not config.data.given_probability or not num_patches:
+        raise ValueError(
+            f"a start for {request.num_frames} frames: the run was trained with train.data.given_probability="
+            f"{config.data.given_probability}; expected more than 0, and a video of two patches' length at least"
+        )
+    return _num_frames(num_patches, shape, config.model.patch)
+
+
+def _num_frames(num_patches: int, shape: Sequence[int], patch: Patch) -> int:
+    """Latent frames in the first `num_patches` patches along time."""
+    return num_patches * patch[0] - (patch[0] - 1 if first_frame_is_alone(shape[1], patch) else 0)
+
+
+def _begun(request: Request, shape: tuple[int, ...], patch: Patch) -> tuple[Tensor, Tensor | None]:
+    """A latent (C, T, H, W), zero but for its start, and its tokens that are given, (t * h * w,) bool."""
+    latent = torch.zeros(shape)
+    if request.start is None:
+        return latent, None
+    t, h, w = grid_size(shape, patch)
+    frames = request.start.shape[1]
+    num_patches = sum(_num_frames(n, shape, patch) <= frames for n in range(1, t + 1))  # whole ones
+    if not num_patches:
+        raise ValueError(
+            f"got a start of {frames} latent frames, and a patch has {patch[0]}; begin with a longer clip"
+        )
+    latent[:, :frames] = request.start
+    return latent, torch.arange(t * h * w) < num_patches * h * w
 
 
 def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -5,7 +6,8 @@ import torch
 
 from train.objective.ddpm import DDPMConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
-from train.sample import Request, SampleConfig, denoise, euler, guided, heun, latent_shape
+from train.run import TrainConfig
+from train.sample import Request, SampleConfig, denoise, euler, guided, heun, latent_shape, most_start_frames
 from train.segments import Sample, pack
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
@@ -95,3 +97,45 @@ def test_sizes_become_latent_grids_and_misfits_name_the_nearest():
     assert latent_shape(Request(prompt="", width=128, height=80, num_frames=1), LATENTS, (1, 2, 2)) == (4, 1, 10, 16)
     with pytest.raises(ValueError, match="17 frames of 128x80"):
         latent_shape(Request(prompt="", width=130, height=84, num_frames=16), LATENTS, (1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampler"),
+    [(FlowConfig(), "euler"), (FlowConfig(), "heun"), (DDPMConfig(), "ddim"), (DDPMConfig(), "dpm-solver++")],
+)
+def test_given_tokens_are_shown_clean_and_come_out_unchanged(objective, sampler: str, samples: list[Sample]):
+    patch, first_frame = (1, 2, 2), torch.arange(18) < 6  # of 3 × 2 × 3 patches
+    batch = pack([replace(samples[0], given=first_frame), samples[1]] * 2, patch, 12)
+    seen = []
+
+    def model(x, timesteps, batch):
+        seen.append(x)
+        return torch.ones_like(x)
+
+    out = guided(model, batch, objective.build(), SampleConfig(sampler=sampler, num_steps=4))
+    given = ~batch.loss_mask
+    assert given.sum() == 12 and torch.equal(out[given], batch.tokens[given])
+    assert all(torch.equal(x[given], batch.tokens[given]) for x in seen)
+    assert not torch.isclose(out[~given], batch.tokens[~given]).all(1).any()
+
+
+def test_any_length_that_was_trained_on_can_be_sampled():
+    """Frames of a latent are whole patches, or one more."""
+    for frames, num_latent in ((1, 1), (5, 2), (9, 3), (13, 4), (17, 5)):
+        request = Request(prompt="", width=32, height=32, num_frames=frames)
+        assert latent_shape(request, LATENTS, (2, 2, 2))[1] == num_latent
+    with pytest.raises(ValueError, match="9 frames of 32x32"):
+        latent_shape(replace(request, num_frames=9), LATENTS, (4, 2, 2))
+
+
+def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
+    config = TrainConfig.model_validate({"data": {"given_probability": 0.5, "given_max_frames": 2}})
+    request = Request(prompt="", width=32, height=32, num_frames=17)
+    assert most_start_frames(request, config, LATENTS) == 2
+    with pytest.raises(ValueError, match="two patches' length"):
+        most_start_frames(replace(request, num_frames=1), config, LATENTS)
+    with pytest.raises(ValueError, match="given_probability=0"):
+        most_start_frames(request, TrainConfig(), LATENTS)
+    tubelets = config.model_copy(update={"model": config.model.model_copy(update={"patch": (2, 2, 2)})})
+    assert most_start_frames(request, tubelets, LATENTS) == 1  # 5 frames are 1 + 2 + 2, half of 3 patches is one
+    assert most_start_frames(replace(request, num_frames=13), tubelets, LATENTS) == 2  # 4 frames are 2 + 2

@@ -216,7 +216,42 @@ def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) 
 
 def to_video(rgb: np.ndarray) -> torch.Tensor:
     """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(rgb).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+    return torch.tensor(rgb).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+
+
+def encode_start(
+    autoencoder: VideoAutoencoder, data: bytes, *, size: tuple[int, int], fps: float, max_latent_frames: int
+) -> torch.Tensor:
+    """What a sampled video begins with, from a picture, or from the last frames of a clip that is to go on.
+
+    Args:
+        autoencoder: of the run.
+        data: bytes of the picture or the clip.
+        size: height and width in px; what is left over of another shape is cut off on both sides.
+        fps: rate of the video.
+        max_latent_frames: take as many frames of the clip as give so many of the latent.
+
+    Returns:
+        (C, T, H, W) float32, normalized.
+
+    Raises:
+        MediaError: the bytes are neither.
+    """
+    rgb = decode_clip(data, fps=fps or None).rgb
+    most = 1 + autoencoder.temporal_stride * (max_latent_frames - 1)
+    count = usable_frames(min(len(rgb), most), autoencoder.temporal_stride)
+    return autoencoder.encode(_covering(to_video(rgb[-count:]), size))
+
+
+def _covering(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, C, T, H, W) cut to the shape of `size` around its middle, and scaled to it."""
+    height, width = video.shape[-2:]
+    scale = min(height / size[0], width / size[1])
+    rows, columns = (max(1, round(side * scale)) for side in size)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    frames = video[0, :, :, top : top + rows, left : left + columns].transpose(0, 1)  # (T, C, rows, columns)
+    scaled = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
+    return scaled.transpose(0, 1)[None]
 
 
 def decode_latent(autoencoder: VideoAutoencoder, latent: np.ndarray | torch.Tensor) -> np.ndarray:

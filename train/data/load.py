@@ -24,7 +24,7 @@ from train.data.plan import Cursor, PlanConfig, PlannedPack, PlannedSample, Plan
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.objective import Objective
-from train.patches import Patch, fitting_size
+from train.patches import Patch, fitting_size, grid_size
 from train.segments import PackedBatch, Sample, pack
 
 
@@ -53,6 +53,12 @@ class DataConfig(BaseModel):
         None, description="names of the classes in the order of their numbers; none: those of the column, sorted"
     )
     label_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their label")
+    given_probability: float = Field(
+        0.0, ge=0, le=1, description="share of videos whose first frames are given: shown clean, and without a loss"
+    )
+    given_max_frames: int = Field(
+        2, ge=1, description="latent frames that are given, one up to so many, by a draw; at most half of a video"
+    )
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
@@ -209,6 +215,7 @@ class PackLoader:
             extras=self._extras(row, generator),
             kept=self._kept(planned, generator),
             label=self._label(row, generator),
+            given=self._given(grid_size(latent.shape, self.patch), generator),
         )
 
     def _label(self, row: dict[str, Any], generator: torch.Generator) -> int | None:
@@ -216,6 +223,18 @@ class PackLoader:
         if label is None or float(torch.rand((), generator=generator)) < self.config.label_dropout:
             return None
         return label
+
+    def _given(self, grid: Patch, generator: torch.Generator) -> Tensor | None:
+        """The tokens of the first frames, for image-to-video and extension: one frame or several, as W.A.L.T (Gupta et
+        al. 2023, §3.4) predicts frames. (t * h * w,) bool; None for none."""
+        t, h, w = grid
+        if not self.config.given_probability or t == 1:
+            return None
+        draw, number = torch.rand(2, generator=generator).tolist()
+        if draw >= self.config.given_probability:
+            return None
+        num_frames = 1 + int(number * min(self.config.given_max_frames, t // 2))
+        return torch.arange(t * h * w) < num_frames * h * w
 
     def _extras(self, row: dict[str, Any], generator: torch.Generator) -> dict[str, float]:
         """The clip's conditions, each left out by a draw of its own."""

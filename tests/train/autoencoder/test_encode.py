@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
-from curate.shards.tar import write_tar
+from curate.shards.tar import TarReader, write_tar
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.embedded import ReelpackKLConfig
-from train.autoencoder.encode import EncodeConfig, Encoded, EncodeItem, EncodeStage, decode_latent, target_size
+from train.autoencoder.encode import (
+    EncodeConfig,
+    Encoded,
+    EncodeItem,
+    EncodeStage,
+    decode_latent,
+    encode_start,
+    target_size,
+)
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.kl import save
 
@@ -173,3 +181,19 @@ def test_the_aspect_ratio_changes_as_little_as_documented(max_area, worst) -> No
 def test_a_16_to_9_clip_of_the_demo_becomes_128_by_80() -> None:
     assert target_size(720, 1280, max_area_px=128 * 80, multiple_px=16) == (80, 128)
     assert target_size(1280, 720, max_area_px=128 * 80, multiple_px=16) == (128, 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "max_latent_frames", "num_frames"), [("image", 2, 1), ("video", 1, 1), ("video", 2, 5)]
+)
+def test_a_video_begins_with_a_picture_or_the_end_of_a_clip(
+    shards, tmp_path, square_clip, name: str, max_latent_frames: int, num_frames: int
+) -> None:
+    autoencoder = CONFIG.autoencoder.build()
+    item = shards[name]
+    data = TarReader(str(tmp_path)).read(item.shard, item.offset, item.size)
+    size = (48, 32)  # half as wide as the clip: its middle
+    latent = encode_start(autoencoder, data, size=size, fps=24, max_latent_frames=max_latent_frames)
+    assert latent.shape == (16, 1 + (num_frames - 1) // 4, 6, 4)
+    shown = square_clip[:1] if name == "image" else square_clip[-num_frames:]
+    assert psnr(decode_latent(autoencoder, latent), shown[:, :, 16:48]) > 20

@@ -156,3 +156,25 @@ def test_drop_rates_follow_their_distribution(distribution: str):
     mean, std = expected[distribution]
     assert rates.mean() == pytest.approx(mean, abs=0.01)
     assert rates.std() == pytest.approx(std, abs=0.01)
+
+
+def test_first_frames_of_videos_are_given_and_nothing_else_changes(dataset: str):
+    plain, given = loader(dataset), loader(dataset)
+    given.config = given.config.model_copy(update={"given_probability": 0.5, "given_max_frames": 2})
+    num_frames = []
+    for row in range(20):
+        for epoch in range(10):
+            one, other = (source.sample(whole(source, row), epoch) for source in (plain, given))
+            assert one.given is None
+            assert one.timestep == other.timestep and torch.equal(one.noise, other.noise)
+            t, h, w = grid_size(other.latent.shape, PATCH)
+            if other.given is not None:
+                frames = other.given.view(t, h * w)
+                assert frames.all(1).equal(frames.any(1)) and frames[0].all()
+                assert 1 <= len(frames[frames.all(1)]) <= t // 2
+            if t > 1:
+                num_frames.append(0 if other.given is None else int(other.given.sum()) // (h * w))
+            else:
+                assert other.given is None
+    assert 0.4 < np.mean(np.array(num_frames) > 0) < 0.6
+    assert set(num_frames) == {0, 1, 2}
