@@ -120,10 +120,11 @@ def parallelize(
         # That a width equals an offset says nothing of the next pack: guards on it compile blocks again and again.
         shapes.use_duck_shape = False
     for number, block in enumerate(blocks):
+        if config.compile:
+            block.forward = torch.compile(block.forward, dynamic=True)
+        # Around what is compiled: the compiler leaves alone what calls `checkpoint` through a partial.
         if config.recompute_every and number % config.recompute_every == 0:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if config.compile:
-            block.compile(dynamic=True)
     if worker.world_size == 1:
         return model
     if config.mode == "shard":

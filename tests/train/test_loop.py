@@ -8,12 +8,15 @@ import sys
 import textwrap
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
@@ -147,28 +150,38 @@ def test_sharded_ranks_in_bfloat16_train_as_one_does(dataset: str, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recompute_every", [0, 1])
 def test_compiled_blocks_train_the_same_and_are_compiled_once(
-    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute_every: int
 ):
     """Traced and differentiated by the compiler, run by eager kernels: code generation would take minutes here."""
-    compile_block, num_compiled = torch.nn.Module.compile, []
+    num_calls, num_graphs = 0, []
 
-    def traced(block: torch.nn.Module, **options: Any) -> None:
-        num_compiled.append(block)
-        compile_block(block, backend="aot_eager", **options)
+    def counted(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable:
+        compiled = lookup_backend("aot_eager")(graph, inputs)
+
+        def run(*args: Any) -> Any:
+            nonlocal num_calls
+            num_calls += 1
+            return compiled(*args)
+
+        return run
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
+    changes = {"validation__first": 0, "validation__every": 100, "parallel__recompute_every": recompute_every}
+    train(config(steps=6, **changes), dataset, tmp_path / "plain")
+    assert not num_calls
 
     def count(row: dict[str, Any]) -> None:
-        num_graphs.append(counters["stats"]["unique_graphs"])
+        num_graphs.append((row["step"], counters["stats"]["unique_graphs"], num_calls))
 
-    num_graphs: list[int] = []
-    few_validations = {"validation__first": 0, "validation__every": 100}
-    monkeypatch.setattr(torch.nn.Module, "compile", traced)
-    monkeypatch.setattr(shapes, "use_duck_shape", True)
-    train(config(steps=6, **few_validations), dataset, tmp_path / "plain")
-    assert not num_compiled
-    train(config(steps=6, **few_validations, parallel__compile=True), dataset, tmp_path / "compiled", on_step=count)
-    assert len(num_compiled) == 2
-    assert len(set(num_graphs[1:6])) == 1, "packs of other sizes need no other code"
+    with shapes.patch(use_duck_shape=True):
+        train(config(steps=6, **changes, parallel__compile=True), dataset, tmp_path / "compiled", on_step=count)
+    _, graphs, calls = zip(*num_graphs[:6], strict=True)
+    assert len(set(graphs[1:])) == 1 and graphs[0], "packs of other sizes need no other code"
+    parts = 2 * 2 * (2 if recompute_every else 1)  # of two packs and two blocks, each met twice where it is forgotten
+    assert all((after - before) % parts == 0 and after > before for before, after in pairwise(calls)), calls
     assert_equal_runs(logged(tmp_path / "plain"), logged(tmp_path / "compiled"), rel=1e-5)
     one, other = (load_model(tmp_path / run, weights="model")[0].state_dict() for run in ("plain", "compiled"))
     for name, weight in one.items():
