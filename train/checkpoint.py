@@ -141,7 +141,10 @@ class Checkpointer:
                 f"{folder}: cannot continue from this checkpoint ({_reason(error)}); remove it to continue from the "
                 "one before, or train into another folder"
             ) from error
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)  # the configuration's, which may have changed, not the checkpoint's
         if "rng" in tensors:
             torch.set_rng_state(tensors["rng"][f"cpu.{self.worker.rank}"])
             if self.worker.device.type == "cuda":

@@ -241,7 +241,8 @@ class _Run:
         if self.skipped_in_a_row > self.config.max_skipped_steps:
             raise TrainingDiverged(
                 f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "
-                f"these clips, lower train.optimizer.lr, or continue from {self.checkpoints} with another setting"
+                "these clips, or run the same command with a lower train.optimizer.lr: it goes on from the newest of "
+                f"{self.checkpoints}; remove that one to go on from the one before"
             )
         return named
 

@@ -7,14 +7,15 @@
 and text. The two are enough to sample without the dataset.
 """
 
+import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,9 +33,6 @@ from train.objective.objective import ObjectiveConfig
 from train.optimizer import OptimizerConfig
 from train.parallelize import ParallelConfig
 from train.validate import ValidationConfig
-
-logger = logging.getLogger(__name__)
-
 
 class TrainConfig(BaseModel):
     """A training run."""
@@ -89,9 +87,10 @@ FREE_ON_RESUME = (
     "log",
     "data.prefetch_steps",
     "model.attention",
+    "optimizer",
 )
-"""Settings that a continued run may change: they do not say what is learned. (`steps` moves the end of a cosine, and
-kernels of attention differ in the last bits.)"""
+"""Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and
+kernels of attention differ in the last bits), or they are how a run that diverged is mended. `run.json` tells them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,9 +100,10 @@ class RunRecord:
     latents: dict[str, Any]  # fingerprint.json of the latents
     text: dict[str, Any]  # fingerprint.json of the text embeddings
     fps: float  # most frequent rate of the training videos; 0: there are only images
-    datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, and its clips
+    datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, its clips and their hash
     labels: tuple[str, ...] | None = None  # names of the classes by number
     embedding: str | None = None  # score family that features are aligned to
+    changes: tuple[dict[str, Any], ...] = ()  # settings of a run that continued otherwise, after which step
 
     @classmethod
     def of(cls, manifest: Manifest, embedding: str | None = None) -> "RunRecord":
@@ -112,12 +112,19 @@ class RunRecord:
             text=manifest.text,
             fps=_usual_fps(manifest),
             datasets=tuple(
-                {**asdict(part), "train_clips": int((manifest.sources == number).sum())}
+                {**asdict(part), **_clips(manifest, manifest.sources == number)}
                 for number, part in enumerate(manifest.parts)
             ),
             labels=manifest.labels,
             embedding=embedding,
         )
+
+
+def _clips(manifest: Manifest, rows: np.ndarray) -> dict[str, Any]:
+    """Number and hash of a dataset's training clips: all of them that the plan is a function of."""
+    columns = (manifest.keys, manifest.grids, manifest.weights)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(column[rows]).tobytes() for column in columns))
+    return {"train_clips": int(rows.sum()), "sha256": digest.hexdigest()}
 
 
 def _usual_fps(manifest: Manifest) -> float:
@@ -164,8 +171,10 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
     Raises:
         ValueError: the folder holds a run of another configuration or other latents.
     """
-    if list_checkpoints(out / "checkpoints"):
-        _check_same(out, config, record)
+    if checkpoints := list_checkpoints(out / "checkpoints"):
+        before, changed = _check_same(out, config, record)
+        changes = [{"after": checkpoints[-1].name, "settings": changed}] if changed else []
+        record = replace(record, changes=(*before.changes, *changes))
     elif (out / "config.yaml").exists() and not (out / "run.json").exists():
         raise ValueError(f"{out} holds something else than a run (a config.yaml without run.json); train elsewhere")
     if write:
@@ -182,12 +191,13 @@ def _replace(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
+def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:
+    """The record of the run until now, and which of its settings are to change."""
     old_config, old_record = read_run(out)
     old, new = _flat(old_config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    changed = [key for key in new if old.get(key) != new[key] and not key.startswith(FREE_ON_RESUME)]
-    if changed:
-        differences = ", ".join(f"{key}: {old.get(key)!r} → {new[key]!r}" for key in changed)
+    changed = {key: f"{old.get(key)!r} → {new[key]!r}" for key in new if old.get(key) != new[key]}
+    if refused := [key for key in changed if not key.startswith(FREE_ON_RESUME)]:
+        differences = ", ".join(f"{key}: {changed[key]}" for key in refused)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
     _check_same_datasets(out, old_record.datasets, record.datasets)
     if old_record.labels != record.labels:
@@ -208,6 +218,7 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> None:
             f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
             f"train.align.embedding={old_record.embedding} or train elsewhere"
         )
+    return old_record, changed
 
 
 def _check_same_datasets(out: Path, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
@@ -219,12 +230,12 @@ def _check_same_datasets(out: Path, old: Sequence[dict[str, Any]], new: Sequence
             "elsewhere"
         )
     for before, now in zip(old, new, strict=True):
-        if before["train_clips"] != now["train_clips"]:
-            logger.warning(
-                "%s had %d training clips when the run began, and has %d now: it goes on with another plan",
-                now["url"],
-                before["train_clips"],
-                now["train_clips"],
+        if before.get("sha256", now["sha256"]) != now["sha256"]:
+            raise ValueError(
+                f"{out} was trained on {before['train_clips']} clips of {now['url']}, which now has other ones "
+                f"({now['train_clips']}), of other sizes or other weights: its plan would be another. Put the dataset "
+                f"back as it was, or begin another run with the weights of this one: `reelpack train-export {out} "
+                "--out MODEL`, then train.init=MODEL"
             )
 
 
@@ -244,7 +255,7 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
     try:
         config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
         facts = json.loads((run / "run.json").read_text())
-        tuples = {name: tuple(facts[name]) for name in ("datasets", "labels") if facts.get(name) is not None}
+        tuples = {name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None}
         return config, RunRecord(**facts | tuples)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error

@@ -191,6 +191,30 @@ def test_a_run_is_not_continued_under_another_text_encoder(copy: Path, tmp_path:
         run(copy, tmp_path / "run", steps=4)
 
 
+def a_clip_less(root: Path) -> None:
+    edit(root / "latents/lat0/index.parquet", lambda t: t.slice(1))
+
+
+def another_clip(root: Path) -> None:
+    clips, others = (smooth_clips(24, num_val=4, seed=seed) for seed in (0, 5))
+    shutil.rmtree(root)
+    write_dataset(root, [*clips[:-1], others[-1]])
+
+
+def other_weights(root: Path) -> None:
+    path = root / "shards/index.parquet"
+    weights = pa.array([2.0] * len(pq.read_table(path)))
+    edit(path, lambda t: t.append_column("balance_weight", weights))
+
+
+@pytest.mark.parametrize("change", [a_clip_less, another_clip, other_weights], ids=lambda change: change.__name__)
+def test_a_run_is_not_continued_on_other_clips(change: Callable, copy: Path, tmp_path: Path):
+    run(copy, tmp_path / "run")
+    change(copy)
+    with pytest.raises(ValueError, match=r"was trained on 20 clips of .*copy, which now has other ones .*train\.init"):
+        run(copy, tmp_path / "run", steps=4)
+
+
 def half_written(checkpoint: Path) -> None:
     part = next(checkpoint.glob("*.distcp"))
     part.write_bytes(part.read_bytes()[:500])

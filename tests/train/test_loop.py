@@ -23,6 +23,7 @@ from torch.fx.experimental import _config as shapes
 from train.checkpoint import list_checkpoints
 from train.loop import TrainingDiverged, train
 from train.metrics import MEASURED, read_metrics
+from train.optimizer import build_optimizer
 from train.run import TrainConfig, load_model
 
 ROOT = Path(__file__).parents[2]
@@ -243,14 +244,44 @@ def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, 
 
 def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str, tmp_path: Path):
     train(config(steps=3), dataset, tmp_path)
-    with pytest.raises(ValueError, match=r"optimizer\.lr: 0\.002 → 0\.1"):
-        train(config(steps=3, optimizer__lr=0.1), dataset, tmp_path)
+    with pytest.raises(ValueError, match=r"ema\.decay: 0\.9 → 0\.1"):
+        train(config(steps=3, ema__decay=0.1), dataset, tmp_path)
     train(config(steps=3, model__attention="dense"), dataset, tmp_path)  # a kernel is no part of what is learned
     record = json.loads((tmp_path / "run.json").read_text())
     record["latents"]["fingerprint"] = "other"
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="trained on latents other, the dataset now gives lat0"):
         train(config(steps=3), dataset, tmp_path)
+
+
+def test_a_run_that_diverged_goes_on_with_a_lower_rate_and_its_record_says_so(dataset: str, tmp_path: Path):
+    train(config(steps=3), dataset, tmp_path)
+    wild = config(steps=8, max_skipped_steps=1, checkpoint__every=100, optimizer__lr=1e30)
+    with pytest.raises(TrainingDiverged, match=r"run the same command with a lower train\.optimizer\.lr"):
+        train(wild, dataset, tmp_path)
+    calm = config(steps=8, optimizer__lr=1e-3, optimizer__betas=(0.8, 0.9), optimizer__schedule="constant")
+    train(calm, dataset, tmp_path)
+    assert [row["lr"] for row in logged(tmp_path) if "loss" in row][3:] == [1e-3] * 5
+    changes = json.loads((tmp_path / "run.json").read_text())["changes"]
+    assert [change["after"] for change in changes] == ["step-000003"] * 2
+    assert changes[1]["settings"]["optimizer.lr"] == "1e+30 → 0.001"
+    assert load_model(tmp_path)[2].changes == tuple(changes)
+
+
+def test_a_continued_run_uses_the_optimizer_settings_it_is_given(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    built: list[torch.optim.Optimizer] = []
+
+    def remembered(*args: Any) -> torch.optim.Optimizer:
+        built.append(build_optimizer(*args))
+        return built[-1]
+
+    monkeypatch.setattr("train.loop.build_optimizer", remembered)
+    train(config(steps=3), dataset, tmp_path)
+    train(config(steps=4, optimizer__betas=(0.8, 0.95), optimizer__weight_decay=0.5), dataset, tmp_path)
+    groups = [(group["betas"], group["weight_decay"]) for group in built[-1].param_groups]
+    assert groups == [((0.8, 0.95), 0.5), ((0.8, 0.95), 0.0)]
 
 
 def test_a_run_may_be_prolonged(dataset: str, tmp_path: Path):

@@ -143,10 +143,16 @@ class Planner:
         """Steps from `start` on: epoch follows epoch, and a step may end one and begin the next.
 
         Raises:
-            ValueError: an epoch without samples, or a sample above the budget where `oversize` is "refuse".
+            ValueError: an epoch without samples, a cursor beyond the plan's end, or a sample above the budget where
+                `oversize` is "refuse".
         """
         step: list[PlannedPack] = []
         cursor = start or Cursor()
+        if cursor.window >= max(1, self.num_windows):
+            raise ValueError(
+                f"got a cursor in window {cursor.window}, counted from 0, of an epoch that has {self.num_windows}: it "
+                "belongs to a larger dataset; put that back, or train into another folder"
+            )
         num_empty = 0
         while True:
             packs = self.window(cursor.epoch, cursor.window)

@@ -130,3 +130,10 @@ def test_an_epoch_that_meets_nothing_is_an_error_and_no_endless_loop():
 
     with pytest.raises(ValueError, match="meets no sample"):
         next(Planner(Nothing(), 0, PlanConfig()).steps())
+
+
+def test_a_cursor_beyond_the_end_of_a_smaller_dataset_is_refused():
+    config = PlanConfig(token_budget=100, window_samples=10, block_samples=5)
+    cursor = next(step.next for step in planner([50] * 100, config).steps() if step.next.window == 9)
+    with pytest.raises(ValueError, match=r"cursor in window 9.*of an epoch that has 3.*larger dataset"):
+        next(planner([50] * 30, config).steps(cursor))
