@@ -39,18 +39,21 @@ class EMA:
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Run `model` with the averaged weights, then give it its own back."""
-        reshard(model)
-        own = {name: p.detach().clone() for name, p in model.named_parameters()}
-        _copy(self.average, model)
+        """Run `model` with the averaged weights, then give it its own back.
+
+        The two change places, one parameter after the other: there is no third copy.
+        """
+        self._swap(model)
         try:
             yield
         finally:
-            _copy(own, model)
+            self._swap(model)
 
-
-@torch.no_grad()
-def _copy(values: dict[str, Tensor], model: nn.Module) -> None:
-    reshard(model)
-    for name, parameter in model.named_parameters():
-        local(parameter).copy_(local(values[name]))
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        reshard(model)
+        for name, parameter in model.named_parameters():
+            own, average = local(parameter), local(self.average[name])
+            kept = own.clone()
+            own.copy_(average)
+            average.copy_(kept)

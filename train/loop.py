@@ -81,15 +81,15 @@ def train(
         model, dtype = build_model(config, record), activation_dtype(config, worker.device)
         if config.init is not None and not list_checkpoints(out / "checkpoints"):
             initialize(model, config.init, config.init_tubelet)
-        num_tokens = largest_pack(train_manifest, config.data.plan)
-        estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
-        if worker.is_first and on_start is not None:
-            on_start(estimate)
         alignment = None
         if family is not None:
             targets = read_targets(urls, family, train_manifest.clip_ids)
             alignment = Alignment(config.align, targets, config.model.width, config.seed)
             model.add_module("projector", alignment.projector)  # trained and saved with the model
+        num_tokens = largest_pack(train_manifest, config.data.plan)
+        estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
+        if worker.is_first and on_start is not None:
+            on_start(estimate)
         with explained(config, estimate, worker.device):
             run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
             run.train()
@@ -126,10 +126,10 @@ class _Run:
             self.preview = Preview(
                 val_manifest, self.objective, config.validation, config.data.plan, config.model, worker
             )
-        self.model = model.to(worker.device)
         dtype, sharded = activation_dtype(config, worker.device), config.parallel.mode == "shard"
-        self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
+        self.model = model
         self.replica = parallelize(self.model, worker, config.parallel, dtype)
+        self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"

@@ -26,7 +26,7 @@ class Meter:
     """Times the steps of one rank; `end` is called on all of them together.
 
     Args:
-        model: as it was built, before it is spread over ranks; its gradients are watched.
+        model: its gradients are watched.
         worker: this rank.
         config: a peak that is given there goes before the table of known devices.
         dtype: of the activations.

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.fx.experimental import _config as shapes
@@ -107,10 +108,12 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
 def parallelize(
     model: nn.Module, worker: Worker, config: ParallelConfig, dtype: torch.dtype = torch.float32
 ) -> nn.Module:
-    """Spread a model with `blocks` over ranks; a synchronized backward leaves the *average* of the ranks' gradients.
+    """Spread a model with `blocks` over ranks and put it on their devices; a synchronized backward leaves the *average*
+    of the ranks' gradients.
 
     Args:
-        model: changed in place; its parameters keep their names.
+        model: changed in place; its parameters keep their names. On CPU: of a sharded one no device ever holds more
+            than its part and one block.
         worker: this rank.
         config: how.
         dtype: of activations, and of the blocks' gathered parameters where the model is sharded; its own stay float32.
@@ -126,14 +129,20 @@ def parallelize(
         if config.recompute_every and number % config.recompute_every == 0:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if worker.world_size == 1:
-        return model
+        return model.to(worker.device)
     if config.mode == "shard":
+        mesh = init_device_mesh(worker.device.type, (worker.world_size,))
         # Blocks travel in the type that autocast would give their weights. The rest is small and stays as it is: what
         # embeds conditions computes norms and tables of float32 numbers, with weights of the same type.
         for block in blocks:
-            fully_shard(block, mp_policy=_travels_as(dtype))
-        return fully_shard(model, mp_policy=_travels_as(torch.float32))
-    return DistributedDataParallel(model, device_ids=[worker.device] if worker.device.type == "cuda" else None)
+            fully_shard(block, mesh=mesh, mp_policy=_travels_as(dtype))
+        return fully_shard(model, mesh=mesh, mp_policy=_travels_as(torch.float32))
+    return DistributedDataParallel(
+        model.to(worker.device),
+        device_ids=[worker.device] if worker.device.type == "cuda" else None,
+        broadcast_buffers=False,  # they are constants
+        gradient_as_bucket_view=True,  # or each rank holds all gradients twice
+    )
 
 
 def _travels_as(dtype: torch.dtype) -> MixedPrecisionPolicy:
@@ -142,10 +151,9 @@ def _travels_as(dtype: torch.dtype) -> MixedPrecisionPolicy:
 
 
 def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManager[Any]:
-    """Do not synchronise gradients while more packs of the same step follow."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(not more_to_come)
-    elif more_to_come and isinstance(model, DistributedDataParallel):
+    """Do not synchronise gradients while more packs of the same step follow; where the model is sharded, do: each rank
+    would hold all gradients of the whole model meanwhile."""
+    if more_to_come and isinstance(model, DistributedDataParallel):
         return model.no_sync()
     return nullcontext()
 

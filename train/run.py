@@ -34,6 +34,7 @@ from train.optimizer import OptimizerConfig
 from train.parallelize import ParallelConfig
 from train.validate import ValidationConfig
 
+
 class TrainConfig(BaseModel):
     """A training run."""
 
@@ -255,7 +256,9 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
     try:
         config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
         facts = json.loads((run / "run.json").read_text())
-        tuples = {name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None}
+        tuples = {
+            name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None
+        }
         return config, RunRecord(**facts | tuples)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error

@@ -60,6 +60,12 @@ def test_an_aligned_run_that_stopped_continues_bitwise(embedded: str, tmp_path: 
     assert all(value > 0 for value in align_losses(tmp_path / "cut"))
 
 
+def test_the_memory_that_is_told_counts_the_projector(embedded: str, tmp_path: Path):
+    told: list[Any] = []
+    summary = train(config(steps=1, **ALIGNED), embedded, tmp_path, on_start=told.append)
+    assert told[0].num_parameters == summary.num_parameters
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replicate", "shard"])
 def test_two_aligned_ranks_train_as_one(embedded: str, tmp_path: Path, mode: str):

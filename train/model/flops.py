@@ -42,7 +42,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 class FlopCount:
-    """Counts packs of one model. Made before the model is sharded or compiled."""
+    """Counts packs of one model."""
 
     def __init__(self, model: DiT) -> None:
         self.config = model.config

@@ -1,0 +1,99 @@
+"""What ranks share, recompute or compile changes no gradient."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from tests.train.conftest import ragged_samples
+from train.ema import EMA, EMAConfig
+from train.model.config import DiTConfig
+from train.model.dit import DiT
+from train.objective.flow import FlowConfig
+from train.parallelize import ParallelConfig, Worker, accumulate, parallelize, whole
+from train.segments import pack
+
+NUM_PACKS = 4
+Weights = dict[str, torch.Tensor]
+
+
+def built() -> DiT:
+    """A model in which nothing is zero, the same in every process."""
+    torch.manual_seed(0)
+    model = DiT(DiTConfig(width=32, depth=3, num_heads=2), channels=4, text_dim=12)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def backward(model: nn.Module, replica: nn.Module, packs: Sequence[int], num_ranks: int) -> None:
+    objective = FlowConfig().build()
+    for i, number in enumerate(packs):
+        batch = pack(ragged_samples(number)[number:], (1, 2, 2), 12)
+        more = i + 1 < len(packs)
+        with accumulate(replica, more_to_come=more):
+            (objective.loss_sum(objective.token_losses(replica, batch), batch) * num_ranks).backward()
+        if more and any(isinstance(p, DTensor) for p in model.parameters()):
+            held = sum(p.grad.to_local().numel() for p in model.parameters())
+            assert held <= 0.6 * sum(p.numel() for p in model.parameters()), "gradients are sharded between packs, too"
+
+
+def alone(config: ParallelConfig) -> tuple[Weights, Weights]:
+    """Weights and gradients of one process."""
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    model = built()
+    replica = parallelize(model, worker, config)
+    backward(model, replica, range(NUM_PACKS), 1)
+    return {n: p.detach() for n, p in model.named_parameters()}, {n: p.grad for n, p in model.named_parameters()}
+
+
+def one_of_two(rank: int, folder: str, config: ParallelConfig) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    worker = Worker(rank=rank, world_size=2, device=torch.device("cpu"))
+    model = built()
+    replica = parallelize(model, worker, config)
+    weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
+    backward(model, replica, range(NUM_PACKS)[rank::2], 2)
+    gradients = {name: whole(p.grad) for name, p in model.named_parameters()}
+    ema = EMA(model, EMAConfig())
+    ema.update(model, 0)
+    with ema.applied_to(model):
+        pass
+    assert all(torch.equal(whole(p.detach()), weights[name]) for name, p in model.named_parameters())
+    torch.save((weights, gradients), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def assert_same(got: Weights, expected: Weights) -> None:
+    assert got.keys() == expected.keys()
+    scale = max(value.abs().max() for value in expected.values())
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            got[name] / scale, value / scale, rtol=0, atol=1e-6, msg=f"{name}: gradients differ"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute_every", [0, 2])
+@pytest.mark.parametrize("mode", ["replicate", "shard"])
+def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, recompute_every: int, tmp_path: Path):
+    config = ParallelConfig(mode=mode, recompute_every=recompute_every)
+    processes.spawn(one_of_two, (str(tmp_path), config), nprocs=2)
+    weights, gradients = alone(ParallelConfig())
+    for rank in range(2):
+        found_weights, found = torch.load(tmp_path / f"{rank}.pt")
+        assert all(torch.equal(found_weights[name], weight) for name, weight in weights.items())
+        assert_same(found, gradients)
+
+
+@pytest.mark.parametrize("recompute_every", [1, 2])
+def test_recomputed_blocks_have_the_same_gradients(recompute_every: int):
+    _, expected = alone(ParallelConfig())
+    _, found = alone(ParallelConfig(recompute_every=recompute_every))
+    assert_same(found, expected)
