@@ -108,8 +108,8 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
 def parallelize(
     model: nn.Module, worker: Worker, config: ParallelConfig, dtype: torch.dtype = torch.float32
 ) -> nn.Module:
-    """Spread a model with `blocks` over ranks and put it on their devices; a synchronized backward leaves the *average*
-    of the ranks' gradients.
+    """Spread a model with `blocks` over ranks and put it on their devices; a synchronized backward leaves the
+    *average* of the ranks' gradients.
 
     Args:
         model: changed in place; its parameters keep their names. On CPU: of a sharded one no device ever holds more
