@@ -6,15 +6,16 @@ which multiplies by 1000, sees the published code's integers at T = 1000.
 """
 
 import math
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from train.objective.reduction import Reduction, count, loss_sum
-from train.segments import PackedBatch
+from train.objective.reduction import ReducedObjective, Reduction
+from train.segments import PackedBatch, map_tensors
 
 
 class DDPMConfig(BaseModel):
@@ -54,11 +55,13 @@ class DDPMConfig(BaseModel):
         return DDPM(self)
 
 
-class DDPM:
+class DDPM(ReducedObjective):
     """Draws timesteps, makes noisy tokens, compares predictions."""
 
     def __init__(self, config: DDPMConfig) -> None:
+        super().__init__(config.reduction)
         self.config = config
+        self._schedules: dict[torch.device, Schedule] = {}
 
     @cached_property
     def alphas_cumprod(self) -> Tensor:
@@ -73,7 +76,9 @@ class DDPM:
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Weighted squared error of each token's prediction, with learned variances plus its bound: (L,) float32."""
         index = (batch.row_timesteps * self.config.num_timesteps).round().long()  # (R,)
-        signal, noise = self._signal_and_noise(index, batch)  # 2 × (L, 1)
+        schedule = self._schedule_on(index.device).at(index, batch.row_ids)  # of (L, 1)
+        free = batch.loss_mask[:, None]  # given tokens are clean
+        signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)
         x_t = signal * batch.tokens + noise * batch.noise  # (L, P)
         output = model(x_t, batch.timesteps, batch).float()  # (L, P), with learned variances (L, 2 P)
         prediction, variance = output.chunk(2, -1) if self.config.learn_sigma else (output, None)
@@ -82,79 +87,113 @@ class DDPM:
             "v": signal * batch.noise - noise * batch.tokens,
             "x0": batch.tokens,
         }[self.config.prediction]
-        losses = (prediction - target).square().mean(-1) * self._weights(index).to(output)[batch.row_ids]
+        losses = (prediction - target).square().mean(-1) * schedule.weight[:, 0]
         if variance is not None:
-            losses = losses + self._variational_bound(x_t, prediction.detach(), variance, index, batch)
+            is_first = (index == 0)[batch.row_ids, None]
+            losses = losses + self._variational_bound(
+                x_t, prediction.detach(), variance, schedule, is_first, batch.tokens
+            )
         return losses * batch.loss_mask
 
-    def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
-        return loss_sum(token_losses, batch, self.config.reduction)
+    def data_and_noise(self, output: Tensor, x_t: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
+        """The x_0 and the ε that a prediction means at ᾱ_t, each of x_t's shape (Salimans & Ho 2022, appendix D)."""
+        signal, noise = cumulative.sqrt(), (1 - cumulative).sqrt()
+        match self.config.prediction:
+            case "epsilon":
+                return (x_t - noise * output) / signal, output
+            case "x0":
+                return output, (x_t - signal * output) / noise
+            case "v":
+                return signal * x_t - noise * output, noise * x_t + signal * output
 
-    def count(self, num_samples: int, num_tokens: int) -> int:
-        return count(num_samples, num_tokens, self.config.reduction)
-
-    def _signal_and_noise(self, index: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """a_t and b_t per token, each (L, 1) float32; given tokens are clean."""
-        cumulative = self.alphas_cumprod.to(index.device)[index]  # (R,)
-        signal, noise = (x.sqrt().float()[batch.row_ids, None] for x in (cumulative, 1 - cumulative))
-        free = batch.loss_mask[:, None]
-        return torch.where(free, signal, 1.0), torch.where(free, noise, 0.0)
-
-    def _weights(self, index: Tensor) -> Tensor:
-        """Weight of each row's loss: (R,) float64."""
-        cumulative = self.alphas_cumprod.to(index.device)[index]
-        gamma = self.config.min_snr_gamma
-        if gamma is None:
-            return torch.ones_like(cumulative)
-        snr = cumulative / (1 - cumulative)
-        clipped = snr.clamp(max=gamma)
-        return {"x0": clipped, "epsilon": clipped / snr, "v": clipped / (snr + 1)}[self.config.prediction]
+    def _schedule_on(self, device: torch.device) -> "Schedule":
+        """Moved once: tables that are moved for every pack make the device wait."""
+        if device not in self._schedules:
+            schedule = Schedule.of(self.alphas_cumprod, self.config)
+            self._schedules[device] = map_tensors(schedule, lambda table: table.to(device))
+        return self._schedules[device]
 
     def _variational_bound(
-        self, x_t: Tensor, epsilon: Tensor, variance: Tensor, index: Tensor, batch: PackedBatch
+        self,
+        x_t: Tensor,
+        epsilon: Tensor,
+        variance: Tensor,
+        schedule: "Schedule",
+        is_first: Tensor,
+        x_0: Tensor,
     ) -> Tensor:
         """L_vlb's term at each token's timestep in bits per feature, the mean frozen: (L,).
 
         Nichol & Dhariwal weigh the sum over T terms by 0.001; at T = 1000 one drawn term weighs 1, as in DiT's code.
         """
-        posterior = _Posterior.of(self.alphas_cumprod, index, batch)
-        x_0 = (x_t - posterior.noise * epsilon) / posterior.signal
-        mean = posterior.from_x0 * x_0 + posterior.from_xt * x_t
-        true_mean = posterior.from_x0 * batch.tokens + posterior.from_xt * x_t
+        predicted_x_0 = (x_t - schedule.noise * epsilon) / schedule.signal
+        mean = schedule.from_x0 * predicted_x_0 + schedule.from_xt * x_t
+        true_mean = schedule.from_x0 * x_0 + schedule.from_xt * x_t
         fraction = (variance + 1) / 2
-        log_variance = fraction * posterior.log_beta + (1 - fraction) * posterior.log_variance
-        ratio = posterior.log_variance - log_variance
+        log_variance = fraction * schedule.log_beta + (1 - fraction) * schedule.log_variance
+        ratio = schedule.log_variance - log_variance
         divergence = 0.5 * (-1 - ratio + ratio.exp() + (true_mean - mean).square() * (-log_variance).exp())
-        # The last step has no posterior: the likelihood of the data itself, in bins of 1/255 as in the published code.
-        likelihood = -_discretized_log_likelihood(batch.tokens, mean, 0.5 * log_variance)
-        bound = torch.where(posterior.is_last, likelihood, divergence).mean(-1) / math.log(2)
+        # The first timestep has no posterior: the likelihood of the data, in bins of 1/255 as in the published code.
+        likelihood = -_discretized_log_likelihood(x_0, mean, 0.5 * log_variance)
+        bound = torch.where(is_first, likelihood, divergence).mean(-1) / math.log(2)
         return bound * (self.config.num_timesteps / 1000)
 
 
-class _Posterior:
-    """q(x_{t-1} | x_t, x_0) per token (Ho et al. 2020, eq. 6-7); each (L, 1) float32."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """What training needs of each timestep, (T,) float32, or of each token's, (L, 1)."""
 
-    def __init__(self, **parts: Tensor) -> None:
-        self.signal, self.noise = parts["signal"], parts["noise"]
-        self.from_x0, self.from_xt = parts["from_x0"], parts["from_xt"]
-        self.log_beta, self.log_variance, self.is_last = parts["log_beta"], parts["log_variance"], parts["is_last"]
+    signal: Tensor  # √ᾱ
+    noise: Tensor  # √(1 - ᾱ)
+    from_x0: Tensor  # the posterior's mean is from_x0 · x_0 + from_xt · x_t
+    from_xt: Tensor
+    log_beta: Tensor
+    log_variance: Tensor  # of the posterior; it is 0 at the first timestep, which takes the second's
+    weight: Tensor  # of the loss
 
     @classmethod
-    def of(cls, alphas_cumprod: Tensor, index: Tensor, batch: PackedBatch) -> "_Posterior":
+    def of(cls, alphas_cumprod: Tensor, config: DDPMConfig) -> "Schedule":
         before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
-        alphas = alphas_cumprod / before
-        variance = (1 - alphas) * (1 - before) / (1 - alphas_cumprod)
-        table = {
-            "signal": alphas_cumprod.sqrt(),
-            "noise": (1 - alphas_cumprod).sqrt(),
-            "from_x0": before.sqrt() * (1 - alphas) / (1 - alphas_cumprod),
-            "from_xt": alphas.sqrt() * (1 - before) / (1 - alphas_cumprod),
-            "log_beta": (1 - alphas).log(),
-            "log_variance": torch.cat([variance[1:2], variance[1:]]).log(),  # 0 at the first: takes the second's
-        }
-        rows = {name: values.to(index.device)[index].float() for name, values in table.items()}
-        parts = {name: values[batch.row_ids, None] for name, values in rows.items()}
-        return cls(is_last=(index == 0)[batch.row_ids, None], **parts)
+        from_x0, from_xt, beta, variance = posterior(alphas_cumprod, before)
+        schedule = cls(
+            signal=alphas_cumprod.sqrt(),
+            noise=(1 - alphas_cumprod).sqrt(),
+            from_x0=from_x0,
+            from_xt=from_xt,
+            log_beta=beta.log(),
+            log_variance=torch.cat([variance[1:2], variance[1:]]).log(),
+            weight=_weights(alphas_cumprod, config),
+        )
+        return map_tensors(schedule, Tensor.float)
+
+    def at(self, index: Tensor, row_ids: Tensor) -> "Schedule":
+        """Timesteps of the rows, (R,), and the row of each token, (L,), to the schedule of the tokens, (L, 1)."""
+        return map_tensors(self, lambda table: table[index][row_ids, None])
+
+
+class Posterior(NamedTuple):
+    """q(x_s | x_t, x_0) = N(from_x0 · x_0 + from_xt · x_t, variance), s before t."""
+
+    from_x0: Tensor
+    from_xt: Tensor
+    beta: Tensor  # of the step from s to t
+    variance: Tensor
+
+
+def posterior(cumulative: Tensor, before: Tensor) -> Posterior:
+    """Of ᾱ_t and ᾱ_s (Ho et al. 2020, eq. 6-7)."""
+    alpha = cumulative / before
+    beta, left = 1 - alpha, (1 - before) / (1 - cumulative)
+    return Posterior(before.sqrt() * beta / (1 - cumulative), alpha.sqrt() * left, beta, beta * left)
+
+
+def _weights(alphas_cumprod: Tensor, config: DDPMConfig) -> Tensor:
+    """Weight of the loss at each timestep: (T,)."""
+    if config.min_snr_gamma is None:
+        return torch.ones_like(alphas_cumprod)
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    clipped = snr.clamp(max=config.min_snr_gamma)
+    return {"x0": clipped, "epsilon": clipped / snr, "v": clipped / (snr + 1)}[config.prediction]
 
 
 def betas(config: DDPMConfig) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.objective.reduction import Reduction, count, loss_sum
+from train.objective.reduction import ReducedObjective, Reduction
 from train.segments import PackedBatch
 
 
@@ -39,10 +39,11 @@ class FlowConfig(BaseModel):
         return RectifiedFlow(self)
 
 
-class RectifiedFlow:
+class RectifiedFlow(ReducedObjective):
     """Draws timesteps, makes noisy tokens, compares velocities."""
 
     def __init__(self, config: FlowConfig) -> None:
+        super().__init__(config.reduction)
         self.config = config
 
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
@@ -70,9 +71,3 @@ class RectifiedFlow:
         velocity = model(x_t, batch.timesteps, batch)  # (L, P)
         losses = (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
         return losses * batch.loss_mask
-
-    def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
-        return loss_sum(token_losses, batch, self.config.reduction)
-
-    def count(self, num_samples: int, num_tokens: int) -> int:
-        return count(num_samples, num_tokens, self.config.reduction)

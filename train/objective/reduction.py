@@ -10,17 +10,22 @@ Reduction: TypeAlias = Literal["sample", "token"]
 """A step's loss is the mean over its samples, or over its tokens, of all ranks and packs."""
 
 
-def loss_sum(token_losses: Tensor, batch: PackedBatch, reduction: Reduction) -> Tensor:
-    """Sum over a pack of the samples' mean losses, or of the tokens' losses: scalar.
+class ReducedObjective:
+    """What objectives share: how losses of tokens become the loss of a step."""
 
-    A sample's mean is over the tokens that have a loss: given frames (`loss_mask` False) count for nothing.
-    """
-    if reduction == "token":
-        return token_losses.sum()
-    counted = batch.segments.sum(batch.loss_mask.float())  # (S,)
-    return (batch.segments.sum(token_losses) / counted.clamp(min=1)).sum()
+    def __init__(self, reduction: Reduction) -> None:
+        self.reduction = reduction
 
+    def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
+        """Sum over a pack of the samples' mean losses, or of the tokens' losses: scalar.
 
-def count(num_samples: int, num_tokens: int, reduction: Reduction) -> int:
-    """What the sum over all packs of a step is divided by."""
-    return num_tokens if reduction == "token" else num_samples
+        A sample's mean is over the tokens that have a loss: given frames (`loss_mask` False) count for nothing.
+        """
+        if self.reduction == "token":
+            return token_losses.sum()
+        counted = batch.segments.sum(batch.loss_mask.float())  # (S,)
+        return (batch.segments.sum(token_losses) / counted.clamp(min=1)).sum()
+
+    def count(self, num_samples: int, num_tokens: int) -> int:
+        """What the sum over all packs of a step is divided by."""
+        return num_tokens if self.reduction == "token" else num_samples

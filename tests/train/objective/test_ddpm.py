@@ -203,6 +203,12 @@ def test_the_last_step_is_a_distribution_over_256_values(mean: float, log_scale:
     torch.testing.assert_close(logarithms[1:-1].exp(), expected, atol=1e-3, rtol=0)
 
 
+def test_the_schedule_is_moved_to_a_device_once():
+    ddpm, device = objective(), torch.device("meta")
+    assert ddpm._schedule_on(device) is ddpm._schedule_on(device)
+    assert ddpm._schedule_on(device).weight.device == device
+
+
 def test_given_tokens_are_clean_and_without_loss():
     samples = [replace(s, timestep=0.7) for s in ragged_samples()]
     first_frame = torch.arange(18) < 6  # of 3 × 2 × 3 patches
