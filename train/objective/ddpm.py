@@ -47,6 +47,11 @@ class DDPMConfig(BaseModel):
                 "zero_terminal_snr: at the last timestep x_T is ε itself, so predicting epsilon teaches "
                 "nothing; set prediction to v or x0"
             )
+        if self.zero_terminal_snr and self.min_snr_gamma is not None:
+            raise ValueError(
+                f"zero_terminal_snr with min_snr_gamma={self.min_snr_gamma:g}: SNR is 0 at the last timestep, and so "
+                "is its weight by any prediction; sampling begins there, untrained: leave one of the two out"
+            )
         if self.learn_sigma and self.prediction != "epsilon":
             raise ValueError(f"learn_sigma is defined with prediction epsilon, got {self.prediction}")
         return self

@@ -203,6 +203,13 @@ def test_the_last_step_is_a_distribution_over_256_values(mean: float, log_scale:
     torch.testing.assert_close(logarithms[1:-1].exp(), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("settings", [*SCHEDULES, {"prediction": "epsilon", "min_snr_gamma": 5}], ids=str)
+def test_every_timestep_is_trained(settings: dict[str, Any]):
+    ddpm, batch = objective(**settings), batch_at(0, 500, 999)
+    _, losses = asked(ddpm, batch, lambda x: x + 10)
+    assert (losses > 0).all() and losses.isfinite().all()
+
+
 def test_the_schedule_is_moved_to_a_device_once():
     ddpm, device = objective(), torch.device("meta")
     assert ddpm._schedule_on(device) is ddpm._schedule_on(device)
@@ -230,6 +237,13 @@ def test_timesteps_are_drawn_evenly_and_are_numbers_of_the_schedule():
     ("settings", "message"),
     [
         ({"zero_terminal_snr": True}, "set prediction to v or x0"),
+        *(
+            (
+                {"zero_terminal_snr": True, "prediction": prediction, "min_snr_gamma": 5},
+                "SNR is 0 at the last timestep, and so is its weight",
+            )
+            for prediction in ("v", "x0")
+        ),
         ({"learn_sigma": True, "prediction": "v"}, "learn_sigma is defined with prediction epsilon, got v"),
     ],
 )
