@@ -25,7 +25,7 @@ from curate.select import SelectConfig
 from pipelines.execute import ExecuteConfig
 from train.autoencoder.encode import EncodeConfig
 from train.run import TrainConfig
-from train.sample import SampleConfig
+from train.samplers import SampleConfig
 
 POLICY_SECTIONS = ("select", "dedup")
 """What `reelpack select` may change: nothing has to be decoded for it."""

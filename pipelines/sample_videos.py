@@ -13,7 +13,8 @@ from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
 from train.run import read_run
-from train.sample import Request, SampleConfig, most_start_frames, sample, write_video
+from train.sample import Request, most_start_frames, sample, write_video
+from train.samplers import SampleConfig
 
 
 def sample_to_files(

@@ -32,7 +32,7 @@ from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
 from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
-from train.run import RunRecord, TrainConfig, activation_dtype, build_model, check_ranks, open_run
+from train.run import RunRecord, TrainConfig, activation_dtype, autocast, build_model, check_ranks, open_run
 from train.segments import PackedBatch
 from train.validate import Validator
 
@@ -183,7 +183,7 @@ class _Run:
             batch = batch.to(self.worker.device)
             with (
                 accumulate(self.replica, more_to_come=i + 1 < len(loaded.batches)),
-                _autocast(self.config, self.worker.device),
+                autocast(self.config, self.worker.device),
             ):
                 token_losses, alignment = self._losses(batch)  # (L,), scalar
                 pack_loss = self.objective.loss_sum(token_losses, batch) / count
@@ -250,7 +250,7 @@ class _Run:
         row: dict[str, Any] = {"step": self.step}
         due, last = self.config.validation, self.config.steps
         drawn: list[Previewed] = []
-        with _autocast(self.config, self.worker.device):
+        with autocast(self.config, self.worker.device):
             if len(self.val_manifest) and due.due(self.step, last):
                 row |= _named("val_loss", self.validator.held_out_loss(self.model, self.val_manifest))
                 with self.ema.applied_to(self.model):
@@ -291,8 +291,3 @@ def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:
     several datasets val_loss_by_dataset."""
     names = {"loss": name, "clips": "val_clips_by_bin"}
     return {names.get(part, f"{name}_{part}"): value for part, value in losses.items()}
-
-
-def _autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
-    dtype = activation_dtype(config, device)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)

@@ -8,7 +8,7 @@ encoder is needed. Decoded and written by the first rank.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,14 +22,14 @@ from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
 from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
 from train.data.manifest import Manifest
-from train.data.plan import PlanConfig, best_fill
+from train.data.plan import PlanConfig
 from train.model.config import DiTConfig
-from train.model.patterns import prepare
 from train.objective.ddpm import DDPM
 from train.objective.flow import RectifiedFlow
 from train.parallelize import Worker
-from train.sample import SampleConfig, guided, write_video
-from train.segments import Sample, pack, unpack
+from train.sample import write_video
+from train.samplers import SampleConfig, generate, packs_to_generate
+from train.segments import Sample
 from train.validate import ValidationConfig
 
 NUM_FRAMES, HEIGHT_PX = 4, 96
@@ -67,9 +67,9 @@ class Preview:
         captioned = [i for i, text in enumerate(manifest.table["text_shard"].to_pylist()) if text is not None]
         self.rows = captioned[: config.num_samples]
         counts = manifest.num_tokens[self.rows].tolist()
-        # A sample is two segments, with its caption and without.
-        half = plan.model_copy(update={"token_budget": max(1, plan.token_budget // 2)})
-        self.packs = [[self.rows[i] for i in indices] for indices in best_fill(counts, half)]
+        self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
+        packs = packs_to_generate(counts, self.sampling, plan)
+        self.packs = [[self.rows[i] for i in indices] for indices in packs]
         if worker.is_first and self.rows:
             if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
                 raise ValueError(
@@ -85,7 +85,9 @@ class Preview:
             is_mine = turn + self.worker.rank < len(self.packs)
             rows = self.packs[turn + self.worker.rank if is_mine else turn]
             samples = [self._sample(reader, row) for row in rows]
-            latents = self._latents(model, samples)
+            latents = generate(
+                model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.worker.device
+            )
             if is_mine:
                 found = zip(rows, samples, latents, strict=True)
                 drawn |= {row: self._previewed(row, sample, latent) for row, sample, latent in found}
@@ -129,13 +131,6 @@ class Preview:
             extras=sample_extras(row, self.model.conditions),
             label=sample_label(row),
         )
-
-    def _latents(self, model: nn.Module, samples: Sequence[Sample]) -> list[Tensor]:
-        both = [*samples, *(replace(sample, text=None, label=None) for sample in samples)]
-        batch = pack(both, self.model.patch, self.manifest.text_dim, self.model.conditions)
-        batch = prepare(batch, self.model).to(self.worker.device)
-        settings = SampleConfig(num_steps=self.config.sample_steps, guidance=self.config.sample_guidance)
-        return unpack(guided(model, batch, self.objective, settings).cpu(), batch, self.model.patch)[: len(samples)]
 
     def _previewed(self, index: int, sample: Sample, latent: Tensor) -> Previewed:
         row = self.manifest.row(index)

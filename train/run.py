@@ -140,6 +140,12 @@ def activation_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """The model computes in `activation_dtype` inside."""
+    enabled = activation_dtype(config, device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
 def build_model(config: TrainConfig, record: RunRecord) -> DiT:
     """The model of a run, its weights a function of the seed."""
     with torch.random.fork_rng(devices=[]):

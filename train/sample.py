@@ -1,54 +1,23 @@
-"""Sampling: prompts and shapes in one pack, from noise to data, with classifier-free guidance.
+"""Sampling from a run: prompts and shapes to latents. Videos of unlike length and size are sampled together, in packs
+of the run's token budget; which pack a video is in does not change it (`samplers`)."""
 
-Every prompt is two segments of the pack, with its caption and without; videos of unlike length and size are sampled
-together. A flow is integrated here (Euler, Heun), because each segment walks its own timesteps where the objective
-shifts them by token count. A DDPM is sampled by diffusers' schedulers (DDIM, DPM-Solver++).
-"""
-
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from curate.media.encode import encode_mp4
 from train.data.load import keyed_generator
-from train.model.patterns import prepare
-from train.objective.ddpm import DDPM, betas
-from train.objective.flow import RectifiedFlow
 from train.parallelize import pick_device
 from train.patches import Patch, first_frame_is_alone, grid_size
-from train.run import RunRecord, TrainConfig, load_model
-from train.segments import PackedBatch, Sample, pack, unpack
-
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(x (L, P), timesteps (S,)) to velocities (L, P)."""
-
-
-class SampleConfig(BaseModel):
-    """How samples are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sampler: Literal["auto", "euler", "heun", "ddim", "dpm-solver++"] = Field(
-        "auto", description="euler or heun for a flow, ddim or dpm-solver++ for a DDPM; auto: the first of the two"
-    )
-    num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun asks the model twice")
-    guidance: float = Field(
-        4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
-    )
-    seed: int = Field(0, ge=0, description="of the starting noise")
-    conditions: dict[str, float] = Field(
-        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
-    )
-    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
-    weights: Literal["ema", "model"] = Field("ema", description="averaged or last weights")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+from train.run import RunRecord, TrainConfig, autocast, load_model
+from train.samplers import SampleConfig, generate, packs_to_generate
+from train.segments import Sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +42,7 @@ class Generated:
 
 
 def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -> list[Generated]:
-    """Draw one latent per request, all in one pack.
+    """Draw one latent per request.
 
     Raises:
         ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, or a text
@@ -90,113 +59,30 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
     texts = _texts(requests, train_config, record)
     labels = [class_number(request.label, train_config, record) for request in requests]
-    noise = [_noise(shape, config.seed, i) for i, shape in enumerate(shapes)]
     begun = [_begun(request, shape, patch) for request, shape in zip(requests, shapes, strict=True)]
     samples = [
         Sample(
             clip_id=str(i),
-            latent=begun[i][0],
-            noise=noise[i],
+            latent=latent,
+            noise=_noise(latent.shape, config.seed, i),
             timestep=1.0,
             fps=fps[i],
-            text=text,
+            text=texts[i],
             extras=config.conditions,
-            label=label,
-            given=begun[i][1],
+            label=labels[i],
+            given=given,
         )
-        for conditions in (zip(texts, labels, strict=True), [(None, None)] * len(requests))
-        for i, (text, label) in enumerate(conditions)
+        for i, (latent, given) in enumerate(begun)
     ]
-    batch = pack(samples, patch, int(record.text["dim"]), train_config.model.conditions)
-    batch = prepare(batch, train_config.model).to(device)
-    x = guided(model, batch, train_config.objective.build(), config)
-    latents = unpack(x.cpu(), batch, patch)[: len(requests)]
-    return [
-        Generated(request=request, latent=latent, fps=rate)
-        for request, latent, rate in zip(requests, latents, fps, strict=True)
-    ]
-
-
-@torch.no_grad()
-def guided(
-    model: Callable[[Tensor, Tensor, PackedBatch], Tensor],
-    batch: PackedBatch,
-    objective: RectifiedFlow | DDPM,
-    config: SampleConfig,
-) -> Tensor:
-    """Sample a pack whose second half of segments repeats the first without captions. Given tokens stay as they are.
-
-    Both halves stay at the same x, moved by y = y_none + guidance · (y_caption - y_none) (Ho & Salimans 2022), where y
-    is what the model predicts.
-
-    Returns:
-        (L, P) at t = 0; the halves are equal.
-
-    Raises:
-        ValueError: the sampler is not one of the objective's.
-    """
-
-    free = batch.loss_mask[:, None]  # (L, 1)
-
-    def hold(x: Tensor) -> Tensor:
-        return torch.where(free, x, batch.tokens)
-
-    def predict(x: Tensor, timesteps: Tensor) -> Tensor:
-        with_caption, without = model(hold(x), timesteps, batch).float()[:, : x.shape[1]].chunk(2)
-        return (without + config.guidance * (with_caption - without)).repeat(2, 1)
-
-    if isinstance(objective, RectifiedFlow):
-        integrate = {"auto": euler, "euler": euler, "heun": heun}.get(config.sampler)
-        if integrate is None:
-            raise ValueError(f"sample.sampler: a flow is sampled by euler or heun, got {config.sampler}")
-        grid = torch.linspace(1, 0, config.num_steps + 1, dtype=torch.float64).tolist()
-        timesteps = torch.tensor([[objective.shift(t, n) for n in batch.segments.lengths] for t in grid])
-        return hold(integrate(predict, batch.noise, timesteps.to(batch.noise), batch.segments.gather))
-    return hold(denoise(predict, batch.noise, objective, config, batch.segments.num_segments))
-
-
-def euler(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    """Integrate dx/dt = v from the first to the last row of `timesteps`, (num_steps + 1, S), at order 1."""
-    for t, t_next in pairwise(timesteps):
-        x = x + gather(t_next - t)[:, None] * velocity(x, t)
-    return x
-
-
-def heun(velocity: Velocity, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same at order 2: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
-    for t, t_next in pairwise(timesteps):
-        step = gather(t_next - t)[:, None]
-        v = velocity(x, t)
-        x = x + step * (v + velocity(x + step * v, t_next)) / 2
-    return x
-
-
-def denoise(predict: Velocity, x: Tensor, objective: DDPM, config: SampleConfig, num_segments: int) -> Tensor:
-    """A DDPM's sample by a deterministic scheduler of diffusers: (L, P) noise to (L, P) data.
-
-    Raises:
-        ValueError: a sampler that is none for a DDPM.
-    """
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
-    ddpm = objective.config
-    shared = {
-        "num_train_timesteps": ddpm.num_timesteps,
-        "trained_betas": betas(ddpm).numpy(),
-        "prediction_type": {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}[ddpm.prediction],
-        "timestep_spacing": "trailing",  # from the noisiest timestep on (Lin et al. 2024, §3.3)
-    }
-    if config.sampler in ("auto", "ddim"):
-        scheduler = DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True)
-    elif config.sampler == "dpm-solver++":
-        scheduler = DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", solver_order=2)
-    else:
-        raise ValueError(f"sample.sampler: a DDPM is sampled by ddim or dpm-solver++, got {config.sampler}")
-    scheduler.set_timesteps(config.num_steps)
-    for number in scheduler.timesteps.tolist():
-        timesteps = torch.full((num_segments,), number / ddpm.num_timesteps, device=x.device)
-        x = scheduler.step(predict(x, timesteps), number, x).prev_sample
-    return x
+    counts = [math.prod(grid_size(shape, patch)) for shape in shapes]
+    objective, text_dim = train_config.objective.build(), int(record.text["dim"])
+    latents: dict[int, Tensor] = {}
+    for indices in packs_to_generate(counts, config, train_config.data.plan):
+        chosen = [samples[i] for i in indices]
+        with autocast(train_config, device):
+            drawn = generate(model, chosen, objective, config, train_config.model, text_dim, device)
+        latents |= zip(indices, drawn, strict=True)
+    return [Generated(request=request, latent=latents[i], fps=fps[i]) for i, request in enumerate(requests)]
 
 
 def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tuple[int, int, int, int]:

@@ -17,7 +17,8 @@ from train.loop import train
 from train.model.config import DiTConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
 from train.run import TrainConfig, read_run
-from train.sample import Request, SampleConfig, class_number, sample
+from train.sample import Request, class_number, sample
+from train.samplers import SampleConfig
 
 GENRES = ["drama", "comedy", None, "action"]
 MODEL = {"width": 32, "depth": 1, "num_heads": 2, "num_classes": 3, "text": "none"}
