@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.data.load import ClipReader
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
+from train.data.reference import noised, reference_sample
 from train.model.config import DiTConfig
 from train.objective.ddpm import DDPM
 from train.objective.flow import RectifiedFlow
@@ -84,7 +85,8 @@ class Preview:
         for turn in range(0, len(self.packs), self.worker.world_size):
             is_mine = turn + self.worker.rank < len(self.packs)
             rows = self.packs[turn + self.worker.rank if is_mine else turn]
-            samples = [self._sample(reader, row) for row in rows]
+            clean = [reference_sample(reader, row, self.model.conditions) for row in rows]
+            samples = [noised(sample, 1.0, "preview", sample.clip_id) for sample in clean]
             latents = generate(
                 model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.worker.device
             )
@@ -117,20 +119,6 @@ class Preview:
                 f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "
                 "samples need it: set train.validation.sample_every=0 to train without them"
             ) from error
-
-    def _sample(self, reader: ClipReader, index: int) -> Sample:
-        row = reader.manifest.row(index)
-        latent = reader.latent(row)
-        return Sample(
-            clip_id=row["clip_id"],
-            latent=latent,
-            noise=torch.randn(latent.shape, generator=keyed_generator("preview", row["clip_id"])),
-            timestep=1.0,
-            fps=sample_fps(row),
-            text=choose_caption(reader.captions(row), prefers_dense=True),
-            extras=sample_extras(row, self.model.conditions),
-            label=sample_label(row),
-        )
 
     def _previewed(self, index: int, sample: Sample, latent: Tensor) -> Previewed:
         row = self.manifest.row(index)

@@ -64,7 +64,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
         Sample(
             clip_id=str(i),
             latent=latent,
-            noise=_noise(latent.shape, config.seed, i),
+            noise=torch.randn(latent.shape, generator=keyed_generator("sample", config.seed, i)),
             timestep=1.0,
             fps=fps[i],
             text=texts[i],
@@ -198,7 +198,3 @@ def write_video(path: Path, rgb: np.ndarray, fps: float) -> None:
     from PIL import Image
 
     Image.fromarray(rgb[0]).save(path)
-
-
-def _noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
-    return torch.randn(shape, generator=keyed_generator("sample", seed, index))

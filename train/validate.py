@@ -11,16 +11,17 @@ import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.data.load import ClipReader, choose_caption, sample_fps
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
+from train.data.reference import noised, reference_sample
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.objective import Objective
@@ -69,17 +70,8 @@ class ValidationConfig(BaseModel):
         return _bin(math.sqrt(height_px * width_px), self.resolution_edges_px, "px")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
-    """One clip at one timestep under the caption of one clip."""
-
-    row: int
-    caption_row: int
-    timestep: float
-
-
 class Validator:
-    """Computes fixed-noise losses on packs of trials, the packs dealt over the ranks."""
+    """Computes losses with fixed noise; the packs are dealt over the ranks."""
 
     def __init__(
         self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, worker: Worker
@@ -100,22 +92,21 @@ class Validator:
         """
         rows = manifest.spread(self.config.max_clips)
         bins = {row: self.bins(manifest, row) for row in rows}
-        trials = [Trial(row=i, caption_row=i, timestep=t) for i in rows for t in self.config.timesteps]
-        losses = self._losses(model, manifest, trials)
+        losses = self._losses(model, manifest, rows, [rows])[0].tolist()
         by_timestep: dict[str, list[float]] = defaultdict(list)
         by_dataset: dict[str, list[float]] = defaultdict(list)
         by_bin: dict[str, Any] = {}
-        for trial, loss in zip(trials, losses, strict=True):
-            duration, resolution = bins[trial.row]
-            timestep = f"{trial.timestep:g}"
-            by_timestep[timestep].append(loss)
-            by_dataset[manifest.parts[manifest.sources[trial.row]].name].append(loss)
-            by_bin.setdefault(duration, {}).setdefault(resolution, defaultdict(list))[timestep].append(loss)
+        for row, of_row in zip(rows, losses, strict=True):
+            duration, resolution = bins[row]
+            by_dataset[manifest.parts[manifest.sources[row]].name] += of_row
+            for t, loss in zip(self.config.timesteps, of_row, strict=True):
+                by_timestep[f"{t:g}"].append(loss)
+                by_bin.setdefault(duration, {}).setdefault(resolution, defaultdict(list))[f"{t:g}"].append(loss)
         clips: dict[str, Counter[str]] = defaultdict(Counter)
         for duration, resolution in bins.values():
             clips[duration][resolution] += 1
         return {
-            "loss": _mean(losses),
+            "loss": _mean([loss for of_row in losses for loss in of_row]),
             **({"by_dataset": _means(by_dataset)} if len(manifest.parts) > 1 else {}),
             "by_timestep": _means(by_timestep),
             "by_bin": {d: {r: _means(cell) for r, cell in sorted(cells.items())} for d, cells in by_bin.items()},
@@ -134,11 +125,7 @@ class Validator:
         donors = caption_donors(manifest, self.config.max_caption_clips)
         if not donors:
             return None
-        pairs = [(row, t) for row in donors for t in self.config.timesteps]
-        trials = [Trial(row=row, caption_row=row, timestep=t) for row, t in pairs]
-        trials += [Trial(row=row, caption_row=donors[row], timestep=t) for row, t in pairs]
-        losses = torch.tensor(self._losses(model, manifest, trials)).reshape(2, len(donors), -1).mean(-1)  # (2, clips)
-        true, shuffled = losses
+        true, shuffled = self._losses(model, manifest, list(donors), [list(donors), list(donors.values())]).mean(-1)
         return {
             "loss_true": float(true.mean()),
             "loss_shuffled": float(shuffled.mean()),
@@ -147,37 +134,52 @@ class Validator:
         }
 
     @torch.no_grad()
-    def _losses(self, model: nn.Module, manifest: Manifest, trials: Sequence[Trial]) -> list[float]:
+    def _losses(
+        self, model: nn.Module, manifest: Manifest, rows: Sequence[int], captions: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Each clip is read once, and met at every timestep under each of its captions.
+
+        Args:
+            model: the network.
+            manifest: the clips.
+            rows: N of them.
+            captions: C times N rows, whose captions the clips get.
+
+        Returns:
+            (C, N, timesteps) float32 on CPU.
+        """
         reader = ClipReader(manifest, self.patch)
-        counts = manifest.num_tokens[[trial.row for trial in trials]]
-        packs = best_fill(counts.tolist(), self.plan)
-        losses = torch.zeros(len(trials), device=self.worker.device)
+        packs = best_fill(manifest.num_tokens[list(rows)].tolist(), self.plan)
+        losses = torch.zeros(len(captions), len(rows), len(self.config.timesteps), device=self.worker.device)
         # As many packs on every rank, because a sharded model is gathered together; surplus ones count for nothing.
         for turn in range(0, len(packs), self.worker.world_size):
             is_mine = turn + self.worker.rank < len(packs)
             indices = packs[turn + self.worker.rank if is_mine else turn]
-            samples = [self._sample(reader, trials[i]) for i in indices]
-            batch = pack(samples, self.patch, manifest.text_dim, self.model.conditions)
-            batch = prepare(batch, self.model).to(self.worker.device)
-            token_losses = self.objective.token_losses(model, batch)  # (L,)
-            if is_mine:
-                losses[list(indices)] = batch.segments.mean(token_losses[:, None])[:, 0]
-        return self.worker.sum(losses).tolist()
+            clean = [reference_sample(reader, rows[i], self.model.conditions) for i in indices]
+            for number, caption_rows in enumerate(captions):
+                captioned = [
+                    self._captioned(reader, sample, rows[i], caption_rows[i])
+                    for i, sample in zip(indices, clean, strict=True)
+                ]
+                for column, t in enumerate(self.config.timesteps):
+                    samples = [noised(sample, t, "validation", sample.clip_id, t) for sample in captioned]
+                    found = self._sample_losses(model, samples, manifest.text_dim)
+                    if is_mine:
+                        losses[number, indices, column] = found
+        return self.worker.sum(losses).cpu()
 
-    def _sample(self, reader: ClipReader, trial: Trial) -> Sample:
-        row = reader.manifest.row(trial.row)
-        latent = reader.latent(row)
-        generator = keyed_generator("validation", row["clip_id"], trial.timestep)
-        return Sample(
-            clip_id=row["clip_id"],
-            latent=latent,
-            noise=torch.randn(latent.shape, generator=generator),
-            timestep=trial.timestep,
-            fps=sample_fps(row),
-            extras=sample_extras(row, self.model.conditions),
-            label=sample_label(row),
-            text=choose_caption(reader.captions(reader.manifest.row(trial.caption_row)), prefers_dense=True),
-        )
+    def _captioned(self, reader: ClipReader, sample: Sample, row: int, caption_row: int) -> Sample:
+        if caption_row == row:
+            return sample
+        captions = reader.captions(reader.manifest.row(caption_row))
+        return replace(sample, text=choose_caption(captions, prefers_dense=True))
+
+    def _sample_losses(self, model: nn.Module, samples: Sequence[Sample], text_dim: int) -> Tensor:
+        """Mean loss of each sample of a pack: (S,)."""
+        batch = prepare(pack(samples, self.patch, text_dim, self.model.conditions), self.model)
+        batch = batch.to(self.worker.device)
+        token_losses = self.objective.token_losses(model, batch)  # (L,)
+        return batch.segments.mean(token_losses[:, None])[:, 0]
 
 
 def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:

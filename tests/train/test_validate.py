@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from train.data.load import ClipReader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
 from train.model.dit import DiT, DiTConfig
@@ -38,6 +39,15 @@ def test_held_out_loss_is_the_same_every_time_whatever_the_packs(dataset: str, m
     assert small_packs["loss"] == pytest.approx(first["loss"], rel=1e-6)
     assert first["loss"] == pytest.approx(sum(first["by_timestep"].values()) / 2)
     assert first["by_timestep"]["0.2"] != first["by_timestep"]["0.8"]
+
+
+def test_each_clip_is_read_once(dataset: str, model: DiT, monkeypatch: pytest.MonkeyPatch):
+    read, latent = [], ClipReader.latent
+    monkeypatch.setattr(ClipReader, "latent", lambda reader, row: read.append(row["clip_id"]) or latent(reader, row))
+    for losses, split in ((Validator.held_out_loss, "val"), (Validator.caption_loss, "train")):
+        assert losses(validator(32), model, read_manifest(dataset, split=split, patch=PATCH))
+        assert len(read) == len(set(read)) > 1
+        read.clear()
 
 
 def test_losses_by_bin_are_those_of_the_clips_in_it(dataset: str, model: DiT):

@@ -1,0 +1,31 @@
+"""Clips as validation and previews meet them: whole, under their dense caption, with the same noise every time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.segments import Sample
+
+
+def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) -> Sample:
+    """A row of the manifest by its number, clean: `noised` gives it noise."""
+    row = reader.manifest.row(index)
+    latent = reader.latent(row)
+    return Sample(
+        clip_id=row["clip_id"],
+        latent=latent,
+        noise=torch.zeros_like(latent),
+        timestep=0.0,
+        fps=sample_fps(row),
+        extras=sample_extras(row, conditions),
+        label=sample_label(row),
+        text=choose_caption(reader.captions(row), prefers_dense=True),
+    )
+
+
+def noised(sample: Sample, timestep: float, *key: object) -> Sample:
+    """The sample at a timestep, its noise a function of the key."""
+    noise = torch.randn(sample.latent.shape, generator=keyed_generator(*key))
+    return replace(sample, noise=noise, timestep=timestep)
