@@ -1,7 +1,7 @@
 """The training loop: planned packs in, a checkpointed model out.
 
-A step is `packs_per_step` packs, dealt over the ranks. Its loss is one sum over all of them divided by one count that
-the plan knows in advance, so that packs of unequal size weigh right on any number of ranks.
+A step is `packs_per_step` packs, dealt over the ranks. Its gradient is that of one sum over all of them divided by a
+constant of the plan, so that a sample weighs the same in any pack, in any step and on any number of ranks.
 """
 
 import logging
@@ -176,7 +176,7 @@ class _Run:
         lr = learning_rate(self.step, self.config.optimizer, self.config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        count = self.objective.count(loaded.num_samples, loaded.num_tokens)
+        count = self.objective.count(loaded.mean_samples, loaded.mean_tokens)
         loss, aligned = torch.zeros(2, device=self.worker.device)
         bad_clips: list[str] = []
         for i, batch in enumerate(loaded.batches):
@@ -187,7 +187,7 @@ class _Run:
             ):
                 token_losses, alignment = self._losses(batch)  # (L,), scalar
                 pack_loss = self.objective.loss_sum(token_losses, batch) / count
-                alignment = alignment / loaded.num_samples
+                alignment = alignment / loaded.mean_samples
             # Replicas average their gradients; the loss is a sum over ranks.
             ((pack_loss + alignment) * self.worker.world_size).backward()
             loss += pack_loss.detach()
@@ -198,6 +198,9 @@ class _Run:
         self.worker.sum(loss)
         if self.alignment is not None:
             self.worker.sum(aligned)
+            aligned *= loaded.mean_samples / loaded.num_samples
+        # What is logged is the mean of the step.
+        loss *= count / self.objective.count(loaded.num_samples, loaded.num_tokens)
         grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
         skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
         left_out: dict[str, Any] = {}

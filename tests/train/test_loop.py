@@ -21,8 +21,14 @@ from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
 from train.checkpoint import list_checkpoints
+from train.data.epoch import EpochConfig, EpochSamples
+from train.data.load import DataConfig
+from train.data.mix import read_datasets
+from train.data.plan import PlanConfig, Planner
+from train.ema import EMA
 from train.loop import TrainingDiverged, train
 from train.metrics import MEASURED, read_metrics
+from train.model.config import DiTConfig
 from train.optimizer import build_optimizer
 from train.run import TrainConfig, load_model
 
@@ -131,6 +137,38 @@ def assert_equal_runs(one: list[dict[str, Any]], other: list[dict[str, Any]], re
     for a, b in zip(one, other, strict=True):
         for key in a.keys() & COMPARED:
             assert a[key] == pytest.approx(b[key], rel=rel), (a["step"], key)
+
+
+@pytest.mark.parametrize("reduction", ["sample", "token"])
+def test_samples_weigh_the_same_in_steps_of_many_and_of_few(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reduction: str
+):
+    """With still weights, the gradients of an epoch's steps add up to that of one step that is the whole epoch."""
+    gradients: list[list[torch.Tensor]] = []
+
+    def keep(ema: EMA, model: torch.nn.Module, step: int) -> None:
+        gradients.append([p.grad.clone() for p in model.parameters()])
+
+    monkeypatch.setattr(EMA, "update", keep)
+    model = DiTConfig.model_validate({"width": 32, "depth": 2, "num_heads": 2})
+    manifest = read_datasets(dataset, split="train", data=DataConfig(), model=model)
+    plan = PlanConfig(token_budget=128)
+    num_packs = len(Planner(EpochSamples(manifest, EpochConfig(), plan, 0), 0, plan).epoch(0))
+    settings = {
+        "objective": {"kind": "flow", "reduction": reduction},
+        "optimizer": {"lr": 1e-12, "clip_norm": 1e9},
+        "validation__first": 0,
+    }
+    of_steps = {}
+    for packs in (1, num_packs):
+        gradients.clear()
+        changes = settings | {"data__plan__packs_per_step": packs, "data__plan__balance_group": 1}
+        train(config(steps=num_packs // packs, **changes), dataset, tmp_path / str(packs))
+        of_steps[packs] = [torch.stack(steps) for steps in zip(*gradients, strict=True)]
+    samples = [row["samples"] for row in read_metrics(tmp_path / "1/metrics.jsonl") if "samples" in row]
+    assert len(set(samples)) > 1 and sum(samples) == len(manifest)
+    for parts, whole in zip(of_steps[1], of_steps[num_packs], strict=True):
+        torch.testing.assert_close(parts.mean(0), whole[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

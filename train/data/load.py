@@ -147,11 +147,17 @@ def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedStep:
-    """One optimizer step: the packs of this rank, and the size of the whole step over all ranks."""
+    """One optimizer step: the packs of this rank, and the size of the whole step over all ranks.
+
+    Attributes:
+        mean_samples: Of the steps of the run, one constant, as `mean_tokens`: what gradients are divided by.
+    """
 
     epoch: int
     num_samples: int
     num_tokens: int
+    mean_samples: float
+    mean_tokens: float
     batches: tuple[PackedBatch, ...]
     next: Cursor
 
@@ -181,11 +187,14 @@ class PackLoader:
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
         """The endless sequence of steps from `start` on, with the packs of one rank."""
+        mean_samples, mean_tokens = self.planner.mean_step
         for planned in self.planner.steps(start):
             yield LoadedStep(
                 epoch=planned.packs[0].epoch,
                 num_samples=planned.num_samples,
                 num_tokens=planned.num_tokens,
+                mean_samples=mean_samples,
+                mean_tokens=mean_tokens,
                 batches=tuple(self.load(planned_pack) for planned_pack in planned.packs[rank::world_size]),
                 next=planned.next,
             )

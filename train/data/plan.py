@@ -14,6 +14,7 @@ from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -146,25 +147,43 @@ class Planner:
             ValueError: an epoch without samples, a cursor beyond the plan's end, or a sample above the budget where
                 `oversize` is "refuse".
         """
-        step: list[PlannedPack] = []
-        cursor = start or Cursor()
-        if cursor.window >= max(1, self.num_windows):
+        start = start or Cursor()
+        if start.window >= max(1, self.num_windows):
             raise ValueError(
-                f"got a cursor in window {cursor.window}, counted from 0, of an epoch that has {self.num_windows}: it "
+                f"got a cursor in window {start.window}, counted from 0, of an epoch that has {self.num_windows}: it "
                 "belongs to a larger dataset; put that back, or train into another folder"
             )
-        num_empty = 0
-        while True:
-            packs = self.window(cursor.epoch, cursor.window)
-            num_empty = 0 if packs else num_empty + 1
-            if num_empty > self.num_windows:
-                raise ValueError("an epoch meets no sample at all: the manifest is empty, or all its weights are 0")
+        step: list[PlannedPack] = []
+        for cursor, packs in self._windows(start):
             for number in range(cursor.pack, len(packs)):
                 step.append(PlannedPack(epoch=cursor.epoch, samples=packs[number]))
                 if len(step) == self.config.packs_per_step:
                     yield PlannedStep(packs=tuple(step), next=self._after(cursor, number, len(packs)))
                     step = []
+
+    @cached_property
+    def mean_step(self) -> tuple[float, float]:
+        """Samples and tokens that a step has on average: what losses are divided by.
+
+        Steps of long samples have fewer of them. Divided by its own number, such a step would make each of them weigh
+        more than samples elsewhere. Of the first window, whose blocks are drawn from the whole manifest: one constant
+        for the run, wherever it goes on, without planning the rest.
+        """
+        _, packs = next(self._windows(Cursor()))
+        per_pack = self.config.packs_per_step / len(packs)
+        num_samples = sum(map(len, packs))
+        num_tokens = sum(sample.num_tokens for pack in packs for sample in pack)
+        return num_samples * per_pack, num_tokens * per_pack
+
+    def _windows(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Pack]]]:
+        """The windows that have packs, from the one of `cursor` on, and the cursor in each."""
+        num_empty = 0
+        while num_empty <= self.num_windows:
+            if packs := self.window(cursor.epoch, cursor.window):
+                yield cursor, packs
+            num_empty = 0 if packs else num_empty + 1
             cursor = self._after(cursor, len(packs) - 1, len(packs))
+        raise ValueError("an epoch meets no sample at all: the manifest is empty, or all its weights are 0")
 
     def epoch(self, epoch: int) -> list[Pack]:
         """All packs of an epoch: for reports, not for training."""

@@ -28,7 +28,7 @@ class Objective(Protocol):
     def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
         """This pack's share of a step's loss, before division by `count` of the whole step: scalar."""
 
-    def count(self, num_samples: int, num_tokens: int) -> int:
+    def count(self, num_samples: float, num_tokens: float) -> float:
         """What the sum over all packs of a step, on all ranks, is divided by."""
 
 

@@ -26,6 +26,6 @@ class ReducedObjective:
         counted = batch.segments.sum(batch.loss_mask.float())  # (S,)
         return (batch.segments.sum(token_losses) / counted.clamp(min=1)).sum()
 
-    def count(self, num_samples: int, num_tokens: int) -> int:
+    def count(self, num_samples: float, num_tokens: float) -> float:
         """What the sum over all packs of a step is divided by."""
         return num_tokens if self.reduction == "token" else num_samples

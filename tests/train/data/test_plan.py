@@ -68,6 +68,17 @@ def test_steps_are_the_epochs_one_after_the_other(tokens, config):
     assert packs == list(islice(epochs, len(packs)))
 
 
+@given(corpora, configs, st.integers(0, 20))
+def test_the_mean_step_is_a_constant_of_the_plan_wherever_a_run_goes_on(tokens, config, first):
+    plan = planner(tokens, config)
+    list(islice(plan.steps(), first))
+    assert plan.mean_step == planner(tokens, config).mean_step
+    if plan.num_windows == 1:
+        packs = plan.epoch(0)
+        num_steps = len(packs) / config.packs_per_step
+        assert plan.mean_step == pytest.approx((len(tokens) / num_steps, sum(tokens) / num_steps))
+
+
 def mixed(num_samples: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     video = np.exp(rng.normal(np.log(3000), 0.8, num_samples)).clip(200, 16_000)
