@@ -188,6 +188,8 @@ class PackLoader:
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
         """The endless sequence of steps from `start` on, with the packs of one rank."""
         mean_samples, mean_tokens = self.planner.mean_step
+        if rank == 0:
+            self.planner.warn_of_idle(world_size)
         for planned in self.planner.steps(start):
             yield LoadedStep(
                 epoch=planned.packs[0].epoch,

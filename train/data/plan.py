@@ -10,6 +10,7 @@ mixture. On the corpus of `benchmarks/pack.py` eight ranks then wait for each ot
 A window is planned from its own rows alone. A run resumes at a cursor without planning what came before.
 """
 
+import logging
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,10 @@ from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+logger = logging.getLogger(__name__)
 
 
 class PlannedSample(NamedTuple):
@@ -41,8 +45,11 @@ class PlanConfig(BaseModel):
     token_budget: int = Field(16_384, ge=1, description="tokens of a pack, at most")
     packs_per_step: int = Field(1, ge=1, description="packs of an optimizer step, over all ranks")
     pool_size: int = Field(256, ge=1, description="samples the packer chooses from")
-    balance_group: int = Field(
-        8, ge=1, description="packs of like cost that ranks work on side by side; at most packs_per_step are"
+    balance_group: int | None = Field(
+        None,
+        ge=1,
+        description="packs of like cost that ranks work on side by side: a multiple of the ranks, and a divisor of "
+        "packs_per_step; none: the largest divisor up to 8, or up to a quarter of a step, that a step is a mixture",
     )
     pair_cost: float | None = Field(
         None, ge=0, description="cost of a pair of tokens that attend, relative to a token's; none: from the model"
@@ -54,11 +61,22 @@ class PlanConfig(BaseModel):
         description="a sample above the budget gets a pack of its own, loses frames, or stops the run: none is lost",
     )
 
+    @model_validator(mode="after")
+    def _groups_make_a_step(self) -> "PlanConfig":
+        if self.balance_group is not None and self.packs_per_step % self.balance_group:
+            raise ValueError(
+                f"got balance_group={self.balance_group} and packs_per_step={self.packs_per_step}; expected a divisor "
+                "of packs_per_step: set it to one, to the number of ranks at best, or leave it out"
+            )
+        return self
+
     @property
     def group(self) -> int:
-        """Packs of like cost: the largest divisor of a step that is no larger than `balance_group`."""
-        divisors = (n for n in range(1, self.packs_per_step + 1) if self.packs_per_step % n == 0)
-        return max(n for n in divisors if n <= self.balance_group)
+        """Packs of like cost."""
+        if self.balance_group is not None:
+            return self.balance_group
+        most = max(8, self.packs_per_step // 4)
+        return max(n for n in range(1, min(most, self.packs_per_step) + 1) if self.packs_per_step % n == 0)
 
 
 class Samples(Protocol):
@@ -169,11 +187,33 @@ class Planner:
         more than samples elsewhere. Of the first window, whose blocks are drawn from the whole manifest: one constant
         for the run, wherever it goes on, without planning the rest.
         """
-        _, packs = next(self._windows(Cursor()))
+        packs = self._first_window
         per_pack = self.config.packs_per_step / len(packs)
         num_samples = sum(map(len, packs))
         num_tokens = sum(sample.num_tokens for pack in packs for sample in pack)
         return num_samples * per_pack, num_tokens * per_pack
+
+    def warn_of_idle(self, num_ranks: int) -> None:
+        """Say so where ranks work side by side on packs of unlike cost."""
+        group = self.config.group
+        if num_ranks == 1 or group % num_ranks == 0:
+            return
+        costs = self.costs([[sample.num_tokens for sample in pack] for pack in self._first_window])
+        logger.warning(
+            "groups of %d packs of like cost do not divide among %d ranks, which are predicted to wait for each other "
+            "%.0f %% of their time; set train.data.plan.balance_group=%d and train.data.plan.packs_per_step to a "
+            "multiple of it, best %d or more, so that a step is a mixture (it is %d; another plan is another run)",
+            group,
+            num_ranks,
+            100 * idle_share(costs, num_ranks),
+            num_ranks,
+            4 * num_ranks,
+            self.config.packs_per_step,
+        )
+
+    @cached_property
+    def _first_window(self) -> list[Pack]:
+        return next(packs for _, packs in self._windows(Cursor()))
 
     def _windows(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Pack]]]:
         """The windows that have packs, from the one of `cursor` on, and the cursor in each."""
@@ -266,10 +306,7 @@ def best_fill(counts: Sequence[int], config: PlanConfig) -> list[list[int]]:
         counts: (N,) tokens of each sample, in the order in which they wait.
         config: budget and pool.
     """
-    return list(_pool_best_fill(counts, config))
-
-
-def _pool_best_fill(counts: Sequence[int], config: PlanConfig) -> Iterator[list[int]]:
+    packs: list[list[int]] = []
     stream = iter(range(len(counts)))
     waiting: OrderedDict[int, None] = OrderedDict()  # the pool, longest waiting first
     by_size: list[tuple[int, int]] = []  # the same samples as (tokens, sample), ascending
@@ -292,4 +329,5 @@ def _pool_best_fill(counts: Sequence[int], config: PlanConfig) -> Iterator[list[
         while fits := bisect_right(by_size, (room, len(counts))):
             pack.append(take(by_size[fits - 1][1]))
             room -= counts[pack[-1]]
-        yield pack
+        packs.append(pack)
+    return packs

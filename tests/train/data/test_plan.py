@@ -13,7 +13,7 @@ configs = st.builds(
     token_budget=st.integers(60, 200),
     pool_size=st.integers(1, 40),
     packs_per_step=st.integers(1, 6),
-    balance_group=st.integers(1, 4),
+    balance_group=st.sampled_from([None, 1]),
     window_samples=st.integers(16, 80),
     block_samples=st.integers(1, 16),
     pair_cost=st.floats(0, 0.1),
@@ -95,6 +95,25 @@ def test_ranks_side_by_side_get_packs_of_like_cost_and_a_step_is_a_mixture():
     assert idle_share(shuffled, 8) > 0.12, "what packs as they come would cost"
     steps = costs[: len(costs) // 32 * 32].reshape(-1, 4, 8).mean(2)
     assert (steps.std(1) / steps.mean(1)).mean() > 0.5 * costs.std() / costs.mean(), "groups of a step are unlike"
+
+
+def test_a_group_that_does_not_divide_a_step_is_refused_and_none_is_chosen_that_does():
+    with pytest.raises(ValueError, match=r"got balance_group=8 and packs_per_step=11; expected a divisor"):
+        PlanConfig(packs_per_step=11, balance_group=8)
+    chosen = {packs: PlanConfig(packs_per_step=packs).group for packs in (1, 2, 8, 12, 32, 256)}
+    assert chosen == {1: 1, 2: 2, 8: 8, 12: 6, 32: 8, 256: 64}
+
+
+@pytest.mark.parametrize(
+    ("group", "num_ranks", "warns"), [(8, 64, True), (64, 64, False), (64, 8, False), (8, 3, True)]
+)
+def test_ranks_that_groups_do_not_divide_among_are_warned_of_waiting(
+    caplog: pytest.LogCaptureFixture, group: int, num_ranks: int, warns: bool
+):
+    config = PlanConfig(packs_per_step=256, balance_group=group, pair_cost=1 / (6 * 1152))
+    plan = planner(mixed(20_000), config)
+    plan.warn_of_idle(num_ranks)
+    assert [f"among {num_ranks} ranks" in record.message for record in caplog.records] == [True] * warns
 
 
 def test_idle_share_is_the_time_that_ranks_wait():
