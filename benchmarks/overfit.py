@@ -145,11 +145,12 @@ def before_and_after(run: Path, manifest: Manifest) -> tuple[float, float]:
 
 def reproduce(run: Path, manifest: Manifest, config: Config) -> list[Reproduced]:
     """What sampling with the caption of each training sample gives."""
-    rows = sorted((manifest.row(i) for i in range(len(manifest))), key=lambda row: (row["kind"], row["clip_id"]))
+    rows = [manifest.row(i) | {"captions": manifest.captions([i])[0]} for i in range(len(manifest))]
+    rows.sort(key=lambda row: (row["kind"], row["clip_id"]))
     stride_t, stride = manifest.latents["temporal_stride"], manifest.latents["spatial_stride"]
     requests = [
         Request(
-            prompt=row["caption_dense"] or row["caption_short"],
+            prompt=row["captions"][1] or row["captions"][0],
             width=row["latent_w"] * stride,
             height=row["latent_h"] * stride,
             num_frames=1 + (row["latent_t"] - 1) * stride_t,

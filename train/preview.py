@@ -65,8 +65,8 @@ class Preview:
     ) -> None:
         self.manifest, self.objective, self.config = manifest, objective, config
         self.model, self.worker = model, worker
-        captioned = [i for i, text in enumerate(manifest.table["text_shard"].to_pylist()) if text is not None]
-        self.rows = captioned[: config.num_samples]
+        captioned = np.flatnonzero(manifest.table["text_shard"].is_valid())
+        self.rows = captioned[: config.num_samples].tolist()
         counts = manifest.num_tokens[self.rows].tolist()
         self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
         packs = packs_to_generate(counts, self.sampling, plan)
@@ -121,8 +121,8 @@ class Preview:
             ) from error
 
     def _previewed(self, index: int, sample: Sample, latent: Tensor) -> Previewed:
-        row = self.manifest.row(index)
-        prompt = row["caption_dense"] or row["caption_short"] or ""
+        ((short, dense),) = self.manifest.captions([index])
+        prompt = dense or short or ""
         return Previewed(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
 
 

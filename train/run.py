@@ -9,20 +9,20 @@ and text. The two are enough to sample without the dataset.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.align import AlignConfig
 from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
-from train.data.load import DataConfig, sample_fps
+from train.data.load import DataConfig
 from train.data.manifest import Manifest
 from train.ema import EMAConfig
 from train.metrics import LogConfig
@@ -129,9 +129,10 @@ def _clips(manifest: Manifest, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _usual_fps(manifest: Manifest) -> float:
-    rates = Counter(map(sample_fps, manifest.table.select(["kind", "fps"]).to_pylist()))
-    rates.pop(0.0, None)
-    return rates.most_common(1)[0][0] if rates else 0.0
+    videos = manifest.table.filter(pc.not_equal(manifest.table["kind"], "image"))
+    rates = videos["fps"].drop_null().to_numpy()
+    values, counts = np.unique(rates[rates > 0], return_counts=True)
+    return float(values[counts.argmax()]) if len(values) else 0.0
 
 
 def activation_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:

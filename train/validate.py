@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -184,10 +185,8 @@ class Validator:
 
 def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:
     """For each row that has an embedded caption, the next such row (cyclically) whose caption reads differently."""
-    columns = ("clip_id", "caption_short", "caption_dense", "text_shard")
-    rows = manifest.table.select(columns).to_pylist()
-    captions = {i: (row["caption_short"], row["caption_dense"]) for i, row in enumerate(rows) if row["text_shard"]}
-    order = list(captions)[:max_clips]
+    order = np.flatnonzero(manifest.table["text_shard"].is_valid())[:max_clips].tolist()
+    captions = dict(zip(order, manifest.captions(order), strict=True))
     donors = {}
     for position, row in enumerate(order):
         others = order[position + 1 :] + order[:position]

@@ -44,11 +44,12 @@ def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> N
 def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
     """Datasets may hold out different clips."""
     for one, other in combinations(manifests, 2):
-        if both := sorted({*one.clip_ids} & {*other.clip_ids}):
+        both = np.flatnonzero(np.isin(one.keys, other.keys))
+        if len(both):
             logger.warning(
                 "%d clips are trained on and held out, such as %s: validation does not tell the truth about them",
                 len(both),
-                both[0],
+                one.table["clip_id"][int(both[0])].as_py(),
             )
 
 

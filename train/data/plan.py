@@ -21,7 +21,6 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load, save
 
 from curate.shards.tar import TarReader, write_tar
+from train.data.draw import clip_keys
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.load import ClipReader
 from train.data.manifest import read_manifest
@@ -128,3 +129,24 @@ def test_a_missing_index_names_the_command(copy: Path):
     (copy / "shards/index.parquet").unlink()
     with pytest.raises(ValueError, match="`reelpack curate` writes it"):
         read_manifest(str(copy), split="train", patch=PATCH)
+
+
+def test_captions_stay_in_the_index_until_some_are_asked_for(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    assert not {"caption_short", "caption_dense"} & set(manifest.table.column_names)
+    index = {row["clip_id"]: row for row in pq.read_table(f"{dataset}/shards/index.parquet").to_pylist()}
+    for clip, captions in zip(np.array(manifest.clip_ids)[[5, 2, 5]], manifest.captions([5, 2, 5]), strict=True):
+        assert captions == (index[clip]["caption_short"], index[clip]["caption_dense"])
+
+
+def test_text_is_in_columns_that_do_not_end_at_two_gibibytes(dataset: str):
+    table = read_manifest(dataset, split="train", patch=PATCH).table
+    assert pa.string() not in table.schema.types
+
+
+def test_keys_are_the_first_64_bits_of_ids():
+    ids = ["00ff" * 8, "0123456789abcdef" * 2, "fedcba9876543210" + "0" * 16]
+    chunks = pa.chunked_array([ids[:1], [], ["f" * 32, *ids[1:]]], pa.large_string()).slice(0)
+    sliced = pa.chunked_array([chunks.chunk(0), chunks.chunk(2).slice(1)])
+    assert clip_keys(sliced).tolist() == [int(one[:16], 16) for one in ids]
+    assert len(clip_keys(pa.chunked_array([], pa.large_string()))) == 0
