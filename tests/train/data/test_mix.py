@@ -130,12 +130,11 @@ def relabelled(run: Path) -> Path:
     return run
 
 
-def test_a_dataset_that_grew_is_told_when_a_run_goes_on(stock: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_dataset_that_grew_is_refused_when_a_run_goes_on(stock: str, tmp_path: Path):
     config = TrainConfig.model_validate(SETTINGS | {"data": {"plan": PLAN}})
     train(config, write(tmp_path / "d", 10), tmp_path / "run")
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(ValueError, match=r"was trained on 10 clips of .*, which now has other ones \(12\)"):
         train(config.model_copy(update={"steps": 3}), write(tmp_path / "d", 12), tmp_path / "run")
-    assert "had 10 training clips when the run began, and has 12 now" in caplog.text
 
 
 def write(root: Path, num_clips: int) -> str:
