@@ -212,7 +212,7 @@ class PackLoader:
         again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
         generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
         drop, kind = torch.rand(2, generator=generator).tolist()
-        timestep = self.objective.draw_timestep(generator, planned.num_tokens)
+        timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
         latent = self._cut(self.reader.latent(row), planned, generator)
         captions = self.reader.captions(row) if drop >= self.config.caption_dropout else {}
         noise = torch.randn(latent.shape, generator=generator)
@@ -265,11 +265,15 @@ class PackLoader:
 
     def _kept(self, planned: PlannedSample, generator: torch.Generator) -> Tensor | None:
         """The tokens that are not dropped, drawn uniformly, in order; None for all."""
-        _, h, w = self.manifest.grids[planned.row].tolist()
-        total = int(self.samples.num_frames(np.array([planned.row]))[0]) * h * w
+        total = self._num_grid_tokens(planned)
         if planned.num_tokens == total:
             return None
         return torch.randperm(total, generator=generator)[: planned.num_tokens].sort().values
+
+    def _num_grid_tokens(self, planned: PlannedSample) -> int:
+        """Tokens of the sample's grid, dropped ones too: its resolution, and with it its noise, stays what it is."""
+        _, h, w = self.manifest.grids[planned.row].tolist()
+        return int(self.samples.num_frames(np.array([planned.row]))[0]) * h * w
 
 
 def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:

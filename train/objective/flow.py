@@ -47,7 +47,7 @@ class RectifiedFlow(ReducedObjective):
         self.config = config
 
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
-        """One training timestep in (0, 1) for a sample of `num_tokens`."""
+        """One training timestep in (0, 1) for a sample whose whole grid has `num_tokens`."""
         if self.config.timesteps == "logit_normal":
             normal = float(torch.randn((), generator=generator, dtype=torch.float64))
             t = 1 / (1 + math.exp(-(self.config.logit_mean + self.config.logit_std * normal)))

@@ -20,7 +20,7 @@ class Objective(Protocol):
     """Timesteps are numbers in [0, 1]: 0 is data, 1 is noise."""
 
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
-        """One training timestep for a sample of `num_tokens`."""
+        """One training timestep for a sample whose whole grid has `num_tokens`."""
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Loss of each token, mean over its features: (L,) float32; 0 where `batch.loss_mask` is False."""

@@ -158,6 +158,15 @@ def test_drop_rates_follow_their_distribution(distribution: str):
     assert rates.std() == pytest.approx(std, abs=0.01)
 
 
+def test_dropped_tokens_do_not_move_the_timestep(dataset: str):
+    """A thinned video is as redundant as the whole one; sampling, which drops nothing, shifts by the whole grid."""
+    source = loader(dataset)
+    source.objective = RectifiedFlow(FlowConfig(shift_base_tokens=8))
+    for row in range(20):
+        thinned = whole(source, row)._replace(num_tokens=1)
+        assert source.sample(thinned, 0).timestep == source.sample(whole(source, row), 0).timestep
+
+
 def test_first_frames_of_videos_are_given_and_nothing_else_changes(dataset: str):
     plain, given = loader(dataset), loader(dataset)
     given.config = given.config.model_copy(update={"given_probability": 0.5, "given_max_frames": 2})
