@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Segments:
-    """Consecutive runs of tokens. `lengths` are Python integers: kernels want the longest without a device sync."""
+    """Consecutive runs of tokens. Lengths are Python integers: kernels want the longest without a device sync, and
+    every block asks again, where windows make thousands of segments."""
 
     cu_seqlens: Tensor  # (S + 1,) int32: segment i is tokens [cu_seqlens[i], cu_seqlens[i + 1])
     segment_ids: Tensor  # (L,) int64: the segment of each token
     lengths: tuple[int, ...]  # S
+    num_tokens: int  # L
+    max_seqlen: int
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> "Segments":
@@ -41,19 +44,17 @@ class Segments:
         cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
         cu_seqlens[1:] = counts.cumsum(0)
         ids = torch.repeat_interleave(torch.arange(len(lengths)), counts)
-        return cls(cu_seqlens=cu_seqlens.to(device), segment_ids=ids.to(device), lengths=tuple(lengths))
+        return cls(
+            cu_seqlens=cu_seqlens.to(device),
+            segment_ids=ids.to(device),
+            lengths=tuple(lengths),
+            num_tokens=sum(lengths),
+            max_seqlen=max(lengths),
+        )
 
     @property
     def num_segments(self) -> int:
         return len(self.lengths)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(self.lengths)
-
-    @property
-    def max_seqlen(self) -> int:
-        return max(self.lengths)
 
     def gather(self, rows: Tensor) -> Tensor:
         """One row per segment, (S, ...), to one row per token, (L, ...)."""
@@ -93,14 +94,18 @@ class Regrouping:
 
     def apply(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (G, ...)."""
-        return tokens if self.order is None else tokens.index_select(0, self.order)
+        if self.order is None:
+            return tokens
+        if self.inverse is not None:
+            return _Permute.apply(tokens, self.order, self.inverse)
+        return tokens.index_select(0, self.order)
 
     def undo(self, tokens: Tensor) -> Tensor:
         """(G, ...) to (N, ...), repeated tokens averaged in float32."""
         if self.order is None:
             return tokens
         if self.inverse is not None:
-            return tokens.index_select(0, self.inverse)
+            return _Permute.apply(tokens, self.inverse, self.order)
         assert self.weights is not None
         weighted = tokens * self.weights.index_select(0, self.order).view(-1, *[1] * (tokens.ndim - 1))  # float32
         summed = weighted.new_zeros(len(self.weights), *tokens.shape[1:]).index_add(0, self.order, weighted)
@@ -108,6 +113,20 @@ class Regrouping:
 
     def to(self, device: torch.device | str) -> "Regrouping":
         return map_tensors(self, lambda x: x.to(device, non_blocking=True))
+
+
+class _Permute(torch.autograd.Function):
+    """x[order], x of (N, ...). Its backward gathers by the inverse; `index_select` would add row by row to zeros."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return grad.index_select(0, inverse), None, None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

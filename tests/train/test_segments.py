@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.patches import patchify
-from train.segments import Sample, Segments, map_tensors, pack, unpack
+from train.segments import Regrouping, Sample, Segments, map_tensors, pack, unpack
 
 
 def test_unpack_gives_every_sample_back(samples: list[Sample]):
@@ -54,6 +54,25 @@ def test_given_tokens_have_a_row_at_time_zero_and_no_loss(samples: list[Sample])
     assert torch.equal(times[batch.loss_mask], batch.segments.gather(batch.timesteps)[batch.loss_mask])
     assert [int((~m).sum()) for m in batch.loss_mask.split(batch.segments.lengths)][:4] == [6, 0, 0, 3]
     assert torch.equal(batch.row_segments[: len(samples)], torch.arange(len(samples)))
+
+
+@pytest.mark.parametrize("order", [[3, 0, 2, 1], [3, 0, 2, 0, 1]], ids=["permuted", "token 0 is in two groups"])
+def test_gradients_go_back_through_a_regrouping(order: list[int]):
+    group = Regrouping.of(torch.tensor(order), [2, len(order) - 2])
+    tokens = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    regrouped = torch.randn(len(order), 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(group.apply, tokens)
+    assert torch.autograd.gradcheck(lambda x: group.undo(x).double(), regrouped, atol=1e-3, eps=1e-3)
+    torch.testing.assert_close(group.undo(group.apply(tokens)), tokens, check_dtype=False)
+
+
+def test_a_permutation_adds_nothing_in_its_backward():
+    """Adding rows to zeros costs a second pass, and atomics on a GPU."""
+    group, tokens = Regrouping.of(torch.tensor([3, 0, 2, 1]), [2, 2]), torch.randn(4, 3, requires_grad=True)
+    loss = group.undo(group.apply(tokens).square()).sum()
+    with torch.profiler.profile() as profile:
+        loss.backward()
+    assert not any("index_add" in event.key for event in profile.key_averages())
 
 
 def test_absent_conditions_are_nan_and_absent_labels_minus_one(samples: list[Sample]):
