@@ -48,11 +48,14 @@ class SelfAttention(Attention):
         if rotation is not None:
             q, k = rotation.apply(q), rotation.apply(k)  # 2 × (N, H, D_head)
         q, k = q.to(v.dtype), k.to(v.dtype)
-        outs = []
-        for group, *share in zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True):
-            q, k, v = (group.apply(y) for y in share)  # 3 × (G, H / groups, D_head)
-            outs.append(group.undo(attention(q, k, v, group.segments, group.segments, self.backend)))
+        shares = zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True)
+        outs = [self._attend_within(*share) for share in shares]  # groups × (N, H / groups, D_head)
         return self.out((outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)).flatten(1))  # (N, D)
+
+    def _attend_within(self, group: Regrouping, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(N, H / groups, D_head) in and out."""
+        regrouped = (group.apply(y) for y in (q, k, v))  # 3 × (G, H / groups, D_head)
+        return group.undo(attention(*regrouped, group.segments, group.segments, self.backend))
 
 
 class CrossAttention(Attention):
