@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import Config, dump, find_file, load_config, overrides
+from train.run import check_ranks
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -55,6 +56,20 @@ def test_another_member_of_a_union_replaces_the_default_one() -> None:
 def test_a_section_that_nothing_resembles_lists_the_sections() -> None:
     with pytest.raises(ValueError, match="the sections are scan, score, dedup, select"):
         load_config(overrides=["zzz=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("dit_s", (384, 12, 6)), ("dit_b", (768, 12, 12)), ("dit_l", (1024, 24, 16)), ("dit_xl", (1152, 28, 16))],
+)
+def test_a_recipe_is_a_model_of_the_paper_for_one_gpu_or_eight(name: str, shape: tuple[int, int, int]) -> None:
+    train = load_config(name).train
+    assert (train.model.width, train.model.depth, train.model.num_heads) == shape
+    for mode in ("replicate", "shard"):
+        alike = load_config(name, [f"train.parallel.mode={mode}"]).train
+        for num_ranks in (1, 2, 4, 8):
+            check_ranks(alike, num_ranks)
+    assert train.data.plan.token_budget * train.data.plan.packs_per_step == 2**18
 
 
 def test_every_setting_that_the_documents_name_is_one() -> None:
