@@ -6,7 +6,7 @@ constant of the plan, so that a sample weighs the same in any pack, in any step 
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def train(
         with explained(config, estimate, worker.device):
             run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
             run.train()
-        return run.summarize()
+        return run.summary()
 
 
 class _Run:
@@ -152,8 +152,8 @@ class _Run:
         with closing(loaded_steps), until_told_to_stop() as told:
             while self.step < self.config.steps:
                 self.meter.begin()
-                loaded = next(loaded_steps)
-                self.meter.loaded()
+                loaded = self._load(loaded_steps)
+                self.meter.start()
                 row = self._optimize(loaded)
                 self.step, self.cursor = self.step + 1, loaded.next
                 self._report({"step": self.step, **row, **self.meter.end(loaded)})
@@ -171,14 +171,33 @@ class _Run:
         if self.step < self.config.steps:
             raise Preempted(f"told to stop: saved after step {self.step}; the same command goes on from there")
 
+    def _load(self, loaded_steps: Iterator[LoadedStep]) -> LoadedStep:
+        """The next step. What cannot be loaded on one rank ends all of them, where the others would wait for it.
+
+        Raises:
+            Exception: what loading raised here.
+            ValueError: what it raised on another rank.
+        """
+        loaded, error = None, None
+        try:
+            loaded = next(loaded_steps)
+        except Exception as raised:
+            error = raised
+        self.meter.loaded()
+        if self.worker.sum(torch.tensor(float(error is not None), device=self.worker.device)):
+            messages = self.worker.gather(None if error is None else f"{type(error).__name__}: {error}")
+            raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))
+        assert loaded is not None
+        return loaded
+
     def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
         """One optimizer step; returns its metrics."""
         lr = learning_rate(self.step, self.config.optimizer, self.config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         count = self.objective.count(loaded.mean_samples, loaded.mean_tokens)
-        loss, aligned = torch.zeros(2, device=self.worker.device)
-        bad_clips: list[str] = []
+        totals = torch.zeros(2, device=self.worker.device)  # of the objective's loss and of alignment's
+        finite: list[tuple[tuple[str, ...], Tensor]] = []  # per pack: its clips, (S,) bool
         for i, batch in enumerate(loaded.batches):
             batch = batch.to(self.worker.device)
             with (
@@ -190,22 +209,18 @@ class _Run:
                 alignment = alignment / loaded.mean_samples
             # Replicas average their gradients; the loss is a sum over ranks.
             ((pack_loss + alignment) * self.worker.world_size).backward()
-            loss += pack_loss.detach()
-            aligned += alignment.detach()
-            if not math.isfinite(pack_loss.item()):
-                finite = batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite().tolist()
-                bad_clips += [clip for clip, good in zip(batch.clip_ids, finite, strict=True) if not good]
-        self.worker.sum(loss)
-        if self.alignment is not None:
-            self.worker.sum(aligned)
-            aligned *= loaded.mean_samples / loaded.num_samples
+            totals += torch.stack([pack_loss.detach(), alignment.detach()])
+            finite.append((batch.clip_ids, batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite()))
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
+        # Here the device is waited for: once in a step, not once in a pack.
+        loss, aligned, grad_norm = torch.stack([*self.worker.sum(totals), norm]).tolist()
         # What is logged is the mean of the step.
         loss *= count / self.objective.count(loaded.num_samples, loaded.num_tokens)
-        grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
-        skipped = not (math.isfinite(loss.item()) and math.isfinite(grad_norm.item()))
+        aligned *= loaded.mean_samples / loaded.num_samples
+        skipped = not (math.isfinite(loss) and math.isfinite(grad_norm))
         left_out: dict[str, Any] = {}
         if skipped:
-            left_out = {"skipped_clips": self._skip(loaded, bad_clips)}
+            left_out = {"skipped_clips": self._skip(loaded, finite)}
         else:
             self.skipped_in_a_row = 0
             self.optimizer.step()
@@ -213,8 +228,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         plan = self.config.data.plan
         return {
-            "loss": loss.item(),
-            "grad_norm": grad_norm.item(),
+            "loss": loss,
+            "grad_norm": grad_norm,
             "lr": lr,
             "epoch": loaded.epoch,
             "samples": loaded.num_samples,
@@ -222,7 +237,7 @@ class _Run:
             "token_efficiency": loaded.num_tokens / max(loaded.num_tokens, plan.token_budget * plan.packs_per_step),
             "skipped": skipped,
             **left_out,
-            **({} if self.alignment is None else {"align_loss": aligned.item()}),
+            **({} if self.alignment is None else {"align_loss": aligned}),
         }
 
     def _losses(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
@@ -231,12 +246,13 @@ class _Run:
             return self.objective.token_losses(self.replica, batch), torch.zeros((), device=self.worker.device)
         return self.alignment.losses(self.replica, self.objective, batch)
 
-    def _skip(self, loaded: LoadedStep, bad_clips: list[str]) -> list[str]:
+    def _skip(self, loaded: LoadedStep, finite: Sequence[tuple[tuple[str, ...], Tensor]]) -> list[str]:
         """Count a step that is left out, and name the clips whose loss is no number.
 
         Every rank gets here together, as loss and gradient are sums over ranks.
         """
         self.skipped_in_a_row += 1
+        bad_clips = [clip for clips, good in finite for clip, ok in zip(clips, good.tolist(), strict=True) if not ok]
         named = sorted({clip for clips in self.worker.gather(bad_clips) for clip in clips})
         packed = [clip for batch in loaded.batches for clip in batch.clip_ids]
         clips = f"non-finite loss on {', '.join(named)}" if named else f"non-finite gradient, pack of {packed}"
@@ -276,17 +292,19 @@ class _Run:
             if self.on_step is not None:
                 self.on_step(row)
 
-    def summarize(self) -> TrainSummary:
-        summary = TrainSummary.of(
-            read_metrics(self.out / "metrics.jsonl"),
-            num_parameters=sum(p.numel() for p in self.model.parameters()),
-            train_clips=len(self.train_manifest),
-            val_clips=len(self.val_manifest),
-            checkpoint=list_checkpoints(self.checkpoints)[-1],
-        )
+    def summary(self) -> TrainSummary:
+        """Summed up by the first rank alone: on the others its file may lag behind."""
+        summary = None
         if self.worker.is_first:
+            summary = TrainSummary.of(
+                read_metrics(self.out / "metrics.jsonl"),
+                num_parameters=sum(p.numel() for p in self.model.parameters()),
+                train_clips=len(self.train_manifest),
+                val_clips=len(self.val_manifest),
+                checkpoint=list_checkpoints(self.checkpoints)[-1],
+            )
             summary.write(self.out / "summary.json")
-        return summary
+        return self.worker.gather(summary)[0]
 
 
 def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:

@@ -48,11 +48,14 @@ class Meter:
     def begin(self) -> None:
         """A step begins: with waiting for its packs."""
         self._began = time.perf_counter()
-        self._start.mark()
 
     def loaded(self) -> None:
-        """The packs are there."""
+        """The packs of this rank are there."""
         self._waited = time.perf_counter() - self._began
+
+    def start(self) -> None:
+        """Those of all ranks are."""
+        self._start.mark()
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -66,7 +69,7 @@ class Meter:
     def end(self, loaded: LoadedStep) -> dict[str, Any]:
         """A step is done, and the device with it: seconds and other figures of all ranks (see docs/training.md)."""
         seconds = time.perf_counter() - self._began
-        worked = self._last_gradient.since(self._start) if self.measures_idle else 0.0
+        worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
         flops = sum(self.flops.step(batch) for batch in loaded.batches)
         own = [seconds, worked, self._waited, self._stalled, peak_memory(self.worker.device), flops]
         self._stalled = 0.0

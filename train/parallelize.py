@@ -137,12 +137,13 @@ def parallelize(
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=_travels_as(dtype))
         return fully_shard(model, mesh=mesh, mp_policy=_travels_as(torch.float32))
-    return DistributedDataParallel(
+    replica = DistributedDataParallel(
         model.to(worker.device),
         device_ids=[worker.device] if worker.device.type == "cuda" else None,
-        broadcast_buffers=False,  # they are constants
         gradient_as_bucket_view=True,  # or each rank holds all gradients twice
     )
+    replica.broadcast_buffers = False  # they are constants (as an argument it is deprecated)
+    return replica
 
 
 def _travels_as(dtype: torch.dtype) -> MixedPrecisionPolicy:

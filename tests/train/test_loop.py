@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -136,7 +137,7 @@ def assert_equal_runs(one: list[dict[str, Any]], other: list[dict[str, Any]], re
     assert [row["step"] for row in one] == [row["step"] for row in other]
     for a, b in zip(one, other, strict=True):
         for key in a.keys() & COMPARED:
-            assert a[key] == pytest.approx(b[key], rel=rel), (a["step"], key)
+            assert a[key] == (b[key] and pytest.approx(b[key], rel=rel)), (a["step"], key)
 
 
 @pytest.mark.parametrize("reduction", ["sample", "token"])
@@ -362,6 +363,62 @@ def test_steps_that_are_no_number_are_skipped_and_counted(
     assert np.isfinite(summary.train_loss_last)
     model, _, _ = load_model(tmp_path / "run")
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def apart(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> list[tuple[int, str]]:
+    """Exit code and stderr of each rank of a run, with no launcher that would end the others after one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    script = (
+        "import sys, torch\nfrom train.loop import train\nfrom train.run import TrainConfig\n"
+        "torch.set_num_threads(1)\n"
+        "train(TrainConfig.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3])\n"
+    )
+    command = [sys.executable, "-c", script, settings.model_dump_json(), dataset, str(out)]
+    shared = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(num_ranks)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(num_ranks)
+    ]
+    try:
+        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
+        return [(rank.returncode, error) for rank, error in zip(ranks, errors, strict=True)]
+    finally:
+        for rank in ranks:
+            rank.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["replicate", "shard"])
+def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path, mode: str
+):
+    clips = make_clips(20)
+    broken = with_a_broken_caption(clips)
+    dataset = str(make_dataset(clips))
+    settings = config(steps=10, validation__max_caption_clips=0, parallel__mode=mode)
+    train(settings, dataset, tmp_path / "one")
+    rows = on_ranks(2, settings, dataset, tmp_path / "two")
+    assert_equal_runs(rows, logged(tmp_path / "one"))
+    left_out = [row.get("skipped_clips") for row in rows if "loss" in row]
+    assert left_out == [row.get("skipped_clips") for row in logged(tmp_path / "one") if "loss" in row]
+    assert [broken] in left_out and None in left_out
+    model, _, _ = load_model(tmp_path / "two")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.slow
+def test_what_one_rank_cannot_load_ends_all_with_its_message(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path
+):
+    clips = make_clips(20)
+    last = max(clips, key=lambda clip: clip.clip_id)
+    last.latent[0, 0, 0, 0] = np.nan  # which only reading shows
+    ended = apart(2, config(steps=40), str(make_dataset(clips)), tmp_path / "run")
+    assert all(code == 1 and f"clip {last.clip_id} in" in error for code, error in ended), ended
+    assert sum("ValueError: rank " in error for _, error in ended) == 1
 
 
 def test_too_many_skipped_steps_stop_the_run_and_name_the_clip(
