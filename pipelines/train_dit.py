@@ -5,7 +5,9 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,22 +36,27 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     """
     if not console.is_terminal:
         return train_as_worker(dataset, out, config)
-    report = _with_report(out, config.train.steps)
-    with bar() as progress:
+    with _reported(out) as report, bar() as progress:
         task = progress.add_task("train", total=config.train.steps, note="")
 
         def on_step(row: dict[str, Any]) -> None:
             if "loss" in row:
                 progress.update(task, completed=row["step"], note=_note(row))
+            report(row)
 
-        return train(config.train, dataset, out, on_step=report(on_step), on_start=_say_memory)
+        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
 
 
 def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
     """Train in this process, with lines for a log."""
-    report = _with_report(out, config.train.steps)
-    lines = _log_line(config.train.steps)
-    return train(config.train, dataset, out, on_step=report(lines), on_start=_say_memory)
+    say = _log_line(config.train.steps)
+    with _reported(out) as report:
+
+        def on_step(row: dict[str, Any]) -> None:
+            say(row)
+            report(row)
+
+        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
 
 
 def _say_memory(estimate: MemoryEstimate) -> None:
@@ -59,19 +66,25 @@ def _say_memory(estimate: MemoryEstimate) -> None:
     console.print(f"memory of a rank: {estimate}{has}", highlight=False, soft_wrap=True)
 
 
-def _with_report(out: str, steps: int) -> Callable[[OnStep], OnStep]:
-    """After each validation and at the end, RUN/report.html is written, too."""
+@contextmanager
+def _reported(out: str) -> Iterator[OnStep]:
+    """After each validation RUN/report.html is written in a thread, beside the steps that follow, unless that of the
+    one before still is; and once more at the end, by the process that is told of the steps."""
     from curate.report.run import build_run_report
 
-    def wrap(on_step: OnStep) -> OnStep:
-        def with_report(row: dict[str, Any]) -> None:
-            on_step(row)
-            if "val_loss" in row or row["step"] == steps:
-                build_run_report(out)
+    writing: Future[str] | None = None
+    is_told = False
 
-        return with_report
+    def on_step(row: dict[str, Any]) -> None:
+        nonlocal writing, is_told
+        is_told = True
+        if "val_loss" in row and (writing is None or writing.done()):
+            writing = pool.submit(build_run_report, out)
 
-    return wrap
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="report") as pool:
+        yield on_step
+    if is_told:
+        build_run_report(out)
 
 
 def _note(row: dict[str, Any]) -> str:

@@ -86,7 +86,10 @@ class Checkpointer:
                 "world_size": self.worker.world_size,
                 "torch": torch.__version__,
             }
-            (temporary / "state.json").write_text(json.dumps(facts))
+            with (temporary / "state.json").open("w") as file:
+                file.write(json.dumps(facts))
+                file.flush()
+                os.fsync(file.fileno())
         self.worker.wait()
         with _quiet():
             future = dcp.async_save(

@@ -46,7 +46,9 @@ class MetricsLog:
     def __init__(self, out: Path, resumed_step: int, config: LogConfig, settings: dict[str, Any]) -> None:
         self.path = out / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= resumed_step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary = self.path.with_name(f".{self.path.name}.tmp")  # a kill here must not cost the rows
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        temporary.replace(self.path)
         self._file = self.path.open("a")
         self._board = _summary_writer(out / "tensorboard", resumed_step)
         self._wandb = None if config.wandb is None else _wandb_run(config.wandb, out, settings)

@@ -7,7 +7,10 @@ import torch
 
 from benchmarks.latents import smooth_clips, write_dataset
 from curate.encoders import torchvision_cpu
+from curate.report.run import build_run_report
 from pipelines.cli import main
+from pipelines.config import Config
+from pipelines.train_dit import train_as_worker
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.run import load_model
@@ -29,6 +32,15 @@ def published_dit(folder: Path, **changes: int) -> Path:
     published = diffusers.DiTTransformer2DModel(**shape, in_channels=4, sample_size=8, **changes)
     published.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("num_val", [0, 2])
+def test_a_run_ends_with_a_report_of_all_its_steps(tmp_path: Path, num_val: int) -> None:
+    dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=num_val))
+    settings = {"steps": 5, "model": {"width": 32, "depth": 1, "num_heads": 2}, "validation": {"every": 2}}
+    train_as_worker(str(dataset), str(tmp_path / "run"), Config.model_validate({"train": settings}))
+    build = (tmp_path / "run/report.html").read_text()
+    assert build == Path(build_run_report(str(tmp_path / "run"))).read_text()
 
 
 def test_an_imported_model_is_trained_on_with_the_configuration_beside_it(tmp_path: Path) -> None:

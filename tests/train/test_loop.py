@@ -246,6 +246,16 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(dataset: str, tmp_path: Path)
     assert whole[3]["loss"] == pytest.approx(moved[3]["loss"], rel=1e-6), "the first step after the move"
 
 
+def test_a_continued_run_replaces_its_metrics_and_does_not_rewrite_them(dataset: str, tmp_path: Path):
+    train(config(steps=3, optimizer__schedule="constant"), dataset, tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    before = path.read_text()
+    with path.open() as old:
+        train(config(steps=4, optimizer__schedule="constant"), dataset, tmp_path)
+        assert old.read() == before, "what was there is whole until the new file is"
+    assert len(path.read_text()) > len(before)
+
+
 @pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on_bitwise(dataset: str, tmp_path: Path):
     settings = config(steps=12, checkpoint__every=100)
