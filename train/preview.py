@@ -1,4 +1,4 @@
-"""Samples while a run trains: the same held-out captions from the same noise each time, by the averaged weights.
+"""Samples while a run trains: the same held-out captions from the same noise each time, by the EMA weights.
 
     RUN/samples/step-000500/00.mp4  00.json  …
 
@@ -80,7 +80,7 @@ class Preview:
             self._autoencoder()
 
     def draw(self, model: nn.Module) -> list[Previewed]:
-        """One latent per caption, on the first rank; the packs are dealt over the ranks."""
+        """One latent per caption, on the first rank; packs are distributed over the ranks."""
         reader, drawn = ClipReader(self.manifest, self.model.patch), dict[int, Previewed]()
         for turn in range(0, len(self.packs), self.worker.world_size):
             is_mine = turn + self.worker.rank < len(self.packs)

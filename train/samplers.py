@@ -1,6 +1,6 @@
 """From noise to data, for all segments of a pack together, with classifier-free guidance.
 
-A flow is integrated by Euler's or Heun's method; each segment walks its own timesteps where the objective shifts them
+A flow is integrated by Euler's or Heun's method; each segment has its own timesteps where the objective shifts them
 by token count. A DDPM is sampled by DDIM, by DPM-Solver++, or ancestrally, with the learned variances where there are.
 """
 
@@ -37,7 +37,7 @@ class SampleConfig(BaseModel):
         description="euler or heun for a flow; ddim, dpm-solver++ or ddpm (ancestral: noise at every step, of the "
         "learned variance with learn_sigma) for a DDPM; auto: the first of them",
     )
-    num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun asks the model twice")
+    num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun evaluates the model twice")
     guidance: float = Field(
         4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
     )
@@ -46,7 +46,7 @@ class SampleConfig(BaseModel):
         {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
     )
     fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
-    weights: Literal["ema", "model"] = Field("ema", description="averaged or last weights")
+    weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
     @property
@@ -156,7 +156,7 @@ def denoise(
         objective: what the model was trained on.
         config: sampler and number of steps.
         num_segments: S.
-        draw: fresh noise (L, P), asked for by the ancestral sampler alone.
+        draw: fresh noise (L, P), for the ancestral sampler alone.
 
     Raises:
         ValueError: a sampler that is none for a DDPM, or more steps than timesteps.

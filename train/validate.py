@@ -1,10 +1,10 @@
 """Validation with the same noise every time: curves that move because the model moved.
 
-Each held-out clip is met at fixed timesteps with noise keyed by (clip, timestep), so that two steps, two runs and two
-machines compare the same numbers. The caption test asks whether the text is used: the loss of training clips under
-their own caption beside the loss, same noise, under another clip's.
+Each held-out clip is evaluated at fixed timesteps with noise keyed by (clip, timestep), so that two steps, two runs
+and two machines compare the same numbers. The caption test asks whether the text is used: the loss of training clips
+under their own caption beside the loss, same noise, under another clip's.
 
-A mean hides what moves: losses are told apart by timestep, and by duration and resolution of the clips.
+A mean hides what moves: losses are also reported by timestep, and by duration and resolution of the clips.
 """
 
 import math
@@ -39,7 +39,9 @@ class ValidationConfig(BaseModel):
     first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
     timesteps: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise")
     max_clips: int = Field(256, ge=1, description="held-out clips, at most")
-    duration_edges_s: tuple[float, ...] = Field((2, 4, 8), description="held-out losses are told apart by duration")
+    duration_edges_s: tuple[float, ...] = Field(
+        (2, 4, 8), description="edges of the bins of duration in reports of the loss"
+    )
     resolution_edges_px: tuple[int, ...] = Field(
         (256, 512, 1024), description="and by the root of the area of a frame, in pixels"
     )
@@ -72,7 +74,7 @@ class ValidationConfig(BaseModel):
 
 
 class Validator:
-    """Computes losses with fixed noise; the packs are dealt over the ranks."""
+    """Computes losses with fixed noise; packs are distributed over the ranks."""
 
     def __init__(
         self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, worker: Worker
@@ -138,7 +140,7 @@ class Validator:
     def _losses(
         self, model: nn.Module, manifest: Manifest, rows: Sequence[int], captions: Sequence[Sequence[int]]
     ) -> Tensor:
-        """Each clip is read once, and met at every timestep under each of its captions.
+        """Each clip is read once, and evaluated at every timestep under each of its captions.
 
         Args:
             model: the network.

@@ -16,7 +16,7 @@ from train.model.position import Rotation
 from train.segments import Regrouping, Segments
 
 Groups = Sequence[Sequence[Regrouping]]
-"""For each self-attention of a block, the regroupings that its heads are dealt over."""
+"""For each self-attention of a block, the regroupings that its heads are split over."""
 
 
 class Attention(nn.Module):
@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Tokens see the tokens of their group; the heads are dealt over the regroupings in equal shares."""
+    """Tokens see the tokens of their group; the heads are split evenly over the regroupings."""
 
     def forward(self, x: Tensor, groups: Sequence[Regrouping], rotation: Rotation | None) -> Tensor:
         q, k, v = self.project(x, x)  # 3 × (N, H, D_head)

@@ -47,8 +47,8 @@ class DiTConfig(BaseModel):
 
     position: Position = Field(
         "rope",
-        description="rope: queries and keys turn. sincos: a fixed table is added. absolute, fractional: learned "
-        "tables per axis are added, by index or by index over side",
+        description="rope: queries and keys are rotated. sincos: a fixed table is added. absolute, fractional: "
+        "learned tables per axis are added, by index or by index over side",
     )
     max_grid: Patch = Field((64, 128, 128), description="absolute and fractional: rows of the learned tables")
     rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")

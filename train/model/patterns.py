@@ -32,7 +32,7 @@ SPATIAL = Window(size=(1, None, None))
 TEMPORAL = Window(size=(None, 1, 1))
 
 BlockWindows = tuple[tuple[Window, ...], ...]
-"""For each self-attention of a block, the windows that its heads are dealt over."""
+"""For each self-attention of a block, the windows that its heads are split over."""
 
 
 def block_windows(config: DiTConfig, block: int) -> BlockWindows:

@@ -1,6 +1,6 @@
 """Where a token is: three axes (frame, row, column), restarted in every segment.
 
-`RotaryEmbedding` turns queries and keys (RoFormer, Su et al. 2021), one share of the head's width per axis as in the
+`RotaryEmbedding` rotates queries and keys (RoFormer, Su et al. 2021), one share of the head's width per axis as in the
 video models of 2024 on. `sincos_embedding` adds DiT's fixed table (Peebles & Xie 2023) and, from the second frame on,
 the frame's. `LearnedEmbedding` adds NaViT's learned tables (Dehghani et al. 2023, §2), one per axis, read at absolute
 or at fractional coordinates.
@@ -25,13 +25,13 @@ class Rotation:
     sin: Tensor  # (L, 1, D_head / 2) float32
 
     def apply(self, x: Tensor) -> Tensor:
-        """Turn each pair (x[i], x[i + D_head / 2]) of (L, H, D_head) by its angle, in float32."""
+        """Rotate each pair (x[i], x[i + D_head / 2]) of (L, H, D_head) by its angle, in float32."""
         a, b = x.float().chunk(2, dim=-1)  # 2 × (L, H, D_head / 2)
         return torch.cat([a * self.cos - b * self.sin, b * self.cos + a * self.sin], dim=-1).to(x.dtype)
 
 
 class RotaryEmbedding(nn.Module):
-    """Axial 3-D RoPE: rows and columns turn a third of the head's pairs each, frames the rest.
+    """Axial 3-D RoPE: rows and columns rotate a third of the head's pairs each, frames the rest.
 
     A sample whose grid is s times `trained_grid` along an axis is scaled on this axis: by "interpolation" all its
     angles shrink by s (Chen et al. 2023, §2.3); by "ntk" frequency i of n shrinks by s^(i / (n - 1)), so that the
@@ -59,7 +59,7 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("exponents", torch.ones(pairs) if scaling == "interpolation" else slowness, False)
 
     def forward(self, positions: Tensor, sides: Tensor | None = None) -> Rotation:
-        """Positions in grids of `sides`, both (L, 3), to the turn of each pair."""
+        """Positions in grids of `sides`, both (L, 3), to the rotation of each pair."""
         angles = positions.float()[:, self.axes] * self.frequencies  # (L, D_head / 2)
         if self.trained_grid is not None and sides is not None:
             longer = (sides.float() / sides.new_tensor(self.trained_grid, dtype=torch.float32)).clamp(min=1)  # (L, 3)
