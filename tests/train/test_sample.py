@@ -1,9 +1,15 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+from tests.train.test_loop import config as tiny
+from train.loop import train
+from train.model.dit import DiT
 from train.run import TrainConfig
-from train.sample import Request, latent_shape, most_start_frames
+from train.sample import Request, latent_shape, most_start_frames, sample
+from train.samplers import SampleConfig
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
 
@@ -35,3 +41,21 @@ def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
     tubelets = config.model_copy(update={"model": config.model.model_copy(update={"patch": (2, 2, 2)})})
     assert most_start_frames(request, tubelets, LATENTS) == 1  # 5 frames are 1 + 2 + 2, half of 3 patches is one
     assert most_start_frames(replace(request, num_frames=13), tubelets, LATENTS) == 2  # 4 frames are 2 + 2
+
+
+def test_prompts_are_sampled_in_packs_of_the_budget_and_in_the_runs_precision(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(tiny(steps=1, dtype="bfloat16", data__plan__token_budget=16), dataset, tmp_path / "run")
+    packs, forward = [], DiT.forward
+
+    def watched(model, x, timesteps, batch):
+        packs.append((batch.segments.num_tokens, torch.is_autocast_enabled("cpu")))
+        return forward(model, x, timesteps, batch)
+
+    monkeypatch.setattr(DiT, "forward", watched)
+    requests = [Request(prompt="", width=32, height=32, num_frames=1) for _ in range(5)]  # of four tokens
+    together = sample(tmp_path / "run", requests, SampleConfig(num_steps=1, device="cpu"))
+    assert packs == [(16, True), (16, True), (8, True)]
+    assert [one.request for one in together] == requests
+    assert len({one.latent.numpy().tobytes() for one in together}) == 5
