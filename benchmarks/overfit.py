@@ -8,6 +8,9 @@ goes to zero, and sampling with a caption gives the sample back. Printed are the
 training, and for each sample the PSNR of what was sampled: against its own target as the autoencoder decodes it, and,
 for comparison, against the other target of the same kind. A picture of targets and samples lies in OUT. A stopped run
 goes on.
+
+With `--set train.data.given_probability=0.6 --set train.data.given_max_frames=1 --set train.data.caption_dropout=0.5`
+the clips are also sampled from their first latent frame, without a caption.
 """
 
 import argparse
@@ -109,6 +112,10 @@ def overfit(out: Path, config: Config) -> bool:
     print(f"loss with fixed noise: {losses[0]:.4f} before, {losses[1]:.4f} after: {share:.2%}")
     samples = reproduce(run, manifest, config)
     told = show(samples)
+    if config.train.data.given_probability:
+        print("from the first frame, without a caption:")
+        samples += (begun := reproduce(run, manifest, config, from_start=True))
+        told = show(begun) and told
     picture = out / "samples.png"
     side_by_side(samples).save(picture)
     print(f"targets beside samples: {picture}")
@@ -143,23 +150,27 @@ def before_and_after(run: Path, manifest: Manifest) -> tuple[float, float]:
     return loss(build_model(config, record)), loss(model)
 
 
-def reproduce(run: Path, manifest: Manifest, config: Config) -> list[Reproduced]:
-    """What sampling with the caption of each training sample gives."""
+def reproduce(run: Path, manifest: Manifest, config: Config, *, from_start: bool = False) -> list[Reproduced]:
+    """What sampling with the caption of each training sample gives, or with the first frame of each clip."""
     rows = [manifest.row(i) | {"captions": manifest.captions([i])[0]} for i in range(len(manifest))]
+    rows = [row for row in rows if row["kind"] == "video" or not from_start]
     rows.sort(key=lambda row: (row["kind"], row["clip_id"]))
     stride_t, stride = manifest.latents["temporal_stride"], manifest.latents["spatial_stride"]
+    reader = ClipReader(manifest, config.train.model.patch)
     requests = [
         Request(
-            prompt=row["captions"][1] or row["captions"][0],
+            prompt="" if from_start else row["captions"][1] or row["captions"][0],
             width=row["latent_w"] * stride,
             height=row["latent_h"] * stride,
             num_frames=1 + (row["latent_t"] - 1) * stride_t,
+            start=reader.latent(row)[:, :1] if from_start else None,
         )
         for row in rows
     ]
-    assert len({request.prompt for request in requests}) == len(requests), "captions do not tell the samples apart"
+    prompts = {request.prompt for request in requests}
+    assert from_start or len(prompts) == len(requests), "captions do not tell the samples apart"
     autoencoder = autoencoder_of(manifest.latents)
-    reader = ClipReader(manifest, config.train.model.patch)
+    first = 1 if from_start else 0  # what is given counts for nothing
     found = []
     for row, generated in zip(rows, sample(run, requests, config.sample), strict=True):
         target = reader.latent(row)
@@ -167,8 +178,8 @@ def reproduce(run: Path, manifest: Manifest, config: Config) -> list[Reproduced]
             Reproduced(
                 name=f"{row['kind']} {row['clip_id'][:8]}",
                 prompt=generated.request.prompt,
-                target=decode_latent(autoencoder, target),
-                sampled=decode_latent(autoencoder, generated.latent),
+                target=decode_latent(autoencoder, target)[first:],
+                sampled=decode_latent(autoencoder, generated.latent)[first:],
                 latent_share=float((generated.latent - target).square().mean() / target.var()),
             )
         )
