@@ -114,13 +114,14 @@ def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, 
     Raises:
         ValueError: it was trained with none, or the request is an image.
     """
+    if not config.data.given_probability:
+        raise ValueError(
+            "the run was not trained to go on from given frames (train.data.given_probability is 0); leave the start out"
+        )
     shape = latent_shape(request, latents, config.model.patch)
     num_patches = min(config.data.given_max_frames, grid_size(shape, config.model.patch)[0] // 2)
-    if not config.data.given_probability or not num_patches:
-        raise ValueError(
-            f"a start for {request.num_frames} frames: the run was trained with train.data.given_probability="
-            f"{config.data.given_probability}; expected more than 0, and a video of two patches' length at least"
-        )
+    if not num_patches:
+        raise ValueError(f"got a start for {request.num_frames} frames; expected a video long enough to go on from it")
     return _num_frames(num_patches, shape, config.model.patch)
 
 

@@ -290,8 +290,14 @@ def _column(dataset: str, name: str, shards: pa.Table, clip_ids: pa.ChunkedArray
 
 
 def _found(dataset: str, kind: str) -> list[str]:
-    """The fingerprints below `dataset`/`kind`, sorted."""
+    """The fingerprints below `dataset`/`kind`, sorted.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
     fs, root = url_to_fs(f"{dataset}/{kind}")
+    if not fs.exists(root) and not fs.exists(url_to_fs(f"{dataset}/shards")[1]):
+        raise ValueError(f"{dataset}: no dataset here (there is no {dataset}/shards); `reelpack curate` makes one")
     return sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
 
 
