@@ -71,6 +71,10 @@ class DataConfig(BaseModel):
         return mix
 
 
+OF_LENGTH = ("duration_s", "num_frames")
+"""Conditions that are shorter of a clip that is cut."""
+
+
 def keyed_generator(*key: object) -> torch.Generator:
     """A generator whose stream is a function of the key alone, on any machine."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
@@ -213,7 +217,7 @@ class PackLoader:
         generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
         drop, kind = torch.rand(2, generator=generator).tolist()
         timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
-        latent = self._cut(self.reader.latent(row), planned, generator)
+        latent = self._cut(self.reader.latent(row), planned)
         captions = self.reader.captions(row) if drop >= self.config.caption_dropout else {}
         noise = torch.randn(latent.shape, generator=generator)
         return Sample(
@@ -223,7 +227,7 @@ class PackLoader:
             timestep=timestep,
             fps=sample_fps(row),
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
-            extras=self._extras(row, generator),
+            extras=self._extras(row, latent.shape[1], generator),
             kept=self._kept(planned, generator),
             label=self._label(row, generator),
             given=self._given(grid_size(latent.shape, self.patch), generator),
@@ -247,21 +251,22 @@ class PackLoader:
         num_frames = 1 + int(number * min(self.config.given_max_frames, t // 2))
         return torch.arange(t * h * w) < num_frames * h * w
 
-    def _extras(self, row: dict[str, Any], generator: torch.Generator) -> dict[str, float]:
-        """The clip's conditions, each left out by a draw of its own."""
+    def _extras(self, row: dict[str, Any], num_frames: int, generator: torch.Generator) -> dict[str, float]:
+        """The clip's conditions, each left out by a draw of its own; those that count frames, as far as it is cut."""
         draws = torch.rand(len(self.model.conditions), generator=generator).tolist()
         kept = [name for name, u in zip(self.model.conditions, draws, strict=True) if u >= self.config.extra_dropout]
-        return sample_extras(row, kept)
+        extras, stride = sample_extras(row, kept), int(self.manifest.latents.get("temporal_stride", 1))
+        left = (1 + (num_frames - 1) * stride) / (1 + (row["latent_t"] - 1) * stride)
+        return {name: value * left if name in OF_LENGTH else value for name, value in extras.items()}
 
-    def _cut(self, latent: Tensor, planned: PlannedSample, generator: torch.Generator) -> Tensor:
-        """As many frames as the plan left of a sample above the budget, from a drawn one on."""
-        pt, frames = self.patch[0], latent.shape[1]
-        left = int(self.samples.num_frames(np.array([planned.row]))[0])
-        if left == int(self.manifest.grids[planned.row, 0]):
-            return latent
-        # From a later frame on there is no first frame that was coded alone: whole tubelets.
-        start = int(torch.randint(0, max(1, frames - left * pt + 1), (), generator=generator))
-        return latent[:, start : start + left * pt]
+    def _cut(self, latent: Tensor, planned: PlannedSample) -> Tensor:
+        """As many frames as the plan left of a sample above the budget: the first, of which the very first was coded
+        alone, as in any other sample."""
+        return latent[:, : self._num_frames(planned) * self.patch[0]]
+
+    def _num_frames(self, planned: PlannedSample) -> int:
+        """Patches along time that the plan left."""
+        return int(self.samples.num_frames(np.array([planned.row]))[0])
 
     def _kept(self, planned: PlannedSample, generator: torch.Generator) -> Tensor | None:
         """The tokens that are not dropped, drawn uniformly, in order; None for all."""
@@ -273,7 +278,7 @@ class PackLoader:
     def _num_grid_tokens(self, planned: PlannedSample) -> int:
         """Tokens of the sample's grid, dropped ones too: its resolution, and with it its noise, stays what it is."""
         _, h, w = self.manifest.grids[planned.row].tolist()
-        return int(self.samples.num_frames(np.array([planned.row]))[0]) * h * w
+        return self._num_frames(planned) * h * w
 
 
 def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:

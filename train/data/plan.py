@@ -57,7 +57,7 @@ class PlanConfig(BaseModel):
     block_samples: int = Field(1024, ge=1, description="neighboring rows of the manifest that share a window")
     oversize: Literal["own_pack", "crop", "refuse"] = Field(
         "own_pack",
-        description="a sample above the budget gets a pack of its own, loses frames, or stops the run: none is lost",
+        description="a sample above the budget gets a pack of its own, loses its last frames, or stops the run",
     )
 
     @model_validator(mode="after")

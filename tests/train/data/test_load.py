@@ -126,6 +126,26 @@ def test_what_is_dropped_and_cut_is_what_the_plan_counted(dataset: str):
     assert cut and dropped > len(planned) / 2
 
 
+def test_a_sample_that_is_cut_keeps_its_first_frames_and_tells_its_own_length(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    seconds = pa.array([2.0 * t for t in manifest.table["latent_t"].to_pylist()])
+    manifest = replace(manifest, table=manifest.table.append_column("duration_s", seconds))
+    settings = {"plan": {"token_budget": 24, "oversize": "crop"}, "extra_dropout": 0}
+    model = DiTConfig(conditions=("duration_s",))
+    source = PackLoader(
+        manifest, RectifiedFlow(FlowConfig()), DataConfig.model_validate(settings), model=model, seed=0
+    )
+    stride, num_cut = int(manifest.latents["temporal_stride"]), 0
+    for one in (sample for pack in source.planner.epoch(0) for sample in pack):
+        sample, row = source.sample(one, 0), manifest.row(one.row)
+        whole, frames = source.reader.latent(row), sample.latent.shape[1]
+        assert torch.equal(sample.latent, whole[:, :frames])
+        share = (1 + (frames - 1) * stride) / (1 + (whole.shape[1] - 1) * stride)
+        assert sample.extras["duration_s"] == pytest.approx(2 * whole.shape[1] * share)
+        num_cut += frames < whole.shape[1]
+    assert num_cut
+
+
 def test_weights_decide_how_often_an_epoch_meets_a_clip(dataset: str):
     manifest = read_manifest(dataset, split="train", patch=PATCH)
     weights = np.linspace(0.25, 2.5, len(manifest))
