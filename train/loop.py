@@ -119,6 +119,7 @@ class _Run:
             config.data,
             model=config.model,
             seed=config.seed,
+            pin=worker.device.type == "cuda",
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
         self.preview = None

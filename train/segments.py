@@ -162,7 +162,7 @@ class PackedBatch:
     grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w), dropped ones too
     num_frames: tuple[int, ...]  # S: frames of the latents
     fps: Tensor  # (S,) float32
-    text: Tensor  # (M, D_text) float32
+    text: Tensor  # (M, D_text) float16 or float32, as stored: the model converts it on the device
     text_segments: Segments  # over M
     has_caption: Tensor  # (S,) bool
     labels: Tensor  # (S,) int64; -1: none
@@ -187,7 +187,8 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
     """Lay samples end to end. `extra_names` are the conditions that become columns of `extras`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
     tokens = [_kept(patchify(sample.latent.float(), patch), sample) for sample in samples]
-    texts = [torch.zeros(1, text_dim) if sample.text is None else sample.text.float() for sample in samples]
+    null = torch.zeros(1, text_dim, dtype=torch.float16)
+    texts = [null if sample.text is None else sample.text for sample in samples]
     segments = Segments.of([len(x) for x in tokens])
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
     given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])

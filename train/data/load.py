@@ -113,7 +113,7 @@ class ClipReader:
         return latent[:, :t, :h, :w]
 
     def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
-        """Token states (n, D_text) float32 by caption kind; empty where the clip has no caption."""
+        """Token states (n, D_text) by caption kind, in the type they are stored in; none where there is no caption."""
         if row["text_shard"] is None:
             return {}
         where = f"{row['text_root']}/{row['text_shard']}"
@@ -125,7 +125,7 @@ class ClipReader:
                     f"clip {row['clip_id']} in {where}: got {kind} states of shape {tuple(tokens.shape)}, expected "
                     f"(n, {self.manifest.text_dim}): another encoder's; embed them again"
                 )
-        return {kind: tokens.float() for kind, tokens in tensors.items() if len(tokens)}
+        return {kind: tokens for kind, tokens in tensors.items() if len(tokens)}
 
     def _read(self, root: str, shard: str, offset: int, size: int, clip_id: str) -> bytes:
         if root not in self._readers:
@@ -177,6 +177,7 @@ class PackLoader:
         *,
         model: DiTConfig,
         seed: int,
+        pin: bool = False,
     ) -> None:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
@@ -188,6 +189,7 @@ class PackLoader:
         self.config = config
         self.patch = model.patch
         self.seed = seed
+        self.pin = pin  # what is loaded lies in pinned memory, from which a GPU copies while it computes
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
         """The endless sequence of steps from `start` on, with the packs of one rank."""
@@ -207,7 +209,8 @@ class PackLoader:
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = [self.sample(one, planned.epoch) for one in planned.samples]
-        return prepare(pack(samples, self.patch, self.manifest.text_dim, self.model.conditions), self.model)
+        batch = prepare(pack(samples, self.patch, self.manifest.text_dim, self.model.conditions), self.model)
+        return batch.pin_memory() if self.pin else batch
 
     def sample(self, planned: PlannedSample, epoch: int) -> Sample:
         """A row of the manifest as it is trained on in `epoch`."""

@@ -116,7 +116,7 @@ class Conditioner(nn.Module):
         """Timesteps of the segments, (S,), to rows (R, D), vectors (S, V, D) and caption tokens (M, D)."""
         tokens, vectors = None, []
         if self.caption is not None:
-            tokens, pooled = self.caption(batch.text, batch.text_segments, batch.has_caption)  # (M, D), (S, D)
+            tokens, pooled = self.caption(batch.text.float(), batch.text_segments, batch.has_caption)  # (M, D), (S, D)
             vectors.append(pooled)
         if self.label is not None:
             vectors.append(self.label(batch.labels))  # (S, D)

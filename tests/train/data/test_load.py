@@ -14,6 +14,7 @@ from train.data.load import DataConfig, PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
 from train.model.config import DiTConfig
+from train.model.dit import DiT
 from train.objective.flow import FlowConfig, RectifiedFlow
 from train.patches import grid_size
 
@@ -144,6 +145,22 @@ def test_a_sample_that_is_cut_keeps_its_first_frames_and_tells_its_own_length(da
         assert sample.extras["duration_s"] == pytest.approx(2 * whole.shape[1] * share)
         num_cut += frames < whole.shape[1]
     assert num_cut
+
+
+def test_text_stays_half_as_large_until_it_is_on_the_device(dataset: str):
+    batch = next(loader(dataset, token_budget=400).steps(Cursor(), 0, 1)).batches[0]
+    assert batch.text.dtype == torch.float16 and batch.has_caption.any()
+    model = DiT(DiTConfig(width=32, depth=1, num_heads=2), channels=4, text_dim=batch.text.shape[1])
+    assert model(batch.tokens, batch.timesteps, batch).dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_packs_for_a_gpu_are_pinned_where_they_are_loaded(dataset: str):
+    source = loader(dataset)
+    source.pin = True
+    batch = next(source.steps(Cursor(), 0, 1)).batches[0]
+    assert batch.tokens.is_pinned() and batch.text.is_pinned() and batch.segments.cu_seqlens.is_pinned()
 
 
 def test_weights_decide_how_often_an_epoch_meets_a_clip(dataset: str):
