@@ -8,7 +8,7 @@ import numpy as np
 from train.data.epoch import EpochSamples
 from train.data.mix import read_datasets
 from train.data.plan import Planner, idle_share
-from train.memory import estimate_memory
+from train.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.parallelize import pick_device
 from train.run import RunRecord, TrainConfig, activation_dtype, build_model
 
@@ -82,6 +82,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
         num_ranks,
         activation_dtype(config, device),
     )
+    warn_if_too_large(config, memory, device_bytes(device))
     return Forecast(
         num_clips=len(manifest),
         num_met=sum(map(len, packs)),

@@ -1,5 +1,6 @@
 """What a run takes of a device's memory: predicted before it starts, and said when it was not enough."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from train.meter import peak_memory
 from train.model.dit import DiT
 from train.run import TrainConfig
 from train.segments import Sample, pack
+
+logger = logging.getLogger(__name__)
 
 STATE_BYTES = 20
 """Of a parameter: weight, gradient, two moments and average, each float32."""
@@ -121,17 +124,34 @@ def _kept_bytes(model: DiT, config: TrainConfig, num_patches: int, dtype: torch.
     return sum(storage.nbytes() for storage in kept.values()), batch.segments.num_tokens
 
 
+def device_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU; None of a CPU, which has what the system gives."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes: int | None) -> None:
+    """Say before the first step that the device is not expected to hold the run."""
+    if total_bytes is not None and estimate.state_bytes + estimate.activation_bytes > total_bytes:
+        logger.warning(
+            "the device has %s, and predicted are %s: it is likely to run out of memory. %s",
+            gib(total_bytes),
+            estimate,
+            _remedies(config),
+        )
+
+
 @contextmanager
 def explained(config: TrainConfig, estimate: MemoryEstimate, device: torch.device) -> Iterator[None]:
-    """Out of memory in here is told with what was used and what to set.
+    """Out of memory in here is told with what was used and what to set; before, whether it is likely.
 
     Raises:
         OutOfMemory: in place of torch's own error.
     """
+    total = device_bytes(device)
+    warn_if_too_large(config, estimate, total)
     try:
         yield
     except torch.OutOfMemoryError as error:
-        total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
         has = "" if total is None else f" of the {gib(total)} of {device}"
         reason = str(error).split(". ")[0]
         raise OutOfMemory(

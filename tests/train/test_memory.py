@@ -8,7 +8,7 @@ import torch
 
 from tests.train.test_loop import config
 from train.loop import train
-from train.memory import MemoryEstimate, OutOfMemory, estimate_memory
+from train.memory import MemoryEstimate, OutOfMemory, estimate_memory, warn_if_too_large
 from train.model.dit import DiT
 from train.objective.flow import RectifiedFlow
 from train.run import TrainConfig
@@ -95,3 +95,13 @@ def test_out_of_memory_says_what_was_used_and_what_to_set(
     with pytest.raises(OutOfMemory) as error:
         train(config(parallel__recompute_every=1), dataset, tmp_path / "other")
     assert "recompute_every" not in str(error.value)
+
+
+@pytest.mark.parametrize(("total_bytes", "warns"), [(2 * 2**30, True), (4 * 2**30, False), (None, False)])
+def test_a_run_that_the_device_will_not_hold_is_warned_of_before_it_starts(
+    caplog: pytest.LogCaptureFixture, total_bytes: int | None, warns: bool
+):
+    estimate = MemoryEstimate(num_parameters=1, num_tokens=1, state_bytes=2**30, activation_bytes=2 * 2**30)
+    warn_if_too_large(config(), estimate, total_bytes)
+    assert ["likely to run out of memory" in record.message for record in caplog.records] == [True] * warns
+    assert not warns or "recompute_every" in caplog.text
