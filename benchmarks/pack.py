@@ -9,13 +9,23 @@ tokens. With `--dataset`, the manifest of a real dataset is packed too; its last
 chance has it.
 
 Token efficiency is real tokens over the tokens that a method computes; "dropped" is the share of samples left out.
+The planner's own time is CPU time, which other processes disturb little. Its first step of 100 million rows is that of
+the planner alone, over token counts that are computed where they are asked for; what reading a manifest takes is
+measured on a smaller one, and is shown without a target.
 """
 
 import argparse
+import json
+import resource
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.machine import described
 from train.data.manifest import read_manifest
@@ -24,11 +34,16 @@ from train.data.plan import Counts, PlanConfig, Planner, idle_share
 BUDGETS = (8192, 16_384, 32_768, 65_536)
 TARGETS = {8192: 0.98, 16_384: 0.99, 32_768: 0.99, 65_536: 0.99}
 SEED = 0
-NUM_RANKS = 8
+NUM_RANKS = (8, 64)
 WIDTH = 1152
 """Of DiT-XL: says what attention costs beside the linear layers."""
 
 PROMISED_IDLE = 0.05
+"""Of 8 ranks at 32k."""
+PROMISED_MICROSECONDS = 20
+"""Per sample that is planned."""
+PROMISED_FIRST_STEP_S, PROMISED_FIRST_STEP_MIB = 10, 256
+MANIFEST_ROWS = 200_000
 ASPECTS = ((1, 1), (4, 3), (3, 4), (16, 9), (9, 16), (3, 2), (2, 3), (21, 9), (9, 21))
 AREAS = ((256 * 256, 0.40), (384 * 384, 0.30), (512 * 512, 0.15), (640 * 384, 0.15))
 
@@ -59,8 +74,8 @@ def ours(grids: np.ndarray, budget: int) -> Result:
     return grids.prod(1).sum() / (len(packs) * budget), len(grids) - sum(map(len, packs))
 
 
-def planner(num_tokens: np.ndarray, budget: int) -> Planner:
-    config = PlanConfig(token_budget=budget, packs_per_step=4 * NUM_RANKS, balance_group=NUM_RANKS)
+def planner(num_tokens: np.ndarray, budget: int, num_ranks: int = NUM_RANKS[0], group: int | None = None) -> Planner:
+    config = PlanConfig(token_budget=budget, packs_per_step=4 * num_ranks, balance_group=group or num_ranks)
     return Planner(Counts(num_tokens=num_tokens), SEED, config, pair_cost=1 / (6 * WIDTH))
 
 
@@ -105,16 +120,19 @@ def main() -> None:
     parser.add_argument("--dataset", help="a dataset directory with latents")
     arguments = parser.parse_args()
     print(described())
+    seconds, mib = first_step(PlanConfig(packs_per_step=NUM_RANKS[0]))  # before anything else takes memory
     corpus = mixed_corpus(arguments.samples)
     results: dict[tuple[str, int], Result] = {}
+    slowest = 0.0
     for budget in BUDGETS:
         grids = cut_to_budget(corpus, budget)
         for name, method in METHODS.items():
-            start = time.perf_counter()
+            start = time.process_time()
             results[name, budget] = method(grids, budget)
             if method is ours:
-                microseconds = 1e6 * (time.perf_counter() - start) / len(grids)
-                print(f"planned {len(grids):,} samples at {budget:,} tokens: {microseconds:.1f} µs per sample")
+                microseconds = 1e6 * (time.process_time() - start) / len(grids)
+                slowest = max(slowest, microseconds)
+                print(f"planned {len(grids):,} samples at {budget:,} tokens: {microseconds:.1f} µs of CPU per sample")
     print(f"\n{'token efficiency / dropped':32}" + "".join(f"{budget:>18,}" for budget in BUDGETS))
     for name in METHODS:
         cells = (results[name, budget] for budget in BUDGETS)
@@ -127,35 +145,49 @@ def main() -> None:
         ratios = (results[first, budget][0] / results[name, budget][0] for budget in BUDGETS)
         print(f"{'ours over ' + name:32}" + "".join(f"{ratio:17.2f}x" for ratio in ratios))
     idle = idle_table(corpus)
-    first_step(PlanConfig(packs_per_step=NUM_RANKS))
-    met = idle <= PROMISED_IDLE and all(
-        results[first, b][0] >= TARGETS[b] and results[first, b][1] == 0 for b in BUDGETS
-    )
-    print(
-        "\ntargets (98 % at 8k, 99 % above, nothing dropped, ranks idle at most 5 % at 32k): "
-        + ("met" if met else "MISSED")
-    )
+    manifest_reading(MANIFEST_ROWS)
+    targets = {
+        "98 % at 8k, 99 % above": all(results[first, b][0] >= TARGETS[b] for b in BUDGETS),
+        "nothing dropped": all(results[first, b][1] == 0 for b in BUDGETS),
+        f"8 ranks idle at most {PROMISED_IDLE:.0%} at 32k": idle <= PROMISED_IDLE,
+        f"planned in at most {PROMISED_MICROSECONDS} µs per sample": slowest <= PROMISED_MICROSECONDS,
+        f"first step of 100 million rows in {PROMISED_FIRST_STEP_S} s and {PROMISED_FIRST_STEP_MIB} MiB": (
+            seconds <= PROMISED_FIRST_STEP_S and mib <= PROMISED_FIRST_STEP_MIB
+        ),
+    }
+    print()
+    for target, met in targets.items():
+        print(f"{'met   ' if met else 'MISSED'}  {target}")
     if arguments.dataset:
         _real(arguments.dataset)
-    raise SystemExit(0 if met else 1)
+    raise SystemExit(0 if all(targets.values()) else 1)
 
 
 def idle_table(corpus: np.ndarray) -> float:
-    """Prints what ranks wait for each other, as planned and with the same packs in random order; returns it at 32k."""
-    print(f"\n{f'idle of {NUM_RANKS} ranks, predicted':32}" + "".join(f"{budget:>18,}" for budget in BUDGETS))
-    rows: dict[str, list[float]] = {"balanced (ours)": [], "packs as they come": []}
-    for budget in BUDGETS:
-        plan = planner(cut_to_budget(corpus, budget).prod(1), budget)
-        costs = plan.costs([[sample.num_tokens for sample in pack] for pack in plan.epoch(0)])
-        rows["balanced (ours)"].append(idle_share(costs, NUM_RANKS))
-        rows["packs as they come"].append(idle_share(np.random.default_rng(SEED).permutation(costs), NUM_RANKS))
+    """Prints what ranks wait for each other, as planned and with the same packs in random order; returns it for the
+    fewest at 32k."""
+    print(f"\n{'idle ranks, predicted':32}" + "".join(f"{budget:>18,}" for budget in BUDGETS))
+    rows: dict[str, list[float]] = {}
+    for num_ranks in NUM_RANKS:
+        for group in sorted({*NUM_RANKS[:1], num_ranks}):
+            costs = [_costs(corpus, budget, num_ranks, group) for budget in BUDGETS]
+            rows[f"{num_ranks} ranks, groups of {group}"] = [idle_share(of_packs, num_ranks) for of_packs in costs]
+        shuffled = [np.random.default_rng(SEED).permutation(of_packs) for of_packs in costs]
+        rows[f"{num_ranks} ranks, packs as they come"] = [idle_share(of_packs, num_ranks) for of_packs in shuffled]
     for name, shares in rows.items():
         print(f"{name:32}" + "".join(f"{share:18.1%}" for share in shares))
-    return rows["balanced (ours)"][BUDGETS.index(32_768)]
+    fewest = NUM_RANKS[0]
+    return rows[f"{fewest} ranks, groups of {fewest}"][BUDGETS.index(32_768)]
 
 
-def first_step(config: PlanConfig) -> None:
-    """The first step of a manifest of 100 million rows, whose token counts are computed where they are asked for."""
+def _costs(corpus: np.ndarray, budget: int, num_ranks: int, group: int) -> np.ndarray:
+    """Predicted costs of an epoch's packs in their order, (N,)."""
+    plan = planner(cut_to_budget(corpus, budget).prod(1), budget, num_ranks, group)
+    return plan.costs([[sample.num_tokens for sample in pack] for pack in plan.epoch(0)])
+
+
+def first_step(config: PlanConfig) -> tuple[float, float]:
+    """CPU seconds and MiB that the planner takes until the first step of a manifest of 100 million rows."""
 
     class Rows:
         def __len__(self) -> int:
@@ -164,9 +196,46 @@ def first_step(config: PlanConfig) -> None:
         def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
             return np.ones(len(rows), np.int64), 200 + rows * 7919 % 9000
 
-    start = time.perf_counter()
-    next(Planner(Rows(), SEED, config).steps())
-    print(f"\nfirst step of 100,000,000 rows after {time.perf_counter() - start:.1f} s")
+    before, start = peak_mib(), time.process_time()
+    plan = Planner(Rows(), SEED, config)
+    assert plan.mean_step
+    next(plan.steps())
+    seconds, mib = time.process_time() - start, peak_mib() - before
+    print(f"planner: first step of 100,000,000 rows after {seconds:.1f} s of CPU, with {mib:.0f} MiB more")
+    return seconds, mib
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def manifest_reading(num_rows: int) -> None:
+    """Prints what reading the indices of a dataset takes, with captions of 400 letters."""
+    rng = np.random.default_rng(SEED)
+    clip_ids = [f"{a:016x}{b:016x}" for a, b in rng.integers(2**63, size=(num_rows, 2)).tolist()]
+    places = {
+        "clip_id": clip_ids,
+        "shard": [f"train-{i // 1000:06d}.tar" for i in range(num_rows)],
+        "offset": np.arange(num_rows),
+        "size": np.full(num_rows, 60_000),
+    }
+    facts = {"kind": ["video"] * num_rows, "split": ["train"] * num_rows}
+    captions = {f"caption_{kind}": [clip * (400 // 32) for clip in clip_ids] for kind in ("short", "dense")}
+    sides = {"fps": np.full(num_rows, 24.0), **{f"latent_{axis}": np.full(num_rows, 16) for axis in "thw"}}
+    tables: dict[str, dict[str, Any]] = {"shards": facts | captions, "latents/lat0": sides, "text/txt0": {}}
+    records = {"latents/lat0": {"fingerprint": "lat0", "channels": 4}, "text/txt0": {"fingerprint": "txt0", "dim": 8}}
+    with tempfile.TemporaryDirectory() as root:
+        for folder, columns in tables.items():
+            Path(root, folder).mkdir(parents=True)
+            pq.write_table(pa.table(places | columns), f"{root}/{folder}/index.parquet")
+        for folder, record in records.items():
+            Path(root, folder, "fingerprint.json").write_text(json.dumps(record))
+        del captions, tables
+        start = time.process_time()
+        manifest = read_manifest(root, split="train", patch=(1, 2, 2))
+        seconds = time.process_time() - start
+    kept = manifest.table.nbytes / len(manifest)
+    print(f"\nmanifest: {num_rows:,} rows read in {seconds:.1f} s of CPU, {kept:.0f} bytes of table kept per row")
 
 
 def _real(dataset: str) -> None:
