@@ -116,7 +116,7 @@ def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, 
     """
     if not config.data.given_probability:
         raise ValueError(
-            "the run was not trained to go on from given frames (train.data.given_probability is 0); leave the start out"
+            "the run was not trained with given frames (train.data.given_probability is 0); leave the start out"
         )
     shape = latent_shape(request, latents, config.model.patch)
     num_patches = min(config.data.given_max_frames, grid_size(shape, config.model.patch)[0] // 2)
