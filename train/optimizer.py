@@ -14,9 +14,11 @@ class OptimizerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lr: float = Field(1e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="decay of the first and second moments")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="decay of the first and second moments; these are DiT's"
+    )
     weight_decay: float = Field(
-        0.0, ge=0, description="on weight matrices; never on biases, norms and the null caption"
+        0.0, ge=0, description="on weight matrices; never on biases, norms, labels, positions and what stands for none"
     )
     warmup_steps: int = Field(1000, ge=0, description="steps of linear rise from 0")
     schedule: Literal["constant", "cosine"] = Field("constant", description="after warm-up; cosine falls to 0")
@@ -24,8 +26,9 @@ class OptimizerConfig(BaseModel):
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    vectors = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

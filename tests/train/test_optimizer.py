@@ -1,6 +1,19 @@
 import pytest
 
-from train.optimizer import OptimizerConfig, learning_rate
+from train.model.config import DiTConfig
+from train.model.dit import DiT
+from train.optimizer import OptimizerConfig, build_optimizer, learning_rate
+
+
+def test_labels_and_learned_positions_do_not_decay():
+    config = DiTConfig(width=32, depth=1, num_heads=2, num_classes=3, position="absolute", max_grid=(2, 4, 4))
+    model = DiT(config, channels=4, text_dim=12)
+    decaying, still = build_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups
+    assert (decaying["weight_decay"], still["weight_decay"]) == (0.1, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(parameter)] for parameter in decaying["params"]}
+    assert "embed.weight" in found and not [name for name in found if "table" in name or "null" in name]
+    assert len(decaying["params"]) + len(still["params"]) == len(names)
 
 
 def test_the_rate_rises_linearly_then_falls_to_zero_on_a_cosine():
