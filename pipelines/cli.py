@@ -28,6 +28,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=
 ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
 LocalExecutorOption = Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")]
+StepOption = Annotated[
+    int | None, typer.Option(help="the checkpoint after this step (train.checkpoint.keep_every); none: the newest")
+]
 DatasetArgument = Annotated[str, typer.Argument(help="dataset directory")]
 DatasetsArgument = Annotated[
     list[str],
@@ -303,11 +306,12 @@ def train_export(
     run: Annotated[str, typer.Argument(help="run directory of a training")],
     out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],
     last: Annotated[bool, typer.Option("--last", help="the last weights instead of the averaged ones")] = False,
+    step: StepOption = None,
 ) -> None:
     """Write a trained model as a folder that `train.model.dit.DiT.from_pretrained` reads."""
     from train.export import export_run
 
-    typer.echo(export_run(run, out, weights="model" if last else "ema"))
+    typer.echo(export_run(run, out, weights="model" if last else "ema", step=step))
 
 
 @app.command("train-import", rich_help_panel="Train")
@@ -339,6 +343,7 @@ def sample(
         Path | None,
         typer.Option(help="picture to begin with, or clip to go on from (runs with train.data.given_probability)"),
     ] = None,
+    step: StepOption = None,
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
@@ -348,6 +353,8 @@ def sample(
     if not prompt and not label and not start:
         raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
     resolved = _config(config, set).sample
+    if step is not None:
+        resolved = resolved.model_copy(update={"step": step})
     for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
         typer.echo(path)
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -42,6 +42,14 @@ class CheckpointConfig(BaseModel):
 
     every: int = Field(1000, ge=1, description="steps between checkpoints; the last step is always saved")
     keep: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    keep_every: int = Field(
+        0, ge=0, description="steps between checkpoints that are kept for good, those at multiples of it; 0: none is"
+    )
+
+    def superseded(self, checkpoints: Sequence[Path]) -> list[Path]:
+        """Those that go, of all that there are, oldest first."""
+        older = checkpoints[: -self.keep]
+        return [path for path in older if not self.keep_every or _step(path) % self.keep_every]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +69,19 @@ class Checkpointer:
         ema: their averages.
         optimizer: over the same parameters.
         worker: this rank.
-        keep: how many checkpoints stay.
+        config: which checkpoints stay.
     """
 
     def __init__(
-        self, root: Path, model: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer, worker: Worker, keep: int
+        self,
+        root: Path,
+        model: nn.Module,
+        ema: EMA,
+        optimizer: torch.optim.Optimizer,
+        worker: Worker,
+        config: CheckpointConfig,
     ) -> None:
-        self.root, self.keep = root, keep
+        self.root, self.config = root, config
         self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
         self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
         self._pending: tuple[Future[Any], Path] | None = None
@@ -124,7 +138,7 @@ class Checkpointer:
                 shutil.rmtree(folder)
             temporary.rename(folder)
             _flush(self.root)
-            for old in list_checkpoints(self.root)[: -self.keep]:
+            for old in self.config.superseded(list_checkpoints(self.root)):
                 shutil.rmtree(old)
 
     def load(self, folder: Path) -> RunState:
@@ -189,6 +203,10 @@ def list_checkpoints(root: Path) -> list[Path]:
     """Whole checkpoints below `root`, oldest first."""
     found = [(int(match[1]), path) for path in root.glob("step-*") if (match := _STEP.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _reason(error: BaseException) -> str:

@@ -13,17 +13,19 @@ from typing import Literal
 from train.run import load_model
 
 
-def export_run(run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema") -> Path:
-    """Write the newest checkpoint of `run` to `out`.
+def export_run(
+    run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+) -> Path:
+    """Write the newest checkpoint of `run`, or that after `step`, to `out`.
 
     Raises:
-        ValueError: no run, no checkpoint in it, or `out` holds something else.
+        ValueError: no run, no such checkpoint in it, or `out` holds something else.
     """
     out = Path(out)
     strangers = sorted({path.name for path in out.glob("*")} - {"model.safetensors", "config.json"})
     if strangers:
         raise ValueError(f"{out} holds {', '.join(strangers[:3])}; export into a new folder")
-    model, config, record = load_model(Path(run), weights=weights)
+    model, config, record = load_model(Path(run), weights=weights, step=step)
     model.save_pretrained(
         out,
         weights=weights,

@@ -135,7 +135,7 @@ class _Run:
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
         self.checkpointer = Checkpointer(
-            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint.keep
+            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint
         )
         self.step, self.cursor = 0, Cursor()
         if saved := list_checkpoints(self.checkpoints):

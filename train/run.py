@@ -273,16 +273,25 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
 
 
-def load_model(run: Path, *, weights: Literal["ema", "model"] = "ema") -> tuple[DiT, TrainConfig, RunRecord]:
-    """The trained model of a run, from its newest checkpoint.
+def load_model(
+    run: Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+) -> tuple[DiT, TrainConfig, RunRecord]:
+    """The trained model of a run, from its newest checkpoint, or from that after `step`.
 
     Raises:
-        ValueError: no run, or no checkpoint in it.
+        ValueError: no run, or no such checkpoint in it.
     """
     config, record = read_run(run)
     checkpoints = list_checkpoints(run / "checkpoints")
     if not checkpoints:
         raise ValueError(f"{run}: the run has no checkpoint yet")
+    by_step = {int(path.name.removeprefix("step-")): path for path in checkpoints}
+    if step is not None and step not in by_step:
+        there = ", ".join(map(str, by_step))
+        raise ValueError(
+            f"{run}: got step {step}, and there are checkpoints after {there}; take one of them. In the next run "
+            "train.checkpoint.keep and keep_every say which stay"
+        )
     model = build_model(config, record)
-    load_weights(checkpoints[-1], weights, model)
+    load_weights(checkpoints[-1] if step is None else by_step[step], weights, model)
     return model.eval(), config, record

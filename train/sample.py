@@ -48,7 +48,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
         ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, or a text
             encoder other than the run's.
     """
-    model, train_config, record = load_model(Path(run), weights=config.weights)
+    model, train_config, record = load_model(Path(run), weights=config.weights, step=config.step)
     if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")

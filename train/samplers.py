@@ -38,6 +38,7 @@ class SampleConfig(BaseModel):
         "learned variance with learn_sigma) for a DDPM; auto: the first of them",
     )
     num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun evaluates the model twice")
+    step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
     guidance: float = Field(
         4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
     )

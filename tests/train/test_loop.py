@@ -27,9 +27,11 @@ from train.data.load import DataConfig
 from train.data.mix import read_datasets
 from train.data.plan import PlanConfig, Planner
 from train.ema import EMA
+from train.export import export_run
 from train.loop import TrainingDiverged, train
 from train.metrics import MEASURED, read_metrics
 from train.model.config import DiTConfig
+from train.model.dit import DiT
 from train.optimizer import build_optimizer
 from train.run import TrainConfig, load_model
 
@@ -352,6 +354,19 @@ def test_an_incomplete_checkpoint_is_named(dataset: str, tmp_path: Path):
 def test_only_the_newest_checkpoints_are_kept(dataset: str, tmp_path: Path):
     train(config(steps=8, checkpoint__every=1, checkpoint__keep=2), dataset, tmp_path)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-000007", "step-000008"]
+
+
+def test_checkpoints_at_multiples_of_keep_every_stay_and_are_loaded_by_step(dataset: str, tmp_path: Path):
+    train(config(steps=8, checkpoint__every=1, checkpoint__keep=1, checkpoint__keep_every=3), dataset, tmp_path)
+    names = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
+    assert names == ["step-000003", "step-000006", "step-000008"]
+    loaded = {step: load_model(tmp_path, step=step)[0].state_dict() for step in (3, 6, None)}
+    assert not torch.equal(loaded[3]["embed.weight"], loaded[6]["embed.weight"])
+    export_run(tmp_path, tmp_path / "exported", step=6)
+    exported = DiT.from_pretrained(tmp_path / "exported").state_dict()
+    assert all(torch.equal(exported[name], tensor) for name, tensor in loaded[6].items())
+    with pytest.raises(ValueError, match=r"got step 4, and there are checkpoints after 3, 6, 8"):
+        load_model(tmp_path, step=4)
 
 
 def with_a_broken_caption(clips: list) -> str:
