@@ -267,5 +267,5 @@ def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypat
 
 def test_a_sample_that_no_pack_holds_is_refused_by_policy(copy: Path, tmp_path: Path):
     plan = {"token_budget": 8, "packs_per_step": 1, "oversize": "refuse"}
-    with pytest.raises(ValueError, match=r"row \d+ of the manifest has \d+ tokens .*own_pack or crop"):
+    with pytest.raises(ValueError, match=r"clip [0-9a-f]{32} has \d+ tokens .*own_pack or crop"):
         run(copy, tmp_path / "run", data={"plan": plan})

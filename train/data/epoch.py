@@ -59,13 +59,19 @@ class EpochConfig(BaseModel):
 
 
 class EpochSamples:
-    """`Samples` of the planner, over a manifest."""
+    """`Samples` of the planner, over a manifest.
+
+    Raises:
+        ValueError: a sample is above the budget where `oversize` is "refuse", whatever is dropped of it.
+    """
 
     def __init__(self, manifest: Manifest, config: EpochConfig, plan: PlanConfig, seed: int) -> None:
         self.manifest = manifest
         self.config = config
         self.seed = seed
         self.budget = plan.token_budget if plan.oversize == "crop" else None
+        if plan.oversize == "refuse":
+            _refuse_above(plan.token_budget, manifest)
         keys = manifest.keys
         starts = np.concatenate([[True], keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, bool)
         group = starts.cumsum() - 1  # rows of one clip lie next to each other
@@ -105,3 +111,14 @@ class EpochSamples:
         if self.budget is None:
             return grids[:, 0]
         return np.minimum(grids[:, 0], np.maximum(1, self.budget // (grids[:, 1] * grids[:, 2])))
+
+
+def _refuse_above(budget: int, manifest: Manifest) -> None:
+    if not (manifest.num_tokens > budget).any():
+        return
+    longest = int(manifest.num_tokens.argmax())
+    raise ValueError(
+        f"clip {manifest.row(longest)['clip_id']} has {manifest.num_tokens[longest]} tokens "
+        f"({int((manifest.num_tokens > budget).sum())} samples are above the budget of {budget}); raise "
+        "train.data.plan.token_budget or set train.data.plan.oversize to own_pack or crop"
+    )

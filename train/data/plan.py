@@ -161,8 +161,7 @@ class Planner:
         """Steps from `start` on: epoch follows epoch, and a step may end one and begin the next.
 
         Raises:
-            ValueError: an epoch without samples, a cursor beyond the plan's end, or a sample above the budget where
-                `oversize` is "refuse".
+            ValueError: an epoch without samples, or a cursor beyond the plan's end.
         """
         start = start or Cursor()
         if start.window >= max(1, self.num_windows):
@@ -234,7 +233,6 @@ class Planner:
         repeats, tokens = self.samples.in_epoch(rows, epoch)
         occurrences = np.arange(repeats.sum()) - np.repeat(repeats.cumsum() - repeats, repeats)
         rows, tokens = np.repeat(rows, repeats), np.repeat(tokens, repeats)
-        self._check(rows, tokens)
         rng = np.random.default_rng((self.seed, epoch, window))
         order = rng.permutation(len(rows))
         counts = tokens[order].tolist()
@@ -252,16 +250,6 @@ class Planner:
         blocks = np.sort(order[window * self.blocks_per_window : (window + 1) * self.blocks_per_window])
         size = self.config.block_samples
         return np.concatenate([np.arange(b * size, min((b + 1) * size, len(self.samples))) for b in blocks.tolist()])
-
-    def _check(self, rows: np.ndarray, tokens: np.ndarray) -> None:
-        above = tokens > self.config.token_budget
-        if self.config.oversize == "refuse" and above.any():
-            row = int(tokens.argmax())
-            raise ValueError(
-                f"row {rows[row]} of the manifest has {tokens[row]} tokens ({int(above.sum())} samples are above the "
-                f"budget of {self.config.token_budget}); raise train.data.plan.token_budget or set "
-                "train.data.plan.oversize to own_pack or crop"
-            )
 
     def _balanced(self, packs: list[list[int]], counts: list[int], rng: np.random.Generator) -> list[list[int]]:
         """Sorted by cost, cut into groups, the groups shuffled."""

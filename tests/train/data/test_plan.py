@@ -46,11 +46,6 @@ def test_epochs_and_seeds_reshuffle():
     assert plans[0] != plans[1] and plans[0] != plans[2] and plans[1] != plans[2]
 
 
-def test_a_sample_above_the_budget_is_named_where_it_is_refused():
-    with pytest.raises(ValueError, match=r"row 1 of the manifest has 900 tokens .*own_pack"):
-        planner([5, 900, 7], PlanConfig(token_budget=100, oversize="refuse")).epoch(0)
-
-
 @given(corpora, configs, st.integers(0, 20))
 def test_a_run_goes_on_at_its_cursor_as_if_it_had_not_stopped(tokens, config, first):
     plan = planner(tokens, config, 3)
