@@ -189,6 +189,8 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
     tokens = [_kept(patchify(sample.latent.float(), patch), sample) for sample in samples]
     null = torch.zeros(1, text_dim, dtype=torch.float16)
     texts = [null if sample.text is None else sample.text for sample in samples]
+    with torch.autocast("cpu", enabled=False):  # which joins no float16 on a CPU
+        text = torch.cat(texts)
     segments = Segments.of([len(x) for x in tokens])
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
     given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
@@ -203,7 +205,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         grid_sizes=grids,
         num_frames=tuple(sample.latent.shape[1] for sample in samples),
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
-        text=torch.cat(texts),
+        text=text,
         text_segments=Segments.of([len(text) for text in texts]),
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
         labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
