@@ -38,8 +38,8 @@ DatasetsArgument = Annotated[
 ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line; every foreseen error is one message, not a traceback."""
+def main(argv: list[str] | None = None, app: typer.Typer = app) -> None:
+    """Run the command line, or that of a job; every foreseen error is one message, not a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have bars of their own
     try:
         app(args=argv)

@@ -4,6 +4,7 @@
 `ray job submit --working-dir . -- python -m pipelines.train_dit DATASET --out RUN --workers 8 --gpu`.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
 from train.objective.ddpm import DDPMConfig
+from train.run import check_ranks
 
 LOG_EVERY_S = 20
 """Seconds between lines where stderr is no terminal."""
@@ -134,15 +136,35 @@ def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1) -> Path:
 
 
 def train_on_ray(
-    dataset: str | Sequence[str], out: str, config: Config, *, workers: int, gpu: bool, max_failures: int = 3
+    dataset: str | Sequence[str],
+    out: str,
+    config: Config,
+    *,
+    workers: int | tuple[int, int],
+    gpu: bool,
+    max_failures: int = 3,
 ) -> Path:
-    """Train on `workers` Ray Train workers; a lost worker restarts the run from its last checkpoint.
+    """Train on Ray Train workers; when one is lost, the run goes on from its last checkpoint.
 
-    `dataset` and `out` lie on storage that every worker sees.
+    Args:
+        dataset: on storage that every worker sees, as is `out`.
+        out: the run.
+        config: what is trained.
+        workers: how many, or the least and the most: then a lost worker is not waited for, and as nodes come, the run
+            goes on with more.
+        gpu: one for each worker.
+        max_failures: lost workers until the run ends with an error.
+
+    Raises:
+        ValueError: the packs of a step cannot be dealt over so many workers.
     """
     import ray
     import ray.train
     from ray.train.torch import TorchTrainer
+
+    least, most = (workers, workers) if isinstance(workers, int) else workers
+    for number in range(least, most + 1):
+        check_ranks(config.train, number)
 
     def work(settings: dict[str, Any]) -> None:
         # By name: where this file is __main__, the function would be pickled with all that it refers to.
@@ -170,19 +192,36 @@ def train_on_ray(
     return Path(out)
 
 
+def read_workers(text: str) -> int | tuple[int, int]:
+    """`4`, or `2:8` for two to eight.
+
+    Raises:
+        ValueError: neither.
+    """
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise ValueError(f"--workers {text}: expected a number, such as 4, or the least and the most, such as 2:8")
+    return least if least == most else (least, most)
+
+
 def _command(
     dataset: Annotated[
         list[str], typer.Argument(help="dataset directory, or several, on storage that every worker sees")
     ],
     out: Annotated[str, typer.Option(help="run directory, likewise")],
-    workers: Annotated[int, typer.Option(min=1)] = 1,
+    workers: Annotated[str, typer.Option(help="how many, or MIN:MAX, as many of them as the cluster has")] = "1",
     gpu: Annotated[bool, typer.Option(help="one GPU per worker")] = False,
     config: Annotated[str | None, typer.Option(help="YAML file, or the name of a shipped one")] = None,
     set: Annotated[list[str] | None, typer.Option(help="section.key=value; repeatable")] = None,
 ) -> None:
     """Train a packed-sequence DiT on a Ray cluster."""
-    typer.echo(train_on_ray(dataset, out, load_config(config, set or ()), workers=workers, gpu=gpu))
+    typer.echo(train_on_ray(dataset, out, load_config(config, set or ()), workers=read_workers(workers), gpu=gpu))
 
 
 if __name__ == "__main__":
-    typer.run(_command)
+    from pipelines.cli import main
+
+    job = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    job.command()(_command)
+    main(app=job)
