@@ -66,34 +66,47 @@ def train(
         TrainingDiverged: more than `max_skipped_steps` non-finite steps in a row.
         OutOfMemory: on a CUDA device.
     """
-    out = Path(out)
-    train_manifest, val_manifest = (
+    manifests = [
         read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
-    )
-    urls = [part.url for part in train_manifest.parts]
+    ]
     with join_workers(config.device) as worker:
-        check_ranks(config, worker.world_size)
-        check_data([train_manifest, val_manifest], config.model.patch, worker)
-        family = find_family(urls, config.align.embedding) if config.align.weight else None
-        record = RunRecord.of(train_manifest, family)
-        open_run(out, config, record, write=worker.is_first)
-        worker.wait()
-        model, dtype = build_model(config, record), activation_dtype(config, worker.device)
-        if config.init is not None and not list_checkpoints(out / "checkpoints"):
-            initialize(model, config.init, config.init_tubelet)
-        alignment = None
-        if family is not None:
-            targets = read_targets(urls, family, train_manifest.clip_ids)
-            alignment = Alignment(config.align, targets, config.model.width, config.seed)
-            model.add_module("projector", alignment.projector)  # trained and saved with the model
-        num_tokens = largest_pack(train_manifest, config.data.plan)
-        estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
-        if worker.is_first and on_start is not None:
-            on_start(estimate)
-        with explained(config, estimate, worker.device):
-            run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
-            run.train()
-        return run.summary()
+        # What holds the process group is gone with the function's frame, before the group is.
+        return _train(config, manifests, Path(out), worker, on_step, on_start)
+
+
+def _train(
+    config: TrainConfig,
+    manifests: Sequence[Manifest],
+    out: Path,
+    worker: Worker,
+    on_step: OnStep | None,
+    on_start: Callable[[MemoryEstimate], None] | None,
+) -> TrainSummary:
+    """One rank's part in a run."""
+    train_manifest, val_manifest = manifests
+    urls = [part.url for part in train_manifest.parts]
+    check_ranks(config, worker.world_size)
+    check_data(manifests, config.model.patch, worker)
+    family = find_family(urls, config.align.embedding) if config.align.weight else None
+    record = RunRecord.of(train_manifest, family)
+    open_run(out, config, record, write=worker.is_first)
+    worker.wait()
+    model, dtype = build_model(config, record), activation_dtype(config, worker.device)
+    if config.init is not None and not list_checkpoints(out / "checkpoints"):
+        initialize(model, config.init, config.init_tubelet)
+    alignment = None
+    if family is not None:
+        targets = read_targets(urls, family, train_manifest.clip_ids)
+        alignment = Alignment(config.align, targets, config.model.width, config.seed)
+        model.add_module("projector", alignment.projector)  # trained and saved with the model
+    num_tokens = largest_pack(train_manifest, config.data.plan)
+    estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
+    if worker.is_first and on_start is not None:
+        on_start(estimate)
+    with explained(config, estimate, worker.device):
+        run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
+        run.train()
+    return run.summary()
 
 
 class _Run:

@@ -1,7 +1,9 @@
 """Ranks and devices, copies and shards, recomputation and compilation. The model knows none of them; the loop meets
 them here only."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -100,9 +102,23 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
             world_size=dist.get_world_size() if grouped else 1,
             device=chosen,
         )
+    except BaseException as error:
+        if own_group:
+            _forget_locals(error)
+        raise
     finally:
         if own_group:
+            # Replicas go first: where the last to hold a group is one, it waits with Python's lock held for a thread
+            # of the group that may want it (torch 2.13).
+            gc.collect()
             dist.destroy_process_group()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """The frames that an error came through hold replicas."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def parallelize(
