@@ -7,6 +7,7 @@ or the step in which a sample is met.
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +167,10 @@ class LoadedStep:
     next: Cursor
 
 
+NUM_READERS = 16
+"""Samples of a pack that are read at the same time: from an object store each of them is a request that waits."""
+
+
 class PackLoader:
     """Materialises planned packs."""
 
@@ -189,6 +194,7 @@ class PackLoader:
         self.config = config
         self.patch = model.patch
         self.seed = seed
+        self._pool = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="reader")
         self.pin = pin  # what is loaded lies in pinned memory, from which a GPU copies while it computes
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
@@ -208,7 +214,7 @@ class PackLoader:
             )
 
     def load(self, planned: PlannedPack) -> PackedBatch:
-        samples = [self.sample(one, planned.epoch) for one in planned.samples]
+        samples = list(self._pool.map(lambda one: self.sample(one, planned.epoch), planned.samples))
         batch = prepare(pack(samples, self.patch, self.manifest.text_dim, self.model.conditions), self.model)
         return batch.pin_memory() if self.pin else batch
 

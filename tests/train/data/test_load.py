@@ -2,6 +2,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from threading import get_ident
+from time import sleep
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.shards.tar import TarReader
 from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
 from train.data.load import DataConfig, PackLoader
 from train.data.manifest import read_manifest
@@ -224,3 +227,21 @@ def test_first_frames_of_videos_are_given_and_nothing_else_changes(dataset: str)
                 assert other.given is None
     assert 0.4 < np.mean(np.array(num_frames) > 0) < 0.6
     assert set(num_frames) == {0, 1, 2}
+
+
+def test_the_samples_of_a_pack_are_read_at_the_same_time(dataset: str, monkeypatch: pytest.MonkeyPatch):
+    source, read, at_once = loader(dataset), TarReader.read, []
+    reading: set[int] = set()
+
+    def slow(*args) -> bytes:
+        reading.add(get_ident())
+        sleep(0.02)
+        at_once.append(len(reading))
+        reading.discard(get_ident())
+        return read(*args)
+
+    plain = next(source.steps(Cursor(), 0, 1)).batches[0]
+    monkeypatch.setattr(TarReader, "read", slow)
+    batch = next(source.steps(Cursor(), 0, 1)).batches[0]
+    assert max(at_once) > 1
+    assert batch.clip_ids == plain.clip_ids and torch.equal(batch.noise, plain.noise)
