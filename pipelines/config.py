@@ -139,6 +139,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 def _explain(detail: ErrorDetails) -> str:
     path = _dotted(detail["loc"])
+    if detail["type"] == "value_error":  # of a validator, which says what it got
+        return f"{path}: {detail['ctx']['error']}"
     if detail["type"] != "extra_forbidden":
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
     nearest = difflib.get_close_matches(path, list(_paths(Config)), n=1)

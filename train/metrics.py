@@ -134,7 +134,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSummary:
-    """A run in figures; `summary.json` holds the same. Losses of training are means over ten steps."""
+    """A run in figures; `summary.json` holds the same. Losses of training are means over ten steps, or over half of a
+    shorter run."""
 
     steps: int
     num_parameters: int
@@ -170,6 +171,7 @@ class TrainSummary:
         finite = [row["loss"] for row in steps if not row["skipped"]]
         validations = [row for row in rows if "val_loss" in row]
         captions = [row for row in rows if "caption_loss_true" in row]
+        averaged = min(NUM_AVERAGED_STEPS, max(1, len(finite) // 2))
         tokens = sum(row["tokens"] for row in steps)
         seconds = sum(row["seconds"] for row in steps)
         return cls(
@@ -177,8 +179,8 @@ class TrainSummary:
             num_parameters=num_parameters,
             train_clips=train_clips,
             val_clips=val_clips,
-            train_loss_first=_mean(finite[:NUM_AVERAGED_STEPS]),
-            train_loss_last=_mean(finite[-NUM_AVERAGED_STEPS:]),
+            train_loss_first=_mean(finite[:averaged]),
+            train_loss_last=_mean(finite[-averaged:]),
             val_loss_first=validations[0]["val_loss"] if validations else None,
             val_loss_last=validations[-1]["val_loss"] if validations else None,
             val_loss_ema_last=validations[-1]["val_loss_ema"] if validations else None,

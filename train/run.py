@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from train.align import AlignConfig
 from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
@@ -258,7 +258,7 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
     """Configuration and record of a run's folder.
 
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or one of another version.
     """
     try:
         config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
@@ -267,6 +267,11 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
             name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None
         }
         return config, RunRecord(**facts | tuples)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ValueError(
+            f"{run}/config.yaml: written by another version of reelpack ({told}); change it there, or train elsewhere"
+        ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
     except FileNotFoundError as error:
