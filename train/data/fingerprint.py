@@ -1,0 +1,86 @@
+"""Fingerprints: the folders of latents and of text embeddings, each named by what its values depend on."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
+REQUIRED = {"latents": "channels", "text": "dim"}
+"""What training needs of a fingerprint.json."""
+LATENT_SPACE = ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride")
+"""What latents of one run agree in: clips may differ in size and rate."""
+
+
+def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Folder and record of each fingerprint of latents that is asked for, sorted."""
+    if names == "all":
+        names = _found(dataset, "latents") or "auto"  # where there is none, "auto" says so
+    names = [names] if isinstance(names, str) else sorted(set(names))
+    return [fingerprint(dataset, "latents", name) for name in names]
+
+
+def fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:
+    """Folder and record of one fingerprint below `dataset`/`kind`."""
+    found = _found(dataset, kind)
+    if name == "auto" and len(found) == 1:
+        name = found[0]
+    if name not in found:
+        problem = "there is none" if not found else f"there are {', '.join(found)}"
+        remedy = (
+            f"run `reelpack encode {dataset}`"
+            if not found
+            else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
+        )
+        raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
+    folder = f"{dataset}/{kind}/{name}"
+    try:
+        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
+            record = json.load(file)
+        found_name = record["fingerprint"]
+        record[REQUIRED[kind]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder}/fingerprint.json: not a record of {kind} ({type(error).__name__}: {error}); put it back, or "
+            f"remove {folder} and run `reelpack encode {dataset}`"
+        ) from error
+    if found_name != name:
+        raise ValueError(
+            f"{folder}/fingerprint.json: got fingerprint {found_name!r}, expected {name!r}, the folder's name; the "
+            "folder was renamed or mixed: encode again"
+        )
+    return folder, record
+
+
+def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One record of latents that lie in one space.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for record in records[1:]:
+        if unlike := [name for name in LATENT_SPACE if record.get(name) != records[0].get(name)]:
+            raise ValueError(
+                f"train.data.latents: {records[0]['fingerprint']} and {record['fingerprint']} differ in "
+                f"{', '.join(unlike)}; a run needs latents of one autoencoder"
+            )
+    return {**records[0], "fingerprint": "+".join(record["fingerprint"] for record in records)}
+
+
+def is_stored(record: dict[str, Any]) -> bool:
+    """Whether latents of this fingerprint.json lie in shards; else training encodes (`encode.store`)."""
+    return bool(record.get("config", {}).get("store", True))
+
+
+def _found(dataset: str, kind: str) -> list[str]:
+    """The fingerprints below `dataset`/`kind`, sorted.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
+    fs, root = url_to_fs(f"{dataset}/{kind}")
+    if not fs.exists(root) and not fs.exists(url_to_fs(f"{dataset}/shards")[1]):
+        raise ValueError(f"{dataset}: no dataset here (there is no {dataset}/shards); `reelpack curate` makes one")
+    return sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
