@@ -37,8 +37,8 @@ from pipelines.encode_latents import encode
 from pipelines.train_dit import train_here
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.load import ClipReader
 from train.data.manifest import Manifest, read_manifest
+from train.data.read import ClipReader
 from train.parallelize import Worker, pick_device
 from train.run import build_model, load_model
 from train.sample import Request, sample

@@ -32,7 +32,8 @@ from train.optimizer import build_optimizer, learning_rate
 from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
 from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
-from train.run import RunRecord, TrainConfig, activation_dtype, autocast, build_model, check_ranks, open_run
+from train.resume import open_run
+from train.run import RunRecord, TrainConfig, activation_dtype, autocast, build_model, check_ranks
 from train.segments import PackedBatch
 from train.validate import Validator
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.load import ClipReader
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
+from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.model.config import DiTConfig
 from train.objective.ddpm import DDPM

@@ -19,9 +19,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.data.load import ClipReader, choose_caption, sample_fps
+from train.data.load import choose_caption, sample_fps
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
+from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.model.config import DiTConfig
 from train.model.patterns import prepare

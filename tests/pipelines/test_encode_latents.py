@@ -13,8 +13,8 @@ from pipelines.verify import verify
 from tests.pipelines.curated import caption, curated
 from tests.pipelines.test_train_commands import run
 from train.data.check import problems
-from train.data.load import ClipReader
 from train.data.manifest import read_manifest
+from train.data.read import ClipReader
 
 PATCH = (1, 2, 2)
 SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from train.data.load import ClipReader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
+from train.data.read import ClipReader
 from train.model.dit import DiT, DiTConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
 from train.parallelize import Worker

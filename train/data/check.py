@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.core import url_to_fs
 
-from train.data.load import ClipReader
 from train.data.manifest import Manifest
+from train.data.read import ClipReader
 from train.parallelize import Worker
 from train.patches import Patch
 

@@ -14,18 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from curate.shards.tar import TarReader
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.manifest import Manifest
 from train.data.plan import Cursor, PlanConfig, PlannedPack, PlannedSample, Planner
+from train.data.read import ClipReader
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.objective import Objective
-from train.patches import Patch, fitting_size, grid_size
+from train.patches import Patch, grid_size
 from train.segments import PackedBatch, Sample, pack
 
 
@@ -80,74 +78,6 @@ def keyed_generator(*key: object) -> torch.Generator:
     """A generator whose stream is a function of the key alone, on any machine."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-class ClipReader:
-    """Latents and caption embeddings of a manifest's rows."""
-
-    def __init__(self, manifest: Manifest, patch: Patch) -> None:
-        self.manifest = manifest
-        self.patch = patch
-        self._readers: dict[str, TarReader] = {}
-
-    def latent(self, row: dict[str, Any]) -> Tensor:
-        """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
-
-        Raises:
-            ValueError: the latent is not what the index says, or holds NaN or infinities.
-        """
-        where = f"{row['latents_root']}/{row['shard']}"
-        if row["encode"]:
-            from train.data.encode import encoder  # brings decoders, which stored latents do not need
-
-            latent = encoder(row["encode"], row["latents_root"]).latent(row)
-        else:
-            payload = self._read(row["latents_root"], row["shard"], row["offset"], row["size"], row["clip_id"])
-            latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
-        expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
-        if tuple(latent.shape) != expected or not latent.isfinite().all():
-            raise ValueError(
-                f"clip {row['clip_id']} in {where}: got a latent of shape {tuple(latent.shape)}, finite: "
-                f"{bool(latent.isfinite().all())}; expected {expected}, finite; encode it again"
-            )
-        t, h, w = fitting_size(expected[1:], self.patch)
-        return latent[:, :t, :h, :w]
-
-    def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
-        """Token states (n, D_text) by caption kind, in the type they are stored in; none where there is no caption."""
-        if row["text_shard"] is None:
-            return {}
-        where = f"{row['text_root']}/{row['text_shard']}"
-        payload = self._read(row["text_root"], row["text_shard"], row["text_offset"], row["text_size"], row["clip_id"])
-        tensors = _tensors(payload, row["clip_id"], where)
-        for kind, tokens in tensors.items():
-            if tokens.ndim != 2 or tokens.shape[1] != self.manifest.text_dim:
-                raise ValueError(
-                    f"clip {row['clip_id']} in {where}: got {kind} states of shape {tuple(tokens.shape)}, expected "
-                    f"(n, {self.manifest.text_dim}): another encoder's; embed them again"
-                )
-        return {kind: tokens for kind, tokens in tensors.items() if len(tokens)}
-
-    def _read(self, root: str, shard: str, offset: int, size: int, clip_id: str) -> bytes:
-        if root not in self._readers:
-            self._readers[root] = TarReader(root)
-        try:
-            return self._readers[root].read(shard, offset, size, clip_id)
-        except FileNotFoundError as error:
-            raise ValueError(f"clip {clip_id}: {root}/{shard} is not there any more; put it back") from error
-        except ValueError as error:
-            raise ValueError(f"clip {clip_id}: {error}") from error
-
-
-def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()) -> dict[str, Tensor]:
-    try:
-        tensors = load_safetensors(payload)
-        return {name: tensors[name] for name in names} if names else tensors
-    except (KeyError, SafetensorError) as error:
-        raise ValueError(
-            f"clip {clip_id} in {where}: its index points at no safetensors of {', '.join(names) or 'captions'} "
-            f"({error}); encode again"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from train.data.load import ClipReader, choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.data.load import choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.data.read import ClipReader
 from train.segments import Sample
 
 

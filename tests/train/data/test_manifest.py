@@ -13,9 +13,9 @@ from safetensors.torch import load, save
 from curate.shards.tar import TarReader, write_tar
 from train.data.draw import clip_keys
 from train.data.epoch import EpochConfig, EpochSamples
-from train.data.load import ClipReader
 from train.data.manifest import read_manifest
 from train.data.plan import PlanConfig
+from train.data.read import ClipReader
 
 PATCH = (1, 2, 2)
 
