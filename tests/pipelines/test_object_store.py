@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.snapshot import differences, snapshot
 from curate.media.fetch import StagingConfig, local_copy
 from curate.schema import FailureKind, MediaError
@@ -20,6 +21,7 @@ from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
 from pipelines.sources import list_sources
 from tests.pipelines.videos import moving, write_video
+from train.loop import train
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])
 
@@ -167,3 +169,22 @@ def _without_place(table: Table) -> list[dict[str, Any]]:
     places = {"uri", "subject", "version", "detail", "retry_command"}
     rows = ({name: value for name, value in row.items() if name not in places} for row in table.rows())
     return sorted(rows, key=repr)
+
+
+def test_training_from_a_bucket_is_training_from_here(bucket: str, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
+    fsspec.filesystem("s3").put(str(tmp_path / "dataset"), f"{bucket}/dataset", recursive=True)
+    config = load_config(
+        overrides=[
+            "train.model={width: 32, num_heads: 2, depth: 1}",
+            "train.steps=3",
+            "train.device=cpu",
+            "train.data.plan.token_budget=128",
+        ]
+    )
+    losses = {}
+    for name, dataset in (("here", str(tmp_path / "dataset")), ("there", f"{bucket}/dataset")):
+        rows: list[dict[str, Any]] = []
+        train(config.train, dataset, tmp_path / name, on_step=rows.append)
+        losses[name] = [row.get("loss", row.get("val_loss")) for row in rows]
+    assert losses["here"] == losses["there"] and len(losses["here"]) >= 3
