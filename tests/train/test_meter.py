@@ -52,7 +52,7 @@ def test_ranks_with_unlike_work_are_seen_to_wait(dataset: str, tmp_path: Path):
         idle[packs] = sorted(row["rank_idle_s"] / row["seconds"] for row in rows[packs])
     print({packs: [f"{share:.1%}" for share in shares] for packs, shares in idle.items()})
     # Other work on the machine slows one rank now and then: the calmest step tells what like packs cost.
-    assert idle[3][3] > 0.1 and idle[3][3] > 2 * idle[4][0]
+    assert idle[3][3] > 0.1 and idle[3][3] > 1.5 * idle[4][0]
     train(settings, dataset, tmp_path / "one")
     assert [row["tflop"] for row in rows[4]] == pytest.approx([row["tflop"] for row in steps_of(tmp_path / "one")])
     on_ranks(2, config(**shape | {"steps": 2}, parallel__mode="shard"), dataset, tmp_path / "sharded")
