@@ -57,3 +57,5 @@ class EMA:
             kept = own.clone()
             own.copy_(average)
             average.copy_(kept)
+        # Autocast keeps casts of weights by their tensors, which are the same ones: with other values in them.
+        torch.clear_autocast_cache()

@@ -33,7 +33,9 @@ from train.metrics import MEASURED, read_metrics
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.optimizer import build_optimizer
-from train.run import TrainConfig, load_model
+from train.parallelize import Worker
+from train.run import TrainConfig, autocast, load_model
+from train.validate import Validator
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,6 +142,30 @@ def assert_equal_runs(one: list[dict[str, Any]], other: list[dict[str, Any]], re
     for a, b in zip(one, other, strict=True):
         for key in a.keys() & COMPARED:
             assert a[key] == (b[key] and pytest.approx(b[key], rel=rel)), (a["step"], key)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_loss_of_the_average_is_that_of_the_average(dataset: str, tmp_path: Path, dtype: str):
+    """In bfloat16, too, where autocast keeps casts of weights that change places with their averages."""
+    settings = config(
+        steps=12, dtype=dtype, optimizer__lr=1e-2, optimizer__schedule="constant", ema__decay=0.99, validation__first=0
+    )
+    train(settings, dataset, tmp_path)
+    logged_row = next(row for row in logged(tmp_path)[::-1] if "val_loss" in row)
+    manifest = read_datasets(dataset, split="val", data=settings.data, model=settings.model)
+    cpu = torch.device("cpu")
+    validator = Validator(
+        settings.objective.build(),
+        settings.validation,
+        settings.data.plan,
+        settings.model,
+        Worker(rank=0, world_size=1, device=cpu),
+    )
+    for weights, name in (("model", "val_loss"), ("ema", "val_loss_ema")):
+        model, _, _ = load_model(tmp_path, weights=weights)
+        with autocast(settings, cpu):
+            assert validator.held_out_loss(model, manifest)["loss"] == pytest.approx(logged_row[name], rel=1e-6)
+    assert abs(logged_row["val_loss"] - logged_row["val_loss_ema"]) > 1e-3
 
 
 @pytest.mark.parametrize("reduction", ["sample", "token"])
