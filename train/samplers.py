@@ -19,7 +19,8 @@ from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas, posterior
 from train.objective.flow import RectifiedFlow
-from train.segments import PackedBatch, Sample, Segments, pack, unpack
+from train.patches import Patch, patchify
+from train.segments import PackedBatch, Sample, Segments, latent_shapes, pack, unpack
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(x (L, P), timesteps (S,)) to what the model predicts, (L, P), or with learned variances (L, 2 P)."""
@@ -37,7 +38,9 @@ class SampleConfig(BaseModel):
         description="euler or heun for a flow; ddim, dpm-solver++ or ddpm (ancestral: noise at every step, of the "
         "learned variance with learn_sigma) for a DDPM; auto: the first of them",
     )
-    num_steps: int = Field(50, ge=1, description="steps from noise to data; a step of heun evaluates the model twice")
+    num_steps: int = Field(
+        50, ge=1, description="steps from noise to data; those of heun evaluate the model twice, but for the last"
+    )
     step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
     guidance: float = Field(
         4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
@@ -79,12 +82,14 @@ def generate(
     without = [replace(sample, text=None, label=None) for sample in samples]
     both = {0.0: without, 1.0: [*samples]}.get(config.guidance, [*samples, *without])
     batch = prepare(pack(both, shape.patch, text_dim, shape.conditions), shape).to(device)
-    x = guided(model, batch, objective, config).repeat(config.num_halves, 1)
+    x = guided(model, batch, objective, config, shape.patch).repeat(config.num_halves, 1)
     return unpack(x.cpu(), batch, shape.patch)[: len(samples)]
 
 
 @torch.no_grad()
-def guided(model: Network, batch: PackedBatch, objective: RectifiedFlow | DDPM, config: SampleConfig) -> Tensor:
+def guided(
+    model: Network, batch: PackedBatch, objective: RectifiedFlow | DDPM, config: SampleConfig, patch: Patch
+) -> Tensor:
     """Sample a pack whose second half of segments repeats the first without captions (at guidance 0 and 1, a pack).
 
     Given tokens stay as they are. Both halves stay at the same x, moved by y = y_none + guidance · (y_caption -
@@ -120,11 +125,13 @@ def guided(model: Network, batch: PackedBatch, objective: RectifiedFlow | DDPM, 
         grid = torch.linspace(1, 0, config.num_steps + 1, dtype=torch.float64).tolist()
         timesteps = torch.tensor([[objective.shift(t, n) for n in lengths] for t in grid])
         return hold(integrate(predict, start, timesteps.to(start), segments.gather))
+    shapes = latent_shapes(batch, patch)[: len(lengths)]
     generators = [keyed_generator("ancestral", config.seed, clip) for clip in batch.clip_ids[: len(lengths)]]
 
     def draw() -> Tensor:
-        """Noise of one step: each segment's own, whatever the pack."""
-        parts = [torch.randn(n, start.shape[1], generator=g) for n, g in zip(lengths, generators, strict=True)]
+        """Noise of one step: each segment's own, whatever the pack. Of latents, as in training: the copies of a frame
+        that fills a tubelet by being repeated have one noise."""
+        parts = [patchify(torch.randn(s, generator=g), patch) for s, g in zip(shapes, generators, strict=True)]
         return torch.cat(parts).to(start)
 
     return hold(denoise(predict, start, objective, config, segments.num_segments, draw))
@@ -138,12 +145,14 @@ def euler(velocity: Predict, x: Tensor, timesteps: Tensor, gather: Callable[[Ten
 
 
 def heun(velocity: Predict, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same at order 2: the mean of the velocities at both ends of a step (Karras et al. 2022, algorithm 1)."""
-    for t, t_next in pairwise(timesteps):
+    """The same at order 2: the mean of the velocities at both ends of a step. The last step is Euler's, as in Karras et
+    al. 2022, algorithm 1: a model that is trained on noisy data has no answer at t = 0."""
+    *steps, last = pairwise(timesteps)
+    for t, t_next in steps:
         step = gather(t_next - t)[:, None]
         v = velocity(x, t)
         x = x + step * (v + velocity(x + step * v, t_next)) / 2
-    return x
+    return euler(velocity, x, torch.stack(last), gather)
 
 
 def denoise(

@@ -144,6 +144,10 @@ class Sample:
     kept: Tensor | None = None  # sorted int64 indices into the grid's tokens: the others are dropped (NaViT §2.1)
     given: Tensor | None = None  # (t * h * w,) bool over the whole grid: tokens that are shown clean, without loss
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.timestep <= 1:
+            raise ValueError(f"{self.clip_id}: got timestep {self.timestep:g}; expected 0 (data) to 1 (noise)")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedBatch:
@@ -246,6 +250,13 @@ def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:
         whole = part.new_zeros(math.prod(grid), part.shape[1])
         latents.append(unpatchify(whole.index_copy(0, grid_index(place, grid), part), grid, patch, frames))
     return latents
+
+
+def latent_shapes(batch: PackedBatch, patch: Patch) -> list[tuple[int, int, int, int]]:
+    """(C, T, H, W) of the latent of each segment, dropped tokens too."""
+    channels = batch.tokens.shape[1] // math.prod(patch)
+    sizes = zip(batch.grid_sizes, batch.num_frames, strict=True)
+    return [(channels, frames, h * patch[1], w * patch[2]) for (_, h, w), frames in sizes]
 
 
 Value = TypeVar("Value")

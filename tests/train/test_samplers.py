@@ -37,6 +37,22 @@ def test_a_flow_sampler_reaches_a_gaussian_target_and_converges_at_its_order(int
     assert all(a / b == pytest.approx(2**order, rel=0.2) for a, b in pairwise(errors))
 
 
+def test_heun_asks_the_model_nothing_at_the_data():
+    """Algorithm 1 of Karras et al. 2022 ends with a step of Euler; training with logit-normal times never sees t = 0."""
+    asked: list[float] = []
+
+    def velocity(x, t):
+        asked.append(float(t[0]))
+        return x
+
+    timesteps = torch.linspace(1, 0, 5)[:, None]
+    out = heun(velocity, torch.ones(1, 1), timesteps, lambda row: row)
+    assert asked == [1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]
+    h = 0.25
+    assert float(out) == pytest.approx((1 - h + h * h / 2) ** 3 * (1 - h))
+    assert float(heun(velocity, torch.ones(1, 1), timesteps[[0, -1]], lambda row: row)) == 0, "one step is Euler's"
+
+
 SCHEDULES = [
     {"schedule": "linear"},
     {"schedule": "cosine"},
@@ -152,9 +168,9 @@ def test_more_steps_than_timesteps_are_refused():
 def test_a_sampler_of_the_other_family_is_refused(samples: list[Sample]):
     batch = pack(samples, (1, 2, 2), 12)
     with pytest.raises(ValueError, match="a flow is sampled by euler or heun, got ddim"):
-        guided(lambda *_: batch.noise, batch, RectifiedFlow(FlowConfig()), SampleConfig(sampler="ddim"))
+        guided(lambda *_: batch.noise, batch, RectifiedFlow(FlowConfig()), SampleConfig(sampler="ddim"), (1, 2, 2))
     with pytest.raises(ValueError, match=r"a DDPM is sampled by ddim, dpm-solver\+\+ or ddpm, got heun"):
-        guided(lambda *_: batch.noise, batch, DDPMConfig().build(), SampleConfig(sampler="heun"))
+        guided(lambda *_: batch.noise, batch, DDPMConfig().build(), SampleConfig(sampler="heun"), (1, 2, 2))
 
 
 def test_guidance_of_unlike_segments_moves_each_by_its_own_caption_and_timesteps(samples: list[Sample]):
@@ -174,7 +190,7 @@ def test_guidance_of_unlike_segments_moves_each_by_its_own_caption_and_timesteps
         return gaussian_velocity(mean, 0.5)(x, t)
 
     objective = RectifiedFlow(FlowConfig(shift_base_tokens=16))
-    out = guided(model, batch, objective, SampleConfig(num_steps=200, guidance=1.5))
+    out = guided(model, batch, objective, SampleConfig(num_steps=200, guidance=1.5), (1, 2, 2))
     first, second = out.split(batch.segments.lengths[:2])
     noise = batch.noise.split(batch.segments.lengths)
     # Guidance is linear in the velocity, and so in the mean: the target's mean is 1.5 × the caption's.
@@ -201,7 +217,7 @@ def test_given_tokens_are_shown_clean_and_come_out_unchanged(objective, sampler:
         seen.append(x)
         return torch.ones_like(x)
 
-    out = guided(model, batch, objective.build(), SampleConfig(sampler=sampler, num_steps=4))
+    out = guided(model, batch, objective.build(), SampleConfig(sampler=sampler, num_steps=4), patch)
     given, tokens = ~batch.loss_mask[: len(out)], batch.tokens[: len(out)]
     assert given.sum() == 6 and torch.equal(out[given], tokens[given])
     assert all(torch.equal(half[given], tokens[given]) for x in seen for half in x.chunk(2))
@@ -224,6 +240,45 @@ def test_a_video_is_the_same_in_any_pack(sampler: str, samples: list[Sample]):
     apart = [latent for i in range(len(samples)) for latent in made(samples[i : i + 1])]
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++", "ddpm"])
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_a_lone_frame_in_a_tubelet_has_the_width_of_the_data(sampler: str, num_frames: int):
+    """By the exact ε of data N(0, 1), which says of copies of one frame what the model says: the mean of theirs."""
+    objective, patch = DDPMConfig().build(), (2, 2, 2)
+    shape = DiTConfig(width=24, depth=1, num_heads=2, patch=patch, text="none", condition_on_fps=False)
+
+    def exact(x, timesteps, batch):
+        cumulative = objective.alphas_cumprod[(timesteps * 1000).round().long()]
+        noise = batch.segments.gather((1 - cumulative).sqrt())[:, None].float() * x
+        copies = noise.unflatten(-1, (-1, patch[0], 4))
+        tied = copies.mean(2, keepdim=True).expand_as(copies).flatten(1)
+        return torch.where(batch.layout.lone_frames[:, None], tied, noise)
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(8, num_frames, 32, 32, generator=generator)
+    one = Sample(clip_id="0", latent=torch.zeros_like(noise), noise=noise, timestep=1.0, fps=8.0, text=None)
+    settings = SampleConfig(sampler=sampler, num_steps=100, guidance=1)
+    (latent,) = generate(exact, [one], objective, settings, shape, 1, torch.device("cpu"))
+    assert latent[:, 0].std().item() == pytest.approx(1, abs=0.08)  # of the posterior's variance in 100 steps: 0.95
+    assert latent.std().item() == pytest.approx(1, abs=0.08)
+
+
+def test_ancestral_noise_is_of_the_sample_and_the_seed(samples: list[Sample]):
+    """Two samples that are alike but for their ids, and one sample under two seeds, do not get one noise."""
+    shape = DiTConfig(width=32, depth=1, num_heads=2)
+    objective = DDPMConfig().build()
+
+    def made(clip_ids: list[str], seed: int = 0) -> list[torch.Tensor]:
+        chosen = [replace(samples[0], clip_id=clip_id) for clip_id in clip_ids]
+        settings = SampleConfig(sampler="ddpm", num_steps=3, guidance=1, seed=seed)
+        return generate(lambda x, *_: 0 * x, chosen, objective, settings, shape, 12, torch.device("cpu"))
+
+    a, b = made(["a", "b"])
+    assert not torch.isclose(a, b).any(dim=0).all()
+    assert torch.equal(made(["b"])[0], b)
+    assert not torch.isclose(made(["a"], seed=1)[0], a).any(dim=0).all()
 
 
 @pytest.mark.parametrize("guidance", [0, 1])
