@@ -72,6 +72,12 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
             )
+        objective = self.objective.build()
+        for timestep in self.validation.timesteps:
+            try:
+                objective.check_timestep(timestep)
+            except ValueError as error:
+                raise ValueError(f"validation.timesteps: {error}") from error
         if self.align.weight and self.align.block >= self.model.depth:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
         return self

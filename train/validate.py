@@ -12,11 +12,12 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from train.data.load import choose_caption, sample_fps
@@ -38,7 +39,9 @@ class ValidationConfig(BaseModel):
 
     every: int = Field(1000, ge=1, description="steps between validations; the last step is always validated")
     first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
-    timesteps: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise")
+    timesteps: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise; of a DDPM below 1"
+    )
     max_clips: int = Field(256, ge=1, description="held-out clips, at most")
     duration_edges_s: tuple[float, ...] = Field(
         (2, 4, 8), description="edges of the bins of duration in reports of the loss"
@@ -55,6 +58,13 @@ class ValidationConfig(BaseModel):
     num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
     sample_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
     sample_guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
+
+    @field_validator("duration_edges_s", "resolution_edges_px")
+    @classmethod
+    def _edges_ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not edge > before for before, edge in pairwise((0, *edges))):
+            raise ValueError(f"got edges {edges}; expected numbers above 0, each above the one before")
+        return edges
 
     def due(self, step: int, last_step: int) -> bool:
         return step in (self.first, last_step) or step % self.every == 0

@@ -8,8 +8,11 @@ from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.model.dit import DiT, DiTConfig
+from train.objective.ddpm import DDPMConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
 from train.parallelize import Worker
+from train.run import TrainConfig
+from train.segments import Sample, pack
 from train.validate import ValidationConfig, Validator, caption_donors
 
 PATCH = (1, 2, 2)
@@ -85,6 +88,46 @@ def test_edges_belong_to_the_bin_above():
     ]
     assert [config.resolution(*sides) for sides in ((255, 256), (256, 256))] == ["0-256 px", "256+ px"]
     assert ValidationConfig(duration_edges_s=()).duration(3) == "0+ s"
+
+
+@pytest.mark.parametrize("edges", [(4, 2), (2, 2), (0, 2), (-1.0,)])
+def test_edges_that_do_not_ascend_are_refused(edges: tuple[float, ...]):
+    with pytest.raises(ValueError, match="each above the one before"):
+        ValidationConfig(duration_edges_s=edges)
+
+
+@pytest.mark.parametrize(
+    ("objective", "timestep"),
+    [
+        ({"kind": "ddpm"}, 1.0),
+        ({"kind": "ddpm"}, 0.9996),
+        ({"kind": "ddpm", "num_timesteps": 10}, 0.95),
+        ({"kind": "flow"}, 1.1),
+        ({"kind": "flow"}, -0.1),
+        ({"kind": "ddpm"}, -0.1),
+        ({"kind": "flow"}, float("nan")),
+    ],
+)
+def test_timesteps_that_the_objective_has_not_are_refused(objective: dict, timestep: float):
+    """Before anything is read; a DDPM's table would be read beyond its end, or from its end."""
+    with pytest.raises(ValueError, match="timesteps"):
+        TrainConfig.model_validate({"objective": objective, "validation": {"timesteps": [0.5, timestep]}})
+
+
+@pytest.mark.parametrize("objective", [{"kind": "ddpm"}, {"kind": "ddpm", "num_timesteps": 10}, {"kind": "flow"}])
+def test_the_last_timestep_is_taken(objective: dict, samples: list[Sample]):
+    last = 1.0 if objective["kind"] == "flow" else 1 - 1 / objective.get("num_timesteps", 1000)
+    settings = TrainConfig.model_validate({"objective": objective, "validation": {"timesteps": [0.0, last]}})
+    batch = pack([replace(samples[0], timestep=last)], PATCH, 12)
+    assert settings.objective.build().token_losses(lambda x, *_: 0 * x, batch).isfinite().all()
+
+
+def test_a_sample_at_a_timestep_that_a_ddpm_has_not_is_refused(samples: list[Sample]):
+    batch = pack([replace(samples[0], timestep=1.0)], PATCH, 12)
+    with pytest.raises(ValueError, match=r"got timestep 1; a DDPM of 1000 timesteps has those from 0 to 0\.999"):
+        DDPMConfig().build().token_losses(lambda x, *_: 0 * x, batch)
+    with pytest.raises(ValueError, match="got timestep 1.5"):
+        replace(samples[0], timestep=1.5)
 
 
 def test_caption_losses_differ_only_by_the_caption(dataset: str, model: DiT):

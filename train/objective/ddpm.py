@@ -78,9 +78,27 @@ class DDPM(ReducedObjective):
         total = self.config.num_timesteps
         return int(torch.randint(total, (), generator=generator)) / total
 
+    def check_timestep(self, timestep: float) -> None:
+        """Up to the last i / T; the nearest is taken.
+
+        Raises:
+            ValueError: it is below the first, or above the last.
+        """
+        last = (self.config.num_timesteps - 1) / self.config.num_timesteps
+        if not 0 <= timestep <= last:
+            raise ValueError(
+                f"got timestep {timestep:g}; a DDPM of {self.config.num_timesteps} timesteps has those from 0 to {last:g}"
+            )
+
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
-        """Weighted squared error of each token's prediction, with learned variances plus its bound: (L,) float32."""
+        """Weighted squared error of each token's prediction, with learned variances plus its bound: (L,) float32.
+
+        Raises:
+            ValueError: on a CPU: a timestep above the last. (A GPU would be waited for; settings are checked before.)
+        """
         index = (batch.row_timesteps * self.config.num_timesteps).round().long()  # (R,)
+        if index.device.type == "cpu" and int(index.max()) >= self.config.num_timesteps:
+            self.check_timestep(float(batch.row_timesteps.max()))
         schedule = self._schedule_on(index.device).at(index, batch.row_ids)  # of (L, 1)
         free = batch.loss_mask[:, None]  # given tokens are clean
         signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)

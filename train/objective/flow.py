@@ -55,6 +55,7 @@ class RectifiedFlow(ReducedObjective):
             t = float(torch.rand((), generator=generator, dtype=torch.float64))
             if self.config.timesteps == "mode":
                 t = 1 - t - self.config.mode_scale * (math.cos(math.pi / 2 * t) ** 2 - 1 + t)
+                t = min(1.0, max(0.0, t))  # what rounding adds at the ends
         return self.shift(t, num_tokens)
 
     def shift(self, t: float, num_tokens: int) -> float:
@@ -63,6 +64,15 @@ class RectifiedFlow(ReducedObjective):
             return t
         s = math.sqrt(num_tokens / self.config.shift_base_tokens)
         return s * t / (1 + (s - 1) * t)
+
+    def check_timestep(self, timestep: float) -> None:
+        """Any in [0, 1].
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not 0 <= timestep <= 1:
+            raise ValueError(f"got timestep {timestep:g}; a flow has those from 0 (data) to 1 (noise)")
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Squared velocity error of each token, mean over its features: (L,) float32."""

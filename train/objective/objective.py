@@ -22,6 +22,13 @@ class Objective(Protocol):
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
         """One training timestep for a sample whose whole grid has `num_tokens`."""
 
+    def check_timestep(self, timestep: float) -> None:
+        """See that a sample can be evaluated there.
+
+        Raises:
+            ValueError: no timestep, or one that training never draws and the objective cannot look up.
+        """
+
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Loss of each token, mean over its features: (L,) float32; 0 where `batch.loss_mask` is False."""
 
