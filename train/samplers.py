@@ -145,8 +145,8 @@ def euler(velocity: Predict, x: Tensor, timesteps: Tensor, gather: Callable[[Ten
 
 
 def heun(velocity: Predict, x: Tensor, timesteps: Tensor, gather: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same at order 2: the mean of the velocities at both ends of a step. The last step is Euler's, as in Karras et
-    al. 2022, algorithm 1: a model that is trained on noisy data has no answer at t = 0."""
+    """The same at order 2: the mean of the velocities at both ends of a step. The last step is Euler's, as in
+    algorithm 1 of Karras et al. 2022: a model that is trained on noisy data has no answer at t = 0."""
     *steps, last = pairwise(timesteps)
     for t, t_next in steps:
         step = gather(t_next - t)[:, None]

@@ -38,7 +38,7 @@ def test_a_flow_sampler_reaches_a_gaussian_target_and_converges_at_its_order(int
 
 
 def test_heun_asks_the_model_nothing_at_the_data():
-    """Algorithm 1 of Karras et al. 2022 ends with a step of Euler; training with logit-normal times never sees t = 0."""
+    """Algorithm 1 of Karras et al. 2022 ends with a step of Euler; logit-normal training never sees t = 0."""
     asked: list[float] = []
 
     def velocity(x, t):

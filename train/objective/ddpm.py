@@ -86,9 +86,8 @@ class DDPM(ReducedObjective):
         """
         last = (self.config.num_timesteps - 1) / self.config.num_timesteps
         if not 0 <= timestep <= last:
-            raise ValueError(
-                f"got timestep {timestep:g}; a DDPM of {self.config.num_timesteps} timesteps has those from 0 to {last:g}"
-            )
+            total = self.config.num_timesteps
+            raise ValueError(f"got timestep {timestep:g}; a DDPM of {total} timesteps has those from 0 to {last:g}")
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Weighted squared error of each token's prediction, with learned variances plus its bound: (L,) float32.
