@@ -10,18 +10,16 @@ import io
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import groupby
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.spec import AbstractBufferedFile
 
+from curate.place import locate
+from curate.publish import publish
 from curate.schema import SCHEMA_VERSION
 
 VERSION_KEY = b"reelpack_schema_version"
@@ -49,7 +47,7 @@ class Table:
         self.url = url.rstrip("/")
         self.schema = schema.with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
         self.key = tuple(key)
-        self._fs, self._path = url_to_fs(self.url)
+        self._fs, self._path = locate(self.url)
         self._last_number: int | None = None
 
     def publish(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -196,53 +194,7 @@ def _number(name: str) -> int:
     return int(name.split("-")[1])
 
 
-@contextmanager
-def publish(url: str) -> Iterator[IO[bytes]]:
-    """Open `url` for writing so that readers see all of it or nothing.
-
-    Local files get a temporary name and one rename; on object stores the one PUT when the file is closed is already
-    atomic. An exception inside the block leaves nothing under `url`.
-    """
-    fs, path = url_to_fs(url)
-    folder, _, name = path.rpartition("/")
-    fs.makedirs(folder, exist_ok=True)
-    if not isinstance(fs, LocalFileSystem):
-        file = fs.open(path, "wb")
-        try:
-            yield file
-        except BaseException:
-            file.discard()
-            if isinstance(file, AbstractBufferedFile):
-                file.closed = True  # or it would be closed, that is published, when it is forgotten
-            raise
-        file.close()
-        return
-    temporary = Path(folder) / f".{name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: str, names: Collection[str]) -> None:
-    """Remove what writers of these files left in a folder when they were killed. Nobody may be writing them."""
-    fs, path = url_to_fs(folder)
-    if not isinstance(fs, LocalFileSystem):
-        return  # an object store shows nothing of a PUT that did not come to its end
-    for temporary in Path(path).glob(".*.tmp"):
-        if temporary.name[1:].rsplit(".", 2)[0] in names:
-            temporary.unlink(missing_ok=True)
-
-
 def write_parquet(url: str, table: pa.Table) -> None:
     """Publish one Parquet file; equal rows give equal bytes."""
     with publish(url) as file:
         pq.write_table(table, file)
-
-
-def write_text(url: str, text: str) -> None:
-    """Publish a small text file."""
-    with publish(url) as file:
-        file.write(text.encode())

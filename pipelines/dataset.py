@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from fsspec.core import url_to_fs
 
 from caption.record import CAPTION_SCHEMA
-from curate.store import Table, write_parquet, write_text
+from curate.place import locate
+from curate.publish import write_text
+from curate.store import Table, write_parquet
 from pipelines.config import Config, overrides
 from pipelines.sources import absolute
 from pipelines.tables import CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
@@ -33,7 +34,7 @@ class Dataset:
         self.shard_plans = Table(f"{self.url}/tables/shard_plans", SHARD_PLANS, ["clip_id", "cut_key"])
         self.failures = Table(f"{self.url}/tables/failures", FAILURES, ["subject", "step", "key"])
         self.shards_url = f"{self.url}/shards"
-        self._fs, self._path = url_to_fs(self.url)
+        self._fs, self._path = locate(self.url)
 
     def scores(self, family: str, columns: Mapping[str, pa.DataType]) -> Table:
         """Scores of one scorer with one set of parameters and weights: `family` is `<name>-<hash>`."""
@@ -70,7 +71,7 @@ class Dataset:
         write_text(f"{self.url}/config.yaml", yaml.safe_dump(sections, sort_keys=True))
 
     def sections(self) -> dict[str, Any]:
-        fs, path = url_to_fs(f"{self.url}/config.yaml")
+        fs, path = locate(f"{self.url}/config.yaml")
         return yaml.safe_load(fs.cat_file(path)) if fs.exists(path) else {}
 
     def made_with(self, *, or_running: bool = False) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Dataset:
         Raises:
             ValueError: it is not there; names the command that makes it.
         """
-        fs, path = url_to_fs(f"{self.url}/{name}")
+        fs, path = locate(f"{self.url}/{name}")
         if not fs.exists(path):
             raise ValueError(f"{self.url}/{name} is not there; `reelpack curate INPUT --out {self.url}` makes it")
         return pq.read_table(path, filesystem=fs)
@@ -136,7 +137,7 @@ class Dataset:
 
     def sidecar(self) -> pa.Table | None:
         """The user's own columns by `uri`; None where none were given."""
-        fs, path = url_to_fs(f"{self.url}/tables/sidecar.parquet")
+        fs, path = locate(f"{self.url}/tables/sidecar.parquet")
         return pq.read_table(path, filesystem=fs) if fs.exists(path) else None
 
     def write_index(self, cut_key: str) -> pa.Table:

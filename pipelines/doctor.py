@@ -220,10 +220,11 @@ def _weights() -> tuple[str, str]:
 
 
 def _disk(folder: str) -> tuple[str, str]:
-    from fsspec.core import url_to_fs
     from fsspec.implementations.local import LocalFileSystem
 
-    fs, path = url_to_fs(folder)
+    from curate.place import locate
+
+    fs, path = locate(folder)
     if not isinstance(fs, LocalFileSystem):
         name = f"{path.rstrip('/')}/doctor-{uuid.uuid4().hex}"
         fs.pipe_file(name, b"reelpack doctor")

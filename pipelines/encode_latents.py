@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import safetensors.numpy
 
+from curate.publish import write_text
 from curate.schema import Failure, content_digest
 from curate.shards.tar import write_tar
-from curate.store import Table, write_parquet, write_text
+from curate.store import Table, write_parquet
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs, executor

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.select import NOT_FOR_IMAGES
 from curate.signals.family import SIGNAL_NAMES
 from pipelines.dataset import Dataset
@@ -176,7 +176,7 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
 def _latents(dataset: Dataset, clip_id: str) -> dict[str, dict[str, Any]]:
     found = {}
     for fingerprint in folders(f"{dataset.url}/latents"):
-        fs, path = url_to_fs(f"{dataset.url}/latents/{fingerprint}/index.parquet")
+        fs, path = locate(f"{dataset.url}/latents/{fingerprint}/index.parquet")
         rows = pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]) if fs.exists(path) else None
         if rows is not None and rows.num_rows:
             found[fingerprint] = rows.to_pylist()[0]

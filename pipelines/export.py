@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.shards.export import export_shard
 from curate.shards.tar import TarReader
 from pipelines.dataset import Dataset
@@ -31,7 +31,7 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
     index = dataset.read("shards/index.parquet").to_pylist()
     if not index:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
-    fs, path = url_to_fs(out)
+    fs, path = locate(out)
     if fs.exists(path) and (not fs.isdir(path) or fs.ls(path, detail=False)):
         raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
     latent = _latents(dataset, latents) if latents else None
@@ -48,7 +48,7 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
 
 
 def _latents(dataset: Dataset, fingerprint: str) -> Callable[[str], bytes | None]:
-    fs, path = url_to_fs(f"{dataset.url}/latents")
+    fs, path = locate(f"{dataset.url}/latents")
     found = sorted(name.rpartition("/")[2] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
     if fingerprint == "auto" and len(found) == 1:
         fingerprint = found[0]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.schema import RETRYABLE, FailureKind
 from pipelines.dataset import Dataset
 
@@ -95,7 +95,7 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
 
 def encoded(dataset: Dataset, kind: str, fingerprint: str) -> set[str]:
     """Clips that have latents (or text embeddings) of a fingerprint."""
-    fs, path = url_to_fs(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
+    fs, path = locate(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
     return ids_of(pq.read_table(path, filesystem=fs, columns=["clip_id"])) if fs.exists(path) else set()
 
 
@@ -105,7 +105,7 @@ def ids_of(table: pa.Table) -> set[str]:
 
 def folders(url: str) -> list[str]:
     """Names of the folders at a URL, sorted; none where it is not there."""
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     fs.invalidate_cache(path)  # another process may have written since
     names = fs.ls(path, detail=True) if fs.isdir(path) else []
     return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in names if entry["type"] == "directory")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.media.fetch import local_copy
 from curate.media.probe import probe
+from curate.place import locate
 from curate.schema import MediaError
 from pipelines.config import Config
 from pipelines.execute import ExecuteConfig
@@ -147,7 +147,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
 
 def _to_probe(sources: Sequence[Source], num_sampled: int) -> list[Source]:
     """All files where that is quick; else a sample. A remote file is fetched to be probed."""
-    is_local = all(isinstance(url_to_fs(source.uri)[0], LocalFileSystem) for source in sources)
+    is_local = all(isinstance(locate(source.uri)[0], LocalFileSystem) for source in sources)
     count = min(MAX_PROBED if is_local else num_sampled, len(sources))
     return random.Random(SEED).sample(list(sources), count)
 

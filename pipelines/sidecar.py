@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.select import SelectConfig
 from curate.store import write_parquet
 from pipelines.dataset import Dataset
@@ -24,7 +24,7 @@ def read_sidecar(url: str) -> pa.Table:
         ValueError: it is not there or not readable, has no `path`, names a path twice, or a column would hide one of
             the dataset's.
     """
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     try:
         with fs.open(path, "rb") as file:
             if path.endswith(".parquet"):

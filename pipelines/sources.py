@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import fsspec
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.media.fetch import VERSION_KEYS
+from curate.place import MAGIC, is_url, locate
 from curate.schema import Failure, FailureKind
 
 
@@ -31,7 +31,7 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
     Returns:
         The files, and a failure for each input that names nothing or cannot be listed.
     """
-    excluded = f"{_uri(*url_to_fs(exclude))}/" if exclude else "\0"
+    excluded = f"{_uri(*locate(exclude))}/" if exclude else "\0"
     sources: dict[str, Source] = {}
     failures: list[Failure] = []
     for text in inputs:
@@ -45,7 +45,7 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
 
 def version_now(uri: str) -> str | None:
     """The version of a file as it is at this moment; None where it is gone or cannot be looked at."""
-    fs, path = url_to_fs(uri)
+    fs, path = locate(uri)
     fs.invalidate_cache(path)
     found = _source(fs, path)
     return found.version if isinstance(found, Source) else None
@@ -53,18 +53,28 @@ def version_now(uri: str) -> str | None:
 
 def absolute(text: str) -> str:
     """An input as it is named from any folder: one file has one path, however it was typed."""
-    fs, path = url_to_fs(text)
-    return os.path.normpath(path) if isinstance(fs, LocalFileSystem) else text
+    return text if is_url(text) else locate(text)[1]
 
 
 def _expand(text: str) -> Iterator[Source | Failure]:
-    fs, path = url_to_fs(absolute(text))
-    for name in fs.glob(path) if fsspec.core.has_magic(path) and not fs.exists(path) else [path]:
+    fs, path = locate(absolute(text))
+    for name in _matches(fs, path):
         if not fs.isdir(name):
             if fs.exists(name) or fs.lexists(name):
                 yield _source(fs, name)
             continue
         yield from _walk(fs, name, set())
+
+
+def _matches(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
+    """The paths that a path or a pattern names. What is there by its own name is no pattern, folders of it neither."""
+    if not any(char in path for char in MAGIC) or fs.exists(path):
+        return [path]
+    literal = path.rpartition("/")[0]
+    while any(char in literal for char in MAGIC) and not fs.isdir(literal):
+        literal = literal.rpartition("/")[0]
+    escaped = "".join(f"[{char}]" if char in MAGIC else char for char in literal)
+    return sorted(fs.glob(escaped + path[len(literal) :]))
 
 
 def _walk(fs: fsspec.AbstractFileSystem, name: str, seen: set[str]) -> Iterator[Source | Failure]:

@@ -9,8 +9,8 @@ from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.select import funnel
 from pipelines.dataset import Dataset
 from pipelines.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
@@ -116,7 +116,7 @@ def _captioned(dataset: Dataset, family: str) -> set[str]:
 
 
 def _idle_s(dataset: Dataset) -> float | None:
-    fs, path = url_to_fs(f"{dataset.url}/tables")
+    fs, path = locate(f"{dataset.url}/tables")
     found = fs.find(path, detail=True).values() if fs.isdir(path) else ()
     times = [info[key] for info in found for key in ("mtime", "LastModified", "updated") if info.get(key) is not None]
     if not times:

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
-from fsspec.core import url_to_fs
 
 from curate.media.decode import decode_clip
 from curate.media.fetch import local_copy
 from curate.media.probe import content_id
+from curate.place import locate
 from curate.schema import FailureKind, MediaError, clip_id
 from curate.shards.tar import TarReader, payload_digest
 from curate.shards.verify import verify_index
@@ -111,7 +111,7 @@ class Verifier:
         for kind in ("latents", "text"):
             for fingerprint in folders(f"{self.dataset.url}/{kind}"):
                 root = f"{self.dataset.url}/{kind}/{fingerprint}"
-                fs, path = url_to_fs(f"{root}/index.parquet")
+                fs, path = locate(f"{root}/index.parquet")
                 if not fs.exists(path):
                     continue  # an `encode` that was stopped before its first tar
                 rows = [{**row, "ext": "safetensors"} for row in pq.read_table(path, filesystem=fs).to_pylist()]

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from curate.place import locate
 from train.model.align import Projector, alignment_loss
 from train.objective.objective import Objective
 from train.segments import PackedBatch
@@ -65,7 +65,7 @@ def find_family(datasets: Sequence[str], name: str) -> str:
 
 
 def _find_family(dataset: str, name: str) -> str:
-    fs, root = url_to_fs(f"{dataset.rstrip('/')}/tables/scores")
+    fs, root = locate(f"{dataset.rstrip('/')}/tables/scores")
     found = sorted({path.split("/")[-2] for path in fs.glob(f"{root}/embedding-*/part-*.parquet")})
     if name == "auto" and len(found) == 1:
         return found[0]
@@ -86,7 +86,7 @@ def read_targets(datasets: Sequence[str], family: str, clip_ids: Sequence[str]) 
     """
     tables = []
     for dataset in datasets:
-        fs, root = url_to_fs(f"{dataset.rstrip('/')}/tables/scores/{family}")
+        fs, root = locate(f"{dataset.rstrip('/')}/tables/scores/{family}")
         parts = sorted(fs.glob(f"{root}/part-*.parquet"))
         tables += [pq.read_table(part, filesystem=fs, columns=["clip_id", "embedding"]) for part in parts]
     table = pa.concat_tables(tables)

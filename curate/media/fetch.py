@@ -22,10 +22,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.place import locate
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 
 COPY_BYTES = 4 * 2**20
@@ -65,10 +65,7 @@ def local_copy(uri: str, config: StagingConfig = DEFAULT) -> Iterator[str]:
         MediaError: the remote file is not there (MISSING), may not be read (PERMISSION), or cannot be (IO).
         OSError: the copy cannot be written. That is not the file's fault.
     """
-    if "://" not in uri and "::" not in uri:  # most are plain paths, and url_to_fs takes its time to say so
-        yield uri
-        return
-    fs, path = url_to_fs(uri)
+    fs, path = locate(uri)
     if isinstance(fs, LocalFileSystem):
         yield path
         return

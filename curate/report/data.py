@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
 from curate.store import Table
@@ -164,7 +164,7 @@ def _latest(failures: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 
 def read_lines(url: str) -> list[dict[str, Any]]:
     """Rows of a JSONL file; none if it is not there. A last line that a kill cut off is left out."""
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     if not fs.exists(path):
         return []
     rows = []
@@ -191,7 +191,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def _encoded(url: str) -> frozenset[str]:
     """Ids in the index of any latents: several autoencoders may have encoded the same clips."""
-    fs, path = url_to_fs(f"{url}/latents")
+    fs, path = locate(f"{url}/latents")
     tables = [_read_parquet(f"{url}/latents/{name}/index.parquet") for name in _names(fs, path)]
     return frozenset(clip_id for table in tables if table is not None for clip_id in table["clip_id"].to_pylist())
 
@@ -201,10 +201,10 @@ def _names(fs: Any, path: str) -> list[str]:
 
 
 def _read_parquet(url: str) -> pa.Table | None:
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     return pq.read_table(path, filesystem=fs) if fs.exists(path) else None
 
 
 def _read_yaml(url: str) -> dict[str, Any]:
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     return yaml.safe_load(fs.cat_file(path)) or {} if fs.exists(path) else {}

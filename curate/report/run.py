@@ -3,11 +3,11 @@
 from typing import Any
 
 import yaml
-from fsspec.core import url_to_fs
 
+from curate.place import locate
+from curate.publish import write_text
 from curate.report import training
 from curate.report.page import page, section
-from curate.store import write_text
 
 MODEL = ("width", "depth", "num_heads", "patch", "pattern", "position", "conditioning")
 
@@ -42,5 +42,5 @@ def build_run_report(run: str) -> str:
 
 
 def _config(run: str) -> dict[str, Any]:
-    fs, path = url_to_fs(f"{run}/config.yaml")
+    fs, path = locate(f"{run}/config.yaml")
     return (yaml.safe_load(fs.cat_file(path)) or {}) if fs.exists(path) else {}

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fsspec.core import url_to_fs
-
 from curate.media.decode import decode_clip
+from curate.place import locate
 from curate.report.cards import film
 from curate.report.charts import Series, curves, number, smoothed, thinned
 from curate.report.data import read_lines
@@ -90,7 +89,7 @@ def skipped(run: str) -> str:
 
 def previews(run: str) -> str:
     """What the run sampled while it trained: a row per held-out caption, step by step; empty without any."""
-    fs, path = url_to_fs(f"{run}/samples")
+    fs, path = locate(f"{run}/samples")
     folders = sorted(name for name in (fs.ls(path, detail=False) if fs.isdir(path) else ()) if "/step-" in name)
     rows: dict[str, list[str]] = {}
     for folder in _evenly(folders, MAX_STEPS):
@@ -107,7 +106,7 @@ def previews(run: str) -> str:
 
 def samples(run: str) -> str:
     """The run's generated videos and pictures with their prompts; empty without any."""
-    fs, path = url_to_fs(f"{run}/samples")
+    fs, path = locate(f"{run}/samples")
     if not fs.isdir(path):
         return ""
     names = sorted(name for name in fs.ls(path, detail=False) if name.endswith((".mp4", ".png")))

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.place import locate
+from curate.publish import publish
 from curate.schema import ID_HEX_DIGITS
-from curate.store import publish
 
 BLOCK_BYTES = 512
 NOT_ITS_INDEX = "shard and index do not belong together: put back the one that was replaced, or write both again"
@@ -90,7 +90,7 @@ class TarReader:
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
-        self._fs, self._path = url_to_fs(self.root)
+        self._fs, self._path = locate(self.root)
 
     def read(self, shard: str, offset: int, size: int, key: str | None = None) -> bytes:
         """Return `size` bytes from `offset` of `shard`; with a `key`, make sure that they are of that sample.

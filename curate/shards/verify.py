@@ -5,8 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from fsspec.core import url_to_fs
-
+from curate.place import locate
 from curate.shards.tar import list_members
 
 
@@ -20,7 +19,7 @@ def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collec
         rows: index rows with `clip_id, shard, ext, offset, size`.
         unindexed: ids that may stand in a tar without a row (clips that a later policy rejected).
     """
-    fs, path = url_to_fs(root)
+    fs, path = locate(root)
     expected: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in rows:
         expected[row["shard"]][f"{row['clip_id']}.{row['ext']}"] = (row["offset"], row["size"])

@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 import curate.dedup
 from curate.dedup.balance import find_concepts
 from curate.dedup.config import DedupConfig
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
+from curate.place import locate
 from curate.store import Table, write_parquet
 from pipelines.dataset import Dataset
 
@@ -72,7 +72,7 @@ def _recalled(
     url: str, digest: str, find: Callable[[], Mapping[str, Any]], kind: pa.DataType, keep: bool
 ) -> dict[str, Any]:
     """What `find` gives, from the file at `url` if that was found in what `digest` names."""
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     try:
         table = pq.read_table(path, filesystem=fs)
         if (table.schema.metadata or {}).get(FOUND_IN) == digest.encode():

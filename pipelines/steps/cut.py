@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.cut import CutStage, ShardPlan
+from curate.publish import remove_unfinished
 from curate.schema import Clip
-from curate.store import remove_unfinished
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
 from pipelines.steps.originals import with_originals

@@ -11,7 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from curate import store
-from curate.store import Table, publish, write_parquet
+from curate.publish import publish
+from curate.store import Table, write_parquet
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])
 
@@ -172,7 +173,7 @@ def test_a_kill_while_writing_leaves_the_table_as_it_was(tmp_path: Path) -> None
     table(tmp_path).publish([{"id": "a", "value": 1}])
     code = f"""
         import os, signal
-        from curate.store import publish
+        from curate.publish import publish
         with publish({str(tmp_path / "t" / "part-000001-x.parquet")!r}) as file:
             file.write(b"half a part")
             file.flush()

@@ -13,9 +13,10 @@ import pytest
 from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.snapshot import differences, snapshot
 from curate.media.fetch import StagingConfig, local_copy
+from curate.publish import publish
 from curate.schema import FailureKind, MediaError
 from curate.shards.tar import TarReader, list_members, write_tar
-from curate.store import Table, publish, write_parquet
+from curate.store import Table, write_parquet
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset

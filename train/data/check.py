@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from train.data.manifest import Manifest
 from train.data.read import ClipReader
 from train.parallelize import Worker
@@ -95,7 +95,7 @@ def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: 
 
 def _sizes(folder: str) -> dict[str, int]:
     """Bytes of each file by name."""
-    fs, path = url_to_fs(folder)
+    fs, path = locate(folder)
     return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in fs.ls(path, detail=True)}
 
 

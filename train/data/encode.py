@@ -5,10 +5,10 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-import fsspec
 import torch
 from torch import Tensor
 
+from curate.place import locate
 from curate.schema import Failure
 from train.autoencoder.encode import EncodeConfig, EncodeItem, EncodeStage
 
@@ -25,8 +25,8 @@ class Encoder:
     """
 
     def __init__(self, folder: str, shards: str) -> None:
-        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
-            record = json.load(file)
+        fs, path = locate(f"{folder}/fingerprint.json")
+        record = json.loads(fs.cat_file(path))
         self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards)
         found = self._stage.fingerprint_record()["fingerprint"]
         if found != record["fingerprint"]:

@@ -4,8 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import fsspec
-from fsspec.core import url_to_fs
+from curate.place import locate
 
 OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
 REQUIRED = {"latents": "channels", "text": "dim"}
@@ -37,8 +36,8 @@ def fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]
         raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
     try:
-        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
-            record = json.load(file)
+        fs, path = locate(f"{folder}/fingerprint.json")
+        record = json.loads(fs.cat_file(path))
         found_name = record["fingerprint"]
         record[REQUIRED[kind]]
     except (KeyError, TypeError, ValueError) as error:
@@ -80,7 +79,7 @@ def _found(dataset: str, kind: str) -> list[str]:
     Raises:
         ValueError: there is no such dataset.
     """
-    fs, root = url_to_fs(f"{dataset}/{kind}")
-    if not fs.exists(root) and not fs.exists(url_to_fs(f"{dataset}/shards")[1]):
+    fs, root = locate(f"{dataset}/{kind}")
+    if not fs.exists(root) and not fs.exists(locate(f"{dataset}/shards")[1]):
         raise ValueError(f"{dataset}: no dataset here (there is no {dataset}/shards); `reelpack curate` makes one")
     return sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))

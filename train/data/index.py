@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
+
+from curate.place import locate
 
 BALANCE = "balance_weight"
 PLACE = ["clip_id", "shard", "offset", "size"]
@@ -66,7 +67,7 @@ def beside(table: pa.Table, other: pa.Table) -> pa.Table:
 
 
 def _open_index(url: str, command: str) -> pq.ParquetFile:
-    fs, path = url_to_fs(url)
+    fs, path = locate(url)
     if not fs.exists(path):
         raise ValueError(f"{url}: no such index; `{command}` writes it")
     try:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from curate.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
 from train.data.index import BALANCE, PLACE, beside, index_column, read_index
@@ -78,7 +78,7 @@ class Manifest:
         clips = self.table["clip_id"].take(pa.array(rows, pa.int64())).to_pylist()
         found: dict[tuple[int, str], tuple[str | None, str | None]] = {}
         for number in np.unique(self.sources[list(rows)]).tolist():
-            fs, path = url_to_fs(f"{self.parts[number].url}/shards/index.parquet")
+            fs, path = locate(f"{self.parts[number].url}/shards/index.parquet")
             chosen = pc.field("clip_id").isin(sorted(set(clips)))
             table = pq.read_table(path, columns=["clip_id", *CAPTIONS], filters=chosen, filesystem=fs)
             found |= {(number, row["clip_id"]): (row[CAPTIONS[0]], row[CAPTIONS[1]]) for row in table.to_pylist()}

@@ -1,0 +1,296 @@
+"""One writer at a time: a lease on a folder, local or remote, that its owner renews and that ends with it.
+
+A lease is a small file with a name of its own in FOLDER/.leases. Who wants one writes its file first and looks for
+others second: of two who do so at once, each sees the other and steps back, so that no two go on. All it needs is that
+a listing shows what was written before, as on local disks, NFS, S3, GCS and Azure.
+
+The owner renews its file every `BEAT_S`. Its lease has ended where its process on this machine is gone, or where the
+file was not renewed for `STALE_S`. An owner that could not renew it for `LOST_S`, such as a suspended machine, knows
+that by itself, and `check` raises. Readers need no lease.
+"""
+
+import getpass
+import json
+import os
+import random
+import re
+import shlex
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from fsspec.implementations.local import LocalFileSystem
+
+from curate.place import locate
+from curate.publish import write_text
+
+FOLDER = ".leases"
+BEAT_S = 10.0
+STALE_S = 90.0
+LOST_S = 60.0
+RECENT_S = 2.0
+RETRY_S = (0.02, 0.1, 0.5)
+"""How long, at most, who met a recent owner steps back before it looks again: that one may have stepped back, too."""
+POLL_S = 0.05
+
+
+class Occupied(ValueError):
+    """Another process has the lease."""
+
+
+class LeaseLost(RuntimeError):
+    """The lease could not be renewed in time, and another process may have it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Who has a lease.
+
+    Attributes:
+        name: What the lease is for, such as `curate`.
+        host, pid, user: The process.
+        machine: Names the boot of the machine and the namespace in which `pid` counts; "" where neither is known.
+        process: When the process started, in the system's own units: a pid is used again.
+        command: As it was typed, without what follows a `?` in a URL.
+        since: UTC, ISO 8601.
+        beat: Time of the last renewal, seconds since 1970 by the owner's clock, or the filesystem's.
+    """
+
+    name: str
+    host: str
+    machine: str
+    pid: int
+    process: str
+    user: str
+    command: str
+    since: str
+    beat: float
+
+    def __str__(self) -> str:
+        return f"`{self.command}` (pid {self.pid} of {self.user} on {self.host}, since {self.since})"
+
+
+class Lease:
+    """A lease that this process has; made by `hold`."""
+
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder = folder.rstrip("/")
+        self.name = name
+        self._file = f"{name}-{uuid.uuid4().hex}.json"
+        self._over = threading.Event()
+        self._renewed = time.time()
+        self._is_gone = False
+        self._thread = threading.Thread(target=self._renew_all, name=f"lease-{name}", daemon=True)
+
+    def check(self) -> None:
+        """Called before what must not be written twice.
+
+        Raises:
+            LeaseLost: another process may have the lease by now.
+        """
+        # By the wall clock: the other one stands still while a machine sleeps.
+        if self._is_gone or time.time() - self._renewed > LOST_S:
+            raise LeaseLost(
+                f"{self.folder}: the lease `{self.name}` was not renewed for {LOST_S:.0f} s or was removed; another "
+                "process may write there. This one stops, and the same command goes on from what is there"
+            )
+
+    def _claim(self) -> Owner | None:
+        """Take the lease; whoever has it, if that is another."""
+        self._write()
+        for owner, file in _found(self.folder, self.name):
+            if file != self._file and not _ended(self.folder, owner, file):
+                self._remove()
+                return owner
+        self._renewed = time.time()
+        self._thread.start()
+        return None
+
+    def _end(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._remove()
+
+    def _renew_all(self) -> None:
+        while not self._over.wait(BEAT_S):
+            with suppress(OSError):  # until the next time, or until it is lost
+                self._renew()
+
+    def _renew(self) -> None:
+        now = time.time()
+        if now - self._renewed > LOST_S:
+            return  # for good: another may have seen this
+        fs, path = locate(f"{self.folder}/{FOLDER}/{self._file}")
+        try:
+            if isinstance(fs, LocalFileSystem):
+                os.utime(path)
+            else:
+                fs.invalidate_cache()
+                fs.info(path)
+                self._write()
+        except FileNotFoundError:
+            self._is_gone = True
+            return
+        self._renewed = now
+
+    def _write(self) -> None:
+        try:
+            write_text(f"{self.folder}/{FOLDER}/{self._file}", json.dumps(asdict(_here(self.name))), durable=False)
+        except OSError as error:
+            raise type(error)(
+                f"{self.folder} cannot be written ({error.strerror or error}); free space there or give permission, "
+                "or choose another place"
+            ) from error
+
+    def _remove(self) -> None:
+        _remove(self.folder, self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
+@contextmanager
+def hold(folder: str | Path, name: str, *, wait_s: float = 0) -> Iterator[Lease]:
+    """Have the lease `name` on a folder for the length of the block.
+
+    Args:
+        folder: local path or URL; made where it is not there.
+        name: letters and digits; leases of other names do not touch this one.
+        wait_s: how long to wait for another owner to end.
+
+    Raises:
+        Occupied: another process has it; the message names that.
+        OSError: the folder cannot be written.
+    """
+    end = time.monotonic() + wait_s
+    steps = iter(RETRY_S)
+    while True:
+        lease = Lease(str(folder), name)
+        owner = lease._claim()
+        if owner is None:
+            break
+        if time.monotonic() < end:
+            time.sleep(POLL_S * random.random())
+        elif time.time() - owner.beat < RECENT_S and (step := next(steps, None)) is not None:
+            time.sleep(step * random.random())
+        else:
+            raise Occupied(
+                f"{lease.folder} is being written by {owner}; wait until that ends, or end it. Where it was killed on "
+                f"another machine, this works {STALE_S:.0f} s after its last sign of life"
+            )
+    with lease:
+        yield lease
+
+
+def owners(folder: str | Path) -> list[Owner]:
+    """Who writes into a folder, as far as it is known without waiting; looks and changes nothing."""
+    return [
+        owner
+        for owner, _ in _found(str(folder).rstrip("/"), "")
+        if not _is_dead_here(owner) and time.time() - owner.beat < STALE_S
+    ]
+
+
+def _found(folder: str, name: str) -> list[tuple[Owner, str]]:
+    """Leases on a folder and their files; `name` "" for all."""
+    fs, path = locate(f"{folder}/{FOLDER}")
+    fs.invalidate_cache(path)
+    try:
+        files = sorted(entry.rpartition("/")[2] for entry in fs.ls(path, detail=False))
+    except FileNotFoundError:
+        return []
+    files = [file for file in files if re.fullmatch(rf"{re.escape(name) or '[^-]+'}-[0-9a-f]{{32}}\.json", file)]
+    return [(owner, file) for file in files if (owner := _read(folder, file)) is not None]
+
+
+def _read(folder: str, file: str) -> Owner | None:
+    """The owner that a file names; None where it is gone."""
+    fs, path = locate(f"{folder}/{FOLDER}/{file}")
+    try:
+        record: dict[str, Any] = json.loads(fs.cat_file(path))
+        if isinstance(fs, LocalFileSystem):
+            record["beat"] = os.stat(path).st_mtime
+    except FileNotFoundError:
+        return None
+    return Owner(**record)
+
+
+def _ended(folder: str, owner: Owner, file: str) -> bool:
+    """Whether a lease has ended though its file is there; removes it then."""
+    if not _is_dead_here(owner):
+        if time.time() - owner.beat < STALE_S:
+            return False
+        # By this clock, which may not be that of the owner: is it renewed?
+        time.sleep(2 * BEAT_S)
+        again = _read(folder, file)
+        if again is not None and again.beat != owner.beat:
+            return False
+    _remove(folder, file)
+    return True
+
+
+def _remove(folder: str, file: str) -> None:
+    fs, path = locate(f"{folder}/{FOLDER}/{file}")
+    with suppress(FileNotFoundError):
+        fs.rm_file(path)
+
+
+def _is_dead_here(owner: Owner) -> bool:
+    """Whether the owner was a process of this machine, and is none any more."""
+    if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
+        return False
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's
+    return _process(owner.pid) not in ("", owner.process)
+
+
+def _here(name: str) -> Owner:
+    """This process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return Owner(
+        name=name,
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+        process=_process(os.getpid()),
+        user=user,
+        command=shlex.join(re.sub(r"(://[^?]*)\?.*", r"\1", word) for word in words),
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        beat=time.time(),
+    )
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process(pid: int) -> str:
+    """When a process started; "ended" where only its exit code is left, "" where the system does not tell."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return ""
+    return "ended" if state in (b"Z", b"X") else fields[18].decode()

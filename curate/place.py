@@ -1,0 +1,65 @@
+"""Where a path or URL lies: the one place that decides what is a URL.
+
+fsspec reads `::` in any name as a chain of filesystems, `~` as a home, and whatever stands before `://` as a protocol.
+Names of files hold all of these: a path that is no URL of a known protocol is taken as it is.
+"""
+
+import os
+import re
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import known_implementations, registry
+
+CHAINING = frozenset(
+    {"blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip"}
+)
+"""Protocols that stand in front of another URL: `zip://a.mp4::s3://bucket/films.zip`."""
+MAGIC = "*?["
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of a filesystem other than the local one."""
+    protocol = _protocol(text)
+    return protocol is not None and protocol not in LocalFileSystem.protocol
+
+
+def locate(text: str | os.PathLike[str]) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a path or URL, and the path there. Names are never parsed: `a::b.mp4` is a file.
+
+    Raises:
+        ValueError, ImportError: of the filesystem, such as one whose package is not installed.
+    """
+    text = os.fspath(text)
+    protocol = _protocol(text)
+    if protocol is None:
+        return LocalFileSystem(), local_path(text)
+    if protocol in LocalFileSystem.protocol:
+        return LocalFileSystem(), local_path(text.partition("://")[2])
+    if protocol in CHAINING:
+        fs, path = url_to_fs(text)
+        return fs, str(path)
+    kind: Any = fsspec.get_filesystem_class(protocol)
+    fs = fsspec.filesystem(protocol, **kind._get_kwargs_from_urls(text))
+    return fs, str(fs._strip_protocol(text))
+
+
+def local_path(text: str) -> str:
+    """An absolute local path. `~` is a home where nothing has that name."""
+    if text.startswith("~") and not os.path.lexists(text):
+        text = os.path.expanduser(text)
+    return os.path.abspath(text)
+
+
+def _protocol(text: str) -> str | None:
+    """The protocol of a URL, of the outermost one of a chain; None for a path."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*)(://|::)", text)
+    if match is None:
+        return None
+    protocol, mark = match[1].lower(), match[2]
+    if mark == "::" and protocol not in CHAINING:
+        return None
+    return protocol if protocol in known_implementations or protocol in registry else None
