@@ -153,18 +153,32 @@ def connect(config: ExecuteConfig) -> bool:
     # Ray's core prints harmless lines about restartable actors at its error level.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **(private if address == "local" else {}),
-        )
+        with _empty_stdin():  # Ray's processes take it over, and hand it to every worker
+            ray.init(
+                address=address,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **(private if address == "local" else {}),
+            )
     except ConnectionError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with its token "
             "(docs/cluster.md)"
         ) from error
     return address == "local"
+
+
+@contextmanager
+def _empty_stdin() -> Iterator[None]:
+    """What is started inside reads nothing from this process's terminal."""
+    ours, empty = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    try:
+        yield
+    finally:
+        os.dup2(ours, 0)
+        os.close(ours)
+        os.close(empty)
 
 
 def _knock(address: str) -> None:

@@ -17,7 +17,9 @@ def provenance() -> dict[str, str | None]:
 def _commit(folder: Path) -> str | None:
     try:
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 
 from curate.schema import FailureKind
+from curate.terminal import leave_terminal
 from pipelines.execute import ExecuteConfig, batches, contained, is_lost_device
 
 REPORT_EVERY_S = 2.0
@@ -65,6 +66,7 @@ class Worker:
     """The actor: one stage, set up once. Items and outcomes travel pickled, since Arrow has no type for them."""
 
     def __init__(self, stage: bytes, ledger: Any, batch_size: int, config: ExecuteConfig) -> None:
+        leave_terminal()
         self.stage = pickle.loads(stage)
         self.ledger = ledger
         self.batch_size = batch_size

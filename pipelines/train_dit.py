@@ -168,8 +168,10 @@ def train_on_ray(
 
     def work(settings: dict[str, Any]) -> None:
         # By name: where this file is __main__, the function would be pickled with all that it refers to.
+        from curate.terminal import leave_terminal
         from pipelines.train_dit import train_as_worker
 
+        leave_terminal()
         train_as_worker(dataset, out, Config.model_validate(settings))
 
     trainer = TorchTrainer(

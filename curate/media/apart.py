@@ -6,6 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from curate.schema import FailureKind, MediaError
+from curate.terminal import leave_terminal
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def run_apart(function: Callable[..., T], *args: Any, limit_s: float) -> T:
 
 
 def _call(results: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    leave_terminal()
     try:
         results.send((function(*args), None))
     except MediaError as error:

@@ -2,10 +2,14 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from curate.scan import ScanStage
 from curate.schema import Failure, FailureKind
+from tests.pipelines.terminal import USE_TERMINAL
 
 
 class Doubling:
@@ -82,3 +86,10 @@ TROUBLE: dict[str, Callable[[int], None]] = {
     "slow": _slow,
     "lose device": _lose_device,
 }
+
+
+class ScanOnTerminal(ScanStage):
+    """Has a child, as native libraries may have one, that uses the terminal where there is one."""
+
+    def setup(self) -> None:
+        subprocess.run([sys.executable, "-c", USE_TERMINAL], check=True)

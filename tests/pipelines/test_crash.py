@@ -61,7 +61,7 @@ def run_and_die(videos: Path, out: Path, die_at: int) -> None:
 def run_until(videos: Path) -> Callable[[Path, int], bool]:
     """`run_until(out, die_at)`: in a process of its own; whether it was killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "av", "cv2", "scenedetect", "pipelines.curate_videos"])
+    context.set_forkserver_preload(["pytest", "av", "cv2", "pipelines.curate_videos"])
 
     def start(out: Path, die_at: int) -> bool:
         process = context.Process(target=run_and_die, args=(videos, out, die_at))

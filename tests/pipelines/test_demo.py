@@ -1,4 +1,4 @@
-"""The whole road with the embedded models, as `make demo` runs it, but for a shorter training."""
+"""The whole road with the embedded models, as `make demo` runs it on a terminal, but for a shorter training."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,29 @@ from pipelines.caption_clips import caption
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.demo import PROMPTS, run_demo
+from pipelines.demo import PROMPTS
 from pipelines.encode_latents import encode
 from pipelines.export import export
+from tests.pipelines.terminal import on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 
 SHORT = ["execute.executor=local", "train.steps=30"]
+DEMO = """
+import sys
+from pathlib import Path
+from pipelines.demo import run_demo
+
+run_demo(Path(sys.argv[1]), ["train.steps=30"])
+"""
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
-    run_demo(out, SHORT)
+    repository = str(Path(__file__).parents[2])
+    ended = on_terminal(["-c", DEMO, str(out)], environment={"PYTHONPATH": repository}, limit_s=1200)
+    assert ended.code == 0, ended.screen
     return out
 
 

@@ -70,3 +70,35 @@ def test_adaptive_equals_pyscenedetect(threshold: float, draw_scenes: Callable[.
         assert content._calculate_frame_score(now, bgr) == pytest.approx(scores[number], abs=1e-9)
     assert cuts == expected
     assert len(cuts) >= 3
+
+
+def test_cuts_by_given_scores_and_times_equal_pyscenedetect() -> None:
+    from scenedetect.common import FrameTimecode, Timecode
+    from scenedetect.detectors import AdaptiveDetector
+
+    class Scored(AdaptiveDetector):
+        def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
+            return next(self.given)
+
+    rng, num_cuts = np.random.default_rng(5), 0
+    for base in (Fraction(1, 24), Fraction(1, 90_000), Fraction(1001, 30_000)):
+        for window, content, ratio, least_s in ((1, 15.0, 2.0, 0.0), (2, 0.0, 300.0, 0.3), (3, 15.0, 3.5, 0.6)):
+            scores = np.where(rng.random(300) < 0.1, rng.uniform(0, 200, 300), rng.exponential(6, 300))
+            scores[100:140] = 0
+            scores[[110, 120]] = 40
+            ticks = rng.integers(1, 3, 300).cumsum() * max(1, int(Fraction(1, 30) / base))
+            reference = Scored(
+                adaptive_threshold=ratio, window_width=window, min_content_val=content, min_scene_len=least_s
+            )
+            reference.given = iter(scores.tolist())
+            expected: list[int] = []
+            for time in ticks.tolist():
+                now = FrameTimecode(Timecode(pts=time - int(ticks[0]), time_base=base), fps=FPS)
+                expected += [cut.pts + int(ticks[0]) for cut in reference.process_frame(now, np.empty(0))]
+            config = AdaptiveConfig(
+                threshold=ratio, window_frames=window, min_content=content, min_scene_len_s=least_s
+            )
+            cuts = config.build().cuts(scores, ticks, base, FPS)
+            assert ticks[cuts].tolist() == expected
+            num_cuts += len(cuts)
+    assert num_cuts > 50
