@@ -52,6 +52,13 @@ class DataConfig(BaseModel):
         None, description="names of the classes in the order of their numbers; none: those of the column, sorted"
     )
     label_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their label")
+    null_dropout: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of samples trained without caption and label together, which guidance leads away from, in "
+        "a model of both; caption_dropout and label_dropout are drawn for the rest",
+    )
     given_probability: float = Field(
         0.0, ge=0, le=1, description="share of videos whose first frames are given: shown clean, and without a loss"
     )
@@ -157,7 +164,8 @@ class PackLoader:
         drop, kind = torch.rand(2, generator=generator).tolist()
         timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
         latent = self._cut(self.reader.latent(row), planned)
-        captions = self.reader.captions(row) if drop >= self.config.caption_dropout else {}
+        is_null = self._is_null(generator)
+        captions = {} if is_null or drop < self.config.caption_dropout else self.reader.captions(row)
         noise = torch.randn(latent.shape, generator=generator)
         return Sample(
             clip_id=row["clip_id"],
@@ -165,12 +173,19 @@ class PackLoader:
             noise=noise,
             timestep=timestep,
             fps=sample_fps(row),
+            temporal_stride=int(self.manifest.latents["temporal_stride"]),
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
             extras=self._extras(row, latent.shape[1], generator),
             kept=self._kept(planned, generator),
-            label=self._label(row, generator),
+            label=None if is_null else self._label(row, generator),
             given=self._given(grid_size(latent.shape, self.patch), generator),
         )
+
+    def _is_null(self, generator: torch.Generator) -> bool:
+        """Without caption and label: left to their own draws, that would be too few samples."""
+        if self.model.text == "none" or self.model.num_classes is None:
+            return False
+        return float(torch.rand((), generator=generator)) < self.config.null_dropout
 
     def _label(self, row: dict[str, Any], generator: torch.Generator) -> int | None:
         label = sample_label(row)

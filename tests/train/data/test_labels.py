@@ -13,6 +13,7 @@ import torch
 from train.data.load import DataConfig, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
+from train.data.plan import PlannedSample
 from train.loop import train
 from train.model.config import DiTConfig
 from train.objective.flow import FlowConfig, RectifiedFlow
@@ -48,6 +49,22 @@ def names(manifest: Manifest) -> dict[str, str | None]:
     assert manifest.labels is not None
     rows = [manifest.row(i) for i in range(len(manifest))]
     return {row["clip_id"]: None if row["label"] is None else manifest.labels[row["label"]] for row in rows}
+
+
+@pytest.mark.parametrize(("text", "together"), [("cross_attention", 0.2), ("none", 0.0)])
+def test_captions_and_labels_are_left_out_together_for_guidance(genres: str, text: str, together: float):
+    """By a draw of its own, which a model of labels alone has no need of; the others are drawn for the rest."""
+    model = DiTConfig.model_validate(MODEL | {"text": text})
+    data = DataConfig(label_column="genre", caption_dropout=0.2, label_dropout=0.5, null_dropout=0.2)
+    manifest = read_datasets([genres], split="train", data=data, model=model)
+    source = PackLoader(manifest, RectifiedFlow(FlowConfig()), data, model=model, seed=0)
+    rows = [manifest.row(i) for i in range(len(manifest))]
+    full = [i for i, row in enumerate(rows) if row["text_shard"] is not None and row["label"] is not None]
+    planned = [PlannedSample(i, 0, int(manifest.num_tokens[i])) for i in full]
+    drawn = [source.sample(one, epoch) for one in planned for epoch in range(200)]
+    absent = torch.tensor([(s.text is None, s.label is None, s.text is None and s.label is None) for s in drawn])
+    expected = together + (1 - together) * torch.tensor([0.2, 0.5, 0.1])
+    torch.testing.assert_close(absent.float().mean(0), expected, atol=0.03, rtol=0)
 
 
 def test_names_are_classes_in_their_order_whatever_the_split(genres: str):
