@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
-from train.data.check import check_data
+from train.data.check import check_data, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
@@ -88,6 +88,8 @@ def _train(
     urls = [part.url for part in train_manifest.parts]
     check_ranks(config, worker.world_size)
     check_data(manifests, config.model.patch, worker)
+    if worker.is_first:
+        warn_of_islands(train_manifest, config.model)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
     record = RunRecord.of(train_manifest, family)
     open_run(out, config, record, write=worker.is_first)

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from curate.place import locate
 from train.data.manifest import Manifest
 from train.data.read import ClipReader
+from train.model.config import DiTConfig
+from train.model.patterns import reaches_all
 from train.parallelize import Worker
 from train.patches import Patch
 
@@ -50,6 +52,20 @@ def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
                 "%d clips are trained on and held out, such as %s: validation does not tell the truth about them",
                 len(both),
                 one.table["clip_id"][int(both[0])].as_py(),
+            )
+
+
+def warn_of_islands(manifest: Manifest, model: DiTConfig) -> None:
+    """Say so where a clip's patches do not all hear of each other: of the longest and largest, and of images."""
+    for is_image in (False, True):
+        grids = manifest.grids[(manifest.grids[:, 0] == 1) == is_image]
+        if len(grids) and not reaches_all(model, (grid := tuple(grids.max(0).tolist()))):
+            logger.warning(
+                "clips of up to %d x %d x %d patches are cut into parts that never hear of each other by pattern "
+                "%s in %d blocks: set train.model.shift_windows=true, wider windows (null: a side), or more blocks",
+                *grid,
+                model.pattern,
+                model.depth,
             )
 
 

@@ -20,6 +20,10 @@ Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "ada
 Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional"]
 
 
+WindowSize: TypeAlias = tuple[int | None, int | None, int | None]
+"""In patches along (t, h, w); None: the whole side."""
+
+
 class DiTConfig(BaseModel):
     """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
 
@@ -41,8 +45,14 @@ class DiTConfig(BaseModel):
         "factorized_self_attention: both in every block, one after the other. factorized_dot_product: both in every "
         "block, each by half of the heads. windows: blocks in turn within spatial and space-time windows",
     )
-    spatial_window: Patch = Field((1, 16, 16), description="windows: size of the odd blocks' windows, in patches")
-    spacetime_window: Patch = Field((5, 8, 8), description="windows: size of the even blocks' windows, in patches")
+    spatial_window: WindowSize = Field(
+        (1, None, None),
+        description="windows: size of the odd blocks' windows, in patches; none: the whole side. W.A.L.T has 1, 16, "
+        "16 and frames that are no larger",
+    )
+    spacetime_window: WindowSize = Field(
+        (None, 8, 8), description="windows: size of the even blocks' windows, in patches; W.A.L.T has 5, 8, 8"
+    )
     shift_windows: bool = Field(False, description="windows: every second pair of blocks moves them by half")
 
     position: Position = Field(
@@ -56,7 +66,7 @@ class DiTConfig(BaseModel):
         "ntk", description="what is done beyond rope_grid: places move closer, or low frequencies slow down"
     )
     reference_fps: float | None = Field(
-        None, gt=0, description="frames count in units of 1 / reference_fps seconds; none: in latent frames"
+        None, gt=0, description="patches along time lie in units of 1 / reference_fps seconds; none: 0, 1, 2 …"
     )
 
     conditioning: Conditioning = Field(
@@ -116,8 +126,12 @@ class DiTConfig(BaseModel):
             raise ValueError(f"factorized_dot_product needs an even number of heads, got num_heads {self.num_heads}")
         if self.pattern == "factorized_encoder" and self.depth < 2:
             raise ValueError("factorized_encoder needs at least two blocks, got depth 1")
-        if min(*self.spatial_window, *self.spacetime_window) < 1:
+        if any(side is not None and side < 1 for side in (*self.spatial_window, *self.spacetime_window)):
             raise ValueError(f"got windows {self.spatial_window} and {self.spacetime_window}; expected sides above 0")
+        if min(*self.patch, *self.max_grid, *(self.rope_grid or (1,))) < 1:
+            raise ValueError(
+                f"got patch {self.patch}, max_grid {self.max_grid}, rope_grid {self.rope_grid}; expected sides above 0"
+            )
         if self.position == "sincos" and self.width % 4:
             raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
         if self.adaln != "block" and not self.modulated:

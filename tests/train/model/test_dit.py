@@ -148,6 +148,8 @@ def test_a_compiled_block_is_not_compiled_again_for_every_pack(
         ({"pattern": "factorized_encoder", "depth": 1}, "at least two blocks"),
         ({"conditioning": "in_context", "adaln": "lora"}, "adaln lora needs conditioning adaln"),
         ({"conditions": ("motion", "motion")}, "each name once"),
+        ({"patch": (0, 2, 2)}, "expected sides above 0"),
+        ({"spatial_window": (1, None, 0)}, "expected sides above 0"),
     ],
 )
 def test_shapes_that_cannot_be_built_are_refused(settings: dict, message: str):

@@ -1,12 +1,14 @@
 """Who sees whom, against the definition written out pair by pair."""
 
+from typing import get_args
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from train.model.config import DiTConfig
-from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, Window, block_windows, regroup
+from train.model.config import DiTConfig, Pattern
+from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, Window, block_windows, reaches_all, regroup
 from train.patches import grid_positions
 from train.segments import Segments
 
@@ -92,11 +94,52 @@ def test_patterns_are_those_of_the_papers(pattern, expected):
 
 
 def test_windows_alternate_and_every_second_pair_is_shifted():
-    config = DiTConfig(depth=4, pattern="windows", shift_windows=True)
+    windows = {"spatial_window": (1, 4, 4), "spacetime_window": (5, 2, 2)}
+    config = DiTConfig(depth=4, pattern="windows", shift_windows=True, **windows)
     blocks = [block_windows(config, i) for i in range(4)]
     assert [(w.size, w.shifted, w.images_alone) for ((w,),) in blocks] == [
-        ((1, 16, 16), False, False),
-        ((5, 8, 8), False, True),
-        ((1, 16, 16), True, False),
-        ((5, 8, 8), True, True),
+        ((1, 4, 4), False, False),
+        ((5, 2, 2), False, True),
+        ((1, 4, 4), True, False),
+        ((5, 2, 2), True, True),
     ]
+
+
+def reached(config: DiTConfig, grid: tuple[int, int, int]) -> torch.Tensor:
+    """(n, n) bool: from which patch of a sample to which something gets, block by block, by the groups themselves."""
+    segments, places, is_patch, is_image = sequence([grid], 0, 0)
+    reach = torch.eye(len(places))
+    for block in range(config.depth):
+        for heads in block_windows(config, block):
+            seen = torch.eye(len(places))
+            for window in heads:
+                group = regroup(window, segments, places, is_patch, is_image)
+                order = torch.arange(len(places)) if group.order is None else group.order
+                ids = torch.empty(len(places), dtype=torch.int64).index_copy(0, order, group.segments.segment_ids)
+                seen = (seen + (ids[:, None] == ids).float()).clamp(max=1)
+            reach = (reach @ seen).clamp(max=1)
+    return reach.bool()
+
+
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_by_default_every_patch_reaches_every_other(pattern: Pattern):
+    """Of a sample that is longer and larger than any window, and of an image."""
+    for grid in ((7, 18, 10), (1, 18, 10)):
+        config = DiTConfig(pattern=pattern, depth=2)
+        assert reaches_all(config, grid) and reached(config, grid).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(size, size, size),
+    st.tuples(size, size, size),
+    st.booleans(),
+    st.integers(1, 6),
+    st.tuples(side, side, side),
+    st.sampled_from([p for p in get_args(Pattern) if p != "factorized_dot_product"]),
+)
+def test_islands_are_what_the_groups_leave_apart(spatial, spacetime, shifted, depth, grid, pattern):
+    assume(depth > 1 or pattern != "factorized_encoder")
+    windows = {"spatial_window": spatial, "spacetime_window": spacetime, "shift_windows": shifted}
+    config = DiTConfig(pattern=pattern, depth=depth, **windows)
+    assert reaches_all(config, grid) == reached(config, grid).all()
