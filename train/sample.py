@@ -67,6 +67,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
             noise=torch.randn(latent.shape, generator=keyed_generator("sample", config.seed, i)),
             timestep=1.0,
             fps=fps[i],
+            temporal_stride=int(record.latents["temporal_stride"]),
             text=texts[i],
             extras=config.conditions,
             label=labels[i],

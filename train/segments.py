@@ -138,6 +138,7 @@ class Sample:
     noise: Tensor  # (C, T, H, W) float, standard normal
     timestep: float  # in [0, 1]: 0 is data, 1 is noise
     fps: float  # frames per second of the clip; 0 for an image
+    temporal_stride: int = 1  # frames of the clip in a frame of the latent
     text: Tensor | None  # (n, D_text) float token states; None: the null caption
     label: int | None = None  # class; None: the null class
     extras: Mapping[str, float] = field(default_factory=dict)  # conditions by name; what is absent is the null one
@@ -166,6 +167,7 @@ class PackedBatch:
     grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w), dropped ones too
     num_frames: tuple[int, ...]  # S: frames of the latents
     fps: Tensor  # (S,) float32
+    latent_fps: Tensor  # (S,) float32: frames of the latent per second; 0 for an image
     text: Tensor  # (M, D_text) float16 or float32, as stored: the model converts it on the device
     text_segments: Segments  # over M
     has_caption: Tensor  # (S,) bool
@@ -209,6 +211,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         grid_sizes=grids,
         num_frames=tuple(sample.latent.shape[1] for sample in samples),
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
+        latent_fps=torch.tensor([sample.fps / sample.temporal_stride for sample in samples], dtype=torch.float32),
         text=text,
         text_segments=Segments.of([len(text) for text in texts]),
         has_caption=torch.tensor([sample.text is not None for sample in samples]),

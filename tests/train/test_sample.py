@@ -43,6 +43,20 @@ def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
     assert most_start_frames(replace(request, num_frames=13), tubelets, LATENTS) == 2  # 4 frames are 2 + 2
 
 
+def test_sampled_frames_lie_where_trained_ones_did(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    train(tiny(steps=1, model__reference_fps=24.0), dataset, tmp_path / "run")
+    seen, forward = [], DiT.forward
+
+    def watched(model, x, timesteps, batch):
+        seen.append(batch.layout.coordinates[:, 0].unique().tolist())
+        return forward(model, x, timesteps, batch)
+
+    monkeypatch.setattr(DiT, "forward", watched)
+    request = Request(prompt="", width=32, height=32, num_frames=9)  # at 12 a second, 4 to a frame of the latent
+    sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
+    assert seen == [[0.0, 8.0, 16.0]]
+
+
 def test_prompts_are_sampled_in_packs_of_the_budget_and_in_the_runs_precision(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

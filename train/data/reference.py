@@ -20,6 +20,7 @@ def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) 
         noise=torch.zeros_like(latent),
         timestep=0.0,
         fps=sample_fps(row),
+        temporal_stride=int(reader.manifest.latents["temporal_stride"]),
         extras=sample_extras(row, conditions),
         label=sample_label(row),
         text=choose_caption(reader.captions(row), prefers_dense=True),

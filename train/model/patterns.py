@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from train.model.config import DiTConfig
+from train.model.config import DiTConfig, WindowSize
 from train.model.position import frame_rates, scale_frames
-from train.patches import first_frame_is_alone
+from train.patches import Patch, first_frame_is_alone
 from train.segments import PackedBatch, Regrouping, Segments, map_tensors
 
 
@@ -22,7 +22,7 @@ from train.segments import PackedBatch, Regrouping, Segments, map_tensors
 class Window:
     """Tokens of a sample that see each other: those whose places fall into the same box."""
 
-    size: tuple[int | None, int | None, int | None]  # in patches along (t, h, w); None: the whole side
+    size: WindowSize
     shifted: bool = False  # boxes begin half a size earlier
     images_alone: bool = False  # in a sample of one frame each patch sees itself
 
@@ -53,6 +53,35 @@ def block_windows(config: DiTConfig, block: int) -> BlockWindows:
             size = config.spacetime_window if odd else config.spatial_window
             shifted = config.shift_windows and block % 4 >= 2
             return ((Window(size=size, shifted=shifted, images_alone=odd),),)
+
+
+def reaches_all(config: DiTConfig, grid: Patch) -> bool:
+    """What a token of a sample says reaches every other through the blocks: the windows do not cut it into islands.
+
+    Boxes are products over the axes, and so is what they reach together: an axis is followed alone.
+    """
+    windows = [w for block in range(config.depth) for heads in block_windows(config, block) for w in heads]
+    windows = [w for w in windows if grid[0] > 1 or not w.images_alone]
+    for axis, side in enumerate(grid):
+        reached = torch.eye(side)  # (side, side): from where to where
+        for window in windows:
+            reached = (reached @ _share_box(window, axis, side)).clamp(max=1)
+        if not reached.all():
+            return False
+    return True
+
+
+def _share_box(window: Window, axis: int, side: int) -> Tensor:
+    size = window.size[axis]
+    if size is None:
+        return torch.ones(side, side)
+    boxes = _box(torch.arange(side), size, window)
+    return (boxes[:, None] == boxes).float()
+
+
+def _box(places: Tensor, size: int, window: Window) -> Tensor:
+    """Number of the box along an axis."""
+    return (places + (size // 2 if window.shifted else 0)) // size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +134,7 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     is_patch = torch.zeros(segments.num_tokens, dtype=torch.bool).index_fill(0, patches, True)
     grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
     is_image = segments.gather(grids[:, 0] == 1)
-    rates = segments.gather(frame_rates(cpu.fps, config.reference_fps))  # (N,)
+    rates = segments.gather(_rates(cpu, config))  # (N,)
     windows = {w for block in range(config.depth) for heads in block_windows(config, block) for w in heads}
     layout = Layout(
         segments=segments,
@@ -152,7 +181,7 @@ def _boxes(
     keys = [segment_ids, torch.where(alone, torch.arange(len(alone)), 0)]
     for axis, size in enumerate(window.size):
         if size is not None:
-            keys.append((places[:, axis] + (size // 2 if window.shifted else 0)) // size)
+            keys.append(_box(places[:, axis], size, window))
     key = torch.zeros_like(segment_ids)
     for part in keys:
         key = key * (part.max() + 1) + part
@@ -191,10 +220,15 @@ def _interleave(segment_ids: list[Tensor]) -> tuple[Segments, Tensor]:
     return Segments.of(joined.bincount().tolist()), joined.argsort(stable=True)
 
 
+def _rates(batch: PackedBatch, config: DiTConfig) -> Tensor:
+    """Units of the configuration in a step of a patch along time: (S,)."""
+    return frame_rates(batch.latent_fps / config.patch[0], config.reference_fps)
+
+
 def _check_grids(batch: PackedBatch, config: DiTConfig) -> None:
     if config.position != "absolute":
         return
-    rates = frame_rates(batch.fps, config.reference_fps).tolist()
+    rates = _rates(batch, config).tolist()
     for clip_id, (t, h, w), rate in zip(batch.clip_ids, batch.grid_sizes, rates, strict=True):
         grid = (1 + math.ceil((t - 1) * rate), h, w)
         if any(n > most for n, most in zip(grid, config.max_grid, strict=True)):

@@ -106,7 +106,10 @@ class LearnedEmbedding(nn.Module):
 
 
 def frame_rates(fps: Tensor, reference_fps: float | None) -> Tensor:
-    """Units of 1 / `reference_fps` s per frame of clips at `fps`, (S,): 1 for images (fps 0) and without reference."""
+    """Units of 1 / `reference_fps` s per step of `fps` steps in a second, (S,): 1 for images (fps 0) and without one.
+
+    A step is one patch along time: of several frames of a latent, each of which stands for several of the clip.
+    """
     if reference_fps is None:
         return torch.ones_like(fps)
     return torch.where(fps > 0, reference_fps / fps.clamp(min=1e-6), 1.0)

@@ -16,6 +16,8 @@ from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
 from train.data.load import DataConfig, PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
+from train.data.read import ClipReader
+from train.data.reference import reference_sample
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.flow import FlowConfig, RectifiedFlow
@@ -245,3 +247,22 @@ def test_the_samples_of_a_pack_are_read_at_the_same_time(dataset: str, monkeypat
     batch = next(source.steps(Cursor(), 0, 1)).batches[0]
     assert max(at_once) > 1
     assert batch.clip_ids == plain.clip_ids and torch.equal(batch.noise, plain.noise)
+
+
+@pytest.mark.parametrize("patch", [(1, 2, 2), (2, 2, 2)])
+def test_places_in_time_are_seconds_of_the_clip(
+    make_dataset: Callable, make_clips: Callable, patch: tuple[int, int, int]
+):
+    """A latent has a frame for 4 of the clip, at 12 a second here: it lies 1/3 s further, which is 8 / 24."""
+    clips = [replace(clip, latent=np.tile(clip.latent[:, :1], (1, 4, 1, 1))) for clip in make_clips(4, num_val=1)]
+    root = str(make_dataset(clips))
+    model = DiTConfig(patch=patch, reference_fps=24.0)
+    source = PackLoader(
+        read_manifest(root, split="train", patch=patch), RectifiedFlow(FlowConfig()), DataConfig(), model=model, seed=0
+    )
+    step = next(source.steps(Cursor(), 0, 1))
+    places = step.batches[0].layout.coordinates[:, 0].unique().tolist()
+    assert places == [i * 8.0 * patch[0] for i in range(4 // patch[0])]
+    held_out = read_manifest(root, split="val", patch=patch)
+    clip = reference_sample(ClipReader(held_out, patch), 0, ())
+    assert (clip.fps, clip.temporal_stride) == (12.0, 4)
