@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from caption.backends.backend import CaptionBackend, CaptionRequest, CaptionResult
-from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.backends.transformers_config import TransformersVlmConfig
 from caption.prompts import PROMPT_SETS
 from caption.record import CaptionKind, CaptionRecord, CaptionStatus, media_digest
 from curate.media.decode import DecodedClip, decode_clip
@@ -42,6 +42,10 @@ class CaptionConfig(BaseModel):
     @property
     def name(self) -> str:
         return self.backend.name
+
+    def pinned(self) -> "CaptionConfig":
+        """The same with the commit that a hub id means now, see `TransformersVlmConfig.pinned`."""
+        return self.model_copy(update={"backend": self.backend.pinned()})
 
     @cached_property
     def key(self) -> str:

@@ -36,8 +36,9 @@ def caption(url: str, config: Config) -> CaptionSummary:
     start = time.monotonic()
     dataset = Dataset(url)
     index = dataset.read("shards/index.parquet").to_pylist()
-    stage = CaptionStage(config.caption, dataset.shards_url)
-    family = f"{config.caption.name}-{config.caption.key}"
+    captioner = config.caption.pinned()
+    stage = CaptionStage(captioner, dataset.shards_url)
+    family = f"{captioner.name}-{captioner.key}"
     table = dataset.captions(family)
     have = {row["clip_id"] for row in table.rows()}
     todo = [
@@ -47,7 +48,7 @@ def caption(url: str, config: Config) -> CaptionSummary:
     ]
     failures: list[Failure] = []
     waiting: list[CaptionRecord] = []
-    needs = Needs(batch_size=config.caption.batch_size, num_gpus=config.execute.gpus_per_worker)
+    needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
     last = time.monotonic()
     with executor(config.execute) as on:
         for _, outcome in track(on.run(stage, todo, needs), len(todo), "caption"):
@@ -61,7 +62,7 @@ def caption(url: str, config: Config) -> CaptionSummary:
         table.publish(_rows(waiting))
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
-    dataset.save_section("caption", config.caption.model_dump(mode="json"))
+    dataset.save_section("caption", captioner.model_dump(mode="json"))
     index = dataset.write_index(dataset.config().shards.key).to_pylist()
     return CaptionSummary(
         family=family,

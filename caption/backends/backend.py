@@ -7,6 +7,10 @@ from typing import Literal, Protocol
 import numpy as np
 
 
+class UnusableModel(ValueError):
+    """A model that cannot caption; the message says why and what to do."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionRequest:
     """Frames (T, H, W, 3) uint8 RGB in the order of time, a prompt, and the most tokens that may be written."""

@@ -1,52 +1,26 @@
 """Any image-text-to-text model that transformers loads: LLaVA, Qwen-VL, SmolVLM, InternVL, ... by hub id or folder.
 
 Frames go in as a list of images, so that no video processor (and no torchvision) is needed. The model's own chat
-template makes the prompt; pads are on the left, where they change no output.
+template makes the prompt; pads are on the left, where they change no output. `processor.py` loads both.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 
-from caption.backends.backend import CaptionRequest, CaptionResult
+from caption.backends.backend import CaptionRequest, CaptionResult, UnusableModel
+from caption.backends.transformers_config import EMBEDDED, TransformersVlmConfig
 from curate.encoders import torchvision_cpu
 from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import path_digest
 
-EMBEDDED = "reelpack-llava"
-"""Name of the embedded captioner, docs/models/reelpack_llava.md."""
+LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What transformers raises on checkpoints that are not whole, not of its kind, or want packages that are not there."""
 
-
-class TransformersVlmConfig(BaseModel):
-    """A vision–language model in transformers, and how it decodes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["transformers"] = "transformers"
-    model: str = Field(EMBEDDED, description=f"{EMBEDDED}, a local folder, or a hub id")
-    revision: str | None = Field(None, description="commit of a hub id; pin it, since the name alone can move")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: as the checkpoint says where the device computes in it, else float32"
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy: the same clip gives the same caption")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling, for a temperature above 0")
-    repetition_penalty: float = Field(1.0, gt=0, description="above 1 makes tokens that were written less likely")
-    no_repeat_ngram_size: int = Field(0, ge=0, description="n-grams that may occur only once; 0 allows all")
-    seed: int = Field(0, description="of the sampling, for a temperature above 0")
-    trust_remote_code: bool = Field(False, description="run code that comes with a hub id or folder")
-
-    @property
-    def name(self) -> str:
-        """Last part of the model's name, as tables are called by it."""
-        return Path(self.model).name
-
-    def build(self) -> "TransformersVlm":
-        return TransformersVlm(self)
+MAX_MESSAGE = 600
 
 
 class TransformersVlm:
@@ -64,9 +38,10 @@ class TransformersVlm:
 
         Raises:
             MissingWeights: the embedded captioner was not assembled.
+            ValueError: neither the hub nor its local cache knows the id.
         """
-        source = self._source
-        return path_digest(source) if isinstance(source, Path) else f"{source}@{self.config.revision or 'main'}"
+        folder = self.config.folder
+        return path_digest(folder) if folder else f"{self.config.model}@{self.config.pinned().revision}"
 
     @property
     def sampling(self) -> dict[str, object]:
@@ -87,37 +62,40 @@ class TransformersVlm:
 
         Raises:
             MissingWeights: the embedded captioner was not assembled.
-            ValueError: transformers cannot load the model, or it has no chat template.
+            ValueError: the model cannot be loaded, or has no chat template for pictures; says what is missing.
         """
         if self.model is not None:
             return
         torchvision_cpu.repair()
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-
         if self.config.model == EMBEDDED:
             import caption.llava.vision  # noqa: F401  registers its vision tower
-        source, device = str(self._source), pick_device(self.config.device)
-        options = {"revision": self.config.revision or "main", "trust_remote_code": self.config.trust_remote_code}
+        config = self.config.pinned()
         try:
-            # "pil": the same pixels with and without torchvision.
-            processor = AutoProcessor.from_pretrained(source, backend="pil", **options)
-            dtype = self._pick_dtype(AutoConfig.from_pretrained(source, **options), device)
-            # Not cast afterwards: some models keep parts in float32 on purpose.
-            model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **options)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"caption model {self.config.model!r}: transformers cannot load it as an image-text-to-text model. "
-                f"Expected {EMBEDDED}, a local folder with config, weights and processor, or a hub id: {error}"
-            ) from error
-        if getattr(processor, "tokenizer", None) is None or not processor.chat_template:
-            raise ValueError(
-                f"caption model {self.config.model!r}: its processor has no chat template: how to ask it is unknown. "
-                "Use a model tuned for instructions (often named -Instruct, -hf or -it), or put its template as "
-                "chat_template.jinja into a local copy"
+            self._load(str(config.folder or config.model), config.revision or "main")
+        except UnusableModel as error:
+            raise ValueError(f"caption model {self.config.model!r}: {error}") from error
+        except LOAD_ERRORS as error:
+            raise ValueError(f"caption model {self.config.model!r}: {_why_not(error)}") from error
+
+    def _load(self, source: str, revision: str) -> None:
+        from transformers import AutoConfig, AutoModelForImageTextToText
+
+        from caption.backends.processor import load_processor
+
+        device = pick_device(self.config.device)
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": self.config.trust_remote_code}
+        config = AutoConfig.from_pretrained(source, **options)
+        processor = load_processor(source, config, **options)
+        dtype = self._pick_dtype(config, device)
+        # Not cast afterwards: some models keep parts in float32 on purpose.
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, **options
+        )
+        if unset := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
+            raise UnusableModel(
+                f"{len(unset)} of its weights are not in the checkpoint, {unset[0]} among them, and would stay "
+                "random: the download is not complete, or config.json is of another model"
             )
-        processor.tokenizer.padding_side = "left"
-        if processor.tokenizer.pad_token is None:
-            processor.tokenizer.pad_token = processor.tokenizer.eos_token
         self.model, self.processor, self._dtype = model.to(device).eval(), processor, dtype
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
@@ -179,25 +157,18 @@ class TransformersVlm:
 
     def _inputs(self, requests: Sequence[CaptionRequest]) -> Any:
         """One padded batch on the model's device, pictures in the model's dtype."""
-        conversations = [
-            [
-                {
-                    "role": "user",
-                    "content": [
-                        *({"type": "image", "image": frame} for frame in request.frames),
-                        {"type": "text", "text": request.prompt},
-                    ],
-                }
-            ]
-            for request in requests
-        ]
+        from caption.backends.processor import control_tokens, conversation
+
+        tokens = control_tokens(self.processor)
+        is_plain = not any(token in request.prompt for request in requests for token in tokens)
         batch = self.processor.apply_chat_template(
-            conversations,
+            [conversation(request.frames, request.prompt) for request in requests],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            sanitize_control_tokens=True,
+            # Only where there is one: Idefics3's processor cannot do it.
+            sanitize_control_tokens=not is_plain,
             processor_kwargs={"padding": True},
         )
         return batch.to(self.model.device, dtype=self._dtype)
@@ -218,12 +189,15 @@ class TransformersVlm:
         # Processors without bfloat16 units would emulate it, and none has float16 kernels for all that models use.
         return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
-    @cached_property
-    def _source(self) -> Path | str:
-        """Where transformers loads from: a folder, or a hub id."""
-        if self.config.model == EMBEDDED:
-            from caption.llava.assemble import resolve
 
-            return resolve()
-        folder = Path(self.config.model).expanduser()
-        return folder if folder.is_dir() else self.config.model
+def _why_not(error: Exception) -> str:
+    """What transformers said, and what to do."""
+    said = f"transformers cannot load it as an image-text-to-text model: {type(error).__name__}: {str(error).strip()}"
+    if len(said) > MAX_MESSAGE:  # some list every class that there is
+        said = f"{said[:MAX_MESSAGE]}…"
+    if isinstance(error, ImportError):
+        return f"{said}\nInstall it; `pip install 'reelpack[caption]'` brings what the models in README.md need"
+    return (
+        f"{said}\nExpected {EMBEDDED}, a local folder with config, weights, tokenizer and processor, or a hub id of a "
+        "model whose class transformers has (often the repository that ends in -hf), complete in the cache or in reach"
+    )
