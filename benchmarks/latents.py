@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save
 
 from curate.schema import content_digest
 from curate.shards.tar import write_tar
+from curate.tensors import arrays_to_bytes
 
 CHANNELS, TEXT_DIM = 4, 12
 LATENTS_RECORD = {"fingerprint": "lat0", "channels": CHANNELS, "temporal_stride": 4, "spatial_stride": 8}
@@ -68,8 +68,14 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
                 for m in write_tar(str(root / kind / f"{split}-000000.tar"), payloads)
             }
             for kind, payloads in (
-                ("latents/lat0", [(c.clip_id, {"safetensors": save({"latent": c.latent})}) for c in members]),
-                ("text/txt0", [(c.clip_id, {"safetensors": save(_states(c))}) for c in members if _states(c)]),
+                (
+                    "latents/lat0",
+                    [(c.clip_id, {"safetensors": arrays_to_bytes({"latent": c.latent})}) for c in members],
+                ),
+                (
+                    "text/txt0",
+                    [(c.clip_id, {"safetensors": arrays_to_bytes(_states(c))}) for c in members if _states(c)],
+                ),
             )
         }
         for c in members:

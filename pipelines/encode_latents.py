@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import safetensors.numpy
 
 from curate.publish import write_text
 from curate.schema import Failure, content_digest
 from curate.shards.tar import write_tar
 from curate.store import Table, write_parquet
+from curate.tensors import arrays_to_bytes
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs, executor
@@ -112,7 +112,7 @@ def _encode_latents(
 
     def members(result: Encoded) -> dict[str, bytes]:
         assert result.latent is not None
-        return {"safetensors": safetensors.numpy.save({"latent": result.latent})}
+        return {"safetensors": arrays_to_bytes({"latent": result.latent})}
 
     def facts(result: Encoded) -> dict[str, Any]:
         c, t, h, w = result.shape
@@ -154,7 +154,7 @@ def _encode_text(
     }
 
     def members(result: TextEmbedded) -> dict[str, bytes]:
-        return {"safetensors": safetensors.numpy.save(dict(result.states))}
+        return {"safetensors": arrays_to_bytes(result.states)}
 
     def facts(result: TextEmbedded) -> dict[str, Any]:
         return {f"num_tokens_{kind}": len(states) for kind, states in result.states.items()}

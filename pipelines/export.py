@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 
-import pyarrow.parquet as pq
 
 from curate.place import locate
 from curate.shards.export import export_shard
@@ -11,6 +10,8 @@ from curate.shards.tar import TarReader
 from pipelines.dataset import Dataset
 from pipelines.execute import batches
 from pipelines.progress import track
+from train.data.fingerprint import fingerprint, is_stored
+from train.data.index import PLACE, read_index
 
 CLIPS_PER_SHARD = 256
 
@@ -47,21 +48,19 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
     return count, sum(bool(row["caption_dense"] or row["caption_short"]) for row in index)
 
 
-def _latents(dataset: Dataset, fingerprint: str) -> Callable[[str], bytes | None]:
-    fs, path = locate(f"{dataset.url}/latents")
-    found = sorted(name.rpartition("/")[2] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
-    if fingerprint == "auto" and len(found) == 1:
-        fingerprint = found[0]
-    if fingerprint not in found:
+def _latents(dataset: Dataset, name: str) -> Callable[[str], bytes | None]:
+    root, record = fingerprint(dataset.url, "latents", name, "--latents ")
+    if not is_stored(record):
         raise ValueError(
-            f"--latents {fingerprint}: {dataset.url} has latents {found or 'none; run `reelpack encode`'}"
+            f"--latents {name}: {root} holds no latents, only their sizes (encode.store=false); run `reelpack encode "
+            f"{dataset.url} --set encode.store=true`, and export those"
         )
-    root = f"{dataset.url}/latents/{fingerprint}"
     reader = TarReader(root)
-    places = {r["clip_id"]: r for r in pq.read_table(f"{path}/{fingerprint}/index.parquet", filesystem=fs).to_pylist()}
+    rows = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id"], PLACE).to_pylist()
+    places = {row["clip_id"]: row for row in rows}
 
     def read(clip_id: str) -> bytes | None:
         row = places.get(clip_id)
-        return reader.read(row["shard"], row["offset"], row["size"]) if row else None
+        return reader.read(row["shard"], row["offset"], row["size"], clip_id) if row else None
 
     return read

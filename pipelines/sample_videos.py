@@ -1,6 +1,7 @@
 """Prompts → video files. The driver behind `reelpack sample`."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +13,12 @@ from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
+from train.data.fingerprint import is_outdated
 from train.run import read_run
 from train.sample import Request, most_start_frames, sample, write_video
 from train.samplers import SampleConfig
+
+logger = logging.getLogger(__name__)
 
 
 def sample_to_files(
@@ -57,6 +61,8 @@ def sample_to_files(
         Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
     ]
     train_config, record = read_run(Path(run))
+    if is_outdated(record.latents):
+        logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
     autoencoder = autoencoder_of(record.latents)
     if start is not None:
         most = most_start_frames(requests[0], train_config, record.latents)

@@ -15,6 +15,7 @@ from curate.select import funnel
 from pipelines.dataset import Dataset
 from pipelines.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
+from train.data.fingerprint import is_outdated, read_record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +67,9 @@ def status(url: str) -> Status:
     cut = kept & {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == config.shards.key}
     captioned = {family: _captioned(dataset, family) for family in folders(f"{dataset.url}/tables/captions")}
     latents = {
-        fingerprint: encoded(dataset, "latents", fingerprint) for fingerprint in folders(f"{dataset.url}/latents")
+        fingerprint: encoded(dataset, "latents", fingerprint)
+        for fingerprint in folders(f"{dataset.url}/latents")
+        if not is_outdated(read_record(f"{dataset.url}/latents/{fingerprint}") or {})
     }
     families = dataset.families(or_running=True)
     next_command, why = _next(dataset, is_running, kept, cut, list(latents.values()))

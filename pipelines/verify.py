@@ -25,6 +25,7 @@ from pipelines.failures import folders
 from pipelines.progress import track
 from pipelines.status import decided_now
 from pipelines.tables import clip_of
+from train.data.fingerprint import is_outdated, read_record
 
 SEED = 0
 UNREACHABLE = (FailureKind.MISSING, FailureKind.PERMISSION, FailureKind.IO)
@@ -117,6 +118,8 @@ class Verifier:
                 rows = [{**row, "ext": "safetensors"} for row in pq.read_table(path, filesystem=fs).to_pylist()]
                 stored = [row for row in rows if row["shard"]]
                 found = verify_index(root, stored, clips)
+                if kind == "latents" and is_outdated(read_record(root) or {}):
+                    found.append("an earlier reelpack wrote them, they may be scrambled; encode again and remove them")
                 unknown = sorted({row["clip_id"] for row in rows} - clips)
                 found += [f"{name}: is no clip of clips.parquet" for name in unknown]
                 found += _unreadable(TarReader(root), chosen(stored, self.num_sampled))

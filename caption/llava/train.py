@@ -27,6 +27,7 @@ from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
 from caption.record import CaptionKind
 from curate.encoders import weights
+from curate.tensors import write_tensors
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_CAPTION_TOKENS = 96
@@ -118,14 +119,13 @@ class Captioner:
     def save(self, folder: Path) -> None:
         """Projector with the channel statistics, and the LoRA adapter, in float16."""
         from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
 
         (folder / "lora").mkdir(parents=True, exist_ok=True)
         state = {f"projector.{name}": value.half() for name, value in self.projector.state_dict().items()}
         state |= {name: getattr(self.tower, name).half() for name in ("channel_mean", "channel_std")}
-        save_file({name: value.contiguous() for name, value in state.items()}, folder / "projector.safetensors")
+        write_tensors(state, folder / "projector.safetensors")
         adapter = {name: value.half() for name, value in get_peft_model_state_dict(self.language_model).items()}
-        save_file(adapter, folder / "lora" / "adapter_model.safetensors")
+        write_tensors(adapter, folder / "lora" / "adapter_model.safetensors")
         lora = self.language_model.peft_config["default"]
         lora.base_model_name_or_path = None  # the path of this machine's cache
         lora.target_modules = sorted(lora.target_modules)  # a set's order changes from run to run

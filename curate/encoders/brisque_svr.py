@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from curate.tensors import arrays_to_bytes
+
 NUM_FEATURES = 36
 SVM, RANGES, ARRAYS = "svm.txt", "normalize.pickle", "brisque.safetensors"
 
@@ -33,8 +35,6 @@ class SupportVectorRegression:
 
 def convert_svr(folder: Path) -> None:
     """Replace the packaged files in `folder` by one of arrays; equal input, equal bytes."""
-    from safetensors.numpy import save
-
     head, _, body = (folder / SVM).read_text().partition("SV\n")
     settings = dict(line.split(" ", 1) for line in head.splitlines())
     assert (settings["svm_type"], settings["kernel_type"]) == ("epsilon_svr", "rbf"), settings
@@ -53,7 +53,7 @@ def convert_svr(folder: Path) -> None:
         "high": high.copy(),
         "gamma_rho": np.array([float(settings["gamma"]), float(settings["rho"])]),
     }
-    (folder / ARRAYS).write_bytes(save(arrays))
+    (folder / ARRAYS).write_bytes(arrays_to_bytes(arrays))
     for name in (SVM, RANGES):
         (folder / name).unlink()
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.tensors import tensors_to_bytes
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,11 +52,10 @@ def timm_key(key: str) -> str:
 def convert_checkpoint(folder: Path) -> None:
     """Replace the packaged checkpoint in `folder` by timm's state dict as safetensors; equal input, equal bytes."""
     import torch
-    from safetensors.torch import save
 
     source = folder / CHECKPOINT
     state = torch.load(source, map_location="cpu", weights_only=True)
-    (folder / STATE_DICT).write_bytes(save({timm_key(key): value.contiguous() for key, value in state.items()}))
+    (folder / STATE_DICT).write_bytes(tensors_to_bytes({timm_key(key): value for key, value in state.items()}))
     source.unlink()
 
 

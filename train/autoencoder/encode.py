@@ -15,11 +15,9 @@ from curate.shards.tar import TarReader
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
 from train.autoencoder.config import AutoencoderConfig
 from train.autoencoder.embedded import ReelpackKLConfig
+from train.data.fingerprint import LATENTS_VERSION
 
 STEP = "encode"
-VERSION = 1
-"""Raised when the same settings give other latents."""
-
 AREA_WEIGHT = 0.5
 """How much a lost share of the area weighs against an equal change of the aspect ratio (both as logarithms)."""
 
@@ -101,7 +99,7 @@ class EncodeStage:
         config = self.config.model_dump(mode="json")
         settings = {key: value for key, value in config.items() if key != "autoencoder"}
         values = {
-            "version": VERSION,
+            "version": LATENTS_VERSION,
             "autoencoder_fingerprint": autoencoder.fingerprint,
             "channels": autoencoder.channels,
             "temporal_stride": autoencoder.temporal_stride,

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from curate.tensors import write_tensors
 
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4
@@ -241,8 +243,8 @@ def save(model: CausalVideoKL, folder: str | Path) -> None:
     """Writes float16 weights and `config.json` into `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()}
-    save_file(state, str(folder / WEIGHTS_FILE))
+    state = {k: v.to(torch.float16) for k, v in model.state_dict().items()}
+    write_tensors(state, folder / WEIGHTS_FILE)
     (folder / CONFIG_FILE).write_text(json.dumps(model.config.model_dump(mode="json"), indent=2) + "\n")
 
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from curate.place import locate
 
+LATENTS_VERSION = 2
+"""Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder
+gave with its channels last were stored in the order of their memory."""
+
 OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
 REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
@@ -16,24 +20,31 @@ LATENT_SPACE = ("autoencoder_fingerprint", "channels", "temporal_stride", "spati
 def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Folder and record of each fingerprint of latents that is asked for, sorted."""
     if names == "all":
-        names = _found(dataset, "latents") or "auto"  # where there is none, "auto" says so
+        names = (
+            _current(dataset, "latents", _found(dataset, "latents")) or "auto"
+        )  # where there is none, "auto" says so
     names = [names] if isinstance(names, str) else sorted(set(names))
     return [fingerprint(dataset, "latents", name) for name in names]
 
 
-def fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]]:
-    """Folder and record of one fingerprint below `dataset`/`kind`."""
+def fingerprint(dataset: str, kind: str, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Folder and record of one fingerprint below `dataset`/`kind`; `setting` is what named it, for messages.
+
+    Raises:
+        ValueError: there is no such fingerprint, several for "auto", or it is damaged, renamed or outdated.
+    """
+    setting = setting or f"train.data.{kind}="
     found = _found(dataset, kind)
-    if name == "auto" and len(found) == 1:
-        name = found[0]
+    if name == "auto" and len(current := _current(dataset, kind, found) or found) == 1:
+        name = current[0]
     if name not in found:
         problem = "there is none" if not found else f"there are {', '.join(found)}"
         remedy = (
             f"run `reelpack encode {dataset}`"
             if not found
-            else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
+            else f"set {setting.rstrip(' =')} to one of them{OR_SEVERAL[kind]}"
         )
-        raise ValueError(f"{dataset}/{kind}: got train.data.{kind}={name!r}, and {problem}; {remedy}")
+        raise ValueError(f"{dataset}/{kind}: got {setting}{name!r}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
     try:
         fs, path = locate(f"{folder}/fingerprint.json")
@@ -50,7 +61,17 @@ def fingerprint(dataset: str, kind: str, name: str) -> tuple[str, dict[str, Any]
             f"{folder}/fingerprint.json: got fingerprint {found_name!r}, expected {name!r}, the folder's name; the "
             "folder was renamed or mixed: encode again"
         )
+    if kind == "latents" and is_outdated(record):
+        raise ValueError(
+            f"{folder}: latents of version {record['version']}, which an earlier reelpack wrote and which may be "
+            f"scrambled; expected version {LATENTS_VERSION}: run `reelpack encode {dataset}`, then remove the folder"
+        )
     return folder, record
+
+
+def is_outdated(record: dict[str, Any]) -> bool:
+    """Whether latents of this fingerprint.json must be made again. Other tools' records have no version."""
+    return bool(record.get("version", LATENTS_VERSION) < LATENTS_VERSION)
 
 
 def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +92,23 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def is_stored(record: dict[str, Any]) -> bool:
     """Whether latents of this fingerprint.json lie in shards; else training encodes (`encode.store`)."""
     return bool(record.get("config", {}).get("store", True))
+
+
+def _current(dataset: str, kind: str, names: Sequence[str]) -> list[str]:
+    """Those that are not outdated; what cannot be read is among them, and is refused by name."""
+    if kind != "latents":
+        return list(names)
+    return [name for name in names if not is_outdated(read_record(f"{dataset}/latents/{name}") or {})]
+
+
+def read_record(folder: str) -> dict[str, Any] | None:
+    """The fingerprint.json in a folder; None where there is none that can be read."""
+    try:
+        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _found(dataset: str, kind: str) -> list[str]:

@@ -14,10 +14,11 @@ from typing import Any, overload
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions
 from train.model.config import DiTConfig
@@ -157,9 +158,8 @@ class DiT(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         shape = {"model": self.config.model_dump(mode="json"), "channels": self.channels, "text_dim": self.text_dim}
         text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         partial = folder / ".model.safetensors.partial"
-        save_file(state, partial, metadata={"format": "pt"})
+        write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
         partial.rename(folder / "model.safetensors")
         partial = folder / ".config.json.partial"
         partial.write_text(text)

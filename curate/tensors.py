@@ -1,0 +1,41 @@
+"""Arrays and tensors → safetensors: the one place of the project that writes them.
+
+The format has no strides. `safetensors.numpy` writes an array's memory as it lies under the array's shape, so that a
+transposed view comes back scrambled, without an error; `safetensors.torch` refuses such a tensor.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def arrays_to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays of any shape, strides and byte order as the bytes of a safetensors file; equal arrays, equal bytes."""
+    from safetensors.numpy import save
+
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def tensors_to_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:
+    """Tensors of any shape, strides and device as the bytes of a safetensors file; equal tensors, equal bytes."""
+    from safetensors.torch import save
+
+    return save(_packed(tensors))
+
+
+def write_tensors(
+    tensors: Mapping[str, "torch.Tensor"], path: str | os.PathLike[str], metadata: dict[str, str] | None = None
+) -> None:
+    """Likewise, to a file."""
+    from safetensors.torch import save_file
+
+    save_file(_packed(tensors), path, metadata=metadata)
+
+
+def _packed(tensors: Mapping[str, "torch.Tensor"]) -> "dict[str, torch.Tensor]":
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
