@@ -49,7 +49,7 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
 
 
 def _latents(dataset: Dataset, name: str) -> Callable[[str], bytes | None]:
-    root, record = fingerprint(dataset.url, "latents", name, "--latents ")
+    root, record = fingerprint(dataset.url, "latents", name, "--latents")
     if not is_stored(record):
         raise ValueError(
             f"--latents {name}: {root} holds no latents, only their sizes (encode.store=false); run `reelpack encode "

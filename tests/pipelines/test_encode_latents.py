@@ -1,6 +1,7 @@
 """Latents are stored by `encode`, or made by training: the same values."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import torch
 
 from pipelines.config import load_config
 from pipelines.encode_latents import encode
+from pipelines.export import export
+from pipelines.status import status
 from pipelines.verify import verify
-from tests.pipelines.curated import caption, curated
+from tests.pipelines.curated import caption, copied, curated
 from tests.pipelines.test_train_commands import run
 from train.data.check import problems
 from train.data.manifest import read_manifest
@@ -65,6 +68,27 @@ def test_nothing_of_what_is_not_stored_is_missed(made: SimpleNamespace) -> None:
     assert check.problems == ()
     assert list(problems(manifest(made, made.online), PATCH)) == []
     assert not list(Path(made.url, "latents", made.online).glob("*.tar"))
+
+
+def test_latents_of_an_earlier_version_are_not_exported_and_are_encoded_again(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "latents" / made.online)
+    path = made.out / "latents" / made.stored / "fingerprint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match="latents of version 1, which an earlier reelpack wrote"):
+        export(made.url, str(tmp_path / "export"), "auto")
+    [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
+    assert [problem for problem in check.problems if "may be scrambled" in problem]
+    assert status(made.url).next_command.startswith("reelpack encode")
+
+
+def test_latents_that_are_not_stored_cannot_be_exported(made: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--latents .* holds no latents, only their sizes \(encode.store=false\)"):
+        export(made.url, str(tmp_path / "export"), made.online)
+    with pytest.raises(ValueError, match="give --latents one of them"):
+        export(made.url, str(tmp_path / "export"), "auto")
 
 
 def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first_step(made: SimpleNamespace) -> None:

@@ -28,12 +28,17 @@ def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, di
 
 
 def fingerprint(dataset: str, kind: str, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Folder and record of one fingerprint below `dataset`/`kind`; `setting` is what named it, for messages.
+    """Folder and record of one fingerprint below `dataset`/`kind`.
+
+    Args:
+        dataset: local path or fsspec URL.
+        kind: "latents" or "text".
+        name: of the fingerprint, or "auto" for the only one.
+        setting: the option that named it, for messages; None: `train.data`.
 
     Raises:
         ValueError: there is no such fingerprint, several for "auto", or it is damaged, renamed or outdated.
     """
-    setting = setting or f"train.data.{kind}="
     found = _found(dataset, kind)
     if name == "auto" and len(current := _current(dataset, kind, found) or found) == 1:
         name = current[0]
@@ -42,9 +47,12 @@ def fingerprint(dataset: str, kind: str, name: str, setting: str | None = None) 
         remedy = (
             f"run `reelpack encode {dataset}`"
             if not found
-            else f"set {setting.rstrip(' =')} to one of them{OR_SEVERAL[kind]}"
+            else f"give {setting} one of them"
+            if setting
+            else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
         )
-        raise ValueError(f"{dataset}/{kind}: got {setting}{name!r}, and {problem}; {remedy}")
+        given = f"{setting} {name}" if setting else f"train.data.{kind}={name!r}"
+        raise ValueError(f"{dataset}/{kind}: got {given}, and {problem}; {remedy}")
     folder = f"{dataset}/{kind}/{name}"
     try:
         fs, path = locate(f"{folder}/fingerprint.json")

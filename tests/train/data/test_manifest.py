@@ -104,6 +104,19 @@ def test_of_several_sizes_one_is_drawn_each_epoch_and_all_are_met_in_time(copy: 
         assert reader.latent(row).shape[1:] == (row["latent_t"], row["latent_h"] // 2 * 2, row["latent_w"] // 2 * 2)
 
 
+def test_latents_of_an_earlier_version_are_refused_and_passed_over(copy: Path):
+    """They may be scrambled. Where there are newer ones, those are meant by "auto" and "all"."""
+    at_half_size(copy)
+    path = copy / "latents/lat0/fingerprint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))
+    for names in ("auto", "all", "lat1"):
+        assert read_manifest(str(copy), split="train", patch=PATCH, latents=names).latents["fingerprint"] == "lat1"
+    shutil.rmtree(copy / "latents/lat1")
+    for names in ("auto", "all", "lat0"):
+        with pytest.raises(ValueError, match=r"lat0: latents of version 1.*run `reelpack encode .*, then remove"):
+            read_manifest(str(copy), split="train", patch=PATCH, latents=names)
+
+
 def test_sizes_of_another_autoencoder_are_refused(copy: Path):
     at_half_size(copy)
     path = copy / "latents/lat1/fingerprint.json"

@@ -1,0 +1,128 @@
+"""Tiny autoencoders of every kind that is supported, random weights, as folders that a user would name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from train.autoencoder.config import AutoencoderConfig
+from train.autoencoder.diffusers_vae import DiffusersAutoencoderConfig
+from train.autoencoder.embedded import ReelpackKLConfig
+
+
+def stable_diffusion() -> nn.Module:
+    """The autoencoder of SD and FLUX."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=4,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        sample_size=32,
+    )
+
+
+def deep_compression() -> nn.Module:
+    from diffusers import AutoencoderDC
+
+    return AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=4,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()),
+    )
+
+
+def wan() -> nn.Module:
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 3.0],
+    )
+
+
+def cogvideox() -> nn.Module:
+    from diffusers import AutoencoderKLCogVideoX
+
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(4, 4, 4, 4),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+        scaling_factor=0.7,
+    )
+
+
+def hunyuan() -> nn.Module:
+    from diffusers import AutoencoderKLHunyuanVideo
+
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
+    )
+
+
+def ltx() -> nn.Module:
+    from diffusers import AutoencoderKLLTXVideo
+
+    return AutoencoderKLLTXVideo(
+        latent_channels=4,
+        block_out_channels=(4, 4, 4, 4),
+        decoder_block_out_channels=(4, 4, 4, 4),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What is known of an autoencoder without running it; `build` is None for the embedded one."""
+
+    build: Callable[[], nn.Module] | None
+    channels: int = 4
+    temporal_stride: int
+    spatial_stride: int
+    is_causal: bool
+
+
+KINDS = {
+    "embedded": Kind(build=None, channels=16, temporal_stride=4, spatial_stride=8, is_causal=True),
+    "stable_diffusion": Kind(build=stable_diffusion, temporal_stride=1, spatial_stride=2, is_causal=True),
+    "deep_compression": Kind(build=deep_compression, temporal_stride=1, spatial_stride=2, is_causal=True),
+    "wan": Kind(build=wan, temporal_stride=4, spatial_stride=8, is_causal=True),
+    "cogvideox": Kind(build=cogvideox, temporal_stride=4, spatial_stride=8, is_causal=False),
+    "hunyuan": Kind(build=hunyuan, temporal_stride=4, spatial_stride=8, is_causal=False),
+    "ltx": Kind(build=ltx, temporal_stride=8, spatial_stride=32, is_causal=True),
+}
+
+
+def save_model(name: str, folder: Path) -> AutoencoderConfig:
+    """Random weights of a kind in `folder`, and the configuration that names them."""
+    build = KINDS[name].build
+    if build is None:
+        return ReelpackKLConfig(device="cpu")
+    from curate.encoders.torchvision_cpu import repair
+
+    repair()
+    torch.manual_seed(0)
+    build().eval().save_pretrained(folder)
+    return DiffusersAutoencoderConfig(path=str(folder), device="cpu")
