@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 
-
 from curate.place import locate
 from curate.shards.export import export_shard
 from curate.shards.tar import TarReader

@@ -112,8 +112,8 @@ def _current(dataset: str, kind: str, names: Sequence[str]) -> list[str]:
 def read_record(folder: str) -> dict[str, Any] | None:
     """The fingerprint.json in a folder; None where there is none that can be read."""
     try:
-        with fsspec.open(f"{folder}/fingerprint.json", "r") as file:
-            record = json.load(file)
+        fs, path = locate(f"{folder}/fingerprint.json")
+        record = json.loads(fs.cat_file(path))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
