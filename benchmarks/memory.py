@@ -144,11 +144,14 @@ def work(path: str, part_s: float | None, times: int) -> dict[str, Any]:
 def mib_per_hour(path: Path) -> float:
     """Of what a pass keeps of a film, from a small one."""
     from curate.measure import measure
+    from curate.media.limits import CEILING_PIXELS
     from curate.media.probe import probe
     from curate.shots.adaptive import AdaptiveConfig
 
     video = probe(str(path), "", "")
-    kept = measure(video, str(path), AdaptiveConfig().build(), short_side_px=144, time_limit_s=None)
+    kept = measure(
+        video, str(path), AdaptiveConfig().build(), short_side_px=144, time_limit_s=None, max_pixels=CEILING_PIXELS
+    )
     arrays = (kept.pts, kept.scores, kept.numbers, kept.thumbs, kept.thumb_frames)
     return sum(array.nbytes for array in arrays) / len(kept.pts) * 3600 * FPS / 2**20
 

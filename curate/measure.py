@@ -15,6 +15,7 @@ import numpy as np
 
 from curate.dedup.frame_hash import THUMB_PX, TICKS_PER_SECOND, thumbnail
 from curate.media.frames import Frame, iter_frames
+from curate.media.geometry import Geometry
 from curate.media.parts import WHOLE, Part
 from curate.schema import FailureKind, MediaError, Video
 from curate.shots.detector import ShotDetector
@@ -32,7 +33,8 @@ class Measured:
         end_pts: When the last frame ends, which is when the next one begins.
         scores: `(n,)` float64, of the shot detector.
         numbers: `(n, v)` float64, of all signals side by side.
-        sizes: Displayed `(frame number, width, height)` of the first frame and wherever the picture's size changes.
+        shapes: `(frame number, geometry)` of the first frame and wherever the picture's size, orientation or shape of
+            pixels changes.
         thumbs: `(m, P, P)` uint8, of the first frame in each tick of the perceptual hash.
         thumb_frames: `(m,)` int64, the numbers of those frames.
         past: Fingerprint of the frames before the part that it was begun with; 0 where the file begins.
@@ -44,7 +46,7 @@ class Measured:
     end_pts: int
     scores: np.ndarray
     numbers: np.ndarray
-    sizes: tuple[tuple[int, int, int], ...]
+    shapes: tuple[tuple[int, Geometry], ...]
     thumbs: np.ndarray
     thumb_frames: np.ndarray
     past: int
@@ -59,6 +61,7 @@ def measure(
     *,
     short_side_px: int,
     time_limit_s: float | None,
+    max_pixels: int,
 ) -> Measured:
     """One pass over a probed file or over a part of it, by the clock of `video.time_base`.
 
@@ -69,6 +72,7 @@ def measure(
         part: Of `plan_parts`.
         short_side_px: Of the frames of the pass.
         time_limit_s: Wall-clock seconds.
+        max_pixels: Of one picture.
 
     Raises:
         MediaError: The file does not decode to the part's end, shows nothing there, or takes too long.
@@ -85,10 +89,11 @@ def measure(
         time_base=video.time_base,
         from_pts=part.warm_pts,
         time_limit_s=time_limit_s,
+        max_pixels=max_pixels,
     ):
         if part.end_pts is not None and frame.pts >= part.end_pts:
             break
-        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb)
+        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb, interlaced=frame.interlaced)
         score = detector.measure(frame.rgb)
         values = [value for signal in signals for value in signal.measure(scan_frame)]
         hash_tick, before = math.floor(scan_frame.shown_s * TICKS_PER_SECOND), hash_tick
@@ -109,12 +114,12 @@ class _Kept:
     def __init__(self) -> None:
         self.pts, self.end_pts = array("q"), 0
         self.scores, self.numbers = array("d"), array("d")
-        self.sizes: list[tuple[int, int, int]] = []
+        self.shapes: list[tuple[int, Geometry]] = []
         self.thumbs, self.thumb_frames = bytearray(), array("q")
 
     def add(self, frame: Frame, score: float, values: list[float], thumb: np.ndarray | None) -> None:
-        if not self.sizes or self.sizes[-1][1:] != (frame.width, frame.height):
-            self.sizes.append((len(self.pts), frame.width, frame.height))
+        if not self.shapes or self.shapes[-1][1] != frame.shape:
+            self.shapes.append((len(self.pts), frame.shape))
         if thumb is not None:
             self.thumbs += thumb.tobytes()
             self.thumb_frames.append(len(self.pts))
@@ -130,7 +135,7 @@ class _Kept:
             end_pts=self.end_pts,
             scores=np.frombuffer(self.scores),
             numbers=np.frombuffer(self.numbers).reshape(len(self.pts), -1),
-            sizes=tuple(self.sizes),
+            shapes=tuple(self.shapes),
             thumbs=np.frombuffer(self.thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
             thumb_frames=np.frombuffer(self.thumb_frames, np.int64),
             past=past,

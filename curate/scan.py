@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.dedup.frame_hash import hash_frames
 from curate.measure import Measured, measure
 from curate.media.clock import UnreliableTimestampsError, counted_time_base
+from curate.media.geometry import Geometry
+from curate.media.limits import CEILING_PIXELS, DEFAULT_MAX_PIXELS
 from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import content_id, probe
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
@@ -22,11 +24,20 @@ from curate.shots.config import ShotDetectorConfig
 from curate.shots.pieces import PieceConfig, divide
 from curate.signals.family import SIGNALS
 
-SCAN_VERSION = 3
+SCAN_VERSION = 4
 """Raised when the same configuration gives other clips or signals."""
 
 STEP = "scan"
 SIGNAL_DIGITS = 6
+
+FPS_TOLERANCE = 0.02
+"""Between the rate of the header and that of the frames' times: containers round times to milliseconds."""
+
+PLAUSIBLE_FPS = (0.1, 1000.0)
+"""A file with damaged times has others."""
+
+MAX_FPS_DENOMINATOR = 1001
+"""Of a rate that is taken from the frames' times, as those of television have."""
 
 
 class ScanConfig(BaseModel):
@@ -37,6 +48,9 @@ class ScanConfig(BaseModel):
     short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     pieces: PieceConfig = Field(default=PieceConfig(), description="how shots become clips")
+    max_pixels: int = Field(
+        default=DEFAULT_MAX_PIXELS, ge=1, le=CEILING_PIXELS, description="files with larger pictures are refused"
+    )
     part_s: float | None = Field(
         default=120.0, ge=10, description="seconds of video that one worker scans of a long file; null for all of it"
     )
@@ -47,7 +61,7 @@ class ScanConfig(BaseModel):
     @property
     def key(self) -> str:
         """Names what the results depend on: equal keys and equal bytes give equal clips and signals."""
-        how = self.model_dump_json(exclude={"part_s", "time_limit_s"})
+        how = self.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
         return content_digest("scan", str(SCAN_VERSION), how)
 
 
@@ -138,7 +152,13 @@ class ScanStage:
 
     def _scan(self, item: SourceFile) -> Scanned | Measured | Failure:
         try:
-            video = probe(item.path, item.uri, item.video_id or content_id(item.path))
+            video = probe(
+                item.path,
+                item.uri,
+                item.video_id or content_id(item.path),
+                max_pixels=self._config.max_pixels,
+                time_limit_s=self._config.time_limit_s,
+            )
             if item.part != WHOLE:
                 return _measure(video, item.path, self._config, item.part)
             return scan(video, item.path, self._config)
@@ -184,32 +204,33 @@ def _measure(video: Video, path: str, config: ScanConfig, part: Part) -> Measure
         part,
         short_side_px=config.short_side_px,
         time_limit_s=config.time_limit_s,
+        max_pixels=config.max_pixels,
     )
 
 
 def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     """The clips of parts that follow one another from a file's first frame to its last."""
-    video = parts[0].video
     times = np.concatenate([*(part.pts for part in parts), [parts[-1].end_pts]])
+    video = _with_true_fps(parts[0].video, times)
     numbers = np.concatenate([part.numbers for part in parts])
     starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
     thumbs = np.concatenate([part.thumbs for part in parts])
     thumb_frames = np.concatenate([part.thumb_frames + start for part, start in zip(parts, starts, strict=False)])
-    sizes = _sizes(parts, starts)
+    shapes = _shapes(parts, starts)
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
     cuts = config.detector.build().cuts(scores, times[:-1], video.time_base, video.fps)
     # A clip has one size: where the picture's changes, a shot ends.
-    cuts = sorted({*cuts, *(first for first in sizes if first > 0)})
+    cuts = sorted({*cuts, *(first for first in shapes if first > 0)})
     pieces = divide(cuts, edges_s[:-1], edges_s[-1], config.pieces)
     clips = []
     for first, end in pieces.ranges:
         signals = _summary(numbers[first:end], edges_s[first : end + 1])
         shown = slice(*np.searchsorted(thumb_frames, (first, end)))
-        size = sizes[max(change for change in sizes if change <= first)]
+        shape = shapes[max(change for change in shapes if change <= first)]
         clips.append(
             ScannedClip(
-                clip=_clip(video, times, first, end, size),
+                clip=_clip(video, times, first, end, shape.display_size),
                 signals=signals,
                 frame_hashes=_hashes(thumbs[shown], signals),
             )
@@ -219,15 +240,26 @@ def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     )
 
 
-def _sizes(parts: Sequence[Measured], starts: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Number of a frame whose predecessor's size is another (the first frame has none) → its width and height."""
-    sizes: dict[int, tuple[int, int]] = {}
-    last: tuple[int, int] | None = None
+def _with_true_fps(video: Video, times: np.ndarray) -> Video:
+    """The header's rate, unless the frames' own times say otherwise."""
+    num_frames = len(times) - 1
+    if num_frames < 2 or video.time_base == counted_time_base(video.fps):
+        return video
+    fps = num_frames / (int(times[-1] - times[0]) * video.time_base)
+    if abs(fps / video.fps - 1) <= FPS_TOLERANCE or not PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1]:
+        return video
+    return replace(video, fps=fps.limit_denominator(MAX_FPS_DENOMINATOR))
+
+
+def _shapes(parts: Sequence[Measured], starts: Sequence[int]) -> dict[int, Geometry]:
+    """Number of a frame whose predecessor's shape is another (the first frame has none) → its shape."""
+    shapes: dict[int, Geometry] = {}
+    last: Geometry | None = None
     for part, start in zip(parts, starts, strict=False):
-        for number, *size in part.sizes:
-            if (width_height := (size[0], size[1])) != last:
-                sizes[start + number] = last = width_height
-    return sizes
+        for number, shape in part.shapes:
+            if shape != last:
+                shapes[start + number] = last = shape
+    return shapes
 
 
 def _clip(video: Video, times: np.ndarray, first: int, end: int, size: tuple[int, int]) -> Clip:

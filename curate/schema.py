@@ -29,14 +29,25 @@ class FailureKind(StrEnum):
     NO_FRAMES = "no_frames"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
+    TOO_LARGE = "too_large"
+    CHANGED = "changed"
     TIMEOUT = "timeout"
     IO = "io"
     MODEL = "model"
     WORKER_DIED = "worker_died"
 
 
-RETRYABLE = frozenset({FailureKind.MISSING, FailureKind.PERMISSION, FailureKind.TIMEOUT, FailureKind.IO})
-"""Kinds that may end differently on the same bytes."""
+RETRYABLE = frozenset(
+    {
+        FailureKind.MISSING,
+        FailureKind.PERMISSION,
+        FailureKind.CHANGED,
+        FailureKind.TOO_LARGE,
+        FailureKind.TIMEOUT,
+        FailureKind.IO,
+    }
+)
+"""Kinds that may end differently when tried again, with other limits perhaps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +108,10 @@ class Video:
     `width` and `height` are in pixels as displayed: after rotation, before correction of `sample_aspect_ratio`.
     `num_frames` and `duration_s` are the container's word, and None where it is silent; a pass over the frames counts.
     `color_transfer` and `color_primaries` are the tags of the first frame by FFmpeg's names, "" where there is none:
-    "smpte2084" (PQ) and "arib-std-b67" (HLG) are HDR. `interlaced` is what the first frame says of itself.
+    "smpte2084" (PQ) and "arib-std-b67" (HLG) are HDR. `interlaced` is what the first frame says of itself. A player
+    exchanges left and right where `mirrored`, then turns by `rotation`. `video_stream` is which of the file's
+    `num_video_streams` is the film, from 0. `dolby_vision` is the profile of its configuration record, None without.
+    `notes` says what a reader of the results should know and no column tells.
     """
 
     video_id: str
@@ -111,6 +125,7 @@ class Video:
     fps: Fraction
     time_base: Fraction
     rotation: int = 0
+    mirrored: bool = False
     sample_aspect_ratio: Fraction = Fraction(1)
     pixel_format: str = ""
     bit_depth: int = 8
@@ -120,6 +135,10 @@ class Video:
     num_frames: int | None = None
     duration_s: float | None = None
     has_audio: bool = False
+    video_stream: int = 0
+    num_video_streams: int = 1
+    dolby_vision: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,9 @@ class SelectConfig(BaseModel):
         Bounds(max=3.0), description="flashes per second; more than three are dangerous to look at (WCAG 2.3.1)"
     )
     fade_fraction: Bounds = Field(Bounds(max=0.5), description="share of the time in fades from or to black or white")
+    interlaced_fraction: Bounds = Field(
+        Bounds(), description="share of the frames that are interlaced; max 0 drops such clips, see also deinterlace"
+    )
     letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the picture under constant dark bars")
     text_match: Bounds = Field(Bounds(), description="wanted minus unwanted descriptions, see curate/scores")
     brisque: Bounds = Field(Bounds(), description="lack of quality, about 0 (pristine) to 100 (badly distorted)")

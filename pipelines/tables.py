@@ -35,12 +35,17 @@ VIDEOS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("rotation", pa.int32()),
+        ("mirrored", pa.bool_()),
         ("sample_aspect_ratio", pa.string()),
         ("fps", pa.string()),
         ("time_base", pa.string()),
         ("num_frames", pa.int64()),
         ("duration_s", pa.float64()),
         ("has_audio", pa.bool_()),
+        ("video_stream", pa.int32()),
+        ("num_video_streams", pa.int32()),
+        ("dolby_vision", pa.int32()),
+        ("notes", pa.list_(pa.string())),
     ]
 )
 PART = pa.struct([(field.name, pa.int64()) for field in fields(Part)])
@@ -163,12 +168,17 @@ def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:
         "width": video.width,
         "height": video.height,
         "rotation": video.rotation,
+        "mirrored": video.mirrored,
         "sample_aspect_ratio": str(video.sample_aspect_ratio),
         "fps": str(video.fps),
         "time_base": str(video.time_base),
         "num_frames": video.num_frames,
         "duration_s": video.duration_s,
         "has_audio": video.has_audio,
+        "video_stream": video.video_stream,
+        "num_video_streams": video.num_video_streams,
+        "dolby_vision": video.dolby_vision,
+        "notes": list(video.notes),
     }
 
 

@@ -9,8 +9,15 @@ from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
     import av
+    from av.video.stream import VideoStream
 
 COUNTED_TICKS_PER_FRAME = 1000
+
+DEFAULT_FPS = Fraction(25)
+"""Of a stream that says nothing of its rate."""
+
+RATE_SLACK = Fraction(11, 10)
+"""An average rate cannot be above the rate of the ticks that all frames fall on; rounding may bring it there."""
 
 
 class UnreliableTimestampsError(MediaError):
@@ -28,39 +35,65 @@ def counted_time_base(fps: Fraction) -> Fraction:
     return 1 / (fps * COUNTED_TICKS_PER_FRAME)
 
 
+def declared_fps(stream: "VideoStream") -> Fraction:
+    """Frames per second by the header.
+
+    The average (frames over duration) is right for a variable rate. It is wrong where a container counts entries that
+    are no frames (AVI with B-frames), where it knows no duration (DV), and where it has no times at all (elementary
+    streams have a default there). The rate that libav guesses from codec and ticks is right in these cases.
+    """
+    guessed = stream.guessed_rate or stream.base_rate
+    average = stream.average_rate
+    has_times = stream.duration is not None or stream.start_time is not None
+    if average and has_times and (not guessed or average <= guessed * RATE_SLACK):
+        return Fraction(average)
+    return Fraction(guessed or average or DEFAULT_FPS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A decoded picture, and width over height of one of its pixels."""
+
+    image: "av.VideoFrame"
+    sample_aspect_ratio: Fraction
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimedFrame:
     """A decoded frame, shown in `[pts, pts + duration)` in units of the reader's time base."""
 
     pts: int
     duration: int
-    image: "av.VideoFrame"
+    picture: Picture
+
+    @property
+    def image(self) -> "av.VideoFrame":
+        return self.picture.image
 
 
-def timed(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
+def timed(pictures: Iterator[Picture]) -> Iterator[TimedFrame]:
     """Each frame lasts until the next one; the last one as long as it says, or else as its predecessor.
 
     Raises:
         UnreliableTimestampsError: A time is missing or does not follow the one before.
     """
-    previous: av.VideoFrame | None = None
-    duration = 1
-    for frame in frames:
-        if frame.pts is None:
+    previous: Picture | None = None
+    previous_pts, duration = 0, 1
+    for picture in pictures:
+        pts = picture.image.pts
+        if pts is None:
             raise UnreliableTimestampsError("a frame has no timestamp")
         if previous is not None:
-            assert previous.pts is not None
-            if frame.pts <= previous.pts:
-                raise UnreliableTimestampsError(f"timestamp {frame.pts} follows {previous.pts}")
-            duration = frame.pts - previous.pts
-            yield TimedFrame(pts=previous.pts, duration=duration, image=previous)
-        previous = frame
+            if pts <= previous_pts:
+                raise UnreliableTimestampsError(f"timestamp {pts} follows {previous_pts}")
+            duration = pts - previous_pts
+            yield TimedFrame(pts=previous_pts, duration=duration, picture=previous)
+        previous, previous_pts = picture, pts
     if previous is not None:
-        assert previous.pts is not None
-        yield TimedFrame(pts=previous.pts, duration=previous.duration or duration, image=previous)
+        yield TimedFrame(pts=previous_pts, duration=previous.image.duration or duration, picture=previous)
 
 
-def counted(frames: "Iterator[av.VideoFrame]") -> Iterator[TimedFrame]:
+def counted(pictures: Iterator[Picture]) -> Iterator[TimedFrame]:
     """Each frame by its number, in units of `counted_time_base`."""
-    for number, frame in enumerate(frames):
-        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, image=frame)
+    for number, picture in enumerate(pictures):
+        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, picture=picture)

@@ -14,7 +14,13 @@ from curate.schema import FailureKind, MediaError
 EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 SEGMENT_ID = b"\x18\x53\x80\x67"
 MP4_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"})
-MP4_NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
+HEAD_BYTES = 64
+STILL_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*", b"\xff\x0a", b"\0\0\0\x0cJXL ")
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+STILL_BRANDS = AVIF_BRANDS | HEIC_BRANDS
+STILL_MAJORS = STILL_BRANDS | {b"mif1", b"msf1", b"mif2"}
+MP4_NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof", b"meta"})
 """A file that ends inside any other box has lost nothing that is shown."""
 
 
@@ -35,20 +41,43 @@ def check_file(path: str) -> int:
     return size
 
 
+def read_head(path: str) -> bytes:
+    """The first bytes of a file, as many as `is_still_image` looks at.
+
+    Raises:
+        MediaError: MISSING, PERMISSION or IO.
+    """
+    with media_errors(path, doing="open", invalid=FailureKind.IO), open(path, "rb") as file:
+        return file.read(HEAD_BYTES)
+
+
 def is_still_image(head: bytes) -> bool:
-    """Whether the first 16 bytes are those of a JPEG, PNG, WebP, BMP or TIFF file."""
+    """Whether a file with these first bytes is a JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC or JPEG XL."""
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*"))
+    if head[4:8] == b"ftyp":
+        return not STILL_BRANDS.isdisjoint(brands(head))
+    return head.startswith(STILL_MAGICS)
+
+
+def brands(head: bytes) -> list[bytes]:
+    """The brands of an ISO base media file that begins so: the major one, then those that it is compatible with.
+
+    A film may name brands of pictures among the latter, so that they count only where the major brand is one of
+    pictures, or the general "mif1" or "msf1".
+    """
+    end = min(len(head), int.from_bytes(head[:4], "big"))
+    major = head[8:12]
+    return [major, *(head[at : at + 4] for at in range(16, end - 3, 4))] if major in STILL_MAJORS else [major]
 
 
 def missing_bytes(path: str) -> str | None:
     """Why the file ends before its structure does, or None if it does not, or declares no size."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        head = file.read(16)
+        head = file.read(HEAD_BYTES)
         if head[4:8] in MP4_FIRST_BOXES:
-            return _mp4_shortfall(file, size)
+            return _mp4_shortfall(file, size, needs_index=not is_still_image(head))
         if head[:4] == EBML_MAGIC:
             return _matroska_shortfall(file, size)
         if head[:4] == b"RIFF":
@@ -59,7 +88,7 @@ def missing_bytes(path: str) -> str | None:
     return None
 
 
-def _mp4_shortfall(file: BinaryIO, size: int) -> str | None:
+def _mp4_shortfall(file: BinaryIO, size: int, *, needs_index: bool) -> str | None:
     offset, names = 0, set()
     while offset + 8 <= size:
         file.seek(offset)
@@ -75,7 +104,7 @@ def _mp4_shortfall(file: BinaryIO, size: int) -> str | None:
         if offset + length > size and name in MP4_NEEDED_BOXES:
             return f"box {name.decode()} ends at byte {offset + length}, the file has {size}"
         offset += length
-    if b"moov" not in names:
+    if needs_index and b"moov" not in names:
         return "the file ends without its index (moov)"
     return None
 

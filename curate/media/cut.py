@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from curate.media.container import check_file, is_still_image
+from curate.media.container import check_file, is_still_image, read_head
 from curate.media.encode import EncodeConfig, Mp4Encoder
 from curate.media.errors import media_errors
 from curate.media.frames import shrink
@@ -49,9 +49,7 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
             shows nothing in the span.
     """
     check_file(path)
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if is_still_image(head):
+    if is_still_image(read_head(path)):
         rgb = shrink(read_still(path), config.short_side_px)
         height, width = rgb.shape[:2]
         return EncodedClip(
@@ -66,7 +64,7 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
             if frame.pts >= span.end_pts:
                 break
             if encoder is None:
-                shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
+                shape = geometry(frame.picture)
                 size = shape.scaled(config.short_side_px, multiple_of=2)
                 convert = RgbConverter(shape, size)
                 encoder = Mp4Encoder(config, size=size, fps=reader.fps, time_base=span.time_base)

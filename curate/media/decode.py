@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.media.container import is_still_image
+from curate.media.container import HEAD_BYTES, is_still_image
 from curate.media.geometry import RgbConverter, geometry
+from curate.media.limits import CEILING_PIXELS
 from curate.media.still import read_still
 from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError
@@ -35,6 +36,7 @@ def decode_clip(
     size: tuple[int, int] | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
+    max_pixels: int = CEILING_PIXELS,
 ) -> DecodedClip:
     """Decodes an MP4 or a still image.
 
@@ -44,9 +46,10 @@ def decode_clip(
         size: `(height, width)` to scale to, whatever the clip's shape; None for the clip's own.
         fps: Resample to this rate: at each tick the frame that is shown then. Frames repeat where the clip is slower.
         max_frames: Keep the first ones only (after `fps`, before `num_frames`).
+        max_pixels: Of one picture.
 
     Raises:
-        MediaError: The bytes are no video, are damaged, or hold no frame.
+        MediaError: The bytes are no video, are damaged, hold no frame, or pictures that are too large.
         ValueError: A count, size or rate that is not positive.
     """
     for name, value in (("num_frames", num_frames), ("fps", fps), ("max_frames", max_frames)):
@@ -54,9 +57,9 @@ def decode_clip(
             raise ValueError(f"{name} must be positive, got {value}")
     if size is not None and min(size) < 1:
         raise ValueError(f"size must be positive, got {size}")
-    if is_still_image(data[:16]):
-        return _decode_still(data, size)
-    starts_s, end_s = _frame_times(data)
+    if is_still_image(data[:HEAD_BYTES]):
+        return _decode_still(data, size, max_pixels)
+    starts_s, end_s = _frame_times(data, max_pixels)
     indices = np.arange(len(starts_s)) if fps is None else _at_rate(starts_s, end_s, fps)
     if max_frames is not None:
         indices = indices[:max_frames]
@@ -77,19 +80,19 @@ def middles(length: int, count: int) -> np.ndarray:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
-def _decode_still(data: bytes, size: tuple[int, int] | None) -> DecodedClip:
+def _decode_still(data: bytes, size: tuple[int, int] | None, max_pixels: int) -> DecodedClip:
     import cv2
 
-    rgb = read_still(data)
+    rgb = read_still(data, max_pixels=max_pixels)
     if size is not None:
         is_smaller = size[0] * size[1] < rgb.shape[0] * rgb.shape[1]
         rgb = np.asarray(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC))
     return DecodedClip(rgb=rgb[None], pts_s=np.zeros(1), indices=np.zeros(1, np.int64), num_source_frames=1)
 
 
-def _frame_times(data: bytes) -> tuple[np.ndarray, float]:
+def _frame_times(data: bytes, max_pixels: int) -> tuple[np.ndarray, float]:
     """When each frame is first shown, from the first one on, and when the last one ends; seconds. Decodes nothing."""
-    with VideoReader(data) as reader:
+    with VideoReader(data, max_pixels=max_pixels) as reader:
         shown = sorted((packet.pts, packet.duration or 0) for packet in reader.shown_packets())
         if not shown:
             raise MediaError(FailureKind.NO_FRAMES, "the clip has a video stream without frames")
@@ -116,7 +119,7 @@ def _read(data: bytes, indices: np.ndarray, size: tuple[int, int] | None) -> np.
             if number not in wanted:
                 continue
             if convert is None:
-                shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
+                shape = geometry(frame.picture)
                 convert = RgbConverter(shape, shape.scaled(None) if size is None else size[::-1])
             pictures[number] = convert(frame.image)
             if len(pictures) == len(wanted):

@@ -37,6 +37,8 @@ def media_errors(path: str, *, doing: str, invalid: FailureKind) -> Iterator[Non
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"cannot {doing} {path}: {error}") from error
     except av.error.EOFError as error:
         raise MediaError(FailureKind.NO_FRAMES, f"cannot {doing} {path}: it ends before its first frame") from error
+    except av.error.ExitError as error:
+        raise MediaError(FailureKind.TIMEOUT, f"cannot {doing} {path}: its data did not come in time") from error
     except (OSError, av.error.FFmpegError) as error:
         kind = invalid
         # Not by class: libav's "operation not permitted" (EPERM) is what it says of data too.

@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 
 from curate.media.clock import TimedFrame
-from curate.media.container import is_still_image
-from curate.media.geometry import RgbConverter, geometry
+from curate.media.container import is_still_image, read_head
+from curate.media.geometry import Geometry, RgbConverter, geometry, still_geometry
+from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.prefetch import prefetch
 from curate.media.still import read_still
 from curate.media.stream import VideoReader
@@ -23,14 +24,14 @@ in 8 bits take 100 MB; of larger pictures there are fewer."""
 class Frame:
     """One frame: shown in `[pts, pts + duration)`; `rgb` is `(h, w, 3)` uint8, upright, square pixels.
 
-    `width` and `height` are those of the file's picture, as `Video` has them: a stream may change them on its way.
+    `shape` is that of the file's picture: a stream may change it on its way. `interlaced` is what the picture says.
     """
 
     pts: int
     duration: int
     rgb: np.ndarray
-    width: int
-    height: int
+    shape: Geometry
+    interlaced: bool = False
 
 
 def iter_frames(
@@ -39,7 +40,8 @@ def iter_frames(
     short_side_px: int,
     time_base: Fraction | None = None,
     from_pts: int | None = None,
-    time_limit_s: float | None = None,
+    time_limit_s: float | None = READ_LIMIT_S,
+    max_pixels: int = CEILING_PIXELS,
 ) -> Iterator[Frame]:
     """Decodes a file to its end.
 
@@ -49,33 +51,35 @@ def iter_frames(
         time_base: The clock: None for the stream's own, or `counted_time_base(fps)` (see `curate.media.stream`).
         from_pts: Begin with the frame that is shown at this time of the clock; None: with the first one.
         time_limit_s: Wall-clock seconds from the first frame's request on, looked at with every packet.
+        max_pixels: Of one picture.
 
     Raises:
-        MediaError: The kinds of `probe`, CORRUPT for damage in the middle, TIMEOUT beyond `time_limit_s`.
+        MediaError: The kinds of `probe`, CORRUPT for damage in the middle, TIMEOUT beyond `time_limit_s`, TOO_LARGE.
         UnreliableTimestampsError: The stream's own times are missing or do not increase.
     """
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if is_still_image(head):
-        rgb = read_still(path)
-        height, width = rgb.shape[:2]
-        yield Frame(pts=0, duration=1, rgb=shrink(rgb, short_side_px), width=width, height=height)
+    if is_still_image(read_head(path)):
+        rgb = read_still(path, max_pixels=max_pixels)
+        yield Frame(pts=0, duration=1, rgb=shrink(rgb, short_side_px), shape=still_geometry(rgb))
         return
-    with VideoReader(path, time_limit_s=time_limit_s) as reader:
+    with VideoReader(path, time_limit_s=time_limit_s, max_pixels=max_pixels) as reader:
         clock = reader.stream_time_base if time_base is None else time_base
-        coded_size: tuple[int, int] | None = None
+        shape: Geometry | None = None
         for frame in prefetch(
             reader.frames(clock, from_pts=from_pts),
             PREFETCHED_FRAMES,
             max_bytes=PREFETCHED_BYTES,
             num_bytes=_num_bytes,
         ):
-            if coded_size != (frame.image.width, frame.image.height):
-                coded_size = frame.image.width, frame.image.height
-                shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
+            if (found := geometry(frame.picture)) != shape:
+                shape = found
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
-                width, height = shape.display_size
-            yield Frame(pts=frame.pts, duration=frame.duration, rgb=convert(frame.image), width=width, height=height)
+            yield Frame(
+                pts=frame.pts,
+                duration=frame.duration,
+                rgb=convert(frame.image),
+                shape=shape,
+                interlaced=frame.image.interlaced_frame,
+            )
 
 
 def _num_bytes(frame: TimedFrame) -> int:

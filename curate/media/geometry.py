@@ -1,15 +1,18 @@
 """From a decoded picture to upright RGB with square pixels, in one pass of libswscale."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from curate.media.clock import Picture
 from curate.media.tone import PQ_TRANSFER, tone_mapped
 
 if TYPE_CHECKING:
     import av
+    from av.sidedata.sidedata import SideData
 
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
 MAX_ASPECT_CORRECTION = 4
@@ -18,12 +21,14 @@ MAX_ASPECT_CORRECTION = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
-    """Of one stream. `coded_*` are the decoder's pixels; `rotation` is in degrees counter-clockwise, a multiple of 90,
-    that the player has to apply; `sample_aspect_ratio` is width over height of a coded pixel."""
+    """Of a stretch of a stream. `coded_*` are the decoder's pixels. A player exchanges left and right where it is
+    `mirrored`, then turns by `rotation` degrees counter-clockwise, a multiple of 90. `sample_aspect_ratio` is width
+    over height of a coded pixel."""
 
     coded_width: int
     coded_height: int
     rotation: int
+    mirrored: bool
     sample_aspect_ratio: Fraction
 
     @property
@@ -55,15 +60,44 @@ class Geometry:
         return (height, width) if self.rotation % 180 else (width, height)
 
 
-def geometry(frame: "av.VideoFrame", sample_aspect_ratio: Fraction | None) -> Geometry:
-    """Of a stream, read from its first frame: containers often know better than codecs and the frame knows both."""
-    ratio = sample_aspect_ratio or Fraction(1)
+def geometry(picture: Picture) -> Geometry:
+    """Of a picture: containers often know better than codecs and the picture knows both."""
+    ratio = picture.sample_aspect_ratio
     if not 1 / MAX_ASPECT_CORRECTION <= ratio <= MAX_ASPECT_CORRECTION:
         ratio = Fraction(1)
-    quarter_turns = round(frame.rotation / 90) % 4
+    mirrored, quarter_turns = _orientation(picture.image)
     return Geometry(
-        coded_width=frame.width, coded_height=frame.height, rotation=quarter_turns * 90, sample_aspect_ratio=ratio
+        coded_width=picture.image.width,
+        coded_height=picture.image.height,
+        rotation=quarter_turns * 90,
+        mirrored=mirrored,
+        sample_aspect_ratio=ratio,
     )
+
+
+def still_geometry(rgb: np.ndarray) -> Geometry:
+    """Of `(H, W, 3)` pixels that are upright and square."""
+    height, width = rgb.shape[:2]
+    return Geometry(
+        coded_width=width, coded_height=height, rotation=0, mirrored=False, sample_aspect_ratio=Fraction(1)
+    )
+
+
+def _orientation(image: "av.VideoFrame") -> tuple[bool, int]:
+    """Whether to exchange left and right first, and the counter-clockwise quarter turns after that.
+
+    The display matrix (ISO/IEC 14496-12, 8.3.2) takes a point (x, y), y downwards, to (a x + c y, b x + d y).
+    """
+    try:
+        side_data = cast("SideData | None", image.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # PyAV knows no name for something else that the picture carries
+        return False, round(image.rotation / 90) % 4
+    if side_data is None:
+        return False, 0
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    mirrored = a * d - b * c < 0
+    clockwise = math.atan2(b, a) if not mirrored else math.atan2(-b, -a)
+    return mirrored, round(-clockwise / (math.pi / 2)) % 4
 
 
 class RgbConverter:
@@ -71,13 +105,14 @@ class RgbConverter:
 
     The matrix is that of the stream's tag; without a tag BT.709 from 720 lines on and BT.601 below, as players do.
     More than 8 bits are rounded to 8; HDR by PQ is tone-mapped from its full depth (`curate.media.tone`). Interlaced
-    pictures stay as they are.
+    pictures stay as they are; `curate.media.deinterlace` comes before.
     """
 
     def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:
         """`size` is `(width, height)`, upright."""
         from av.video.reformatter import Interpolation, VideoReformatter
 
+        self._mirrored = geometry.mirrored
         self._quarter_turns = geometry.rotation // 90
         self._width, self._height = size if not geometry.rotation % 180 else size[::-1]
         is_smaller = self._width * self._height < geometry.coded_width * geometry.coded_height
@@ -98,7 +133,8 @@ class RgbConverter:
         ).to_ndarray()
         if is_pq:
             rgb = tone_mapped(rgb)
-        return np.ascontiguousarray(np.rot90(rgb, self._quarter_turns)) if self._quarter_turns else rgb
+        upright = np.rot90(rgb[:, ::-1] if self._mirrored else rgb, self._quarter_turns)
+        return np.ascontiguousarray(upright)
 
 
 def untagged_colorspace(frame: "av.VideoFrame") -> int | None:

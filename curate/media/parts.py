@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from curate.media.container import check_file, is_still_image
+from curate.media.container import check_file, is_still_image, read_head
 from curate.media.stream import SEEKABLE_CONTAINERS, VideoReader
 from curate.schema import MediaError
 
@@ -53,9 +53,8 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
         return (WHOLE,)
     try:
         check_file(path)
-        with open(path, "rb") as file:
-            if is_still_image(file.read(16)):
-                return (WHOLE,)
+        if is_still_image(read_head(path)):
+            return (WHOLE,)
         with VideoReader(path) as reader:
             is_short = reader.duration_s is not None and reader.duration_s < part_s * (1 + MIN_LAST_PART)
             if is_short or reader.container_name not in SPLITTABLE_CONTAINERS:

@@ -5,9 +5,10 @@ from enum import IntEnum
 from fractions import Fraction
 
 from curate.media.clock import counted_time_base
-from curate.media.container import check_file, is_still_image, missing_bytes
+from curate.media.container import check_file, is_still_image, missing_bytes, read_head
 from curate.media.errors import media_errors
 from curate.media.geometry import geometry
+from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.still import probe_still
 from curate.media.stream import VideoReader
 from curate.schema import ID_HEX_DIGITS, FailureKind, MediaError, Video
@@ -24,35 +25,44 @@ def content_id(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:ID_HEX_DIGITS]
 
 
-def probe(path: str, uri: str, video_id: str) -> Video:
+def probe(
+    path: str,
+    uri: str,
+    video_id: str,
+    *,
+    max_pixels: int = CEILING_PIXELS,
+    time_limit_s: float | None = READ_LIMIT_S,
+) -> Video:
     """Opens a local file, decodes its first frame, and says what it is.
 
     Args:
         path: Where the bytes are on this machine.
         uri: Where the user's file is, for the record.
         video_id: `content_id(path)`.
+        max_pixels: Of one picture.
+        time_limit_s: Wall-clock seconds.
 
     Raises:
         MediaError: With the kind of the file's outcome: MISSING, PERMISSION, EMPTY_FILE, NOT_MEDIA, NO_VIDEO_STREAM,
-            UNKNOWN_CODEC, NO_FRAMES, TRUNCATED, CORRUPT or IO.
+            UNKNOWN_CODEC (also for Dolby Vision of profile 5, whose colors need a decoder of its own), NO_FRAMES,
+            TRUNCATED, CORRUPT, TOO_LARGE, TIMEOUT or IO.
     """
     size_bytes = check_file(path)
+    head = read_head(path)
     with media_errors(path, doing="open", invalid=FailureKind.IO):
-        with open(path, "rb") as file:
-            head = file.read(16)
         shortfall = missing_bytes(path)
     if shortfall is not None:
         raise MediaError(FailureKind.TRUNCATED, f"{path}: {shortfall}")
     if is_still_image(head):
-        return probe_still(path, uri, video_id, size_bytes)
+        return probe_still(path, uri, video_id, size_bytes, max_pixels=max_pixels)
     from av.video.reformatter import ColorPrimaries, ColorTrc
 
-    with VideoReader(path) as reader:
+    with VideoReader(path, max_pixels=max_pixels, time_limit_s=time_limit_s) as reader:
         stream, container = reader.stream, reader.container
         first = next(reader.frames(counted_time_base(reader.fps)), None)
         if first is None:
             raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {stream.codec_context.name} stream without frames")
-        shape = geometry(first.image, stream.sample_aspect_ratio)
+        shape = geometry(first.picture)
         width, height = shape.display_size
         return Video(
             video_id=video_id,
@@ -66,6 +76,7 @@ def probe(path: str, uri: str, video_id: str) -> Video:
             fps=reader.fps,
             time_base=reader.stream_time_base,
             rotation=shape.rotation,
+            mirrored=shape.mirrored,
             sample_aspect_ratio=Fraction(shape.sample_aspect_ratio),
             pixel_format=first.image.format.name,
             bit_depth=max(component.bits for component in first.image.format.components),
@@ -75,6 +86,8 @@ def probe(path: str, uri: str, video_id: str) -> Video:
             num_frames=stream.frames or None,
             duration_s=reader.duration_s,
             has_audio=bool(container.streams.audio),
+            video_stream=[video.index for video in container.streams.video].index(stream.index),
+            num_video_streams=len(container.streams.video),
         )
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from curate.media.clock import TimedFrame
-from curate.media.container import check_file, is_still_image
+from curate.media.container import check_file, is_still_image, read_head
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
@@ -43,9 +43,7 @@ def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int 
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
     check_file(path)
-    with open(path, "rb") as file:
-        head = file.read(16)
-    if is_still_image(head):
+    if is_still_image(read_head(path)):
         return SampledFrames(rgb=shrink(read_still(path), short_side_px)[None], pts=np.zeros(1, np.int64))
     pictures: list[np.ndarray] = []
     times: list[int] = []
@@ -53,7 +51,7 @@ def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int 
         convert: RgbConverter | None = None
         for frame in _shown_at(reader, moments(span, num_frames), span.time_base):
             if convert is None:
-                shape = geometry(frame.image, reader.stream.sample_aspect_ratio)
+                shape = geometry(frame.picture)
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
             pictures.append(convert(frame.image))
             times.append(frame.pts)

@@ -1,4 +1,4 @@
-"""Still images (JPEG, PNG, WebP, BMP, TIFF): one-frame clips, read by Pillow."""
+"""Still images (JPEG, PNG, WebP, BMP, TIFF, AVIF): one-frame clips, read by Pillow."""
 
 import io
 import struct
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.media.color import to_srgb
+from curate.media.container import AVIF_BRANDS, HEAD_BYTES, STILL_BRANDS, brands, read_head
 from curate.media.counter import count_picture
 from curate.media.errors import media_errors
+from curate.media.limits import CEILING_PIXELS, check_size
 from curate.schema import FailureKind, MediaError, Span, Video
 
 if TYPE_CHECKING:
     from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "AVIF")
+"""Pillow's readers that may run: some others start programs or read further files."""
 
 UPRIGHT = {
     2: "FLIP_LEFT_RIGHT",
@@ -30,22 +36,26 @@ anew, and fails over images whose other tags are malformed."""
 DAMAGE = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
 """What Pillow raises over malformed data, beside errors of its own: its EXIF reader trusts types and counts."""
 
+SUBFILE_TYPE = 254
+"""TIFF's tag that says that a page is a smaller version of another (bit 0)."""
+
 STILL_TIME_BASE = Fraction(1)
 STILL_SPAN = Span(start_pts=0, end_pts=1, time_base=STILL_TIME_BASE)
 """An image lasts one tick of one second: its span is a name for "the whole of it", not a duration."""
 
 
-def probe_still(path: str, uri: str, video_id: str, size_bytes: int) -> Video:
+def probe_still(path: str, uri: str, video_id: str, size_bytes: int, *, max_pixels: int = CEILING_PIXELS) -> Video:
     """What the header of an image says.
 
     Raises:
-        MediaError: NOT_MEDIA or CORRUPT; UNKNOWN_CODEC for an animation, which Pillow would show in part.
+        MediaError: NOT_MEDIA, TRUNCATED or CORRUPT; TOO_LARGE; UNKNOWN_CODEC for what has no reader here, and for an
+            animation or several pages, of which one picture would be shown.
     """
-    with _opened(path, path) as image:
-        if image.format == "WEBP" and getattr(image, "is_animated", False):
-            raise MediaError(FailureKind.UNKNOWN_CODEC, f"{path} is an animated WebP; convert it to a video")
+    with _opened(path, path, max_pixels) as image:
+        _check_is_one_picture(image, path)
         width, height = image.size
-        rotation = _exif_quarter_turns(image) * 90
+        orientation = _orientation(image)
+        rotation = _quarter_turns(orientation) * 90
         if rotation % 180:
             width, height = height, width
         return Video(
@@ -60,25 +70,28 @@ def probe_still(path: str, uri: str, video_id: str, size_bytes: int) -> Video:
             fps=Fraction(1),
             time_base=STILL_TIME_BASE,
             rotation=rotation,
+            mirrored=orientation in (2, 4, 5, 7),
             pixel_format=image.mode.lower(),
             num_frames=1,
             duration_s=None,
         )
 
 
-def read_still(source: str | bytes) -> np.ndarray:
-    """The image as it is to be seen, `(H, W, 3)` uint8 sRGB: EXIF orientation applied, transparency over black.
+def read_still(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> np.ndarray:
+    """The image as it is to be seen, `(H, W, 3)` uint8 sRGB: color profile and EXIF orientation applied, transparency
+    over black.
 
     Raises:
-        MediaError: TRUNCATED or CORRUPT.
+        MediaError: TRUNCATED, CORRUPT or TOO_LARGE; UNKNOWN_CODEC for pixels that no range is known of.
     """
     from PIL import Image
 
     name = source if isinstance(source, str) else "the image"
-    with _opened(source, name) as image:
+    with _opened(source, name, max_pixels) as image:
         count_picture()
         turn = UPRIGHT.get(_orientation(image))
-        return np.asarray(_flattened(image if turn is None else image.transpose(Image.Transpose[turn])))
+        rgb = to_srgb(image, name)
+        return np.asarray(rgb if turn is None else rgb.transpose(Image.Transpose[turn]))
 
 
 def encode_png(rgb: np.ndarray) -> bytes:
@@ -91,14 +104,18 @@ def encode_png(rgb: np.ndarray) -> bytes:
 
 
 @contextmanager
-def _opened(source: str | bytes, name: str) -> "Iterator[Image.Image]":
+def _opened(source: str | bytes, name: str, max_pixels: int) -> "Iterator[Image.Image]":
     from PIL import Image
 
+    _check_has_reader(source, name)
+    # Pillow's own limit is a module's variable and stops at 179 million pixels; the size is checked before decoding.
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with (
             media_errors(name, doing="decode", invalid=FailureKind.CORRUPT),
-            Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image,
+            Image.open(source if isinstance(source, str) else io.BytesIO(source), formats=FORMATS) as image,
         ):
+            check_size(name, *image.size, max_pixels)
             yield image
     except MediaError as error:
         # Pillow tells a cut-off file from a broken one by its words only.
@@ -109,23 +126,53 @@ def _opened(source: str | bytes, name: str) -> "Iterator[Image.Image]":
         raise MediaError(FailureKind.CORRUPT, f"cannot decode {name}: {error}") from error
 
 
-def _exif_quarter_turns(image: "Image.Image") -> int:
-    """Counter-clockwise quarter turns that set the image upright."""
-    return {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(_orientation(image), 0)
+def _check_has_reader(source: str | bytes, name: str) -> None:
+    """Formats that are recognised by their first bytes, though Pillow, or this build of it, does not read them."""
+    from PIL import features
+
+    head = read_head(source) if isinstance(source, str) else source[:HEAD_BYTES]
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        found = "a JPEG XL image"
+    elif head[4:8] != b"ftyp" or STILL_BRANDS.isdisjoint(found_brands := brands(head)):
+        return
+    elif AVIF_BRANDS.isdisjoint(found_brands):
+        found = "a HEIC image"
+    elif features.check("avif"):
+        return
+    else:
+        found = "an AVIF image, which this build of Pillow does not read"
+    raise MediaError(
+        FailureKind.UNKNOWN_CODEC, f"{name} is {found}; that is not supported: convert it to JPEG, PNG or WebP"
+    )
+
+
+def _check_is_one_picture(image: "Image.Image", name: str) -> None:
+    count = getattr(image, "n_frames", 1)
+    if count == 1 or image.format == "MPO":  # of a camera's MPO the first picture is the photo
+        return
+    if image.format == "TIFF" and _num_pages(image, count) == 1:
+        return
+    raise MediaError(
+        FailureKind.UNKNOWN_CODEC,
+        f"{name} holds {count} pictures ({image.format}); convert an animation to a video, pages to a file each",
+    )
+
+
+def _num_pages(image: "Image.Image", count: int) -> int:
+    """Pages of a TIFF that are no smaller version of another."""
+    num_pages = 0
+    for page in range(count):
+        image.seek(page)
+        num_pages += not int(image.tag_v2.get(SUBFILE_TYPE, 0)) & 1  # type: ignore[attr-defined]
+    image.seek(0)
+    return num_pages
+
+
+def _quarter_turns(orientation: int) -> int:
+    """Counter-clockwise quarter turns that set the image upright, once left and right are exchanged if need be."""
+    return {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
 
 
 def _orientation(image: "Image.Image") -> int:
     found = image.getexif().get(274, 1)
     return found if isinstance(found, int) else 1  # malformed files have anything
-
-
-def _flattened(image: "Image.Image") -> "Image.Image":
-    """RGB of any mode; 16-bit gray keeps its upper byte, which Pillow's own conversion would clip."""
-    if image.mode.startswith("I;16"):
-        return image.point(lambda value: value / 256).convert("L").convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        from PIL import Image
-
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
-    return image.convert("RGB")

@@ -6,15 +6,19 @@ cutting agree on which frame lies at which time. PyAV is imported on opening onl
 
 import io
 import time
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
-from curate.media.clock import TimedFrame, counted, counted_time_base, timed
+from curate.media.clock import Picture, TimedFrame, counted, counted_time_base, declared_fps, timed
 from curate.media.container import missing_bytes
 from curate.media.counter import count_picture
 from curate.media.errors import media_errors
+from curate.media.film import choose_film
+from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
+from curate.media.opening import open_container
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
@@ -26,14 +30,17 @@ SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "avi"})
 """Containers in which a seek was tested to land where it should and to give the same times as a pass from the start.
 Other files are decoded from their start."""
 
-REFUSED_CONTAINERS = frozenset({"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash"})
-"""Text art, which any text file is, and lists that name other files."""
-
 OPEN_ENDED_CONTAINERS = frozenset({"mpegts", "mpeg"})
 """Recordings of broadcasts, which stop anywhere: their last picture may be incomplete, and is left out then."""
 
 AVI_SLACK_S = 1.0
 """Headers of AVI count some frames more than there are."""
+
+MAX_WAITING = 64
+"""Packets whose pictures are still to come; decoders hold 16."""
+
+MARGIN_PX = 256
+"""Decoders align and pad the sides of a picture by less."""
 
 SEEK_MARGINS_S = (0, 2, 10)
 """How far before the wanted time to seek, until a decodable frame lies at or before it."""
@@ -44,36 +51,42 @@ class VideoReader:
 
     Attributes:
         name: For messages.
-        fps: Average rate; 25 where the container does not say.
+        fps: Average rate by the header (`curate.media.clock.declared_fps`).
         stream_time_base: That of the stream.
         container_name: FFmpeg's first name for the container: "mov" for MP4 too.
     """
 
-    def __init__(self, source: str | bytes, *, time_limit_s: float | None = None) -> None:
+    def __init__(
+        self, source: str | bytes, *, time_limit_s: float | None = READ_LIMIT_S, max_pixels: int = CEILING_PIXELS
+    ) -> None:
         """Opens a local file, or a file's bytes.
 
         Args:
             source: The path or the bytes.
-            time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT.
+            time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT; None: no limit.
+            max_pixels: Of one picture; more is TOO_LARGE.
 
         Raises:
-            MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC or TRUNCATED (no index).
+            MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC, TOO_LARGE or TRUNCATED (no
+                index).
         """
         self._source = source
         self._time_limit_s = time_limit_s
+        self._max_pixels = max_pixels
+        self._file: io.FileIO | None = None
         self._start_s = time.monotonic()
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
         self._is_at_start = True
         self.container_name = self.container.format.name.split(",")[0]
-        self.fps = Fraction(self.stream.average_rate or self.stream.guessed_rate or self.stream.base_rate or 25)
+        self.fps = declared_fps(self.stream)
         self.stream_time_base = Fraction(self.stream.time_base or counted_time_base(self.fps))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.container.close()
+        self._close()
 
     @property
     def duration_s(self) -> float | None:
@@ -141,12 +154,13 @@ class VideoReader:
                 continue
         return None
 
-    def _decoded(self, seek_pts: int | None = None) -> "Iterator[av.VideoFrame]":
-        """Frames as the decoder gives them, from the first key frame on; from the file's start without `seek_pts`."""
+    def _decoded(self, seek_pts: int | None = None) -> Iterator[Picture]:
+        """What the decoder gives, from the first key frame on; without `seek_pts` from the file's start."""
         first_pts: int | None = None
         started = shown = False
         damage: MediaError | None = None
         last_pts: int | None = None
+        shape = _PixelShape(self.stream)
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
@@ -160,8 +174,11 @@ class VideoReader:
                         continue
                     started = True
                     first_pts = packet.pts if seek_pts is not None else None
-                for frame in packet.decode():
+                frames = packet.decode()
+                shape.after(packet.pts)
+                for frame in frames:
                     count_picture()
+                    check_size(self.name, frame.width, frame.height, self._max_pixels)
                     # After a seek the leading pictures of an open group of pictures are incomplete.
                     if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
                         continue
@@ -170,7 +187,7 @@ class VideoReader:
                     if not frame.is_corrupt:
                         shown = True
                         last_pts = frame.pts
-                        yield frame
+                        yield Picture(image=frame, sample_aspect_ratio=shape.of(frame.pts))
                     elif shown:
                         damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
         if seek_pts is None:
@@ -201,56 +218,68 @@ class VideoReader:
     def _rewind(self) -> None:
         """To the start by opening anew: seeking there is not exact in every container."""
         if not self._is_at_start:
-            self.container.close()
+            self._close()
             self.container, self.stream = self._open()
             self._is_at_start = True
 
-    def _open(self) -> "tuple[av.container.InputContainer, VideoStream]":
-        import av
+    def _close(self) -> None:
+        self.container.close()
+        if self._file is not None:
+            self._file.close()
 
+    def _open(self) -> "tuple[av.container.InputContainer, VideoStream]":
         path = self._source if isinstance(self._source, str) else None
         try:
-            with media_errors(self.name, doing="open", invalid=FailureKind.NOT_MEDIA):
-                container = av.open(
-                    # "file:" keeps a colon in a name from being read as a protocol; a list may not name URLs.
-                    f"file:{path}" if path is not None else io.BytesIO(cast(bytes, self._source)),
-                    "r",
-                    options={"protocol_whitelist": "file"} if path is not None else {},
-                    metadata_errors="replace",
-                )
+            container, self._file = open_container(
+                self._source, self.name, time_limit_s=self._time_limit_s, max_pixels=self._max_pixels
+            )
         except MediaError as error:
             shortfall = missing_bytes(path) if path is not None and error.kind is FailureKind.NOT_MEDIA else None
             if shortfall is not None:
                 raise MediaError(FailureKind.TRUNCATED, f"{self.name}: {shortfall}") from error
             raise
         try:
-            stream = _main_stream(self.name, container)
+            stream = choose_film(self.name, container)
+            codec = stream.codec_context
+            check_size(self.name, codec.width, codec.height, self._max_pixels)
         except MediaError:
             container.close()
             raise
+        # A picture may grow on its way. Decoders count its margins too.
+        codec.options = {"max_pixels": str(self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2)}
         # By one thread: with frame threads the H.264 decoder reads a picture's damage while another thread is still
         # finding it, and with slice threads it leaves damaged parts as the memory was. The same file is now this, now
         # that. Files are read side by side instead.
-        stream.codec_context.thread_count = 1
+        codec.thread_count = 1
         return container, stream
 
 
-def _main_stream(name: str, container: "av.container.InputContainer") -> "VideoStream":
-    """The first video stream that is not a cover picture."""
-    import av.stream
+class _PixelShape:
+    """Width over height of a pixel, which a stream may change on its way. The container's word counts until then."""
 
-    format_name = container.format.name
-    if format_name.endswith("_pipe") or not REFUSED_CONTAINERS.isdisjoint(format_name.split(",")):
-        raise MediaError(FailureKind.NOT_MEDIA, f"{name} was read as {format_name}, which is not a video")
-    streams = [
-        stream
-        for stream in container.streams
-        if stream.type == "video" and not stream.disposition & av.stream.Disposition.attached_pic
-    ]
-    if not streams:
-        kinds = ", ".join(sorted({stream.type or "unknown" for stream in container.streams})) or "none"
-        raise MediaError(FailureKind.NO_VIDEO_STREAM, f"{name} has no video stream; its streams: {kinds}")
-    for stream in streams:
-        if stream.codec_context is not None:
-            return cast("VideoStream", stream)
-    raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name}: no decoder for its video stream")
+    def __init__(self, stream: "VideoStream") -> None:
+        self._stream = stream
+        self._declared = stream.sample_aspect_ratio or Fraction(1)
+        self._first: Fraction | None = None
+        self._by_pts: dict[int, Fraction | None] = {}
+        self._untimed: deque[Fraction | None] = deque(maxlen=MAX_WAITING)
+
+    def after(self, pts: int | None) -> None:
+        """The packet with this time was decoded: what the decoder says now is true of its picture, shown later."""
+        ratio = self._stream.codec_context.sample_aspect_ratio
+        if pts is None:
+            self._untimed.append(ratio)
+        else:
+            self._by_pts[pts] = ratio
+            if len(self._by_pts) > MAX_WAITING:  # not every packet gives a picture
+                del self._by_pts[next(iter(self._by_pts))]
+
+    def of(self, pts: int | None) -> Fraction:
+        """Of the picture with this time. Without times, pictures of one shape come out before those of the next."""
+        if pts is None:
+            ratio = self._untimed.popleft() if self._untimed else self._first
+        else:
+            ratio = self._by_pts.pop(pts, self._first)
+        if self._first is None:
+            self._first = ratio
+        return self._declared if ratio is None or ratio == self._first else ratio

@@ -3,6 +3,7 @@
 from curate.signals.fade import FadeSignal
 from curate.signals.flash import FlashSignal
 from curate.signals.freeze import FreezeSignal
+from curate.signals.interlaced import InterlacedSignal
 from curate.signals.letterbox import LetterboxSignal
 from curate.signals.luminance import LuminanceSignal
 from curate.signals.motion import MotionSignal
@@ -17,5 +18,6 @@ SIGNALS: tuple[type[FrameSignal], ...] = (
     FlashSignal,
     FadeSignal,
     LetterboxSignal,
+    InterlacedSignal,
 )
 SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.names)

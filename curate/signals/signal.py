@@ -14,10 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFrame:
-    """One frame of the pass: `rgb` is `(h, w, 3)` uint8, small; `shown_s` is when it is first shown, in seconds."""
+    """One frame of the pass: `rgb` is `(h, w, 3)` uint8, small; `shown_s` is when it is first shown, in seconds;
+    `interlaced` is what the picture says of itself."""
 
     shown_s: float
     rgb: np.ndarray
+    interlaced: bool = False
 
     @cached_property
     def luma(self) -> np.ndarray:

@@ -1,10 +1,13 @@
 import inspect
+import io
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +47,50 @@ def test_rotation_is_applied_and_told(write_video: Callable[..., str], rotation:
     # The display matrix turns counter-clockwise: what was on the left comes to the bottom, the right, the top.
     row, column = {90: (-4, 24), 180: (24, -4), 270: (4, 24)}[rotation]
     assert frame[row, column, 0] > 180 > 60 > frame[row, column, 1]
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_display_matrices_are_those_of_the_container(
+    write_video: Callable[..., str], turns: int, mirrored: bool
+) -> None:
+    rgb = np.zeros((2, 96, 160, 3), np.uint8)
+    rgb[:, :48, :80], rgb[:, 48:, :80], rgb[:, :48, 80:] = (220, 30, 30), (30, 220, 30), (30, 30, 220)
+    path = write_video("a.mp4", rgb)
+    # The four quarter turns of ISO/IEC 14496-12: (x, y) goes to (a x + c y, b x + d y), y downwards.
+    a, b, c, d = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][turns]
+    if mirrored:
+        a, b = -a, -b
+    data = bytearray(Path(path).read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    data[place : place + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    Path(path).write_bytes(data)
+    video = probe(path, "", "")
+    frame = next(iter_frames(path, short_side_px=96)).rgb
+    assert (video.width, video.height, video.mirrored) == (*frame.shape[1::-1], mirrored)
+    rows, columns = np.mgrid[:96, :160]
+    x, y = a * columns + c * rows, b * columns + d * rows
+    expected = np.zeros_like(frame)
+    expected[y - y.min(), x - x.min()] = rgb[0]
+    inner = np.abs(expected.astype(int) - frame) < 12
+    assert inner.mean() > 0.97
+
+
+def test_pictures_that_carry_what_pyav_has_no_name_for(tmp_path: Path) -> None:
+    """JPEG pictures with EXIF, as cameras film them."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[274] = 6
+    Image.new("RGB", (64, 32)).save(buffer, "JPEG", exif=exif)
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        stream = output.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuvj420p"
+        for number in range(3):
+            packet = av.Packet(buffer.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, True
+            output.mux(packet)
+    video = probe(str(tmp_path / "a.mkv"), "", "")
+    assert (video.width, video.height, video.rotation) == (32, 64, 270)
 
 
 def test_samples_that_are_not_square_are_stretched(numbered, write_video: Callable[..., str]) -> None:
