@@ -22,7 +22,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 PACKAGES = (
     "reelpack", "torch", "ray", "av", "opencv-python-headless", "pillow", "pyarrow", "transformers", "open-clip-torch",
-    "diffusers",
+    "scenedetect-headless", "diffusers",
 )  # fmt: skip
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "av1": "libsvtav1"}
 """What a decoder of each codec is tried on."""

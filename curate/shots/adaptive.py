@@ -1,14 +1,12 @@
-"""Hard cuts by the rule of PySceneDetect's AdaptiveDetector."""
+"""Hard cuts by PySceneDetect's AdaptiveDetector."""
 
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-MAX_RATIO = 255.0
-LEAST_MEAN = 1e-5
-"""A lower mean counts as zero."""
+from curate.shots.pyscenedetect import load
 
 
 class AdaptiveConfig(BaseModel):
@@ -32,8 +30,7 @@ class AdaptiveConfig(BaseModel):
 
 
 class AdaptiveDetector:
-    """The scores and the cuts are those of PySceneDetect 0.7 (`AdaptiveDetector`), in a third of its time. It is not
-    imported: that starts a child, `ffmpeg`, which reaches for the terminal."""
+    """The scores are PySceneDetect's content scores, computed in a third of its time; the decision is its own code."""
 
     def __init__(self, config: AdaptiveConfig) -> None:
         self._config = config
@@ -50,20 +47,33 @@ class AdaptiveDetector:
         return float(cv2.norm(previous, hsv, cv2.NORM_L1)) / hsv.size
 
     def cuts(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[int]:
-        width, content, times = self._config.window_frames, scores.tolist(), pts.tolist()
-        last_time = times[0] if times else 0
+        common = load("common")
+        detector = _scored_detector(self._config)
+        no_picture = np.empty(0)
+        numbers = {int(time): number for number, time in enumerate(pts)}
         cuts: list[int] = []
-        for number in range(width, len(content) - width):
-            around = content[number - width : number] + content[number + 1 : number + width + 1]
-            is_cut = self._stands_out(content[number], sum(around) / (2 * width))
-            if is_cut and float((times[number] - last_time) * time_base) >= self._config.min_scene_len_s:
-                cuts.append(number)
-                last_time = times[number]
+        for time, score in zip(pts.tolist(), scores.tolist(), strict=True):
+            detector.next_score = score
+            # PySceneDetect's times start at zero.
+            now = common.FrameTimecode(common.Timecode(pts=time - int(pts[0]), time_base=time_base), fps=fps)
+            cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_picture)]
         return cuts
 
-    def _stands_out(self, score: float, mean: float) -> bool:
-        """Whether a frame's score is that of a cut, by the mean score of the frames around it."""
-        if score < self._config.min_content:
-            return False
-        ratio = MAX_RATIO if mean < LEAST_MEAN else min(score / mean, MAX_RATIO)
-        return ratio >= self._config.threshold
+
+def _scored_detector(config: AdaptiveConfig) -> Any:
+    base: Any = load("detectors").AdaptiveDetector
+
+    class ScoredDetector(base):
+        """Takes the frame's score from us in place of computing it."""
+
+        next_score = 0.0
+
+        def _calculate_frame_score(self, timecode: object, frame_img: object) -> float:
+            return self.next_score
+
+    return ScoredDetector(
+        adaptive_threshold=config.threshold,
+        min_scene_len=config.min_scene_len_s,
+        window_width=config.window_frames,
+        min_content_val=config.min_content,
+    )

@@ -1,0 +1,35 @@
+"""PySceneDetect's detectors, imported without what its package does at import: run `ffmpeg`, to see whether it is there.
+
+The child asks for the terminal. In a worker, a background process, both are stopped for it (PySceneDetect 0.7.2,
+`scenedetect.output.video`).
+"""
+
+import importlib
+import importlib.util
+import sys
+import threading
+from types import ModuleType
+
+PACKAGE = "scenedetect"
+_loading = threading.Lock()
+
+
+def load(name: str) -> ModuleType:
+    """The module `scenedetect.<name>`, such as `detectors` or `common`, of which the package's own `__init__` is no part.
+
+    Raises:
+        ImportError: PySceneDetect is not installed.
+    """
+    with _loading:
+        if PACKAGE in sys.modules:
+            return importlib.import_module(f"{PACKAGE}.{name}")
+        spec = importlib.util.find_spec(PACKAGE)
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError(f"No module named '{PACKAGE}'", name=PACKAGE)
+        bare = ModuleType(PACKAGE)
+        bare.__path__ = list(spec.submodule_search_locations)
+        sys.modules[PACKAGE] = bare
+        try:
+            return importlib.import_module(f"{PACKAGE}.{name}")
+        finally:
+            del sys.modules[PACKAGE]  # who imports the package gets all of it
