@@ -1,4 +1,4 @@
-"""PySceneDetect's detectors, imported without what its package does at import: run `ffmpeg`, to see whether it is there.
+"""PySceneDetect's detectors, imported without what its package does at import: run `ffmpeg`, to see if it is there.
 
 The child asks for the terminal. In a worker, a background process, both are stopped for it (PySceneDetect 0.7.2,
 `scenedetect.output.video`).
@@ -15,7 +15,7 @@ _loading = threading.Lock()
 
 
 def load(name: str) -> ModuleType:
-    """The module `scenedetect.<name>`, such as `detectors` or `common`, of which the package's own `__init__` is no part.
+    """The module `scenedetect.<name>`, such as `detectors` or `common`, without the `__init__` of the package.
 
     Raises:
         ImportError: PySceneDetect is not installed.
