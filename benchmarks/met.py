@@ -22,7 +22,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from train.checkpoint import list_checkpoints
-from train.objective.flow import FlowConfig, RectifiedFlow
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
 from train.segments import PackedBatch
 
 FOLDER, RUN, PACKS = "REELPACK_MET", "REELPACK_MET_RUN", "REELPACK_MET_PACKS"

@@ -28,6 +28,7 @@ import torch
 from benchmarks.machine import described
 from benchmarks.timing import median_seconds
 from pipelines.config import load_config
+from train.config import TrainConfig
 from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
@@ -37,7 +38,7 @@ from train.model.config import Conditioning, Pattern
 from train.model.dit import DiT
 from train.model.flops import FlopCount
 from train.parallelize import pick_device
-from train.run import RunRecord, TrainConfig, build_model
+from train.run import RunRecord, build_model
 
 CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
 PATTERNS: tuple[Pattern, ...] = tuple(pattern for pattern in get_args(Pattern) if pattern != "alternating")

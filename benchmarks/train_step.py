@@ -38,15 +38,15 @@ from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
 from benchmarks.timing import median_seconds
+from train.config import OptimizerConfig, ParallelConfig, TrainConfig
 from train.loop import train
 from train.metrics import read_metrics
 from train.model.config import Backend, DiTConfig, Pattern
 from train.model.dit import DiT
 from train.model.flops import FlopCount, peak_flops
-from train.objective.flow import FlowConfig
-from train.optimizer import OptimizerConfig, build_optimizer
-from train.parallelize import ParallelConfig, Worker, parallelize, pick_device
-from train.run import TrainConfig
+from train.objective.config import FlowConfig
+from train.optimizer import build_optimizer
+from train.parallelize import Worker, parallelize, pick_device
 from train.segments import unpack
 
 Bounds = dict[str, tuple[float | None, float | None]]

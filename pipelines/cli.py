@@ -2,6 +2,9 @@
 
 `--config` takes a YAML file (or a shipped one by name), `--set section.key=value` changes one value. A mistake is one
 message and exit code 2; a run that kept nothing is exit code 1, with the reason.
+
+A command resolves its settings before it imports its driver, so that a mistake in them is told at once: drivers of
+models load torch, which takes seconds.
 """
 
 import os
@@ -96,10 +99,10 @@ def curate(
     address: AddressOption = None,
 ) -> None:
     """Split raw videos into shots, score and select them, write shards."""
-    from pipelines import curate_videos, summary
-
     given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
     resolved = _config(config, given, executor=executor, address=address)
+    from pipelines import curate_videos, summary
+
     result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar)
     summary.show_curate(result, out)
     if not result.num_indexed:
@@ -150,9 +153,9 @@ def plan(
     executor: ExecutorOption = None,
 ) -> None:
     """Predict hours, GiB and clips of a `curate`, by running it on excerpts of some files."""
+    resolved = _config(config, set, executor=executor)
     from pipelines import plan_curation, show
 
-    resolved = _config(config, set, executor=executor)
     show.show_plan(plan_curation.plan(inputs, resolved, num_sampled=sample))
 
 
@@ -235,9 +238,10 @@ def caption(
     address: AddressOption = None,
 ) -> None:
     """Write a short and a dense caption for every clip, by a vision–language model."""
+    resolved = _local_first(config, set, executor, address)
     from pipelines import caption_clips, summary
 
-    result = caption_clips.caption(dataset, _local_first(config, set, executor, address))
+    result = caption_clips.caption(dataset, resolved)
     summary.show_caption(result)
     if not result.num_captions:
         raise typer.Exit(1)
@@ -252,9 +256,10 @@ def encode(
     address: AddressOption = None,
 ) -> None:
     """Encode clips to latents and captions to text embeddings, beside the shards."""
+    resolved = _local_first(config, set, executor, address)
     from pipelines import encode_latents, summary
 
-    result = encode_latents.encode(dataset, _local_first(config, set, executor, address))
+    result = encode_latents.encode(dataset, resolved)
     summary.show_encode(result)
     if not result.num_clips:
         raise typer.Exit(1)
@@ -281,9 +286,10 @@ def train(
     set: SetOption = None,
 ) -> None:
     """Train a packed-sequence DiT on the encoded clips."""
+    resolved = _config(config, set)
     from pipelines import summary, train_dit
 
-    summary.show_train(train_dit.train_here(dataset, out, _config(config, set)))
+    summary.show_train(train_dit.train_here(dataset, out, resolved))
 
 
 @app.command("train-plan", rich_help_panel="Train")
@@ -294,10 +300,10 @@ def train_plan(
     set: SetOption = None,
 ) -> None:
     """What a training will be: packs, steps, token efficiency, idle workers, memory. Reads indices only."""
+    resolved = _config(config, set)
     from pipelines import summary
     from train.forecast import forecast
 
-    resolved = _config(config, set)
     summary.show_forecast(forecast(resolved.train, dataset, ranks), resolved.train.data.plan.token_budget, ranks)
 
 
@@ -348,13 +354,13 @@ def sample(
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
-    from pipelines.sample_videos import sample_to_files
-
     if not prompt and not label and not start:
         raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
     resolved = _config(config, set).sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
+    from pipelines.sample_videos import sample_to_files
+
     for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
         typer.echo(path)
 

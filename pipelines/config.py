@@ -23,9 +23,8 @@ from curate.scan import ScanConfig
 from curate.scores.config import ScoreConfig
 from curate.select import SelectConfig
 from pipelines.execute import ExecuteConfig
-from train.autoencoder.encode import EncodeConfig
-from train.run import TrainConfig
-from train.samplers import SampleConfig
+from train.autoencoder.config import EncodeConfig
+from train.config import SampleConfig, TrainConfig
 
 POLICY_SECTIONS = ("select", "dedup")
 """What `reelpack select` may change: nothing has to be decoded for it."""

@@ -13,10 +13,10 @@ from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
+from train.config import SampleConfig
 from train.data.fingerprint import is_outdated
 from train.run import read_run
 from train.sample import Request, most_start_frames, sample, write_video
-from train.samplers import SampleConfig
 
 logger = logging.getLogger(__name__)
 

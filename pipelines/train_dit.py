@@ -23,7 +23,7 @@ from train.convert.dit import read_checkpoint
 from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
-from train.objective.ddpm import DDPMConfig
+from train.objective.config import DDPMConfig
 from train.run import check_ranks
 
 LOG_EVERY_S = 20

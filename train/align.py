@@ -12,23 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from curate.place import locate
+from train.config import AlignConfig
 from train.model.align import Projector, alignment_loss
 from train.objective.objective import Objective
 from train.segments import PackedBatch
-
-
-class AlignConfig(BaseModel):
-    """Whether and how features are aligned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weight: float = Field(0.0, ge=0, description="of the alignment beside the objective; 0: none. REPA has 0.5")
-    block: int = Field(3, ge=0, description="whose output is aligned, counted from 0. REPA has the 8th of 28")
-    embedding: str = Field("auto", description="score family of the clips' embeddings; auto: the only one")
 
 
 class Targets:

@@ -23,33 +23,16 @@ from typing import Any, Literal, cast
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
+from train.config import CheckpointConfig
 from train.data.plan import Cursor
 from train.ema import EMA
 from train.parallelize import Worker, reshard
 
 _STEP = re.compile(r"step-(\d{6,})")
-
-
-class CheckpointConfig(BaseModel):
-    """How often a run is saved."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    every: int = Field(1000, ge=1, description="steps between checkpoints; the last step is always saved")
-    keep: int = Field(2, ge=1, description="newest checkpoints that are kept")
-    keep_every: int = Field(
-        0, ge=0, description="steps between checkpoints that are kept for good, those at multiples of it; 0: none is"
-    )
-
-    def superseded(self, checkpoints: Sequence[Path]) -> list[Path]:
-        """Those that go, of all that there are, oldest first."""
-        older = checkpoints[: -self.keep]
-        return [path for path in older if not self.keep_every or _step(path) % self.keep_every]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +121,7 @@ class Checkpointer:
                 shutil.rmtree(folder)
             temporary.rename(folder)
             _flush(self.root)
-            for old in self.config.superseded(list_checkpoints(self.root)):
+            for old in superseded(list_checkpoints(self.root), self.config):
                 shutil.rmtree(old)
 
     def load(self, folder: Path) -> RunState:
@@ -203,6 +186,12 @@ def list_checkpoints(root: Path) -> list[Path]:
     """Whole checkpoints below `root`, oldest first."""
     found = [(int(match[1]), path) for path in root.glob("step-*") if (match := _STEP.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
+
+
+def superseded(checkpoints: Sequence[Path], config: CheckpointConfig) -> list[Path]:
+    """Those that go, of all that there are, oldest first."""
+    older = checkpoints[: -config.keep]
+    return [path for path in older if not config.keep_every or _step(path) % config.keep_every]
 
 
 def _step(checkpoint: Path) -> int:

@@ -4,18 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from train.config import EMAConfig
 from train.parallelize import local, reshard
-
-
-class EMAConfig(BaseModel):
-    """How slowly the average moves."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    decay: float = Field(0.9999, ge=0, lt=1, description="weight of the average at each step, once warmed up")
 
 
 class EMA:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.config import TrainConfig
 from train.data.epoch import EpochSamples
 from train.data.mix import read_datasets
 from train.data.plan import Planner, idle_share
 from train.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.parallelize import pick_device
-from train.run import RunRecord, TrainConfig, activation_dtype, build_model
+from train.run import RunRecord, activation_dtype, build_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

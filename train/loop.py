@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.config import TrainConfig
 from train.data.check import check_data, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
@@ -33,7 +34,7 @@ from train.parallelize import Worker, accumulate, join_workers, parallelize, who
 from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
 from train.resume import open_run
-from train.run import RunRecord, TrainConfig, activation_dtype, autocast, build_model, check_ranks
+from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
 from train.segments import PackedBatch
 from train.validate import Validator
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from train.config import TrainConfig
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.meter import peak_memory
 from train.model.dit import DiT
-from train.run import TrainConfig
 from train.segments import Sample, pack
 
 logger = logging.getLogger(__name__)

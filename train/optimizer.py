@@ -1,28 +1,11 @@
 """AdamW with two parameter groups, and the learning rate as a function of the step."""
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-
-class OptimizerConfig(BaseModel):
-    """AdamW (Loshchilov & Hutter 2019). DiT trains at a constant 1e-4 without weight decay."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    lr: float = Field(1e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = Field(
-        (0.9, 0.999), description="decay of the first and second moments; these are DiT's"
-    )
-    weight_decay: float = Field(
-        0.0, ge=0, description="on weight matrices; never on biases, norms, labels, positions and what stands for none"
-    )
-    warmup_steps: int = Field(1000, ge=0, description="steps of linear rise from 0")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="after warm-up; cosine falls to 0")
-    clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
+from train.config import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

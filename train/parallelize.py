@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -21,19 +20,7 @@ from torch.fx.experimental import _config as shapes
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-
-class ParallelConfig(BaseModel):
-    """How a model is spread over ranks and fitted into memory. None of it changes what is computed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mode: Literal["replicate", "shard"] = Field(
-        "replicate", description="replicate: every rank holds the model (DDP); shard: a part of it (FSDP2)"
-    )
-    recompute_every: int = Field(
-        0, ge=0, description="every so many blocks forget their activations and compute them twice; 0: none does"
-    )
-    compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
+from train.config import ParallelConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,13 +7,11 @@ embedding of an image is the image model's. What the model says of the copies is
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-Patch: TypeAlias = tuple[int, int, int]
-"""Size of a patch in latent frames, rows and columns."""
+from train.model.config import Patch
 
 
 def grid_size(shape: Sequence[int], patch: Patch) -> Patch:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
+from train.config import SampleConfig, ValidationConfig
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
@@ -29,9 +30,8 @@ from train.objective.ddpm import DDPM
 from train.objective.flow import RectifiedFlow
 from train.parallelize import Worker
 from train.sample import write_video
-from train.samplers import SampleConfig, generate, packs_to_generate
+from train.samplers import generate, packs_to_generate
 from train.segments import Sample
-from train.validate import ValidationConfig
 
 NUM_FRAMES, HEIGHT_PX = 4, 96
 """Of the pictures in TensorBoard."""

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from train.checkpoint import list_checkpoints
-from train.run import RunRecord, TrainConfig, read_run
+from train.config import TrainConfig
+from train.run import RunRecord, read_run
 
 FREE_ON_RESUME = (
     "steps",

@@ -1,4 +1,4 @@
-"""A run's configuration, folder and identity: what is trained, on which latents, under which text encoder.
+"""A run's folder and identity: what is trained, on which latents, under which text encoder.
 
     RUN/config.yaml  run.json  checkpoints/step-{n:06d}/  metrics.jsonl  tensorboard/  samples/
         summary.json  report.html
@@ -17,70 +17,14 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from train.align import AlignConfig
-from train.checkpoint import CheckpointConfig, list_checkpoints, load_weights
-from train.data.load import DataConfig
+from train.checkpoint import list_checkpoints, load_weights
+from train.config import (
+    TrainConfig,
+)
 from train.data.manifest import Manifest
-from train.ema import EMAConfig
-from train.metrics import LogConfig
-from train.model.dit import DiT, DiTConfig
-from train.objective.ddpm import DDPMConfig
-from train.objective.flow import FlowConfig
-from train.objective.objective import ObjectiveConfig
-from train.optimizer import OptimizerConfig
-from train.parallelize import ParallelConfig
-from train.validate import ValidationConfig
-
-
-class TrainConfig(BaseModel):
-    """A training run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(100_000, ge=1, description="optimizer steps in all")
-    seed: int = Field(0, ge=0, description="of weights, packs, noise, timesteps and captions")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of activations (autocast; weights stay float32); auto: bfloat16 on CUDA, float32 on CPU"
-    )
-    max_skipped_steps: int = Field(
-        10, ge=0, description="steps in a row with a non-finite loss or gradient that are skipped before the run stops"
-    )
-    init: str | None = Field(
-        None, description="folder of an exported or imported model, whose weights a new run begins with"
-    )
-    init_tubelet: Literal["central", "uniform"] = Field(
-        "central", description="init from an image model with patches of several frames: which of them it sees"
-    )
-    data: DataConfig = DataConfig()
-    model: DiTConfig = DiTConfig()
-    objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
-    optimizer: OptimizerConfig = OptimizerConfig()
-    ema: EMAConfig = EMAConfig()
-    parallel: ParallelConfig = ParallelConfig()
-    validation: ValidationConfig = ValidationConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    align: AlignConfig = AlignConfig()
-    log: LogConfig = LogConfig()
-
-    @model_validator(mode="after")
-    def _model_and_objective_agree(self) -> "TrainConfig":
-        learns = isinstance(self.objective, DDPMConfig) and self.objective.learn_sigma
-        if learns != self.model.learn_sigma:
-            raise ValueError(
-                f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
-            )
-        objective = self.objective.build()
-        for timestep in self.validation.timesteps:
-            try:
-                objective.check_timestep(timestep)
-            except ValueError as error:
-                raise ValueError(f"validation.timesteps: {error}") from error
-        if self.align.weight and self.align.block >= self.model.depth:
-            raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
-        return self
+from train.model.dit import DiT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

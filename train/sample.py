@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from curate.media.encode import encode_mp4
+from train.config import SampleConfig, TrainConfig
 from train.data.load import keyed_generator
+from train.model.config import Patch
 from train.parallelize import pick_device
-from train.patches import Patch, first_frame_is_alone, grid_size
-from train.run import RunRecord, TrainConfig, autocast, load_model
-from train.samplers import SampleConfig, generate, packs_to_generate
+from train.patches import first_frame_is_alone, grid_size
+from train.run import RunRecord, autocast, load_model
+from train.samplers import generate, packs_to_generate
 from train.segments import Sample
 
 

@@ -7,56 +7,24 @@ by token count. A DDPM is sampled by DDIM, by DPM-Solver++, or ancestrally, with
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from train.config import SampleConfig
 from train.data.load import keyed_generator
 from train.data.plan import PlanConfig, best_fill
-from train.model.config import DiTConfig
+from train.model.config import DiTConfig, Patch
 from train.model.patterns import prepare
 from train.objective.ddpm import DDPM, betas, posterior
 from train.objective.flow import RectifiedFlow
-from train.patches import Patch, patchify
+from train.patches import patchify
 from train.segments import PackedBatch, Sample, Segments, latent_shapes, pack, unpack
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(x (L, P), timesteps (S,)) to what the model predicts, (L, P), or with learned variances (L, 2 P)."""
 
 Network = Callable[[Tensor, Tensor, PackedBatch], Tensor]
-
-
-class SampleConfig(BaseModel):
-    """How samples are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sampler: Literal["auto", "euler", "heun", "ddim", "dpm-solver++", "ddpm"] = Field(
-        "auto",
-        description="euler or heun for a flow; ddim, dpm-solver++ or ddpm (ancestral: noise at every step, of the "
-        "learned variance with learn_sigma) for a DDPM; auto: the first of them",
-    )
-    num_steps: int = Field(
-        50, ge=1, description="steps from noise to data; those of heun evaluate the model twice, but for the last"
-    )
-    step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
-    guidance: float = Field(
-        4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
-    )
-    seed: int = Field(0, ge=0, description="of the noise")
-    conditions: dict[str, float] = Field(
-        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
-    )
-    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
-    weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
-
-    @property
-    def num_halves(self) -> int:
-        """Predictions that guidance combines: with and without caption, or at 1 and 0 one of them alone."""
-        return 1 if self.guidance in (0, 1) else 2
 
 
 def packs_to_generate(counts: Sequence[int], config: SampleConfig, plan: PlanConfig) -> list[list[int]]:

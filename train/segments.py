@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from train.patches import Patch, grid_index, grid_positions, grid_size, patchify, unpatchify
+from train.model.config import Patch
+from train.patches import grid_index, grid_positions, grid_size, patchify, unpatchify
 
 if TYPE_CHECKING:
     from train.model.patterns import Layout

@@ -7,19 +7,16 @@ under their own caption beside the loss, same noise, under another clip's.
 A mean hides what moves: losses are also reported by timestep, and by duration and resolution of the clips.
 """
 
-import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
+from train.config import ValidationConfig
 from train.data.load import choose_caption, sample_fps
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
@@ -30,58 +27,6 @@ from train.model.patterns import prepare
 from train.objective.objective import Objective
 from train.parallelize import Worker
 from train.segments import Sample, pack
-
-
-class ValidationConfig(BaseModel):
-    """When and on what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    every: int = Field(1000, ge=1, description="steps between validations; the last step is always validated")
-    first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
-    timesteps: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise; of a DDPM below 1"
-    )
-    max_clips: int = Field(256, ge=1, description="held-out clips, at most")
-    duration_edges_s: tuple[float, ...] = Field(
-        (2, 4, 8), description="edges of the bins of duration in reports of the loss"
-    )
-    resolution_edges_px: tuple[int, ...] = Field(
-        (256, 512, 1024), description="and by the root of the area of a frame, in pixels"
-    )
-    caption_every: int = Field(10_000, ge=1, description="steps between caption tests; the last step is always tested")
-    max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
-
-    sample_every: int = Field(
-        0, ge=0, description="steps between samples of held-out captions; the last step is always sampled; 0: none"
-    )
-    num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
-    sample_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
-    sample_guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
-
-    @field_validator("duration_edges_s", "resolution_edges_px")
-    @classmethod
-    def _edges_ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not edge > before for before, edge in pairwise((0, *edges))):
-            raise ValueError(f"got edges {edges}; expected numbers above 0, each above the one before")
-        return edges
-
-    def due(self, step: int, last_step: int) -> bool:
-        return step in (self.first, last_step) or step % self.every == 0
-
-    def caption_due(self, step: int, last_step: int) -> bool:
-        return step == last_step or step % self.caption_every == 0
-
-    def sample_due(self, step: int, last_step: int) -> bool:
-        return self.sample_every > 0 and (step == last_step or step % self.sample_every == 0)
-
-    def duration(self, seconds: float) -> str:
-        """The bin of a clip; 0 s is an image."""
-        return _bin(seconds, self.duration_edges_s, "s") if seconds else "image"
-
-    def resolution(self, height_px: int, width_px: int) -> str:
-        """The bin of a frame's size."""
-        return _bin(math.sqrt(height_px * width_px), self.resolution_edges_px, "px")
 
 
 class Validator:
@@ -207,13 +152,6 @@ def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:
         if donor is not None:
             donors[row] = donor
     return donors
-
-
-def _bin(value: float, edges: Sequence[float], unit: str) -> str:
-    """Between which of the edges a value lies: "2-4 s", "8+ s"; an edge belongs to what is above it."""
-    ends = [0, *edges]
-    i = bisect_right(edges, value)
-    return f"{ends[i]:g}+ {unit}" if i == len(edges) else f"{ends[i]:g}-{ends[i + 1]:g} {unit}"
 
 
 def _means(lists: Mapping[str, Sequence[float]]) -> dict[str, float]:

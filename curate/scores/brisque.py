@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import ClassVar, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,6 +79,8 @@ class BrisqueScorer:
 
 def brisque_features(gray: np.ndarray) -> np.ndarray:
     """(H, W) uint8 luma to the 36 features of the paper's table I: 18 at full size, 18 at half."""
+    import cv2
+
     picture = gray.astype(np.float64)
     enlarge = MIN_SIDE_PX / min(picture.shape)
     if enlarge > 1:
@@ -106,6 +107,7 @@ def _features_at_one_scale(picture: np.ndarray) -> np.ndarray:
 
 def _mscn(picture: np.ndarray) -> np.ndarray:
     """Mean-subtracted, contrast-normalised luma: equations 1–3, with C = 1."""
+    import cv2
 
     def blurred(x: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (WINDOW_PX, WINDOW_PX), WINDOW_SIGMA, borderType=cv2.BORDER_REPLICATE)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-import cv2
 import numpy as np
 
 from curate.encoders.image import ImageEncoder
@@ -24,6 +23,8 @@ class ClipFrames:
     @cached_property
     def gray(self) -> np.ndarray:
         """(T, H, W) uint8: Rec. 601 luma."""
+        import cv2
+
         return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in self.rgb])
 
     def spread(self, count: int) -> list[int]:

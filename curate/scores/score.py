@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import cv2
 import pyarrow as pa
 
 from curate.encoders.image import EncoderPool
@@ -23,8 +22,8 @@ KEY_HEX_DIGITS = 12
 SCORE_DIGITS = 5
 """Decimals that are kept of a number: what follows differs from one kind of processor to the next."""
 
-CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError, cv2.error)
-"""What models and image libraries raise over a picture that they cannot take."""
+CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
+"""What models and image libraries raise over a picture that they cannot take, beside OpenCV's own error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +180,7 @@ def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Val
     Raises:
         RuntimeError: torch's AcceleratorError: the GPU itself is in disorder, and this process can no longer use it.
     """
+    import cv2
     import torch
 
     if not clips:
@@ -189,7 +189,7 @@ def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Val
         return list(scorer.score(clips))
     except torch.AcceleratorError:
         raise
-    except CLIP_ERRORS as error:
+    except (*CLIP_ERRORS, cv2.error) as error:
         if len(clips) == 1:
             return [error.with_traceback(None)]  # frames of the stack hold on to pictures
     half = len(clips) // 2

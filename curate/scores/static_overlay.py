@@ -8,7 +8,6 @@ picture around them moves, so that the background of a camera on a tripod and th
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,6 +66,8 @@ class StaticOverlayScorer:
 
     def _mask(self, gray: np.ndarray) -> np.ndarray:
         """(T, H, W) uint8 luma to (H, W) uint8, 1 under overlays."""
+        import cv2
+
         if len(gray) < MIN_FRAMES:
             return np.zeros(gray.shape[1:], np.uint8)
         side = round(self.config.surroundings * min(gray.shape[1:])) | 1
@@ -83,6 +84,8 @@ class StaticOverlayScorer:
 
 def standing_edges(gray: np.ndarray) -> np.ndarray:
     """(T, H, W) luma to (H, W) bool: edges whose gradient is much the same in every frame."""
+    import cv2
+
     gradients = np.stack([np.stack([cv2.Sobel(frame, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (0, 1)]) for frame in gray])
     mean = gradients.mean(axis=0)  # (2, H, W)
     strength = np.linalg.norm(mean, axis=0)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,6 +76,8 @@ class TextAreaScorer:
 
 def _input(picture: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB to (3, H', W') float32 BGR in [-1, 1], sides rounded to multiples of 32."""
+    import cv2
+
     height, width = (max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX) for side in picture.shape[:2])
     resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     return (resized[..., ::-1].astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
@@ -88,6 +89,8 @@ def text_mask(likely: np.ndarray, max_line: float) -> np.ndarray:
     As RapidOCR has it: connected pixels above a threshold, their smallest rotated rectangle, kept if it is likely on
     average, and grown by what training shrank it (equation 10 of the paper).
     """
+    import cv2
+
     mask = np.zeros(likely.shape, np.uint8)
     outlines, _ = cv2.findContours((likely > PIXEL_THRESHOLD).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     for outline in outlines:
@@ -105,10 +108,14 @@ Box = tuple[Sequence[float], Sequence[float], float]
 
 
 def _mean_inside(likely: np.ndarray, box: Box) -> float:
+    import cv2
+
     inside = np.zeros(likely.shape, np.uint8)
     _fill(inside, box)
     return cv2.mean(likely, inside)[0]
 
 
 def _fill(mask: np.ndarray, box: Box) -> None:
+    import cv2
+
     cv2.fillPoly(mask, [cv2.boxPoints(box).astype(np.int32)], (1,))

@@ -12,10 +12,10 @@ import torch
 from benchmarks.latents import smooth_clips, write_dataset
 from tests.train.test_loop import Stopped, assert_equal_runs, config, logged, on_ranks, stop_after
 from train.align import find_family, read_targets
+from train.config import TrainConfig
 from train.export import export_run
 from train.loop import train
 from train.model.dit import DiT
-from train.run import TrainConfig
 
 ALIGNED = {"align__weight": 0.5, "align__block": 0}
 

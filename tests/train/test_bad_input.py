@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.latents import smooth_clips, write_dataset
 from train import loop
+from train.config import TrainConfig
 from train.data.check import problems
 from train.data.manifest import read_manifest
 from train.loop import train
 from train.parallelize import Worker
-from train.run import TrainConfig
 
 SETTINGS: dict[str, Any] = {
     "steps": 2,

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from train.ema import EMA, EMAConfig
+from train.config import EMAConfig
+from train.ema import EMA
 
 
 def test_what_runs_under_autocast_is_the_average():

@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from train.config import TrainConfig
 from train.export import export_run
 from train.loop import train
 from train.model.dit import DiT
-from train.run import TrainConfig, load_model
+from train.run import load_model
 from train.segments import Sample, pack
 
 SETTINGS = {

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from train.config import TrainConfig
 from train.convert.layouts import Tubelet
 from train.init import initialize
 from train.loop import train
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.run import TrainConfig, load_model
+from train.run import load_model
 from train.segments import Sample, pack, unpack
 
 SHAPE: dict[str, Any] = {"width": 32, "depth": 2, "num_heads": 2, "position": "sincos", "text": "none"}

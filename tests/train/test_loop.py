@@ -22,8 +22,9 @@ from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
 from train.checkpoint import list_checkpoints
+from train.config import TrainConfig
+from train.data.config import DataConfig
 from train.data.epoch import EpochConfig, EpochSamples
-from train.data.load import DataConfig
 from train.data.mix import read_datasets
 from train.data.plan import PlanConfig, Planner
 from train.ema import EMA
@@ -34,7 +35,7 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.optimizer import build_optimizer
 from train.parallelize import Worker
-from train.run import TrainConfig, autocast, load_model
+from train.run import autocast, load_model
 from train.validate import Validator
 
 ROOT = Path(__file__).parents[2]

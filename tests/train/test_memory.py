@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.train.test_loop import config
+from train.config import TrainConfig
 from train.loop import train
 from train.memory import MemoryEstimate, OutOfMemory, estimate_memory, warn_if_too_large
 from train.model.dit import DiT
 from train.objective.flow import RectifiedFlow
-from train.run import TrainConfig
 from train.segments import Sample, pack
 
 

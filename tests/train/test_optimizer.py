@@ -1,8 +1,9 @@
 import pytest
 
+from train.config import OptimizerConfig
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.optimizer import OptimizerConfig, build_optimizer, learning_rate
+from train.optimizer import build_optimizer, learning_rate
 
 
 def test_labels_and_learned_positions_do_not_decay():

@@ -11,11 +11,12 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from tests.train.conftest import ragged_samples
-from train.ema import EMA, EMAConfig
+from train.config import EMAConfig, ParallelConfig
+from train.ema import EMA
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.objective.flow import FlowConfig
-from train.parallelize import ParallelConfig, Worker, accumulate, parallelize, whole
+from train.objective.config import FlowConfig
+from train.parallelize import Worker, accumulate, parallelize, whole
 from train.segments import pack
 
 NUM_PACKS = 4

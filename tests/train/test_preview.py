@@ -10,7 +10,8 @@ import pytest
 
 from curate.media.decode import decode_clip
 from tests.train.test_loop import config, on_ranks
-from train.autoencoder.encode import EncodeConfig, EncodeStage
+from train.autoencoder.config import EncodeConfig
+from train.autoencoder.encode import EncodeStage
 from train.loop import train
 
 SAMPLED = {"sample_every": 3, "num_samples": 3, "sample_steps": 4}

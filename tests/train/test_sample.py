@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from tests.train.test_loop import config as tiny
+from train.config import SampleConfig, TrainConfig
 from train.loop import train
 from train.model.dit import DiT
-from train.run import TrainConfig
 from train.sample import Request, latent_shape, most_start_frames, sample
-from train.samplers import SampleConfig
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from train.config import SampleConfig
 from train.data.plan import PlanConfig
 from train.model.dit import DiT, DiTConfig
-from train.objective.ddpm import DDPM, DDPMConfig, betas, posterior
-from train.objective.flow import FlowConfig, RectifiedFlow
-from train.samplers import SampleConfig, denoise, euler, generate, guided, heun, packs_to_generate
+from train.objective.config import DDPMConfig, FlowConfig
+from train.objective.ddpm import DDPM, betas, posterior
+from train.objective.flow import RectifiedFlow
+from train.samplers import denoise, euler, generate, guided, heun, packs_to_generate
 from train.segments import Sample, pack
 
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from train.config import TrainConfig, ValidationConfig
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.model.dit import DiT, DiTConfig
-from train.objective.ddpm import DDPMConfig
-from train.objective.flow import FlowConfig, RectifiedFlow
+from train.objective.config import DDPMConfig, FlowConfig
+from train.objective.flow import RectifiedFlow
 from train.parallelize import Worker
-from train.run import TrainConfig
 from train.segments import Sample, pack
-from train.validate import ValidationConfig, Validator, caption_donors
+from train.validate import Validator, caption_donors
 
 PATCH = (1, 2, 2)
 

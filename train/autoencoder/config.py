@@ -1,17 +1,75 @@
-"""The family of autoencoders: one line per member."""
+"""The family of autoencoders: settings of each member, and of what goes into them. A member's class, which needs
+torch, lies in a file of its own."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from train.autoencoder.base import VideoAutoencoder
-from train.autoencoder.diffusers_vae import DiffusersAutoencoderConfig
-from train.autoencoder.embedded import ReelpackKLConfig
+if TYPE_CHECKING:
+    from train.autoencoder.base import VideoAutoencoder
+    from train.autoencoder.diffusers_vae import DiffusersAutoencoder
+    from train.autoencoder.embedded import ReelpackKLAutoencoder
+
+
+class ReelpackKLConfig(BaseModel):
+    """The causal video KL autoencoder of `train/autoencoder/kl.py`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["reelpack_kl"] = "reelpack_kl"
+    path: str | None = Field(
+        None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
+    )
+    chunk_latent_frames: int = Field(
+        8, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    def build(self) -> "ReelpackKLAutoencoder":
+        from train.autoencoder.embedded import ReelpackKLAutoencoder
+
+        return ReelpackKLAutoencoder(self)
+
+
+class DiffusersAutoencoderConfig(BaseModel):
+    """Any autoencoder class of diffusers, by local folder or hub id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["diffusers"] = "diffusers"
+    path: str = Field(description="local folder with the autoencoder's config.json, or hub id")
+    subfolder: str | None = Field(None, description="where in it the autoencoder lies, such as `vae` in a pipeline")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the computation")
+    tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    def build(self) -> "DiffusersAutoencoder":
+        from train.autoencoder.diffusers_vae import DiffusersAutoencoder
+
+        return DiffusersAutoencoder(self)
+
 
 AutoencoderConfig = Annotated[ReelpackKLConfig | DiffusersAutoencoderConfig, Field(discriminator="kind")]
 
 
-def autoencoder_of(record: dict[str, Any]) -> VideoAutoencoder:
+class EncodeConfig(BaseModel):
+    """What becomes of a clip before and in the autoencoder. All of it is part of the latents' fingerprint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    autoencoder: AutoencoderConfig = Field(ReelpackKLConfig(), description="which autoencoder, and its weights")
+    fps: float | None = Field(None, gt=0, description="frames per second to resample to; null keeps each clip's own")
+    max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
+    multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")
+    max_frames: int = Field(
+        129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
+    )
+    store: bool = Field(
+        True, description="false: only the sizes of latents; training decodes and encodes a clip when it meets it"
+    )
+
+
+def autoencoder_of(record: dict[str, Any]) -> "VideoAutoencoder":
     """The autoencoder that made the latents of a `fingerprint.json`, to decode what was trained on them.
 
     Raises:

@@ -2,35 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from curate.encoders.fingerprint import path_digest
 from curate.schema import content_digest
+from train.autoencoder.config import DiffusersAutoencoderConfig
 from train.autoencoder.embedded import pick_device
 
 PROBE_FRAMES = 25
 PROBE_PX = 64
 """A clip of this size is encoded once to learn the strides: 24 is a multiple of every temporal stride in use."""
-
-
-class DiffusersAutoencoderConfig(BaseModel):
-    """Any autoencoder class of diffusers, by local folder or hub id."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["diffusers"] = "diffusers"
-    path: str = Field(description="local folder with the autoencoder's config.json, or hub id")
-    subfolder: str | None = Field(None, description="where in it the autoencoder lies, such as `vae` in a pipeline")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the computation")
-    tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
-
-    def build(self) -> "DiffusersAutoencoder":
-        return DiffusersAutoencoder(self)
 
 
 class DiffusersAutoencoder:

@@ -4,30 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from train.autoencoder.config import ReelpackKLConfig
 from train.autoencoder.kl import SPATIAL_STRIDE, TEMPORAL_STRIDE, load
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
-
-
-class ReelpackKLConfig(BaseModel):
-    """The causal video KL autoencoder of `train/autoencoder/kl.py`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["reelpack_kl"] = "reelpack_kl"
-    path: str | None = Field(
-        None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
-    )
-    chunk_latent_frames: int = Field(
-        8, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
-
-    def build(self) -> "ReelpackKLAutoencoder":
-        return ReelpackKLAutoencoder(self)
 
 
 class ReelpackKLAutoencoder:

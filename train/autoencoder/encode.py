@@ -7,36 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from curate.media.decode import decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
-from train.autoencoder.config import AutoencoderConfig
-from train.autoencoder.embedded import ReelpackKLConfig
+from train.autoencoder.config import EncodeConfig
 from train.data.fingerprint import LATENTS_VERSION
 
 STEP = "encode"
 AREA_WEIGHT = 0.5
 """How much a lost share of the area weighs against an equal change of the aspect ratio (both as logarithms)."""
-
-
-class EncodeConfig(BaseModel):
-    """What becomes of a clip before and in the autoencoder. All of it is part of the latents' fingerprint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    autoencoder: AutoencoderConfig = Field(ReelpackKLConfig(), description="which autoencoder, and its weights")
-    fps: float | None = Field(None, gt=0, description="frames per second to resample to; null keeps each clip's own")
-    max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
-    multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")
-    max_frames: int = Field(
-        129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
-    )
-    store: bool = Field(
-        True, description="false: only the sizes of latents; training decodes and encodes a clip when it meets it"
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from curate.place import locate
 from train.data.manifest import Manifest
 from train.data.read import ClipReader
-from train.model.config import DiTConfig
+from train.model.config import DiTConfig, Patch
 from train.model.patterns import reaches_all
 from train.parallelize import Worker
-from train.patches import Patch
 
 logger = logging.getLogger(__name__)
 

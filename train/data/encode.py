@@ -10,7 +10,8 @@ from torch import Tensor
 
 from curate.place import locate
 from curate.schema import Failure
-from train.autoencoder.encode import EncodeConfig, EncodeItem, EncodeStage
+from train.autoencoder.config import EncodeConfig
+from train.autoencoder.encode import EncodeItem, EncodeStage
 
 
 class Encoder:

@@ -19,7 +19,7 @@ from curate.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
 from train.data.index import BALANCE, PLACE, beside, index_column, read_index
-from train.segments import Patch
+from train.model.config import Patch
 
 logger = logging.getLogger(__name__)
 

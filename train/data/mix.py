@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.data.config import DataConfig
 from train.data.draw import copy_keys
 from train.data.fingerprint import LATENT_SPACE
-from train.data.load import DataConfig
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.model.config import DiTConfig
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from curate.shards.tar import TarReader
 from train.data.manifest import Manifest
-from train.patches import Patch, fitting_size
+from train.model.config import Patch
+from train.patches import fitting_size
 
 
 class ClipReader:

@@ -4,7 +4,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from train.patches import Patch
+Patch: TypeAlias = tuple[int, int, int]
+"""Size of a patch in latent frames, rows and columns."""
 
 Backend: TypeAlias = Literal["auto", "varlen", "flex", "segments", "dense"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from train.model.config import DiTConfig, WindowSize
+from train.model.config import DiTConfig, Patch, WindowSize
 from train.model.position import frame_rates, scale_frames
-from train.patches import Patch, first_frame_is_alone
+from train.patches import first_frame_is_alone
 from train.segments import PackedBatch, Regrouping, Segments, map_tensors
 
 

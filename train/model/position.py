@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from train.patches import Patch
+from train.model.config import Patch
 
 NUM_AXES = 3
 

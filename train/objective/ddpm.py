@@ -8,56 +8,14 @@ which multiplies by 1000, sees the published code's integers at T = 1000.
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from train.objective.reduction import ReducedObjective, Reduction
+from train.objective.config import DDPMConfig
+from train.objective.reduction import ReducedObjective
 from train.segments import PackedBatch, map_tensors
-
-
-class DDPMConfig(BaseModel):
-    """The noise schedule, what is predicted, and how timesteps are weighed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["ddpm"] = "ddpm"
-    num_timesteps: int = Field(1000, ge=2, description="T")
-    schedule: Literal["linear", "cosine"] = Field(
-        "linear", description="linear: β from 1e-4 to 0.02 (Ho et al. §4); cosine: Nichol & Dhariwal 2021, §3.2"
-    )
-    zero_terminal_snr: bool = Field(
-        False, description="rescale so that x_T is pure noise (Lin et al. 2024, §3.1); needs prediction v or x0"
-    )
-    prediction: Literal["epsilon", "v", "x0"] = Field("epsilon", description="what the model predicts")
-    learn_sigma: bool = Field(
-        False, description="predict variances too, by the hybrid loss of Nichol & Dhariwal 2021, §3.1, as DiT does"
-    )
-    min_snr_gamma: float | None = Field(
-        None, gt=0, description="weigh a timestep by min(SNR, γ), relative to the prediction (Hang et al. 2023, §3.4)"
-    )
-    reduction: Reduction = Field("sample", description="a step's loss is the mean over its samples, or its tokens")
-
-    @model_validator(mode="after")
-    def _noise_can_be_told_from_data(self) -> "DDPMConfig":
-        if self.zero_terminal_snr and self.prediction == "epsilon":
-            raise ValueError(
-                "zero_terminal_snr: at the last timestep x_T is ε itself, so predicting epsilon teaches "
-                "nothing; set prediction to v or x0"
-            )
-        if self.zero_terminal_snr and self.min_snr_gamma is not None:
-            raise ValueError(
-                f"zero_terminal_snr with min_snr_gamma={self.min_snr_gamma:g}: SNR is 0 at the last timestep, and so "
-                "is its weight by any prediction; sampling begins there, untrained: leave one of the two out"
-            )
-        if self.learn_sigma and self.prediction != "epsilon":
-            raise ValueError(f"learn_sigma is defined with prediction epsilon, got {self.prediction}")
-        return self
-
-    def build(self) -> "DDPM":
-        return DDPM(self)
 
 
 class DDPM(ReducedObjective):
@@ -78,17 +36,6 @@ class DDPM(ReducedObjective):
         total = self.config.num_timesteps
         return int(torch.randint(total, (), generator=generator)) / total
 
-    def check_timestep(self, timestep: float) -> None:
-        """Up to the last i / T; the nearest is taken.
-
-        Raises:
-            ValueError: it is below the first, or above the last.
-        """
-        last = (self.config.num_timesteps - 1) / self.config.num_timesteps
-        if not 0 <= timestep <= last:
-            total = self.config.num_timesteps
-            raise ValueError(f"got timestep {timestep:g}; a DDPM of {total} timesteps has those from 0 to {last:g}")
-
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Weighted squared error of each token's prediction, with learned variances plus its bound: (L,) float32.
 
@@ -97,7 +44,7 @@ class DDPM(ReducedObjective):
         """
         index = (batch.row_timesteps * self.config.num_timesteps).round().long()  # (R,)
         if index.device.type == "cpu" and int(index.max()) >= self.config.num_timesteps:
-            self.check_timestep(float(batch.row_timesteps.max()))
+            self.config.check_timestep(float(batch.row_timesteps.max()))
         schedule = self._schedule_on(index.device).at(index, batch.row_ids)  # of (L, 1)
         free = batch.loss_mask[:, None]  # given tokens are clean
         signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)

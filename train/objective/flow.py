@@ -6,37 +6,13 @@ v = dx_t/dt = ε - x_0, so x_0 = x_t - t v and a sampler integrates from t = 1 d
 """
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from train.objective.reduction import ReducedObjective, Reduction
+from train.objective.config import FlowConfig
+from train.objective.reduction import ReducedObjective
 from train.segments import PackedBatch
-
-
-class FlowConfig(BaseModel):
-    """How timesteps are drawn and losses weighed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["flow"] = "flow"
-    timesteps: Literal["logit_normal", "uniform", "mode"] = Field(
-        "logit_normal", description="distribution of t in training"
-    )
-    logit_mean: float = Field(0.0, description="mean of logit(t); above 0 leans to noise")
-    logit_std: float = Field(1.0, gt=0, description="standard deviation of logit(t)")
-    mode_scale: float = Field(
-        1.29, ge=-1, le=1.75, description="of `mode`: above 0 favors the middle, below it the ends (0: uniform)"
-    )
-    shift_base_tokens: int | None = Field(
-        None, ge=1, description="samples of n tokens shift t to noise by sqrt(n / shift_base_tokens); none: no shift"
-    )
-    reduction: Reduction = Field("sample", description="a step's loss is the mean over its samples, or its tokens")
-
-    def build(self) -> "RectifiedFlow":
-        return RectifiedFlow(self)
 
 
 class RectifiedFlow(ReducedObjective):
@@ -64,15 +40,6 @@ class RectifiedFlow(ReducedObjective):
             return t
         s = math.sqrt(num_tokens / self.config.shift_base_tokens)
         return s * t / (1 + (s - 1) * t)
-
-    def check_timestep(self, timestep: float) -> None:
-        """Any in [0, 1].
-
-        Raises:
-            ValueError: it is none.
-        """
-        if not 0 <= timestep <= 1:
-            raise ValueError(f"got timestep {timestep:g}; a flow has those from 0 (data) to 1 (noise)")
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Squared velocity error of each token, mean over its features: (L,) float32."""

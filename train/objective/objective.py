@@ -1,16 +1,13 @@
 """What an objective is: how noisy a training sample is made, and what the model's answer is compared with.
 
-A new one is a file with its config and its class, and one line in `ObjectiveConfig`.
+A new one is a file with its class, and its settings in `train/objective/config.py`.
 """
 
-from typing import Annotated, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from train.objective.ddpm import DDPMConfig
-from train.objective.flow import FlowConfig
 from train.segments import PackedBatch
 
 Prediction: TypeAlias = Literal["velocity", "epsilon", "v", "x0"]
@@ -22,13 +19,6 @@ class Objective(Protocol):
     def draw_timestep(self, generator: torch.Generator, num_tokens: int) -> float:
         """One training timestep for a sample whose whole grid has `num_tokens`."""
 
-    def check_timestep(self, timestep: float) -> None:
-        """See that a sample can be evaluated there.
-
-        Raises:
-            ValueError: no timestep, or one that training never draws and the objective cannot look up.
-        """
-
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Loss of each token, mean over its features: (L,) float32; 0 where `batch.loss_mask` is False."""
 
@@ -37,6 +27,3 @@ class Objective(Protocol):
 
     def count(self, num_samples: float, num_tokens: float) -> float:
         """What the sum over all packs of a step, on all ranks, is divided by."""
-
-
-ObjectiveConfig = Annotated[FlowConfig | DDPMConfig, Field(discriminator="kind")]

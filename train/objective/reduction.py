@@ -1,13 +1,9 @@
 """From losses of tokens to the loss of a step: one sum over all packs, one count known before."""
 
-from typing import Literal, TypeAlias
-
 from torch import Tensor
 
+from train.objective.config import Reduction
 from train.segments import PackedBatch
-
-Reduction: TypeAlias = Literal["sample", "token"]
-"""A step's loss is the mean over its samples, or over its tokens, of all ranks and packs."""
 
 
 class ReducedObjective:

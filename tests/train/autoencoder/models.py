@@ -7,9 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from train.autoencoder.config import AutoencoderConfig
-from train.autoencoder.diffusers_vae import DiffusersAutoencoderConfig
-from train.autoencoder.embedded import ReelpackKLConfig
+from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackKLConfig
 
 
 def stable_diffusion() -> nn.Module:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from curate.encoders.torchvision_cpu import repair
-from train.autoencoder.diffusers_vae import DiffusersAutoencoderConfig
+from train.autoencoder.config import DiffusersAutoencoderConfig
 
 
 def image_model():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from curate.media.decode import decode_clip
-from train.autoencoder.embedded import ReelpackKLAutoencoder, ReelpackKLConfig
+from train.autoencoder.config import ReelpackKLConfig
+from train.autoencoder.embedded import ReelpackKLAutoencoder
 from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.evaluate import dct_kept, evaluate, psnr, resized, round_trip
 

@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader, write_tar
-from train.autoencoder.config import autoencoder_of
-from train.autoencoder.embedded import ReelpackKLConfig
-from train.autoencoder.encode import (
-    EncodeConfig,
-    Encoded,
-    EncodeItem,
-    EncodeStage,
-    decode_latent,
-    encode_start,
-    target_size,
-)
+from train.autoencoder.config import EncodeConfig, ReelpackKLConfig, autoencoder_of
+from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage, decode_latent, encode_start, target_size
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.kl import save
 

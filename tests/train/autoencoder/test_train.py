@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from train.autoencoder import film
-from train.autoencoder.embedded import ReelpackKLConfig
+from train.autoencoder.config import ReelpackKLConfig
 from train.autoencoder.film import EXCERPTS, NUM_FRAMES, FilmClips, is_held_out
 from train.autoencoder.train import (
     AutoencoderTrainer,

@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from train.data.load import DataConfig, PackLoader
+from train.config import SampleConfig, TrainConfig
+from train.data.config import DataConfig
+from train.data.load import PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import PlannedSample
 from train.loop import train
 from train.model.config import DiTConfig
-from train.objective.flow import FlowConfig, RectifiedFlow
-from train.run import TrainConfig, read_run
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
+from train.run import read_run
 from train.sample import Request, class_number, sample
-from train.samplers import SampleConfig
 
 GENRES = ["drama", "comedy", None, "action"]
 MODEL = {"width": 32, "depth": 1, "num_heads": 2, "num_classes": 3, "text": "none"}

@@ -12,15 +12,17 @@ import pytest
 import torch
 
 from curate.shards.tar import TarReader
+from train.data.config import DataConfig
 from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
-from train.data.load import DataConfig, PackLoader
+from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
 from train.data.read import ClipReader
 from train.data.reference import reference_sample
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.objective.flow import FlowConfig, RectifiedFlow
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
 from train.patches import grid_size
 
 PATCH = (1, 2, 2)

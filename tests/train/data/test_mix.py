@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 
 from benchmarks.latents import smooth_clips, write_dataset
+from train.config import TrainConfig
+from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
-from train.data.load import DataConfig, PackLoader
+from train.data.load import PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.forecast import forecast
 from train.loop import train
 from train.metrics import read_metrics
 from train.model.config import DiTConfig
-from train.objective.flow import FlowConfig, RectifiedFlow
-from train.run import TrainConfig, read_run
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
+from train.run import read_run
 
 SETTINGS = {
     "steps": 2,

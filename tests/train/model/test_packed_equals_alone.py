@@ -11,7 +11,8 @@ import torch
 from tests.train.model.conftest import gradients, output, packed
 from train.model.config import Conditioning, Pattern, Position
 from train.model.dit import DiT
-from train.objective.flow import FlowConfig, RectifiedFlow
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
 from train.segments import PackedBatch, Sample
 
 PATTERNS, CONDITIONINGS, POSITIONS = (get_args(family) for family in (Pattern, Conditioning, Position))

@@ -15,7 +15,8 @@ from torch.distributions import Normal, kl_divergence
 
 from benchmarks.latents import TEXT_DIM
 from tests.train.conftest import ragged_samples
-from train.objective.ddpm import DDPM, DDPMConfig, _discretized_log_likelihood, betas
+from train.objective.config import DDPMConfig
+from train.objective.ddpm import DDPM, _discretized_log_likelihood, betas
 from train.segments import PackedBatch, pack
 
 PATCH = (1, 2, 2)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.objective.flow import FlowConfig, RectifiedFlow
+from train.objective.config import FlowConfig
+from train.objective.flow import RectifiedFlow
 from train.segments import Sample, pack
 
 
