@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from train.model.attention import attention
-from train.model.conditioning import Conditions
+from train.model.conditioning import Conditions, RowLinear
 from train.model.config import DiTConfig
 from train.model.modulation import Modulation, Signal
 from train.model.position import Rotation
@@ -108,13 +108,13 @@ class FinalLayer(nn.Module):
     def __init__(self, config: DiTConfig, out_dim: int) -> None:
         super().__init__()
         self.norm = layer_norm(config)
-        self.modulation = nn.Linear(config.width, 2 * config.width) if config.modulated else None
+        self.modulation = RowLinear(config.width, 2 * config.width) if config.modulated else None
         self.linear = nn.Linear(config.width, out_dim)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
         h = self.norm(x)  # (N, D)
         if self.modulation is not None:
-            shift, scale = self.modulation(nn.functional.silu(conditions.rows)).chunk(2, dim=-1)  # 2 × (R, D)
+            shift, scale = self.modulation(nn.functional.silu(conditions.rows.float())).chunk(2, dim=-1)  # 2 × (R, D)
             h = Signal(shift=shift, scale=scale, row_ids=conditions.row_ids).modulate(h)  # (N, D)
         return self.linear(h)  # (N, P_out)
 

@@ -10,11 +10,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.model.config import DiTConfig
 from train.segments import PackedBatch, Segments
 
 FREQUENCY_WIDTH = 256
+
+
+class RowLinear(nn.Linear):
+    """A linear layer on rows of conditions: in float32 under autocast, too. They are few, and 1 is added to what they
+    become: in bfloat16 that has steps of 1/128, in which adaLN-Zero's small scales are lost."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(R, D_in) to (R, D_out) float32."""
+        with torch.autocast(rows.device.type, enabled=False):
+            # The weights of a sharded model are gathered in bfloat16.
+            bias = None if self.bias is None else self.bias.float()
+            return F.linear(rows.float(), self.weight.float(), bias)
 
 
 class ScalarEmbedder(nn.Module):
@@ -34,7 +47,7 @@ class ScalarEmbedder(nn.Module):
         # In this order, as elsewhere: a last bit of a frequency, times 1000, is seen in the output.
         logarithms = -math.log(slowest) * torch.arange(half) / (half - 1 if includes_slowest else half)
         self.register_buffer("frequencies", logarithms.exp(), persistent=False)  # (128,)
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCY_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(RowLinear(FREQUENCY_WIDTH, width), nn.SiLU(), RowLinear(width, width))
 
     def forward(self, values: Tensor) -> Tensor:
         angles = self.scale * values.float()[:, None] * self.frequencies  # (S, 128)

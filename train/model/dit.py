@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from curate.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
-from train.model.conditioning import Conditioner, Conditions
+from train.model.conditioning import Conditioner, Conditions, RowLinear
 from train.model.config import DiTConfig
 from train.model.patterns import Layout, block_windows, build_layout
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
@@ -59,7 +59,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(config, len(windows)) for windows in self.windows)
         self.shared_modulation = None
         if config.adaln != "block":
-            self.shared_modulation = nn.Linear(config.width, self.blocks[0].modulation.num_chunks * config.width)
+            self.shared_modulation = RowLinear(config.width, self.blocks[0].modulation.num_chunks * config.width)
         self.final = FinalLayer(config, patch_dim * (2 if config.learn_sigma else 1))
         self.initialize_weights()
 
@@ -114,7 +114,7 @@ class DiT(nn.Module):
             conditions = Conditions(
                 rows=rows,
                 row_ids=layout.row_ids,
-                shared=None if self.shared_modulation is None else self.shared_modulation(F.silu(rows)),
+                shared=None if self.shared_modulation is None else self.shared_modulation(F.silu(rows.float())),
                 context=_merge(context, layout.context_order) if context else None,
                 context_segments=layout.context_segments,
             )

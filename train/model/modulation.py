@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model.conditioning import Conditions
+from train.model.conditioning import Conditions, RowLinear
 from train.model.config import DiTConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """What modulates one sublayer, as rows (R, D); None: nothing does."""
+    """What modulates one sublayer, as rows (R, D) float32; None: nothing does."""
 
     shift: Tensor | None = None
     scale: Tensor | None = None
@@ -35,7 +35,8 @@ class Signal:
         """gate · x, (N, D)."""
         if self.gate is None or self.row_ids is None:
             return x
-        return scale_by_rows(x, self.gate, self.row_ids)
+        # What is added to the residual stream keeps its type.
+        return scale_by_rows(x, self.gate.to(x.dtype), self.row_ids)
 
 
 class Modulation(nn.Module):
@@ -48,15 +49,15 @@ class Modulation(nn.Module):
         size = self.num_chunks * config.width
         match config.adaln:
             case "block":
-                self.linear = nn.Linear(config.width, size)
+                self.linear = RowLinear(config.width, size)
             case "lora":
-                down, up = nn.Linear(config.width, config.adaln_rank, bias=False), nn.Linear(config.adaln_rank, size)
+                down, up = RowLinear(config.width, config.adaln_rank, bias=False), RowLinear(config.adaln_rank, size)
                 self.linear = nn.Sequential(down, up)
             case "shared":
                 self.linear = Constant(size)
 
     def forward(self, conditions: Conditions) -> list[Signal]:
-        rows = self.linear(F.silu(conditions.rows))  # (R, chunks · D)
+        rows = self.linear(F.silu(conditions.rows.float()))  # (R, chunks · D)
         if conditions.shared is not None:
             rows = rows + conditions.shared  # (R, chunks · D)
         chunks = rows.chunk(self.num_chunks, dim=-1)  # chunks × (R, D)
@@ -85,7 +86,7 @@ class Constant(nn.Module):
         self.weight = nn.Parameter(torch.zeros(size))
 
     def forward(self, _: Tensor) -> Tensor:
-        return self.weight
+        return self.weight.float()
 
 
 def gather_rows(rows: Tensor, row_ids: Tensor) -> Tensor:
