@@ -325,6 +325,10 @@ def train_import(
     checkpoint: Annotated[str, typer.Argument(help="a published DiT: .pt or .safetensors, or a diffusers folder")],
     out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],
     frames_per_patch: Annotated[int, typer.Option(min=1, help="latent frames of a patch: inflates to video")] = 1,
+    pattern: Annotated[
+        str,
+        typer.Option(help="joint, or factorized_self_attention: adds attention along time, at first without effect"),
+    ] = "joint",
 ) -> None:
     """Convert a published DiT image model; it gives the same outputs for single frames.
 
@@ -332,7 +336,7 @@ def train_import(
     """
     from pipelines.train_dit import import_dit
 
-    typer.echo(import_dit(checkpoint, out, frames_per_patch))
+    typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern))
 
 
 @app.command(rich_help_panel="Train")

@@ -117,13 +117,13 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1) -> Path:
+def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1, pattern: str = "joint") -> Path:
     """Convert a published DiT, and write the configuration of a run that begins with it beside it.
 
     Raises:
-        ValueError: no such checkpoint.
+        ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
     """
-    model = read_checkpoint(checkpoint, frames_per_patch=frames_per_patch)
+    model = read_checkpoint(checkpoint, frames_per_patch=frames_per_patch, pattern=pattern)
     model.save_pretrained(out)
     objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
     given = {

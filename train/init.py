@@ -1,20 +1,23 @@
 """A run's first weights, from an exported or imported model: `train.init`.
 
 The folder's model may have fewer parts than the run's: what is new (captions, labels, rates, numbers) starts without
-effect, so that the run begins with the folder's function. An image model's patches may become tubelets (ViViT, Arnab
-et al. 2021, §3.4). Everything else has to agree.
+effect, so that the run begins with the folder's function. An image model becomes one of videos: its patches may become
+tubelets (ViViT, Arnab et al. 2021, §3.4), and blocks of one self-attention may get another along time, which starts
+without effect, too (Video LDM, Blattmann et al. 2023, §3.1). Another number of classes begins with "no label" in each
+of them. Everything else has to agree.
 """
 
 import json
 import logging
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from train.convert.dit import silence_additions
-from train.convert.layouts import Tubelet, inflate_embedding
+from train.convert.layouts import PARTS, Tubelet, inflate_embedding, with_silent_sublayer
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 
@@ -37,7 +40,7 @@ MAY_DIFFER = frozenset(
         "conditions",
     }
 )
-"""Settings that add parts, or under which the same weights are meant to go on."""
+"""Settings that may add parts, or under which the same weights are meant to go on."""
 MAX_NAMED = 8
 
 
@@ -51,8 +54,14 @@ def initialize(model: DiT, folder: str | Path, tubelet: Tubelet) -> None:
     config, state = _read(folder)
     if state["embed.weight"].shape != model.embed.weight.shape:
         state = _inflated(state, config, model, tubelet)
+    gets_temporal = model.config.num_self_attentions > config.num_self_attentions
+    if gets_temporal:
+        state = _with_temporal_attention(state, config)
+    state = _with_classes(state, model)
     _check(folder, config, state, model)
     silence_additions(model)
+    if gets_temporal and model.config.conditioning != "adaln_zero":
+        _silence_temporal_attention(model)
     model.load_state_dict(model.state_dict() | state)
     if added := sorted(set(model.state_dict()) - set(state)):
         logger.info("%s: the folder has no %s; they start without effect", folder, _some(added))
@@ -85,6 +94,34 @@ def _inflated(state: dict[str, Tensor], config: DiTConfig, model: DiT, tubelet: 
         out = out.unflatten(0, (-1, 1, image[0] * image[1])).expand(-1, frames, -1, *out.shape[1:])
         inflated[f"final.linear.{part}"] = out.flatten(0, 2).contiguous()
     return state | inflated
+
+
+def _with_temporal_attention(state: dict[str, Tensor], config: DiTConfig) -> dict[str, Tensor]:
+    """Modulation of blocks that get a second self-attention: its gate is zero, and so are its scale and shift."""
+    if not config.modulated:
+        return state
+    own = {"block": "modulation.linear", "lora": "modulation.linear.1", "shared": "modulation.linear"}[config.adaln]
+    names = [f"blocks.{block}.{own}" for block in range(config.depth)]
+    names += [] if config.adaln == "block" else ["shared_modulation"]
+    whole = [f"{name}.{part}" for name in names for part in PARTS if f"{name}.{part}" in state]
+    return state | {name: with_silent_sublayer(state[name]) for name in whole}
+
+
+@torch.no_grad()
+def _silence_temporal_attention(model: DiT) -> None:
+    """Where it has no gate."""
+    for block in model.blocks:
+        block.self_attentions[1].out.weight.zero_()
+
+
+def _with_classes(state: dict[str, Tensor], model: DiT) -> dict[str, Tensor]:
+    """Tables of as many classes as the run has: each begins as the folder's row for "no label", its last."""
+    ours = model.state_dict()
+    tables = [name for name in state.keys() & ours.keys() if name.endswith(".label.table.weight")]
+    others = [name for name in tables if len(state[name]) != len(ours[name])]
+    for name in others:
+        logger.info("%s: %d classes there, %d here: all begin anew", name, len(state[name]) - 1, len(ours[name]) - 1)
+    return state | {name: state[name][-1:].expand(len(ours[name]), -1).clone() for name in others}
 
 
 def _check(folder: Path, config: DiTConfig, state: dict[str, Tensor], model: DiT) -> None:

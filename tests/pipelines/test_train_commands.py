@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from benchmarks.latents import smooth_clips, write_dataset
 from curate.encoders import torchvision_cpu
@@ -11,6 +12,7 @@ from curate.report.run import build_run_report
 from pipelines.cli import main
 from pipelines.config import Config
 from pipelines.train_dit import train_as_worker
+from train.convert.dit import read_checkpoint
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.run import load_model
@@ -72,6 +74,29 @@ def test_an_imported_model_is_trained_on_with_the_configuration_beside_it(tmp_pa
         )
         == 2
     )
+
+
+@pytest.mark.parametrize("pattern", ["joint", "factorized_self_attention"])
+def test_an_image_model_is_imported_with_attention_along_time(tmp_path: Path, pattern: str) -> None:
+    published = published_dit(tmp_path / "published")
+    out = tmp_path / "dit"
+    assert run("train-import", str(published), "--out", str(out), "--pattern", pattern) == 0
+    begun = yaml.safe_load((out / "train.yaml").read_text())["train"]["model"]["pattern"]
+    model = DiT.from_pretrained(out)
+    assert begun == model.config.pattern == pattern
+    images = [sample for sample in ragged() if sample.latent.shape[1] == 1]
+    batch = pack(images, (1, 2, 2), 12)
+    image_model = read_checkpoint(published)
+    with torch.no_grad():
+        torch.testing.assert_close(*(m(batch.tokens, batch.timesteps, batch) for m in (model, image_model)))
+
+
+def test_a_pattern_that_changes_what_images_give_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = published_dit(tmp_path / "published")
+    assert run("train-import", str(published), "--out", str(tmp_path / "dit"), "--pattern", "alternating") == 2
+    assert "factorized_self_attention" in capsys.readouterr().err
 
 
 def ragged() -> list[Sample]:

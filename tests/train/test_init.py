@@ -1,16 +1,16 @@
 """First weights from a folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from train.config import TrainConfig
 from train.convert.layouts import Tubelet
-from train.init import initialize
+from train.init import MAY_DIFFER, initialize
 from train.loop import train
-from train.model.config import DiTConfig
+from train.model.config import DiTConfig, Pattern
 from train.model.dit import DiT
 from train.run import load_model
 from train.segments import Sample, pack, unpack
@@ -53,6 +53,91 @@ def test_a_run_begins_with_the_function_of_its_folder(folder: Path, samples: lis
     expected = outputs(DiT.from_pretrained(folder), samples)
     assert expected[0].abs().max() > 0.1
     torch.testing.assert_close(outputs(begun, samples), expected)
+
+
+def redrawn(folder: Path, **shape: Any) -> DiT:
+    torch.manual_seed(1)
+    source = model(**shape)
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    source.save_pretrained(folder)
+    return source.eval()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"adaln": "lora", "adaln_rank": 4},
+        {"adaln": "shared"},
+        {"conditioning": "adaln"},
+        {"conditioning": "cross_attention"},
+        {"conditioning": "in_context"},
+    ],
+    ids=lambda shape: "-".join(map(str, shape.values())) or "adaln_zero",
+)
+def test_a_model_gets_attention_along_time_that_starts_without_effect(
+    tmp_path: Path, samples: list[Sample], shape: dict[str, Any]
+):
+    """Its function on images is that of the folder; with the spatial attention alone it is so on videos."""
+    source = redrawn(tmp_path / "source", **shape)
+    begun = model(**shape, pattern="factorized_self_attention")
+    initialize(begun, tmp_path / "source", "central")
+    images = [sample for sample in samples if sample.latent.shape[1] == 1]
+    assert outputs(source, images)[0].abs().max() > 0.1
+    torch.testing.assert_close(outputs(begun, images), outputs(source, images))
+    spatial = DiT(source.config.model_copy(update={"pattern": "windows", "spacetime_window": (1, None, None)}),
+                  channels=4, text_dim=12)  # fmt: skip
+    spatial.load_state_dict(source.state_dict())
+    videos = [sample for sample in samples if sample.latent.shape[1] > 1]
+    torch.testing.assert_close(outputs(begun, videos), outputs(spatial, videos))
+    batch = pack(videos, begun.config.patch, 12)
+    begun(batch.tokens, batch.timesteps, batch).square().sum().backward()
+    silent = begun.blocks[0].self_attentions[1].out.weight if shape.get("conditioning") else None
+    gate = begun.blocks[0].modulation.linear if silent is None and not shape.get("adaln") else None
+    learns = silent.grad if silent is not None else gate.bias.grad.chunk(9)[5] if gate is not None else None
+    assert learns is None or learns.abs().max() > 0, "and it is learned from the first step on"
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "attention": {"attention": "dense"},
+    "patch": {"patch": (2, 2, 2)},
+    "pattern": {"pattern": "factorized_self_attention"},
+    "spatial_window": {"spatial_window": (1, 4, 4)},
+    "spacetime_window": {"spacetime_window": (2, 4, 4)},
+    "shift_windows": {"shift_windows": True},
+    "rope_grid": {"rope_grid": (2, 4, 4)},
+    "rope_scaling": {"rope_scaling": "interpolation"},
+    "reference_fps": {"reference_fps": 24.0},
+    "text": {"text": "cross_attention"},
+    "num_classes": {"num_classes": 5},
+    "condition_on_fps": {"condition_on_fps": True},
+    "conditions": {"conditions": ("motion",)},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MAY_DIFFER))
+def test_every_setting_that_may_differ_is_taken(tmp_path: Path, samples: list[Sample], name: str):
+    shape = {"condition_on_fps": False, "num_classes": 3, "position": "rope"}
+    source = redrawn(tmp_path / "source", **shape)
+    begun = model(**shape | CHANGES[name])
+    initialize(begun, tmp_path / "source", "central")
+    images = [sample for sample in samples if sample.latent.shape[1] == 1]
+    torch.testing.assert_close(outputs(begun, images), outputs(source, images))
+
+
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_every_pattern_goes_on_from_joint_attention(tmp_path: Path, samples: list[Sample], pattern: Pattern):
+    redrawn(tmp_path / "source")
+    begun = model(pattern=pattern)
+    initialize(begun, tmp_path / "source", "central")
+    assert all(out.isfinite().all() for out in outputs(begun, samples))
+
+
+def test_attention_along_time_is_not_lost_in_silence(tmp_path: Path):
+    redrawn(tmp_path / "source", pattern="factorized_self_attention")
+    with pytest.raises(ValueError, match=r"the run's model has no blocks\.0\..*self_attentions\.1"):
+        initialize(model(), tmp_path / "source", "central")
 
 
 @pytest.mark.parametrize("tubelet", ["central", "uniform"])

@@ -106,12 +106,19 @@ def ours_from_published(published: State, embedders: list[State], config: DiTCon
                 state[f"{block}.{ours}.{part}"] = published[f"{block}.{theirs}.{part}"]
             q, kv = published[f"{block}.attn.qkv.{part}"].split([config.width, 2 * config.width])
             state |= {f"{block}.self_attentions.0.to_q.{part}": q, f"{block}.self_attentions.0.to_kv.{part}": kv}
-            attention, mlp = published[f"{block}.adaLN_modulation.1.{part}"].chunk(2)
-            temporal = [torch.zeros_like(attention)] * (config.pattern == "factorized_self_attention")
-            state[f"{block}.modulation.linear.{part}"] = torch.cat([attention, *temporal, mlp])
+            modulation = published[f"{block}.adaLN_modulation.1.{part}"]
+            if config.pattern == "factorized_self_attention":
+                modulation = with_silent_sublayer(modulation)
+            state[f"{block}.modulation.linear.{part}"] = modulation
     for i, embedder in enumerate(embedders):
         state |= {f"conditioners.{i}.{ours}": embedder[theirs] for theirs, ours in OURS_EMBEDDERS.items()}
     return state
+
+
+def with_silent_sublayer(modulation: Tensor) -> Tensor:
+    """What modulates attention and MLP, (2 n, …), with a second attention between them starting at zero: (3 n, …)."""
+    attention, mlp = modulation.chunk(2)
+    return torch.cat([attention, torch.zeros_like(attention), mlp])
 
 
 def published_from_ours(ours: State, config: DiTConfig) -> tuple[State, list[State]]:

@@ -112,6 +112,11 @@ class DiTConfig(BaseModel):
         return self.vectors_in_cross_attention or self.text == "cross_attention"
 
     @property
+    def num_self_attentions(self) -> int:
+        """Of a block, one after the other."""
+        return 2 if self.pattern == "factorized_self_attention" else 1
+
+    @property
     def num_vectors(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
