@@ -19,7 +19,7 @@ from train.objective.config import DDPMConfig, FlowConfig, ObjectiveConfig
 
 
 class OptimizerConfig(BaseModel):
-    """AdamW (Loshchilov & Hutter 2019). DiT trains at a constant 1e-4 without weight decay."""
+    """AdamW (Loshchilov & Hutter 2019). DiT trains at a constant 1e-4 without weight decay, warm-up or clipping."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,12 @@ class EMAConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    decay: float = Field(0.9999, ge=0, lt=1, description="weight of the average at each step, once warmed up")
+    decay: float = Field(
+        0.9999,
+        ge=0,
+        lt=1,
+        description="weight of the average at each step, once (1 + n) / (10 + n) is above it; DiT: from the first on",
+    )
 
 
 class ParallelConfig(BaseModel):

@@ -9,6 +9,7 @@ conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw f
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, overload
 
@@ -207,6 +208,11 @@ class DiT(nn.Module):
             if self.shared_modulation is not None:
                 nn.init.zeros_(self.shared_modulation.weight)
         for block in self.blocks:
+            for self_attention in block.self_attentions:
+                # DiT draws query, key and value as one matrix, (3 D, D).
+                bound = math.sqrt(6 / (4 * self.config.width))
+                for layer in (self_attention.to_q, self_attention.to_kv):
+                    nn.init.uniform_(layer.weight, -bound, bound)
             if block.cross_attention is not None:
                 # New here: cross-attention has no gate, so its output starts at zero (PixArt-α §2.3).
                 nn.init.zeros_(block.cross_attention.out.weight)

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
@@ -78,6 +79,18 @@ def test_blocks_are_the_identity_and_the_output_zero_at_initialization(
         block.register_forward_hook(lambda _, inputs, out: seen.append(torch.equal(inputs[0], out)))
     assert model(batch.tokens, batch.timesteps, batch).abs().max() == 0
     assert seen == [True] * 3
+
+
+@pytest.mark.parametrize("pattern", ["joint", "factorized_self_attention"])
+def test_query_key_and_value_are_drawn_as_one_matrix_of_dit(pattern: str):
+    """Xavier's bound of a (3 D, D) matrix is √(6 / 4 D): apart, a query would be √2 times as large."""
+    width = 192
+    model = DiT(DiTConfig(width=width, depth=1, num_heads=4, pattern=pattern), channels=4, text_dim=12)
+    for attention in model.blocks[0].self_attentions:
+        layers = [parameter for name, parameter in attention.named_parameters() if re.match(r"to_\w+\.weight", name)]
+        for weight in torch.cat(layers).detach().split(width):
+            assert weight.abs().max().item() == pytest.approx((6 / (4 * width)) ** 0.5, rel=0.01)
+            assert weight.std().item() == pytest.approx((2 / (4 * width)) ** 0.5, rel=0.02)
 
 
 def test_a_layout_worked_out_ahead_changes_nothing(redrawn: Callable[..., DiT], mixed_samples: list[Sample]):
