@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curate.media.apart import run_apart
 from curate.media.cut import CutConfig, EncodedClip, cut_clip
-from curate.media.fetch import DEFAULT, StagingConfig, local_copy
+from curate.media.fetch import local_copy
+from curate.media.staging import DEFAULT, StagingConfig
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, content_digest
 from curate.shards.tar import Member, write_tar
 
@@ -99,7 +100,7 @@ class CutStage:
         def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
             for clip in plan.clips:
                 try:
-                    with local_copy(clip.video_uri, self.staging) as path:
+                    with local_copy(clip.video_uri, self.staging, version=clip.video_version) as path:
                         result = cut(path, clip.span, self.config.encode)
                 except MediaError as error:
                     failures.append(error.failure(clip.clip_id, self.step))

@@ -69,12 +69,14 @@ class ScanConfig(BaseModel):
 class SourceFile:
     """One input: `uri` is the user's name for it, `path` where its bytes are on this machine.
 
-    `video_id` is what `IdentifyStage` said, None where nobody asked yet; `part` is what to scan of it.
+    `version` is what its bytes had when they were listed, None where any will do. `video_id` is what `IdentifyStage`
+    said, None where nobody asked yet; `part` is what to scan of it.
     """
 
     uri: str
     path: str
     size_bytes: int
+    version: str | None = None
     video_id: str | None = None
     part: Part = WHOLE
 

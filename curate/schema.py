@@ -143,7 +143,10 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """One shot, or one still image (`num_frames` 1): an exact span of one video."""
+    """One shot, or one still image (`num_frames` 1): an exact span of one video.
+
+    `video_version` is what the bytes at `video_uri` had when they were scanned, None where it is not known.
+    """
 
     clip_id: str
     video_id: str
@@ -154,6 +157,7 @@ class Clip:
     width: int
     height: int
     num_frames: int
+    video_version: str | None = None
 
 
 def content_digest(*parts: str) -> str:

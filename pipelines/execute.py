@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.media.fetch import StagingConfig
+from curate.media.staging import StagingConfig
 from curate.schema import Failure, FailureKind
 
 KNOCK_S = 5

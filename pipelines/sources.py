@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from curate.media.fetch import VERSION_KEYS
+from curate.media.version import local_version, remote_version
 from curate.place import MAGIC, is_url, locate
 from curate.schema import Failure, FailureKind
 
@@ -111,11 +111,10 @@ def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
         info = fs.info(path)
         if info.get("islink") and not fs.exists(path):
             return _failure(uri, FailureKind.MISSING, "a link to a file that is not there")
+        version = local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(info)
     except OSError as error:
         return _failure(uri, _kind(error), error.strerror or str(error))
-    tag = next((info[key] for key in VERSION_KEYS if info.get(key) is not None), "")
-    size = int(info["size"] or 0)
-    return Source(uri=uri, size_bytes=size, version=f"{size}-{tag}")
+    return Source(uri=uri, size_bytes=int(info["size"] or 0), version=version)
 
 
 def _kind(error: OSError) -> FailureKind:

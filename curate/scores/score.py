@@ -28,13 +28,15 @@ CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryErr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreItem:
-    """A clip to score, and the local path of its video. `families`: what it still owes; None is all.
+    """A clip to score, and the path of its video, of that `version` (None: any). `families`: what it still owes; None
+    is all.
 
     `known`: its signals and stored scores by column, of which an early exit takes account.
     """
 
     clip: Clip
     path: str
+    version: str | None = None
     families: frozenset[str] | None = None
     known: Mapping[str, float | None] = field(default_factory=dict)
 

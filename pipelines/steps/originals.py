@@ -30,16 +30,20 @@ def with_originals(run: CurateRun, clips: Sequence[Clip], step: str) -> tuple[li
     """
     copies = _copies(run, {clip.video_id for clip in clips})
     chosen = {
-        video_id: next((row["uri"] for row in rows if run.listed.get(row["uri"]) == row["version"]), None)
+        video_id: next((row for row in rows if run.listed.get(row["uri"]) == row["version"]), None)
         for video_id, rows in copies.items()
     }
-    elsewhere = [row for video_id, uri in chosen.items() if uri is None for row in copies[video_id]]
+    elsewhere = [row for video_id, found in chosen.items() if found is None for row in copies[video_id]]
     with ThreadPoolExecutor(NUM_LOOKS) as pool:
         versions = pool.map(version_now, (row["uri"] for row in elsewhere))
     for row, version in zip(elsewhere, versions, strict=True):
         if version == row["version"]:
-            chosen[row["video_id"]] = chosen[row["video_id"]] or row["uri"]
-    readable = [replace(clip, video_uri=uri) for clip in clips if (uri := chosen[clip.video_id]) is not None]
+            chosen[row["video_id"]] = chosen[row["video_id"]] or row
+    readable = [
+        replace(clip, video_uri=original["uri"], video_version=original["version"])
+        for clip in clips
+        if (original := chosen[clip.video_id]) is not None
+    ]
     lost = [
         Failure(
             subject=clip.clip_id,

@@ -44,7 +44,7 @@ def scan(
         for uri in copies[video_id]
     )
     todo = [
-        SourceFile(uri=uris[0], path=uris[0], size_bytes=by_uri[uris[0]].size_bytes, video_id=video_id)
+        replace(_file(by_uri[uris[0]]), video_id=video_id)
         for video_id, uris in sorted(copies.items())
         if video_id not in done
     ]
@@ -107,11 +107,7 @@ def _identify(
         for row in table.rows()
         if row["uri"] in wanted and (row["version"], row["part_s"]) == (wanted[row["uri"]], part_s)
     }
-    files = [
-        SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes)
-        for source in sources
-        if source.uri not in identities
-    ]
+    files = [_file(source) for source in sources if source.uri not in identities]
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
     for results in run.work(on, stage, files, Needs(), "identify"):
         _fail_videos(run, failures_of(results), by_uri)
@@ -122,6 +118,10 @@ def _identify(
     for uri, identified in sorted(identities.items()):
         copies.setdefault(identified.video_id, []).append(uri)
     return copies, {identified.video_id: identified.parts for identified in identities.values()}
+
+
+def _file(source: Source) -> SourceFile:
+    return SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes, version=source.version)
 
 
 def _forget_found(

@@ -34,7 +34,13 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id in owed], stage.step)
     run.fail(lost, decoding)
     todo = [
-        ScoreItem(clip=clip, path=clip.video_uri, families=owed[clip.clip_id], known=known.get(clip.clip_id, {}))
+        ScoreItem(
+            clip=clip,
+            path=clip.video_uri,
+            version=clip.video_version,
+            families=owed[clip.clip_id],
+            known=known.get(clip.clip_id, {}),
+        )
         for clip in readable
     ]
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.snapshot import differences, snapshot
-from curate.media.fetch import StagingConfig, local_copy
+from curate.media.fetch import local_copy
+from curate.media.staging import StagingConfig
 from curate.publish import publish
 from curate.schema import FailureKind, MediaError
 from curate.shards.tar import TarReader, list_members, write_tar

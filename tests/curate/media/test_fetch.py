@@ -11,8 +11,11 @@ import fsspec
 import pytest
 from fsspec import AbstractFileSystem
 
-from curate.media.fetch import Staged, StagingConfig, local_copy
+from curate.media import fetch, staging
+from curate.media.fetch import Staged, local_copy
+from curate.media.staging import COPY_NAME, MARKER, StagingConfig
 from curate.schema import Failure, FailureKind, MediaError
+from pipelines.sources import version_now
 
 
 class Remote(AbstractFileSystem):
@@ -60,7 +63,8 @@ def config(folder: Path, cache_bytes: int = 10**6) -> StagingConfig:
 
 
 def copies(folder: Path) -> list[bytes]:
-    return sorted(path.read_bytes() for path in (folder / "staged").iterdir() if path.name != ".total")
+    own = config(folder).folder
+    return sorted(path.read_bytes() for path in own.iterdir() if COPY_NAME.fullmatch(path.name))
 
 
 def test_a_local_file_is_its_own_copy(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_what_cannot_be_fetched_says_why(tmp_path: Path, remote: type[Remote], n
         pass
     assert error.value.kind is kind
     assert name in error.value.detail
-    assert not (tmp_path / "staged").exists() or not copies(tmp_path)
+    assert not config(tmp_path).folder.exists() or not copies(tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_not_the_files_fault(tmp_path: Path, remote: type[Remote]) -> None:
@@ -167,6 +171,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_files_fault(tmp_path: Path, r
 class Item:
     name: str
     path: str
+    version: str | None = None
 
 
 class Reading:
@@ -190,3 +195,136 @@ def test_a_staged_stage_works_on_copies_and_names_failures_itself(tmp_path: Path
     assert (first, last) == (b"a", b"b")
     assert isinstance(missing, Failure)
     assert (missing.subject, missing.step, missing.kind) == ("item gone", "read", FailureKind.MISSING)
+
+
+def test_eviction_touches_what_reelpack_made_only(tmp_path: Path, remote: type[Remote]) -> None:
+    folder = tmp_path / "staged"
+    folder.mkdir()
+    beside = folder / "family.mp4"
+    beside.write_bytes(b"x" * 5000)
+    uris = [put(str(number), bytes([number]) * 100) for number in range(3)]
+    with local_copy(uris[0], config(tmp_path, 150)) as path:
+        own = Path(path).parent
+    assert own.parent == folder
+    kept = [own / "notes.txt", own / ("f" * 32 + ".mp4")]
+    kept[0].write_bytes(b"y" * 5000)
+    kept[1].symlink_to(beside)
+    for uri in uris * 2:
+        with local_copy(uri, config(tmp_path, 150)):
+            pass
+    assert len(copies(tmp_path)) == 2, "one copy, and the link"
+    assert beside.read_bytes() == b"x" * 5000 and all(path.exists() for path in kept)
+
+
+def test_a_folder_that_reelpack_did_not_make_is_refused(tmp_path: Path, remote: type[Remote]) -> None:
+    own = config(tmp_path).folder
+    own.mkdir(parents=True, mode=0o700)
+    (own / ("0" * 32)).write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="cache_dir"), local_copy(put("a", b"data"), config(tmp_path)):
+        pass
+    assert [path.name for path in own.iterdir()] == ["0" * 32]
+
+
+@pytest.mark.parametrize("trouble", ["others may write", "a link", "another user"])
+def test_a_folder_that_others_can_change_is_refused(
+    tmp_path: Path, remote: type[Remote], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    own = config(tmp_path).folder
+    own.parent.mkdir()
+    if trouble == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        own.symlink_to(tmp_path / "elsewhere")
+    else:
+        own.mkdir()
+        (own / MARKER).touch()
+        own.chmod(0o777 if trouble == "others may write" else 0o700)
+    settings = config(tmp_path)
+    if trouble == "another user":
+        uid = os.geteuid()
+        monkeypatch.setattr(StagingConfig, "folder", property(lambda self: own))
+        monkeypatch.setattr(staging.os, "geteuid", lambda: uid + 1)
+    with pytest.raises(PermissionError, match="cache_dir"), local_copy(put("a", b"data"), settings):
+        pass
+
+
+def test_a_copy_that_is_removed_before_it_is_locked_is_fetched_again(
+    tmp_path: Path, remote: type[Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = put("a", b"data")
+    with local_copy(uri, config(tmp_path)) as path:
+        name = path
+    flock, removed = staging.fcntl.flock, []
+
+    def removing(descriptor: int, how: int) -> None:
+        if how == fetch.fcntl.LOCK_SH and not removed:  # another process makes room between opening and locking
+            removed.append(name)
+            os.unlink(name)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(staging.fcntl, "flock", removing)
+    with local_copy(uri, config(tmp_path)) as path:
+        assert Path(path).read_bytes() == b"data"
+    assert removed and remote.num_opened == 2
+
+
+def test_other_bytes_than_were_listed_are_told(tmp_path: Path, remote: type[Remote]) -> None:
+    uri = put("a", b"first")
+    version = version_now(uri)
+    with local_copy(uri, config(tmp_path), version=version):
+        pass
+    put("a", b"other")
+    with pytest.raises(MediaError) as error, local_copy(uri, config(tmp_path), version=version):
+        pass
+    assert error.value.kind is FailureKind.CHANGED
+
+
+def test_a_file_that_changes_while_it_is_fetched_is_no_copy(
+    tmp_path: Path, remote: type[Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = put("a", b"first")
+    fetched = remote._open
+
+    def overwritten(self: Remote, path: str, *args: Any, **kwargs: Any) -> io.BytesIO:
+        data = fetched(self, path)
+        put("a", b"other")
+        return data
+
+    monkeypatch.setattr(remote, "_open", overwritten)
+    with pytest.raises(MediaError) as error, local_copy(uri, config(tmp_path)):
+        pass
+    assert error.value.kind is FailureKind.CHANGED and not copies(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["append", "replace", "touch", "remove"])
+def test_a_local_file_that_changes_is_a_failure_of_its_kind(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"first")
+    (tmp_path / "same").write_bytes(b"other")
+    stat = path.stat()
+    os.utime(tmp_path / "same", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    class Changing(Reading):
+        def process(self, items: Sequence[Item]) -> list[bytes]:
+            data = super().process(items)
+            if change == "append":
+                with path.open("ab") as file:
+                    file.write(b"more")
+            elif change == "replace":
+                os.replace(tmp_path / "same", path)
+            elif change == "touch":
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+            else:
+                path.unlink()
+            return data
+
+    other = tmp_path / "b.mp4"
+    other.write_bytes(b"b")
+    version = version_now(str(path))
+    failed, whole = Staged(Changing()).process(
+        [Item("a", str(path), version), Item("b", str(other), version_now(str(other)))]
+    )
+    assert isinstance(failed, Failure) and failed.kind is FailureKind.CHANGED and failed.retryable
+    assert whole == b"b"
+    if change in ("append", "touch"):
+        [late] = Staged(Reading()).process([Item("a", str(path), version)])
+        assert isinstance(late, Failure) and late.kind is FailureKind.CHANGED
