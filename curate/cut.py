@@ -17,7 +17,7 @@ from curate.media.staging import DEFAULT, StagingConfig
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, content_digest
 from curate.shards.tar import Member, write_tar
 
-CUT_VERSION = 1
+CUT_VERSION = 2
 """Raised when equal settings would give other bytes than before."""
 CLIP_LIMIT_S = 3600.0
 """For one clip of a shard over which workers died or hung."""

@@ -25,7 +25,12 @@ class EncodeConfig(BaseModel):
 
 
 class Mp4Encoder:
-    """Encodes frames one by one: only the file itself is held; `finish` gives it."""
+    """Encodes frames one by one: only what is encoded is held; `finish` gives the file.
+
+    Of a variable rate the encoder's own decoding times add up to another duration than the frames', and readers that
+    trust the header report another rate. So the decoding times are those of presentation, moved back far enough:
+    their steps are the frames' durations, whatever the order of decoding.
+    """
 
     def __init__(self, config: EncodeConfig, *, size: tuple[int, int], fps: Fraction, time_base: Fraction) -> None:
         """`size` is `(width, height)`, both even; frames carry pts in units of `time_base`."""
@@ -48,6 +53,8 @@ class Mp4Encoder:
         self._stream.codec_context.color_range = COLOR_RANGE_LIMITED
         # x264's macroblock-tree rate control gives other bytes from call to call where a side is no multiple of 16.
         self._stream.options = {"crf": str(config.crf), "preset": config.preset, "mbtree": "0"}
+        self._packets: list[av.Packet] = []
+        self._durations: dict[int, int] = {}  # by pts
 
     def add(self, rgb: np.ndarray, *, pts: int, duration: int) -> None:
         """`(height, width, 3)` uint8; pts increases from call to call."""
@@ -58,11 +65,20 @@ class Mp4Encoder:
             format="yuv420p", dst_colorspace=COLORSPACE_BT709, dst_color_range=COLOR_RANGE_LIMITED, threads=1
         )
         frame.pts, frame.duration, frame.time_base = pts, duration, self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(frame))
+        self._durations[pts] = duration
+        self._packets += self._stream.encode(frame)
 
     def finish(self) -> bytes:
         """The whole file."""
-        self._container.mux(self._stream.encode())
+        self._packets += self._stream.encode()
+        shown = sorted(self._durations)
+        pairs = list(zip(self._packets, shown, strict=True))
+        shift = max(pts - (packet.pts or 0) for packet, pts in pairs)
+        for packet, pts in pairs:
+            # The muxer takes the last packet's for the last step, and the largest end of all for the film's end.
+            packet.duration = self._durations[shown[-1] if pts == shown[-1] else packet.pts or 0]
+            packet.dts = pts - shift
+            self._container.mux_one(packet)
         self._container.close()
         return self._buffer.getvalue()
 

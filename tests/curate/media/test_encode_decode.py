@@ -2,6 +2,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,3 +99,33 @@ def test_refusals(clip: bytes) -> None:
         decode_clip(clip[: len(clip) // 2])
     with pytest.raises(MediaError):
         decode_clip(b"no clip at all")
+
+
+STEPS_MS = {
+    "constant": [40] * 40,
+    "jittering": [20, 33, 34, 50, 33, 20, 66] * 6,
+    "a long first": [2000, *([33] * 30)],
+    "a long last": [*([33] * 30), 1500],
+    "one": [40],
+}
+
+
+@pytest.mark.parametrize("steps_ms", STEPS_MS.values(), ids=STEPS_MS)
+def test_readers_agree_on_how_long_a_cut_clip_is(
+    numbered, write_video: Callable[..., str], steps_ms: list[int]
+) -> None:
+    starts = np.cumsum([0, *steps_ms]).tolist()
+    path = write_video("a.mkv", numbered.draw(len(starts)), pts=starts, time_base=Fraction(1, 1000))
+    span = Span(start_pts=0, end_pts=starts[-1], time_base=Fraction(1, 1000))
+    clip = cut_clip(path, span, CutConfig())
+    assert clip.duration_s == pytest.approx(starts[-1] / 1000) and clip.num_frames == len(steps_ms)
+    cut = Path(path).with_suffix(".mp4")
+    cut.write_bytes(clip.data)
+    with av.open(str(cut)) as reader:
+        stream = reader.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(clip.duration_s)
+        assert reader.duration / 1e6 == pytest.approx(clip.duration_s, abs=1e-3)
+        assert float(stream.average_rate) == pytest.approx(float(clip.fps), rel=1e-4)
+    opened = cv2.VideoCapture(str(cut))
+    assert opened.get(cv2.CAP_PROP_FPS) == pytest.approx(float(clip.fps), rel=1e-4)
+    np.testing.assert_allclose(decode_clip(clip.data).pts_s, np.array(starts[:-1]) / 1000, atol=1e-3)
