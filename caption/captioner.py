@@ -70,13 +70,14 @@ class CaptionConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionItem:
-    """A clip to caption: `size` bytes from `offset` of `shard`; `kind` is `video` or `image`."""
+    """A clip to caption: `size` bytes from `offset` of `shard`, with their digest; `kind` is `video` or `image`."""
 
     clip_id: str
     shard: str
     offset: int
     size: int
     kind: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +120,7 @@ class CaptionStage:
         failures: dict[int, Failure] = {}
         for row, item in enumerate(items):
             try:
-                data = self._reader.read(item.shard, item.offset, item.size)
+                data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
                 clip = decode_clip(data, num_frames=self.config.num_frames)
                 shown[row] = _Shown(item=item, digest=media_digest(data), clip=clip)
             except MediaError as error:

@@ -2,8 +2,8 @@
 
 A table is a folder of parts. A part is written under a temporary name and renamed: nobody ever reads half of one, and
 a kill leaves nothing but a file that no table holds. A rerun reads what is published, subtracts it from what it
-wants, and computes the rest; where a key stands twice (a retry), the later part wins. No server, no locks: local paths
-and fsspec URLs alike.
+wants, and computes the rest; where a key stands twice (a retry), the later part wins. No server: local paths and
+fsspec URLs alike.
 """
 
 import io
@@ -130,6 +130,11 @@ class Table:
         for name in names:
             with suppress(FileNotFoundError):  # another one compacts, too
                 self._fs.rm_file(f"{self._path}/{name}")
+
+    def stored_schema(self) -> pa.Schema:
+        """The columns of the first part, as they are stored; none where there is no part."""
+        names = self.part_names()
+        return pq.read_schema(f"{self._path}/{names[0]}", filesystem=self._fs) if names else pa.schema([])
 
     def part_names(self) -> list[str]:
         """Names of the parts, in order: no part is ever written twice, so equal names mean equal rows."""

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from caption.captioner import KINDS, CaptionItem, CaptionStage
 from caption.record import CaptionRecord, record_row
 from curate.schema import Failure
+from curate.shards.current import SOURCE, of_current
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Needs, executor
@@ -28,24 +29,29 @@ class CaptionSummary:
 
 
 def caption(url: str, config: Config) -> CaptionSummary:
-    """Caption the indexed clips that have no record yet by this captioner, prompt and frame sampling.
+    """Caption the indexed clips that, as they are cut now, have no record yet by this captioner, prompt and frame
+    sampling.
 
     Raises:
-        ValueError: the dataset has no index, or the model cannot be loaded (with what is missing).
+        ValueError: the dataset has no index, another command captions it, or the model cannot be loaded (with what
+            is missing).
     """
-    start = time.monotonic()
     dataset = Dataset(url)
-    index = dataset.read("shards/index.parquet").to_pylist()
+    dataset.read("shards/index.parquet")
+    with dataset.writer("captions"):
+        return _caption(dataset, config)
+
+
+def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
+    start = time.monotonic()
+    index = dataset.read("shards/index.parquet")
     captioner = config.caption.pinned()
     stage = CaptionStage(captioner, dataset.shards_url)
     family = f"{captioner.name}-{captioner.key}"
     table = dataset.captions(family)
-    have = {row["clip_id"] for row in table.rows()}
-    todo = [
-        CaptionItem(clip_id=r["clip_id"], shard=r["shard"], offset=r["offset"], size=r["size"], kind=r["kind"])
-        for r in index
-        if r["clip_id"] not in have
-    ]
+    have = set(of_current(table.read([SOURCE]), index)["clip_id"].to_pylist())
+    items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
+    todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
     failures: list[Failure] = []
     waiting: list[CaptionRecord] = []
     needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
@@ -57,19 +63,21 @@ def caption(url: str, config: Config) -> CaptionSummary:
             else:
                 waiting.extend(outcome)
             if time.monotonic() - last > config.execute.publish_every_s:
+                dataset.check_writer()
                 table.publish(_rows(waiting))
                 waiting, last = [], time.monotonic()
+        dataset.check_writer()
         table.publish(_rows(waiting))
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", captioner.model_dump(mode="json"))
-    index = dataset.write_index(dataset.config().shards.key).to_pylist()
+    rows = dataset.write_index(dataset.config().shards.key).to_pylist()
     return CaptionSummary(
         family=family,
-        num_clips=len(index),
+        num_clips=len(rows),
         num_new=len(todo) - len(failures),
         num_failed=len(failures),
-        num_captions=sum(bool(row[f"caption_{kind}"]) for row in index for kind in KINDS),
+        num_captions=sum(bool(row[f"caption_{kind}"]) for row in rows for kind in KINDS),
         seconds=time.monotonic() - start,
     )
 

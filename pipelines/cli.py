@@ -18,6 +18,7 @@ from pipelines.progress import console
 
 if TYPE_CHECKING:
     from pipelines.config import Config
+    from pipelines.execute import ExecuteConfig
 
 app = typer.Typer(
     help="Raw videos in, a trained video diffusion transformer out.",
@@ -28,8 +29,12 @@ app = typer.Typer(
 
 ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file, or the name of a shipped one")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable")]
+ExecuteSetOption = Annotated[list[str] | None, typer.Option("--set", help="execute.key=value; repeatable")]
 ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]
+DropFailedOption = Annotated[
+    bool, typer.Option("--drop-failed", help="clips may leave the index because of failures alone")
+]
 LocalExecutorOption = Annotated[str | None, typer.Option(help="local (the default) or ray (with --address)")]
 StepOption = Annotated[
     int | None, typer.Option(help="the checkpoint after this step (train.checkpoint.keep_every); none: the newest")
@@ -76,6 +81,17 @@ def _config(file: str | None, overrides: list[str] | None, **execute: object) ->
     return load_config(file, [*(overrides or []), *given])
 
 
+def _execute(overrides: list[str] | None, **execute: object) -> "ExecuteConfig":
+    """How a command runs that takes all other settings from the dataset.
+
+    Raises:
+        ValueError: a setting of another section.
+    """
+    if others := [override for override in overrides or () if not override.strip().startswith("execute.")]:
+        raise ValueError(f"--set {', '.join(others)}: expected execute.…; all other settings are those of the dataset")
+    return _config(None, overrides, **execute).execute
+
+
 def _local_first(file: str | None, overrides: list[str] | None, executor: str | None, address: str | None) -> "Config":
     """For steps that run a model: in this process, unless a flag or `--set` says otherwise."""
     given = any(override.startswith("execute.executor=") for override in overrides or ())
@@ -93,6 +109,7 @@ def curate(
     early_exit: Annotated[
         bool, typer.Option("--early-exit", help="skip further scores of clips that the policy rejects already")
     ] = False,
+    drop_failed: DropFailedOption = False,
     config: ConfigOption = None,
     set: SetOption = None,
     executor: ExecutorOption = None,
@@ -103,7 +120,7 @@ def curate(
     resolved = _config(config, given, executor=executor, address=address)
     from pipelines import curate_videos, summary
 
-    result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar)
+    result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar, drop_failed=drop_failed)
     summary.show_curate(result, out)
     if not result.num_indexed:
         raise typer.Exit(1)
@@ -129,6 +146,10 @@ def retry(
         typer.Option(help="this kind, such as model, beside missing, permission, timeout and io; repeatable"),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
+    drop_failed: DropFailedOption = False,
+    set: ExecuteSetOption = None,
+    executor: ExecutorOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Attempt failed files and clips again, with the inputs and settings of the last run."""
     from curate.schema import FailureKind
@@ -141,7 +162,8 @@ def retry(
         raise ValueError(f"--kind {', '.join(unknown)}: no such kind of failure; there are {', '.join(known)}")
     kinds = frozenset(FailureKind) if all else frozenset(map(FailureKind, kind)) if kind else WORTH_RETRYING
     summary.show_failing(*retrying.failing(dataset))
-    summary.show_retry(retrying.retry(dataset, kinds))
+    execute = _execute(set, executor=executor, address=address)
+    summary.show_retry(retrying.retry(dataset, kinds, execute, drop_failed=drop_failed))
 
 
 @app.command(rich_help_panel="Curate")
@@ -205,12 +227,13 @@ def verify(
     dataset: DatasetArgument,
     sample: Annotated[int, typer.Option(min=0, help="inputs, clips and latents whose bytes are read")] = 32,
     full: Annotated[bool, typer.Option("--full", help="all of them")] = False,
+    set: ExecuteSetOption = None,
 ) -> None:
     """Check that index, shards, tables, captions and latents agree, and that ids are those of the content."""
     from pipelines import show
     from pipelines import verify as verifying
 
-    if show.show_checks(verifying.verify(dataset, None if full else sample)):
+    if show.show_checks(verifying.verify(dataset, None if full else sample, _execute(set).staging)):
         raise typer.Exit(1)
 
 

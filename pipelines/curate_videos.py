@@ -22,7 +22,7 @@ from pipelines.execute import executor
 from pipelines.progress import console
 from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, store_sidecar
-from pipelines.sources import absolute, list_sources
+from pipelines.sources import Source, absolute, list_sources
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import clips_of, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
@@ -61,6 +61,7 @@ def curate(
     *,
     sidecar: str | None = None,
     retry: Collection[FailureKind] = frozenset(),
+    drop_failed: bool = False,
 ) -> CurateSummary:
     """Bring DATASET up to date with its inputs and its configuration; what is stored is not computed again.
 
@@ -70,19 +71,35 @@ def curate(
         config: the resolved configuration.
         sidecar: a CSV, JSONL or Parquet file of the user's own columns, keyed by path; None keeps those given before.
         retry: kinds of failure to attempt again, beside the retryable ones.
+        drop_failed: clips may leave the index because of failures alone.
 
     Raises:
-        ValueError: the inputs name no file at all.
+        ValueError: the inputs name no file at all, another command curates into `out`, or clips would leave the index
+            because of failures alone.
         OSError: the dataset cannot be written.
     """
-    start = time.monotonic()
     sources, unlisted = list_sources(inputs, exclude=out)
     if not sources and not unlisted:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
-    stage = ScoreStage(config.score, config.select)
-    families = stage.families
     dataset = Dataset(out)
     dataset.make()
+    with dataset.writer("curate"):
+        return _curate(dataset, inputs, sources, unlisted, config, sidecar, retry, drop_failed)
+
+
+def _curate(
+    dataset: Dataset,
+    inputs: Sequence[str],
+    sources: Sequence[Source],
+    unlisted: Sequence[Failure],
+    config: Config,
+    sidecar: str | None,
+    retry: Collection[FailureKind],
+    drop_failed: bool,
+) -> CurateSummary:
+    start = time.monotonic()
+    stage = ScoreStage(config.score, config.select)
+    families = stage.families
     made_with: dict[str, Any] = {
         "inputs": [absolute(text) for text in inputs],
         "families": list(families),
@@ -96,7 +113,7 @@ def curate(
         missed = store_sidecar(dataset, sidecar, [source.uri for source in sources])
         console.print(f"sidecar: {missed} rows name no input file" if missed else "sidecar: every row has its file")
     listed = {source.uri: source.version for source in sources}
-    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", out]), listed, retry)
+    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry)
     with executor(config.execute) as on:
         scan(run, on, sources, unlisted, made_with["inputs"])
         score(run, on, clips_of(dataset, config.scan.key), stage)
@@ -110,7 +127,7 @@ def curate(
             to_cut = [clip for clip in clips if clip.clip_id in splits]
             if not cut(run, on, to_cut, splits, columns_by_clip(dataset, so_far)):
                 break
-    final = decide(dataset, stored, config, families)
+    final = decide(dataset, stored, config, families, drop_failed=drop_failed)
     # Only now, with the tables complete under these settings, are they what the dataset was made with.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)

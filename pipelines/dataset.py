@@ -5,7 +5,8 @@ at will and come out byte for byte the same when nothing changed.
 """
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -14,12 +15,22 @@ import pyarrow.parquet as pq
 import yaml
 
 from caption.record import CAPTION_SCHEMA
+from curate.lease import Lease, hold
 from curate.place import locate
 from curate.publish import write_text
+from curate.shards.current import DIGEST, of_current
 from curate.store import Table, write_parquet
 from pipelines.config import Config, overrides
+from pipelines.execute import ExecuteConfig
 from pipelines.sources import absolute
 from pipelines.tables import CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
+
+Writer = Literal["curate", "captions", "latents"]
+"""Parts of a dataset with one writer each: curating, captioning and encoding may go on at the same time."""
+OF_A_MACHINE = ("address", "staging")
+COMMIT_WAIT_S = 600.0
+"""For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
+dataset."""
 
 
 class Dataset:
@@ -35,6 +46,37 @@ class Dataset:
         self.failures = Table(f"{self.url}/tables/failures", FAILURES, ["subject", "step", "key"])
         self.shards_url = f"{self.url}/shards"
         self._fs, self._path = locate(self.url)
+        self._lease: Lease | None = None
+
+    @contextmanager
+    def writer(self, name: Writer) -> Iterator[None]:
+        """Be the only process that writes this part of the dataset, for the length of the block.
+
+        Raises:
+            Occupied: another is; the message names it.
+        """
+        with hold(self.url, name) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def check_writer(self) -> None:
+        """Called before anything is published.
+
+        Raises:
+            LeaseLost: another process may write this part of the dataset by now.
+        """
+        if self._lease is not None:
+            self._lease.check()
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Read, change and write again what several commands write: `config.yaml` and the index. One at a time."""
+        self.check_writer()
+        with hold(self.url, "commit", wait_s=COMMIT_WAIT_S):
+            yield
 
     def scores(self, family: str, columns: Mapping[str, pa.DataType]) -> Table:
         """Scores of one scorer with one set of parameters and weights: `family` is `<name>-<hash>`."""
@@ -65,10 +107,11 @@ class Dataset:
 
     def save_section(self, name: str, value: Any) -> None:
         """Record in config.yaml what one step ran with (None: no longer); the other steps' sections stay."""
-        sections = {**self.sections(), name: value}
-        if value is None:
-            del sections[name]
-        write_text(f"{self.url}/config.yaml", yaml.safe_dump(sections, sort_keys=True))
+        with self.commit():
+            sections = {**self.sections(), name: value}
+            if value is None:
+                del sections[name]
+            write_text(f"{self.url}/config.yaml", yaml.safe_dump(sections, sort_keys=True))
 
     def sections(self) -> dict[str, Any]:
         fs, path = locate(f"{self.url}/config.yaml")
@@ -95,14 +138,20 @@ class Dataset:
         )
 
     def config(self, *, or_running: bool = False) -> Config:
-        """The configuration in `made_with`."""
+        """The configuration in `made_with`, but for `execute`: how stages are run here, and which folder copies are
+        kept in, is not for data to say."""
         section = self.made_with(or_running=or_running)
-        return Config.model_validate({name: section[name] for name in Config.model_fields if name in section})
+        names = Config.model_fields.keys() - {"execute"}
+        return Config.model_validate({name: section[name] for name in names if name in section})
 
     def curate_command(self) -> str:
-        """What a user types, in any folder, to go on with the inputs and settings in `made_with`."""
-        inputs = self.made_with(or_running=True)["inputs"]
-        settings = _flags(self.config(or_running=True))
+        """What a user types, in any folder, to go on with the inputs and settings in `made_with`. Folders of copies,
+        and addresses of clusters, are left to the user."""
+        made_with = self.made_with(or_running=True)
+        execute = made_with.get("execute", {}).items()
+        shown = ExecuteConfig.model_validate({name: value for name, value in execute if name not in OF_A_MACHINE})
+        inputs = made_with["inputs"]
+        settings = _flags(self.config(or_running=True).model_copy(update={"execute": shown}))
         return shlex.join(["reelpack", "curate", *inputs, "--out", absolute(self.url), *settings])
 
     def command(self, step: Literal["caption", "encode"]) -> str:
@@ -115,21 +164,29 @@ class Dataset:
         """The score families in `made_with` and their columns, as stored; needs no weights."""
         found = {}
         for family in self.made_with(or_running=or_running)["families"]:
-            parts = self._fs.glob(f"{self._path}/tables/scores/{family}/part-*.parquet")
-            schema = pq.read_schema(parts[0], filesystem=self._fs) if parts else pa.schema([])
+            schema = self.scores(family, {}).stored_schema()
             found[family] = {field.name: field.type for field in schema if field.name != "clip_id"}
         return found
 
+    def has(self, name: str) -> bool:
+        """Whether a derived file is there."""
+        fs, path = locate(f"{self.url}/{name}")
+        return bool(fs.exists(path))
+
     def read(self, name: str) -> pa.Table:
-        """A derived file, `clips.parquet` or `shards/index.parquet`.
+        """A derived file, `clips.parquet` or `shards/index.parquet`; an index of an earlier reelpack has no `digest`,
+        and gets nulls.
 
         Raises:
             ValueError: it is not there; names the command that makes it.
         """
         fs, path = locate(f"{self.url}/{name}")
-        if not fs.exists(path):
+        if not self.has(name):
             raise ValueError(f"{self.url}/{name} is not there; `reelpack curate INPUT --out {self.url}` makes it")
-        return pq.read_table(path, filesystem=fs)
+        table = pq.read_table(path, filesystem=fs)
+        if "shard" in table.column_names and DIGEST not in table.column_names:
+            table = table.append_column(DIGEST, pa.nulls(table.num_rows, pa.string()))
+        return table
 
     def failed(self, keys: Collection[str]) -> set[str]:
         """Subjects on which a step with one of these keys failed; some may have their result by now."""
@@ -142,9 +199,15 @@ class Dataset:
 
     def write_index(self, cut_key: str) -> pa.Table:
         """Publish `shards/index.parquet`; see `index`."""
-        index = self.index(self.read("clips.parquet"), cut_key)
-        write_parquet(f"{self.shards_url}/index.parquet", index)
+        with self.commit():
+            index = self.index(self.read("clips.parquet"), cut_key)
+            write_parquet(f"{self.shards_url}/index.parquet", index)
         return index
+
+    def cut(self, cut_key: str) -> pa.Table:
+        """Rows of tables/shards: the clips as they are cut with these settings."""
+        rows = self.shards.read()
+        return rows.filter(pc.equal(rows["cut_key"], cut_key))
 
     def index(self, clips: pa.Table, cut_key: str) -> pa.Table:
         """The rows of `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner
@@ -155,8 +218,7 @@ class Dataset:
             cut_key: names the settings of the encoder.
         """
         clips = clips.filter(pc.equal(clips["decision"], "keep"))
-        cut = self.shards.read()
-        cut = cut.filter(pc.equal(cut["cut_key"], cut_key)).drop_columns(["cut_key", "split", "digest"])
+        cut = self.cut(cut_key).drop_columns(["cut_key", "split"])
         sidecar = self.sidecar()
         own = [name for name in sidecar.column_names if name != "uri"] if sidecar is not None else []
         columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
@@ -164,6 +226,7 @@ class Dataset:
         index = index.filter(pc.is_valid(index["video_id"]))
         family = self.sections().get("caption_family")
         captions = self.captions(family).read() if family else CAPTION_SCHEMA.empty_table()
+        captions = of_current(captions, cut)
         usable = captions.filter(pc.is_in(captions["status"], pa.array(["ok", "truncated"])))
         for kind in ("short", "dense"):
             of_kind = usable.filter(pc.equal(usable["kind"], kind)).select(["clip_id", "text"])

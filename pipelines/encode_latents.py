@@ -9,14 +9,16 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.publish import write_text
 from curate.schema import Failure, content_digest
-from curate.shards.tar import write_tar
+from curate.shards.current import SOURCE, of_current
+from curate.shards.tar import PLACE, write_tar
 from curate.store import Table, write_parquet
 from curate.tensors import arrays_to_bytes
 from pipelines.config import Config
@@ -39,6 +41,8 @@ LOCATION = [
     ("shard", pa.string()),
     ("offset", pa.int64()),
     ("size", pa.int64()),
+    ("digest", pa.string()),
+    (SOURCE, pa.string()),
 ]
 LATENTS = pa.schema(
     [
@@ -55,6 +59,7 @@ LATENTS = pa.schema(
     ]
 )
 TEXTS = pa.schema([*LOCATION, ("num_tokens_short", pa.int32()), ("num_tokens_dense", pa.int32())])
+"""`media_digest` is that of the captions: text embeddings are made of those alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,13 +76,19 @@ def encode(url: str, config: Config) -> EncodeSummary:
     """Encode the indexed clips, and the captions they have, that are not encoded yet.
 
     Raises:
-        ValueError: the dataset has no index, no clip has a caption yet, or weights are missing.
+        ValueError: the dataset has no index, no clip has a caption yet, another command encodes it, or weights are
+            missing.
     """
-    start = time.monotonic()
     dataset = Dataset(url)
     index = dataset.read("shards/index.parquet").to_pylist()
     if not any(row["caption_short"] or row["caption_dense"] for row in index):
         raise ValueError(f"{dataset.url}: no clip has a caption yet; run `reelpack caption {dataset.url}` first")
+    with dataset.writer("latents"):
+        return _encode(dataset, index, config)
+
+
+def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> EncodeSummary:
+    start = time.monotonic()
     failures: list[Failure] = []
     with executor(config.execute) as on:
         latents = _encode_latents(dataset, index, config, on, failures)
@@ -103,12 +114,9 @@ def _encode_latents(
     stage = EncodeStage(config.encode, dataset.shards_url)
     record = stage.fingerprint_record()
     table = Table(f"{dataset.url}/latents/{record['fingerprint']}/parts", LATENTS, ["clip_id"])
-    items = {
-        row["clip_id"]: EncodeItem(
-            clip_id=row["clip_id"], shard=row["shard"], offset=row["offset"], size=row["size"], kind=row["kind"]
-        )
-        for row in index
-    }
+    names = [field.name for field in fields(EncodeItem)]
+    items = {row["clip_id"]: EncodeItem(**{name: row[name] for name in names}) for row in index}
+    sources = {row["clip_id"]: row["digest"] for row in index}
 
     def members(result: Encoded) -> dict[str, bytes]:
         assert result.latent is not None
@@ -132,7 +140,7 @@ def _encode_latents(
     write_text(f"{dataset.url}/latents/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=1, num_gpus=config.execute.gpus_per_worker)
     stored = members if config.encode.store else None
-    _encode_missing(table, index, items, stage, needs, stored, facts, on, failures, "encode")
+    _encode_missing(dataset, table, index, items, sources, stage, needs, stored, facts, on, failures, "encode")
     return table
 
 
@@ -152,6 +160,10 @@ def _encode_text(
         for row in index
         if row["caption_short"] or row["caption_dense"]
     }
+    sources = {
+        clip_id: content_digest(*(text for pair in sorted(item.captions.items()) for text in pair))
+        for clip_id, item in items.items()
+    }
 
     def members(result: TextEmbedded) -> dict[str, bytes]:
         return {"safetensors": arrays_to_bytes(result.states)}
@@ -161,14 +173,16 @@ def _encode_text(
 
     write_text(f"{dataset.url}/text/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=32, num_gpus=config.execute.gpus_per_worker)
-    _encode_missing(table, index, items, stage, needs, members, facts, on, failures, "embed text")
+    _encode_missing(dataset, table, index, items, sources, stage, needs, members, facts, on, failures, "embed text")
     return table
 
 
 def _encode_missing(
+    dataset: Dataset,
     table: Table,
     index: Sequence[Mapping[str, Any]],
     items: Mapping[str, Any],
+    sources: Mapping[str, str | None],
     stage: Any,
     needs: Needs,
     members: Callable[[Any], dict[str, bytes]] | None,
@@ -177,11 +191,27 @@ def _encode_missing(
     failures: list[Failure],
     name: str,
 ) -> None:
-    """Run `stage` on the items that `table` lacks; write each planned tar when its last item is there, or, without
-    `members`, the rows that it would have had."""
+    """Run `stage` on the items that `table` lacks, or has of another source; write each planned tar when its last item
+    is there, or, without `members`, the rows that it would have had.
+
+    Args:
+        dataset: what is written belongs to.
+        table: rows of the tars.
+        index: the clips of the dataset.
+        items: by clip id, those that there is work for.
+        sources: by clip id, the digest of what an item is made of.
+        stage: the work.
+        needs: of a worker.
+        members: the files of a sample; None: nothing is stored.
+        facts: columns of a row beside those that say where it lies.
+        on: what runs the stage.
+        failures: those of the items are added here.
+        name: of the work, for the progress bar.
+    """
     root = table.url.rpartition("/")[0]
     rows = table.rows()
-    have = {row["clip_id"] for row in rows}
+    now = pa.table({"clip_id": list(sources), "digest": pa.array(sources.values(), pa.string())})
+    have = set(of_current(table.read([SOURCE]), now)["clip_id"].to_pylist())
     todo = [row for row in index if row["clip_id"] in items and row["clip_id"] not in have]
     plans = list(_plan_tars(todo, rows))
     tar_of = {clip_id: number for number, (_, _, ids) in enumerate(plans) for clip_id in ids}
@@ -198,13 +228,24 @@ def _encode_missing(
         done = {clip_id: outcomes[clip_id] for clip_id in ids if not isinstance(outcomes[clip_id], Failure)}
         if not done:
             continue
-        rows_of = {clip_id: {"clip_id": clip_id, "split": split, **facts(result)} for clip_id, result in done.items()}
+        rows_of = {
+            clip_id: {"clip_id": clip_id, "split": split, SOURCE: sources[clip_id], **facts(result)}
+            for clip_id, result in done.items()
+        }
+        dataset.check_writer()
         if members is not None:
             samples = ((clip_id, members(result)) for clip_id, result in done.items())
             for member in write_tar(f"{root}/{shard}", samples):
-                rows_of[member.key] |= {"shard": member.shard, "offset": member.offset, "size": member.size}
+                rows_of[member.key] |= {column: getattr(member, column) for column in PLACE}
         table.publish(rows_of.values())
-    write_parquet(f"{root}/index.parquet", table.read())
+    write_parquet(f"{root}/index.parquet", _of_sources(table.read(), now))
+
+
+def _of_sources(rows: pa.Table, now: pa.Table) -> pa.Table:
+    """The rows but for those of clips that have other sources now, and could not be encoded again."""
+    current = of_current(rows, now)["clip_id"]
+    stale = pc.and_(pc.is_in(rows["clip_id"], now["clip_id"]), pc.invert(pc.is_in(rows["clip_id"], current)))
+    return rows.filter(pc.invert(stale))
 
 
 def _fingerprint(parts: Table) -> str:

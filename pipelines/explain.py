@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.place import locate
 from curate.select import NOT_FOR_IMAGES
+from curate.shards.current import of_current
 from curate.signals.family import SIGNAL_NAMES
 from pipelines.dataset import Dataset
 from pipelines.failures import folders, standing_failures
@@ -107,9 +110,10 @@ def explain(url: str, clip_id: str) -> Explanation:
     config = dataset.config(or_running=True)
     videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
     siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
-    shards = (row for row in dataset.shards.rows() if row["clip_id"] == name and row["cut_key"] == config.shards.key)
+    cut = dataset.cut(config.shards.key)
+    cut = cut.filter(pc.equal(cut["clip_id"], name))
     captioner, group = dataset.sections().get("caption_family"), clip["duplicate_group"]
-    records = dataset.captions(captioner).rows() if captioner else []
+    records = of_current(dataset.captions(captioner).read(), cut).to_pylist() if captioner else []
     sidecar = dataset.sidecar()
     return Explanation(
         clip=clip,
@@ -119,9 +123,9 @@ def explain(url: str, clip_id: str) -> Explanation:
         measures=tuple(_measures(dataset, clip)),
         group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
         own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
-        shard=next(shards, None),
-        captions=tuple(row for row in records if row["clip_id"] == name),
-        latents=_latents(dataset, name),
+        shard=next(iter(cut.to_pylist()), None),
+        captions=tuple(records),
+        latents=_latents(dataset, name, cut),
         failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
     )
 
@@ -173,13 +177,14 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
     return measures
 
 
-def _latents(dataset: Dataset, clip_id: str) -> dict[str, dict[str, Any]]:
-    found = {}
+def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
     for fingerprint in folders(f"{dataset.url}/latents"):
         fs, path = locate(f"{dataset.url}/latents/{fingerprint}/index.parquet")
-        rows = pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]) if fs.exists(path) else None
-        if rows is not None and rows.num_rows:
-            found[fingerprint] = rows.to_pylist()[0]
+        if fs.exists(path):
+            rows = of_current(pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]), cut)
+            if rows.num_rows:
+                found[fingerprint] = rows.to_pylist()[0]
     return found
 
 

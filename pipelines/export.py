@@ -3,9 +3,12 @@
 import json
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from curate.place import locate
+from curate.shards.current import SOURCE, of_current
 from curate.shards.export import export_shard
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from pipelines.dataset import Dataset
 from pipelines.execute import batches
 from pipelines.progress import track
@@ -28,13 +31,14 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
         ValueError: `out` is not empty, nothing is indexed, or the latents are not there.
     """
     dataset = Dataset(url)
-    index = dataset.read("shards/index.parquet").to_pylist()
+    table = dataset.read("shards/index.parquet")
+    index = table.to_pylist()
     if not index:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
     fs, path = locate(out)
     if fs.exists(path) and (not fs.isdir(path) or fs.ls(path, detail=False)):
         raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
-    latent = _latents(dataset, latents) if latents else None
+    latent = _latents(dataset, table, latents) if latents else None
     reader = TarReader(dataset.shards_url)
     plans = []
     for split in ("train", "val"):
@@ -47,7 +51,7 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
     return count, sum(bool(row["caption_dense"] or row["caption_short"]) for row in index)
 
 
-def _latents(dataset: Dataset, name: str) -> Callable[[str], bytes | None]:
+def _latents(dataset: Dataset, index: pa.Table, name: str) -> Callable[[str], bytes | None]:
     root, record = fingerprint(dataset.url, "latents", name, "--latents")
     if not is_stored(record):
         raise ValueError(
@@ -55,11 +59,11 @@ def _latents(dataset: Dataset, name: str) -> Callable[[str], bytes | None]:
             f"{dataset.url} --set encode.store=true`, and export those"
         )
     reader = TarReader(root)
-    rows = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id"], PLACE).to_pylist()
-    places = {row["clip_id"]: row for row in rows}
+    rows = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id"], PLACE, [SOURCE])
+    places = {row["clip_id"]: row for row in of_current(rows, index).to_pylist()}
 
     def read(clip_id: str) -> bytes | None:
         row = places.get(clip_id)
-        return reader.read(row["shard"], row["offset"], row["size"], clip_id) if row else None
+        return read_member(reader, row) if row else None
 
     return read

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from curate.place import locate
 from curate.schema import RETRYABLE, FailureKind
+from curate.shards.current import SOURCE, of_current
 from pipelines.dataset import Dataset
 
 WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
@@ -75,28 +76,37 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     config, families = dataset.config(or_running=True), dataset.families(or_running=True)
     scan_key, cut_key = config.scan.key, config.shards.key
     clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
+    cut = dataset.cut(cut_key)
     scored = {name: dataset.scores(name, columns).ids() for name, columns in families.items()}
     done = {
-        ("scan", scan_key): {
-            row["uri"] for row in dataset.videos.rows() if row["scan_key"] == scan_key and row["outcome"] == "ok"
-        },
-        ("cut", cut_key): {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == cut_key},
+        ("scan", scan_key): set(),  # the scan takes a failure out when its file went well
+        ("cut", cut_key): ids_of(cut),
         **{(name, name): ids for name, ids in scored.items()},
     }
     if scored:
         done["score", "+".join(scored)] = set.intersection(*scored.values())
     if captioner := dataset.sections().get("caption_family"):
-        done["caption", captioner] = {row["clip_id"] for row in dataset.captions(captioner).rows()}
+        done["caption", captioner] = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), cut))
     for step, kind in (("encode", "latents"), ("embed_text", "text")):
         for fingerprint in folders(f"{dataset.url}/{kind}"):
-            done[step, fingerprint] = encoded(dataset, kind, fingerprint)
+            done[step, fingerprint] = encoded(dataset, kind, fingerprint, cut)
     return clips, done
 
 
-def encoded(dataset: Dataset, kind: str, fingerprint: str) -> set[str]:
-    """Clips that have latents (or text embeddings) of a fingerprint."""
+def encoded(dataset: Dataset, kind: str, fingerprint: str, cut: pa.Table) -> set[str]:
+    """Clips that have latents (or text embeddings) of a fingerprint.
+
+    Args:
+        dataset: where they lie.
+        kind: `latents` or `text`.
+        fingerprint: names their folder.
+        cut: rows of tables/shards, the clips as they are cut now: latents of an earlier cut do not count.
+    """
     fs, path = locate(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
-    return ids_of(pq.read_table(path, filesystem=fs, columns=["clip_id"])) if fs.exists(path) else set()
+    if not fs.exists(path):
+        return set()
+    rows = pq.read_table(path, filesystem=fs)
+    return ids_of(of_current(rows, cut) if kind == "latents" else rows)
 
 
 def ids_of(table: pa.Table) -> set[str]:

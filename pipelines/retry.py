@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from curate.schema import FailureKind
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
+from pipelines.execute import ExecuteConfig
 from pipelines.failures import LATER_STEPS, WORTH_RETRYING, FailureGroup, grouped, standing_failures
 
 
@@ -38,19 +39,32 @@ def failing(url: str) -> tuple[tuple[FailureGroup, ...], Mapping[str, int]]:
     return grouped(row for row in rows if row["step"] not in LATER_STEPS), later
 
 
-def retry(url: str, kinds: Collection[FailureKind] = WORTH_RETRYING) -> RetrySummary:
-    """Run `curate` again as it ran last, and attempt the failures of these kinds once more, beside the retryable ones,
-    which every run of `curate` attempts.
+def retry(
+    url: str,
+    kinds: Collection[FailureKind] = WORTH_RETRYING,
+    execute: ExecuteConfig | None = None,
+    *,
+    drop_failed: bool = False,
+) -> RetrySummary:
+    """Run `curate` again with the inputs and settings of the last time, and attempt the failures of these kinds once
+    more, beside the retryable ones, which every run of `curate` attempts.
+
+    Args:
+        url: the dataset directory.
+        kinds: of failures.
+        execute: how stages are run; None: the defaults. The dataset has no say in it.
+        drop_failed: clips may leave the index because of failures alone.
 
     Raises:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
     made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
+    config = config.model_copy(update={"execute": execute or ExecuteConfig()})
     before = _standing(dataset)
     curated = None
     if set(before.values()) & set(kinds):
-        curated = curate(made_with["inputs"], url, config, retry=kinds)
+        curated = curate(made_with["inputs"], url, config, retry=kinds, drop_failed=drop_failed)
     return RetrySummary(
         num_well=len(before.keys() - _standing(dataset).keys()), failures=failing(url)[0], curated=curated
     )

@@ -35,7 +35,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
         overrides: `select.…=value` or `dedup.…=value`, on top.
 
     Raises:
-        ValueError: nothing was curated here, or a setting is no policy: it would need frames.
+        ValueError: nothing was curated here, a setting is no policy: it would need frames, or another command curates.
     """
     start, decoded_before = time.monotonic(), pictures_decoded()
     dataset = Dataset(url)
@@ -47,12 +47,13 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
             f"select changes policies only (select.…, dedup.…), got settings of {', '.join(work)}; "
             f"`reelpack curate INPUT --out {url}` computes what they ask for"
         )
-    before = funnel(dataset.read("clips.parquet"))
-    families = dataset.families()
-    decided = decide(dataset, read_stored(dataset, new, families, keep=True), new, families)
-    policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
-    dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
-    index = dataset.write_index(new.shards.key)
+    with dataset.writer("curate"):
+        before = funnel(dataset.read("clips.parquet"))
+        families = dataset.families()
+        decided = decide(dataset, read_stored(dataset, new, families, keep=True), new, families)
+        policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
+        dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
+        index = dataset.write_index(new.shards.key)
     num_kept = pc.sum(pc.equal(decided["decision"], "keep")).as_py() or 0
     return SelectSummary(
         before=before,

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.place import locate
 from curate.select import funnel
+from curate.shards.current import SOURCE, of_current
 from pipelines.dataset import Dataset
 from pipelines.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
@@ -64,15 +65,16 @@ def status(url: str) -> Status:
     clips = clips_now(dataset)
     ids = ids_of(clips)
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
-    cut = kept & {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == config.shards.key}
-    captioned = {family: _captioned(dataset, family) for family in folders(f"{dataset.url}/tables/captions")}
+    now = dataset.cut(config.shards.key)
+    cut = kept & ids_of(now)
+    captioned = {family: _captioned(dataset, family, now) for family in folders(f"{dataset.url}/tables/captions")}
     latents = {
-        fingerprint: encoded(dataset, "latents", fingerprint)
+        fingerprint: encoded(dataset, "latents", fingerprint, now)
         for fingerprint in folders(f"{dataset.url}/latents")
         if not is_outdated(read_record(f"{dataset.url}/latents/{fingerprint}") or {})
     }
     families = dataset.families(or_running=True)
-    next_command, why = _next(dataset, is_running, kept, cut, list(latents.values()))
+    next_command, why = _next(dataset, is_running, kept, cut, now, list(latents.values()))
     return Status(
         is_running=is_running,
         idle_s=_idle_s(dataset),
@@ -113,9 +115,10 @@ def decided_now(dataset: Dataset) -> pa.Table:
     return decided(dataset, stored, config, families)
 
 
-def _captioned(dataset: Dataset, family: str) -> set[str]:
-    """Clips with at least one usable caption."""
-    return {row["clip_id"] for row in dataset.captions(family).rows() if row["status"] in ("ok", "truncated")}
+def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:
+    """Clips with at least one usable caption of what they are now."""
+    records = of_current(dataset.captions(family).read(["status", SOURCE]), cut)
+    return ids_of(records.filter(pc.is_in(records["status"], pa.array(["ok", "truncated"]))))
 
 
 def _idle_s(dataset: Dataset) -> float | None:
@@ -128,7 +131,7 @@ def _idle_s(dataset: Dataset) -> float | None:
 
 
 def _next(
-    dataset: Dataset, is_running: bool, kept: set[str], cut: set[str], encoded: list[set[str]]
+    dataset: Dataset, is_running: bool, kept: set[str], cut: set[str], now: pa.Table, encoded: list[set[str]]
 ) -> tuple[str, str]:
     """The command that goes on from here, and why it is that."""
     url = shlex.quote(dataset.url)
@@ -139,7 +142,7 @@ def _next(
     if not kept:
         return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
     captioner = dataset.sections().get("caption_family")
-    seen = {row["clip_id"] for row in dataset.captions(captioner).rows()} if captioner else set()
+    seen = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), now)) if captioner else set()
     if cut - seen:
         return dataset.command("caption"), f"{len(cut - seen)} clips in the index have no caption by the captioner"
     if not encoded or (missing := min(len(cut - found) for found in encoded)):

@@ -114,8 +114,8 @@ FAILURES = pa.schema(
     ]
 )
 INDEX_COLUMNS = [
-    "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "num_frames", "height", "width", "fps",
-    "duration_s", "caption_short", "caption_dense",
+    "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "digest", "num_frames", "height",
+    "width", "fps", "duration_s", "caption_short", "caption_dense",
 ]  # fmt: skip
 
 PUBLIC_COLUMNS = [

@@ -13,11 +13,12 @@ import safetensors
 import safetensors.numpy
 
 from curate.media.decode import decode_clip
-from curate.media.fetch import local_copy
+from curate.media.fetch import DEFAULT, StagingConfig, local_copy
 from curate.media.probe import content_id
 from curate.place import locate
 from curate.schema import FailureKind, MediaError, clip_id
-from curate.shards.tar import TarReader, payload_digest
+from curate.shards.current import SOURCE
+from curate.shards.tar import TarReader, payload_digest, read_member
 from curate.shards.verify import verify_index
 from pipelines.config import Config
 from pipelines.dataset import Dataset
@@ -47,12 +48,13 @@ class Verifier:
     Args:
         url: the dataset directory.
         num_sampled: inputs, clips and latents of which the bytes are read; None is all.
+        staging: where remote inputs are copied to; the dataset has no say in it.
 
     Raises:
         ValueError: nothing was curated into `url`, or a run has not come to its end.
     """
 
-    def __init__(self, url: str, num_sampled: int | None) -> None:
+    def __init__(self, url: str, num_sampled: int | None, staging: StagingConfig = DEFAULT) -> None:
         self.dataset = Dataset(url)
         if "running" in self.dataset.sections():
             raise ValueError(
@@ -61,6 +63,7 @@ class Verifier:
             )
         self.config: Config = self.dataset.config()
         self.num_sampled = num_sampled
+        self.staging = staging
         self.clips: pa.Table = self.dataset.read("clips.parquet")
         self.index: list[dict[str, Any]] = self.dataset.read("shards/index.parquet").to_pylist()
         self.written = self.dataset.shards.rows()
@@ -103,12 +106,14 @@ class Verifier:
         for row in self.written:
             clips_of[row["digest"]].add(row["clip_id"])
             num_frames[row["clip_id"]] = max(row["num_frames"], num_frames.get(row["clip_id"], 0))
-        problems = tuple(_misplaced(records, clips_of, num_frames))
+        now = {row["clip_id"]: row.get("digest") for row in self.index}
+        problems = tuple(_misplaced(records, clips_of, num_frames, now))
         return Check(what="captions and their clips", num_checked=len(records), problems=problems)
 
     def encoded(self) -> Check:
         """Latents and text embeddings: headers of all, the numbers of a sample."""
         clips, problems, num_checked = set(self.clips["clip_id"].to_pylist()), [], 0
+        now = {row["clip_id"]: row.get("digest") for row in self.index}
         for kind in ("latents", "text"):
             for fingerprint in folders(f"{self.dataset.url}/{kind}"):
                 root = f"{self.dataset.url}/{kind}/{fingerprint}"
@@ -120,6 +125,12 @@ class Verifier:
                 found = verify_index(root, stored, clips)
                 if kind == "latents" and is_outdated(read_record(root) or {}):
                     found.append("an earlier reelpack wrote them, they may be scrambled; encode again and remove them")
+                elif kind == "latents":
+                    found += [
+                        f"{row['clip_id']}: its latents are of an earlier cut; `reelpack encode` writes them anew"
+                        for row in rows
+                        if (made_of := row.get(SOURCE)) and (now.get(row["clip_id"]) or made_of) != made_of
+                    ]
                 unknown = sorted({row["clip_id"] for row in rows} - clips)
                 found += [f"{name}: is no clip of clips.parquet" for name in unknown]
                 found += _unreadable(TarReader(root), chosen(stored, self.num_sampled))
@@ -137,7 +148,7 @@ class Verifier:
         problems, num_skipped = [], 0
         for row in track(rows, len(rows), "inputs"):
             try:
-                with local_copy(row["uri"], self.config.execute.staging) as path:
+                with local_copy(row["uri"], self.staging) as path:
                     found = content_id(path)
             except MediaError as error:
                 if error.kind in UNREACHABLE:
@@ -159,17 +170,18 @@ class Verifier:
         return Check(what="clips in the shards, bytes and pictures", num_checked=len(rows), problems=problems)
 
 
-def verify(url: str, num_sampled: int | None = 32) -> Iterator[Check]:
+def verify(url: str, num_sampled: int | None = 32, staging: StagingConfig = DEFAULT) -> Iterator[Check]:
     """Check index ↔ tars ↔ tables, captions ↔ clips, latents ↔ clips, and ids ↔ content; one check after the other.
 
     Args:
         url: the dataset directory.
         num_sampled: inputs, clips and latents of which the bytes are read; None is all.
+        staging: where remote inputs are copied to.
 
     Raises:
         ValueError: nothing was curated into `url`, or a run has not come to its end.
     """
-    on = Verifier(url, num_sampled)
+    on = Verifier(url, num_sampled, staging)
     checks: Sequence[Callable[[], Check]] = (
         on.shards, on.decisions, on.indexed, on.clip_ids, on.captions, on.encoded, on.inputs, on.pictures
     )  # fmt: skip
@@ -198,7 +210,10 @@ def _differences(
 
 
 def _misplaced(
-    records: Sequence[Mapping[str, Any]], clips_of: Mapping[str | None, set[str]], num_frames: Mapping[str, int]
+    records: Sequence[Mapping[str, Any]],
+    clips_of: Mapping[str | None, set[str]],
+    num_frames: Mapping[str, int],
+    now: Mapping[str, str | None],
 ) -> Iterator[str]:
     """Caption records that were written for something else than their clip.
 
@@ -206,6 +221,7 @@ def _misplaced(
         records: rows of tables/captions.
         clips_of: digest of a clip's file → the clips that were ever cut to it; None where nobody took the digest.
         num_frames: clip id → frames of its longest cut.
+        now: clip id → digest of the clip's file in the index.
     """
     undigested = clips_of.get(None, set())
     for record in records:
@@ -216,6 +232,8 @@ def _misplaced(
         elif digest and name not in owners | undigested:
             of = ", ".join(sorted(owners)) or "bytes that no table knows"
             yield f"{name}: its {record['kind']} caption was written for {of}; caption the clips anew"
+        elif digest and (now.get(name) or digest) != digest:
+            yield f"{name}: its {record['kind']} caption is of an earlier cut; `reelpack caption` writes it anew"
         elif any(not 0 <= frame < num_frames[name] for frame in record["frame_indices"]):
             frames = f"frames {record['frame_indices']}, the clip has {num_frames[name]}"
             yield f"{name}: its {record['kind']} caption was written for {frames}"
@@ -226,7 +244,7 @@ def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[st
     problems = []
     for row in rows:
         try:
-            arrays = safetensors.numpy.load(reader.read(row["shard"], row["offset"], row["size"]))
+            arrays = safetensors.numpy.load(read_member(reader, row))
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             problems.append(f"{row['clip_id']} in {row['shard']}: cannot be read ({error})")
             continue
@@ -242,7 +260,7 @@ def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[st
 def _damage(reader: TarReader, row: Mapping[str, Any], digest: str | None) -> str | None:
     """What is wrong with a clip in its shard; None if nothing is."""
     try:
-        data = reader.read(row["shard"], row["offset"], row["size"])
+        data = read_member(reader, {**row, "digest": None})
         if digest is not None and payload_digest(data) != digest:
             return "its bytes are not those that were written"
         clip = decode_clip(data)

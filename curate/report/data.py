@@ -13,6 +13,7 @@ import yaml
 from curate.place import locate
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
+from curate.shards.current import of_current
 from curate.store import Table
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
@@ -138,7 +139,7 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
         failures=list(_latest(standing)),
         clips=clips,
         index=index,
-        encoded=_encoded(url),
+        encoded=_encoded(url, index),
     )
 
 
@@ -189,11 +190,12 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _encoded(url: str) -> frozenset[str]:
-    """Ids in the index of any latents: several autoencoders may have encoded the same clips."""
+def _encoded(url: str, cut: pa.Table) -> frozenset[str]:
+    """Clips that have any latents of what they are now: several autoencoders may have encoded the same clips."""
     fs, path = locate(f"{url}/latents")
     tables = [_read_parquet(f"{url}/latents/{name}/index.parquet") for name in _names(fs, path)]
-    return frozenset(clip_id for table in tables if table is not None for clip_id in table["clip_id"].to_pylist())
+    found = [of_current(table, cut)["clip_id"].to_pylist() for table in tables if table is not None]
+    return frozenset(clip_id for ids in found for clip_id in ids)
 
 
 def _names(fs: Any, path: str) -> list[str]:

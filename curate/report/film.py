@@ -15,7 +15,7 @@ from curate.media.decode import decode_clip
 from curate.media.fetch import local_copy
 from curate.media.sample import sample_frames
 from curate.schema import MediaError, Span
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 
 NUM_FRAMES = 4
 SHORT_SIDE_PX = 144
@@ -62,7 +62,7 @@ def strip_of_clip(
     """
     try:
         if member is not None:
-            payload = shards.read(member["shard"], member["offset"], member["size"])
+            payload = read_member(shards, member)
             frames = decode_clip(payload, num_frames=min(num_frames, member["num_frames"])).rgb
         else:
             span = Span(start_pts=row["start_pts"], end_pts=row["end_pts"], time_base=Fraction(row["time_base"]))

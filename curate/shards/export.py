@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from curate.shards.tar import TarReader, write_tar
+from curate.shards.tar import PLACE, TarReader, read_member, write_tar
 
 
 def export_shard(
@@ -21,11 +21,11 @@ def export_shard(
 
     def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
         for row in rows:
-            parts = {row["ext"]: reader.read(row["shard"], row["offset"], row["size"])}
+            parts = {row["ext"]: read_member(reader, row)}
             text = row["caption_dense"] or row["caption_short"]
             if text:
                 parts["txt"] = text.encode()
-            facts = {name: value for name, value in row.items() if name not in ("shard", "offset", "size")}
+            facts = {name: value for name, value in row.items() if name not in PLACE}
             parts["json"] = json.dumps(facts, sort_keys=True, default=str).encode()
             payload = latent(row["clip_id"]) if latent else None
             if payload is not None:

@@ -6,9 +6,9 @@ dot. An index row keeps the offset of a member's payload, so that one sample is 
 
 import hashlib
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -17,6 +17,8 @@ from curate.publish import publish
 from curate.schema import ID_HEX_DIGITS
 
 BLOCK_BYTES = 512
+PLACE = ("shard", "offset", "size", "digest")
+"""Columns of an index that tell where a member lies, and what its bytes are."""
 NOT_ITS_INDEX = "shard and index do not belong together: put back the one that was replaced, or write both again"
 
 
@@ -92,28 +94,40 @@ class TarReader:
         self.root = root.rstrip("/")
         self._fs, self._path = locate(self.root)
 
-    def read(self, shard: str, offset: int, size: int, key: str | None = None) -> bytes:
-        """Return `size` bytes from `offset` of `shard`; with a `key`, make sure that they are of that sample.
+    def read(self, shard: str, offset: int, size: int, *, key: str, digest: str | None) -> bytes:
+        """Return the `size` bytes from `offset` of `shard`, which are those of the sample `key`.
+
+        Args:
+            shard: a name relative to the folder.
+            offset: first byte of the member's payload.
+            size: its bytes.
+            key: of its sample, as its header has it.
+            digest: `payload_digest` of what was written; None where the index is of an earlier reelpack, without any.
 
         Raises:
             FileNotFoundError: the shard is not there.
-            ValueError: the shard ends before the member does, or another sample's member lies there.
+            ValueError: the shard ends before the member does, or other bytes lie there than were written.
         """
-        header = BLOCK_BYTES if key is not None else 0
-        if offset < header:
+        if offset < BLOCK_BYTES:
             raise ValueError(f"{self.root}/{shard}: offset {offset} is that of no member; {NOT_ITS_INDEX}")
-        payload = self._range(f"{self._path}/{shard}", offset - header, offset + size)
-        if len(payload) != header + size:
+        found = self._range(f"{self._path}/{shard}", offset - BLOCK_BYTES, offset + size)
+        header, payload = found[:BLOCK_BYTES], found[BLOCK_BYTES:]
+        if len(payload) != size:
             raise ValueError(
-                f"{self.root}/{shard}: expected {size} bytes at offset {offset}, got {max(0, len(payload) - header)}; "
+                f"{self.root}/{shard}: expected {size} bytes at offset {offset}, got {len(payload)}; "
                 "the shard is truncated: remove it and run the step that wrote it again"
             )
-        if key is not None and (name := member_key(payload[:BLOCK_BYTES])) != key:
+        if (name := member_key(header)) != key:
             raise ValueError(
                 f"{self.root}/{shard}: expected a member of {key} at offset {offset}, got {name or 'none'}; "
                 f"{NOT_ITS_INDEX}"
             )
-        return payload[header:]
+        if digest is not None and payload_digest(payload) != digest:
+            raise ValueError(
+                f"{self.root}/{shard}: the bytes of {key} at offset {offset} are not those that were written; "
+                f"{NOT_ITS_INDEX}"
+            )
+        return payload
 
     def _range(self, path: str, start: int, end: int) -> bytes:
         if isinstance(self._fs, LocalFileSystem):  # ten times as fast as through fsspec
@@ -122,6 +136,11 @@ class TarReader:
                 return file.read(end - start)
         payload: bytes = self._fs.cat_file(path, start=start, end=end)
         return payload
+
+
+def read_member(reader: TarReader, row: Mapping[str, Any]) -> bytes:
+    """The member that a row of an index points at; see `TarReader.read`."""
+    return reader.read(row["shard"], row["offset"], row["size"], key=row["clip_id"], digest=row.get("digest"))
 
 
 def member_key(header: bytes) -> str | None:

@@ -18,6 +18,7 @@ from pipelines.config import Config
 from pipelines.dataset import Dataset, join
 from pipelines.progress import console
 from pipelines.steps.alike import find_alike
+from pipelines.steps.losses import refuse_losses
 from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
@@ -67,10 +68,16 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
 
 
 def decide(
-    dataset: Dataset, stored: Stored, config: Config, families: Families, uncut: Collection[str] | None = None
+    dataset: Dataset, stored: Stored, config: Config, families: Families, *, drop_failed: bool = False
 ) -> pa.Table:
-    """Apply the policy and publish `clips.parquet`; see `decided`."""
-    table = decided(dataset, stored, config, families, uncut)
+    """Apply the policy and publish `clips.parquet`; see `decided`.
+
+    Raises:
+        ValueError: clips would leave the index because of failures alone, and not `drop_failed`.
+    """
+    table = decided(dataset, stored, config, families)
+    if not drop_failed:
+        refuse_losses(dataset, table, config.scan.key)
     _say_what_is_not_held_out(table, config.select.split)
     write_parquet(f"{dataset.url}/clips.parquet", table)
     return table

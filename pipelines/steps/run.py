@@ -58,6 +58,10 @@ class CurateRun:
             and (self.is_settled(row["kind"]) or (row["subject"], row["key"]) in self._failed_now)
         }
 
+    def failed_subjects(self, step: str, key: str) -> set[str]:
+        """Subjects with a failure of a step, in this run or earlier."""
+        return {row["subject"] for row in self._known.values() if (row["step"], row["key"]) == (step, key)}
+
     def work(self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str) -> Iterator[Results]:
         """Run a stage; yields what ended since the last time, to be published, every `execute.publish_every_s` and at
         the end."""
@@ -66,8 +70,10 @@ class CurateRun:
         for result in track(on.run(stage, items, needs), len(items), name):
             results.append(result)
             if time.monotonic() - last > self.config.execute.publish_every_s:
+                self.dataset.check_writer()
                 yield results
                 results, last = [], time.monotonic()
+        self.dataset.check_writer()
         if results:
             yield results
 

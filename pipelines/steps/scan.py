@@ -35,8 +35,9 @@ def scan(
     known = {(row["uri"], row["version"]) for row in rows if run.is_settled(row["failure"])}
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
-    _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted})
-    copies, parts = _identify(run, on, new, by_uri)
+    scanned = {row["uri"] for row in rows if row["outcome"] == "ok"}
+    _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted}, scanned)
+    copies, parts = _identify(run, on, new, by_uri, scanned)
     done = {row["video_id"]: row for row in rows if row["outcome"] == "ok"}
     dataset.videos.publish(
         {**done[video_id], "uri": uri, "version": by_uri[uri].version}
@@ -49,13 +50,13 @@ def scan(
         if video_id not in done
     ]
     for outcomes in _scanned(run, on, todo, parts):
-        scans = [scanned for _, scanned in outcomes if isinstance(scanned, Scanned)]
+        scans = [outcome for _, outcome in outcomes if isinstance(outcome, Scanned)]
         # Clips first: a video row says that its clips are there.
-        dataset.clips.publish(clip_row(clip, key) for scanned in scans for clip in scanned.clips)
+        dataset.clips.publish(clip_row(clip, key) for scan in scans for clip in scan.clips)
         dataset.videos.publish(
-            {**video_row(scanned.video, by_uri[uri].version, key), "uri": uri}
-            for scanned in scans
-            for uri in copies[scanned.video.video_id]
+            {**video_row(scan.video, by_uri[uri].version, key), "uri": uri}
+            for scan in scans
+            for uri in copies[scan.video.video_id]
         )
         failed = [
             replace(outcome, subject=uri)
@@ -63,8 +64,9 @@ def scan(
             if isinstance(outcome, Failure)
             for uri in copies[str(file.video_id)]
         ]
-        _fail_videos(run, failed, by_uri)
-        run.num_frames_decoded += sum(scanned.num_decoded_frames for scanned in scans)
+        _fail_videos(run, failed, by_uri, scanned)
+        run.num_frames_decoded += sum(scan.num_decoded_frames for scan in scans)
+    _forget_failures(run, sources)
 
 
 def _scanned(
@@ -97,7 +99,11 @@ def _scanned(
 
 
 def _identify(
-    run: CurateRun, on: Executor, sources: Sequence[Source], by_uri: Mapping[str, Source]
+    run: CurateRun,
+    on: Executor,
+    sources: Sequence[Source],
+    by_uri: Mapping[str, Source],
+    scanned: Collection[str],
 ) -> tuple[dict[str, list[str]], dict[str, tuple[Part, ...]]]:
     """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in."""
     table, part_s = run.dataset.identities, run.config.scan.part_s
@@ -110,7 +116,7 @@ def _identify(
     files = [_file(source) for source in sources if source.uri not in identities]
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
     for results in run.work(on, stage, files, Needs(), "identify"):
-        _fail_videos(run, failures_of(results), by_uri)
+        _fail_videos(run, failures_of(results), by_uri, scanned)
         found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
         table.publish(identity_row(uri, by_uri[uri].version, outcome, part_s) for uri, outcome in found.items())
         identities |= found
@@ -142,13 +148,29 @@ def _forget_found(
     run.dataset.videos.discard([(uri, key) for uri in found])
 
 
-def _fail_videos(run: CurateRun, failures: Sequence[Failure], by_uri: Mapping[str, Source]) -> None:
+def _fail_videos(
+    run: CurateRun, failures: Sequence[Failure], by_uri: Mapping[str, Source], scanned: Collection[str]
+) -> None:
+    """Record failures. A file that was scanned before and is out of reach now keeps its row, and so its clips."""
     key = run.config.scan.key
     run.fail(failures, key)
     run.dataset.videos.publish(
         failed_video_row(failure, by_uri[failure.subject].version, key, by_uri[failure.subject].size_bytes)
         for failure in failures
+        if not (failure.retryable and failure.subject in scanned)
     )
+
+
+def _forget_failures(run: CurateRun, sources: Sequence[Source]) -> None:
+    """Failures of files that are scanned as they are now: they were out of reach and are back, or went well later."""
+    key, step = run.config.scan.key, ScanStage.step
+    now = {(source.uri, source.version) for source in sources}
+    well = {
+        row["uri"]
+        for row in run.dataset.videos.rows()
+        if row["scan_key"] == key and row["outcome"] == "ok" and (row["uri"], row["version"]) in now
+    }
+    run.dataset.failures.discard([(uri, step, key) for uri in sorted(well & run.failed_subjects(step, key))])
 
 
 def _nowhere(uri: str) -> Source:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from caption.record import CAPTION_SCHEMA, media_digest
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
@@ -39,7 +39,7 @@ def caption(dataset: Dataset) -> None:
     reader = TarReader(dataset.shards_url)
     rows = []
     for row in dataset.read("shards/index.parquet").to_pylist():
-        digest = media_digest(reader.read(row["shard"], row["offset"], row["size"]))
+        digest = media_digest(read_member(reader, row))
         facts = dict.fromkeys(CAPTION_SCHEMA.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None}
         text = {"kind": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}

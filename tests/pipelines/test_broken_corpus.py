@@ -11,7 +11,7 @@ from benchmarks.corpus import broken_corpus
 from benchmarks.crash import SETTINGS
 from curate.media.decode import decode_clip
 from curate.schema import FailureKind
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
 from pipelines.cli import main
 from pipelines.config import load_config
@@ -108,7 +108,7 @@ def test_every_kept_clip_can_be_read(curated: tuple[CurateSummary, Path]) -> Non
     assert verify_index(str(out / "shards"), rows) == []
     reader = TarReader(str(out / "shards"))
     for row in rows:
-        rgb = decode_clip(reader.read(row["shard"], row["offset"], row["size"])).rgb
+        rgb = decode_clip(read_member(reader, row)).rgb
         assert rgb.shape == (row["num_frames"], row["height"], row["width"], 3)
         assert rgb.dtype == np.uint8
 

@@ -16,6 +16,7 @@ from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
+from pipelines.execute import ExecuteConfig
 from pipelines.explain import explain, files_named, time_code
 from pipelines.failures import standing_failures
 from pipelines.retry import failing, retry
@@ -23,6 +24,8 @@ from pipelines.status import status
 from pipelines.tables import failure_row
 from tests.pipelines.curated import SETTINGS, caption, copied, curated
 from tests.pipelines.videos import moving, write_video
+
+LOCAL = ExecuteConfig(executor="local")
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +211,11 @@ def test_retry_attempts_what_failed_counts_the_attempts_and_says_what_is_well(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = curated(tmp_path)
-    assert retry(made.url).curated is None, "a truncated file ends the same way every time"
-    again = retry(made.url, {FailureKind.TRUNCATED})
+    assert retry(made.url, execute=LOCAL).curated is None, "a truncated file ends the same way every time"
+    again = retry(made.url, {FailureKind.TRUNCATED}, LOCAL)
     assert [(one.kind, one.max_attempts) for one in again.failures] == [("truncated", 2)]
     write_video(made.films / "broken.mp4", moving(8, 2))
-    assert run("retry", made.url, "--kind", "truncated") == 0
+    assert run("retry", made.url, "--kind", "truncated", "--executor", "local") == 0
     assert "1 are well now, 0 still fail" in capsys.readouterr().out
     assert status(made.url).funnel["keep"] == 3
     assert failing(made.url) == ((), {})

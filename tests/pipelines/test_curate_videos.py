@@ -12,7 +12,7 @@ import webdataset
 
 from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
 from pipelines.config import Config, load_config
 from pipelines.curate_videos import CurateSummary, curate
@@ -82,7 +82,7 @@ def test_every_row_of_the_index_points_at_its_clip(curated: tuple[CurateSummary,
     assert verify_index(str(out / "shards"), rows) == []
     reader = TarReader(str(out / "shards"))
     for row in rows:
-        clip = decode_clip(reader.read(row["shard"], row["offset"], row["size"]))
+        clip = decode_clip(read_member(reader, row))
         assert clip.rgb.shape == (row["num_frames"], row["height"], row["width"], 3)
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.media.decode import decode_clip
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ def test_submitted_curation_writes_its_decisions(head: Head, tmp_path: Path) -> 
     assert Path(clip["video_uri"]).name == "drift.mp4"
     assert (clip["decision"], clip["num_frames"]) == ("keep", 36)
     (row,) = pq.read_table(dataset / "shards" / "index.parquet").to_pylist()
-    payload = TarReader(str(dataset / "shards")).read(row["shard"], row["offset"], row["size"])
+    payload = read_member(TarReader(str(dataset / "shards")), row)
     assert row["clip_id"] == clip["clip_id"]
     assert decode_clip(payload).rgb.shape == (36, 64, 96, 3)
     failed = pq.read_table(dataset / "tables" / "failures").to_pylist()

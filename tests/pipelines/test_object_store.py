@@ -100,7 +100,10 @@ def test_a_shard_is_read_by_offset(bucket: str) -> None:
     members = write_tar(f"{bucket}/shards/train-000000.tar", samples)
     reader = TarReader(f"{bucket}/shards")
     for number, member in enumerate(member for member in members if member.ext == "mp4"):
-        assert reader.read(member.shard, member.offset, member.size) == bytes([number]) * 1000
+        assert (
+            reader.read(member.shard, member.offset, member.size, key=member.key, digest=member.digest)
+            == bytes([number]) * 1000
+        )
     with fsspec.open(f"{bucket}/shards/train-000000.tar", "rb") as file:
         assert len(list_members(file)) == 40
 

@@ -8,7 +8,7 @@ import pytest
 
 from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
 from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
@@ -30,7 +30,7 @@ def pictures(out: Path) -> list[np.ndarray]:
     """The first frame of each clip of the index."""
     reader = TarReader(str(out / "shards"))
     rows = Dataset(str(out)).read("shards/index.parquet").to_pylist()
-    return [decode_clip(reader.read(row["shard"], row["offset"], row["size"])).rgb[0] for row in rows]
+    return [decode_clip(read_member(reader, row)).rgb[0] for row in rows]
 
 
 def test_other_bytes_under_the_name_of_an_earlier_input_are_not_cut_as_its_clips(tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ AREA_WEIGHT = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeItem:
-    """Where the media of a clip lie: `size` bytes from `offset` of `shard`."""
+    """Where the media of a clip lie: `size` bytes from `offset` of `shard`, with their digest."""
 
     clip_id: str
     shard: str
     offset: int
     size: int
     kind: Literal["video", "image"]
+    digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +109,7 @@ class EncodeStage:
     def encode(self, item: EncodeItem, *, latent: bool = True) -> Encoded | Failure:
         """One clip, with its latent or with the size of it alone."""
         try:
-            data = self._reader.read(item.shard, item.offset, item.size)
+            data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
             rgb, fps = self._frames(data, is_image=item.kind == "image")
         except MediaError as error:
             return error.failure(item.clip_id, STEP)

@@ -44,7 +44,7 @@ class Encoder:
         Raises:
             ValueError: the clip cannot be read or encoded.
         """
-        item = EncodeItem(**{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind")})
+        item = EncodeItem(**{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind", "digest")})
         with self._lock:
             outcome = self._stage.encode(item)
         if isinstance(outcome, Failure):

@@ -9,17 +9,19 @@ import pyarrow.parquet as pq
 from curate.place import locate
 
 BALANCE = "balance_weight"
-PLACE = ["clip_id", "shard", "offset", "size"]
+PLACE = ["clip_id", "shard", "offset", "size", "digest"]
+OPTIONAL = (BALANCE, "digest")
+"""What another tool, or an earlier reelpack, does not write."""
 
 
 def read_index(
     url: str, command: str, key: Sequence[str], columns: Sequence[str], others: Sequence[str] = ()
 ) -> pa.Table:
-    """`columns` of a table, and those of `others` that it has; no row of the same `key` twice. Text is large_string:
-    string columns end at 2 GiB."""
+    """`columns` of a table (`digest` null where it has none), and those of `others` that it has; no row of the same
+    `key` twice. Text is large_string: string columns end at 2 GiB."""
     file = _open_index(url, command)
     stored = file.schema_arrow.names
-    if missing := [name for name in columns if name not in stored and name != BALANCE]:
+    if missing := [name for name in columns if name not in stored and name not in OPTIONAL]:
         raise ValueError(
             f"{url}: got columns {', '.join(stored)}; expected {', '.join(missing)}, too: `{command}` writes them"
         )
@@ -28,6 +30,8 @@ def read_index(
         table = file.read([name for name in stored if name in asked])
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(url, command, error) from error
+    if "digest" in columns and "digest" not in stored:
+        table = table.append_column("digest", pa.nulls(table.num_rows, pa.large_string()))
     table = table.cast(pa.schema([field.with_type(_large(field.type)) for field in table.schema]))
     if pc.count_distinct(table["clip_id"]).as_py() == table.num_rows:
         return table

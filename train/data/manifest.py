@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.place import locate
+from curate.shards.current import SOURCE, of_current
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
 from train.data.index import BALANCE, PLACE, beside, index_column, read_index
@@ -135,14 +136,13 @@ def read_manifest(
     latents_record = joined([record for _, record in encoded])
     text_root, text_record = fingerprint(dataset, "text", text)
     named = [*conditions, *([] if label_column is None else [label_column])]
-    shards = read_index(
-        f"{dataset}/shards/index.parquet", "reelpack curate", ["clip_id"], [*CLIPS.names, "split"], [*PLACE, *named]
-    )
+    url, columns = f"{dataset}/shards/index.parquet", [*CLIPS.names, "digest", "split"]
+    shards = read_index(url, "reelpack curate", ["clip_id"], columns, [*PLACE, *named])
     latent_index = pa.concat_tables(_latent_index(*one, number, shards) for number, one in enumerate(encoded))
     text_index = read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
 
     clips = _clips(dataset, shards, split, conditions, label_column)
-    text_index = text_index.select(PLACE).rename_columns(["clip_id", "text_shard", "text_offset", "text_size"])
+    text_index = text_index.select(PLACE).rename_columns(["clip_id", *(f"text_{name}" for name in PLACE[1:])])
     table = beside(latent_index, clips)
     table = beside(table.filter(table["kind"].is_valid()), text_index)
     table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, "folder")])
@@ -202,7 +202,8 @@ def _clips(
 def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
     """Where a fingerprint's latents lie, or the clips that they are made of; `folder` is its number."""
     columns = [*PLACE, "fps", *SIDES]
-    index = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], columns).select(columns)
+    index = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], columns, [SOURCE])
+    index = of_current(index, shards).select(columns)
     if not is_stored(record):
         index = beside(index.drop_columns(PLACE[1:]), shards.select(PLACE)).select(columns)
         index = index.filter(index["shard"].is_valid())

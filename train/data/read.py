@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from curate.shards.tar import TarReader
+from curate.shards.tar import PLACE, TarReader
 from train.data.manifest import Manifest
 from train.model.config import Patch
 from train.patches import fitting_size
@@ -33,7 +33,7 @@ class ClipReader:
 
             latent = encoder(row["encode"], row["latents_root"]).latent(row)
         else:
-            payload = self._read(row["latents_root"], row["shard"], row["offset"], row["size"], row["clip_id"])
+            payload = self._read(row["latents_root"], row, "")
             latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
         expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
         if tuple(latent.shape) != expected or not latent.isfinite().all():
@@ -49,7 +49,7 @@ class ClipReader:
         if row["text_shard"] is None:
             return {}
         where = f"{row['text_root']}/{row['text_shard']}"
-        payload = self._read(row["text_root"], row["text_shard"], row["text_offset"], row["text_size"], row["clip_id"])
+        payload = self._read(row["text_root"], row, "text_")
         tensors = _tensors(payload, row["clip_id"], where)
         for kind, tokens in tensors.items():
             if tokens.ndim != 2 or tokens.shape[1] != self.manifest.text_dim:
@@ -59,11 +59,14 @@ class ClipReader:
                 )
         return {kind: tokens for kind, tokens in tensors.items() if len(tokens)}
 
-    def _read(self, root: str, shard: str, offset: int, size: int, clip_id: str) -> bytes:
+    def _read(self, root: str, row: dict[str, Any], prefix: str) -> bytes:
+        """The member that the columns with this prefix point at."""
+        clip_id = row["clip_id"]
+        shard, offset, size, digest = (row[f"{prefix}{name}"] for name in PLACE)
         if root not in self._readers:
             self._readers[root] = TarReader(root)
         try:
-            return self._readers[root].read(shard, offset, size, clip_id)
+            return self._readers[root].read(shard, offset, size, key=clip_id, digest=digest)
         except FileNotFoundError as error:
             raise ValueError(f"clip {clip_id}: {root}/{shard} is not there any more; put it back") from error
         except ValueError as error:

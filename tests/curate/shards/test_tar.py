@@ -6,7 +6,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.shards.tar import TarReader, list_members, write_tar
+from curate.shards.tar import TarReader, list_members, read_member, write_tar
 from curate.shards.verify import verify_index
 
 SAMPLES = [("a", {"mp4": b"x" * 1000, "json": b'{"n": 1}'}), ("b", {"mp4": b"", "json": b'{"n": 2}'})]
@@ -15,7 +15,7 @@ SAMPLES = [("a", {"mp4": b"x" * 1000, "json": b'{"n": 1}'}), ("b", {"mp4": b"", 
 def rows(folder: Path) -> list[dict]:
     members = write_tar(str(folder / "train-000000.tar"), SAMPLES)
     return [
-        {"clip_id": m.key, "shard": m.shard, "ext": m.ext, "offset": m.offset, "size": m.size}
+        {"clip_id": m.key, "shard": m.shard, "ext": m.ext, "offset": m.offset, "size": m.size, "digest": m.digest}
         for m in members
         if m.ext != "json"
     ]
@@ -38,7 +38,7 @@ def test_offsets_agree_with_the_standard_library(
     found = list_members((folder / "t.tar").open("rb"))
     assert found == [(f"{m.key}.{m.ext}", m.offset, m.size) for m in members]
     reader = TarReader(str(folder))
-    assert [reader.read(m.shard, m.offset, m.size) for m in members] == payloads
+    assert [reader.read(m.shard, m.offset, m.size, key=m.key, digest=m.digest) for m in members] == payloads
 
 
 def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
@@ -59,15 +59,29 @@ def test_a_truncated_shard_is_an_error_that_names_it(tmp_path: Path) -> None:
     shard = tmp_path / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:700])
     with pytest.raises(ValueError, match=r"train-000000\.tar.*truncated"):
-        TarReader(str(tmp_path)).read("train-000000.tar", first["offset"], first["size"])
+        read_member(TarReader(str(tmp_path)), first)
+
+
+def test_other_bytes_than_were_written_are_refused(tmp_path: Path) -> None:
+    first, second = rows(tmp_path)
+    reader = TarReader(str(tmp_path))
+    with pytest.raises(ValueError, match=r"expected a member of a at offset \d+, got b"):
+        read_member(reader, {**second, "clip_id": "a"})
+    with pytest.raises(ValueError, match="the bytes of a at offset 512 are not those that were written"):
+        read_member(reader, {**first, "digest": second["digest"]})
+    shard = tmp_path / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes().replace(b"x", b"y", 1))
+    assert read_member(reader, {**first, "digest": None}) != b"x" * 1000  # of an earlier reelpack
+    with pytest.raises(ValueError, match="not those that were written"):
+        read_member(reader, first)
 
 
 def test_a_reader_with_open_shards_can_be_pickled(tmp_path: Path) -> None:
     first = rows(tmp_path)[0]
     reader = TarReader(str(tmp_path))
-    reader.read(first["shard"], first["offset"], first["size"])
+    read_member(reader, first)
     again = pickle.loads(pickle.dumps(reader))
-    assert again.read(first["shard"], first["offset"], first["size"]) == b"x" * 1000
+    assert read_member(again, first) == b"x" * 1000
 
 
 def test_verify_finds_what_disagrees(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_video_begins_with_a_picture_or_the_end_of_a_clip(
 ) -> None:
     autoencoder = CONFIG.autoencoder.build()
     item = shards[name]
-    data = TarReader(str(tmp_path)).read(item.shard, item.offset, item.size)
+    data = TarReader(str(tmp_path)).read(item.shard, item.offset, item.size, key=item.clip_id, digest=None)
     size = (48, 32)  # half as wide as the clip: its middle
     latent = encode_start(autoencoder, data, size=size, fps=24, max_latent_frames=max_latent_frames)
     assert latent.shape == (16, 1 + (num_frames - 1) // 4, 6, 4)

@@ -237,12 +237,12 @@ def test_the_samples_of_a_pack_are_read_at_the_same_time(dataset: str, monkeypat
     source, read, at_once = loader(dataset), TarReader.read, []
     reading: set[int] = set()
 
-    def slow(*args) -> bytes:
+    def slow(*args, **member) -> bytes:
         reading.add(get_ident())
         sleep(0.02)
         at_once.append(len(reading))
         reading.discard(get_ident())
-        return read(*args)
+        return read(*args, **member)
 
     plain = next(source.steps(Cursor(), 0, 1)).batches[0]
     monkeypatch.setattr(TarReader, "read", slow)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load, save
 
-from curate.shards.tar import TarReader, write_tar
+from curate.shards.tar import TarReader, read_member, write_tar
 from train.data.draw import clip_keys
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.manifest import read_manifest
@@ -73,7 +73,7 @@ def at_half_size(dataset: Path) -> None:
     for split in ("train", "val"):
         members = {row["clip_id"]: row for row in table if row["split"] == split}
         halves = {
-            name: load(reader.read(row["shard"], row["offset"], row["size"]))["latent"][:, :, ::2, ::2].contiguous()
+            name: load(read_member(reader, row))["latent"][:, :, ::2, ::2].contiguous()
             for name, row in members.items()
         }
         samples = ((name, {"safetensors": save({"latent": half})}) for name, half in halves.items())

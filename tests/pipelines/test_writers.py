@@ -1,0 +1,181 @@
+"""Several commands on one dataset at the same time: refused, or safe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from caption.record import CaptionStatus
+from curate.lease import Occupied, hold
+from pipelines.caption_clips import caption as caption_clips
+from pipelines.config import load_config
+from pipelines.curate_videos import curate
+from pipelines.dataset import Dataset
+from pipelines.encode_latents import encode
+from pipelines.explain import explain
+from pipelines.export import export
+from pipelines.retry import retry
+from pipelines.select_clips import select
+from pipelines.status import status
+from pipelines.verify import verify
+from tests.pipelines.curated import SETTINGS, caption, copied, curated
+from tests.pipelines.videos import moving, write_video
+from train.data.manifest import read_manifest
+
+LOCAL = load_config(overrides=[*SETTINGS, "encode.max_area_px=6144", "encode.autoencoder.device=cpu"])
+SMALLER = load_config(overrides=[*SETTINGS, "encode.max_area_px=6144", "shards.encode.short_side_px=48"])
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    made = curated(tmp_path_factory.mktemp("original"))
+    caption(made.dataset)
+    return made
+
+
+@pytest.fixture
+def made(original: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    return copied(original, tmp_path)
+
+
+WRITERS: Mapping[str, tuple[str, Callable[[SimpleNamespace], object]]] = {
+    "curate": ("curate", lambda made: curate([str(made.films)], made.url, LOCAL)),
+    "retry": ("curate", lambda made: retry(made.url, {"truncated"}, LOCAL.execute)),
+    "select": ("curate", lambda made: select(made.url)),
+    "caption": ("captions", lambda made: caption_clips(made.url, LOCAL)),
+    "encode": ("latents", lambda made: encode(made.url, LOCAL)),
+}
+READERS: Mapping[str, Callable[[SimpleNamespace], object]] = {
+    "status": lambda made: status(made.url),
+    "verify": lambda made: list(verify(made.url)),
+    "explain": lambda made: explain(made.url, made.dataset.read("clips.parquet")["clip_id"][0].as_py()),
+    "export": lambda made: export(made.url, f"{made.out.parent}/export"),
+}
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_a_second_writer_is_refused_before_it_changes_anything(made: SimpleNamespace, command: str) -> None:
+    name, write = WRITERS[command]
+    before = {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()}
+    with hold(made.url, name), pytest.raises(Occupied, match=rf"is being written by .*pid {os.getpid()}"):
+        write(made)
+    assert {path: path.read_bytes() for path in made.out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_who_reads_does_not_ask(made: SimpleNamespace, command: str) -> None:
+    with hold(made.url, "curate"), hold(made.url, "captions"), hold(made.url, "latents"), hold(made.url, "commit"):
+        READERS[command](made)
+
+
+def test_a_writer_that_lost_its_lease_publishes_nothing_more(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "late.mp4", moving(7, 1.5))
+    monkeypatch.setattr("curate.lease.LOST_S", -1.0)
+    before = (made.out / "config.yaml").read_bytes()
+    with pytest.raises(RuntimeError, match="the lease `curate` was not renewed"):
+        curate([str(made.films), str(tmp_path / "late.mp4")], made.url, LOCAL)
+    assert (made.out / "config.yaml").read_bytes() == before
+
+
+def test_a_clip_that_is_cut_again_loses_its_captions_and_latents(made: SimpleNamespace, tmp_path: Path) -> None:
+    before = {row["clip_id"]: row["digest"] for row in made.dataset.read("shards/index.parquet").to_pylist()}
+    fingerprint = encode(made.url, LOCAL).latents
+    assert status(made.url).encoded == {fingerprint: 2}
+    result = curate([str(made.films)], made.url, SMALLER)
+    index = made.dataset.read("shards/index.parquet").to_pylist()
+    assert result.num_indexed == 2 and all(row["digest"] != before[row["clip_id"]] for row in index)
+    assert [row["caption_short"] for row in index] == [None, None]
+    now = status(made.url)
+    assert (now.captioned, now.encoded) == ({"test-1": 0}, {fingerprint: 0})
+    assert now.next_command.startswith("reelpack caption")
+    found = [problem for check in verify(made.url, None) for problem in check.problems]
+    assert len(found) == 4 and all("of an earlier cut; `reelpack" in problem for problem in found)
+    assert explain(made.url, index[0]["clip_id"]).latents == {}
+    with pytest.raises(ValueError, match="no clip of split 'train' has latents"):
+        read_manifest(made.url, split="train", patch=(1, 2, 2))
+    caption(made.dataset)
+    again = encode(made.url, SMALLER)
+    assert (again.latents, again.num_clips) == (fingerprint, 2)
+    assert [problem for check in verify(made.url, None) for problem in check.problems] == []
+    assert len(read_manifest(made.url, split="train", patch=(1, 2, 2))) == 2
+
+
+def test_captions_that_change_are_embedded_anew(made: SimpleNamespace) -> None:
+    text = encode(made.url, LOCAL).text
+    parts = made.out / "text" / text / "parts"
+    before = {path.name for path in parts.iterdir()}
+    encode(made.url, LOCAL)
+    assert {path.name for path in parts.iterdir()} == before, "nothing changed"
+    record, _ = made.dataset.captions("test-1").rows()
+    made.dataset.captions("test-1").publish([{**record, "text": "another", "status": str(CaptionStatus.OK)}])
+    made.dataset.write_index(LOCAL.shards.key)
+    assert encode(made.url, LOCAL).text == text
+    assert len({path.name for path in parts.iterdir()} - before) == 1
+
+
+def test_how_a_foreign_dataset_is_run_is_not_for_it_to_say(made: SimpleNamespace, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    section = made.dataset.sections()["curate"]
+    foreign = {"staging": {"cache_dir": str(victim), "cache_bytes": 0}, "address": "foreign:6379"}
+    made.dataset.save_section("curate", {**section, "execute": {**section["execute"], **foreign}})
+    config = Dataset(made.url).config()
+    assert config.execute == type(config.execute)()
+    said = made.dataset.curate_command()
+    assert "executor=local" in said and "cache_dir" not in said and "foreign:6379" not in said
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pipelines.cli", *words]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) -> None:
+    """Two of each, whole processes: every one ends well, or is refused with the name of the one before it."""
+    encode(made.url, LOCAL)
+    for number in range(2):
+        write_video(tmp_path / f"late{number}" / f"{number}.mp4", moving(20 + number, 1.5))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    local = ["--executor", "local"]
+    small = ["caption.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=4"]
+    run = ["train.steps=2", "train.device=cpu", "train.model={width: 32, num_heads: 2, depth: 1}"]
+    races = {
+        "curate 0": command("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),
+        "curate 1": command("curate", str(made.films), f"{tmp_path}/late1", "--out", made.url, *settings),
+        "select": command("select", made.url, "--set", "select.duration_s.min=0.4"),
+        "caption 0": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
+        "caption 1": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
+        "encode 0": command("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
+        "encode 1": command("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
+        "train": command("train", made.url, "--out", f"{tmp_path}/run", *(w for one in run for w in ("--set", one))),
+    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000"}
+    running = {
+        name: subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        for name, words in races.items()
+    }
+    said = {name: process.communicate()[0] for name, process in running.items()}
+    codes = {name: process.returncode for name, process in running.items()}
+    for name, code in codes.items():
+        assert code == 0 or (code == 2 and "is being written by" in said[name]), f"{name}: {said[name]}"
+        assert "Traceback" not in said[name]
+    assert codes["train"] == 0, said["train"]
+    for kind in ("curate", "caption", "encode"):
+        assert 0 in (codes[f"{kind} 0"], codes[f"{kind} 1"]), said[f"{kind} 0"]
+    inputs = [str(made.films), f"{tmp_path}/late0", f"{tmp_path}/late1"]
+    assert curate(inputs, made.url, LOCAL).num_indexed >= 4, "what was refused can be run afterwards"
+    assert {"curate", "caption", "encode"} <= made.dataset.sections().keys(), "no section was lost"
+    caption(made.dataset)
+    encode(made.url, LOCAL)
+    assert [problem for check in verify(made.url, None) for problem in check.problems] == []
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
