@@ -12,7 +12,7 @@ from curate.shards.current import SOURCE, of_current
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Needs, executor
-from pipelines.progress import track
+from pipelines.progress import CLIPS, tracked
 from pipelines.tables import failure_row
 
 
@@ -57,7 +57,7 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
     last = time.monotonic()
     with executor(config.execute) as on:
-        for _, outcome in track(on.run(stage, todo, needs), len(todo), "caption"):
+        for _, outcome in tracked(on, stage, todo, needs, "caption", CLIPS):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:

@@ -24,7 +24,7 @@ from curate.tensors import arrays_to_bytes
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs, executor
-from pipelines.progress import track
+from pipelines.progress import CLIPS, FRAMES, Unit, tracked
 from pipelines.tables import failure_row
 from train.autoencoder.encode import STEP as LATENT_STEP
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
@@ -140,7 +140,7 @@ def _encode_latents(
     write_text(f"{dataset.url}/latents/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=1, num_gpus=config.execute.gpus_per_worker)
     stored = members if config.encode.store else None
-    _encode_missing(dataset, table, index, items, sources, stage, needs, stored, facts, on, failures, "encode")
+    _encode_missing(dataset, table, index, items, sources, stage, needs, stored, facts, on, failures, "encode", FRAMES)
     return table
 
 
@@ -173,7 +173,9 @@ def _encode_text(
 
     write_text(f"{dataset.url}/text/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=32, num_gpus=config.execute.gpus_per_worker)
-    _encode_missing(dataset, table, index, items, sources, stage, needs, members, facts, on, failures, "embed text")
+    _encode_missing(
+        dataset, table, index, items, sources, stage, needs, members, facts, on, failures, "embed text", CLIPS
+    )
     return table
 
 
@@ -190,6 +192,7 @@ def _encode_missing(
     on: Executor,
     failures: list[Failure],
     name: str,
+    unit: Unit,
 ) -> None:
     """Run `stage` on the items that `table` lacks, or has of another source; write each planned tar when its last item
     is there, or, without `members`, the rows that it would have had.
@@ -206,7 +209,8 @@ def _encode_missing(
         facts: columns of a row beside those that say where it lies.
         on: what runs the stage.
         failures: those of the items are added here.
-        name: of the work, for the progress bar.
+        name: of the work, for the progress line.
+        unit: that the line measures it in.
     """
     root = table.url.rpartition("/")[0]
     rows = table.rows()
@@ -217,7 +221,8 @@ def _encode_missing(
     tar_of = {clip_id: number for number, (_, _, ids) in enumerate(plans) for clip_id in ids}
     waiting: dict[int, dict[str, Any]] = {number: {} for number in range(len(plans))}
     work = [items[clip_id] for _, _, ids in plans for clip_id in ids]
-    for item, outcome in track(on.run(stage, work, needs), len(work), name):
+    amounts = {row["clip_id"]: row["num_frames"] if unit is FRAMES else 1 for row in todo}
+    for item, outcome in tracked(on, stage, work, needs, name, unit, lambda item: amounts[item.clip_id]):
         number = tar_of[item.clip_id]
         waiting[number][item.clip_id] = outcome
         shard, split, ids = plans[number]

@@ -7,13 +7,14 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.media.counter import counts
 from curate.media.staging import StagingConfig
 from curate.schema import Failure, FailureKind
 
@@ -83,16 +84,34 @@ class Executor(Protocol):
         """Yield `(item, outcome)` once for every item, as the outcomes come."""
         ...
 
+    def under_way(self) -> Mapping[str, float]:
+        """What is done of items that have no outcome yet, as `curate.media.counter` counts it. For any thread."""
+        ...
+
 
 class LocalExecutor:
     """Runs a stage in this process: for tests, for one small machine, for a GPU box. A crash in native code ends the
     run, and a rerun meets it again; on Ray only the item fails."""
 
+    def __init__(self) -> None:
+        self._before = counts()
+
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
         if items:
             stage.setup()
         for batch in batches(items, needs.batch_size):
-            yield from zip(batch, contained(stage, batch), strict=True)
+            self._before = counts()
+            outcomes = contained(stage, batch)
+            self._before = counts()
+            yield from zip(batch, outcomes, strict=True)
+
+    def under_way(self) -> Mapping[str, float]:
+        return since(self._before)
+
+
+def since(before: Mapping[str, int]) -> dict[str, float]:
+    """What this process has got through since `counts` gave that."""
+    return {name: number - before[name] for name, number in counts().items()}
 
 
 def contained(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:

@@ -9,9 +9,11 @@ when a pass is over is in the next one, item by item.
 
 import logging
 import pickle
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +40,33 @@ class RayExecutor:
         self._connected_here = self._is_private = False
         self._ledger: Any = None
         self._num_runs = 0
+        self._asking = threading.Lock()
+        self._asked: Any = None
+        self._under_way: Mapping[str, float] = {}
 
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
         if not items:
-            return
-        self._connect()
+            return iter(())
+        self._connect()  # at once: what Ray says as it starts comes before the progress line
         self._num_runs += 1
-        pool = self._pool(needs)
+        return self._outcomes(stage, items, needs, self._pool(needs))
+
+    def under_way(self) -> Mapping[str, float]:
+        """As the ledger knew it when it was last asked: nobody waits for it."""
+        with self._asking:
+            if self._ledger is None:
+                return {}
+            if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+                with suppress(ray.exceptions.RayError):  # the ledger is being started anew
+                    self._under_way = ray.get(self._asked)
+                self._asked = None
+            if self._asked is None:
+                self._asked = self._ledger.under_way.remote()
+            return self._under_way
+
+    def _outcomes(
+        self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs, pool: "Pool"
+    ) -> Iterator[tuple[Any, Any]]:
         shown = ItemMetrics(stage.step, len(items))
         owed: Sequence[int] = range(len(items))
         sizes = guided_chunks(len(items), needs.batch_size, pool.for_chunks)
@@ -109,7 +131,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster that was joined here; a private Ray ends with that."""
-        self._ledger = None
+        with self._asking:
+            self._ledger = self._asked = None
         if self._connected_here:
             ray.shutdown()
             self._connected_here = self._is_private = False

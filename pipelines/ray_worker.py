@@ -4,8 +4,10 @@ import faulthandler
 import io
 import os
 import pickle
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +15,27 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from curate.media.counter import counts
 from curate.schema import FailureKind
 from curate.terminal import leave_terminal
-from pipelines.execute import ExecuteConfig, batches, contained, is_lost_device
+from pipelines.execute import ExecuteConfig, batches, contained, is_lost_device, since
 
 REPORT_EVERY_S = 2.0
 REPORT_BYTES = 16 * 2**20
 """A worker hands back what it has after this time, or when it holds so much."""
+MOVE_EVERY_S = 2.0
 SLACK_S = 1.0
 """The watchdog is wound up at most so often, and barks so much late."""
 SEE_LOGS = "the worker logs of Ray have the last words"
 
 
 class Ledger:
-    """An actor: how often work was begun that has not ended. Whoever begins it again knows of deaths by that."""
+    """An actor: how often work was begun that has not ended, so that whoever begins it again knows of deaths, and how
+    far it is."""
 
     def __init__(self) -> None:
         self._begun: dict[str, list[tuple[str, float]]] = {}
+        self._under_way: dict[str, Mapping[str, float]] = {}
 
     def begin(self, key: str, node: str) -> tuple[int, float]:
         """Begin work on a node. Returns the number of workers that died over it, and the seconds since the last of
@@ -44,6 +50,17 @@ class Ledger:
 
     def end(self, key: str) -> None:
         self._begun.pop(key, None)
+
+    def move(self, worker: str, amounts: Mapping[str, float]) -> None:
+        """What a worker has done of what it has not reported yet."""
+        self._under_way[worker] = amounts
+
+    def under_way(self) -> dict[str, float]:
+        """The same of all workers."""
+        totals: Counter[str] = Counter()
+        for amounts in self._under_way.values():
+            totals.update(amounts)
+        return dict(totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,8 @@ class Worker:
         self.max_attempts = config.max_attempts
         self.watchdog = _Watchdog(config.item_limit_s)
         self.is_set_up = False
+        self.unreported = counts()
+        threading.Thread(target=self._move, name="progress", daemon=True).start()
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
         [row] = rows.to_pylist()
@@ -94,6 +113,15 @@ class Worker:
                 os._exit(1)  # the next process has a device of its own; the ledger sees to it that this ends
             yield _report(at, pickle.dumps([Stopped.by(error)]))
 
+    def _move(self) -> None:
+        """Tell the ledger now and then how far this worker is."""
+        me, told = ray.get_runtime_context().get_actor_id(), dict[str, float]()
+        while True:
+            time.sleep(MOVE_EVERY_S)
+            if (amounts := since(self.unreported)) != told:
+                self.ledger.move.remote(me, amounts)
+                told = amounts
+
     def _set_up(self) -> None:
         if self.is_set_up:
             return
@@ -113,6 +141,7 @@ class Worker:
     def _work(self, at: int, items: Sequence[Any]) -> Iterator[pa.Table]:
         """Reports of the outcomes of items, the first of which is at `at`."""
         buffer, last, num_done, first = io.BytesIO(), time.monotonic(), 0, at
+        self.unreported = counts()
         for batch in batches(items, self.batch_size):
             self.watchdog.watch(len(batch))
             pickle.dump(contained(self.stage, batch), buffer)
@@ -120,6 +149,7 @@ class Worker:
             is_late = time.monotonic() - last > REPORT_EVERY_S or buffer.tell() > REPORT_BYTES
             if is_late or num_done == len(items):
                 self.watchdog.rest()  # until the driver has room for the report
+                self.unreported = counts()
                 yield _report(first, buffer.getvalue())
                 buffer, last, first = io.BytesIO(), time.monotonic(), at + num_done
 

@@ -18,7 +18,7 @@ import yaml
 
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
-from pipelines.progress import bar, console
+from pipelines.progress import STEPS, Line, console, shown
 from train.convert.dit import read_checkpoint
 from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
@@ -38,14 +38,15 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     """
     if not console.is_terminal:
         return train_as_worker(dataset, out, config)
-    with _reported(out) as report, bar() as progress:
-        task = progress.add_task("train", total=config.train.steps, note="")
+    line = Line("train", config.train.steps, config.train.steps, STEPS)
 
-        def on_step(row: dict[str, Any]) -> None:
-            if "loss" in row:
-                progress.update(task, completed=row["step"], note=_note(row))
-            report(row)
+    def on_step(row: dict[str, Any]) -> None:
+        if "loss" in row:
+            line.num_done = line.finished = row["step"]
+            line.notes = tuple(_notes(row))
+        report(row)
 
+    with _reported(out) as report, shown(line, lambda: line.update({})):
         return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
 
 
@@ -89,8 +90,8 @@ def _reported(out: str) -> Iterator[OnStep]:
         build_run_report(out)
 
 
-def _note(row: dict[str, Any]) -> str:
-    """A step in one line; what is not known is left out."""
+def _notes(row: dict[str, Any]) -> list[str]:
+    """What there is to say of a step, the most important first; what is not known is left out."""
     shares = {
         "MFU": row["mfu"],
         "packed": row["token_efficiency"],
@@ -102,7 +103,7 @@ def _note(row: dict[str, Any]) -> str:
     parts += [f"{row['memory_gib']:.1f} GiB"]
     if row["checkpoint_stall_s"] >= 0.1:
         parts.append(f"checkpoint {row['checkpoint_stall_s']:.1f} s")
-    return "  ".join(parts)
+    return parts
 
 
 def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
@@ -112,7 +113,7 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
         nonlocal last
         if "loss" in row and (time.monotonic() - last > LOG_EVERY_S or row["step"] == steps):
             last = time.monotonic()
-            console.print(f"train: {row['step']}/{steps}, {_note(row)}", highlight=False, soft_wrap=True)
+            console.print(f"train: {row['step']}/{steps}, {'  '.join(_notes(row))}", highlight=False, soft_wrap=True)
 
     return on_step
 

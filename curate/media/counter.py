@@ -1,18 +1,39 @@
-"""How many pictures this process has decoded, whatever for: "nothing was decoded" is counted, not assumed."""
+"""What this process has got through, whatever for. "Nothing was decoded" is counted, not assumed; and of an item that
+takes long, whoever runs it sees how far it is."""
 
+from collections.abc import Mapping
 from threading import Lock
 
 _lock = Lock()
-_num_decoded = 0
+_counts = {"pictures": 0, "frames": 0, "bytes": 0}
 
 
 def count_picture() -> None:
     """To be called for every picture that a decoder gives."""
-    global _num_decoded
-    with _lock:
-        _num_decoded += 1
+    _count("pictures", 1)
+
+
+def count_frame() -> None:
+    """To be called for every frame that was asked for: pictures that are decoded on the way to it are none."""
+    _count("frames", 1)
+
+
+def count_bytes(num_bytes: int) -> None:
+    """To be called for what is read of an input, by whoever reads it from its start to its end."""
+    _count("bytes", num_bytes)
 
 
 def pictures_decoded() -> int:
     """Since the process began."""
-    return _num_decoded
+    return _counts["pictures"]
+
+
+def counts() -> Mapping[str, int]:
+    """Pictures, frames and bytes, since the process began."""
+    with _lock:
+        return dict(_counts)
+
+
+def _count(name: str, number: int) -> None:
+    with _lock:
+        _counts[name] += number

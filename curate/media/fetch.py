@@ -23,6 +23,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.media.counter import count_bytes
 from curate.media.staging import DEFAULT, Room, StagingConfig, is_at, lock, own_folder
 from curate.media.version import check_version, remote_version, unchanged
 from curate.place import locate
@@ -131,6 +132,7 @@ class _Copy:
                 if not data:
                     return local.tell()
                 local.write(data)
+                count_bytes(len(data))
 
 
 @contextmanager

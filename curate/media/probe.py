@@ -1,17 +1,23 @@
 """What a file is: its content's name, and what its header says."""
 
 import hashlib
+import io
 from enum import IntEnum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from curate.media.clock import counted_time_base
 from curate.media.container import check_file, is_still_image, missing_bytes, read_head
+from curate.media.counter import count_bytes
 from curate.media.errors import media_errors
 from curate.media.geometry import geometry
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.still import probe_still
 from curate.media.stream import VideoReader
 from curate.schema import ID_HEX_DIGITS, FailureKind, MediaError, Video
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 def content_id(path: str) -> str:
@@ -21,8 +27,17 @@ def content_id(path: str) -> str:
         MediaError: MISSING, PERMISSION, NOT_MEDIA, EMPTY_FILE or IO.
     """
     check_file(path)
-    with media_errors(path, doing="read", invalid=FailureKind.IO), open(path, "rb") as file:
+    with media_errors(path, doing="read", invalid=FailureKind.IO), _Counted(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:ID_HEX_DIGITS]
+
+
+class _Counted(io.FileIO):
+    """A file whose bytes are counted as they are read."""
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        num_bytes = super().readinto(buffer) or 0
+        count_bytes(num_bytes)
+        return num_bytes
 
 
 def probe(

@@ -13,6 +13,7 @@ from curate.publish import remove_unfinished
 from curate.schema import Clip
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
+from pipelines.progress import FRAMES
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
 from pipelines.tables import shard_row
@@ -62,7 +63,7 @@ def cut(
     ]
     remove_unfinished(dataset.shards_url, members)
     stage = CutStage(run.config.shards, run.config.execute.staging)
-    for results in run.work(on, stage, plans, Needs(), "cut"):
+    for results in run.work(on, stage, plans, Needs(), "cut", FRAMES, _num_frames):
         shards = values_of(results)
         failures = [*failures_of(results), *(failure for shard in shards for failure in shard.failures)]
         # Failures first: until its rows are there, a shard counts as unfinished, and the others of it are cut again.
@@ -72,6 +73,10 @@ def cut(
         remove_unfinished(dataset.shards_url, {shard.plan.url.rpartition("/")[2] for shard in shards})
         run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
     return bool(earlier or num_failed)
+
+
+def _num_frames(plan: ShardPlan) -> int:
+    return sum(clip.num_frames for clip in plan.clips)
 
 
 def uncut(run: CurateRun) -> set[str]:

@@ -1,7 +1,7 @@
 """One run of `curate` over one dataset: what its steps share."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.config import Config
 from pipelines.dataset import Dataset
 from pipelines.execute import Executor, Needs
-from pipelines.progress import track
+from pipelines.progress import ITEMS, Unit, tracked
 from pipelines.tables import failure_row
 
 Results = list[tuple[Any, Any]]
@@ -62,12 +62,31 @@ class CurateRun:
         """Subjects with a failure of a step, in this run or earlier."""
         return {row["subject"] for row in self._known.values() if (row["step"], row["key"]) == (step, key)}
 
-    def work(self, on: Executor, stage: Any, items: Sequence[Any], needs: Needs, name: str) -> Iterator[Results]:
+    def work(
+        self,
+        on: Executor,
+        stage: Any,
+        items: Sequence[Any],
+        needs: Needs,
+        name: str,
+        unit: Unit = ITEMS,
+        amount: Callable[[Any], float] = lambda _: 1.0,
+    ) -> Iterator[Results]:
         """Run a stage; yields what ended since the last time, to be published, every `execute.publish_every_s` and at
-        the end."""
+        the end.
+
+        Args:
+            on: what runs it.
+            stage: the stage.
+            items: its items.
+            needs: of a worker.
+            name: of the progress line.
+            unit: that the line measures work in.
+            amount: of work in an item.
+        """
         results: Results = []
         last = time.monotonic()
-        for result in track(on.run(stage, items, needs), len(items), name):
+        for result in tracked(on, stage, items, needs, name, unit, amount):
             results.append(result)
             if time.monotonic() - last > self.config.execute.publish_every_s:
                 self.dataset.check_writer()

@@ -9,6 +9,7 @@ from curate.media.parts import WHOLE, Part
 from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.execute import Executor, Needs
+from pipelines.progress import BYTES
 from pipelines.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
@@ -77,7 +78,9 @@ def _scanned(
     items = [replace(file, part=part) for file in files for part in parts[str(file.video_id)]]
     measured: dict[str, dict[Part, Any]] = {}
     again: list[SourceFile] = []
-    for results in run.work(on, stage, items, Needs(), "scan"):
+    for results in run.work(
+        on, stage, items, Needs(), "scan", BYTES, lambda item: _bytes(item) / len(parts[str(item.video_id)])
+    ):
         whole: Results = []
         for item, outcome in results:
             expected = parts[str(item.video_id)]
@@ -95,7 +98,7 @@ def _scanned(
                 else:
                     whole.append((file, assembled))
         yield whole
-    yield from run.work(on, stage, again, Needs(), "scan again")
+    yield from run.work(on, stage, again, Needs(), "scan again", BYTES, _bytes)
 
 
 def _identify(
@@ -115,7 +118,7 @@ def _identify(
     }
     files = [_file(source) for source in sources if source.uri not in identities]
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
-    for results in run.work(on, stage, files, Needs(), "identify"):
+    for results in run.work(on, stage, files, Needs(), "identify", BYTES, _bytes):
         _fail_videos(run, failures_of(results), by_uri, scanned)
         found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
         table.publish(identity_row(uri, by_uri[uri].version, outcome, part_s) for uri, outcome in found.items())
@@ -128,6 +131,10 @@ def _identify(
 
 def _file(source: Source) -> SourceFile:
     return SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes, version=source.version)
+
+
+def _bytes(file: SourceFile) -> int:
+    return max(1, file.size_bytes)
 
 
 def _forget_found(

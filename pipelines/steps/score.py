@@ -9,6 +9,7 @@ from curate.select import broken_by
 from curate.store import Table
 from pipelines.dataset import join
 from pipelines.execute import Executor, Needs
+from pipelines.progress import FRAMES
 from pipelines.steps.decide import facts
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
@@ -44,7 +45,7 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         for clip in readable
     ]
     needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
-    for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score"):
+    for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score", FRAMES, _num_frames):
         scored = values_of(results)
         for family, table in tables.items():
             table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)
@@ -52,6 +53,10 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         for family in stage.families:
             run.fail([failure for one in scored for failure in one.failures if failure.step == family], family)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)
+
+
+def _num_frames(item: ScoreItem) -> int:
+    return item.clip.num_frames
 
 
 def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[str, float | None]], set[str]]:

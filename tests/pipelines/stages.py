@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from curate.media.counter import count_bytes
 from curate.scan import ScanStage
 from curate.schema import Failure, FailureKind
 from tests.pipelines.terminal import USE_TERMINAL
@@ -86,6 +88,32 @@ TROUBLE: dict[str, Callable[[int], None]] = {
     "slow": _slow,
     "lose device": _lose_device,
 }
+
+
+class Reading:
+    """Reads as many bytes as its item says: a third of them, and the others when `go` is there or returns."""
+
+    step = "read"
+
+    def __init__(self, go: Path | Callable[[], object]) -> None:
+        self.go = go
+
+    def setup(self) -> None:
+        """Nothing."""
+
+    def process(self, items: Sequence[int]) -> list[int]:
+        for item in items:
+            count_bytes(item // 3)
+            if isinstance(self.go, Path):
+                while not self.go.exists():
+                    time.sleep(0.02)
+            else:
+                self.go()
+            count_bytes(item - item // 3)
+        return list(items)
+
+    def give_up(self, item: int, kind: FailureKind, detail: str, attempts: int) -> Failure:
+        return Failure(subject=str(item), step=self.step, kind=kind, detail=detail, attempts=attempts)
 
 
 class ScanOnTerminal(ScanStage):

@@ -38,6 +38,9 @@ class Interrupted:
                 raise KeyboardInterrupt
             yield outcome
 
+    def under_way(self) -> dict[str, float]:
+        return {}
+
 
 def scan_until(films: Path, out: Path, num_outcomes: int, *overrides: str) -> Interrupted:
     sources, _ = list_sources([str(films)])
