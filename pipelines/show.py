@@ -87,6 +87,10 @@ def _facts(story: "Explanation") -> Table:
     add("exactly", f"pts {clip['start_pts']} – {clip['end_pts']} in units of {clip['time_base']} s")
     size = f"{clip['width']}x{clip['height']}, {clip['num_frames']} frames at {clip['fps']:.4g}/s"
     add("picture", f"{size}; {video['codec']} {video['pixel_format']} in {video['container']}")
+    if (video["num_video_streams"] or 1) > 1:
+        add("stream", f"video stream {video['video_stream']} of {video['num_video_streams']}, counted from 0")
+    for note in video["notes"] or ():
+        add("note", note)
     for name, value in story.own.items():
         add(name, value)
     if story.shard:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from curate.media.boxes import ebml_size, mp4_boxes
 from curate.media.errors import media_errors
 from curate.schema import FailureKind, MediaError
 
@@ -89,21 +90,11 @@ def missing_bytes(path: str) -> str | None:
 
 
 def _mp4_shortfall(file: BinaryIO, size: int, *, needs_index: bool) -> str | None:
-    offset, names = 0, set()
-    while offset + 8 <= size:
-        file.seek(offset)
-        header = file.read(16)
-        length, name = int.from_bytes(header[:4], "big"), header[4:8]
-        if length == 1 and len(header) == 16:
-            length = int.from_bytes(header[8:], "big")
-        elif length == 0:
-            length = size - offset
-        if length < 8:
-            break
-        names.add(name)
-        if offset + length > size and name in MP4_NEEDED_BOXES:
-            return f"box {name.decode()} ends at byte {offset + length}, the file has {size}"
-        offset += length
+    names = set()
+    for box in mp4_boxes(file, 0, size):
+        names.add(box.name)
+        if box.end is not None and box.end > size and box.name in MP4_NEEDED_BOXES:
+            return f"box {box.name.decode()} ends at byte {box.end}, the file has {size}"
     if needs_index and b"moov" not in names:
         return "the file ends without its index (moov)"
     return None
@@ -112,20 +103,11 @@ def _mp4_shortfall(file: BinaryIO, size: int, *, needs_index: bool) -> str | Non
 def _matroska_shortfall(file: BinaryIO, size: int) -> str | None:
     offset = 4
     file.seek(offset)
-    length, width = _ebml_size(file.read(8))
+    length, width = ebml_size(file.read(8))
     offset += width + (length or 0)
     file.seek(offset)
     if length is None or file.read(4) != SEGMENT_ID:
         return None
-    length, width = _ebml_size(file.read(8))
+    length, width = ebml_size(file.read(8))
     end = offset + 4 + width + (length or 0)
     return f"the segment ends at byte {end}, the file has {size}" if length is not None and end > size else None
-
-
-def _ebml_size(data: bytes) -> tuple[int | None, int]:
-    """Value and width in bytes of an EBML size; the value is None for "unknown" (a live stream)."""
-    if not data or data[0] == 0:
-        return None, 1
-    width = 9 - data[0].bit_length()
-    value = int.from_bytes(data[:width], "big") & ((1 << 7 * width) - 1)
-    return (None if value == (1 << 7 * width) - 1 else value), width

@@ -1,11 +1,14 @@
 """A span of a file → a file of its own: exactly the span's frames, at their own times."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 from pydantic import Field
 
+from curate.media.clock import TimedFrame
 from curate.media.container import check_file, is_still_image, read_head
+from curate.media.deinterlace import deinterlaced
 from curate.media.encode import EncodeConfig, Mp4Encoder
 from curate.media.errors import media_errors
 from curate.media.frames import shrink
@@ -23,6 +26,9 @@ class CutConfig(EncodeConfig):
 
     short_side_px: int | None = Field(
         default=None, ge=2, description="scale down to this short side; null keeps the size; nothing is ever enlarged"
+    )
+    deinterlace: bool = Field(
+        default=False, description="make whole pictures of interlaced ones (bwdif); set score.deinterlace too"
     )
 
 
@@ -58,11 +64,8 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
     with VideoReader(path) as reader:
         encoder: Mp4Encoder | None = None
         num_frames = duration = 0
-        for frame in reader.frames(span.time_base, from_pts=span.start_pts):
-            if frame.pts < span.start_pts:
-                continue
-            if frame.pts >= span.end_pts:
-                break
+        frames = _within(span, reader.frames(span.time_base, from_pts=span.start_pts))
+        for frame in deinterlaced(frames) if config.deinterlace else frames:
             if encoder is None:
                 shape = geometry(frame.picture)
                 size = shape.scaled(config.short_side_px, multiple_of=2)
@@ -90,3 +93,12 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
             fps=Fraction(num_frames) / (duration * span.time_base),
             duration_s=float(duration * span.time_base),
         )
+
+
+def _within(span: Span, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+    """The frames whose pts lie in the span."""
+    for frame in frames:
+        if frame.pts >= span.end_pts:
+            return
+        if frame.pts >= span.start_pts:
+            yield frame

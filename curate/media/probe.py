@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from curate.media.clock import counted_time_base
 from curate.media.container import check_file, is_still_image, missing_bytes, read_head
 from curate.media.counter import count_bytes
+from curate.media.dolby import dolby_vision
 from curate.media.errors import media_errors
 from curate.media.geometry import geometry
+from curate.media.joined import second_file
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.still import probe_still
 from curate.media.stream import VideoReader
@@ -70,6 +72,12 @@ def probe(
         raise MediaError(FailureKind.TRUNCATED, f"{path}: {shortfall}")
     if is_still_image(head):
         return probe_still(path, uri, video_id, size_bytes, max_pixels=max_pixels)
+    with media_errors(path, doing="open", invalid=FailureKind.IO):
+        dolby, joined_at = dolby_vision(path), second_file(path)
+    if dolby is not None and not dolby[1]:
+        detail = f"{path} is Dolby Vision of profile {dolby[0]}, whose colors only a decoder of Dolby's knows"
+        raise MediaError(FailureKind.UNKNOWN_CODEC, f"{detail}; convert it to HDR10 or SDR")
+    notes = [] if joined_at is None else [f"a second film begins at byte {joined_at} and is not read; split the file"]
     from av.video.reformatter import ColorPrimaries, ColorTrc
 
     with VideoReader(path, max_pixels=max_pixels, time_limit_s=time_limit_s) as reader:
@@ -103,6 +111,8 @@ def probe(
             has_audio=bool(container.streams.audio),
             video_stream=[video.index for video in container.streams.video].index(stream.index),
             num_video_streams=len(container.streams.video),
+            dolby_vision=None if dolby is None else dolby[0],
+            notes=tuple(notes),
         )
 
 

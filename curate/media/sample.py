@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from curate.media.clock import TimedFrame
 from curate.media.container import check_file, is_still_image, read_head
+from curate.media.deinterlace import deinterlaced
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.still import read_still
@@ -16,6 +16,9 @@ from curate.schema import FailureKind, MediaError, Span
 
 SEEK_GAP_S = 4.0
 """Moments further apart than this are sought one by one; nearer ones are decoded through."""
+
+NUM_LEADING = 2
+"""Frames before a moment that are decoded too where they are needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +29,9 @@ class SampledFrames:
     pts: np.ndarray
 
 
-def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int | None) -> SampledFrames:
+def sample_frames(
+    path: str, span: Span, num_frames: int, *, short_side_px: int | None, deinterlace: bool = False
+) -> SampledFrames:
     """The frames that are shown at the middles of `num_frames` equal parts of the span.
 
     A frame that is shown at several of these moments is given once, so `T <= num_frames`.
@@ -36,6 +41,7 @@ def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int 
         span: In the file's time base, or in its counted one.
         num_frames: At least 1.
         short_side_px: Frames are scaled down to this short side; None keeps their size.
+        deinterlace: Frames that say that they are interlaced are made whole.
 
     Raises:
         MediaError: The kinds of `probe` and CORRUPT; NO_FRAMES where the file shows nothing in the span.
@@ -49,7 +55,7 @@ def sample_frames(path: str, span: Span, num_frames: int, *, short_side_px: int 
     times: list[int] = []
     with VideoReader(path) as reader:
         convert: RgbConverter | None = None
-        for frame in _shown_at(reader, moments(span, num_frames), span.time_base):
+        for frame in _shown_at(reader, span, moments(span, num_frames), deinterlace=deinterlace):
             if convert is None:
                 shape = geometry(frame.picture)
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
@@ -66,18 +72,21 @@ def moments(span: Span, count: int) -> list[int]:
     return [span.start_pts + ticks * (2 * part + 1) // (2 * count) for part in range(count)]
 
 
-def _shown_at(reader: VideoReader, wanted: list[int], time_base: Fraction) -> Iterator[TimedFrame]:
-    """Each frame that is shown at one of the wanted moments (increasing), once."""
+def _shown_at(reader: VideoReader, span: Span, wanted: list[int], *, deinterlace: bool) -> Iterator[TimedFrame]:
+    """Each frame of the span that is shown at one of the wanted moments (increasing), once."""
     groups: list[list[int]] = []
     for moment in wanted:
-        if groups and (moment - groups[-1][-1]) * time_base <= SEEK_GAP_S:
+        if groups and (moment - groups[-1][-1]) * span.time_base <= SEEK_GAP_S:
             groups[-1].append(moment)
         else:
             groups.append([moment])
+    # A deinterlaced frame is made with the one before it.
+    lead = int(NUM_LEADING / (reader.fps * span.time_base)) if deinterlace else 0
     last_pts: int | None = None
     for group in groups:
         pending = list(group)
-        for frame in reader.frames(time_base, from_pts=pending[0]):
+        frames = reader.frames(span.time_base, from_pts=max(span.start_pts, pending[0] - lead))
+        for frame in deinterlaced(frames) if deinterlace else frames:
             if frame.pts + frame.duration <= pending[0]:
                 continue
             if last_pts is None or frame.pts > last_pts:

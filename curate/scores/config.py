@@ -41,6 +41,9 @@ class ScoreConfig(BaseModel):
 
     num_frames: int = Field(8, ge=1, description="frames per clip, uniformly placed")
     short_side_px: int = Field(256, ge=32, description="shorter side that frames are scaled to, px")
+    deinterlace: bool = Field(
+        False, description="make whole pictures of interlaced ones; set shards.encode.deinterlace too"
+    )
     scorers: tuple[ScorerConfig, ...] = Field(
         DEFAULT_SCORERS, description="in order of computation; at most one of each kind"
     )

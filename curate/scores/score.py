@@ -84,7 +84,8 @@ class ScoreStage:
 
     @cached_property
     def _by_family(self) -> dict[str, Scorer]:
-        frames = (str(self.config.num_frames), str(self.config.short_side_px))
+        frames = [str(self.config.num_frames), str(self.config.short_side_px)]
+        frames += ["deinterlaced"] if self.config.deinterlace else []
         return {
             f"{scorer.name}-{content_digest(scorer.key, *frames)[:KEY_HEX_DIGITS]}": scorer for scorer in self._scorers
         }
@@ -141,7 +142,13 @@ class _Job:
             count = min(config.num_frames, clip.num_frames)
             try:
                 before = pictures_decoded()
-                sampled = sample_frames(self.item.path, clip.span, count, short_side_px=config.short_side_px)
+                sampled = sample_frames(
+                    self.item.path,
+                    clip.span,
+                    count,
+                    short_side_px=config.short_side_px,
+                    deinterlace=config.deinterlace,
+                )
                 self.frames = ClipFrames(sampled.rgb)
                 self._num_decoded = pictures_decoded() - before
             except MediaError as error:

@@ -9,7 +9,7 @@ from curate.media.parts import WHOLE, Part
 from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.execute import Executor, Needs
-from pipelines.progress import BYTES
+from pipelines.progress import BYTES, console
 from pipelines.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
@@ -67,6 +67,9 @@ def scan(
         ]
         _fail_videos(run, failed, by_uri, scanned)
         run.num_frames_decoded += sum(scan.num_decoded_frames for scan in scans)
+        for found in scans:
+            for note in found.video.notes:
+                console.print(f"{found.video.uri}: {note}", markup=False)
     _forget_failures(run, sources)
 
 
