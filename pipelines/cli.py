@@ -9,6 +9,8 @@ models load torch, which takes seconds.
 
 import os
 import sys
+from contextlib import ContextDecorator
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,6 +94,21 @@ def _execute(overrides: list[str] | None, **execute: object) -> "ExecuteConfig":
     return _config(None, overrides, **execute).execute
 
 
+class _WithoutPandas(MetaPathFinder, ContextDecorator):
+    """For commands that read tables and run no model. To see whether a list is a Series, pyarrow imports pandas, which
+    takes as long as all that these commands do."""
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *raised: object) -> None:
+        sys.meta_path.remove(self)
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("not needed here", name=fullname)
+
+
 def _local_first(file: str | None, overrides: list[str] | None, executor: str | None, address: str | None) -> "Config":
     """For steps that run a model: in this process, unless a flag or `--set` says otherwise."""
     given = any(override.startswith("execute.executor=") for override in overrides or ())
@@ -127,6 +144,7 @@ def curate(
 
 
 @app.command(rich_help_panel="Curate")
+@_WithoutPandas()
 def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
     """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
     from pipelines import select_clips, summary
@@ -182,6 +200,7 @@ def plan(
 
 
 @app.command(rich_help_panel="Inspect")
+@_WithoutPandas()
 def status(
     dataset: DatasetArgument,
     watch: Annotated[float | None, typer.Option(min=1, help="show it again every so many seconds")] = None,
@@ -207,6 +226,7 @@ def status(
 
 
 @app.command(rich_help_panel="Inspect")
+@_WithoutPandas()
 def explain(
     dataset: DatasetArgument,
     clip: Annotated[str, typer.Argument(help="clip id, or its beginning; or an input file, to list its clips")],

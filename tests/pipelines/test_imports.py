@@ -12,7 +12,7 @@ from tests.pipelines.curated import curated
 
 HEAVY = (
     *("torch", "torchvision", "cv2", "av", "PIL", "onnxruntime", "transformers", "diffusers", "open_clip", "timm"),
-    *("scenedetect", "decord", "ray", "scipy", "sklearn"),
+    *("scenedetect", "decord", "ray", "scipy", "sklearn", "pandas"),
 )
 SCRIPT = """
 import atexit, json, sys
@@ -51,7 +51,13 @@ def test_a_mistake_in_a_setting_is_told_before_anything_is_loaded(command: str, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status", "DATASET"], ["select", "DATASET", "--set", "select.motion.max=9"], ["--help"]]
+    "arguments",
+    [
+        ["status", "DATASET"],
+        ["select", "DATASET", "--set", "select.motion.max=9"],
+        ["explain", "DATASET", "1.mp4"],
+        ["--help"],
+    ],
 )
 def test_what_reads_tables_loads_no_model(made: SimpleNamespace, arguments: list[str]) -> None:
     code, names, told = loaded(MAIN, *(made.url if argument == "DATASET" else argument for argument in arguments))
