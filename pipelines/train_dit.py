@@ -16,6 +16,7 @@ import torch
 import typer
 import yaml
 
+from curate.threads import import_decoders
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
 from pipelines.progress import STEPS, Line, console, shown
@@ -84,6 +85,7 @@ def _reported(out: str) -> Iterator[OnStep]:
         if "val_loss" in row and (writing is None or writing.done()):
             writing = pool.submit(build_run_report, out)
 
+    import_decoders()  # of samples, which the steps write and the report reads
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="report") as pool:
         yield on_step
     if is_told:

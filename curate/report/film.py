@@ -16,6 +16,7 @@ from curate.media.fetch import local_copy
 from curate.media.sample import sample_frames
 from curate.schema import MediaError, Span
 from curate.shards.tar import TarReader, read_member
+from curate.threads import import_decoders
 
 NUM_FRAMES = 4
 SHORT_SIDE_PX = 144
@@ -44,6 +45,7 @@ def strips_of_clips(
         num_frames: pictures per strip.
     """
     chosen = {row["clip_id"]: row for row in rows}
+    import_decoders()
     with ThreadPoolExecutor(NUM_THREADS) as pool:  # decoders work outside the interpreter's lock
         strips = pool.map(
             lambda row: strip_of_clip(row, members.get(row["clip_id"]), TarReader(shards_url), num_frames),

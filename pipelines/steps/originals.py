@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.place import locate
 from curate.schema import Clip, Failure, FailureKind
 from pipelines.sources import version_now
 from pipelines.steps.run import CurateRun
@@ -34,6 +35,8 @@ def with_originals(run: CurateRun, clips: Sequence[Clip], step: str) -> tuple[li
         for video_id, rows in copies.items()
     }
     elsewhere = [row for video_id, found in chosen.items() if found is None for row in copies[video_id]]
+    for row in elsewhere:
+        locate(row["uri"])  # imports the filesystem: threads must not
     with ThreadPoolExecutor(NUM_LOOKS) as pool:
         versions = pool.map(version_now, (row["uri"] for row in elsewhere))
     for row, version in zip(elsewhere, versions, strict=True):

@@ -16,8 +16,13 @@ from pipelines.verify import verify
 from tests.pipelines.curated import caption, copied, curated
 from tests.pipelines.test_train_commands import run
 from train.data.check import problems
+from train.data.config import DataConfig
+from train.data.encode import encoder
+from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.read import ClipReader
+from train.model.config import DiTConfig
+from train.objective.config import FlowConfig
 
 PATCH = (1, 2, 2)
 SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
@@ -61,6 +66,13 @@ def test_a_run_that_encodes_loses_what_a_run_that_reads_does(made: SimpleNamespa
         rows = map(json.loads, (tmp_path / latents / "metrics.jsonl").read_text().splitlines())
         losses[latents] = [row["loss"] for row in rows if "loss" in row]
     assert losses[made.stored] == losses[made.online] and len(losses[made.online]) == 3
+
+
+def test_the_loader_has_its_autoencoder_before_its_threads_read(made: SimpleNamespace) -> None:
+    encoder.cache_clear()
+    shape = DiTConfig(width=32, num_heads=2, depth=1, patch=PATCH)
+    PackLoader(manifest(made, made.online), FlowConfig().build(), DataConfig(), model=shape, seed=0)
+    assert encoder.cache_info().currsize == 1
 
 
 def test_nothing_of_what_is_not_stored_is_missed(made: SimpleNamespace) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from curate.place import locate
 from curate.schema import Failure
+from curate.threads import import_decoders
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import EncodeItem, EncodeStage
 
@@ -28,6 +29,7 @@ class Encoder:
     def __init__(self, folder: str, shards: str) -> None:
         fs, path = locate(f"{folder}/fingerprint.json")
         record = json.loads(fs.cat_file(path))
+        import_decoders()
         self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards)
         found = self._stage.fingerprint_record()["fingerprint"]
         if found != record["fingerprint"]:

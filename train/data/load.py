@@ -75,6 +75,7 @@ class PackLoader:
         self.planner = Planner(self.samples, seed, config.plan, pair_cost=1 / (6 * model.width))
         self.model = model
         self.reader = ClipReader(manifest, model.patch)
+        self.reader.prepare()
         self.objective = objective
         self.config = config
         self.patch = model.patch

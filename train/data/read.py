@@ -1,8 +1,9 @@
 """A clip's latent and the states of its captions, each a byte range of a shard."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
@@ -11,6 +12,9 @@ from curate.shards.tar import PLACE, TarReader
 from train.data.manifest import Manifest
 from train.model.config import Patch
 from train.patches import fitting_size
+
+if TYPE_CHECKING:
+    from train.data.encode import Encoder
 
 
 class ClipReader:
@@ -21,6 +25,15 @@ class ClipReader:
         self.patch = patch
         self._readers: dict[str, TarReader] = {}
 
+    def prepare(self) -> None:
+        """Load what encodes latents that were not stored; called before several threads read.
+
+        Raises:
+            ValueError: the autoencoder found now is not the one of the fingerprint.
+        """
+        for folder, shards in _to_encode(self.manifest):
+            _encoder(folder, shards)
+
     def latent(self, row: dict[str, Any]) -> Tensor:
         """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
 
@@ -29,9 +42,7 @@ class ClipReader:
         """
         where = f"{row['latents_root']}/{row['shard']}"
         if row["encode"]:
-            from train.data.encode import encoder  # brings decoders, which stored latents do not need
-
-            latent = encoder(row["encode"], row["latents_root"]).latent(row)
+            latent = _encoder(row["encode"], row["latents_root"]).latent(row)
         else:
             payload = self._read(row["latents_root"], row, "")
             latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
@@ -71,6 +82,19 @@ class ClipReader:
             raise ValueError(f"clip {clip_id}: {root}/{shard} is not there any more; put it back") from error
         except ValueError as error:
             raise ValueError(f"clip {clip_id}: {error}") from error
+
+
+def _to_encode(manifest: Manifest) -> set[tuple[str, str]]:
+    """Folders of latents that were not stored, each with that of the clips."""
+    columns = {name: manifest.table[name].cast(pa.string()) for name in ("encode", "latents_root")}
+    pairs = pa.table(columns).group_by(list(columns)).aggregate([]).to_pylist()
+    return {(pair["encode"], pair["latents_root"]) for pair in pairs if pair["encode"]}
+
+
+def _encoder(folder: str, shards: str) -> "Encoder":
+    from train.data.encode import encoder  # brings decoders, which stored latents do not need
+
+    return encoder(folder, shards)
 
 
 def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()) -> dict[str, Tensor]:
