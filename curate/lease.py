@@ -22,15 +22,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.place import locate
-from curate.publish import write_text
 
 FOLDER = ".leases"
 BEAT_S = 10.0
@@ -142,8 +141,14 @@ class Lease:
         self._renewed = now
 
     def _write(self) -> None:
+        fs, path = locate(f"{self.folder}/{FOLDER}/{self._file}")
+        record = json.dumps(asdict(_here(self.name))).encode()
         try:
-            write_text(f"{self.folder}/{FOLDER}/{self._file}", json.dumps(asdict(_here(self.name))), durable=False)
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if isinstance(fs, LocalFileSystem):
+                Path(path).write_bytes(record)
+            else:
+                fs.pipe_file(path, record)
         except OSError as error:
             raise type(error)(
                 f"{self.folder} cannot be written ({error.strerror or error}); free space there or give permission, "
@@ -215,15 +220,20 @@ def _found(folder: str, name: str) -> list[tuple[Owner, str]]:
 
 
 def _read(folder: str, file: str) -> Owner | None:
-    """The owner that a file names; None where it is gone."""
+    """The owner that a file names; None where it is gone. A file that is not written yet, or never was, counts as that
+    of somebody elsewhere."""
     fs, path = locate(f"{folder}/{FOLDER}/{file}")
     try:
-        record: dict[str, Any] = json.loads(fs.cat_file(path))
-        if isinstance(fs, LocalFileSystem):
-            record["beat"] = os.stat(path).st_mtime
+        text = fs.cat_file(path)
+        beat = os.stat(path).st_mtime if isinstance(fs, LocalFileSystem) else None
     except FileNotFoundError:
         return None
-    return Owner(**record)
+    try:
+        owner = Owner(**json.loads(text))
+    except (ValueError, TypeError):
+        unknown = dict.fromkeys(("host", "machine", "process", "user", "command", "since"), "unknown")
+        owner = Owner(name=file.partition("-")[0], pid=0, beat=0.0, **unknown)
+    return owner if beat is None else replace(owner, beat=beat)
 
 
 def _ended(folder: str, owner: Owner, file: str) -> bool:

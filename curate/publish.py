@@ -19,8 +19,8 @@ ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", 
 
 
 @contextmanager
-def publish(url: str, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Open `url` for writing so that readers see all of it or nothing; `durable`: it outlives a power cut.
+def publish(url: str) -> Iterator[IO[bytes]]:
+    """Open `url` for writing so that readers see all of it or nothing, and what was written outlives a power cut.
 
     Object stores show an upload when it is complete. Everywhere else the bytes get a temporary name and one rename;
     local files and their folders are synchronised. An exception inside the block leaves nothing under `url`.
@@ -29,19 +29,20 @@ def publish(url: str, *, durable: bool = True) -> Iterator[IO[bytes]]:
     folder, _, name = path.rpartition("/")
     fs.makedirs(folder, exist_ok=True)
     if isinstance(fs, LocalFileSystem):
-        with _renamed(Path(folder), name, durable) as local:
+        with _renamed(Path(folder), name) as local:
             yield local
     elif is_atomic(fs):
         with _put(fs, path) as file:
             yield file
     else:
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
-        with _put(fs, temporary) as file:
-            yield file
         try:
+            with _put(fs, temporary) as file:
+                yield file
             fs.mv(temporary, path)
         except BaseException:
-            fs.rm_file(temporary)
+            with suppress(FileNotFoundError):
+                fs.rm_file(temporary)
             raise
 
 
@@ -52,18 +53,16 @@ def is_atomic(fs: AbstractFileSystem) -> bool:
 
 
 @contextmanager
-def _renamed(folder: Path, name: str, durable: bool) -> Iterator[IO[bytes]]:
+def _renamed(folder: Path, name: str) -> Iterator[IO[bytes]]:
     temporary = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
             _lock(file)
             yield file
             file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
             temporary.replace(folder / name)
-        if durable:
-            sync_folder(folder)
+        sync_folder(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -125,7 +124,7 @@ def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def write_text(url: str, text: str, *, durable: bool = True) -> None:
+def write_text(url: str, text: str) -> None:
     """Publish a small text file."""
-    with publish(url, durable=durable) as file:
+    with publish(url) as file:
         file.write(text.encode())

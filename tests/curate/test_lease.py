@@ -108,6 +108,18 @@ def test_an_owner_elsewhere_is_believed_until_it_shows_no_sign_of_life(
         assert not path.exists()
 
 
+def test_a_file_that_was_never_written_blocks_no_longer_than_others(tmp_path: Path) -> None:
+    path = leave(tmp_path)
+    path.write_text("")
+    with pytest.raises(Occupied, match="unknown"), hold(tmp_path, "curate"):
+        pass
+    os.utime(path, (0, 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lease.time, "sleep", lambda _: None)
+        with hold(tmp_path, "curate"):
+            pass
+
+
 def test_pids_of_another_container_say_nothing(tmp_path: Path) -> None:
     leave(tmp_path, machine="another", pid=2**22 + 1)  # no process has it
     with pytest.raises(Occupied), hold(tmp_path, "curate"):
