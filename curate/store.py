@@ -103,6 +103,23 @@ class Table:
             for run in self._runs(names):  # the oldest first: nothing that was replaced shows again
                 self._merge(run, without=set(keys))
 
+    def superseded(self) -> list[str]:
+        """Parts that a kill left beside the one that they were merged into: all their keys are in a later merged part,
+        and nothing changes when they go."""
+        names = self.part_names()
+        merged = [name for name in names if "-merged-" in name]
+        if not merged:
+            return []
+        keys = dict(zip(names, map(self._keys, self._read_parts(names, self.key)), strict=True))
+        return [
+            name
+            for position, name in enumerate(names)
+            if any(keys[name] <= keys[later] for later in names[position + 1 :] if later in merged)
+        ]
+
+    def _keys(self, part: pa.Table) -> set[tuple[Any, ...]]:
+        return set(zip(*(part[name].to_pylist() for name in self.key), strict=True))
+
     def _runs(self, names: Sequence[str]) -> list[list[str]]:
         """Parts that follow each other, of about `MERGED_BYTES` together; those of one number are never apart."""
         sizes = {info["name"].rpartition("/")[2]: info["size"] for info in self._fs.ls(self._path, detail=True)}

@@ -258,6 +258,20 @@ def verify(
 
 
 @app.command(rich_help_panel="Inspect")
+def vacuum(
+    dataset: DatasetArgument,
+    delete: Annotated[bool, typer.Option("--delete", help="remove them; without it they are shown")] = False,
+    older_than: Annotated[float, typer.Option(min=0, help="hours since a file was written, for it to go")] = 1,
+) -> None:
+    """Show the files that nothing in a dataset refers to (left by kills, or replaced); --delete removes them."""
+    from pipelines import show
+    from pipelines import vacuum as vacuuming
+
+    found = (vacuuming.vacuum if delete else vacuuming.orphans)(dataset, older_than * 3600)
+    show.show_orphans(found, deleted=delete)
+
+
+@app.command(rich_help_panel="Inspect")
 def doctor(
     out: Annotated[str | None, typer.Option(help="folder or URL that datasets will be written to")] = None,
     executor: ExecutorOption = None,

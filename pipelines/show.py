@@ -1,7 +1,7 @@
 """What the commands say that look into a dataset, at a machine, or ahead."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.explain import Explanation, FileStory, Measure
     from pipelines.plan_curation import CurationPlan, Estimate
     from pipelines.status import Status
+    from pipelines.vacuum import Orphan
     from pipelines.verify import Check
 
 MAX_PROBLEMS = 40
@@ -192,6 +193,23 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.4g} h"
+
+
+def show_orphans(found: Sequence["Orphan"], *, deleted: bool) -> None:
+    table = Table("file", "size", "age", "why", "", box=None, pad_edge=False)
+    for one in found:
+        age = "" if one.age_s is None else _duration(one.age_s)
+        table.add_row(escape(one.path), _size(one.num_bytes), age, one.why, "" if one.is_old else "kept: too recent")
+    if found:
+        out.print(table)
+    going = [one for one in found if one.is_old]
+    size = _size(sum(one.num_bytes for one in going))
+    if deleted:
+        out.print(f"{len(going)} files removed, {size}")
+    elif going:
+        out.print(f"{len(going)} files can go, {size}: --delete removes them")
+    else:
+        out.print("nothing to remove")
 
 
 def _size(num_bytes: float) -> str:
