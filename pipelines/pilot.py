@@ -11,6 +11,7 @@ import numpy as np
 
 from curate.media.cut import cut_clip
 from curate.media.encode import encode_mp4
+from curate.media.stream import VideoReader
 from curate.scan import IdentifyStage, Scanned, ScanStage, SourceFile
 from curate.schema import Failure, MediaError, Span
 from curate.scores.score import Scored, ScoreItem, ScoreStage
@@ -140,8 +141,8 @@ def take_excerpt(path: str, start_s: float, seconds: float, out: str) -> Excerpt
     import av
 
     try:
-        with av.open(path) as source, av.open(out, "w", format="matroska") as target:
-            stream = source.streams.video[0]
+        with VideoReader(path) as reader, av.open(out, "w", format="matroska") as target:
+            source, stream = reader.container, reader.stream
             assert stream.time_base is not None
             copy = target.add_stream_from_template(stream)
             start = (stream.start_time or 0) + int(start_s / stream.time_base)
@@ -157,7 +158,7 @@ def take_excerpt(path: str, start_s: float, seconds: float, out: str) -> Excerpt
                     break
                 packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copy
                 target.mux(packet)
-    except (av.error.FFmpegError, ValueError):
+    except (MediaError, av.error.FFmpegError, ValueError):
         return Excerpt(path=path)
     if first is None:
         return Excerpt(path=path)

@@ -134,7 +134,7 @@ def stamp_features(
         for stamp in batch:
             rng = _rng(stamp.path.name)
             names.append(tuple(rng.choice(list(BACKGROUNDS), STAMP_COPIES, replace=False).tolist()))
-            with Image.open(stamp.path) as file:
+            with Image.open(stamp.path, formats=["PNG"]) as file:
                 picture = file.convert("RGBA")
             pictures.extend(_place(picture, name, rng) for name in names[-1])
         pooled = pool_pictures(tower, image_processor, pictures)

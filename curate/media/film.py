@@ -1,5 +1,7 @@
 """Which of a file's video streams is the film: cameras and editors add thumbnails, proxies and covers."""
 
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
@@ -7,11 +9,7 @@ from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.stream import Stream
     from av.video.stream import VideoStream
-
-PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff"})
-"""Of covers, where a container does not say how long a stream is."""
 
 FILM_SHARE = 0.5
 """A stream that is shorter than this share of the longest is no film."""
@@ -19,14 +17,23 @@ FILM_SHARE = 0.5
 AS_LONG_SHARE = 0.9
 """Streams of about one length are compared by size."""
 
+MAX_LOOKED_AT = 2000
+"""Packets that are read, at most, where a container does not say how long its streams are."""
 
-def choose_film(name: str, container: "InputContainer") -> "VideoStream":
+FILM_PACKETS = 8
+"""A stream that has so many goes on; one that has none of a film's length until then is a picture."""
+
+
+def choose_film(name: str, container: "InputContainer") -> "tuple[VideoStream, bool]":
     """The film: of the streams that are no covers and last long enough, the one that is marked as default, or else the
     longest, or of those the largest, or the first.
 
     Args:
         name: For messages.
-        container: An open file.
+        container: An open file, at its start.
+
+    Returns:
+        The stream, and whether packets were read to find it.
 
     Raises:
         MediaError: NO_VIDEO_STREAM, or UNKNOWN_CODEC where no film has a decoder.
@@ -38,11 +45,18 @@ def choose_film(name: str, container: "InputContainer") -> "VideoStream":
     if not streams:
         kinds = ", ".join(sorted({stream.type or "unknown" for stream in container.streams})) or "none"
         raise MediaError(FailureKind.NO_VIDEO_STREAM, f"{name} has no video stream; its streams: {kinds}")
-    lengths_s = {stream.index: _length_s(stream, container) for stream in streams}
-    longest_s = max(lengths_s.values())
+    lengths_s = [_declared_s(stream) for stream in streams]
+    has_read = len(streams) > 1 and None in lengths_s
+    pictures = _pictures(container, streams) if has_read else set()
+    known_s = {
+        stream.index: _estimated_s(stream, container) if length_s is None else length_s
+        for stream, length_s in zip(streams, lengths_s, strict=True)
+        if stream.index not in pictures
+    }
+    longest_s = max(known_s.values())
 
     def rank(stream: "VideoStream") -> tuple[bool, bool, bool, bool, int]:
-        length_s = lengths_s[stream.index]
+        length_s = known_s[stream.index]
         return (
             length_s >= longest_s * FILM_SHARE,
             stream.codec_context is not None,
@@ -51,31 +65,33 @@ def choose_film(name: str, container: "InputContainer") -> "VideoStream":
             0 if stream.codec_context is None else stream.codec_context.width * stream.codec_context.height,
         )
 
-    film = max(streams, key=rank)  # the first of equals
+    film = max((stream for stream in streams if stream.index in known_s), key=rank)  # the first of equals
     if film.codec_context is None:
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name}: no decoder for its video stream")
-    return film
+    return film, has_read
 
 
-def _length_s(stream: "VideoStream", container: "InputContainer") -> float:
-    """What the container declares of this stream; of the file, where it declares nothing of the stream."""
-    if stream.frames == 1:
-        return 0.0
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+def _declared_s(stream: "VideoStream") -> float | None:
+    """What the container declares of this stream, in seconds; None where it is silent, or declares no number of frames
+    and so may have estimated it."""
     tagged_s = _tagged_s(stream)
     if tagged_s is not None:
         return tagged_s
-    if stream.codec_context is not None and stream.codec_context.name in PICTURE_CODECS and _num_videos(container) > 1:
+    if stream.frames == 1:
         return 0.0
-    return 0.0 if container.duration is None else container.duration / 1e6
+    if stream.frames and stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None
 
 
-def _num_videos(container: "InputContainer") -> int:
-    return sum(stream.type == "video" for stream in container.streams)
+def _estimated_s(stream: "VideoStream", container: "InputContainer") -> float:
+    """What libav makes of the first and the last times that it saw, of the stream or else of the file."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
 
 
-def _tagged_s(stream: "Stream") -> float | None:
+def _tagged_s(stream: "VideoStream") -> float | None:
     """Matroska's tag of a stream's duration, "00:00:02.040000000"; writers add the language to its name."""
     text = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
     try:
@@ -83,3 +99,20 @@ def _tagged_s(stream: "Stream") -> float | None:
         return float(int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds.strip()))
     except ValueError:
         return None
+
+
+def _pictures(container: "InputContainer", streams: "Sequence[VideoStream]") -> set[int]:
+    """Indices of the streams that end after a picture, while another goes on."""
+    from av.error import FFmpegError
+
+    counts = Counter({stream.index: 0 for stream in streams})
+    try:
+        for number, packet in enumerate(container.demux(*streams)):
+            counts[packet.stream.index] += bool(packet.size)
+            if number > MAX_LOOKED_AT or min(counts.values()) >= FILM_PACKETS:
+                break
+    except FFmpegError:  # damage is for the reader to find
+        pass
+    if max(counts.values()) < FILM_PACKETS:
+        return set()
+    return {index for index, count in counts.items() if count <= 2}  # a picture of two fields may have two

@@ -104,8 +104,8 @@ class RgbConverter:
     """Decoded frames → `(height, width, 3)` uint8 RGB, upright, all of the same size.
 
     The matrix is that of the stream's tag; without a tag BT.709 from 720 lines on and BT.601 below, as players do.
-    More than 8 bits are rounded to 8; HDR by PQ is tone-mapped from its full depth (`curate.media.tone`). Interlaced
-    pictures stay as they are; `curate.media.deinterlace` comes before.
+    More than 8 bits are rounded to 8; HDR by PQ is tone-mapped from its full depth (`curate.media.tone`). Transparent
+    pictures lie on black, as images do. Interlaced pictures stay as they are; `curate.media.deinterlace` comes before.
     """
 
     def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:
@@ -122,19 +122,28 @@ class RgbConverter:
 
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
         is_pq = frame.color_trc == PQ_TRANSFER
+        has_alpha = any(component.is_alpha for component in frame.format.components)
         rgb = self._reformatter.reformat(
             frame,
             width=self._width,
             height=self._height,
-            format="rgb48le" if is_pq else "rgb24",
+            format="rgb48le" if is_pq else "rgba" if has_alpha else "rgb24",
             src_colorspace=untagged_colorspace(frame),
             interpolation=self._interpolation,
             threads=1,
         ).to_ndarray()
         if is_pq:
             rgb = tone_mapped(rgb)
+        elif has_alpha:
+            rgb = _over_black(rgb)
         upright = np.rot90(rgb[:, ::-1] if self._mirrored else rgb, self._quarter_turns)
         return np.ascontiguousarray(upright)
+
+
+def _over_black(rgba: np.ndarray) -> np.ndarray:
+    """`(H, W, 4)` uint8 → `(H, W, 3)` uint8."""
+    product = rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127
+    return (product // 255).astype(np.uint8)
 
 
 def untagged_colorspace(frame: "av.VideoFrame") -> int | None:

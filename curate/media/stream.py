@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from curate.media.clock import Picture, TimedFrame, counted, counted_time_base, declared_fps, timed
 from curate.media.container import missing_bytes
@@ -74,6 +74,7 @@ class VideoReader:
         self._time_limit_s = time_limit_s
         self._max_pixels = max_pixels
         self._file: io.FileIO | None = None
+        self._film: int | None = None
         self._start_s = time.monotonic()
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
@@ -86,7 +87,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        self._close(self.container)
 
     @property
     def duration_s(self) -> float | None:
@@ -220,12 +221,12 @@ class VideoReader:
     def _rewind(self) -> None:
         """To the start by opening anew: seeking there is not exact in every container."""
         if not self._is_at_start:
-            self._close()
+            self._close(self.container)
             self.container, self.stream = self._open()
             self._is_at_start = True
 
-    def _close(self) -> None:
-        self.container.close()
+    def _close(self, container: "av.container.InputContainer") -> None:
+        container.close()
         if self._file is not None:
             self._file.close()
 
@@ -241,11 +242,17 @@ class VideoReader:
                 raise MediaError(FailureKind.TRUNCATED, f"{self.name}: {shortfall}") from error
             raise
         try:
-            stream = choose_film(self.name, container)
+            if self._film is None:
+                film, has_read = choose_film(self.name, container)
+                self._film = film.index
+                if has_read:
+                    self._close(container)
+                    return self._open()
+            stream = cast("VideoStream", container.streams[self._film])
             codec = stream.codec_context
             check_size(self.name, codec.width, codec.height, self._max_pixels)
         except MediaError:
-            container.close()
+            self._close(container)
             raise
         # A picture may grow on its way. Decoders count its margins too.
         codec.options = {"max_pixels": str(self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2)}

@@ -61,6 +61,18 @@ def test_the_film_is_taken_and_recorded(tmp_path: Path, name: str, container: st
     assert (clip.width, clip.height, clip.num_frames) == (*FILM, 30)
 
 
+@pytest.mark.parametrize(("container", "codec"), [("live", "mjpeg"), ("live", "mpeg2video"), ("mpegts", "mpeg2video")])
+def test_a_picture_is_no_film_where_no_lengths_are_declared(tmp_path: Path, container: str, codec: str) -> None:
+    picture = (codec, (320, 192), 1, NONE)
+    path = write(tmp_path / "a.bin", picture, H264_FILM, container={"live": "matroska"}.get(container, container))
+    if container == "live":
+        data = Path(path).read_bytes()
+        assert data.count(b"DURATION") == 2
+        Path(path).write_bytes(data.replace(b"DURATION", b"ORIGINAL"))
+    video = probe(path, "", "")
+    assert ((video.width, video.height), video.video_stream) == (FILM, 1)
+
+
 def test_the_film_of_several_programs_is_the_largest(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ts", H264_PROXY, H264_FILM, H264_PROXY, container="mpegts")
     video = probe(path, "", "")

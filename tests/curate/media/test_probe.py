@@ -186,3 +186,22 @@ def test_interlacing_is_told(write_video: Callable[..., str], numbered) -> None:
     interlaced = {"options": {"x264-params": "tff=1", "crf": "12"}}
     assert probe(write_video("a.mp4", numbered.draw(4), **interlaced), "", "").interlaced
     assert not probe(write_video("b.mp4", numbered.draw(4)), "", "").interlaced
+
+
+@pytest.mark.parametrize("codec", ["png", "prores_ks"])
+def test_transparent_pictures_lie_on_black(tmp_path: Path, codec: str) -> None:
+    rgba = np.full((2, 64, 96, 4), (200, 160, 120, 255), np.uint8)
+    rgba[:, :, 48:, 3] = 0
+    path = str(tmp_path / "a.mov")
+    with av.open(path, "w") as output:
+        stream = output.add_stream(codec, rate=24)
+        stream.width, stream.height = 96, 64
+        stream.pix_fmt = "rgba" if codec == "png" else "yuva444p10le"
+        for number, picture in enumerate(rgba):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    rgb = next(iter_frames(path, short_side_px=64)).rgb.astype(int)
+    assert np.abs(rgb[32, 8] - (200, 160, 120)).max() < 6
+    assert rgb[32, 88].max() < 6
