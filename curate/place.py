@@ -54,6 +54,17 @@ def local_path(text: str) -> str:
     return os.path.abspath(text)
 
 
+def children(url: str) -> list[str]:
+    """Names of what lies in a folder, sorted; none where it is not there."""
+    fs, path = locate(url)
+    fs.invalidate_cache(path)  # another process may have written since
+    try:
+        entries = fs.ls(path, detail=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for entry in entries if (name := entry.rstrip("/").rpartition("/")[2]))
+
+
 def _protocol(text: str) -> str | None:
     """The protocol of a URL, of the outermost one of a chain; None for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*)(://|::)", text)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from curate.place import locate
+from curate.place import children, locate
 from train.config import AlignConfig
 from train.model.align import Projector, alignment_loss
 from train.objective.objective import Objective
@@ -55,8 +55,8 @@ def find_family(datasets: Sequence[str], name: str) -> str:
 
 
 def _find_family(dataset: str, name: str) -> str:
-    fs, root = locate(f"{dataset.rstrip('/')}/tables/scores")
-    found = sorted({path.split("/")[-2] for path in fs.glob(f"{root}/embedding-*/part-*.parquet")})
+    root = f"{dataset.rstrip('/')}/tables/scores"
+    found = [family for family in children(root) if family.startswith("embedding-") and _parts(f"{root}/{family}")]
     if name == "auto" and len(found) == 1:
         return found[0]
     if name not in found:
@@ -76,9 +76,10 @@ def read_targets(datasets: Sequence[str], family: str, clip_ids: Sequence[str]) 
     """
     tables = []
     for dataset in datasets:
-        fs, root = locate(f"{dataset.rstrip('/')}/tables/scores/{family}")
-        parts = sorted(fs.glob(f"{root}/part-*.parquet"))
-        tables += [pq.read_table(part, filesystem=fs, columns=["clip_id", "embedding"]) for part in parts]
+        folder = f"{dataset.rstrip('/')}/tables/scores/{family}"
+        fs, root = locate(folder)
+        places = [f"{root}/{part}" for part in _parts(folder)]
+        tables += [pq.read_table(place, filesystem=fs, columns=["clip_id", "embedding"]) for place in places]
     table = pa.concat_tables(tables)
     table = table.filter(pc.is_in(table["clip_id"], pa.array(sorted(set(clip_ids)), pa.string())))
     last = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
@@ -88,6 +89,10 @@ def read_targets(datasets: Sequence[str], family: str, clip_ids: Sequence[str]) 
         )
     vectors = table["embedding"].take(list(last.values())).combine_chunks()
     return Targets(list(last), vectors.flatten().to_numpy().reshape(len(last), -1))
+
+
+def _parts(folder: str) -> list[str]:
+    return [name for name in children(folder) if name.startswith("part-") and name.endswith(".parquet")]
 
 
 class Alignment:

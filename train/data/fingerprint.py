@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from curate.place import locate
+from curate.place import children, locate
 
 LATENTS_VERSION = 2
 """Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder
@@ -128,4 +128,4 @@ def _found(dataset: str, kind: str) -> list[str]:
     fs, root = locate(f"{dataset}/{kind}")
     if not fs.exists(root) and not fs.exists(locate(f"{dataset}/shards")[1]):
         raise ValueError(f"{dataset}: no dataset here (there is no {dataset}/shards); `reelpack curate` makes one")
-    return sorted(path.rstrip("/").split("/")[-2] for path in fs.glob(f"{root}/*/fingerprint.json"))
+    return [name for name in children(f"{dataset}/{kind}") if fs.exists(f"{root}/{name}/fingerprint.json")]
