@@ -51,29 +51,30 @@ DatasetsArgument = Annotated[
 def main(argv: list[str] | None = None, app: typer.Typer = app) -> None:
     """Run the command line, or that of a job; every foreseen error is one message, not a traceback."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have bars of their own
+    command = ([*sys.argv[1:], ""] if argv is None else [*argv, ""])[0].partition("-")[0]
     try:
         app(args=argv)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {_message(error, command)}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except RuntimeError as error:  # out of memory, a lost Ray worker: nobody's input, but no traceback either
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        console.print(f"[bold red]error:[/] {_message(error)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {_message(error, command)}", highlight=False, soft_wrap=True)
         console.print("REELPACK_DEBUG=1 shows where; the same command goes on from what was published")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit("interrupted; what was published stays valid, the same command goes on from there")
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException, command: str) -> str:
     from rich.markup import escape
 
-    if isinstance(error, ImportError):
-        return escape(f"{error}; this command needs an extra: pip install 'reelpack[all]' (or [curate], [train], …)")
-    return escape(str(error))
+    from pipelines.extras import explained
+
+    return escape(explained(error, command) if isinstance(error, ImportError) else str(error))
 
 
 def _config(file: str | None, overrides: list[str] | None, **execute: object) -> "Config":

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, cast
 
 from pipelines.execute import ExecuteConfig, connect
+from pipelines.extras import extras_with
 from pipelines.sources import absolute
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def _versions() -> tuple[str, str]:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return "warn", f"{', '.join(found)}; not installed: {', '.join(missing)} (pip install 'reelpack[all]')"
+        remedies = {f"pip install 'reelpack[{extra}]'" for name in missing for extra in extras_with(name)[:1]}
+        return "warn", f"{', '.join(found)}; not installed: {', '.join(missing)} ({', '.join(sorted(remedies))})"
     return "ok", ", ".join(found)
 
 

@@ -99,8 +99,8 @@ def _numbers(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
 def _summary_writer(folder: Path, resumed_step: int) -> Any | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.warning("no TensorBoard log: `pip install reelpack[train]` brings tensorboard")
+    except ModuleNotFoundError as error:
+        logger.warning("no TensorBoard log (%s): `pip install 'reelpack[train]'` brings tensorboard", error)
         return None
     return SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
@@ -109,7 +109,7 @@ def _wandb_run(project: str, out: Path, settings: dict[str, Any]) -> Any:
     """The run's page at Weights & Biases; a run that continues, continues its page."""
     try:
         import wandb
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ValueError(
             f"train.log.wandb={project}: wandb is not installed ({error}); pip install 'reelpack[wandb]', or unset it"
         ) from error

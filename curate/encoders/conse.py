@@ -115,6 +115,6 @@ def class_names() -> tuple[str, ...]:
     """
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("ConSE takes its class names from open_clip: install reelpack[curate]")
+        raise ModuleNotFoundError("No module named 'open_clip', of which ConSE has its class names", name="open_clip")
     file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
     return tuple(runpy.run_path(str(file))["IMAGENET_CLASSNAMES"])
