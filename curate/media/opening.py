@@ -95,9 +95,12 @@ def open_container(
                 metadata_errors="replace",
                 timeout=time_limit_s,
             )
-    except MediaError:
+    except MediaError as error:
         if file is not None:
             file.close()
+        if error.kind is FailureKind.NOT_MEDIA:
+            detail = f"{name} is no media file, or of a format that is not read (docs/decisions/decoders.md)"
+            raise MediaError(FailureKind.NOT_MEDIA, detail) from error
         raise
     if container.format.name.split(",")[0] in VIDEO_DEMUXERS | SOUND_DEMUXERS:
         return container, file

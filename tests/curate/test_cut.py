@@ -6,6 +6,7 @@ import pytest
 
 from curate.cut import CutStage, ShardConfig, ShardPlan, ShardWritten
 from curate.media.encode import encode_mp4
+from curate.media.version import local_version
 from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Clip, FailureKind
 
@@ -33,3 +34,16 @@ def test_a_shard_that_is_given_up_lacks_the_clips_that_cannot_be_cut_and_no_othe
     assert (given_up.clips, given_up.failures) == (cut.clips, cut.failures)
     assert [failure.subject for failure in given_up.failures] == ["gone"]
     assert Path(plans[0].url).read_bytes() == Path(plans[1].url).read_bytes()
+
+
+def test_a_video_that_changed_since_its_scan_gives_no_clip_of_other_bytes(
+    clips: tuple[Clip, ...], tmp_path: Path
+) -> None:
+    first = replace(clips[0], video_version=local_version(clips[0].video_uri))
+    with open(first.video_uri, "ab") as file:
+        file.write(b"more of an upload")
+    [cut] = CutStage(ShardConfig()).process(
+        [ShardPlan(url=str(tmp_path / "train-000000.tar"), split="train", clips=(first,))]
+    )
+    assert isinstance(cut, ShardWritten)
+    assert not cut.clips and [failure.kind for failure in cut.failures] == [FailureKind.CHANGED]

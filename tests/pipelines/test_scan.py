@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.media.probe import content_id
 from pipelines.config import Config, load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
@@ -103,3 +104,26 @@ def test_an_input_that_was_missing_and_is_found_no_longer_stands_as_failed(
     assert (then.num_inputs, then.num_failed_inputs) == (3, 1)
     ((group,), _) = failing(out)
     assert (group.kind, group.num_failed) == ("missing", 1)
+
+
+@pytest.mark.parametrize("step", ["identify", "scan"])
+def test_a_file_that_is_still_written_fails_and_is_scanned_when_it_is_whole(tmp_path: Path, step: str) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    write_video(films / "0.mp4", moving(0, 1))
+    write_video(films / "1.mp4", moving(1, 1))
+
+    class Uploading(Interrupted):
+        def run(self, stage: Any, items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+            if stage.step == step:
+                write_video(films / "0.mp4", moving(2, 1.5))
+            yield from super().run(stage, items, needs)
+
+    sources, _ = list_sources([str(films)])
+    run = CurateRun(Dataset(str(out)), config(), "again", {source.uri: source.version for source in sources})
+    scan(run, Uploading(99), sources, [], [str(films)])
+    failed, whole = sorted(Dataset(str(out)).videos.rows(), key=lambda row: row["uri"])
+    assert (failed["failure"], whole["outcome"]) == ("changed", "ok")
+    scan_until(films, out, 99)
+    rows = sorted(Dataset(str(out)).videos.rows(), key=lambda row: row["uri"])
+    assert [row["outcome"] for row in rows] == ["ok", "ok"]
+    assert rows[0]["video_id"] == content_id(str(films / "0.mp4"))
