@@ -65,6 +65,13 @@ class Failure:
         return self.kind in RETRYABLE
 
 
+def said_of(subject: str, detail: str) -> str:
+    """The detail of a failure for a line that names its subject: does not name it again."""
+    if not subject:
+        return detail
+    return detail.replace(f": {subject!r}", "").removeprefix(f"{subject}: ").replace(subject, "it")
+
+
 class MediaError(Exception):
     """A file that cannot be read as video, with the kind of its outcome. Raised by `curate.media` only."""
 

@@ -137,9 +137,14 @@ def curate(
     given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
     resolved = _config(config, given, executor=executor, address=address)
     from pipelines import curate_videos, summary
+    from pipelines import status as current
+    from pipelines.dataset import Dataset
+    from pipelines.sources import refuse_mistyped
 
+    refuse_mistyped(inputs, curate_videos.known_inputs(Dataset(out)))
     result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar, drop_failed=drop_failed)
     summary.show_curate(result, out)
+    summary.show_next(current.status(out))
     if not result.num_indexed:
         raise typer.Exit(1)
 
@@ -298,9 +303,11 @@ def caption(
     """Write a short and a dense caption for every clip, by a vision–language model."""
     resolved = _local_first(config, set, executor, address)
     from pipelines import caption_clips, summary
+    from pipelines import status as current
 
     result = caption_clips.caption(dataset, resolved)
     summary.show_caption(result)
+    summary.show_next(current.status(dataset))
     if not result.num_captions:
         raise typer.Exit(1)
 
@@ -316,9 +323,11 @@ def encode(
     """Encode clips to latents and captions to text embeddings, beside the shards."""
     resolved = _local_first(config, set, executor, address)
     from pipelines import encode_latents, summary
+    from pipelines import status as current
 
     result = encode_latents.encode(dataset, resolved)
     summary.show_encode(result)
+    summary.show_next(current.status(dataset))
     if not result.num_clips:
         raise typer.Exit(1)
 

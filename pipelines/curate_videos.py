@@ -18,11 +18,11 @@ from curate.scores.score import ScoreStage
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, Config, differences
 from pipelines.dataset import Dataset
-from pipelines.execute import executor
+from pipelines.execute import check_address, executor
 from pipelines.progress import console
 from pipelines.provenance import provenance
-from pipelines.sidecar import columns_by_clip, store_sidecar
-from pipelines.sources import Source, absolute, list_sources
+from pipelines.sidecar import columns_by_clip, read_sidecar, store_sidecar
+from pipelines.sources import Source, absolute, left_out_text, list_sources, refuse_mistyped
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import clips_of, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
@@ -78,13 +78,32 @@ def curate(
             because of failures alone.
         OSError: the dataset cannot be written.
     """
-    sources, unlisted = list_sources(inputs, exclude=out)
-    if not sources and not unlisted:
-        raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
-    dataset = Dataset(out)
+    dataset, left_out = Dataset(out), list[str]()
+    sources, unlisted = list_sources(inputs, exclude=out, leave_out=left_out.append)
+    if not sources:
+        refuse_mistyped(inputs, known_inputs(dataset))
+    if left_out:
+        console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
+    # What was mistyped is said before anything is made, or recorded.
+    stage = ScoreStage(config.score, config.select)
+    if sidecar is not None:
+        read_sidecar(sidecar)
+    if config.execute.executor == "ray":
+        check_address(config.execute)
     dataset.make()
     with dataset.writer("curate"):
-        return _curate(dataset, inputs, sources, unlisted, config, sidecar, retry, drop_failed)
+        return _curate(dataset, inputs, sources, unlisted, config, stage, sidecar, retry, drop_failed)
+
+
+def known_inputs(dataset: Dataset) -> set[str]:
+    """What was an input of a run before, or was found in one: it may be out of reach now."""
+    return _named(dataset) | {row["uri"] for row in dataset.videos.rows()}
+
+
+def _named(dataset: Dataset) -> set[str]:
+    """The inputs of the last run, and of one that did not come to its end."""
+    sections = dataset.sections()
+    return {text for name in ("running", "curate") for text in sections.get(name, {}).get("inputs", ())}
 
 
 def _curate(
@@ -93,12 +112,12 @@ def _curate(
     sources: Sequence[Source],
     unlisted: Sequence[Failure],
     config: Config,
+    stage: ScoreStage,
     sidecar: str | None,
     retry: Collection[FailureKind],
     drop_failed: bool,
 ) -> CurateSummary:
     start = time.monotonic()
-    stage = ScoreStage(config.score, config.select)
     families = stage.families
     made_with: dict[str, Any] = {
         "inputs": [absolute(text) for text in inputs],
@@ -108,6 +127,7 @@ def _curate(
     }
     if changed := policy_change(dataset, config):
         console.print(f"{changed}\n", highlight=False, markup=False)
+    named_before = _named(dataset)
     dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
     if sidecar is not None:
         missed = store_sidecar(dataset, sidecar, [source.uri for source in sources])
@@ -115,7 +135,7 @@ def _curate(
     listed = {source.uri: source.version for source in sources}
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry)
     with executor(config.execute) as on:
-        scan(run, on, sources, unlisted, made_with["inputs"])
+        scan(run, on, sources, unlisted, made_with["inputs"], named_before)
         score(run, on, clips_of(dataset, config.scan.key), stage)
         dataset.compact(families)  # before what is alike is looked for, which is kept by the names of the parts
         stored = read_stored(dataset, config, families, keep=True)

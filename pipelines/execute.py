@@ -165,9 +165,7 @@ def connect(config: ExecuteConfig) -> bool:
     """
     import ray
 
-    # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    _knock(address)
+    address = check_address(config)
     private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     # Ray's core prints harmless lines about restartable actors at its error level.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -200,12 +198,15 @@ def _empty_stdin() -> Iterator[None]:
         os.close(empty)
 
 
-def _knock(address: str) -> None:
-    """Ray itself would wait for minutes for a head that is not there.
+def check_address(config: ExecuteConfig) -> str:
+    """The address of Ray that the configuration or RAY_ADDRESS names, "local" for a private one. Ray itself would wait
+    for minutes for a head that is not there.
 
     Raises:
         ConnectionError: nothing listens at HOST:PORT.
     """
+    # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdecimal():
         try:
@@ -214,6 +215,7 @@ def _knock(address: str) -> None:
             raise ConnectionError(
                 f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
             ) from error
+    return address
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

@@ -23,8 +23,8 @@ from curate.schema import MediaError
 from pipelines.config import Config
 from pipelines.execute import ExecuteConfig
 from pipelines.pilot import STEPS, Excerpt, Measured, Pilot, take_excerpt
-from pipelines.progress import track
-from pipelines.sources import Source, list_sources
+from pipelines.progress import console, track
+from pipelines.sources import Source, left_out_text, list_sources, refuse_mistyped
 
 SEED = 0
 NUM_RESAMPLES = 1000
@@ -106,7 +106,11 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
     Raises:
         ValueError: no input file, or none that was tried can be read.
     """
-    sources, _ = list_sources(inputs)
+    refuse_mistyped(inputs)
+    left_out: list[str] = []
+    sources, _ = list_sources(inputs, leave_out=left_out.append)
+    if left_out:
+        console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
     if not sources:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
     tried = _to_probe(sources, num_sampled)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.summary import add_funnel, out, plain_table, show_failures
+from curate.schema import said_of
+from pipelines.summary import add_funnel, out, plain_table, show_failures, show_next
 
 if TYPE_CHECKING:
     from pipelines.doctor import Finding
@@ -42,7 +43,7 @@ def show_status(status: "Status") -> None:
     out.print(table)
     if status.failures:
         show_failures(status.failures)
-    out.print(f"next ({status.why}):\n{status.next_command}", markup=False)
+    show_next(status)
 
 
 def status_json(status: "Status") -> str:
@@ -129,7 +130,9 @@ def show_file(story: "FileStory") -> None:
     from pipelines.explain import time_code
 
     video = story.video
-    state = "scanned" if video["outcome"] == "ok" else f"failed: {video['failure']}: {video['detail']}"
+    state = "scanned"
+    if video["outcome"] != "ok":
+        state = f"failed: {video['failure']}: {said_of(video['uri'], video['detail'])}"
     out.print(f"{video['uri']}: {state}", markup=False)
     if video["outcome"] != "ok":
         return

@@ -1,15 +1,21 @@
 """The inputs: which files a user's arguments name, local or remote."""
 
+import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.media.recognize import NUM_BYTES, may_be_media
 from curate.media.version import local_version, remote_version
 from curate.place import MAGIC, is_url, locate
 from curate.schema import Failure, FailureKind
+
+MAX_NAMES = 5
+"""Of files that are left out, those that are named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,12 +27,16 @@ class Source:
     version: str
 
 
-def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[list[Source], list[Failure]]:
-    """Every file that the inputs name, once, sorted by URI; hidden files are passed over.
+def list_sources(
+    inputs: Sequence[str], exclude: str | None = None, leave_out: Callable[[str], object] = lambda _: None
+) -> tuple[list[Source], list[Failure]]:
+    """Every file that the inputs name, once, sorted by URI. Of folders, and of globs that name no ending, only what
+    may be media (`curate.media.recognize`); hidden files are passed over.
 
     Args:
         inputs: files, folders (read to the bottom), globs; local paths or fsspec URLs.
         exclude: a folder that is no input though it may lie in one: the dataset that is being written.
+        leave_out: called with each file that cannot be media.
 
     Returns:
         The files, and a failure for each input that names nothing or cannot be listed.
@@ -35,12 +45,48 @@ def list_sources(inputs: Sequence[str], exclude: str | None = None) -> tuple[lis
     sources: dict[str, Source] = {}
     failures: list[Failure] = []
     for text in inputs:
-        found = [entry for entry in _expand(text) if not _name(entry).startswith(excluded)]
+        found = [entry for entry in _expand(text, leave_out) if not _name(entry).startswith(excluded)]
         if not found:
             failures.append(_failure(absolute(text), FailureKind.MISSING, "no such file, and no folder with files"))
         failures += [entry for entry in found if isinstance(entry, Failure)]
         sources.update((entry.uri, entry) for entry in found if isinstance(entry, Source))
     return [sources[uri] for uri in sorted(sources)], failures
+
+
+def refuse_mistyped(inputs: Sequence[str], known: Collection[str] = ()) -> None:
+    """Refuse inputs that name nothing, before anything is made of the others.
+
+    Args:
+        inputs: as `list_sources` takes them.
+        known: what was an input before: its files are gone, or out of reach.
+
+    Raises:
+        ValueError: there is no such file or folder, or nothing that a glob names.
+    """
+    for text in inputs:
+        fs, path = locate(absolute(text))
+        if absolute(text) not in known and not any(_is_there(fs, name) for name in _matches(fs, path)):
+            raise ValueError(f"{text}: {_nothing_there(text)}; give files, folders or globs of videos and images")
+
+
+def _nothing_there(text: str) -> str:
+    fs, path = locate(absolute(text))
+    if any(char in path for char in MAGIC):
+        return "no files found of that pattern"
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        names = [entry.rpartition("/")[2] for entry in fs.ls(parent, detail=False)]
+    except OSError:
+        return f"no such file or folder, and no folder {parent}"
+    nearest = difflib.get_close_matches(name, names, n=1)
+    return f"no such file or folder{f'; there is {nearest[0]}' if nearest else ''}"
+
+
+def left_out_text(files: Sequence[str]) -> str:
+    """How many files of folders are no inputs, and the names of some."""
+    names = ", ".join(text.rpartition("/")[2] for text in sorted(files)[:MAX_NAMES])
+    more = f", … and {len(files) - MAX_NAMES} more" if len(files) > MAX_NAMES else ""
+    return f"left out, no media: {len(files)} files ({names}{more}); a file that is named itself is tried"
 
 
 def version_now(uri: str) -> str | None:
@@ -56,14 +102,35 @@ def absolute(text: str) -> str:
     return text if is_url(text) else locate(text)[1]
 
 
-def _expand(text: str) -> Iterator[Source | Failure]:
+def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | Failure]:
     fs, path = locate(absolute(text))
+    ending = PurePosixPath(path).suffix
     for name in _matches(fs, path):
-        if not fs.isdir(name):
-            if fs.exists(name) or fs.lexists(name):
-                yield _source(fs, name)
+        if fs.isdir(name):
+            yield from _walk(fs, name, set(), leave_out)
+        elif not _is_there(fs, name):
             continue
-        yield from _walk(fs, name, set())
+        elif name == path or (ending and name.endswith(ending)) or _is_tried(fs, name):
+            yield _source(fs, name)
+        else:
+            leave_out(_uri(fs, name))
+
+
+def _is_there(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    return bool(fs.exists(path) or fs.lexists(path))
+
+
+def _is_tried(fs: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Whether a file that was not named itself may be media."""
+
+    def read_head() -> bytes:
+        if not fs.isfile(path):
+            raise OSError(f"{path} is no file to be opened")  # a pipe would wait for its writer
+        with fs.open(path, "rb") as file:
+            head: bytes = file.read(NUM_BYTES)
+        return head
+
+    return may_be_media(path, read_head)
 
 
 def _matches(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
@@ -77,7 +144,9 @@ def _matches(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
     return sorted(fs.glob(escaped + path[len(literal) :]))
 
 
-def _walk(fs: fsspec.AbstractFileSystem, name: str, seen: set[str]) -> Iterator[Source | Failure]:
+def _walk(
+    fs: fsspec.AbstractFileSystem, name: str, seen: set[str], leave_out: Callable[[str], object]
+) -> Iterator[Source | Failure]:
     """The files of a folder and of those in it, by way of links, too; each folder once, however it is reached."""
     errors: list[OSError] = []
     for folder, folders, files in fs.walk(name, on_error=errors.append):
@@ -92,9 +161,11 @@ def _walk(fs: fsspec.AbstractFileSystem, name: str, seen: set[str]) -> Iterator[
             if child.startswith("."):
                 continue
             if isinstance(fs, LocalFileSystem) and os.path.isdir(path):  # a link
-                yield from _walk(fs, path, seen)
-            else:
+                yield from _walk(fs, path, seen, leave_out)
+            elif _is_tried(fs, path):
                 yield _source(fs, path)
+            else:
+                leave_out(_uri(fs, path))
     for error in errors:
         yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
 

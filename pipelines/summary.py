@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from curate.schema import said_of
+
 if TYPE_CHECKING:
     from pipelines.caption_clips import CaptionSummary
     from pipelines.curate_videos import CurateSummary
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.failures import FailureGroup
     from pipelines.retry import RetrySummary
     from pipelines.select_clips import SelectSummary
+    from pipelines.status import Status
     from train.forecast import Forecast
     from train.metrics import TrainSummary
 
@@ -38,13 +41,19 @@ def show_curate(summary: "CurateSummary", dataset: str) -> None:
     table.add_row("frames decoded in this run", str(summary.num_frames_decoded))
     out.print(table)
     for failure in summary.failures[:MAX_FAILURES]:
-        out.print(f"failed: {failure.subject}: {failure.kind}: {failure.detail}", markup=False)
+        why = said_of(failure.subject, failure.detail)
+        out.print(f"failed: {failure.subject}: {failure.kind}: {why}", markup=False)
     if len(summary.failures) > MAX_FAILURES:
         out.print(f"… and {len(summary.failures) - MAX_FAILURES} more: reelpack status {dataset}", markup=False)
     if num_uncut := summary.funnel.get("keep", 0) - summary.num_indexed:
         out.print(f"{num_uncut} kept clips are not in the index: reelpack status {dataset} says why", markup=False)
     if not summary.num_indexed:
         out.print(nothing_kept(summary), markup=False)
+
+
+def show_next(status: "Status") -> None:
+    """The command that goes on from here, to be copied."""
+    out.print(f"next ({status.why}):\n{status.next_command}", markup=False)
 
 
 def add_funnel(table: Table, funnel: Mapping[str, int]) -> None:

@@ -168,8 +168,8 @@ class Staged:
             results = iter(self.stage.process(ready))
             outcomes = [item if isinstance(item, Failure) else next(results) for _, item in held]
             return [
-                self._released(copy, item, outcome)
-                for (copy, _), item, outcome in zip(held, items, outcomes, strict=True)
+                self._released(copy, item, _named(outcome, local, item))
+                for (copy, local), item, outcome in zip(held, items, outcomes, strict=True)
             ]
 
     def give_up(self, item: Any, kind: FailureKind, detail: str, attempts: int) -> Any:
@@ -190,3 +190,10 @@ class Staged:
         except MediaError as error:
             return self.give_up(item, error.kind, error.detail, 1)
         return outcome
+
+
+def _named(outcome: Any, local: Any, item: Any) -> Any:
+    """A failure names the file as the user does, and not its copy."""
+    if not isinstance(outcome, Failure) or isinstance(local, Failure):
+        return outcome
+    return replace(outcome, detail=outcome.detail.replace(local.path, item.path))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curate.report.cards import name_of, span_of
 from curate.report.data import DatasetView
-from curate.schema import RETRYABLE
+from curate.schema import RETRYABLE, said_of
 
 MAX_EXAMPLES = 20
 NUM_OPEN_EXAMPLES = 3
@@ -71,7 +71,7 @@ def _failures_of_kind(
     steps = sorted({row["step"] for row in rows})
     lines = [
         f"<li>{names.get(row['subject']) or name_of(row['subject'])} "
-        f'<span class="muted">{escape(row["detail"] or "")}</span></li>'
+        f'<span class="muted">{escape(said_of(row["subject"], row["detail"] or ""))}</span></li>'
         for row in rows[:MAX_EXAMPLES]
     ]
     shown = f"<ul>{''.join(lines[:NUM_OPEN_EXAMPLES])}</ul>"

@@ -19,7 +19,12 @@ NOWHERE = ""
 
 
 def scan(
-    run: CurateRun, on: Executor, sources: Sequence[Source], unlisted: Sequence[Failure], inputs: Sequence[str]
+    run: CurateRun,
+    on: Executor,
+    sources: Sequence[Source],
+    unlisted: Sequence[Failure],
+    inputs: Sequence[str],
+    named_before: Collection[str] = (),
 ) -> None:
     """Identify, probe and scan the inputs that are new or whose failure is to be tried again.
 
@@ -29,10 +34,11 @@ def scan(
         sources: the files that the inputs name.
         unlisted: inputs that name nothing or cannot be listed.
         inputs: all inputs of this run, as they are named from any folder.
+        named_before: those of the runs before.
     """
     key, dataset = run.config.scan.key, run.dataset
     rows = [row for row in dataset.videos.rows() if row["scan_key"] == key]
-    _forget_found(run, rows, inputs, {failure.subject for failure in unlisted})
+    _forget_found(run, rows, inputs, {failure.subject for failure in unlisted}, {*inputs, *named_before})
     known = {(row["uri"], row["version"]) for row in rows if run.is_settled(row["failure"])}
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
@@ -141,17 +147,21 @@ def _bytes(file: SourceFile) -> int:
 
 
 def _forget_found(
-    run: CurateRun, rows: Sequence[Mapping[str, Any]], inputs: Sequence[str], unlisted: Collection[str]
+    run: CurateRun,
+    rows: Sequence[Mapping[str, Any]],
+    inputs: Sequence[str],
+    unlisted: Collection[str],
+    named: Collection[str],
 ) -> None:
-    """Inputs that named nothing or could not be listed, and now can: they are no files, so no row takes the place of
-    theirs."""
+    """Inputs that named nothing or could not be listed, and now can, or are named no longer: they are no files, so no
+    row takes the place of theirs."""
     folders = [f"{text.rstrip('/')}/" for text in inputs]
     found = [
         row["uri"]
         for row in rows
         if (row["outcome"], row["version"]) == ("failed", NOWHERE)
         and row["uri"] not in unlisted
-        and (row["uri"] in inputs or any(row["uri"].startswith(folder) for folder in folders))
+        and (row["uri"] in named or any(row["uri"].startswith(folder) for folder in folders))
     ]
     key = run.config.scan.key
     run.dataset.failures.discard([(uri, ScanStage.step, key) for uri in found])
