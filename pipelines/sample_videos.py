@@ -85,7 +85,7 @@ def sample_to_files(
 
 def _start(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
     try:
-        return encode_start(autoencoder, path.read_bytes(), size=size, fps=fps, max_latent_frames=most)
+        return encode_start(autoencoder, str(path), size=size, fps=fps, max_latent_frames=most)
     except (OSError, MediaError) as error:
         raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
 
-from curate.media.decode import decode_clip
 from curate.media.fetch import DEFAULT, StagingConfig, local_copy
+from curate.media.decode import clip_frames, clip_times
 from curate.media.probe import content_id
 from curate.place import locate
 from curate.schema import FailureKind, MediaError, clip_id
@@ -263,10 +263,13 @@ def _damage(reader: TarReader, row: Mapping[str, Any], digest: str | None) -> st
         data = read_member(reader, {**row, "digest": None})
         if digest is not None and payload_digest(data) != digest:
             return "its bytes are not those that were written"
-        clip = decode_clip(data)
+        times = clip_times(data)
+        num_frames, size = 0, (0, 0)
+        for rgb in clip_frames(data, times, times.at(None)):
+            num_frames, size = num_frames + 1, rgb.shape[:2]
     except (MediaError, OSError, ValueError) as error:
         return f"cannot be decoded ({error})"
-    found, expected = clip.rgb.shape[:3], (row["num_frames"], row["height"], row["width"])
+    found, expected = (num_frames, *size), (row["num_frames"], row["height"], row["width"])
     if found != expected:
         return f"frames, height and width are {found}, the index says {expected}"
     return None

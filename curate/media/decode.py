@@ -1,15 +1,50 @@
-"""A clip's bytes (a member of a shard) → pixels."""
+"""A clip (a member of a shard, or a local file) → pixels: which frames are wanted is known before any is decoded, and
+one of them is held at a time."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from curate.media.container import HEAD_BYTES, is_still_image
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.limits import CEILING_PIXELS
-from curate.media.still import read_still
+from curate.media.still import STILL_TIME_BASE, read_still
 from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError
+
+Size = tuple[int, int]
+"""Height and width, px."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipTimes:
+    """When the frames of a clip are shown, known without decoding.
+
+    Attributes:
+        pts: `(T,)` int64, increasing, in units of `time_base`.
+        end_pts: When the last frame ends.
+    """
+
+    pts: np.ndarray
+    end_pts: int
+    time_base: Fraction
+
+    @property
+    def starts_s(self) -> np.ndarray:
+        """`(T,)` float64, seconds from the clip's start at which each frame is first shown."""
+        return np.asarray((self.pts - self.pts[0]) * float(self.time_base))
+
+    def at(self, fps: float | None) -> np.ndarray:
+        """`(n,)` int64: numbers of the frames that are shown at the ticks of a clock of `fps`; a tick on a frame's
+        start is in it, and frames repeat where the clip is slower. None: all frames."""
+        if fps is None:
+            return np.arange(len(self.pts))
+        slack = 1e-6
+        end_s = float((self.end_pts - int(self.pts[0])) * self.time_base)
+        ticks_s = np.arange(max(1, int(np.ceil(end_s * fps - slack)))) / fps
+        return np.searchsorted(self.starts_s, ticks_s + slack, side="right") - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,18 +68,18 @@ def decode_clip(
     data: bytes,
     *,
     num_frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     fps: float | None = None,
     max_frames: int | None = None,
     max_pixels: int = CEILING_PIXELS,
 ) -> DecodedClip:
-    """Decodes an MP4 or a still image.
+    """Decodes an MP4 or a still image; all of the frames that are asked for are in memory at the same time.
 
     Args:
         data: The file's bytes.
         num_frames: Take this many, at the middles of equal parts; a clip with fewer gives each of its frames once.
-        size: `(height, width)` to scale to, whatever the clip's shape; None for the clip's own.
-        fps: Resample to this rate: at each tick the frame that is shown then. Frames repeat where the clip is slower.
+        size: To scale to, whatever the clip's shape; None for the clip's own.
+        fps: Resample to this rate, see `ClipTimes.at`.
         max_frames: Keep the first ones only (after `fps`, before `num_frames`).
         max_pixels: Of one picture.
 
@@ -57,20 +92,82 @@ def decode_clip(
             raise ValueError(f"{name} must be positive, got {value}")
     if size is not None and min(size) < 1:
         raise ValueError(f"size must be positive, got {size}")
-    if is_still_image(data[:HEAD_BYTES]):
-        return _decode_still(data, size, max_pixels)
-    starts_s, end_s = _frame_times(data, max_pixels)
-    indices = np.arange(len(starts_s)) if fps is None else _at_rate(starts_s, end_s, fps)
+    times = clip_times(data, max_pixels=max_pixels)
+    indices = times.at(None if len(times.pts) == 1 else fps)
     if max_frames is not None:
         indices = indices[:max_frames]
     if num_frames is not None:
         indices = indices[middles(len(indices), num_frames)]
     return DecodedClip(
-        rgb=_read(data, indices, size),
-        pts_s=starts_s[indices],
+        rgb=np.stack(list(clip_frames(data, times, indices, size, max_pixels=max_pixels))),
+        pts_s=times.starts_s[indices],
         indices=indices.astype(np.int64),
-        num_source_frames=len(starts_s),
+        num_source_frames=len(times.pts),
     )
+
+
+def clip_times(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> ClipTimes:
+    """Demuxes a clip, local path or bytes; a still image has one frame.
+
+    Raises:
+        MediaError: The source is no video, has no frame, or pictures that are too large.
+    """
+    if _is_still(source):
+        return ClipTimes(pts=np.zeros(1, np.int64), end_pts=1, time_base=STILL_TIME_BASE)
+    with VideoReader(source, max_pixels=max_pixels) as reader:
+        shown = sorted((packet.pts, packet.duration or 0) for packet in reader.shown_packets())
+        if not shown:
+            raise MediaError(FailureKind.NO_FRAMES, f"{reader.name} has a video stream without frames")
+        pts = np.array([start for start, _ in shown], np.int64)
+        last = shown[-1][1] or (pts[-1] - pts[-2] if len(pts) > 1 else 1)
+        return ClipTimes(pts=pts, end_pts=int(pts[-1] + last), time_base=reader.stream_time_base)
+
+
+def clip_frames(
+    source: str | bytes,
+    times: ClipTimes,
+    indices: np.ndarray,
+    size: Size | Callable[[int, int], Size] | None = None,
+    *,
+    max_pixels: int = CEILING_PIXELS,
+) -> Iterator[np.ndarray]:
+    """The frames with these numbers, `(H, W, 3)` uint8, one by one; decoding begins near the first of them.
+
+    Args:
+        source: Local path or bytes.
+        times: Of this source.
+        indices: `(n,)` int, which do not decrease and may repeat.
+        size: To scale to, or a function of the clip's height and width that gives it; None for the clip's own.
+        max_pixels: Of one picture.
+
+    Raises:
+        MediaError: The source is damaged, or has pictures that are too large.
+    """
+    if _is_still(source):
+        rgb = _resized(read_still(source, max_pixels=max_pixels), size)
+        for _ in indices:
+            yield rgb
+        return
+    convert: RgbConverter | None = None
+    wanted, done = times.pts[indices].tolist(), 0
+    with VideoReader(source, max_pixels=max_pixels) as reader:
+        for frame in reader.frames(reader.stream_time_base, from_pts=wanted[0]):
+            if frame.pts < wanted[done]:
+                continue
+            if frame.pts > wanted[done]:
+                break
+            if convert is None:
+                shape = geometry(frame.picture)
+                width, height = shape.scaled(None)
+                to_height, to_width = size(height, width) if callable(size) else size or (height, width)
+                convert = RgbConverter(shape, (to_width, to_height))
+            rgb = convert(frame.image)
+            while done < len(wanted) and wanted[done] == frame.pts:
+                done += 1
+                yield rgb
+            if done == len(wanted):
+                return
+    raise MediaError(FailureKind.CORRUPT, f"the clip decodes to {done} of {len(wanted)} wanted frames")
 
 
 def middles(length: int, count: int) -> np.ndarray:
@@ -80,50 +177,18 @@ def middles(length: int, count: int) -> np.ndarray:
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
 
 
-def _decode_still(data: bytes, size: tuple[int, int] | None, max_pixels: int) -> DecodedClip:
+def _is_still(source: str | bytes) -> bool:
+    if isinstance(source, bytes):
+        return is_still_image(source[:HEAD_BYTES])
+    with open(source, "rb") as file:
+        return is_still_image(file.read(HEAD_BYTES))
+
+
+def _resized(rgb: np.ndarray, size: Size | Callable[[int, int], Size] | None) -> np.ndarray:
     import cv2
 
-    rgb = read_still(data, max_pixels=max_pixels)
-    if size is not None:
-        is_smaller = size[0] * size[1] < rgb.shape[0] * rgb.shape[1]
-        rgb = np.asarray(cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC))
-    return DecodedClip(rgb=rgb[None], pts_s=np.zeros(1), indices=np.zeros(1, np.int64), num_source_frames=1)
-
-
-def _frame_times(data: bytes, max_pixels: int) -> tuple[np.ndarray, float]:
-    """When each frame is first shown, from the first one on, and when the last one ends; seconds. Decodes nothing."""
-    with VideoReader(data, max_pixels=max_pixels) as reader:
-        shown = sorted((packet.pts, packet.duration or 0) for packet in reader.shown_packets())
-        if not shown:
-            raise MediaError(FailureKind.NO_FRAMES, "the clip has a video stream without frames")
-        starts = np.array([pts for pts, _ in shown], np.int64)
-        last = shown[-1][1] or (starts[-1] - starts[-2] if len(starts) > 1 else 1)
-        time_base = float(reader.stream_time_base)
-        return (starts - starts[0]) * time_base, float(starts[-1] - starts[0] + last) * time_base
-
-
-def _at_rate(starts_s: np.ndarray, end_s: float, fps: float) -> np.ndarray:
-    """Numbers of the frames that are shown at the ticks of a clock of `fps`; a tick on a frame's start is in it."""
-    slack = 1e-6
-    ticks_s = np.arange(max(1, int(np.ceil(end_s * fps - slack)))) / fps
-    return np.searchsorted(starts_s, ticks_s + slack, side="right") - 1
-
-
-def _read(data: bytes, indices: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """`(T, H, W, 3)`: the frames with these numbers, which increase and may repeat."""
-    wanted = set(indices.tolist())
-    pictures: dict[int, np.ndarray] = {}
-    convert: RgbConverter | None = None
-    with VideoReader(data) as reader:
-        for number, frame in enumerate(reader.frames(reader.stream_time_base)):
-            if number not in wanted:
-                continue
-            if convert is None:
-                shape = geometry(frame.picture)
-                convert = RgbConverter(shape, shape.scaled(None) if size is None else size[::-1])
-            pictures[number] = convert(frame.image)
-            if len(pictures) == len(wanted):
-                break
-    if len(pictures) < len(wanted):
-        raise MediaError(FailureKind.CORRUPT, f"the clip decodes to {len(pictures)} of {len(wanted)} wanted frames")
-    return np.stack([pictures[index] for index in indices.tolist()])
+    to = size(*rgb.shape[:2]) if callable(size) else size
+    if to is None:
+        return rgb
+    is_smaller = to[0] * to[1] < rgb.shape[0] * rgb.shape[1]
+    return np.asarray(cv2.resize(rgb, to[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC))

@@ -1,5 +1,6 @@
 """What the trainer knows of an autoencoder."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -8,8 +9,8 @@ from torch import Tensor
 class VideoAutoencoder(Protocol):
     """Videos to normalized latents and back. An image is a video of one frame.
 
-    `1 + temporal_stride * k` frames become `1 + k` latent frames, of which the first depends on the first frame alone;
-    an autoencoder of images has `temporal_stride` 1. Sides are multiples of `spatial_stride`.
+    `1 + temporal_stride * k` frames become `1 + k` latent frames; an autoencoder of images has `temporal_stride` 1.
+    Sides are multiples of `spatial_stride`.
     """
 
     channels: int
@@ -18,9 +19,20 @@ class VideoAutoencoder(Protocol):
     name: str
     fingerprint: str
     """Names the weights, and all settings that change what they compute."""
+    is_causal: bool
+    """No latent frame depends on later frames: an image is coded as the first frame of a video is, and the first
+    latent frames of a video are those of its beginning alone."""
+    part_frames: int | None
+    """Frames of a part of `encode_parts`; the first one has `temporal_stride - 1` less. None: a video is encoded as a
+    whole."""
 
     def encode(self, video: Tensor) -> Tensor:
         """(1, 3, T, H, W) float32 in [-1, 1] -> (C, T', H', W') float32 of about zero mean and unit deviation."""
+        ...
+
+    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+        """What `encode` gives for consecutive parts of a video, put together; only one of them is in memory at a time
+        where `part_frames` says how long they are to be."""
         ...
 
     def decode(self, latent: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Autoencoders of diffusers: of videos (Wan, HunyuanVideo, CogVideoX) and, frame by frame, of images (SD, FLUX)."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ PROBE_FRAMES = 25
 PROBE_PX = 64
 """A clip of this size is encoded once to learn the strides: 24 is a multiple of every temporal stride in use."""
 
+CAUSAL_TOLERANCE = 0.01
+"""Of the latents' deviation."""
+
 
 class DiffusersAutoencoder:
     """Posterior modes, normalized as the pipelines do: (z - shift or mean) * scaling_factor / std."""
+
+    part_frames: int | None = None  # what they keep of earlier frames is their own
 
     def __init__(self, config: DiffusersAutoencoderConfig) -> None:
         """Loads the weights.
@@ -37,11 +43,16 @@ class DiffusersAutoencoder:
         self._is_video = any(isinstance(module, nn.Conv3d) for module in model.modules())
         self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
         self._measure_strides()
+        self.is_causal = not self._is_video or self._measure_causality()
         self._shift, self._scale = self._normalization()
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
         return ((self._encode_raw(video) - self._shift) * self._scale).cpu()
+
+    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+        videos = list(parts)
+        return self.encode(videos[0] if len(videos) == 1 else torch.cat(videos, dim=2))  # one is not copied
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -70,6 +81,23 @@ class DiffusersAutoencoder:
         self.channels = c
         self.spatial_stride = PROBE_PX // h
         self.temporal_stride = (frames - 1) // (t - 1) if t > 1 else 1
+
+    @torch.inference_mode()
+    def _measure_causality(self) -> bool:
+        """By changing later frames: CogVideoX and Hunyuan normalize over time. Where nothing of them is seen, latents
+        differ by rounding at most."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, 3, PROBE_FRAMES, PROBE_PX, PROBE_PX)
+        video = torch.rand(shape, generator=generator) * 2 - 1
+        latent = self._encode_raw(video)
+        for num_same in (1, 1 + self.temporal_stride):
+            other = video.clone()
+            other[:, :, num_same:] *= 0.1
+            same = slice(0, 1 + (num_same - 1) // self.temporal_stride)
+            difference = (self._encode_raw(other)[:, same] - latent[:, same]).abs().max()
+            if difference > CAUSAL_TOLERANCE * latent.std():
+                return False
+        return True
 
     def _normalization(self) -> tuple[Tensor, Tensor]:
         config = self._model.config

@@ -1,5 +1,6 @@
 """The embedded autoencoder, and any other that `reelpack train-autoencoder` wrote, behind the trainer's interface."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ class ReelpackKLAutoencoder:
 
     temporal_stride = TEMPORAL_STRIDE
     spatial_stride = SPATIAL_STRIDE
+    is_causal = True
 
     def __init__(self, config: ReelpackKLConfig) -> None:
         """Loads the weights.
@@ -34,6 +36,7 @@ class ReelpackKLAutoencoder:
         self.channels = model.config.latent_channels
         self.device = pick_device(config.device)
         self._chunk = config.chunk_latent_frames
+        self.part_frames: int | None = TEMPORAL_STRIDE * config.chunk_latent_frames
         self._model = model.to(self.device)
         self._mean = torch.tensor(model.config.latent_mean, device=self.device).view(-1, 1, 1, 1)
         self._std = torch.tensor(model.config.latent_std, device=self.device).view(-1, 1, 1, 1)
@@ -41,6 +44,14 @@ class ReelpackKLAutoencoder:
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
         mean, _ = self._model.encode(video.to(self.device), chunk=self._chunk)
+        return self._normalized(mean)
+
+    @torch.inference_mode()
+    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+        coded = self._model.encode_parts(part.to(self.device) for part in parts)
+        return torch.cat([self._normalized(mean) for mean, _ in coded], dim=1)
+
+    def _normalized(self, mean: Tensor) -> Tensor:
         return ((mean[0] - self._mean) / self._std).cpu()
 
     @torch.inference_mode()

@@ -1,14 +1,15 @@
 """Stage: clips of the shards to normalized latents, at their own shape and length."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from curate.media.decode import decode_clip
+from curate.media.decode import ClipTimes, clip_frames, clip_times
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
@@ -95,6 +96,7 @@ class EncodeStage:
         return {
             "fingerprint": content_digest("latents", *parts)[:16],
             "autoencoder": autoencoder.name,
+            "is_causal": autoencoder.is_causal,
             **values,
             "config": config,
         }
@@ -110,55 +112,66 @@ class EncodeStage:
         """One clip, with its latent or with the size of it alone."""
         try:
             data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
-            rgb, fps = self._frames(data, is_image=item.kind == "image")
-        except MediaError as error:
-            return error.failure(item.clip_id, STEP)
         except FileNotFoundError as error:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MISSING, detail=str(error))
         except OSError as error:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=f"{item.shard}: {error}")
         except ValueError as error:  # the shard is shorter than the index says
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
-        values = self._latent(item.clip_id, rgb) if latent else None
+        try:
+            return self._encoded(item, data, latent=latent)
+        except MediaError as error:
+            return error.failure(item.clip_id, STEP)
+
+    def _encoded(self, item: EncodeItem, data: bytes, *, latent: bool) -> Encoded | Failure:
+        times = clip_times(data)
+        indices, fps = self._chosen(times, is_image=item.kind == "image")
+        frames = clip_frames(data, times, indices, self._size)
+        first = next(frames)
+        height, width = first.shape[:2]
+        frames, values = chain([first], frames), None
+        if latent:
+            try:
+                values = self._latent(item.clip_id, frames, len(indices))
+            except torch.OutOfMemoryError as error:
+                detail = f"{len(indices)} frames of {width}x{height}: {error}; lower max_area_px or max_frames"
+                return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+        for _ in frames:  # what cannot be decoded is found now, not while training
+            pass
         if isinstance(values, Failure):
             return values
-        num_frames, height, width, _ = rgb.shape
         return Encoded(
             clip_id=item.clip_id,
             latent=values,
-            shape=latent_shape(self._loaded(), num_frames, height, width),
-            num_frames=num_frames,
+            shape=latent_shape(self._loaded(), len(indices), height, width),
+            num_frames=len(indices),
             height=height,
             width=width,
             fps=fps,
         )
 
-    def _latent(self, clip_id: str, rgb: np.ndarray) -> np.ndarray | Failure:
-        """(T, H, W, 3) uint8 to (C, T', H', W') float16."""
-        try:
-            latent = self._loaded().encode(to_video(rgb)).numpy().astype(np.float16)
-        except torch.OutOfMemoryError as error:
-            detail = (
-                f"{rgb.shape[0]} frames of {rgb.shape[2]}x{rgb.shape[1]}: {error}; lower max_area_px or max_frames"
-            )
-            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
+    def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> np.ndarray | Failure:
+        """Frames (H, W, 3) uint8 to (C, T', H', W') float16."""
+        autoencoder = self._loaded()
+        latent = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder)).numpy().astype(np.float16)
         if not np.isfinite(latent).all():
             detail = "the autoencoder gave values that are not finite in float16; try another dtype"
             return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
         return latent
 
-    def _frames(self, data: bytes, *, is_image: bool) -> tuple[np.ndarray, float]:
-        """(T, H, W, 3) uint8 as they enter the autoencoder, and their rate."""
+    def _chosen(self, times: ClipTimes, *, is_image: bool) -> tuple[np.ndarray, float]:
+        """(T,) numbers of the frames that enter the autoencoder, and their rate."""
+        if is_image or len(times.pts) == 1:
+            return np.zeros(1, np.int64), 0.0
+        indices = times.at(self.config.fps)
+        count = usable_frames(min(len(indices), self.config.max_frames), self._loaded().temporal_stride)
+        start = (len(indices) - count) // 2
+        rate = self.config.fps or _rate(times.starts_s)
+        return indices[start : start + count], 0.0 if count == 1 else rate
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
         config = self.config
-        first = decode_clip(data, max_frames=1)
-        size = target_size(*first.rgb.shape[1:3], max_area_px=config.max_area_px, multiple_px=config.multiple_px)
-        if is_image:
-            return decode_clip(data, size=size, max_frames=1).rgb, 0.0
-        clip = decode_clip(data, size=size, fps=config.fps)
-        count = usable_frames(min(len(clip.rgb), config.max_frames), self._loaded().temporal_stride)
-        start = (len(clip.rgb) - count) // 2
-        rate = config.fps or _rate(clip.pts_s)
-        return clip.rgb[start : start + count], 0.0 if count == 1 else rate
+        return target_size(height, width, max_area_px=config.max_area_px, multiple_px=config.multiple_px)
 
     def _loaded(self) -> VideoAutoencoder:
         if self._autoencoder is None:
@@ -196,17 +209,39 @@ def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) 
 
 def to_video(rgb: np.ndarray) -> torch.Tensor:
     """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
-    return torch.tensor(rgb).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+    return _scaled(torch.tensor(rgb).float())
+
+
+def _scaled(pixels: torch.Tensor) -> torch.Tensor:
+    """(T, H, W, 3) float32 of 0 to 255, which is changed, as (1, 3, T, H, W) in [-1, 1]."""
+    return pixels.div_(127.5).sub_(1.0).permute(3, 0, 1, 2)[None]
+
+
+def video_parts(
+    frames: Iterator[np.ndarray], num_frames: int, autoencoder: VideoAutoencoder
+) -> Iterator[torch.Tensor]:
+    """Frames (H, W, 3) uint8 as the parts (1, 3, T, H, W) float32 in [-1, 1] that `encode_parts` takes."""
+    step, done = autoencoder.part_frames or num_frames, 0
+    size = 1 + step - autoencoder.temporal_stride if autoencoder.part_frames else num_frames
+    while done < num_frames:
+        size = min(size, num_frames - done)
+        pixels: torch.Tensor | None = None
+        for number, rgb in enumerate(islice(frames, size)):
+            pixels = torch.empty(size, *rgb.shape) if pixels is None else pixels
+            pixels[number] = torch.tensor(rgb)
+        assert pixels is not None
+        yield _scaled(pixels)
+        done, size = done + size, step
 
 
 def encode_start(
-    autoencoder: VideoAutoencoder, data: bytes, *, size: tuple[int, int], fps: float, max_latent_frames: int
+    autoencoder: VideoAutoencoder, source: str | bytes, *, size: tuple[int, int], fps: float, max_latent_frames: int
 ) -> torch.Tensor:
     """What a sampled video begins with, from a picture, or from the last frames of a clip that is to go on.
 
     Args:
         autoencoder: of the run.
-        data: bytes of the picture or the clip.
+        source: local path, or bytes, of the picture or the clip.
         size: height and width in px; what is left over of another shape is cut off on both sides.
         fps: rate of the video.
         max_latent_frames: take as many frames of the clip as give so many of the latent.
@@ -215,12 +250,14 @@ def encode_start(
         (C, T, H, W) float32, normalized.
 
     Raises:
-        MediaError: the bytes are neither.
+        MediaError: the source is neither.
     """
-    rgb = decode_clip(data, fps=fps or None).rgb
+    times = clip_times(source)
+    indices = times.at(None if len(times.pts) == 1 else fps or None)
     most = 1 + autoencoder.temporal_stride * (max_latent_frames - 1)
-    count = usable_frames(min(len(rgb), most), autoencoder.temporal_stride)
-    return autoencoder.encode(_covering(to_video(rgb[-count:]), size))
+    indices = indices[-usable_frames(min(len(indices), most), autoencoder.temporal_stride) :]
+    frames = clip_frames(source, times, indices)
+    return autoencoder.encode(torch.cat([_covering(to_video(rgb[None]), size) for rgb in frames], dim=2))
 
 
 def _covering(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -10,7 +10,7 @@ no discriminator. The network is fully convolutional, so sizes and lengths are f
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -202,13 +202,16 @@ class CausalVideoKL(nn.Module):
     def encode(self, video: Tensor, *, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Posterior mean and log variance, each (B, C, 1+k, H/8, W/8). `chunk`: latent frames at a time (memory)."""
         _check_video(video)
-        stream, means, logvars = Stream(), [], []
-        for part in _chunks(video, first=1, step=TEMPORAL_STRIDE, chunk=chunk):
-            mean, logvar = self.encoder(part, stream)
-            stream.started = True
-            means.append(mean)
-            logvars.append(logvar)
+        parts = self.encode_parts(_chunks(video, first=1, step=TEMPORAL_STRIDE, chunk=chunk))
+        means, logvars = zip(*parts, strict=True)
         return torch.cat(means, dim=2), torch.cat(logvars, dim=2)
+
+    def encode_parts(self, parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Mean and log variance of consecutive parts of a video: 1+4k frames, then multiples of 4."""
+        stream = Stream()
+        for part in parts:
+            yield self.encoder(part, stream)
+            stream.started = True
 
     def decode(self, latent: Tensor, *, chunk: int | None = None) -> Tensor:
         """(B, C, 1+k, H/8, W/8) -> (B, 3, 1+4k, H, W), not clamped."""

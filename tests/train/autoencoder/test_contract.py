@@ -1,0 +1,64 @@
+"""What the product relies on, for every kind of autoencoder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.autoencoder.models import KINDS, save_model
+from train.autoencoder.base import VideoAutoencoder, latent_shape
+
+NUM_FRAMES = 17
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, VideoAutoencoder]:
+    return request.param, save_model(request.param, tmp_path_factory.mktemp(request.param)).build()
+
+
+@pytest.fixture(scope="module")
+def video() -> torch.Tensor:
+    return torch.rand(1, 3, NUM_FRAMES, *SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_strides_are_found_and_lengths_come_back(made, video) -> None:
+    name, autoencoder = made
+    kind = KINDS[name]
+    assert (autoencoder.channels, autoencoder.temporal_stride, autoencoder.spatial_stride) == (
+        kind.channels,
+        kind.temporal_stride,
+        kind.spatial_stride,
+    )
+    for frames in (1, 9, NUM_FRAMES):
+        latent = autoencoder.encode(video[:, :, :frames])
+        assert latent.shape == latent_shape(autoencoder, frames, *SIZE)
+        assert latent.dtype == torch.float32
+        out = autoencoder.decode(latent)
+        assert out.shape == (1, 3, frames, *SIZE)
+        assert out.dtype == torch.float32 and out.abs().max() <= 1.0
+
+
+def test_causality_is_what_is_declared(made, video) -> None:
+    """Of a causal one an image is the first frame, and a beginning the beginning of the whole; of others neither is."""
+    name, autoencoder = made
+    assert autoencoder.is_causal == KINDS[name].is_causal
+    whole = autoencoder.encode(video)
+    for frames in (1, 1 + autoencoder.temporal_stride):
+        beginning = autoencoder.encode(video[:, :, :frames])
+        difference = (beginning - whole[:, : beginning.shape[1]]).abs().max() / whole.std()
+        assert difference < 1e-4 if autoencoder.is_causal else difference > 0.01
+
+
+def test_parts_are_the_whole(made, video) -> None:
+    _, autoencoder = made
+    stride = autoencoder.temporal_stride
+    parts = torch.split(video, [1 + stride, *[stride] * ((NUM_FRAMES - 1) // stride - 1)], dim=2)
+    assert len(parts) > 1
+    torch.testing.assert_close(autoencoder.encode_parts(iter(parts)), autoencoder.encode(video), rtol=1e-3, atol=1e-3)
+
+
+def test_causality_is_measured_in_the_precision_that_is_used(tmp_path: Path) -> None:
+    for name in ("wan", "hunyuan"):
+        config = save_model(name, tmp_path / name).model_copy(update={"dtype": "bfloat16"})
+        assert config.build().is_causal == KINDS[name].is_causal
