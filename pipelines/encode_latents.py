@@ -58,7 +58,14 @@ LATENTS = pa.schema(
         ("num_tokens", pa.int64()),
     ]
 )
-TEXTS = pa.schema([*LOCATION, ("num_tokens_short", pa.int32()), ("num_tokens_dense", pa.int32())])
+KINDS = ("short", "dense")
+TEXTS = pa.schema(
+    [
+        *LOCATION,
+        *((f"num_tokens_{kind}", pa.int32()) for kind in KINDS),
+        *((f"num_uncut_tokens_{kind}", pa.int32()) for kind in KINDS),  # what there would be without text.max_tokens
+    ]
+)
 """`media_digest` is that of the captions: text embeddings are made of those alone."""
 
 
@@ -68,6 +75,9 @@ class EncodeSummary:
     text: str
     num_clips: int
     num_tokens: int
+    num_captions: int  # that are embedded
+    num_captions_cut: int  # at `max_text_tokens`
+    max_text_tokens: int
     num_failed: int
     seconds: float
 
@@ -98,11 +108,15 @@ def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config
     dataset.failures.publish(failure_row(failure, keys[failure.step], command) for failure in failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
     rows = latents.read()
+    num_captions, num_captions_cut = _count_captions(text.read())
     return EncodeSummary(
         latents=_fingerprint(latents),
         text=_fingerprint(text),
         num_clips=rows.num_rows,
         num_tokens=sum(rows["num_tokens"].to_pylist()),
+        num_captions=num_captions,
+        num_captions_cut=num_captions_cut,
+        max_text_tokens=config.text.max_tokens,
         num_failed=len(failures),
         seconds=time.monotonic() - start,
     )
@@ -155,7 +169,7 @@ def _encode_text(
     items = {
         row["clip_id"]: TextEmbedItem(
             clip_id=row["clip_id"],
-            captions={kind: row[f"caption_{kind}"] for kind in ("short", "dense") if row[f"caption_{kind}"]},
+            captions={kind: row[f"caption_{kind}"] for kind in KINDS if row[f"caption_{kind}"]},
         )
         for row in index
         if row["caption_short"] or row["caption_dense"]
@@ -169,7 +183,8 @@ def _encode_text(
         return {"safetensors": arrays_to_bytes(result.states)}
 
     def facts(result: TextEmbedded) -> dict[str, Any]:
-        return {f"num_tokens_{kind}": len(states) for kind, states in result.states.items()}
+        stored = {f"num_tokens_{kind}": len(states) for kind, states in result.states.items()}
+        return stored | {f"num_uncut_tokens_{kind}": count for kind, count in result.num_uncut.items()}
 
     write_text(f"{dataset.url}/text/{record['fingerprint']}/fingerprint.json", json.dumps(record, indent=1))
     needs = Needs(batch_size=32, num_gpus=config.execute.gpus_per_worker)
@@ -251,6 +266,16 @@ def _of_sources(rows: pa.Table, now: pa.Table) -> pa.Table:
     current = of_current(rows, now)["clip_id"]
     stale = pc.and_(pc.is_in(rows["clip_id"], now["clip_id"]), pc.invert(pc.is_in(rows["clip_id"], current)))
     return rows.filter(pc.invert(stale))
+
+
+def _count_captions(texts: pa.Table) -> tuple[int, int]:
+    """Embedded captions, and those of them that were cut off."""
+    num_captions = num_cut = 0
+    for kind in KINDS:
+        stored, uncut = texts[f"num_tokens_{kind}"], texts[f"num_uncut_tokens_{kind}"]
+        num_captions += stored.length() - stored.null_count
+        num_cut += pc.sum(pc.less(stored, uncut)).as_py() or 0
+    return num_captions, num_cut
 
 
 def _fingerprint(parts: Table) -> str:

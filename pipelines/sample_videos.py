@@ -84,6 +84,11 @@ def sample_to_files(
 
 
 def _start(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
+    if not autoencoder.is_causal:
+        raise ValueError(
+            f"--start {path}: autoencoder {autoencoder.name} codes a picture otherwise than the first frame of a "
+            "video; leave the start out"
+        )
     try:
         return encode_start(autoencoder, str(path), size=size, fps=fps, max_latent_frames=most)
     except (OSError, MediaError) as error:

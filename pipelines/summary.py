@@ -146,6 +146,12 @@ def show_encode(summary: "EncodeSummary") -> None:
     table.add_row("text embeddings", summary.text)
     table.add_row("clips", str(summary.num_clips))
     table.add_row("tokens", str(summary.num_tokens))
+    table.add_row("captions", str(summary.num_captions))
+    if summary.num_captions_cut:
+        share = summary.num_captions_cut / summary.num_captions
+        table.add_row(
+            f"  cut at text.max_tokens={summary.max_text_tokens}", f"{summary.num_captions_cut} ({share:.1%})"
+        )
     table.add_row("failed in this run", str(summary.num_failed))
     out.print(table)
 

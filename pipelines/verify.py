@@ -165,7 +165,7 @@ class Verifier:
         reader, rows = TarReader(self.dataset.shards_url), chosen(self.index, self.num_sampled)
         key = self.config.shards.key
         digests = {row["clip_id"]: row["digest"] for row in self.written if row["cut_key"] == key}
-        found = ((row, _damage(reader, row, digests.get(row["clip_id"]))) for row in track(rows, len(rows), "clips"))
+        found = ((row, damage(reader, row, digests.get(row["clip_id"]))) for row in track(rows, len(rows), "clips"))
         problems = tuple(f"{row['clip_id']} in {row['shard']}: {damage}" for row, damage in found if damage)
         return Check(what="clips in the shards, bytes and pictures", num_checked=len(rows), problems=problems)
 
@@ -257,7 +257,7 @@ def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[st
     return problems
 
 
-def _damage(reader: TarReader, row: Mapping[str, Any], digest: str | None) -> str | None:
+def damage(reader: TarReader, row: Mapping[str, Any], digest: str | None) -> str | None:
     """What is wrong with a clip in its shard; None if nothing is."""
     try:
         data = read_member(reader, {**row, "digest": None})

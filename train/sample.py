@@ -1,6 +1,7 @@
 """Sampling from a run: prompts and shapes to latents. Videos of unlike length and size are sampled together, in packs
 of the run's token budget; which pack a video is in does not change it (`samplers`)."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from train.patches import first_frame_is_alone, grid_size
 from train.run import RunRecord, autocast, load_model
 from train.samplers import generate, packs_to_generate
 from train.segments import Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,12 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     patch = train_config.model.patch
     shapes = [latent_shape(request, record.latents, patch) for request in requests]
     fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
+    for request, rate in zip(requests, fps, strict=True):
+        if request.num_frames > 1 and not rate:
+            raise ValueError(
+                f"got {request.num_frames} frames, and the run was trained on images alone: it knows no rate; "
+                "sample 1 frame, or set sample.fps to try a video"
+            )
     texts = _texts(requests, train_config, record)
     labels = [class_number(request.label, train_config, record) for request in requests]
     begun = [_begun(request, shape, patch) for request, shape in zip(requests, shapes, strict=True)]
@@ -190,6 +199,10 @@ def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:
             f"{record.text['encoder_fingerprint']}; fetch the weights it was trained with"
         )
     encoder.setup()
+    limit = encoder.config.max_tokens
+    for prompt, count in zip(prompts, encoder.count_tokens(prompts), strict=True):
+        if count > limit:
+            logger.warning("prompt %r: cut off at %d of %d tokens (the run's text.max_tokens)", prompt, limit, count)
     return [torch.from_numpy(states).float() for states in encoder.encode(list(prompts))]
 
 

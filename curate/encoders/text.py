@@ -75,6 +75,12 @@ class TextEncoder:
                 f"text encoder model {self.config.model!r}: transformers cannot load it. Expected embedded weights "
                 f"({', '.join(ASSETS)}), a local folder with config and tokenizer, or a hub id: {error}"
             ) from error
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions is not None and self.config.max_tokens > positions:
+            raise ValueError(
+                f"text.max_tokens: got {self.config.max_tokens}; expected at most {positions}, the positions that "
+                f"{self.config.model} has"
+            )
         tokenizer.padding_side = "right"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -106,6 +112,10 @@ class TextEncoder:
             limit = np.finfo(np.float16).max
             states[index] = state.float().clamp(-limit, limit).cpu().numpy().astype(np.float16)
         return states
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text before it is cut off at `max_tokens`, special tokens included."""
+        return [len(self._tokenizer(text, truncation=False, verbose=False).input_ids) for text in texts]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """One vector per text: the mean over its token states, of unit length, (M, dim) float32.

@@ -20,8 +20,11 @@ from benchmarks.latents import smooth_clips, write_dataset
 from train import loop
 from train.config import TrainConfig
 from train.data.check import problems
+from train.data.config import DataConfig
 from train.data.manifest import read_manifest
+from train.data.mix import read_datasets
 from train.loop import train
+from train.model.config import DiTConfig
 from train.parallelize import Worker
 
 SETTINGS: dict[str, Any] = {
@@ -254,6 +257,46 @@ def test_a_checkpoint_whose_writing_was_killed_is_not_seen(copy: Path, tmp_path:
     whole.rename(whole.with_name(".step-000002.tmp"))
     run(copy, tmp_path / "run", steps=4)
     assert (tmp_path / "run/checkpoints/step-000004").is_dir()
+
+
+def not_causal(root: Path) -> None:
+    path = root / "latents/lat0/fingerprint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_causal": False, "autoencoder": "hunyuan"}))
+
+
+@pytest.mark.parametrize(
+    ("data", "setting"),
+    [
+        ({"given_probability": 0.5}, r"given_probability=0\.5: .*\(hunyuan\).*set it to 0, or encode with a causal"),
+        ({"plan": {"token_budget": 8, "oversize": "crop"}}, r"plan\.oversize=crop: .*own_pack or refuse"),
+    ],
+)
+def test_what_relies_on_a_causal_autoencoder_is_refused_of_others(
+    data: dict[str, Any], setting: str, copy: Path, tmp_path: Path
+):
+    manifest = read_datasets(str(copy), split="train", data=DataConfig.model_validate(data), model=DiTConfig())
+    assert (manifest.num_tokens > 8).any()
+    not_causal(copy)
+    with pytest.raises(ValueError, match=rf"train\.data\.{setting}"):
+        run(copy, tmp_path / "run", data=data)
+    run(copy, tmp_path / "run")
+
+
+def test_clips_without_text_are_counted_and_a_set_without_any_is_refused(
+    copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run(copy, tmp_path / "run")
+    assert f"{copy}: 4 of 20 train clips (20.0 %) have no text embedding" in caplog.text
+    caplog.clear()
+    none = {"text": "none", **SETTINGS["model"]}
+    run(copy, tmp_path / "none", model=none)
+    assert "text embedding" not in caplog.text
+    edit(copy / "text/txt0/index.parquet", lambda t: t.slice(0, 0))
+    with pytest.raises(
+        ValueError, match=r"none of the 20 training clips .*reelpack caption .*train\.model\.text=none"
+    ):
+        run(copy, tmp_path / "other")
+    run(copy, tmp_path / "unconditional", model=none)
 
 
 def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -56,6 +56,16 @@ def test_sampled_frames_lie_where_trained_ones_did(dataset: str, tmp_path: Path,
     assert seen == [[0.0, 8.0, 16.0]]
 
 
+def test_a_video_of_a_run_that_knows_no_rate_is_refused(make_dataset, make_clips, tmp_path: Path):
+    images = [clip for clip in make_clips(24, num_val=3) if clip.latent.shape[1] == 1]
+    train(tiny(steps=1), str(make_dataset(images)), tmp_path / "run")
+    request = Request(prompt="", width=32, height=32, num_frames=9)
+    with pytest.raises(ValueError, match=r"got 9 frames, and the run was trained on images alone.*sample\.fps"):
+        sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
+    [one] = sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu", fps=12))
+    assert one.fps == 12
+
+
 def test_prompts_are_sampled_in_packs_of_the_budget_and_in_the_runs_precision(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

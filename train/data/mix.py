@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
 from train.data.fingerprint import LATENT_SPACE
+from train.data.fit import check_causality, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.model.config import DiTConfig
 
@@ -35,7 +36,8 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     """The manifest of one dataset, or of several; the order in which they are named does not matter.
 
     Raises:
-        ValueError: what `read_manifest` raises; datasets in unlike spaces; a mix of other datasets than these.
+        ValueError: what `read_manifest` raises; datasets in unlike spaces; a mix of other datasets than these; no
+            captions for a model that takes them; what only a causal autoencoder's latents are good for.
     """
     urls = [datasets] if isinstance(datasets, str) else list(datasets)
     names = dataset_names(urls)
@@ -56,7 +58,12 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     if data.label_column is not None:
         classes = _classes(list(names.values()), data.label_column, data.labels, model.num_classes)
         parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
-    return parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
+    if model.text != "none":
+        for url, manifest in zip(names.values(), parts.values(), strict=True):
+            warn_of_uncaptioned(url, manifest, split)
+    manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
+    check_causality(manifest, data)
+    return manifest
 
 
 def dataset_names(urls: Sequence[str]) -> dict[str, str]:

@@ -22,10 +22,12 @@ class TextEmbedItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextEmbedded:
-    """Token states (n, D_text) float16 of each caption, by kind."""
+    """Token states (n, D_text) float16 of each caption, by kind; `num_uncut` has the tokens that it would have without
+    a limit."""
 
     clip_id: str
     states: Mapping[str, np.ndarray]
+    num_uncut: Mapping[str, int]
 
 
 class TextEmbedStage:
@@ -59,18 +61,25 @@ class TextEmbedStage:
         assert self._encoder is not None, "setup() comes first"
         keys = [(i, kind) for i, item in enumerate(items) for kind in item.captions]
         states = self._encoder.encode([items[i].captions[kind] for i, kind in keys])
+        counts = [len(state) for state in states]
+        full = [n for n, count in enumerate(counts) if count >= self.config.max_tokens]
+        uncut = self._encoder.count_tokens([items[i].captions[kind] for i, kind in (keys[n] for n in full)])
+        for n, count in zip(full, uncut, strict=True):
+            counts[n] = count
         by_item: list[dict[str, np.ndarray]] = [{} for _ in items]
-        for (i, kind), state in zip(keys, states, strict=True):
-            by_item[i][kind] = state
-        return [_outcome(item.clip_id, of_item) for item, of_item in zip(items, by_item, strict=True)]
+        uncut_by_item: list[dict[str, int]] = [{} for _ in items]
+        for (i, kind), state, count in zip(keys, states, counts, strict=True):
+            by_item[i][kind], uncut_by_item[i][kind] = state, count
+        of_items = zip(items, by_item, uncut_by_item, strict=True)
+        return [_outcome(item.clip_id, of_item, num_uncut) for item, of_item, num_uncut in of_items]
 
     def give_up(self, item: TextEmbedItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
 
-def _outcome(clip_id: str, states: Mapping[str, np.ndarray]) -> TextEmbedded | Failure:
+def _outcome(clip_id: str, states: Mapping[str, np.ndarray], num_uncut: Mapping[str, int]) -> TextEmbedded | Failure:
     bad = [kind for kind, state in states.items() if not len(state) or not np.isfinite(state).all()]
     if bad or not states:
         detail = f"{', '.join(bad)}: the encoder gave no finite token states" if bad else "the clip has no caption"
         return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
-    return TextEmbedded(clip_id=clip_id, states=states)
+    return TextEmbedded(clip_id=clip_id, states=states, num_uncut=num_uncut)

@@ -40,7 +40,7 @@ def test_strides_are_found_and_lengths_come_back(made, video) -> None:
 
 
 def test_causality_is_what_is_declared(made, video) -> None:
-    """Of a causal one an image is the first frame, and a beginning the beginning of the whole; of others neither is."""
+    """Of a causal one an image is the first frame and a beginning that of the whole; of others neither is."""
     name, autoencoder = made
     assert autoencoder.is_causal == KINDS[name].is_causal
     whole = autoencoder.encode(video)

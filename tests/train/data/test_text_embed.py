@@ -50,6 +50,25 @@ def test_outcomes_keep_their_order_and_hold_the_states_of_each_caption(config: T
     np.testing.assert_allclose(alone.states["short"], two.states["short"], atol=2e-3)
 
 
+def test_what_a_limit_cuts_off_is_counted(config: TextEncoderConfig, caplog: pytest.LogCaptureFixture):
+    short = config.model_copy(update={"max_tokens": 5})  # [CLS] and [SEP] are two of them
+    stage = TextEmbedStage(short)
+    stage.setup()
+    one, _, two = stage.process(ITEMS)
+    assert {kind: len(states) for kind, states in one.states.items()} == {"short": 4, "dense": 5}
+    assert one.num_uncut == {"short": 4, "dense": 8}
+    assert len(two.states["short"]) == 5 and two.num_uncut == {"short": 5}  # as long as the limit, and not cut
+    record = RunRecord(latents={}, text=stage.fingerprint_record(), fps=12.0, datasets=())
+    embed_prompts(["a rabbit runs", "a rabbit sleeps under a tree"], record)
+    [warning] = caplog.messages
+    assert "'a rabbit sleeps under a tree': cut off at 5 of 8 tokens" in warning
+
+
+def test_more_tokens_than_the_encoder_has_positions_for_are_refused(config: TextEncoderConfig):
+    with pytest.raises(ValueError, match=r"text\.max_tokens: got 513; expected at most 512"):
+        TextEmbedStage(config.model_copy(update={"max_tokens": 513})).setup()
+
+
 def test_prompts_are_embedded_as_the_captions_were_and_another_encoder_is_refused(config: TextEncoderConfig):
     stage = TextEmbedStage(config)
     stage.setup()
