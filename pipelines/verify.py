@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
 
-from curate.media.fetch import DEFAULT, StagingConfig, local_copy
 from curate.media.decode import clip_frames, clip_times
+from curate.media.fetch import DEFAULT, StagingConfig, local_copy
 from curate.media.probe import content_id
 from curate.place import locate
 from curate.schema import FailureKind, MediaError, clip_id

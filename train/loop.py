@@ -137,6 +137,7 @@ class _Run:
             model=config.model,
             seed=config.seed,
             pin=worker.device.type == "cuda",
+            device=worker.device,
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
         self.preview = None

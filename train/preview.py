@@ -81,7 +81,7 @@ class Preview:
 
     def draw(self, model: nn.Module) -> list[Previewed]:
         """One latent per caption, on the first rank; packs are distributed over the ranks."""
-        reader, drawn = ClipReader(self.manifest, self.model.patch), dict[int, Previewed]()
+        reader, drawn = ClipReader(self.manifest, self.model.patch, self.worker.device), dict[int, Previewed]()
         for turn in range(0, len(self.packs), self.worker.world_size):
             is_mine = turn + self.worker.rank < len(self.packs)
             rows = self.packs[turn + self.worker.rank if is_mine else turn]
@@ -113,7 +113,7 @@ class Preview:
     def _autoencoder(self) -> VideoAutoencoder:
         """Loaded when it is needed: between samples it takes no memory."""
         try:
-            return autoencoder_of(self.manifest.latents)
+            return autoencoder_of(self.manifest.latents, self.worker.device)
         except (KeyError, OSError, ValueError) as error:
             raise ValueError(
                 f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "

@@ -107,7 +107,7 @@ class Validator:
         Returns:
             (C, N, timesteps) float32 on CPU.
         """
-        reader = ClipReader(manifest, self.patch)
+        reader = ClipReader(manifest, self.patch, self.worker.device)
         packs = best_fill(manifest.num_tokens[list(rows)].tolist(), self.plan)
         losses = torch.zeros(len(captions), len(rows), len(self.config.timesteps), device=self.worker.device)
         # As many packs on every rank, because a sharded model is gathered together; surplus ones count for nothing.

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,16 +18,21 @@ from pipelines.status import status
 from pipelines.verify import verify
 from tests.pipelines.curated import caption, copied, curated
 from tests.pipelines.test_train_commands import run
+from train.autoencoder.config import ReelpackKLConfig
+from train.autoencoder.embedded import ReelpackKLAutoencoder, pick_device
 from train.data.check import problems
 from train.data.config import DataConfig
 from train.data.encode import encoder
 from train.data.load import PackLoader
 from train.data.manifest import read_manifest
+from train.data.plan import Cursor
 from train.data.read import ClipReader
 from train.model.config import DiTConfig
 from train.objective.config import FlowConfig
+from train.parallelize import Worker
 
 PATCH = (1, 2, 2)
+ALONE = Worker(rank=0, world_size=1, device=torch.device("cpu"))
 SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
 
 
@@ -75,10 +83,86 @@ def test_the_loader_has_its_autoencoder_before_its_threads_read(made: SimpleName
     assert encoder.cache_info().currsize == 1
 
 
+def test_a_worker_encodes_on_its_own_device_in_any_thread(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread's current CUDA device is the first one, whatever the worker's is: it is told, once for all threads."""
+    given, built, build = torch.device("cpu", 0), [], ReelpackKLConfig.build
+    used, encode_parts = [], ReelpackKLAutoencoder.encode_parts
+
+    def watched_build(config: ReelpackKLConfig, device: torch.device | None = None) -> ReelpackKLAutoencoder:
+        built.append(device)
+        return build(config.model_copy(update={"device": "auto"}), device)
+
+    def watched_encode(self: ReelpackKLAutoencoder, parts: Iterator[torch.Tensor]) -> torch.Tensor:
+        used.append((self.device, threading.current_thread() is threading.main_thread()))
+        return encode_parts(self, parts)
+
+    monkeypatch.setattr(ReelpackKLConfig, "build", watched_build)
+    monkeypatch.setattr(ReelpackKLAutoencoder, "encode_parts", watched_encode)
+    online, worker = manifest(made, made.online), Worker(rank=0, world_size=1, device=given)
+    encoder.cache_clear()
+    assert list(problems(online, PATCH, worker)) == []
+    loader = PackLoader(online, FlowConfig().build(), DataConfig(), model=DiTConfig(), seed=0, device=given)
+    next(loader.steps(Cursor(), 0, 1))
+    assert built == [given] and set(used) == {(given, True), (given, False)}
+    encoder.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("setting", "worker", "expected"),
+    [
+        ("auto", "cuda:3", "cuda:3"),
+        ("cuda", "cuda:3", "cuda:3"),
+        ("auto", "cpu", "cpu"),
+        ("cpu", "cuda:3", "cpu"),
+        ("auto", None, "cuda:1"),
+        ("cuda", None, "cuda:1"),
+        ("cuda", "cpu", "cuda:1"),
+    ],
+)
+def test_the_device_has_its_index(
+    setting: str, worker: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert pick_device(setting, worker and torch.device(worker)) == torch.device(expected)
+
+
+def test_a_device_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"encode\.autoencoder\.device: got cuda"):
+        pick_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_clips_are_encoded_beside_a_busy_gpu(made: SimpleNamespace, tmp_path: Path) -> None:
+    """On the worker's device, from another thread, without waiting for what training has queued."""
+    made = copied(made, tmp_path)
+    path = made.out / "latents" / made.online / "fingerprint.json"
+    record = json.loads(path.read_text())
+    record["config"]["autoencoder"]["device"] = "auto"
+    path.write_text(json.dumps(record))
+    online, stored = manifest(made, made.online), manifest(made, made.stored)
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    reader = ClipReader(online, PATCH, device)
+    reader.latent(online.row(0))  # compiled and cached
+    with torch.cuda.device(device):
+        torch.cuda._sleep(10**10)  # training's stream is busy for seconds
+        busy = torch.cuda.current_stream()
+        with ThreadPoolExecutor(1) as pool:
+            latent = pool.submit(reader.latent, online.row(0)).result()
+        assert not busy.query()
+    torch.testing.assert_close(latent, ClipReader(stored, PATCH).latent(stored.row(0)), rtol=1e-2, atol=5e-2)
+    assert encoder(online.row(0)["encode"], online.row(0)["latents_root"], device)._stage.device == device
+
+
 def test_nothing_of_what_is_not_stored_is_missed(made: SimpleNamespace) -> None:
     [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
     assert check.problems == ()
-    assert list(problems(manifest(made, made.online), PATCH)) == []
+    assert list(problems(manifest(made, made.online), PATCH, ALONE)) == []
     assert not list(Path(made.url, "latents", made.online).glob("*.tar"))
 
 
@@ -109,10 +193,8 @@ def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first
     online = manifest(made, made.online)
     path.write_text(json.dumps(record | {"config": record["config"] | {"max_frames": 5}}))
     try:
-        from train.data.encode import encoder
-
         encoder.cache_clear()
-        [problem] = problems(online, PATCH)
+        [problem] = problems(online, PATCH, ALONE)
         assert "put the autoencoder's weights back" in problem and made.online in problem
     finally:
         path.write_text(json.dumps(record))

@@ -27,6 +27,7 @@ from train.loop import train
 from train.model.config import DiTConfig
 from train.parallelize import Worker
 
+CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     "steps": 2,
     "device": "cpu",
@@ -161,11 +162,12 @@ def test_a_broken_dataset_stops_a_run_before_its_first_step(damage: Callable, co
 
 
 def test_a_whole_dataset_has_no_problems_and_each_rank_checks_its_part(dataset: str, copy: Path):
-    assert not list(problems(read_manifest(dataset, split="train", patch=(1, 2, 2)), (1, 2, 2)))
+    alone, *both = (Worker(rank=rank, world_size=size, device=CPU) for rank, size in ((0, 1), (0, 2), (1, 2)))
+    assert not list(problems(read_manifest(dataset, split="train", patch=(1, 2, 2)), (1, 2, 2), alone))
     (copy / "text/txt0/train-000000.tar").unlink()
     manifest = read_manifest(str(copy), split="train", patch=(1, 2, 2))
-    of_ranks = [list(problems(manifest, (1, 2, 2), rank, 2)) for rank in range(2)]
-    assert {*of_ranks[0], *of_ranks[1]} == set(problems(manifest, (1, 2, 2)))
+    of_ranks = [list(problems(manifest, (1, 2, 2), worker)) for worker in both]
+    assert {*of_ranks[0], *of_ranks[1]} == set(problems(manifest, (1, 2, 2), alone))
 
 
 def test_what_only_reading_shows_names_the_clip(copy: Path, tmp_path: Path):
@@ -300,7 +302,7 @@ def test_clips_without_text_are_counted_and_a_set_without_any_is_refused(
 
 
 def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    worker = Worker(rank=0, world_size=3, device=torch.device("cpu"))
+    worker = Worker(rank=0, world_size=3, device=CPU)
     monkeypatch.setattr(loop, "join_workers", lambda _: nullcontext(worker))
     with pytest.raises(
         ValueError, match=r"3 ranks cannot share a step of 1 packs; raise train\.data\.plan\.packs_per"

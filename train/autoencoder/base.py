@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -16,6 +17,7 @@ class VideoAutoencoder(Protocol):
     channels: int
     temporal_stride: int
     spatial_stride: int
+    device: torch.device
     name: str
     fingerprint: str
     """Names the weights, and all settings that change what they compute."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 if TYPE_CHECKING:
+    import torch
+
     from train.autoencoder.base import VideoAutoencoder
     from train.autoencoder.diffusers_vae import DiffusersAutoencoder
     from train.autoencoder.embedded import ReelpackKLAutoencoder
@@ -25,10 +27,11 @@ class ReelpackKLConfig(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
-    def build(self) -> "ReelpackKLAutoencoder":
+    def build(self, device: "torch.device | None" = None) -> "ReelpackKLAutoencoder":
+        """On `device`, the worker's, where the settings do not name another kind."""
         from train.autoencoder.embedded import ReelpackKLAutoencoder
 
-        return ReelpackKLAutoencoder(self)
+        return ReelpackKLAutoencoder(self, device)
 
 
 class DiffusersAutoencoderConfig(BaseModel):
@@ -43,10 +46,11 @@ class DiffusersAutoencoderConfig(BaseModel):
     tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
-    def build(self) -> "DiffusersAutoencoder":
+    def build(self, device: "torch.device | None" = None) -> "DiffusersAutoencoder":
+        """On `device`, the worker's, where the settings do not name another kind."""
         from train.autoencoder.diffusers_vae import DiffusersAutoencoder
 
-        return DiffusersAutoencoder(self)
+        return DiffusersAutoencoder(self, device)
 
 
 AutoencoderConfig = Annotated[ReelpackKLConfig | DiffusersAutoencoderConfig, Field(discriminator="kind")]
@@ -69,14 +73,15 @@ class EncodeConfig(BaseModel):
     )
 
 
-def autoencoder_of(record: dict[str, Any]) -> "VideoAutoencoder":
-    """The autoencoder that made the latents of a `fingerprint.json`, to decode what was trained on them.
+def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None) -> "VideoAutoencoder":
+    """The autoencoder that made the latents of a `fingerprint.json`, to decode what was trained on them; on `device`,
+    that of a worker, where its settings allow it.
 
     Raises:
         ValueError: The weights found now are not those that made the latents.
     """
     config: AutoencoderConfig = TypeAdapter(AutoencoderConfig).validate_python(record["config"]["autoencoder"])
-    autoencoder: VideoAutoencoder = config.build()
+    autoencoder: VideoAutoencoder = config.build(device)
     if autoencoder.fingerprint != record["autoencoder_fingerprint"]:
         raise ValueError(
             f"autoencoder {autoencoder.name}: got weights {autoencoder.fingerprint}, the latents were made with "

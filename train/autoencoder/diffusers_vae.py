@@ -26,7 +26,7 @@ class DiffusersAutoencoder:
 
     part_frames: int | None = None  # what they keep of earlier frames is their own
 
-    def __init__(self, config: DiffusersAutoencoderConfig) -> None:
+    def __init__(self, config: DiffusersAutoencoderConfig, device: torch.device | None = None) -> None:
         """Loads the weights.
 
         Raises:
@@ -34,7 +34,7 @@ class DiffusersAutoencoder:
         """
         folder = _local_folder(config)
         self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
-        self.device = pick_device(config.device)
+        self.device = pick_device(config.device, device)
         self._dtype: torch.dtype = getattr(torch, config.dtype)
         model = _load(folder, self.name, self._dtype).to(self.device)
         if config.tiling:

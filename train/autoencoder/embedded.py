@@ -20,7 +20,7 @@ class ReelpackKLAutoencoder:
     spatial_stride = SPATIAL_STRIDE
     is_causal = True
 
-    def __init__(self, config: ReelpackKLConfig) -> None:
+    def __init__(self, config: ReelpackKLConfig, device: torch.device | None = None) -> None:
         """Loads the weights.
 
         Raises:
@@ -34,7 +34,7 @@ class ReelpackKLAutoencoder:
             )
         self.name = "reelpack_kl"
         self.channels = model.config.latent_channels
-        self.device = pick_device(config.device)
+        self.device = pick_device(config.device, device)
         self._chunk = config.chunk_latent_frames
         self.part_frames: int | None = TEMPORAL_STRIDE * config.chunk_latent_frames
         self._model = model.to(self.device)
@@ -60,7 +60,19 @@ class ReelpackKLAutoencoder:
         return self._model.decode(raw[None], chunk=self._chunk).clamp(-1.0, 1.0).cpu()
 
 
-def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+def pick_device(setting: Literal["auto", "cpu", "cuda"], device: torch.device | None = None) -> torch.device:
+    """`device`, the worker's, where the setting allows it; else the current one of the setting's kind.
+
+    A CUDA device has its index: which one is the current one is a matter of the thread, and in a loader's it is the
+    first.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    if device is not None and setting in ("auto", device.type):
+        return device
+    if setting == "cpu" or (setting == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("encode.autoencoder.device: got cuda, and torch sees no CUDA device; set it to auto or cpu")
+    return torch.device("cuda", torch.cuda.current_device())

@@ -56,8 +56,10 @@ class EncodeStage:
 
     step = STEP
 
-    def __init__(self, config: EncodeConfig, shards_root: str) -> None:
+    def __init__(self, config: EncodeConfig, shards_root: str, device: torch.device | None = None) -> None:
+        """`device` is that of a training worker; None: the current one of the kind that the settings name."""
         self.config = config
+        self._device = device
         self._reader = TarReader(shards_root)
         self._autoencoder: VideoAutoencoder | None = None
 
@@ -67,7 +69,7 @@ class EncodeStage:
         Raises:
             ValueError: Weights are missing, or `multiple_px` does not suit the autoencoder.
         """
-        autoencoder = self.config.autoencoder.build()
+        autoencoder = self.config.autoencoder.build(self._device)
         stride = autoencoder.spatial_stride
         if self.config.multiple_px % stride:
             raise ValueError(
@@ -75,6 +77,11 @@ class EncodeStage:
                 f"spatial stride of {autoencoder.name}"
             )
         self._autoencoder = autoencoder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the autoencoder computes, which is loaded for it."""
+        return self._loaded().device
 
     def fingerprint_record(self) -> dict[str, Any]:
         """What names the latents, and what is needed to decode them. Loads the autoencoder."""
@@ -180,7 +187,7 @@ class EncodeStage:
         return self._autoencoder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config, "_reader": self._reader, "_autoencoder": None}
+        return {"config": self.config, "_device": self._device, "_reader": self._reader, "_autoencoder": None}
 
 
 def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) -> tuple[int, int]:

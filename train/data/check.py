@@ -33,9 +33,7 @@ def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> N
         ValueError: names shards, clips and what to do.
     """
     _warn_of_leaks(manifests)
-    found = [
-        problem for manifest in manifests for problem in problems(manifest, patch, worker.rank, worker.world_size)
-    ]
+    found = [problem for manifest in manifests for problem in problems(manifest, patch, worker)]
     of_all = [problem for of_rank in worker.gather(found) for problem in of_rank]
     if of_all:
         more = [f"… and {len(of_all) - MAX_NAMED} more"] if len(of_all) > MAX_NAMED else []
@@ -68,15 +66,15 @@ def warn_of_islands(manifest: Manifest, model: DiTConfig) -> None:
             )
 
 
-def problems(manifest: Manifest, patch: Patch, rank: int = 0, num_ranks: int = 1) -> Iterator[str]:
+def problems(manifest: Manifest, patch: Patch, worker: Worker) -> Iterator[str]:
     """What is wrong with this rank's part of a manifest's shards, a sentence each."""
     damaged = False
     for prefix, root in (("", "latents_root"), ("text_", "text_root")):
-        for problem in _wrong_sizes(manifest.table, root, prefix, rank, num_ranks):
+        for problem in _wrong_sizes(manifest.table, root, prefix, worker.rank, worker.world_size):
             damaged = True
             yield problem
     if not damaged:
-        yield from _unreadable(manifest, patch, rank, num_ranks)
+        yield from _unreadable(manifest, patch, worker)
 
 
 def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: int) -> Iterator[str]:
@@ -114,10 +112,10 @@ def _sizes(folder: str) -> dict[str, int]:
     return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in fs.ls(path, detail=True)}
 
 
-def _unreadable(manifest: Manifest, patch: Patch, rank: int, num_ranks: int) -> Iterator[str]:
+def _unreadable(manifest: Manifest, patch: Patch, worker: Worker) -> Iterator[str]:
     """Reads one clip of some shards."""
-    reader = ClipReader(manifest, patch)
-    for row in _spread(_one_per_shard(manifest.table))[rank::num_ranks]:
+    reader = ClipReader(manifest, patch, worker.device)
+    for row in _spread(_one_per_shard(manifest.table))[worker.rank :: worker.world_size]:
         clip = manifest.row(row)
         try:
             reader.latent(clip)

@@ -1,6 +1,7 @@
 """Latents that were not stored (`encode.store=false`): made from the clip when it is met, on the loader's thread."""
 
 import json
+from contextlib import nullcontext
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -21,24 +22,29 @@ class Encoder:
     Args:
         folder: of the latents; its fingerprint.json says how they are made.
         shards: folder of the clips.
+        device: of the worker; None: the current one. Work on a GPU is queued beside that of the training step, and
+            waits for none of it.
 
     Raises:
         ValueError: the autoencoder found now is not the one of the fingerprint.
     """
 
-    def __init__(self, folder: str, shards: str) -> None:
+    def __init__(self, folder: str, shards: str, device: torch.device | None = None) -> None:
         fs, path = locate(f"{folder}/fingerprint.json")
         record = json.loads(fs.cat_file(path))
         import_decoders()
-        self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards)
+        self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards, device)
         found = self._stage.fingerprint_record()["fingerprint"]
         if found != record["fingerprint"]:
             raise ValueError(
                 f"{folder}: these settings and weights now give latents {found}; put the autoencoder's weights back, "
                 "or run `reelpack encode` again"
             )
-
         self._lock = Lock()
+        self._stream: torch.cuda.Stream | None = None
+        if (chosen := self._stage.device).type == "cuda":
+            self._stream = torch.cuda.Stream(chosen)
+            self._stream.wait_stream(torch.cuda.current_stream(chosen))  # which has loaded the weights
 
     def latent(self, row: dict[str, Any]) -> Tensor:
         """(C, T, H, W) float32 of a row of the manifest; one at a time, from any thread.
@@ -47,7 +53,7 @@ class Encoder:
             ValueError: the clip cannot be read or encoded.
         """
         item = EncodeItem(**{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind", "digest")})
-        with self._lock:
+        with self._lock, nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             outcome = self._stage.encode(item)
         if isinstance(outcome, Failure):
             raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")
@@ -55,6 +61,6 @@ class Encoder:
 
 
 @cache
-def encoder(folder: str, shards: str) -> Encoder:
+def encoder(folder: str, shards: str, device: torch.device | None = None) -> Encoder:
     """One for all readers of a process: training and validation share its weights."""
-    return Encoder(folder, shards)
+    return Encoder(folder, shards, device)

@@ -68,13 +68,14 @@ class PackLoader:
         model: DiTConfig,
         seed: int,
         pin: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
         # A block takes 24 n d² for its layers and 4 n² d for attention.
         self.planner = Planner(self.samples, seed, config.plan, pair_cost=1 / (6 * model.width))
         self.model = model
-        self.reader = ClipReader(manifest, model.patch)
+        self.reader = ClipReader(manifest, model.patch, device)
         self.reader.prepare()
         self.objective = objective
         self.config = config

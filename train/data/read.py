@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class ClipReader:
-    """Latents and caption embeddings of a manifest's rows."""
+    """Latents and caption embeddings of a manifest's rows. Latents that are not stored are made on `device`, that of
+    the worker; None: the current one."""
 
-    def __init__(self, manifest: Manifest, patch: Patch) -> None:
+    def __init__(self, manifest: Manifest, patch: Patch, device: torch.device | None = None) -> None:
         self.manifest = manifest
+        self.device = device
         self.patch = patch
         self._readers: dict[str, TarReader] = {}
 
@@ -32,7 +35,7 @@ class ClipReader:
             ValueError: the autoencoder found now is not the one of the fingerprint.
         """
         for folder, shards in _to_encode(self.manifest):
-            _encoder(folder, shards)
+            _encoder(folder, shards, self.device)
 
     def latent(self, row: dict[str, Any]) -> Tensor:
         """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
@@ -42,7 +45,7 @@ class ClipReader:
         """
         where = f"{row['latents_root']}/{row['shard']}"
         if row["encode"]:
-            latent = _encoder(row["encode"], row["latents_root"]).latent(row)
+            latent = _encoder(row["encode"], row["latents_root"], self.device).latent(row)
         else:
             payload = self._read(row["latents_root"], row, "")
             latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
@@ -91,10 +94,10 @@ def _to_encode(manifest: Manifest) -> set[tuple[str, str]]:
     return {(pair["encode"], pair["latents_root"]) for pair in pairs if pair["encode"]}
 
 
-def _encoder(folder: str, shards: str) -> "Encoder":
+def _encoder(folder: str, shards: str, device: torch.device | None) -> "Encoder":
     from train.data.encode import encoder  # brings decoders, which stored latents do not need
 
-    return encoder(folder, shards)
+    return encoder(folder, shards, device)
 
 
 def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()) -> dict[str, Tensor]:

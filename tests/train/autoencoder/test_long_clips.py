@@ -14,8 +14,9 @@ from curate.media.encode import encode_mp4
 from curate.media.geometry import RgbConverter
 from curate.shards.tar import write_tar
 from pipelines.verify import damage
-from train.autoencoder.embedded import ReelpackKLAutoencoder, ReelpackKLConfig
-from train.autoencoder.encode import EncodeConfig, EncodeItem, EncodeStage, encode_start, to_video
+from train.autoencoder.config import EncodeConfig, ReelpackKLConfig
+from train.autoencoder.embedded import ReelpackKLAutoencoder
+from train.autoencoder.encode import EncodeItem, EncodeStage, encode_start, to_video
 
 NUM_FRAMES = 400
 MOST_ALIVE = 3
