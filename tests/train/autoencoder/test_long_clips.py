@@ -109,7 +109,7 @@ def test_a_start_is_the_end_of_the_clip_and_no_more_is_held(
 
 def test_verify_holds_a_few_frames(clip: bytes, tmp_path: Path, frames: SimpleNamespace) -> None:
     encoder, item = stage(clip, tmp_path)
-    row = {"shard": item.shard, "offset": item.offset, "size": item.size, "num_frames": NUM_FRAMES}
+    row = {"clip_id": "clip", "shard": item.shard, "offset": item.offset, "size": item.size, "num_frames": NUM_FRAMES}
     assert damage(encoder._reader, {**row, "height": 32, "width": 32}, None) is None
     assert "(400, 32, 32), the index says (400, 32, 30)" in str(
         damage(encoder._reader, {**row, "height": 32, "width": 30}, None)
