@@ -1,15 +1,16 @@
 """Checkpoints: everything a run needs to continue as if it had not stopped, written while training goes on.
 
-    checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json
+    checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json  checksums.json
 
 torch.distributed.checkpoint: each rank copies its part to CPU memory and writes it in a thread of its own; a run may
 be continued on another number of ranks. A checkpoint is written under a temporary name and published by one rename:
-a folder that is there is whole. Noise, timesteps and captions are functions of epoch and clip, the learning rate of
-the step: beside tensors, the step and the cursor of the plan are all there is to remember.
+a folder that is there is whole. It is read where its bytes are those that were written (`storage`). Noise, timesteps
+and captions are functions of epoch and clip, the learning rate of the step: beside tensors, the step and the cursor of
+the plan are all there is to remember.
 """
 
 import json
-import os
+import pickle
 import re
 import shutil
 import warnings
@@ -25,14 +26,37 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
+from curate.lease import Lease
+from curate.publish import write_text
 from train.config import CheckpointConfig
 from train.data.plan import Cursor
 from train.ema import EMA
 from train.parallelize import Worker, reshard
+from train.storage import (
+    HashingWriter,
+    SafePlanner,
+    SafeReader,
+    damaged,
+    newest_whole,
+    publish_folder,
+    remove_folder,
+)
 
 _STEP = re.compile(r"step-(\d{6,})")
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    CheckpointException,
+)
+"""What a checkpoint of another model, or one that is none, can raise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +77,7 @@ class Checkpointer:
         optimizer: over the same parameters.
         worker: this rank.
         config: which checkpoints stay.
+        lease: on the run, if there is one: without it nothing is published.
     """
 
     def __init__(
@@ -63,11 +88,13 @@ class Checkpointer:
         optimizer: torch.optim.Optimizer,
         worker: Worker,
         config: CheckpointConfig,
+        lease: Lease | None = None,
     ) -> None:
-        self.root, self.config = root, config
+        self.root, self.config, self.lease = root, config, lease
         self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
         self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
         self._pending: tuple[Future[Any], Path] | None = None
+        self._stager = DefaultStager(StagingOptions(False, False, False, False))
 
     def save(self, state: RunState) -> None:
         """Copy the state, and begin to write it; the one before is finished first."""
@@ -83,15 +110,13 @@ class Checkpointer:
                 "world_size": self.worker.world_size,
                 "torch": torch.__version__,
             }
-            with (temporary / "state.json").open("w") as file:
-                file.write(json.dumps(facts))
-                file.flush()
-                os.fsync(file.fileno())
+            write_text(str(temporary / "state.json"), json.dumps(facts))
         self.worker.wait()
         with _quiet():
             future = dcp.async_save(
                 self._tensors(rng=True),
-                checkpoint_id=temporary,
+                storage_writer=HashingWriter(temporary),
+                async_stager=self._stager,
                 process_group=self._group,
                 no_dist=self._group is None,
             )
@@ -115,14 +140,11 @@ class Checkpointer:
         self._pending = None
         future.result()
         if self.worker.is_first:
-            temporary = folder.with_name(f".{folder.name}.tmp")
-            _flush(temporary)
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
-            _flush(self.root)
+            if self.lease is not None:
+                self.lease.check()
+            publish_folder(folder.with_name(f".{folder.name}.tmp"), folder)
             for old in superseded(list_checkpoints(self.root), self.config):
-                shutil.rmtree(old)
+                remove_folder(old)
 
     def load(self, folder: Path) -> RunState:
         """Restore in place, on any number of ranks; returns how far the run was.
@@ -130,17 +152,23 @@ class Checkpointer:
         Raises:
             ValueError: the checkpoint is incomplete, damaged, or of another model.
         """
+        found = damaged(folder, self.worker.rank, self.worker.world_size)
+        if problems := [problem for of_rank in self.worker.gather(found) for problem in of_rank]:
+            raise ValueError(self._refusal(folder, "; ".join(dict.fromkeys(problems))))
         try:
             facts = json.loads((folder / "state.json").read_text())
             state = RunState(step=int(facts["step"]), cursor=Cursor(**facts["cursor"]))
             tensors = self._tensors(rng=facts["world_size"] == self.worker.world_size)
             with _quiet():
-                dcp.load(tensors, checkpoint_id=folder, process_group=self._group, no_dist=self._group is None)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, CheckpointException) as error:
-            raise ValueError(
-                f"{folder}: cannot continue from this checkpoint ({_reason(error)}); remove it to continue from the "
-                "one before, or train into another folder"
-            ) from error
+                dcp.load(
+                    tensors,
+                    storage_reader=SafeReader(folder),
+                    planner=SafePlanner(),
+                    process_group=self._group,
+                    no_dist=self._group is None,
+                )
+        except _UNREADABLE as error:
+            raise ValueError(self._refusal(folder, _reason(error))) from error
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"])
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
@@ -150,6 +178,18 @@ class Checkpointer:
             if self.worker.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.worker.rank}"], self.worker.device)
         return state
+
+    def _refusal(self, folder: Path, reason: str) -> str:
+        """Why a checkpoint is not taken, and which one can be."""
+        older = [path for path in list_checkpoints(self.root) if _step(path) < _step(folder)]
+        whole = newest_whole(older) if self.worker.is_first else None
+        whole = self.worker.gather(whole)[0]
+        between = [path.name for path in older if whole is None or _step(path) > _step(whole)]
+        start = "the first step (no whole one is before it)" if whole is None else f"{whole.name}, which is whole"
+        return (
+            f"{folder}: cannot continue from this checkpoint ({reason}); remove {' and '.join(['it', *between])} to "
+            f"continue from {start}, or train into another folder"
+        )
 
     def _tensors(self, *, rng: bool) -> dict[str, Any]:
         """The state as tensors of this rank; what is loaded goes into them, but for those of optimizer and generators,
@@ -174,11 +214,15 @@ def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Modul
     Raises:
         ValueError: the checkpoint is incomplete, damaged, or of another model.
     """
+    if problems := damaged(folder):
+        whole = newest_whole(list_checkpoints(folder.parent))
+        other = "another checkpoint" if whole is None else f"another checkpoint, such as {whole.name}"
+        raise ValueError(f"{folder}: its weights cannot be read ({'; '.join(problems)}); use {other}")
     tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
     try:
         with _quiet():
-            dcp.load({weights: tensors}, checkpoint_id=folder, no_dist=True)
-    except (OSError, KeyError, ValueError, RuntimeError, CheckpointException) as error:
+            dcp.load({weights: tensors}, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=True)
+    except _UNREADABLE as error:
         raise ValueError(f"{folder}: its weights cannot be read ({_reason(error)}); use another checkpoint") from error
 
 
@@ -214,12 +258,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _flush(path: Path) -> None:
-    """Force a folder's list of names to disk: a rename must not overtake what it publishes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

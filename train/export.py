@@ -22,7 +22,8 @@ def export_run(
         ValueError: no run, no such checkpoint in it, or `out` holds something else.
     """
     out = Path(out)
-    strangers = sorted({path.name for path in out.glob("*")} - {"model.safetensors", "config.json"})
+    names = {path.name for path in out.glob("[!.]*")}  # not what a killed export left
+    strangers = sorted(names - {"model.safetensors", "config.json"})
     if strangers:
         raise ValueError(f"{out} holds {', '.join(strangers[:3])}; export into a new folder")
     model, config, record = load_model(Path(run), weights=weights, step=step)

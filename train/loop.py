@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from curate.lease import Lease
 from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
@@ -24,6 +26,7 @@ from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.hold import hold_run, restarted_by_torchrun
 from train.init import initialize
 from train.memory import MemoryEstimate, estimate_memory, explained, largest_pack
 from train.meter import Meter
@@ -36,6 +39,7 @@ from train.preview import Preview, Previewed
 from train.resume import open_run
 from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
 from train.segments import PackedBatch
+from train.storage import remove_unfinished
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
@@ -71,9 +75,14 @@ def train(
     manifests = [
         read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
     ]
+    # A launcher that has opened the group, or torchrun, may have put this process in place of a lost one.
+    is_restart = dist.is_initialized() or restarted_by_torchrun()
     with join_workers(config.device) as worker:
-        # What holds the process group is gone with the function's frame, before the group is.
-        return _train(config, manifests, Path(out), worker, on_step, on_start)
+        check_ranks(config, worker.world_size)
+        check_data(manifests, config.model.patch, worker)
+        with hold_run(Path(out), worker, is_restart=is_restart) as lease:
+            # What holds the process group is gone with the function's frame, before the group is.
+            return _train(config, manifests, Path(out), worker, lease, on_step, on_start)
 
 
 def _train(
@@ -81,19 +90,20 @@ def _train(
     manifests: Sequence[Manifest],
     out: Path,
     worker: Worker,
+    lease: Lease | None,
     on_step: OnStep | None,
     on_start: Callable[[MemoryEstimate], None] | None,
 ) -> TrainSummary:
     """One rank's part in a run."""
     train_manifest, val_manifest = manifests
     urls = [part.url for part in train_manifest.parts]
-    check_ranks(config, worker.world_size)
-    check_data(manifests, config.model.patch, worker)
     if worker.is_first:
         warn_of_islands(train_manifest, config.model)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
     record = RunRecord.of(train_manifest, family)
     open_run(out, config, record, write=worker.is_first)
+    if worker.is_first:
+        remove_unfinished(out / "checkpoints")
     worker.wait()
     model, dtype = build_model(config, record), activation_dtype(config, worker.device)
     if config.init is not None and not list_checkpoints(out / "checkpoints"):
@@ -108,7 +118,7 @@ def _train(
     if worker.is_first and on_start is not None:
         on_start(estimate)
     with explained(config, estimate, worker.device):
-        run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, on_step)
+        run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, lease, on_step)
         run.train()
     return run.summary()
 
@@ -125,6 +135,7 @@ class _Run:
         val_manifest: Manifest,
         out: Path,
         worker: Worker,
+        lease: Lease | None,
         on_step: OnStep | None,
     ) -> None:
         self.config, self.out, self.worker, self.on_step = config, out, worker, on_step
@@ -153,7 +164,7 @@ class _Run:
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
         self.checkpointer = Checkpointer(
-            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint
+            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint, lease
         )
         self.step, self.cursor = 0, Cursor()
         if saved := list_checkpoints(self.checkpoints):

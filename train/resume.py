@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from curate.publish import write_text
 from train.checkpoint import list_checkpoints
 from train.config import TrainConfig
 from train.run import RunRecord, read_run
@@ -43,15 +44,8 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
     if write:
         out.mkdir(parents=True, exist_ok=True)
         # In this order: a config.yaml alone is taken for something else's, by other ranks and after a kill.
-        _replace(out / "run.json", json.dumps(asdict(record), indent=2) + "\n")
-        _replace(out / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write by one rename: other ranks read the file meanwhile, and a kill must not leave half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+        write_text(str(out / "run.json"), json.dumps(asdict(record), indent=2) + "\n")
+        write_text(str(out / "config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:

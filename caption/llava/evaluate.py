@@ -85,7 +85,7 @@ def top_classes(shots: Sequence[HeldOut]) -> list[str]:
 def nearest_captions(shots: Sequence[HeldOut], features: Path, vlm: TransformersVlm) -> list[str]:
     """Caption of the training frame whose global vision token is nearest (cosine) to the mean of a shot's."""
     tower, image_processor = vlm.model.model.vision_tower, vlm.processor.image_processor
-    stored = torch.load(features, weights_only=False)["film"]
+    stored = torch.load(features, weights_only=True)["film"]
     captions = [shot.short[0] for shot, frames in zip(load_shots(), stored, strict=True) for _ in frames[0]]
     train = torch.cat([tower.standardize(frames[0].float())[:, 0] for frames in stored])  # (frames, 1280)
     result = []

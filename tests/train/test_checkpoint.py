@@ -1,0 +1,237 @@
+"""Checkpoints: what is there is whole, is what was written, and runs nothing; one training in a folder at a time."""
+
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+
+from curate.lease import LeaseLost, hold
+from tests.train.test_loop import ROOT, config
+from train import storage
+from train.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.config import CheckpointConfig, EMAConfig
+from train.data.plan import Cursor
+from train.ema import EMA
+from train.loop import train
+from train.parallelize import Worker
+from train.run import load_model
+from train.storage import CHECKSUMS, HashingWriter, SafePlanner, SafeReader, damaged, file_digest, write_checksums
+
+SETTINGS: dict[str, Any] = {"checkpoint__every": 1, "checkpoint__keep": 3, "validation__first": 0}
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with checkpoints after steps 1, 2 and 3."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    train(config(steps=3, **SETTINGS), dataset, out)
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def flip(path: Path, place: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(content)
+
+
+def checkpointer(root: Path, lease: Any = None) -> Checkpointer:
+    model = torch.nn.Linear(3, 2)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.step()
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    return Checkpointer(root, model, EMA(model, EMAConfig()), optimizer, worker, CheckpointConfig(), lease)
+
+
+def saved(root: Path, step: int = 1) -> Path:
+    saver = checkpointer(root)
+    saver.save(RunState(step=step, cursor=Cursor()))
+    saver.finish()
+    return root / f"step-{step:06d}"
+
+
+def test_each_flipped_bit_is_refused_with_the_files_name(tmp_path: Path):
+    folder = saved(tmp_path)
+    names = sorted(path.name for path in folder.iterdir())
+    assert {".metadata", "state.json", CHECKSUMS} < set(names) and len(names) == 4
+    assert damaged(folder) == []
+    for name in names:
+        for place in (0, 0.3, 0.7, 1):
+            before = (folder / name).read_bytes()
+            flip(folder / name, place)
+            (problem,) = damaged(folder)
+            assert problem.startswith(name)
+            with pytest.raises(ValueError, match=rf"{re.escape(str(folder))}: cannot continue .*{re.escape(name)}"):
+                checkpointer(tmp_path).load(folder)
+            (folder / name).write_bytes(before)
+    for name in names:
+        (folder / name).rename(tmp_path / "away")
+        assert [problem.split()[:3] for problem in damaged(folder)] in (
+            [[name, "is", "missing"]],
+            [[name, "is", "missing:"]],
+        )
+        (tmp_path / "away").rename(folder / name)
+    checkpointer(tmp_path).load(folder)
+
+
+def test_ranks_share_the_reading(tmp_path: Path):
+    folder = saved(tmp_path)
+    flip(folder / "state.json")
+    assert sorted(len(damaged(folder, part, 3)) for part in range(3)) == [0, 0, 1]
+
+
+def test_a_run_with_a_damaged_checkpoint_names_the_one_that_is_whole(dataset: str, run: Path):
+    checkpoints = list_checkpoints(run / "checkpoints")
+    (part,) = checkpoints[-1].glob("*.distcp")
+    flip(part)
+    told = r"step-000003: cannot continue .*__0_0\.distcp is not what was written.*remove {} to continue from {}"
+    with pytest.raises(ValueError, match=told.format("it", "step-000002, which is whole")):
+        train(config(steps=4, **SETTINGS), dataset, run)
+    with pytest.raises(ValueError, match=r"weights cannot be read \(__0_0\.distcp .*such as step-000002"):
+        load_model(run)
+    flip(checkpoints[1] / "state.json")
+    with pytest.raises(ValueError, match=told.format("it and step-000002", "step-000001, which is whole")):
+        train(config(steps=4, **SETTINGS), dataset, run)
+    flip(checkpoints[0] / ".metadata")
+    with pytest.raises(ValueError, match=told.format("it and step-000001 and step-000002", "the first step")):
+        train(config(steps=4, **SETTINGS), dataset, run)
+    for checkpoint in checkpoints[1:]:
+        shutil.rmtree(checkpoint)
+    flip(checkpoints[0] / ".metadata")
+    assert train(config(steps=4, **SETTINGS), dataset, run).steps == 4
+
+
+class Touches:
+    """Pickled, it makes a file where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_foreign_checkpoint_is_run(tmp_path: Path):
+    """Its list of tensors is a pickle, and so is what is no tensor."""
+    folder, marker = saved(tmp_path), tmp_path / "was_run"
+    (folder / ".metadata").write_bytes(pickle.dumps(Touches(marker)))
+    write_checksums(folder, {path.name: file_digest(path) for path in folder.iterdir() if path.name != CHECKSUMS})
+    assert damaged(folder) == []
+    with pytest.raises(ValueError, match=r"\.metadata names pathlib\.Path\.touch|\.metadata names builtins\.getattr"):
+        checkpointer(tmp_path).load(folder)
+    values = tmp_path / "values"
+    dcp.save({"value": Touches(marker)}, storage_writer=HashingWriter(values), no_dist=True)
+    with pytest.raises(CheckpointException, match="value is no plain value"):
+        dcp.load({"value": 0}, storage_reader=SafeReader(values), planner=SafePlanner(), no_dist=True)
+    assert not marker.exists()
+
+
+def test_a_list_that_names_files_elsewhere_is_refused(tmp_path: Path):
+    folder = saved(tmp_path / "checkpoints")
+    reader = SafeReader(folder)
+    metadata = reader.read_metadata()
+    for info in metadata.storage_data.values():
+        info.relative_path = "../../elsewhere.distcp"
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(pickle.UnpicklingError, match="a file elsewhere"):
+        reader.read_metadata()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All its files, and the list of their names; and then its own name."""
+    synchronized, fsync, rename = set[int](), os.fsync, Path.rename
+    published = []
+
+    def watched(descriptor: int) -> None:
+        synchronized.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        if target.name.startswith("step-"):
+            assert {one.stat().st_ino for one in [path, *path.iterdir()]} <= synchronized
+            synchronized.clear()
+            published.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(Path, "rename", renamed)
+    folder = saved(tmp_path)
+    assert published == [folder] and tmp_path.stat().st_ino in synchronized
+
+
+def test_a_removed_checkpoint_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever looks while its files are removed does not see half of it under its name."""
+    folder = saved(tmp_path)
+    seen, rmtree = [], shutil.rmtree
+
+    def watched(path: Path, *args: Any, **options: Any) -> None:
+        seen.append(folder.exists())
+        rmtree(path, *args, **options)
+
+    monkeypatch.setattr(storage.shutil, "rmtree", watched)
+    assert folder.exists()
+    storage.remove_folder(folder)
+    assert seen[-1] is False and list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_save_or_removal_left_goes_with_the_next_run(dataset: str, run: Path):
+    root = run / "checkpoints"
+    for name in (".step-000009.tmp", ".step-000001.removed"):
+        shutil.copytree(root / "step-000002", root / name)
+    (root / "notes.txt").write_text("mine")
+    train(config(steps=4, **SETTINGS), dataset, run)
+    names = sorted(path.name for path in root.iterdir())
+    assert names == ["notes.txt", "step-000002", "step-000003", "step-000004"]
+
+
+def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    with (
+        hold(run, "train"),
+        pytest.raises(ValueError, match=rf"{re.escape(str(run))} is being written by .*pid {os.getpid()} of .* on "),
+    ):
+        train(config(steps=4, **SETTINGS), dataset, run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+    train(config(steps=4, **SETTINGS), dataset, run)
+
+
+def test_the_lease_of_a_killed_training_ends_with_it(dataset: str, run: Path):
+    script = (
+        f"from curate.lease import hold\nwith hold({str(run)!r}, 'train'):\n    print('held', flush=True); input()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=rf"is being written by .*pid {other.pid} of "):
+            train(config(steps=4, **SETTINGS), dataset, run)
+        other.send_signal(signal.SIGKILL)
+    train(config(steps=4, **SETTINGS), dataset, run)
+
+
+def test_without_its_lease_a_run_publishes_nothing(tmp_path: Path):
+    class Lost:
+        def check(self) -> None:
+            raise LeaseLost("another process may write there")
+
+    saver = checkpointer(tmp_path, Lost())
+    saver.save(RunState(step=1, cursor=Cursor()))
+    with pytest.raises(LeaseLost):
+        saver.finish()
+    assert list_checkpoints(tmp_path) == []
