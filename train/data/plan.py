@@ -25,6 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 logger = logging.getLogger(__name__)
 
 
+MOST_EMPTY = 1000
+"""Windows in a row that meet no sample, at least, before it is said that none will."""
+
+
 class PlannedSample(NamedTuple):
     """A row of the manifest, how often its epoch has met it before, and its tokens in this epoch."""
 
@@ -217,7 +221,8 @@ class Planner:
     def _windows(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Pack]]]:
         """The windows that have packs, from the one of `cursor` on, and the cursor in each."""
         num_empty = 0
-        while num_empty <= self.num_windows:
+        # Small weights leave out whole epochs, and of two epochs in a row the first and the last window may be met.
+        while num_empty < max(MOST_EMPTY, 2 * self.num_windows):
             if packs := self.window(cursor.epoch, cursor.window):
                 yield cursor, packs
             num_empty = 0 if packs else num_empty + 1

@@ -145,6 +145,26 @@ def test_rows_that_an_epoch_repeats_are_told_apart_and_rows_that_it_leaves_out_a
     assert met == [(1, 0), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)]
 
 
+@pytest.mark.parametrize(("num_blocks", "every"), [(1, 7), (3, 1), (6, 1), (4, 5)])
+def test_windows_and_epochs_that_meet_nothing_are_passed_over(num_blocks: int, every: int):
+    """Each block is a window; only the first one's rows are met, and only in every so many epochs: it may come first
+    in one of them, and last in the next."""
+
+    class Rare:
+        def __len__(self) -> int:
+            return 2 * num_blocks
+
+        def in_epoch(self, rows, epoch):
+            return ((rows < 2) & (epoch % every == 0)).astype(np.int64), np.full(len(rows), 10)
+
+    plan = Planner(Rare(), 0, PlanConfig(token_budget=10, window_samples=2, block_samples=2))
+    steps = list(islice(plan.steps(), 40))
+    met = [(pack.epoch, sample.row) for step in steps for pack in step.packs for sample in pack.samples]
+    assert sorted(met) == [(every * i, row) for i in range(20) for row in (0, 1)]
+    for at in (0, 1, 18):
+        assert next(plan.steps(steps[at].next)).packs == steps[at + 1].packs
+
+
 def test_an_epoch_that_meets_nothing_is_an_error_and_no_endless_loop():
     class Nothing:
         def __len__(self) -> int:

@@ -169,6 +169,22 @@ def test_the_learned_variance_is_paid_by_the_divergence_of_two_gaussians(index: 
     )
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_first_timestep_has_the_variances_of_the_second_and_its_own_beta(schedule: str):
+    """Its posterior has none, and the model's fraction lies between two logarithms."""
+    ddpm = objective(learn_sigma=True, schedule=schedule)
+    beta = betas(ddpm.config)
+    cumulative = (1 - beta).cumprod(0)
+    second = float(beta[1] * (1 - cumulative[0]) / (1 - cumulative[1]))
+    batch = batch_at(0)
+    least = asked(ddpm, batch, lambda x: torch.cat([batch.noise, torch.full_like(x, -1)], 1))[1]
+    most = asked(ddpm, batch, lambda x: torch.cat([batch.noise, torch.ones_like(x)], 1))[1]
+    for losses, variance in ((least, second), (most, float(beta[0]))):
+        scale = torch.tensor(0.5 * math.log(variance))
+        likelihood = _discretized_log_likelihood(batch.tokens, batch.tokens, scale)
+        torch.testing.assert_close(losses, -likelihood.mean(-1) / math.log(2), rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("total", [1000, 250])
 def test_the_bound_sums_over_timesteps_to_a_thousandth(total: int):
     """λ L_vlb with λ = 0.001 and L_vlb a sum of T terms: one drawn term weighs T / 1000."""
