@@ -154,3 +154,11 @@ def test_floats_are_scaled_or_refused(tmp_path: Path) -> None:
 def test_integers_of_32_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)).save(tmp_path / "a.tiff")
     assert kind(tmp_path / "a.tiff") is FailureKind.UNKNOWN_CODEC
+
+
+def test_only_the_named_readers_of_pillow_run() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(FIELDS).save(buffer, "PPM")
+    with pytest.raises(MediaError) as error:
+        read_still(buffer.getvalue())
+    assert error.value.kind is FailureKind.CORRUPT
