@@ -143,6 +143,14 @@ def test_sixteen_bits_keep_their_upper_byte(tmp_path: Path, extension: str) -> N
     assert np.array_equal(read_still(str(tmp_path / f"a.{extension}"))[0, :, 0], ramp[0] >> 8)
 
 
+def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
+    values = np.full((8, 16), 30000, np.uint16)
+    values[:, 8:] = 5
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=5)
+    gray = read_still(str(tmp_path / "a.png"))[..., 0]
+    assert (gray[:, :8] == 30000 >> 8).all() and not gray[:, 8:].any()
+
+
 def test_floats_are_scaled_or_refused(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0)
     Image.fromarray(ramp).save(tmp_path / "a.tiff")
