@@ -38,6 +38,7 @@ from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
 from train.resume import open_run
 from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
+from train.scale import warn_of_scale
 from train.segments import PackedBatch
 from train.storage import remove_unfinished
 from train.validate import Validator
@@ -99,6 +100,7 @@ def _train(
     urls = [part.url for part in train_manifest.parts]
     if worker.is_first:
         warn_of_islands(train_manifest, config.model)
+        warn_of_scale(config, train_manifest)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
     record = RunRecord.of(train_manifest, family)
     open_run(out, config, record, write=worker.is_first)
