@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from curate.place import locate
+from curate.publish import write_text
 from curate.shards.current import SOURCE, of_current
 from curate.shards.export import export_shard
 from curate.shards.tar import TarReader, read_member
@@ -46,8 +47,8 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
         plans += [(f"{split}-{n:06d}.tar", part) for n, part in enumerate(batches(rows, CLIPS_PER_SHARD))]
     written = (export_shard(f"{out.rstrip('/')}/{name}", part, reader, latent) for name, part in plans)
     count = sum(track(written, len(plans), "export"))
-    with fs.open(f"{path}/dataset.json", "w") as file:
-        json.dump({"num_clips": count, "latents": latents, "source": dataset.url}, file)
+    record = {"num_clips": count, "latents": latents, "source": dataset.url}
+    write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
     return count, sum(bool(row["caption_dense"] or row["caption_short"]) for row in index)
 
 
