@@ -396,6 +396,9 @@ def train_import(
         str,
         typer.Option(help="joint, or factorized_self_attention: adds attention along time, at first without effect"),
     ] = "joint",
+    tubelet: Annotated[
+        str, typer.Option(help="central or uniform: which frames of a patch of several the image model sees")
+    ] = "central",
 ) -> None:
     """Convert a published DiT image model; it gives the same outputs for single frames.
 
@@ -403,7 +406,7 @@ def train_import(
     """
     from pipelines.train_dit import import_dit
 
-    typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern))
+    typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern, tubelet))
 
 
 @app.command(rich_help_panel="Train")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import torch
 import typer
@@ -21,6 +21,7 @@ from pipelines.config import Config, load_config
 from pipelines.execute import connect
 from pipelines.progress import STEPS, Line, console, shown
 from train.convert.dit import read_checkpoint
+from train.convert.layouts import Tubelet
 from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
@@ -120,13 +121,19 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1, pattern: str = "joint") -> Path:
+def import_dit(
+    checkpoint: str, out: Path, frames_per_patch: int = 1, pattern: str = "joint", tubelet: str = "central"
+) -> Path:
     """Convert a published DiT, and write the configuration of a run that begins with it beside it.
 
     Raises:
         ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
     """
-    model = read_checkpoint(checkpoint, frames_per_patch=frames_per_patch, pattern=pattern)
+    if tubelet not in get_args(Tubelet):
+        raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
+    model = read_checkpoint(
+        checkpoint, frames_per_patch=frames_per_patch, pattern=pattern, tubelet=cast("Tubelet", tubelet)
+    )
     model.save_pretrained(out)
     objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
     given = {

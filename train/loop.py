@@ -20,7 +20,7 @@ from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.config import TrainConfig
-from train.data.check import check_data, warn_of_islands
+from train.data.check import check_data, check_positions, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
@@ -81,6 +81,7 @@ def train(
     with join_workers(config.device) as worker:
         check_ranks(config, worker.world_size)
         check_data(manifests, config.model.patch, worker)
+        check_positions(manifests, config.model, config.data.plan)
         with hold_run(Path(out), worker, is_restart=is_restart) as lease:
             # What holds the process group is gone with the function's frame, before the group is.
             return _train(config, manifests, Path(out), worker, lease, on_step, on_start)

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,24 +156,27 @@ def test_a_list_that_names_files_elsewhere_is_refused(tmp_path: Path):
 
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All its files, and the list of their names; and then its own name."""
-    synchronized, fsync, rename = set[int](), os.fsync, Path.rename
-    published = []
+    files, folders = set[int](), dict[int, set[str]]()  # by their inodes; what a folder held when it was synchronised
+    fsync, rename, published = os.fsync, Path.rename, []
 
     def watched(descriptor: int) -> None:
-        synchronized.add(os.fstat(descriptor).st_ino)
+        status = os.fstat(descriptor)
+        files.add(status.st_ino)
+        if stat.S_ISDIR(status.st_mode):
+            folders[status.st_ino] = set(os.listdir(descriptor))
         fsync(descriptor)
 
     def renamed(path: Path, target: Path) -> Path:
         if target.name.startswith("step-"):
-            assert {one.stat().st_ino for one in [path, *path.iterdir()]} <= synchronized
-            synchronized.clear()
+            assert {one.stat().st_ino for one in path.iterdir()} <= files
+            assert folders[path.stat().st_ino] == {one.name for one in path.iterdir()}
             published.append(target)
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", watched)
     monkeypatch.setattr(Path, "rename", renamed)
     folder = saved(tmp_path)
-    assert published == [folder] and tmp_path.stat().st_ino in synchronized
+    assert published == [folder] and folder.name in folders[tmp_path.stat().st_ino]
 
 
 def test_a_removed_checkpoint_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
