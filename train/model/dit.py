@@ -10,6 +10,7 @@ conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw f
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.publish import write_text
 from curate.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions, RowLinear
@@ -153,7 +155,7 @@ class DiT(nn.Module):
     def save_pretrained(self, folder: str | Path, **about: Any) -> None:
         """Write `model.safetensors` and `config.json`; `about` are further entries of the latter.
 
-        Both are written under another name first, so that what is there is whole.
+        Both are written under another name first, so that what is there is whole, also after a power cut.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,10 +163,10 @@ class DiT(nn.Module):
         text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
         partial = folder / ".model.safetensors.partial"
         write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(folder / "model.safetensors")
-        partial = folder / ".config.json.partial"
-        partial.write_text(text)
-        partial.rename(folder / "config.json")
+        write_text(str(folder / "config.json"), text)  # synchronises the folder's names, too
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "DiT":
