@@ -1,5 +1,6 @@
 """Checkpoints: what is there is whole, is what was written, and runs nothing; one training in a folder at a time."""
 
+import errno
 import os
 import pickle
 import re
@@ -227,6 +228,26 @@ def test_the_lease_of_a_killed_training_ends_with_it(dataset: str, run: Path):
             train(config(steps=4, **SETTINGS), dataset, run)
         other.send_signal(signal.SIGKILL)
     train(config(steps=4, **SETTINGS), dataset, run)
+
+
+def test_a_full_disk_ends_a_run_with_one_message_and_costs_no_checkpoint(
+    dataset: str, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = HashingWriter.write_data
+
+    def full(writer: HashingWriter, *args: Any) -> Any:
+        if "step-000005" in str(writer.path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(writer, *args)
+
+    monkeypatch.setattr(HashingWriter, "write_data", full)
+    told = r"step-000005: this checkpoint could not be written \(OSError: .*No space left.*goes on from step-000004"
+    with pytest.raises(OSError, match=told):
+        train(config(steps=6, **SETTINGS), dataset, run)
+    monkeypatch.undo()
+    train(config(steps=6, **SETTINGS), dataset, run)
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-000004", "step-000005", "step-000006"]
 
 
 def test_without_its_lease_a_run_publishes_nothing(tmp_path: Path):
