@@ -74,6 +74,16 @@ def test_who_reads_does_not_ask(made: SimpleNamespace, command: str) -> None:
         READERS[command](made)
 
 
+def test_two_exports_do_not_mix(made: SimpleNamespace, tmp_path: Path) -> None:
+    with hold(tmp_path / "export", "export"), pytest.raises(Occupied):
+        export(made.url, str(tmp_path / "export"))
+    assert export(made.url, str(tmp_path / "export"))[0] == 2
+    names = sorted(path.name for path in (tmp_path / "export").iterdir())
+    assert names == ["dataset.json", "train-000000.tar"]
+    with pytest.raises(ValueError, match="not an empty folder"):
+        export(made.url, str(tmp_path / "export"))
+
+
 def test_status_names_who_writes(made: SimpleNamespace) -> None:
     assert status(made.url).writers == ()
     with hold(made.url, "captions"):
