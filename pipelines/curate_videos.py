@@ -5,7 +5,6 @@ Run it as `reelpack curate INPUT... --out DATASET`, or on a cluster as
 """
 
 import shlex
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +163,7 @@ def _curate(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import main
+    from pipelines.cli import curate as command
+    from pipelines.cli import main_of
 
-    main(["curate", *sys.argv[1:]])
+    main_of(command, "pipelines.curate_videos")

@@ -161,7 +161,7 @@ def connect(config: ExecuteConfig) -> bool:
     """Join the cluster of the configuration or of RAY_ADDRESS, else start a private Ray; True if it is private.
 
     Raises:
-        ConnectionError: no cluster answers at the address.
+        ConnectionError: no cluster answers at the address, or no Ray starts here.
     """
     import ray
 
@@ -181,6 +181,15 @@ def connect(config: ExecuteConfig) -> bool:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with its token "
             "(docs/cluster.md)"
+        ) from error
+    except Exception as error:
+        # Where a process of its own does not come up in time, Ray raises what it has at hand, a bare Exception too.
+        if address != "local":
+            raise
+        ray.shutdown()
+        raise ConnectionError(
+            f"Ray did not start on this machine ({error}); if it is busy, or short of memory or of room in /tmp, try "
+            "again later; `--executor local` works without Ray (its logs are in /tmp/ray/session_latest/logs)"
         ) from error
     return address == "local"
 
