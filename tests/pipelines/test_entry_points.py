@@ -138,3 +138,20 @@ def test_torchrun_prints_one_table(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("checkpoint") == 1
+
+
+def test_what_ray_says_as_it_starts_is_kept_but_for_its_greeting(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        os.write(
+            2, b"[I 1 1] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL to 3\n"
+        )
+        print("the disk is nearly full", file=sys.stderr)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert connect(ExecuteConfig())
+    assert capfd.readouterr().err.splitlines() == ["the disk is nearly full"]
