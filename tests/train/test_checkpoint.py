@@ -19,7 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from curate.lease import LeaseLost, hold
-from tests.train.test_loop import ROOT, config
+from tests.train.test_loop import ROOT, config, logged
 from train import storage
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.config import CheckpointConfig, EMAConfig
@@ -90,6 +90,15 @@ def test_each_flipped_bit_is_refused_with_the_files_name(tmp_path: Path):
         )
         (tmp_path / "away").rename(folder / name)
     checkpointer(tmp_path).load(folder)
+
+
+def test_generators_go_on_where_they_were(tmp_path: Path):
+    torch.manual_seed(1)
+    folder = saved(tmp_path)
+    expected = torch.rand(3)
+    torch.manual_seed(2)
+    checkpointer(tmp_path).load(folder)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_ranks_share_the_reading(tmp_path: Path):
@@ -214,6 +223,35 @@ def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path
         train(config(steps=4, **SETTINGS), dataset, run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
     train(config(steps=4, **SETTINGS), dataset, run)
+
+
+@pytest.mark.slow
+def test_of_two_trainings_at_once_one_is_refused_and_the_other_is_undisturbed(dataset: str, run: Path):
+    settings = config(steps=8, **SETTINGS)
+    alone = Path(shutil.copytree(run, run.with_name("alone")))
+    train(settings, dataset, alone)
+    script = (
+        "import sys, torch\nfrom train.loop import train\nfrom train.config import TrainConfig\n"
+        "torch.set_num_threads(1)\n"
+        "print('ready', flush=True); input()\n"
+        f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, {str(run)!r})\n"
+    )
+    command = [sys.executable, "-c", script, settings.model_dump_json()]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate()[1] for process in both]
+    (refused,) = [i for i, process in enumerate(both) if process.returncode]
+    assert "is being written by `-c" in told[refused] and f"pid {both[1 - refused].pid} of" in told[refused]
+    assert logged(run) == logged(alone)
+    names = [[path.name for path in list_checkpoints(folder / "checkpoints")] for folder in (run, alone)]
+    assert names[0] == names[1]
 
 
 def test_the_lease_of_a_killed_training_ends_with_it(dataset: str, run: Path):

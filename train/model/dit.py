@@ -1,8 +1,9 @@
 """The diffusion transformer (DiT, Peebles & Xie 2023) on packed sequences (NaViT, Dehghani et al. 2023).
 
 Departures from DiT: patches are (t, h, w); samples of any grid share a pack; attention may be factorised over space
-and time (`patterns`); positions may be rotary or learned (`position`); captions come in by cross-attention between
-self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3) and, pooled, beside the timestep.
+and time (`patterns`); positions may be rotary or learned (`position`); queries and keys are normalised (`qk_norm`);
+captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3), whose output
+starts at zero, and, pooled, beside the timestep.
 
 Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R rows of
 conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
