@@ -1,6 +1,8 @@
 """`python -m caption DATASET` is `reelpack caption DATASET`."""
 
-from pipelines.cli import caption, main_of
+import sys
+
+from pipelines.cli import main
 
 if __name__ == "__main__":
-    main_of(caption, "caption")
+    main(["caption", *sys.argv[1:]])

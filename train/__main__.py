@@ -1,6 +1,8 @@
 """`python -m train` and `torchrun -m train`: the command line's `train`."""
 
-from pipelines.cli import main_of, train
+import sys
+
+from pipelines.cli import main
 
 if __name__ == "__main__":
-    main_of(train, "train")
+    main(["train", *sys.argv[1:]])

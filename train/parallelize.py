@@ -123,8 +123,7 @@ def parallelize(
     """
     blocks = list(model.blocks)
     if config.compile:
-        # That a width equals an offset says nothing of the next pack: guards on it compile blocks again and again.
-        shapes.use_duck_shape = False
+        _set_up_compiler()
     for number, block in enumerate(blocks):
         if config.compile:
             block.forward = torch.compile(block.forward, dynamic=True)
@@ -147,6 +146,16 @@ def parallelize(
     )
     replica.broadcast_buffers = False  # they are constants (as an argument it is deprecated)
     return replica
+
+
+def _set_up_compiler() -> None:
+    """For blocks, each one graph that serves every pack."""
+    # That a width equals an offset says nothing of the next pack: guards on it compile blocks again and again.
+    shapes.use_duck_shape = False
+    # Replicas' gradients travel while the blocks before them are differentiated: a block is not cut into buckets.
+    torch._dynamo.config.optimize_ddp = False
+    # As without compilation: gradients of what is computed in float32 are.
+    torch._functorch.config.backward_pass_autocast = "off"
 
 
 def _travels_as(dtype: torch.dtype) -> MixedPrecisionPolicy:

@@ -6,6 +6,7 @@ fill a tubelet of its own: an image is a video's first frame, and with either of
 embedding of an image is the image model's. What the model says of the copies is averaged.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,6 +40,10 @@ def first_frame_is_alone(num_frames: int, patch: Patch) -> bool:
     return num_frames % patch[0] == 1
 
 
+_WIDE = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
+"""Types by their bytes: the features of a row of a patch lie side by side, and are moved as one number."""
+
+
 def patchify(latent: Tensor, patch: Patch) -> Tensor:
     """(C, T, H, W) to (t * h * w, C * pt * ph * pw).
 
@@ -49,8 +54,24 @@ def patchify(latent: Tensor, patch: Patch) -> Tensor:
     pt, ph, pw = patch
     if first_frame_is_alone(latent.shape[1], patch):
         latent = torch.cat([latent[:, :1].expand(-1, pt - 1, -1, -1), latent], dim=1)
-    x = latent.reshape(-1, t, pt, h, ph, w, pw)  # (C, t, pt, h, ph, w, pw)
-    return x.permute(1, 3, 5, 0, 2, 4, 6).reshape(t * h * w, -1)  # (t h w, C pt ph pw)
+    wide = _WIDE.get(pw * latent.element_size())
+    if wide is None or latent.requires_grad:
+        x = latent.reshape(-1, t, pt, h, ph, w, pw)  # (C, t, pt, h, ph, w, pw)
+        return x.permute(1, 3, 5, 0, 2, 4, 6).reshape(t * h * w, -1)  # (t h w, C pt ph pw)
+    x = latent.contiguous().view(wide).reshape(-1, t, pt, h, ph, w)  # (C, t, pt, h, ph, w)
+    tokens = latent.new_empty(t * h * w, x.shape[0] * pt * ph * pw)
+    tokens.view(wide).view(t, h, w, -1, pt, ph).copy_(x.permute(1, 3, 5, 0, 2, 4))
+    return tokens
+
+
+def draw_noise(shape: Sequence[int], patch: Patch, generator: torch.Generator) -> Tensor:
+    """What `patchify` makes of standard normal noise of shape (C, T, H, W), drawn as tokens."""
+    t, h, w = grid_size(shape, patch)
+    noise = torch.randn(t * h * w, shape[0] * math.prod(patch), generator=generator)
+    if patch[0] > 1 and first_frame_is_alone(shape[1], patch):
+        copies = noise[: h * w].unflatten(1, (shape[0], patch[0], -1))  # (h w, C, pt, ph pw)
+        copies[:, :, 1:] = copies[:, :, :1]
+    return noise
 
 
 def unpatchify(tokens: Tensor, grid: Patch, patch: Patch, num_frames: int | None = None) -> Tensor:

@@ -9,6 +9,7 @@ pack computes what its samples would compute alone.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -21,16 +22,33 @@ if TYPE_CHECKING:
     from train.model.patterns import Layout
 
 
+class HostLengths:
+    """Lengths of segments, for kernels that want them without waiting for a device.
+
+    No dataclass and no sequence: what shards a model looks for tensors in whatever a block is given, item by item, and
+    windows make thousands of segments.
+
+    Attributes:
+        lengths: S of them.
+        ends: (S + 1,) int32, cumulated; they stay on the host when the segments move.
+    """
+
+    __slots__ = ("ends", "lengths")
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = tuple(lengths)
+        self.ends = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+        self.ends[1:] = torch.tensor(lengths).cumsum(0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Segments:
-    """Consecutive runs of tokens. Lengths are Python integers: kernels want the longest without a device sync, and
-    every block asks again, where windows make thousands of segments."""
+    """Consecutive runs of tokens."""
 
     cu_seqlens: Tensor  # (S + 1,) int32: segment i is tokens [cu_seqlens[i], cu_seqlens[i + 1])
     segment_ids: Tensor  # (L,) int64: the segment of each token
-    lengths: tuple[int, ...]  # S
+    host: HostLengths  # S of them
     num_tokens: int  # L
-    max_seqlen: int
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> "Segments":
@@ -41,21 +59,19 @@ class Segments:
         """
         if not lengths or min(lengths) < 1:
             raise ValueError(f"got segment lengths {tuple(lengths)}; expected at least one segment, each with tokens")
-        counts = torch.tensor(lengths)
-        cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
-        cu_seqlens[1:] = counts.cumsum(0)
-        ids = torch.repeat_interleave(torch.arange(len(lengths)), counts)
+        host = HostLengths(lengths)
+        ids = torch.repeat_interleave(torch.arange(len(lengths)), host.ends.diff())
         return cls(
-            cu_seqlens=cu_seqlens.to(device),
-            segment_ids=ids.to(device),
-            lengths=tuple(lengths),
-            num_tokens=sum(lengths),
-            max_seqlen=max(lengths),
+            cu_seqlens=host.ends.to(device), segment_ids=ids.to(device), host=host, num_tokens=int(host.ends[-1])
         )
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.host.lengths
+
+    @property
     def num_segments(self) -> int:
-        return len(self.lengths)
+        return len(self.host.lengths)
 
     def gather(self, rows: Tensor) -> Tensor:
         """One row per segment, (S, ...), to one row per token, (L, ...)."""
@@ -87,11 +103,13 @@ class Regrouping:
     weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
 
     @classmethod
-    def of(cls, order: Tensor, lengths: Sequence[int]) -> "Regrouping":
+    def of(cls, order: Tensor, lengths: Sequence[int], *, averages: bool = False) -> "Regrouping":
+        """`averages`: as where tokens are repeated, though none may be: one code, which may be compiled, for packs in
+        which some are and for packs in which none is."""
         segments, copies = Segments.of(lengths), order.bincount()
-        if copies.max() == 1:
-            return cls(segments=segments, order=order, inverse=order.argsort())
-        return cls(segments=segments, order=order, weights=1 / copies)
+        if averages or copies.max() > 1:
+            return cls(segments=segments, order=order, weights=1 / copies)
+        return cls(segments=segments, order=order, inverse=order.argsort())
 
     def apply(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (G, ...)."""
@@ -136,7 +154,7 @@ class Sample:
 
     clip_id: str
     latent: Tensor  # (C, T, H, W) float, about unit std
-    noise: Tensor  # (C, T, H, W) float, standard normal
+    noise: Tensor  # (C, T, H, W) float, standard normal; or as tokens of the whole grid, (t * h * w, C * pt * ph * pw)
     timestep: float  # in [0, 1]: 0 is data, 1 is noise
     fps: float  # frames per second of the clip; 0 for an image
     temporal_stride: int = 1  # frames of the clip in a frame of the latent
@@ -193,28 +211,26 @@ class PackedBatch:
 def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Sequence[str] = ()) -> PackedBatch:
     """Lay samples end to end. `extra_names` are the conditions that become columns of `extras`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
-    tokens = [_kept(patchify(sample.latent.float(), patch), sample) for sample in samples]
     null = torch.zeros(1, text_dim, dtype=torch.float16)
     texts = [null if sample.text is None else sample.text for sample in samples]
-    with torch.autocast("cpu", enabled=False):  # which joins no float16 on a CPU
-        text = torch.cat(texts)
-    segments = Segments.of([len(x) for x in tokens])
+    text_segments = Segments.of([len(text) for text in texts])
+    segments = Segments.of([_num_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
     given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
     row_ids, row_segments = _rows(segments, given)
     return PackedBatch(
         clip_ids=tuple(sample.clip_id for sample in samples),
         segments=segments,
-        tokens=torch.cat(tokens),
-        noise=torch.cat([_kept(patchify(sample.noise.float(), patch), sample) for sample in samples]),
+        tokens=_joined([sample.latent for sample in samples], samples, segments, patch),
+        noise=_joined([sample.noise for sample in samples], samples, segments, patch),
         timesteps=timesteps,
         positions=torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)]),
         grid_sizes=grids,
         num_frames=tuple(sample.latent.shape[1] for sample in samples),
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
         latent_fps=torch.tensor([sample.fps / sample.temporal_stride for sample in samples], dtype=torch.float32),
-        text=text,
-        text_segments=Segments.of([len(text) for text in texts]),
+        text=_stacked(texts, text_segments),
+        text_segments=text_segments,
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
         labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
         extras=torch.tensor(
@@ -226,6 +242,29 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         row_segments=row_segments,
         loss_mask=~given,
     )
+
+
+def _joined(latents: Sequence[Tensor], samples: Sequence[Sample], segments: Segments, patch: Patch) -> Tensor:
+    """Tokens of all samples, (L, C * pt * ph * pw) float32, each written to its place."""
+    tokens = torch.empty(segments.num_tokens, samples[0].latent.shape[0] * math.prod(patch))
+    for place, latent, sample in zip(tokens.split(segments.lengths), latents, samples, strict=True):
+        whole = latent if latent.ndim == 2 else patchify(latent, patch)  # (t * h * w, C * pt * ph * pw)
+        place.copy_(_kept(whole, sample))
+    return tokens
+
+
+def _stacked(texts: Sequence[Tensor], segments: Segments) -> Tensor:
+    """One below the other, in the widest of their types. (`cat` is refused float16 by the autocast of a CPU, and to
+    leave autocast for a moment empties the cache of the thread that trains.)"""
+    dtype = reduce(torch.promote_types, (text.dtype for text in texts))
+    stacked = torch.empty(segments.num_tokens, texts[0].shape[1], dtype=dtype)
+    for place, text in zip(stacked.split(segments.lengths), texts, strict=True):
+        place.copy_(text)
+    return stacked
+
+
+def _num_tokens(sample: Sample, grid: Patch) -> int:
+    return math.prod(grid) if sample.kept is None else len(sample.kept)
 
 
 def _kept(tokens: Tensor, sample: Sample) -> Tensor:
@@ -244,6 +283,16 @@ def _rows(segments: Segments, given: Tensor) -> tuple[Tensor, Tensor]:
     given_row = segments.num_segments + has_given.cumsum(0) - 1  # (S,): meant where has_given
     row_ids = torch.where(given, segments.gather(given_row), segments.segment_ids)
     return row_ids, torch.cat([torch.arange(segments.num_segments), has_given.nonzero()[:, 0]])
+
+
+def renoised(
+    batch: PackedBatch, samples: Sequence[Sample], noises: Sequence[Tensor], timestep: float, patch: Patch
+) -> PackedBatch:
+    """The pack of these samples with other noise, (C, T, H, W) each, all at `timestep`; given tokens stay at 0."""
+    noise = _joined(noises, samples, batch.segments, patch).to(batch.noise.device, non_blocking=True)
+    timesteps = torch.full_like(batch.timesteps, timestep)
+    row_timesteps = torch.cat([timesteps, batch.row_timesteps[len(samples) :]])
+    return replace(batch, noise=noise, timesteps=timesteps, row_timesteps=row_timesteps)
 
 
 def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:

@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor
 
+from curate.place import locate
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.manifest import Manifest
 from train.data.plan import Cursor, PlannedPack, PlannedSample, Planner
 from train.data.read import ClipReader
-from train.model.config import DiTConfig, Patch
+from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.objective import Objective
-from train.patches import grid_size
+from train.patches import Patch, draw_noise, grid_size
 from train.segments import PackedBatch, Sample, pack
 
 OF_LENGTH = ("duration_s", "num_frames")
@@ -54,6 +56,13 @@ class LoadedStep:
 
 NUM_READERS = 16
 """Samples of a pack that are read at the same time: from an object store each of them is a request that waits."""
+NUM_LOCAL_READERS = 2
+"""Of latents in files of this machine, which wait for nothing: more threads cost more than they save."""
+
+
+def num_readers(manifest: Manifest) -> int:
+    is_local = all(isinstance(locate(part.url)[0], LocalFileSystem) for part in manifest.parts)
+    return NUM_LOCAL_READERS if is_local and not any(manifest.table["encode"].unique().to_pylist()) else NUM_READERS
 
 
 class PackLoader:
@@ -81,7 +90,7 @@ class PackLoader:
         self.config = config
         self.patch = model.patch
         self.seed = seed
-        self._pool = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="reader")
+        self._pool = ThreadPoolExecutor(num_readers(manifest), thread_name_prefix="reader")
         self.pin = pin  # what is loaded lies in pinned memory, from which a GPU copies while it computes
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
@@ -116,7 +125,7 @@ class PackLoader:
         latent = self._cut(self.reader.latent(row), planned)
         is_null = self._is_null(generator)
         captions = {} if is_null or drop < self.config.caption_dropout else self.reader.captions(row)
-        noise = torch.randn(latent.shape, generator=generator)
+        noise = draw_noise(latent.shape, self.patch, generator)
         return Sample(
             clip_id=row["clip_id"],
             latent=latent,

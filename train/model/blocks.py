@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.model.attention import attention
 from train.model.conditioning import Conditions, RowLinear
 from train.model.config import DiTConfig
+from train.model.heads import normalised_and_rotated
 from train.model.modulation import Modulation, Signal
 from train.model.position import Rotation
 from train.segments import Regrouping, Segments
@@ -34,28 +36,34 @@ class Attention(nn.Module):
             nn.RMSNorm(head_dim, eps=1e-6) if config.qk_norm else nn.Identity() for _ in range(2)
         )
 
-    def project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q = self.norm_q(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (N, H, D_head)
-        k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(1)  # 2 × (M', H, D_head)
-        return q, self.norm_k(k), v
+    def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) and (M', D) to queries (N, H, D_head), keys and values, 2 × (M', H, D_head); the first two are
+        normalised, and rotated to their places."""
+        if x is context:  # one product instead of two; the weights, much smaller than a pack, are joined for it
+            weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
+            joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
+            q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+        else:
+            q = self.to_q(x).unflatten(-1, (self.num_heads, -1))
+            k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(1)
+        weights = getattr(self.norm_q, "weight", None), getattr(self.norm_k, "weight", None)
+        q, k = (normalised_and_rotated(y, w, rotation) for y, w in zip((q, k), weights, strict=True))
+        return q, k, v
 
 
 class SelfAttention(Attention):
     """Tokens see the tokens of their group; the heads are split evenly over the regroupings."""
 
     def forward(self, x: Tensor, groups: Sequence[Regrouping], rotation: Rotation | None) -> Tensor:
-        q, k, v = self.project(x, x)  # 3 × (N, H, D_head)
-        if rotation is not None:
-            q, k = rotation.apply(q), rotation.apply(k)  # 2 × (N, H, D_head)
-        q, k = q.to(v.dtype), k.to(v.dtype)
+        q, k, v = self.project(x, x, rotation)  # 3 × (N, H, D_head)
         shares = zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True)
         outs = [self._attend_within(*share) for share in shares]  # groups × (N, H / groups, D_head)
         return self.out((outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)).flatten(1))  # (N, D)
 
     def _attend_within(self, group: Regrouping, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(N, H / groups, D_head) in and out."""
-        regrouped = (group.apply(y) for y in (q, k, v))  # 3 × (G, H / groups, D_head)
-        return group.undo(attention(*regrouped, group.segments, group.segments, self.backend))
+        q, k, v = group.apply(q), group.apply(k), group.apply(v)  # 3 × (G, H / groups, D_head)
+        return group.undo(attention(q, k, v, group.segments, group.segments, self.backend))
 
 
 class CrossAttention(Attention):
@@ -63,8 +71,7 @@ class CrossAttention(Attention):
 
     def forward(self, x: Tensor, context: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
         q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
-        out = attention(q.to(v.dtype), k.to(v.dtype), v, segments, context_segments)  # (N, H, D_head)
-        return self.out(out.flatten(1))  # (N, D)
+        return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
 
 
 class DiTBlock(nn.Module):

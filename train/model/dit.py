@@ -1,9 +1,8 @@
 """The diffusion transformer (DiT, Peebles & Xie 2023) on packed sequences (NaViT, Dehghani et al. 2023).
 
 Departures from DiT: patches are (t, h, w); samples of any grid share a pack; attention may be factorised over space
-and time (`patterns`); positions may be rotary or learned (`position`); queries and keys are normalised (`qk_norm`);
-captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3), whose output
-starts at zero, and, pooled, beside the timestep.
+and time (`patterns`); positions may be rotary or learned (`position`); captions come in by cross-attention between
+self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3) and, pooled, beside the timestep.
 
 Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R rows of
 conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
@@ -11,7 +10,6 @@ conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw f
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.publish import write_text
 from curate.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions, RowLinear
@@ -113,13 +110,14 @@ class DiT(nn.Module):
         embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
         all_conditions = []
         for rows, vectors, text in embedded:  # (R, D), (S, V, D), (M, D)
+            rows = _two_or_more(rows)
             context = [vectors.flatten(0, 1)] if self.config.vectors_in_cross_attention else []
             context += [text] if self.config.text == "cross_attention" else []
             conditions = Conditions(
                 rows=rows,
                 row_ids=layout.row_ids,
                 shared=None if self.shared_modulation is None else self.shared_modulation(F.silu(rows.float())),
-                context=_merge(context, layout.context_order) if context else None,
+                context=_two_or_more(_merge(context, layout.context_order)) if context else None,
                 context_segments=layout.context_segments,
             )
             all_conditions.append(conditions)
@@ -156,7 +154,7 @@ class DiT(nn.Module):
     def save_pretrained(self, folder: str | Path, **about: Any) -> None:
         """Write `model.safetensors` and `config.json`; `about` are further entries of the latter.
 
-        Both are written under another name first, so that what is there is whole, also after a power cut.
+        Both are written under another name first, so that what is there is whole.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +162,10 @@ class DiT(nn.Module):
         text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
         partial = folder / ".model.safetensors.partial"
         write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
         partial.rename(folder / "model.safetensors")
-        write_text(str(folder / "config.json"), text)  # synchronises the folder's names, too
+        partial = folder / ".config.json.partial"
+        partial.write_text(text)
+        partial.rename(folder / "config.json")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "DiT":
@@ -222,6 +220,11 @@ class DiT(nn.Module):
         # Zero output. Differs: DiT zeroes the last modulation too. A velocity has opposite signs at t = 0 and t = 1,
         # so that two zero factors wait for each other (80 steps of a small model: loss 1.82 instead of 1.88).
         nn.init.zeros_(self.final.linear.weight)
+
+
+def _two_or_more(rows: Tensor) -> Tensor:
+    """(n, D), where n is 1 with a second row, which no token reads: compilers make other code for sides of 1."""
+    return torch.cat([rows, rows.detach()]) if len(rows) == 1 else rows
 
 
 def _merge(parts: list[Tensor], order: Tensor | None) -> Tensor:

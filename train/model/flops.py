@@ -4,6 +4,7 @@ A multiplication and an addition are two. Counted are the matrix products of the
 a step; what recomputation does again is not (PaLM, Chowdhery et al. 2022, appendix B).
 """
 
+import re
 from collections import Counter
 
 import torch
@@ -28,17 +29,23 @@ PEAK_TFLOPS = {
     "L40": 181,
     "L4": 121,
     "A10": 125,
+    "A10G": 70,
     "RTX 4090": 165,
 }
-"""Dense bfloat16 in 10¹² per second by the makers' data sheets; the first name that a device's contains holds."""
+"""Dense bfloat16 in 10¹² per second by the makers' data sheets; the first name that is a word of a device's holds."""
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Of a known GPU in bfloat16, per second; None of anything else."""
     if device.type != "cuda" or dtype is not torch.bfloat16:
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak * 1e12 for known, peak in PEAK_TFLOPS.items() if known in name), None)
+    return peak_of(torch.cuda.get_device_name(device))
+
+
+def peak_of(device_name: str) -> float | None:
+    """Of a device by its name, per second."""
+    words = ((peak, rf"\b{known}\b") for known, peak in PEAK_TFLOPS.items())
+    return next((peak * 1e12 for peak, word in words if re.search(word, device_name)), None)
 
 
 class FlopCount:
@@ -75,7 +82,8 @@ class FlopCount:
 
 def _pairs(queries: Segments, keys: Segments | None = None) -> int:
     """Pairs of tokens that attend: one product of a query with a key each."""
-    return sum(n * m for n, m in zip(queries.lengths, (keys or queries).lengths, strict=True))
+    n, m = (segments.host.ends.diff().long() for segments in (queries, keys or queries))  # each (S,), on the host
+    return int((n * m).sum())
 
 
 def _weights_by_row(model: DiT) -> Counter[str]:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.train.model.conftest import packed
 from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, VARIANTS, settings_of
 from train.model.dit import DiT
-from train.model.flops import FlopCount, peak_flops
+from train.model.flops import FlopCount, peak_flops, peak_of
 from train.model.patterns import prepare
 from train.segments import Sample
 
@@ -37,3 +37,20 @@ def test_counted_flops_are_those_of_the_flop_counter(
 
 def test_a_device_that_is_not_known_has_no_peak():
     assert peak_flops(torch.device("cpu"), torch.bfloat16) is None
+
+
+@pytest.mark.parametrize(
+    "name, peak",
+    [
+        ("NVIDIA A10", 125),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA GH200 480GB", 989),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA RTX A1000", None),
+    ],
+)
+def test_a_device_is_known_by_the_words_of_its_name(name: str, peak: int | None):
+    assert peak_of(name) == (None if peak is None else peak * 1e12)
