@@ -43,6 +43,7 @@ bench: $(VENV)/.installed
 # The long forms of tests/pipelines/test_crash.py, a quarter of an hour, and of tests/train/test_train_kill.py.
 crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --kills 20
+	$(BIN)/python -m benchmarks.commit_points
 	$(BIN)/python -m benchmarks.train_kill
 
 clean:

@@ -1,8 +1,6 @@
 """`python -m caption DATASET` is `reelpack caption DATASET`."""
 
-import sys
-
-from pipelines.cli import main
+from pipelines.cli import caption, main_of
 
 if __name__ == "__main__":
-    main(["caption", *sys.argv[1:]])
+    main_of(caption, "caption")

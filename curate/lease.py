@@ -120,8 +120,10 @@ class Lease:
 
     def _renew_all(self) -> None:
         while not self._over.wait(BEAT_S):
-            with suppress(OSError):  # until the next time, or until it is lost
+            try:
                 self._renew()
+            except Exception:  # of the filesystem's own library: they have no base class in common
+                continue  # until the next time, or until the lease is lost
 
     def _renew(self) -> None:
         now = time.time()
@@ -144,10 +146,10 @@ class Lease:
         fs, path = locate(f"{self.folder}/{FOLDER}/{self._file}")
         record = json.dumps(asdict(_here(self.name))).encode()
         try:
-            fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             if isinstance(fs, LocalFileSystem):
-                Path(path).write_bytes(record)
+                _write_local(Path(path), record)
             else:
+                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
                 fs.pipe_file(path, record)
         except OSError as error:
             raise type(error)(
@@ -250,10 +252,21 @@ def _ended(folder: str, owner: Owner, file: str) -> bool:
     return True
 
 
+def _write_local(path: Path, record: bytes) -> None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another owner has just ended, and removed the folder
+            path.write_bytes(record)
+            return
+
+
 def _remove(folder: str, file: str) -> None:
     fs, path = locate(f"{folder}/{FOLDER}/{file}")
     with suppress(FileNotFoundError):
         fs.rm_file(path)
+    if isinstance(fs, LocalFileSystem):
+        with suppress(OSError):  # others are in it
+            Path(path).parent.rmdir()
 
 
 def _is_dead_here(owner: Owner) -> bool:

@@ -9,6 +9,7 @@ models load torch, which takes seconds.
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.interrupted import of_dataset, of_run, stays, told_by
 from pipelines.progress import console
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+EXIT_INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file, or the name of a shipped one")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable")]
@@ -48,25 +53,56 @@ DatasetsArgument = Annotated[
 ]
 
 
-def main(argv: list[str] | None = None, app: typer.Typer = app) -> None:
-    """Run the command line, or that of a job; every foreseen error is one message, not a traceback."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have bars of their own
-    command = ([*sys.argv[1:], ""] if argv is None else [*argv, ""])[0].partition("-")[0]
+def main(argv: list[str] | None = None, app: typer.Typer = app, module: str | None = None) -> None:
+    """Run the command line; every foreseen error is one message, not a traceback.
+
+    Args:
+        argv: what follows the command's name; None: that of this process.
+        app: the commands.
+        module: as it was started by `python -m`, for usage lines; None: as it finds itself.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have lines of their own
+    given = sys.argv[1:] if argv is None else argv
+    command = module or "".join(given[:1])
     try:
-        app(args=argv)
+        app(args=argv, prog_name=f"python -m {module}" if module else None)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        console.print(f"[bold red]error:[/] {_message(error, command)}", highlight=False, soft_wrap=True)
+        _say_error(_message(error, command))
         sys.exit(2)
     except RuntimeError as error:  # out of memory, a lost Ray worker: nobody's input, but no traceback either
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        console.print(f"[bold red]error:[/] {_message(error, command)}", highlight=False, soft_wrap=True)
+        _say_error(_message(error, command))
         console.print("REELPACK_DEBUG=1 shows where; the same command goes on from what was published")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit("interrupted; what was published stays valid, the same command goes on from there")
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interruption, without a word
+        told = told_by(ended)
+        if told is None:
+            if is_first_rank() and (message := getattr(ended, "message", "")):  # a training that SIGTERM stopped
+                console.print(message, highlight=False, markup=False, soft_wrap=True)
+            raise
+        if is_first_rank():
+            console.print(f"interrupted{told and ': '}{told}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def main_of(command: Callable[..., None], module: str) -> None:
+    """The command line of one command, started as `python -m MODULE`."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(command)
+    main(app=alone, module=module)
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all of those that torchrun started, or is none of them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _say_error(text: str) -> None:
+    rank = "" if is_first_rank() else f"rank {os.environ['RANK']}: "
+    console.print(f"{rank}[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
 
 
 def _message(error: BaseException, command: str) -> str:
@@ -139,10 +175,12 @@ def curate(
     from pipelines import curate_videos, summary
     from pipelines import status as current
     from pipelines.dataset import Dataset
-    from pipelines.sources import refuse_mistyped
+    from pipelines.sources import kept_by_job, refuse_mistyped
 
+    kept_by_job(out)
     refuse_mistyped(inputs, curate_videos.known_inputs(Dataset(out)))
-    result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar, drop_failed=drop_failed)
+    with stays(of_dataset, out):
+        result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar, drop_failed=drop_failed)
     summary.show_curate(result, out)
     summary.show_next(current.status(out))
     if not result.num_indexed:
@@ -187,7 +225,9 @@ def retry(
     kinds = frozenset(FailureKind) if all else frozenset(map(FailureKind, kind)) if kind else WORTH_RETRYING
     summary.show_failing(*retrying.failing(dataset))
     execute = _execute(set, executor=executor, address=address)
-    summary.show_retry(retrying.retry(dataset, kinds, execute, drop_failed=drop_failed))
+    with stays(of_dataset, dataset):
+        retried = retrying.retry(dataset, kinds, execute, drop_failed=drop_failed)
+    summary.show_retry(retried)
 
 
 @app.command(rich_help_panel="Curate")
@@ -305,7 +345,8 @@ def caption(
     from pipelines import caption_clips, summary
     from pipelines import status as current
 
-    result = caption_clips.caption(dataset, resolved)
+    with stays(of_dataset, dataset):
+        result = caption_clips.caption(dataset, resolved)
     summary.show_caption(result)
     summary.show_next(current.status(dataset))
     if not result.num_captions:
@@ -325,7 +366,8 @@ def encode(
     from pipelines import encode_latents, summary
     from pipelines import status as current
 
-    result = encode_latents.encode(dataset, resolved)
+    with stays(of_dataset, dataset):
+        result = encode_latents.encode(dataset, resolved)
     summary.show_encode(result)
     summary.show_next(current.status(dataset))
     if not result.num_clips:
@@ -356,7 +398,10 @@ def train(
     resolved = _config(config, set)
     from pipelines import summary, train_dit
 
-    summary.show_train(train_dit.train_here(dataset, out, resolved))
+    with stays(of_run, out):
+        trained = train_dit.train_here(dataset, out, resolved)
+    if is_first_rank():
+        summary.show_train(trained)
 
 
 @app.command("train-plan", rich_help_panel="Train")
@@ -396,6 +441,10 @@ def train_import(
         str,
         typer.Option(help="joint, or factorized_self_attention: adds attention along time, at first without effect"),
     ] = "joint",
+    tubelet: Annotated[
+        str, typer.Option(help="central or uniform: which frames of a patch of several the image model sees")
+    ] = "central",
+    num_heads: Annotated[int | None, typer.Option(min=1, help="attention heads, of widths that DiT has not")] = None,
 ) -> None:
     """Convert a published DiT image model; it gives the same outputs for single frames.
 
@@ -403,7 +452,7 @@ def train_import(
     """
     from pipelines.train_dit import import_dit
 
-    typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern))
+    typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern, tubelet, num_heads))
 
 
 @app.command(rich_help_panel="Train")

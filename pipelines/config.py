@@ -23,6 +23,7 @@ from curate.scan import ScanConfig
 from curate.scores.config import ScoreConfig
 from curate.select import SelectConfig
 from pipelines.execute import ExecuteConfig
+from pipelines.sidecar_file import SidecarConfig
 from train.autoencoder.config import EncodeConfig
 from train.config import SampleConfig, TrainConfig
 
@@ -40,6 +41,7 @@ class Config(BaseModel):
     dedup: DedupConfig = DedupConfig()
     select: SelectConfig = SelectConfig()
     shards: ShardConfig = ShardConfig()
+    sidecar: SidecarConfig = SidecarConfig()
     execute: ExecuteConfig = ExecuteConfig()
     caption: CaptionConfig = CaptionConfig()
     encode: EncodeConfig = EncodeConfig()

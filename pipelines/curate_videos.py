@@ -5,7 +5,6 @@ Run it as `reelpack curate INPUT... --out DATASET`, or on a cluster as
 """
 
 import shlex
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def curate(
 
     Raises:
         ValueError: the inputs name no file at all, another command curates into `out`, or clips would leave the index
-            because of failures alone.
+            because of failures alone, or the sidecar cannot be read or names several files in one row.
         OSError: the dataset cannot be written.
     """
     dataset, left_out = Dataset(out), list[str]()
@@ -86,13 +85,15 @@ def curate(
         console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
     # What was mistyped is said before anything is made, or recorded.
     stage = ScoreStage(config.score, config.select)
-    if sidecar is not None:
-        read_sidecar(sidecar)
+    own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
     if config.execute.executor == "ray":
         check_address(config.execute)
     dataset.make()
     with dataset.writer("curate"):
-        return _curate(dataset, inputs, sources, unlisted, config, stage, sidecar, retry, drop_failed)
+        if sidecar is not None and own is not None:
+            lost = store_sidecar(dataset, sidecar, own, [source.uri for source in sources])
+            console.print(f"sidecar: {lost} rows name no input file" if lost else "sidecar: every row has its file")
+        return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
 
 
 def known_inputs(dataset: Dataset) -> set[str]:
@@ -113,7 +114,6 @@ def _curate(
     unlisted: Sequence[Failure],
     config: Config,
     stage: ScoreStage,
-    sidecar: str | None,
     retry: Collection[FailureKind],
     drop_failed: bool,
 ) -> CurateSummary:
@@ -129,9 +129,6 @@ def _curate(
         console.print(f"{changed}\n", highlight=False, markup=False)
     named_before = _named(dataset)
     dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
-    if sidecar is not None:
-        missed = store_sidecar(dataset, sidecar, [source.uri for source in sources])
-        console.print(f"sidecar: {missed} rows name no input file" if missed else "sidecar: every row has its file")
     listed = {source.uri: source.version for source in sources}
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry)
     with executor(config.execute) as on:
@@ -166,6 +163,7 @@ def _curate(
 
 
 if __name__ == "__main__":
-    from pipelines.cli import main
+    from pipelines.cli import curate as command
+    from pipelines.cli import main_of
 
-    main(["curate", *sys.argv[1:]])
+    main_of(command, "pipelines.curate_videos")

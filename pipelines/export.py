@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from curate.place import locate
+from curate.lease import FOLDER as LEASES
+from curate.lease import hold
+from curate.place import children, locate
+from curate.publish import write_text
 from curate.shards.current import SOURCE, of_current
 from curate.shards.export import export_shard
 from curate.shards.tar import TarReader, read_member
@@ -28,27 +31,33 @@ def export(url: str, out: str, latents: str | None = None) -> tuple[int, int]:
         latents: fingerprint of the latents to include, `auto` for the only ones; None for none.
 
     Raises:
-        ValueError: `out` is not empty, nothing is indexed, or the latents are not there.
+        ValueError: `out` is not empty or being written, nothing is indexed, or the latents are not there.
     """
     dataset = Dataset(url)
     table = dataset.read("shards/index.parquet")
     index = table.to_pylist()
     if not index:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
-    fs, path = locate(out)
-    if fs.exists(path) and (not fs.isdir(path) or fs.ls(path, detail=False)):
-        raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
+    _check_empty(out)
     latent = _latents(dataset, table, latents) if latents else None
     reader = TarReader(dataset.shards_url)
     plans = []
     for split in ("train", "val"):
         rows = sorted((row for row in index if row["split"] == split), key=lambda row: row["clip_id"])
         plans += [(f"{split}-{n:06d}.tar", part) for n, part in enumerate(batches(rows, CLIPS_PER_SHARD))]
-    written = (export_shard(f"{out.rstrip('/')}/{name}", part, reader, latent) for name, part in plans)
-    count = sum(track(written, len(plans), "export"))
-    with fs.open(f"{path}/dataset.json", "w") as file:
-        json.dump({"num_clips": count, "latents": latents, "source": dataset.url}, file)
+    with hold(out, "export"):
+        _check_empty(out)  # of two exports, one is the first
+        written = (export_shard(f"{out.rstrip('/')}/{name}", part, reader, latent) for name, part in plans)
+        count = sum(track(written, len(plans), "export"))
+        record = {"num_clips": count, "latents": latents, "source": dataset.url}
+        write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
     return count, sum(bool(row["caption_dense"] or row["caption_short"]) for row in index)
+
+
+def _check_empty(out: str) -> None:
+    fs, path = locate(out)
+    if fs.exists(path) and (not fs.isdir(path) or set(children(out)) - {LEASES}):
+        raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
 
 
 def _latents(dataset: Dataset, index: pa.Table, name: str) -> Callable[[str], bytes | None]:

@@ -40,6 +40,8 @@ def show_status(status: "Status") -> None:
         table.add_row(f"latents {fingerprint}", f"{count} of {status.num_cut}")
     idle = "" if status.idle_s is None else f"; the tables last grew {_duration(status.idle_s)} ago"
     out.print(f"{'a run is under way, or was stopped' if status.is_running else 'no run is under way'}{idle}")
+    for writer in status.writers:
+        out.print(f"writes here: {writer}", markup=False)
     out.print(table)
     if status.failures:
         show_failures(status.failures)

@@ -1,84 +1,86 @@
 """The user's own columns (title, licence, source, alt-text …): a table keyed by path, carried to every clip."""
 
-from collections.abc import Collection, Sequence
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
-from curate.place import locate
+from curate.place import is_url, locate
 from curate.select import SelectConfig
 from curate.store import write_parquet
 from pipelines.dataset import Dataset
+from pipelines.sidecar_file import PATH, SidecarConfig, read_file
 from pipelines.tables import CLIPS, INDEX, PUBLIC_COLUMNS
 
-PATH = "path"
 
-
-def read_sidecar(url: str) -> pa.Table:
-    """Read a CSV, JSONL or Parquet file with a column `path`.
+def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:
+    """The user's table: `path`, and columns that are not the dataset's.
 
     Raises:
-        ValueError: it is not there or not readable, has no `path`, names a path twice, or a column would hide one of
-            the dataset's.
+        ValueError: as `read_file`; or a column would hide one of the dataset's, or a path stands in two rows.
     """
-    fs, path = locate(url)
-    try:
-        with fs.open(path, "rb") as file:
-            if path.endswith(".parquet"):
-                table = pq.read_table(file)
-            elif path.endswith((".jsonl", ".ndjson")):
-                table = pyarrow.json.read_json(file)
-            elif path.endswith(".csv"):
-                table = pyarrow.csv.read_csv(file)
-            else:
-                raise ValueError(f"--sidecar {url}: expected a file that ends in .csv, .jsonl or .parquet")
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"--sidecar {url}: cannot be read ({error})") from error
-    if PATH not in table.column_names:
-        raise ValueError(f"--sidecar {url}: got the columns {table.column_names}, expected one named `{PATH}`")
+    table = read_file(url, config or SidecarConfig())
     taken = {*CLIPS.names, *INDEX.names, *PUBLIC_COLUMNS, *SelectConfig.model_fields, "uri"}
     if clash := sorted(taken & set(table.column_names)):
         raise ValueError(f"--sidecar {url}: the columns {', '.join(clash)} are the dataset's own; rename yours")
-    paths = table[PATH].to_pylist()
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise ValueError(f"--sidecar {url}: the path {twice!r} stands in more than one row")
+    rows_of = defaultdict(list)
+    for row, path in enumerate(table[PATH].to_pylist()):
+        rows_of[_normal(path)].append(row)
+    if twice := next((rows for rows in rows_of.values() if len(rows) > 1), None):
+        one, other = (table[PATH][row].as_py() for row in twice[:2])
+        spelled = f"the path {one!r}" if one == other else f"{one!r} and {other!r}, which are one path,"
+        raise ValueError(f"--sidecar {url}: {spelled} stands in more than one row ({twice[0] + 1} and {twice[1] + 1})")
     return table
 
 
-def store_sidecar(dataset: Dataset, url: str, listed: Sequence[str]) -> int:
+def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[str]) -> int:
     """Keep the columns of the files that are inputs, now or in earlier runs; returns the rows without a file.
 
-    A row is of the file whose URI is its path, or ends with it: `films/a.mp4` is of `/data/films/a.mp4`. What was kept
+    A row is of the file whose URI is its path, or ends with it: `films/a.mp4` is of `/data/films/a.mp4`; of several
+    rows the longest. It is of one file: an input of this run, or where none is meant, of an earlier one. What was kept
     before is replaced for the inputs of this run; those of earlier runs keep it where this table does not name them.
 
     Raises:
-        ValueError: the file cannot be used (`read_sidecar`), or has a column whose type does not go with what is kept.
+        ValueError: a row is of several files, or a column has another type than what is kept.
     """
-    table = read_sidecar(url)
-    by_path = {path: row for row, path in enumerate(table[PATH].to_pylist())}
-    rows, owners = [], []
-    for uri in sorted({*listed, *dataset.videos.read()["uri"].to_pylist()}):
-        row = next((by_path[tail] for tail in _tails(uri) if tail in by_path), None)
-        if row is not None:
-            rows.append(row)
-            owners.append(uri)
+    by_path = {_normal(path): row for row, path in enumerate(table[PATH].to_pylist())}
+    owner = _owners(by_path, listed, url)
+    earlier = [uri for uri in dataset.videos.read(["uri"])["uri"].to_pylist() if uri not in set(listed)]
+    left = {path: row for path, row in by_path.items() if row not in owner}
+    owner |= _owners(left, earlier, url)
+    rows = sorted(owner, key=lambda row: owner[row])
     given = table.drop_columns([PATH]).take(pa.array(rows, pa.int64()))
-    given = given.add_column(0, "uri", pa.array(owners, pa.string()))
-    kept = _without(dataset.sidecar(), {*listed, *owners})
+    given = given.add_column(0, "uri", pa.array([owner[row] for row in rows], pa.string()))
+    kept = _without(dataset.sidecar(), {*listed, *owner.values()})
     if kept is not None:
         try:
             given = pa.concat_tables([given, kept], promote_options="permissive").sort_by("uri")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(
                 f"--sidecar {url}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
-                "them the same type, or name the earlier inputs in it, too"
+                "them the same type (--set sidecar.types.NAME=int), or name the earlier inputs in it, too"
             ) from error
     write_parquet(f"{dataset.url}/tables/sidecar.parquet", given)
-    return table.num_rows - len(set(rows))
+    return table.num_rows - len(owner)
+
+
+def _owners(by_path: Mapping[str, int], uris: Iterable[str], url: str) -> dict[int, str]:
+    """Row → its file; rows of no file are left out."""
+    files = defaultdict(list)
+    for uri in sorted(set(uris)):
+        path = next((tail for tail in _tails(_normal(uri)) if tail in by_path), None)
+        if path is not None:
+            files[path].append(uri)
+    for path, found in files.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"--sidecar {url}: the path {path!r} is of {len(found)} inputs, such as {found[0]} and {found[1]}; "
+                "write as much of each one's path as tells them apart, one row per file"
+            )
+    return {by_path[path]: uri for path, (uri,) in files.items()}
 
 
 def columns_by_clip(dataset: Dataset, clips: pa.Table) -> dict[str, dict[str, object]]:
@@ -98,6 +100,16 @@ def _without(sidecar: pa.Table | None, uris: Collection[str]) -> pa.Table | None
         return None
     rest = sidecar.filter(pc.invert(pc.is_in(sidecar["uri"], pa.array(sorted(uris), pa.string()))))
     return rest if rest.num_rows else None
+
+
+def _normal(path: str) -> str:
+    """One spelling of a path or URL: without `./`, doubled slashes and `file://`, its letters composed (NFC)."""
+    path = unicodedata.normalize("NFC", path)
+    if is_url(path):
+        return path
+    if path.startswith("file://"):
+        path = locate(path)[1]
+    return re.sub(r"^(\./)+", "", re.sub(r"/(\./|/)+", "/", path))
 
 
 def _tails(uri: str) -> list[str]:

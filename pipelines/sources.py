@@ -14,6 +14,8 @@ from curate.media.version import local_version, remote_version
 from curate.place import MAGIC, is_url, locate
 from curate.schema import Failure, FailureKind
 
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the entry point of a submitted job."""
 MAX_NAMES = 5
 """Of files that are left out, those that are named."""
 
@@ -100,6 +102,20 @@ def version_now(uri: str) -> str | None:
 def absolute(text: str) -> str:
     """An input as it is named from any folder: one file has one path, however it was typed."""
     return text if is_url(text) else locate(text)[1]
+
+
+def kept_by_job(text: str) -> str:
+    """An output, or what workers read, as it is named from any folder.
+
+    Raises:
+        ValueError: a relative path in a job of Ray: what is written there goes with the job.
+    """
+    if IN_JOB in os.environ and not (is_url(text) or os.path.isabs(text) or text.startswith("~")):
+        raise ValueError(
+            f"{text}: got a relative path, which in a job of Ray lies in its copy of the working directory, and goes "
+            "with it; expected an absolute path, or a URL, that every worker sees"
+        )
+    return absolute(text)
 
 
 def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | Failure]:

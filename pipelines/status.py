@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.lease import owners
 from curate.place import locate
 from curate.select import funnel
 from curate.shards.current import SOURCE, of_current
@@ -34,6 +35,7 @@ class Status:
         captioned: Captioner and prompts → clips with a usable caption.
         encoded: Fingerprint of latents → clips.
         failures: What failed and has no result since.
+        writers: What writes into the dataset now, as far as its leases tell.
         next_command: What goes on from here, and `why`.
     """
 
@@ -47,6 +49,7 @@ class Status:
     captioned: Mapping[str, int]
     encoded: Mapping[str, int]
     failures: tuple[FailureGroup, ...]
+    writers: tuple[str, ...]
     next_command: str
     why: str
 
@@ -86,6 +89,7 @@ def status(url: str) -> Status:
         captioned={family: len(found & cut) for family, found in captioned.items()},
         encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
         failures=grouped(standing_failures(dataset)),
+        writers=tuple(map(str, owners(dataset.url))),
         next_command=next_command,
         why=why,
     )

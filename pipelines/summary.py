@@ -164,6 +164,8 @@ def show_forecast(forecast: "Forecast", token_budget: int, num_ranks: int) -> No
         samples, tokens = part.num_met / forecast.num_met, part.num_tokens / forecast.num_tokens
         table.add_row(f"  {part.name}", f"{part.num_met:,} ({samples:.1%}), {part.num_tokens:,} ({tokens:.1%})")
     table.add_row("packs, steps of an epoch", f"{forecast.num_packs:,}, {forecast.num_steps:,}")
+    table.add_row("epochs of the run", f"{forecast.num_epochs:,.1f}")
+    table.add_row("times that the run meets a clip", f"{forecast.meetings:,.1f}")
     table.add_row("real tokens per pack slot", f"{forecast.token_efficiency:.1%}")
     table.add_row(f"idle of {num_ranks} ranks, predicted", f"{forecast.idle:.1%}")
     table.add_row(f"above the budget of {token_budget:,}: cut", str(forecast.num_cut))

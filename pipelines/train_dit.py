@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import torch
 import typer
@@ -19,8 +19,11 @@ import yaml
 from curate.threads import import_decoders
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
+from pipelines.interrupted import of_run, stays
 from pipelines.progress import STEPS, Line, console, shown
+from pipelines.sources import kept_by_job
 from train.convert.dit import read_checkpoint
+from train.convert.layouts import Tubelet
 from train.loop import OnStep, train
 from train.memory import MemoryEstimate, gib
 from train.metrics import TrainSummary
@@ -120,13 +123,25 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-def import_dit(checkpoint: str, out: Path, frames_per_patch: int = 1, pattern: str = "joint") -> Path:
+def import_dit(
+    checkpoint: str,
+    out: Path,
+    frames_per_patch: int = 1,
+    pattern: str = "joint",
+    tubelet: str = "central",
+    num_heads: int | None = None,
+) -> Path:
     """Convert a published DiT, and write the configuration of a run that begins with it beside it.
 
     Raises:
         ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
     """
-    model = read_checkpoint(checkpoint, frames_per_patch=frames_per_patch, pattern=pattern)
+    if tubelet not in get_args(Tubelet):
+        raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
+    heads = {} if num_heads is None else {"num_heads": num_heads}
+    model = read_checkpoint(
+        checkpoint, frames_per_patch=frames_per_patch, pattern=pattern, tubelet=cast("Tubelet", tubelet), **heads
+    )
     model.save_pretrained(out)
     objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
     given = {
@@ -191,10 +206,20 @@ def train_on_ray(
         connect(config.execute)
     try:
         trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise RuntimeError(failed_by(error)) from error
     finally:
         if connected_here:
             ray.shutdown()
     return Path(out)
+
+
+def failed_by(error: Exception) -> str:
+    """What ended a training on Ray (`TrainingFailedError`), in one line: of several workers the first one's error."""
+    errors = getattr(error, "worker_failures", {}) or {None: getattr(error, "controller_failure", None) or error}
+    rank, first = min(errors.items(), key=lambda pair: pair[0] or 0)
+    last_line = str(first).strip().splitlines()[-1]
+    return f"the training ended{'' if rank is None else f' on rank {rank}'}: {last_line}"
 
 
 def read_workers(text: str) -> int | tuple[int, int]:
@@ -221,12 +246,12 @@ def _command(
     set: Annotated[list[str] | None, typer.Option(help="section.key=value; repeatable")] = None,
 ) -> None:
     """Train a packed-sequence DiT on a Ray cluster."""
-    typer.echo(train_on_ray(dataset, out, load_config(config, set or ()), workers=read_workers(workers), gpu=gpu))
+    folders, run = [kept_by_job(url) for url in dataset], kept_by_job(out)
+    with stays(of_run, run):
+        typer.echo(train_on_ray(folders, run, load_config(config, set or ()), workers=read_workers(workers), gpu=gpu))
 
 
 if __name__ == "__main__":
-    from pipelines.cli import main
+    from pipelines.cli import main_of
 
-    job = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    job.command()(_command)
-    main(app=job)
+    main_of(_command, "pipelines.train_dit")

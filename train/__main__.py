@@ -1,8 +1,6 @@
 """`python -m train` and `torchrun -m train`: the command line's `train`."""
 
-import sys
-
-from pipelines.cli import main
+from pipelines.cli import main_of, train
 
 if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+    main_of(train, "train")

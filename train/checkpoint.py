@@ -94,10 +94,13 @@ class Checkpointer:
         self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
         self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
         self._pending: tuple[Future[Any], Path] | None = None
-        self._stager = DefaultStager(StagingOptions(False, False, False, False))
 
     def save(self, state: RunState) -> None:
-        """Copy the state, and begin to write it; the one before is finished first."""
+        """Copy the state, and begin to write it; the one before is finished first.
+
+        Raises:
+            OSError: it, or the one before, cannot be written.
+        """
         self.finish()
         folder = self.root / f"step-{state.step:06d}"
         temporary = self.root / f".{folder.name}.tmp"
@@ -112,15 +115,18 @@ class Checkpointer:
             }
             write_text(str(temporary / "state.json"), json.dumps(facts))
         self.worker.wait()
+        stager = DefaultStager(StagingOptions(False, False, False, False))
         with _quiet():
             future = dcp.async_save(
                 self._tensors(rng=True),
                 storage_writer=HashingWriter(temporary),
-                async_stager=self._stager,
+                async_stager=stager,
                 process_group=self._group,
                 no_dist=self._group is None,
             )
-        self._pending = (cast("Future[Any]", future), folder)
+        written = cast("Future[Any]", future)
+        written.add_done_callback(lambda _: stager.close())
+        self._pending = (written, folder)
 
     def poll(self) -> None:
         """Publish what has been written meanwhile; waits for nobody."""
@@ -138,7 +144,15 @@ class Checkpointer:
         assert self._pending is not None
         future, folder = self._pending
         self._pending = None
-        future.result()
+        try:
+            future.result()
+        except (OSError, CheckpointException) as error:
+            whole = list_checkpoints(self.root)
+            where = f"goes on from {whole[-1].name}" if whole else "begins anew"
+            raise OSError(
+                f"{folder}: this checkpoint could not be written ({_reason(error)}); see to the disk, and run the "
+                f"same command again: it {where}"
+            ) from error
         if self.worker.is_first:
             if self.lease is not None:
                 self.lease.check()

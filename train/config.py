@@ -179,6 +179,12 @@ class TrainConfig(BaseModel):
                 self.objective.check_timestep(timestep)
             except ValueError as error:
                 raise ValueError(f"validation.timesteps: {error}") from error
+        drawn = self.validation.sample_steps if self.validation.sample_every else 0
+        if isinstance(self.objective, DDPMConfig) and drawn > self.objective.num_timesteps:
+            raise ValueError(
+                f"validation.sample_steps: got {drawn}, and the objective has {self.objective.num_timesteps} "
+                "timesteps; ask for fewer"
+            )
         if self.align.weight and self.align.block >= self.model.depth:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
         return self

@@ -12,6 +12,7 @@ from train.data.plan import Planner, idle_share
 from train.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.parallelize import pick_device
 from train.run import RunRecord, activation_dtype, build_model
+from train.scale import scale_of, warn_of_scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,8 @@ class Forecast:
         num_packs: Packs of the epoch.
         num_steps: Optimizer steps of the epoch.
         token_efficiency: Real tokens over the packs' budget.
+        num_epochs: Of the whole run.
+        meetings: How often the run meets a clip, on average.
         idle: Share of their time that ranks are predicted to wait for each other.
         num_cut: Samples that lose frames to the budget.
         num_oversize: Samples above the budget in packs of their own.
@@ -50,6 +53,8 @@ class Forecast:
     num_packs: int
     num_steps: int
     token_efficiency: float
+    num_epochs: float
+    meetings: float
     idle: float
     num_cut: int
     num_oversize: int
@@ -84,6 +89,8 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
         activation_dtype(config, device),
     )
     warn_if_too_large(config, memory, device_bytes(device))
+    warn_of_scale(config, manifest)
+    scale = scale_of(config, manifest)
     return Forecast(
         num_clips=len(manifest),
         num_met=sum(map(len, packs)),
@@ -91,6 +98,8 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
         num_packs=len(packs),
         num_steps=len(packs) // plan.packs_per_step,
         token_efficiency=float(sizes.sum() / max(1, len(packs) * plan.token_budget)),
+        num_epochs=scale.num_epochs,
+        meetings=scale.meetings,
         idle=idle_share(planner.costs(packs), num_ranks),
         num_cut=int((samples.num_frames(rows) < manifest.grids[:, 0]).sum()),
         num_oversize=int((sizes > plan.token_budget).sum()),

@@ -20,7 +20,7 @@ from curate.media.prefetch import prefetch
 from train.align import Alignment, find_family, read_targets
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.config import TrainConfig
-from train.data.check import check_data, warn_of_islands
+from train.data.check import check_data, check_positions, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
@@ -38,6 +38,7 @@ from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
 from train.resume import open_run
 from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
+from train.scale import warn_of_scale
 from train.segments import PackedBatch
 from train.storage import remove_unfinished
 from train.validate import Validator
@@ -80,6 +81,7 @@ def train(
     with join_workers(config.device) as worker:
         check_ranks(config, worker.world_size)
         check_data(manifests, config.model.patch, worker)
+        check_positions(manifests, config.model, config.data.plan)
         with hold_run(Path(out), worker, is_restart=is_restart) as lease:
             # What holds the process group is gone with the function's frame, before the group is.
             return _train(config, manifests, Path(out), worker, lease, on_step, on_start)
@@ -99,6 +101,7 @@ def _train(
     urls = [part.url for part in train_manifest.parts]
     if worker.is_first:
         warn_of_islands(train_manifest, config.model)
+        warn_of_scale(config, train_manifest)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
     record = RunRecord.of(train_manifest, family)
     open_run(out, config, record, write=worker.is_first)

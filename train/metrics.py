@@ -4,6 +4,7 @@ Biases), and a summary."""
 import json
 import logging
 import math
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -47,7 +48,10 @@ class MetricsLog:
         self.path = out / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= resumed_step]
         temporary = self.path.with_name(f".{self.path.name}.tmp")  # a kill here must not cost the rows
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with temporary.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in kept)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self.path)
         self._file = self.path.open("a")
         self._board = _summary_writer(out / "tensorboard", resumed_step)

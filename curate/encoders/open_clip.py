@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from safetensors import SafetensorError
 
 from curate.encoders import torchvision_cpu
 from curate.encoders.batches import in_batches
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
     from curate.encoders.image import Backbone
 
+MISFITS = (
+    AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,
+    UnpicklingError, ValueError,
+)  # fmt: skip
+"""What open_clip raises over weights of another architecture, and over files that are none."""
 CHECKPOINT_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy"})
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 
@@ -90,9 +97,12 @@ class OpenClipEncoder:
             model, self._preprocess = open_clip.create_model_from_pretrained(
                 config.model, config.pretrained, precision=config.precision, device=self._device
             )
-        except (RuntimeError, OSError, ValueError) as error:
-            raise ValueError(f"image–text encoder {self.name}: open_clip cannot load it: {error}") from error
-        self._tokenizer = open_clip.get_tokenizer(config.model)
+            self._tokenizer = open_clip.get_tokenizer(config.model)
+        except MISFITS as error:
+            raise ValueError(
+                f"image–text encoder {self.name}: open_clip cannot load it: {_first_line(error)}. Is `pretrained` a "
+                f"checkpoint of `model` ({config.model})?"
+            ) from error
         self._model = model.eval()
 
     @cached_property
@@ -159,6 +169,12 @@ class OpenClipEncoder:
                 f"{LOCAL_DIR}<folder>`) to a checkpoint on this machine, or to one of open_clip's tags"
             )
         return path
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, without the names of all weights; its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] if lines else type(error).__name__
 
 
 def _numpy(embeddings: "torch.Tensor") -> np.ndarray:

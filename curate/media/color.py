@@ -31,7 +31,11 @@ def to_srgb(image: "Image.Image", name: str) -> "Image.Image":
     from PIL import Image
 
     alpha = None
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode.startswith("I;16") and "transparency" in image.info:
+        # Pillow's conversion would clip.
+        seen = np.asarray(image) != image.info["transparency"]
+        alpha, opaque = Image.fromarray(seen.astype(np.uint8) * 255), _eight_bits(image, name)
+    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         alpha, opaque = rgba.getchannel("A"), rgba.convert("RGB")
         if image.mode in ("LA", "La"):

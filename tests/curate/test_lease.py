@@ -83,7 +83,7 @@ def test_the_lease_of_a_killed_process_has_ended(tmp_path: Path) -> None:
     os.waitid(os.P_PID, held.pid, os.WEXITED | os.WNOWAIT)  # its exit code is not fetched: it is still listed
     with hold(tmp_path, "curate"):
         pass
-    assert list((tmp_path / lease.FOLDER).iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     held.communicate()
 
 

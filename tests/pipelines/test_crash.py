@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.commit_points import TROUBLES, Points, Trouble
 from benchmarks.corpus import shot, write
 from benchmarks.processes import IS_KIND, command_line, descendants, kill
 from benchmarks.snapshot import Snapshot, differences, snapshot
@@ -161,3 +162,19 @@ def test_a_difference_is_found_and_named(videos: Path, tmp_path: Path, undisturb
     assert f'tables/clips: differs: ["{row["clip_id"]}"' in found
     assert f"shards/{tar.name}: differs" in found
     assert "clips.parquet" not in found
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Points:
+    return Points(tmp_path_factory.mktemp("points"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["curate", "select"])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_trouble_at_any_point_loses_nothing_and_is_told_in_plain_words(
+    points: Points, command: str, trouble: Trouble
+) -> None:
+    found = dict(points.all(command, trouble, every=13 if command == "curate" else 5))
+    assert len(found) >= 3
+    assert [wrong for wrong in found.values() if wrong] == []

@@ -93,3 +93,19 @@ def test_the_copy_of_a_clip_that_was_cut_after_all_is_not_cut_by_the_next_run(fi
     again = run(films, out)
     assert (again.num_indexed, again.funnel["reject:duplicate"]) == (3, 1)
     assert {row["shard"] for row in Dataset(str(out)).shards.rows()} == {"train-000000.tar", "train-000001.tar"}
+
+
+def test_a_plan_of_a_clip_that_is_held_out_now_is_not_taken_over(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    blocker = out / "tables" / "shards"
+    blocker.parent.mkdir(parents=True)
+    blocker.touch()  # the plan is published, the shard's rows cannot be
+    with pytest.raises(OSError, match="exists"):
+        run(films, out)
+    blocker.unlink()
+    assert {row["split"] for row in Dataset(str(out)).shard_plans.rows()} == {"train"}
+    assert run(films, out, 'select.split.hold_out=["*"]').num_indexed == 3
+    rows = Dataset(str(out)).shards.rows()
+    assert {(row["split"], row["shard"]) for row in rows} == {("val", "val-000000.tar")}
+    index = Dataset(str(out)).read("shards/index.parquet")
+    assert set(index["split"].to_pylist()) == {"val"}

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from curate.media.decode import decode_clip
-from curate.shards.tar import TarReader
+from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
@@ -68,7 +68,7 @@ def test_what_is_read_is_what_the_autoencoder_gave(
     kinds = set()
     for manifest, row in ((of, of.row(number)) for of in manifests for number in range(len(of))):
         place = index[row["clip_id"]]
-        rgb = decode_clip(shards.read(place["shard"], place["offset"], place["size"]), size=SIZE).rgb
+        rgb = decode_clip(read_member(shards, place), size=SIZE).rgb
         rgb = rgb[: usable_frames(len(rgb), autoencoder.temporal_stride)]
         expected = autoencoder.encode(to_video(rgb)).half().float()
         assert expected.std() > 0 and torch.equal(ClipReader(manifest, PATCH).latent(row), expected)

@@ -1,6 +1,7 @@
 """Inputs and datasets on an object store: a real S3 API, served on this machine."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.snapshot import differences, snapshot
+from curate.lease import Occupied, hold
 from curate.media.fetch import local_copy
 from curate.media.staging import StagingConfig
 from curate.publish import publish
@@ -167,6 +169,29 @@ def test_curating_from_bucket_to_bucket_is_curating_here(bucket: str, tmp_path: 
     for name in ("videos", "failures"):
         rows = [_without_place(getattr(Dataset(url), name)) for url in (f"{tmp_path}/dataset", f"{bucket}/dataset")]
         assert rows[0] == rows[1] != []
+
+
+def test_a_dataset_in_a_bucket_has_one_writer(bucket: str) -> None:
+    inside: list[str] = []
+
+    def claim() -> None:
+        with hold(f"{bucket}/dataset", "commit", wait_s=60) as lease:
+            inside.append("in")
+            lease._renew()
+            lease.check()
+            inside.append("out")
+
+    threads = [threading.Thread(target=claim) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == ["in", "out"] * 3
+    with hold(f"{bucket}/dataset", "curate"), pytest.raises(Occupied, match=f"{bucket}/dataset is being written by"):
+        with fsspec.open(f"{bucket}/a.mp4", "wb") as file:
+            file.write(b"x")
+        curate([f"{bucket}/a.mp4"], f"{bucket}/dataset", load_config(overrides=["execute.executor=local"]))
+    assert [name for name in names(bucket) if "lease" in name] == []
 
 
 def _without_place(table: Table) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from pipelines.sidecar import read_sidecar
 from tests.pipelines.videos import moving, write_video
 
 
-def config() -> Config:
-    return load_config(overrides=["score.scorers=[]", "execute.executor=local"])
+def config(*settings: str) -> Config:
+    return load_config(overrides=["score.scorers=[]", "execute.executor=local", *settings])
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_the_columns_are_carried_to_clips_index_and_samples(films: Path, tmp_pat
     curate([str(films)], str(out), config(), sidecar=str(sidecar))
     for name in ("clips.parquet", "shards/index.parquet"):
         rows = pq.read_table(out / name).to_pylist()
-        assert sorted((row["title"], row["year"]) for row in rows if row["title"]) == [("Älg", 1999)], name
+        assert sorted((row["title"], row["year"]) for row in rows if row["title"]) == [("Älg", "1999")], name
         assert len(rows) == 2, name
-    assert [facts["sidecar"] for facts in jsons(out) if "sidecar" in facts] == [{"title": "Älg", "year": 1999}]
+    assert [facts["sidecar"] for facts in jsons(out) if "sidecar" in facts] == [{"title": "Älg", "year": "1999"}]
 
 
 def test_a_run_without_the_file_keeps_the_columns_and_another_file_replaces_them(films: Path, tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_inputs_of_earlier_runs_keep_their_columns_where_another_file_does_not_n
     write_video(tmp_path / "B" / "2.mp4", moving(2, 1.2))
     out, sidecar = tmp_path / "dataset", tmp_path / "about.csv"
 
-    def about(folder: str, text: str) -> list[tuple[object, object]]:
+    def about(folder: str, text: str, *settings: str) -> list[tuple[object, object]]:
         sidecar.write_text(text)
-        curate([str(tmp_path / folder)], str(out), config(), sidecar=str(sidecar))
+        curate([str(tmp_path / folder)], str(out), config(*settings), sidecar=str(sidecar))
         rows = pq.read_table(out / "clips.parquet").to_pylist()
         return [(row.get("licence"), row.get("year")) for row in rows]
 
     assert about("A", "path,licence\nA/1.mp4,CC0\n") == [("CC0", None)]
-    assert about("B", "path,year\nB/2.mp4,1999\n") == [("CC0", None), (None, 1999)]
+    assert about("B", "path,year\nB/2.mp4,1999\n") == [("CC0", None), (None, "1999")]
     assert about("B", "path,licence\nA/1.mp4,MIT\nB/2.mp4,CC-BY\n") == [("MIT", None), ("CC-BY", None)]
     with pytest.raises(ValueError, match="those of earlier inputs, which are kept"):
-        about("B", "path,licence\nB/2.mp4,7\n")
+        about("B", "path,licence\nB/2.mp4,7\n", "sidecar.types.licence=int")
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,36 @@ def test_a_file_that_cannot_be_joined_is_refused(tmp_path: Path, text: str, mess
 def test_a_file_that_is_not_there_is_refused_before_any_work(films: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         curate([str(films)], str(tmp_path / "dataset"), config(), sidecar=str(tmp_path / "nowhere.csv"))
+
+
+def test_a_row_is_of_one_file(tmp_path: Path) -> None:
+    for number, folder in enumerate(("cc0", "stock")):
+        write_video(tmp_path / folder / "001.mp4", moving(number, 1.2))
+    sidecar, out = tmp_path / "about.csv", tmp_path / "dataset"
+
+    def licences(text: str, *folders: str) -> list[object]:
+        sidecar.write_text(text)
+        curate([str(tmp_path / folder) for folder in folders], str(out), config(), sidecar=str(sidecar))
+        rows = pq.read_table(out / "clips.parquet").to_pylist()
+        return [row["licence"] for row in sorted(rows, key=lambda row: row["video_uri"])]
+
+    with pytest.raises(ValueError, match=r"'001.mp4' is of 2 inputs.*cc0/001.mp4.*stock/001.mp4"):
+        licences("path,licence\n001.mp4,CC0\n", "cc0", "stock")
+    assert licences("path,licence\ncc0/001.mp4,CC0\n", "cc0", "stock") == ["CC0", None]
+    # The input of this run is meant, and that of the earlier one keeps what it had.
+    assert licences("path,licence\n001.mp4,bought\n", "stock") == ["CC0", "bought"]
+
+
+@pytest.mark.parametrize("spelling", ["{}", "file://{}", "./north/a.mp4", "north//./a.mp4"])
+def test_a_path_may_be_spelled_in_other_ways(films: Path, tmp_path: Path, spelling: str) -> None:
+    uri = str(films / "north" / "a.mp4")
+    (tmp_path / "about.csv").write_text(f"path,title\n{spelling.format(uri)},Elk\n")
+    curate([str(films / "north")], str(tmp_path / "dataset"), config(), sidecar=str(tmp_path / "about.csv"))
+    assert pq.read_table(tmp_path / "dataset" / "clips.parquet")["title"].to_pylist() == ["Elk"]
+
+
+def test_letters_with_accents_are_one_however_they_are_composed(tmp_path: Path) -> None:
+    write_video(tmp_path / "films" / "\u00e9t\u00e9.mp4", moving(1, 1.2))
+    (tmp_path / "about.csv").write_text("path,title\ne\u0301te\u0301.mp4,summer\n")
+    curate([str(tmp_path / "films")], str(tmp_path / "dataset"), config(), sidecar=str(tmp_path / "about.csv"))
+    assert pq.read_table(tmp_path / "dataset" / "clips.parquet")["title"].to_pylist() == ["summer"]

@@ -22,6 +22,15 @@ scan.ScanStage = ScanOnTerminal
 cli.main(["curate", *sys.argv[1:]])
 """
 
+INTERRUPTED = """
+import signal, sys
+from curate.cut import CutStage
+from pipelines import cli
+
+CutStage.process = lambda stage, items: signal.pause()
+cli.main(["curate", *sys.argv[1:]])
+"""
+
 IN_BACKGROUND = """
 import os, sys
 from curate.terminal import leave_terminal
@@ -109,3 +118,18 @@ def test_no_import_starts_a_process() -> None:
     )
     assert said.returncode == 0, said.stderr
     assert not said.stdout
+
+
+def test_an_interruption_says_what_stays(tmp_path: Path) -> None:
+    write_video(tmp_path / "films/1.mp4", moving(1, 2))
+    settings = ["--set", "score.scorers=[]", "--set", "execute.executor=local"]
+    ended = on_terminal(
+        ["-c", INTERRUPTED, str(tmp_path / "films"), "--out", str(tmp_path / "dataset"), *settings],
+        environment={"PYTHONPATH": str(REPOSITORY)},
+        interrupt_at=lambda screen: "cut " in screen,
+    )
+    assert ended.code == 130, ended.screen
+    said = " ".join(ended.screen.split())
+    assert f"interrupted: {tmp_path}/dataset has 1 inputs scanned, 1 clips found" in said
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said

@@ -91,6 +91,16 @@ def test_an_image_model_is_imported_with_attention_along_time(tmp_path: Path, pa
         torch.testing.assert_close(*(m(batch.tokens, batch.timesteps, batch) for m in (model, image_model)))
 
 
+@pytest.mark.parametrize(("tubelet", "code"), [("central", 0), ("uniform", 0), ("last", 2)])
+def test_an_image_model_is_inflated_to_tubelets_as_told(tmp_path: Path, tubelet: str, code: int) -> None:
+    published, out = published_dit(tmp_path / "published"), tmp_path / "dit"
+    inflated = ["--frames-per-patch", "2", "--tubelet", tubelet]
+    assert run("train-import", str(published), "--out", str(out), *inflated) == code
+    if code == 0:
+        first, second = DiT.from_pretrained(out).embed.weight.detach().unflatten(1, (4, 2, 2, 2)).unbind(2)
+        assert torch.equal(first, second) is (tubelet == "uniform") and second.abs().max() > 0
+
+
 def test_a_pattern_that_changes_what_images_give_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,23 @@ def test_who_reads_does_not_ask(made: SimpleNamespace, command: str) -> None:
         READERS[command](made)
 
 
+def test_two_exports_do_not_mix(made: SimpleNamespace, tmp_path: Path) -> None:
+    with hold(tmp_path / "export", "export"), pytest.raises(Occupied):
+        export(made.url, str(tmp_path / "export"))
+    assert export(made.url, str(tmp_path / "export"))[0] == 2
+    names = sorted(path.name for path in (tmp_path / "export").iterdir())
+    assert names == ["dataset.json", "train-000000.tar"]
+    with pytest.raises(ValueError, match="not an empty folder"):
+        export(made.url, str(tmp_path / "export"))
+
+
+def test_status_names_who_writes(made: SimpleNamespace) -> None:
+    assert status(made.url).writers == ()
+    with hold(made.url, "captions"):
+        [writer] = status(made.url).writers
+    assert f"pid {os.getpid()}" in writer
+
+
 def test_a_writer_that_lost_its_lease_publishes_nothing_more(
     made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,8 +186,8 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
         assert code == 0 or (code == 2 and "is being written by" in said[name]), f"{name}: {said[name]}"
         assert "Traceback" not in said[name]
     assert codes["train"] == 0, said["train"]
-    for kind in ("curate", "caption", "encode"):
-        assert 0 in (codes[f"{kind} 0"], codes[f"{kind} 1"]), said[f"{kind} 0"]
+    for rivals in (("curate 0", "curate 1", "select"), ("caption 0", "caption 1"), ("encode 0", "encode 1")):
+        assert 0 in [codes[name] for name in rivals], [said[name] for name in rivals]
     inputs = [str(made.films), f"{tmp_path}/late0", f"{tmp_path}/late1"]
     assert curate(inputs, made.url, LOCAL).num_indexed >= 4, "what was refused can be run afterwards"
     assert {"curate", "caption", "encode"} <= made.dataset.sections().keys(), "no section was lost"

@@ -310,6 +310,22 @@ def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypat
         run(copy, tmp_path / "run")
 
 
+@pytest.mark.parametrize("reference_fps", [None, 24.0])
+def test_clips_beyond_the_learned_positions_are_refused_before_the_first_step(
+    copy: Path, tmp_path: Path, reference_fps: float | None
+):
+    """By their length in seconds, where that is what positions count."""
+    reach = 4 if reference_fps is None else 1 + 3 * 8  # of at most 4 frames of the latent, 3 a second
+    model = SETTINGS["model"] | {"position": "absolute", "max_grid": (reach, 4, 4), "reference_fps": reference_fps}
+    run(copy, tmp_path / "run", model=model)
+    model["max_grid"] = (reach - 1, 4, 4)
+    with pytest.raises(
+        ValueError, match=rf"clip [0-9a-f]{{32}}: got a grid of \({reach}, .*end at \({reach - 1}, 4, 4\)"
+    ):
+        run(copy, tmp_path / "other", model=model)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_sample_that_no_pack_holds_is_refused_by_policy(copy: Path, tmp_path: Path):
     plan = {"token_budget": 8, "packs_per_step": 1, "oversize": "refuse"}
     with pytest.raises(ValueError, match=r"clip [0-9a-f]{32} has \d+ tokens .*own_pack or crop"):

@@ -1,10 +1,12 @@
 """Checkpoints: what is there is whole, is what was written, and runs nothing; one training in a folder at a time."""
 
+import errno
 import os
 import pickle
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
 from curate.lease import LeaseLost, hold
-from tests.train.test_loop import ROOT, config
+from tests.train.test_loop import ROOT, config, logged
 from train import storage
 from train.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.config import CheckpointConfig, EMAConfig
@@ -90,6 +92,15 @@ def test_each_flipped_bit_is_refused_with_the_files_name(tmp_path: Path):
     checkpointer(tmp_path).load(folder)
 
 
+def test_generators_go_on_where_they_were(tmp_path: Path):
+    torch.manual_seed(1)
+    folder = saved(tmp_path)
+    expected = torch.rand(3)
+    torch.manual_seed(2)
+    checkpointer(tmp_path).load(folder)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_ranks_share_the_reading(tmp_path: Path):
     folder = saved(tmp_path)
     flip(folder / "state.json")
@@ -155,24 +166,27 @@ def test_a_list_that_names_files_elsewhere_is_refused(tmp_path: Path):
 
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """All its files, and the list of their names; and then its own name."""
-    synchronized, fsync, rename = set[int](), os.fsync, Path.rename
-    published = []
+    files, folders = set[int](), dict[int, set[str]]()  # by their inodes; what a folder held when it was synchronised
+    fsync, rename, published = os.fsync, Path.rename, []
 
     def watched(descriptor: int) -> None:
-        synchronized.add(os.fstat(descriptor).st_ino)
+        status = os.fstat(descriptor)
+        files.add(status.st_ino)
+        if stat.S_ISDIR(status.st_mode):
+            folders[status.st_ino] = set(os.listdir(descriptor))
         fsync(descriptor)
 
     def renamed(path: Path, target: Path) -> Path:
         if target.name.startswith("step-"):
-            assert {one.stat().st_ino for one in [path, *path.iterdir()]} <= synchronized
-            synchronized.clear()
+            assert {one.stat().st_ino for one in path.iterdir()} <= files
+            assert folders[path.stat().st_ino] == {one.name for one in path.iterdir()}
             published.append(target)
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", watched)
     monkeypatch.setattr(Path, "rename", renamed)
     folder = saved(tmp_path)
-    assert published == [folder] and tmp_path.stat().st_ino in synchronized
+    assert published == [folder] and folder.name in folders[tmp_path.stat().st_ino]
 
 
 def test_a_removed_checkpoint_goes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -211,6 +225,35 @@ def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path
     train(config(steps=4, **SETTINGS), dataset, run)
 
 
+@pytest.mark.slow
+def test_of_two_trainings_at_once_one_is_refused_and_the_other_is_undisturbed(dataset: str, run: Path):
+    settings = config(steps=8, **SETTINGS)
+    alone = Path(shutil.copytree(run, run.with_name("alone")))
+    train(settings, dataset, alone)
+    script = (
+        "import sys, torch\nfrom train.loop import train\nfrom train.config import TrainConfig\n"
+        "torch.set_num_threads(1)\n"
+        "print('ready', flush=True); input()\n"
+        f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, {str(run)!r})\n"
+    )
+    command = [sys.executable, "-c", script, settings.model_dump_json()]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate()[1] for process in both]
+    (refused,) = [i for i, process in enumerate(both) if process.returncode]
+    assert "is being written by `-c" in told[refused] and f"pid {both[1 - refused].pid} of" in told[refused]
+    assert logged(run) == logged(alone)
+    names = [[path.name for path in list_checkpoints(folder / "checkpoints")] for folder in (run, alone)]
+    assert names[0] == names[1]
+
+
 def test_the_lease_of_a_killed_training_ends_with_it(dataset: str, run: Path):
     script = (
         f"from curate.lease import hold\nwith hold({str(run)!r}, 'train'):\n    print('held', flush=True); input()"
@@ -223,6 +266,26 @@ def test_the_lease_of_a_killed_training_ends_with_it(dataset: str, run: Path):
             train(config(steps=4, **SETTINGS), dataset, run)
         other.send_signal(signal.SIGKILL)
     train(config(steps=4, **SETTINGS), dataset, run)
+
+
+def test_a_full_disk_ends_a_run_with_one_message_and_costs_no_checkpoint(
+    dataset: str, run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = HashingWriter.write_data
+
+    def full(writer: HashingWriter, *args: Any) -> Any:
+        if "step-000005" in str(writer.path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(writer, *args)
+
+    monkeypatch.setattr(HashingWriter, "write_data", full)
+    told = r"step-000005: this checkpoint could not be written \(OSError: .*No space left.*goes on from step-000004"
+    with pytest.raises(OSError, match=told):
+        train(config(steps=6, **SETTINGS), dataset, run)
+    monkeypatch.undo()
+    train(config(steps=6, **SETTINGS), dataset, run)
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-000004", "step-000005", "step-000006"]
 
 
 def test_without_its_lease_a_run_publishes_nothing(tmp_path: Path):

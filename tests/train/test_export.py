@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ def test_an_exported_run_gives_the_outputs_of_its_checkpoint(dataset: str, tmp_p
     export_run(tmp_path / "run", tmp_path / "ema")  # again, into the same folder
     with pytest.raises(ValueError, match=r"holds checkpoints, config\.yaml, metrics\.jsonl"):
         export_run(tmp_path / "run", tmp_path / "run")
+
+
+def test_an_exported_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synchronized, fsync = set[int](), os.fsync
+    published: list[str] = []
+
+    def watched(descriptor: int) -> None:
+        synchronized.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> None:
+        assert path.stat().st_ino in synchronized
+        published.append(target.name)
+        os.rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", renamed)
+    DiT(TrainConfig.model_validate(SETTINGS).model, channels=4, text_dim=12).save_pretrained(tmp_path / "model")
+    assert published == ["model.safetensors", "config.json"]
+    assert (tmp_path / "model").stat().st_ino in synchronized
 
 
 def test_folders_without_a_whole_model_are_named(tmp_path: Path):

@@ -122,6 +122,14 @@ def test_the_last_timestep_is_taken(objective: dict, samples: list[Sample]):
     assert settings.objective.build().token_losses(lambda x, *_: 0 * x, batch).isfinite().all()
 
 
+def test_more_steps_of_a_preview_than_timesteps_are_refused():
+    settings = {"objective": {"kind": "ddpm", "num_timesteps": 20}, "validation": {"sample_every": 5}}
+    with pytest.raises(ValueError, match=r"sample_steps: got 30, and the objective has 20 timesteps"):
+        TrainConfig.model_validate(settings)
+    TrainConfig.model_validate(settings | {"validation": {"sample_every": 0}})
+    TrainConfig.model_validate(settings | {"validation": {"sample_every": 5, "sample_steps": 20}})
+
+
 def test_a_sample_at_a_timestep_that_a_ddpm_has_not_is_refused(samples: list[Sample]):
     batch = pack([replace(samples[0], timestep=1.0)], PATCH, 12)
     with pytest.raises(ValueError, match=r"got timestep 1; a DDPM of 1000 timesteps has those from 0 to 0\.999"):

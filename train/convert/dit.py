@@ -64,7 +64,7 @@ def from_dit_state_dict(
         raise ValueError(f"got weights named {sorted(published)[:3]} …; expected those of facebookresearch/DiT")
     width = published["x_embedder.proj.weight"].shape[0]
     if num_heads is None and width not in HEADS:
-        raise ValueError(f"got width {width}; expected one of DiT's ({', '.join(map(str, HEADS))}), or num_heads")
+        raise ValueError(f"got width {width}; expected one of DiT's ({', '.join(map(str, HEADS))}), or --num-heads")
     _check_positions(published.pop("pos_embed", None), width)
     embedders = [{name: published[name] for name in EMBEDDERS}]
     shape = {"num_heads": num_heads or HEADS.get(width)}
@@ -144,6 +144,8 @@ def read_checkpoint(path: str | Path, **options: Any) -> DiT:
 
 def _read(path: Path, options: dict[str, Any]) -> DiT:
     if path.is_dir():
+        if "num_heads" in options:
+            raise ValueError(f"{path}: --num-heads is for a file of weights; a folder's config.json names its heads")
         folder = path / "transformer" if (path / "transformer").is_dir() else path
         weights = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
         if not weights or not (folder / "config.json").exists():

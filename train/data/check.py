@@ -11,12 +11,14 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from curate.place import locate
 from train.data.manifest import Manifest
+from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.model.config import DiTConfig, Patch
-from train.model.patterns import reaches_all
+from train.model.patterns import check_grids, reaches_all
 from train.parallelize import Worker
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,24 @@ def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
                 len(both),
                 one.table["clip_id"][int(both[0])].as_py(),
             )
+
+
+def check_positions(manifests: Sequence[Manifest], model: DiTConfig, plan: PlanConfig) -> None:
+    """See that learned positions reach as far as all clips: of what is trained on and of what is held out.
+
+    Raises:
+        ValueError: names one that they do not reach.
+    """
+    if model.position != "absolute":
+        return
+    for is_held_out, manifest in enumerate(manifests):
+        grids = torch.from_numpy(manifest.grids).long()
+        if plan.oversize == "crop" and not is_held_out:
+            most = (plan.token_budget // (grids[:, 1] * grids[:, 2])).clamp(min=1)
+            grids = torch.cat([grids[:, :1].minimum(most[:, None]), grids[:, 1:]], dim=1)
+        fps = manifest.table["fps"].fill_null(0.0).to_numpy() * (manifest.table["kind"].to_numpy() != "image")
+        latent_fps = torch.from_numpy(fps).float() / int(manifest.latents["temporal_stride"])
+        check_grids(manifest.clip_ids, grids, latent_fps, model)
 
 
 def warn_of_islands(manifest: Manifest, model: DiTConfig) -> None:

@@ -1,8 +1,9 @@
 """The diffusion transformer (DiT, Peebles & Xie 2023) on packed sequences (NaViT, Dehghani et al. 2023).
 
 Departures from DiT: patches are (t, h, w); samples of any grid share a pack; attention may be factorised over space
-and time (`patterns`); positions may be rotary or learned (`position`); captions come in by cross-attention between
-self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3) and, pooled, beside the timestep.
+and time (`patterns`); positions may be rotary or learned (`position`); queries and keys are normalised (`qk_norm`);
+captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3), whose output
+starts at zero, and, pooled, beside the timestep.
 
 Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R rows of
 conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
@@ -10,6 +11,7 @@ conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw f
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curate.publish import write_text
 from curate.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions, RowLinear
@@ -154,7 +157,7 @@ class DiT(nn.Module):
     def save_pretrained(self, folder: str | Path, **about: Any) -> None:
         """Write `model.safetensors` and `config.json`; `about` are further entries of the latter.
 
-        Both are written under another name first, so that what is there is whole.
+        Both are written under another name first, so that what is there is whole, also after a power cut.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,10 +165,10 @@ class DiT(nn.Module):
         text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
         partial = folder / ".model.safetensors.partial"
         write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(folder / "model.safetensors")
-        partial = folder / ".config.json.partial"
-        partial.write_text(text)
-        partial.rename(folder / "config.json")
+        write_text(str(folder / "config.json"), text)  # synchronises the folder's names, too
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "DiT":

@@ -6,7 +6,7 @@ attention serves every pattern and dropped tokens are simply not there. Sources:
 (Gupta et al. 2023, §3.2), where images pass the space-time blocks through themselves: each token sees itself alone.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -117,8 +117,8 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     Raises:
         ValueError: a sample is larger than the learned position tables.
     """
-    _check_grids(batch, config)
     cpu = map_tensors(replace(batch, layout=None), Tensor.cpu)
+    check_grids(cpu.clip_ids, torch.tensor(cpu.grid_sizes), cpu.latent_fps, config)
     vectors = torch.arange(cpu.segments.num_segments).repeat_interleave(config.num_vectors)  # (S V,)
     text = cpu.text_segments.segment_ids  # (M,)
     context = _sources(vectors if config.vectors_in_context else None, text if config.text == "in_context" else None)
@@ -134,7 +134,7 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     is_patch = torch.zeros(segments.num_tokens, dtype=torch.bool).index_fill(0, patches, True)
     grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
     is_image = segments.gather(grids[:, 0] == 1)
-    rates = segments.gather(_rates(cpu, config))  # (N,)
+    rates = segments.gather(_rates(cpu.latent_fps, config))  # (N,)
     windows = {w for block in range(config.depth) for heads in block_windows(config, block) for w in heads}
     layout = Layout(
         segments=segments,
@@ -221,19 +221,26 @@ def _interleave(segment_ids: list[Tensor]) -> tuple[Segments, Tensor]:
     return Segments.of(joined.bincount().tolist()), joined.argsort(stable=True)
 
 
-def _rates(batch: PackedBatch, config: DiTConfig) -> Tensor:
+def _rates(latent_fps: Tensor, config: DiTConfig) -> Tensor:
     """Units of the configuration in a step of a patch along time: (S,)."""
-    return frame_rates(batch.latent_fps / config.patch[0], config.reference_fps)
+    return frame_rates(latent_fps / config.patch[0], config.reference_fps)
 
 
-def _check_grids(batch: PackedBatch, config: DiTConfig) -> None:
+def check_grids(clip_ids: Sequence[str], grids: Tensor, latent_fps: Tensor, config: DiTConfig) -> None:
+    """See that the learned positions reach as far as the samples: grids (S, 3), frames of latents per second (S,).
+
+    Raises:
+        ValueError: names one that they do not reach.
+    """
     if config.position != "absolute":
         return
-    rates = _rates(batch, config).tolist()
-    for clip_id, (t, h, w), rate in zip(batch.clip_ids, batch.grid_sizes, rates, strict=True):
-        grid = (1 + math.ceil((t - 1) * rate), h, w)
-        if any(n > most for n, most in zip(grid, config.max_grid, strict=True)):
-            raise ValueError(
-                f"clip {clip_id}: got a grid of {grid} patches, and the learned positions end at {config.max_grid}; "
-                "raise train.model.max_grid, or set train.model.position to rope, sincos or fractional"
-            )
+    rates = _rates(latent_fps, config)
+    frames = 1 + ((grids[:, 0] - 1) * rates).ceil().long()
+    sides = torch.cat([frames[:, None], grids[:, 1:]], dim=1)  # (S, 3)
+    beyond = (sides > torch.tensor(config.max_grid)).any(1).nonzero()[:, 0].tolist()
+    if beyond:
+        raise ValueError(
+            f"clip {clip_ids[beyond[0]]}: got a grid of {tuple(sides[beyond[0]].tolist())} patches, and the learned "
+            f"positions end at {config.max_grid}; raise train.model.max_grid, or set train.model.position to rope, "
+            "sincos or fractional"
+        )

@@ -106,3 +106,21 @@ def test_random_weights_cannot_be_asked_for(tiny_open_clip: Path, tmp_path: Path
 def test_an_unknown_tag_is_an_error_that_names_it() -> None:
     with pytest.raises(ValueError, match="no-such-tag"):
         OpenClipConfig(model="ViT-B-32", pretrained="no-such-tag", device="cpu").build().setup()
+
+
+@pytest.mark.parametrize("wrong", ["another architecture", "no weights", "an array"])
+def test_a_checkpoint_of_another_architecture_is_one_short_message(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    if wrong == "another architecture":
+        torch.save({f"block.{number}.weight": torch.zeros(2, 2) for number in range(80)}, path)
+    elif wrong == "no weights":
+        path.write_text("words")
+    else:
+        path = tmp_path / "weights.npz"
+        np.savez(path, kernel=np.zeros(2))
+    encoder = OpenClipConfig(model="ViT-S-32", pretrained=str(path), device="cpu").build()
+    with pytest.raises(ValueError, match="open_clip cannot load it") as raised:
+        encoder.setup()
+    assert len(str(raised.value)) < 600
+    assert "\n" not in str(raised.value)
+    assert "ViT-S-32" in str(raised.value)

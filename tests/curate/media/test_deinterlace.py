@@ -8,8 +8,11 @@ import pytest
 
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
+from curate.media.deinterlace import deinterlaced
+from curate.media.geometry import RgbConverter, geometry
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
+from curate.media.stream import VideoReader
 from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Span
 from curate.scores.config import ScoreConfig
@@ -66,6 +69,12 @@ def test_sampled_frames_are_those_of_the_same_moments(film: str) -> None:
     woven, whole = (sample_frames(film, span, 4, short_side_px=None, deinterlace=on) for on in (False, True))
     assert np.array_equal(woven.pts, whole.pts)
     assert combing(whole.rgb) < combing(woven.rgb) / 4
+    with VideoReader(film) as reader:
+        pass_over_all = {frame.pts: frame for frame in deinterlaced(reader.frames(time_base))}
+        shape = geometry(pass_over_all[0].picture)
+        convert = RgbConverter(shape, shape.scaled(None))
+        for pts, rgb in zip(whole.pts.tolist(), whole.rgb, strict=True):
+            assert np.array_equal(rgb, convert(pass_over_all[pts].image)), "made with the frame before it, too"
 
 
 def test_progressive_pictures_pass_unchanged(numbered, write_video: Callable[..., str]) -> None:

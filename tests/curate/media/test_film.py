@@ -43,6 +43,10 @@ CASES = {
     "a proxy, then the film, which is marked": (H264_PROXY, ("libx264", FILM, 30, DEFAULT)),
     "the marked track, though it is smaller": (("libx264", FILM, 30, DEFAULT), ("libx264", (320, 192), 30, NONE)),
     "the longer of two": (("libx264", PROXY, 12, DEFAULT), H264_FILM),
+    "the longer of two that are marked, though smaller": (
+        ("libx264", (320, 192), 20, DEFAULT),
+        ("libx264", FILM, 30, DEFAULT),
+    ),
     "the larger of two of one length": (("libx264", PROXY, 30, DEFAULT), ("libx264", FILM, 30, DEFAULT)),
     "the first of two of one length and size": (H264_FILM, ("libx264", FILM, 30, NONE)),
 }

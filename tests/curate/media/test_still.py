@@ -143,6 +143,14 @@ def test_sixteen_bits_keep_their_upper_byte(tmp_path: Path, extension: str) -> N
     assert np.array_equal(read_still(str(tmp_path / f"a.{extension}"))[0, :, 0], ramp[0] >> 8)
 
 
+def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
+    values = np.full((8, 16), 30000, np.uint16)
+    values[:, 8:] = 5
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=5)
+    gray = read_still(str(tmp_path / "a.png"))[..., 0]
+    assert (gray[:, :8] == 30000 >> 8).all() and not gray[:, 8:].any()
+
+
 def test_floats_are_scaled_or_refused(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(8, 0)
     Image.fromarray(ramp).save(tmp_path / "a.tiff")
@@ -154,3 +162,11 @@ def test_floats_are_scaled_or_refused(tmp_path: Path) -> None:
 def test_integers_of_32_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8)).save(tmp_path / "a.tiff")
     assert kind(tmp_path / "a.tiff") is FailureKind.UNKNOWN_CODEC
+
+
+def test_only_the_named_readers_of_pillow_run() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(FIELDS).save(buffer, "PPM")
+    with pytest.raises(MediaError) as error:
+        read_still(buffer.getvalue())
+    assert error.value.kind is FailureKind.CORRUPT

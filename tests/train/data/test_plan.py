@@ -145,7 +145,7 @@ def test_rows_that_an_epoch_repeats_are_told_apart_and_rows_that_it_leaves_out_a
     assert met == [(1, 0), (2, 0), (2, 1), (2, 2), (3, 0), (3, 1)]
 
 
-@pytest.mark.parametrize(("num_blocks", "every"), [(1, 7), (3, 1), (6, 1), (4, 5)])
+@pytest.mark.parametrize(("num_blocks", "every"), [(1, 7), (3, 1), (6, 1), (4, 5), (8, 20)])
 def test_windows_and_epochs_that_meet_nothing_are_passed_over(num_blocks: int, every: int):
     """Each block is a window; only the first one's rows are met, and only in every so many epochs: it may come first
     in one of them, and last in the next."""

@@ -1,0 +1,93 @@
+"""Each extra brings what its commands need: they are run where nothing else can be imported."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from pipelines.config import load_config
+from pipelines.encode_latents import encode
+from tests.environments import python_with
+from tests.pipelines.curated import caption, curated
+
+pytestmark = pytest.mark.slow
+SMALL = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
+TRAIN = [part for setting in SMALL for part in ("--set", f"train.{setting}")]
+SAMPLE = ["--size", "64x48", "--frames", "5", "--set", "sample.num_steps=2", "--set", "sample.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Films, and a dataset of them that is captioned and encoded."""
+    made = curated(tmp_path_factory.mktemp("extras"))
+    caption(made.dataset)
+    encode(made.url, load_config(overrides=["execute.executor=local", "encode.max_area_px=6144"]))
+    return made
+
+
+class Box:
+    """A machine with these extras."""
+
+    def __init__(self, extras: str, folder: Path) -> None:
+        self.folder = folder
+        self._command = python_with(extras, folder / "environment")
+
+    def reelpack(self, *arguments: str, code: int = 0) -> str:
+        """What the command prints; it ends with `code`."""
+        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, cwd=self.folder)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+def test_without_extras_tables_are_read_and_what_is_missing_is_named(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("", tmp_path)
+    assert "4" in box.reelpack("status", made.url)
+    box.reelpack("select", made.url, "--set", "select.motion.max=99")
+    box.reelpack("explain", made.url, str(made.films / "1.mp4"))
+    box.reelpack("train-plan", made.url, *TRAIN)
+    for extra, command in (
+        ("curate", ["curate", str(made.films), "--out", "new", "--executor", "local"]),
+        ("caption", ["caption", made.url]),
+    ):
+        assert f"pip install 'reelpack[{extra}]'" in box.reelpack(*command, code=2)
+
+
+def test_curate_scans_scores_cuts_and_reports(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("curate", tmp_path)
+    bounds = ["--set", "select.short_side_px.min=16"]
+    assert "in the index" in box.reelpack("curate", str(made.films), "--out", "new", "--executor", "local", *bounds)
+    box.reelpack("verify", "new", "--full")
+    box.reelpack("report", "new")
+    assert "no picture" not in (tmp_path / "new/report/index.html").read_text()
+
+
+def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("caption", tmp_path)
+    limits = ["--set", "caption.short_max_tokens=4", "--set", "caption.dense_max_tokens=4"]
+    box.reelpack("caption", made.url, *limits)
+
+
+def test_train_trains(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("train", tmp_path)
+    box.reelpack("train", made.url, "--out", "run", *TRAIN)
+    assert (tmp_path / "run/metrics.jsonl").is_file() and list((tmp_path / "run/tensorboard").iterdir())
+    box.reelpack("train-export", "run", "--out", "exported")
+
+
+def test_train_and_sample_need_neither_ray_nor_what_curates(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("train,sample", tmp_path)
+    box.reelpack("train", made.url, "--out", "run", *TRAIN, "--set", "train.data.given_probability=0.5")
+    box.reelpack("sample", "run", "--prompt", "a film", *SAMPLE)
+    Image.new("RGB", (90, 70), "gray").save(tmp_path / "photo.png")
+    for number, start in enumerate([made.films / "1.mp4", tmp_path / "photo.png"]):
+        box.reelpack("sample", "run", "--start", str(start), "--out", f"goes_on_{number}.mp4", *SAMPLE)
+    assert all((tmp_path / name).stat().st_size for name in ("sample.mp4", "goes_on_0.mp4", "goes_on_1.mp4"))
+
+
+def test_sample_samples(made: SimpleNamespace, tmp_path: Path) -> None:
+    with_train = Box("train", tmp_path / "train")
+    with_train.reelpack("train", made.url, "--out", str(tmp_path / "run"), *TRAIN)
+    Box("sample", tmp_path).reelpack("sample", str(tmp_path / "run"), "--prompt", "a film", *SAMPLE)
+    assert (tmp_path / "sample.mp4").stat().st_size
