@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ContextDecorator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -377,13 +377,16 @@ def encode(
 @app.command(rich_help_panel="Caption and encode")
 def export(
     dataset: DatasetArgument,
-    out: Annotated[str, typer.Option(help="empty folder for the tars")],
+    out: Annotated[str, typer.Option(help="empty folder to write to")],
     latents: Annotated[str | None, typer.Option(help="also latents: a fingerprint, or auto")] = None,
+    layout: Annotated[
+        Literal["webdataset", "folder"], typer.Option(help="tars of samples, or clip.mp4 beside clip.txt")
+    ] = "webdataset",
 ) -> None:
-    """Write a self-contained WebDataset (.mp4 .txt .json) for other tools."""
+    """Write clips and captions for other tools: a WebDataset (.mp4 .txt .json), or a folder (.mp4 .txt)."""
     from pipelines.export import export as write
 
-    count, num_captioned = write(dataset, out, latents)
+    count, num_captioned = write(dataset, out, latents, layout)
     typer.echo(f"{count} clips in {out}, {num_captioned} of them with a caption")
 
 
