@@ -22,28 +22,9 @@ from tests.pipelines.videos import moving, write_video
 from train.align import _find_family
 from train.data.manifest import read_manifest
 
-FILES = [
-    "Show :: Part 1.mp4",
-    "a::b.mp4",
-    "a.mp4",
-    "a.mp4::b.mp4",
-    "#1.mp4",
-    "50%20.mp4",
-    "{x}.mp4",
-    "~.mp4",
-    "~root.mp4",
-]
-FILES += [
-    "~root.mp4",
-    "-x.mp4",
-    "back\\slash.mp4",
-    "new\nline.mp4",
-    "bang!.mp4",
-    "spaces .mp4 ",
-    "[1].mp4",
-    "*.mp4",
-    "?.mp4",
-]
+FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "50%20.mp4", "{x}.mp4", "~.mp4"]
+FILES += ["~root.mp4", "-x.mp4", "back\\slash.mp4", "new\nline.mp4", "bang!.mp4", "spaces .mp4 ", "[1].mp4"]
+FILES += ["*.mp4", "?.mp4"]
 FOLDERS = ["[1]*?", "a::b", "s3:", "~", "#50%20{}", "-x", "back\\slash\nnew!", "spaces  "]
 SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
 SETTINGS += ["encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
