@@ -24,6 +24,10 @@ class EncodeConfig(BaseModel):
     num_threads: int = Field(default=2, ge=1, description="threads of the encoder")
 
 
+FINE_CLOCK = 1000
+"""Ticks per second from which on a clock is taken into the file as it is."""
+
+
 class Mp4Encoder:
     """Encodes frames one by one: only what is encoded is held; `finish` gives the file.
 
@@ -41,7 +45,11 @@ class Mp4Encoder:
             raise ValueError(f"yuv420p needs even sides, got {width}x{height}")
         self._buffer = io.BytesIO()
         # "bitexact" leaves versions and dates out of the file.
-        self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
+        options = {"fflags": "+bitexact"}
+        if time_base.numerator == 1 and time_base.denominator >= FINE_CLOCK:
+            # The muxer would multiply a clock of milliseconds by 16, and long pictures would not fit into 32 bits.
+            options["video_track_timescale"] = str(time_base.denominator)
+        self._container = av.open(self._buffer, "w", format="mp4", options=options)
         self._stream = self._container.add_stream("libx264", rate=fps)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = time_base

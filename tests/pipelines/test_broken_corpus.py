@@ -39,7 +39,8 @@ EXPECTED = {
            "http:x.mp4", "frame%03d.mp4", "-o.mp4", "[1-3]*?.mp4", "quote'\".mp4", "a" * 240 + ".mp4",
            "no_extension", "UPPER.MP4"},
     "truncated": {"truncated_10.mp4", "truncated_60.mp4", "truncated_99.mp4", "image_cut.png"},
-    "corrupt": {"flipped_0.mkv", "flipped_1.mkv", "flipped_2.mkv", "flipped_3.mkv", "image_huge.png"},
+    "corrupt": {"flipped_0.mkv", "flipped_1.mkv", "flipped_2.mkv", "flipped_3.mkv"},
+    "too_large": {"image_huge.png"},
     "empty_file": {"zero_length.mp4"},
     "not_media": {"one_byte.mp4", "zeros.mp4", "noise.mp4", "noise.mpg", "text.mp4", "notes.txt", "playlist.m3u8",
                   "playlist.mp4", "list.ffconcat", "concat.mp4", "pipe.mp4", "huge_sample_count.mp4"},
@@ -47,6 +48,10 @@ EXPECTED = {
     "missing": {"dangling.mp4"},
     "io": {"circle.mp4", "caf\\udce9.mp4"},
 }  # fmt: skip
+
+
+PASSED_OVER = ("audio_only.wav", "list.ffconcat", "notes.txt", "playlist.m3u8", "video_named.txt")
+"""In a folder; as inputs of their own they are tried."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def curated(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[CurateSummary, Path]:
     out = tmp_path_factory.mktemp("curated") / "dataset"
-    return curate([str(files["good.mp4"].parent)], str(out), load_config(overrides=OVERRIDES)), out
+    inputs = [str(files["good.mp4"].parent), *(str(files[name]) for name in PASSED_OVER)]
+    return curate(inputs, str(out), load_config(overrides=OVERRIDES)), out
 
 
 def outcomes(out: Path, folder: Path) -> dict[str, str]:
