@@ -9,7 +9,7 @@ from curate.dedup.components import union
 from curate.dedup.config import DedupConfig, PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH
 from curate.dedup.groups import find_groups
-from curate.dedup.perceptual import MAX_COMPARED, perceptual_pairs
+from curate.dedup.perceptual import LAG, MAX_COMPARED, perceptual_pairs
 
 CONFIG = PerceptualConfig()
 
@@ -55,6 +55,12 @@ def test_few_frames_need_stricter_evidence() -> None:
     assert perceptual_pairs(table(a=still, b=flipped(still, 8)), CONFIG) == []
 
 
+def test_the_stricter_distance_holds_below_few_frames_alone() -> None:
+    for length, expected in ((CONFIG.few_frames - 1, []), (CONFIG.few_frames, [("a", "b")])):
+        clip = random_clip(1, length)
+        assert perceptual_pairs(table(a=clip, b=flipped(clip, 5)), CONFIG) == expected, length
+
+
 def changing(seed: int, length: int, bits: int, every: int = 1) -> np.ndarray:
     """A clip that begins with one picture and changes by some bits every so many ticks."""
     rng = np.random.default_rng(seed)
@@ -72,6 +78,17 @@ def test_a_fast_clip_hashed_at_other_instants_is_found_and_another_shot_from_tha
     apart = np.bitwise_count(still ^ other).mean()
     assert CONFIG.max_distance < apart < CONFIG.max_distance_moving
     assert perceptual_pairs(table(a=still, b=other), CONFIG) == []
+
+
+def test_pictures_that_hardly_change_do_not_change_at_the_same_moments() -> None:
+    """One change, of few bits or of many, in two clips whose frames differ by 9."""
+    mask = flipped(np.zeros(1, np.uint64), 9)[0]
+    for bits, expected in (
+        (perceptual.MIN_CHANGED_BITS // LAG - 1, []),
+        (perceptual.MIN_CHANGED_BITS // LAG, [("a", "b")]),
+    ):
+        clip = np.repeat(changing(5, 2, bits), 10)
+        assert perceptual_pairs(table(a=clip, b=clip ^ mask), CONFIG) == expected, bits
 
 
 def test_a_clip_that_changes_slowly_is_found_by_more_than_its_first_frame() -> None:

@@ -41,6 +41,12 @@ def test_offsets_agree_with_the_standard_library(
     assert [reader.read(m.shard, m.offset, m.size, key=m.key, digest=m.digest) for m in members] == payloads
 
 
+def test_an_archive_ends_with_two_blocks_of_zeros(tmp_path: Path) -> None:
+    """Without them other programs take the file for a truncated one."""
+    write_tar(str(tmp_path / "t.tar"), [("a", {"bin": b"x" * 512})])
+    assert (tmp_path / "t.tar").read_bytes()[1024 - 512 :] == b"x" * 512 + b"\0" * 1024
+
+
 def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("x.tar", "y.tar"):
         write_tar(str(tmp_path / name), SAMPLES)
