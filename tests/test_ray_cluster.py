@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,13 @@ def test_every_node_starts_with_token_authentication(cluster: dict[str, Any]) ->
     ]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token ray start" in line for line in starts)
+
+
+def test_no_ray_is_admitted_that_has_no_token_authentication() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(text) for texts in project["optional-dependencies"].values() for text in texts]
+    rays = [requirement for requirement in wanted if requirement.name == "ray"]
+    assert rays and not any(requirement.specifier.contains("2.51.9") for requirement in rays)  # 2.52.0 brought it
 
 
 def test_nodes_install_extras_that_exist(cluster: dict[str, Any]) -> None:
