@@ -40,12 +40,13 @@ class ShardConfig(BaseModel):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
     """One tar to be written: `clips` in order, each with the path or URL its video is read from, and what the user
-    says of it (`sidecar`, by clip id)."""
+    says of it (`sidecar`, by clip id). `signed`: URL → the same with its signature, to fetch by."""
 
     url: str
     split: str
     clips: tuple[Clip, ...]
     sidecar: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    signed: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +101,8 @@ class CutStage:
         def samples() -> Iterator[tuple[str, dict[str, bytes]]]:
             for clip in plan.clips:
                 try:
-                    with local_copy(clip.video_uri, self.staging, version=clip.video_version) as path:
+                    address = plan.signed.get(clip.video_uri, clip.video_uri)
+                    with local_copy(address, self.staging, version=clip.video_version) as path:
                         result = cut(path, clip.span, self.config.encode)
                 except MediaError as error:
                     failures.append(error.failure(clip.clip_id, self.step))

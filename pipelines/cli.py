@@ -108,9 +108,10 @@ def _say_error(text: str) -> None:
 def _message(error: BaseException, command: str) -> str:
     from rich.markup import escape
 
+    from curate.access import without_secrets
     from pipelines.extras import explained
 
-    return escape(explained(error, command) if isinstance(error, ImportError) else str(error))
+    return escape(without_secrets(explained(error, command) if isinstance(error, ImportError) else str(error)))
 
 
 def _config(file: str | None, overrides: list[str] | None, **execute: object) -> "Config":

@@ -21,7 +21,7 @@ from pipelines.execute import check_address, executor
 from pipelines.progress import console
 from pipelines.provenance import provenance
 from pipelines.sidecar import columns_by_clip, read_sidecar, store_sidecar
-from pipelines.sources import Source, absolute, left_out_text, list_sources, refuse_mistyped
+from pipelines.sources import Source, left_out_text, list_sources, named, refuse_mistyped
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import clips_of, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
@@ -120,7 +120,7 @@ def _curate(
     start = time.monotonic()
     families = stage.families
     made_with: dict[str, Any] = {
-        "inputs": [absolute(text) for text in inputs],
+        "inputs": [named(text) for text in inputs],
         "families": list(families),
         **provenance(),
         **config.model_dump(mode="json"),
@@ -130,7 +130,8 @@ def _curate(
     named_before = _named(dataset)
     dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
     listed = {source.uri: source.version for source in sources}
-    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry)
+    signed = {source.uri: source.signed for source in sources if source.signed}
+    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry, signed)
     with executor(config.execute) as on:
         scan(run, on, sources, unlisted, made_with["inputs"], named_before)
         score(run, on, clips_of(dataset, config.scan.key), stage)

@@ -15,7 +15,7 @@ from curate.shards.current import of_current
 from curate.signals.family import SIGNAL_NAMES
 from pipelines.dataset import Dataset
 from pipelines.failures import folders, standing_failures
-from pipelines.sources import absolute
+from pipelines.sources import named
 from pipelines.status import clips_now
 
 NUM_NEAREST = 3
@@ -139,7 +139,7 @@ def files_named(url: str, path: str) -> list[FileStory]:
     dataset = Dataset(url)
     dataset.made_with(or_running=True)
     ending = f"/{path.removeprefix('./')}"
-    found = [row for row in _videos(dataset) if row["uri"] in (path, absolute(path)) or row["uri"].endswith(ending)]
+    found = [row for row in _videos(dataset) if row["uri"] in (path, named(path)) or row["uri"].endswith(ending)]
     clips = clips_now(dataset).to_pylist() if found else []
     return [
         FileStory(

@@ -151,14 +151,14 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
 
 def _to_probe(sources: Sequence[Source], num_sampled: int) -> list[Source]:
     """All files where that is quick; else a sample. A remote file is fetched to be probed."""
-    is_local = all(isinstance(locate(source.uri)[0], LocalFileSystem) for source in sources)
+    is_local = all(isinstance(locate(source.address)[0], LocalFileSystem) for source in sources)
     count = min(MAX_PROBED if is_local else num_sampled, len(sources))
     return random.Random(SEED).sample(list(sources), count)
 
 
 def _probed(source: Source, config: Config) -> _File | None:
     try:
-        with local_copy(source.uri, config.execute.staging) as path:
+        with local_copy(source.address, config.execute.staging) as path:
             video = probe(path, source.uri, "")
     except MediaError:
         return None
@@ -205,7 +205,10 @@ def _run_pilot(
     for file, start_s, parts in track(windows, len(windows), "pilot"):
         uri = file.source.uri
         try:
-            with local_copy(uri, config.execute.staging) as path, tempfile.TemporaryDirectory() as folder:
+            with (
+                local_copy(file.source.address, config.execute.staging) as path,
+                tempfile.TemporaryDirectory() as folder,
+            ):
                 if uri not in identified:
                     identified[uri] = (file.source.size_bytes, pilot.identify(path))
                 excerpt = Excerpt(path=path)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.access import public
 from curate.place import is_url, locate
 from curate.select import SelectConfig
 from curate.store import write_parquet
@@ -22,17 +23,17 @@ def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:
     Raises:
         ValueError: as `read_file`; or a column would hide one of the dataset's, or a path stands in two rows.
     """
-    table = read_file(url, config or SidecarConfig())
+    table, where = read_file(url, config or SidecarConfig()), f"--sidecar {public(url)}"
     taken = {*CLIPS.names, *INDEX.names, *PUBLIC_COLUMNS, *SelectConfig.model_fields, "uri"}
     if clash := sorted(taken & set(table.column_names)):
-        raise ValueError(f"--sidecar {url}: the columns {', '.join(clash)} are the dataset's own; rename yours")
+        raise ValueError(f"{where}: the columns {', '.join(clash)} are the dataset's own; rename yours")
     rows_of = defaultdict(list)
     for row, path in enumerate(table[PATH].to_pylist()):
         rows_of[_normal(path)].append(row)
     if twice := next((rows for rows in rows_of.values() if len(rows) > 1), None):
         one, other = (table[PATH][row].as_py() for row in twice[:2])
         spelled = f"the path {one!r}" if one == other else f"{one!r} and {other!r}, which are one path,"
-        raise ValueError(f"--sidecar {url}: {spelled} stands in more than one row ({twice[0] + 1} and {twice[1] + 1})")
+        raise ValueError(f"{where}: {spelled} stands in more than one row ({twice[0] + 1} and {twice[1] + 1})")
     return table
 
 
@@ -46,11 +47,12 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
     Raises:
         ValueError: a row is of several files, or a column has another type than what is kept.
     """
+    where = f"--sidecar {public(url)}"
     by_path = {_normal(path): row for row, path in enumerate(table[PATH].to_pylist())}
-    owner = _owners(by_path, listed, url)
+    owner = _owners(by_path, listed, where)
     earlier = [uri for uri in dataset.videos.read(["uri"])["uri"].to_pylist() if uri not in set(listed)]
     left = {path: row for path, row in by_path.items() if row not in owner}
-    owner |= _owners(left, earlier, url)
+    owner |= _owners(left, earlier, where)
     rows = sorted(owner, key=lambda row: owner[row])
     given = table.drop_columns([PATH]).take(pa.array(rows, pa.int64()))
     given = given.add_column(0, "uri", pa.array([owner[row] for row in rows], pa.string()))
@@ -60,14 +62,14 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
             given = pa.concat_tables([given, kept], promote_options="permissive").sort_by("uri")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(
-                f"--sidecar {url}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
+                f"{where}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
                 "them the same type (--set sidecar.types.NAME=int), or name the earlier inputs in it, too"
             ) from error
     write_parquet(f"{dataset.url}/tables/sidecar.parquet", given)
     return table.num_rows - len(owner)
 
 
-def _owners(by_path: Mapping[str, int], uris: Iterable[str], url: str) -> dict[int, str]:
+def _owners(by_path: Mapping[str, int], uris: Iterable[str], where: str) -> dict[int, str]:
     """Row → its file; rows of no file are left out."""
     files = defaultdict(list)
     for uri in sorted(set(uris)):
@@ -77,7 +79,7 @@ def _owners(by_path: Mapping[str, int], uris: Iterable[str], url: str) -> dict[i
     for path, found in files.items():
         if len(found) > 1:
             raise ValueError(
-                f"--sidecar {url}: the path {path!r} is of {len(found)} inputs, such as {found[0]} and {found[1]}; "
+                f"{where}: the path {path!r} is of {len(found)} inputs, such as {found[0]} and {found[1]}; "
                 "write as much of each one's path as tells them apart, one row per file"
             )
     return {by_path[path]: uri for path, (uri,) in files.items()}
@@ -103,8 +105,8 @@ def _without(sidecar: pa.Table | None, uris: Collection[str]) -> pa.Table | None
 
 
 def _normal(path: str) -> str:
-    """One spelling of a path or URL: without `./`, doubled slashes and `file://`, its letters composed (NFC)."""
-    path = unicodedata.normalize("NFC", path)
+    """One spelling of a path or URL: its letters composed (NFC), no `./`, doubled slashes, `file://` and signature."""
+    path = public(unicodedata.normalize("NFC", path))
     if is_url(path):
         return path
     if path.startswith("file://"):

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.access import public
 from curate.place import locate
 
 PATH = "path"
@@ -52,7 +53,7 @@ def read_file(url: str, config: SidecarConfig) -> pa.Table:
     Raises:
         ValueError: it is not there or cannot be read as it stands, has no `path`, or names a path or a column twice.
     """
-    where = f"--sidecar {url}"
+    where = f"--sidecar {public(url)}"
     fs, path = locate(url)
     ending = path.rpartition(".")[2].lower()
     if ending not in ("csv", "tsv", "jsonl", "ndjson", "parquet"):

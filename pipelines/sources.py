@@ -3,12 +3,13 @@
 import difflib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.access import public, without_secrets
 from curate.media.recognize import NUM_BYTES, may_be_media
 from curate.media.version import local_version, remote_version
 from curate.place import MAGIC, is_url, locate
@@ -27,6 +28,13 @@ class Source:
     uri: str
     size_bytes: int
     version: str
+    signed: str | None = field(default=None, repr=False)
+    """The URI with what gives access to it; only to fetch by, and stored nowhere."""
+
+    @property
+    def address(self) -> str:
+        """What it is fetched from."""
+        return self.signed or self.uri
 
 
 def list_sources(
@@ -67,8 +75,10 @@ def refuse_mistyped(inputs: Sequence[str], known: Collection[str] = ()) -> None:
     """
     for text in inputs:
         fs, path = locate(absolute(text))
-        if absolute(text) not in known and not any(_is_there(fs, name) for name in _matches(fs, path)):
-            raise ValueError(f"{text}: {_nothing_there(text)}; give files, folders or globs of videos and images")
+        if named(text) not in known and not any(_is_there(fs, name) for name in _matches(fs, path)):
+            raise ValueError(
+                f"{public(text)}: {_nothing_there(text)}; give files, folders or globs of videos and images"
+            )
 
 
 def _nothing_there(text: str) -> str:
@@ -118,6 +128,11 @@ def kept_by_job(text: str) -> str:
     return absolute(text)
 
 
+def named(text: str) -> str:
+    """An input as it is recorded: absolute, and without a signature."""
+    return public(absolute(text))
+
+
 def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | Failure]:
     fs, path = locate(absolute(text))
     ending = PurePosixPath(path).suffix
@@ -129,7 +144,7 @@ def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | 
         elif name == path or (ending and name.endswith(ending)) or _is_tried(fs, name):
             yield _source(fs, name)
         else:
-            leave_out(_uri(fs, name))
+            leave_out(public(_uri(fs, name)))
 
 
 def _is_there(fs: fsspec.AbstractFileSystem, path: str) -> bool:
@@ -181,7 +196,7 @@ def _walk(
             elif _is_tried(fs, path):
                 yield _source(fs, path)
             else:
-                leave_out(_uri(fs, path))
+                leave_out(public(_uri(fs, path)))
     for error in errors:
         yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
 
@@ -201,7 +216,12 @@ def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
         version = local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(info)
     except OSError as error:
         return _failure(uri, _kind(error), error.strerror or str(error))
-    return Source(uri=uri, size_bytes=int(info["size"] or 0), version=version)
+    return Source(
+        uri=public(uri),
+        size_bytes=int(info["size"] or 0),
+        version=version,
+        signed=None if public(uri) == uri else uri,
+    )
 
 
 def _kind(error: OSError) -> FailureKind:
@@ -220,4 +240,4 @@ def _uri(fs: fsspec.AbstractFileSystem, path: str) -> str:
 
 
 def _failure(subject: str, kind: FailureKind, detail: str) -> Failure:
-    return Failure(subject=subject, step="scan", kind=kind, detail=detail)
+    return Failure(subject=public(subject), step="scan", kind=kind, detail=without_secrets(detail))

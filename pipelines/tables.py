@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.access import without_secrets
 from curate.cut import CutClip
 from curate.media.parts import Part
 from curate.scan import Identified, ScannedClip
@@ -190,7 +191,7 @@ def failed_video_row(failure: Failure, version: str, scan_key: str, size_bytes: 
         "scan_key": scan_key,
         "outcome": "failed",
         "failure": str(failure.kind),
-        "detail": failure.detail,
+        "detail": without_secrets(failure.detail),
         "size_bytes": size_bytes,
     }
 
@@ -254,7 +255,7 @@ def failure_row(failure: Failure, key: str, retry_command: str) -> dict[str, Any
         "step": failure.step,
         "key": key,
         "kind": str(failure.kind),
-        "detail": failure.detail,
+        "detail": without_secrets(failure.detail),
         "attempts": failure.attempts,
         "retryable": failure.retryable,
         "retry_command": retry_command,

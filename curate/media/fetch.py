@@ -1,8 +1,9 @@
 """Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first.
 
 The copies of all processes on a machine lie in one folder, which is kept within bounds: what was not used for longest
-goes first, and never what is in use. A copy is named by its URL and the version of what lies there. Nothing but locks
-that the system itself releases (flock) says who uses what, so a killed process leaves nothing that needs repair:
+goes first, and never what is in use. A copy is named by its URL, without signature, and the version of what lies
+there. Nothing but locks that the system itself releases (flock) says who uses what, so a killed process leaves nothing
+that needs repair:
 
 - `NAME.part` is being written by the process that holds its exclusive lock, and is rubbish where none does. It has its
   final length from the beginning, so that room is taken before it is filled.
@@ -23,6 +24,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.access import public, without_secrets
 from curate.media.counter import count_bytes
 from curate.media.staging import DEFAULT, Room, StagingConfig, is_at, lock, own_folder
 from curate.media.version import check_version, remote_version, unchanged
@@ -38,7 +40,7 @@ def local_copy(uri: str, config: StagingConfig = DEFAULT, *, version: str | None
     """A local path with the bytes of `uri`, inside the `with` block: the path itself, or a copy.
 
     Args:
-        uri: A local path or a URL.
+        uri: A local path or a URL, with its signature where it has one: what is said and kept is without.
         config: Where copies lie.
         version: That the bytes must have (`curate.media.version`); None: whatever lies there.
 
@@ -67,16 +69,16 @@ class _Copy:
     def __init__(
         self, uri: str, fs: AbstractFileSystem, path: str, config: StagingConfig, version: str | None
     ) -> None:
-        self.uri, self.fs, self.path = uri, fs, path
+        self.uri, self.fs, self.path = public(uri), fs, path
         info = self._info()
         self.num_bytes: int | None = info.get("size")
         self.version = remote_version(info)
-        check_version(uri, self.version, version)
+        check_version(self.uri, self.version, version)
         folder = own_folder(config.folder)
         self.room = Room(folder, config.cache_bytes)
         # Decoders take the ending for a hint.
         ending = PurePosixPath(path.partition("?")[0]).suffix[:16]
-        self.file = folder / f"{content_digest(uri, self.version)}{ending}"
+        self.file = folder / f"{content_digest(self.uri, self.version)}{ending}"
         self.part = folder / f"{self.file.name}.part"
 
     def hold(self) -> int:
@@ -142,9 +144,10 @@ def _remote_errors(uri: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise MediaError(FailureKind.MISSING, f"{uri}: no such object") from error
     except PermissionError as error:
-        raise MediaError(FailureKind.PERMISSION, f"{uri}: {error}") from error
+        raise MediaError(FailureKind.PERMISSION, f"{uri}: {without_secrets(str(error))}") from error
     except Exception as error:  # of the filesystem's own library: they have no base class in common
-        raise MediaError(FailureKind.IO, f"{uri}: {type(error).__name__}: {error}") from error
+        detail = f"{uri}: {type(error).__name__}: {without_secrets(str(error))}"
+        raise MediaError(FailureKind.IO, detail) from error
 
 
 class Staged:
@@ -196,4 +199,4 @@ def _named(outcome: Any, local: Any, item: Any) -> Any:
     """A failure names the file as the user does, and not its copy."""
     if not isinstance(outcome, Failure) or isinstance(local, Failure):
         return outcome
-    return replace(outcome, detail=outcome.detail.replace(local.path, item.path))
+    return replace(outcome, detail=outcome.detail.replace(local.path, public(item.path)))

@@ -57,6 +57,7 @@ def cut(
             url=f"{dataset.shards_url}/{shard}",
             split=shard.partition("-")[0],
             clips=tuple(group),
+            signed={clip.video_uri: url for clip in group if (url := run.signed.get(clip.video_uri))},
             sidecar={clip.clip_id: sidecar[clip.clip_id] for clip in group if clip.clip_id in sidecar},
         )
         for shard, group in members.items()

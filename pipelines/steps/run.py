@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from curate.schema import RETRYABLE, Failure, FailureKind
@@ -24,6 +25,7 @@ class CurateRun:
         config: the resolved configuration.
         command: what repeats this run, for the record of failures.
         listed: URI → version of the files that the inputs of this run name.
+        signed: URI → the URL with its signature, of those that have one: only to fetch by, and stored nowhere.
         retry: kinds of failure that are attempted again; the retryable ones always are.
     """
 
@@ -34,10 +36,12 @@ class CurateRun:
         command: str,
         listed: Mapping[str, str],
         retry: Collection[FailureKind] = frozenset(),
+        signed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.dataset = dataset
         self.config = config
         self.listed = listed
+        self.signed = signed
         self.num_frames_decoded = 0
         self.failures: list[Failure] = []
         self._command = command

@@ -139,7 +139,7 @@ def _identify(
 
 
 def _file(source: Source) -> SourceFile:
-    return SourceFile(uri=source.uri, path=source.uri, size_bytes=source.size_bytes, version=source.version)
+    return SourceFile(uri=source.uri, path=source.address, size_bytes=source.size_bytes, version=source.version)
 
 
 def _bytes(file: SourceFile) -> int:

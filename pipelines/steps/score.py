@@ -37,7 +37,7 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
     todo = [
         ScoreItem(
             clip=clip,
-            path=clip.video_uri,
+            path=run.signed.get(clip.video_uri, clip.video_uri),
             version=clip.video_version,
             families=owed[clip.clip_id],
             known=known.get(clip.clip_id, {}),

@@ -1,0 +1,83 @@
+"""Inputs behind presigned URLs: fetched by the signature, recorded without it."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.cli import main
+from pipelines.config import load_config
+from pipelines.curate_videos import curate
+from pipelines.dataset import Dataset
+from tests.pipelines.videos import moving, write_video
+
+SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A server of one film that answers only to the signatures in `valid`."""
+    write_video(tmp_path / "films" / "a.mp4", moving(1, 1.2))
+    valid: set[str] = set()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def send_head(self) -> object:
+            signature = parse_qs(urlsplit(self.path).query).get("X-Amz-Signature", [""])[0]
+            if signature in valid:
+                return super().send_head()
+            self.send_error(403)
+            return None
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "films")))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    url = f"http://me:password@127.0.0.1:{server.server_address[1]}/a.mp4?version=3"
+    yield SimpleNamespace(valid=valid, url=url, public=url.replace("me:password@", ""))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def everything(folder: Path) -> str:
+    """What the files of a dataset say, also inside of Parquet."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = [str(pq.read_table(path).to_pylist()) for path in files if path.suffix == ".parquet"]
+    return "\n".join([*tables, *(path.read_bytes().decode("latin-1") for path in files)])
+
+
+def test_a_signature_is_used_and_kept_nowhere_and_may_be_renewed(
+    store: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config = tmp_path / "dataset", load_config(overrides=SETTINGS)
+    store.valid |= {"first0key", "second0key"}
+    assert curate([f"{store.url}&X-Amz-Signature=first0key"], str(out), config).num_indexed == 1
+    again = curate([f"{store.url}&X-Amz-Signature=second0key"], str(out), config)
+    assert (again.num_indexed, again.num_frames_decoded) == (1, 0)
+    assert [row["uri"] for row in Dataset(str(out)).videos.rows()] == [store.public]
+    with pytest.raises(SystemExit):
+        main(["report", str(out)])
+    told = everything(out) + "".join(capsys.readouterr())
+    assert store.public in told and "0key" not in told and "password" not in told
+
+
+def test_a_signature_that_is_not_valid_is_not_told(
+    store: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "b.mp4", moving(2, 1.2))
+    out, signed = str(tmp_path / "dataset"), f"{store.url}&X-Amz-Signature=last0key"
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    for inputs in ([signed], [signed, str(tmp_path / "b.mp4")]):
+        with pytest.raises(SystemExit):
+            main(["curate", *inputs, "--out", out, *options])
+    told = everything(tmp_path / "dataset") + "".join(capsys.readouterr())
+    assert store.public in told and "0key" not in told and "password" not in told
