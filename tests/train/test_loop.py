@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
+from train import loop
 from train.checkpoint import list_checkpoints
 from train.config import TrainConfig
 from train.data.config import DataConfig
 from train.data.epoch import EpochConfig, EpochSamples
+from train.data.load import PackLoader
 from train.data.mix import read_datasets
-from train.data.plan import PlanConfig, Planner
+from train.data.plan import Cursor, PlanConfig, Planner
 from train.ema import EMA
 from train.export import export_run
 from train.loop import TrainingDiverged, train
@@ -201,6 +203,25 @@ def test_samples_weigh_the_same_in_steps_of_many_and_of_few(
         torch.testing.assert_close(parts.mean(0), whole[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("reduction", ["sample", "token"])
+def test_the_loss_of_a_step_is_the_mean_of_its_own_samples(dataset: str, tmp_path: Path, reduction: str):
+    """Or tokens; what its gradient is divided by is a constant of the run. An untrained model answers nothing."""
+    objective = {"kind": "flow", "reduction": reduction}
+    settings = config(steps=3, objective=objective, data__plan__packs_per_step=1, optimizer__lr=1e-12)
+    train(settings, dataset, tmp_path)
+    manifest = read_datasets(dataset, split="train", data=settings.data, model=settings.model)
+    flow = settings.objective.build()
+    loader = PackLoader(manifest, flow, settings.data, model=settings.model, seed=settings.seed)
+    expected = []
+    for step in islice(loader.steps(Cursor(), 0, 1), 3):
+        (batch,) = step.batches
+        losses = flow.token_losses(lambda x, *_: 0 * x, batch)
+        samples = torch.stack([part.mean() for part in losses.split(batch.segments.lengths)])
+        expected.append(float(samples.mean() if reduction == "sample" else losses.mean()))
+    assert len({step.num_samples for step in islice(loader.steps(Cursor(), 0, 1), 3)}) > 1
+    assert [row["loss"] for row in logged(tmp_path) if "loss" in row] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("packs_per_step", "mode"), [(3, "replicate"), (4, "shard")])
 def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: int, mode: str):
@@ -311,7 +332,6 @@ def test_recomputed_blocks_train_the_same(dataset: str, tmp_path: Path, every: i
 
 
 def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, tmp_path: Path, monkeypatch):
-    from train import loop
     from train.parallelize import Worker
 
     worker = Worker(rank=0, world_size=2, device=torch.device("cpu"))
@@ -471,6 +491,30 @@ def test_what_one_rank_cannot_load_ends_all_with_its_message(
     ended = apart(2, config(steps=40), str(make_dataset(clips)), tmp_path / "run")
     assert all(code == 1 and f"clip {last.clip_id} in" in error for code, error in ended), ended
     assert sum("ValueError: rank " in error for _, error in ended) == 1
+
+
+def test_a_gradient_that_is_no_number_is_skipped_though_the_loss_is_one(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    num_gradients, build = 0, loop.build_model
+
+    def overflowing(*args: Any) -> DiT:
+        model = build(*args)
+
+        def overflow(gradient: torch.Tensor) -> torch.Tensor:
+            nonlocal num_gradients
+            num_gradients += 1
+            return gradient * (torch.inf if num_gradients == 2 else 1)
+
+        model.final.linear.bias.register_hook(overflow)
+        return model
+
+    monkeypatch.setattr(loop, "build_model", overflowing)
+    train(config(steps=3, data__plan__packs_per_step=1, validation__first=0), dataset, tmp_path)
+    rows = [row for row in logged(tmp_path) if "loss" in row]
+    assert [row["skipped"] for row in rows] == [False, True, False]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert all(weight.isfinite().all() for weight in load_model(tmp_path, weights="model")[0].state_dict().values())
 
 
 def test_too_many_skipped_steps_stop_the_run_and_name_the_clip(
