@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from curate.schema import content_digest
@@ -23,6 +25,29 @@ def path_digest(path: Path) -> str:
         return content_digest(*(f"{file.relative_to(path).as_posix()}={path_digest(file)}" for file in files))
     status = os.stat(path)
     return _file_digest(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Versions of those of the packages that are installed, by name: for the record. Imports none of them."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def major_versions(*names: str) -> str:
+    """Their major versions, for a key: a new one may change values by design, docs/decisions/fingerprints.md."""
+    return " ".join(f"{name}={found.partition('.')[0]}" for name, found in library_versions(*names).items())
+
+
+def other_libraries(stored: Mapping[str, str], what: str) -> str | None:
+    """A sentence that says which versions `what` was made with, where they are not today's; None where they are."""
+    now = library_versions(*stored)
+    unlike = [f"{name} {old} (here {now.get(name, 'none')})" for name, old in stored.items() if now.get(name) != old]
+    return f"{what} were made with {', '.join(unlike)}: what is added may differ a little" if unlike else None
 
 
 def _counts(name: Path) -> bool:

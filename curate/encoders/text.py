@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders import torchvision_cpu, weights
 from curate.encoders.device import pick_device
-from curate.encoders.fingerprint import path_digest
+from curate.encoders.fingerprint import library_versions, path_digest
+from curate.encoders.hub import resolve_commit
 from curate.encoders.manifest import ASSETS
 from curate.schema import content_digest
 
@@ -30,7 +31,9 @@ class TextEncoderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field("minilm-l6-v2", description="embedded weights by name, a local folder, or a hub id")
-    revision: str | None = Field(None, description="commit of a hub id; pin it, since the name alone can move")
+    revision: str | None = Field(
+        None, description="commit, branch or tag of a hub id; none: main. A run stays with the commit that it means"
+    )
     max_tokens: int = Field(256, ge=1, description="longer texts are cut off, special tokens included")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the model")
     batch_size: int | None = Field(
@@ -40,6 +43,29 @@ class TextEncoderConfig(BaseModel):
         "text's states are then the same to the bit, whatever is encoded beside it",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+    @property
+    def path(self) -> Path | None:
+        """Where a model lies that is no hub id.
+
+        Raises:
+            MissingWeights: embedded weights that were not fetched.
+        """
+        if self.model in ASSETS:
+            return weights.resolve(self.model)
+        folder = Path(self.model).expanduser()
+        return folder if folder.is_dir() else None
+
+    def pinned(self) -> "TextEncoderConfig":
+        """The same with the commit that the hub id means now, so that every worker and every rerun loads that one.
+
+        Raises:
+            MissingWeights: embedded weights that were not fetched.
+            ValueError: neither the hub nor its local cache knows the id.
+        """
+        if self.path is not None:
+            return self
+        return self.model_copy(update={"revision": resolve_commit(self.model, self.revision, "text encoder model")})
 
 
 class TextEncoder:
@@ -64,7 +90,8 @@ class TextEncoder:
         import torch
         from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
-        source, options = str(self._source), {"revision": self.config.revision or "main"}
+        config = self.config.pinned()
+        source, options = str(config.path or config.model), {"revision": config.revision or "main"}
         try:
             architecture = AutoConfig.from_pretrained(source, **options)
             loader = AutoModelForTextEncoding if architecture.is_encoder_decoder else AutoModel
@@ -95,10 +122,15 @@ class TextEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the function text → states: weights by content (hub ids by name and revision), max_tokens, dtype."""
-        source = self._source
-        content = path_digest(source) if isinstance(source, Path) else f"hub:{source}@{self.config.revision}"
+        """Names the function text → states: weights and tokenizer by content (hub ids by commit), max_tokens, type."""
+        path = self.config.path
+        content = path_digest(path) if path else f"hub:{self.config.model}@{self.config.pinned().revision}"
         return content_digest("text", content, str(self.config.max_tokens), self.config.dtype)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Versions of what computes the states, for the record."""
+        return library_versions("transformers", "tokenizers", "torch")
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token states of each text, in order.
@@ -150,11 +182,3 @@ class TextEncoder:
                 output = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
             for row, index in enumerate(batch):
                 yield index, output.last_hidden_state[row, : lengths[row]]
-
-    @cached_property
-    def _source(self) -> Path | str:
-        """Where transformers loads from: a folder, or a hub id."""
-        if self.config.model in ASSETS:
-            return weights.resolve(self.config.model)
-        folder = Path(self.config.model).expanduser()
-        return folder if folder.is_dir() else self.config.model

@@ -41,6 +41,7 @@ class DiffusersAutoencoderConfig(BaseModel):
 
     kind: Literal["diffusers"] = "diffusers"
     path: str = Field(description="local folder with the autoencoder's config.json, or hub id")
+    revision: str | None = Field(None, description="commit, branch or tag of a hub id; none: main")
     subfolder: str | None = Field(None, description="where in it the autoencoder lies, such as `vae` in a pipeline")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the computation")
     tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from curate.encoders.fingerprint import path_digest
+from curate.encoders.hub import resolve_commit
 from curate.schema import content_digest
 from train.autoencoder.config import DiffusersAutoencoderConfig
 from train.autoencoder.embedded import pick_device
@@ -128,7 +129,8 @@ def _local_folder(config: DiffusersAutoencoderConfig) -> Path:
 
         try:
             wanted = f"{config.subfolder}/*" if config.subfolder else "*"
-            folder = Path(snapshot_download(config.path, allow_patterns=[wanted]))
+            commit = resolve_commit(config.path, config.revision, "encode.autoencoder.path")
+            folder = Path(snapshot_download(config.path, revision=commit, allow_patterns=[wanted]))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"encode.autoencoder.path: {config.path} is no local folder, and the hub did not give it: {error}"

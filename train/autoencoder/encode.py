@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from curate.encoders.fingerprint import library_versions
 from curate.media.decode import ClipTimes, clip_frames, clip_times
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
@@ -106,6 +107,7 @@ class EncodeStage:
             "is_causal": autoencoder.is_causal,
             **values,
             "config": config,
+            "libraries": library_versions("torch", "diffusers", "av"),
         }
 
     def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:

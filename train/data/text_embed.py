@@ -52,6 +52,7 @@ class TextEmbedStage:
             "encoder": self.config.model,
             "encoder_fingerprint": encoder.fingerprint,
             "config": self.config.model_dump(mode="json"),
+            "libraries": encoder.libraries,
             "dim": encoder.dim,
             "max_tokens": self.config.max_tokens,
             "dtype": "float16",

@@ -2,9 +2,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from curate.encoders.fingerprint import path_digest
+from curate.encoders.fingerprint import library_versions, major_versions, other_libraries, path_digest
 
 
 @pytest.fixture
@@ -32,3 +33,12 @@ def test_any_changed_added_or_renamed_file_changes_the_digest(folder: Path) -> N
     (folder / "c.bin").rename(folder / "d.bin")
     digests.append(path_digest(folder))
     assert len(set(digests)) == 4
+
+
+def test_versions_are_told_where_they_differ():
+    now = library_versions("numpy", "no-such-package")
+    assert now == {"numpy": np.__version__}
+    assert major_versions("numpy", "no-such-package") == f"numpy={np.__version__.split('.')[0]}"
+    assert other_libraries(now, "captions") is None
+    note = other_libraries({"numpy": "1.0", "no-such-package": "2.0"}, "captions")
+    assert note and f"numpy 1.0 (here {np.__version__})" in note and "no-such-package 2.0 (here none)" in note
