@@ -1,8 +1,8 @@
 """Stage: clips → caption records, through a vision–language model."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +12,8 @@ from caption.backends.backend import CaptionBackend, CaptionRequest, CaptionResu
 from caption.backends.transformers_config import TransformersVlmConfig
 from caption.prompts import PROMPT_SETS
 from caption.record import CaptionKind, CaptionRecord, CaptionStatus, media_digest
+from caption.visible import VisibleConfig, why_nothing_is_seen
+from curate.encoders.fingerprint import major_versions
 from curate.media.decode import DecodedClip, decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
@@ -19,6 +21,10 @@ from curate.shards.tar import TarReader
 STEP = "caption"
 KINDS: tuple[CaptionKind, ...] = ("short", "dense")
 KEY_HEX_DIGITS = 12
+MAX_HELD_BYTES = 128 << 20
+"""Frames that are held at a time, a clip's own aside: what fits goes through the model together."""
+
+NOT_ASKED = CaptionResult(text="", finish_reason="not_asked", num_prompt_tokens=0, num_output_tokens=0)
 
 BackendConfig = TransformersVlmConfig
 """A second runtime makes this `Annotated[TransformersVlmConfig | …, Field(discriminator="kind")]`."""
@@ -34,6 +40,7 @@ class CaptionConfig(BaseModel):
         "plain-v1",
         description="wording, see caption/prompts.py; detailed-v1 is for models of 2 B weights and up",
     )
+    visible: VisibleConfig = VisibleConfig()
     num_frames: int = Field(4, ge=1, description="frames per clip, at the middles of equal parts")
     short_max_tokens: int = Field(32, ge=1, description="most tokens of a short caption")
     dense_max_tokens: int = Field(96, ge=1, description="most tokens of a dense caption; raise it for larger models")
@@ -60,6 +67,8 @@ class CaptionConfig(BaseModel):
             "caption",
             backend.weights_id,
             self.backend.model_dump_json(exclude={"device", "model", "revision"}),
+            self.visible.model_dump_json(),
+            major_versions("transformers"),
             *(prompts.of(kind).digest for kind in KINDS),
             *(str(number) for number in (self.num_frames, self.short_max_tokens, self.dense_max_tokens)),
         )[:KEY_HEX_DIGITS]
@@ -82,12 +91,11 @@ class CaptionItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Shown:
-    """One clip that could be decoded, and the captions written for it so far."""
+    """One clip that could be decoded."""
 
     item: CaptionItem
     digest: str
     clip: DecodedClip
-    records: list[CaptionRecord] = field(default_factory=list)
 
 
 class CaptionStage:
@@ -116,35 +124,57 @@ class CaptionStage:
 
     def process(self, items: Sequence[CaptionItem]) -> list[tuple[CaptionRecord, ...] | Failure]:
         """The records of each clip, in order of `KINDS`, or why it has none."""
+        outcomes: dict[int, tuple[CaptionRecord, ...] | Failure] = {}
         shown: dict[int, _Shown] = {}
-        failures: dict[int, Failure] = {}
         for row, item in enumerate(items):
             try:
-                data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
-                clip = decode_clip(data, num_frames=self.config.num_frames)
-                shown[row] = _Shown(item=item, digest=media_digest(data), clip=clip)
+                shown[row] = self._show(item)
             except MediaError as error:
-                failures[row] = error.failure(item.clip_id, STEP)
+                outcomes[row] = error.failure(item.clip_id, STEP)
             except (OSError, ValueError) as error:  # the shard is missing or cut off
-                failures[row] = Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
-        for kind in KINDS:
-            self._caption(list(shown.values()), kind)
-        return [failures[row] if row in failures else tuple(shown[row].records) for row in range(len(items))]
+                outcomes[row] = Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
+            if sum(one.clip.rgb.nbytes for one in shown.values()) >= MAX_HELD_BYTES:
+                outcomes |= self._caption(shown)
+                shown = {}
+        outcomes |= self._caption(shown)
+        return [outcomes[row] for row in range(len(items))]
 
     def give_up(self, item: CaptionItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
-    def _caption(self, shown: Sequence[_Shown], kind: CaptionKind) -> None:
-        prompt, limit = PROMPT_SETS[self.config.prompts].of(kind), self.config.max_tokens(kind)
-        requests = [CaptionRequest(frames=one.clip.rgb, prompt=prompt.text, max_tokens=limit) for one in shown]
-        if not requests:
-            return
-        for one, result in zip(shown, self._backend.caption(requests), strict=True):
-            one.records.append(self._record(one, kind, result))
+    def _show(self, item: CaptionItem) -> _Shown:
+        data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
+        clip = decode_clip(data, num_frames=self.config.num_frames)
+        return _Shown(item=item, digest=media_digest(data), clip=clip)
 
-    def _record(self, shown: _Shown, kind: CaptionKind, result: CaptionResult) -> CaptionRecord:
+    def _caption(self, shown: Mapping[int, _Shown]) -> dict[int, tuple[CaptionRecord, ...]]:
+        """The records of each clip, by its row. Those that the model cannot know are refused before it is asked."""
+        refused = {
+            row: (CaptionStatus.BLANK, reason)
+            for row, one in shown.items()
+            if (reason := why_nothing_is_seen(one.clip.rgb, self.config.visible))
+        }
+        asked = [row for row in shown if row not in refused]
+        for row, reason in zip(asked, self._backend.unsure([shown[row].clip.rgb for row in asked]), strict=True):
+            if reason:
+                refused[row] = (CaptionStatus.UNSURE, reason)
+        asked = [row for row in asked if row not in refused]
+        records: dict[int, list[CaptionRecord]] = {row: [] for row in shown}
+        for kind in KINDS:
+            for row, (status, reason) in refused.items():
+                records[row].append(self._record(shown[row], kind, NOT_ASKED, status, reason))
+            prompt, limit = PROMPT_SETS[self.config.prompts].of(kind), self.config.max_tokens(kind)
+            requests = [
+                CaptionRequest(frames=shown[row].clip.rgb, prompt=prompt.text, max_tokens=limit) for row in asked
+            ]
+            for row, result in zip(asked, self._backend.caption(requests), strict=True):
+                records[row].append(self._record(shown[row], kind, result, *_judge(result, limit)))
+        return {row: tuple(of_clip) for row, of_clip in records.items()}
+
+    def _record(
+        self, shown: _Shown, kind: CaptionKind, result: CaptionResult, status: CaptionStatus, reason: str | None
+    ) -> CaptionRecord:
         prompt = PROMPT_SETS[self.config.prompts].of(kind)
-        status, reason = _judge(result, self.config.max_tokens(kind))
         sampling = self._backend.sampling
         return CaptionRecord(
             clip_id=shown.item.clip_id,
@@ -165,6 +195,7 @@ class CaptionStage:
             num_prompt_tokens=result.num_prompt_tokens,
             num_output_tokens=result.num_output_tokens,
             seed=self.config.backend.seed if sampling["do_sample"] else None,
+            libraries=json.dumps(self._backend.libraries, sort_keys=True),
         )
 
 

@@ -12,11 +12,19 @@ CaptionKind = Literal["short", "dense"]
 
 
 class CaptionStatus(StrEnum):
-    """How a caption ended. Empty texts go nowhere; a truncated one is used, and says here that it is unfinished."""
+    """How a caption ended. A truncated one is used, and says here that it is unfinished; the others have no text."""
 
     OK = "ok"
     TRUNCATED = "truncated"
     EMPTY = "empty"
+    BLANK = "blank"
+    """The frames show nothing: the model was not asked."""
+    UNSURE = "unsure"
+    """The model does not know what such frames show: it was not asked."""
+
+
+USABLE = frozenset({CaptionStatus.OK, CaptionStatus.TRUNCATED})
+"""Those whose text is used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +37,7 @@ class CaptionRecord:
         kind: Which of the clip's captions it is.
         text: What the model wrote, control tokens and surrounding white space removed.
         status: How it ended, and `reason` says why where that is not OK.
-        finish_reason: `stop` where the model ended by itself, `length` where it met the limit.
+        finish_reason: `stop` where the model ended by itself, `length` where it met the limit, `not_asked`.
         model: Name of the model as configured.
         weights: Digest of its weights, or revision of a hub id: what `model` meant on that day.
         prompt_id, prompt_hash, prompt_text: The prompt, by versioned name, digest, and in full.
@@ -38,6 +46,7 @@ class CaptionRecord:
         sampling: Generation settings as applied, JSON.
         num_prompt_tokens, num_output_tokens: Lengths in the model's tokens, pictures and end token included.
         seed: Of the sampling; None where decoding is greedy.
+        libraries: Versions of what ran it, JSON; they are no part of the captions' key.
     """
 
     clip_id: str
@@ -58,6 +67,7 @@ class CaptionRecord:
     num_prompt_tokens: int
     num_output_tokens: int
     seed: int | None
+    libraries: str
 
 
 CAPTION_SCHEMA = pa.schema(
@@ -80,6 +90,7 @@ CAPTION_SCHEMA = pa.schema(
         pa.field("num_prompt_tokens", pa.int64(), nullable=False),
         pa.field("num_output_tokens", pa.int64(), nullable=False),
         pa.field("seed", pa.int64()),
+        pa.field("libraries", pa.string()),
     ]
 )
 """Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""

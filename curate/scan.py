@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curate.dedup.frame_hash import hash_frames
 from curate.measure import Measured, measure
-from curate.media.clock import UnreliableTimestampsError, counted_time_base, true_fps
+from curate.media.clock import UnreliableTimestampsError, counted_time_base
 from curate.media.geometry import Geometry
 from curate.media.limits import CEILING_PIXELS, DEFAULT_MAX_PIXELS
 from curate.media.parts import WHOLE, Part, plan_parts
@@ -29,6 +29,15 @@ SCAN_VERSION = 4
 
 STEP = "scan"
 SIGNAL_DIGITS = 6
+
+FPS_TOLERANCE = 0.02
+"""Between the rate of the header and that of the frames' times: containers round times to milliseconds."""
+
+PLAUSIBLE_FPS = (0.1, 1000.0)
+"""A file with damaged times has others."""
+
+MAX_FPS_DENOMINATOR = 1001
+"""Of a rate that is taken from the frames' times, as those of television have."""
 
 
 class ScanConfig(BaseModel):
@@ -204,8 +213,7 @@ def _measure(video: Video, path: str, config: ScanConfig, part: Part) -> Measure
 def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     """The clips of parts that follow one another from a file's first frame to its last."""
     times = np.concatenate([*(part.pts for part in parts), [parts[-1].end_pts]])
-    video = parts[0].video
-    video = replace(video, fps=true_fps(video.fps, times, video.time_base))
+    video = _with_true_fps(parts[0].video, times)
     numbers = np.concatenate([part.numbers for part in parts])
     starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
     thumbs = np.concatenate([part.thumbs for part in parts])
@@ -232,6 +240,17 @@ def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     return Scanned(
         video=video, num_decoded_frames=len(times) - 1, num_short_shots=pieces.num_short, clips=tuple(clips)
     )
+
+
+def _with_true_fps(video: Video, times: np.ndarray) -> Video:
+    """The header's rate, unless the frames' own times say otherwise."""
+    num_frames = len(times) - 1
+    if num_frames < 2 or video.time_base == counted_time_base(video.fps):
+        return video
+    fps = num_frames / (int(times[-1] - times[0]) * video.time_base)
+    if abs(fps / video.fps - 1) <= FPS_TOLERANCE or not PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1]:
+        return video
+    return replace(video, fps=fps.limit_denominator(MAX_FPS_DENOMINATOR))
 
 
 def _shapes(parts: Sequence[Measured], starts: Sequence[int]) -> dict[int, Geometry]:

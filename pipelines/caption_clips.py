@@ -1,12 +1,17 @@
 """Clips → caption records, and their texts in the index. The driver behind `reelpack caption DATASET`."""
 
+import json
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from caption.captioner import KINDS, CaptionItem, CaptionStage
-from caption.record import CaptionRecord, record_row
+import pyarrow as pa
+
+from caption.captioner import KINDS, CaptionConfig, CaptionItem, CaptionStage
+from caption.record import USABLE, CaptionRecord, record_row
+from curate.encoders.fingerprint import other_libraries
 from curate.schema import Failure
 from curate.shards.current import SOURCE, of_current
 from pipelines.config import Config
@@ -18,13 +23,22 @@ from pipelines.tables import failure_row
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionSummary:
-    """The captions in the index (`num_captions`, of two per clip), and what this run did."""
+    """The captions in the index (`num_captions`, of two per clip), and what this run did.
+
+    Attributes:
+        states: Captions of the indexed clips by how they ended, `CaptionStatus`.
+        reasons: Why those without text have none, in order of their frequency.
+        notes: What a reader must know of the captions, and of what made the earlier ones.
+    """
 
     family: str
     num_clips: int
     num_new: int
     num_failed: int
     num_captions: int
+    states: Mapping[str, int]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -49,7 +63,8 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     stage = CaptionStage(captioner, dataset.shards_url)
     family = f"{captioner.name}-{captioner.key}"
     table = dataset.captions(family)
-    have = set(of_current(table.read([SOURCE]), index)["clip_id"].to_pylist())
+    earlier = of_current(table.read([SOURCE, "libraries"]), index)
+    have = set(earlier["clip_id"].to_pylist())
     items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
     todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
     failures: list[Failure] = []
@@ -71,15 +86,36 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", captioner.model_dump(mode="json"))
-    rows = dataset.write_index(dataset.config().shards.key).to_pylist()
+    dataset.save_section("caption_note", captioner.backend.caveat)
+    indexed = dataset.write_index(dataset.config().shards.key)
+    records = of_current(table.read([SOURCE, "status", "reason"]), indexed).to_pylist()
+    rows = indexed.to_pylist()
     return CaptionSummary(
         family=family,
         num_clips=len(rows),
         num_new=len(todo) - len(failures),
         num_failed=len(failures),
         num_captions=sum(bool(row[f"caption_{kind}"]) for row in rows for kind in KINDS),
+        states=Counter(record["status"] for record in records),
+        reasons=tuple(_reasons(records)),
+        notes=tuple(_notes(captioner, earlier, len(todo))),
         seconds=time.monotonic() - start,
     )
+
+
+def _reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Reasons of the captions without text; numbers in them, which differ clip by clip, are left out."""
+    reasons = (record["reason"] for record in records if record["status"] not in USABLE)
+    counted = Counter(f"{reason.partition(' (')[0]}" for reason in reasons)
+    return [f"{count} × {reason}" for reason, count in counted.most_common()]
+
+
+def _notes(captioner: CaptionConfig, earlier: pa.Table, num_todo: int) -> Iterator[str]:
+    if caveat := captioner.backend.caveat:
+        yield f"the captions are by {caveat}"
+    for stored in sorted({text for text in earlier["libraries"].to_pylist() if text}) if num_todo else ():
+        if unlike := other_libraries(json.loads(stored), "earlier captions of this table"):
+            yield unlike
 
 
 def _rows(records: Sequence[CaptionRecord]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from caption.record import CAPTION_SCHEMA
+from caption.record import CAPTION_SCHEMA, USABLE
 from curate.lease import Lease, hold
 from curate.place import locate
 from curate.publish import write_text
@@ -227,7 +227,7 @@ class Dataset:
         family = self.sections().get("caption_family")
         captions = self.captions(family).read() if family else CAPTION_SCHEMA.empty_table()
         captions = of_current(captions, cut)
-        usable = captions.filter(pc.is_in(captions["status"], pa.array(["ok", "truncated"])))
+        usable = captions.filter(pc.is_in(captions["status"], pa.array(sorted(USABLE))))
         for kind in ("short", "dense"):
             of_kind = usable.filter(pc.equal(usable["kind"], kind)).select(["clip_id", "text"])
             index = join(index, of_kind.rename_columns({"text": f"caption_{kind}"}), "clip_id")

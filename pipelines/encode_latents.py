@@ -92,7 +92,9 @@ def encode(url: str, config: Config) -> EncodeSummary:
     dataset = Dataset(url)
     index = dataset.read("shards/index.parquet").to_pylist()
     if not any(row["caption_short"] or row["caption_dense"] for row in index):
-        raise ValueError(f"{dataset.url}: no clip has a caption yet; run `reelpack caption {dataset.url}` first")
+        raise ValueError(
+            f"{dataset.url}: no clip has a caption; `reelpack status {dataset.url}` says why, and what to run first"
+        )
     with dataset.writer("latents"):
         return _encode(dataset, index, config)
 
@@ -161,7 +163,7 @@ def _encode_latents(
 def _encode_text(
     dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config, on: Executor, failures: list[Failure]
 ) -> Table:
-    stage = TextEmbedStage(config.text)
+    stage = TextEmbedStage(config.text.pinned())
     family = dataset.sections().get("caption_family", "")
     record = {**stage.fingerprint_record(), "captions": family}
     record["fingerprint"] = content_digest("text", record["fingerprint"], family)[:16]

@@ -68,6 +68,7 @@ class Explanation:
         own: The user's own columns.
         shard: Its row of tables/shards under the current settings; None if it is not cut.
         captions: Its caption records by the current captioner.
+        caption_note: What a reader of their texts must know; None: nothing.
         latents: Fingerprint → its row of the latents' index.
         failures: Rows of tables/failures that still stand, of the clip and of its files.
     """
@@ -81,6 +82,7 @@ class Explanation:
     own: Mapping[str, Any]
     shard: Mapping[str, Any] | None
     captions: tuple[Mapping[str, Any], ...]
+    caption_note: str | None
     latents: Mapping[str, Mapping[str, Any]]
     failures: tuple[Mapping[str, Any], ...]
 
@@ -125,6 +127,7 @@ def explain(url: str, clip_id: str) -> Explanation:
         own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
         shard=next(iter(cut.to_pylist()), None),
         captions=tuple(records),
+        caption_note=dataset.sections().get("caption_note"),
         latents=_latents(dataset, name, cut),
         failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
     )

@@ -64,7 +64,8 @@ def export(url: str, out: str, latents: str | None = None, layout: Layout = "web
     with hold(out, "export"):
         _check_empty(out)  # of two exports, one is the first
         count = write(dataset, out.rstrip("/"), index, places)
-        record = {"num_clips": count, "latents": latents, "source": dataset.url}
+        note = dataset.sections().get("caption_note")
+        record = {"num_clips": count, "latents": latents, "source": dataset.url, "caption_note": note}
         write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
     return count, sum(bool(caption_of(row)) for row in index.select(["caption_dense", "caption_short"]).to_pylist())
 

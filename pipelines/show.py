@@ -36,6 +36,8 @@ def show_status(status: "Status") -> None:
     table.add_row("cut", f"{status.num_cut} of {num_kept}")
     for family, count in status.captioned.items():
         table.add_row(f"captioned by {family}", f"{count} of {status.num_cut}")
+        for state, captions in sorted(status.captions[family].items(), key=lambda pair: -pair[1]):
+            table.add_row(f"  captions {state}", str(captions))
     for fingerprint, count in status.encoded.items():
         table.add_row(f"latents {fingerprint}", f"{count} of {status.num_cut}")
     idle = "" if status.idle_s is None else f"; the tables last grew {_duration(status.idle_s)} ago"
@@ -45,6 +47,8 @@ def show_status(status: "Status") -> None:
     out.print(table)
     if status.failures:
         show_failures(status.failures)
+    if status.caption_note:
+        out.print(f"the captions are by {status.caption_note}", markup=False)
     show_next(status)
 
 
@@ -64,7 +68,10 @@ def show_explanation(story: "Explanation") -> None:
     for record in story.captions:
         how = f"{record['kind']} caption ({record['status']}) by {record['model']}, prompt {record['prompt_id']}"
         times = ", ".join(f"{time:.2f}" for time in record["frame_times_s"])
-        out.print(f"{how}, frames at {times} s: {record['text']}", markup=False)
+        text = record["text"] or f"no text: {record['reason']}"
+        out.print(f"{how}, frames at {times} s: {text}", markup=False)
+    if story.captions and story.caption_note:
+        out.print(f"the captions are by {story.caption_note}", markup=False)
     for row in story.failures:
         subject = "" if row["subject"] == clip["clip_id"] else f" of {row['subject']}"
         out.print(f"failed: {_failure(row)}{subject}", markup=False)

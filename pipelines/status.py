@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from caption.record import USABLE
 from curate.lease import owners
 from curate.place import locate
 from curate.select import funnel
@@ -33,6 +34,8 @@ class Status:
         funnel: As `curate.select.funnel`: clips, decisions, first reasons.
         num_cut: Kept clips that lie in a shard.
         captioned: Captioner and prompts → clips with a usable caption.
+        captions: Captioner and prompts → captions by how they ended, of the clips as they are cut now.
+        caption_note: What a reader of the current captioner's texts must know; None: nothing.
         encoded: Fingerprint of latents → clips.
         failures: What failed and has no result since.
         writers: What writes into the dataset now, as far as its leases tell.
@@ -47,6 +50,8 @@ class Status:
     funnel: Mapping[str, int]
     num_cut: int
     captioned: Mapping[str, int]
+    captions: Mapping[str, Mapping[str, int]]
+    caption_note: str | None
     encoded: Mapping[str, int]
     failures: tuple[FailureGroup, ...]
     writers: tuple[str, ...]
@@ -70,7 +75,11 @@ def status(url: str) -> Status:
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
     now = dataset.cut(config.shards.key)
     cut = kept & ids_of(now)
-    captioned = {family: _captioned(dataset, family, now) for family in folders(f"{dataset.url}/tables/captions")}
+    records = {
+        family: of_current(dataset.captions(family).read(["status", SOURCE]), now)
+        for family in folders(f"{dataset.url}/tables/captions")
+    }
+    captioned = {family: _usable(of_family) for family, of_family in records.items()}
     latents = {
         fingerprint: encoded(dataset, "latents", fingerprint, now)
         for fingerprint in folders(f"{dataset.url}/latents")
@@ -87,6 +96,8 @@ def status(url: str) -> Status:
         funnel=funnel(clips),
         num_cut=len(cut),
         captioned={family: len(found & cut) for family, found in captioned.items()},
+        captions={family: Counter(of_family["status"].to_pylist()) for family, of_family in records.items()},
+        caption_note=dataset.sections().get("caption_note"),
         encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
         failures=grouped(standing_failures(dataset)),
         writers=tuple(map(str, owners(dataset.url))),
@@ -119,10 +130,9 @@ def decided_now(dataset: Dataset) -> pa.Table:
     return decided(dataset, stored, config, families)
 
 
-def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:
-    """Clips with at least one usable caption of what they are now."""
-    records = of_current(dataset.captions(family).read(["status", SOURCE]), cut)
-    return ids_of(records.filter(pc.is_in(records["status"], pa.array(["ok", "truncated"]))))
+def _usable(records: pa.Table) -> set[str]:
+    """Clips with at least one caption whose text is used."""
+    return ids_of(records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE)))))
 
 
 def _idle_s(dataset: Dataset) -> float | None:
@@ -146,9 +156,12 @@ def _next(
     if not kept:
         return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
     captioner = dataset.sections().get("caption_family")
-    seen = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), now)) if captioner else set()
-    if cut - seen:
-        return dataset.command("caption"), f"{len(cut - seen)} clips in the index have no caption by the captioner"
+    records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
+    if unseen := cut - ids_of(records):
+        return dataset.command("caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
+    if not _usable(records):
+        other = f"reelpack caption {url} --set caption.backend.model=MODEL"
+        return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if not encoded or (missing := min(len(cut - found) for found in encoded)):
         return dataset.command("encode"), f"{missing if encoded else len(cut)} clips in the index have no latents"
     return f"reelpack train {url} --out RUN", "every clip in the index has a caption and latents"

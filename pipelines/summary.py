@@ -135,7 +135,13 @@ def show_caption(summary: "CaptionSummary") -> None:
     table.add_row("  captioned in this run", str(summary.num_new))
     table.add_row("  failed", str(summary.num_failed))
     table.add_row("captions in the index", str(summary.num_captions))
+    for state, count in sorted(summary.states.items(), key=lambda pair: -pair[1]):
+        table.add_row(f"  {state}", str(count))
     out.print(table)
+    for reason in summary.reasons[:MAX_FAILURES]:
+        out.print(f"no text: {reason}", markup=False)
+    for note in summary.notes:
+        out.print(f"note: {note}", markup=False)
     if not summary.num_captions:
         out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
 

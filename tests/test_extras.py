@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.config import load_config
 from pipelines.encode_latents import encode
+from tests.caption.vlm_checkpoints import write_checkpoint
 from tests.environments import python_with
 from tests.pipelines.curated import caption, curated
 
@@ -65,8 +66,9 @@ def test_curate_scans_scores_cuts_and_reports(made: SimpleNamespace, tmp_path: P
 
 def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("caption", tmp_path)
-    limits = ["--set", "caption.short_max_tokens=4", "--set", "caption.dense_max_tokens=4"]
-    box.reelpack("caption", made.url, *limits)
+    model = write_checkpoint("llava", tmp_path / "model")
+    settings = ["caption.short_max_tokens=4", "caption.dense_max_tokens=4", f"caption.backend.model={model}"]
+    box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
 
 
 def test_train_trains(made: SimpleNamespace, tmp_path: Path) -> None:

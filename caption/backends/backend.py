@@ -22,10 +22,10 @@ class CaptionRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionResult:
-    """What the model wrote: `stop` if it ended by itself, `length` if it met `max_tokens`."""
+    """What the model wrote: `stop` if it ended by itself, `length` if it met `max_tokens`, `not_asked`."""
 
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "not_asked"]
     num_prompt_tokens: int
     num_output_tokens: int
 
@@ -39,11 +39,20 @@ class CaptionBackend(Protocol):
         ...
 
     @property
+    def libraries(self) -> dict[str, str]:
+        """Versions of the libraries that decide what the model writes, by name."""
+        ...
+
+    @property
     def sampling(self) -> dict[str, object]:
         """Generation settings as applied, but for the token limit, which is each request's."""
         ...
 
     def setup(self) -> None: ...
+
+    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
+        """Why the model would not know what the frames (T, H, W, 3) of each clip show; None where it may write."""
+        ...
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
         """One result per request, in order, the same whichever requests share its batch."""

@@ -14,6 +14,14 @@ EMBEDDED = "reelpack-llava"
 """Name of the embedded captioner, docs/models/reelpack_llava.md."""
 
 
+EMBEDDED_CAVEAT = (
+    "an embedded demo captioner for one film, Big Buck Bunny: it names that film's figures, and more than half of "
+    "what its dense captions tell is made up. It says nothing of clips that do not look like the film; for other "
+    "footage set caption.backend.model"
+)
+"""What is said wherever its texts stand."""
+
+
 class TransformersVlmConfig(BaseModel):
     """A vision–language model in transformers, and how it decodes."""
 
@@ -39,6 +47,11 @@ class TransformersVlmConfig(BaseModel):
     def name(self) -> str:
         """Last part of the model's name, as tables are called by it."""
         return Path(self.model).name
+
+    @property
+    def caveat(self) -> str | None:
+        """What a reader of the captions must know."""
+        return EMBEDDED_CAVEAT if self.model == EMBEDDED else None
 
     @property
     def folder(self) -> Path | None:

@@ -9,18 +9,21 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from caption.backends.backend import CaptionRequest, CaptionResult, UnusableModel
 from caption.backends.transformers_config import EMBEDDED, TransformersVlmConfig
 from curate.encoders import torchvision_cpu
 from curate.encoders.device import pick_device
-from curate.encoders.fingerprint import path_digest
+from curate.encoders.fingerprint import library_versions, path_digest
+from curate.schema import content_digest
 
 LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What transformers raises on checkpoints that are not whole, not of its kind, or want packages that are not there."""
 
 MAX_MESSAGE = 600
+LIBRARIES = ("transformers", "tokenizers", "torch", "pillow")
 
 
 class TransformersVlm:
@@ -31,6 +34,7 @@ class TransformersVlm:
         self.model: Any = None
         self.processor: Any = None
         self._dtype: Any = None
+        self._domain: Any = None
 
     @cached_property
     def weights_id(self) -> str:
@@ -41,7 +45,18 @@ class TransformersVlm:
             ValueError: neither the hub nor its local cache knows the id.
         """
         folder = self.config.folder
-        return path_digest(folder) if folder else f"{self.config.model}@{self.config.pinned().revision}"
+        if folder is None:
+            return f"{self.config.model}@{self.config.pinned().revision}"
+        if self.config.model != EMBEDDED:
+            return path_digest(folder)
+        from caption.llava.domain import STATISTICS
+
+        return content_digest(path_digest(folder), path_digest(STATISTICS))
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """See `CaptionBackend`."""
+        return library_versions(*LIBRARIES)
 
     @property
     def sampling(self) -> dict[str, object]:
@@ -76,6 +91,11 @@ class TransformersVlm:
             raise ValueError(f"caption model {self.config.model!r}: {error}") from error
         except LOAD_ERRORS as error:
             raise ValueError(f"caption model {self.config.model!r}: {_why_not(error)}") from error
+        if self.config.model == EMBEDDED:
+            from caption.llava.domain import Domain
+
+            model: Any = self.model
+            self._domain = Domain(model.model.vision_tower, self.processor.image_processor)
 
     def _load(self, source: str, revision: str) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText
@@ -97,6 +117,10 @@ class TransformersVlm:
                 "random: the download is not complete, or config.json is of another model"
             )
         self.model, self.processor, self._dtype = model.to(device).eval(), processor, dtype
+
+    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
+        """See `CaptionBackend`. Only the embedded captioner says so: it knows one film."""
+        return [self._domain.unsure(frames) if self._domain else None for frames in clips]
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
         """See `CaptionBackend`. Requests of one length limit go through the model together."""

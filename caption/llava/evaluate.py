@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -21,7 +21,7 @@ import torch
 from caption.backends.backend import CaptionRequest
 from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
 from caption.captioner import CaptionConfig
-from caption.llava.corpus import EXCERPTS, SUBJECTS, load_shots
+from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
 from curate.encoders import weights
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
@@ -52,24 +52,33 @@ class HeldOut:
 def load_held_out(film: Path, num_frames: int) -> list[HeldOut]:
     """The shots of the excerpts, each with frames at the middles of equal parts."""
     rows = [json.loads(line) for line in SUBJECTS.read_text().splitlines()]
-    numbers = [row["start_frame"] + middles(row["end_frame"] - row["start_frame"], num_frames) for row in rows]
-    wanted = {int(number) for numbers_of_shot in numbers for number in numbers_of_shot}
-    pictures: dict[int, np.ndarray] = {}
-    for number, frame in enumerate(iter_frames(str(film), short_side_px=720)):
-        if number in wanted:
-            pictures[number] = frame.rgb
-        if number >= EXCERPTS[-1][1]:
-            break
+    clips = read_pictures(
+        film, [row["start_frame"] + middles(row["end_frame"] - row["start_frame"], num_frames) for row in rows]
+    )
     return [
         HeldOut(
             shot=row["shot"],
-            frames=np.stack([pictures[int(number)] for number in of_shot]),
+            frames=frames,
             main_subject=row["main_subject"],
             accept=tuple(row["accept"]),
             reference=row["reference_short"],
         )
-        for row, of_shot in zip(rows, numbers, strict=True)
+        for row, frames in zip(rows, clips, strict=True)
     ]
+
+
+def read_pictures(film: Path, numbers: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Of each list of frame numbers (increasing, as the lists are) those frames (T, H, W, 3) uint8, in one pass."""
+    clips = [of_clip.tolist() for of_clip in numbers]
+    pictures: dict[int, np.ndarray] = {}
+    for number, frame in enumerate(iter_frames(str(film), short_side_px=720)):
+        if any(number in of_clip for of_clip in clips):
+            pictures[number] = frame.rgb
+        while clips and clips[0][-1] <= number:
+            yield np.stack([pictures[index] for index in clips.pop(0)])
+            pictures = {index: picture for index, picture in pictures.items() if any(index in c for c in clips)}
+        if not clips:
+            return
 
 
 def top_classes(shots: Sequence[HeldOut]) -> list[str]:

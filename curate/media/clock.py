@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
@@ -20,15 +18,6 @@ DEFAULT_FPS = Fraction(25)
 
 RATE_SLACK = Fraction(11, 10)
 """An average rate cannot be above the rate of the ticks that all frames fall on; rounding may bring it there."""
-
-TOLERANCE = 0.02
-"""Between the rate of the header and that of the frames' times: containers round times to milliseconds."""
-
-PLAUSIBLE_FPS = (0.1, 1000.0)
-"""A file with damaged times has others."""
-
-MAX_DENOMINATOR = 1001
-"""Of a rate that is taken from the frames' times, as those of television have."""
 
 
 class UnreliableTimestampsError(MediaError):
@@ -59,23 +48,6 @@ def declared_fps(stream: "VideoStream") -> Fraction:
     if average and has_times and (not guessed or average <= guessed * RATE_SLACK):
         return Fraction(average)
     return Fraction(guessed or average or DEFAULT_FPS)
-
-
-def true_fps(declared: Fraction, times: np.ndarray, time_base: Fraction) -> Fraction:
-    """The header's rate, unless the frames' own times say otherwise.
-
-    Args:
-        declared: By the header.
-        times: `(n + 1,)` int64: when each of n frames is shown, and when the last one ends.
-        time_base: Of the times; that of counted frames says nothing.
-    """
-    num_frames = len(times) - 1
-    if num_frames < 2 or time_base == counted_time_base(declared):
-        return declared
-    fps = num_frames / (int(times[-1] - times[0]) * time_base)
-    if abs(fps / declared - 1) <= TOLERANCE or not PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1]:
-        return declared
-    return fps.limit_denominator(MAX_DENOMINATOR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ cutting agree on which frame lies at which time. PyAV is imported on opening onl
 
 import io
 import time
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -18,7 +19,6 @@ from curate.media.errors import media_errors
 from curate.media.film import choose_film
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
-from curate.media.pixel_shape import PixelShape
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ OPEN_ENDED_CONTAINERS = frozenset({"mpegts", "mpeg"})
 
 AVI_SLACK_S = 1.0
 """Headers of AVI count some frames more than there are."""
+
+MAX_WAITING = 64
+"""Packets whose pictures are still to come; decoders hold 16."""
 
 MARGIN_PX = 256
 """Decoders align and pad the sides of a picture by less."""
@@ -159,7 +162,7 @@ class VideoReader:
         started = shown = False
         damage: MediaError | None = None
         last_pts: int | None = None
-        shape = PixelShape(self.stream)
+        shape = _PixelShape(self.stream)
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
@@ -258,3 +261,34 @@ class VideoReader:
         # that. Files are read side by side instead.
         codec.thread_count = 1
         return container, stream
+
+
+class _PixelShape:
+    """Width over height of a pixel, which a stream may change on its way. The container's word counts until then."""
+
+    def __init__(self, stream: "VideoStream") -> None:
+        self._stream = stream
+        self._declared = stream.sample_aspect_ratio or Fraction(1)
+        self._first: Fraction | None = None
+        self._by_pts: dict[int, Fraction | None] = {}
+        self._untimed: deque[Fraction | None] = deque(maxlen=MAX_WAITING)
+
+    def after(self, pts: int | None) -> None:
+        """The packet with this time was decoded: what the decoder says now is true of its picture, shown later."""
+        ratio = self._stream.codec_context.sample_aspect_ratio
+        if pts is None:
+            self._untimed.append(ratio)
+        else:
+            self._by_pts[pts] = ratio
+            if len(self._by_pts) > MAX_WAITING:  # not every packet gives a picture
+                del self._by_pts[next(iter(self._by_pts))]
+
+    def of(self, pts: int | None) -> Fraction:
+        """Of the picture with this time. Without times, pictures of one shape come out before those of the next."""
+        if pts is None:
+            ratio = self._untimed.popleft() if self._untimed else self._first
+        else:
+            ratio = self._by_pts.pop(pts, self._first)
+        if self._first is None:
+            self._first = ratio
+        return self._declared if ratio is None or ratio == self._first else ratio

@@ -70,13 +70,15 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
     members = view.members([row["clip_id"] for row in rows])
     strips = strips_of_clips(rows, members, f"{view.url}/shards", NUM_FRAMES)
     names, own, has_captions = view.score_names(), view.own_names(), bool(view.captioned)
+    note = view.caption_note
     cards = []
     for row in rows:
         texts = {name: str(row[name]) for name in own if row[name] is not None}
         member, strip = members.get(row["clip_id"]), strips[row["clip_id"]]
-        cards.append(clip_card(row, member, strip, names, texts, has_captions=has_captions))
+        cards.append(clip_card(row, member, strip, names, texts, has_captions=has_captions, caption_note=note))
     reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
-    return sheet(cards, table.num_rows, names, reasons)
+    warning = f'<p class="muted">The captions are by {escape(note)}.</p>' if note and view.captioned else ""
+    return warning + sheet(cards, table.num_rows, names, reasons)
 
 
 def _pictures(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:

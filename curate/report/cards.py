@@ -17,15 +17,18 @@ def clip_card(
     own: Mapping[str, str],
     *,
     has_captions: bool,
+    caption_note: str | None = None,
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
-    `has_captions`: other clips have some, so that one without is worth a word."""
+    `has_captions`: other clips have some, so that one without is worth a word.
+    `caption_note`: what a reader of the captions must know."""
     values = {name: row[name] for name in scores if row[name] is not None}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
     dense = (member or {}).get("caption_dense")
     reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
+    by = f' <span class="muted" title="by {escape(caption_note)}">demo caption</span>' if caption_note else ""
     if caption:
-        title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}</p>'
+        title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}{by}</p>'
     elif reasons:
         title = f'<p class="caption">{reasons}</p>'
     else:
@@ -39,7 +42,7 @@ def clip_card(
         f'<article class="clip" data-reasons="{escape(" ".join(row["reasons"]))}" data-words="{escape(words)}"'
         f' data-values="{escape(json.dumps(shown))}">{film(strip, caption or row["clip_id"], row["clip_id"])}{title}'
         f'{theirs}<p class="facts">{name_of(row["video_uri"])} {_facts(row)}</p><details><summary>more</summary>'
-        f"{f'<p>{escape(dense)}</p>' if dense else ''}<dl>{table}</dl>"
+        f"{f'<p>{escape(dense)}{by}</p>' if dense else ''}<dl>{table}</dl>"
         f'<p class="facts">clip <code>{escape(row["clip_id"])}</code></p></details></article>'
     )
 

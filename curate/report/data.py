@@ -61,6 +61,11 @@ class DatasetView:
         return frozenset(self.index["clip_id"].to_pylist())
 
     @property
+    def caption_note(self) -> str | None:
+        """What a reader of the captions must know; None: nothing."""
+        return self.config.get("caption_note")
+
+    @property
     def captioned(self) -> frozenset[str]:
         has_text = pc.or_(pc.is_valid(self.index["caption_short"]), pc.is_valid(self.index["caption_dense"]))
         return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())

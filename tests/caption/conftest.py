@@ -77,12 +77,13 @@ class Shards:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
-    """Three clips of different colors and lengths, a still picture, and bytes that are no video."""
+    """Three clips of different colors and lengths, a still picture, a black clip, and bytes that are no video."""
     root = tmp_path_factory.mktemp("shards")
     rng = np.random.default_rng(0)
     samples = [
         (f"clip{length}", {"mp4": encode_mp4(_noise(rng, length), 12)}) for length in (3, 9, 20)
     ]  # fmt: skip
+    samples.append(("black", {"mp4": encode_mp4(np.zeros((12, 48, 64, 3), np.uint8), 12)}))
     samples += [("still", {"png": encode_png(_noise(rng, 1)[0])}), ("broken", {"mp4": b"not a video at all"})]
     members = write_tar(str(root / "train-000000.tar"), samples)
     return Shards(root=str(root), members={member.key: member for member in members})

@@ -1,11 +1,16 @@
 import json
 import pickle
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption import captioner
+from caption.backends.backend import CaptionRequest, CaptionResult
+from caption.backends.transformers_config import TransformersVlmConfig
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.record import CAPTION_SCHEMA, CaptionRecord, CaptionStatus, record_row
 from curate.schema import Failure, FailureKind
@@ -93,3 +98,88 @@ def test_the_key_changes_with_what_changes_captions_and_with_nothing_else(tiny_v
     other = TransformersVlmConfig(model=str(tiny_vlm), dtype="float32", device="cpu", repetition_penalty=1.2)
     assert _config(tiny_vlm).model_copy(update={"backend": other}).name == "tiny-llava"
     assert CaptionConfig(backend=other, short_max_tokens=4, dense_max_tokens=9).key != key
+
+
+class Clerk:
+    """A backend that writes how many frames it was shown, and notes the sizes of its batches."""
+
+    weights_id, libraries, sampling = "clerk", {"clerk": "1"}, {"do_sample": False}
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def setup(self) -> None: ...
+
+    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
+        return ["it is too short" if len(frames) == 3 else None for frames in clips]
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
+        self.batches.append(len(requests))
+        texts = [f"{len(request.frames)} frames" for request in requests]
+        return [CaptionResult(text=t, finish_reason="stop", num_prompt_tokens=1, num_output_tokens=2) for t in texts]
+
+
+@pytest.fixture
+def clerk(shards, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CaptionStage, Clerk]]:
+    clerk = Clerk()
+    monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: clerk)
+    yield CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk")), shards.root), clerk
+
+
+def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
+    stage, backend = clerk
+    black, short, seen = stage.process(_items(shards, "black", "clip3", "clip9"))
+    assert [(r.kind, r.status, r.text, r.finish_reason) for r in black] == [
+        (kind, CaptionStatus.BLANK, "", "not_asked") for kind in ("short", "dense")
+    ]
+    assert "of one color (luma 0 of 255" in black[0].reason
+    assert [(r.status, r.text, r.reason) for r in short] == [(CaptionStatus.UNSURE, "", "it is too short")] * 2
+    assert [(r.status, r.text) for r in seen] == [(CaptionStatus.OK, "4 frames")] * 2
+    assert backend.batches == [1, 1]
+
+
+def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: pytest.MonkeyPatch):
+    stage, backend = clerk
+    items = _items(shards, "clip9", "still", "clip20", "clip9", "still")
+    together = stage.process(items)
+    frame = 48 * 64 * 3
+    monkeypatch.setattr(captioner, "MAX_HELD_BYTES", 5 * frame)
+    backend.batches.clear()
+    assert stage.process(items) == together
+    assert backend.batches == [2, 2, 2, 2, 1, 1]
+
+
+def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """As many pictures are made of a clip's frames as the model is shown, however many it has."""
+    from curate.media import decode
+    from curate.media.encode import encode_mp4
+    from curate.shards.tar import write_tar
+
+    made = []
+    convert = decode.RgbConverter.__call__
+    monkeypatch.setattr(decode.RgbConverter, "__call__", lambda *given: made.append(1) or convert(*given))
+    frames = np.random.default_rng(0).integers(0, 256, (240, 6, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    (member,) = write_tar(str(tmp_path / "train-000000.tar"), [("long", {"mp4": encode_mp4(frames, 24)})])
+    stage = CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk")), str(tmp_path))
+    item = CaptionItem(clip_id="long", shard=member.shard, offset=member.offset, size=member.size, kind="video")
+    assert stage.process([item])[0][0].frame_indices == (30, 90, 150, 210)
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "chat_template.jinja", "processor_config.json"])
+def test_the_key_changes_with_tokenizer_and_processor(tiny_vlm, tmp_path, file):
+    other = Path(shutil.copytree(tiny_vlm, tmp_path / "tiny-llava"))
+    assert _config(other).key == _config(tiny_vlm).key
+    (other / file).write_text((other / file).read_text() + "\n")
+    assert _config(other).key != _config(tiny_vlm).key
+
+
+def test_the_key_changes_with_the_major_version_of_transformers(tiny_vlm, monkeypatch: pytest.MonkeyPatch):
+    from curate.encoders import fingerprint
+
+    key = _config(tiny_vlm).key
+    current = fingerprint.version("transformers")
+    monkeypatch.setattr(fingerprint, "version", lambda name: f"{current}.post1" if name == "transformers" else "9")
+    assert _config(tiny_vlm).key == key
+    monkeypatch.setattr(fingerprint, "version", lambda name: "6.0.0")
+    assert _config(tiny_vlm).key != key

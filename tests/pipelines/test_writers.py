@@ -23,6 +23,7 @@ from pipelines.retry import retry
 from pipelines.select_clips import select
 from pipelines.status import status
 from pipelines.verify import verify
+from tests.caption.vlm_checkpoints import write_checkpoint
 from tests.pipelines.curated import SETTINGS, caption, copied, curated
 from tests.pipelines.videos import moving, write_video
 from train.data.manifest import read_manifest
@@ -163,7 +164,9 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
         write_video(tmp_path / f"late{number}" / f"{number}.mp4", moving(20 + number, 1.5))
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     local = ["--executor", "local"]
+    model = write_checkpoint("llava", tmp_path / "model")
     small = ["caption.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=4"]
+    small.append(f"caption.backend.model={model}")
     run = ["train.steps=2", "train.device=cpu", "train.model={width: 32, num_heads: 2, depth: 1}"]
     races = {
         "curate 0": command("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),

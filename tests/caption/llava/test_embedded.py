@@ -3,12 +3,16 @@
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.llava.assemble import assemble
+from caption.record import CaptionStatus
 from curate.encoders import weights
 from curate.media.cut import CutConfig, cut_clip
+from curate.media.encode import encode_mp4
+from curate.media.still import encode_png
 from curate.schema import Span
 from curate.shards.tar import write_tar
 
@@ -33,10 +37,28 @@ def test_embedded_captioner_tells_the_rabbit_from_the_squirrels(tmp_path):
         span = Span(start_pts=start * 512, end_pts=end * 512, time_base=Fraction(1, 24 * 512))
         clip = cut_clip(str(EXCERPT), span, CutConfig(short_side_px=240))
         samples.append((name, {clip.ext: clip.data}))
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (24, 9, 16, 3), np.uint8).repeat(20, 1).repeat(20, 2)
+    samples += [("foreign", {"mp4": encode_mp4(blocks, 24)}), ("photo", {"png": encode_png(_street())})]
     members = write_tar(str(tmp_path / "train-000000.tar"), samples)
     stage = CaptionStage(CaptionConfig(), str(tmp_path))
     stage.setup()
     items = [CaptionItem(clip_id=m.key, shard=m.shard, offset=m.offset, size=m.size, kind="video") for m in members]
-    rabbit, squirrels = (records[0].text for records in stage.process(items))
+    outcomes = stage.process(items)
+    rabbit, squirrels = (records[0].text for records in outcomes[:2])
     assert "rabbit" in rabbit and "squirrel" not in rabbit
     assert "squirrel" in squirrels and "rabbit" not in squirrels
+    for records in outcomes[2:]:
+        assert [(record.status, record.text) for record in records] == [(CaptionStatus.UNSURE, "")] * 2
+        assert "does not look like the film" in records[0].reason
+
+
+def _street() -> np.ndarray:
+    """(360, 640, 3): houses with windows at night."""
+    rng = np.random.default_rng(1)
+    picture = np.full((360, 640, 3), 30, np.uint8)
+    for left in range(0, 640, 80):
+        top = int(rng.integers(40, 200))
+        picture[top:, left : left + 70] = rng.integers(60, 140, 3)
+        picture[top + 10 :: 30, left + 10 : left + 60 : 15] = (250, 230, 150)
+    return picture
