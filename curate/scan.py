@@ -16,7 +16,7 @@ from curate.measure import Measured, measure
 from curate.media.clock import UnreliableTimestampsError, counted_time_base
 from curate.media.geometry import Geometry
 from curate.media.limits import CEILING_PIXELS, DEFAULT_MAX_PIXELS
-from curate.media.parts import WHOLE, Part, plan_parts
+from curate.media.parts import WHOLE, Part, declared_s, plan_parts
 from curate.media.probe import content_id, probe
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
@@ -83,10 +83,12 @@ class SourceFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identified:
-    """What a file is named, and the parts that it is to be scanned in: `(WHOLE,)` for most."""
+    """What a file is named, the parts that it is to be scanned in: `(WHOLE,)` for most, and the seconds of video that
+    its header declares."""
 
     video_id: str
     parts: tuple[Part, ...]
+    declared_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +129,11 @@ class IdentifyStage:
 
     def _identify(self, item: SourceFile) -> Identified | Failure:
         try:
-            return Identified(video_id=content_id(item.path), parts=plan_parts(item.path, self._config.part_s))
+            return Identified(
+                video_id=content_id(item.path),
+                parts=plan_parts(item.path, self._config.part_s),
+                declared_s=declared_s(item.path),
+            )
         except MediaError as error:
             return error.failure(item.uri, STEP)
 

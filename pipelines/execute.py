@@ -110,7 +110,7 @@ class LocalExecutor:
         return since(self._before)
 
 
-def since(before: Mapping[str, int]) -> dict[str, float]:
+def since(before: Mapping[str, float]) -> dict[str, float]:
     """What this process has got through since `counts` gave that."""
     return {name: number - before[name] for name, number in counts().items()}
 

@@ -47,6 +47,7 @@ ITEMS = Unit(name="", plural="")
 STEPS = Unit(name="", plural="steps")
 CLIPS = Unit(name="", plural="clips")
 BYTES = Unit(name="bytes", plural="MB")
+SECONDS = Unit(name="seconds", plural="s of video")
 FRAMES = Unit(name="frames", plural="frames")
 
 
@@ -243,6 +244,8 @@ def duration(seconds: float) -> str:
 def _rate(rate: float, unit: Unit) -> str:
     if unit is BYTES:
         return f"{rate / 1e6:.3g} MB/s" if rate < 1e9 else f"{rate / 1e6:,.0f} MB/s"
+    if unit is SECONDS:
+        return f"{rate:.3g} × real time"
     behind = f" {unit.plural}" if unit.plural else ""
     if rate < 1:
         return f"{duration(1 / rate)} each"

@@ -57,6 +57,7 @@ IDENTITIES = pa.schema(
         ("video_id", pa.string()),
         ("part_s", pa.float64()),
         ("parts", pa.list_(PART)),
+        ("declared_s", pa.float64()),
     ]
 )
 CLIPS = pa.schema(
@@ -141,12 +142,20 @@ def fraction(text: str) -> Fraction:
 def identity_row(uri: str, version: str, identified: Identified, part_s: float | None) -> dict[str, Any]:
     """What the bytes at a URI are named, and the parts of about `part_s` that they are scanned in."""
     parts = [asdict(part) for part in identified.parts]
-    return {"uri": uri, "version": version, "video_id": identified.video_id, "part_s": part_s, "parts": parts}
+    return {
+        "uri": uri,
+        "version": version,
+        "video_id": identified.video_id,
+        "part_s": part_s,
+        "parts": parts,
+        "declared_s": identified.declared_s,
+    }
 
 
 def identified_of(row: Mapping[str, Any]) -> Identified:
     """What `identity_row` stored."""
-    return Identified(video_id=row["video_id"], parts=tuple(Part(**part) for part in row["parts"]))
+    parts = tuple(Part(**part) for part in row["parts"])
+    return Identified(video_id=row["video_id"], parts=parts, declared_s=row["declared_s"])
 
 
 def video_row(video: Video, version: str, scan_key: str) -> dict[str, Any]:

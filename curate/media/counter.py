@@ -4,8 +4,11 @@ takes long, whoever runs it sees how far it is."""
 from collections.abc import Mapping
 from threading import Lock
 
+STILL_S = 1.0
+"""What a still picture counts as."""
+
 _lock = Lock()
-_counts = {"pictures": 0, "frames": 0, "bytes": 0}
+_counts = {"pictures": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
 
 
 def count_picture() -> None:
@@ -13,9 +16,12 @@ def count_picture() -> None:
     _count("pictures", 1)
 
 
-def count_frame() -> None:
-    """To be called for every frame that was asked for: pictures that are decoded on the way to it are none."""
-    _count("frames", 1)
+def count_frame(seconds: float) -> None:
+    """To be called for every frame that was asked for, with the time that it is shown: pictures that are decoded on
+    the way to it are none."""
+    with _lock:
+        _counts["frames"] += 1
+        _counts["seconds"] += seconds
 
 
 def count_bytes(num_bytes: int) -> None:
@@ -25,11 +31,11 @@ def count_bytes(num_bytes: int) -> None:
 
 def pictures_decoded() -> int:
     """Since the process began."""
-    return _counts["pictures"]
+    return int(_counts["pictures"])
 
 
-def counts() -> Mapping[str, int]:
-    """Pictures, frames and bytes, since the process began."""
+def counts() -> Mapping[str, float]:
+    """Pictures, frames, seconds of video and bytes, since the process began."""
     with _lock:
         return dict(_counts)
 

@@ -74,6 +74,18 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
     return _parts(shown, keys, tick_s, part_s)
 
 
+def declared_s(path: str) -> float | None:
+    """Seconds of video that a file's header declares; None where it declares nothing, or cannot be read."""
+    try:
+        check_file(path)
+        if is_still_image(read_head(path)):
+            return None
+        with VideoReader(path) as reader:
+            return reader.duration_s
+    except (MediaError, OSError):
+        return None
+
+
 def _parts(pts: np.ndarray, key_pts: np.ndarray, tick_s: float, part_s: float) -> tuple[Part, ...]:
     """Parts of a stream whose frames and key frames have these pts, both increasing."""
     shown_s = pts * tick_s

@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.media.color import to_srgb
 from curate.media.container import AVIF_BRANDS, HEAD_BYTES, STILL_BRANDS, brands, read_head
-from curate.media.counter import count_frame, count_picture
+from curate.media.counter import STILL_S, count_frame, count_picture
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, check_size
 from curate.schema import FailureKind, MediaError, Span, Video
@@ -89,7 +89,7 @@ def read_still(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> np.n
     name = source if isinstance(source, str) else "the image"
     with _opened(source, name, max_pixels) as image:
         count_picture()
-        count_frame()
+        count_frame(STILL_S)
         turn = UPRIGHT.get(_orientation(image))
         rgb = to_srgb(image, name)
         return np.asarray(rgb if turn is None else rgb.transpose(Image.Transpose[turn]))

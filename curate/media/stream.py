@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from curate.media.clock import Picture, TimedFrame, counted, counted_time_base, declared_fps, timed
 from curate.media.container import missing_bytes
-from curate.media.counter import count_bytes, count_frame, count_picture
+from curate.media.counter import count_frame, count_picture
 from curate.media.errors import media_errors
 from curate.media.film import choose_film
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
@@ -116,7 +116,7 @@ class VideoReader:
             frames = self._sought(from_pts)
         for frame in frames or timed(self._decoded()):
             if from_pts is None or frame.pts + frame.duration > from_pts:
-                count_frame()
+                count_frame(float(frame.duration * time_base))
                 yield frame
 
     def shown_packets(self) -> "Iterator[av.Packet]":
@@ -170,7 +170,6 @@ class VideoReader:
             if seek_pts is not None:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)
             for packet in self._packets():
-                count_bytes(packet.size)
                 if not started:
                     # What precedes the first key frame refers to pictures that are not there.
                     if not packet.is_keyframe:

@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from curate.media.counter import STILL_S
 from curate.media.fetch import Staged
 from curate.media.parts import WHOLE, Part
 from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.execute import Executor, Needs
-from pipelines.progress import BYTES, console
+from pipelines.progress import BYTES, SECONDS, console
 from pipelines.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
@@ -44,7 +45,7 @@ def scan(
     new = [source for source in sources if (source.uri, source.version) not in known]
     scanned = {row["uri"] for row in rows if row["outcome"] == "ok"}
     _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted}, scanned)
-    copies, parts = _identify(run, on, new, by_uri, scanned)
+    copies, identified = _identify(run, on, new, by_uri, scanned)
     done = {row["video_id"]: row for row in rows if row["outcome"] == "ok"}
     dataset.videos.publish(
         {**done[video_id], "uri": uri, "version": by_uri[uri].version}
@@ -56,7 +57,7 @@ def scan(
         for video_id, uris in sorted(copies.items())
         if video_id not in done
     ]
-    for outcomes in _scanned(run, on, todo, parts):
+    for outcomes in _scanned(run, on, todo, identified):
         scans = [outcome for _, outcome in outcomes if isinstance(outcome, Scanned)]
         # Clips first: a video row says that its clips are there.
         dataset.clips.publish(clip_row(clip, key) for scan in scans for clip in scan.clips)
@@ -80,19 +81,22 @@ def scan(
 
 
 def _scanned(
-    run: CurateRun, on: Executor, files: Sequence[SourceFile], parts: Mapping[str, Sequence[Part]]
+    run: CurateRun, on: Executor, files: Sequence[SourceFile], identified: Mapping[str, Identified]
 ) -> Iterator[Results]:
     """Whole files with their outcomes. A file whose parts do not fit together is scanned again, as a whole."""
     stage = Staged(ScanStage(run.config.scan), run.config.execute.staging)
-    items = [replace(file, part=part) for file in files for part in parts[str(file.video_id)]]
+    items = [replace(file, part=part) for file in files for part in identified[str(file.video_id)].parts]
     measured: dict[str, dict[Part, Any]] = {}
     again: list[SourceFile] = []
-    for results in run.work(
-        on, stage, items, Needs(), "scan", BYTES, lambda item: _bytes(item) / len(parts[str(item.video_id)])
-    ):
+
+    def seconds(item: SourceFile) -> float:
+        known = identified[str(item.video_id)]
+        return max(STILL_S, known.declared_s or 0.0) / (1 if item.part == WHOLE else len(known.parts))
+
+    for results in run.work(on, stage, items, Needs(), "scan", SECONDS, seconds):
         whole: Results = []
         for item, outcome in results:
-            expected = parts[str(item.video_id)]
+            expected = identified[str(item.video_id)].parts
             if len(expected) == 1:
                 whole.append((item, outcome))
                 continue
@@ -107,7 +111,7 @@ def _scanned(
                 else:
                     whole.append((file, assembled))
         yield whole
-    yield from run.work(on, stage, again, Needs(), "scan again", BYTES, _bytes)
+    yield from run.work(on, stage, again, Needs(), "scan again", SECONDS, seconds)
 
 
 def _identify(
@@ -116,8 +120,8 @@ def _identify(
     sources: Sequence[Source],
     by_uri: Mapping[str, Source],
     scanned: Collection[str],
-) -> tuple[dict[str, list[str]], dict[str, tuple[Part, ...]]]:
-    """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in."""
+) -> tuple[dict[str, list[str]], dict[str, Identified]]:
+    """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in, and their length."""
     table, part_s = run.dataset.identities, run.config.scan.part_s
     wanted = {source.uri: source.version for source in sources}
     identities = {
@@ -135,7 +139,7 @@ def _identify(
     copies: dict[str, list[str]] = {}
     for uri, identified in sorted(identities.items()):
         copies.setdefault(identified.video_id, []).append(uri)
-    return copies, {identified.video_id: identified.parts for identified in identities.values()}
+    return copies, {identified.video_id: identified for identified in identities.values()}
 
 
 def _file(source: Source) -> SourceFile:

@@ -16,7 +16,7 @@ from curate.schema import Failure, FailureKind
 from pipelines import progress
 from pipelines.execute import ExecuteConfig, LocalExecutor, Needs, executor
 from pipelines.pace import Pace
-from pipelines.progress import BYTES, FRAMES, STEPS, Line, Unit
+from pipelines.progress import BYTES, FRAMES, SECONDS, STEPS, Line, Unit
 from tests.pipelines.stages import Reading
 from tests.pipelines.videos import FPS, moving, write_video
 
@@ -91,15 +91,16 @@ def test_stages_count_the_work_that_their_items_are_measured_in(tmp_path: Path) 
     path, size = str(tmp_path / "film.mp4"), (tmp_path / "film.mp4").stat().st_size
     file = SourceFile(uri=path, path=path, size_bytes=size)
 
-    def counted(stage: Any, items: Sequence[Any], name: str) -> tuple[Any, int]:
+    def counted(stage: Any, items: Sequence[Any], name: str) -> tuple[Any, float]:
         before = counts()[name]
         (outcome,) = stage.process(items)
         return outcome, counts()[name] - before
 
     assert counted(IdentifyStage(ScanConfig()), [file], BYTES.name)[1] == size
-    scanned, num_bytes = counted(ScanStage(ScanConfig()), [file], BYTES.name)
+    assert IdentifyStage(ScanConfig()).process([file])[0].declared_s == pytest.approx(3)
+    scanned, seconds = counted(ScanStage(ScanConfig()), [file], SECONDS.name)
     assert isinstance(scanned, Scanned)
-    assert num_bytes > 0.5 * size
+    assert seconds == pytest.approx(3, abs=0.1)
     clips = tuple(one.clip for one in scanned.clips)
     plan = ShardPlan(url=str(tmp_path / "train-000000.tar"), split="train", clips=clips)
     assert counted(CutStage(ShardConfig()), [plan], FRAMES.name)[1] == 3 * FPS
