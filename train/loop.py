@@ -33,7 +33,7 @@ from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.model.dit import DiT
 from train.optimizer import build_optimizer, learning_rate
-from train.parallelize import Worker, accumulate, join_workers, parallelize, whole
+from train.parallelize import Worker, accumulate, clear_gradients, join_workers, parallelize, reshard, whole
 from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
 from train.resume import open_run
@@ -182,10 +182,13 @@ class _Run:
         loaded_steps = prefetch(
             self.loader.steps(self.cursor, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
         )
+        begins_at = self.step
         with closing(loaded_steps), until_told_to_stop() as told:
             while self.step < self.config.steps:
                 self.meter.begin()
                 loaded = self._load(loaded_steps)
+                if self.step == begins_at:
+                    self._warm_up(loaded)
                 self.meter.start()
                 row = self._optimize(loaded)
                 self.step, self.cursor = self.step + 1, loaded.next
@@ -223,6 +226,14 @@ class _Run:
         assert loaded is not None
         return loaded
 
+    def _warm_up(self, loaded: LoadedStep) -> None:
+        """Compile blocks as they are evaluated, too: at the first validation, ranks would wait for the compilers of
+        others."""
+        if self.config.parallel.compile:
+            with torch.no_grad(), autocast(self.config, self.worker.device):
+                self.objective.token_losses(self.model, loaded.batches[0].to(self.worker.device))
+            reshard(self.model)
+
     def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
         """One optimizer step; returns its metrics."""
         lr = learning_rate(self.step, self.config.optimizer, self.config.steps)
@@ -258,7 +269,7 @@ class _Run:
             self.skipped_in_a_row = 0
             self.optimizer.step()
             self.ema.update(self.model, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        clear_gradients(self.replica, self.optimizer)
         plan = self.config.data.plan
         return {
             "loss": loss,

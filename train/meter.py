@@ -68,6 +68,7 @@ class Meter:
 
     def end(self, loaded: LoadedStep) -> dict[str, Any]:
         """A step is done, and the device with it: seconds and other figures of all ranks (see docs/training.md)."""
+        settle(self.worker.device)  # or what was launched last, the optimizer, were in no step's seconds
         seconds = time.perf_counter() - self._began
         worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
         flops = sum(self.flops.step(batch) for batch in loaded.batches)
@@ -109,6 +110,12 @@ class _Moment:
         if self._event is not None and earlier._event is not None:
             return earlier._event.elapsed_time(self._event) / 1000
         return self._time - earlier._time
+
+
+def settle(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:

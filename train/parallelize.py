@@ -171,6 +171,12 @@ def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManage
     return nullcontext()
 
 
+def clear_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Before the next step. Those of replicas stay where they are, in the buckets that travel: packs between which
+    nothing is synchronised would put new ones beside them."""
+    optimizer.zero_grad(set_to_none=not isinstance(model, DistributedDataParallel))
+
+
 def reshard(model: nn.Module) -> None:
     """Let go of parameters that a forward pass without a backward one has gathered."""
     for module in model.modules():

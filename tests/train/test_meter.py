@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tests.train.test_loop import config, on_ranks
+from train import meter
+from train.ema import EMA
 from train.loop import train
 from train.metrics import MEASURED, read_metrics
 
@@ -37,6 +39,30 @@ def test_without_a_known_peak_there_is_no_utilization(dataset: str, tmp_path: Pa
     summary = train(config(steps=2), dataset, tmp_path)
     assert summary.mfu is None and [row["mfu"] for row in steps_of(tmp_path)] == [None, None]
     assert summary.rank_idle == 0.0 and 0 < summary.loader_wait < 1
+
+
+def test_what_a_device_still_does_when_a_step_ends_is_in_its_seconds(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The optimizer is launched last, and nothing after it waits but the exchange of figures."""
+    now, left = 0.0, 0.0
+
+    def launch(*_: object, **__: object) -> None:
+        nonlocal left
+        left += 5.0
+
+    def wait(_: object) -> None:
+        nonlocal now, left
+        now, left = now + left, 0.0
+
+    monkeypatch.setattr(meter.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(meter, "settle", wait)
+    monkeypatch.setattr(EMA, "update", launch)
+    train(config(steps=2, log__peak_tflops=0.5), dataset, tmp_path)
+    for row in steps_of(tmp_path):
+        assert row["seconds"] == 5.0
+        assert row["tokens_per_s"] == row["tokens"] / 5
+        assert row["mfu"] == pytest.approx(row["tflop"] / 5 / 0.5)
 
 
 @pytest.mark.slow

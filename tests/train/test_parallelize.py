@@ -16,7 +16,7 @@ from train.ema import EMA
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
-from train.parallelize import Worker, accumulate, parallelize, whole
+from train.parallelize import Worker, accumulate, clear_gradients, parallelize, whole
 from train.segments import pack
 
 NUM_PACKS = 4
@@ -61,7 +61,9 @@ def one_of_two(rank: int, folder: str, config: ParallelConfig) -> None:
     replica = parallelize(model, worker, config)
     weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
     backward(model, replica, range(NUM_PACKS)[rank::2], 2)
-    gradients = {name: whole(p.grad) for name, p in model.named_parameters()}
+    gradients = {name: whole(p.grad).clone() for name, p in model.named_parameters()}
+    if config.mode == "replicate":
+        check_gradients_lie_in_buckets(model, replica, range(NUM_PACKS)[rank::2])
     ema = EMA(model, EMAConfig())
     ema.update(model, 0)
     with ema.applied_to(model):
@@ -69,6 +71,27 @@ def one_of_two(rank: int, folder: str, config: ParallelConfig) -> None:
     assert all(torch.equal(whole(p.detach()), weights[name]) for name, p in model.named_parameters())
     torch.save((weights, gradients), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def check_gradients_lie_in_buckets(model: nn.Module, replica: nn.Module, packs: Sequence[int]) -> None:
+    """Also between packs of a later step: none is held twice."""
+
+    def places() -> set[int]:
+        return {p.grad.untyped_storage().data_ptr() for p in model.parameters()}
+
+    gradients = [p.grad.clone() for p in model.parameters()]
+    optimizer, objective = torch.optim.SGD(model.parameters()), FlowConfig().build()
+    clear_gradients(replica, optimizer)
+    batch = pack(ragged_samples(packs[0])[packs[0] :], (1, 2, 2), 12)
+    with accumulate(replica, more_to_come=True):
+        objective.loss_sum(objective.token_losses(replica, batch), batch).backward()
+    buckets = places()
+    assert len(buckets) < len(gradients), "gradients beside the buckets"
+    clear_gradients(replica, optimizer)
+    backward(model, replica, packs, 2)
+    assert places() == buckets
+    for parameter, expected in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
 
 
 def assert_same(got: Weights, expected: Weights) -> None:
