@@ -206,7 +206,7 @@ def retry(
     dataset: DatasetArgument,
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="this kind, such as model, beside missing, permission, timeout and io; repeatable"),
+        typer.Option(help="this kind, such as model, beside those that any rerun attempts; repeatable"),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
     drop_failed: DropFailedOption = False,

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MAX_PARTS = 10**6
+"""Of one level that are looked at: days of a film in fragments of a second have fewer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
@@ -18,7 +21,9 @@ class Part:
 def mp4_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """The boxes that follow one another from `start` on; the last one may end beyond `end`."""
     offset = start
-    while offset + 8 <= end:
+    for _ in range(MAX_PARTS):
+        if offset + 8 > end:
+            return
         file.seek(offset)
         header = file.read(16)
         length, name, width = int.from_bytes(header[:4], "big"), header[4:8], 8
@@ -35,7 +40,9 @@ def mp4_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
 def ebml_elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
     """The elements that follow one another from `start` on, up to one of unknown size."""
     offset = start
-    while offset < end:
+    for _ in range(MAX_PARTS):
+        if offset >= end:
+            return
         file.seek(offset)
         header = file.read(12)
         id_width = 9 - header[0].bit_length() if header and header[0] else 9

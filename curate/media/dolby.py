@@ -1,5 +1,5 @@
 """Dolby Vision: what the configuration record of a file says (Dolby Vision Streams Within the ISO Base Media File
-Format, 2.3; Matroska has the same record).
+Format, 2.3; Matroska has the same record, MPEG-TS a descriptor with its fields).
 
 Most profiles have a base layer that is a film of its own, HDR10 or HLG. Profile 5, and others without a compatible
 base layer, have colors (IPT) that look purple and green to a decoder that does not know them.
@@ -11,12 +11,15 @@ from typing import BinaryIO
 
 from curate.media.boxes import Part, ebml_elements, find, mp4_boxes
 from curate.media.container import EBML_MAGIC, MP4_FIRST_BOXES, SEGMENT_ID
+from curate.media.transport import stream_descriptors
 
 RECORDS = frozenset({b"dvcC", b"dvvC", b"dvwC"})
 RECORD_BYTES = 24
 STREAM_DESCRIPTIONS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 SAMPLE_ENTRY_BYTES, ENTRY_HEADER_BYTES = 78, 8
 """Of a visual sample entry before the boxes in it, and of `stsd` before its entries."""
+
+DESCRIPTOR = 0xB0
 
 TRACKS, TRACK, MAPPING = b"\x16\x54\xae\x6b", b"\xae", b"\x41\xe4"
 MAPPING_TYPE, MAPPING_DATA = b"\x41\xe7", b"\x41\xed"
@@ -26,7 +29,7 @@ def dolby_vision(path: str) -> tuple[int, bool] | None:
     """The profile, and whether its base layer is a film of its own; None for a file without a record.
 
     Args:
-        path: A local file of any kind; records are looked for in MP4 and Matroska.
+        path: A local file of any kind; records are looked for in MP4, Matroska and MPEG-TS.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -36,7 +39,7 @@ def dolby_vision(path: str) -> tuple[int, bool] | None:
         elif head[:4] == EBML_MAGIC:
             records = _matroska_records(file, size)
         else:
-            return None
+            records = _transport_records(file)
         for record in records:
             if len(record) >= 5:
                 return record[2] >> 1, record[4] >> 4 != 0
@@ -63,3 +66,11 @@ def _matroska_records(file: BinaryIO, size: int) -> Iterator[bytes]:
             fields[field.name] = file.read(min(RECORD_BYTES, (field.end or size) - field.start))
         if fields.get(MAPPING_TYPE) in RECORDS:
             yield fields.get(MAPPING_DATA, b"")
+
+
+def _transport_records(file: BinaryIO) -> Iterator[bytes]:
+    for tag, payload in stream_descriptors(file):
+        if tag == DESCRIPTOR and len(payload) >= 5:
+            # Without a base layer of its own, the stream that it depends on comes before the last field.
+            has_base = payload[3] & 1
+            yield payload[:4] + (payload[4:5] if has_base else payload[6:7])

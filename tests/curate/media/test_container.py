@@ -74,6 +74,49 @@ def test_dolby_vision_of_matroska_is_refused(numbered, write_video: Callable[...
         probe(path, "", "")
 
 
+def transport_with(path: str, descriptor: bytes) -> None:
+    """A descriptor of the first stream in every program map; the padding behind it shrinks."""
+    data = bytearray(Path(path).read_bytes())
+    for start in range(0, len(data), 188):
+        packet = data[start : start + 188]
+        pid, at = (packet[1] & 0x1F) << 8 | packet[2], 5
+        if pid != 0x1000 or not packet[1] & 0x40:  # where FFmpeg puts its first map
+            continue
+        length = (packet[at + 1] & 0x0F) << 8 | packet[at + 2]
+        section = packet[at : at + 3 + length - 4]
+        stream = 12 + ((section[10] & 0x0F) << 8 | section[11])
+        section[stream + 4] += len(descriptor)
+        section[stream + 5 : stream + 5] = descriptor
+        section[2] += len(descriptor)
+        section += checksum(section).to_bytes(4, "big")
+        data[start : start + 188] = (packet[:at] + section).ljust(188, b"\xff")
+    Path(path).write_bytes(data)
+
+
+def checksum(data: bytes) -> int:
+    """CRC-32/MPEG-2."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value
+
+
+@pytest.mark.parametrize(("profile", "compatibility"), [(5, 0), (8, 1)])
+def test_dolby_vision_of_transport_streams(
+    numbered, write_video: Callable[..., str], profile: int, compatibility: int
+) -> None:
+    path = write_video("a.ts", numbered.draw(3), container="mpegts")
+    assert probe(path, "", "").dolby_vision is None
+    transport_with(path, bytes([0xB0, 5]) + record(profile, compatibility)[:5])
+    if compatibility:
+        assert probe(path, "", "").dolby_vision == profile
+        return
+    with pytest.raises(MediaError, match="profile 5"):
+        probe(path, "", "")
+
+
 def test_a_second_film_behind_the_first_is_noted(numbered, write_video: Callable[..., str]) -> None:
     path = write_video("a.mp4", numbered.draw(5))
     size = Path(path).stat().st_size
