@@ -66,7 +66,7 @@ def sample_to_files(
     autoencoder = autoencoder_of(record.latents)
     if start is not None:
         most = most_start_frames(requests[0], train_config, record.latents)
-        latent = _start(autoencoder, start, (height, width), config.fps or record.fps, most)
+        latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
         requests = [replace(request, start=latent) for request in requests]
     generated = sample(run, requests, config)
     for path, result in zip(paths, generated, strict=True):
@@ -83,7 +83,12 @@ def sample_to_files(
     return paths
 
 
-def _start(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
+def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
+    """What a video begins with, see `encode_start`.
+
+    Raises:
+        ValueError: the autoencoder is not causal, or the file is no picture or video.
+    """
     if not autoencoder.is_causal:
         raise ValueError(
             f"--start {path}: autoencoder {autoencoder.name} codes a picture otherwise than the first frame of a "

@@ -8,13 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.encoders.text import TextEncoder
 from pipelines.config import load_config
 from pipelines.encode_latents import encode
 from pipelines.export import export
 from pipelines.status import status
+from pipelines.summary import show_encode
 from pipelines.verify import verify
 from tests.pipelines.curated import caption, copied, curated
 from tests.pipelines.test_train_commands import run
@@ -178,6 +182,28 @@ def test_latents_of_an_earlier_version_are_not_exported_and_are_encoded_again(
     [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
     assert [problem for problem in check.problems if "may be scrambled" in problem]
     assert status(made.url).next_command.startswith("reelpack encode")
+
+
+def test_captions_that_are_cut_are_counted_and_told_again(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    made = copied(made, tmp_path)
+    table = made.dataset.read("shards/index.parquet")
+    long = pa.array(["a long caption of a rabbit that runs"] + [None] * (table.num_rows - 1), pa.string())
+    column = table.schema.get_field_index("caption_dense")
+    pq.write_table(table.set_column(column, "caption_dense", long), made.out / "shards/index.parquet")
+    for limit, cut in ((6, 1), (256, 0)):
+        config = load_config(overrides=[*SETTINGS, f"text.max_tokens={limit}"])
+        short = TextEncoder(config.text)
+        short.setup()
+        num_long = sum(count > limit for count in short.count_tokens(table["caption_short"].to_pylist()))
+        for _ in range(2):  # the second finds them in the table
+            summary = encode(made.url, config)
+            assert (summary.num_captions, summary.num_captions_cut) == (table.num_rows + 1, num_long + cut)
+            show_encode(summary)
+            shown = capsys.readouterr().out
+            share = f"{num_long + cut} ({(num_long + cut) / (table.num_rows + 1):.1%})"
+            assert (share in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)
 
 
 def test_latents_that_are_not_stored_cannot_be_exported(made: SimpleNamespace, tmp_path: Path) -> None:

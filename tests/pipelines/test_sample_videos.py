@@ -10,8 +10,10 @@ import pytest
 from curate.media.decode import decode_clip
 from pipelines.config import load_config
 from pipelines.encode_latents import encode
+from pipelines.sample_videos import start_latent
 from tests.pipelines.curated import caption, curated
 from tests.pipelines.test_train_commands import run
+from tests.train.autoencoder.models import save_model
 
 TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
 
@@ -59,3 +61,9 @@ def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: 
     assert "cannot be read" in capsys.readouterr().err
     assert run("sample", made.given, *out) == 2
     assert "expected what to show" in capsys.readouterr().err
+
+
+def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(tmp_path: Path) -> None:
+    autoencoder = save_model("hunyuan", tmp_path / "vae").build()
+    with pytest.raises(ValueError, match=r"--start .*codes a picture otherwise than the first frame"):
+        start_latent(autoencoder, tmp_path / "first.png", (32, 32), 12.0, 1)

@@ -79,8 +79,13 @@ def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None)
     that of a worker, where its settings allow it.
 
     Raises:
-        ValueError: The weights found now are not those that made the latents.
+        ValueError: The record names no autoencoder, or the weights found now are not those that made the latents.
     """
+    if "autoencoder" not in record.get("config", {}):
+        raise ValueError(
+            f"latents {record.get('fingerprint')}: their record names no autoencoder, so that they cannot be "
+            "decoded here; expected latents that `reelpack encode` wrote"
+        )
     config: AutoencoderConfig = TypeAdapter(AutoencoderConfig).validate_python(record["config"]["autoencoder"])
     autoencoder: VideoAutoencoder = config.build(device)
     if autoencoder.fingerprint != record["autoencoder_fingerprint"]:

@@ -188,3 +188,9 @@ def test_a_video_begins_with_a_picture_or_the_end_of_a_clip(
     assert latent.shape == (16, 1 + (num_frames - 1) // 4, 6, 4)
     shown = square_clip[:1] if name == "image" else square_clip[-num_frames:]
     assert psnr(decode_latent(autoencoder, latent), shown[:, :, 16:48]) > 20
+
+
+def test_a_record_without_an_autoencoder_is_one_message() -> None:
+    for record in ({"fingerprint": "lat0"}, {"fingerprint": "lat0", "config": {}}):
+        with pytest.raises(ValueError, match="latents lat0: their record names no autoencoder"):
+            autoencoder_of(record)
