@@ -77,6 +77,16 @@ def test_epochs_redraw_and_captions_are_mixed_and_dropped(dataset: str):
     assert not torch.equal(samples[0][0].noise, samples[1][0].noise)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_dense_captions_are_their_share_of_the_samples(dataset: str, share: float):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    config = DataConfig(dense_probability=share, caption_dropout=0)
+    source = PackLoader(manifest, RectifiedFlow(FlowConfig()), config, model=DiTConfig(), seed=0)
+    both = [i for i, captions in enumerate(manifest.captions(range(len(manifest)))) if None not in captions]
+    drawn = [source.sample(whole(source, i), epoch).text for i in both for epoch in range(60)]
+    assert np.mean([len(text) > 1 for text in drawn]) == pytest.approx(share, abs=0.05)  # short ones are one token
+
+
 def test_steps_count_the_whole_step_whatever_the_rank(dataset: str):
     source = loader(dataset, packs_per_step=3)
     ranks = [list(islice(source.steps(Cursor(), rank, 2), 4)) for rank in range(2)]
