@@ -26,4 +26,4 @@ def learning_rate(step: int, config: OptimizerConfig, num_steps: int) -> float:
     if config.schedule == "constant":
         return config.lr
     progress = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.lr * 0.5 * (1 + math.cos(math.pi * progress))

@@ -26,6 +26,8 @@ from train.data.mix import read_datasets
 from train.loop import train
 from train.model.config import DiTConfig
 from train.parallelize import Worker
+from train.resume import open_run
+from train.run import read_run
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -218,6 +220,24 @@ def test_a_run_is_not_continued_on_other_clips(change: Callable, copy: Path, tmp
     change(copy)
     with pytest.raises(ValueError, match=r"was trained on 20 clips of .*copy, which now has other ones .*train\.init"):
         run(copy, tmp_path / "run", steps=4)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"embedding": "embedding-ours-1234"}, r"was aligned to None, the dataset now gives embedding-ours-1234"),
+        ({"labels": ("cat", "dog")}, r"was trained on the classes None, the datasets now have \('cat', 'dog'\)"),
+        ({"latents": {"fingerprint": "lat1"}}, r"was trained on latents lat0, the dataset now gives lat1"),
+        ({"text": {"fingerprint": "txt1"}}, r"was trained on text txt0, the dataset now gives txt1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_run_goes_on_with_what_it_began_with(copy: Path, tmp_path: Path, part: dict, told: str):
+    run(copy, tmp_path / "run")
+    settings, record = read_run(tmp_path / "run")
+    open_run(tmp_path / "run", settings, record, write=False)
+    with pytest.raises(ValueError, match=told):
+        open_run(tmp_path / "run", settings, replace(record, **part), write=False)
 
 
 def half_written(checkpoint: Path) -> None:

@@ -283,6 +283,27 @@ def test_ancestral_noise_is_of_the_sample_and_the_seed(samples: list[Sample]):
     assert not torch.isclose(made(["a"], seed=1)[0], a).any(dim=0).all()
 
 
+def test_guidance_leaves_out_caption_and_label_together_and_keeps_the_captions_variances(samples: list[Sample]):
+    """The model says nothing of the data, and of the variance the most under a caption and the least without."""
+    shape = DiTConfig(width=32, depth=1, num_heads=2, num_classes=3, learn_sigma=True)
+    objective, asked = DDPMConfig(learn_sigma=True).build(), []
+
+    def model(x, timesteps, batch):
+        asked.append((batch.has_caption.tolist(), batch.labels.tolist()))
+        variance = batch.segments.gather(torch.where(batch.has_caption, 1.0, -1.0))[:, None]
+        return torch.cat([0 * x, variance.expand_as(x)], dim=1)
+
+    def made(guidance: float) -> list[torch.Tensor]:
+        chosen = [replace(samples[i], label=2) for i in (0, 3)]
+        settings = SampleConfig(sampler="ddpm", num_steps=5, guidance=guidance)
+        return generate(model, chosen, objective, settings, shape, 12, torch.device("cpu"))
+
+    for guided_latent, captioned in zip(made(3), made(1), strict=True):
+        torch.testing.assert_close(guided_latent, captioned)
+    assert asked[0] == ([True, True, False, False], [2, 2, -1, -1])
+    assert asked[-1] == ([True, True], [2, 2])
+
+
 @pytest.mark.parametrize("guidance", [0, 1])
 def test_without_guidance_half_of_the_work_is_left_out(guidance: int, samples: list[Sample]):
     """And the result is that of combining both halves."""
