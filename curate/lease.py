@@ -9,26 +9,22 @@ file was not renewed for `STALE_S`. An owner that could not renew it for `LOST_S
 that by itself, and `check` raises. Readers need no lease.
 """
 
-import getpass
 import json
 import os
 import random
 import re
-import shlex
-import socket
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
 
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.owner import Owner, here, is_dead_here
 from curate.place import locate
 
 FOLDER = ".leases"
@@ -47,34 +43,6 @@ class Occupied(ValueError):
 
 class LeaseLost(RuntimeError):
     """The lease could not be renewed in time, and another process may have it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
-    """Who has a lease.
-
-    Attributes:
-        name: What the lease is for, such as `curate`.
-        host, pid, user: The process.
-        machine: Names the boot of the machine and the namespace in which `pid` counts; "" where neither is known.
-        process: When the process started, in the system's own units: a pid is used again.
-        command: As it was typed, without what follows a `?` in a URL.
-        since: UTC, ISO 8601.
-        beat: Time of the last renewal, seconds since 1970 by the owner's clock, or the filesystem's.
-    """
-
-    name: str
-    host: str
-    machine: str
-    pid: int
-    process: str
-    user: str
-    command: str
-    since: str
-    beat: float
-
-    def __str__(self) -> str:
-        return f"`{self.command}` (pid {self.pid} of {self.user} on {self.host}, since {self.since})"
 
 
 class Lease:
@@ -144,7 +112,7 @@ class Lease:
 
     def _write(self) -> None:
         fs, path = locate(f"{self.folder}/{FOLDER}/{self._file}")
-        record = json.dumps(asdict(_here(self.name))).encode()
+        record = json.dumps(asdict(here(self.name))).encode()
         try:
             if isinstance(fs, LocalFileSystem):
                 _write_local(Path(path), record)
@@ -205,7 +173,7 @@ def owners(folder: str | Path) -> list[Owner]:
     return [
         owner
         for owner, _ in _found(str(folder).rstrip("/"), "")
-        if not _is_dead_here(owner) and time.time() - owner.beat < STALE_S
+        if not is_dead_here(owner) and time.time() - owner.beat < STALE_S
     ]
 
 
@@ -240,7 +208,7 @@ def _read(folder: str, file: str) -> Owner | None:
 
 def _ended(folder: str, owner: Owner, file: str) -> bool:
     """Whether a lease has ended though its file is there; removes it then."""
-    if not _is_dead_here(owner):
+    if not is_dead_here(owner):
         if time.time() - owner.beat < STALE_S:
             return False
         # By this clock, which may not be that of the owner: is it renewed?
@@ -267,53 +235,3 @@ def _remove(folder: str, file: str) -> None:
     if isinstance(fs, LocalFileSystem):
         with suppress(OSError):  # others are in it
             Path(path).parent.rmdir()
-
-
-def _is_dead_here(owner: Owner) -> bool:
-    """Whether the owner was a process of this machine, and is none any more."""
-    if (owner.host, owner.machine) != (socket.gethostname(), _machine()):
-        return False
-    try:
-        os.kill(owner.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # another user's
-    return _process(owner.pid) not in ("", owner.process)
-
-
-def _here(name: str) -> Owner:
-    """This process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return Owner(
-        name=name,
-        host=socket.gethostname(),
-        machine=_machine(),
-        pid=os.getpid(),
-        process=_process(os.getpid()),
-        user=user,
-        command=shlex.join(re.sub(r"(://[^?]*)\?.*", r"\1", word) for word in words),
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-        beat=time.time(),
-    )
-
-
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process(pid: int) -> str:
-    """When a process started; "ended" where only its exit code is left, "" where the system does not tell."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-    except OSError:
-        return ""
-    return "ended" if state in (b"Z", b"X") else fields[18].decode()

@@ -17,6 +17,7 @@ import pytest
 
 from curate import lease
 from curate.lease import LeaseLost, Occupied, hold, owners
+from curate.owner import here
 
 HOLDER = (
     "import sys\nfrom curate.lease import hold\nwith hold(sys.argv[1], 'curate'):\n    print('held', flush=True)\n"
@@ -33,7 +34,7 @@ def leave(folder: Path, **values: Any) -> Path:
     """A lease file as an owner leaves it who wrote it and did no more."""
     path = folder / lease.FOLDER / f"curate-{0:032x}.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(asdict(replace(lease._here("curate"), **values))))
+    path.write_text(json.dumps(asdict(replace(here("curate"), **values))))
     return path
 
 
