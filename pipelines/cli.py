@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.interrupted import of_dataset, of_run, stays, told_by
+from pipelines.interrupted import is_first_rank, of_dataset, of_run, stays, told_by
 from pipelines.progress import console
 
 if TYPE_CHECKING:
@@ -93,11 +93,6 @@ def main_of(command: Callable[..., None], module: str) -> None:
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command()(command)
     main(app=alone, module=module)
-
-
-def is_first_rank() -> bool:
-    """Whether this process speaks for all of those that torchrun started, or is none of them."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _say_error(text: str) -> None:

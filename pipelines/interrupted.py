@@ -1,5 +1,6 @@
 """Ctrl-C: what an interrupted command leaves behind, and how to go on."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,11 @@ def of_run(out: str) -> str:
     if not found:
         return f"{out} has no checkpoint yet (train.checkpoint.every); the same command begins anew"
     return f"{out} has the checkpoint {found[-1].name}; {GOES_ON}"
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all of those that torchrun started, or is none of them."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def told_by(error: BaseException | None) -> str | None:

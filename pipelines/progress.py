@@ -84,6 +84,8 @@ class Line:
         parts = [f"{self.num_done:,}/{self.num_items:,}"]
         if self.num_failed:
             parts.append(f"{self.num_failed:,} failed")
+        if self.num_done == self.num_items:
+            return [*parts, f"in {duration(self.pace.seconds)}", *self.notes]
         if (left_s := self.pace.left_s()) is not None:
             parts.append(f"{duration(left_s)} left")
         if rate := self.pace.rate():

@@ -98,7 +98,8 @@ def left_out_text(files: Sequence[str]) -> str:
     """How many files of folders are no inputs, and the names of some."""
     names = ", ".join(text.rpartition("/")[2] for text in sorted(files)[:MAX_NAMES])
     more = f", … and {len(files) - MAX_NAMES} more" if len(files) > MAX_NAMES else ""
-    return f"left out, no media: {len(files)} files ({names}{more}); a file that is named itself is tried"
+    count = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    return f"left out, no media: {count} ({names}{more}); a file that is named itself is tried"
 
 
 def version_now(uri: str) -> str | None:

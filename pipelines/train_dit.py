@@ -19,7 +19,7 @@ import yaml
 from curate.threads import import_decoders
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
-from pipelines.interrupted import of_run, stays
+from pipelines.interrupted import is_first_rank, of_run, stays
 from pipelines.progress import STEPS, Line, console, shown
 from pipelines.sources import kept_by_job
 from train.convert.dit import read_checkpoint
@@ -40,7 +40,7 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     Raises:
         ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
     """
-    if not console.is_terminal:
+    if not console.is_terminal or not is_first_rank():
         return train_as_worker(dataset, out, config)
     line = Line("train", config.train.steps, config.train.steps, STEPS)
 

@@ -58,8 +58,8 @@ def warn_of_scale(config: TrainConfig, manifest: Manifest) -> None:
     scale, plan = scale_of(config, manifest), config.data.plan
     if scale.fill < LEAST_FULL and scale.smallest_budget < plan.token_budget:
         logger.warning(
-            "packs are %.0f %% full: %d clips do not fill %d packs of %d tokens; set train.data.plan.token_budget to "
-            "%d, or train on more clips",
+            "packs are %.0f %% full: %d clips do not fill a step of %d x %d tokens; set "
+            "train.data.plan.token_budget to %d, or train on more clips",
             100 * scale.fill, scale.num_clips, plan.packs_per_step, plan.token_budget, scale.smallest_budget,
         )  # fmt: skip
     if scale.meetings > MOST_MEETINGS:
