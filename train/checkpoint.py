@@ -176,7 +176,7 @@ class Checkpointer:
             with _quiet():
                 dcp.load(
                     tensors,
-                    storage_reader=SafeReader(folder),
+                    storage_reader=_reader(folder),
                     planner=SafePlanner(),
                     process_group=self._group,
                     no_dist=self._group is None,
@@ -235,9 +235,16 @@ def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Modul
     tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
     try:
         with _quiet():
-            dcp.load({weights: tensors}, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=True)
+            dcp.load({weights: tensors}, storage_reader=_reader(folder), planner=SafePlanner(), no_dist=True)
     except _UNREADABLE as error:
         raise ValueError(f"{folder}: its weights cannot be read ({_reason(error)}); use another checkpoint") from error
+
+
+def _reader(folder: Path) -> SafeReader:
+    """Whose list of tensors is one: torch would log the error's traceback, and look for another list."""
+    reader = SafeReader(folder)
+    reader.read_metadata()
+    return reader
 
 
 def list_checkpoints(root: Path) -> list[Path]:
