@@ -33,7 +33,10 @@ UPRIGHT = {
 }
 """EXIF's orientation (tag 274) → Pillow's name for what undoes it. Pillow's own `exif_transpose` also writes the EXIF
 anew, and fails over images whose other tags are malformed."""
-DAMAGE = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
+DAMAGE = (
+    SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError,
+    struct.error,
+)  # fmt: skip
 """What Pillow raises over malformed data, beside errors of its own: its EXIF reader trusts types and counts."""
 
 SUBFILE_TYPE = 254

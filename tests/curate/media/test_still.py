@@ -95,6 +95,8 @@ def test_an_avif_photo_is_an_image(tmp_path: Path) -> None:
     assert np.abs(read_still(str(path)).astype(int) - FIELDS).mean() < 6
     (tmp_path / "cut.avif").write_bytes(path.read_bytes()[:-50])
     assert kind(tmp_path / "cut.avif") is FailureKind.TRUNCATED
+    (tmp_path / "damaged.avif").write_bytes(path.read_bytes().replace(b"iinf", b"none"))
+    assert kind(tmp_path / "damaged.avif") is FailureKind.CORRUPT
 
 
 def kind(path: Path) -> FailureKind:
