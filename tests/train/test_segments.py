@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
+from train.objective.config import FlowConfig
 from train.patches import patchify
 from train.segments import Regrouping, Sample, Segments, map_tensors, pack, unpack
 
@@ -81,6 +82,16 @@ def test_absent_conditions_are_nan_and_absent_labels_minus_one(samples: list[Sam
     assert batch.labels.tolist() == [3, -1, -1, -1, -1, -1]
     assert batch.extras[0, 1] == 0.5 and batch.extras.isnan().sum() == 11
     assert pack(samples, (1, 2, 2), 12).extras.shape == (6, 0)
+
+
+def test_a_sample_of_which_only_given_tokens_are_kept_has_no_loss(samples: list[Sample]):
+    """And not 0 / 0, which would be that of the whole step."""
+    only_given = replace(samples[0], given=torch.arange(18) < 6, kept=torch.tensor([0, 3, 5]))
+    batch = pack([only_given, samples[1]], (1, 2, 2), 12)
+    objective = FlowConfig().build()
+    losses = objective.token_losses(lambda x, *_: 0 * x, batch)
+    assert torch.equal(losses[:3], torch.zeros(3))
+    torch.testing.assert_close(objective.loss_sum(losses, batch), losses[3:].mean())
 
 
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])

@@ -81,6 +81,13 @@ def test_scaled_rotation_leaves_trained_sizes_and_stretches_larger_ones(scaling:
     torch.testing.assert_close(scaled(positions, sides).cos[1, 0, :8], plain(positions).cos[1, 0, :8])
 
 
+@pytest.mark.parametrize("scaling", ["interpolation", "ntk"])
+def test_smaller_samples_than_the_trained_ones_are_not_stretched(scaling: str):
+    plain, scaled = RotaryEmbedding(24), RotaryEmbedding(24, trained_grid=(4, 8, 8), scaling=scaling)
+    positions, sides = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[2.0, 4.0, 8.0]])
+    assert torch.equal(scaled(positions, sides).cos, plain(positions).cos)
+
+
 def test_learned_tables_are_read_by_index_or_by_fraction_of_the_side():
     absolute = LearnedEmbedding((3, 5, 9), 8, fractional=False)
     t, h, w = (table.weight for table in absolute.tables)
