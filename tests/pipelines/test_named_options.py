@@ -18,10 +18,13 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MODULES = {"train": "train", "caption": "caption", "pipelines.curate_videos": "curate"}
 COMMAND = r"(?:reelpack|(?:python -m|torchrun [^`\n]*?-m) (?P<module>[\w.]+))(?: (?P<name>[a-z][a-z-]+))?"
 OPTION = r"(?<![\w-])--[a-z][a-z-]*[a-z]"
-FOREIGN = {
-    "--working-dir", "--no-wait", "--ratio", "--film", "--work", "--import-mode", "--force-reinstall", "--at"
-}  # fmt: skip
-"""Of Ray's `job submit`, of scripts that are no commands, of pytest, pip and CSS."""
+FOREIGN = {"--working-dir", "--no-wait", "--import-mode", "--force-reinstall", "--at"} | {
+    option
+    for package in (*PACKAGES, "benchmarks")
+    for path in (REPOSITORY / package).rglob("*.py")
+    for option in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text())
+}
+"""Of Ray's `job submit`, of pytest, pip and CSS, and of scripts that are no commands."""
 STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job submit )"
 
 
