@@ -155,7 +155,7 @@ class _Run:
         )
         self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
         self.preview = None
-        if config.validation.sample_every and len(val_manifest):
+        if config.validation.sample_every:
             self.preview = Preview(
                 val_manifest, self.objective, config.validation, config.data.plan, config.model, worker
             )

@@ -7,6 +7,7 @@ encoder is needed. Decoded and written by the first rank.
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,6 +33,8 @@ from train.parallelize import Worker
 from train.sample import write_video
 from train.samplers import generate, packs_to_generate
 from train.segments import Sample
+
+logger = logging.getLogger(__name__)
 
 NUM_FRAMES, HEIGHT_PX = 4, 96
 """Of the pictures in TensorBoard."""
@@ -71,6 +74,11 @@ class Preview:
         self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
         packs = packs_to_generate(counts, self.sampling, plan)
         self.packs = [[self.rows[i] for i in indices] for indices in packs]
+        if worker.is_first and not self.rows:
+            logger.warning(
+                "train.validation.sample_every=%d: no held-out clip has an embedded caption: nothing is sampled",
+                config.sample_every,
+            )
         if worker.is_first and self.rows:
             if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
                 raise ValueError(

@@ -78,3 +78,15 @@ def test_without_the_autoencoder_the_run_does_not_begin(dataset: str, tmp_path: 
     with pytest.raises(ValueError, match=r"set train\.validation\.sample_every=0"):
         train(config(validation__sample_every=3), dataset, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_nothing_to_sample_is_said(
+    make_dataset: Callable, make_clips: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    clips = [
+        replace(clip, short=None, dense=None) if clip.split == "val" else clip for clip in make_clips(16, num_val=4)
+    ]
+    settings = config(steps=1, **{f"validation__{name}": value for name, value in SAMPLED.items()})
+    train(settings, str(make_dataset(clips)), tmp_path / "run")
+    assert "no held-out clip has an embedded caption: nothing is sampled" in caplog.text
+    assert not (tmp_path / "run/samples").exists()

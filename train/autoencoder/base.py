@@ -21,12 +21,15 @@ class VideoAutoencoder(Protocol):
     name: str
     fingerprint: str
     """Names the weights, and all settings that change what they compute."""
-    is_causal: bool
-    """No latent frame depends on later frames: an image is coded as the first frame of a video is, and the first
-    latent frames of a video are those of its beginning alone."""
     part_frames: int | None
     """Frames of a part of `encode_parts`; the first one has `temporal_stride - 1` less. None: a video is encoded as a
     whole."""
+
+    @property
+    def is_causal(self) -> bool:
+        """No latent frame depends on later frames: an image is coded as the first frame of a video is, and the first
+        latent frames of a video are those of its beginning alone."""
+        ...
 
     def encode(self, video: Tensor) -> Tensor:
         """(1, 3, T, H, W) float32 in [-1, 1] -> (C, T', H', W') float32 of about zero mean and unit deviation."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,6 @@ class DiffusersAutoencoder:
         self._is_video = any(isinstance(module, nn.Conv3d) for module in model.modules())
         self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
         self._measure_strides()
-        self.is_causal = not self._is_video or self._measure_causality()
         self._shift, self._scale = self._normalization()
 
     @torch.inference_mode()
@@ -83,10 +83,13 @@ class DiffusersAutoencoder:
         self.spatial_stride = PROBE_PX // h
         self.temporal_stride = (frames - 1) // (t - 1) if t > 1 else 1
 
+    @cached_property
     @torch.inference_mode()
-    def _measure_causality(self) -> bool:
-        """By changing later frames: CogVideoX and Hunyuan normalize over time. Where nothing of them is seen, latents
-        differ by rounding at most."""
+    def is_causal(self) -> bool:
+        """Measured by changing later frames: CogVideoX and Hunyuan normalize over time. Where nothing of them is seen,
+        latents differ by rounding at most."""
+        if not self._is_video:
+            return True
         generator = torch.Generator().manual_seed(0)
         shape = (1, 3, PROBE_FRAMES, PROBE_PX, PROBE_PX)
         video = torch.rand(shape, generator=generator) * 2 - 1
