@@ -9,6 +9,7 @@ from curate.dedup.components import union
 from curate.dedup.config import DedupConfig, PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH
 from curate.dedup.groups import find_groups
+from curate.dedup.neighbors import MAX_PARTNERS, nearest
 from curate.dedup.perceptual import LAG, MAX_COMPARED, perceptual_pairs
 
 CONFIG = PerceptualConfig()
@@ -89,6 +90,43 @@ def test_pictures_that_hardly_change_do_not_change_at_the_same_moments() -> None
     ):
         clip = np.repeat(changing(5, 2, bits), 10)
         assert perceptual_pairs(table(a=clip, b=clip ^ mask), CONFIG) == expected, bits
+
+
+def with_flat(clip: np.ndarray, *flat: int) -> np.ndarray:
+    """The clip with frames without structure, by number."""
+    changed = clip.copy()
+    changed[list(flat)] = NO_HASH
+    return changed
+
+
+def test_a_flat_frame_is_unlike_a_picture_and_says_nothing_beside_another_one() -> None:
+    clip, mask = random_clip(6, 20), flipped(np.zeros(1, np.uint64), 9)[0]
+    half = range(0, 20, 2)
+    assert perceptual_pairs(table(a=clip, b=with_flat(clip, *half)), CONFIG) == []
+    assert perceptual_pairs(table(a=with_flat(clip, *half), b=with_flat(clip, *half)), CONFIG) == [("a", "b")]
+    # Both go flat and come back at the same moments, and nothing else changes.
+    still = np.repeat(random_clip(7, 1), 20)
+    a, b = (with_flat(one, 8, 9, 10) for one in (still, still ^ mask))
+    assert perceptual_pairs(table(a=a, b=b), CONFIG) == []
+
+
+def test_few_pictures_do_not_change_at_the_same_moments() -> None:
+    mask = flipped(np.zeros(1, np.uint64), 9)[0]
+    clip = np.repeat(changing(8, 2, 20), LAG)  # one change, of 20 bits
+    flat = [tick for tick in range(len(clip)) if tick % LAG]
+    assert perceptual_pairs(table(a=clip, b=clip ^ mask), CONFIG) == [("a", "b")]
+    assert perceptual_pairs(table(a=with_flat(clip, *flat), b=with_flat(clip ^ mask, *flat)), CONFIG) == []
+
+
+def test_a_clip_has_its_nearest_partners_alone() -> None:
+    number = MAX_PARTNERS + 8
+    pairs = np.stack(np.triu_indices(number, 1), 1)
+    distances = np.random.default_rng(9).permutation(len(pairs))
+    expected = set()
+    for clip in range(number):
+        own = np.flatnonzero((pairs == clip).any(1))
+        expected |= set(own[np.argsort(distances[own])][:MAX_PARTNERS].tolist())
+    assert set(np.flatnonzero(nearest(pairs, distances)).tolist()) == expected != set(range(len(pairs)))
 
 
 def test_a_clip_that_changes_slowly_is_found_by_more_than_its_first_frame() -> None:

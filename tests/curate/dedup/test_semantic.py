@@ -71,6 +71,12 @@ def test_clouds_that_lie_apart_are_clusters() -> None:
         assert not set(labels[start : start + 60]) & set(others)
 
 
+def test_a_center_that_nothing_is_near_to_stays_and_may_get_vectors_later() -> None:
+    one, other = [-1448, -1448], [-1448, 1448]
+    vectors = np.array([one, one, one, other, other, other, one], np.int16)
+    assert cluster(vectors, 2).tolist() == [0, 0, 0, 1, 1, 1, 0]
+
+
 def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
     given = embeddings(clouds([90, 10], 0.02))
     labels = cluster(given.vectors, 2)
