@@ -45,6 +45,11 @@ def test_the_groups_are_those_of_all_pairs_of_one_partition(block: int, monkeypa
     assert 10 < len(set(wanted.values())) < len(wanted) < len(given)
 
 
+def test_a_similarity_that_is_just_the_least_is_enough() -> None:
+    vectors = np.eye(DIM)[[0, 0, 1]]
+    assert semantic_pairs(embeddings(vectors), SemanticConfig(min_similarity=1.0)) == [("00000", "00001")]
+
+
 def test_many_clips_alike_need_no_more_pairs_than_clips() -> None:
     vectors = np.tile(clouds([1], 0.0), (300, 1))
     pairs = semantic_pairs(embeddings(vectors), SemanticConfig(min_similarity=0.99))

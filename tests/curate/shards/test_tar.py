@@ -68,6 +68,19 @@ def test_a_truncated_shard_is_an_error_that_names_it(tmp_path: Path) -> None:
         read_member(TarReader(str(tmp_path)), first)
 
 
+def test_an_offset_before_the_first_member_is_refused(tmp_path: Path) -> None:
+    first = rows(tmp_path)[0]
+    with pytest.raises(ValueError, match="offset 511 is that of no member"):
+        read_member(TarReader(str(tmp_path)), {**first, "offset": 511})
+
+
+def test_a_shard_that_lost_its_end_is_no_readable_tar(tmp_path: Path) -> None:
+    index = rows(tmp_path)
+    shard = tmp_path / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[: index[0]["offset"] + 999])
+    assert verify_index(str(tmp_path), index) == ["train-000000.tar: no readable tar (unexpected end of data)"]
+
+
 def test_other_bytes_than_were_written_are_refused(tmp_path: Path) -> None:
     first, second = rows(tmp_path)
     reader = TarReader(str(tmp_path))
