@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUT ?= demo_output
 
-.PHONY: demo test check bench crash clean
+.PHONY: demo test check bench crash extras clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(f"reelpack needs Python 3.11 or newer, got {sys.version.split()[0]}" if sys.version_info < (3, 11) else 0)'
@@ -45,6 +45,11 @@ crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --kills 20
 	$(BIN)/python -m benchmarks.commit_points
 	$(BIN)/python -m benchmarks.train_kill
+
+# What each extra brings, by pip and in a virtual environment of its own: some minutes, and gigabytes for a while.
+# `make test` does the same in folders of links to what is installed (tests/environments.py).
+extras: $(VENV)/.installed
+	REELPACK_EXTRAS=fresh $(BIN)/python -m pytest tests/test_extras.py --timeout 1800
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info

@@ -28,6 +28,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return made
 
 
+@pytest.fixture(scope="module")
+def trained(made: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was trained where there is the extra `train` alone."""
+    box = Box("train", tmp_path_factory.mktemp("train"))
+    box.reelpack("train", made.url, "--out", "run", *TRAIN)
+    box.reelpack("train-export", "run", "--out", "exported")
+    return box.folder / "run"
+
+
 class Box:
     """A machine with these extras."""
 
@@ -71,25 +80,19 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
     box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
 
 
-def test_train_trains(made: SimpleNamespace, tmp_path: Path) -> None:
-    box = Box("train", tmp_path)
-    box.reelpack("train", made.url, "--out", "run", *TRAIN)
-    assert (tmp_path / "run/metrics.jsonl").is_file() and list((tmp_path / "run/tensorboard").iterdir())
-    box.reelpack("train-export", "run", "--out", "exported")
+def test_train_trains_and_exports(trained: Path) -> None:
+    assert (trained / "metrics.jsonl").is_file() and list((trained / "tensorboard").iterdir())
+    assert (trained.parent / "exported/model.safetensors").is_file()
 
 
 def test_train_and_sample_need_neither_ray_nor_what_curates(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("train,sample", tmp_path)
     box.reelpack("train", made.url, "--out", "run", *TRAIN, "--set", "train.data.given_probability=0.5")
-    box.reelpack("sample", "run", "--prompt", "a film", *SAMPLE)
     Image.new("RGB", (90, 70), "gray").save(tmp_path / "photo.png")
-    for number, start in enumerate([made.films / "1.mp4", tmp_path / "photo.png"]):
-        box.reelpack("sample", "run", "--start", str(start), "--out", f"goes_on_{number}.mp4", *SAMPLE)
-    assert all((tmp_path / name).stat().st_size for name in ("sample.mp4", "goes_on_0.mp4", "goes_on_1.mp4"))
+    box.reelpack("sample", "run", "--start", str(tmp_path / "photo.png"), *SAMPLE)
+    assert (tmp_path / "sample.mp4").stat().st_size
 
 
-def test_sample_samples(made: SimpleNamespace, tmp_path: Path) -> None:
-    with_train = Box("train", tmp_path / "train")
-    with_train.reelpack("train", made.url, "--out", str(tmp_path / "run"), *TRAIN)
-    Box("sample", tmp_path).reelpack("sample", str(tmp_path / "run"), "--prompt", "a film", *SAMPLE)
+def test_sample_samples(trained: Path, tmp_path: Path) -> None:
+    Box("sample", tmp_path).reelpack("sample", str(trained), "--prompt", "a film", *SAMPLE)
     assert (tmp_path / "sample.mp4").stat().st_size
