@@ -58,7 +58,7 @@ def main() -> None:
         for command in arguments.commands.split(","):
             for trouble in arguments.troubles.split(","):
                 found = [wrong for _, wrong in points.all(command, trouble, arguments.every)]
-                num_wrong += sum(map(bool, found))
+                num_wrong += sum(map(bool, found)) or not found
                 print(f"{command:7} {trouble:9} at {len(found):3} points: {sum(map(bool, found))} differ", flush=True)
                 for wrong in filter(None, found):
                     print("        " + "\n        ".join(wrong), flush=True)
