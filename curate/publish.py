@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, on local disks and on object stores."""
 
+import errno
 import fcntl
 import os
 import uuid
@@ -81,10 +82,16 @@ def _put(fs: AbstractFileSystem, path: str) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a local folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make the names in a local folder outlive a power cut, where its filesystem can do that for folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # it may be written, but not listed
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 

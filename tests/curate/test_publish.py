@@ -32,6 +32,16 @@ def test_a_file_and_its_folder_are_synchronised_in_order(tmp_path: Path, monkeyp
     assert rest == [("rename", "name"), ("sync", "folder")]
 
 
+def test_a_filesystem_may_synchronise_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sync(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_text(f"{tmp_path}/name", "text")
+    assert (tmp_path / "name").read_text() == "text"
+
+
 def test_what_is_no_known_store_gets_a_temporary_name_and_a_move(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = fsspec.filesystem("memory")
     assert is_atomic(memory) and not is_atomic(fsspec.filesystem("http")) and not is_atomic(LocalFileSystem())
