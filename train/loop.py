@@ -40,7 +40,7 @@ from train.resume import open_run
 from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
 from train.scale import warn_of_scale
 from train.segments import PackedBatch
-from train.storage import remove_unfinished
+from train.storage import remove_left_over
 from train.validate import Validator
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def _train(
     record = RunRecord.of(train_manifest, family)
     open_run(out, config, record, write=worker.is_first)
     if worker.is_first:
-        remove_unfinished(out / "checkpoints")
+        remove_left_over(out)
     worker.wait()
     model, dtype = build_model(config, record), activation_dtype(config, worker.device)
     if config.init is not None and not list_checkpoints(out / "checkpoints"):

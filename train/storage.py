@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.planner import ReadItem, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from curate.publish import sync_folder
+from curate.publish import remove_unfinished, sync_folder
 
 CHECKSUMS = "checksums.json"
 METADATA = ".metadata"
@@ -191,8 +191,9 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def remove_unfinished(root: Path) -> None:
-    """Remove what a save or a removal that was killed has left; called while nobody else writes there."""
+def remove_left_over(run: Path) -> None:
+    """Remove what a training that was killed has left in its folder; called while nobody else trains there."""
     for pattern in (".step-*.tmp", ".step-*.removed"):
-        for left in root.glob(pattern):
+        for left in (run / "checkpoints").glob(pattern):
             shutil.rmtree(left)
+    remove_unfinished(str(run), ("run.json", "config.yaml"))

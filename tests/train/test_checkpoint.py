@@ -210,9 +210,11 @@ def test_what_a_killed_save_or_removal_left_goes_with_the_next_run(dataset: str,
     for name in (".step-000009.tmp", ".step-000001.removed"):
         shutil.copytree(root / "step-000002", root / name)
     (root / "notes.txt").write_text("mine")
+    (run / f".run.json.{'0' * 32}.tmp").write_text("{")
     train(config(steps=4, **SETTINGS), dataset, run)
     names = sorted(path.name for path in root.iterdir())
     assert names == ["notes.txt", "step-000002", "step-000003", "step-000004"]
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path):

@@ -61,3 +61,16 @@ def test_timesteps_are_embedded_in_float32(redrawn: Callable[..., DiT], samples:
     exact = model.conditioner.timestep(batch.timesteps)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(model.conditioner.timestep(batch.timesteps), exact)
+
+
+def test_given_tokens_are_told_that_they_are_clean(redrawn: Callable[..., DiT], mixed_samples: list[Sample]):
+    """Their row of conditions is their sample's at t = 0."""
+    model = redrawn()
+    batch = packed(model, mixed_samples)
+    rows, _, _ = model.conditioner(batch.timesteps, batch)
+    clean, _, _ = model.conditioner(torch.zeros_like(batch.timesteps), batch)
+    num_samples = len(mixed_samples)
+    assert batch.row_segments[num_samples:].tolist() == [3], "one sample has given tokens"
+    torch.testing.assert_close(rows[num_samples:], clean[3:4])
+    assert not torch.isclose(rows[3], clean[3], atol=1e-3).all()
+    assert set(batch.row_ids[~batch.loss_mask].tolist()) == {num_samples}
