@@ -17,14 +17,15 @@ PACKAGES = ("curate", "caption", "train", "pipelines")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MODULES = {"train": "train", "caption": "caption", "pipelines.curate_videos": "curate"}
 COMMAND = r"(?:reelpack|(?:python -m|torchrun [^`\n]*?-m) (?P<module>[\w.]+))(?: (?P<name>[a-z][a-z-]+))?"
-OPTION = r"(?<![\w-])--[a-z][a-z-]*[a-z]"
-FOREIGN = {"--working-dir", "--no-wait", "--import-mode", "--force-reinstall", "--at"} | {
+OPTION = r"(?<![\w-])--[a-z][a-z-]*[a-z](?!:)\b"
+"""Without the properties of CSS, which have a colon."""
+FOREIGN = {"--working-dir", "--no-wait", "--import-mode", "--force-reinstall"} | {
     option
     for package in (*PACKAGES, "benchmarks")
     for path in (REPOSITORY / package).rglob("*.py")
     for option in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text())
 }
-"""Of Ray's `job submit`, of pytest, pip and CSS, and of scripts that are no commands."""
+"""Of Ray's `job submit`, of pytest and pip, and of scripts that are no commands."""
 STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job submit )"
 
 
