@@ -1,5 +1,6 @@
 """What may be opened is fixed before libav looks at the data: no other file is read, nothing listens."""
 
+import itertools
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -9,13 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.media import stream
 from curate.media.clock import counted_time_base
+from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.media.frames import iter_frames
+from curate.media.limits import READ_LIMIT_S
 from curate.media.opening import FORMAT_WHITELIST, NO_PROTOCOL
 from curate.media.probe import probe
+from curate.media.sample import sample_frames
 from curate.media.stream import VideoReader
-from curate.schema import FailureKind, MediaError
+from curate.schema import FailureKind, MediaError, Span
 
 LISTS = {
     "concat": "ffconcat version 1.0\nfile other.mp4\n",
@@ -93,3 +98,23 @@ def test_a_picture_that_grows_on_its_way_is_bounded_too(tmp_path: Path, numbered
     with pytest.raises(MediaError) as error:
         list(iter_frames(path, short_side_px=32, time_base=clock, max_pixels=numbered.width * numbered.height))
     assert error.value.kind is FailureKind.TOO_LARGE
+
+
+def test_every_reader_has_a_limit_of_time(
+    numbered, write_video: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video("a.mp4", numbered.draw(3))
+    data, video = Path(path).read_bytes(), probe(path, "", "")
+    span = Span(start_pts=0, end_pts=10**6, time_base=video.time_base)
+    hours = itertools.count()
+    monkeypatch.setattr(stream.time, "monotonic", lambda: next(hours) * 2 * READ_LIMIT_S)
+    for read in (
+        lambda: probe(path, "", ""),
+        lambda: sample_frames(path, span, 2, short_side_px=None),
+        lambda: cut_clip(path, span, CutConfig()),
+        lambda: decode_clip(data),
+        lambda: list(VideoReader(path).shown_packets()),
+    ):
+        with pytest.raises(MediaError) as error:
+            read()
+        assert error.value.kind is FailureKind.TIMEOUT
