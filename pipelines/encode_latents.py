@@ -103,8 +103,8 @@ def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config
     start = time.monotonic()
     failures: list[Failure] = []
     with executor(config.execute) as on:
+        text = _encode_text(dataset, index, config, on, failures)  # minutes: what is wrong with it is known first
         latents = _encode_latents(dataset, index, config, on, failures)
-        text = _encode_text(dataset, index, config, on, failures)
     command = shlex.join(["reelpack", "encode", dataset.url])
     keys = {LATENT_STEP: _fingerprint(latents), TEXT_STEP: _fingerprint(text)}
     dataset.failures.publish(failure_row(failure, keys[failure.step], command) for failure in failures)

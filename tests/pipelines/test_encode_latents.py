@@ -206,6 +206,14 @@ def test_captions_that_are_cut_are_counted_and_told_again(
             assert (share in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)
 
 
+def test_a_wrong_text_setting_is_known_before_the_latents_are_made(made: SimpleNamespace, tmp_path: Path) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "latents")
+    with pytest.raises(ValueError, match=r"text\.max_tokens: got 5000; expected at most 512"):
+        encode(made.url, load_config(overrides=[*SETTINGS, "text.max_tokens=5000"]))
+    assert not (made.out / "latents").exists()
+
+
 def test_latents_that_are_not_stored_cannot_be_exported(made: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--latents .* holds no latents, only their sizes \(encode.store=false\)"):
         export(made.url, str(tmp_path / "export"), made.online)

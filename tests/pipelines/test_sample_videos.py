@@ -1,6 +1,7 @@
 """What `reelpack sample` writes."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,3 +68,17 @@ def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(tmp_
     autoencoder = save_model("hunyuan", tmp_path / "vae").build()
     with pytest.raises(ValueError, match=r"--start .*codes a picture otherwise than the first frame"):
         start_latent(autoencoder, tmp_path / "first.png", (32, 32), 12.0, 1)
+
+
+def test_a_run_on_latents_of_an_earlier_version_is_told(
+    made: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = Path(shutil.copytree(made.plain, tmp_path / "old"))
+    record = json.loads((old / "run.json").read_text())
+    record["latents"]["version"] = 1
+    (old / "run.json").write_text(json.dumps(record))
+    asked = ["--prompt", "a", "--size", "32x32", "--frames", "1", "--set", "sample.num_steps=1"]
+    for run_folder, told in ((made.plain, False), (str(old), True)):
+        caplog.clear()
+        assert run("sample", run_folder, "--out", str(tmp_path / "x.png"), *asked) == 0
+        assert ("may have been scrambled" in caplog.text) == told
