@@ -144,11 +144,6 @@ def _plain_block(block: DiTBlock, x: Tensor, rows: Tensor, text: Tensor, turn: R
 
 
 def _plain_attention(attention: Attention, x: Tensor, context: Tensor, turn: Rotation | None) -> Tensor:
-    heads = attention.num_heads
-    q = attention.norm_q(attention.to_q(x).unflatten(-1, (heads, -1)))  # (B, N, H, D_head)
-    k, v = attention.to_kv(context).unflatten(-1, (2, heads, -1)).unbind(-3)
-    k = attention.norm_k(k)
-    if turn is not None:
-        q, k = turn.apply(q), turn.apply(k)
-    q, k, v = (y.to(v.dtype).transpose(1, 2) for y in (q, k, v))
+    q, k, v = attention.project(x, context, turn)  # 3 × (B, N, H, D_head)
+    q, k, v = (y.transpose(1, 2) for y in (q, k, v))
     return attention.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))

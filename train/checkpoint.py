@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.tensor import DTensor
 
 from curate.lease import Lease
 from curate.publish import write_text
@@ -94,6 +95,8 @@ class Checkpointer:
         self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
         self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
         self._pending: tuple[Future[Any], Path] | None = None
+        # On a GPU kept: to pin memory takes longer than to copy into it.
+        self._stager = DefaultStager(staging_options(worker.device)) if worker.device.type == "cuda" else None
 
     def save(self, state: RunState) -> None:
         """Copy the state, and begin to write it; the one before is finished first.
@@ -115,17 +118,18 @@ class Checkpointer:
             }
             write_text(str(temporary / "state.json"), json.dumps(facts))
         self.worker.wait()
-        stager = DefaultStager(StagingOptions(False, False, False, False))
+        stager = self._stager or DefaultStager(staging_options(self.worker.device))
         with _quiet():
             future = dcp.async_save(
-                self._tensors(rng=True),
+                self._own_part(),
                 storage_writer=HashingWriter(temporary),
                 async_stager=stager,
                 process_group=self._group,
                 no_dist=self._group is None,
             )
         written = cast("Future[Any]", future)
-        written.add_done_callback(lambda _: stager.close())
+        if stager is not self._stager:
+            written.add_done_callback(lambda _: stager.close())
         self._pending = (written, folder)
 
     def poll(self) -> None:
@@ -205,6 +209,12 @@ class Checkpointer:
             f"continue from {start}, or train into another folder"
         )
 
+    def _own_part(self) -> dict[str, Any]:
+        """What this rank copies and writes: of replicas the first has all, and the others their generators."""
+        tensors = self._tensors(rng=True)
+        is_sharded = any(isinstance(p, DTensor) for p in self.model.parameters())
+        return tensors if is_sharded or self.worker.is_first else {"rng": tensors["rng"]}
+
     def _tensors(self, *, rng: bool) -> dict[str, Any]:
         """The state as tensors of this rank; what is loaded goes into them, but for those of optimizer and generators,
         which are copies."""
@@ -220,6 +230,15 @@ class Checkpointer:
             if self.worker.device.type == "cuda":
                 tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.worker.device)
         return tensors
+
+
+def staging_options(device: torch.device) -> StagingOptions:
+    """How the state is copied to the host before the next step changes it: from a GPU into pinned memory, all of it
+    at once. Nothing is shared with another process."""
+    from_gpu = device.type == "cuda"
+    return StagingOptions(
+        use_pinned_memory=from_gpu, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=from_gpu
+    )
 
 
 def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.meter import peak_memory
 from train.model.dit import DiT
+from train.model.segment_attention import workspace_bytes
 from train.segments import Sample, pack
 
 logger = logging.getLogger(__name__)
@@ -32,19 +33,26 @@ class MemoryEstimate:
         num_parameters: Of the whole model.
         num_tokens: Of the largest pack.
         state_bytes: Weights, gradients, optimizer and average.
-        activation_bytes: About what the largest pack keeps for its backward pass. What kernels take for a moment, and
-            what an allocator cannot use, comes on top.
+        activation_bytes: About what the largest pack keeps for its backward pass.
+        kernel_bytes: The most that attention's backward takes for a moment. What other kernels take, and what an
+            allocator cannot use, comes on top.
     """
 
     num_parameters: int
     num_tokens: int
     state_bytes: int
     activation_bytes: int
+    kernel_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.state_bytes + self.activation_bytes + self.kernel_bytes
 
     def __str__(self) -> str:
         return (
             f"{gib(self.state_bytes)} of weights, gradients, optimizer and average ({self.num_parameters:,} "
-            f"parameters), about {gib(self.activation_bytes)} of activations of a pack of {self.num_tokens:,} tokens"
+            f"parameters), about {gib(self.activation_bytes)} of activations of a pack of {self.num_tokens:,} tokens, "
+            f"{gib(self.kernel_bytes)} of attention's backward"
         )
 
 
@@ -60,13 +68,14 @@ def estimate_memory(
         num_ranks: that share the state where the model is sharded.
         dtype: of activations.
     """
-    num_parameters = sum(p.numel() for p in model.parameters())
+    num_parameters, heads = sum(p.numel() for p in model.parameters()), model.config.num_heads
     shards = num_ranks if config.parallel.mode == "shard" else 1
     return MemoryEstimate(
         num_parameters=num_parameters,
         num_tokens=num_tokens,
         state_bytes=STATE_BYTES * num_parameters // shards,
         activation_bytes=_activation_bytes(config, model, num_tokens, dtype),
+        kernel_bytes=workspace_bytes(num_tokens, heads, model.config.width // heads, flash=dtype.itemsize == 2),
     )
 
 
@@ -131,7 +140,7 @@ def device_bytes(device: torch.device) -> int | None:
 
 def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes: int | None) -> None:
     """Say before the first step that the device is not expected to hold the run."""
-    if total_bytes is not None and estimate.state_bytes + estimate.activation_bytes > total_bytes:
+    if total_bytes is not None and estimate.total_bytes > total_bytes:
         logger.warning(
             "the device has %s, and predicted are %s: it is likely to run out of memory. %s",
             gib(total_bytes),

@@ -17,11 +17,12 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager
 
 from curate.lease import LeaseLost, hold
 from tests.train.test_loop import ROOT, config, logged
 from train import storage
-from train.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.checkpoint import Checkpointer, RunState, list_checkpoints, staging_options
 from train.config import CheckpointConfig, EMAConfig
 from train.data.plan import Cursor
 from train.ema import EMA
@@ -99,6 +100,29 @@ def test_generators_go_on_where_they_were(tmp_path: Path):
     torch.manual_seed(2)
     checkpointer(tmp_path).load(folder)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_of_replicas_the_first_alone_copies_and_writes_the_state(tmp_path: Path):
+    saver = checkpointer(tmp_path)
+    assert saver._own_part().keys() == {"model", "ema", "optimizer", "rng"}
+    saver.worker = Worker(rank=1, world_size=1, device=torch.device("cpu"))
+    assert saver._own_part().keys() == {"rng"}
+
+
+def test_state_is_copied_from_a_gpu_into_pinned_memory_and_on_a_cpu_nothing_is_kept(tmp_path: Path):
+    gpu, cpu = (staging_options(torch.device(name)) for name in ("cuda", "cpu"))
+    assert gpu.use_pinned_memory and gpu.use_non_blocking_copy
+    assert not (cpu.use_pinned_memory or cpu.use_non_blocking_copy or gpu.use_shared_memory or cpu.use_shared_memory)
+    assert checkpointer(tmp_path)._stager is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_pinned_memory_is_taken_once_for_all_checkpoints():
+    stager, state = DefaultStager(staging_options(torch.device("cuda"))), {"x": torch.ones(1000, device="cuda")}
+    first, second = (stager.stage(state)["x"] for _ in range(2))
+    assert first.is_pinned() and first.data_ptr() == second.data_ptr()
+    stager.close()
 
 
 def test_ranks_share_the_reading(tmp_path: Path):

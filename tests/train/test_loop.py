@@ -228,6 +228,12 @@ def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: in
     settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4, parallel__mode=mode)
     train(settings, dataset, tmp_path / "one")
     assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"))
+    files = (tmp_path / "two/checkpoints/step-000004").glob("*.distcp")
+    written = {path.name.split("_")[2]: path.stat().st_size for path in files}
+    assert written["1"] < 0.1 * written["0"] if mode == "replicate" else written["1"] > 0.5 * written["0"], written
+    one, two = (load_model(tmp_path / run, weights="ema")[0].state_dict() for run in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.slow

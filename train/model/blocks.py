@@ -42,10 +42,10 @@ class Attention(nn.Module):
         if x is context:  # one product instead of two; the weights, much smaller than a pack, are joined for it
             weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
             joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
-            q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(1)
+            q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         else:
             q = self.to_q(x).unflatten(-1, (self.num_heads, -1))
-            k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(1)
+            k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         weights = getattr(self.norm_q, "weight", None), getattr(self.norm_k, "weight", None)
         q, k = (normalised_and_rotated(y, w, rotation) for y, w in zip((q, k), weights, strict=True))
         return q, k, v
@@ -96,12 +96,12 @@ class DiTBlock(nn.Module):
         *signals, mlp_signal = self._signals(conditions)  # of rows (R, D)
         for i, (norm, self_attention) in enumerate(zip(self.norms, self.self_attentions, strict=True)):
             h = signals[i].modulate(norm(x))  # (N, D)
-            x = x + signals[i].gated(self_attention(h, groups[i], rotation))  # (N, D)
+            x = signals[i].added(x, self_attention(h, groups[i], rotation))  # (N, D)
         if self.cross_attention is not None and self.cross_norm is not None:
             h = self.cross_norm(x)  # (N, D)
             x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments)  # (N, D)
         h = mlp_signal.modulate(self.mlp_norm(x))  # (N, D)
-        return x + mlp_signal.gated(self.mlp(h))  # (N, D)
+        return mlp_signal.added(x, self.mlp(h))  # (N, D)
 
     def _signals(self, conditions: Conditions) -> list[Signal]:
         if self.modulation is None:

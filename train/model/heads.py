@@ -63,7 +63,7 @@ class _Normalised(torch.autograd.Function):
         if cos is not None:
             upstream = rotate(upstream, _both(cos), -_signed(sin))  # of w x / rms(x)
         along = upstream * y  # (N, H, D_head)
-        of_weight = (along * inverse).sum((0, 1))  # (D_head,)
+        of_weight = (along * inverse).flatten(0, -2).sum(0)  # (D_head,)
         mean = (along.mul_(weight).mean(-1, keepdim=True)).mul_(inverse.pow(3))  # (N, H, 1)
         of_x = (upstream * weight).mul_(inverse).addcmul_(y, mean, value=-1)
         return of_x.to(x.dtype), of_weight, None, None

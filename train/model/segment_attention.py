@@ -178,6 +178,18 @@ def kernel_of(run: Run, *, cuda: bool, flash: bool) -> Kernel:
     return "products"
 
 
+def workspace_bytes(num_tokens: int, num_heads: int, head_dim: int, *, flash: bool) -> int:
+    """The most that the backward of one call takes on CUDA beside its results, however a pack is cut.
+
+    The flash kernel adds up gradients of queries in float32, heads padded to 32, in 128 rows more for each segment, of
+    which those that are not batched are longer than `SHORT`; products keep the scores, their gradients and weights.
+    """
+    rows = num_tokens + 128 * (num_tokens // (SHORT + 1) + FEW * SHORT)
+    gradients = 4 * rows * num_heads * -(-head_dim // 32) * 32
+    products = 3 * 4 * min(MAX_SCORES, num_heads * num_tokens * (SHORT if flash else num_tokens))
+    return max(gradients, products) if flash else products
+
+
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0].contiguous()
 

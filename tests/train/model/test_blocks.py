@@ -5,8 +5,10 @@ import torch
 
 from train.model.blocks import SelfAttention
 from train.model.config import DiTConfig
-from train.model.modulation import gather_rows
+from train.model.heads import normalised_and_rotated
+from train.model.modulation import Signal
 from train.model.patterns import SPATIAL, TEMPORAL, regroup
+from train.model.position import RotaryEmbedding
 from train.patches import grid_positions
 from train.segments import Segments
 
@@ -32,10 +34,43 @@ def test_half_of_the_heads_attend_over_space_and_half_over_time():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_are_gathered_and_their_gradients_summed(dtype: torch.dtype):
-    rows, ids = torch.randn(3, 5, dtype=dtype, requires_grad=True), torch.tensor([2, 0, 2, 2, 1, 0])
-    upstream = torch.randn(6, 5, dtype=dtype)
-    out = gather_rows(rows, ids)
-    (grad,) = torch.autograd.grad(out, rows, upstream)
-    assert torch.equal(out, rows[ids])
-    torch.testing.assert_close(grad, torch.autograd.grad(rows.float()[ids], rows, upstream.float())[0])
+def test_rows_modulate_their_tokens_and_get_the_sums_of_their_gradients(dtype: torch.dtype):
+    ids = torch.tensor([2, 0, 2, 2, 1, 0])
+    x, change = (torch.randn(6, 5, dtype=dtype, requires_grad=True) for _ in range(2))
+    rows = [torch.randn(3, 5, requires_grad=True) for _ in range(3)]
+    signal = Signal(shift=rows[0], scale=rows[1], gate=rows[2], row_ids=ids)
+    shift, scale, gate = (row[ids] for row in rows)
+    pairs = [
+        (signal.modulate(x), x * (1 + scale) + shift),
+        (signal.added(x, change), x + change * gate.to(dtype)),
+    ]
+    inputs = [x, change, *rows]
+    for ours, plain in pairs:
+        assert ours.dtype == plain.dtype
+        tolerance = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 5e-2, "rtol": 5e-2}
+        torch.testing.assert_close(ours, plain, **tolerance)
+        upstream = torch.randn_like(ours)
+        for one, other in zip(
+            *(torch.autograd.grad(out, inputs, upstream, allow_unused=True) for out in (ours, plain)), strict=True
+        ):
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(one, other, **tolerance)
+
+
+@pytest.mark.parametrize("with_norm", [True, False])
+@pytest.mark.parametrize("with_rotation", [True, False])
+def test_heads_are_normalised_and_rotated_as_by_separate_operations(with_norm: bool, with_rotation: bool):
+    x = torch.randn(7, 2, 12, dtype=torch.float32, requires_grad=True)
+    weight = torch.randn(12, requires_grad=True) if with_norm else None
+    rotation = RotaryEmbedding(12)(torch.randint(0, 9, (7, 3))) if with_rotation else None
+    plain = x if weight is None else torch.nn.functional.rms_norm(x, (12,), weight, 1e-6)
+    plain = plain if rotation is None else rotation.apply(plain)
+    ours = normalised_and_rotated(x, weight, rotation)
+    torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)
+    inputs = [x] if weight is None else [x, weight]
+    if ours is x:
+        return
+    upstream = torch.randn_like(x)
+    for one, other in zip(*(torch.autograd.grad(out, inputs, upstream) for out in (ours, plain)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)

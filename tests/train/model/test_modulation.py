@@ -34,7 +34,9 @@ def test_small_scales_are_told_apart_in_bfloat16(adaln: str):
         signals = modulation(conditions(rows.bfloat16()))
         for signal, exact in zip(signals, expected, strict=True):
             torch.testing.assert_close(signal.modulate(x), exact.modulate(x), atol=2e-4, rtol=0)
-            assert signal.gated(x.bfloat16()).dtype == torch.bfloat16, "the residual stream keeps its type"
+            assert signal.added(x.bfloat16(), x.bfloat16()).dtype == torch.bfloat16, (
+                "the residual stream keeps its type"
+            )
 
 
 @pytest.mark.parametrize("adaln", ["block", "lora", "shared"])

@@ -69,6 +69,17 @@ def test_products_are_the_attention_of_the_flash_kernel_in_batches_of_bounded_si
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [[1] * 16_384, [5] * 3072, [65] * 252, [256] * 64, [16_384]])
+def test_no_cut_of_a_pack_takes_more_than_the_estimate_says(lengths: list[int]):
+    """Of DiT-XL's attention; the flash kernel for every segment would take 12 GiB for 16,384 single tokens."""
+    most = op.workspace_bytes(sum(lengths), 16, 72, flash=True)
+    for part in parts_of(ends(*lengths), ends(*lengths), cuda=True, flash=True):
+        rows = sum(run.g * (run.n + 128) for run in part.runs)
+        taken = {"value": 0, "flash": 4 * rows * 16 * 96, "products": 3 * 4 * op.MAX_SCORES}[part.kernel]
+        assert taken <= most
+    assert most < 2**29
+
+
 def test_tokens_alone_have_their_values_and_no_gradient_in_queries():
     segments = Segments.of([1] * 6)
     q, k, v = (torch.randn(6, HEADS, WIDTH, requires_grad=True) for _ in range(3))
