@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, cast
 
+from curate.terminal import leave_terminal
 from pipelines.execute import ExecuteConfig, connect
 from pipelines.extras import extras_with
 from pipelines.sources import absolute
@@ -106,15 +107,20 @@ def _examine_worker(where: str) -> list[Finding]:
     return [_tried(where, "cut a clip", _cut)]
 
 
+def _in_background(look: Callable[..., list[Finding]], where: str, *arguments: str) -> list[Finding]:
+    leave_terminal()
+    return look(where, *arguments)
+
+
 def _on_node(node_id: str, where: str, look: Callable[..., list[Finding]], *arguments: str) -> list[Finding]:
     """What a task finds on a node, or why it could not look."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     bound = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    task = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=bound)
+    task = ray.remote(num_cpus=0, max_retries=0)(_in_background).options(scheduling_strategy=bound)
     try:
-        found: list[Finding] = ray.get(task.remote(where, *arguments), timeout=NODE_LIMIT_S)
+        found: list[Finding] = ray.get(task.remote(look, where, *arguments), timeout=NODE_LIMIT_S)
     except ray.exceptions.RayError as error:
         last = str(error).strip().rpartition("\n")[2]
         remedy = "reelpack must be installed there, or travel with the job (ray job submit --working-dir .)"
