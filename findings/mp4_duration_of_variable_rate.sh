@@ -3,8 +3,8 @@
 # readers report frames over duration as its average rate.
 # Behaviour, for a variable rate: (1) PyAV's encoder gives packets of duration 0, whatever the frames say, and the last
 # frame lasts a tick of the rate: 4.49 s are declared as 3.02 s. (2) Where the durations are put on the packets, the
-# duration is right, and without B-frames the rate is too. With B-frames the rate is not (4.96 for 7.13 frames/s): it is
-# made of the steps between decoding times, and x264's first steps repeat those of presentation. Times of frames are
+# duration is right, and without B-frames the rate is too. With B-frames the rate is not (4.96 for 7.13 frames/s): it
+# is made of the steps between decoding times, and x264's first steps repeat those of presentation. Times of frames are
 # right in all files. (3) Packets whose decoding times are the sorted presentation times, moved back far enough, have
 # both right.
 # Seen with av 18.1.0 (FFmpeg 8.1.2, libx264), numpy 2.4.6; OpenCV and ffprobe report the same rates.
@@ -54,7 +54,8 @@ def declared(b_frames, durations, times):
         seconds, rate = float(stream.duration * stream.time_base), float(stream.average_rate)
         shown = sorted(packet.pts for packet in reader.demux(stream) if packet.size)
         last_s = float((shown[-1] - shown[0]) * stream.time_base)
-    print(f"bf={b_frames} durations={durations} times={times}: last frame at {last_s:.3f} s, {seconds:.3f} s, {rate:.2f}/s")
+    how = f"bf={b_frames} durations={durations} times={times}"
+    print(f"{how}: last frame at {last_s:.3f} s, {seconds:.3f} s, {rate:.2f}/s")
     return seconds, rate, round(last_s, 3)
 
 

@@ -3,8 +3,8 @@
 # `frame.side_data.get("DISPLAYMATRIX")` is the way to the display matrix (mirrored films need it: `frame.rotation` has
 # the angle only).
 # Behaviour: one entry that PyAV's enum has no name for makes every access raise ValueError, `len` and `get` of another
-# type included. FFmpeg 8 attaches EXIF (31) to each picture of a Motion JPEG film whose JPEGs have it, as cameras write
-# them. `frame.rotation` still works there.
+# type included. FFmpeg 8 attaches EXIF (31) to each picture of a Motion JPEG film whose JPEGs have it, as cameras
+# write them. `frame.rotation` still works there.
 # Seen with av 18.1.0 (FFmpeg 8.1.2), pillow 13.0.0.
 set -eu
 folder=$(mktemp -d)
