@@ -26,6 +26,17 @@ def test_a_linear_layer_on_patches_is_the_strided_convolution_with_the_same_weig
     torch.testing.assert_close(by_linear, by_convolution, atol=1e-5, rtol=0)
 
 
+def test_a_lone_frame_comes_back_as_the_mean_of_its_copies():
+    latent = torch.randn(3, 5, 4, 4)  # 1 + 2 · 2 frames
+    tokens = patchify(latent, (2, 2, 2))
+    assert torch.equal(unpatchify(tokens, (3, 2, 2), (2, 2, 2), 5), latent)
+    copies = tokens[:4].unflatten(1, (3, 2, 4))
+    copies[:, :, 1] += 1.0
+    back = unpatchify(tokens, (3, 2, 2), (2, 2, 2), 5)
+    torch.testing.assert_close(back[:, 0], latent[:, 0] + 0.5)
+    assert torch.equal(back[:, 1:], latent[:, 1:])
+
+
 def test_positions_name_the_patch_that_a_token_was_cut_from():
     grid = (2, 3, 4)
     latent = torch.zeros(3, *grid)

@@ -8,6 +8,7 @@ from train.config import TrainConfig, ValidationConfig
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
+from train.data.reference import noised
 from train.model.dit import DiT, DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.objective.flow import RectifiedFlow
@@ -51,6 +52,14 @@ def test_each_clip_is_read_once(dataset: str, model: DiT, monkeypatch: pytest.Mo
         assert losses(validator(32), model, read_manifest(dataset, split=split, patch=PATCH))
         assert len(read) == len(set(read)) > 1
         read.clear()
+
+
+def test_noise_is_of_the_clip_and_the_timestep(samples: list[Sample]):
+    """Each clip has its own at each timestep, the same every time."""
+    keys = [("validation", clip, t) for clip in ("a", "b") for t in (0.2, 0.8)]
+    drawn = [noised(samples[0], 0.5, *key).noise for key in keys]
+    assert len({noise.numpy().tobytes() for noise in drawn}) == 4
+    assert torch.equal(noised(samples[0], 0.5, *keys[1]).noise, drawn[1])
 
 
 def test_losses_by_bin_are_those_of_the_clips_in_it(dataset: str, model: DiT):

@@ -8,7 +8,7 @@ here, and find the same.
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.data.draw import uniform
 from train.data.manifest import Manifest
@@ -28,6 +28,12 @@ class TokenDropConfig(BaseModel):
     high: float = Field(0.9, ge=0, lt=1, description="largest share that is dropped")
     mean: float = Field(0.5, description="of `truncated_normal`, before it is cut at low and high")
     std: float = Field(0.2, gt=0)
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> "TokenDropConfig":
+        if self.distribution in ("uniform", "truncated_normal") and self.low > self.high:
+            raise ValueError(f"got low {self.low} above high {self.high}; exchange them")
+        return self
 
     def rates(self, draws: np.ndarray) -> np.ndarray:
         """(N,) uniform draws to (N,) shares that are dropped."""

@@ -261,6 +261,19 @@ def test_the_samples_of_a_pack_are_read_at_the_same_time(dataset: str, monkeypat
     assert batch.clip_ids == plain.clip_ids and torch.equal(batch.noise, plain.noise)
 
 
+def test_of_the_smallest_sample_a_token_is_left(dataset: str):
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    drop = TokenDropConfig(distribution="constant", low=0.99)
+    samples = EpochSamples(manifest, EpochConfig(drop=drop), PlanConfig(), seed=0)
+    _, tokens = samples.in_epoch(np.arange(len(manifest)), 0)
+    assert tokens.min() == 1 and len(tokens) == len(manifest)
+
+
+def test_shares_of_dropped_tokens_that_descend_are_refused():
+    with pytest.raises(ValueError, match=r"low 0\.8 above high 0\.2"):
+        TokenDropConfig(distribution="uniform", low=0.8, high=0.2)
+
+
 @pytest.mark.parametrize("patch", [(1, 2, 2), (2, 2, 2)])
 def test_places_in_time_are_seconds_of_the_clip(
     make_dataset: Callable, make_clips: Callable, patch: tuple[int, int, int]
