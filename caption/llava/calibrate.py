@@ -26,6 +26,7 @@ from curate.encoders import weights
 from curate.media.decode import decode_clip, middles
 from curate.media.frames import iter_frames
 from curate.schema import MediaError
+from curate.tensors import write_tensors
 
 QUANTILE = 0.95
 NEIGHBORHOOD_FRAMES = 240
@@ -98,9 +99,7 @@ def main() -> None:
     sharp, small = (torch.stack(of_all) for of_all in zip(*both, strict=True))
     max_distance, bank = bound(sharp, small), torch.cat([sharp, small]).half()
     if arguments.write:
-        from safetensors.torch import save_file
-
-        save_file({"shots": bank}, STATISTICS, metadata={"max_distance": f"{max_distance:.4f}"})
+        write_tensors({"shots": bank}, STATISTICS, metadata={"max_distance": f"{max_distance:.4f}"})
     table = {"held-out shots of the film": features(shot.frames for shot in load_held_out(film, num_frames))}
     table |= {folder.name: features(foreign_clips(folder, num_frames)) for folder in arguments.foreign}
     print(
