@@ -117,7 +117,9 @@ class Alignment:
         watched = _Watched(model, self.config.block)
         token_losses = objective.token_losses(watched, batch)
         projected = self.projector(batch.segments.mean(watched.features))  # (S, D)
-        targets = self.targets.of(batch.clip_ids).to(projected.device)
+        targets = self.targets.of(batch.clip_ids)  # (S, D_target)
+        if projected.is_cuda:
+            targets = targets.pin_memory().to(projected.device, non_blocking=True)  # or the device is waited for
         return token_losses, self.config.weight * alignment_loss(projected, targets).sum()
 
 

@@ -26,7 +26,7 @@ from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.objective import Objective
 from train.parallelize import Worker
-from train.segments import Sample, pack
+from train.segments import PackedBatch, Sample, pack, renoised
 
 
 class Validator:
@@ -120,9 +120,11 @@ class Validator:
                     self._captioned(reader, sample, rows[i], caption_rows[i])
                     for i, sample in zip(indices, clean, strict=True)
                 ]
+                packed = pack(captioned, self.patch, manifest.text_dim, self.model.conditions)
+                batch = prepare(packed, self.model).to(self.worker.device)
                 for column, t in enumerate(self.config.timesteps):
-                    samples = [noised(sample, t, "validation", sample.clip_id, t) for sample in captioned]
-                    found = self._sample_losses(model, samples, manifest.text_dim)
+                    noises = [noised(sample, t, "validation", sample.clip_id, t).noise for sample in captioned]
+                    found = self._sample_losses(model, renoised(batch, captioned, noises, t, self.patch))
                     if is_mine:
                         losses[number, indices, column] = found
         return self.worker.sum(losses).cpu()
@@ -133,10 +135,8 @@ class Validator:
         captions = reader.captions(reader.manifest.row(caption_row))
         return replace(sample, text=choose_caption(captions, prefers_dense=True))
 
-    def _sample_losses(self, model: nn.Module, samples: Sequence[Sample], text_dim: int) -> Tensor:
+    def _sample_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Mean loss of each sample of a pack: (S,)."""
-        batch = prepare(pack(samples, self.patch, text_dim, self.model.conditions), self.model)
-        batch = batch.to(self.worker.device)
         token_losses = self.objective.token_losses(model, batch)  # (L,)
         return batch.segments.mean(token_losses[:, None])[:, 0]
 

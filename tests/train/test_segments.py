@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.config import FlowConfig
-from train.patches import patchify
-from train.segments import Regrouping, Sample, Segments, map_tensors, pack, unpack
+from train.patches import draw_noise, grid_size, patchify, unpatchify
+from train.segments import Regrouping, Sample, Segments, map_tensors, pack, renoised, unpack
 
 
 def test_unpack_gives_every_sample_back(samples: list[Sample]):
@@ -122,3 +122,24 @@ def test_moving_a_pack_moves_every_tensor_in_it(samples: list[Sample]):
     assert torch.equal(moved.segments.cu_seqlens, batch.segments.cu_seqlens)
     groups = [next(iter(b.layout.groups.values())).order for b in (moved, batch)]
     assert torch.equal(*groups) and groups[0] is not groups[1]
+
+
+def test_other_noise_in_a_pack_is_the_pack_of_samples_with_it(samples: list[Sample]):
+    given = torch.arange(18) < 6
+    clean = [replace(samples[0], given=given, timestep=0.0), *(replace(one, timestep=0.0) for one in samples[1:])]
+    noises = [torch.randn_like(one.noise) for one in clean]
+    noisy = [replace(one, noise=noise, timestep=0.7) for one, noise in zip(clean, noises, strict=True)]
+    ours, expected = renoised(pack(clean, (1, 2, 2), 12), clean, noises, 0.7, (1, 2, 2)), pack(noisy, (1, 2, 2), 12)
+    for name in ("noise", "tokens", "timesteps", "row_timesteps", "row_ids"):
+        assert torch.equal(getattr(ours, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("patch", [(1, 2, 2), (2, 2, 2), (2, 1, 4)])
+@pytest.mark.parametrize("num_frames", [1, 3, 4])
+def test_noise_drawn_as_tokens_is_noise_of_a_latent(patch: tuple[int, int, int], num_frames: int):
+    """Copies of a lone frame have one noise."""
+    tokens = draw_noise((3, num_frames, 4, 8), patch, torch.Generator().manual_seed(0))
+    grid = grid_size((3, num_frames, 4, 8), patch)
+    latent = unpatchify(tokens, grid, patch, num_frames)
+    torch.testing.assert_close(patchify(latent, patch), tokens)
+    assert 0.8 < tokens.std() < 1.2

@@ -48,21 +48,23 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         if head_dim % 2 or head_dim < 2 * NUM_AXES:
             raise ValueError(f"got head width {head_dim}; expected an even number of at least {2 * NUM_AXES}")
-        self.trained_grid = trained_grid
         pairs = head_dim // 2
         shares = (pairs - 2 * (pairs // NUM_AXES), pairs // NUM_AXES, pairs // NUM_AXES)
         frequencies = torch.cat([base ** (-torch.arange(n) / n) for n in shares])  # (D_head / 2,)
-        axes = torch.repeat_interleave(torch.arange(NUM_AXES), torch.tensor(shares))
+        axes = torch.cat([torch.full((n,), axis) for axis, n in enumerate(shares)])
         slowness = torch.cat([torch.arange(n) / max(1, n - 1) for n in shares])  # (D_head / 2,): 0 fastest, 1 slowest
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
         self.register_buffer("axes", axes, persistent=False)
+        # A buffer: made in every pack, it would wait for the device.
+        trained = None if trained_grid is None else torch.tensor(trained_grid, dtype=torch.float32)  # (3,)
+        self.register_buffer("trained_sides", trained, persistent=False)
         self.register_buffer("exponents", torch.ones(pairs) if scaling == "interpolation" else slowness, False)
 
     def forward(self, positions: Tensor, sides: Tensor | None = None) -> Rotation:
         """Positions in grids of `sides`, both (L, 3), to the rotation of each pair."""
         angles = positions.float()[:, self.axes] * self.frequencies  # (L, D_head / 2)
-        if self.trained_grid is not None and sides is not None:
-            longer = (sides.float() / sides.new_tensor(self.trained_grid, dtype=torch.float32)).clamp(min=1)  # (L, 3)
+        if self.trained_sides is not None and sides is not None:
+            longer = (sides.float() / self.trained_sides).clamp(min=1)  # (L, 3)
             angles = angles / longer[:, self.axes] ** self.exponents
         return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
 

@@ -174,3 +174,11 @@ def test_a_sample_beyond_the_learned_positions_is_named(redrawn: Callable[..., D
     model = redrawn(position="absolute", max_grid=(2, 8, 8))
     with pytest.raises(ValueError, match=r"clip clip-0: got a grid of \(3, 2, 3\) patches"):
         output(model, samples)
+
+
+@pytest.mark.parametrize("position", ["rope", "sincos", "absolute"])
+def test_a_model_can_be_built_without_memory(position: str):
+    config = DiTConfig(width=32, depth=2, num_heads=2, position=position, rope_grid=(4, 4, 4))
+    with torch.device("meta"):
+        model = DiT(config, channels=4, text_dim=12)
+    assert all(parameter.is_meta for parameter in model.parameters())
