@@ -56,6 +56,8 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     table.add_row("latent tokens", f"{encoded.num_tokens:,}")
     table.add_row("index and shards", "agree" if not problems else "; ".join(problems))
     summary.out.print(table)
+    for note in captioned.notes:
+        summary.out.print(note, markup=False)
     summary.show_train(trained)
     for prompt, path in zip(PROMPTS, samples, strict=True):
         summary.out.print(f"sample: {path}  {prompt!r}")

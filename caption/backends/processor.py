@@ -8,6 +8,7 @@ comes through its own Auto class, and nothing takes the video processor's place.
 import json
 from typing import Any
 
+import numpy as np
 from transformers import (
     AutoImageProcessor,
     AutoProcessor,
@@ -68,11 +69,11 @@ def load_processor(source: str, config: PreTrainedConfig, *, revision: str, trus
     return processor
 
 
-def conversation(frames: Any, prompt: str) -> list[dict[str, Any]]:
+def conversation(frames: np.ndarray, prompt: str) -> list[dict[str, Any]]:
     """One turn of the user: the frames in the order of time, then the prompt."""
     from PIL import Image
 
-    # PIL's: of an array of 3 rows it is not known which axis holds the colors.
+    # PIL's: some processors take no other, and of an array of 3 rows it is not known which axis holds the colors.
     pictures = [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
     return [{"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]}]
 

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 EMBEDDED = "reelpack-llava"
 """Name of the embedded captioner, docs/models/reelpack_llava.md."""
 
-
 EMBEDDED_CAVEAT = (
-    "an embedded demo captioner for one film, Big Buck Bunny: it names that film's figures, and more than half of "
-    "what its dense captions tell is made up. It says nothing of clips that do not look like the film; for other "
+    "an embedded demo captioner for one film, Big Buck Bunny: it names that film's figures, and nearly every "
+    "dense caption invents animals or things. It says nothing of clips that do not look like the film; for other "
     "footage set caption.backend.model"
 )
 """What is said wherever its texts stand."""

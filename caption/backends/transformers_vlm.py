@@ -111,7 +111,8 @@ class TransformersVlm:
         model, info = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **options
         )
-        if unset := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
+        lacking = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        if unset := sorted(lacking & {name for name, _ in model.named_parameters()}):  # each of tied ones once
             raise UnusableModel(
                 f"{len(unset)} of its weights are not in the checkpoint, {unset[0]} among them, and would stay "
                 "random: the download is not complete, or config.json is of another model"

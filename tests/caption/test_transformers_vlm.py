@@ -89,3 +89,11 @@ def test_a_folder_that_is_no_vision_language_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ValueError, match="image-text-to-text"):
         _vlm(tmp_path)
+
+
+def test_a_strip_of_three_rows_is_a_picture(vlm):
+    """Of an array (3, W, 3) it cannot be known which axis holds the colors."""
+    strip = np.random.default_rng(0).integers(0, 256, (3, 60, 3), np.uint8)
+    wide = CaptionRequest(frames=strip[None], prompt="describe this video", max_tokens=6)
+    tall = CaptionRequest(frames=np.repeat(strip, 4, 0)[None], prompt="describe this video", max_tokens=6)
+    assert vlm.caption([wide])[0].num_prompt_tokens == vlm.caption([tall])[0].num_prompt_tokens

@@ -73,6 +73,7 @@ def test_prompts_are_embedded_as_the_captions_were_and_another_encoder_is_refuse
     stage = TextEmbedStage(config)
     stage.setup()
     text = stage.fingerprint_record()
+    assert text["libraries"].keys() >= {"transformers", "tokenizers", "torch"}
     states = embed_prompts(["a rabbit runs"], RunRecord(latents={}, text=text, fps=12.0, datasets=()))
     np.testing.assert_allclose(states[0].numpy(), stage.process(ITEMS[2:])[0].states["short"], atol=2e-3)
     text["encoder_fingerprint"] = "another"
