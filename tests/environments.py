@@ -32,9 +32,9 @@ def python_with(extras: str, folder: Path) -> list[str]:
 
 def _installed(extras: str, folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin/pip"), "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
+    pip = [str(folder / "bin/pip"), "install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt")]
     subprocess.run([*pip, "torch"], check=True)
-    subprocess.run([*pip, f"{ROOT}[{extras}]"], check=True)
+    subprocess.run([*pip, f"{ROOT}[{extras}]" if extras else str(ROOT)], check=True)
     return folder
 
 
