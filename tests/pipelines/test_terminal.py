@@ -23,11 +23,15 @@ cli.main(["curate", *sys.argv[1:]])
 """
 
 INTERRUPTED = """
-import signal, sys
+import sys, time
 from curate.cut import CutStage
 from pipelines import cli
 
-CutStage.process = lambda stage, items: signal.pause()
+def work(stage, items):
+    while True:  # not in one call: a signal that comes before it would not end it
+        time.sleep(0.05)
+
+CutStage.process = work
 cli.main(["curate", *sys.argv[1:]])
 """
 
