@@ -21,7 +21,7 @@ from curate.shards.tar import TarReader
 STEP = "caption"
 KINDS: tuple[CaptionKind, ...] = ("short", "dense")
 KEY_HEX_DIGITS = 12
-MAX_HELD_BYTES = 64 << 20
+MAX_HELD_BYTES = 48 << 20
 """Frames that are held at a time, a clip's own aside: what fits goes through the model together."""
 
 NOT_ASKED = CaptionResult(text="", finish_reason="not_asked", num_prompt_tokens=0, num_output_tokens=0)
