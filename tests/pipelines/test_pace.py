@@ -95,3 +95,25 @@ def test_a_long_run_keeps_few_samples_and_its_beginning() -> None:
     assert len(pace._samples) < 600
     assert pace.rate() == pytest.approx(1, rel=0.1)
     assert pace.left_s() == pytest.approx(1e6 - 20_000, rel=0.05)
+
+
+def left_after(moves: dict[float, float], now: float) -> float | None:
+    """Seconds left of 1,000 at a moment, after `moves`: seconds → done."""
+    clock = Clock()
+    pace = Pace(1000, clock)
+    for clock.now, done in moves.items():
+        pace.reach(done)
+    clock.now = now
+    pace.reach(pace.done)
+    return pace.left_s()
+
+
+def test_each_reason_not_to_know_is_one_by_itself() -> None:
+    assert left_after({second: second for second in range(1, 21)}, 20) == pytest.approx(980, rel=0.1)
+    assert left_after({second: second for second in range(1, 10)}, 9) is None, "too early"
+    assert left_after({second: second for second in (5, 10, 15, 20)}, 20) is None, "few moves"
+    slower = {s: 3.0 * s for s in range(1, 21)} | {s: 60.0 + (s - 20) for s in range(21, 41)}
+    assert left_after(slower, 40) is None, "a third of the rate of the beginning"
+    bursts = {1 + s / 10: 1 + s for s in range(10)} | {21 + s / 10: 11 + s for s in range(10)}
+    bursts |= {20.9: 10.0}
+    assert left_after(dict(sorted(bursts.items())), 40) is None, "two bursts"
