@@ -26,6 +26,7 @@ from train.checkpoint import Checkpointer, RunState, list_checkpoints, staging_o
 from train.config import CheckpointConfig, EMAConfig
 from train.data.plan import Cursor
 from train.ema import EMA
+from train.hold import hold_run
 from train.loop import train
 from train.parallelize import Worker
 from train.run import load_model
@@ -250,6 +251,25 @@ def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path
         train(config(steps=4, **SETTINGS), dataset, run)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
     train(config(steps=4, **SETTINGS), dataset, run)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_are_refused_with_the_first(tmp_path: Path, rank: int):
+    """Which alone asks for the lease, and tells the others."""
+
+    class Rank(Worker):
+        def gather(self, value: Any) -> list[Any]:
+            assert (value is None) is not self.is_first
+            return [value if self.is_first else "the first one's message", None]
+
+    worker = Rank(rank=rank, world_size=2, device=torch.device("cpu"))
+    told = "is being written by" if rank == 0 else "the first one's message"
+    with (
+        hold(tmp_path, "train"),
+        pytest.raises(ValueError, match=told),
+        hold_run(tmp_path, worker, is_restart=False),
+    ):
+        pass
 
 
 @pytest.mark.slow

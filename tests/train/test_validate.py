@@ -54,6 +54,11 @@ def test_each_clip_is_read_once(dataset: str, model: DiT, monkeypatch: pytest.Mo
         read.clear()
 
 
+def test_an_early_step_every_so_many_and_the_last_are_validated():
+    config = ValidationConfig(first=3, every=5)
+    assert [step for step in range(1, 13) if config.due(step, 12)] == [3, 5, 10, 12]
+
+
 def test_noise_is_of_the_clip_and_the_timestep(samples: list[Sample]):
     """Each clip has its own at each timestep, the same every time."""
     keys = [("validation", clip, t) for clip in ("a", "b") for t in (0.2, 0.8)]
