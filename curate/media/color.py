@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BITS_PER_SAMPLE = 258
-"""TIFF's tag."""
+PHOTOMETRIC = 262
+"""TIFF's tags."""
+WHITE_IS_ZERO = 0
 
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Color space of an ICC profile → Pillow's mode of the pixels that it describes."""
@@ -50,22 +52,29 @@ def to_srgb(image: "Image.Image", name: str) -> "Image.Image":
 
 def _eight_bits(image: "Image.Image", name: str) -> "Image.Image":
     """The same picture in a mode of 8 bits per sample."""
-    from PIL import Image
 
     if image.mode.startswith("I;16"):
         depth = _bits(image)
-        return Image.fromarray((np.asarray(image).astype(np.uint16) >> (depth - 8)).astype(np.uint8))
+        return _black_is_zero(image, (np.asarray(image).astype(np.uint16) >> (depth - 8)).astype(np.uint8))
     if image.mode == "F":
         values = np.asarray(image)
         low, high = float(values.min()), float(values.max())
         if low >= 0 and high <= 1:
-            return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+            return _black_is_zero(image, np.rint(values * 255).astype(np.uint8))
         found = f"floating-point pixels from {low:g} to {high:g}, expected 0 to 1"
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name} has {found}; convert it to 8 or 16 bits")
     if image.mode == "I":
         found = "32-bit integer pixels, of which nothing says what is white"
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name} has {found}; convert it to 8 or 16 bits")
     return image.convert("RGB") if image.mode not in PROFILE_MODES.values() else image
+
+
+def _black_is_zero(image: "Image.Image", gray: np.ndarray) -> "Image.Image":
+    """Gray as it is seen. Pillow inverts a TIFF whose white is zero, but not one of more than 8 bits."""
+    from PIL import Image
+
+    inverted = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
+    return Image.fromarray(255 - gray if inverted else gray)
 
 
 def _bits(image: "Image.Image") -> int:

@@ -39,6 +39,8 @@ DAMAGE = (
 )  # fmt: skip
 """What Pillow raises over malformed data, beside errors of its own: its EXIF reader trusts types and counts."""
 
+WIDTH, HEIGHT = 256, 257
+"""TIFF's tags."""
 SUBFILE_TYPE = 254
 """TIFF's tag that says that a page is a smaller version of another (bit 0)."""
 
@@ -56,7 +58,7 @@ def probe_still(path: str, uri: str, video_id: str, size_bytes: int, *, max_pixe
     """
     with _opened(path, path, max_pixels) as image:
         _check_is_one_picture(image, path)
-        width, height = image.size
+        width, height = _stored_size(image)
         orientation = _orientation(image)
         rotation = _quarter_turns(orientation) * 90
         if rotation % 180:
@@ -93,6 +95,7 @@ def read_still(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> np.n
     with _opened(source, name, max_pixels) as image:
         count_picture()
         count_frame(STILL_S)
+        image.load()  # which sets a TIFF upright, and takes its orientation away
         turn = UPRIGHT.get(_orientation(image))
         rgb = to_srgb(image, name)
         return np.asarray(rgb if turn is None else rgb.transpose(Image.Transpose[turn]))
@@ -170,6 +173,14 @@ def _num_pages(image: "Image.Image", count: int) -> int:
         num_pages += not int(image.tag_v2.get(SUBFILE_TYPE, 0)) & 1  # type: ignore[attr-defined]
     image.seek(0)
     return num_pages
+
+
+def _stored_size(image: "Image.Image") -> tuple[int, int]:
+    """As the pixels lie in the file. Of a TIFF Pillow gives the upright size, before its pixels are upright."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return tags[WIDTH], tags[HEIGHT]
+    return image.size
 
 
 def _quarter_turns(orientation: int) -> int:

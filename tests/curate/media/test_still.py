@@ -10,7 +10,7 @@ from PIL import Image
 
 from curate.media.decode import decode_clip
 from curate.media.probe import probe
-from curate.media.still import read_still
+from curate.media.still import UPRIGHT, read_still
 from curate.schema import FailureKind, MediaError
 
 FIELDS = np.repeat(np.repeat(np.array([[(100, 200, 100), (200, 90, 60), (60, 90, 200)]], np.uint8), 32, 0), 32, 1)
@@ -143,6 +143,31 @@ def test_sixteen_bits_keep_their_upper_byte(tmp_path: Path, extension: str) -> N
     ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(8, 0)
     Image.fromarray(ramp).save(tmp_path / f"a.{extension}")
     assert np.array_equal(read_still(str(tmp_path / f"a.{extension}"))[0, :, 0], ramp[0] >> 8)
+
+
+@pytest.mark.parametrize("depth", [16, np.float32])
+def test_white_may_be_zero(tmp_path: Path, depth: object) -> None:
+    shade = np.array([[0, 13107, 65535]], np.uint16).repeat(4, 0)
+    values = shade if depth == 16 else (shade / 65535).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tiff", tiffinfo={262: 0})
+    assert read_still(str(tmp_path / "a.tiff"))[0, :, 0].tolist() == [255, 204, 0]
+
+
+@pytest.mark.parametrize("extension", ["tiff", "jpg", "png", "webp", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_of_every_format_are_turned_once(tmp_path: Path, extension: str, orientation: int) -> None:
+    corners = np.full((48, 96, 3), 128, np.uint8)
+    corners[:24, :48], corners[:24, 48:] = (200, 0, 0), (0, 200, 0)
+    stored = Image.fromarray(corners)
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose[UPRIGHT[{6: 8, 8: 6}.get(orientation, orientation)]])
+    exif, path = Image.Exif(), tmp_path / f"a.{extension}"
+    exif[274] = orientation
+    stored.save(path, **({"tiffinfo": {274: orientation}} if extension == "tiff" else {"exif": exif}))
+    found = probe(str(path), "", "")
+    assert (found.width, found.height) == (96, 48)
+    seen = read_still(str(path)).astype(int)
+    assert np.abs(seen[8::32, 16::64] - corners[8::32, 16::64]).max() < 8
 
 
 def test_sixteen_bits_with_a_transparent_value(tmp_path: Path) -> None:
