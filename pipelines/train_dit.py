@@ -16,6 +16,7 @@ import torch
 import typer
 import yaml
 
+from curate.publish import write_text
 from curate.threads import import_decoders
 from pipelines.config import Config, load_config
 from pipelines.execute import connect
@@ -149,7 +150,7 @@ def import_dit(
         "model": model.config.model_dump(mode="json"),
         "objective": objective.model_dump(mode="json"),
     }
-    (out / "train.yaml").write_text(yaml.safe_dump({"train": given}, sort_keys=False))
+    write_text(str(out / "train.yaml"), yaml.safe_dump({"train": given}, sort_keys=False))
     return out
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.publish import write_text
+
 logger = logging.getLogger(__name__)
 
 NUM_AVERAGED_STEPS = 10
@@ -119,7 +121,7 @@ def _wandb_run(project: str, out: Path, settings: dict[str, Any]) -> Any:
         ) from error
     name = out / "wandb.id"
     if not name.exists():
-        name.write_text(secrets.token_hex(8))
+        write_text(str(name), secrets.token_hex(8))
     run = wandb.init(
         project=project, id=name.read_text(), name=out.name, dir=str(out), resume="allow", config=settings
     )
@@ -206,7 +208,7 @@ class TrainSummary:
         )
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_text(str(path), json.dumps(asdict(self), indent=2) + "\n")
 
 
 def _share(steps: list[dict[str, Any]], name: str) -> float | None:

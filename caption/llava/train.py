@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
 from caption.record import CaptionKind
 from curate.encoders import weights
-from curate.tensors import write_tensors
+from curate.lease import hold
+from curate.publish import publish, remove_unfinished
+from curate.tensors import tensors_to_bytes
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_CAPTION_TOKENS = 96
@@ -123,9 +126,11 @@ class Captioner:
         (folder / "lora").mkdir(parents=True, exist_ok=True)
         state = {f"projector.{name}": value.half() for name, value in self.projector.state_dict().items()}
         state |= {name: getattr(self.tower, name).half() for name in ("channel_mean", "channel_std")}
-        write_tensors(state, folder / "projector.safetensors")
+        with publish(str(folder / "projector.safetensors")) as file:
+            file.write(tensors_to_bytes(state))
         adapter = {name: value.half() for name, value in get_peft_model_state_dict(self.language_model).items()}
-        write_tensors(adapter, folder / "lora" / "adapter_model.safetensors")
+        with publish(str(folder / "lora" / "adapter_model.safetensors")) as file:
+            file.write(tensors_to_bytes(adapter))
         lora = self.language_model.peft_config["default"]
         lora.base_model_name_or_path = None  # the path of this machine's cache
         lora.target_modules = sorted(lora.target_modules)  # a set's order changes from run to run
@@ -147,14 +152,19 @@ def train(
         Seconds and last losses, for the model card.
 
     Raises:
-        ValueError: no folder of stamps.
+        ValueError: no folder of stamps, or another process trains in `out`.
         MissingWeights: a part of the model, or the film, is not in the cache.
     """
     config = config or CaptionerTrainConfig()
     if stamps is None:
         raise ValueError(f"the recipe needs stamps: {STAMPS_REMEDY} and give FOLDER")
+    with hold(out, "train"):
+        return _train(out, stamps, film, config)
+
+
+def _train(out: Path, stamps: Path, film: Path | None, config: CaptionerTrainConfig) -> dict[str, float]:
+    remove_unfinished(str(out), {"features.pt"})
     torch.manual_seed(config.seed)
-    out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     parts = build_parts()
     corpus = _corpus(parts, out / "features.pt", film or weights.resolve("bbb-film"), stamps, config)
@@ -180,10 +190,10 @@ def _corpus(parts: Parts, cache: Path, film: Path, stamps: Path, config: Caption
     stored = torch.load(cache) if cache.exists() else {}
     if stored.get("ranges") != ranges:
         stored |= {"ranges": ranges, "film": film_features(tower, image_processor, film, shots)}
-        torch.save(stored, cache)
+        _store(stored, cache)
     if stored.get("paths") != paths:
         stored |= {"paths": paths, "stamps": stamp_features(tower, image_processor, pictures)}
-        torch.save(stored, cache)
+        _store(stored, cache)
     tokens = all_tokens([*stored["film"], *(features for features, _ in stored["stamps"])])
     tower.channel_mean.copy_(tokens.mean(0).half())
     tower.channel_std.copy_((tokens.std(0) + 1e-3).half())
@@ -193,6 +203,11 @@ def _corpus(parts: Parts, cache: Path, film: Path, stamps: Path, config: Caption
         film_share=config.film_share,
         num_frames=config.num_frames,
     )
+
+
+def _store(features: dict[str, Any], cache: Path) -> None:
+    with publish(str(cache)) as file:
+        torch.save(features, file)
 
 
 def _align(captioner: Captioner, corpus: Corpus, config: CaptionerTrainConfig) -> float:

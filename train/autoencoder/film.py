@@ -6,12 +6,15 @@ fps, without the demo's excerpts, which stay unseen for the figures of the model
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from curate.publish import publish
 
 FILM_FPS = 24
 NUM_FRAMES = 480 * FILM_FPS
@@ -35,22 +38,18 @@ def cache_frames(frames: Iterable[np.ndarray], path: Path) -> np.ndarray:
         ValueError: The film has fewer frames than the recipe uses.
     """
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        out, count = None, 0
-        for rgb in frames:
-            if out is None:
-                shape = (NUM_FRAMES, *rgb.shape)
-                out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-            out[count] = rgb
-            count += 1
-            if count == NUM_FRAMES:
-                break
-        if out is None or count < NUM_FRAMES:
-            raise ValueError(
-                f"got {count} frames of the film; expected at least {NUM_FRAMES} (480 s at {FILM_FPS} fps)"
-            )
-        out.flush()
-        partial.rename(path)
+        with publish(str(path)) as file:
+            count = 0
+            for rgb in islice(frames, NUM_FRAMES):
+                if not count:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (NUM_FRAMES, *rgb.shape)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(rgb, np.uint8).data)
+                count += 1
+            if count < NUM_FRAMES:
+                raise ValueError(
+                    f"got {count} frames of the film; expected at least {NUM_FRAMES} (480 s at {FILM_FPS} fps)"
+                )
     return np.load(path, mmap_mode="r")
 
 

@@ -16,10 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.lease import hold
+from curate.publish import publish, remove_unfinished, write_text
 from train.autoencoder.film import CACHE_SHORT_SIDE_PX, FilmClips, cache_frames
 from train.autoencoder.kl import CausalVideoKL, KLConfig, save
 
 logger = logging.getLogger(__name__)
+
+
+MAY_CHANGE = frozenset({"film", "save_every"})
+"""Settings that a run that goes on may have other values of."""
 
 
 class TrainAutoencoderConfig(BaseModel):
@@ -133,9 +139,8 @@ class AutoencoderTrainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.rename(path)
+        with publish(str(path)) as file:
+            torch.save(state, file)
 
     def load_checkpoint(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
@@ -160,9 +165,19 @@ def latent_statistics(model: CausalVideoKL, clips: FilmClips, *, num_batches: in
 
 
 def train_autoencoder(config: TrainAutoencoderConfig, out: Path) -> Path:
-    """Trains, or continues what was killed, and writes the weights with their latent statistics to `out/weights`."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(config.model_dump_json(indent=2))
+    """Trains, or continues what was killed, and writes the weights with their latent statistics to `out/weights`.
+
+    Raises:
+        ValueError: another process trains in `out`, or what is there was begun with another network or other data.
+    """
+    with hold(out, "train"):
+        return _train(config, out)
+
+
+def _train(config: TrainAutoencoderConfig, out: Path) -> Path:
+    _check_begun(config, out / "config.json")
+    remove_unfinished(str(out), {"frames.npy", "checkpoint.pt", "config.json"})
+    write_text(str(out / "config.json"), config.model_dump_json(indent=2))
     clips = FilmClips(frames=_film(config, out / "frames.npy"), batch_px=config.batch_px, seed=config.seed)
     trainer = AutoencoderTrainer(config)
     checkpoint = out / "checkpoint.pt"
@@ -189,6 +204,17 @@ def train_autoencoder(config: TrainAutoencoderConfig, out: Path) -> Path:
     )
     save(trainer.average, out / "weights")
     return out / "weights"
+
+
+def _check_begun(config: TrainAutoencoderConfig, path: Path) -> None:
+    """A run goes on as it was begun."""
+    if not path.exists():
+        return
+    begun, ours = json.loads(path.read_text()), config.model_dump(mode="json")
+    differing = [name for name in ours if name not in MAY_CHANGE and begun.get(name) != ours[name]]
+    if differing:
+        told = ", ".join(f"{name}={begun.get(name)} (here {ours[name]})" for name in differing)
+        raise ValueError(f"{path.parent} was begun with {told}; choose another folder, or set these as there")
 
 
 def _film(config: TrainAutoencoderConfig, cache: Path) -> np.ndarray:

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from curate import publish
+from curate.lease import hold
 from train.autoencoder import film
 from train.autoencoder.config import ReelpackKLConfig
 from train.autoencoder.film import EXCERPTS, NUM_FRAMES, FilmClips, is_held_out
@@ -122,3 +124,39 @@ def test_a_film_that_is_too_short_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=str(NUM_FRAMES)):
         film.cache_frames((np.zeros((4, 4, 3), np.uint8) for _ in range(3)), tmp_path / "frames.npy")
     assert not (tmp_path / "frames.npy").exists()
+
+
+def test_of_two_trainings_in_one_folder_one_is_refused(tiny_config, tmp_path) -> None:
+    with hold(tmp_path, "train"), pytest.raises(ValueError, match="is being written by"):
+        train_autoencoder(TrainAutoencoderConfig(network=tiny_config, steps=1), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_does_not_go_on_with_other_settings(tiny_config, tmp_path) -> None:
+    config = TrainAutoencoderConfig(network=tiny_config, steps=2)
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    with pytest.raises(ValueError, match=r"was begun with seed=0 \(here 3\); choose another folder"):
+        train_autoencoder(config.model_copy(update={"seed": 3}), tmp_path)
+
+
+def test_what_is_written_beside_the_weights_appears_whole(tiny_config, tmp_path, monkeypatch) -> None:
+    """A writer that dies leaves neither half a film nor half a checkpoint, and both are synchronised."""
+    synchronised: list[int] = []
+    monkeypatch.setattr(publish.os, "fsync", synchronised.append)
+    trainer = AutoencoderTrainer(TrainAutoencoderConfig(network=tiny_config))
+    trainer.save_checkpoint(tmp_path / "checkpoint.pt")
+    assert len(synchronised) == 2  # the file and its folder
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def dies(state, file) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch, "save", dies)
+        trainer.save_checkpoint(tmp_path / "checkpoint.pt")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    monkeypatch.setattr(film, "NUM_FRAMES", 3)
+    frames = film.cache_frames((np.full((2, 3, 3), i, np.uint8) for i in range(5)), tmp_path / "frames.npy")
+    assert frames[:, 0, 0, 0].tolist() == [0, 1, 2] and len(synchronised) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "frames.npy"]
