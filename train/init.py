@@ -20,6 +20,7 @@ from train.convert.dit import silence_additions
 from train.convert.layouts import PARTS, Tubelet, inflate_embedding, with_silent_sublayer
 from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.state import misfits, some
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,6 @@ MAY_DIFFER = frozenset(
     }
 )
 """Settings that may add parts, or under which the same weights are meant to go on."""
-MAX_NAMED = 8
 
 
 def initialize(model: DiT, folder: str | Path, tubelet: Tubelet) -> None:
@@ -64,7 +64,7 @@ def initialize(model: DiT, folder: str | Path, tubelet: Tubelet) -> None:
         _silence_temporal_attention(model)
     model.load_state_dict(model.state_dict() | state)
     if added := sorted(set(model.state_dict()) - set(state)):
-        logger.info("%s: the folder has no %s; they start without effect", folder, _some(added))
+        logger.info("%s: the folder has no %s; they start without effect", folder, some(added))
 
 
 def _read(folder: Path) -> tuple[DiTConfig, dict[str, Tensor]]:
@@ -72,7 +72,10 @@ def _read(folder: Path) -> tuple[DiTConfig, dict[str, Tensor]]:
         entries = json.loads((folder / "config.json").read_text())
         config = DiTConfig.model_validate(entries["model"])
         state = load_file(folder / "model.safetensors")
-        state["embed.weight"]
+        with torch.device("meta"):
+            described = DiT(config, channels=entries["channels"], text_dim=entries["text_dim"])
+        if wrong := misfits(described, state):
+            raise ValueError(f"model.safetensors is not of the model in config.json: {wrong}")
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"train.init={folder}: no model here ({type(error).__name__}: {error}); expected the config.json and "
@@ -149,17 +152,12 @@ def _check(folder: Path, config: DiTConfig, state: dict[str, Tensor], model: DiT
     if _renamed(config, model.config):
         problems.append(f"its conditions {config.conditions} do not come first in {model.config.conditions}")
     if unknown:
-        problems.append(f"the run's model has no {_some(unknown)}")
+        problems.append(f"the run's model has no {some(unknown)}")
     if shapes:
-        problems.append(f"other shapes: {_some(shapes)}")
+        problems.append(f"other shapes: {some(shapes)}")
     raise ValueError(f"train.init={folder}: {'; '.join(problems)}. Set the model as it is there, or leave train.init")
 
 
 def _renamed(theirs: DiTConfig, ours: DiTConfig) -> bool:
     """Conditions are numbered: those that are added come last."""
     return theirs.conditions != ours.conditions[: len(theirs.conditions)]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from train.config import TrainConfig
 from train.convert.layouts import Tubelet
@@ -186,3 +187,17 @@ def test_a_run_that_has_a_checkpoint_goes_on_from_that(dataset: str, folder: Pat
     assert all((after[name] - before[name]).abs().max() < 0.01 for name in before)
     with pytest.raises(ValueError, match="no model here"):
         train(TrainConfig.model_validate(settings), dataset, tmp_path / "new")
+
+
+def test_weights_that_are_not_of_their_configuration_are_no_additions(folder: Path):
+    """What a folder's model must have and has not would begin as noise."""
+    state = load_file(folder / "model.safetensors")
+    lacking = {name: tensor for name, tensor in state.items() if not name.startswith("blocks.1.")}
+    save_file(lacking, folder / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"no model here .*is not of the model in config\.json: it lacks blocks\.1\."
+    ) as error:
+        initialize(model(condition_on_fps=False), folder, "central")
+    assert "more" in str(error.value) and len(str(error.value)) < 900
+    with pytest.raises(ValueError, match=r"cannot load a model from here \(it lacks blocks\.1\."):
+        DiT.from_pretrained(folder)

@@ -16,11 +16,14 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.tensors import write_tensors
+from curate.publish import publish, write_text
+from curate.tensors import tensors_to_bytes
+from train.state import load_state
 
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4
@@ -247,15 +250,16 @@ def save(model: CausalVideoKL, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(torch.float16) for k, v in model.state_dict().items()}
-    write_tensors(state, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(model.config.model_dump(mode="json"), indent=2) + "\n")
+    with publish(str(folder / WEIGHTS_FILE)) as file:
+        file.write(tensors_to_bytes(state))
+    write_text(str(folder / CONFIG_FILE), json.dumps(model.config.model_dump(mode="json"), indent=2) + "\n")
 
 
 def load(folder: str | Path) -> tuple[CausalVideoKL, str]:
     """The network in float32, evaluation mode, and the hash of its weights and configuration.
 
     Raises:
-        ValueError: The folder lacks the weights or their configuration.
+        ValueError: The folder lacks the weights or their configuration, or one is not of the other.
     """
     folder = Path(folder)
     for name in (WEIGHTS_FILE, CONFIG_FILE):
@@ -264,8 +268,14 @@ def load(folder: str | Path) -> tuple[CausalVideoKL, str]:
                 f"no {name} in {folder}: expected the folder that `reelpack train-autoencoder` wrote; "
                 "leave `path` null for the embedded weights"
             )
-    config = KLConfig.model_validate_json((folder / CONFIG_FILE).read_text())
-    model = CausalVideoKL(config)
-    model.load_state_dict({k: v.float() for k, v in load_file(str(folder / WEIGHTS_FILE)).items()})
+    try:
+        config = KLConfig.model_validate_json((folder / CONFIG_FILE).read_text())
+        model = CausalVideoKL(config)
+        load_state(model, {k: v.float() for k, v in load_file(str(folder / WEIGHTS_FILE)).items()})
+    except (ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: {WEIGHTS_FILE} and {CONFIG_FILE} do not belong together or are damaged ({error}); train "
+            "again, or leave `path` null for the embedded weights"
+        ) from error
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes() + (folder / CONFIG_FILE).read_bytes())
     return model.eval().requires_grad_(False), digest.hexdigest()[:32]

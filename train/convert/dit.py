@@ -9,9 +9,11 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +30,7 @@ from train.convert.layouts import (
 from train.model.dit import DiT, DiTConfig
 from train.model.position import sincos_embedding
 from train.patches import grid_positions
+from train.state import load_state
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width of DiT-S, B, L and XL; the weights do not tell."""
@@ -60,7 +63,7 @@ def from_dit_state_dict(
         ValueError: no such checkpoint, or a setting under which an image would not be treated as before.
     """
     published = dict(state.get("ema", state.get("model", state)))
-    if "x_embedder.proj.weight" not in published:
+    if not isinstance(published.get("x_embedder.proj.weight"), Tensor):
         raise ValueError(f"got weights named {sorted(published)[:3]} …; expected those of facebookresearch/DiT")
     width = published["x_embedder.proj.weight"].shape[0]
     if num_heads is None and width not in HEADS:
@@ -140,6 +143,8 @@ def read_checkpoint(path: str | Path, **options: Any) -> DiT:
         return _read(Path(path), options)
     except KeyError as error:
         raise ValueError(f"{path}: the checkpoint has no {error}; expected a whole DiT") from error
+    except RuntimeError as error:
+        raise ValueError(f"{path}: its tensors have other shapes than those of a DiT ({error})") from error
 
 
 def _read(path: Path, options: dict[str, Any]) -> DiT:
@@ -150,13 +155,37 @@ def _read(path: Path, options: dict[str, Any]) -> DiT:
         weights = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
         if not weights or not (folder / "config.json").exists():
             raise ValueError(f"{folder}: expected config.json and diffusion_pytorch_model.safetensors of a DiT")
-        state = {name: tensor for file in weights for name, tensor in load_file(file).items()}
-        return from_diffusers(state, json.loads((folder / "config.json").read_text()), **options)
+        state = {name: tensor for file in weights for name, tensor in _tensors(file).items()}
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except ValueError as error:
+            raise ValueError(f"{folder}/config.json: is no JSON ({error}); fetch it again") from error
+        return from_diffusers(state, config, **options)
     if not path.exists():
         raise ValueError(f"{path}: no such file; expected DiT-XL-2-256x256.pt or another checkpoint of DiT")
-    if path.suffix == ".safetensors":
-        return from_dit_state_dict(load_file(path), **options)
-    return from_dit_state_dict(torch.load(path, map_location="cpu", weights_only=True), **options)
+    return from_dit_state_dict(_tensors(path), **options)
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """What is in a file of weights; nothing in it is run.
+
+    Raises:
+        ValueError: it is damaged, or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
+        # What torch says goes on for paragraphs, and advises to run what is in the file.
+        what = "damaged, no file of weights, or holds more than tensors: objects are not loaded, as that can run code"
+        raise ValueError(
+            f"{path}: {what} ({type(error).__name__}); fetch it again, or save its tensors alone"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: got a {type(state).__name__}; expected tensors by name, of DiT")
+    return state
 
 
 def _build(
@@ -190,7 +219,7 @@ def _build(
     config = DiTConfig.model_validate(defaults | settings | fixed)
     model = DiT(config, channels=channels, text_dim=text_dim)
     silence_additions(model)
-    model.load_state_dict(model.state_dict() | ours_from_published(published, embedders, config, tubelet))
+    load_state(model, model.state_dict() | ours_from_published(published, embedders, config, tubelet))
     return model
 
 

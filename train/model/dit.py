@@ -29,6 +29,7 @@ from train.model.config import DiTConfig
 from train.model.patterns import Layout, block_windows, build_layout
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
 from train.segments import PackedBatch
+from train.state import load_state
 
 __all__ = ["DiT", "DiTConfig"]
 
@@ -182,8 +183,8 @@ class DiT(nn.Module):
             entries = json.loads((folder / "config.json").read_text())
             config = DiTConfig.model_validate(entries["model"])
             model = cls(config, channels=entries["channels"], text_dim=entries["text_dim"])
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+            load_state(model, load_file(folder / "model.safetensors"))
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"{folder}: cannot load a model from here ({error}); expected the config.json and model.safetensors "
                 "that `reelpack train-export` writes"

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from train.autoencoder import kl
 from train.autoencoder.kl import CausalVideoKL, depth_to_space_time, load, save, space_time_to_depth
 
 
@@ -102,3 +103,19 @@ def test_gradients_reach_every_parameter(tiny_config) -> None:
     out = model.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
     (out - video).square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("damage", ["another network", "cut", "text"])
+def test_weights_that_are_not_of_their_configuration_are_refused(tiny_config, tmp_path, damage) -> None:
+    kl.save(kl.CausalVideoKL(tiny_config), tmp_path)
+    weights, config = tmp_path / kl.WEIGHTS_FILE, tmp_path / kl.CONFIG_FILE
+    if damage == "another network":
+        other = tiny_config.model_copy(update={"latent_channels": 7})
+        config.write_text(other.model_dump_json())
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-5])
+    else:
+        config.write_text("{")
+    with pytest.raises(ValueError, match="do not belong together or are damaged") as error:
+        kl.load(tmp_path)
+    assert len(str(error.value)) < 1200

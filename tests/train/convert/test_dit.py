@@ -1,6 +1,7 @@
 """Imported weights give the outputs of the published forward, written out here, and of diffusers' model."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -228,5 +229,33 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path):
     save_file({name: x for name, x in state.items() if "1.mlp" not in name}, tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match=r"cut\.safetensors: the checkpoint has no 'blocks\.1\.mlp"):
         read_checkpoint(tmp_path / "cut.safetensors", num_heads=HEADS)
+    save_file(state | {"final_layer.linear.bias": torch.zeros(3)}, tmp_path / "bias.safetensors")
+    with pytest.raises(ValueError, match=r"bias\.safetensors: its tensors have other shapes than those of a DiT"):
+        read_checkpoint(tmp_path / "bias.safetensors", num_heads=HEADS)
+    save_file(state | {"blocks.0.attn.proj.bias": torch.zeros(3)}, tmp_path / "bias.safetensors")
+    with pytest.raises(ValueError, match=r"of another shape are blocks\.0\..*\.bias \(3,\) \(expected \(32,\)\)$"):
+        read_checkpoint(tmp_path / "bias.safetensors", num_heads=HEADS)
     with pytest.raises(ValueError, match="is an image model of labels"):
         to_diffusers(from_dit_state_dict(state, num_heads=HEADS, frames_per_patch=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("object.pt", {"x_embedder.proj.weight": Fraction(1, 2)}),
+        ("list.pt", [torch.zeros(1)]),
+        ("cut.pt", b"PK\x03\x04 no archive"),
+        ("empty.pt", b""),
+        ("text.pt", b"hello"),
+        ("text.safetensors", b"hello"),
+    ],
+)
+def test_a_file_of_something_else_is_one_message(tmp_path: Path, name: str, content: object):
+    """No object in it is made, and none of what torch says of it is repeated."""
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        torch.save(content, tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: (damaged, no file of weights|got a list)") as error:
+        read_checkpoint(tmp_path / name, num_heads=HEADS)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
