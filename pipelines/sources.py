@@ -17,6 +17,10 @@ from curate.schema import Failure, FailureKind
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the entry point of a submitted job."""
+HTTP_MAGIC = "*["
+"""In URLs of HTTP a question mark begins the query."""
+REFUSALS = (401, 403)
+"""Of HTTP: the one who asks may not have it."""
 MAX_NAMES = 5
 """Of files that are left out, those that are named."""
 
@@ -83,6 +87,8 @@ def refuse_mistyped(inputs: Sequence[str], known: Collection[str] = ()) -> None:
 
 def _nothing_there(text: str) -> str:
     fs, path = locate(absolute(text))
+    if _is_http(fs):
+        return _answer(fs, path)
     if any(char in path for char in MAGIC):
         return "no files found of that pattern"
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -92,6 +98,29 @@ def _nothing_there(text: str) -> str:
         return f"no such file or folder, and no folder {parent}"
     nearest = difflib.get_close_matches(name, names, n=1)
     return f"no such file or folder{f'; there is {nearest[0]}' if nearest else ''}"
+
+
+def _answer(fs: fsspec.AbstractFileSystem, path: str) -> str:
+    """What a web server says of a file, or of the page that a pattern is looked up in; fsspec says that they are not
+    there, whatever the server says."""
+    try:
+        fs.info(_page(path))
+    except OSError as error:
+        status = getattr(error.__cause__, "status", None)
+        if status is None:
+            return f"cannot be fetched ({without_secrets(str(error.__cause__ or error))})"
+        return f"the server answers {status}" + ("; has its signature expired?" if status in REFUSALS else "")
+    return "no files found of that pattern"
+
+
+def _page(path: str) -> str:
+    """The page that lists what a pattern of HTTP names; of a plain URL itself."""
+    starts = [path.index(char) for char in HTTP_MAGIC if char in path]
+    return path[: path.rindex("/", 0, min(starts)) + 1] if starts else path
+
+
+def _is_http(fs: fsspec.AbstractFileSystem) -> bool:
+    return "http" in fs.protocol
 
 
 def left_out_text(files: Sequence[str]) -> str:
@@ -167,8 +196,10 @@ def _is_tried(fs: fsspec.AbstractFileSystem, path: str) -> bool:
 
 def _matches(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
     """The paths that a path or a pattern names. What is there by its own name is no pattern, folders of it neither."""
-    if not any(char in path for char in MAGIC) or fs.exists(path):
+    if not any(char in path for char in (HTTP_MAGIC if _is_http(fs) else MAGIC)) or fs.exists(path):
         return [path]
+    if _is_http(fs):
+        return sorted(fs.glob(path)) if fs.exists(_page(path)) else []
     literal = path.rpartition("/")[0]
     while any(char in literal for char in MAGIC) and not fs.isdir(literal):
         literal = literal.rpartition("/")[0]

@@ -81,3 +81,17 @@ def test_a_signature_that_is_not_valid_is_not_told(
             main(["curate", *inputs, "--out", out, *options])
     told = everything(tmp_path / "dataset") + "".join(capsys.readouterr())
     assert store.public in told and "0key" not in told and "password" not in told
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mp4?X-Amz-Signature=old", "*.mp4", "b[ab].mp4"])
+def test_what_the_server_says_is_told(store: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    server = store.public.rpartition("/")[0]
+    with pytest.raises(ValueError, match="the server answers 403; has its signature expired"):
+        curate([f"{server}/{name}"], str(tmp_path / "dataset"), load_config(overrides=SETTINGS))
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "*.mp4"])
+def test_a_server_that_is_not_there_is_one_message(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be fetched .*Cannot connect"):
+        curate([f"http://127.0.0.1:1/{name}"], str(tmp_path / "dataset"), load_config(overrides=SETTINGS))
