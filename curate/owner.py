@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from curate.access import without_secrets
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
@@ -21,7 +23,7 @@ class Owner:
         host, pid, user: The process.
         machine: Names the boot of the machine and the namespace in which `pid` counts; "" where neither is known.
         process: When the process started, in the system's own units: a pid is used again.
-        command: As it was typed, without what follows a `?` in a URL.
+        command: As it was typed, without passwords and what follows a `?` in URLs.
         since: UTC, ISO 8601.
         beat: Time of the last renewal, seconds since 1970 by the owner's clock, or the filesystem's.
     """
@@ -67,7 +69,7 @@ def here(name: str) -> Owner:
         pid=os.getpid(),
         process=_process(os.getpid()),
         user=user,
-        command=shlex.join(re.sub(r"(://[^?]*)\?.*", r"\1", word) for word in words),
+        command=shlex.join(without_secrets(re.sub(r"(://[^?]*)\?.*", r"\1", word)) for word in words),
         since=datetime.now(UTC).isoformat(timespec="seconds"),
         beat=time.time(),
     )

@@ -167,10 +167,10 @@ def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | 
     fs, path = locate(absolute(text))
     ending = PurePosixPath(path).suffix
     for name in _matches(fs, path):
+        if not _is_there(fs, name):  # asked first: of a page that a server refuses, fsspec's isdir raises
+            continue
         if fs.isdir(name):
             yield from _walk(fs, name, set(), leave_out)
-        elif not _is_there(fs, name):
-            continue
         elif name == path or (ending and name.endswith(ending)) or _is_tried(fs, name):
             yield _source(fs, name)
         else:

@@ -152,7 +152,7 @@ def test_a_machine_that_slept_has_lost_it(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_signatures_of_urls_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/bin/reelpack", "curate", "https://host/a.mp4?X-Signature=secret"])
+    monkeypatch.setattr(sys, "argv", ["/bin/reelpack", "curate", "https://me:key@host/a.mp4?X-Signature=secret"])
     with hold(tmp_path, "curate"):
         [owner] = owners(tmp_path)
     assert owner.command == "reelpack curate https://host/a.mp4"

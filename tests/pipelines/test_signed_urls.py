@@ -11,10 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow.parquet as pq
 import pytest
 
+from curate.schema import FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
+from pipelines.sources import list_sources, refuse_mistyped
 from tests.pipelines.videos import moving, write_video
 
 SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
@@ -84,14 +86,20 @@ def test_a_signature_that_is_not_valid_is_not_told(
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mp4?X-Amz-Signature=old", "*.mp4", "b[ab].mp4"])
-def test_what_the_server_says_is_told(store: SimpleNamespace, tmp_path: Path, name: str) -> None:
+def test_what_the_server_says_is_told(store: SimpleNamespace, name: str) -> None:
     server = store.public.rpartition("/")[0]
     with pytest.raises(ValueError, match="the server answers 403; has its signature expired"):
-        curate([f"{server}/{name}"], str(tmp_path / "dataset"), load_config(overrides=SETTINGS))
-    assert not (tmp_path / "dataset").exists()
+        refuse_mistyped([f"{server}/{name}"])
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "*.mp4"])
-def test_a_server_that_is_not_there_is_one_message(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="cannot be fetched .*Cannot connect"):
-        curate([f"http://127.0.0.1:1/{name}"], str(tmp_path / "dataset"), load_config(overrides=SETTINGS))
+def test_a_server_that_is_not_there_is_one_message(name: str) -> None:
+    with pytest.raises(ValueError, match="Cannot connect"):
+        refuse_mistyped([f"http://127.0.0.1:1/{name}"])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "*.mp4", "a.mp4?X-Amz-Signature=old"])
+def test_a_known_input_may_be_refused_or_without_its_server(store: SimpleNamespace, name: str) -> None:
+    server = store.public.rpartition("/")[0]
+    sources, failures = list_sources([f"{server}/{name}", f"http://127.0.0.1:1/{name}"])
+    assert (len(sources), [failure.kind for failure in failures]) == (0, [FailureKind.MISSING] * 2)
