@@ -67,7 +67,7 @@ def scan(
             for uri in copies[scan.video.video_id]
         )
         failed = [
-            replace(outcome, subject=uri)
+            replace(outcome, subject=uri, detail=outcome.detail.replace(file.uri, uri))
             for file, outcome in outcomes
             if isinstance(outcome, Failure)
             for uri in copies[str(file.video_id)]

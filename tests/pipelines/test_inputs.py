@@ -137,12 +137,13 @@ def test_a_pipe_in_a_folder_is_not_waited_for(films: Path) -> None:
 
 def test_a_line_about_a_failure_names_its_file_once(films: Path, tmp_path: Path, capsys) -> None:
     (films / "cut.mp4").write_bytes((films / "a.mp4").read_bytes()[:900])
-    (films / "words.mp4").write_text("words")
+    for name in ("words.mp4", "same.mp4"):  # copies are read once
+        (films / name).write_text("words")
     (films / "empty.mp4").touch()
     (films / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     summary.show_curate(curate([str(films)], str(tmp_path / "dataset"), config()), "dataset")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.count(str(films)) == 1 for line in lines)
 
 
