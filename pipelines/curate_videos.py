@@ -20,7 +20,7 @@ from pipelines.dataset import Dataset
 from pipelines.execute import check_address, executor
 from pipelines.progress import console
 from pipelines.provenance import provenance
-from pipelines.sidecar import columns_by_clip, read_sidecar, store_sidecar
+from pipelines.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar
 from pipelines.sources import Source, left_out_text, list_sources, named, refuse_mistyped
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import clips_of, decide, decided, read_stored
@@ -91,8 +91,14 @@ def curate(
     dataset.make()
     with dataset.writer("curate"):
         if sidecar is not None and own is not None:
+            before = dataset.sidecar()
             lost = store_sidecar(dataset, sidecar, own, [source.uri for source in sources])
             console.print(f"sidecar: {lost} rows name no input file" if lost else "sidecar: every row has its file")
+            if changed := num_changed(dataset, before):
+                console.print(
+                    f"sidecar: other columns for {changed} inputs of earlier runs; the index and exports have them, "
+                    "the .json beside clips that are cut already stays as it was"
+                )
         return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
 
 

@@ -69,6 +69,25 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
     return table.num_rows - len(owner)
 
 
+def num_changed(dataset: Dataset, before: pa.Table | None) -> int:
+    """Inputs whose clips may lie in tars with other columns than they have now; members of tars are written once.
+
+    Args:
+        before: the columns as they were when the clips were cut.
+    """
+    if not dataset.shards.read(["clip_id"]).num_rows:
+        return 0
+    old, new = _values(before), _values(dataset.sidecar())
+    return sum(old.get(uri) != new.get(uri) for uri in set(dataset.videos.read(["uri"])["uri"].to_pylist()))
+
+
+def _values(table: pa.Table | None) -> dict[str, dict[str, object]]:
+    """URI → its columns, those that are null left out; nothing for URIs without any."""
+    rows = [] if table is None else table.to_pylist()
+    given = {row.pop("uri"): {name: value for name, value in row.items() if value is not None} for row in rows}
+    return {uri: row for uri, row in given.items() if row}
+
+
 def _owners(by_path: Mapping[str, int], uris: Iterable[str], where: str) -> dict[int, str]:
     """Row → its file; rows of no file are left out."""
     files = defaultdict(list)

@@ -130,3 +130,16 @@ def test_letters_with_accents_are_one_however_they_are_composed(tmp_path: Path) 
     (tmp_path / "about.csv").write_text("path,title\ne\u0301te\u0301.mp4,summer\n")
     curate([str(tmp_path / "films")], str(tmp_path / "dataset"), config(), sidecar=str(tmp_path / "about.csv"))
     assert pq.read_table(tmp_path / "dataset" / "clips.parquet")["title"].to_pylist() == ["summer"]
+
+
+def test_columns_that_come_after_the_cut_are_said_to_stand_in_the_index_alone(
+    films: Path, tmp_path: Path, capsys
+) -> None:
+    sidecar, out = tmp_path / "about.csv", str(tmp_path / "dataset")
+    told = []
+    for text in ("path,title\nb.mp4,One\n", "path,title\nb.mp4,One\n", "path,title\nb.mp4,Two\n"):
+        sidecar.write_text(text)
+        curate([str(films)], out, config(), sidecar=str(sidecar))
+        told.append("other columns for 1 inputs" in " ".join("".join(capsys.readouterr()).split()))
+    assert told == [False, False, True]
+    assert [facts["sidecar"] for facts in jsons(Path(out)) if "sidecar" in facts] == [{"title": "One"}]
