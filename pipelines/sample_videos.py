@@ -16,7 +16,7 @@ from train.autoencoder.encode import decode_latent, encode_start
 from train.config import SampleConfig
 from train.data.fingerprint import is_outdated
 from train.run import read_run
-from train.sample import Request, most_start_frames, sample, write_video
+from train.sample import Request, check_size, most_start_frames, sample, write_video
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def sample_to_files(
     if is_outdated(record.latents):
         logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
     autoencoder = autoencoder_of(record.latents)
+    check_size(requests[0], config, train_config, record.latents)
     if start is not None:
         most = most_start_frames(requests[0], train_config, record.latents)
         latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)

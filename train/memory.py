@@ -1,9 +1,12 @@
 """What a run takes of a device's memory: predicted before it starts, and said when it was not enough."""
 
 import logging
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -11,6 +14,7 @@ from train.config import TrainConfig
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.meter import peak_memory
+from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.segment_attention import workspace_bytes
 from train.segments import Sample, pack
@@ -136,6 +140,23 @@ def _kept_bytes(model: DiT, config: TrainConfig, num_patches: int, dtype: torch.
 def device_bytes(device: torch.device) -> int | None:
     """Memory of a GPU; None of a CPU, which has what the system gives."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def least_sampling_bytes(
+    model: DiTConfig, grid: Sequence[int], latent_values: int, pixels: int, num_halves: int
+) -> int:
+    """What sampling one video takes at the least: one layer's features of all tokens, and four copies of the latent,
+    float32; on the way to the file its frames as float32 and as bytes."""
+    features = (4 + model.mlp_ratio) * model.width * math.prod(grid) * num_halves
+    return int(4 * (features + 4 * latent_values)) + 3 * pixels * (4 + 1)
+
+
+def machine_bytes() -> int:
+    """Memory of this machine, or of the part of it that a control group leaves this process."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    given = limit.read_text().strip() if limit.is_file() else "max"
+    return min(total, int(given)) if given.isdecimal() else total
 
 
 def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes: int | None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from curate.media.encode import encode_mp4
 from train.config import SampleConfig, TrainConfig
 from train.data.load import keyed_generator
+from train.memory import gib, least_sampling_bytes, machine_bytes
 from train.model.config import Patch
 from train.parallelize import pick_device
 from train.patches import first_frame_is_alone, grid_size
@@ -61,6 +62,8 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     model = model.to(device)
     patch = train_config.model.patch
     shapes = [latent_shape(request, record.latents, patch) for request in requests]
+    for request in requests:
+        check_size(request, config, train_config, record.latents)
     fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
     for request, rate in zip(requests, fps, strict=True):
         if request.num_frames > 1 and not rate:
@@ -118,6 +121,22 @@ def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tup
     shape = (int(latents["channels"]), 1 + (frames - 1) // stride_t, height // stride, width // stride)
     grid_size(shape, patch)
     return shape
+
+
+def check_size(request: Request, config: SampleConfig, train_config: TrainConfig, latents: dict[str, Any]) -> None:
+    """See that this machine can hold a video of this size at all.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    shape = latent_shape(request, latents, train_config.model.patch)
+    grid, pixels = grid_size(shape, train_config.model.patch), request.num_frames * request.width * request.height
+    needed = least_sampling_bytes(train_config.model, grid, math.prod(shape), pixels, config.num_halves)
+    if needed > (has := machine_bytes()):
+        raise ValueError(
+            f"{request.num_frames} frames of {request.width}x{request.height} are {math.prod(grid):,} tokens and take "
+            f"at least {gib(needed)}; this machine has {gib(has)}. Ask for a smaller size or fewer frames"
+        )
 
 
 def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """What a run is said to take is what it takes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from tests.train.test_loop import config
 from train.config import TrainConfig
 from train.loop import train
-from train.memory import MemoryEstimate, OutOfMemory, estimate_memory, warn_if_too_large
+from train.memory import MemoryEstimate, OutOfMemory, estimate_memory, machine_bytes, warn_if_too_large
 from train.model.dit import DiT
 from train.objective.flow import RectifiedFlow
 from train.segments import Sample, pack
@@ -105,3 +106,23 @@ def test_a_run_that_the_device_will_not_hold_is_warned_of_before_it_starts(
     warn_if_too_large(config(), estimate, total_bytes)
     assert ["likely to run out of memory" in record.message for record in caplog.records] == [True] * warns
     assert not warns or "recompute_every" in caplog.text
+
+
+def test_blocks_that_are_recomputed_leave_their_inputs_and_one_of_them_at_a_time():
+    def estimate(depth: int, every: int) -> int:
+        shape = {"width": 64, "depth": depth, "num_heads": 2}
+        settings = TrainConfig.model_validate({"model": shape, "parallel": {"recompute_every": every}})
+        model = DiT(settings.model, channels=4, text_dim=12)
+        return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
+
+    inputs = 1000 * 64 * 4
+    assert estimate(4, 1) == pytest.approx(estimate(1, 0) + 4 * inputs, abs=2)
+    assert estimate(4, 2) == pytest.approx(estimate(3, 0) + 2 * inputs, abs=2)
+
+
+def test_the_machines_memory_is_that_of_its_control_group(monkeypatch: pytest.MonkeyPatch):
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    for said, expected in (("max\n", whole), ("4096\n", 4096), (f"{2 * whole}\n", whole)):
+        monkeypatch.setattr(Path, "read_text", lambda _, said=said: said)
+        assert machine_bytes() == expected

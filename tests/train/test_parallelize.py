@@ -121,3 +121,17 @@ def test_recomputed_blocks_have_the_same_gradients(recompute_every: int):
     _, expected = alone(ParallelConfig())
     _, found = alone(ParallelConfig(recompute_every=recompute_every))
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("recompute_every", "met"), [(0, [1, 1, 1]), (1, [2, 2, 2]), (2, [2, 1, 2]), (3, [2, 1, 1])])
+def test_every_so_many_blocks_one_is_computed_again(recompute_every: int, met: list[int]):
+    model, seen = built(), [0, 0, 0]
+    for number, block in enumerate(model.blocks):
+
+        def count(*_: object, number: int = number) -> None:
+            seen[number] += 1
+
+        block.mlp.register_forward_hook(count)
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    backward(model, parallelize(model, worker, ParallelConfig(recompute_every=recompute_every)), [0], 1)
+    assert seen == met

@@ -82,3 +82,10 @@ def test_prompts_are_sampled_in_packs_of_the_budget_and_in_the_runs_precision(
     assert packs == [(16, True), (16, True), (8, True)]
     assert [one.request for one in together] == requests
     assert len({one.latent.numpy().tobytes() for one in together}) == 5
+
+
+def test_a_size_that_no_machine_holds_is_refused_before_anything_is_allocated(dataset: str, tmp_path: Path):
+    train(tiny(steps=1), dataset, tmp_path / "run")
+    request = Request(prompt="", width=160_000, height=160_000, num_frames=5)
+    with pytest.raises(ValueError, match=r"5 frames of 160000x160000 are .* at least .* GiB; this machine"):
+        sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
