@@ -33,7 +33,16 @@ from train.meter import Meter
 from train.metrics import MetricsLog, TrainSummary, read_metrics
 from train.model.dit import DiT
 from train.optimizer import build_optimizer, learning_rate
-from train.parallelize import Worker, accumulate, clear_gradients, join_workers, parallelize, reshard, whole
+from train.parallelize import (
+    Worker,
+    accumulate,
+    clear_gradients,
+    join_workers,
+    parallelize,
+    reshard,
+    told_once,
+    whole,
+)
 from train.preempt import Preempted, until_told_to_stop
 from train.preview import Preview, Previewed
 from train.resume import open_run
@@ -73,13 +82,14 @@ def train(
         TrainingDiverged: more than `max_skipped_steps` non-finite steps in a row.
         OutOfMemory: on a CUDA device.
     """
-    manifests = [
-        read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
-    ]
     # A launcher that has opened the group, or torchrun, may have put this process in place of a lost one.
     is_restart = dist.is_initialized() or restarted_by_torchrun()
     with join_workers(config.device) as worker:
         check_ranks(config, worker.world_size)
+        with told_once(worker):
+            manifests = [
+                read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
+            ]
         check_data(manifests, config.model.patch, worker)
         check_positions(manifests, config.model, config.data.plan)
         with hold_run(Path(out), worker, is_restart=is_restart) as lease:
@@ -300,7 +310,8 @@ class _Run:
         named = sorted({clip for clips in self.worker.gather(bad_clips) for clip in clips})
         packed = [clip for batch in loaded.batches for clip in batch.clip_ids]
         clips = f"non-finite loss on {', '.join(named)}" if named else f"non-finite gradient, pack of {packed}"
-        logger.warning("step %d skipped: %s", self.step + 1, clips)
+        if self.worker.is_first or not named:  # every rank knows the clips, but no rank the packs of others
+            logger.warning("step %d skipped: %s", self.step + 1, clips)
         if self.skipped_in_a_row > self.config.max_skipped_steps:
             raise TrainingDiverged(
                 f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "

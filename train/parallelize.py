@@ -2,6 +2,7 @@
 them here only."""
 
 import gc
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,23 @@ def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
             # of the group that may want it (torch 2.13).
             gc.collect()
             dist.destroy_process_group()
+
+
+@contextmanager
+def told_once(worker: Worker) -> Iterator[None]:
+    """What all ranks find in the same data is logged by the first alone."""
+
+    def passes(_: logging.LogRecord) -> bool:
+        return worker.is_first
+
+    told = [logging.getLogger(name) for name in ("train.data.fit", "train.data.manifest")]
+    for logger in told:
+        logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        for logger in told:
+            logger.removeFilter(passes)
 
 
 def _forget_locals(error: BaseException | None) -> None:

@@ -25,7 +25,7 @@ from train.data.manifest import read_manifest
 from train.data.mix import read_datasets
 from train.loop import train
 from train.model.config import DiTConfig
-from train.parallelize import Worker
+from train.parallelize import Worker, told_once
 from train.resume import open_run
 from train.run import read_run
 
@@ -350,3 +350,11 @@ def test_a_sample_that_no_pack_holds_is_refused_by_policy(copy: Path, tmp_path: 
     plan = {"token_budget": 8, "packs_per_step": 1, "oversize": "refuse"}
     with pytest.raises(ValueError, match=r"clip [0-9a-f]{32} has \d+ tokens .*own_pack or crop"):
         run(copy, tmp_path / "run", data={"plan": plan})
+
+
+def test_what_all_ranks_find_is_told_by_the_first(copy: Path, caplog: pytest.LogCaptureFixture):
+    for rank in (1, 0):
+        assert not caplog.records
+        with told_once(Worker(rank=rank, world_size=2, device=CPU)):
+            read_datasets(str(copy), split="train", data=DataConfig(), model=DiTConfig())
+    assert [record.name for record in caplog.records] == ["train.data.fit"]

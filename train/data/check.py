@@ -34,7 +34,8 @@ def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> N
     Raises:
         ValueError: names shards, clips and what to do.
     """
-    _warn_of_leaks(manifests)
+    if worker.is_first:
+        _warn_of_leaks(manifests)
     found = [problem for manifest in manifests for problem in problems(manifest, patch, worker)]
     of_all = [problem for of_rank in worker.gather(found) for problem in of_rank]
     if of_all:
