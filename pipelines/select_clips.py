@@ -40,7 +40,8 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
     start, decoded_before = time.monotonic(), pictures_decoded()
     dataset = Dataset(url)
     old = dataset.config()
-    new = load_config(file, overrides, base=old)
+    # How work is run changes no decision: one file serves `curate` and `select`.
+    new = load_config(file, overrides, base=old).model_copy(update={"execute": old.execute})
     changed = [name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)]
     if work := sorted(set(changed) - set(POLICY_SECTIONS)):
         raise ValueError(

@@ -62,6 +62,13 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
         select(str(dataset), overrides=["scan.short_side_px=100"])
 
 
+def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("select: {duration_s: {min: 2}}\nexecute: {executor: ray}\n")
+    assert select(str(dataset), file=str(file)).after["keep"] == 2
+    assert Dataset(str(dataset)).config().execute.executor == "local"
+
+
 def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) -> None:
     select(str(dataset), overrides=["select.duration_s.min=2"])
     here = Dataset(str(dataset))
