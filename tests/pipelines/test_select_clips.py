@@ -64,9 +64,11 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
 
 def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_text("select: {duration_s: {min: 2}}\nexecute: {executor: ray}\n")
+    file.write_text("select: {duration_s: {min: 2}}\nexecute: {executor: local}\n")
+    before = Dataset(str(dataset)).config().execute
+    assert before.executor != "local", "a dataset does not say how work is run"
     assert select(str(dataset), file=str(file)).after["keep"] == 2
-    assert Dataset(str(dataset)).config().execute.executor == "local"
+    assert Dataset(str(dataset)).config().execute == before
 
 
 def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) -> None:
