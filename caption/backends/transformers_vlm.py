@@ -7,6 +7,7 @@ template makes the prompt; pads are on the left, where they change no output. `p
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,17 @@ from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import library_versions, path_digest
 from curate.schema import content_digest
 
-LOAD_ERRORS = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+LOAD_ERRORS = (
+    UnpicklingError,
+    OSError,
+    ValueError,
+    ImportError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
 """What transformers raises on checkpoints that are not whole, not of its kind, or want packages that are not there."""
 
 MAX_MESSAGE = 600
@@ -217,6 +228,10 @@ class TransformersVlm:
 
 def _why_not(error: Exception) -> str:
     """What transformers said, and what to do."""
+    if isinstance(error, UnpicklingError):  # torch advises to run what is in the file
+        return (
+            "its weights hold more than tensors, which could run code; expected those of its repository as safetensors"
+        )
     said = f"transformers cannot load it as an image-text-to-text model: {type(error).__name__}: {str(error).strip()}"
     if len(said) > MAX_MESSAGE:  # some list every class that there is
         said = f"{said[:MAX_MESSAGE]}…"

@@ -7,6 +7,7 @@ and its kin load their encoder alone, everything else through `AutoModel`.
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -88,6 +89,7 @@ class TextEncoder:
             return
         torchvision_cpu.repair()
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
         config = self.config.pinned()
@@ -97,10 +99,12 @@ class TextEncoder:
             loader = AutoModelForTextEncoding if architecture.is_encoder_decoder else AutoModel
             model = loader.from_pretrained(source, dtype=getattr(torch, self.config.dtype), **options)
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        except (OSError, ValueError) as error:
+        except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
+            is_pickle = isinstance(error, UnpicklingError)
+            said = "its weights hold more than tensors, which could run code" if is_pickle else error
             raise ValueError(
                 f"text encoder model {self.config.model!r}: transformers cannot load it. Expected embedded weights "
-                f"({', '.join(ASSETS)}), a local folder with config and tokenizer, or a hub id: {error}"
+                f"({', '.join(ASSETS)}), a local folder with config and tokenizer, or a hub id: {said}"
             ) from error
         positions = getattr(model.config, "max_position_embeddings", None)
         if positions is not None and self.config.max_tokens > positions:

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from caption.backends.backend import CaptionRequest
 from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
@@ -173,3 +175,12 @@ def _copy(folder: Path, root: Path) -> Path:
 def _edit(file: Path, **changes: object) -> None:
     stored = json.loads(file.read_text()) if file.exists() else dict(PIXELS)
     file.write_text(json.dumps({name: value for name, value in (stored | changes).items() if value is not None}))
+
+
+def test_weights_with_objects_in_them_are_one_message_and_are_not_loaded(make: Make, tmp_path: Path):
+    folder = Path(shutil.copytree(make("llava"), tmp_path / "llava"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Fraction(1, 2)}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"caption model .*: its weights hold more than tensors") as error:
+        load(folder)
+    assert "weights_only" not in str(error.value)

@@ -1,4 +1,6 @@
 import pickle
+import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +174,18 @@ def test_missing_embedded_weights_say_how_to_get_them(monkeypatch: pytest.Monkey
     monkeypatch.setenv("REELPACK_CACHE", str(tmp_path))
     with pytest.raises(weights.MissingWeights, match="reelpack weights minilm-l6-v2"):
         TextEncoder(TextEncoderConfig()).setup()
+
+
+@pytest.mark.parametrize("damage", ["cut", "objects"])
+def test_weights_that_cannot_be_read_are_one_message(tiny_t5: Path, tmp_path: Path, damage: str) -> None:
+    folder = Path(shutil.copytree(tiny_t5, tmp_path / "t5"))
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    if damage == "cut":
+        weights.write_bytes(whole[:-9])
+    else:
+        torch.save({"weight": Fraction(1, 2)}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="transformers cannot load it") as error:
+        TextEncoder(TextEncoderConfig(model=str(folder))).setup()
+    assert "weights_only" not in str(error.value)
