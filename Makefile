@@ -40,14 +40,14 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.overfit
 
-# The long forms of tests/pipelines/test_crash.py, a quarter of an hour, and of tests/train/test_train_kill.py.
+# Long forms of tests/pipelines/test_crash.py (a quarter of an hour) and tests/train/distributed/test_train_kill.py.
 crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --kills 20
 	$(BIN)/python -m benchmarks.commit_points
 	$(BIN)/python -m benchmarks.train_kill
 
 # What each extra brings, by pip and in a virtual environment of its own: some minutes, and gigabytes for a while.
-# `make test` does the same in folders of links to what is installed (tests/environments.py).
+# `make test` does the same in folders of links to what is installed (tests/support/environments.py).
 extras: $(VENV)/.installed
 	REELPACK_EXTRAS=fresh $(BIN)/python -m pytest tests/test_extras.py --timeout 1800
 

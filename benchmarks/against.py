@@ -82,12 +82,12 @@ def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
 
     from benchmarks.batching import CHANNELS, TEXT_DIM, packed
     from benchmarks.pack import cut_to_budget, mixed_corpus
-    from train.ema import EMA, EMAConfig
+    from train.distributed.parallelize import ParallelConfig, Worker, parallelize
     from train.model.config import DiTConfig
     from train.model.dit import DiT
     from train.objective.flow import FlowConfig
-    from train.optimizer import OptimizerConfig, build_optimizer
-    from train.parallelize import ParallelConfig, Worker, parallelize
+    from train.optim.ema import EMA, EMAConfig
+    from train.optim.optimizer import OptimizerConfig, build_optimizer
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def measure_loader() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from benchmarks import latents
+    from tests.support import latents
     from train.data.load import DataConfig, PackLoader
     from train.data.mix import read_datasets
     from train.data.plan import Cursor

@@ -25,8 +25,8 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.corpus import shot, write
-from benchmarks.snapshot import differences, leftovers, snapshot
+from tests.support.corpus import shot, write
+from tests.support.snapshot import differences, leftovers, snapshot
 
 Trouble = Literal["kill", "full", "read-only"]
 COMMANDS = ("curate", "select", "encode")
@@ -34,7 +34,7 @@ TROUBLES: tuple[Trouble, ...] = ("kill", "full", "read-only")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 LIMIT_S = 120
 SETTINGS = ["score.scorers=[]", "shards.clips_per_shard=2", "execute.publish_every_s=1e-9"]
-PRELOADED = ["av", "cv2", "torch", "pipelines.cli", "pipelines.curate_videos", "pipelines.encode_latents"]
+PRELOADED = ["av", "cv2", "torch", "pipelines.cli", "pipelines.drivers.curate", "pipelines.drivers.encode"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +165,8 @@ def _run(words: list[str], out: str, trouble: Trouble | None, point: int, said: 
     with open(said, "w") as stream, redirect_stdout(stream), redirect_stderr(stream):
         sys.addaudithook(hook)
         try:
-            from pipelines.progress import console
-            from pipelines.summary import out as printed
+            from pipelines.console.progress import console
+            from pipelines.console.summary import out as printed
 
             console.file, printed.file = stream, stream
             command_line(words)
@@ -202,7 +202,7 @@ class Hook:
 
 
 def content(out: Path) -> dict[str, dict[str, str]]:
-    """What `benchmarks.snapshot` gives, and of latents and text embeddings what their indices point at."""
+    """What `tests.support.snapshot` gives, and of latents and text embeddings what their indices point at."""
     found = {name: dict(rows) for name, rows in snapshot(out).items()}
     for path in sorted(out.glob("[lt]*/*/index.parquet")):
         rows = pq.read_table(path).to_pylist()

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.corpus import mixed_corpus, write_sidecar
 from benchmarks.machine import described
-from benchmarks.processes import Tree, kill
-from benchmarks.snapshot import Snapshot, differences, digest, leftovers, snapshot
+from tests.support.corpus import mixed_corpus, write_sidecar
+from tests.support.processes import Tree, kill
+from tests.support.snapshot import Snapshot, differences, digest, leftovers, snapshot
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {

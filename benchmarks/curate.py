@@ -34,10 +34,10 @@ import yaml
 
 from benchmarks.crash import SETTINGS
 from benchmarks.machine import described
-from benchmarks.processes import Tree
+from tests.support.processes import Tree
 
 ROOT = Path(__file__).parent.parent
-DEMO_VIDEOS = [str(ROOT / "pipelines" / "demo_media" / f"bbb_{part}.mp4") for part in "ab"]
+DEMO_VIDEOS = [str(ROOT / "pipelines" / "demo" / "media" / f"bbb_{part}.mp4") for part in "ab"]
 LIMIT_S = 3600
 STEP = re.compile(r"^(\w+): (\d+)/\2 in ([\d.]+) s$", re.MULTILINE)
 

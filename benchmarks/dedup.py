@@ -40,7 +40,7 @@ from curate.media.probe import content_id, probe
 from curate.scan import ScanConfig, scan
 from curate.shots.whole import WholeConfig
 
-DEMO = Path(__file__).parent.parent / "pipelines" / "demo_media"
+DEMO = Path(__file__).parent.parent / "pipelines" / "demo" / "media"
 SHORT_SIDE_PX = 360
 FPS = 24
 MIN_FRAMES = 30

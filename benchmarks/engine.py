@@ -27,9 +27,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.corpus import shot, write
 from benchmarks.machine import described
-from benchmarks.processes import IS_KIND, Tree, resident_mib
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
 from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
@@ -37,11 +35,13 @@ from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
-from pipelines.execute import executor
+from pipelines.execute.base import executor
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.score import score
 from pipelines.tables import CLIPS
+from tests.support.corpus import shot, write
+from tests.support.processes import IS_KIND, Tree, resident_mib
 
 ROOT = Path(__file__).parent.parent
 PROMISED_S = 60.0

@@ -21,10 +21,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from train.checkpoint import list_checkpoints
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.segments import PackedBatch
+from train.packing.segments import PackedBatch
+from train.run.checkpoint import list_checkpoints
 
 FOLDER, RUN, PACKS = "REELPACK_MET", "REELPACK_MET_RUN", "REELPACK_MET_PACKS"
 """Environment of a process that records: where to, the run's folder, and packs per step."""

@@ -18,13 +18,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.media.cut import CutConfig
 from curate.media.frames import shrink
 from curate.scan import ScanConfig
 from curate.scores.frames import ClipFrames
-from curate.signals.family import SIGNALS
-from curate.signals.signal import FrameSignal, ScanFrame
+from curate.signals.base import FrameSignal, ScanFrame
+from curate.signals.config import SIGNALS
 from pipelines.config import load_config
 
 MIN_CLIP_S = 1.0

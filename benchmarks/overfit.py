@@ -29,20 +29,20 @@ from torch import nn
 from benchmarks.machine import described
 from curate.media.encode import encode_mp4
 from curate.media.frames import iter_frames
-from pipelines.caption_clips import caption
 from pipelines.config import Config, load_config
-from pipelines.curate_videos import curate
-from pipelines.demo_inputs import FPS, MEDIA
-from pipelines.encode_latents import encode
-from pipelines.train_dit import train_here
+from pipelines.demo.inputs import FPS, MEDIA
+from pipelines.drivers.caption import caption
+from pipelines.drivers.curate import curate
+from pipelines.drivers.encode import encode
+from pipelines.drivers.train import train_here
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
-from train.parallelize import Worker, pick_device
-from train.run import build_model, load_model
-from train.sample import Request, sample
-from train.validate import Validator
+from train.distributed.parallelize import Worker, pick_device
+from train.evaluate.validate import Validator
+from train.run.folder import build_model, load_model
+from train.sampling.sample import Request, sample
 
 PROMISED_SHARE = 0.05
 CLIPS = {"clip_a.mp4": (150, 206), "clip_b.mp4": (560, 616)}

@@ -22,7 +22,7 @@ from curate.media.probe import content_id, probe
 from curate.media.sample import moments, sample_frames
 from curate.schema import Span
 
-DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo_media" / "bbb_a.mp4"
+DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 NUM_FRAMES = 8
 SHORT_SIDE_PX = 256
 

@@ -32,7 +32,7 @@ from curate.media.stream import VideoReader
 from curate.scan import Identified, IdentifyStage, Measured, ScanConfig, Scanned, ScanStage, SourceFile, assemble, scan
 from curate.schema import Failure, Video
 
-DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo_media" / "bbb_a.mp4"
+DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 CONFIG = ScanConfig()
 MOST_OVER_DECODING = 1.25
 LEAST_OF_TWO_CORES = 1.7

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from benchmarks.machine import described
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.schema import Span
@@ -21,7 +21,7 @@ from curate.scores.config import ScoreConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.score import one_thread
 
-DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo_media" / "bbb_a.mp4"
+DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 
 
 def main() -> None:

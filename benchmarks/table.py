@@ -28,17 +28,17 @@ import torch
 from benchmarks.machine import described
 from benchmarks.timing import median_seconds
 from pipelines.config import load_config
-from train.config import TrainConfig
 from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
+from train.distributed.parallelize import pick_device
 from train.loop import train
-from train.metrics import TrainSummary
 from train.model.config import Conditioning, Pattern
 from train.model.dit import DiT
 from train.model.flops import FlopCount
-from train.parallelize import pick_device
-from train.run import RunRecord, build_model
+from train.monitor.metrics import TrainSummary
+from train.run.config import TrainConfig
+from train.run.folder import RunRecord, build_model
 
 CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
 PATTERNS: tuple[Pattern, ...] = tuple(pattern for pattern in get_args(Pattern) if pattern != "alternating")

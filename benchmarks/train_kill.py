@@ -32,11 +32,11 @@ import torch
 import yaml
 
 from benchmarks import met
-from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.machine import described
-from benchmarks.processes import Tree, kill
-from train.metrics import MEASURED, read_metrics
-from train.run import load_model
+from tests.support.latents import smooth_clips, write_dataset
+from tests.support.processes import Tree, kill
+from train.monitor.metrics import MEASURED, read_metrics
+from train.run.folder import load_model
 
 ROOT = Path(__file__).parent.parent
 PACKS_PER_STEP = 6
@@ -98,7 +98,14 @@ class Runs:
         options = [str(self.dataset), "--out", str(out), "--config", str(self.config)]
         command = ["-m", "benchmarks.met", *options]
         if on_ray:
-            command = ["-m", "pipelines.train_dit", *options, "--workers", str(workers), "--set=execute.num_cpus=4"]
+            command = [
+                "-m",
+                "pipelines.train_dit",
+                *options,
+                "--workers",
+                str(workers),
+                "--set=execute.num_cpus=4",
+            ]
             hook = {"worker_process_setup_hook": "benchmarks.met.record", "env_vars": recorder}
             # As `ray job submit` hands it over. Every kill below is one of Ray's failures.
             env |= {"RAY_TMPDIR": str(self.folder), "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": hook})}

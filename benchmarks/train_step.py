@@ -34,20 +34,20 @@ import torch
 from torch import nn
 
 from benchmarks.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, padded, plain_forward
-from benchmarks.latents import smooth_clips, write_dataset
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
 from benchmarks.timing import median_seconds
-from train.config import OptimizerConfig, ParallelConfig, TrainConfig
+from tests.support.latents import smooth_clips, write_dataset
+from train.distributed.parallelize import Worker, parallelize, pick_device
 from train.loop import train
-from train.metrics import read_metrics
 from train.model.config import Backend, DiTConfig, Pattern
 from train.model.dit import DiT
 from train.model.flops import FlopCount, peak_flops
+from train.monitor.metrics import read_metrics
 from train.objective.config import FlowConfig
-from train.optimizer import build_optimizer
-from train.parallelize import Worker, parallelize, pick_device
-from train.segments import unpack
+from train.optim.optimizer import build_optimizer
+from train.packing.segments import unpack
+from train.run.config import OptimizerConfig, ParallelConfig, TrainConfig
 
 Bounds = dict[str, tuple[float | None, float | None]]
 """Least and largest value of a figure."""

@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from caption.backends.backend import CaptionBackend, CaptionRequest, CaptionResult
+from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult
 from caption.backends.transformers_config import TransformersVlmConfig
 from caption.prompts import PROMPT_SETS
+from caption.quality.visible import VisibleConfig, why_nothing_is_seen
 from caption.record import CaptionKind, CaptionRecord, CaptionStatus, media_digest
-from caption.visible import VisibleConfig, why_nothing_is_seen
 from curate.encoders.fingerprint import major_versions
 from curate.media.decode import DecodedClip, decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest

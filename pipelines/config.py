@@ -22,10 +22,10 @@ from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
 from curate.scores.config import ScoreConfig
 from curate.select import SelectConfig
-from pipelines.execute import ExecuteConfig
-from pipelines.sidecar_file import SidecarConfig
+from pipelines.execute.base import ExecuteConfig
+from pipelines.inputs.sidecar_file import SidecarConfig
 from train.autoencoder.config import EncodeConfig
-from train.config import SampleConfig, TrainConfig
+from train.run.config import SampleConfig, TrainConfig
 
 POLICY_SECTIONS = ("select", "dedup")
 """What `reelpack select` may change: nothing has to be decoded for it."""

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from caption.record import CAPTION_SCHEMA, USABLE
-from curate.lease import Lease, hold
-from curate.place import locate
-from curate.publish import write_text
+from curate.dataset.store import Table, write_parquet
 from curate.shards.current import DIGEST, of_current
-from curate.store import Table, write_parquet
+from curate.storage.lease import Lease, hold
+from curate.storage.place import locate
+from curate.storage.publish import write_text
 from pipelines.config import Config, overrides
-from pipelines.execute import ExecuteConfig
-from pipelines.sources import absolute
+from pipelines.execute.base import ExecuteConfig
+from pipelines.inputs.sources import absolute
 from pipelines.tables import CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
 
 Writer = Literal["curate", "captions", "latents"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.access import without_secrets
 from curate.cut import CutClip
 from curate.media.parts import Part
 from curate.scan import Identified, ScannedClip
 from curate.schema import Clip, Failure, Span, Video
-from curate.signals.family import SIGNAL_NAMES
+from curate.signals.config import SIGNAL_NAMES
+from curate.storage.access import without_secrets
 
 VIDEOS = pa.schema(
     [

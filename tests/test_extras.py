@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from pipelines.config import load_config
-from pipelines.encode_latents import encode
-from tests.caption.vlm_checkpoints import write_checkpoint
-from tests.environments import python_with
-from tests.pipelines.curated import caption, curated
+from pipelines.drivers.encode import encode
+from tests.support.curated import caption, curated
+from tests.support.environments import python_with
+from tests.support.vlm_checkpoints import write_checkpoint
 
 pytestmark = pytest.mark.slow
 SMALL = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]

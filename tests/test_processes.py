@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.processes import Tree
+from tests.support.processes import Tree
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 ORPHAN = [sys.executable, "-c", f"import subprocess; print(subprocess.Popen({SLEEP!r}).pid, flush=True)"]

@@ -15,25 +15,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from curate.lease import Lease
 from curate.media.prefetch import prefetch
-from train.align import Alignment, find_family, read_targets
-from train.checkpoint import Checkpointer, RunState, list_checkpoints
-from train.config import TrainConfig
+from curate.storage.lease import Lease
+from train.data.align import Alignment, find_family, read_targets
 from train.data.check import check_data, check_positions, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import Cursor
-from train.ema import EMA
-from train.hold import hold_run, restarted_by_torchrun
-from train.init import initialize
-from train.memory import MemoryEstimate, estimate_memory, explained, largest_pack
-from train.meter import Meter
-from train.metrics import MetricsLog, TrainSummary, read_metrics
-from train.model.dit import DiT
-from train.optimizer import build_optimizer, learning_rate
-from train.parallelize import (
+from train.distributed.parallelize import (
     Worker,
     accumulate,
     clear_gradients,
@@ -43,14 +33,24 @@ from train.parallelize import (
     told_once,
     whole,
 )
-from train.preempt import Preempted, until_told_to_stop
-from train.preview import Preview, Previewed
-from train.resume import open_run
-from train.run import RunRecord, activation_dtype, autocast, build_model, check_ranks
-from train.scale import warn_of_scale
-from train.segments import PackedBatch
-from train.storage import remove_left_over
-from train.validate import Validator
+from train.distributed.preempt import Preempted, until_told_to_stop
+from train.estimate.memory import MemoryEstimate, estimate_memory, explained, largest_pack
+from train.estimate.scale import warn_of_scale
+from train.evaluate.preview import Preview, Previewed
+from train.evaluate.validate import Validator
+from train.model.dit import DiT
+from train.monitor.meter import Meter
+from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
+from train.optim.ema import EMA
+from train.optim.optimizer import build_optimizer, learning_rate
+from train.packing.segments import PackedBatch
+from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.run.config import TrainConfig
+from train.run.folder import RunRecord, activation_dtype, autocast, build_model, check_ranks
+from train.run.hold import hold_run, restarted_by_torchrun
+from train.run.init import initialize
+from train.run.resume import open_run
+from train.run.storage import remove_left_over
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
 from transformers.utils import cached_file
 
-from caption.backends.backend import UnusableModel
+from caption.backends.base import UnusableModel
 
 CLASS_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 """Where repositories name the class of their processor; the first that does counts, then tokenizer_config.json."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from caption.backends.backend import CaptionRequest, CaptionResult, UnusableModel
+from caption.backends.base import CaptionRequest, CaptionResult, UnusableModel
 from caption.backends.transformers_config import EMBEDDED, TransformersVlmConfig
 from curate.encoders import torchvision_cpu
 from curate.encoders.device import pick_device

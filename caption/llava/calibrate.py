@@ -26,7 +26,7 @@ from curate.encoders import weights
 from curate.media.decode import decode_clip, middles
 from curate.media.frames import iter_frames
 from curate.schema import MediaError
-from curate.tensors import write_tensors
+from curate.storage.tensors import write_tensors
 
 QUANTILE = 0.95
 NEIGHBORHOOD_FRAMES = 240

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from caption.backends.backend import CaptionRequest
+from caption.backends.base import CaptionRequest
 from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
 from caption.captioner import CaptionConfig
 from caption.llava.corpus import SUBJECTS, load_shots

@@ -28,9 +28,9 @@ from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
 from caption.record import CaptionKind
 from curate.encoders import weights
-from curate.lease import hold
-from curate.publish import publish, remove_unfinished
-from curate.tensors import tensors_to_bytes
+from curate.storage.lease import hold
+from curate.storage.publish import publish, remove_unfinished
+from curate.storage.tensors import tensors_to_bytes
 
 LORA_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_CAPTION_TOKENS = 96

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.tensors import arrays_to_bytes
+from curate.storage.tensors import arrays_to_bytes
 
 NUM_FEATURES = 36
 SVM, RANGES, ARRAYS = "svm.txt", "normalize.pickle", "brisque.safetensors"

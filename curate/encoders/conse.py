@@ -25,7 +25,7 @@ from curate.encoders.text import TextEncoder, TextEncoderConfig
 from curate.schema import content_digest
 
 if TYPE_CHECKING:
-    from curate.encoders.image import Backbone
+    from curate.encoders.base import Backbone
 
 CLASSES_PER_BATCH = 256
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.tensors import tensors_to_bytes
+from curate.storage.tensors import tensors_to_bytes
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import Annotated, Protocol
 import numpy as np
 from pydantic import Field
 
+from curate.encoders.base import ImageEncoder
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image import ImageEncoder
 from curate.encoders.open_clip import OpenClipConfig
 
 

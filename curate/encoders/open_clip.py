@@ -20,7 +20,7 @@ from curate.schema import content_digest
 if TYPE_CHECKING:
     import torch
 
-    from curate.encoders.image import Backbone
+    from curate.encoders.base import Backbone
 
 MISFITS = (
     AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,

@@ -24,12 +24,12 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from curate.access import public, without_secrets
 from curate.media.counter import count_bytes
 from curate.media.staging import DEFAULT, Room, StagingConfig, is_at, lock, own_folder
 from curate.media.version import check_version, remote_version, unchanged
-from curate.place import locate
 from curate.schema import Failure, FailureKind, MediaError, content_digest
+from curate.storage.access import public, without_secrets
+from curate.storage.place import locate
 
 COPY_BYTES = 4 * 2**20
 POLL_S = 0.05

@@ -1,7 +1,7 @@
 """Where a long file may be divided, so that its parts can be decoded apart: found from its packets, without decoding.
 
 A part begins at the start of a whole second of the stream's clock, and is decoded from the second before it: that is
-the past that detectors and signals may need (`curate.signals.signal`). That second follows a key frame, so a part
+the past that detectors and signals may need (`curate.signals.base`). That second follows a key frame, so a part
 costs at most two seconds and the way to the next key frame more than its own frames.
 """
 

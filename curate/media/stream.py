@@ -16,9 +16,9 @@ from curate.media.clock import Picture, TimedFrame, counted, counted_time_base, 
 from curate.media.container import missing_bytes
 from curate.media.counter import count_frame, count_picture
 from curate.media.errors import media_errors
-from curate.media.film import choose_film
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
+from curate.media.video_stream import choose_film
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from curate.publish import write_text
 from curate.report import sections, training
 from curate.report.cards import clip_card, sheet
 from curate.report.data import DatasetView, read_dataset
 from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
-from curate.report.film import NUM_FRAMES, Strip, strips_of_clips
+from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
 from curate.report.page import page, section
+from curate.storage.publish import write_text
 
 STYLES = ("report.css", "explorer.css")
 SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from curate.report.charts import number
-from curate.report.film import Strip
+from curate.report.filmstrip import Strip
 
 
 def clip_card(

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from curate.place import locate
+from curate.dataset.store import Table
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
 from curate.shards.current import of_current
-from curate.store import Table
+from curate.storage.place import locate
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
 """The columns of tables/videos that the report shows."""

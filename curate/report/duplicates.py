@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from curate.dedup.best import ADVANTAGES, quality
 from curate.report.cards import name_of, span_of, thumbnail
 from curate.report.data import DatasetView
-from curate.report.film import Strip
+from curate.report.filmstrip import Strip
 
 MAX_GROUPS = 24
 MAX_MEMBERS = 8

@@ -17,7 +17,7 @@ from curate.dedup.best import quality
 from curate.report.cards import thumbnail
 from curate.report.columns import pack_column, pack_numbers, pack_strings, pack_texts
 from curate.report.data import RULES, DatasetView
-from curate.report.film import Strip
+from curate.report.filmstrip import Strip
 from curate.select import NOT_FOR_IMAGES, SelectConfig
 
 MAX_CLIPS = 500_000

@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
-from curate.place import locate
-from curate.publish import write_text
 from curate.report import training
 from curate.report.page import page, section
+from curate.storage.place import locate
+from curate.storage.publish import write_text
 
 MODEL = ("width", "depth", "num_heads", "patch", "pattern", "position", "conditioning")
 

@@ -6,12 +6,12 @@ from html import escape
 from typing import Any
 
 from curate.media.decode import decode_clip
-from curate.place import locate
 from curate.report.cards import film
 from curate.report.charts import Series, curves, number, smoothed, thinned
 from curate.report.data import read_lines
-from curate.report.film import NUM_FRAMES, Strip, data_uri, strip_of_frames
+from curate.report.filmstrip import NUM_FRAMES, Strip, data_uri, strip_of_frames
 from curate.schema import MediaError
+from curate.storage.place import locate
 
 MAX_SAMPLES, MAX_STEPS, MAX_SKIPPED = 24, 6, 20
 LARGE = (700, 340)

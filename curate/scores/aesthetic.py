@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.encoders.base import EncoderPool, ImageConfig
 from curate.encoders.fingerprint import path_digest
-from curate.encoders.image import EncoderPool, ImageConfig
 from curate.encoders.weights import MissingWeights
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
-from curate.scores.scorer import Value
 
 
 class AestheticConfig(BaseModel):

@@ -15,12 +15,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders import weights
+from curate.encoders.base import EncoderPool
 from curate.encoders.brisque_svr import SupportVectorRegression, load_svr
 from curate.encoders.fingerprint import path_digest
-from curate.encoders.image import EncoderPool
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
-from curate.scores.scorer import Value
 
 WEIGHTS = "brisque-live"
 WINDOW_PX, WINDOW_SIGMA = 7, 7 / 6

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.encoders.base import EncoderPool, ImageConfig
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool, ImageConfig
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
-from curate.scores.scorer import Value
 
 STEPS = 2048
 """Components are multiples of 1/STEPS: few distinct values, of which Parquet's dictionary makes about a byte each."""

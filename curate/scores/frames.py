@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from curate.encoders.image import ImageEncoder
+from curate.encoders.base import ImageEncoder
 
 
 class ClipFrames:

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.batches import in_batches
-from curate.encoders.image import EncoderPool
 from curate.encoders.onnx import OnnxModel
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, by_clip
-from curate.scores.scorer import Value
 
 WEIGHTS = "open-nsfw"
 RESIZE_PX, CROP_PX = 256, 224

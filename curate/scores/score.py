@@ -8,13 +8,13 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.media.counter import pictures_decoded
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
+from curate.scores.base import Scorer, Value
 from curate.scores.config import ScoreConfig
 from curate.scores.frames import ClipFrames
-from curate.scores.scorer import Scorer, Value
 from curate.select import SelectConfig, broken
 
 STEP = "score"

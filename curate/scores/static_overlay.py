@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
-from curate.scores.scorer import Value
 
 MIN_FRAMES = 3
 MIN_GRADIENT = 12.0

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.encoders.onnx import OnnxModel
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
-from curate.scores.scorer import Value
 
 WEIGHTS = "pp-ocrv6-det-small"
 STRIDE_PX = 32

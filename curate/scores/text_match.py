@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image import EncoderPool
 from curate.encoders.image_text import ImageTextConfig
 from curate.schema import content_digest
+from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
-from curate.scores.scorer import Value
 
 
 class TextMatchConfig(BaseModel):

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from curate.place import locate
-from curate.publish import publish
 from curate.schema import ID_HEX_DIGITS
+from curate.storage.place import locate
+from curate.storage.publish import publish
 
 BLOCK_BYTES = 512
 PLACE = ("shard", "offset", "size", "digest")

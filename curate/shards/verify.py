@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from curate.place import locate
 from curate.shards.tar import list_members
+from curate.storage.place import locate
 
 
 def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collection[str] = ()) -> list[str]:

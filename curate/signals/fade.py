@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.signals.signal import ScanFrame
+from curate.signals.base import ScanFrame
 
 STEPS_PER_SECOND = 8
 MIN_FADE_S = 0.25

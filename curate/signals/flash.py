@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.signals.signal import ScanFrame
+from curate.signals.base import ScanFrame
 
 FLASH_STEP = 0.1
 """Least change of the mean luma, of 1, on either side of a flash: a tenth of the maximum, as in WCAG 2.3.1."""

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.signals.signal import ScanFrame
+from curate.signals.base import ScanFrame
 
 FREEZE_DIFFERENCE = 0.001
 """Mean absolute difference of luma, of 1, below which two frames show the same (FFmpeg's freezedetect: -60 dB)."""

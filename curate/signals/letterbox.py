@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.signals.signal import ScanFrame
+from curate.signals.base import ScanFrame
 
 BAR_LUMA = 20
 """A row or column belongs to a bar where none of its pixels is brighter, of 255."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from curate.signals.signal import ScanFrame
+from curate.signals.base import ScanFrame
 
 FLOW_SHORT_SIDE_PX = 56
 """Least short side of the flow. Below, OpenCV leaves its coarse scales out, and takes twenty times as long."""

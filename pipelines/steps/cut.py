@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.cut import CutStage, ShardPlan
-from curate.publish import remove_unfinished
 from curate.schema import Clip
+from curate.storage.publish import remove_unfinished
+from pipelines.console.progress import FRAMES
 from pipelines.dataset import Dataset
-from pipelines.execute import Executor, Needs
-from pipelines.progress import FRAMES
+from pipelines.execute.base import Executor, Needs
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
 from pipelines.tables import shard_row

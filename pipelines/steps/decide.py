@@ -8,16 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.store import Table, write_parquet
 from curate.dedup.balance import balance_weights
 from curate.schema import Clip
 from curate.scores.score import STEP as SCORE_STEP
 from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
-from curate.store import Table, write_parquet
 from pipelines.config import Config
+from pipelines.console.progress import console
 from pipelines.dataset import Dataset, join
-from pipelines.progress import console
-from pipelines.steps.alike import find_alike
+from pipelines.steps.duplicates import find_alike
 from pipelines.steps.losses import refuse_losses
 from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 

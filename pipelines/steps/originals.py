@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.place import locate
 from curate.schema import Clip, Failure, FailureKind
-from pipelines.sources import version_now
+from curate.storage.place import locate
+from pipelines.inputs.sources import version_now
 from pipelines.steps.run import CurateRun
 
 NUM_LOOKS = 16

@@ -8,9 +8,9 @@ from typing import Any
 
 from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.config import Config
+from pipelines.console.progress import ITEMS, Unit, tracked
 from pipelines.dataset import Dataset
-from pipelines.execute import Executor, Needs
-from pipelines.progress import ITEMS, Unit, tracked
+from pipelines.execute.base import Executor, Needs
 from pipelines.tables import failure_row
 
 Results = list[tuple[Any, Any]]

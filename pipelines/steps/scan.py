@@ -9,9 +9,9 @@ from curate.media.fetch import Staged
 from curate.media.parts import WHOLE, Part
 from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
-from pipelines.execute import Executor, Needs
-from pipelines.progress import BYTES, SECONDS, console
-from pipelines.sources import Source
+from pipelines.console.progress import BYTES, SECONDS, console
+from pipelines.execute.base import Executor, Needs
+from pipelines.inputs.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
 from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from curate.dataset.store import Table
 from curate.media.fetch import Staged
 from curate.schema import Clip
 from curate.scores.score import ScoreItem, ScoreStage
 from curate.select import broken_by
-from curate.store import Table
+from pipelines.console.progress import FRAMES
 from pipelines.dataset import join
-from pipelines.execute import Executor, Needs
-from pipelines.progress import FRAMES
+from pipelines.execute.base import Executor, Needs
 from pipelines.steps.decide import facts
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from caption import captioner
-from caption.backends.backend import CaptionRequest, CaptionResult
+from caption.backends.base import CaptionRequest, CaptionResult
 from caption.backends.transformers_config import TransformersVlmConfig
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.record import CAPTION_SCHEMA, CaptionRecord, CaptionStatus, record_row

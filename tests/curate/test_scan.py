@@ -14,9 +14,9 @@ from curate.media.decode import decode_clip
 from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Failure, FailureKind
 from curate.shots.adaptive import AdaptiveConfig
-from curate.shots.pieces import PieceConfig
+from curate.shots.clip_ranges import PieceConfig
 from curate.shots.whole import WholeConfig
-from curate.signals.family import SIGNAL_NAMES
+from curate.signals.config import SIGNAL_NAMES
 
 LENGTHS = (30, 24, 40)
 

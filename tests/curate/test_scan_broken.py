@@ -11,13 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.corpus import broken_corpus
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.media.parts import WHOLE, plan_parts
 from curate.media.sample import sample_frames
 from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
+from tests.support.corpus import broken_corpus
 
 CONFIG = ScanConfig(time_limit_s=20)
 SLACK_S = 10

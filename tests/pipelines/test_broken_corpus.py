@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.corpus import broken_corpus
 from benchmarks.crash import SETTINGS
 from curate.media.decode import decode_clip
 from curate.schema import FailureKind
@@ -15,8 +14,9 @@ from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.curate_videos import CurateSummary, curate
 from pipelines.dataset import Dataset
+from pipelines.drivers.curate import CurateSummary, curate
+from tests.support.corpus import broken_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

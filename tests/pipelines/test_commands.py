@@ -11,19 +11,19 @@ import pytest
 from PIL import Image
 
 from curate.schema import Failure, FailureKind
-from pipelines import show
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
+from pipelines.console import show
 from pipelines.dataset import Dataset
-from pipelines.execute import ExecuteConfig
-from pipelines.explain import explain, files_named, time_code
-from pipelines.failures import standing_failures
-from pipelines.retry import failing, retry
-from pipelines.status import status
+from pipelines.drivers.curate import curate
+from pipelines.drivers.retry import failing, retry
+from pipelines.execute.base import ExecuteConfig
+from pipelines.inspection.explain import explain, files_named, time_code
+from pipelines.inspection.failures import standing_failures
+from pipelines.inspection.status import status
 from pipelines.tables import failure_row
-from tests.pipelines.curated import SETTINGS, caption, copied, curated
-from tests.pipelines.videos import moving, write_video
+from tests.support.curated import SETTINGS, caption, copied, curated
+from tests.support.videos import moving, write_video
 
 LOCAL = ExecuteConfig(executor="local")
 

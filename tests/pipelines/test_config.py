@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import Config, dump, find_file, load_config, overrides
-from train.run import check_ranks
+from train.run.folder import check_ranks
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from benchmarks.commit_points import TROUBLES, Points, Trouble
-from benchmarks.corpus import shot, write
-from benchmarks.processes import IS_KIND, command_line, descendants, kill
-from benchmarks.snapshot import Snapshot, differences, snapshot
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
+from pipelines.drivers.curate import curate
+from tests.support.corpus import shot, write
+from tests.support.processes import IS_KIND, command_line, descendants, kill
+from tests.support.snapshot import Snapshot, differences, snapshot
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["score.scorers=[]", "shards.clips_per_shard=1", "execute.publish_every_s=1e-9"]
@@ -62,7 +62,7 @@ def run_and_die(videos: Path, out: Path, die_at: int) -> None:
 def run_until(videos: Path) -> Callable[[Path, int], bool]:
     """`run_until(out, die_at)`: in a process of its own; whether it was killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "av", "cv2", "pipelines.curate_videos"])
+    context.set_forkserver_preload(["pytest", "av", "cv2", "pipelines.drivers.curate"])
 
     def start(out: Path, die_at: int) -> bool:
         process = context.Process(target=run_and_die, args=(videos, out, die_at))

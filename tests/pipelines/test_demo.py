@@ -9,14 +9,14 @@ import webdataset
 
 from curate.media.decode import decode_clip
 from curate.shards.verify import verify_index
-from pipelines.caption_clips import caption
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.demo import PROMPTS
-from pipelines.encode_latents import encode
-from pipelines.export import export
-from tests.pipelines.terminal import on_terminal
+from pipelines.demo.run import PROMPTS
+from pipelines.drivers.caption import caption
+from pipelines.drivers.curate import curate
+from pipelines.drivers.encode import encode
+from pipelines.drivers.export import export
+from tests.support.terminal import on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 
@@ -24,7 +24,7 @@ SHORT = ["execute.executor=local", "train.steps=30"]
 DEMO = """
 import sys
 from pathlib import Path
-from pipelines.demo import run_demo
+from pipelines.demo.run import run_demo
 
 run_demo(Path(sys.argv[1]), ["train.steps=30"])
 """

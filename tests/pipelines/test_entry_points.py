@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.latents import smooth_clips, write_dataset
-from pipelines import cli, execute, train_dit
-from pipelines.execute import ExecuteConfig, connect
-from pipelines.interrupted import Interrupted, of_run, stays, told_by
-from pipelines.sources import IN_JOB, kept_by_job
+from pipelines import cli
+from pipelines.console.interrupted import Interrupted, of_run, stays, told_by
+from pipelines.drivers import train as train_dit
+from pipelines.execute import base as execute
+from pipelines.execute.base import ExecuteConfig, connect
+from pipelines.inputs.sources import IN_JOB, kept_by_job
+from tests.support.latents import smooth_clips, write_dataset
 
 
 def run(*arguments: str) -> object:
@@ -23,7 +25,12 @@ def run(*arguments: str) -> object:
 
 @pytest.mark.parametrize(
     ("module", "missing"),
-    [("train", "DATASET"), ("caption", "DATASET"), ("pipelines.curate_videos", "INPUTS"), ("pipelines.train_dit", "")],
+    [
+        ("train", "DATASET"),
+        ("caption", "DATASET"),
+        ("pipelines.curate_videos", "INPUTS"),
+        ("pipelines.train_dit", ""),
+    ],
 )
 def test_a_module_prints_its_own_usage(
     module: str, missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -47,7 +54,7 @@ def test_one_rank_shows_the_table(
     shown: list[object] = []
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr(train_dit, "train_here", lambda *_: "summary")
-    monkeypatch.setattr("pipelines.summary.show_train", shown.append)
+    monkeypatch.setattr("pipelines.console.summary.show_train", shown.append)
     words = [word for setting in settings for word in ("--set", setting)]
     assert run("train", str(dataset), "--out", str(tmp_path / "run"), *words) == 0
     assert shown == (["summary"] if rank == "0" else [])

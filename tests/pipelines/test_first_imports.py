@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
-from tests.pipelines.curated import SETTINGS
-from tests.pipelines.videos import moving, write_video
+from pipelines.drivers.curate import curate
+from tests.support.curated import SETTINGS
+from tests.support.videos import moving, write_video
 
 NATIVE = ("av", "cv2", "PIL", "torch", "torchvision", "transformers", "diffusers", "safetensors", "scipy", "pandas")
 SCRIPT = f"""

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.pipelines.curated import curated
+from tests.support.curated import curated
 
 HEAVY = (
     *("torch", "torchvision", "cv2", "av", "PIL", "onnxruntime", "transformers", "diffusers", "open_clip", "timm"),
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return curated(tmp_path_factory.mktemp("imports"))
 
 
-@pytest.mark.parametrize("module", ["pipelines.config", "pipelines.cli", "train.config", "train.data.manifest"])
+@pytest.mark.parametrize("module", ["pipelines.config", "pipelines.cli", "train.run.config", "train.data.manifest"])
 def test_settings_load_no_heavy_library(module: str) -> None:
     assert loaded(f"import {module}")[:2] == (0, ["[]"])
 

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from pipelines.cli import app
-from pipelines.train_dit import _command
+from pipelines.train_dit import train
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("curate", "caption", "train", "pipelines")
@@ -32,7 +32,7 @@ STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job sub
 def commands() -> dict[str, set[str]]:
     """The options of each command."""
     job = typer.Typer()
-    job.command()(_command)
+    job.command()(train)
     found = {**get_command(app).commands, "pipelines.train_dit": get_command(job)}  # type: ignore[attr-defined]
     return {
         name: {o for p in one.params for o in (*p.opts, *p.secondary_opts)} | {"--help"} for name, one in found.items()

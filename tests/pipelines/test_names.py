@@ -9,17 +9,17 @@ import pytest
 from curate.shards.tar import TarReader, read_member
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.encode_latents import encode
-from pipelines.export import export
-from pipelines.select_clips import select
-from pipelines.sources import list_sources
-from pipelines.status import status
-from pipelines.verify import verify
-from tests.pipelines.curated import caption
-from tests.pipelines.videos import moving, write_video
-from train.align import _find_family
+from pipelines.drivers.curate import curate
+from pipelines.drivers.encode import encode
+from pipelines.drivers.export import export
+from pipelines.drivers.select import select
+from pipelines.inputs.sources import list_sources
+from pipelines.inspection.status import status
+from pipelines.inspection.verify import verify
+from tests.support.curated import caption
+from tests.support.videos import moving, write_video
+from train.data.align import _find_family
 from train.data.manifest import read_manifest
 
 FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "50%20.mp4", "{x}.mp4", "~.mp4"]

@@ -11,20 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.latents import smooth_clips, write_dataset
-from benchmarks.snapshot import differences, snapshot
-from curate.lease import Occupied, hold
+from curate.dataset.store import Table, write_parquet
 from curate.media.fetch import local_copy
 from curate.media.staging import StagingConfig
-from curate.publish import publish
 from curate.schema import FailureKind, MediaError
 from curate.shards.tar import TarReader, list_members, write_tar
-from curate.store import Table, write_parquet
+from curate.storage.lease import Occupied, hold
+from curate.storage.publish import publish
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.sources import list_sources
-from tests.pipelines.videos import moving, write_video
+from pipelines.drivers.curate import curate
+from pipelines.inputs.sources import list_sources
+from tests.support.latents import smooth_clips, write_dataset
+from tests.support.snapshot import differences, snapshot
+from tests.support.videos import moving, write_video
 from train.loop import train
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])

@@ -14,10 +14,10 @@ import pytest
 from curate.schema import FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.sources import list_sources, refuse_mistyped
-from tests.pipelines.videos import moving, write_video
+from pipelines.drivers.curate import curate
+from pipelines.inputs.sources import list_sources, refuse_mistyped
+from tests.support.videos import moving, write_video
 
 SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
 

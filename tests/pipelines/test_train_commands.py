@@ -6,17 +6,17 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.latents import smooth_clips, write_dataset
 from curate.encoders import torchvision_cpu
 from curate.report.run import build_run_report
 from pipelines.cli import main
 from pipelines.config import Config
-from pipelines.train_dit import train_as_worker
+from pipelines.drivers.train import train_as_worker
+from tests.support.latents import smooth_clips, write_dataset
 from train.convert.dit import read_checkpoint
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.run import load_model
-from train.segments import Sample, pack
+from train.packing.segments import Sample, pack
+from train.run.folder import load_model
 
 
 def run(*arguments: str) -> object:

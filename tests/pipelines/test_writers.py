@@ -11,21 +11,21 @@ from types import SimpleNamespace
 import pytest
 
 from caption.record import CaptionStatus
-from curate.lease import Occupied, hold
-from pipelines.caption_clips import caption as caption_clips
+from curate.storage.lease import Occupied, hold
 from pipelines.config import load_config
-from pipelines.curate_videos import curate
 from pipelines.dataset import Dataset
-from pipelines.encode_latents import encode
-from pipelines.explain import explain
-from pipelines.export import export
-from pipelines.retry import retry
-from pipelines.select_clips import select
-from pipelines.status import status
-from pipelines.verify import verify
-from tests.caption.vlm_checkpoints import write_checkpoint
-from tests.pipelines.curated import SETTINGS, caption, copied, curated
-from tests.pipelines.videos import moving, write_video
+from pipelines.drivers.caption import caption as caption_clips
+from pipelines.drivers.curate import curate
+from pipelines.drivers.encode import encode
+from pipelines.drivers.export import export
+from pipelines.drivers.retry import retry
+from pipelines.drivers.select import select
+from pipelines.inspection.explain import explain
+from pipelines.inspection.status import status
+from pipelines.inspection.verify import verify
+from tests.support.curated import SETTINGS, caption, copied, curated
+from tests.support.videos import moving, write_video
+from tests.support.vlm_checkpoints import write_checkpoint
 from train.data.manifest import read_manifest
 
 LOCAL = load_config(overrides=[*SETTINGS, "encode.max_area_px=6144", "encode.autoencoder.device=cpu"])
@@ -96,7 +96,7 @@ def test_a_writer_that_lost_its_lease_publishes_nothing_more(
     made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_video(tmp_path / "late.mp4", moving(7, 1.5))
-    monkeypatch.setattr("curate.lease.LOST_S", -1.0)
+    monkeypatch.setattr("curate.storage.lease.LOST_S", -1.0)
     before = (made.out / "config.yaml").read_bytes()
     with pytest.raises(RuntimeError, match="the lease `curate` was not renewed"):
         curate([str(made.films), str(tmp_path / "late.mp4")], made.url, LOCAL)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from benchmarks.latents import CHANNELS, TEXT_DIM, SyntheticClip, smooth_clips, write_dataset
-from train.segments import Sample
+from tests.support.latents import CHANNELS, TEXT_DIM, SyntheticClip, smooth_clips, write_dataset
+from train.packing.segments import Sample
 
 # A deadline per example would test how busy the machine is.
 settings.register_profile("no_deadline", deadline=None)

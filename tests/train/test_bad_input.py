@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks.latents import smooth_clips, write_dataset
+from tests.support.latents import smooth_clips, write_dataset
 from train import loop
-from train.config import TrainConfig
 from train.data.check import problems
 from train.data.config import DataConfig
 from train.data.manifest import read_manifest
 from train.data.mix import read_datasets
+from train.distributed.parallelize import Worker, told_once
 from train.loop import train
 from train.model.config import DiTConfig
-from train.parallelize import Worker, told_once
-from train.resume import open_run
-from train.run import read_run
+from train.run.config import TrainConfig
+from train.run.folder import read_run
+from train.run.resume import open_run
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {

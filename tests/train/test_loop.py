@@ -22,23 +22,23 @@ from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
 from train import loop
-from train.checkpoint import list_checkpoints
-from train.config import TrainConfig
 from train.data.config import DataConfig
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.load import PackLoader
 from train.data.mix import read_datasets
 from train.data.plan import Cursor, PlanConfig, Planner
-from train.ema import EMA
-from train.export import export_run
+from train.distributed.parallelize import Worker
+from train.evaluate.validate import Validator
 from train.loop import TrainingDiverged, train
-from train.metrics import MEASURED, read_metrics
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.optimizer import build_optimizer
-from train.parallelize import Worker
-from train.run import autocast, load_model
-from train.validate import Validator
+from train.monitor.metrics import MEASURED, read_metrics
+from train.optim.ema import EMA
+from train.optim.optimizer import build_optimizer
+from train.run.checkpoint import list_checkpoints
+from train.run.config import TrainConfig
+from train.run.export import export_run
+from train.run.folder import autocast, load_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +101,7 @@ def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
         f"""
         import json, sys, torch
         from train.loop import train
-        from train.run import TrainConfig
+        from train.run.folder import TrainConfig
         torch.set_num_threads(1)
         config = TrainConfig.model_validate(json.loads(sys.argv[1]))
         train(config, {dataset!r}, sys.argv[2], on_step=lambda row: print(row["step"], flush=True))
@@ -340,7 +340,7 @@ def test_recomputed_blocks_train_the_same(dataset: str, tmp_path: Path, every: i
 
 
 def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, tmp_path: Path, monkeypatch):
-    from train.parallelize import Worker
+    from train.distributed.parallelize import Worker
 
     worker = Worker(rank=0, world_size=2, device=torch.device("cpu"))
     monkeypatch.setattr(loop, "join_workers", lambda _: nullcontext(worker))

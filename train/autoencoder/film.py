@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.publish import publish
+from curate.storage.publish import publish
 
 FILM_FPS = 24
 NUM_FRAMES = 480 * FILM_FPS

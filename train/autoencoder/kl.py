@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.publish import publish, write_text
-from curate.tensors import tensors_to_bytes
-from train.state import load_state
+from curate.storage.publish import publish, write_text
+from curate.storage.tensors import tensors_to_bytes
+from train.run.load_state import load_state
 
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4

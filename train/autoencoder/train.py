@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from curate.lease import hold
-from curate.publish import publish, remove_unfinished, write_text
+from curate.storage.lease import hold
+from curate.storage.publish import publish, remove_unfinished, write_text
 from train.autoencoder.film import CACHE_SHORT_SIDE_PX, FilmClips, cache_frames
 from train.autoencoder.kl import CausalVideoKL, KLConfig, save
 

@@ -29,8 +29,8 @@ from train.convert.layouts import (
 )
 from train.model.dit import DiT, DiTConfig
 from train.model.position import sincos_embedding
-from train.patches import grid_positions
-from train.state import load_state
+from train.packing.patches import grid_positions
+from train.run.load_state import load_state
 
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width of DiT-S, B, L and XL; the weights do not tell."""

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from curate.place import locate
+from curate.storage.place import locate
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
+from train.distributed.parallelize import Worker
 from train.model.config import DiTConfig, Patch
 from train.model.patterns import check_grids, reaches_all
-from train.parallelize import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curate.place import locate
 from curate.schema import Failure
+from curate.storage.place import locate
 from curate.threads import import_decoders
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import EncodeItem, EncodeStage

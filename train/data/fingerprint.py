@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from curate.place import children, locate
+from curate.storage.place import children, locate
 
 LATENTS_VERSION = 2
 """Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.place import locate
+from curate.storage.place import locate
 
 BALANCE = "balance_weight"
 PLACE = ["clip_id", "shard", "offset", "size", "digest"]

@@ -15,7 +15,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor
 
-from curate.place import locate
+from curate.storage.place import locate
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.manifest import Manifest
@@ -23,9 +23,9 @@ from train.data.plan import Cursor, PlannedPack, PlannedSample, Planner
 from train.data.read import ClipReader
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
-from train.objective.objective import Objective
-from train.patches import Patch, draw_noise, grid_size
-from train.segments import PackedBatch, Sample, pack
+from train.objective.base import Objective
+from train.packing.patches import Patch, draw_noise, grid_size
+from train.packing.segments import PackedBatch, Sample, pack
 
 OF_LENGTH = ("duration_s", "num_frames")
 """Conditions that are shorter of a clip that is cut."""

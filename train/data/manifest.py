@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.place import locate
 from curate.shards.current import SOURCE, of_current
+from curate.storage.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
 from train.data.index import BALANCE, PLACE, beside, index_column, read_index

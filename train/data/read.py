@@ -12,7 +12,7 @@ from torch import Tensor
 from curate.shards.tar import PLACE, TarReader
 from train.data.manifest import Manifest
 from train.model.config import Patch
-from train.patches import fitting_size
+from train.packing.patches import fitting_size
 
 if TYPE_CHECKING:
     from train.data.encode import Encoder

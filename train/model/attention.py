@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from train.model.config import Backend
 from train.model.segment_attention import segment_attention
-from train.segments import Segments
+from train.packing.segments import Segments
 
 BLOCK_SIZE = 128  # FlexAttention's
 

@@ -15,7 +15,7 @@ from train.model.config import DiTConfig
 from train.model.heads import normalised_and_rotated
 from train.model.modulation import Modulation, Signal
 from train.model.position import Rotation
-from train.segments import Regrouping, Segments
+from train.packing.segments import Regrouping, Segments
 
 Groups = Sequence[Sequence[Regrouping]]
 """For each self-attention of a block, the regroupings that its heads are split over."""

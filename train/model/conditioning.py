@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.model.config import DiTConfig
-from train.segments import PackedBatch, Segments
+from train.packing.segments import PackedBatch, Segments
 
 FREQUENCY_WIDTH = 256
 

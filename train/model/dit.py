@@ -21,15 +21,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.publish import write_text
-from curate.tensors import write_tensors
+from curate.storage.publish import write_text
+from curate.storage.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions, RowLinear
 from train.model.config import DiTConfig
 from train.model.patterns import Layout, block_windows, build_layout
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
-from train.segments import PackedBatch
-from train.state import load_state
+from train.packing.segments import PackedBatch
+from train.run.load_state import load_state
 
 __all__ = ["DiT", "DiTConfig"]
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from train.model.dit import DiT
 from train.model.patterns import block_windows, build_layout
-from train.segments import PackedBatch, Segments
+from train.packing.segments import PackedBatch, Segments
 
 PEAK_TFLOPS = {
     "GB300": 2500,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from train.model.config import DiTConfig, Patch, WindowSize
 from train.model.position import frame_rates, scale_frames
-from train.patches import first_frame_is_alone
-from train.segments import PackedBatch, Regrouping, Segments, map_tensors
+from train.packing.patches import first_frame_is_alone
+from train.packing.segments import PackedBatch, Regrouping, Segments, map_tensors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

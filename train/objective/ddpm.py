@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from train.objective.config import DDPMConfig
 from train.objective.reduction import ReducedObjective
-from train.segments import PackedBatch, map_tensors
+from train.packing.segments import PackedBatch, map_tensors
 
 
 class DDPM(ReducedObjective):

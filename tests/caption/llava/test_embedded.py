@@ -16,7 +16,7 @@ from curate.media.still import encode_png
 from curate.schema import Span
 from curate.shards.tar import write_tar
 
-EXCERPT = Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4"
+EXCERPT = Path(__file__).parents[3] / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 SHOTS = {"rabbit": (109, 140), "squirrel": (668, 829)}
 """Frames of the excerpt, at 24 per second: the rabbit in a meadow; two squirrels before a tree."""
 

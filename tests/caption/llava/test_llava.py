@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from caption.backends.backend import CaptionRequest
+from caption.backends.base import CaptionRequest
 from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
 from caption.llava.assemble import merge, to_storage_dtype
 from caption.llava.corpus import Shot

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.dataset.store import NUM_READERS, Table, write_parquet
 from curate.dedup import semantic
 from curate.dedup.balance import balance_weights, find_concepts
 from curate.dedup.components import union
 from curate.dedup.config import BalanceConfig, SemanticConfig
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
-from curate.store import NUM_READERS, Table, write_parquet
 
 DIM = 32
 

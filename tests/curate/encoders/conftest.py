@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from curate.encoders import torchvision_cpu, weights
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.schema import Span
@@ -17,7 +17,7 @@ TINY = {
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
-FILM = Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4"
+FILM = Path(__file__).parents[3] / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 
 
 @pytest.fixture(scope="session")

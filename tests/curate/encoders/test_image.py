@@ -6,9 +6,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from curate.encoders.base import EncoderPool, ImageConfig, ImageEncoder
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool, ImageConfig, ImageEncoder
 from curate.encoders.open_clip import OpenClipConfig
 
 MEMBERS = get_args(get_args(ImageConfig)[0])

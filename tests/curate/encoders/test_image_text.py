@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image import EncoderPool
 from curate.encoders.image_text import ImageTextConfig, ImageTextEncoder
 from curate.encoders.open_clip import OpenClipConfig
 

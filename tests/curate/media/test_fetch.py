@@ -15,7 +15,7 @@ from curate.media import fetch, staging
 from curate.media.fetch import Staged, local_copy
 from curate.media.staging import COPY_NAME, MARKER, StagingConfig
 from curate.schema import Failure, FailureKind, MediaError
-from pipelines.sources import version_now
+from pipelines.inputs.sources import version_now
 
 
 class Remote(AbstractFileSystem):

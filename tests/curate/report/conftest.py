@@ -25,12 +25,12 @@ import yaml
 from PIL import Image
 
 from curate.cut import ShardConfig
+from curate.dataset.store import Table
 from curate.report.data import RULES
 from curate.scan import ScanConfig
 from curate.schema import Span, clip_id, content_digest
 from curate.select import Bounds, SelectConfig, decide
 from curate.shards.tar import write_tar
-from curate.store import Table
 from pipelines.tables import INDEX, VIDEOS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.store import Table
 from curate.report.build import build_report, choose
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
 from curate.report.data import FACTS
-from curate.store import Table
 from pipelines.tables import PUBLIC_COLUMNS, VIDEOS
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from curate.encoders import weights
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Span, clip_id
@@ -13,7 +13,7 @@ from curate.scores.config import ScoreConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.score import ScoreItem, ScoreStage
 
-FILM = str(Path(__file__).parents[3] / "pipelines" / "demo_media" / "bbb_a.mp4")
+FILM = str(Path(__file__).parents[3] / "pipelines" / "demo" / "media" / "bbb_a.mp4")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool
 from curate.encoders.weights import MissingWeights
 from curate.scores.aesthetic import AestheticConfig, load_head
 from curate.scores.frames import ClipFrames, embed

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.scores.brisque import BrisqueConfig, BrisqueScorer, brisque_features, fit_asymmetric_gaussian
 from curate.scores.frames import ClipFrames
 

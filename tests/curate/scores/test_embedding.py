@@ -5,12 +5,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.dataset.store import Table
 from curate.dedup.semantic import Embeddings
+from curate.encoders.base import EncoderPool
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool
 from curate.scores.embedding import STEPS, EmbeddingConfig, EmbeddingScorer
 from curate.scores.frames import ClipFrames, embed
-from curate.store import Table
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool
 from curate.scores.frames import ClipFrames, by_clip, embed
 
 

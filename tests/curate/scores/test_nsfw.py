@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.scores.frames import ClipFrames
 from curate.scores.nsfw import NsfwConfig, NsfwScorer
 

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image import EncoderPool
 from curate.media.counter import pictures_decoded
 from curate.media.sample import sample_frames
 from curate.schema import Failure, FailureKind
+from curate.scores.base import Value
 from curate.scores.config import ScoreConfig
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.score import Scored, ScoreItem, ScoreStage
-from curate.scores.scorer import Value
 from curate.scores.text_match import TextMatchConfig
 from curate.select import Bounds, SelectConfig
 

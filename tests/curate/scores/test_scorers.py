@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.image import EncoderPool
 from curate.scores.aesthetic import AestheticConfig
+from curate.scores.base import Scorer
 from curate.scores.brisque import BrisqueConfig
 from curate.scores.config import ScorerConfig
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.nsfw import NsfwConfig
-from curate.scores.scorer import Scorer
 from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curate.encoders.image import EncoderPool
+from curate.encoders.base import EncoderPool
 from curate.scores.frames import ClipFrames
 from curate.scores.text_area import TextAreaConfig, TextAreaScorer, text_mask
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig, ConseEncoder
-from curate.encoders.image import EncoderPool
 from curate.media.sample import sample_frames
 from curate.scores.frames import ClipFrames
 from curate.scores.score import ScoreItem

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.shots.pieces import PieceConfig, divide
+from curate.shots.clip_ranges import PieceConfig, divide
 
 FPS = 24
 

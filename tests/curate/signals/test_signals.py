@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from curate.signals.base import FrameSignal, ScanFrame
 from curate.signals.fade import FadeSignal
 from curate.signals.flash import FlashSignal
 from curate.signals.freeze import FreezeSignal
@@ -12,7 +13,6 @@ from curate.signals.letterbox import LetterboxSignal
 from curate.signals.luminance import LuminanceSignal
 from curate.signals.motion import MotionSignal
 from curate.signals.sharpness import SharpnessSignal
-from curate.signals.signal import FrameSignal, ScanFrame
 
 
 def summary(signal: FrameSignal, rgb: np.ndarray, fps: int = 24, first: int = 0, end: int | None = None):

@@ -12,7 +12,7 @@ from train.autoencoder.embedded import ReelpackKLAutoencoder
 from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.evaluate import dct_kept, evaluate, psnr, resized, round_trip
 
-EXCERPTS = Path(__file__).parents[3] / "pipelines" / "demo_media"
+EXCERPTS = Path(__file__).parents[3] / "pipelines" / "demo" / "media"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from curate.media.decode import clip_frames, clip_times
 from curate.media.encode import encode_mp4
 from curate.media.geometry import RgbConverter
 from curate.shards.tar import write_tar
-from pipelines.verify import damage
+from pipelines.inspection.verify import damage
 from train.autoencoder.config import EncodeConfig, ReelpackKLConfig
 from train.autoencoder.embedded import ReelpackKLAutoencoder
 from train.autoencoder.encode import EncodeItem, EncodeStage, encode_start, to_video

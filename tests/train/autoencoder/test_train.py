@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from curate import publish
-from curate.lease import hold
+from curate.storage import publish
+from curate.storage.lease import hold
 from train.autoencoder import film
 from train.autoencoder.config import ReelpackKLConfig
 from train.autoencoder.film import EXCERPTS, NUM_FRAMES, FilmClips, is_held_out

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from train.config import SampleConfig, TrainConfig
 from train.data.config import DataConfig
 from train.data.load import PackLoader
 from train.data.manifest import Manifest
@@ -20,8 +19,9 @@ from train.loop import train
 from train.model.config import DiTConfig
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.run import read_run
-from train.sample import Request, class_number, sample
+from train.run.config import SampleConfig, TrainConfig
+from train.run.folder import read_run
+from train.sampling.sample import Request, class_number, sample
 
 GENRES = ["drama", "comedy", None, "action"]
 MODEL = {"width": 32, "depth": 1, "num_heads": 2, "num_classes": 3, "text": "none"}

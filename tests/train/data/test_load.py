@@ -23,7 +23,7 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.patches import grid_size
+from train.packing.patches import grid_size
 
 PATCH = (1, 2, 2)
 

@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.latents import smooth_clips, write_dataset
-from train.config import TrainConfig
+from tests.support.latents import smooth_clips, write_dataset
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.load import PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
-from train.forecast import forecast
+from train.estimate.forecast import forecast
 from train.loop import train
-from train.metrics import read_metrics
 from train.model.config import DiTConfig
+from train.monitor.metrics import read_metrics
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.run import read_run
+from train.run.config import TrainConfig
+from train.run.folder import read_run
 
 SETTINGS = {
     "steps": 2,

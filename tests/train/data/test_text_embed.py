@@ -9,8 +9,8 @@ import pytest
 from curate.encoders.text import TextEncoderConfig
 from curate.schema import Failure
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
-from train.run import RunRecord
-from train.sample import embed_prompts
+from train.run.folder import RunRecord
+from train.sampling.sample import embed_prompts
 
 
 @pytest.fixture(scope="module")

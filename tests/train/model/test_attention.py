@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from train.model.attention import _block_mask, _build_block_mask, attention
-from train.segments import Segments
+from train.packing.segments import Segments
 
 HEADS, WIDTH = 2, 8
 lengths = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 5)), min_size=1, max_size=6)

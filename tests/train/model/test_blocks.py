@@ -9,8 +9,8 @@ from train.model.heads import normalised_and_rotated
 from train.model.modulation import Signal
 from train.model.patterns import SPATIAL, TEMPORAL, regroup
 from train.model.position import RotaryEmbedding
-from train.patches import grid_positions
-from train.segments import Segments
+from train.packing.patches import grid_positions
+from train.packing.segments import Segments
 
 
 def test_half_of_the_heads_attend_over_space_and_half_over_time():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from train.model.config import DiTConfig, Pattern
 from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, Window, block_windows, reaches_all, regroup
-from train.patches import grid_positions
-from train.segments import Segments
+from train.packing.patches import grid_positions
+from train.packing.segments import Segments
 
 side = st.integers(1, 5)
 grids = st.lists(st.tuples(side, side, side), min_size=1, max_size=3)

@@ -12,7 +12,7 @@ from train.model.position import (
     scale_frames,
     sincos_embedding,
 )
-from train.patches import grid_positions
+from train.packing.patches import grid_positions
 
 place = st.tuples(*[st.integers(0, 30)] * 3)
 

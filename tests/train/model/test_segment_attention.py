@@ -7,7 +7,7 @@ from torch.distributed.fsdp import _common_utils as sharding
 from train.model import segment_attention as op
 from train.model.attention import attention
 from train.model.segment_attention import Run, batches_of, kernel_of, parts_of, runs_of
-from train.segments import Regrouping, Segments
+from train.packing.segments import Regrouping, Segments
 
 HEADS, WIDTH = 2, 8
 

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from benchmarks.latents import TEXT_DIM
+from tests.support.latents import TEXT_DIM
 from tests.train.conftest import ragged_samples
 from train.objective.config import DDPMConfig
 from train.objective.ddpm import DDPM, _discretized_log_likelihood, betas
-from train.segments import PackedBatch, pack
+from train.packing.segments import PackedBatch, pack
 
 PATCH = (1, 2, 2)
 SCHEDULES = [

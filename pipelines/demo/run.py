@@ -1,0 +1,97 @@
+"""The whole road on one machine: demo inputs → curate → caption → encode → train → sample → report.
+
+Each step is the one behind its own command, with the shipped configuration `demo`; rerunning goes on where it stopped.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from rich.table import Table
+
+from curate.report.build import build_report
+from curate.shards.verify import verify_index
+from pipelines.config import load_config
+from pipelines.console import summary
+from pipelines.console.progress import console
+from pipelines.dataset import Dataset
+from pipelines.demo.inputs import INPUTS, make_demo_inputs
+from pipelines.drivers import caption as caption_clips
+from pipelines.drivers import curate as curate_videos
+from pipelines.drivers import encode as encode_latents
+from pipelines.drivers.sample import sample_to_files
+from pipelines.drivers.train import train_here
+from pipelines.inspection.failures import standing_failures
+
+PROMPTS = (
+    "A big gray rabbit stands in a meadow.",
+    "A flying squirrel and a pink butterfly.",
+    "A red squirrel leans on a tree.",
+)
+Result = TypeVar("Result")
+
+
+def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
+    """Run the demo in `out`, print what became of every input, and where the report lies."""
+    config = load_config("demo", overrides)
+    inputs, dataset, run = out / "inputs", str(out / "dataset"), out / "run"
+    _step("make the demo's input files", lambda: make_demo_inputs(inputs))
+    curated = _step("curate", lambda: curate_videos.curate([str(inputs)], dataset, config))
+    summary.show_curate(curated, dataset)
+    local = load_config("demo", [*overrides, "execute.executor=local"])
+    captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
+    encoded = _step("encode", lambda: encode_latents.encode(dataset, local))
+    trained = _step("train", lambda: train_here(dataset, str(run), config))
+    names = [run / "samples" / f"sample-{number}.mp4" for number in range(len(PROMPTS))]
+    samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
+    report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
+    problems = verify_index(f"{dataset}/shards", Dataset(dataset).read("shards/index.parquet").to_pylist())
+    summary.out.print(_fates(dataset))
+    table = summary.plain_table()
+    table.add_row("inputs", f"{curated.num_inputs}, of them {curated.num_failed_inputs} failed")
+    rejected = {name[7:]: n for name, n in curated.funnel.items() if name.startswith("reject:")}
+    table.add_row("clips kept", str(curated.funnel.get("keep", 0)))
+    table.add_row("clips rejected", ", ".join(f"{n} {rule}" for rule, n in sorted(rejected.items())) or "0")
+    table.add_row("clips failed", str(curated.funnel.get("failed", 0)))
+    table.add_row("captions", f"{captioned.num_captions} by {captioned.family}")
+    table.add_row("latent tokens", f"{encoded.num_tokens:,}")
+    table.add_row("index and shards", "agree" if not problems else "; ".join(problems))
+    summary.out.print(table)
+    for note in captioned.notes:
+        summary.out.print(note, markup=False)
+    summary.show_train(trained)
+    for prompt, path in zip(PROMPTS, samples, strict=True):
+        summary.out.print(f"sample: {path}  {prompt!r}")
+    summary.out.print(f"report: {report}")
+
+
+def _step(name: str, work: Callable[[], Result]) -> Result:
+    start = time.monotonic()
+    console.rule(name, align="left")
+    result = work()
+    console.print(f"{name}: {time.monotonic() - start:.0f} s", highlight=False)
+    return result
+
+
+def _fates(url: str) -> Table:
+    """One line per input file: what it is, and what became of it."""
+    dataset = Dataset(url)
+    videos = {Path(row["uri"]).name: row for row in dataset.videos.rows()}
+    clips = dataset.read("clips.parquet").to_pylist()
+    table = Table("input", "what it is", "what became of it", box=None, pad_edge=False)
+    for given in INPUTS:
+        video = videos[given.name]
+        if video["outcome"] == "failed":
+            table.add_row(given.name, given.what, f"failed: {video['failure']}")
+            continue
+        fates = Counter(_fate(clip) for clip in clips if clip["video_id"] == video["video_id"])
+        table.add_row(given.name, given.what, ", ".join(f"{n} {fate}" for fate, n in sorted(fates.items())))
+    return table
+
+
+def _fate(clip: dict[str, object]) -> str:
+    reasons = clip["reasons"]
+    assert isinstance(reasons, list)
+    return {"keep": "kept"}.get(str(clip["decision"]), f"{clip['decision']} ({', '.join(reasons)})")

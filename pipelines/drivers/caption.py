@@ -1,0 +1,122 @@
+"""Clips → caption records, and their texts in the index. The driver behind `reelpack caption DATASET`."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from caption.captioner import KINDS, CaptionConfig, CaptionItem, CaptionStage
+from caption.record import USABLE, CaptionRecord, record_row
+from curate.encoders.fingerprint import other_libraries
+from curate.schema import Failure
+from curate.shards.current import SOURCE, of_current
+from pipelines.config import Config
+from pipelines.console.progress import CLIPS, tracked
+from pipelines.dataset import Dataset
+from pipelines.execute.base import Needs, executor
+from pipelines.tables import failure_row
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionSummary:
+    """The captions in the index (`num_captions`, of two per clip), and what this run did.
+
+    Attributes:
+        states: Captions of the indexed clips by how they ended, `CaptionStatus`.
+        reasons: Why those without text have none, in order of their frequency.
+        notes: What a reader must know of the captions, and of what made the earlier ones.
+    """
+
+    family: str
+    num_clips: int
+    num_new: int
+    num_failed: int
+    num_captions: int
+    states: Mapping[str, int]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def caption(url: str, config: Config) -> CaptionSummary:
+    """Caption the indexed clips that, as they are cut now, have no record yet by this captioner, prompt and frame
+    sampling.
+
+    Raises:
+        ValueError: the dataset has no index, another command captions it, or the model cannot be loaded (with what
+            is missing).
+    """
+    dataset = Dataset(url)
+    dataset.read("shards/index.parquet")
+    with dataset.writer("captions"):
+        return _caption(dataset, config)
+
+
+def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
+    start = time.monotonic()
+    index = dataset.read("shards/index.parquet")
+    captioner = config.caption.pinned()
+    stage = CaptionStage(captioner, dataset.shards_url)
+    family = f"{captioner.name}-{captioner.key}"
+    table = dataset.captions(family)
+    earlier = of_current(table.read([SOURCE, "libraries"]), index)
+    have = set(earlier["clip_id"].to_pylist())
+    items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
+    todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
+    failures: list[Failure] = []
+    waiting: list[CaptionRecord] = []
+    needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
+    last = time.monotonic()
+    with executor(config.execute) as on:
+        for _, outcome in tracked(on, stage, todo, needs, "caption", CLIPS):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                waiting.extend(outcome)
+            if time.monotonic() - last > config.execute.publish_every_s:
+                dataset.check_writer()
+                table.publish(_rows(waiting))
+                waiting, last = [], time.monotonic()
+        dataset.check_writer()
+        table.publish(_rows(waiting))
+    dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
+    dataset.save_section("caption_family", family)
+    dataset.save_section("caption", captioner.model_dump(mode="json"))
+    dataset.save_section("caption_note", captioner.backend.caveat)
+    indexed = dataset.write_index(dataset.config().shards.key)
+    records = of_current(table.read([SOURCE, "status", "reason"]), indexed).to_pylist()
+    rows = indexed.to_pylist()
+    return CaptionSummary(
+        family=family,
+        num_clips=len(rows),
+        num_new=len(todo) - len(failures),
+        num_failed=len(failures),
+        num_captions=sum(bool(row[f"caption_{kind}"]) for row in rows for kind in KINDS),
+        states=Counter(record["status"] for record in records),
+        reasons=tuple(_reasons(records)),
+        notes=tuple(_notes(captioner, earlier, len(todo))),
+        seconds=time.monotonic() - start,
+    )
+
+
+def _reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Reasons of the captions without text; numbers in them, which differ clip by clip, are left out."""
+    reasons = (record["reason"] for record in records if record["status"] not in USABLE)
+    counted = Counter(f"{reason.partition(' (')[0]}" for reason in reasons)
+    return [f"{count} × {reason}" for reason, count in counted.most_common()]
+
+
+def _notes(captioner: CaptionConfig, earlier: pa.Table, num_todo: int) -> Iterator[str]:
+    if caveat := captioner.backend.caveat:
+        yield f"the captions are by {caveat}"
+    for stored in sorted({text for text in earlier["libraries"].to_pylist() if text}) if num_todo else ():
+        if unlike := other_libraries(json.loads(stored), "earlier captions of this table"):
+            yield unlike
+
+
+def _rows(records: Sequence[CaptionRecord]) -> list[dict[str, Any]]:
+    return [record_row(record) for record in records]

@@ -1,0 +1,169 @@
+"""Raw videos → scored, selected clips → shards. The driver: reads what is stored, subtracts, runs the rest.
+
+Run it as `reelpack curate INPUT... --out DATASET`, or on a cluster as
+`ray job submit --working-dir . -- python -m pipelines.curate_videos INPUT... --out DATASET`.
+"""
+
+import shlex
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from curate.schema import Failure, FailureKind
+from curate.scores.score import ScoreStage
+from curate.select import funnel
+from pipelines.config import POLICY_SECTIONS, Config, differences
+from pipelines.console.progress import console
+from pipelines.dataset import Dataset
+from pipelines.execute.base import check_address, executor
+from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar
+from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
+from pipelines.provenance import provenance
+from pipelines.steps.cut import cut, uncut
+from pipelines.steps.decide import clips_of, decide, decided, read_stored
+from pipelines.steps.run import CurateRun
+from pipelines.steps.scan import scan
+from pipelines.steps.score import score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurateSummary:
+    """The dataset after a run of `curate` (inputs, funnel of the clips, index), and what the run did."""
+
+    num_inputs: int
+    num_failed_inputs: int
+    failures: tuple[Failure, ...]
+    funnel: Mapping[str, int]
+    num_indexed: int
+    num_frames_decoded: int
+    seconds: float
+
+
+def policy_change(dataset: Dataset, config: Config) -> str:
+    """What a run is about to change of the policy that the dataset has, by `curate` or `select`; empty for nothing."""
+    old, new = dataset.sections().get("curate", {}), config.model_dump(mode="json")
+    sections = [name for name in POLICY_SECTIONS if name in old]
+    was, becomes = (
+        ", ".join(text for name in sections for text in differences(one[name], other[name], name))
+        for one, other in ((old, new), (new, old))
+    )
+    return becomes and f"the policy changes to {becomes}; it was {was}: pass that with --set to keep it"
+
+
+def curate(
+    inputs: Sequence[str],
+    out: str,
+    config: Config,
+    *,
+    sidecar: str | None = None,
+    retry: Collection[FailureKind] = frozenset(),
+    drop_failed: bool = False,
+) -> CurateSummary:
+    """Bring DATASET up to date with its inputs and its configuration; what is stored is not computed again.
+
+    Args:
+        inputs: files, folders, globs; local paths or fsspec URLs.
+        out: the dataset directory; made if it is not there.
+        config: the resolved configuration.
+        sidecar: a CSV, JSONL or Parquet file of the user's own columns, keyed by path; None keeps those given before.
+        retry: kinds of failure to attempt again, beside the retryable ones.
+        drop_failed: clips may leave the index because of failures alone.
+
+    Raises:
+        ValueError: the inputs name no file at all, another command curates into `out`, or clips would leave the index
+            because of failures alone, or the sidecar cannot be read or names several files in one row.
+        OSError: the dataset cannot be written.
+    """
+    dataset, left_out = Dataset(out), list[str]()
+    sources, unlisted = list_sources(inputs, exclude=out, leave_out=left_out.append)
+    if not sources:
+        refuse_mistyped(inputs, known_inputs(dataset))
+    if left_out:
+        console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
+    # What was mistyped is said before anything is made, or recorded.
+    stage = ScoreStage(config.score, config.select)
+    own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
+    if config.execute.executor == "ray":
+        check_address(config.execute)
+    dataset.make()
+    with dataset.writer("curate"):
+        if sidecar is not None and own is not None:
+            before = dataset.sidecar()
+            lost = store_sidecar(dataset, sidecar, own, [source.uri for source in sources])
+            console.print(f"sidecar: {lost} rows name no input file" if lost else "sidecar: every row has its file")
+            if changed := num_changed(dataset, before):
+                console.print(
+                    f"sidecar: other columns for {changed} inputs of earlier runs; the index and exports have them, "
+                    "the .json beside clips that are cut already stays as it was"
+                )
+        return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
+
+
+def known_inputs(dataset: Dataset) -> set[str]:
+    """What was an input of a run before, or was found in one: it may be out of reach now."""
+    return _named(dataset) | {row["uri"] for row in dataset.videos.rows()}
+
+
+def _named(dataset: Dataset) -> set[str]:
+    """The inputs of the last run, and of one that did not come to its end."""
+    sections = dataset.sections()
+    return {text for name in ("running", "curate") for text in sections.get(name, {}).get("inputs", ())}
+
+
+def _curate(
+    dataset: Dataset,
+    inputs: Sequence[str],
+    sources: Sequence[Source],
+    unlisted: Sequence[Failure],
+    config: Config,
+    stage: ScoreStage,
+    retry: Collection[FailureKind],
+    drop_failed: bool,
+) -> CurateSummary:
+    start = time.monotonic()
+    families = stage.families
+    made_with: dict[str, Any] = {
+        "inputs": [named(text) for text in inputs],
+        "families": list(families),
+        **provenance(),
+        **config.model_dump(mode="json"),
+    }
+    if changed := policy_change(dataset, config):
+        console.print(f"{changed}\n", highlight=False, markup=False)
+    named_before = _named(dataset)
+    dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
+    listed = {source.uri: source.version for source in sources}
+    signed = {source.uri: source.signed for source in sources if source.signed}
+    run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry, signed)
+    with executor(config.execute) as on:
+        scan(run, on, sources, unlisted, made_with["inputs"], named_before)
+        score(run, on, clips_of(dataset, config.scan.key), stage)
+        dataset.compact(families)  # before what is alike is looked for, which is kept by the names of the parts
+        stored = read_stored(dataset, config, families, keep=True)
+        clips = clips_of(dataset, config.scan.key)
+        while True:  # what fails is not kept in the next round, so there is an end
+            so_far = decided(dataset, stored, config, families, uncut(run))
+            kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
+            splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+            to_cut = [clip for clip in clips if clip.clip_id in splits]
+            if not cut(run, on, to_cut, splits, columns_by_clip(dataset, so_far)):
+                break
+    final = decide(dataset, stored, config, families, drop_failed=drop_failed)
+    # Only now, with the tables complete under these settings, are they what the dataset was made with.
+    dataset.save_section("curate", made_with)
+    dataset.save_section("running", None)
+    dataset.compact(families)
+    index = dataset.write_index(config.shards.key)
+    outcomes = [row["outcome"] for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
+    return CurateSummary(
+        num_inputs=len(outcomes),
+        num_failed_inputs=outcomes.count("failed"),
+        failures=tuple(run.failures),
+        funnel=funnel(final),
+        num_indexed=index.num_rows,
+        num_frames_decoded=run.num_frames_decoded,
+        seconds=time.monotonic() - start,
+    )

@@ -1,0 +1,116 @@
+"""Prompts → video files. The driver behind `reelpack sample`."""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from curate.schema import MediaError
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.config import autoencoder_of
+from train.autoencoder.encode import decode_latent, encode_start
+from train.data.fingerprint import is_outdated
+from train.run.config import SampleConfig
+from train.run.folder import read_run
+from train.sampling.sample import Request, check_size, most_start_frames, sample, write_video
+
+logger = logging.getLogger(__name__)
+
+
+def sample_to_files(
+    run: str,
+    prompts: Sequence[str],
+    out: Path | Sequence[Path],
+    size: str,
+    num_frames: int,
+    config: SampleConfig,
+    labels: Sequence[str] = (),
+    start: Path | None = None,
+) -> list[Path]:
+    """Generate one video per prompt and write it, with a .json of what was asked beside it; one frame becomes a PNG.
+
+    Args:
+        run: directory of a training run.
+        prompts: what to show.
+        out: a file per prompt; or one name, numbered (`x-0.mp4`, `x-1.mp4`, …) where there are several prompts.
+        size: "WIDTHxHEIGHT" in px.
+        num_frames: frames of each video.
+        config: how to sample.
+        labels: a class per video, by name or number; one alone is that of all prompts, and the
+            other way round.
+        start: a picture that each video begins with, or a clip that it goes on from (its last frames are the first).
+
+    Raises:
+        ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
+            read, or for a run that was not trained with given frames.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if not match:
+        raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
+    width, height = int(match[1]), int(match[2])
+    asked = _asked(prompts, labels)
+    paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
+    expected = ".mp4" if num_frames > 1 else ".png"
+    if any(path.suffix != expected for path in paths):
+        raise ValueError(f"--out {paths[0]}: {num_frames} frames are written as {expected}")
+    requests = [
+        Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
+    ]
+    train_config, record = read_run(Path(run))
+    if is_outdated(record.latents):
+        logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
+    autoencoder = autoencoder_of(record.latents)
+    check_size(requests[0], config, train_config, record.latents)
+    if start is not None:
+        most = most_start_frames(requests[0], train_config, record.latents)
+        latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
+        requests = [replace(request, start=latent) for request in requests]
+    generated = sample(run, requests, config)
+    for path, result in zip(paths, generated, strict=True):
+        write_video(path, decode_latent(autoencoder, result.latent), result.fps)
+        facts = {
+            "prompt": result.request.prompt,
+            "label": result.request.label,
+            "size": size,
+            "num_frames": num_frames,
+            "start": None if start is None else str(start),
+            **config.model_dump(),
+        }
+        path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
+    return paths
+
+
+def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
+    """What a video begins with, see `encode_start`.
+
+    Raises:
+        ValueError: the autoencoder is not causal, or the file is no picture or video.
+    """
+    if not autoencoder.is_causal:
+        raise ValueError(
+            f"--start {path}: autoencoder {autoencoder.name} codes a picture otherwise than the first frame of a "
+            "video; leave the start out"
+        )
+    try:
+        return encode_start(autoencoder, str(path), size=size, fps=fps, max_latent_frames=most)
+    except (OSError, MediaError) as error:
+        raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
+
+
+def _asked(prompts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str | None]]:
+    """What steers each video."""
+    texts: list[str] = [*prompts] or [""]
+    classes: list[str | None] = [*labels] or [None]
+    if 1 not in (len(texts), len(classes)) and len(texts) != len(classes):
+        raise ValueError(f"got {len(texts)} prompts and {len(classes)} labels; expected as many, or one of either")
+    count = max(len(texts), len(classes))
+    return list(zip(texts * (count // len(texts)), classes * (count // len(classes)), strict=True))
+
+
+def _numbered(out: Path, count: int, num_frames: int) -> list[Path]:
+    out = out.with_suffix(".png") if num_frames == 1 and out.suffix == ".mp4" else out
+    return [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(count)]

@@ -1,0 +1,234 @@
+"""Training, in this process or as a Ray Train job.
+
+`reelpack train` (and `torchrun -m train`) runs the loop where it stands. On a cluster:
+`ray job submit --working-dir . -- python -m pipelines.train_dit DATASET --out RUN --workers 8 --gpu`.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+import yaml
+
+from curate.storage.publish import write_text
+from curate.threads import import_decoders
+from pipelines.config import Config
+from pipelines.console.interrupted import is_first_rank
+from pipelines.console.progress import STEPS, Line, console, shown
+from pipelines.execute.base import connect
+from train.convert.dit import read_checkpoint
+from train.convert.layouts import Tubelet
+from train.estimate.memory import MemoryEstimate, gib
+from train.loop import OnStep, train
+from train.monitor.metrics import TrainSummary
+from train.objective.config import DDPMConfig
+from train.run.folder import check_ranks
+
+LOG_EVERY_S = 20
+"""Seconds between lines where stderr is no terminal."""
+
+
+def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
+    """Train in this process (one of torchrun's, where it was started by that), with a progress line.
+
+    Raises:
+        ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
+    """
+    if not console.is_terminal or not is_first_rank():
+        return train_as_worker(dataset, out, config)
+    line = Line("train", config.train.steps, config.train.steps, STEPS)
+
+    def on_step(row: dict[str, Any]) -> None:
+        if "loss" in row:
+            line.num_done = line.finished = row["step"]
+            line.notes = tuple(_notes(row))
+        report(row)
+
+    with _reported(out) as report, shown(line, lambda: line.update({})):
+        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
+
+
+def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
+    """Train in this process, with lines for a log."""
+    say = _log_line(config.train.steps)
+    with _reported(out) as report:
+
+        def on_step(row: dict[str, Any]) -> None:
+            say(row)
+            report(row)
+
+        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
+
+
+def _say_memory(estimate: MemoryEstimate) -> None:
+    has = ""
+    if torch.cuda.is_available():
+        has = f"; the device has {gib(torch.cuda.get_device_properties(0).total_memory)}"
+    console.print(f"memory of a rank: {estimate}{has}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _reported(out: str) -> Iterator[OnStep]:
+    """After each validation RUN/report.html is written in a thread, beside the steps that follow, unless that of the
+    one before still is; and once more at the end, by the process that is told of the steps."""
+    from curate.report.run import build_run_report
+
+    writing: Future[str] | None = None
+    is_told = False
+
+    def on_step(row: dict[str, Any]) -> None:
+        nonlocal writing, is_told
+        is_told = True
+        if "val_loss" in row and (writing is None or writing.done()):
+            writing = pool.submit(build_run_report, out)
+
+    import_decoders()  # of samples, which the steps write and the report reads
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="report") as pool:
+        yield on_step
+    if is_told:
+        build_run_report(out)
+
+
+def _notes(row: dict[str, Any]) -> list[str]:
+    """What there is to say of a step, the most important first; what is not known is left out."""
+    shares = {
+        "MFU": row["mfu"],
+        "packed": row["token_efficiency"],
+        "idle": row["rank_idle_s"] / row["seconds"] if row["rank_idle_s"] else None,
+        "loader": row["loader_wait_s"] / row["seconds"],
+    }
+    parts = [f"loss {row['loss']:.3f}", f"{row['tokens_per_s']:,.0f} tokens/s"]
+    parts += [f"{name} {share:.0%}" for name, share in shares.items() if share is not None]
+    parts += [f"{row['memory_gib']:.1f} GiB"]
+    if row["checkpoint_stall_s"] >= 0.1:
+        parts.append(f"checkpoint {row['checkpoint_stall_s']:.1f} s")
+    return parts
+
+
+def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
+    last = 0.0
+
+    def on_step(row: dict[str, Any]) -> None:
+        nonlocal last
+        if "loss" in row and (time.monotonic() - last > LOG_EVERY_S or row["step"] == steps):
+            last = time.monotonic()
+            console.print(f"train: {row['step']}/{steps}, {'  '.join(_notes(row))}", highlight=False, soft_wrap=True)
+
+    return on_step
+
+
+def import_dit(
+    checkpoint: str,
+    out: Path,
+    frames_per_patch: int = 1,
+    pattern: str = "joint",
+    tubelet: str = "central",
+    num_heads: int | None = None,
+) -> Path:
+    """Convert a published DiT, and write the configuration of a run that begins with it beside it.
+
+    Raises:
+        ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
+    """
+    if tubelet not in get_args(Tubelet):
+        raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
+    heads = {} if num_heads is None else {"num_heads": num_heads}
+    model = read_checkpoint(
+        checkpoint, frames_per_patch=frames_per_patch, pattern=pattern, tubelet=cast("Tubelet", tubelet), **heads
+    )
+    model.save_pretrained(out)
+    objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
+    given = {
+        "init": str(out.absolute()),
+        "model": model.config.model_dump(mode="json"),
+        "objective": objective.model_dump(mode="json"),
+    }
+    write_text(str(out / "train.yaml"), yaml.safe_dump({"train": given}, sort_keys=False))
+    return out
+
+
+def train_on_ray(
+    dataset: str | Sequence[str],
+    out: str,
+    config: Config,
+    *,
+    workers: int | tuple[int, int],
+    gpu: bool,
+    max_failures: int = 3,
+) -> Path:
+    """Train on Ray Train workers; when one is lost, the run goes on from its last checkpoint.
+
+    Args:
+        dataset: on storage that every worker sees, as is `out`.
+        out: the run.
+        config: what is trained.
+        workers: how many, or the least and the most: then a lost worker is not waited for, and as nodes come, the run
+            goes on with more.
+        gpu: one for each worker.
+        max_failures: lost workers until the run ends with an error.
+
+    Raises:
+        ValueError: the packs of a step cannot be dealt over so many workers.
+    """
+    import ray
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    least, most = (workers, workers) if isinstance(workers, int) else workers
+    for number in range(least, most + 1):
+        check_ranks(config.train, number)
+
+    def work(settings: dict[str, Any]) -> None:
+        # By name: where this file is __main__, the function would be pickled with all that it refers to.
+        from curate.terminal import leave_terminal
+        from pipelines.drivers.train import train_as_worker
+
+        leave_terminal()
+        train_as_worker(dataset, out, Config.model_validate(settings))
+
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=config.model_dump(mode="json"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
+        run_config=ray.train.RunConfig(
+            storage_path=str(Path(out).absolute() / "ray"),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    connected_here = not ray.is_initialized()
+    if connected_here:
+        connect(config.execute)
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise RuntimeError(failed_by(error)) from error
+    finally:
+        if connected_here:
+            ray.shutdown()
+    return Path(out)
+
+
+def failed_by(error: Exception) -> str:
+    """What ended a training on Ray (`TrainingFailedError`), in one line: of several workers the first one's error."""
+    errors = getattr(error, "worker_failures", {}) or {None: getattr(error, "controller_failure", None) or error}
+    rank, first = min(errors.items(), key=lambda pair: pair[0] or 0)
+    last_line = str(first).strip().splitlines()[-1]
+    return f"the training ended{'' if rank is None else f' on rank {rank}'}: {last_line}"
+
+
+def read_workers(text: str) -> int | tuple[int, int]:
+    """`4`, or `2:8` for two to eight.
+
+    Raises:
+        ValueError: neither.
+    """
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise ValueError(f"--workers {text}: expected a number, such as 4, or the least and the most, such as 2:8")
+    return least if least == most else (least, most)

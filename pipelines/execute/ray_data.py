@@ -1,0 +1,214 @@
+"""Stages on Ray Data: actor pools, streaming with back-pressure, on one machine or a cluster.
+
+Ray restarts a worker that died and runs its task again, for ever, and without a word about the item that killed it.
+So that one item costs neither the run nor its neighbours, items travel in chunks, and a ledger counts how often each
+chunk was begun (`pipelines.execute.ray_worker`). A chunk that was begun before has killed a worker: if it is one item,
+that is tried again and at last given up; if it is several, the chunk comes back undone. Whatever the driver has no
+outcome for when a pass is over is in the next one, item by item.
+"""
+
+import logging
+import pickle
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+from ray.util import metrics
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from curate.schema import Failure
+from pipelines.execute.base import ExecuteConfig, Needs, Stage, connect
+from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
+
+MAX_CHUNK = 256
+"""Most batches in a chunk: what a worker that dies leaves to the next pass."""
+GROWN_CLUSTER = 64
+"""Workers for which chunks are dealt out on a cluster that may grow, where nothing says how far."""
+
+
+class RayExecutor:
+    """Runs a stage as an actor pool of Ray Data."""
+
+    def __init__(self, config: ExecuteConfig) -> None:
+        self.config = config
+        self._connected_here = self._is_private = False
+        self._ledger: Any = None
+        self._num_runs = 0
+        self._asking = threading.Lock()
+        self._asked: Any = None
+        self._under_way: Mapping[str, float] = {}
+
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        if not items:
+            return iter(())
+        self._connect()  # at once: what Ray says as it starts comes before the progress line
+        self._num_runs += 1
+        return self._outcomes(stage, items, needs, self._pool(needs))
+
+    def under_way(self) -> Mapping[str, float]:
+        """As the ledger knew it when it was last asked: nobody waits for it."""
+        with self._asking:
+            if self._ledger is None:
+                return {}
+            if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+                with suppress(ray.exceptions.RayError):  # the ledger is being started anew
+                    self._under_way = ray.get(self._asked)
+                self._asked = None
+            if self._asked is None:
+                self._asked = self._ledger.under_way.remote()
+            return self._under_way
+
+    def _outcomes(
+        self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs, pool: "Pool"
+    ) -> Iterator[tuple[Any, Any]]:
+        shown = ItemMetrics(stage.step, len(items))
+        owed: Sequence[int] = range(len(items))
+        sizes = guided_chunks(len(items), needs.batch_size, pool.for_chunks)
+        while owed:
+            had: set[int] = set()
+            for index, outcome in self._one_pass(stage, items, owed, sizes, needs, pool):
+                if index not in had:
+                    had.add(index)
+                    shown.count(outcome)
+                    yield items[index], outcome
+            if not had and max(sizes) == 1:
+                raise RuntimeError(f"{stage.step}: Ray gave no outcome for any of {len(owed)} items, and no error")
+            owed = [index for index in owed if index not in had]
+            sizes = [1] * len(owed)
+
+    def _one_pass(
+        self,
+        stage: Stage[Any, Any],
+        items: Sequence[Any],
+        owed: Sequence[int],
+        sizes: Sequence[int],
+        needs: Needs,
+        pool: "Pool",
+    ) -> Iterator[tuple[int, Any]]:
+        """Number and outcome of the items that are owed, as far as they come."""
+        rows, at = [], 0
+        for size in sizes:
+            chunk = owed[at : at + size]
+            key = f"run {self._num_runs}: {size} from {chunk[0]}"
+            rows.append({"at": at, "key": key, "items": pickle.dumps([items[index] for index in chunk])})
+            at += size
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Worker,
+            fn_constructor_args=(pickle.dumps(stage), self._ledger, needs.batch_size, self.config),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=pool.strategy(len(rows)),
+            num_cpus=needs.num_cpus,
+            num_gpus=needs.num_gpus or None,
+        )
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for report in block.to_pylist():
+                for place, outcome in enumerate(read_report(report), report["at"]):
+                    if isinstance(outcome, Stopped):
+                        raise outcome.error
+                    yield owed[place], outcome
+
+    def _connect(self) -> None:
+        """Join or start Ray at the first item: a run that finds everything stored needs none."""
+        if not ray.is_initialized():
+            self._connected_here, self._is_private = True, connect(self.config)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        # What a worker reports is handed on as it is: a block of its own.
+        context.target_max_block_size = 1
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        if self._ledger is None:
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+            self._ledger = ray.remote(Ledger).options(**options).remote()
+
+    def close(self) -> None:
+        """Leave the cluster that was joined here; a private Ray ends with that."""
+        with self._asking:
+            self._ledger = self._asked = None
+        if self._connected_here:
+            ray.shutdown()
+            self._connected_here = self._is_private = False
+
+    def _pool(self, needs: Needs) -> "Pool":
+        available = ray.cluster_resources()
+        fits = int(available.get("CPU", 0) // needs.num_cpus)
+        if needs.num_gpus:
+            fits = min(fits, int(available.get("GPU", 0) // needs.num_gpus))
+        if self._is_private and not fits:
+            raise ValueError(
+                f"a worker asks for {needs.num_cpus:g} CPUs and {needs.num_gpus:g} GPUs, this machine has "
+                f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; lower execute.gpus_per_worker"
+            )
+        return Pool(fits=max(1, fits), may_grow=not self._is_private, limit=self.config.num_workers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pool:
+    """How many workers a stage gets. On a machine: as many as fit. On a cluster that may grow: `limit` of them, asked
+    for at once; where none is given, as many as fit now, and more as Ray Data sees fit, up to one per chunk."""
+
+    fits: int
+    may_grow: bool
+    limit: int | None
+
+    @property
+    def for_chunks(self) -> int:
+        """Workers for which there shall be chunks enough."""
+        if self.may_grow:
+            return self.limit or max(self.fits, GROWN_CLUSTER)
+        return min(self.fits, self.limit or self.fits)
+
+    def strategy(self, num_chunks: int) -> ray.data.ActorPoolStrategy:
+        if self.may_grow and self.limit is None:
+            return ray.data.ActorPoolStrategy(min_size=min(self.fits, num_chunks), max_size=num_chunks)
+        # No chunk waits behind a long one while another worker is idle.
+        return ray.data.ActorPoolStrategy(size=min(self.for_chunks, num_chunks), max_tasks_in_flight_per_actor=1)
+
+
+def guided_chunks(num_items: int, batch_size: int, num_workers: int) -> list[int]:
+    """Sizes of the chunks that items are dealt out in, in order: whole batches; large chunks first, so that there are
+    few, and small ones last, so that all workers end together. Guided self-scheduling (Polychronopoulos and Kuck,
+    1987, section 3) with two chunks per worker in each round."""
+    sizes, left = [], num_items
+    while left:
+        num_batches = -(-left // batch_size)
+        size = min(left, batch_size * min(MAX_CHUNK, max(1, num_batches // (2 * num_workers))))
+        sizes.append(size)
+        left -= size
+    return sizes
+
+
+class ItemMetrics:
+    """What Ray's dashboard and Prometheus show of a stage: `ray_reelpack_items_total` by step and outcome (`ok` or the
+    kind of failure), and `ray_reelpack_items_left` by step."""
+
+    EVERY_S = 1.0
+
+    def __init__(self, step: str, num_items: int) -> None:
+        self._step = step
+        self._num_left = num_items
+        self._waiting: Counter[str] = Counter()
+        self._items = metrics.Counter("reelpack_items", "items that have an outcome", ("step", "outcome"))
+        self._left = metrics.Gauge("reelpack_items_left", "items that have no outcome yet", ("step",))
+        self.send()
+
+    def count(self, outcome: Any) -> None:
+        self._waiting[outcome.kind if isinstance(outcome, Failure) else "ok"] += 1
+        self._num_left -= 1
+        if not self._num_left or time.monotonic() - self._sent_s > self.EVERY_S:
+            self.send()
+
+    def send(self) -> None:
+        for outcome, num_items in self._waiting.items():
+            self._items.inc(num_items, {"step": self._step, "outcome": outcome})
+        self._left.set(self._num_left, {"step": self._step})
+        self._waiting.clear()
+        self._sent_s = time.monotonic()

@@ -1,0 +1,204 @@
+"""Everything that is known about one clip, and why it was decided as it was. Reads the tables only."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.select import NOT_FOR_IMAGES
+from curate.shards.current import of_current
+from curate.signals.config import SIGNAL_NAMES
+from curate.storage.place import locate
+from pipelines.dataset import Dataset
+from pipelines.inputs.sources import named
+from pipelines.inspection.failures import folders, standing_failures
+from pipelines.inspection.status import clips_now
+
+NUM_NEAREST = 3
+FACTS = ("duration_s", "short_side_px", "bitrate")
+"""Numbers that the policy can bound beside signals and scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """One stored value beside the rule that judges it; `family` names the scorer, its parameters and weights.
+
+    `min` and `max` are None where the rule does not bound, or is not for clips of this kind.
+    """
+
+    name: str
+    value: float | None
+    min: float | None
+    max: float | None
+    family: str
+
+    @property
+    def margin(self) -> float | None:
+        """How far the value lies inside the nearest bound; negative outside. None without a value or a bound."""
+        if self.value is None:
+            return None
+        below = None if self.min is None else self.value - self.min
+        above = None if self.max is None else self.max - self.value
+        return min((margin for margin in (below, above) if margin is not None), default=None)
+
+    @property
+    def verdict(self) -> Literal["passes", "fails", "missing", ""]:
+        if self.min is None and self.max is None:
+            return ""
+        if self.margin is None:
+            return "missing"
+        return "fails" if self.margin < 0 else "passes"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """A clip's whole story.
+
+    Attributes:
+        clip: Its row of `clips.parquet`.
+        video: The row of tables/videos of the file that it is read from.
+        uris: All files with these bytes.
+        place: Its number among the clips of its video, from 1, and how many there are.
+        measures: Every stored number, with the policy's bounds.
+        group: Rows of `clips.parquet` of its duplicate group, itself among them; empty if it has no copies.
+        own: The user's own columns.
+        shard: Its row of tables/shards under the current settings; None if it is not cut.
+        captions: Its caption records by the current captioner.
+        caption_note: What a reader of their texts must know; None: nothing.
+        latents: Fingerprint → its row of the latents' index.
+        failures: Rows of tables/failures that still stand, of the clip and of its files.
+    """
+
+    clip: Mapping[str, Any]
+    video: Mapping[str, Any]
+    uris: tuple[str, ...]
+    place: tuple[int, int]
+    measures: tuple[Measure, ...]
+    group: tuple[Mapping[str, Any], ...]
+    own: Mapping[str, Any]
+    shard: Mapping[str, Any] | None
+    captions: tuple[Mapping[str, Any], ...]
+    caption_note: str | None
+    latents: Mapping[str, Mapping[str, Any]]
+    failures: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileStory:
+    """An input file: its row of tables/videos, and the rows of `clips.parquet` of its clips."""
+
+    video: Mapping[str, Any]
+    clips: tuple[Mapping[str, Any], ...]
+
+
+def explain(url: str, clip_id: str) -> Explanation:
+    """Collect what the tables say of a clip.
+
+    Args:
+        url: the dataset directory.
+        clip_id: its id, or the beginning of it, as far as no other clip has it.
+
+    Raises:
+        ValueError: no clip, or several, have an id that begins so.
+    """
+    dataset = Dataset(url)
+    rows = clips_now(dataset).to_pylist()
+    clip = _find(rows, clip_id, url)
+    name = clip["clip_id"]
+    config = dataset.config(or_running=True)
+    videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
+    siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
+    cut = dataset.cut(config.shards.key)
+    cut = cut.filter(pc.equal(cut["clip_id"], name))
+    captioner, group = dataset.sections().get("caption_family"), clip["duplicate_group"]
+    records = of_current(dataset.captions(captioner).read(), cut).to_pylist() if captioner else []
+    sidecar = dataset.sidecar()
+    return Explanation(
+        clip=clip,
+        video=videos[clip["video_uri"]],
+        uris=tuple(sorted(videos)),
+        place=(siblings.index(name) + 1, len(siblings)),
+        measures=tuple(_measures(dataset, clip)),
+        group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
+        own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
+        shard=next(iter(cut.to_pylist()), None),
+        captions=tuple(records),
+        caption_note=dataset.sections().get("caption_note"),
+        latents=_latents(dataset, name, cut),
+        failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
+    )
+
+
+def files_named(url: str, path: str) -> list[FileStory]:
+    """The input files that are called so: by URI, by a path from the current folder, or by the end of it.
+
+    Raises:
+        ValueError: nothing was curated into `url`.
+    """
+    dataset = Dataset(url)
+    dataset.made_with(or_running=True)
+    ending = f"/{path.removeprefix('./')}"
+    found = [row for row in _videos(dataset) if row["uri"] in (path, named(path)) or row["uri"].endswith(ending)]
+    clips = clips_now(dataset).to_pylist() if found else []
+    return [
+        FileStory(
+            video=video,
+            clips=tuple(clip for clip in clips if video["video_id"] and clip["video_id"] == video["video_id"]),
+        )
+        for video in found
+    ]
+
+
+def time_code(seconds: float) -> str:
+    """`HH:MM:SS.mmm`."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
+
+
+def _videos(dataset: Dataset) -> list[dict[str, Any]]:
+    key = dataset.config(or_running=True).scan.key
+    return [row for row in dataset.videos.rows() if row["scan_key"] == key]
+
+
+def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
+    rules = dataset.config(or_running=True).select.rules()
+    families = dataset.families(or_running=True).items()
+    source = dict.fromkeys([*FACTS, *SIGNAL_NAMES], "scan") | {
+        column: family for family, columns in families for column in columns
+    }
+    measures = []
+    for name in [*source, *(rules.keys() - source.keys())]:
+        if name in clip or name in rules:  # vectors are in no clip's row
+            rule = None if clip["kind"] == "image" and name in NOT_FOR_IMAGES else rules.get(name)
+            low, high = (rule.min, rule.max) if rule else (None, None)
+            value = clip.get(name)
+            measures.append(Measure(name=name, value=value, min=low, max=high, family=source.get(name, "no scorer")))
+    return measures
+
+
+def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for fingerprint in folders(f"{dataset.url}/latents"):
+        fs, path = locate(f"{dataset.url}/latents/{fingerprint}/index.parquet")
+        if fs.exists(path):
+            rows = of_current(pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]), cut)
+            if rows.num_rows:
+                found[fingerprint] = rows.to_pylist()[0]
+    return found
+
+
+def _find(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
+    found = [row for row in rows if row["clip_id"].startswith(clip_id.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(row["clip_id"][: len(clip_id) + 6] + "…" for row in found[:NUM_NEAREST])
+        raise ValueError(f"{clip_id!r} is the beginning of {len(found)} clip ids ({some}); give more of it")
+    beginnings = {row["clip_id"][: len(clip_id)]: row["clip_id"] for row in rows}
+    near = [beginnings[found] for found in difflib.get_close_matches(clip_id.lower(), beginnings, NUM_NEAREST, 0.5)]
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {url}/clips.parquet lists all {len(rows)}"
+    raise ValueError(f"no clip of {url} has an id that begins with {clip_id}, and no input file is called so{hint}")

@@ -1,0 +1,121 @@
+"""Failures that stand: those of the settings that a dataset has now whose subject has no result since."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.schema import RETRYABLE, FailureKind
+from curate.shards.current import SOURCE, of_current
+from curate.storage.place import locate
+from pipelines.dataset import Dataset
+
+WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
+"""What may end differently without another file: a path that is back, a machine with more memory."""
+LATER_STEPS = ("caption", "encode", "embed_text")
+"""Steps that have commands of their own; `reelpack retry` attempts all others again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Failures of one step and kind: how many inputs or clips, how often the most stubborn of them was attempted, and
+    what attempts them again."""
+
+    step: str
+    kind: str
+    num_failed: int
+    max_attempts: int
+    retry_command: str
+
+    @property
+    def is_worth_retrying(self) -> bool:
+        return self.kind in WORTH_RETRYING or self.step in LATER_STEPS
+
+
+def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
+    """Rows of tables/failures.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    rows = dataset.failures.rows()
+    if not rows:
+        return []
+    clips, done = _done(dataset)
+    return [
+        row
+        for row in rows
+        if (found := done.get((row["step"], row["key"]))) is not None
+        and row["subject"] not in found
+        and (row["step"] == "scan" or row["subject"] in clips)
+    ]
+
+
+def grouped(rows: Iterable[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
+    """Rows of tables/failures by step and kind, in this order."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["step"], row["kind"]].append(row)
+    return tuple(
+        FailureGroup(
+            step=step,
+            kind=kind,
+            num_failed=len(group),
+            max_attempts=max(row["attempts"] for row in group),
+            retry_command=group[0]["retry_command"],
+        )
+        for (step, kind), group in sorted(groups.items())
+    )
+
+
+def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
+    """The clips that there are now, and, by step and key of the current settings, what has its result."""
+    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    scan_key, cut_key = config.scan.key, config.shards.key
+    clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
+    cut = dataset.cut(cut_key)
+    scored = {name: dataset.scores(name, columns).ids() for name, columns in families.items()}
+    done = {
+        ("scan", scan_key): set(),  # the scan takes a failure out when its file went well
+        ("cut", cut_key): ids_of(cut),
+        **{(name, name): ids for name, ids in scored.items()},
+    }
+    if scored:
+        done["score", "+".join(scored)] = set.intersection(*scored.values())
+    if captioner := dataset.sections().get("caption_family"):
+        done["caption", captioner] = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), cut))
+    for step, kind in (("encode", "latents"), ("embed_text", "text")):
+        for fingerprint in folders(f"{dataset.url}/{kind}"):
+            done[step, fingerprint] = encoded(dataset, kind, fingerprint, cut)
+    return clips, done
+
+
+def encoded(dataset: Dataset, kind: str, fingerprint: str, cut: pa.Table) -> set[str]:
+    """Clips that have latents (or text embeddings) of a fingerprint.
+
+    Args:
+        dataset: where they lie.
+        kind: `latents` or `text`.
+        fingerprint: names their folder.
+        cut: rows of tables/shards, the clips as they are cut now: latents of an earlier cut do not count.
+    """
+    fs, path = locate(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
+    if not fs.exists(path):
+        return set()
+    rows = pq.read_table(path, filesystem=fs)
+    return ids_of(of_current(rows, cut) if kind == "latents" else rows)
+
+
+def ids_of(table: pa.Table) -> set[str]:
+    return set(table["clip_id"].to_pylist())
+
+
+def folders(url: str) -> list[str]:
+    """Names of the folders at a URL, sorted; none where it is not there."""
+    fs, path = locate(url)
+    fs.invalidate_cache(path)  # another process may have written since
+    names = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in names if entry["type"] == "directory")

@@ -1,0 +1,167 @@
+"""How far a dataset is, from its tables alone: reads, never writes, and so works while a job runs."""
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from caption.record import USABLE
+from curate.select import funnel
+from curate.shards.current import SOURCE, of_current
+from curate.storage.lease import owners
+from curate.storage.place import locate
+from pipelines.dataset import Dataset
+from pipelines.inspection.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
+from pipelines.steps.decide import decided, read_stored
+from train.data.fingerprint import is_outdated, read_record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """Counts of one dataset under the settings of its last or its running `curate`.
+
+    Attributes:
+        is_running: A run has begun and not come to its end: it works now, or was killed.
+        idle_s: Seconds since a table last grew; None where none has anything yet.
+        num_inputs: Files that the run was given; None where no run is under way (then all that are known count).
+        inputs: `ok` (scanned) and each kind of failure → files.
+        scored: Score family → clips that have its values.
+        funnel: As `curate.select.funnel`: clips, decisions, first reasons.
+        num_cut: Kept clips that lie in a shard.
+        captioned: Captioner and prompts → clips with a usable caption.
+        captions: Captioner and prompts → captions by how they ended, of the clips as they are cut now.
+        caption_note: What a reader of the current captioner's texts must know; None: nothing.
+        encoded: Fingerprint of latents → clips.
+        failures: What failed and has no result since.
+        writers: What writes into the dataset now, as far as its leases tell.
+        next_command: What goes on from here, and `why`.
+    """
+
+    is_running: bool
+    idle_s: float | None
+    num_inputs: int | None
+    inputs: Mapping[str, int]
+    scored: Mapping[str, int]
+    funnel: Mapping[str, int]
+    num_cut: int
+    captioned: Mapping[str, int]
+    captions: Mapping[str, Mapping[str, int]]
+    caption_note: str | None
+    encoded: Mapping[str, int]
+    failures: tuple[FailureGroup, ...]
+    writers: tuple[str, ...]
+    next_command: str
+    why: str
+
+
+def status(url: str) -> Status:
+    """Read the tables; where a run is under way, decide in memory.
+
+    Raises:
+        ValueError: nothing was curated into `url`.
+    """
+    dataset = Dataset(url)
+    made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
+    is_running = "running" in dataset.sections()
+    # Files before clips, which are published before their file: a scanned file has its clips here.
+    videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
+    clips = clips_now(dataset)
+    ids = ids_of(clips)
+    kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
+    now = dataset.cut(config.shards.key)
+    cut = kept & ids_of(now)
+    records = {
+        family: of_current(dataset.captions(family).read(["status", SOURCE]), now)
+        for family in folders(f"{dataset.url}/tables/captions")
+    }
+    captioned = {family: _usable(of_family) for family, of_family in records.items()}
+    latents = {
+        fingerprint: encoded(dataset, "latents", fingerprint, now)
+        for fingerprint in folders(f"{dataset.url}/latents")
+        if not is_outdated(read_record(f"{dataset.url}/latents/{fingerprint}") or {})
+    }
+    families = dataset.families(or_running=True)
+    next_command, why = _next(dataset, is_running, kept, cut, now, list(latents.values()))
+    return Status(
+        is_running=is_running,
+        idle_s=_idle_s(dataset),
+        num_inputs=made_with.get("num_inputs"),
+        inputs=dict(Counter(row["failure"] or row["outcome"] for row in videos)),
+        scored={name: len(ids & dataset.scores(name, columns).ids()) for name, columns in families.items()},
+        funnel=funnel(clips),
+        num_cut=len(cut),
+        captioned={family: len(found & cut) for family, found in captioned.items()},
+        captions={family: Counter(of_family["status"].to_pylist()) for family, of_family in records.items()},
+        caption_note=dataset.sections().get("caption_note"),
+        encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
+        failures=grouped(standing_failures(dataset)),
+        writers=tuple(map(str, owners(dataset.url))),
+        next_command=next_command,
+        why=why,
+    )
+
+
+def clips_now(dataset: Dataset) -> pa.Table:
+    """The rows of `clips.parquet`, or what they would be now where a run is under way.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    return decided_now(dataset) if "running" in dataset.sections() else dataset.read("clips.parquet")
+
+
+def decided_now(dataset: Dataset) -> pa.Table:
+    """What `clips.parquet` would hold, were the run over now; writes nothing.
+
+    Raises:
+        ValueError: nothing was curated into the dataset.
+    """
+    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    stored = read_stored(dataset, config, families)
+    for name in config.select.rules():  # a score that no clip has yet leaves its clips pending
+        if name not in stored.clips.column_names:
+            nulls = pa.nulls(stored.clips.num_rows, pa.float64())
+            stored = replace(stored, clips=stored.clips.append_column(name, nulls))
+    return decided(dataset, stored, config, families)
+
+
+def _usable(records: pa.Table) -> set[str]:
+    """Clips with at least one caption whose text is used."""
+    return ids_of(records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE)))))
+
+
+def _idle_s(dataset: Dataset) -> float | None:
+    fs, path = locate(f"{dataset.url}/tables")
+    found = fs.find(path, detail=True).values() if fs.isdir(path) else ()
+    times = [info[key] for info in found for key in ("mtime", "LastModified", "updated") if info.get(key) is not None]
+    if not times:
+        return None
+    return max(0.0, time.time() - max(at.timestamp() if isinstance(at, datetime) else float(at) for at in times))
+
+
+def _next(
+    dataset: Dataset, is_running: bool, kept: set[str], cut: set[str], now: pa.Table, encoded: list[set[str]]
+) -> tuple[str, str]:
+    """The command that goes on from here, and why it is that."""
+    url = shlex.quote(dataset.url)
+    if is_running:
+        return dataset.curate_command(), "if nothing works on it any more: it goes on from what is published"
+    if kept - cut:
+        return dataset.curate_command(), f"{len(kept - cut)} kept clips are in no shard yet"
+    if not kept:
+        return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
+    captioner = dataset.sections().get("caption_family")
+    records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
+    if unseen := cut - ids_of(records):
+        return dataset.command("caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
+    if not _usable(records):
+        other = f"reelpack caption {url} --set caption.backend.model=MODEL"
+        return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
+    if not encoded or (missing := min(len(cut - found) for found in encoded)):
+        return dataset.command("encode"), f"{missing if encoded else len(cut)} clips in the index have no latents"
+    return f"reelpack train {url} --out RUN", "every clip in the index has a caption and latents"

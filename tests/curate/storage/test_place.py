@@ -1,0 +1,45 @@
+"""What is a URL, and what is the name of a file."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from curate.storage.place import is_url, locate
+from curate.storage.publish import publish
+
+NAMES = [
+    "Show :: Part 1.mp4", "a::b.mp4", "a.mp4::b.mp4", "simplecache.mp4", "s3:", "file:", "#1.mp4", "50%20.mp4",
+    "{}.mp4", "~", "~root", "-x.mp4", "back\\slash", "new\nline", "bang!", "spaces  ", "[1]",
+    "*", "?", "s3::x", "é.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_of_a_file_is_never_parsed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).write_text("by its path")
+    monkeypatch.chdir(tmp_path)
+    for text in (str(tmp_path / name), name, f"./{name}"):
+        fs, path = locate(text)
+        assert path == str(tmp_path / name)
+        assert fs.cat_file(path) == b"by its path"
+        assert not is_url(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_published_under_a_name_is_there(name: str, tmp_path: Path) -> None:
+    with publish(f"{tmp_path}/{name}/{name}") as file:
+        file.write(b"published")
+    assert [path.read_bytes() for path in (tmp_path / name).iterdir()] == [b"published"]
+    assert (tmp_path / name / name).is_file()
+
+
+def test_urls_are_those_of_known_protocols(tmp_path: Path) -> None:
+    assert locate("s3://bucket/a::b#?.mp4")[1] == "bucket/a::b#?.mp4"
+    assert locate(f"file://{tmp_path}/a") == locate(f"{tmp_path}/a")
+    assert locate("unknown://a")[1] == f"{Path.cwd()}/unknown:/a"
+    assert is_url("s3://bucket/a") and is_url("https://host/a?b=c") and not is_url("file:///a")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
+        archive.writestr("inner.txt", "inside")
+    fs, path = locate(f"zip://inner.txt::file://{tmp_path}/outer.zip")
+    assert fs.cat_file(path) == b"inside"

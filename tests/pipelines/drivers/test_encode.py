@@ -1,0 +1,235 @@
+"""Latents are stored by `encode`, or made by training: the same values."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from curate.encoders.text import TextEncoder
+from pipelines.config import load_config
+from pipelines.console.summary import show_encode
+from pipelines.drivers.encode import encode
+from pipelines.drivers.export import export
+from pipelines.inspection.status import status
+from pipelines.inspection.verify import verify
+from tests.pipelines.test_train_commands import run
+from tests.support.curated import caption, copied, curated
+from train.autoencoder.config import ReelpackKLConfig
+from train.autoencoder.embedded import ReelpackKLAutoencoder, pick_device
+from train.data.check import problems
+from train.data.config import DataConfig
+from train.data.encode import encoder
+from train.data.load import PackLoader
+from train.data.manifest import read_manifest
+from train.data.plan import Cursor
+from train.data.read import ClipReader
+from train.distributed.parallelize import Worker
+from train.model.config import DiTConfig
+from train.objective.config import FlowConfig
+
+PATCH = (1, 2, 2)
+ALONE = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A dataset with its latents stored, and also with their sizes alone."""
+    made = curated(tmp_path_factory.mktemp("encoded"))
+    caption(made.dataset)
+    made.stored = encode(made.url, load_config(overrides=SETTINGS)).latents
+    made.online = encode(made.url, load_config(overrides=[*SETTINGS, "encode.store=false"])).latents
+    return made
+
+
+def manifest(made: SimpleNamespace, latents: str):
+    return read_manifest(made.url, split="train", patch=PATCH, latents=latents)
+
+
+def test_training_encodes_to_the_values_that_are_stored(made: SimpleNamespace) -> None:
+    stored, online = manifest(made, made.stored), manifest(made, made.online)
+    assert len(stored) == len(online) == 2 and (stored.grids == online.grids).all()
+    for row in range(len(stored)):
+        one, other = (ClipReader(of, PATCH).latent(of.row(row)) for of in (stored, online))
+        assert one.abs().max() > 0 and torch.equal(one, other)
+
+
+def test_a_run_that_encodes_loses_what_a_run_that_reads_does(made: SimpleNamespace, tmp_path: Path) -> None:
+    small = [
+        "model.width=32",
+        "model.num_heads=2",
+        "model.depth=1",
+        "steps=3",
+        "device=cpu",
+        "data.plan.token_budget=512",
+    ]
+    losses = {}
+    for latents in (made.stored, made.online):
+        settings = [part for name in [*small, f"data.latents={latents}"] for part in ("--set", f"train.{name}")]
+        assert run("train", made.url, "--out", str(tmp_path / latents), *settings) == 0
+        rows = map(json.loads, (tmp_path / latents / "metrics.jsonl").read_text().splitlines())
+        losses[latents] = [row["loss"] for row in rows if "loss" in row]
+    assert losses[made.stored] == losses[made.online] and len(losses[made.online]) == 3
+
+
+def test_the_loader_has_its_autoencoder_before_its_threads_read(made: SimpleNamespace) -> None:
+    encoder.cache_clear()
+    shape = DiTConfig(width=32, num_heads=2, depth=1, patch=PATCH)
+    PackLoader(manifest(made, made.online), FlowConfig().build(), DataConfig(), model=shape, seed=0)
+    assert encoder.cache_info().currsize == 1
+
+
+def test_a_worker_encodes_on_its_own_device_in_any_thread(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread's current CUDA device is the first one, whatever the worker's is: it is told, once for all threads."""
+    given, built, build = torch.device("cpu", 0), [], ReelpackKLConfig.build
+    used, encode_parts = [], ReelpackKLAutoencoder.encode_parts
+
+    def watched_build(config: ReelpackKLConfig, device: torch.device | None = None) -> ReelpackKLAutoencoder:
+        built.append(device)
+        return build(config.model_copy(update={"device": "auto"}), device)
+
+    def watched_encode(self: ReelpackKLAutoencoder, parts: Iterator[torch.Tensor]) -> torch.Tensor:
+        used.append((self.device, threading.current_thread() is threading.main_thread()))
+        return encode_parts(self, parts)
+
+    monkeypatch.setattr(ReelpackKLConfig, "build", watched_build)
+    monkeypatch.setattr(ReelpackKLAutoencoder, "encode_parts", watched_encode)
+    online, worker = manifest(made, made.online), Worker(rank=0, world_size=1, device=given)
+    encoder.cache_clear()
+    assert list(problems(online, PATCH, worker)) == []
+    loader = PackLoader(online, FlowConfig().build(), DataConfig(), model=DiTConfig(), seed=0, device=given)
+    next(loader.steps(Cursor(), 0, 1))
+    assert built == [given] and set(used) == {(given, True), (given, False)}
+    encoder.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("setting", "worker", "expected"),
+    [
+        ("auto", "cuda:3", "cuda:3"),
+        ("cuda", "cuda:3", "cuda:3"),
+        ("auto", "cpu", "cpu"),
+        ("cpu", "cuda:3", "cpu"),
+        ("auto", None, "cuda:1"),
+        ("cuda", None, "cuda:1"),
+        ("cuda", "cpu", "cuda:1"),
+    ],
+)
+def test_the_device_has_its_index(
+    setting: str, worker: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert pick_device(setting, worker and torch.device(worker)) == torch.device(expected)
+
+
+def test_a_device_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"encode\.autoencoder\.device: got cuda"):
+        pick_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_clips_are_encoded_beside_a_busy_gpu(made: SimpleNamespace, tmp_path: Path) -> None:
+    """On the worker's device, from another thread, without waiting for what training has queued."""
+    made = copied(made, tmp_path)
+    path = made.out / "latents" / made.online / "fingerprint.json"
+    record = json.loads(path.read_text())
+    record["config"]["autoencoder"]["device"] = "auto"
+    path.write_text(json.dumps(record))
+    online, stored = manifest(made, made.online), manifest(made, made.stored)
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    reader = ClipReader(online, PATCH, device)
+    reader.latent(online.row(0))  # compiled and cached
+    with torch.cuda.device(device):
+        torch.cuda._sleep(10**10)  # training's stream is busy for seconds
+        busy = torch.cuda.current_stream()
+        with ThreadPoolExecutor(1) as pool:
+            latent = pool.submit(reader.latent, online.row(0)).result()
+        assert not busy.query()
+    torch.testing.assert_close(latent, ClipReader(stored, PATCH).latent(stored.row(0)), rtol=1e-2, atol=5e-2)
+    assert encoder(online.row(0)["encode"], online.row(0)["latents_root"], device)._stage.device == device
+
+
+def test_nothing_of_what_is_not_stored_is_missed(made: SimpleNamespace) -> None:
+    [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
+    assert check.problems == ()
+    assert list(problems(manifest(made, made.online), PATCH, ALONE)) == []
+    assert not list(Path(made.url, "latents", made.online).glob("*.tar"))
+
+
+def test_latents_of_an_earlier_version_are_not_exported_and_are_encoded_again(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "latents" / made.online)
+    path = made.out / "latents" / made.stored / "fingerprint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match="latents of version 1, which an earlier reelpack wrote"):
+        export(made.url, str(tmp_path / "export"), "auto")
+    [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
+    assert [problem for problem in check.problems if "may be scrambled" in problem]
+    assert status(made.url).next_command.startswith("reelpack encode")
+
+
+def test_captions_that_are_cut_are_counted_and_told_again(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    made = copied(made, tmp_path)
+    table = made.dataset.read("shards/index.parquet")
+    long = pa.array(["a long caption of a rabbit that runs"] + [None] * (table.num_rows - 1), pa.string())
+    column = table.schema.get_field_index("caption_dense")
+    pq.write_table(table.set_column(column, "caption_dense", long), made.out / "shards/index.parquet")
+    for limit, cut in ((6, 1), (256, 0)):
+        config = load_config(overrides=[*SETTINGS, f"text.max_tokens={limit}"])
+        short = TextEncoder(config.text)
+        short.setup()
+        num_long = sum(count > limit for count in short.count_tokens(table["caption_short"].to_pylist()))
+        for _ in range(2):  # the second finds them in the table
+            summary = encode(made.url, config)
+            assert (summary.num_captions, summary.num_captions_cut) == (table.num_rows + 1, num_long + cut)
+            show_encode(summary)
+            shown = capsys.readouterr().out
+            share = f"{num_long + cut} ({(num_long + cut) / (table.num_rows + 1):.1%})"
+            assert (share in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)
+
+
+def test_a_wrong_text_setting_is_known_before_the_latents_are_made(made: SimpleNamespace, tmp_path: Path) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "latents")
+    with pytest.raises(ValueError, match=r"text\.max_tokens: got 5000; expected at most 512"):
+        encode(made.url, load_config(overrides=[*SETTINGS, "text.max_tokens=5000"]))
+    assert not (made.out / "latents").exists()
+
+
+def test_latents_that_are_not_stored_cannot_be_exported(made: SimpleNamespace, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--latents .* holds no latents, only their sizes \(encode.store=false\)"):
+        export(made.url, str(tmp_path / "export"), made.online)
+    with pytest.raises(ValueError, match="give --latents one of them"):
+        export(made.url, str(tmp_path / "export"), "auto")
+
+
+def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first_step(made: SimpleNamespace) -> None:
+    path = Path(made.url, "latents", made.online, "fingerprint.json")
+    record = json.loads(path.read_text())
+    online = manifest(made, made.online)
+    path.write_text(json.dumps(record | {"config": record["config"] | {"max_frames": 5}}))
+    try:
+        encoder.cache_clear()
+        [problem] = problems(online, PATCH, ALONE)
+        assert "put the autoencoder's weights back" in problem and made.online in problem
+    finally:
+        path.write_text(json.dumps(record))
+        encoder.cache_clear()

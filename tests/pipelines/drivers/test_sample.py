@@ -1,0 +1,84 @@
+"""What `reelpack sample` writes."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from curate.media.decode import decode_clip
+from pipelines.config import load_config
+from pipelines.drivers.encode import encode
+from pipelines.drivers.sample import start_latent
+from tests.pipelines.test_train_commands import run
+from tests.support.curated import caption, curated
+from tests.train.autoencoder.models import save_model
+
+TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two runs: one of them was trained with given frames."""
+    folder = tmp_path_factory.mktemp("sampled")
+    made = curated(folder)
+    caption(made.dataset)
+    encode(made.url, load_config(overrides=["execute.executor=local", "encode.max_area_px=6144"]))
+    for name, probability in (("plain", 0), ("given", 0.5)):
+        settings = [*TRAIN, f"data.given_probability={probability}"]
+        options = [part for setting in settings for part in ("--set", f"train.{setting}")]
+        assert run("train", made.url, "--out", str(folder / name), *options) == 0
+    made.plain, made.given = str(folder / "plain"), str(folder / "given")
+    return made
+
+
+def test_a_video_goes_on_from_a_clip_and_begins_with_a_picture(made: SimpleNamespace, tmp_path: Path) -> None:
+    from PIL import Image
+
+    film = decode_clip((made.films / "1.mp4").read_bytes()).rgb
+    Image.fromarray(film[0]).save(tmp_path / "first.png")
+    small = ["--size", "64x48", "--frames", "17", "--set", "sample.num_steps=2"]
+    shown = {}
+    for name, start in (("clip", made.films / "1.mp4"), ("picture", tmp_path / "first.png")):
+        out = tmp_path / f"{name}.mp4"
+        assert run("sample", made.given, "--start", str(start), "--out", str(out), *small) == 0
+        shown[name] = decode_clip(out.read_bytes()).rgb.astype(float)
+        assert json.loads(out.with_suffix(".json").read_text())["start"] == str(start)
+    expected = {"clip": film[-5:], "picture": film[:1]}
+    for name, frames in expected.items():
+        scaled = np.stack([np.asarray(Image.fromarray(frame).resize((64, 48))) for frame in frames]).astype(float)
+        like = np.abs(shown[name][: len(scaled)] - scaled).mean()
+        unlike = np.abs(shown[name][-1] - scaled[-1]).mean()
+        assert len(shown[name]) == 17 and like < 30 < 50 < unlike
+
+
+def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: Path, capsys) -> None:
+    out = ["--out", str(tmp_path / "x.mp4"), "--size", "64x48"]
+    assert run("sample", made.plain, "--start", str(made.films / "1.mp4"), *out) == 2
+    assert "train.data.given_probability" in capsys.readouterr().err
+    assert run("sample", made.given, "--start", str(made.films / "broken.mp4"), *out) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert run("sample", made.given, *out) == 2
+    assert "expected what to show" in capsys.readouterr().err
+
+
+def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(tmp_path: Path) -> None:
+    autoencoder = save_model("hunyuan", tmp_path / "vae").build()
+    with pytest.raises(ValueError, match=r"--start .*codes a picture otherwise than the first frame"):
+        start_latent(autoencoder, tmp_path / "first.png", (32, 32), 12.0, 1)
+
+
+def test_a_run_on_latents_of_an_earlier_version_is_told(
+    made: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = Path(shutil.copytree(made.plain, tmp_path / "old"))
+    record = json.loads((old / "run.json").read_text())
+    record["latents"]["version"] = 1
+    (old / "run.json").write_text(json.dumps(record))
+    asked = ["--prompt", "a", "--size", "32x32", "--frames", "1", "--set", "sample.num_steps=1"]
+    for run_folder, told in ((made.plain, False), (str(old), True)):
+        caplog.clear()
+        assert run("sample", run_folder, "--out", str(tmp_path / "x.png"), *asked) == 0
+        assert ("may have been scrambled" in caplog.text) == told

@@ -1,0 +1,49 @@
+"""A small curated dataset for the tests of the commands."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from caption.record import CAPTION_SCHEMA, media_digest
+from curate.shards.tar import TarReader, read_member
+from pipelines.config import load_config
+from pipelines.dataset import Dataset
+from pipelines.drivers.curate import curate
+from tests.support.videos import moving, write_video
+
+SETTINGS = ["score.scorers=[]", "execute.executor=local", "select.short_side_px.min=16"]
+
+
+def curated(folder: Path) -> SimpleNamespace:
+    """Three films, one of them also in a smaller size, and a broken file: two clips are kept, one is too short, one is
+    a copy. Their folder, the dataset, and the summary of the run."""
+    films, out = folder / "films", folder / "dataset"
+    for seed, seconds in ((1, 2.5), (2, 1.5), (3, 0.5)):
+        write_video(films / f"{seed}.mp4", moving(seed, seconds))
+    write_video(films / "small.mp4", np.ascontiguousarray(moving(1, 2.5)[:, ::2, ::2]))
+    (films / "broken.mp4").write_bytes((films / "1.mp4").read_bytes()[:900])
+    result = curate([str(films)], str(out), load_config(overrides=SETTINGS))
+    return SimpleNamespace(films=films, out=out, url=str(out), dataset=Dataset(str(out)), result=result)
+
+
+def copied(made: SimpleNamespace, folder: Path) -> SimpleNamespace:
+    """The same films with a copy of the dataset, to be changed."""
+    out = Path(shutil.copytree(made.out, folder / "dataset"))
+    return SimpleNamespace(**{**vars(made), "out": out, "url": str(out), "dataset": Dataset(str(out))})
+
+
+def caption(dataset: Dataset) -> None:
+    """Records as a captioner writes them, for the clips of the index."""
+    reader = TarReader(dataset.shards_url)
+    rows = []
+    for row in dataset.read("shards/index.parquet").to_pylist():
+        digest = media_digest(read_member(reader, row))
+        facts = dict.fromkeys(CAPTION_SCHEMA.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
+        numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None}
+        text = {"kind": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}
+        rows.append({**facts, **numbers, **text, "clip_id": row["clip_id"], "media_digest": digest})
+    dataset.captions("test-1").publish(rows)
+    dataset.save_section("caption_family", "test-1")
+    dataset.write_index(dataset.config().shards.key)

@@ -1,0 +1,111 @@
+"""Tiny encoded datasets, written with the project's own tar writer: smooth latents, captions that tell their kind.
+
+What trains on them needs neither videos nor weights: the tests of the trainer, and its benchmarks.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.schema import content_digest
+from curate.shards.tar import write_tar
+from curate.storage.tensors import arrays_to_bytes
+
+CHANNELS, TEXT_DIM = 4, 12
+LATENTS_RECORD = {"fingerprint": "lat0", "channels": CHANNELS, "temporal_stride": 4, "spatial_stride": 8}
+TEXT_RECORD = {"fingerprint": "txt0", "encoder": "synthetic", "dim": TEXT_DIM, "max_tokens": 16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyntheticClip:
+    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None."""
+
+    clip_id: str
+    split: str
+    latent: np.ndarray
+    short: np.ndarray | None
+    dense: np.ndarray | None
+
+
+def smooth_clips(num_clips: int, *, num_val: int = 0, seed: int = 0) -> list[SyntheticClip]:
+    """Drifting plane waves of a few kinds, of ragged shapes; every third is an image, every fifth has no caption."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.standard_normal((5, TEXT_DIM)).astype(np.float16)
+    clips = []
+    for i in range(num_clips):
+        t = 1 if i % 3 == 2 else int(rng.integers(2, 5))
+        h, w = (int(x) for x in 2 * rng.integers(2, 5, size=2))
+        kind = i % 5
+        grid = np.stack(np.meshgrid(np.arange(t), np.arange(h), np.arange(w), indexing="ij"))
+        phase = np.tensordot(np.array([0.3, 0.2 + 0.2 * kind, 0.9 - 0.2 * kind]), grid, 1)
+        latent = np.stack([np.sin(phase + c * kind) * 1.4 for c in range(CHANNELS)]).astype(np.float16)
+        text = np.repeat(kinds[kind : kind + 1], 2 + i % 3, axis=0)
+        has_text = i % 5 != 4
+        clips.append(
+            SyntheticClip(
+                clip_id=content_digest("synthetic", str(seed), str(i)),
+                split="val" if i < num_val else "train",
+                latent=latent,
+                short=text[:1] if has_text else None,
+                dense=text if has_text and i % 2 else None,
+            )
+        )
+    return clips
+
+
+def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
+    """The parts of a DATASET directory that training reads."""
+    shards, latents, texts = [], [], []
+    for split in ("train", "val"):
+        members = [c for c in clips if c.split == split]
+        places = {
+            kind: {
+                m.key: {"shard": m.shard, "offset": m.offset, "size": m.size}
+                for m in write_tar(str(root / kind / f"{split}-000000.tar"), payloads)
+            }
+            for kind, payloads in (
+                (
+                    "latents/lat0",
+                    [(c.clip_id, {"safetensors": arrays_to_bytes({"latent": c.latent})}) for c in members],
+                ),
+                (
+                    "text/txt0",
+                    [(c.clip_id, {"safetensors": arrays_to_bytes(_states(c))}) for c in members if _states(c)],
+                ),
+            )
+        }
+        for c in members:
+            t, h, w = c.latent.shape[1:]
+            shards.append(
+                {
+                    "clip_id": c.clip_id,
+                    "kind": "image" if t == 1 else "video",
+                    "split": split,
+                    "caption_short": None if c.short is None else str(c.short.sum()),
+                    "caption_dense": None if c.dense is None else str(c.dense.sum()),
+                }
+            )
+            sides = {"latent_t": t, "latent_h": h, "latent_w": w, "fps": 12.0}
+            latents.append({"clip_id": c.clip_id, "split": split, **places["latents/lat0"][c.clip_id], **sides})
+            if _states(c):
+                tokens = {f"num_tokens_{kind}": len(state) for kind, state in _states(c).items()}
+                places["text/txt0"][c.clip_id] |= {"num_tokens_short": None, "num_tokens_dense": None, **tokens}
+                texts.append({"clip_id": c.clip_id, "split": split, **places["text/txt0"][c.clip_id]})
+    _write(root / "shards/index.parquet", shards)
+    for folder, rows, record in (("latents/lat0", latents, LATENTS_RECORD), ("text/txt0", texts, TEXT_RECORD)):
+        _write(root / folder / "index.parquet", rows)
+        (root / folder / "fingerprint.json").write_text(json.dumps(record))
+    return root
+
+
+def _states(clip: SyntheticClip) -> dict[str, np.ndarray]:
+    return {kind: s for kind, s in (("short", clip.short), ("dense", clip.dense)) if s is not None}
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)

@@ -1,0 +1,137 @@
+"""What ranks share, recompute or compile changes no gradient."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from tests.train.conftest import ragged_samples
+from train.distributed.parallelize import Worker, accumulate, clear_gradients, parallelize, whole
+from train.model.config import DiTConfig
+from train.model.dit import DiT
+from train.objective.config import FlowConfig
+from train.optim.ema import EMA
+from train.packing.segments import pack
+from train.run.config import EMAConfig, ParallelConfig
+
+NUM_PACKS = 4
+Weights = dict[str, torch.Tensor]
+
+
+def built() -> DiT:
+    """A model in which nothing is zero, the same in every process."""
+    torch.manual_seed(0)
+    model = DiT(DiTConfig(width=32, depth=3, num_heads=2), channels=4, text_dim=12)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def backward(model: nn.Module, replica: nn.Module, packs: Sequence[int], num_ranks: int) -> None:
+    objective = FlowConfig().build()
+    for i, number in enumerate(packs):
+        batch = pack(ragged_samples(number)[number:], (1, 2, 2), 12)
+        more = i + 1 < len(packs)
+        with accumulate(replica, more_to_come=more):
+            (objective.loss_sum(objective.token_losses(replica, batch), batch) * num_ranks).backward()
+        if more and any(isinstance(p, DTensor) for p in model.parameters()):
+            held = sum(p.grad.to_local().numel() for p in model.parameters())
+            assert held <= 0.6 * sum(p.numel() for p in model.parameters()), "gradients are sharded between packs, too"
+
+
+def alone(config: ParallelConfig) -> tuple[Weights, Weights]:
+    """Weights and gradients of one process."""
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    model = built()
+    replica = parallelize(model, worker, config)
+    backward(model, replica, range(NUM_PACKS), 1)
+    return {n: p.detach() for n, p in model.named_parameters()}, {n: p.grad for n, p in model.named_parameters()}
+
+
+def one_of_two(rank: int, folder: str, config: ParallelConfig) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    worker = Worker(rank=rank, world_size=2, device=torch.device("cpu"))
+    model = built()
+    replica = parallelize(model, worker, config)
+    weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
+    backward(model, replica, range(NUM_PACKS)[rank::2], 2)
+    gradients = {name: whole(p.grad).clone() for name, p in model.named_parameters()}
+    if config.mode == "replicate":
+        check_gradients_lie_in_buckets(model, replica, range(NUM_PACKS)[rank::2])
+    ema = EMA(model, EMAConfig())
+    ema.update(model, 0)
+    with ema.applied_to(model):
+        pass
+    assert all(torch.equal(whole(p.detach()), weights[name]) for name, p in model.named_parameters())
+    torch.save((weights, gradients), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def check_gradients_lie_in_buckets(model: nn.Module, replica: nn.Module, packs: Sequence[int]) -> None:
+    """Also between packs of a later step: none is held twice."""
+
+    def places() -> set[int]:
+        return {p.grad.untyped_storage().data_ptr() for p in model.parameters()}
+
+    gradients = [p.grad.clone() for p in model.parameters()]
+    optimizer, objective = torch.optim.SGD(model.parameters()), FlowConfig().build()
+    clear_gradients(replica, optimizer)
+    batch = pack(ragged_samples(packs[0])[packs[0] :], (1, 2, 2), 12)
+    with accumulate(replica, more_to_come=True):
+        objective.loss_sum(objective.token_losses(replica, batch), batch).backward()
+    buckets = places()
+    assert len(buckets) < len(gradients), "gradients beside the buckets"
+    clear_gradients(replica, optimizer)
+    backward(model, replica, packs, 2)
+    assert places() == buckets
+    for parameter, expected in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+def assert_same(got: Weights, expected: Weights) -> None:
+    assert got.keys() == expected.keys()
+    scale = max(value.abs().max() for value in expected.values())
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            got[name] / scale, value / scale, rtol=0, atol=1e-6, msg=f"{name}: gradients differ"
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute_every", [0, 2])
+@pytest.mark.parametrize("mode", ["replicate", "shard"])
+def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, recompute_every: int, tmp_path: Path):
+    config = ParallelConfig(mode=mode, recompute_every=recompute_every)
+    processes.spawn(one_of_two, (str(tmp_path), config), nprocs=2)
+    weights, gradients = alone(ParallelConfig())
+    for rank in range(2):
+        found_weights, found = torch.load(tmp_path / f"{rank}.pt")
+        assert all(torch.equal(found_weights[name], weight) for name, weight in weights.items())
+        assert_same(found, gradients)
+
+
+@pytest.mark.parametrize("recompute_every", [1, 2])
+def test_recomputed_blocks_have_the_same_gradients(recompute_every: int):
+    _, expected = alone(ParallelConfig())
+    _, found = alone(ParallelConfig(recompute_every=recompute_every))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("recompute_every", "met"), [(0, [1, 1, 1]), (1, [2, 2, 2]), (2, [2, 1, 2]), (3, [2, 1, 1])])
+def test_every_so_many_blocks_one_is_computed_again(recompute_every: int, met: list[int]):
+    model, seen = built(), [0, 0, 0]
+    for number, block in enumerate(model.blocks):
+
+        def count(*_: object, number: int = number) -> None:
+            seen[number] += 1
+
+        block.mlp.register_forward_hook(count)
+    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    backward(model, parallelize(model, worker, ParallelConfig(recompute_every=recompute_every)), [0], 1)
+    assert seen == met

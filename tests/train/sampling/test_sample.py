@@ -1,0 +1,91 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.test_loop import config as tiny
+from train.loop import train
+from train.model.dit import DiT
+from train.run.config import SampleConfig, TrainConfig
+from train.sampling.sample import Request, latent_shape, most_start_frames, sample
+
+LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
+
+
+def test_sizes_become_latent_grids_and_misfits_name_the_nearest():
+    assert latent_shape(Request(prompt="", width=128, height=80, num_frames=17), LATENTS, (1, 2, 2)) == (4, 5, 10, 16)
+    assert latent_shape(Request(prompt="", width=128, height=80, num_frames=1), LATENTS, (1, 2, 2)) == (4, 1, 10, 16)
+    with pytest.raises(ValueError, match="17 frames of 128x80"):
+        latent_shape(Request(prompt="", width=130, height=84, num_frames=16), LATENTS, (1, 2, 2))
+
+
+def test_any_length_that_was_trained_on_can_be_sampled():
+    """Frames of a latent are whole patches, or one more."""
+    for frames, num_latent in ((1, 1), (5, 2), (9, 3), (13, 4), (17, 5)):
+        request = Request(prompt="", width=32, height=32, num_frames=frames)
+        assert latent_shape(request, LATENTS, (2, 2, 2))[1] == num_latent
+    with pytest.raises(ValueError, match="9 frames of 32x32"):
+        latent_shape(replace(request, num_frames=9), LATENTS, (4, 2, 2))
+
+
+def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
+    config = TrainConfig.model_validate({"data": {"given_probability": 0.5, "given_max_frames": 2}})
+    request = Request(prompt="", width=32, height=32, num_frames=17)
+    assert most_start_frames(request, config, LATENTS) == 2
+    with pytest.raises(ValueError, match="long enough to go on"):
+        most_start_frames(replace(request, num_frames=1), config, LATENTS)
+    with pytest.raises(ValueError, match="given_probability is 0"):
+        most_start_frames(request, TrainConfig(), LATENTS)
+    tubelets = config.model_copy(update={"model": config.model.model_copy(update={"patch": (2, 2, 2)})})
+    assert most_start_frames(request, tubelets, LATENTS) == 1  # 5 frames are 1 + 2 + 2, half of 3 patches is one
+    assert most_start_frames(replace(request, num_frames=13), tubelets, LATENTS) == 2  # 4 frames are 2 + 2
+
+
+def test_sampled_frames_lie_where_trained_ones_did(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    train(tiny(steps=1, model__reference_fps=24.0), dataset, tmp_path / "run")
+    seen, forward = [], DiT.forward
+
+    def watched(model, x, timesteps, batch):
+        seen.append(batch.layout.coordinates[:, 0].unique().tolist())
+        return forward(model, x, timesteps, batch)
+
+    monkeypatch.setattr(DiT, "forward", watched)
+    request = Request(prompt="", width=32, height=32, num_frames=9)  # at 12 a second, 4 to a frame of the latent
+    sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
+    assert seen == [[0.0, 8.0, 16.0]]
+
+
+def test_a_video_of_a_run_that_knows_no_rate_is_refused(make_dataset, make_clips, tmp_path: Path):
+    images = [clip for clip in make_clips(24, num_val=3) if clip.latent.shape[1] == 1]
+    train(tiny(steps=1), str(make_dataset(images)), tmp_path / "run")
+    request = Request(prompt="", width=32, height=32, num_frames=9)
+    with pytest.raises(ValueError, match=r"got 9 frames, and the run was trained on images alone.*sample\.fps"):
+        sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
+    [one] = sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu", fps=12))
+    assert one.fps == 12
+
+
+def test_prompts_are_sampled_in_packs_of_the_budget_and_in_the_runs_precision(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(tiny(steps=1, dtype="bfloat16", data__plan__token_budget=16), dataset, tmp_path / "run")
+    packs, forward = [], DiT.forward
+
+    def watched(model, x, timesteps, batch):
+        packs.append((batch.segments.num_tokens, torch.is_autocast_enabled("cpu")))
+        return forward(model, x, timesteps, batch)
+
+    monkeypatch.setattr(DiT, "forward", watched)
+    requests = [Request(prompt="", width=32, height=32, num_frames=1) for _ in range(5)]  # of four tokens
+    together = sample(tmp_path / "run", requests, SampleConfig(num_steps=1, device="cpu"))
+    assert packs == [(16, True), (16, True), (8, True)]
+    assert [one.request for one in together] == requests
+    assert len({one.latent.numpy().tobytes() for one in together}) == 5
+
+
+def test_a_size_that_no_machine_holds_is_refused_before_anything_is_allocated(dataset: str, tmp_path: Path):
+    train(tiny(steps=1), dataset, tmp_path / "run")
+    request = Request(prompt="", width=160_000, height=160_000, num_frames=5)
+    with pytest.raises(ValueError, match=r"5 frames of 160000x160000 are .* at least .* GiB; this machine"):
+        sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))

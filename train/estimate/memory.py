@@ -1,0 +1,205 @@
+"""What a run takes of a device's memory: predicted before it starts, and said when it was not enough."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from train.data.manifest import Manifest
+from train.data.plan import PlanConfig
+from train.model.config import DiTConfig
+from train.model.dit import DiT
+from train.model.segment_attention import workspace_bytes
+from train.monitor.meter import peak_memory
+from train.packing.segments import Sample, pack
+from train.run.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+STATE_BYTES = 20
+"""Of a parameter: weight, gradient, two moments and average, each float32."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device cannot hold the run; says what was needed and which setting to lower."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryEstimate:
+    """Of one rank.
+
+    Attributes:
+        num_parameters: Of the whole model.
+        num_tokens: Of the largest pack.
+        state_bytes: Weights, gradients, optimizer and average.
+        activation_bytes: About what the largest pack keeps for its backward pass.
+        kernel_bytes: The most that attention's backward takes for a moment. What other kernels take, and what an
+            allocator cannot use, comes on top.
+    """
+
+    num_parameters: int
+    num_tokens: int
+    state_bytes: int
+    activation_bytes: int
+    kernel_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.state_bytes + self.activation_bytes + self.kernel_bytes
+
+    def __str__(self) -> str:
+        return (
+            f"{gib(self.state_bytes)} of weights, gradients, optimizer and average ({self.num_parameters:,} "
+            f"parameters), about {gib(self.activation_bytes)} of activations of a pack of {self.num_tokens:,} tokens, "
+            f"{gib(self.kernel_bytes)} of attention's backward"
+        )
+
+
+def estimate_memory(
+    config: TrainConfig, model: DiT, num_tokens: int, num_ranks: int, dtype: torch.dtype
+) -> MemoryEstimate:
+    """Predict the memory of a rank.
+
+    Args:
+        config: of the run.
+        model: its model, of which the parameters are counted.
+        num_tokens: of the largest pack.
+        num_ranks: that share the state where the model is sharded.
+        dtype: of activations.
+    """
+    num_parameters, heads = sum(p.numel() for p in model.parameters()), model.config.num_heads
+    shards = num_ranks if config.parallel.mode == "shard" else 1
+    return MemoryEstimate(
+        num_parameters=num_parameters,
+        num_tokens=num_tokens,
+        state_bytes=STATE_BYTES * num_parameters // shards,
+        activation_bytes=_activation_bytes(config, model, num_tokens, dtype),
+        kernel_bytes=workspace_bytes(num_tokens, heads, model.config.width // heads, flash=dtype.itemsize == 2),
+    )
+
+
+def largest_pack(manifest: Manifest, plan: PlanConfig) -> int:
+    """Tokens that the largest pack may have: the budget, or a sample above it in a pack of its own."""
+    counts = manifest.num_tokens
+    largest = plan.token_budget if plan.oversize == "crop" else max(plan.token_budget, int(counts.max(initial=0)))
+    return min(largest, int(counts.sum()))
+
+
+def _activation_bytes(config: TrainConfig, model: DiT, num_tokens: int, dtype: torch.dtype) -> int:
+    """Measured on small models of the same kind: what is kept grows with tokens, width and blocks."""
+    head_dim = model.config.width // model.config.num_heads
+    width = 2 * head_dim
+    few, many = 4, 8  # blocks: patterns repeat after four
+
+    def per_token(depth: int) -> float:
+        shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
+        small = DiT(model.config.model_copy(update=shape), channels=model.channels, text_dim=model.text_dim)
+        (short, n), (long, m) = (_kept_bytes(small, config, frames, dtype) for frames in (2, 6))
+        return (long - short) / (m - n)
+
+    with torch.random.fork_rng(devices=[]):
+        at_few, at_many = per_token(few), per_token(many)
+    block = (at_many - at_few) / (many - few)
+    beside = at_few - few * block
+    every, depth = config.parallel.recompute_every, model.config.depth
+    forgotten = -(-depth // every) if every else 0
+    blocks = depth - forgotten + bool(forgotten)  # one at a time is there again
+    inputs = forgotten * width * dtype.itemsize
+    return int(num_tokens * (blocks * block + beside + inputs) * model.config.width / width)
+
+
+def _kept_bytes(model: DiT, config: TrainConfig, num_patches: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes that a pack of one video keeps for its backward pass, and its tokens."""
+    pt, ph, pw = model.config.patch
+    latent = torch.zeros(model.channels, num_patches * pt, 8 * ph, 8 * pw)
+    text = torch.zeros(1, model.text_dim)
+    sample = Sample(clip_id="", latent=latent, noise=latent, timestep=0.5, fps=0.0, text=text)
+    batch = pack([sample], model.config.patch, model.text_dim, model.config.conditions)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    half = dtype is torch.bfloat16
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        losses = config.objective.build().token_losses(model, batch)
+    assert losses.requires_grad
+    return sum(storage.nbytes() for storage in kept.values()), batch.segments.num_tokens
+
+
+def device_bytes(device: torch.device) -> int | None:
+    """Memory of a GPU; None of a CPU, which has what the system gives."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def least_sampling_bytes(
+    model: DiTConfig, grid: Sequence[int], latent_values: int, pixels: int, num_halves: int
+) -> int:
+    """What sampling one video takes at the least: one layer's features of all tokens, and four copies of the latent,
+    float32; on the way to the file its frames as float32 and as bytes."""
+    features = (4 + model.mlp_ratio) * model.width * math.prod(grid) * num_halves
+    return int(4 * (features + 4 * latent_values)) + 3 * pixels * (4 + 1)
+
+
+def machine_bytes() -> int:
+    """Memory of this machine, or of the part of it that a control group leaves this process."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    given = limit.read_text().strip() if limit.is_file() else "max"
+    return min(total, int(given)) if given.isdecimal() else total
+
+
+def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes: int | None) -> None:
+    """Say before the first step that the device is not expected to hold the run."""
+    if total_bytes is not None and estimate.total_bytes > total_bytes:
+        logger.warning(
+            "the device has %s, and predicted are %s: it is likely to run out of memory. %s",
+            gib(total_bytes),
+            estimate,
+            _remedies(config),
+        )
+
+
+@contextmanager
+def explained(config: TrainConfig, estimate: MemoryEstimate, device: torch.device) -> Iterator[None]:
+    """Out of memory in here is told with what was used and what to set; before, whether it is likely.
+
+    Raises:
+        OutOfMemory: in place of torch's own error.
+    """
+    total = device_bytes(device)
+    warn_if_too_large(config, estimate, total)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        has = "" if total is None else f" of the {gib(total)} of {device}"
+        reason = str(error).split(". ")[0]
+        raise OutOfMemory(
+            f"out of memory: {gib(peak_memory(device))}{has} were in use at most; predicted were {estimate}. "
+            f"{_remedies(config)} ({reason})"
+        ) from error
+
+
+def _remedies(config: TrainConfig) -> str:
+    remedies = []
+    if config.parallel.recompute_every != 1:
+        remedies.append("train.parallel.recompute_every=1 keeps the activations of one block at a time")
+    if config.parallel.mode == "replicate":
+        remedies.append("train.parallel.mode=shard on several ranks divides weights, gradients and optimizer")
+    budget = config.data.plan.token_budget
+    remedies.append(f"train.data.plan.token_budget={budget // 2} makes packs half as large (and is another run)")
+    return f"Set one of: {'; '.join(remedies)}"
+
+
+def gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"

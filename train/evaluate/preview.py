@@ -1,0 +1,143 @@
+"""Samples while a run trains: the same held-out captions from the same noise each time, by the EMA weights.
+
+    RUN/samples/step-000500/00.mp4  00.json  …
+
+A caption is sampled at the size and length of its clip; its token states are those of the dataset, so that no text
+encoder is needed. Decoded and written by the first rank.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.config import autoencoder_of
+from train.autoencoder.encode import decode_latent
+from train.data.manifest import Manifest
+from train.data.plan import PlanConfig
+from train.data.read import ClipReader
+from train.data.reference import noised, reference_sample
+from train.distributed.parallelize import Worker
+from train.model.config import DiTConfig
+from train.objective.ddpm import DDPM
+from train.objective.flow import RectifiedFlow
+from train.packing.segments import Sample
+from train.run.config import SampleConfig, ValidationConfig
+from train.sampling.sample import write_video
+from train.sampling.samplers import generate, packs_to_generate
+
+logger = logging.getLogger(__name__)
+
+NUM_FRAMES, HEIGHT_PX = 4, 96
+"""Of the pictures in TensorBoard."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Previewed:
+    """A caption and what the model makes of it."""
+
+    clip_id: str
+    prompt: str
+    latent: Tensor  # (C, T, H, W) float32
+    fps: float
+
+
+class Preview:
+    """Samples held-out captions; every rank has one, and `draw` is called on all of them together.
+
+    Raises:
+        ValueError: the autoencoder of the latents, or what writes pictures, is not there.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        objective: RectifiedFlow | DDPM,
+        config: ValidationConfig,
+        plan: PlanConfig,
+        model: DiTConfig,
+        worker: Worker,
+    ) -> None:
+        self.manifest, self.objective, self.config = manifest, objective, config
+        self.model, self.worker = model, worker
+        captioned = np.flatnonzero(manifest.table["text_shard"].is_valid())
+        self.rows = captioned[: config.num_samples].tolist()
+        counts = manifest.num_tokens[self.rows].tolist()
+        self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
+        packs = packs_to_generate(counts, self.sampling, plan)
+        self.packs = [[self.rows[i] for i in indices] for indices in packs]
+        if worker.is_first and not self.rows:
+            logger.warning(
+                "train.validation.sample_every=%d: no held-out clip has an embedded caption: nothing is sampled",
+                config.sample_every,
+            )
+        if worker.is_first and self.rows:
+            if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
+                raise ValueError(
+                    f"train.validation.sample_every={config.sample_every}: samples are written with {missing[0]}, "
+                    "which is not installed; pip install 'reelpack[sample]', or set it to 0"
+                )
+            self._autoencoder()
+
+    def draw(self, model: nn.Module) -> list[Previewed]:
+        """One latent per caption, on the first rank; packs are distributed over the ranks."""
+        reader, drawn = ClipReader(self.manifest, self.model.patch, self.worker.device), dict[int, Previewed]()
+        for turn in range(0, len(self.packs), self.worker.world_size):
+            is_mine = turn + self.worker.rank < len(self.packs)
+            rows = self.packs[turn + self.worker.rank if is_mine else turn]
+            clean = [reference_sample(reader, row, self.model.conditions) for row in rows]
+            samples = [noised(sample, 1.0, "preview", sample.clip_id) for sample in clean]
+            latents = generate(
+                model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.worker.device
+            )
+            if is_mine:
+                found = zip(rows, samples, latents, strict=True)
+                drawn |= {row: self._previewed(row, sample, latent) for row, sample, latent in found}
+        of_all = {row: one for part in self.worker.gather(drawn) for row, one in part.items()}
+        return [of_all[row] for row in self.rows]
+
+    def write(self, drawn: Sequence[Previewed], folder: Path, step: int) -> np.ndarray:
+        """Decode into `folder`/step-…; returns a picture of all, one row of frames per caption: (H, W, 3) uint8."""
+        autoencoder, strips = self._autoencoder(), []
+        for number, one in enumerate(drawn):
+            rgb = decode_latent(autoencoder, one.latent)
+            path = folder / f"step-{step:06d}" / f"{number:02d}{'.mp4' if len(rgb) > 1 else '.png'}"
+            write_video(path, rgb, one.fps)
+            facts = {"prompt": one.prompt, "clip_id": one.clip_id, "step": step, "fps": one.fps}
+            settings = {"guidance": self.config.sample_guidance, "num_steps": self.config.sample_steps}
+            path.with_suffix(".json").write_text(json.dumps(facts | settings, indent=1))
+            strips.append(_strip(rgb))
+        width = max(strip.shape[1] for strip in strips)
+        return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
+
+    def _autoencoder(self) -> VideoAutoencoder:
+        """Loaded when it is needed: between samples it takes no memory."""
+        try:
+            return autoencoder_of(self.manifest.latents, self.worker.device)
+        except (KeyError, OSError, ValueError) as error:
+            raise ValueError(
+                f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "
+                "samples need it: set train.validation.sample_every=0 to train without them"
+            ) from error
+
+    def _previewed(self, index: int, sample: Sample, latent: Tensor) -> Previewed:
+        ((short, dense),) = self.manifest.captions([index])
+        prompt = dense or short or ""
+        return Previewed(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
+
+
+def _strip(rgb: np.ndarray) -> np.ndarray:
+    """Frames of a video side by side, (T, H, W, 3) to (HEIGHT_PX, W', 3)."""
+    chosen = np.linspace(0, len(rgb) - 1, min(len(rgb), NUM_FRAMES)).round().astype(int)
+    frames = torch.from_numpy(rgb[chosen]).permute(0, 3, 1, 2).float()  # (t, 3, H, W)
+    width = max(1, round(frames.shape[3] * HEIGHT_PX / frames.shape[2]))
+    small = F.interpolate(frames, (HEIGHT_PX, width), mode="bilinear", antialias=True)
+    return small.permute(2, 0, 3, 1).reshape(HEIGHT_PX, -1, 3).round().byte().numpy()

@@ -1,0 +1,53 @@
+"""Exponential moving average of the parameters, the weights that are sampled from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from train.distributed.parallelize import local, reshard
+from train.run.config import EMAConfig
+
+
+class EMA:
+    """float32 averages by parameter name, sharded as the parameters are. Early steps use a smaller decay,
+    (1 + n) / (10 + n), to forget the start."""
+
+    def __init__(self, model: nn.Module, config: EMAConfig) -> None:
+        self.config = config
+        self.average = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model` after optimizer step number `step`, counted from 0."""
+        decay = min(self.config.decay, (1 + step) / (10 + step))
+        parameters = [local(p.detach()).float() for p in model.parameters()]
+        torch._foreach_lerp_([local(average) for average in self.average.values()], parameters, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages themselves: what is loaded into them is the state."""
+        return dict(self.average)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Run `model` with the averaged weights, then give it its own back.
+
+        The two change places, one parameter after the other: there is no third copy.
+        """
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        reshard(model)
+        for name, parameter in model.named_parameters():
+            own, average = local(parameter), local(self.average[name])
+            kept = own.clone()
+            own.copy_(average)
+            average.copy_(kept)
+        # Autocast keeps casts of weights by their tensors, which are the same ones: with other values in them.
+        torch.clear_autocast_cache()

@@ -1,0 +1,300 @@
+"""Checkpoints: everything a run needs to continue as if it had not stopped, written while training goes on.
+
+    checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json  checksums.json
+
+torch.distributed.checkpoint: each rank copies its part to CPU memory and writes it in a thread of its own; a run may
+be continued on another number of ranks. A checkpoint is written under a temporary name and published by one rename:
+a folder that is there is whole. It is read where its bytes are those that were written (`storage`). Noise, timesteps
+and captions are functions of epoch and clip, the learning rate of the step: beside tensors, the step and the cursor of
+the plan are all there is to remember.
+"""
+
+import json
+import pickle
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.tensor import DTensor
+
+from curate.storage.lease import Lease
+from curate.storage.publish import write_text
+from train.data.plan import Cursor
+from train.distributed.parallelize import Worker, reshard
+from train.optim.ema import EMA
+from train.run.config import CheckpointConfig
+from train.run.storage import (
+    HashingWriter,
+    SafePlanner,
+    SafeReader,
+    damaged,
+    newest_whole,
+    publish_folder,
+    remove_folder,
+)
+
+_STEP = re.compile(r"step-(\d{6,})")
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    pickle.UnpicklingError,
+    CheckpointException,
+)
+"""What a checkpoint of another model, or one that is none, can raise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """How far a run is: steps done, and where in its plan the next one begins."""
+
+    step: int
+    cursor: Cursor
+
+
+class Checkpointer:
+    """Saves and restores a run; one per rank, and every method is called on all of them together.
+
+    Args:
+        root: folder of the checkpoints.
+        model: its parameters, whole or sharded.
+        ema: their averages.
+        optimizer: over the same parameters.
+        worker: this rank.
+        config: which checkpoints stay.
+        lease: on the run, if there is one: without it nothing is published.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        model: nn.Module,
+        ema: EMA,
+        optimizer: torch.optim.Optimizer,
+        worker: Worker,
+        config: CheckpointConfig,
+        lease: Lease | None = None,
+    ) -> None:
+        self.root, self.config, self.lease = root, config, lease
+        self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
+        self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
+        self._pending: tuple[Future[Any], Path] | None = None
+        # On a GPU kept: to pin memory takes longer than to copy into it.
+        self._stager = DefaultStager(staging_options(worker.device)) if worker.device.type == "cuda" else None
+
+    def save(self, state: RunState) -> None:
+        """Copy the state, and begin to write it; the one before is finished first.
+
+        Raises:
+            OSError: it, or the one before, cannot be written.
+        """
+        self.finish()
+        folder = self.root / f"step-{state.step:06d}"
+        temporary = self.root / f".{folder.name}.tmp"
+        if self.worker.is_first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            facts = {
+                "step": state.step,
+                "cursor": asdict(state.cursor),
+                "world_size": self.worker.world_size,
+                "torch": torch.__version__,
+            }
+            write_text(str(temporary / "state.json"), json.dumps(facts))
+        self.worker.wait()
+        stager = self._stager or DefaultStager(staging_options(self.worker.device))
+        with _quiet():
+            future = dcp.async_save(
+                self._own_part(),
+                storage_writer=HashingWriter(temporary),
+                async_stager=stager,
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+        written = cast("Future[Any]", future)
+        if stager is not self._stager:
+            written.add_done_callback(lambda _: stager.close())
+        self._pending = (written, folder)
+
+    def poll(self) -> None:
+        """Publish what has been written meanwhile; waits for nobody."""
+        if self._pending is not None and self._pending[0].done():
+            self._publish()
+
+    def finish(self) -> None:
+        """Wait until what was begun is written and published."""
+        if self._pending is not None:
+            self._publish()
+        self.worker.wait()
+
+    def _publish(self) -> None:
+        """The first rank's part is done when the others' are: it writes the list of all of them last."""
+        assert self._pending is not None
+        future, folder = self._pending
+        self._pending = None
+        try:
+            future.result()
+        except (OSError, CheckpointException) as error:
+            whole = list_checkpoints(self.root)
+            where = f"goes on from {whole[-1].name}" if whole else "begins anew"
+            raise OSError(
+                f"{folder}: this checkpoint could not be written ({_reason(error)}); see to the disk, and run the "
+                f"same command again: it {where}"
+            ) from error
+        if self.worker.is_first:
+            if self.lease is not None:
+                self.lease.check()
+            publish_folder(folder.with_name(f".{folder.name}.tmp"), folder)
+            for old in superseded(list_checkpoints(self.root), self.config):
+                remove_folder(old)
+
+    def load(self, folder: Path) -> RunState:
+        """Restore in place, on any number of ranks; returns how far the run was.
+
+        Raises:
+            ValueError: the checkpoint is incomplete, damaged, or of another model.
+        """
+        found = damaged(folder, self.worker.rank, self.worker.world_size)
+        if problems := [problem for of_rank in self.worker.gather(found) for problem in of_rank]:
+            raise ValueError(self._refusal(folder, "; ".join(dict.fromkeys(problems))))
+        try:
+            facts = json.loads((folder / "state.json").read_text())
+            state = RunState(step=int(facts["step"]), cursor=Cursor(**facts["cursor"]))
+            tensors = self._tensors(rng=facts["world_size"] == self.worker.world_size)
+            with _quiet():
+                dcp.load(
+                    tensors,
+                    storage_reader=_reader(folder),
+                    planner=SafePlanner(),
+                    process_group=self._group,
+                    no_dist=self._group is None,
+                )
+        except _UNREADABLE as error:
+            raise ValueError(self._refusal(folder, _reason(error))) from error
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)  # the configuration's, which may have changed, not the checkpoint's
+        if "rng" in tensors:
+            torch.set_rng_state(tensors["rng"][f"cpu.{self.worker.rank}"])
+            if self.worker.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.worker.rank}"], self.worker.device)
+        return state
+
+    def _refusal(self, folder: Path, reason: str) -> str:
+        """Why a checkpoint is not taken, and which one can be."""
+        older = [path for path in list_checkpoints(self.root) if _step(path) < _step(folder)]
+        whole = newest_whole(older) if self.worker.is_first else None
+        whole = self.worker.gather(whole)[0]
+        between = [path.name for path in older if whole is None or _step(path) > _step(whole)]
+        start = "the first step (no whole one is before it)" if whole is None else f"{whole.name}, which is whole"
+        return (
+            f"{folder}: cannot continue from this checkpoint ({reason}); remove {' and '.join(['it', *between])} to "
+            f"continue from {start}, or train into another folder"
+        )
+
+    def _own_part(self) -> dict[str, Any]:
+        """What this rank copies and writes: of replicas the first has all, and the others their generators."""
+        tensors = self._tensors(rng=True)
+        is_sharded = any(isinstance(p, DTensor) for p in self.model.parameters())
+        return tensors if is_sharded or self.worker.is_first else {"rng": tensors["rng"]}
+
+    def _tensors(self, *, rng: bool) -> dict[str, Any]:
+        """The state as tensors of this rank; what is loaded goes into them, but for those of optimizer and generators,
+        which are copies."""
+        reshard(self.model)
+        tensors: dict[str, Any] = {
+            "model": {name: p.detach() for name, p in self.model.named_parameters()},
+            "ema": self.ema.state_dict(),
+            "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
+        }
+        if rng:
+            rank = self.worker.rank
+            tensors["rng"] = {f"cpu.{rank}": torch.get_rng_state()}
+            if self.worker.device.type == "cuda":
+                tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.worker.device)
+        return tensors
+
+
+def staging_options(device: torch.device) -> StagingOptions:
+    """How the state is copied to the host before the next step changes it: from a GPU into pinned memory, all of it
+    at once. Nothing is shared with another process."""
+    from_gpu = device.type == "cuda"
+    return StagingOptions(
+        use_pinned_memory=from_gpu, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=from_gpu
+    )
+
+
+def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Module) -> None:
+    """Fill a whole model, on this machine alone, with the weights of a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint is incomplete, damaged, or of another model.
+    """
+    if problems := damaged(folder):
+        whole = newest_whole(list_checkpoints(folder.parent))
+        other = "another checkpoint" if whole is None else f"another checkpoint, such as {whole.name}"
+        raise ValueError(f"{folder}: its weights cannot be read ({'; '.join(problems)}); use {other}")
+    tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
+    try:
+        with _quiet():
+            dcp.load({weights: tensors}, storage_reader=_reader(folder), planner=SafePlanner(), no_dist=True)
+    except _UNREADABLE as error:
+        raise ValueError(f"{folder}: its weights cannot be read ({_reason(error)}); use another checkpoint") from error
+
+
+def _reader(folder: Path) -> SafeReader:
+    """Whose list of tensors is one: torch would log the error's traceback, and look for another list."""
+    reader = SafeReader(folder)
+    reader.read_metadata()
+    return reader
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Whole checkpoints below `root`, oldest first."""
+    found = [(int(match[1]), path) for path in root.glob("step-*") if (match := _STEP.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def superseded(checkpoints: Sequence[Path], config: CheckpointConfig) -> list[Path]:
+    """Those that go, of all that there are, oldest first."""
+    older = checkpoints[: -config.keep]
+    return [path for path in older if not config.keep_every or _step(path) % config.keep_every]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _reason(error: BaseException) -> str:
+    """The first of the errors that torch.distributed.checkpoint collects from its ranks, in one line."""
+    failures = getattr(error, "failures", None)
+    if failures:
+        error = next(iter(failures.values()))[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch says of a single process, and of its own old interfaces."""
+    # For good: the thread that writes says this, too, when the block is over.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,228 @@
+"""Settings of a training run, and of sampling from it.
+
+Nothing here needs torch: a command reads its settings, and finds a mistake in them, before it loads what takes
+seconds.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from train.data.config import DataConfig
+from train.model.config import DiTConfig
+from train.monitor.metrics import LogConfig
+from train.objective.config import DDPMConfig, FlowConfig, ObjectiveConfig
+
+
+class OptimizerConfig(BaseModel):
+    """AdamW (Loshchilov & Hutter 2019). DiT trains at a constant 1e-4 without weight decay, warm-up or clipping."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lr: float = Field(1e-4, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="decay of the first and second moments; these are DiT's"
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="on weight matrices; never on biases, norms, labels, positions and what stands for none"
+    )
+    warmup_steps: int = Field(1000, ge=0, description="steps of linear rise from 0")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="after warm-up; cosine falls to 0")
+    clip_norm: float = Field(1.0, gt=0, description="largest L2 norm of the gradient")
+
+
+class EMAConfig(BaseModel):
+    """How slowly the average moves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    decay: float = Field(
+        0.9999,
+        ge=0,
+        lt=1,
+        description="weight of the average at each step, once (1 + n) / (10 + n) is above it; DiT: from the first on",
+    )
+
+
+class ParallelConfig(BaseModel):
+    """How a model is spread over ranks and fitted into memory. None of it changes what is computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["replicate", "shard"] = Field(
+        "replicate", description="replicate: every rank holds the model (DDP); shard: a part of it (FSDP2)"
+    )
+    recompute_every: int = Field(
+        0, ge=0, description="every so many blocks forget their activations and compute them twice; 0: none does"
+    )
+    compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
+
+
+class ValidationConfig(BaseModel):
+    """When and on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(1000, ge=1, description="steps between validations; the last step is always validated")
+    first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
+    timesteps: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise; of a DDPM below 1"
+    )
+    max_clips: int = Field(256, ge=1, description="held-out clips, at most")
+    duration_edges_s: tuple[float, ...] = Field(
+        (2, 4, 8), description="edges of the bins of duration in reports of the loss"
+    )
+    resolution_edges_px: tuple[int, ...] = Field(
+        (256, 512, 1024), description="and by the root of the area of a frame, in pixels"
+    )
+    caption_every: int = Field(10_000, ge=1, description="steps between caption tests; the last step is always tested")
+    max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
+
+    sample_every: int = Field(
+        0, ge=0, description="steps between samples of held-out captions; the last step is always sampled; 0: none"
+    )
+    num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
+    sample_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
+    sample_guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
+
+    @field_validator("duration_edges_s", "resolution_edges_px")
+    @classmethod
+    def _edges_ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not edge > before for before, edge in pairwise((0, *edges))):
+            raise ValueError(f"got edges {edges}; expected numbers above 0, each above the one before")
+        return edges
+
+    def due(self, step: int, last_step: int) -> bool:
+        return step in (self.first, last_step) or step % self.every == 0
+
+    def caption_due(self, step: int, last_step: int) -> bool:
+        return step == last_step or step % self.caption_every == 0
+
+    def sample_due(self, step: int, last_step: int) -> bool:
+        return self.sample_every > 0 and (step == last_step or step % self.sample_every == 0)
+
+    def duration(self, seconds: float) -> str:
+        """The bin of a clip; 0 s is an image."""
+        return _bin(seconds, self.duration_edges_s, "s") if seconds else "image"
+
+    def resolution(self, height_px: int, width_px: int) -> str:
+        """The bin of a frame's size."""
+        return _bin(math.sqrt(height_px * width_px), self.resolution_edges_px, "px")
+
+
+class CheckpointConfig(BaseModel):
+    """How often a run is saved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(1000, ge=1, description="steps between checkpoints; the last step is always saved")
+    keep: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    keep_every: int = Field(
+        0, ge=0, description="steps between checkpoints that are kept for good, those at multiples of it; 0: none is"
+    )
+
+
+class AlignConfig(BaseModel):
+    """Whether and how features are aligned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.0, ge=0, description="of the alignment beside the objective; 0: none. REPA has 0.5")
+    block: int = Field(3, ge=0, description="whose output is aligned, counted from 0. REPA has the 8th of 28")
+    embedding: str = Field("auto", description="score family of the clips' embeddings; auto: the only one")
+
+
+class TrainConfig(BaseModel):
+    """A training run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(100_000, ge=1, description="optimizer steps in all")
+    seed: int = Field(0, ge=0, description="of weights, packs, noise, timesteps and captions")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of activations (autocast; weights stay float32); auto: bfloat16 on CUDA, float32 on CPU"
+    )
+    max_skipped_steps: int = Field(
+        10, ge=0, description="steps in a row with a non-finite loss or gradient that are skipped before the run stops"
+    )
+    init: str | None = Field(
+        None, description="folder of an exported or imported model, whose weights a new run begins with"
+    )
+    init_tubelet: Literal["central", "uniform"] = Field(
+        "central", description="init from an image model with patches of several frames: which of them it sees"
+    )
+    data: DataConfig = DataConfig()
+    model: DiTConfig = DiTConfig()
+    objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EMAConfig = EMAConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    validation: ValidationConfig = ValidationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    align: AlignConfig = AlignConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _model_and_objective_agree(self) -> "TrainConfig":
+        learns = isinstance(self.objective, DDPMConfig) and self.objective.learn_sigma
+        if learns != self.model.learn_sigma:
+            raise ValueError(
+                f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
+            )
+        for timestep in self.validation.timesteps:
+            try:
+                self.objective.check_timestep(timestep)
+            except ValueError as error:
+                raise ValueError(f"validation.timesteps: {error}") from error
+        drawn = self.validation.sample_steps if self.validation.sample_every else 0
+        if isinstance(self.objective, DDPMConfig) and drawn > self.objective.num_timesteps:
+            raise ValueError(
+                f"validation.sample_steps: got {drawn}, and the objective has {self.objective.num_timesteps} "
+                "timesteps; ask for fewer"
+            )
+        if self.align.weight and self.align.block >= self.model.depth:
+            raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
+        return self
+
+
+class SampleConfig(BaseModel):
+    """How samples are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: Literal["auto", "euler", "heun", "ddim", "dpm-solver++", "ddpm"] = Field(
+        "auto",
+        description="euler or heun for a flow; ddim, dpm-solver++ or ddpm (ancestral: noise at every step, of the "
+        "learned variance with learn_sigma) for a DDPM; auto: the first of them",
+    )
+    num_steps: int = Field(
+        50, ge=1, description="steps from noise to data; those of heun evaluate the model twice, but for the last"
+    )
+    step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
+    guidance: float = Field(
+        4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
+    )
+    seed: int = Field(0, ge=0, description="of the noise")
+    conditions: dict[str, float] = Field(
+        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
+    )
+    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
+    weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    @property
+    def num_halves(self) -> int:
+        """Predictions that guidance combines: with and without caption, or at 1 and 0 one of them alone."""
+        return 1 if self.guidance in (0, 1) else 2
+
+
+def _bin(value: float, edges: Sequence[float], unit: str) -> str:
+    """Between which of the edges a value lies: "2-4 s", "8+ s"; an edge belongs to what is above it."""
+    ends = [0, *edges]
+    i = bisect_right(edges, value)
+    return f"{ends[i]:g}+ {unit}" if i == len(edges) else f"{ends[i]:g}-{ends[i + 1]:g} {unit}"

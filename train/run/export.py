@@ -1,0 +1,36 @@
+"""A trained run as a folder that stands alone: weights and everything that is needed to sample with them.
+
+    OUT/model.safetensors  config.json
+
+`DiT.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it goes
+with, as the run's own `run.json` and `config.yaml` do.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from train.run.folder import load_model
+
+
+def export_run(
+    run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+) -> Path:
+    """Write the newest checkpoint of `run`, or that after `step`, to `out`.
+
+    Raises:
+        ValueError: no run, no such checkpoint in it, or `out` holds something else.
+    """
+    out = Path(out)
+    names = {path.name for path in out.glob("[!.]*")}  # not what a killed export left
+    strangers = sorted(names - {"model.safetensors", "config.json"})
+    if strangers:
+        raise ValueError(f"{out} holds {', '.join(strangers[:3])}; export into a new folder")
+    model, config, record = load_model(Path(run), weights=weights, step=step)
+    model.save_pretrained(
+        out,
+        weights=weights,
+        objective=config.objective.model_dump(mode="json"),
+        **dataclasses.asdict(record),
+    )
+    return out

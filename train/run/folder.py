@@ -1,0 +1,154 @@
+"""A run's folder and identity: what is trained, on which latents, under which text encoder.
+
+    RUN/config.yaml  run.json  checkpoints/step-{n:06d}/  metrics.jsonl  tensorboard/  samples/
+        summary.json  report.html
+
+`config.yaml` is what the user set, resolved. `run.json` is what the dataset added: the fingerprint records of latents
+and text. The two are enough to sample without the dataset.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+import yaml
+from pydantic import ValidationError
+
+from train.data.manifest import Manifest
+from train.model.dit import DiT
+from train.run.checkpoint import list_checkpoints, load_weights
+from train.run.config import (
+    TrainConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """What the data say of the model."""
+
+    latents: dict[str, Any]  # fingerprint.json of the latents
+    text: dict[str, Any]  # fingerprint.json of the text embeddings
+    fps: float  # most frequent rate of the training videos; 0: there are only images
+    datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, its clips and their hash
+    labels: tuple[str, ...] | None = None  # names of the classes by number
+    embedding: str | None = None  # score family that features are aligned to
+    changes: tuple[dict[str, Any], ...] = ()  # settings of a run that continued otherwise, after which step
+
+    @classmethod
+    def of(cls, manifest: Manifest, embedding: str | None = None) -> "RunRecord":
+        return cls(
+            latents=manifest.latents,
+            text=manifest.text,
+            fps=_usual_fps(manifest),
+            datasets=tuple(
+                {**asdict(part), **_clips(manifest, manifest.sources == number)}
+                for number, part in enumerate(manifest.parts)
+            ),
+            labels=manifest.labels,
+            embedding=embedding,
+        )
+
+
+def _clips(manifest: Manifest, rows: np.ndarray) -> dict[str, Any]:
+    """Number and hash of a dataset's training clips: all of them that the plan is a function of."""
+    columns = (manifest.keys, manifest.grids, manifest.weights)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(column[rows]).tobytes() for column in columns))
+    return {"train_clips": int(rows.sum()), "sha256": digest.hexdigest()}
+
+
+def _usual_fps(manifest: Manifest) -> float:
+    videos = manifest.table.filter(pc.not_equal(manifest.table["kind"], "image"))
+    rates = videos["fps"].drop_null().to_numpy()
+    values, counts = np.unique(rates[rates > 0], return_counts=True)
+    return float(values[counts.argmax()]) if len(values) else 0.0
+
+
+def activation_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """What the model computes in."""
+    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
+    return torch.bfloat16 if half else torch.float32
+
+
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """The model computes in `activation_dtype` inside."""
+    enabled = activation_dtype(config, device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def build_model(config: TrainConfig, record: RunRecord) -> DiT:
+    """The model of a run, its weights a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return DiT(config.model, channels=int(record.latents["channels"]), text_dim=int(record.text["dim"]))
+
+
+def check_ranks(config: TrainConfig, num_ranks: int) -> None:
+    """See that the packs of a step can be dealt over the ranks.
+
+    Raises:
+        ValueError: there are too few packs, or sharded ranks would get unlike numbers of them.
+    """
+    packs = config.data.plan.packs_per_step
+    if num_ranks > packs:
+        raise ValueError(
+            f"{num_ranks} ranks cannot share a step of {packs} packs; raise train.data.plan.packs_per_step to a "
+            "multiple of the ranks"
+        )
+    if config.parallel.mode == "shard" and packs % num_ranks:
+        raise ValueError(
+            f"train.parallel.mode=shard: {num_ranks} ranks gather each other's parameters pack by pack, and {packs} "
+            "packs cannot be dealt evenly; set train.data.plan.packs_per_step to a multiple of the ranks"
+        )
+
+
+def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
+    """Configuration and record of a run's folder.
+
+    Raises:
+        ValueError: the folder holds no run, or one of another version.
+    """
+    try:
+        config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
+        facts = json.loads((run / "run.json").read_text())
+        tuples = {
+            name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None
+        }
+        return config, RunRecord(**facts | tuples)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ValueError(
+            f"{run}/config.yaml: written by another version of reelpack ({told}); change it there, or train elsewhere"
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
+
+
+def load_model(
+    run: Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+) -> tuple[DiT, TrainConfig, RunRecord]:
+    """The trained model of a run, from its newest checkpoint, or from that after `step`.
+
+    Raises:
+        ValueError: no run, or no such checkpoint in it.
+    """
+    config, record = read_run(run)
+    checkpoints = list_checkpoints(run / "checkpoints")
+    if not checkpoints:
+        raise ValueError(f"{run}: the run has no checkpoint yet")
+    by_step = {int(path.name.removeprefix("step-")): path for path in checkpoints}
+    if step is not None and step not in by_step:
+        there = ", ".join(map(str, by_step))
+        raise ValueError(
+            f"{run}: got step {step}, and there are checkpoints after {there}; take one of them. In the next run "
+            "train.checkpoint.keep and keep_every say which stay"
+        )
+    model = build_model(config, record)
+    load_weights(checkpoints[-1] if step is None else by_step[step], weights, model)
+    return model.eval(), config, record

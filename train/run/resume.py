@@ -1,0 +1,103 @@
+"""A run's folder: begun anew, or continued by the run that it holds and by no other."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.storage.publish import write_text
+from train.run.checkpoint import list_checkpoints
+from train.run.config import TrainConfig
+from train.run.folder import RunRecord, read_run
+
+FREE_ON_RESUME = (
+    "steps",
+    "device",
+    "max_skipped_steps",
+    "validation",
+    "checkpoint",
+    "parallel",
+    "log",
+    "data.prefetch_steps",
+    "model.attention",
+    "optimizer",
+)
+"""Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and
+kernels of attention differ in the last bits), or they are how a run that diverged is mended. `run.json` tells them."""
+
+
+def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
+    """Write the identity of a new run, or check that of one that continues.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration or other latents.
+    """
+    if checkpoints := list_checkpoints(out / "checkpoints"):
+        before, changed = _check_same(out, config, record)
+        changes = [{"after": checkpoints[-1].name, "settings": changed}] if changed else []
+        record = replace(record, changes=(*before.changes, *changes))
+    elif (out / "config.yaml").exists() and not (out / "run.json").exists():
+        raise ValueError(f"{out} holds something else than a run (a config.yaml without run.json); train elsewhere")
+    if write:
+        out.mkdir(parents=True, exist_ok=True)
+        # In this order: a config.yaml alone is taken for something else's, by other ranks and after a kill.
+        write_text(str(out / "run.json"), json.dumps(asdict(record), indent=2) + "\n")
+        write_text(str(out / "config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:
+    """The record of the run until now, and which of its settings are to change."""
+    old_config, old_record = read_run(out)
+    old, new = _flat(old_config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    changed = {key: f"{old.get(key)!r} → {new[key]!r}" for key in new if old.get(key) != new[key]}
+    if refused := [key for key in changed if not key.startswith(FREE_ON_RESUME)]:
+        differences = ", ".join(f"{key}: {changed[key]}" for key in refused)
+        raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
+    _check_same_datasets(out, old_record.datasets, record.datasets)
+    if old_record.labels != record.labels:
+        raise ValueError(
+            f"{out} was trained on the classes {old_record.labels}, the datasets now have {record.labels}; set "
+            f"train.data.labels to the former (new names at their end) or train elsewhere"
+        )
+    for kind in ("latents", "text"):
+        before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
+        if before != now:
+            setting = f"[{before.replace('+', ', ')}]" if "+" in before else before  # latents of several sizes
+            raise ValueError(
+                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={setting} "
+                "or train elsewhere"
+            )
+    if old_record.embedding != record.embedding:
+        raise ValueError(
+            f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
+            f"train.align.embedding={old_record.embedding} or train elsewhere"
+        )
+    return old_record, changed
+
+
+def _check_same_datasets(out: Path, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+    """A dataset alone may have moved; of several, names say which is which."""
+    names, new_names = ([part["name"] for part in parts] for parts in (old, new))
+    if len(names) != len(new_names) or (len(names) > 1 and names != new_names):
+        raise ValueError(
+            f"{out} was trained on {', '.join(names)}, got {', '.join(new_names)}; name the same datasets, or train "
+            "elsewhere"
+        )
+    for before, now in zip(old, new, strict=True):
+        if before.get("sha256", now["sha256"]) != now["sha256"]:
+            raise ValueError(
+                f"{out} was trained on {before['train_clips']} clips of {now['url']}, which now has other ones "
+                f"({now['train_clips']}), of other sizes or other weights: its plan would be another. Put the dataset "
+                f"back as it was, or begin another run with the weights of this one: `reelpack train-export {out} "
+                "--out MODEL`, then train.init=MODEL"
+            )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,199 @@
+"""The files of a checkpoint: written with a checksum each, read where all agree, and nothing in them is run.
+
+torch.distributed.checkpoint keeps its list of tensors, and what is no tensor, as pickles, which may call anything when
+they are read. A run's folder may come from anywhere: here they may name only what such a list consists of.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint._nested_dict import set_element
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem, SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
+
+from curate.storage.publish import remove_unfinished, sync_folder
+
+CHECKSUMS = "checksums.json"
+METADATA = ".metadata"
+"""The list of tensors, as torch.distributed.checkpoint names it."""
+
+_LISTED = {
+    "torch.distributed.checkpoint.metadata": {
+        "BytesStorageMetadata",
+        "ChunkStorageMetadata",
+        "Metadata",
+        "MetadataIndex",
+        "StorageMeta",
+        "TensorProperties",
+        "TensorStorageMetadata",
+        "_MEM_FORMAT_ENCODING",
+    },
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+    "torch.serialization": {"_get_layout"},
+    "torch": {"Size"},
+    "collections": {"OrderedDict"},
+    "pathlib": {"PosixPath"},
+    "pathlib._local": {"PosixPath"},
+}
+"""What a list of tensors consists of, by module; and types of numbers."""
+
+
+@dataclass(frozen=True)
+class _Hashed(WriteResult):
+    """What a rank tells the first one of a tensor, and with it of the file that it lies in."""
+
+    sha256: str
+
+
+class HashingWriter(FileSystemWriter):
+    """Writes a checkpoint's files, and beside them `checksums.json`. Each rank reads what it has written once more."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        results = super().write_data(plan, planner).wait()
+        digests = {
+            name: file_digest(Path(self.path) / name) for name in {r.storage_data.relative_path for r in results}
+        }
+        done: Future[list[WriteResult]] = Future()
+        done.set_result(
+            [_Hashed(r.index, r.size_in_bytes, r.storage_data, digests[r.storage_data.relative_path]) for r in results]
+        )
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """On the first rank alone, when all have written."""
+        super().finish(metadata, results)
+        told = {r.storage_data.relative_path: r.sha256 for of_rank in results for r in of_rank}
+        folder = Path(self.path)
+        names = sorted(path.name for path in folder.iterdir())
+        write_checksums(folder, {name: told.get(name) or file_digest(folder / name) for name in names})
+
+
+class SafeReader(FileSystemReader):
+    """Reads a checkpoint's files, and runs nothing that its list of tensors says."""
+
+    def read_metadata(self, *_: Any, **__: Any) -> Metadata:
+        """
+        Raises:
+            UnpicklingError: the list is none, names something else than tensors and files, or a file elsewhere.
+        """
+        with (Path(self.path) / METADATA).open("rb") as file:
+            metadata = _Unpickler(file).load()
+        if not isinstance(metadata, Metadata):
+            raise pickle.UnpicklingError(f"{METADATA} holds a {type(metadata).__name__} and no list of tensors")
+        for info in (metadata.storage_data or {}).values():
+            if Path(info.relative_path).name != info.relative_path:
+                raise pickle.UnpicklingError(f"{METADATA} names a file elsewhere: {info.relative_path}")
+        metadata.storage_meta = metadata.storage_meta or StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class SafePlanner(DefaultLoadPlanner):
+    """Reads what is no tensor (settings of an optimizer) as plain values."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        name = read_item.dest_index.fqn
+        try:
+            found = torch.load(value, weights_only=True)
+        except pickle.UnpicklingError as error:  # which advises to run it
+            raise pickle.UnpicklingError(f"{name} is no plain value") from error
+        if self.flatten_state_dict:
+            set_element(self.original_state_dict, self.mappings[name], found)
+        else:
+            self.state_dict[name] = found
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _LISTED.get(module, ()):
+            return super().find_class(module, name)
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        raise pickle.UnpicklingError(f"{METADATA} names {module}.{name}, which is no part of a list of tensors")
+
+
+def write_checksums(folder: Path, files: dict[str, str]) -> None:
+    """Write `checksums.json`: the SHA-256 of each file, and that of this table."""
+    text = json.dumps({"files": files, "sha256": _table_digest(files)}, indent=1)
+    with (folder / CHECKSUMS).open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def damaged(folder: Path, part: int = 0, parts: int = 1) -> list[str]:
+    """What is wrong with a checkpoint's files, a sentence each; `part` of `parts` of them are read."""
+    try:
+        table = json.loads((folder / CHECKSUMS).read_text())
+        files: dict[str, str] = table["files"]
+        if _table_digest(files) != table["sha256"]:
+            return [f"{CHECKSUMS} is not what was written"]
+        names = sorted(files)
+    except FileNotFoundError:
+        return [f"{CHECKSUMS} is missing: the checkpoint is incomplete, or of an earlier version"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{CHECKSUMS} cannot be read ({type(error).__name__}: {error})"]
+    found = [(name, _problem(folder / name, files[name])) for name in names[part::parts]]
+    return [f"{name} {problem}" for name, problem in found if problem is not None]
+
+
+def _problem(path: Path, sha256: str) -> str | None:
+    try:
+        same = file_digest(path) == sha256
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if same else "is not what was written: its checksum is another"
+
+
+def newest_whole(checkpoints: Iterable[Path]) -> Path | None:
+    """The last of these, oldest first, whose files are all as they were written."""
+    return next((folder for folder in reversed([*checkpoints]) if not damaged(folder)), None)
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _table_digest(files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def publish_folder(temporary: Path, folder: Path) -> None:
+    """Give a folder, all files of which are on the disk, its name: what is there is whole, also after a power cut."""
+    sync_folder(temporary)
+    if folder.exists():
+        remove_folder(folder)
+    temporary.rename(folder)
+    sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that at no time half of it is there under its name."""
+    doomed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_left_over(run: Path) -> None:
+    """Remove what a training that was killed has left in its folder; called while nobody else trains there."""
+    for pattern in (".step-*.tmp", ".step-*.removed"):
+        for left in (run / "checkpoints").glob(pattern):
+            shutil.rmtree(left)
+    remove_unfinished(str(run), ("run.json", "config.yaml"))

@@ -1,0 +1,236 @@
+"""Sampling from a run: prompts and shapes to latents. Videos of unlike length and size are sampled together, in packs
+of the run's token budget; which pack a video is in does not change it (`samplers`)."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.media.encode import encode_mp4
+from train.data.load import keyed_generator
+from train.distributed.parallelize import pick_device
+from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
+from train.model.config import Patch
+from train.packing.patches import first_frame_is_alone, grid_size
+from train.packing.segments import Sample
+from train.run.config import SampleConfig, TrainConfig
+from train.run.folder import RunRecord, autocast, load_model
+from train.sampling.samplers import generate, packs_to_generate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One video, or with one frame an image."""
+
+    prompt: str  # "": none
+    width: int  # px
+    height: int  # px
+    num_frames: int
+    label: str | None = None  # a class by name, or by number
+    start: Tensor | None = None  # (C, T, H, W): the first frames of the latent, where they are known
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generated:
+    """A sampled latent, for the autoencoder of the run."""
+
+    request: Request
+    latent: Tensor  # (C, T, H, W) float32, normalized as the training latents are
+    fps: float  # 0 for an image
+
+
+def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -> list[Generated]:
+    """Draw one latent per request.
+
+    Raises:
+        ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, or a text
+            encoder other than the run's.
+    """
+    model, train_config, record = load_model(Path(run), weights=config.weights, step=config.step)
+    if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
+        known = ", ".join(train_config.model.conditions) or "no numbers"
+        raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
+    device = pick_device(config.device)
+    model = model.to(device)
+    patch = train_config.model.patch
+    shapes = [latent_shape(request, record.latents, patch) for request in requests]
+    for request in requests:
+        check_size(request, config, train_config, record.latents)
+    fps = [0.0 if request.num_frames == 1 else config.fps or record.fps for request in requests]
+    for request, rate in zip(requests, fps, strict=True):
+        if request.num_frames > 1 and not rate:
+            raise ValueError(
+                f"got {request.num_frames} frames, and the run was trained on images alone: it knows no rate; "
+                "sample 1 frame, or set sample.fps to try a video"
+            )
+    texts = _texts(requests, train_config, record)
+    labels = [class_number(request.label, train_config, record) for request in requests]
+    begun = [_begun(request, shape, patch) for request, shape in zip(requests, shapes, strict=True)]
+    samples = [
+        Sample(
+            clip_id=str(i),
+            latent=latent,
+            noise=torch.randn(latent.shape, generator=keyed_generator("sample", config.seed, i)),
+            timestep=1.0,
+            fps=fps[i],
+            temporal_stride=int(record.latents["temporal_stride"]),
+            text=texts[i],
+            extras=config.conditions,
+            label=labels[i],
+            given=given,
+        )
+        for i, (latent, given) in enumerate(begun)
+    ]
+    counts = [math.prod(grid_size(shape, patch)) for shape in shapes]
+    objective, text_dim = train_config.objective.build(), int(record.text["dim"])
+    latents: dict[int, Tensor] = {}
+    for indices in packs_to_generate(counts, config, train_config.data.plan):
+        chosen = [samples[i] for i in indices]
+        with autocast(train_config, device):
+            drawn = generate(model, chosen, objective, config, train_config.model, text_dim, device)
+        latents |= zip(indices, drawn, strict=True)
+    return [Generated(request=request, latent=latents[i], fps=fps[i]) for i, request in enumerate(requests)]
+
+
+def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tuple[int, int, int, int]:
+    """(C, T, H, W) of a request under the run's autoencoder, which keeps the first frame and strides over the rest.
+
+    Raises:
+        ValueError: naming the nearest size that fits.
+    """
+    stride_t, stride = int(latents["temporal_stride"]), int(latents["spatial_stride"])
+    near = 1 + round((request.num_frames - 1) / stride_t)
+    # A frame that is left over fills a patch of its own, see train.patches.
+    lengths = [1 + stride_t * (t - 1) for t in range(1, near + patch[0] + 1) if t % patch[0] <= 1]
+    frames = min(lengths, key=lambda length: abs(length - request.num_frames))
+    steps = ((request.height, stride * patch[1]), (request.width, stride * patch[2]))
+    height, width = (max(1, round(px / step)) * step for px, step in steps)
+    if (frames, height, width) != (request.num_frames, request.height, request.width):
+        raise ValueError(
+            f"got {request.num_frames} frames of {request.width}x{request.height}; the nearest that this run's "
+            f"autoencoder and patch can make are {frames} frames of {width}x{height}"
+        )
+    shape = (int(latents["channels"]), 1 + (frames - 1) // stride_t, height // stride, width // stride)
+    grid_size(shape, patch)
+    return shape
+
+
+def check_size(request: Request, config: SampleConfig, train_config: TrainConfig, latents: dict[str, Any]) -> None:
+    """See that this machine can hold a video of this size at all.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    shape = latent_shape(request, latents, train_config.model.patch)
+    grid, pixels = grid_size(shape, train_config.model.patch), request.num_frames * request.width * request.height
+    needed = least_sampling_bytes(train_config.model, grid, math.prod(shape), pixels, config.num_halves)
+    if needed > (has := machine_bytes()):
+        raise ValueError(
+            f"{request.num_frames} frames of {request.width}x{request.height} are {math.prod(grid):,} tokens and take "
+            f"at least {gib(needed)}; this machine has {gib(has)}. Ask for a smaller size or fewer frames"
+        )
+
+
+def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, Any]) -> int:
+    """Latent frames at the beginning of a request that may be given: as many as the run was trained with.
+
+    Raises:
+        ValueError: it was trained with none, or the request is an image.
+    """
+    if not config.data.given_probability:
+        raise ValueError(
+            "the run was not trained with given frames (train.data.given_probability is 0); leave the start out"
+        )
+    shape = latent_shape(request, latents, config.model.patch)
+    num_patches = min(config.data.given_max_frames, grid_size(shape, config.model.patch)[0] // 2)
+    if not num_patches:
+        raise ValueError(f"got a start for {request.num_frames} frames; expected a video long enough to go on from it")
+    return _num_frames(num_patches, shape, config.model.patch)
+
+
+def _num_frames(num_patches: int, shape: Sequence[int], patch: Patch) -> int:
+    """Latent frames in the first `num_patches` patches along time."""
+    return num_patches * patch[0] - (patch[0] - 1 if first_frame_is_alone(shape[1], patch) else 0)
+
+
+def _begun(request: Request, shape: tuple[int, ...], patch: Patch) -> tuple[Tensor, Tensor | None]:
+    """A latent (C, T, H, W), zero but for its start, and its tokens that are given, (t * h * w,) bool."""
+    latent = torch.zeros(shape)
+    if request.start is None:
+        return latent, None
+    t, h, w = grid_size(shape, patch)
+    frames = request.start.shape[1]
+    num_patches = sum(_num_frames(n, shape, patch) <= frames for n in range(1, t + 1))  # whole ones
+    if not num_patches:
+        raise ValueError(
+            f"got a start of {frames} latent frames, and a patch has {patch[0]}; begin with a longer clip"
+        )
+    latent[:, :frames] = request.start
+    return latent, torch.arange(t * h * w) < num_patches * h * w
+
+
+def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:
+    """Token states of the prompts; the encoder is not loaded where there is nothing to embed."""
+    prompts = [request.prompt for request in requests if request.prompt]
+    if prompts and config.model.text == "none":
+        raise ValueError("the run was trained without captions (train.model.text=none); leave the prompts out")
+    states = iter(embed_prompts(prompts, record) if prompts else ())
+    return [next(states) if request.prompt else None for request in requests]
+
+
+def class_number(label: str | None, config: TrainConfig, record: RunRecord) -> int | None:
+    """The number of a class, named or counted.
+
+    Raises:
+        ValueError: the run knows no such class.
+    """
+    if label is None:
+        return None
+    if record.labels is not None and label in record.labels:
+        return record.labels.index(label)
+    num_classes = config.model.num_classes or 0
+    if label.isdecimal() and int(label) < num_classes:
+        return int(label)
+    known = ", ".join(record.labels or ()) or (f"0 to {num_classes - 1}" if num_classes else "none")
+    raise ValueError(f"label {label!r}: the run was trained on no such class; it knows {known}")
+
+
+def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:
+    """Token states (n, D_text) of each prompt, by the encoder that embedded the training captions.
+
+    Raises:
+        ValueError: the encoder found here is another one.
+    """
+    from curate.encoders.text import TextEncoder, TextEncoderConfig
+
+    encoder = TextEncoder(TextEncoderConfig.model_validate(record.text["config"]))
+    if encoder.fingerprint != record.text["encoder_fingerprint"]:
+        raise ValueError(
+            f"text encoder {record.text['encoder']}: got fingerprint {encoder.fingerprint}, the run was trained with "
+            f"{record.text['encoder_fingerprint']}; fetch the weights it was trained with"
+        )
+    encoder.setup()
+    limit = encoder.config.max_tokens
+    for prompt, count in zip(prompts, encoder.count_tokens(prompts), strict=True):
+        if count > limit:
+            logger.warning("prompt %r: cut off at %d of %d tokens (the run's text.max_tokens)", prompt, limit, count)
+    return [torch.from_numpy(states).float() for states in encoder.encode(list(prompts))]
+
+
+def write_video(path: Path, rgb: np.ndarray, fps: float) -> None:
+    """Frames (T, H, W, 3) uint8 as an mp4; a single one as a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if len(rgb) > 1:
+        path.write_bytes(encode_mp4(rgb, fps))
+        return
+    from PIL import Image
+
+    Image.fromarray(rgb[0]).save(path)
