@@ -20,7 +20,8 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.patterns import WHOLE, prepare
 from train.model.position import Rotation
-from train.packing.segments import PackedBatch, Regrouping, Sample, Segments, pack
+from train.packing.batch import PackedBatch, Sample, pack
+from train.packing.segments import Regrouping, Segments
 
 PATCH = (1, 2, 2)
 CHANNELS, TEXT_DIM, TEXT_TOKENS = 16, 384, 24

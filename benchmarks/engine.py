@@ -35,7 +35,7 @@ from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
-from pipelines.execute.base import executor
+from pipelines.execute.build import executor
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.score import score

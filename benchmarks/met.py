@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 from train.run.checkpoint import list_checkpoints
 
 FOLDER, RUN, PACKS = "REELPACK_MET", "REELPACK_MET_RUN", "REELPACK_MET_PACKS"

@@ -46,7 +46,7 @@ from train.model.flops import FlopCount, peak_flops
 from train.monitor.metrics import read_metrics
 from train.objective.config import FlowConfig
 from train.optim.optimizer import build_optimizer
-from train.packing.segments import unpack
+from train.packing.batch import unpack
 from train.run.config import OptimizerConfig, ParallelConfig, TrainConfig
 
 Bounds = dict[str, tuple[float | None, float | None]]

@@ -43,7 +43,7 @@ from train.monitor.meter import Meter
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer, learning_rate
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, activation_dtype, autocast, build_model, check_ranks

@@ -1,6 +1,7 @@
 """Which model of transformers captions, and how it decodes."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.encoders.hub import resolve_commit
 
 if TYPE_CHECKING:
-    from caption.backends.transformers_vlm import TransformersVlm
+    from caption.backends.base import CaptionBackend
 
 EMBEDDED = "reelpack-llava"
 """Name of the embedded captioner, docs/models/reelpack_llava.md."""
@@ -78,7 +79,5 @@ class TransformersVlmConfig(BaseModel):
         commit = resolve_commit(self.model, self.revision, "caption.backend.model")
         return self.model_copy(update={"revision": commit})
 
-    def build(self) -> "TransformersVlm":
-        from caption.backends.transformers_vlm import TransformersVlm
-
-        return TransformersVlm(self)
+    def build(self) -> "CaptionBackend":
+        return resolve_name("caption.backends.transformers_vlm:TransformersVlm")(self)

@@ -1,19 +1,14 @@
-"""Image encoders: images to unit vectors, in two steps, so that several of them can share the costly one.
+"""Image encoders: images to unit vectors, in two steps, so that several of them can share the costly one. Image–text
+encoders embed texts into the same space, where the cosine says how well they match.
 
 A *backbone* looks at the pixels; an encoder turns its features into embeddings. Two encoders whose backbones have the
-same fingerprint need one model in memory and one look at each picture. A new one is a file with its config and its
-class, and one line in `ImageConfig`.
+same fingerprint need one model in memory and one look at each picture.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
-from pydantic import Field
-
-from curate.encoders.conse import ConseConfig
-from curate.encoders.efficientnet import EfficientNetConfig
-from curate.encoders.open_clip import OpenClipConfig
 
 
 class Backbone(Protocol):
@@ -58,7 +53,19 @@ class ImageEncoder(Protocol):
         """(N, f) features of the backbone to (N, d) float32 of unit length."""
 
 
-ImageConfig = Annotated[EfficientNetConfig | ConseConfig | OpenClipConfig, Field(discriminator="kind")]
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """An image encoder that embeds texts too."""
+
+    @property
+    def name(self) -> str:
+        """What people see beside a score."""
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N ≥ 1 images, (H, W, 3) uint8 RGB of any sizes, to (N, d) float32 of unit length."""
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """M texts to (M, d) float32 of unit length."""
+
 
 Encoder = TypeVar("Encoder", bound=ImageEncoder)
 

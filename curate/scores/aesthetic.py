@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.encoders.base import EncoderPool, ImageConfig
+from curate.encoders.base import EncoderPool
+from curate.encoders.config import ImageConfig
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.weights import MissingWeights
 from curate.schema import content_digest

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.encoders.base import EncoderPool, ImageConfig
+from curate.encoders.base import EncoderPool
+from curate.encoders.config import ImageConfig
 from curate.encoders.efficientnet import EfficientNetConfig
 from curate.schema import content_digest
 from curate.scores.base import Value

@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.encoders.base import EncoderPool
+from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image_text import ImageTextConfig
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed

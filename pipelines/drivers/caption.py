@@ -17,7 +17,8 @@ from curate.shards.current import SOURCE, of_current
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, tracked
 from pipelines.dataset import Dataset
-from pipelines.execute.base import Needs, executor
+from pipelines.execute.base import Needs
+from pipelines.execute.build import executor
 from pipelines.tables import failure_row
 
 

@@ -18,7 +18,8 @@ from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, Config, differences
 from pipelines.console.progress import console
 from pipelines.dataset import Dataset
-from pipelines.execute.base import check_address, executor
+from pipelines.execute.build import executor
+from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar
 from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
 from pipelines.provenance import provenance

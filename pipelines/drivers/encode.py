@@ -24,7 +24,8 @@ from curate.storage.tensors import arrays_to_bytes
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, FRAMES, Unit, tracked
 from pipelines.dataset import Dataset
-from pipelines.execute.base import Executor, Needs, executor
+from pipelines.execute.base import Executor, Needs
+from pipelines.execute.build import executor
 from pipelines.tables import failure_row
 from train.autoencoder.encode import STEP as LATENT_STEP
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage

@@ -16,11 +16,12 @@ import torch
 import yaml
 
 from curate.storage.publish import write_text
+from curate.terminal import leave_terminal
 from curate.threads import import_decoders
 from pipelines.config import Config
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
-from pipelines.execute.base import connect
+from pipelines.execute.ray_cluster import connect
 from train.convert.dit import read_checkpoint
 from train.convert.layouts import Tubelet
 from train.estimate.memory import MemoryEstimate, gib
@@ -184,10 +185,6 @@ def train_on_ray(
         check_ranks(config.train, number)
 
     def work(settings: dict[str, Any]) -> None:
-        # By name: where this file is __main__, the function would be pickled with all that it refers to.
-        from curate.terminal import leave_terminal
-        from pipelines.drivers.train import train_as_worker
-
         leave_terminal()
         train_as_worker(dataset, out, Config.model_validate(settings))
 

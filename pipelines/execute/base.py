@@ -3,13 +3,8 @@
 A stage is any object with the methods of `Stage`. It neither knows nor imports what runs it.
 """
 
-import logging
-import os
-import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -18,10 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.media.counter import counts
 from curate.media.staging import StagingConfig
 from curate.schema import Failure, FailureKind
-
-KNOCK_S = 5
-STORE_BYTES = 256 * 2**20
-"""Object store of a private Ray: items and outcomes are small rows, frames never travel."""
 
 In = TypeVar("In", contravariant=True)
 Out = TypeVar("Out", covariant=True)
@@ -90,26 +81,6 @@ class Executor(Protocol):
         ...
 
 
-class LocalExecutor:
-    """Runs a stage in this process: for tests, for one small machine, for a GPU box. A crash in native code ends the
-    run, and a rerun meets it again; on Ray only the item fails."""
-
-    def __init__(self) -> None:
-        self._before = counts()
-
-    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
-        if items:
-            stage.setup()
-        for batch in batches(items, needs.batch_size):
-            self._before = counts()
-            outcomes = contained(stage, batch)
-            self._before = counts()
-            yield from zip(batch, outcomes, strict=True)
-
-    def under_way(self) -> Mapping[str, float]:
-        return since(self._before)
-
-
 def since(before: Mapping[str, float]) -> dict[str, float]:
     """What this process has got through since `counts` gave that."""
     return {name: number - before[name] for name, number in counts().items()}
@@ -141,118 +112,6 @@ def is_lost_device(error: BaseException) -> bool:
     """Whether this process must end because of the error: its CUDA context is gone."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.AcceleratorError)
-
-
-@contextmanager
-def executor(config: ExecuteConfig) -> Iterator[Executor]:
-    """The executor of the configuration; a Ray that it starts ends with the block."""
-    if config.executor == "local":
-        yield LocalExecutor()
-        return
-    from pipelines.execute.ray_data import RayExecutor
-
-    on_ray = RayExecutor(config)
-    try:
-        yield on_ray
-    finally:
-        on_ray.close()
-
-
-def connect(config: ExecuteConfig) -> bool:
-    """Join the cluster of the configuration or of RAY_ADDRESS, else start a private Ray; True if it is private.
-
-    Raises:
-        ConnectionError: no cluster answers at the address, or no Ray starts here.
-    """
-    import ray
-
-    address = check_address(config)
-    private = {"num_cpus": config.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-    # Ray's core prints harmless lines about restartable actors at its error level.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        # Ray's processes take standard input over, and hand it to every worker.
-        with _empty_stdin(), _without(b"Set ray log level from environment variable"):
-            ray.init(
-                address=address,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **(private if address == "local" else {}),
-            )
-    except ConnectionError as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address} ({error}); check --address, and RAY_AUTH_MODE=token with its token "
-            "(docs/cluster.md)"
-        ) from error
-    except Exception as error:
-        # Where a process of its own does not come up in time, Ray raises what it has at hand, a bare Exception too.
-        if address != "local":
-            raise
-        ray.shutdown()
-        raise ConnectionError(
-            f"Ray did not start on this machine ({error}); if it is busy, or short of memory or of room in /tmp, try "
-            "again later; `--executor local` works without Ray (its logs are in /tmp/ray/session_latest/logs)"
-        ) from error
-    return address == "local"
-
-
-@contextmanager
-def _empty_stdin() -> Iterator[None]:
-    """What is started inside reads nothing from this process's terminal."""
-    try:
-        ours = os.dup(0)
-    except OSError:  # closed by whoever started this process
-        ours = os.open(os.devnull, os.O_RDONLY)
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    try:
-        yield
-    finally:
-        os.dup2(ours, 0)
-        os.close(ours)
-        os.close(empty)
-
-
-@contextmanager
-def _without(words: bytes) -> Iterator[None]:
-    """Lines with these words are left out of what is written to standard error inside, by native code too; all others
-    appear at the end."""
-    try:
-        theirs = os.dup(2)
-    except OSError:  # closed: nothing appears anywhere
-        yield
-        return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(theirs, 2)
-            os.close(theirs)
-            said.seek(0)
-            os.write(2, b"".join(line for line in said if words not in line))
-
-
-def check_address(config: ExecuteConfig) -> str:
-    """The address of Ray that the configuration or RAY_ADDRESS names, "local" for a private one. Ray itself would wait
-    for minutes for a head that is not there.
-
-    Raises:
-        ConnectionError: nothing listens at HOST:PORT.
-    """
-    # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if colon and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
-        except OSError as error:
-            raise ConnectionError(
-                f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
-            ) from error
-    return address
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:

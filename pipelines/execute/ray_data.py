@@ -23,7 +23,8 @@ from ray.util import metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curate.schema import Failure
-from pipelines.execute.base import ExecuteConfig, Needs, Stage, connect
+from pipelines.execute.base import ExecuteConfig, Needs, Stage
+from pipelines.execute.ray_cluster import connect
 from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
 
 MAX_CHUNK = 256

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from curate.terminal import leave_terminal
 from pipelines.console.extras import extras_with
-from pipelines.execute.base import ExecuteConfig, connect
+from pipelines.execute.base import ExecuteConfig
+from pipelines.execute.ray_cluster import connect
 from pipelines.inputs.sources import absolute
 
 if TYPE_CHECKING:

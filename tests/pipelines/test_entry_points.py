@@ -11,8 +11,9 @@ import pytest
 from pipelines import cli
 from pipelines.console.interrupted import Interrupted, of_run, stays, told_by
 from pipelines.drivers import train as train_dit
-from pipelines.execute import base as execute
-from pipelines.execute.base import ExecuteConfig, connect
+from pipelines.execute import ray_cluster
+from pipelines.execute.base import ExecuteConfig
+from pipelines.execute.ray_cluster import connect
 from pipelines.inputs.sources import IN_JOB, kept_by_job
 from tests.support.latents import smooth_clips, write_dataset
 
@@ -98,7 +99,7 @@ def test_a_ray_that_does_not_start_is_one_message(error: Exception, monkeypatch:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ConnectionError, match=r"Ray did not start on this machine .*--executor local"):
         connect(ExecuteConfig())
-    assert execute.check_address(ExecuteConfig()) == "local"
+    assert ray_cluster.check_address(ExecuteConfig()) == "local"
 
 
 def test_a_relative_path_in_a_job_is_refused_and_else_made_absolute(

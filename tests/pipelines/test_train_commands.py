@@ -15,7 +15,7 @@ from tests.support.latents import smooth_clips, write_dataset
 from train.convert.dit import read_checkpoint
 from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.folder import load_model
 
 

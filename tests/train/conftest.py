@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 
 from tests.support.latents import CHANNELS, TEXT_DIM, SyntheticClip, smooth_clips, write_dataset
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 # A deadline per example would test how busy the machine is.
 settings.register_profile("no_deadline", deadline=None)

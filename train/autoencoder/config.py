@@ -1,6 +1,7 @@
 """The family of autoencoders: settings of each member, and of what goes into them. A member's class, which needs
 torch, lies in a file of its own."""
 
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -9,8 +10,6 @@ if TYPE_CHECKING:
     import torch
 
     from train.autoencoder.base import VideoAutoencoder
-    from train.autoencoder.diffusers_vae import DiffusersAutoencoder
-    from train.autoencoder.embedded import ReelpackKLAutoencoder
 
 
 class ReelpackKLConfig(BaseModel):
@@ -27,11 +26,9 @@ class ReelpackKLConfig(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
-    def build(self, device: "torch.device | None" = None) -> "ReelpackKLAutoencoder":
+    def build(self, device: "torch.device | None" = None) -> "VideoAutoencoder":
         """On `device`, the worker's, where the settings do not name another kind."""
-        from train.autoencoder.embedded import ReelpackKLAutoencoder
-
-        return ReelpackKLAutoencoder(self, device)
+        return resolve_name("train.autoencoder.embedded:ReelpackKLAutoencoder")(self, device)
 
 
 class DiffusersAutoencoderConfig(BaseModel):
@@ -47,11 +44,9 @@ class DiffusersAutoencoderConfig(BaseModel):
     tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
-    def build(self, device: "torch.device | None" = None) -> "DiffusersAutoencoder":
+    def build(self, device: "torch.device | None" = None) -> "VideoAutoencoder":
         """On `device`, the worker's, where the settings do not name another kind."""
-        from train.autoencoder.diffusers_vae import DiffusersAutoencoder
-
-        return DiffusersAutoencoder(self, device)
+        return resolve_name("train.autoencoder.diffusers_vae:DiffusersAutoencoder")(self, device)
 
 
 AutoencoderConfig = Annotated[ReelpackKLConfig | DiffusersAutoencoderConfig, Field(discriminator="kind")]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from curate.storage.place import children, locate
 from train.model.align import Projector, alignment_loss
 from train.objective.base import Objective
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 from train.run.config import AlignConfig
 
 

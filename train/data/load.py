@@ -24,8 +24,8 @@ from train.data.read import ClipReader
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.base import Objective
+from train.packing.batch import PackedBatch, Sample, pack
 from train.packing.patches import Patch, draw_noise, grid_size
-from train.packing.segments import PackedBatch, Sample, pack
 
 OF_LENGTH = ("duration_s", "num_frames")
 """Conditions that are shorter of a clip that is cut."""

@@ -7,7 +7,7 @@ import torch
 
 from train.data.load import choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
 from train.data.read import ClipReader
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 
 def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) -> Sample:

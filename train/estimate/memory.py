@@ -16,7 +16,7 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.segment_attention import workspace_bytes
 from train.monitor.meter import peak_memory
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 
 logger = logging.getLogger(__name__)

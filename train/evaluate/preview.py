@@ -27,9 +27,8 @@ from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.distributed.parallelize import Worker
 from train.model.config import DiTConfig
-from train.objective.ddpm import DDPM
-from train.objective.flow import RectifiedFlow
-from train.packing.segments import Sample
+from train.objective.base import Objective
+from train.packing.batch import Sample
 from train.run.config import SampleConfig, ValidationConfig
 from train.sampling.sample import write_video
 from train.sampling.samplers import generate, packs_to_generate
@@ -60,7 +59,7 @@ class Preview:
     def __init__(
         self,
         manifest: Manifest,
-        objective: RectifiedFlow | DDPM,
+        objective: Objective,
         config: ValidationConfig,
         plan: PlanConfig,
         model: DiTConfig,

@@ -25,7 +25,7 @@ from train.distributed.parallelize import Worker
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.base import Objective
-from train.packing.segments import PackedBatch, Sample, pack, renoised
+from train.packing.batch import PackedBatch, Sample, pack, renoised
 from train.run.config import ValidationConfig
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.model.config import DiTConfig
-from train.packing.segments import PackedBatch, Segments
+from train.packing.batch import PackedBatch
+from train.packing.segments import Segments
 
 FREQUENCY_WIDTH = 256
 

@@ -26,9 +26,10 @@ from curate.storage.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
 from train.model.conditioning import Conditioner, Conditions, RowLinear
 from train.model.config import DiTConfig
-from train.model.patterns import Layout, block_windows, build_layout
+from train.model.patterns import block_windows, build_layout
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
+from train.packing.layout import Layout
 from train.run.load_state import load_state
 
 __all__ = ["DiT", "DiTConfig"]

@@ -12,7 +12,8 @@ from torch import nn
 
 from train.model.dit import DiT
 from train.model.patterns import block_windows, build_layout
-from train.packing.segments import PackedBatch, Segments
+from train.packing.batch import PackedBatch
+from train.packing.segments import Segments
 
 PEAK_TFLOPS = {
     "GB300": 2500,

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 
 Prediction: TypeAlias = Literal["velocity", "epsilon", "v", "x0"]
 

@@ -1,12 +1,12 @@
 """The family of objectives: settings of each member. Its class, which needs torch, lies in a file of its own."""
 
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from train.objective.ddpm import DDPM
-    from train.objective.flow import RectifiedFlow
+    from train.objective.base import Objective
 
 Reduction: TypeAlias = Literal["sample", "token"]
 """A step's loss is the mean over its samples, or over its tokens, of all ranks and packs."""
@@ -40,10 +40,8 @@ class FlowConfig(BaseModel):
         if not 0 <= timestep <= 1:
             raise ValueError(f"got timestep {timestep:g}; a flow has those from 0 (data) to 1 (noise)")
 
-    def build(self) -> "RectifiedFlow":
-        from train.objective.flow import RectifiedFlow
-
-        return RectifiedFlow(self)
+    def build(self) -> "Objective":
+        return resolve_name("train.objective.flow:RectifiedFlow")(self)
 
 
 class DDPMConfig(BaseModel):
@@ -95,10 +93,8 @@ class DDPMConfig(BaseModel):
             total = self.num_timesteps
             raise ValueError(f"got timestep {timestep:g}; a DDPM of {total} timesteps has those from 0 to {last:g}")
 
-    def build(self) -> "DDPM":
-        from train.objective.ddpm import DDPM
-
-        return DDPM(self)
+    def build(self) -> "Objective":
+        return resolve_name("train.objective.ddpm:DDPM")(self)
 
 
 ObjectiveConfig = Annotated[FlowConfig | DDPMConfig, Field(discriminator="kind")]

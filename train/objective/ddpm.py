@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from train.objective.config import DDPMConfig
 from train.objective.reduction import ReducedObjective
-from train.packing.segments import PackedBatch, map_tensors
+from train.packing.batch import PackedBatch
+from train.packing.segments import map_tensors
 
 
 class DDPM(ReducedObjective):

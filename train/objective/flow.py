@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from train.objective.config import FlowConfig
 from train.objective.reduction import ReducedObjective
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 
 
 class RectifiedFlow(ReducedObjective):

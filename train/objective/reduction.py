@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from train.objective.config import Reduction
-from train.packing.segments import PackedBatch
+from train.packing.batch import PackedBatch
 
 
 class ReducedObjective:

@@ -6,20 +6,15 @@ A token never sees another segment: attention, conditions, positions, noise and 
 pack computes what its samples would compute alone.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import reduce
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from train.model.config import Patch
-from train.packing.patches import grid_index, grid_positions, grid_size, patchify, unpatchify
-
 if TYPE_CHECKING:
-    from train.model.patterns import Layout
+    pass
 
 
 class HostLengths:
@@ -146,170 +141,6 @@ class _Permute(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
         return grad.index_select(0, inverse), None, None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """One latent with everything that is its own: noise, time, rate, caption and other conditions."""
-
-    clip_id: str
-    latent: Tensor  # (C, T, H, W) float, about unit std
-    noise: Tensor  # (C, T, H, W) float, standard normal; or as tokens of the whole grid, (t * h * w, C * pt * ph * pw)
-    timestep: float  # in [0, 1]: 0 is data, 1 is noise
-    fps: float  # frames per second of the clip; 0 for an image
-    temporal_stride: int = 1  # frames of the clip in a frame of the latent
-    text: Tensor | None  # (n, D_text) float token states; None: the null caption
-    label: int | None = None  # class; None: the null class
-    extras: Mapping[str, float] = field(default_factory=dict)  # conditions by name; what is absent is the null one
-    kept: Tensor | None = None  # sorted int64 indices into the grid's tokens: the others are dropped (NaViT §2.1)
-    given: Tensor | None = None  # (t * h * w,) bool over the whole grid: tokens that are shown clean, without loss
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.timestep <= 1:
-            raise ValueError(f"{self.clip_id}: got timestep {self.timestep:g}; expected 0 (data) to 1 (noise)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackedBatch:
-    """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False.
-
-    Conditions come in rows, and `row_ids` says which row steers a token. Rows 0 … S - 1 are the segments' own, at
-    their timesteps; after them comes one row, at t = 0, for each segment that has given tokens.
-    """
-
-    clip_ids: tuple[str, ...]  # S
-    segments: Segments  # over L
-    tokens: Tensor  # (L, C * pt * ph * pw) float32, the clean latents
-    noise: Tensor  # (L, C * pt * ph * pw) float32
-    timesteps: Tensor  # (S,) float32
-    positions: Tensor  # (L, 3) int64: frame, row and column of each token in its own grid of patches
-    grid_sizes: tuple[Patch, ...]  # S: number of patches along (t, h, w), dropped ones too
-    num_frames: tuple[int, ...]  # S: frames of the latents
-    fps: Tensor  # (S,) float32
-    latent_fps: Tensor  # (S,) float32: frames of the latent per second; 0 for an image
-    text: Tensor  # (M, D_text) float16 or float32, as stored: the model converts it on the device
-    text_segments: Segments  # over M
-    has_caption: Tensor  # (S,) bool
-    labels: Tensor  # (S,) int64; -1: none
-    extras: Tensor  # (S, K) float32; NaN: absent
-    extra_names: tuple[str, ...]  # K
-    row_ids: Tensor  # (L,) int64: the row of conditions of each token
-    row_timesteps: Tensor  # (R,) float32
-    row_segments: Tensor  # (R,) int64
-    loss_mask: Tensor  # (L,) bool: False on given tokens
-    layout: "Layout | None" = None  # what `prepare` worked out ahead of the model
-
-    def to(self, device: torch.device | str) -> "PackedBatch":
-        return map_tensors(
-            self, lambda x: x.to(device, non_blocking=True)
-        )  # without pinned memory this blocks by itself
-
-    def pin_memory(self) -> "PackedBatch":
-        return map_tensors(self, Tensor.pin_memory)
-
-
-def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Sequence[str] = ()) -> PackedBatch:
-    """Lay samples end to end. `extra_names` are the conditions that become columns of `extras`."""
-    grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
-    null = torch.zeros(1, text_dim, dtype=torch.float16)
-    texts = [null if sample.text is None else sample.text for sample in samples]
-    text_segments = Segments.of([len(text) for text in texts])
-    segments = Segments.of([_num_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
-    timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
-    given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
-    row_ids, row_segments = _rows(segments, given)
-    return PackedBatch(
-        clip_ids=tuple(sample.clip_id for sample in samples),
-        segments=segments,
-        tokens=_joined([sample.latent for sample in samples], samples, segments, patch),
-        noise=_joined([sample.noise for sample in samples], samples, segments, patch),
-        timesteps=timesteps,
-        positions=torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)]),
-        grid_sizes=grids,
-        num_frames=tuple(sample.latent.shape[1] for sample in samples),
-        fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
-        latent_fps=torch.tensor([sample.fps / sample.temporal_stride for sample in samples], dtype=torch.float32),
-        text=_stacked(texts, text_segments),
-        text_segments=text_segments,
-        has_caption=torch.tensor([sample.text is not None for sample in samples]),
-        labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
-        extras=torch.tensor(
-            [[sample.extras.get(name, math.nan) for name in extra_names] for sample in samples], dtype=torch.float32
-        ).reshape(len(samples), len(extra_names)),
-        extra_names=tuple(extra_names),
-        row_ids=row_ids,
-        row_timesteps=torch.cat([timesteps, torch.zeros(len(row_segments) - len(samples))]),
-        row_segments=row_segments,
-        loss_mask=~given,
-    )
-
-
-def _joined(latents: Sequence[Tensor], samples: Sequence[Sample], segments: Segments, patch: Patch) -> Tensor:
-    """Tokens of all samples, (L, C * pt * ph * pw) float32, each written to its place."""
-    tokens = torch.empty(segments.num_tokens, samples[0].latent.shape[0] * math.prod(patch))
-    for place, latent, sample in zip(tokens.split(segments.lengths), latents, samples, strict=True):
-        whole = latent if latent.ndim == 2 else patchify(latent, patch)  # (t * h * w, C * pt * ph * pw)
-        place.copy_(_kept(whole, sample))
-    return tokens
-
-
-def _stacked(texts: Sequence[Tensor], segments: Segments) -> Tensor:
-    """One below the other, in the widest of their types. (`cat` is refused float16 by the autocast of a CPU, and to
-    leave autocast for a moment empties the cache of the thread that trains.)"""
-    dtype = reduce(torch.promote_types, (text.dtype for text in texts))
-    stacked = torch.empty(segments.num_tokens, texts[0].shape[1], dtype=dtype)
-    for place, text in zip(stacked.split(segments.lengths), texts, strict=True):
-        place.copy_(text)
-    return stacked
-
-
-def _num_tokens(sample: Sample, grid: Patch) -> int:
-    return math.prod(grid) if sample.kept is None else len(sample.kept)
-
-
-def _kept(tokens: Tensor, sample: Sample) -> Tensor:
-    return tokens if sample.kept is None else tokens.index_select(0, sample.kept)
-
-
-def _given(sample: Sample, grid: Patch) -> Tensor:
-    given = torch.zeros(math.prod(grid), dtype=torch.bool) if sample.given is None else sample.given
-    assert given.shape == (math.prod(grid),), f"{sample.clip_id}: given {tuple(given.shape)} on a grid of {grid}"
-    return _kept(given, sample)
-
-
-def _rows(segments: Segments, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Row of each token, (L,), and segment of each row, (R,): the segments' own, then those of given tokens."""
-    has_given = segments.sum(given.long()) > 0  # (S,)
-    given_row = segments.num_segments + has_given.cumsum(0) - 1  # (S,): meant where has_given
-    row_ids = torch.where(given, segments.gather(given_row), segments.segment_ids)
-    return row_ids, torch.cat([torch.arange(segments.num_segments), has_given.nonzero()[:, 0]])
-
-
-def renoised(
-    batch: PackedBatch, samples: Sequence[Sample], noises: Sequence[Tensor], timestep: float, patch: Patch
-) -> PackedBatch:
-    """The pack of these samples with other noise, (C, T, H, W) each, all at `timestep`; given tokens stay at 0."""
-    noise = _joined(noises, samples, batch.segments, patch).to(batch.noise.device, non_blocking=True)
-    timesteps = torch.full_like(batch.timesteps, timestep)
-    row_timesteps = torch.cat([timesteps, batch.row_timesteps[len(samples) :]])
-    return replace(batch, noise=noise, timesteps=timesteps, row_timesteps=row_timesteps)
-
-
-def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:
-    """Tokens of a pack, (L, C * pt * ph * pw), to one latent (C, T, H, W) per segment; 0 where tokens were dropped."""
-    parts, places = (x.split(batch.segments.lengths) for x in (tokens, batch.positions))
-    latents = []
-    for part, place, grid, frames in zip(parts, places, batch.grid_sizes, batch.num_frames, strict=True):
-        whole = part.new_zeros(math.prod(grid), part.shape[1])
-        latents.append(unpatchify(whole.index_copy(0, grid_index(place, grid), part), grid, patch, frames))
-    return latents
-
-
-def latent_shapes(batch: PackedBatch, patch: Patch) -> list[tuple[int, int, int, int]]:
-    """(C, T, H, W) of the latent of each segment, dropped tokens too."""
-    channels = batch.tokens.shape[1] // math.prod(patch)
-    sizes = zip(batch.grid_sizes, batch.num_frames, strict=True)
-    return [(channels, frames, h * patch[1], w * patch[2]) for (_, h, w), frames in sizes]
 
 
 Value = TypeVar("Value")

@@ -17,8 +17,8 @@ from train.data.load import keyed_generator
 from train.distributed.parallelize import pick_device
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
 from train.model.config import Patch
+from train.packing.batch import Sample
 from train.packing.patches import first_frame_is_alone, grid_size
-from train.packing.segments import Sample
 from train.run.config import SampleConfig, TrainConfig
 from train.run.folder import RunRecord, autocast, load_model
 from train.sampling.samplers import generate, packs_to_generate

@@ -15,10 +15,12 @@ from train.data.load import keyed_generator
 from train.data.plan import PlanConfig, best_fill
 from train.model.config import DiTConfig, Patch
 from train.model.patterns import prepare
+from train.objective.base import Objective
 from train.objective.ddpm import DDPM, betas, posterior
 from train.objective.flow import RectifiedFlow
+from train.packing.batch import PackedBatch, Sample, latent_shapes, pack, unpack
 from train.packing.patches import patchify
-from train.packing.segments import PackedBatch, Sample, Segments, latent_shapes, pack, unpack
+from train.packing.segments import Segments
 from train.run.config import SampleConfig
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -36,7 +38,7 @@ def packs_to_generate(counts: Sequence[int], config: SampleConfig, plan: PlanCon
 def generate(
     model: Network,
     samples: Sequence[Sample],
-    objective: RectifiedFlow | DDPM,
+    objective: Objective,
     config: SampleConfig,
     shape: DiTConfig,
     text_dim: int,
@@ -55,9 +57,7 @@ def generate(
 
 
 @torch.no_grad()
-def guided(
-    model: Network, batch: PackedBatch, objective: RectifiedFlow | DDPM, config: SampleConfig, patch: Patch
-) -> Tensor:
+def guided(model: Network, batch: PackedBatch, objective: Objective, config: SampleConfig, patch: Patch) -> Tensor:
     """Sample a pack whose second half of segments repeats the first without captions (at guidance 0 and 1, a pack).
 
     Given tokens stay as they are. Both halves stay at the same x, moved by y = y_none + guidance · (y_caption -
@@ -93,6 +93,8 @@ def guided(
         grid = torch.linspace(1, 0, config.num_steps + 1, dtype=torch.float64).tolist()
         timesteps = torch.tensor([[objective.shift(t, n) for n in lengths] for t in grid])
         return hold(integrate(predict, start, timesteps.to(start), segments.gather))
+    if not isinstance(objective, DDPM):
+        raise ValueError(f"no sampler for {type(objective).__name__}; expected RectifiedFlow or DDPM")
     shapes = latent_shapes(batch, patch)[: len(lengths)]
     generators = [keyed_generator("ancestral", config.seed, clip) for clip in batch.clip_ids[: len(lengths)]]
 

@@ -6,7 +6,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from curate.encoders.base import EncoderPool, ImageConfig, ImageEncoder
+from curate.encoders.base import EncoderPool, ImageEncoder
+from curate.encoders.config import ImageConfig
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
 from curate.encoders.open_clip import OpenClipConfig

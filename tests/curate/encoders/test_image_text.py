@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from curate.encoders.base import EncoderPool
+from curate.encoders.base import EncoderPool, ImageTextEncoder
+from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
-from curate.encoders.image_text import ImageTextConfig, ImageTextEncoder
 from curate.encoders.open_clip import OpenClipConfig
 
 MEMBERS = get_args(get_args(ImageTextConfig)[0])

@@ -16,7 +16,9 @@ from curate.schema import Failure, FailureKind
 from pipelines.console import progress
 from pipelines.console.pace import Pace
 from pipelines.console.progress import BYTES, FRAMES, SECONDS, STEPS, Line, Unit
-from pipelines.execute.base import ExecuteConfig, LocalExecutor, Needs, executor
+from pipelines.execute.base import ExecuteConfig, Needs
+from pipelines.execute.build import executor
+from pipelines.execute.local import LocalExecutor
 from tests.support.stages import Reading
 from tests.support.videos import FPS, moving, write_video
 

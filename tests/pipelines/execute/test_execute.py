@@ -9,7 +9,9 @@ import pytest
 from curate.cut import CutStage, ShardConfig, ShardPlan
 from curate.scan import Identified, IdentifyStage, ScanConfig, SourceFile
 from curate.schema import RETRYABLE, Failure, FailureKind
-from pipelines.execute.base import ExecuteConfig, Executor, LocalExecutor, Needs, executor
+from pipelines.execute.base import ExecuteConfig, Executor, Needs
+from pipelines.execute.build import executor
+from pipelines.execute.local import LocalExecutor
 from tests.support.stages import Doubling
 
 

@@ -13,7 +13,8 @@ from pipelines.config import Config, load_config
 from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing
-from pipelines.execute.base import LocalExecutor, Needs
+from pipelines.execute.base import Needs
+from pipelines.execute.local import LocalExecutor
 from pipelines.inputs.sources import list_sources
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan

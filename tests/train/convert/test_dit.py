@@ -14,7 +14,7 @@ from curate.encoders.torchvision_cpu import repair
 from train.convert.dit import from_diffusers, from_dit_state_dict, read_checkpoint, to_diffusers
 from train.convert.layouts import inflate_embedding
 from train.model.dit import DiT
-from train.packing.segments import Sample, pack, unpack
+from train.packing.batch import Sample, pack, unpack
 
 WIDTH, HEADS, DEPTH, CHANNELS, PATCH, CLASSES, SIDE = 32, 4, 2, 3, 2, 5, 8
 # Timesteps are given as i / 1000; these come back exactly from the multiplication.

@@ -22,7 +22,7 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.patterns import prepare
 from train.objective.flow import FlowConfig
-from train.packing.segments import PackedBatch, Sample, pack
+from train.packing.batch import PackedBatch, Sample, pack
 
 DEPTH = 2
 PACKS: list[list[tuple[tuple[int, int, int], int | None]]] = [

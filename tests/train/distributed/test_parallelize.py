@@ -16,7 +16,7 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.optim.ema import EMA
-from train.packing.segments import pack
+from train.packing.batch import pack
 from train.run.config import EMAConfig, ParallelConfig
 
 NUM_PACKS = 4

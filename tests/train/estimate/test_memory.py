@@ -12,7 +12,7 @@ from train.estimate.memory import MemoryEstimate, OutOfMemory, estimate_memory, 
 from train.loop import train
 from train.model.dit import DiT
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 
 

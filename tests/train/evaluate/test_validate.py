@@ -13,7 +13,7 @@ from train.evaluate.validate import Validator, caption_donors
 from train.model.dit import DiT, DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig, ValidationConfig
 
 PATCH = (1, 2, 2)

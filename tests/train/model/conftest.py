@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from train.model.dit import DiT, DiTConfig
-from train.packing.segments import PackedBatch, Sample, pack
+from train.packing.batch import PackedBatch, Sample, pack
 
 CHANNELS, TEXT_DIM = 4, 12
 

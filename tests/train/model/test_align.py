@@ -6,7 +6,7 @@ import torch
 from tests.train.model.conftest import packed
 from train.model.align import Projector, alignment_loss
 from train.model.dit import DiT
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 
 @pytest.mark.parametrize("pooled", [True, False])

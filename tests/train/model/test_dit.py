@@ -11,7 +11,7 @@ from tests.train.model.conftest import CHANNELS, TEXT_DIM, output, packed
 from train.model.config import Pattern
 from train.model.dit import DiT, DiTConfig
 from train.model.patterns import prepare
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 PATTERNS = get_args(Pattern)
 

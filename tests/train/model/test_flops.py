@@ -13,7 +13,7 @@ from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, 
 from train.model.dit import DiT
 from train.model.flops import FlopCount, peak_flops, peak_of
 from train.model.patterns import prepare
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from train.model.conditioning import Conditions
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.modulation import Modulation
-from train.packing.segments import Sample
+from train.packing.batch import Sample
 
 
 def conditions(rows: torch.Tensor) -> Conditions:

@@ -13,7 +13,7 @@ from train.model.config import Conditioning, Pattern, Position
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import PackedBatch, Sample
+from train.packing.batch import PackedBatch, Sample
 
 PATTERNS, CONDITIONINGS, POSITIONS = (get_args(family) for family in (Pattern, Conditioning, Position))
 EVERYTHING = {"num_classes": 3, "conditions": ("motion", "height")}

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from train.model.config import DiTConfig, Pattern
-from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, Window, block_windows, reaches_all, regroup
+from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, block_windows, reaches_all, regroup
+from train.packing.layout import Window
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments
 

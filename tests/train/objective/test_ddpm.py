@@ -17,7 +17,7 @@ from tests.support.latents import TEXT_DIM
 from tests.train.conftest import ragged_samples
 from train.objective.config import DDPMConfig
 from train.objective.ddpm import DDPM, _discretized_log_likelihood, betas
-from train.packing.segments import PackedBatch, pack
+from train.packing.batch import PackedBatch, pack
 
 PATCH = (1, 2, 2)
 SCHEDULES = [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 
 
 def test_the_noisy_tokens_are_the_straight_line_and_the_target_is_its_derivative(samples: list[Sample]):

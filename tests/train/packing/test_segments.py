@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.config import FlowConfig
+from train.packing.batch import Sample, pack, renoised, unpack
 from train.packing.patches import draw_noise, grid_size, patchify, unpatchify
-from train.packing.segments import Regrouping, Sample, Segments, map_tensors, pack, renoised, unpack
+from train.packing.segments import Regrouping, Segments, map_tensors
 
 
 def test_unpack_gives_every_sample_back(samples: list[Sample]):

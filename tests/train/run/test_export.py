@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from train.loop import train
 from train.model.dit import DiT
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 from train.run.export import export_run
 from train.run.folder import load_model

@@ -11,7 +11,7 @@ from train.convert.layouts import Tubelet
 from train.loop import train
 from train.model.config import DiTConfig, Pattern
 from train.model.dit import DiT
-from train.packing.segments import Sample, pack, unpack
+from train.packing.batch import Sample, pack, unpack
 from train.run.config import TrainConfig
 from train.run.folder import load_model
 from train.run.init import MAY_DIFFER, initialize

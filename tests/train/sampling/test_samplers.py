@@ -12,7 +12,7 @@ from train.model.dit import DiT, DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.objective.ddpm import DDPM, betas, posterior
 from train.objective.flow import RectifiedFlow
-from train.packing.segments import Sample, pack
+from train.packing.batch import Sample, pack
 from train.run.config import SampleConfig
 from train.sampling.samplers import denoise, euler, generate, guided, heun, packs_to_generate
 

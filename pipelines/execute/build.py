@@ -1,0 +1,22 @@
+"""The executor of a configuration."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.execute.base import ExecuteConfig, Executor
+from pipelines.execute.local import LocalExecutor
+
+
+@contextmanager
+def executor(config: ExecuteConfig) -> Iterator[Executor]:
+    """The executor of the configuration; a Ray that it starts ends with the block."""
+    if config.executor == "local":
+        yield LocalExecutor()
+        return
+    from pipelines.execute.ray_data import RayExecutor
+
+    on_ray = RayExecutor(config)
+    try:
+        yield on_ray
+    finally:
+        on_ray.close()

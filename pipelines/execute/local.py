@@ -1,0 +1,27 @@
+"""Stages in this process."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from curate.media.counter import counts
+from pipelines.execute.base import Needs, Stage, batches, contained, since
+
+
+class LocalExecutor:
+    """Runs a stage in this process: for tests, for one small machine, for a GPU box. A crash in native code ends the
+    run, and a rerun meets it again; on Ray only the item fails."""
+
+    def __init__(self) -> None:
+        self._before = counts()
+
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        if items:
+            stage.setup()
+        for batch in batches(items, needs.batch_size):
+            self._before = counts()
+            outcomes = contained(stage, batch)
+            self._before = counts()
+            yield from zip(batch, outcomes, strict=True)
+
+    def under_way(self) -> Mapping[str, float]:
+        return since(self._before)

@@ -1,0 +1,39 @@
+"""The sequence that the blocks of a model see of a pack, and who sees whom in it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from train.model.config import WindowSize
+from train.packing.segments import Regrouping, Segments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Tokens of a sample that see each other: those whose places fall into the same box."""
+
+    size: WindowSize
+    shifted: bool = False  # boxes begin half a size earlier
+    images_alone: bool = False  # in a sample of one frame each patch sees itself
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """The sequence that the blocks see: of each segment first its in-context tokens, then its patches."""
+
+    segments: Segments  # over N = L + in-context tokens
+    row_ids: Tensor  # (N,) int64: the row of conditions of each token
+    order: Tensor | None  # (N,) int64 into in-context vectors, then caption tokens, then patches; None: only patches
+    patches: Tensor | None  # (L,) int64: where the patches are; None: everywhere
+    context_segments: Segments | None  # over what cross-attention reads
+    context_order: Tensor | None  # int64 into vectors, then caption tokens; None: as they lie
+    coordinates: (
+        Tensor  # (N, 3) float32: place in the sample's grid, frames in the configured unit; (0, 0, 0) in context
+    )
+    sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
+    lone_frames: Tensor | None  # (L,) bool: tubelets of one repeated frame; None: there are none
+    groups: dict[Window, Regrouping]
+
+    def without_context(self, tokens: Tensor) -> Tensor:
+        """(N, ...) to (L, ...): the patches alone."""
+        return tokens if self.patches is None else tokens.index_select(0, self.patches)
