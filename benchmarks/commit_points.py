@@ -212,11 +212,11 @@ def content(out: Path) -> dict[str, dict[str, str]]:
 
 def caption(out: Path) -> None:
     """Captions as a captioner writes them, for every clip."""
-    from caption.record import CAPTION_SCHEMA
+    from curate.dataset.schemas import CAPTIONS
     from pipelines.dataset import Dataset
 
     dataset = Dataset(str(out))
-    facts = dict.fromkeys(CAPTION_SCHEMA.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
+    facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
     facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None, "status": "ok"}
     dataset.captions("made-1").publish(
         {**facts, "clip_id": row["clip_id"], "media_digest": row["digest"], "text": f"clip {row['clip_id']}"}

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import described
+from curate.dataset.schemas import CLIPS
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
 from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
@@ -39,7 +40,6 @@ from pipelines.execute.build import executor
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.score import score
-from pipelines.tables import CLIPS
 from tests.support.corpus import shot, write
 from tests.support.processes import IS_KIND, Tree, resident_mib
 

@@ -12,14 +12,14 @@ from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult
 from caption.backends.transformers_config import TransformersVlmConfig
 from caption.prompts import PROMPT_SETS
 from caption.quality.visible import VisibleConfig, why_nothing_is_seen
-from caption.record import CaptionKind, CaptionRecord, CaptionStatus, media_digest
+from caption.record import CaptionRecord, media_digest
+from curate.dataset.captions import KINDS, CaptionKind, CaptionStatus
 from curate.encoders.fingerprint import major_versions
 from curate.media.decode import DecodedClip, decode_clip
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
 
 STEP = "caption"
-KINDS: tuple[CaptionKind, ...] = ("short", "dense")
 KEY_HEX_DIGITS = 12
 MAX_HELD_BYTES = 48 << 20
 """Frames that are held at a time, a clip's own aside: what fits goes through the model together."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from caption.record import CaptionKind
+from curate.dataset.captions import CaptionKind
 from curate.schema import content_digest
 
 

@@ -1,30 +1,10 @@
 """The caption record: one row per clip and kind: what wrote the text, from which frames, how it ended."""
 
 from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-import pyarrow as pa
-
+from curate.dataset.captions import CaptionKind, CaptionStatus
 from curate.shards.tar import payload_digest
-
-CaptionKind = Literal["short", "dense"]
-
-
-class CaptionStatus(StrEnum):
-    """How a caption ended. A truncated one is used, and says here that it is unfinished; the others have no text."""
-
-    OK = "ok"
-    TRUNCATED = "truncated"
-    EMPTY = "empty"
-    BLANK = "blank"
-    """The frames show nothing: the model was not asked."""
-    UNSURE = "unsure"
-    """The model does not know what such frames show: it was not asked."""
-
-
-USABLE = frozenset({CaptionStatus.OK, CaptionStatus.TRUNCATED})
-"""Those whose text is used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,34 +50,8 @@ class CaptionRecord:
     libraries: str
 
 
-CAPTION_SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("media_digest", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("weights", pa.string(), nullable=False),
-        pa.field("prompt_id", pa.string(), nullable=False),
-        pa.field("prompt_hash", pa.string(), nullable=False),
-        pa.field("prompt_text", pa.string(), nullable=False),
-        pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
-        pa.field("frame_times_s", pa.list_(pa.float64()), nullable=False),
-        pa.field("sampling", pa.string(), nullable=False),
-        pa.field("num_prompt_tokens", pa.int64(), nullable=False),
-        pa.field("num_output_tokens", pa.int64(), nullable=False),
-        pa.field("seed", pa.int64()),
-        pa.field("libraries", pa.string()),
-    ]
-)
-"""Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""
-
-
 def record_row(record: CaptionRecord) -> dict[str, Any]:
-    """A row of `CAPTION_SCHEMA`."""
+    """A row of `CAPTIONS`."""
     row = {field.name: getattr(record, field.name) for field in fields(record)}
     return row | {
         "status": str(record.status),

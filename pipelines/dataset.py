@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from caption.record import CAPTION_SCHEMA, USABLE
+from curate.dataset.captions import USABLE
+from curate.dataset.schemas import CAPTIONS, CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
+from curate.dataset.sources import DIGEST, of_current
 from curate.dataset.store import Table, write_parquet
-from curate.shards.current import DIGEST, of_current
 from curate.storage.lease import Lease, hold
 from curate.storage.place import locate
 from curate.storage.publish import write_text
 from pipelines.config import Config, overrides
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import absolute
-from pipelines.tables import CLIPS, FAILURES, IDENTITIES, INDEX, SHARD_PLANS, SHARDS, VIDEOS
 
 Writer = Literal["curate", "captions", "latents"]
 """Parts of a dataset with one writer each: curating, captioning and encoding may go on at the same time."""
@@ -85,7 +85,7 @@ class Dataset:
 
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
-        return Table(f"{self.url}/tables/captions/{family}", CAPTION_SCHEMA, ["clip_id", "kind"])
+        return Table(f"{self.url}/tables/captions/{family}", CAPTIONS, ["clip_id", "kind"])
 
     def make(self) -> None:
         """Make the folder, before any work.
@@ -225,7 +225,7 @@ class Dataset:
         index = join(cut, clips.select(columns), "clip_id")
         index = index.filter(pc.is_valid(index["video_id"]))
         family = self.sections().get("caption_family")
-        captions = self.captions(family).read() if family else CAPTION_SCHEMA.empty_table()
+        captions = self.captions(family).read() if family else CAPTIONS.empty_table()
         captions = of_current(captions, cut)
         usable = captions.filter(pc.is_in(captions["status"], pa.array(sorted(USABLE))))
         for kind in ("short", "dense"):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from caption.llava.corpus import Shot, Stamp
-from caption.record import CaptionKind
+from curate.dataset.captions import CaptionKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ from caption.llava.features import all_tokens, film_features, stamp_features
 from caption.llava.parts import IMAGE_TOKEN, Parts, build_parts
 from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
-from caption.record import CaptionKind
+from curate.dataset.captions import CaptionKind
 from curate.encoders import weights
 from curate.storage.lease import hold
 from curate.storage.publish import publish, remove_unfinished

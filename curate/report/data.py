@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from curate.dataset.sources import of_current
 from curate.dataset.store import Table
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
-from curate.shards.current import of_current
 from curate.storage.place import locate
 
 VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])

@@ -9,17 +9,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from caption.captioner import KINDS, CaptionConfig, CaptionItem, CaptionStage
-from caption.record import USABLE, CaptionRecord, record_row
+from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
+from caption.record import CaptionRecord, record_row
+from curate.dataset.captions import KINDS, USABLE
+from curate.dataset.rows import failure_row
+from curate.dataset.sources import SOURCE, of_current
 from curate.encoders.fingerprint import other_libraries
 from curate.schema import Failure
-from curate.shards.current import SOURCE, of_current
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, tracked
 from pipelines.dataset import Dataset
 from pipelines.execute.base import Needs
 from pipelines.execute.build import executor
-from pipelines.tables import failure_row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,9 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.captions import KINDS
+from curate.dataset.rows import failure_row
+from curate.dataset.schemas import LATENTS, TEXT
+from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.store import Table, write_parquet
 from curate.schema import Failure, content_digest
-from curate.shards.current import SOURCE, of_current
 from curate.shards.tar import PLACE, write_tar
 from curate.storage.publish import write_text
 from curate.storage.tensors import arrays_to_bytes
@@ -26,7 +29,6 @@ from pipelines.console.progress import CLIPS, FRAMES, Unit, tracked
 from pipelines.dataset import Dataset
 from pipelines.execute.base import Executor, Needs
 from pipelines.execute.build import executor
-from pipelines.tables import failure_row
 from train.autoencoder.encode import STEP as LATENT_STEP
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
 from train.data.text_embed import STEP as TEXT_STEP
@@ -35,39 +37,6 @@ from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 CLIPS_PER_SHARD = 64
 PATCH = (1, 2, 2)
 """Patch (t, h, w) at which `num_tokens` of the index is counted; a model with another patch counts for itself."""
-
-LOCATION = [
-    ("clip_id", pa.string()),
-    ("split", pa.string()),
-    ("shard", pa.string()),
-    ("offset", pa.int64()),
-    ("size", pa.int64()),
-    ("digest", pa.string()),
-    (SOURCE, pa.string()),
-]
-LATENTS = pa.schema(
-    [
-        *LOCATION,
-        ("num_frames", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("fps", pa.float64()),
-        ("latent_c", pa.int32()),
-        ("latent_t", pa.int32()),
-        ("latent_h", pa.int32()),
-        ("latent_w", pa.int32()),
-        ("num_tokens", pa.int64()),
-    ]
-)
-KINDS = ("short", "dense")
-TEXTS = pa.schema(
-    [
-        *LOCATION,
-        *((f"num_tokens_{kind}", pa.int32()) for kind in KINDS),
-        *((f"num_uncut_tokens_{kind}", pa.int32()) for kind in KINDS),  # what there would be without text.max_tokens
-    ]
-)
-"""`media_digest` is that of the captions: text embeddings are made of those alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +137,7 @@ def _encode_text(
     family = dataset.sections().get("caption_family", "")
     record = {**stage.fingerprint_record(), "captions": family}
     record["fingerprint"] = content_digest("text", record["fingerprint"], family)[:16]
-    table = Table(f"{dataset.url}/text/{record['fingerprint']}/parts", TEXTS, ["clip_id"])
+    table = Table(f"{dataset.url}/text/{record['fingerprint']}/parts", TEXT, ["clip_id"])
     items = {
         row["clip_id"]: TextEmbedItem(
             clip_id=row["clip_id"],

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.shards.current import SOURCE, of_current
+from curate.dataset.sources import SOURCE, of_current
 from curate.shards.export import caption_of, export_samples, export_shard, uniform_facts
 from curate.shards.tar import TarReader, read_member
 from curate.storage.lease import FOLDER as LEASES

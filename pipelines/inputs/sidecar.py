@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.schemas import CLIPS, INDEX, PUBLIC_COLUMNS
 from curate.dataset.store import write_parquet
 from curate.select import SelectConfig
 from curate.storage.access import public
 from curate.storage.place import is_url, locate
 from pipelines.dataset import Dataset
 from pipelines.inputs.sidecar_file import PATH, SidecarConfig, read_file
-from pipelines.tables import CLIPS, INDEX, PUBLIC_COLUMNS
 
 
 def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.dataset.sources import of_current
 from curate.select import NOT_FOR_IMAGES
-from curate.shards.current import of_current
 from curate.signals.config import SIGNAL_NAMES
 from curate.storage.place import locate
 from pipelines.dataset import Dataset

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.dataset.sources import SOURCE, of_current
 from curate.schema import RETRYABLE, FailureKind
-from curate.shards.current import SOURCE, of_current
 from curate.storage.place import locate
 from pipelines.dataset import Dataset
 

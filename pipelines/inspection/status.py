@@ -10,9 +10,9 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from caption.record import USABLE
+from curate.dataset.captions import USABLE
+from curate.dataset.sources import SOURCE, of_current
 from curate.select import funnel
-from curate.shards.current import SOURCE, of_current
 from curate.storage.lease import owners
 from curate.storage.place import locate
 from pipelines.dataset import Dataset

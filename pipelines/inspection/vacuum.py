@@ -16,12 +16,12 @@ from typing import Any, get_args
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.dataset.schemas import LATENTS, TEXT
 from curate.dataset.store import Table
 from curate.storage.lease import hold
 from curate.storage.place import locate
 from curate.storage.publish import is_being_written
 from pipelines.dataset import Dataset, Writer
-from pipelines.drivers.encode import LATENTS, TEXTS
 from pipelines.inspection.failures import folders
 
 Files = dict[str, dict[str, Any]]
@@ -122,7 +122,7 @@ def _shards(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
 
 def _encoded(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
     """Tars that neither the parts nor the index of their folder name."""
-    for kind, schema in (("latents", LATENTS), ("text", TEXTS)):
+    for kind, schema in (("latents", LATENTS), ("text", TEXT)):
         for fingerprint in folders(f"{dataset.url}/{kind}"):
             root = f"{kind}/{fingerprint}"
             rows = Table(f"{dataset.url}/{root}/parts", schema, ["clip_id"]).read(["shard"])

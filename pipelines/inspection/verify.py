@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
 
+from curate.dataset.rows import clip_of
+from curate.dataset.sources import SOURCE
 from curate.media.decode import clip_frames, clip_times
 from curate.media.fetch import DEFAULT, StagingConfig, local_copy
 from curate.media.probe import content_id
 from curate.schema import FailureKind, MediaError, clip_id
-from curate.shards.current import SOURCE
 from curate.shards.tar import TarReader, payload_digest, read_member
 from curate.shards.verify import verify_index
 from curate.storage.place import locate
@@ -25,7 +26,6 @@ from pipelines.console.progress import track
 from pipelines.dataset import Dataset
 from pipelines.inspection.failures import folders
 from pipelines.inspection.status import decided_now
-from pipelines.tables import clip_of
 from train.data.fingerprint import is_outdated, read_record
 
 SEED = 0

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.cut import CutStage, ShardPlan
+from curate.dataset.rows import shard_row
 from curate.schema import Clip
 from curate.storage.publish import remove_unfinished
 from pipelines.console.progress import FRAMES
@@ -16,7 +17,6 @@ from pipelines.dataset import Dataset
 from pipelines.execute.base import Executor, Needs
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
-from pipelines.tables import shard_row
 
 
 def cut(

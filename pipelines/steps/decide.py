@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.rows import clip_of, fraction
+from curate.dataset.schemas import PUBLIC_COLUMNS
 from curate.dataset.store import Table, write_parquet
 from curate.dedup.balance import balance_weights
 from curate.schema import Clip
@@ -19,7 +21,6 @@ from pipelines.console.progress import console
 from pipelines.dataset import Dataset, join
 from pipelines.steps.duplicates import find_alike
 from pipelines.steps.losses import refuse_losses
-from pipelines.tables import PUBLIC_COLUMNS, clip_of, fraction
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from curate.dataset.rows import clip_row, failed_video_row, identified_of, identity_row, video_row
 from curate.media.counter import STILL_S
 from curate.media.fetch import Staged
 from curate.media.parts import WHOLE, Part
@@ -13,7 +14,6 @@ from pipelines.console.progress import BYTES, SECONDS, console
 from pipelines.execute.base import Executor, Needs
 from pipelines.inputs.sources import Source
 from pipelines.steps.run import CurateRun, Results, failures_of
-from pipelines.tables import clip_row, failed_video_row, identified_of, identity_row, video_row
 
 NOWHERE = ""
 """The version of what is no file."""

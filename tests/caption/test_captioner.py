@@ -12,7 +12,9 @@ from caption import captioner
 from caption.backends.base import CaptionRequest, CaptionResult
 from caption.backends.transformers_config import TransformersVlmConfig
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
-from caption.record import CAPTION_SCHEMA, CaptionRecord, CaptionStatus, record_row
+from caption.record import CaptionRecord, record_row
+from curate.dataset.captions import CaptionStatus
+from curate.dataset.schemas import CAPTIONS
 from curate.schema import Failure, FailureKind
 
 
@@ -81,7 +83,7 @@ def test_records_survive_parquet(stage, shards, tmp_path):
 
     records = [record for outcome in stage.process(_items(shards, "clip3", "still")) for record in outcome]
     rows = [record_row(record) for record in records]
-    pq.write_table(pa.Table.from_pylist(rows, CAPTION_SCHEMA), tmp_path / "part.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, CAPTIONS), tmp_path / "part.parquet")
     read = pq.read_table(tmp_path / "part.parquet").to_pylist()
     tuples = {"frame_indices", "frame_times_s"}
     assert [CaptionRecord(**{k: tuple(v) if k in tuples else v for k, v in row.items()}) for row in read] == records

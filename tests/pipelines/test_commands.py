@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.dataset.rows import failure_row
 from curate.schema import Failure, FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
@@ -21,7 +22,6 @@ from pipelines.execute.base import ExecuteConfig
 from pipelines.inspection.explain import explain, files_named, time_code
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.status import status
-from pipelines.tables import failure_row
 from tests.support.curated import SETTINGS, caption, copied, curated
 from tests.support.videos import moving, write_video
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from caption.record import CaptionStatus
+from curate.dataset.captions import CaptionStatus
 from curate.storage.lease import Occupied, hold
 from pipelines.config import load_config
 from pipelines.dataset import Dataset

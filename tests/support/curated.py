@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from caption.record import CAPTION_SCHEMA, media_digest
+from caption.record import media_digest
+from curate.dataset.schemas import CAPTIONS
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
@@ -40,7 +41,7 @@ def caption(dataset: Dataset) -> None:
     rows = []
     for row in dataset.read("shards/index.parquet").to_pylist():
         digest = media_digest(read_member(reader, row))
-        facts = dict.fromkeys(CAPTION_SCHEMA.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
+        facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None}
         text = {"kind": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}
         rows.append({**facts, **numbers, **text, "clip_id": row["clip_id"], "media_digest": digest})

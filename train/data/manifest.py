@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.shards.current import SOURCE, of_current
+from curate.dataset.sources import SOURCE, of_current
 from curate.storage.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined

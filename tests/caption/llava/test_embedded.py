@@ -8,7 +8,7 @@ import pytest
 
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.llava.assemble import assemble
-from caption.record import CaptionStatus
+from curate.dataset.captions import CaptionStatus
 from curate.encoders import weights
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.encode import encode_mp4

@@ -25,13 +25,13 @@ import yaml
 from PIL import Image
 
 from curate.cut import ShardConfig
+from curate.dataset.schemas import INDEX, VIDEOS
 from curate.dataset.store import Table
 from curate.report.data import RULES
 from curate.scan import ScanConfig
 from curate.schema import Span, clip_id, content_digest
 from curate.select import Bounds, SelectConfig, decide
 from curate.shards.tar import write_tar
-from pipelines.tables import INDEX, VIDEOS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LIMIT_S = 60

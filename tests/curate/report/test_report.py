@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.schemas import PUBLIC_COLUMNS, VIDEOS
 from curate.dataset.store import Table
 from curate.report.build import build_report, choose
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
 from curate.report.data import FACTS
-from pipelines.tables import PUBLIC_COLUMNS, VIDEOS
 
 
 @pytest.fixture(scope="module")

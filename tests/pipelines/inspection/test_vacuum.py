@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from curate.dataset.schemas import LATENTS
 from curate.dataset.store import Table
 from curate.shards.tar import write_tar
 from curate.storage.lease import Occupied, hold
 from curate.storage.publish import publish
 from pipelines.cli import main
-from pipelines.drivers.encode import LATENTS
 from pipelines.inspection.vacuum import orphans, vacuum
 from pipelines.inspection.verify import verify
 from tests.support.curated import caption, copied, curated

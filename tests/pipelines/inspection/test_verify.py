@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 
+from curate.dataset.schemas import LATENTS
 from curate.dataset.store import write_parquet
 from curate.shards.tar import write_tar
 from pipelines.cli import main
-from pipelines.drivers.encode import LATENTS
 from pipelines.inspection.verify import verify
 from tests.support.curated import caption, copied, curated
 from tests.support.videos import moving, write_video

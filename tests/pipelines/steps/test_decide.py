@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
+from curate.dataset.rows import failure_row
 from curate.schema import Failure, FailureKind
 from pipelines.config import load_config
 from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.steps.decide import decided, read_stored
-from pipelines.tables import failure_row
 from tests.support.videos import moving, write_video
 
 FAMILIES = {"sheen-1": {"sheen": pa.float64()}}

@@ -1,136 +1,16 @@
-"""Rows of the tables: the Arrow schema of each, and the values they are made from."""
+"""Values of the pipeline ↔ rows of the tables."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
 from typing import Any
-
-import pyarrow as pa
 
 from curate.cut import CutClip
 from curate.media.parts import Part
 from curate.scan import Identified, ScannedClip
 from curate.schema import Clip, Failure, Span, Video
-from curate.signals.config import SIGNAL_NAMES
 from curate.storage.access import without_secrets
-
-VIDEOS = pa.schema(
-    [
-        ("uri", pa.string()),
-        ("version", pa.string()),
-        ("scan_key", pa.string()),
-        ("outcome", pa.string()),
-        ("failure", pa.string()),
-        ("detail", pa.string()),
-        ("video_id", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("kind", pa.string()),
-        ("container", pa.string()),
-        ("codec", pa.string()),
-        ("pixel_format", pa.string()),
-        ("bit_depth", pa.int32()),
-        ("color_transfer", pa.string()),
-        ("color_primaries", pa.string()),
-        ("interlaced", pa.bool_()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("rotation", pa.int32()),
-        ("mirrored", pa.bool_()),
-        ("sample_aspect_ratio", pa.string()),
-        ("fps", pa.string()),
-        ("time_base", pa.string()),
-        ("num_frames", pa.int64()),
-        ("duration_s", pa.float64()),
-        ("has_audio", pa.bool_()),
-        ("video_stream", pa.int32()),
-        ("num_video_streams", pa.int32()),
-        ("dolby_vision", pa.int32()),
-        ("notes", pa.list_(pa.string())),
-    ]
-)
-PART = pa.struct([(field.name, pa.int64()) for field in fields(Part)])
-IDENTITIES = pa.schema(
-    [
-        ("uri", pa.string()),
-        ("version", pa.string()),
-        ("video_id", pa.string()),
-        ("part_s", pa.float64()),
-        ("parts", pa.list_(PART)),
-        ("declared_s", pa.float64()),
-    ]
-)
-CLIPS = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("video_id", pa.string()),
-        ("scan_key", pa.string()),
-        ("kind", pa.string()),
-        ("start_pts", pa.int64()),
-        ("end_pts", pa.int64()),
-        ("time_base", pa.string()),
-        ("fps", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("num_frames", pa.int64()),
-        *((name, pa.float64()) for name in SIGNAL_NAMES),
-        ("frame_hashes", pa.binary()),
-    ]
-)
-SHARDS = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("cut_key", pa.string()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("ext", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("digest", pa.string()),
-        ("num_frames", pa.int64()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("fps", pa.float64()),
-        ("duration_s", pa.float64()),
-    ]
-)
-SHARD_PLANS = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("cut_key", pa.string()),
-        ("split", pa.string()),
-        ("shard", pa.string()),
-        ("position", pa.int64()),
-    ]
-)
-FAILURES = pa.schema(
-    [
-        ("subject", pa.string()),
-        ("step", pa.string()),
-        ("key", pa.string()),
-        ("kind", pa.string()),
-        ("detail", pa.string()),
-        ("attempts", pa.int32()),
-        ("retryable", pa.bool_()),
-        ("retry_command", pa.string()),
-    ]
-)
-INDEX_COLUMNS = [
-    "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "digest", "num_frames", "height",
-    "width", "fps", "duration_s", "caption_short", "caption_dense",
-]  # fmt: skip
-
-PUBLIC_COLUMNS = [
-    "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
-    "width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
-    "failed_step", "unscored", "balance_weight", "duration_s", "short_side_px", "bitrate",
-]  # fmt: skip
-INDEX = pa.schema(
-    [
-        *(SHARDS.field(n) if n in SHARDS.names else pa.field(n, pa.string()) for n in INDEX_COLUMNS),
-        ("balance_weight", pa.float64()),
-    ]
-)
 
 
 @cache

@@ -2,8 +2,8 @@
 
 import pytest
 
+from curate.dataset.rows import failure_row
 from curate.schema import RETRYABLE, Failure, FailureKind
-from pipelines.tables import failure_row
 
 
 @pytest.mark.parametrize("kind", list(FailureKind))

@@ -1,0 +1,184 @@
+"""Arrow schemas of the tables and indices of a dataset."""
+
+from dataclasses import fields
+
+import pyarrow as pa
+
+from curate.dataset.captions import CAPTION_COLUMNS, KINDS
+from curate.dataset.sources import SOURCE
+from curate.media.parts import Part
+from curate.signals.config import SIGNAL_NAMES
+
+VIDEOS = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("scan_key", pa.string()),
+        ("outcome", pa.string()),
+        ("failure", pa.string()),
+        ("detail", pa.string()),
+        ("video_id", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("kind", pa.string()),
+        ("container", pa.string()),
+        ("codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("bit_depth", pa.int32()),
+        ("color_transfer", pa.string()),
+        ("color_primaries", pa.string()),
+        ("interlaced", pa.bool_()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("mirrored", pa.bool_()),
+        ("sample_aspect_ratio", pa.string()),
+        ("fps", pa.string()),
+        ("time_base", pa.string()),
+        ("num_frames", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("has_audio", pa.bool_()),
+        ("video_stream", pa.int32()),
+        ("num_video_streams", pa.int32()),
+        ("dolby_vision", pa.int32()),
+        ("notes", pa.list_(pa.string())),
+    ]
+)
+PART = pa.struct([(field.name, pa.int64()) for field in fields(Part)])
+IDENTITIES = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("video_id", pa.string()),
+        ("part_s", pa.float64()),
+        ("parts", pa.list_(PART)),
+        ("declared_s", pa.float64()),
+    ]
+)
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("scan_key", pa.string()),
+        ("kind", pa.string()),
+        ("start_pts", pa.int64()),
+        ("end_pts", pa.int64()),
+        ("time_base", pa.string()),
+        ("fps", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_frames", pa.int64()),
+        *((name, pa.float64()) for name in SIGNAL_NAMES),
+        ("frame_hashes", pa.binary()),
+    ]
+)
+SHARDS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("cut_key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("ext", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("digest", pa.string()),
+        ("num_frames", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float64()),
+        ("duration_s", pa.float64()),
+    ]
+)
+SHARD_PLANS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("cut_key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.string()),
+        ("position", pa.int64()),
+    ]
+)
+FAILURES = pa.schema(
+    [
+        ("subject", pa.string()),
+        ("step", pa.string()),
+        ("key", pa.string()),
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+        ("attempts", pa.int32()),
+        ("retryable", pa.bool_()),
+        ("retry_command", pa.string()),
+    ]
+)
+INDEX_COLUMNS = [
+    "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "digest", "num_frames", "height",
+    "width", "fps", "duration_s", *CAPTION_COLUMNS,
+]  # fmt: skip
+
+PUBLIC_COLUMNS = [
+    "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
+    "width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
+    "failed_step", "unscored", "balance_weight", "duration_s", "short_side_px", "bitrate",
+]  # fmt: skip
+INDEX = pa.schema(
+    [
+        *(SHARDS.field(n) if n in SHARDS.names else pa.field(n, pa.string()) for n in INDEX_COLUMNS),
+        ("balance_weight", pa.float64()),
+    ]
+)
+
+CAPTIONS = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("media_digest", pa.string()),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("finish_reason", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("weights", pa.string(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("prompt_text", pa.string(), nullable=False),
+        pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
+        pa.field("frame_times_s", pa.list_(pa.float64()), nullable=False),
+        pa.field("sampling", pa.string(), nullable=False),
+        pa.field("num_prompt_tokens", pa.int64(), nullable=False),
+        pa.field("num_output_tokens", pa.int64(), nullable=False),
+        pa.field("seed", pa.int64()),
+        pa.field("libraries", pa.string()),
+    ]
+)
+"""Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""
+
+LOCATION = [
+    ("clip_id", pa.string()),
+    ("split", pa.string()),
+    ("shard", pa.string()),
+    ("offset", pa.int64()),
+    ("size", pa.int64()),
+    ("digest", pa.string()),
+    (SOURCE, pa.string()),
+]
+LATENTS = pa.schema(
+    [
+        *LOCATION,
+        ("num_frames", pa.int64()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("fps", pa.float64()),
+        ("latent_c", pa.int32()),
+        ("latent_t", pa.int32()),
+        ("latent_h", pa.int32()),
+        ("latent_w", pa.int32()),
+        ("num_tokens", pa.int64()),
+    ]
+)
+TEXT = pa.schema(
+    [
+        *LOCATION,
+        *((f"num_tokens_{kind}", pa.int32()) for kind in KINDS),
+        *((f"num_uncut_tokens_{kind}", pa.int32()) for kind in KINDS),  # what there would be without text.max_tokens
+    ]
+)
+"""`media_digest` is that of the captions: text embeddings are made of those alone."""

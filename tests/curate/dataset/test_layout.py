@@ -1,0 +1,21 @@
+"""Names of shards are read as they are written, and numbers are not used again."""
+
+from curate.dataset.layout import Layout, is_shard, next_numbers, shard_name, shard_split
+
+
+def test_names_of_shards_are_read_as_they_are_written():
+    name = shard_name("val", 7)
+    assert (name, shard_split(name), is_shard(name)) == ("val-000007.tar", "val", True)
+    assert not any(map(is_shard, ["index.parquet", ".train-000000.tar.1f.tmp", "a/train-000000.tar"]))
+
+
+def test_new_shards_are_numbered_above_all_others():
+    assert next_numbers([]) == {"train": 0, "val": 0}
+    assert next_numbers(["train-000003.tar", "train-000001.tar"]) == {"train": 4, "val": 0}
+    assert next_numbers([shard_name("train", 1_000_000)])["train"] == 1_000_001
+
+
+def test_a_slash_at_the_end_of_a_url_changes_no_path():
+    assert Layout("s3://bucket/set/").index == "s3://bucket/set/shards/index.parquet"
+    assert Layout("set").encoded("latents", "ab") == Layout("set/").encoded("latents", "ab")
+    assert Layout("set").encoded("text", "ab").fingerprint == "ab"
