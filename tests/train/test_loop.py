@@ -101,7 +101,7 @@ def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
         f"""
         import json, sys, torch
         from train.loop import train
-        from train.run.folder import TrainConfig
+        from train.run.config import TrainConfig
         torch.set_num_threads(1)
         config = TrainConfig.model_validate(json.loads(sys.argv[1]))
         train(config, {dataset!r}, sys.argv[2], on_step=lambda row: print(row["step"], flush=True))
@@ -124,7 +124,7 @@ def on_ranks(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> 
     """The rows of a run under torchrun."""
     script = out.parent / "ranks.py"
     script.write_text(
-        "import sys, torch\nfrom train.loop import train\nfrom train.run import TrainConfig\n"
+        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
         "torch.set_num_threads(1)\n"
         f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, sys.argv[2])\n"
     )
@@ -451,7 +451,7 @@ def apart(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> lis
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     script = (
-        "import sys, torch\nfrom train.loop import train\nfrom train.run import TrainConfig\n"
+        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
         "torch.set_num_threads(1)\n"
         "train(TrainConfig.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3])\n"
     )

@@ -23,11 +23,12 @@ cli.main(["curate", *sys.argv[1:]])
 """
 
 INTERRUPTED = """
-import sys, time
+import os, sys, time
 from curate.cut import CutStage
 from pipelines import cli
 
 def work(stage, items):
+    os.write(1, b"at work")  # where a signal is surely seen
     while True:  # not in one call: a signal that comes before it would not end it
         time.sleep(0.05)
 
@@ -130,7 +131,7 @@ def test_an_interruption_says_what_stays(tmp_path: Path) -> None:
     ended = on_terminal(
         ["-c", INTERRUPTED, str(tmp_path / "films"), "--out", str(tmp_path / "dataset"), *settings],
         environment={"PYTHONPATH": str(REPOSITORY)},
-        interrupt_at=lambda screen: "cut " in screen,
+        interrupt_at=lambda screen: "at work" in screen,
     )
     assert ended.code == 130, ended.screen
     said = " ".join(ended.screen.split())

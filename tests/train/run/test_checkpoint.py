@@ -278,7 +278,7 @@ def test_of_two_trainings_at_once_one_is_refused_and_the_other_is_undisturbed(da
     alone = Path(shutil.copytree(run, run.with_name("alone")))
     train(settings, dataset, alone)
     script = (
-        "import sys, torch\nfrom train.loop import train\nfrom train.config import TrainConfig\n"
+        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
         "torch.set_num_threads(1)\n"
         "print('ready', flush=True); input()\n"
         f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, {str(run)!r})\n"
