@@ -212,18 +212,19 @@ def content(out: Path) -> dict[str, dict[str, str]]:
 
 def caption(out: Path) -> None:
     """Captions as a captioner writes them, for every clip."""
+    from curate.dataset.dataset import Dataset
     from curate.dataset.schemas import CAPTIONS
-    from pipelines.dataset import Dataset
+    from pipelines.dataset import config_of
 
     dataset = Dataset(str(out))
     facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
     facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None, "status": "ok"}
     dataset.captions("made-1").publish(
         {**facts, "clip_id": row["clip_id"], "media_digest": row["digest"], "text": f"clip {row['clip_id']}"}
-        for row in dataset.read("shards/index.parquet").to_pylist()
+        for row in dataset.read_index().to_pylist()
     )
     dataset.save_section("caption_family", "made-1")
-    dataset.write_index(dataset.config().shards.key)
+    dataset.write_index(config_of(dataset).shards.key)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import described
+from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import CLIPS
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
@@ -35,7 +36,6 @@ from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.execute.build import executor
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun

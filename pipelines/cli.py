@@ -168,8 +168,8 @@ def curate(
     """Split raw videos into shots, score and select them, write shards."""
     given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
     resolved = _config(config, given, executor=executor, address=address)
+    from curate.dataset.dataset import Dataset
     from pipelines.console import summary
-    from pipelines.dataset import Dataset
     from pipelines.drivers import curate as curate_videos
     from pipelines.inputs.sources import kept_by_job, refuse_mistyped
     from pipelines.inspection import status as current
@@ -188,8 +188,8 @@ def curate(
 @_WithoutPandas()
 def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
     """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
+    from curate.dataset.dataset import Dataset
     from pipelines.console import summary
-    from pipelines.dataset import Dataset
     from pipelines.drivers import select as select_clips
 
     decided = select_clips.select(dataset, config, set or ())
@@ -496,8 +496,8 @@ def report(
     run: Annotated[list[str] | None, typer.Option(help="training runs to show; repeatable")] = None,
 ) -> None:
     """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
+    from curate.dataset.dataset import Dataset
     from curate.report.build import build_report
-    from pipelines.dataset import Dataset
     from pipelines.inspection.failures import standing_failures
 
     typer.echo(build_report(dataset, run or (), failures=standing_failures(Dataset(dataset))))

@@ -12,8 +12,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 Encoded = Literal["latents", "text"]
 """Folders of what `reelpack encode` writes, one below for each fingerprint."""
 
-CLIPS = "clips.parquet"
-INDEX = "shards/index.parquet"
+CLIPS_FILE = "clips.parquet"
+INDEX_FILE = "shards/index.parquet"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Layout:
     @property
     def clips(self) -> str:
         """Every clip with its decision."""
-        return f"{self.url}/{CLIPS}"
+        return f"{self.url}/{CLIPS_FILE}"
 
     @property
     def shards(self) -> str:
@@ -68,7 +68,7 @@ class Layout:
     @property
     def index(self) -> str:
         """The kept clips, and where each lies in a shard."""
-        return f"{self.url}/{INDEX}"
+        return f"{self.url}/{INDEX_FILE}"
 
     @property
     def report(self) -> str:

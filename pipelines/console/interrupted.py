@@ -28,7 +28,7 @@ def stays(what: Callable[[str], str], place: str) -> Iterator[None]:
 
 def of_dataset(url: str) -> str:
     """What is published in a dataset."""
-    from pipelines.dataset import Dataset
+    from curate.dataset.dataset import Dataset
 
     dataset = Dataset(url)
     sections = dataset.sections()

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from curate.schema import said_of
+from pipelines.dataset import curate_command
 
 if TYPE_CHECKING:
-    from pipelines.dataset import Dataset
+    from curate.dataset.dataset import Dataset
     from pipelines.drivers.caption import CaptionSummary
     from pipelines.drivers.curate import CurateSummary
     from pipelines.drivers.encode import EncodeSummary
@@ -84,7 +85,7 @@ def show_select(summary: "SelectSummary", dataset: "Dataset") -> None:
         out.print("[red]nothing is kept[/]: this policy rejects every clip")
     if summary.num_uncut:
         out.print(f"{summary.num_uncut} kept clips are not in a shard yet: run", markup=False)
-        out.print(dataset.curate_command(), markup=False)
+        out.print(curate_command(dataset), markup=False)
 
 
 def show_failures(groups: "Sequence[FailureGroup]") -> None:

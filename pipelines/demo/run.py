@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from rich.table import Table
 
+from curate.dataset.dataset import Dataset
 from curate.report.build import build_report
 from curate.shards.verify import verify_index
 from pipelines.config import load_config
 from pipelines.console import summary
 from pipelines.console.progress import console
-from pipelines.dataset import Dataset
 from pipelines.demo.inputs import INPUTS, make_demo_inputs
 from pipelines.drivers import caption as caption_clips
 from pipelines.drivers import curate as curate_videos
@@ -47,7 +47,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     names = [run / "samples" / f"sample-{number}.mp4" for number in range(len(PROMPTS))]
     samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
-    problems = verify_index(f"{dataset}/shards", Dataset(dataset).read("shards/index.parquet").to_pylist())
+    problems = verify_index(f"{dataset}/shards", Dataset(dataset).read_index().to_pylist())
     summary.out.print(_fates(dataset))
     table = summary.plain_table()
     table.add_row("inputs", f"{curated.num_inputs}, of them {curated.num_failed_inputs} failed")
@@ -79,7 +79,7 @@ def _fates(url: str) -> Table:
     """One line per input file: what it is, and what became of it."""
     dataset = Dataset(url)
     videos = {Path(row["uri"]).name: row for row in dataset.videos.rows()}
-    clips = dataset.read("clips.parquet").to_pylist()
+    clips = dataset.read_clips().to_pylist()
     table = Table("input", "what it is", "what became of it", box=None, pad_edge=False)
     for given in INPUTS:
         video = videos[given.name]

@@ -12,13 +12,14 @@ import pyarrow as pa
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.record import CaptionRecord, record_row
 from curate.dataset.captions import KINDS, USABLE
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.dataset.sources import SOURCE, of_current
 from curate.encoders.fingerprint import other_libraries
 from curate.schema import Failure
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, tracked
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.execute.base import Needs
 from pipelines.execute.build import executor
 
@@ -53,16 +54,16 @@ def caption(url: str, config: Config) -> CaptionSummary:
             is missing).
     """
     dataset = Dataset(url)
-    dataset.read("shards/index.parquet")
+    dataset.read_index()
     with dataset.writer("captions"):
         return _caption(dataset, config)
 
 
 def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     start = time.monotonic()
-    index = dataset.read("shards/index.parquet")
+    index = dataset.read_index()
     captioner = config.caption.pinned()
-    stage = CaptionStage(captioner, dataset.shards_url)
+    stage = CaptionStage(captioner, dataset.layout.shards)
     family = f"{captioner.name}-{captioner.key}"
     table = dataset.captions(family)
     earlier = of_current(table.read([SOURCE, "libraries"]), index)
@@ -89,7 +90,7 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", captioner.model_dump(mode="json"))
     dataset.save_section("caption_note", captioner.backend.caveat)
-    indexed = dataset.write_index(dataset.config().shards.key)
+    indexed = dataset.write_index(config_of(dataset).shards.key)
     records = of_current(table.read([SOURCE, "status", "reason"]), indexed).to_pylist()
     rows = indexed.to_pylist()
     return CaptionSummary(

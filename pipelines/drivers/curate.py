@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from curate.dataset.dataset import Dataset
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, Config, differences
 from pipelines.console.progress import console
-from pipelines.dataset import Dataset
 from pipelines.execute.build import executor
 from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar

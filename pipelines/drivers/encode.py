@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import KINDS
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.dataset.schemas import LATENTS, TEXT
 from curate.dataset.sources import SOURCE, of_current
@@ -26,7 +27,6 @@ from curate.storage.publish import write_text
 from curate.storage.tensors import arrays_to_bytes
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, FRAMES, Unit, tracked
-from pipelines.dataset import Dataset
 from pipelines.execute.base import Executor, Needs
 from pipelines.execute.build import executor
 from train.autoencoder.encode import STEP as LATENT_STEP
@@ -60,7 +60,7 @@ def encode(url: str, config: Config) -> EncodeSummary:
             missing.
     """
     dataset = Dataset(url)
-    index = dataset.read("shards/index.parquet").to_pylist()
+    index = dataset.read_index().to_pylist()
     if not any(row["caption_short"] or row["caption_dense"] for row in index):
         raise ValueError(
             f"{dataset.url}: no clip has a caption; `reelpack status {dataset.url}` says why, and what to run first"
@@ -97,7 +97,7 @@ def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config
 def _encode_latents(
     dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config, on: Executor, failures: list[Failure]
 ) -> Table:
-    stage = EncodeStage(config.encode, dataset.shards_url)
+    stage = EncodeStage(config.encode, dataset.layout.shards)
     record = stage.fingerprint_record()
     table = Table(f"{dataset.url}/latents/{record['fingerprint']}/parts", LATENTS, ["clip_id"])
     names = [field.name for field in fields(EncodeItem)]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
 from curate.shards.export import caption_of, export_samples, export_shard, uniform_facts
 from curate.shards.tar import TarReader, read_member
@@ -21,7 +22,6 @@ from curate.storage.lease import hold
 from curate.storage.place import children, locate
 from curate.storage.publish import publish, write_text
 from pipelines.console.progress import track
-from pipelines.dataset import Dataset
 from pipelines.execute.base import batches
 from train.data.fingerprint import fingerprint, is_stored
 from train.data.index import PLACE, read_index
@@ -49,7 +49,7 @@ def export(url: str, out: str, latents: str | None = None, layout: Layout = "web
     if latents and layout == "folder":
         raise ValueError("--latents goes with --layout webdataset; a folder has clips and captions alone")
     dataset = Dataset(url)
-    index = dataset.read("shards/index.parquet")
+    index = dataset.read_index()
     if not index.num_rows:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
     _check_empty(out)
@@ -64,7 +64,7 @@ def export(url: str, out: str, latents: str | None = None, layout: Layout = "web
     with hold(out, "export"):
         _check_empty(out)  # of two exports, one is the first
         count = write(dataset, out.rstrip("/"), index, places)
-        note = dataset.sections().get("caption_note")
+        note = dataset.caption_note
         record = {"num_clips": count, "latents": latents, "source": dataset.url, "caption_note": note}
         write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
     return count, sum(bool(caption_of(row)) for row in index.select(["caption_dense", "caption_short"]).to_pylist())
@@ -89,7 +89,7 @@ class _Latents:
 
 def _write_tars(dataset: Dataset, out: str, index: pa.Table, latents: _Latents | None) -> int:
     """`{split}-{n:06d}.tar`; returns the number of samples."""
-    reader, facts = TarReader(dataset.shards_url), uniform_facts(index)
+    reader, facts = TarReader(dataset.layout.shards), uniform_facts(index)
     both = len(pc.unique(index["kind"])) > 1
     plans: list[tuple[str, Sequence[dict[str, Any]]]] = []
     for split, rows in groupby(index.to_pylist(), key=lambda row: row["split"]):
@@ -104,7 +104,7 @@ def _write_tars(dataset: Dataset, out: str, index: pa.Table, latents: _Latents |
 
 def _write_folder(dataset: Dataset, out: str, index: pa.Table, latents: _Latents | None) -> int:
     """Files of their own; returns the number of clips."""
-    reader, facts = TarReader(dataset.shards_url), uniform_facts(index)
+    reader, facts = TarReader(dataset.layout.shards), uniform_facts(index)
     lines = list(track(_written(out, index.to_pylist(), facts, reader), index.num_rows, "export"))
     with publish(f"{out}/metadata.jsonl") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

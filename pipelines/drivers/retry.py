@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from curate.dataset.dataset import Dataset
 from curate.schema import FailureKind
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.drivers.curate import CurateSummary, curate
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inspection.failures import LATER_STEPS, WORTH_RETRYING, FailureGroup, grouped, standing_failures
@@ -59,7 +60,7 @@ def retry(
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
-    made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
+    made_with, config = dataset.made_with(or_running=True), config_of(dataset, or_running=True)
     config = config.model_copy(update={"execute": execute or ExecuteConfig()})
     before = _standing(dataset)
     curated = None

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from curate.dataset.dataset import Dataset
 from curate.media.counter import pictures_decoded
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, load_config
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.steps.decide import decide, read_stored
 
 
@@ -39,7 +40,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
     """
     start, decoded_before = time.monotonic(), pictures_decoded()
     dataset = Dataset(url)
-    old = dataset.config()
+    old = config_of(dataset)
     # How work is run changes no decision: one file serves `curate` and `select`.
     new = load_config(file, overrides, base=old).model_copy(update={"execute": old.execute})
     changed = [name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)]
@@ -49,7 +50,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
             f"`reelpack curate INPUT --out {url}` computes what they ask for"
         )
     with dataset.writer("curate"):
-        before = funnel(dataset.read("clips.parquet"))
+        before = funnel(dataset.read_clips())
         families = dataset.families()
         decided = decide(dataset, read_stored(dataset, new, families, keep=True), new, families)
         policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import CLIPS, INDEX, PUBLIC_COLUMNS
 from curate.dataset.store import write_parquet
 from curate.select import SelectConfig
 from curate.storage.access import public
 from curate.storage.place import is_url, locate
-from pipelines.dataset import Dataset
 from pipelines.inputs.sidecar_file import PATH, SidecarConfig, read_file
 
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.sources import of_current
 from curate.select import NOT_FOR_IMAGES
 from curate.signals.config import SIGNAL_NAMES
 from curate.storage.place import locate
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import folders, standing_failures
 from pipelines.inspection.status import clips_now
@@ -109,12 +110,12 @@ def explain(url: str, clip_id: str) -> Explanation:
     rows = clips_now(dataset).to_pylist()
     clip = _find(rows, clip_id, url)
     name = clip["clip_id"]
-    config = dataset.config(or_running=True)
+    config = config_of(dataset, or_running=True)
     videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
     siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
     cut = dataset.cut(config.shards.key)
     cut = cut.filter(pc.equal(cut["clip_id"], name))
-    captioner, group = dataset.sections().get("caption_family"), clip["duplicate_group"]
+    captioner, group = dataset.caption_family, clip["duplicate_group"]
     records = of_current(dataset.captions(captioner).read(), cut).to_pylist() if captioner else []
     sidecar = dataset.sidecar()
     return Explanation(
@@ -127,7 +128,7 @@ def explain(url: str, clip_id: str) -> Explanation:
         own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
         shard=next(iter(cut.to_pylist()), None),
         captions=tuple(records),
-        caption_note=dataset.sections().get("caption_note"),
+        caption_note=dataset.caption_note,
         latents=_latents(dataset, name, cut),
         failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
     )
@@ -160,12 +161,12 @@ def time_code(seconds: float) -> str:
 
 
 def _videos(dataset: Dataset) -> list[dict[str, Any]]:
-    key = dataset.config(or_running=True).scan.key
+    key = config_of(dataset, or_running=True).scan.key
     return [row for row in dataset.videos.rows() if row["scan_key"] == key]
 
 
 def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
-    rules = dataset.config(or_running=True).select.rules()
+    rules = config_of(dataset, or_running=True).select.rules()
     families = dataset.families(or_running=True).items()
     source = dict.fromkeys([*FACTS, *SIGNAL_NAMES], "scan") | {
         column: family for family, columns in families for column in columns

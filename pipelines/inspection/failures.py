@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
 from curate.schema import RETRYABLE, FailureKind
 from curate.storage.place import locate
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 
 WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
 """What may end differently without another file: a path that is back, a machine with more memory."""
@@ -73,7 +74,7 @@ def grouped(rows: Iterable[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
 
 def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     """The clips that there are now, and, by step and key of the current settings, what has its result."""
-    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    config, families = config_of(dataset, or_running=True), dataset.families(or_running=True)
     scan_key, cut_key = config.scan.key, config.shards.key
     clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
     cut = dataset.cut(cut_key)
@@ -85,7 +86,7 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     }
     if scored:
         done["score", "+".join(scored)] = set.intersection(*scored.values())
-    if captioner := dataset.sections().get("caption_family"):
+    if captioner := dataset.caption_family:
         done["caption", captioner] = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), cut))
     for step, kind in (("encode", "latents"), ("embed_text", "text")):
         for fingerprint in folders(f"{dataset.url}/{kind}"):

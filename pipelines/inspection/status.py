@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import USABLE
+from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
 from curate.select import funnel
 from curate.storage.lease import owners
 from curate.storage.place import locate
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of, curate_command, step_command
 from pipelines.inspection.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
 from train.data.fingerprint import is_outdated, read_record
@@ -66,8 +67,8 @@ def status(url: str) -> Status:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
-    made_with, config = dataset.made_with(or_running=True), dataset.config(or_running=True)
-    is_running = "running" in dataset.sections()
+    made_with, config = dataset.made_with(or_running=True), config_of(dataset, or_running=True)
+    is_running = dataset.is_running
     # Files before clips, which are published before their file: a scanned file has its clips here.
     videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
     clips = clips_now(dataset)
@@ -97,7 +98,7 @@ def status(url: str) -> Status:
         num_cut=len(cut),
         captioned={family: len(found & cut) for family, found in captioned.items()},
         captions={family: Counter(of_family["status"].to_pylist()) for family, of_family in records.items()},
-        caption_note=dataset.sections().get("caption_note"),
+        caption_note=dataset.caption_note,
         encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
         failures=grouped(standing_failures(dataset)),
         writers=tuple(map(str, owners(dataset.url))),
@@ -112,7 +113,7 @@ def clips_now(dataset: Dataset) -> pa.Table:
     Raises:
         ValueError: nothing was curated into the dataset.
     """
-    return decided_now(dataset) if "running" in dataset.sections() else dataset.read("clips.parquet")
+    return decided_now(dataset) if dataset.is_running else dataset.read_clips()
 
 
 def decided_now(dataset: Dataset) -> pa.Table:
@@ -121,7 +122,7 @@ def decided_now(dataset: Dataset) -> pa.Table:
     Raises:
         ValueError: nothing was curated into the dataset.
     """
-    config, families = dataset.config(or_running=True), dataset.families(or_running=True)
+    config, families = config_of(dataset, or_running=True), dataset.families(or_running=True)
     stored = read_stored(dataset, config, families)
     for name in config.select.rules():  # a score that no clip has yet leaves its clips pending
         if name not in stored.clips.column_names:
@@ -150,18 +151,20 @@ def _next(
     """The command that goes on from here, and why it is that."""
     url = shlex.quote(dataset.url)
     if is_running:
-        return dataset.curate_command(), "if nothing works on it any more: it goes on from what is published"
+        return curate_command(dataset), "if nothing works on it any more: it goes on from what is published"
     if kept - cut:
-        return dataset.curate_command(), f"{len(kept - cut)} kept clips are in no shard yet"
+        return curate_command(dataset), f"{len(kept - cut)} kept clips are in no shard yet"
     if not kept:
         return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
-    captioner = dataset.sections().get("caption_family")
+    captioner = dataset.caption_family
     records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
     if unseen := cut - ids_of(records):
-        return dataset.command("caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
+        return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
     if not _usable(records):
         other = f"reelpack caption {url} --set caption.backend.model=MODEL"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if not encoded or (missing := min(len(cut - found) for found in encoded)):
-        return dataset.command("encode"), f"{missing if encoded else len(cut)} clips in the index have no latents"
+        return step_command(
+            dataset, "encode"
+        ), f"{missing if encoded else len(cut)} clips in the index have no latents"
     return f"reelpack train {url} --out RUN", "every clip in the index has a caption and latents"

@@ -16,12 +16,12 @@ from typing import Any, get_args
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.dataset.dataset import Dataset, Writer
 from curate.dataset.schemas import LATENTS, TEXT
 from curate.dataset.store import Table
 from curate.storage.lease import hold
 from curate.storage.place import locate
 from curate.storage.publish import is_being_written
-from pipelines.dataset import Dataset, Writer
 from pipelines.inspection.failures import folders
 
 Files = dict[str, dict[str, Any]]

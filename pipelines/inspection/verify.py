@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import clip_of
 from curate.dataset.sources import SOURCE
 from curate.media.decode import clip_frames, clip_times
@@ -23,7 +24,7 @@ from curate.shards.verify import verify_index
 from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import track
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of, curate_command
 from pipelines.inspection.failures import folders
 from pipelines.inspection.status import decided_now
 from train.data.fingerprint import is_outdated, read_record
@@ -56,22 +57,22 @@ class Verifier:
 
     def __init__(self, url: str, num_sampled: int | None, staging: StagingConfig = DEFAULT) -> None:
         self.dataset = Dataset(url)
-        if "running" in self.dataset.sections():
+        if self.dataset.is_running:
             raise ValueError(
                 f"{url}: a run is under way, or was stopped, and its tables are not complete; let it come to its end: "
-                f"{self.dataset.curate_command()}"
+                f"{curate_command(self.dataset)}"
             )
-        self.config: Config = self.dataset.config()
+        self.config: Config = config_of(self.dataset)
         self.num_sampled = num_sampled
         self.staging = staging
-        self.clips: pa.Table = self.dataset.read("clips.parquet")
-        self.index: list[dict[str, Any]] = self.dataset.read("shards/index.parquet").to_pylist()
+        self.clips: pa.Table = self.dataset.read_clips()
+        self.index: list[dict[str, Any]] = self.dataset.read_index().to_pylist()
         self.written = self.dataset.shards.rows()
 
     def shards(self) -> Check:
         """Every index row points at its member of a tar, and every member is known; headers only."""
         known = {row["clip_id"] for row in self.written} | {row["clip_id"] for row in self.dataset.shard_plans.rows()}
-        problems = verify_index(self.dataset.shards_url, self.index, known) if self.index else []
+        problems = verify_index(self.dataset.layout.shards, self.index, known) if self.index else []
         return Check(what="rows of the index and their members of the tars", num_checked=len(self.index),
                      problems=tuple(problems))  # fmt: skip
 
@@ -99,7 +100,7 @@ class Verifier:
 
     def captions(self) -> Check:
         """Every caption was written for the bytes of the clip that it is joined to."""
-        family = self.dataset.sections().get("caption_family")
+        family = self.dataset.caption_family
         records = self.dataset.captions(family).rows() if family else []
         clips_of: dict[str | None, set[str]] = defaultdict(set)
         num_frames: dict[str, int] = {}
@@ -162,7 +163,7 @@ class Verifier:
 
     def pictures(self) -> Check:
         """Clips in the shards have the bytes that were written, and decode to what the index says."""
-        reader, rows = TarReader(self.dataset.shards_url), chosen(self.index, self.num_sampled)
+        reader, rows = TarReader(self.dataset.layout.shards), chosen(self.index, self.num_sampled)
         key = self.config.shards.key
         digests = {row["clip_id"]: row["digest"] for row in self.written if row["cut_key"] == key}
         found = ((row, damage(reader, row, digests.get(row["clip_id"]))) for row in track(rows, len(rows), "clips"))

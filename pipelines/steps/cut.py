@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from curate.cut import CutStage, ShardPlan
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import shard_row
 from curate.schema import Clip
 from curate.storage.publish import remove_unfinished
 from pipelines.console.progress import FRAMES
-from pipelines.dataset import Dataset
 from pipelines.execute.base import Executor, Needs
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
@@ -54,7 +54,7 @@ def cut(
         members[row["shard"]].append(owed[row["clip_id"]])
     plans = [
         ShardPlan(
-            url=f"{dataset.shards_url}/{shard}",
+            url=f"{dataset.layout.shards}/{shard}",
             split=shard.partition("-")[0],
             clips=tuple(group),
             signed={clip.video_uri: url for clip in group if (url := run.signed.get(clip.video_uri))},
@@ -62,7 +62,7 @@ def cut(
         )
         for shard, group in members.items()
     ]
-    remove_unfinished(dataset.shards_url, members)
+    remove_unfinished(dataset.layout.shards, members)
     stage = CutStage(run.config.shards, run.config.execute.staging)
     for results in run.work(on, stage, plans, Needs(), "cut", FRAMES, _num_frames):
         shards = values_of(results)
@@ -71,7 +71,7 @@ def cut(
         run.fail(failures, key)
         num_failed += len(failures)
         dataset.shards.publish(shard_row(clip, shard.plan.split, key) for shard in shards for clip in shard.clips)
-        remove_unfinished(dataset.shards_url, {shard.plan.url.rpartition("/")[2] for shard in shards})
+        remove_unfinished(dataset.layout.shards, {shard.plan.url.rpartition("/")[2] for shard in shards})
         run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
     return bool(earlier or num_failed)
 

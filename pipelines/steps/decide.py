@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import clip_of, fraction
 from curate.dataset.schemas import PUBLIC_COLUMNS
 from curate.dataset.store import Table, write_parquet
+from curate.dataset.table import left_join
 from curate.dedup.balance import balance_weights
 from curate.schema import Clip
 from curate.scores.score import STEP as SCORE_STEP
@@ -18,7 +20,6 @@ from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
-from pipelines.dataset import Dataset, join
 from pipelines.steps.duplicates import find_alike
 from pipelines.steps.losses import refuse_losses
 
@@ -59,7 +60,7 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         table = dataset.scores(family, columns)
         numbers = [name for name in columns if pa.types.is_floating(columns[name])]
         scored = table.read(numbers)
-        clips = join(clips, scored, "clip_id")
+        clips = left_join(clips, scored, "clip_id")
         for name in set(columns) - set(numbers):
             vectors = (table, name)
         for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
@@ -125,7 +126,7 @@ def facts(dataset: Dataset, scan_key: str) -> pa.Table:
     videos = videos.group_by("video_id").aggregate([("uri", "min"), ("size_bytes", "min"), ("duration_s", "min")])
     clips = dataset.clips.read()
     clips = clips.filter(pc.equal(clips["scan_key"], scan_key)).drop_columns(["scan_key"])
-    clips = join(clips, videos, "video_id").rename_columns({"uri_min": "video_uri"})
+    clips = left_join(clips, videos, "video_id").rename_columns({"uri_min": "video_uri"})
     clips = clips.filter(pc.is_valid(clips["video_uri"]))
     start_s, end_s, duration_s = (
         seconds(pts, clips["time_base"])
@@ -202,4 +203,4 @@ def _undecodable(dataset: Dataset, families: Families) -> set[str]:
 
 def _with_sidecar(dataset: Dataset, clips: pa.Table) -> pa.Table:
     sidecar = dataset.sidecar()
-    return clips if sidecar is None else join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri")
+    return clips if sidecar is None else left_join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri")

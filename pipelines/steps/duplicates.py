@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import curate.dedup
+from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table, write_parquet
 from curate.dedup.balance import find_concepts
 from curate.dedup.config import DedupConfig
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
 from curate.storage.place import locate
-from pipelines.dataset import Dataset
 
 FOUND_IN = b"found_in"
 

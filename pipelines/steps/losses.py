@@ -6,7 +6,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.dataset import Dataset
+from curate.dataset.dataset import Dataset
 
 COLUMNS = ["clip_id", "decision", "reasons", "duplicate_group"]
 
@@ -37,9 +37,9 @@ def refuse_losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> None:
 def losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> dict[str, str]:
     """Clips of the index that the new decisions do not keep because something failed → the step that did, or the
     score that is missing."""
-    if not (dataset.has("shards/index.parquet") and dataset.has("clips.parquet")):
+    if not dataset.is_decided():
         return {}
-    indexed = set(dataset.read("shards/index.parquet")["clip_id"].to_pylist())
+    indexed = set(dataset.read_index()["clip_id"].to_pylist())
     now = {row["clip_id"]: row for row in decided.select(COLUMNS).to_pylist()}
     groups = {row["duplicate_group"] for row in now.values() if row["decision"] == "keep"} - {None}
     lost = {
@@ -55,7 +55,7 @@ def _of_failed_files(dataset: Dataset, gone: set[str], scan_key: str) -> dict[st
     if not gone:
         return {}
     failed = [row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == ("scan", scan_key)]
-    before = dataset.read("clips.parquet").select(["clip_id", "video_uri"])
+    before = dataset.read_clips().select(["clip_id", "video_uri"])
     before = before.filter(pc.is_in(before["clip_id"], pa.array(sorted(gone), pa.string())))
     files, folders = set(failed), tuple(f"{subject}/" for subject in failed)
     return {

@@ -6,11 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.config import Config
 from pipelines.console.progress import ITEMS, Unit, tracked
-from pipelines.dataset import Dataset
 from pipelines.execute.base import Executor, Needs
 
 Results = list[tuple[Any, Any]]

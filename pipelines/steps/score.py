@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from curate.dataset.store import Table
+from curate.dataset.table import left_join
 from curate.media.fetch import Staged
 from curate.schema import Clip
 from curate.scores.score import ScoreItem, ScoreStage
 from curate.select import broken_by
 from pipelines.console.progress import FRAMES
-from pipelines.dataset import join
 from pipelines.execute.base import Executor, Needs
 from pipelines.steps.decide import facts
 from pipelines.steps.originals import with_originals
@@ -63,7 +63,7 @@ def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[
     """Clip id → what is stored of the columns that the policy has rules for, and the clips that it rejects already."""
     clips = facts(run.dataset, run.config.scan.key)
     for table in tables.values():
-        clips = join(clips, table.read(list(run.config.select.rules())), "clip_id")
+        clips = left_join(clips, table.read(list(run.config.select.rules())), "clip_id")
     names = [name for name in run.config.select.rules() if name in clips.column_names]
     breaks = zip(clips["clip_id"].to_pylist(), broken_by(clips, run.config.select), strict=True)
     values = {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}

@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.crash import SETTINGS
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.schema import FailureKind
 from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.corpus import broken_corpus
 

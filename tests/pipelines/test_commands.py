@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import Failure, FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.console import show
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing, retry
 from pipelines.execute.base import ExecuteConfig
@@ -51,7 +51,7 @@ def tree(folder: Path) -> dict[Path, bytes]:
 
 
 def clips_by_file(made: SimpleNamespace) -> dict[str, dict[str, object]]:
-    return {Path(row["video_uri"]).name: row for row in made.dataset.read("clips.parquet").to_pylist()}
+    return {Path(row["video_uri"]).name: row for row in made.dataset.read_clips().to_pylist()}
 
 
 def test_status_counts_what_the_tables_hold_and_writes_nothing(made: SimpleNamespace) -> None:
@@ -227,7 +227,7 @@ def test_failures_of_later_steps_stand_until_there_is_a_result_and_name_their_ow
     made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made.dataset.save_section("caption_family", "test-1")
-    clip = made.dataset.read("shards/index.parquet")["clip_id"].to_pylist()[0]
+    clip = made.dataset.read_index()["clip_id"].to_pylist()[0]
     failure = Failure(subject=clip, step="caption", kind=FailureKind.MODEL, detail="nothing was said")
     made.dataset.failures.publish([failure_row(failure, "test-1", f"reelpack caption {made.url}")])
     assert run("retry", made.url) == 0
@@ -237,7 +237,7 @@ def test_failures_of_later_steps_stand_until_there_is_a_result_and_name_their_ow
 
 
 def test_failures_of_other_settings_do_not_stand(made: SimpleNamespace) -> None:
-    clip = made.dataset.read("clips.parquet")["clip_id"].to_pylist()[0]
+    clip = made.dataset.read_clips()["clip_id"].to_pylist()[0]
     failure = Failure(subject=clip, step="cut", kind=FailureKind.CORRUPT, detail="")
     made.dataset.failures.publish([failure_row(failure, "an earlier cut", "")])
     assert [row["step"] for row in standing_failures(made.dataset)] == ["scan"]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.commit_points import TROUBLES, Points, Trouble
+from curate.dataset.dataset import Dataset
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from tests.support.corpus import shot, write
 from tests.support.processes import IS_KIND, command_line, descendants, kill

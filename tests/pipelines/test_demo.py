@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.shards.verify import verify_index
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.demo.run import PROMPTS
 from pipelines.drivers.caption import caption
 from pipelines.drivers.curate import curate
@@ -53,8 +53,8 @@ def test_every_input_of_the_demo_ends_as_it_should(demo: Path) -> None:
 
 def test_index_shards_latents_and_text_agree(demo: Path) -> None:
     dataset = Dataset(str(demo / "dataset"))
-    index = dataset.read("shards/index.parquet").to_pylist()
-    assert verify_index(dataset.shards_url, index) == []
+    index = dataset.read_index().to_pylist()
+    assert verify_index(dataset.layout.shards, index) == []
     assert all(row["caption_short"] and row["caption_dense"] for row in index)
     for kind in ("latents", "text"):
         (folder,) = (demo / "dataset" / kind).iterdir()

@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.shards.tar import TarReader, read_member
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from pipelines.drivers.export import export
@@ -63,14 +63,14 @@ def test_a_dataset_in_any_folder_is_whole(name: str, tmp_path: Path, monkeypatch
     out = f"{tmp_path}/{name}/{name}"
     assert curate(["films"], f"./{name}", CONFIG, sidecar=str(sidecar)).num_indexed == 1
     dataset = Dataset(out)
-    before = dataset.read("clips.parquet")
+    before = dataset.read_clips()
     assert select(out).num_indexed == 1
-    assert dataset.read("clips.parquet") == before and before["static_overlay"].null_count == 0
+    assert dataset.read_clips() == before and before["static_overlay"].null_count == 0
     assert select(out, overrides=["select.static_overlay.max=1"]).num_indexed == 1
     assert [problem for check in verify(out, None) for problem in check.problems] == []
     assert [len(found) for found in (status(out).scored, status(out).failures)] == [1, 0]
-    [row] = dataset.read("shards/index.parquet").to_pylist()
-    assert row["title"] == "first" and len(read_member(TarReader(dataset.shards_url), row)) == row["size"]
+    [row] = dataset.read_index().to_pylist()
+    assert row["title"] == "first" and len(read_member(TarReader(dataset.layout.shards), row)) == row["size"]
     assert export(out, f"{tmp_path}/{name}/export {name}")[0] == 1
     assert (tmp_path / name / f"export {name}" / "train-000000.tar").is_file()
     assert curate(["films"], out, CONFIG).num_frames_decoded == 0
@@ -85,7 +85,7 @@ def test_training_finds_what_lies_in_a_folder_with_a_pattern_for_a_name(tmp_path
     assert len(read_manifest(out, split="train", patch=(1, 2, 2))) == 1
     scores = Path(out) / "tables/scores/embedding-1"
     scores.mkdir()
-    pq.write_table(Dataset(out).read("clips.parquet").select(["clip_id"]), scores / "part-000000-0.parquet")
+    pq.write_table(Dataset(out).read_clips().select(["clip_id"]), scores / "part-000000-0.parquet")
     assert _find_family(out, "auto") == "embedding-1"
     with pytest.raises(SystemExit) as stopped:
         main(["report", out])

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table, write_parquet
 from curate.media.fetch import local_copy
 from curate.media.staging import StagingConfig
@@ -19,7 +20,6 @@ from curate.shards.tar import TarReader, list_members, write_tar
 from curate.storage.lease import Occupied, hold
 from curate.storage.publish import publish
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources
 from tests.support.latents import smooth_clips, write_dataset

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.schema import FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources, refuse_mistyped
 from tests.support.videos import moving, write_video

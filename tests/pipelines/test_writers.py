@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from curate.dataset.captions import CaptionStatus
+from curate.dataset.dataset import Dataset
 from curate.storage.lease import Occupied, hold
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of, curate_command
 from pipelines.drivers.caption import caption as caption_clips
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
@@ -55,7 +56,7 @@ WRITERS: Mapping[str, tuple[str, Callable[[SimpleNamespace], object]]] = {
 READERS: Mapping[str, Callable[[SimpleNamespace], object]] = {
     "status": lambda made: status(made.url),
     "verify": lambda made: list(verify(made.url)),
-    "explain": lambda made: explain(made.url, made.dataset.read("clips.parquet")["clip_id"][0].as_py()),
+    "explain": lambda made: explain(made.url, made.dataset.read_clips()["clip_id"][0].as_py()),
     "export": lambda made: export(made.url, f"{made.out.parent}/export"),
 }
 
@@ -104,11 +105,11 @@ def test_a_writer_that_lost_its_lease_publishes_nothing_more(
 
 
 def test_a_clip_that_is_cut_again_loses_its_captions_and_latents(made: SimpleNamespace, tmp_path: Path) -> None:
-    before = {row["clip_id"]: row["digest"] for row in made.dataset.read("shards/index.parquet").to_pylist()}
+    before = {row["clip_id"]: row["digest"] for row in made.dataset.read_index().to_pylist()}
     fingerprint = encode(made.url, LOCAL).latents
     assert status(made.url).encoded == {fingerprint: 2}
     result = curate([str(made.films)], made.url, SMALLER)
-    index = made.dataset.read("shards/index.parquet").to_pylist()
+    index = made.dataset.read_index().to_pylist()
     assert result.num_indexed == 2 and all(row["digest"] != before[row["clip_id"]] for row in index)
     assert [row["caption_short"] for row in index] == [None, None]
     now = status(made.url)
@@ -145,9 +146,9 @@ def test_how_a_foreign_dataset_is_run_is_not_for_it_to_say(made: SimpleNamespace
     section = made.dataset.sections()["curate"]
     foreign = {"staging": {"cache_dir": str(victim), "cache_bytes": 0}, "address": "foreign:6379"}
     made.dataset.save_section("curate", {**section, "execute": {**section["execute"], **foreign}})
-    config = Dataset(made.url).config()
+    config = config_of(Dataset(made.url))
     assert config.execute == type(config.execute)()
-    said = made.dataset.curate_command()
+    said = curate_command(made.dataset)
     assert "executor=local" in said and "cache_dir" not in said and "foreign:6379" not in said
 
 

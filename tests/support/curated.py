@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 
 from caption.record import media_digest
+from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import CAPTIONS
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.drivers.curate import curate
 from tests.support.videos import moving, write_video
 
@@ -37,9 +38,9 @@ def copied(made: SimpleNamespace, folder: Path) -> SimpleNamespace:
 
 def caption(dataset: Dataset) -> None:
     """Records as a captioner writes them, for the clips of the index."""
-    reader = TarReader(dataset.shards_url)
+    reader = TarReader(dataset.layout.shards)
     rows = []
-    for row in dataset.read("shards/index.parquet").to_pylist():
+    for row in dataset.read_index().to_pylist():
         digest = media_digest(read_member(reader, row))
         facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None}
@@ -47,4 +48,4 @@ def caption(dataset: Dataset) -> None:
         rows.append({**facts, **numbers, **text, "clip_id": row["clip_id"], "media_digest": digest})
     dataset.captions("test-1").publish(rows)
     dataset.save_section("caption_family", "test-1")
-    dataset.write_index(dataset.config().shards.key)
+    dataset.write_index(config_of(dataset).shards.key)

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table
-from pipelines.dataset import Dataset
 
 HISTORY = frozenset({"attempts", "retry_command"})
 """Columns that tell how often something was tried, and where; a kill may change them."""

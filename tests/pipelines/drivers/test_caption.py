@@ -79,7 +79,7 @@ def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, 
     said = capsys.readouterr().out
     assert "captions unsure" in said and "the captions are by a clerk" in said
 
-    without = next(row for row in made.dataset.read("shards/index.parquet").to_pylist() if not row["caption_short"])
+    without = next(row for row in made.dataset.read_index().to_pylist() if not row["caption_short"])
     show.show_explanation(explain(made.url, without["clip_id"]))
     assert "no text: it is foreign (distance 0.5)" in capsys.readouterr().out
     page = Path(build_report(made.url)).read_text()

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
 from pipelines.config import Config, load_config
 from pipelines.console.summary import nothing_kept
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.videos import FPS, moving, write_video
 
@@ -175,8 +175,8 @@ def test_a_dataset_behind_a_url_holds_the_same(curated: tuple[CurateSummary, Pat
     remote = "memory://curated/dataset"
     curate([str(videos)], remote, config())
     local = pq.read_table(curated[1] / "clips.parquet")
-    assert Dataset(remote).read("clips.parquet").equals(local)
-    index = Dataset(remote).read("shards/index.parquet").to_pylist()
+    assert Dataset(remote).read_clips().equals(local)
+    index = Dataset(remote).read_index().to_pylist()
     assert verify_index(f"{remote}/shards", index) == []
 
 

@@ -188,7 +188,7 @@ def test_captions_that_are_cut_are_counted_and_told_again(
     made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     made = copied(made, tmp_path)
-    table = made.dataset.read("shards/index.parquet")
+    table = made.dataset.read_index()
     long = pa.array(["a long caption of a rabbit that runs"] + [None] * (table.num_rows - 1), pa.string())
     column = table.schema.get_field_index("caption_dense")
     pq.write_table(table.set_column(column, "caption_dense", long), made.out / "shards/index.parquet")

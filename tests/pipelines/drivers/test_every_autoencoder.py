@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from tests.support.curated import SETTINGS, caption
@@ -66,7 +66,7 @@ def test_what_is_read_is_what_the_autoencoder_gave(
         for split in ("train", "val")
     ]
     shards = TarReader(f"{made.url}/shards")
-    index = {row["clip_id"]: row for row in Dataset(made.url).read("shards/index.parquet").to_pylist()}
+    index = {row["clip_id"]: row for row in Dataset(made.url).read_index().to_pylist()}
     kinds = set()
     for manifest, row in ((of, of.row(number)) for of in manifests for number in range(len(of))):
         place = index[row["clip_id"]]

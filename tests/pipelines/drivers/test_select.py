@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.media.counter import pictures_decoded
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
+from pipelines.dataset import config_of
 from pipelines.drivers.curate import curate, policy_change
 from pipelines.drivers.select import select
 from tests.support.videos import moving, write_video
@@ -28,7 +29,7 @@ def test_clips_leave_the_index_and_come_back_and_the_tars_stay(dataset: Path) ->
     index = (dataset / "shards/index.parquet").read_bytes()
     strict = select(str(dataset), overrides=["select.duration_s.min=2"])
     assert (strict.before["keep"], strict.after["keep"], strict.num_indexed, strict.num_uncut) == (3, 2, 2, 0)
-    assert Dataset(str(dataset)).config().select.duration_s.min == 2
+    assert config_of(Dataset(str(dataset))).select.duration_s.min == 2
     select(str(dataset), overrides=["select.duration_s.min=1"])
     assert (dataset / "shards/index.parquet").read_bytes() == index
     assert {path.name: path.read_bytes() for path in (dataset / "shards").glob("*.tar")} == tars
@@ -65,16 +66,16 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
 def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("select: {duration_s: {min: 2}}\nexecute: {executor: local}\n")
-    before = Dataset(str(dataset)).config().execute
+    before = config_of(Dataset(str(dataset))).execute
     assert before.executor != "local", "a dataset does not say how work is run"
     assert select(str(dataset), file=str(file)).after["keep"] == 2
-    assert Dataset(str(dataset)).config().execute == before
+    assert config_of(Dataset(str(dataset))).execute == before
 
 
 def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) -> None:
     select(str(dataset), overrides=["select.duration_s.min=2"])
     here = Dataset(str(dataset))
-    assert policy_change(here, here.config()) == ""
+    assert policy_change(here, config_of(here)) == ""
     said = policy_change(here, load_config(overrides=SETTINGS))
     assert "select.duration_s.min=1.0; it was select.duration_s.min=2" in said
     here.save_section("curate", {**here.sections()["curate"], "a_section": "of another reelpack"})

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.dataset.dataset import Dataset
 from pipelines.config import load_config
 from pipelines.console import show
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.estimate.pilot import take_excerpt
 from pipelines.estimate.plan_curation import CurationPlan, Estimate, plan

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from benchmarks.engine import overhead
-from pipelines.dataset import Dataset
+from curate.dataset.dataset import Dataset
 
 
 def test_rows_are_scored_selected_and_reported_without_frames(tmp_path: Path) -> None:
     # The promise is 60 s for 100,000; the start, of imports, weighs more in a thousand.
     overhead(str(tmp_path), num_clips=1000, kind="local", embedding_dim=8, profile=False)
-    clips = Dataset(str(tmp_path / "dataset")).read("clips.parquet")
+    clips = Dataset(str(tmp_path / "dataset")).read_clips()
     assert clips.num_rows == 1000
     assert clips["nothing_0"].null_count == 0
     assert {"keep", "reject"} <= set(clips["decision"].to_pylist())

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.schema import said_of
 from pipelines.cli import main
 from pipelines.config import Config, load_config
 from pipelines.console import summary
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources, refuse_mistyped
 from tests.support.curated import SETTINGS

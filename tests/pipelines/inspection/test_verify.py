@@ -15,6 +15,7 @@ from curate.dataset.schemas import LATENTS
 from curate.dataset.store import write_parquet
 from curate.shards.tar import write_tar
 from pipelines.cli import main
+from pipelines.dataset import config_of
 from pipelines.inspection.verify import verify
 from tests.support.curated import caption, copied, curated
 from tests.support.videos import moving, write_video
@@ -24,7 +25,7 @@ from tests.support.videos import moving, write_video
 def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     made = curated(tmp_path_factory.mktemp("original"))
     caption(made.dataset)
-    made.index = made.dataset.read("shards/index.parquet").to_pylist()
+    made.index = made.dataset.read_index().to_pylist()
     return made
 
 
@@ -80,7 +81,7 @@ def test_captions_that_were_swapped_are_found_and_their_clips_named(made: Simple
     one, other = made.dataset.captions("test-1").rows()
     swapped = [{**one, "clip_id": other["clip_id"]}, {**other, "clip_id": one["clip_id"]}]
     made.dataset.captions("test-1").publish(swapped)
-    made.dataset.write_index(made.dataset.config().shards.key)
+    made.dataset.write_index(config_of(made.dataset).shards.key)
     found = sorted(problem.partition(";")[0] for problem in problems(made, 0))
     pairs = sorted([(one["clip_id"], other["clip_id"]), (other["clip_id"], one["clip_id"])])
     assert found == [f"{clip}: its short caption was written for {of}" for clip, of in pairs]

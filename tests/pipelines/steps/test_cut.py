@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.schema import FailureKind
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.snapshot import differences, snapshot
 from tests.support.videos import moving, write_video
@@ -107,5 +107,5 @@ def test_a_plan_of_a_clip_that_is_held_out_now_is_not_taken_over(films: Path, tm
     assert run(films, out, 'select.split.hold_out=["*"]').num_indexed == 3
     rows = Dataset(str(out)).shards.rows()
     assert {(row["split"], row["shard"]) for row in rows} == {("val", "val-000000.tar")}
-    index = Dataset(str(out)).read("shards/index.parquet")
+    index = Dataset(str(out)).read_index()
     assert set(index["split"].to_pylist()) == {"val"}

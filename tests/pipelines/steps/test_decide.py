@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import Failure, FailureKind
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.steps.decide import decided, read_stored
 from tests.support.videos import moving, write_video
@@ -61,6 +61,6 @@ def test_what_was_cut_for_training_is_never_held_out_nor_is_a_later_copy_of_it(
     write_video(tmp_path / "films/other.mp4", moving(2, 1.5))
     settings = ["score.scorers=[]", "execute.executor=local", 'select.split.hold_out=["*"]']
     curate([str(tmp_path / "films")], one_clip.dataset.url, load_config(overrides=settings))
-    splits = {Path(row["video_uri"]).name: row["split"] for row in one_clip.dataset.read("clips.parquet").to_pylist()}
+    splits = {Path(row["video_uri"]).name: row["split"] for row in one_clip.dataset.read_clips().to_pylist()}
     assert splits == {"1.mp4": "train", "copy.mp4": "train", "other.mp4": "val"}
     assert "2 clips stay train" in capsys.readouterr().err

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curate.dataset.dataset import Dataset
 from pipelines.config import load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.select import select
 from pipelines.inspection.status import decided_now
@@ -72,7 +72,7 @@ def test_with_and_without_a_cache_the_same_is_found_whatever_changes(dataset: Da
 
 
 def test_another_threshold_searches_for_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = dataset.read("clips.parquet")
+    before = dataset.read_clips()
 
     def search(*_: object) -> None:
         pytest.fail("searched again")
@@ -81,7 +81,7 @@ def test_another_threshold_searches_for_nothing(dataset: Dataset, monkeypatch: p
     monkeypatch.setattr(alike, "find_concepts", search)
     assert select(dataset.url, overrides=["select.duration_s.min=9"]).after["reject"] == 4
     select(dataset.url, overrides=["select.duration_s.min=1"])
-    assert dataset.read("clips.parquet") == before
+    assert dataset.read_clips() == before
     assert before["duplicate_group"].null_count == before.num_rows - 2
 
 

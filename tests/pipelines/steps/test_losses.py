@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from curate.dataset.dataset import Dataset
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import retry
 from pipelines.drivers.select import select
@@ -30,7 +30,7 @@ def films(tmp_path: Path) -> list[str]:
 
 
 def derived(out: str) -> list[pa.Table]:
-    return [Dataset(out).read(name) for name in ("clips.parquet", "shards/index.parquet")]
+    return [Dataset(out).read_clips(), Dataset(out).read_index()]
 
 
 def test_a_run_without_the_originals_keeps_every_row(films: list[str], tmp_path: Path) -> None:

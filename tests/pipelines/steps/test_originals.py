@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import CurateSummary, curate
 from pipelines.inputs.sources import list_sources, version_now
 from tests.support.videos import FPS, moving, write_video
@@ -29,7 +29,7 @@ def outcomes(summary: CurateSummary) -> list[tuple[str, str]]:
 def pictures(out: Path) -> list[np.ndarray]:
     """The first frame of each clip of the index."""
     reader = TarReader(str(out / "shards"))
-    rows = Dataset(str(out)).read("shards/index.parquet").to_pylist()
+    rows = Dataset(str(out)).read_index().to_pylist()
     return [decode_clip(read_member(reader, row)).rgb[0] for row in rows]
 
 
@@ -54,7 +54,7 @@ def test_other_bytes_under_the_name_of_an_earlier_input_are_not_scored_as_its_cl
     write_video(tmp_path / "A/x.mp4", moving(77, 1.2))
     summary = curate([str(tmp_path / "B")], str(out), config(scored, NONE_KEPT))
     assert outcomes(summary) == [("score", "missing")]
-    values = {row["video_uri"]: row["static_overlay"] for row in Dataset(str(out)).read("clips.parquet").to_pylist()}
+    values = {row["video_uri"]: row["static_overlay"] for row in Dataset(str(out)).read_clips().to_pylist()}
     assert values[str(tmp_path / "A/x.mp4")] is None
     assert values[str(tmp_path / "B/y.mp4")] is not None
 

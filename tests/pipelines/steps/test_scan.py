@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.media.probe import content_id
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing
 from pipelines.execute.base import Needs

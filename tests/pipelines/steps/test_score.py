@@ -6,9 +6,9 @@ import fsspec
 import numpy as np
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.media.encode import encode_mp4
 from pipelines.config import Config, load_config
-from pipelines.dataset import Dataset
 from pipelines.drivers.curate import curate
 from tests.support.snapshot import snapshot
 from tests.support.videos import FPS, moving, write_video
@@ -56,7 +56,7 @@ def test_an_early_exit_scores_only_what_the_policy_may_keep(films: Path, tmp_pat
     curate([str(films)], out, config(*policy))
     again = curate([str(films)], out, config(*policy))
     assert again.num_frames_decoded == 0, "a rerun finds nothing to do"
-    clips = {Path(row["video_uri"]).stem: row for row in Dataset(out).read("clips.parquet").to_pylist()}
+    clips = {Path(row["video_uri"]).stem: row for row in Dataset(out).read_clips().to_pylist()}
     assert (clips["bright"]["decision"], clips["dark"]["decision"]) == ("keep", "reject")
     assert clips["bright"]["brisque"] is not None
     assert clips["dark"]["brisque"] is None

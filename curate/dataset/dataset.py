@@ -1,0 +1,262 @@
+"""The dataset directory: its tables, who writes them, and the two files that are derived from them.
+
+`clips.parquet` and `shards/index.parquet` are pure functions of the tables and the configuration: they are rewritten
+at any time, and equal tables give equal bytes.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from curate.dataset.captions import KINDS, caption_column, usable
+from curate.dataset.layout import Encoded, Layout
+from curate.dataset.schemas import (
+    CAPTIONS,
+    CLIPS,
+    FAILURES,
+    IDENTITIES,
+    INDEX,
+    LATENTS,
+    SHARD_PLANS,
+    SHARDS,
+    TEXT,
+    VIDEOS,
+)
+from curate.dataset.sources import DIGEST, of_current
+from curate.dataset.store import Table, write_parquet
+from curate.dataset.table import left_join, read_parquet
+from curate.storage.lease import Lease, hold
+from curate.storage.place import children, locate
+from curate.storage.publish import write_text
+
+Writer = Literal["curate", "captions", "latents"]
+"""Parts of a dataset with one writer each: curation, captioning and encoding can run at the same time."""
+COMMIT_WAIT_S = 600.0
+"""For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
+dataset."""
+SCHEMAS: Mapping[Encoded, pa.Schema] = {"latents": LATENTS, "text": TEXT}
+
+
+class Dataset:
+    """One dataset directory, local or remote."""
+
+    def __init__(self, url: str) -> None:
+        self.layout = Layout(url)
+        self.url = self.layout.url
+        self.videos = self._table("videos", VIDEOS, "uri", "scan_key")
+        self.identities = self._table("identities", IDENTITIES, "uri")
+        self.clips = self._table("clips", CLIPS, "clip_id", "scan_key")
+        self.shards = self._table("shards", SHARDS, "clip_id", "cut_key")
+        self.shard_plans = self._table("shard_plans", SHARD_PLANS, "clip_id", "cut_key")
+        self.failures = self._table("failures", FAILURES, "subject", "step", "key")
+        self._lease: Lease | None = None
+
+    def _table(self, name: str, schema: pa.Schema, *key: str) -> Table:
+        return Table(self.layout.table(name), schema, key)
+
+    @property
+    def tables(self) -> list[Table]:
+        """Those that every dataset has, without scores and captions."""
+        return [self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures]
+
+    @contextmanager
+    def writer(self, name: Writer) -> Iterator[None]:
+        """Be the only process that writes this part of the dataset, for the length of the block.
+
+        Raises:
+            Occupied: another is; the message names it.
+        """
+        with hold(self.url, name) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def check_writer(self) -> None:
+        """Called before anything is published.
+
+        Raises:
+            LeaseLost: another process may write this part of the dataset by now.
+        """
+        if self._lease is not None:
+            self._lease.check()
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Read, change and write again what several commands write: `config.yaml` and the index. One at a time."""
+        self.check_writer()
+        with hold(self.url, "commit", wait_s=COMMIT_WAIT_S):
+            yield
+
+    def scores(self, family: str, columns: Mapping[str, pa.DataType]) -> Table:
+        """Scores of one scorer with one set of parameters and weights: `family` is `<name>-<hash>`."""
+        schema = pa.schema([("clip_id", pa.string()), *columns.items()])
+        return Table(self.layout.scores(family), schema, ["clip_id"])
+
+    def captions(self, family: str) -> Table:
+        """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
+        return Table(self.layout.captions(family), CAPTIONS, ["clip_id", "kind"])
+
+    def caption_families(self) -> list[str]:
+        return children(self.layout.captions())
+
+    def encoded(self, kind: Encoded, fingerprint: str) -> Table:
+        """The table that the index of latents, or of text embeddings, is written from."""
+        return Table(self.layout.encoded(kind, fingerprint).parts, SCHEMAS[kind], ["clip_id"])
+
+    def encoded_index(self, kind: Encoded, fingerprint: str) -> pa.Table | None:
+        """None where `encode` was stopped before its end."""
+        return read_parquet(self.layout.encoded(kind, fingerprint).index)
+
+    def fingerprints(self, kind: Encoded) -> list[str]:
+        return children(self.layout.encoded_root(kind))
+
+    def make(self) -> None:
+        """Make the folder, before any work.
+
+        Raises:
+            ValueError: it cannot be made there.
+        """
+        fs, path = locate(self.url)
+        try:
+            fs.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out {self.url}: cannot make this folder ({error}); choose another place") from error
+
+    def compact(self, families: Mapping[str, Mapping[str, pa.DataType]]) -> None:
+        """Merge the many small parts that long runs leave; what is read stays the same."""
+        for table in (*self.tables, *(self.scores(family, columns) for family, columns in families.items())):
+            table.compact()
+
+    def save_section(self, name: str, value: Any) -> None:
+        """Record in config.yaml what one step ran with (None: no longer); the other steps' sections stay."""
+        with self.commit():
+            sections = {**self.sections(), name: value}
+            if value is None:
+                del sections[name]
+            write_text(self.layout.config, yaml.safe_dump(sections, sort_keys=True))
+
+    def sections(self) -> dict[str, Any]:
+        fs, path = locate(self.layout.config)
+        return (yaml.safe_load(fs.cat_file(path)) or {}) if fs.exists(path) else {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a `curate` has begun and not ended: it runs now, or was killed."""
+        return "running" in self.sections()
+
+    @property
+    def caption_family(self) -> str | None:
+        """The captioner and prompts of the captions in the index; None where `caption` has not run."""
+        return self.sections().get("caption_family")
+
+    @property
+    def caption_note(self) -> str | None:
+        """What a reader of the captions must know; None: nothing."""
+        return self.sections().get("caption_note")
+
+    def made_with(self, *, or_running: bool = False) -> dict[str, Any]:
+        """What the last `curate` ran with; `or_running`: or the one that runs now, or was killed.
+
+        Raises:
+            ValueError: there was none.
+        """
+        sections = self.sections()
+        for name in ("running", "curate") if or_running else ("curate",):
+            if name in sections:
+                found: dict[str, Any] = sections[name]
+                return found
+        if not sections:
+            raise ValueError(
+                f"{self.url} is no dataset: it has no config.yaml; `reelpack curate INPUT --out {self.url}` makes one"
+            )
+        raise ValueError(
+            f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
+            f"`reelpack curate INPUT --out {self.url}` makes the dataset, or finishes it"
+        )
+
+    def families(self, *, or_running: bool = False) -> dict[str, dict[str, pa.DataType]]:
+        """The score families in `made_with` and their columns, as stored; needs no weights."""
+        found = {}
+        for family in self.made_with(or_running=or_running)["families"]:
+            schema = self.scores(family, {}).stored_schema()
+            found[family] = {field.name: field.type for field in schema if field.name != "clip_id"}
+        return found
+
+    def read_clips(self) -> pa.Table:
+        """`clips.parquet`: every clip with its decision.
+
+        Raises:
+            ValueError: it is not there; names the command that makes it.
+        """
+        return self._derived(self.layout.clips)
+
+    def read_index(self) -> pa.Table:
+        """`shards/index.parquet`: the kept clips that are cut; `digest` is null in that of an earlier reelpack.
+
+        Raises:
+            ValueError: it is not there; names the command that makes it.
+        """
+        table = self._derived(self.layout.index)
+        if DIGEST not in table.column_names:
+            table = table.append_column(DIGEST, pa.nulls(table.num_rows, pa.string()))
+        return table
+
+    def is_decided(self) -> bool:
+        """Whether both derived files are there."""
+        return all(fs.exists(path) for fs, path in map(locate, (self.layout.clips, self.layout.index)))
+
+    def _derived(self, url: str) -> pa.Table:
+        table = read_parquet(url)
+        if table is None:
+            raise ValueError(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
+        return table
+
+    def failed(self, keys: Collection[str]) -> set[str]:
+        """Subjects on which a step with one of these keys failed; some may have their result by now."""
+        return {row["subject"] for row in self.failures.rows() if row["key"] in keys}
+
+    def sidecar(self) -> pa.Table | None:
+        """The user's own columns by `uri`; None where none were given."""
+        return read_parquet(self.layout.sidecar)
+
+    def write_index(self, cut_key: str) -> pa.Table:
+        """Publish `shards/index.parquet`; see `index`."""
+        with self.commit():
+            index = self.index(self.read_clips(), cut_key)
+            write_parquet(self.layout.index, index)
+        return index
+
+    def cut(self, cut_key: str) -> pa.Table:
+        """Rows of tables/shards: the clips as they are cut with these settings."""
+        rows = self.shards.read()
+        return rows.filter(pc.equal(rows["cut_key"], cut_key))
+
+    def index(self, clips: pa.Table, cut_key: str) -> pa.Table:
+        """The rows of `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner
+        and the user's own columns. Writes nothing.
+
+        Args:
+            clips: the rows of `clips.parquet`.
+            cut_key: names the settings of the encoder.
+        """
+        clips = clips.filter(pc.equal(clips["decision"], "keep"))
+        cut = self.cut(cut_key).drop_columns(["cut_key", "split"])
+        sidecar = self.sidecar()
+        own = [name for name in sidecar.column_names if name != "uri"] if sidecar is not None else []
+        columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
+        index = left_join(cut, clips.select(columns), "clip_id")
+        index = index.filter(pc.is_valid(index["video_id"]))
+        family = self.caption_family
+        captions = self.captions(family).read() if family else CAPTIONS.empty_table()
+        captions = usable(of_current(captions, cut))
+        for kind in KINDS:
+            of_kind = captions.filter(pc.equal(captions["kind"], kind)).select(["clip_id", "text"])
+            index = left_join(index, of_kind.rename_columns({"text": caption_column(kind)}), "clip_id")
+        index = index.select([*INDEX.names, *own])
+        return index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
