@@ -143,7 +143,7 @@ def import_dit(
         checkpoint, frames_per_patch=frames_per_patch, pattern=pattern, tubelet=cast("Tubelet", tubelet), **heads
     )
     model.save_pretrained(out)
-    objective = DDPMConfig(learn_sigma=model.config.learn_sigma)
+    objective = DDPMConfig(learn_sigma=model.num_outputs == 2)
     given = {
         "init": str(out.absolute()),
         "model": model.config.model_dump(mode="json"),

@@ -124,7 +124,7 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
         "num_attention_heads": config.num_heads,
         "attention_head_dim": config.width // config.num_heads,
         "in_channels": model.channels,
-        "out_channels": model.channels * (2 if config.learn_sigma else 1),
+        "out_channels": model.channels * model.num_outputs,
         "num_layers": config.depth,
         "sample_size": sample_size,
         "patch_size": ph,
@@ -203,7 +203,6 @@ def _build(
         "depth": num_blocks(published, "blocks"),
         "mlp_ratio": published["blocks.0.mlp.fc1.weight"].shape[0] / width,
         "patch": (frames_per_patch, patch, patch),
-        "learn_sigma": published["final_layer.linear.bias"].shape[0] == 2 * channels * patch**2,
         "num_classes": embedders[0]["y_embedder.embedding_table.weight"].shape[0] - 1,
         "embedders_per_block": len(embedders) > 1,
     }
@@ -217,7 +216,8 @@ def _build(
         )
     defaults = {"text": "none", "condition_on_fps": False}
     config = DiTConfig.model_validate(defaults | settings | fixed)
-    model = DiT(config, channels=channels, text_dim=text_dim)
+    num_outputs = published["final_layer.linear.bias"].shape[0] // (channels * patch**2)
+    model = DiT(config, channels=channels, text_dim=text_dim, num_outputs=num_outputs)
     silence_additions(model)
     load_state(model, model.state_dict() | ours_from_published(published, embedders, config, tubelet))
     return model

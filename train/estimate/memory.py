@@ -98,7 +98,12 @@ def _activation_bytes(config: TrainConfig, model: DiT, num_tokens: int, dtype: t
 
     def per_token(depth: int) -> float:
         shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
-        small = DiT(model.config.model_copy(update=shape), channels=model.channels, text_dim=model.text_dim)
+        small = DiT(
+            model.config.model_copy(update=shape),
+            channels=model.channels,
+            text_dim=model.text_dim,
+            num_outputs=model.num_outputs,
+        )
         (short, n), (long, m) = (_kept_bytes(small, config, frames, dtype) for frames in (2, 6))
         return (long - short) / (m - n)
 

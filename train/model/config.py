@@ -1,6 +1,6 @@
 """The shape of a model, checked before anything is built."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -36,7 +36,6 @@ class DiTConfig(BaseModel):
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
     patch: Patch = Field((1, 2, 2), description="patch in latent frames, rows, columns")
     qk_norm: bool = Field(True, description="RMS-normalise queries and keys per head")
-    learn_sigma: bool = Field(False, description="twice the outputs: the objective learns variances too")
     attention: Backend = Field("auto", description="kernel of self-attention; auto: by device and precision")
 
     pattern: Pattern = Field(
@@ -121,6 +120,17 @@ class DiTConfig(BaseModel):
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
         return 1 + sum(optional) + len(self.conditions)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _learn_sigma_is_the_objectives(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "learn_sigma" in settings:
+            raise ValueError(
+                "learn_sigma: the objective alone says whether variances are learned; set "
+                "train.objective.learn_sigma, and remove it from the model (a folder of train-export or "
+                "train-import is written again by the same command)"
+            )
+        return settings
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "DiTConfig":

@@ -42,11 +42,12 @@ class DiT(nn.Module):
         config: shape of the model.
         channels: C of the latents.
         text_dim: features of a caption's token states.
+        num_outputs: values predicted for each feature of a token (the objective's settings say how many).
     """
 
-    def __init__(self, config: DiTConfig, *, channels: int, text_dim: int) -> None:
+    def __init__(self, config: DiTConfig, *, channels: int, text_dim: int, num_outputs: int = 1) -> None:
         super().__init__()
-        self.config, self.channels, self.text_dim = config, channels, text_dim
+        self.config, self.channels, self.text_dim, self.num_outputs = config, channels, text_dim, num_outputs
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
         self.embed = nn.Linear(patch_dim, config.width)
@@ -66,7 +67,7 @@ class DiT(nn.Module):
         self.shared_modulation = None
         if config.adaln != "block":
             self.shared_modulation = RowLinear(config.width, self.blocks[0].modulation.num_chunks * config.width)
-        self.final = FinalLayer(config, patch_dim * (2 if config.learn_sigma else 1))
+        self.final = FinalLayer(config, patch_dim * num_outputs)
         self.initialize_weights()
 
     @property
@@ -89,7 +90,7 @@ class DiT(nn.Module):
             features_of: return what this block gives, too, counted from 0: for a representation-alignment loss.
 
         Returns:
-            (L, P), with learned variances (L, 2 P); with `features_of` also (L, D).
+            (L, num_outputs · P); with `features_of` also (L, D).
         """
         layout = batch.layout or build_layout(batch, self.config)
         conditions, vectors, text = self._conditions(
@@ -163,7 +164,8 @@ class DiT(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        shape = {"model": self.config.model_dump(mode="json"), "channels": self.channels, "text_dim": self.text_dim}
+        sizes = {name: getattr(self, name) for name in ("channels", "text_dim", "num_outputs")}
+        shape = {"model": self.config.model_dump(mode="json"), **sizes}
         text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
         partial = folder / ".model.safetensors.partial"
         write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
@@ -183,7 +185,8 @@ class DiT(nn.Module):
         try:
             entries = json.loads((folder / "config.json").read_text())
             config = DiTConfig.model_validate(entries["model"])
-            model = cls(config, channels=entries["channels"], text_dim=entries["text_dim"])
+            sizes = {name: entries[name] for name in ("channels", "text_dim", "num_outputs")}
+            model = cls(config, **sizes)
             load_state(model, load_file(folder / "model.safetensors"))
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise ValueError(

@@ -31,6 +31,11 @@ class FlowConfig(BaseModel):
     )
     reduction: Reduction = Field("sample", description="a step's loss is the mean over its samples, or its tokens")
 
+    @property
+    def num_outputs(self) -> int:
+        """Values that the model predicts for each feature of a token."""
+        return 1
+
     def check_timestep(self, timestep: float) -> None:
         """Any in [0, 1].
 
@@ -81,6 +86,11 @@ class DDPMConfig(BaseModel):
         if self.learn_sigma and self.prediction != "epsilon":
             raise ValueError(f"learn_sigma is defined with prediction epsilon, got {self.prediction}")
         return self
+
+    @property
+    def num_outputs(self) -> int:
+        """Values that the model predicts for each feature of a token: with learned variances two."""
+        return 2 if self.learn_sigma else 1
 
     def check_timestep(self, timestep: float) -> None:
         """Up to the last i / T; the nearest is taken.

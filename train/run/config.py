@@ -169,11 +169,6 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _model_and_objective_agree(self) -> "TrainConfig":
-        learns = isinstance(self.objective, DDPMConfig) and self.objective.learn_sigma
-        if learns != self.model.learn_sigma:
-            raise ValueError(
-                f"objective.learn_sigma is {learns}, model.learn_sigma {self.model.learn_sigma}: set both, or neither"
-            )
         for timestep in self.validation.timesteps:
             try:
                 self.objective.check_timestep(timestep)

@@ -84,7 +84,12 @@ def build_model(config: TrainConfig, record: RunRecord) -> DiT:
     """The model of a run, its weights a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return DiT(config.model, channels=int(record.latents["channels"]), text_dim=int(record.text["dim"]))
+        return DiT(
+            config.model,
+            channels=int(record.latents["channels"]),
+            text_dim=int(record.text["dim"]),
+            num_outputs=config.objective.num_outputs,
+        )
 
 
 def check_ranks(config: TrainConfig, num_ranks: int) -> None:

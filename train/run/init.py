@@ -52,6 +52,7 @@ def initialize(model: DiT, folder: str | Path, tubelet: Tubelet) -> None:
     """
     folder = Path(folder)
     config, state = _read(folder)
+    _check_outputs(folder, state, model)
     if state["embed.weight"].shape != model.embed.weight.shape:
         state = _inflated(state, config, model, tubelet)
     gets_temporal = model.config.num_self_attentions > config.num_self_attentions
@@ -73,7 +74,8 @@ def _read(folder: Path) -> tuple[DiTConfig, dict[str, Tensor]]:
         config = DiTConfig.model_validate(entries["model"])
         state = load_file(folder / "model.safetensors")
         with torch.device("meta"):
-            described = DiT(config, channels=entries["channels"], text_dim=entries["text_dim"])
+            sizes = {name: entries[name] for name in ("channels", "text_dim", "num_outputs")}
+            described = DiT(config, **sizes)
         if wrong := misfits(described, state):
             raise ValueError(f"model.safetensors is not of the model in config.json: {wrong}")
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -82,6 +84,17 @@ def _read(folder: Path) -> tuple[DiTConfig, dict[str, Tensor]]:
             "model.safetensors that `reelpack train-export` and `reelpack train-import` write"
         ) from error
     return config, state
+
+
+def _check_outputs(folder: Path, state: dict[str, Tensor], model: DiT) -> None:
+    """See that the folder's model predicts as many values as the run's."""
+    features = state["embed.weight"].shape[1]
+    theirs = state["final.linear.bias"].shape[0] // features
+    if theirs != model.num_outputs:
+        raise ValueError(
+            f"train.init={folder}: its model predicts {theirs} values per feature, the run's {model.num_outputs}; set "
+            f"train.objective to a DDPM with learn_sigma={str(theirs == 2).lower()}, or leave train.init"
+        )
 
 
 def _inflated(state: dict[str, Tensor], config: DiTConfig, model: DiT, tubelet: Tubelet) -> dict[str, Tensor]:

@@ -188,7 +188,8 @@ def test_diffusers_models_come_in_and_go_out_with_the_same_outputs(shared: bool)
 def test_a_model_trained_here_goes_to_diffusers():
     samples = images()
     ours = from_dit_state_dict(published_state(), num_heads=HEADS)
-    ours = DiT(ours.config.model_copy(update={"timestep_frequencies": "diffusers"}), channels=CHANNELS, text_dim=1)
+    config = ours.config.model_copy(update={"timestep_frequencies": "diffusers"})
+    ours = DiT(config, channels=CHANNELS, text_dim=1, num_outputs=ours.num_outputs)
     for parameter in ours.parameters():
         parameter.data = torch.randn(parameter.shape) / (parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 10)
     state, config = to_diffusers(ours, sample_size=SIDE)

@@ -50,7 +50,7 @@ def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype,
 @pytest.mark.parametrize(
     "changes",
     [
-        {"objective": {"kind": "ddpm", "learn_sigma": True}, "model": {"learn_sigma": True, "num_classes": 3}},
+        {"objective": {"kind": "ddpm", "learn_sigma": True}, "model": {"num_classes": 3}},
         {"model": {"position": "absolute", "max_grid": (3, 4, 4), "patch": (2, 2, 2), "conditions": ["motion"]}},
         {"model": {"pattern": "windows", "shift_windows": True, "adaln": "lora", "text": "none"}},
         {"model": {"pattern": "factorized_encoder", "conditioning": "in_context", "text": "in_context"}},
@@ -60,7 +60,7 @@ def test_every_kind_of_model_has_an_estimate_that_recomputation_lowers(changes: 
     def estimate(every: int) -> int:
         shape = {"width": 48, "depth": 4, "num_heads": 4} | changes["model"]
         settings = TrainConfig.model_validate(changes | {"model": shape, "parallel": {"recompute_every": every}})
-        model = DiT(settings.model, channels=4, text_dim=12)
+        model = DiT(settings.model, channels=4, text_dim=12, num_outputs=settings.objective.num_outputs)
         return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
 
     assert 0 < estimate(1) < estimate(2) < estimate(0)
@@ -112,7 +112,7 @@ def test_blocks_that_are_recomputed_leave_their_inputs_and_one_of_them_at_a_time
     def estimate(depth: int, every: int) -> int:
         shape = {"width": 64, "depth": depth, "num_heads": 2}
         settings = TrainConfig.model_validate({"model": shape, "parallel": {"recompute_every": every}})
-        model = DiT(settings.model, channels=4, text_dim=12)
+        model = DiT(settings.model, channels=4, text_dim=12, num_outputs=settings.objective.num_outputs)
         return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
 
     inputs = 1000 * 64 * 4

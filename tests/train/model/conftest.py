@@ -16,10 +16,10 @@ CHANNELS, TEXT_DIM = 4, 12
 
 @pytest.fixture
 def redrawn() -> Callable[..., DiT]:
-    def build(**settings: Any) -> DiT:
+    def build(num_outputs: int = 1, **settings: Any) -> DiT:
         shape = {"width": 48, "depth": 2, "num_heads": 4, "spatial_window": (1, 2, 1), "spacetime_window": (2, 1, 2)}
         config = DiTConfig.model_validate(shape | {"max_grid": (8, 4, 4), "adaln_rank": 3} | settings)
-        model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
+        model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM, num_outputs=num_outputs)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -124,7 +124,7 @@ def test_images_pass_the_space_time_windows_by_identity(redrawn: Callable[..., D
 
 
 def test_copies_of_a_lone_frame_have_one_answer(redrawn: Callable[..., DiT], samples: list[Sample]):
-    model = redrawn(patch=(2, 2, 2), learn_sigma=True)
+    model = redrawn(patch=(2, 2, 2), num_outputs=2)
     for sample, alone in ((samples[1], True), (samples[0], True), (samples[3], False)):
         first = output(model, [sample])[0][: sample.latent[0, 0].numel() // 4].unflatten(1, (-1, 2, 4))
         assert torch.equal(first[:, :, 0], first[:, :, 1]) is alone

@@ -32,7 +32,7 @@ VARIANTS = [
     settings_of("windows", "adaln", text="in_context"),
     settings_of("factorized_self_attention", "adaln_zero", text="none", adaln="lora"),
     settings_of("joint", "adaln", text="pooled", adaln="shared"),
-    settings_of("joint", "adaln_zero", embedders_per_block=True, qk_norm=False, learn_sigma=True),
+    settings_of("joint", "adaln_zero", embedders_per_block=True, qk_norm=False, num_outputs=2),
     settings_of("joint", "adaln_zero", rope_grid=(2, 2, 2)),
 ]
 

@@ -18,6 +18,8 @@ from tests.train.conftest import ragged_samples
 from train.objective.config import DDPMConfig
 from train.objective.ddpm import DDPM, _discretized_log_likelihood, betas
 from train.packing.batch import PackedBatch, pack
+from train.run.config import TrainConfig
+from train.run.folder import RunRecord, build_model
 
 PATCH = (1, 2, 2)
 SCHEDULES = [
@@ -267,3 +269,11 @@ def test_timesteps_are_drawn_evenly_and_are_numbers_of_the_schedule():
 def test_contradictions_are_refused(settings: dict[str, Any], message: str):
     with pytest.raises(ValidationError, match=message):
         DDPMConfig(**settings)
+
+
+def test_the_objective_alone_says_whether_the_model_predicts_variances():
+    config = TrainConfig.model_validate({"objective": {"kind": "ddpm", "learn_sigma": True}})
+    record = RunRecord(latents={"channels": 4}, text={"dim": 12}, fps=0.0, datasets=())
+    assert build_model(config, record).final.linear.out_features == 2 * 4 * math.prod(config.model.patch)
+    with pytest.raises(ValueError, match=r"learn_sigma: the objective alone .* set train\.objective\.learn_sigma"):
+        TrainConfig.model_validate({"objective": {"kind": "ddpm"}, "model": {"learn_sigma": False}})

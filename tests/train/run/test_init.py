@@ -201,3 +201,9 @@ def test_weights_that_are_not_of_their_configuration_are_no_additions(folder: Pa
     assert "more" in str(error.value) and len(str(error.value)) < 900
     with pytest.raises(ValueError, match=r"cannot load a model from here \(it lacks blocks\.1\."):
         DiT.from_pretrained(folder)
+
+
+def test_a_folder_that_predicts_other_values_than_the_objective_is_refused(folder: Path):
+    begun = DiT(DiTConfig.model_validate(SHAPE | {"condition_on_fps": False}), channels=4, text_dim=12, num_outputs=2)
+    with pytest.raises(ValueError, match=r"predicts 1 values per feature, the run's 2; .*learn_sigma=false"):
+        initialize(begun, folder, "central")

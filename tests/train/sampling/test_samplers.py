@@ -229,8 +229,8 @@ def test_given_tokens_are_shown_clean_and_come_out_unchanged(objective, sampler:
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_a_video_is_the_same_in_any_pack(sampler: str, samples: list[Sample]):
     """Noise is keyed by the sample; nothing else of the pack is seen."""
-    shape = DiTConfig(width=32, depth=1, num_heads=2, learn_sigma=True)
-    model = DiT(shape, channels=4, text_dim=12)
+    shape = DiTConfig(width=32, depth=1, num_heads=2)
+    model = DiT(shape, channels=4, text_dim=12, num_outputs=2)
     torch.nn.init.normal_(model.final.linear.weight, std=0.1)
     objective = DDPMConfig(learn_sigma=True).build()
 
@@ -285,7 +285,7 @@ def test_ancestral_noise_is_of_the_sample_and_the_seed(samples: list[Sample]):
 
 def test_guidance_leaves_out_caption_and_label_together_and_keeps_the_captions_variances(samples: list[Sample]):
     """The model says nothing of the data, and of the variance the most under a caption and the least without."""
-    shape = DiTConfig(width=32, depth=1, num_heads=2, num_classes=3, learn_sigma=True)
+    shape = DiTConfig(width=32, depth=1, num_heads=2, num_classes=3)
     objective, asked = DDPMConfig(learn_sigma=True).build(), []
 
     def model(x, timesteps, batch):
