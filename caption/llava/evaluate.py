@@ -23,6 +23,7 @@ from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmCo
 from caption.captioner import CaptionConfig
 from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
+from curate.dataset.captions import KINDS
 from curate.encoders import weights
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.text import TextEncoder, TextEncoderConfig
@@ -178,7 +179,7 @@ def main() -> None:
     vlm = TransformersVlm(TransformersVlmConfig())
     vlm.setup()
     written: dict[str, list[str]] = {}
-    for kind in ("short", "dense"):
+    for kind in KINDS:
         limit = config.max_tokens(kind)
         requests = [CaptionRequest(frames=s.frames, prompt=PLAIN_V1.of(kind).text, max_tokens=limit) for s in shots]
         batches = [requests[start : start + 8] for start in range(0, len(requests), 8)]

@@ -98,6 +98,9 @@ class Dataset:
         schema = pa.schema([("clip_id", pa.string()), *columns.items()])
         return Table(self.layout.scores(family), schema, ["clip_id"])
 
+    def score_families(self) -> list[str]:
+        return children(self.layout.scores())
+
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
         return Table(self.layout.captions(family), CAPTIONS, ["clip_id", "kind"])

@@ -11,6 +11,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 Encoded = Literal["latents", "text"]
 """Folders of what `reelpack encode` writes, one below for each fingerprint."""
+ENCODED: tuple[Encoded, ...] = get_args(Encoded)
 
 CLIPS_FILE = "clips.parquet"
 INDEX_FILE = "shards/index.parquet"
@@ -117,6 +118,11 @@ def shard_name(split: str, number: int) -> str:
 
 def shard_split(name: str) -> str:
     return name.partition("-")[0]
+
+
+def is_folder_of_clips(folder: str) -> bool:
+    """Whether shards in this folder hold the clips themselves, not what was made from them."""
+    return folder.rpartition("/")[2] == "shards"
 
 
 def is_shard(name: str) -> bool:

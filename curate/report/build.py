@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from curate.dataset.layout import Layout
 from curate.report import sections, training
 from curate.report.cards import clip_card, sheet
 from curate.report.data import DatasetView, read_dataset
@@ -52,7 +53,7 @@ def build_report(
         body.append(section(f"samples-{number}", "Samples", f"Samples: {title}", training.samples(run)))
     name = view.url.rpartition("/")[2]
     text = page(name, _summary(view), _facts(view), body, styles=STYLES, scripts=SCRIPTS)
-    path = f"{view.url}/report/index.html"
+    path = Layout(view.url).report
     # A file name may hold bytes that are no UTF-8; the page shows "?" in their place.
     write_text(path, text.encode("utf-8", "replace").decode())
     return path
@@ -68,7 +69,7 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
         )
     rows = table.take(choose(table["reasons"].to_pylist(), max_clips)).to_pylist()
     members = view.members([row["clip_id"] for row in rows])
-    strips = strips_of_clips(rows, members, f"{view.url}/shards", NUM_FRAMES)
+    strips = strips_of_clips(rows, members, Layout(view.url).shards, NUM_FRAMES)
     names, own, has_captions = view.score_names(), view.own_names(), bool(view.captioned)
     note = view.caption_note
     cards = []
@@ -84,7 +85,7 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
 def _pictures(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:
     """Clip id → one frame, or why there is none."""
     chosen = list(rows)
-    return strips_of_clips(chosen, view.members([row["clip_id"] for row in chosen]), f"{view.url}/shards", 1)
+    return strips_of_clips(chosen, view.members([row["clip_id"] for row in chosen]), Layout(view.url).shards, 1)
 
 
 def choose(reasons: Sequence[Sequence[str]], limit: int) -> list[int]:

@@ -7,17 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
 
+from curate.dataset.captions import CAPTION_COLUMNS
+from curate.dataset.dataset import Dataset
+from curate.dataset.schemas import INDEX
 from curate.dataset.sources import of_current
-from curate.dataset.store import Table
+from curate.dataset.table import read_parquet
 from curate.scan import ScanConfig
 from curate.select import Bounds, SelectConfig
 from curate.storage.place import locate
 
-VIDEOS = pa.schema([(name, pa.string()) for name in ("uri", "scan_key", "outcome", "failure", "detail", "video_id")])
-"""The columns of tables/videos that the report shows."""
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
     | {"width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of"}
@@ -67,7 +66,7 @@ class DatasetView:
 
     @property
     def captioned(self) -> frozenset[str]:
-        has_text = pc.or_(pc.is_valid(self.index["caption_short"]), pc.is_valid(self.index["caption_dense"]))
+        has_text = pc.or_(*(pc.is_valid(self.index[name]) for name in CAPTION_COLUMNS))
         return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())
 
     def members(self, clip_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -120,37 +119,38 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
     Raises:
         ValueError: there is no `clips.parquet`: nothing was curated into this directory.
     """
-    url = url.rstrip("/")
-    clips = _read_parquet(f"{url}/clips.parquet")
+    dataset = Dataset(url)
+    clips = read_parquet(dataset.layout.clips)
     if clips is None:
         raise ValueError(
-            f"{url}/clips.parquet is not there: no dataset to report on. `reelpack curate INPUT --out {url}` makes one"
+            f"{dataset.layout.clips} is not there: no dataset to report on. "
+            f"`reelpack curate INPUT --out {dataset.url}` makes one"
         )
-    config = _read_yaml(f"{url}/config.yaml")
-    index = _read_parquet(f"{url}/shards/index.parquet")
+    config = dataset.sections()
+    index = read_parquet(dataset.layout.index)
     if index is None:
-        index = pa.table({name: pa.array([], pa.string()) for name in ("clip_id", "caption_short", "caption_dense")})
-    videos = _videos(url, config)
+        index = INDEX.empty_table()
+    videos = _videos(dataset, config)
     standing = [dict(row) for row in failures]
     known = {row["subject"] for row in standing}
     standing += [_failure_of(row) for row in videos if row["outcome"] != "ok" and row["uri"] not in known]
     readable = {row["uri"] for row in videos if row["outcome"] == "ok"}
     unread = {row["subject"] for row in standing if row["step"] == "scan"} - readable
     return DatasetView(
-        url=url,
+        url=dataset.url,
         config=config,
         num_files=len(readable | unread),
         num_failed_files=len(unread),
         failures=list(_latest(standing)),
         clips=clips,
         index=index,
-        encoded=_encoded(url, index),
+        encoded=_encoded(dataset, index),
     )
 
 
-def _videos(url: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _videos(dataset: Dataset, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the input files under the scan settings that the dataset was last curated with."""
-    rows = Table(f"{url}/tables/videos", VIDEOS, ["uri", "scan_key"]).rows()
+    rows = dataset.videos.rows()
     if "curate" not in config:
         return rows
     key = ScanConfig.model_validate(config["curate"]["scan"]).key
@@ -195,23 +195,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _encoded(url: str, cut: pa.Table) -> frozenset[str]:
+def _encoded(dataset: Dataset, cut: pa.Table) -> frozenset[str]:
     """Clips that have any latents of what they are now: several autoencoders may have encoded the same clips."""
-    fs, path = locate(f"{url}/latents")
-    tables = [_read_parquet(f"{url}/latents/{name}/index.parquet") for name in _names(fs, path)]
+    tables = [dataset.encoded_index("latents", name) for name in dataset.fingerprints("latents")]
     found = [of_current(table, cut)["clip_id"].to_pylist() for table in tables if table is not None]
     return frozenset(clip_id for ids in found for clip_id in ids)
-
-
-def _names(fs: Any, path: str) -> list[str]:
-    return sorted(entry.rpartition("/")[2] for entry in fs.ls(path, detail=False)) if fs.isdir(path) else []
-
-
-def _read_parquet(url: str) -> pa.Table | None:
-    fs, path = locate(url)
-    return pq.read_table(path, filesystem=fs) if fs.exists(path) else None
-
-
-def _read_yaml(url: str) -> dict[str, Any]:
-    fs, path = locate(url)
-    return yaml.safe_load(fs.cat_file(path)) or {} if fs.exists(path) else {}

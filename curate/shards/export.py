@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from curate.dataset.captions import texts_of
 from curate.schema import MediaError
 from curate.shards.tar import PLACE, TarReader, read_member, write_tar
 
@@ -61,7 +62,8 @@ def export_samples(
 
 
 def caption_of(row: Mapping[str, Any]) -> str:
-    return row["caption_dense"] or row["caption_short"] or ""
+    texts = texts_of(row)
+    return texts.get("dense") or texts.get("short") or ""
 
 
 def uniform_facts(index: pa.Table) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from rich.table import Table
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Layout
 from curate.report.build import build_report
 from curate.shards.verify import verify_index
 from pipelines.config import load_config
@@ -47,7 +48,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     names = [run / "samples" / f"sample-{number}.mp4" for number in range(len(PROMPTS))]
     samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
-    problems = verify_index(f"{dataset}/shards", Dataset(dataset).read_index().to_pylist())
+    problems = verify_index(Layout(dataset).shards, Dataset(dataset).read_index().to_pylist())
     summary.out.print(_fates(dataset))
     table = summary.plain_table()
     table.add_row("inputs", f"{curated.num_inputs}, of them {curated.num_failed_inputs} failed")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
 from caption.record import CaptionRecord, record_row
-from curate.dataset.captions import KINDS, USABLE
+from curate.dataset.captions import USABLE, texts_of
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.dataset.sources import SOURCE, of_current
@@ -98,7 +98,7 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
         num_clips=len(rows),
         num_new=len(todo) - len(failures),
         num_failed=len(failures),
-        num_captions=sum(bool(row[f"caption_{kind}"]) for row in rows for kind in KINDS),
+        num_captions=sum(len(texts_of(row)) for row in rows),
         states=Counter(record["status"] for record in records),
         reasons=tuple(_reasons(records)),
         notes=tuple(_notes(captioner, earlier, len(todo))),

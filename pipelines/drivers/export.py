@@ -13,7 +13,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.captions import CAPTION_COLUMNS
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import EncodedLayout, shard_name
 from curate.dataset.sources import SOURCE, of_current
 from curate.shards.export import caption_of, export_samples, export_shard, uniform_facts
 from curate.shards.tar import TarReader, read_member
@@ -67,7 +69,7 @@ def export(url: str, out: str, latents: str | None = None, layout: Layout = "web
         note = dataset.caption_note
         record = {"num_clips": count, "latents": latents, "source": dataset.url, "caption_note": note}
         write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
-    return count, sum(bool(caption_of(row)) for row in index.select(["caption_dense", "caption_short"]).to_pylist())
+    return count, sum(bool(caption_of(row)) for row in index.select(CAPTION_COLUMNS).to_pylist())
 
 
 def _check_empty(out: str) -> None:
@@ -93,7 +95,7 @@ def _write_tars(dataset: Dataset, out: str, index: pa.Table, latents: _Latents |
     both = len(pc.unique(index["kind"])) > 1
     plans: list[tuple[str, Sequence[dict[str, Any]]]] = []
     for split, rows in groupby(index.to_pylist(), key=lambda row: row["split"]):
-        plans += [(f"{split}-{n:06d}.tar", part) for n, part in enumerate(batches(list(rows), CLIPS_PER_SHARD))]
+        plans += [(shard_name(split, n), part) for n, part in enumerate(batches(list(rows), CLIPS_PER_SHARD))]
     payload = None if latents is None else latents.payload
     written = (
         export_shard(f"{out}/{name}", export_samples(part, facts, reader, both=both, latent=payload))
@@ -130,5 +132,5 @@ def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:
             f"--latents {name}: {root} holds no latents, only their sizes (encode.store=false); run `reelpack encode "
             f"{dataset.url} --set encode.store=true`, and export those"
         )
-    rows = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id"], PLACE, [SOURCE])
+    rows = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id"], PLACE, [SOURCE])
     return _Latents(root, {row["clip_id"]: row for row in of_current(rows, index).to_pylist()})

@@ -65,7 +65,7 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
                 f"{where}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
                 "them the same type (--set sidecar.types.NAME=int), or name the earlier inputs in it, too"
             ) from error
-    write_parquet(f"{dataset.url}/tables/sidecar.parquet", given)
+    write_parquet(dataset.layout.sidecar, given)
     return table.num_rows - len(owner)
 
 

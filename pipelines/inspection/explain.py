@@ -7,16 +7,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.sources import of_current
 from curate.select import NOT_FOR_IMAGES
 from curate.signals.config import SIGNAL_NAMES
-from curate.storage.place import locate
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
-from pipelines.inspection.failures import folders, standing_failures
+from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.status import clips_now
 
 NUM_NEAREST = 3
@@ -183,10 +181,10 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
 
 def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for fingerprint in folders(f"{dataset.url}/latents"):
-        fs, path = locate(f"{dataset.url}/latents/{fingerprint}/index.parquet")
-        if fs.exists(path):
-            rows = of_current(pq.read_table(path, filesystem=fs, filters=[("clip_id", "=", clip_id)]), cut)
+    for fingerprint in dataset.fingerprints("latents"):
+        index = dataset.encoded_index("latents", fingerprint)
+        if index is not None:
+            rows = of_current(index.filter(pc.equal(index["clip_id"], clip_id)), cut)
             if rows.num_rows:
                 found[fingerprint] = rows.to_pylist()[0]
     return found

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Encoded
 from curate.dataset.sources import SOURCE, of_current
 from curate.schema import RETRYABLE, FailureKind
-from curate.storage.place import locate
 from pipelines.dataset import config_of
 
 WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
 """What may end differently without another file: a path that is back, a machine with more memory."""
-LATER_STEPS = ("caption", "encode", "embed_text")
+ENCODED_BY: Mapping[str, Encoded] = {"encode": "latents", "embed_text": "text"}
+LATER_STEPS = ("caption", *ENCODED_BY)
 """Steps that have commands of their own; `reelpack retry` attempts all others again."""
 
 
@@ -88,13 +88,13 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
         done["score", "+".join(scored)] = set.intersection(*scored.values())
     if captioner := dataset.caption_family:
         done["caption", captioner] = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), cut))
-    for step, kind in (("encode", "latents"), ("embed_text", "text")):
-        for fingerprint in folders(f"{dataset.url}/{kind}"):
+    for step, kind in ENCODED_BY.items():
+        for fingerprint in dataset.fingerprints(kind):
             done[step, fingerprint] = encoded(dataset, kind, fingerprint, cut)
     return clips, done
 
 
-def encoded(dataset: Dataset, kind: str, fingerprint: str, cut: pa.Table) -> set[str]:
+def encoded(dataset: Dataset, kind: Encoded, fingerprint: str, cut: pa.Table) -> set[str]:
     """Clips that have latents (or text embeddings) of a fingerprint.
 
     Args:
@@ -103,20 +103,11 @@ def encoded(dataset: Dataset, kind: str, fingerprint: str, cut: pa.Table) -> set
         fingerprint: names their folder.
         cut: rows of tables/shards, the clips as they are cut now: latents of an earlier cut do not count.
     """
-    fs, path = locate(f"{dataset.url}/{kind}/{fingerprint}/index.parquet")
-    if not fs.exists(path):
+    rows = dataset.encoded_index(kind, fingerprint)
+    if rows is None:
         return set()
-    rows = pq.read_table(path, filesystem=fs)
     return ids_of(of_current(rows, cut) if kind == "latents" else rows)
 
 
 def ids_of(table: pa.Table) -> set[str]:
     return set(table["clip_id"].to_pylist())
-
-
-def folders(url: str) -> list[str]:
-    """Names of the folders at a URL, sorted; none where it is not there."""
-    fs, path = locate(url)
-    fs.invalidate_cache(path)  # another process may have written since
-    names = fs.ls(path, detail=True) if fs.isdir(path) else []
-    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in names if entry["type"] == "directory")

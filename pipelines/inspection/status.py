@@ -10,14 +10,14 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.captions import USABLE
+from curate.dataset.captions import usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
 from curate.select import funnel
 from curate.storage.lease import owners
 from curate.storage.place import locate
 from pipelines.dataset import config_of, curate_command, step_command
-from pipelines.inspection.failures import FailureGroup, encoded, folders, grouped, ids_of, standing_failures
+from pipelines.inspection.failures import FailureGroup, encoded, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
 from train.data.fingerprint import is_outdated, read_record
 
@@ -78,13 +78,13 @@ def status(url: str) -> Status:
     cut = kept & ids_of(now)
     records = {
         family: of_current(dataset.captions(family).read(["status", SOURCE]), now)
-        for family in folders(f"{dataset.url}/tables/captions")
+        for family in dataset.caption_families()
     }
     captioned = {family: _usable(of_family) for family, of_family in records.items()}
     latents = {
         fingerprint: encoded(dataset, "latents", fingerprint, now)
-        for fingerprint in folders(f"{dataset.url}/latents")
-        if not is_outdated(read_record(f"{dataset.url}/latents/{fingerprint}") or {})
+        for fingerprint in dataset.fingerprints("latents")
+        if not is_outdated(read_record(dataset.layout.encoded("latents", fingerprint)) or {})
     }
     families = dataset.families(or_running=True)
     next_command, why = _next(dataset, is_running, kept, cut, now, list(latents.values()))
@@ -133,11 +133,11 @@ def decided_now(dataset: Dataset) -> pa.Table:
 
 def _usable(records: pa.Table) -> set[str]:
     """Clips with at least one caption whose text is used."""
-    return ids_of(records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE)))))
+    return ids_of(usable(records))
 
 
 def _idle_s(dataset: Dataset) -> float | None:
-    fs, path = locate(f"{dataset.url}/tables")
+    fs, path = locate(dataset.layout.tables)
     found = fs.find(path, detail=True).values() if fs.isdir(path) else ()
     times = [info[key] for info in found for key in ("mtime", "LastModified", "updated") if info.get(key) is not None]
     if not times:

@@ -13,16 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.dataset.dataset import Dataset, Writer
-from curate.dataset.schemas import LATENTS, TEXT
-from curate.dataset.store import Table
+from curate.dataset.layout import ENCODED, is_shard
 from curate.storage.lease import hold
 from curate.storage.place import locate
 from curate.storage.publish import is_being_written
-from pipelines.inspection.failures import folders
 
 Files = dict[str, dict[str, Any]]
 """Path in the dataset → what the filesystem says of the file."""
@@ -116,31 +113,31 @@ def _unfinished(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
 def _shards(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
     named = {name for part in dataset.shards.parts(["shard"]) for name in part["shard"].to_pylist()}
     for path in files:
-        if re.fullmatch(r"shards/[^/.]+\.tar", path) and path.removeprefix("shards/") not in named:
+        if _is_shard_of(dataset.layout.shards, dataset, path) and path.rpartition("/")[2] not in named:
             yield path, "no row of tables/shards names it"
+
+
+def _is_shard_of(folder: str, dataset: Dataset, path: str) -> bool:
+    """Whether a file of the dataset is a shard in this folder, given with the URL of the dataset."""
+    parent, _, name = f"{dataset.url}/{path}".rpartition("/")
+    return parent == folder and is_shard(name)
 
 
 def _encoded(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
     """Tars that neither the parts nor the index of their folder name."""
-    for kind, schema in (("latents", LATENTS), ("text", TEXT)):
-        for fingerprint in folders(f"{dataset.url}/{kind}"):
-            root = f"{kind}/{fingerprint}"
-            rows = Table(f"{dataset.url}/{root}/parts", schema, ["clip_id"]).read(["shard"])
-            named = set(rows["shard"].to_pylist())
-            if f"{root}/index.parquet" in files:
-                fs, path = locate(f"{dataset.url}/{root}/index.parquet")
-                named |= set(pq.read_table(path, filesystem=fs, columns=["shard"])["shard"].to_pylist())
+    for kind in ENCODED:
+        for fingerprint in dataset.fingerprints(kind):
+            rows, index = dataset.encoded(kind, fingerprint).read(["shard"]), dataset.encoded_index(kind, fingerprint)
+            named = {name for table in (rows, index) if table is not None for name in table["shard"].to_pylist()}
+            folder = dataset.layout.encoded(kind, fingerprint).url
             for path in files:
-                if re.fullmatch(rf"{re.escape(root)}/[^/.]+\.tar", path) and path.rpartition("/")[2] not in named:
+                if _is_shard_of(folder, dataset, path) and path.rpartition("/")[2] not in named:
                     yield path, "no row names it: its clips were encoded again, or their rows never published"
 
 
 def _merged(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
     """Parts that a kill left beside the one that they were merged into."""
-    facts = [table for table in vars(dataset).values() if isinstance(table, Table)]
-    families = [name.rpartition("/")[0] for name in files if re.fullmatch(r"tables/scores/[^/]+/part-.*", name)]
-    scores = [dataset.scores(family.rpartition("/")[2], {}) for family in sorted(set(families))]
-    for table in (*facts, *scores):
+    for table in (*dataset.tables, *(dataset.scores(family, {}) for family in dataset.score_families())):
         folder = table.url.removeprefix(f"{dataset.url}/")
         for name in table.superseded():
             yield f"{folder}/{name}", "merged into another part"

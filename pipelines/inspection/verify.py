@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import CLIPS_FILE, ENCODED, INDEX_FILE
 from curate.dataset.rows import clip_of
 from curate.dataset.sources import SOURCE
 from curate.media.decode import clip_frames, clip_times
@@ -21,11 +21,9 @@ from curate.media.probe import content_id
 from curate.schema import FailureKind, MediaError, clip_id
 from curate.shards.tar import TarReader, payload_digest, read_member
 from curate.shards.verify import verify_index
-from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import track
 from pipelines.dataset import config_of, curate_command
-from pipelines.inspection.failures import folders
 from pipelines.inspection.status import decided_now
 from train.data.fingerprint import is_outdated, read_record
 
@@ -79,13 +77,13 @@ class Verifier:
     def decisions(self) -> Check:
         """`clips.parquet` is what tables and policy give."""
         now = decided_now(self.dataset)
-        problems = _differences("clips.parquet", self.clips.to_pylist(), now.to_pylist())
+        problems = _differences(CLIPS_FILE, self.clips.to_pylist(), now.to_pylist())
         return Check(what="rows of clips.parquet and the tables", num_checked=now.num_rows, problems=tuple(problems))
 
     def indexed(self) -> Check:
         """`shards/index.parquet` is what `clips.parquet`, shards and captions give."""
         now = self.dataset.index(self.clips, self.config.shards.key).to_pylist()
-        problems = _differences("shards/index.parquet", self.index, now)
+        problems = _differences(INDEX_FILE, self.index, now)
         return Check(what="rows of the index and the tables", num_checked=len(now), problems=tuple(problems))
 
     def clip_ids(self) -> Check:
@@ -115,16 +113,16 @@ class Verifier:
         """Latents and text embeddings: headers of all, the numbers of a sample."""
         clips, problems, num_checked = set(self.clips["clip_id"].to_pylist()), [], 0
         now = {row["clip_id"]: row.get("digest") for row in self.index}
-        for kind in ("latents", "text"):
-            for fingerprint in folders(f"{self.dataset.url}/{kind}"):
-                root = f"{self.dataset.url}/{kind}/{fingerprint}"
-                fs, path = locate(f"{root}/index.parquet")
-                if not fs.exists(path):
+        for kind in ENCODED:
+            for fingerprint in self.dataset.fingerprints(kind):
+                index = self.dataset.encoded_index(kind, fingerprint)
+                if index is None:
                     continue  # an `encode` that was stopped before its first tar
-                rows = [{**row, "ext": "safetensors"} for row in pq.read_table(path, filesystem=fs).to_pylist()]
+                folder = self.dataset.layout.encoded(kind, fingerprint)
+                root, rows = folder.url, [{**row, "ext": "safetensors"} for row in index.to_pylist()]
                 stored = [row for row in rows if row["shard"]]
                 found = verify_index(root, stored, clips)
-                if kind == "latents" and is_outdated(read_record(root) or {}):
+                if kind == "latents" and is_outdated(read_record(folder) or {}):
                     found.append("an earlier reelpack wrote them, they may be scrambled; encode again and remove them")
                 elif kind == "latents":
                     found += [

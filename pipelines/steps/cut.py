@@ -10,6 +10,7 @@ from typing import Any
 
 from curate.cut import CutStage, ShardPlan
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import SPLITS, next_numbers, shard_name, shard_split
 from curate.dataset.rows import shard_row
 from curate.schema import Clip
 from curate.storage.publish import remove_unfinished
@@ -55,7 +56,7 @@ def cut(
     plans = [
         ShardPlan(
             url=f"{dataset.layout.shards}/{shard}",
-            split=shard.partition("-")[0],
+            split=shard_split(shard),
             clips=tuple(group),
             signed={clip.video_uri: url for clip in group if (url := run.signed.get(clip.video_uri))},
             sidecar={clip.clip_id: sidecar[clip.clip_id] for clip in group if clip.clip_id in sidecar},
@@ -121,32 +122,23 @@ def plan_shards(
     dataset: Dataset, owed: Collection[str], splits: Mapping[str, str], key: str, clips_per_shard: int
 ) -> list[dict[str, Any]]:
     """Plan new shards for the clips that are owed, and publish the plan: its rows of tables/shard_plans."""
-    last = _last_numbers([*dataset.shard_plans.rows(), *dataset.shards.rows()])
-    rows = list(_new_rows(sorted(owed), splits, key, clips_per_shard, last))
+    first = next_numbers(row["shard"] for row in (*dataset.shard_plans.rows(), *dataset.shards.rows()))
+    rows = list(_new_rows(sorted(owed), splits, key, clips_per_shard, first))
     dataset.shard_plans.publish(rows)
     return rows
 
 
 def _new_rows(
-    clip_ids: Sequence[str], splits: Mapping[str, str], key: str, clips_per_shard: int, last: Mapping[str, int]
+    clip_ids: Sequence[str], splits: Mapping[str, str], key: str, clips_per_shard: int, first: Mapping[str, int]
 ) -> Iterable[dict[str, Any]]:
-    for split in ("train", "val"):
+    for split in SPLITS:
         members = [clip_id for clip_id in clip_ids if splits[clip_id] == split]
         for index, clip_id in enumerate(members):
-            number = last.get(split, -1) + 1 + index // clips_per_shard
+            number = first[split] + index // clips_per_shard
             yield {
                 "clip_id": clip_id,
                 "cut_key": key,
                 "split": split,
-                "shard": f"{split}-{number:06d}.tar",
+                "shard": shard_name(split, number),
                 "position": index % clips_per_shard,
             }
-
-
-def _last_numbers(plans: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Split → the highest number that any shard was planned with."""
-    last: dict[str, int] = {}
-    for row in plans:
-        split, number = row["shard"].removesuffix(".tar").rsplit("-", 1)
-        last[split] = max(last.get(split, -1), int(number))
-    return last

@@ -81,7 +81,7 @@ def decide(
     if not drop_failed:
         refuse_losses(dataset, table, config.scan.key)
     _say_what_is_not_held_out(table, config.select.split)
-    write_parquet(f"{dataset.url}/clips.parquet", table)
+    write_parquet(dataset.layout.clips, table)
     return table
 
 

@@ -48,7 +48,7 @@ def find_alike(
         return Embeddings.of(vectors[0].parts([vectors[1]]), vectors[1], ids) if vectors else None
 
     groups: dict[str, str] = _recalled(
-        f"{dataset.url}/cache/groups.parquet",
+        dataset.layout.cache("groups"),
         _digest(
             config.model_dump_json(exclude={"balance"}),
             *(",".join(ids), ",".join(str(len(blob)) for blob in hashes), b"".join(hashes)),
@@ -59,7 +59,7 @@ def find_alike(
         keep,
     )
     concepts: dict[str, int] = _recalled(
-        f"{dataset.url}/cache/concepts.parquet",
+        dataset.layout.cache("concepts"),
         _digest(str(config.balance.num_clusters), ",".join(ids), "\n".join(stored)),
         lambda: {} if (known := embeddings()) is None else find_concepts(known, config.balance),
         pa.int64(),

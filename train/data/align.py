@@ -10,15 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from curate.storage.place import children, locate
+from curate.dataset.layout import Layout
+from curate.dataset.table import TableReader, last_by_key
+from curate.storage.place import children
 from train.model.align import Projector, alignment_loss
 from train.objective.base import Objective
 from train.packing.batch import PackedBatch
 from train.run.config import AlignConfig
+
+EMBEDDINGS = pa.schema([("clip_id", pa.string()), ("embedding", pa.list_(pa.float32()))])
 
 
 class Targets:
@@ -55,14 +58,15 @@ def find_family(datasets: Sequence[str], name: str) -> str:
 
 
 def _find_family(dataset: str, name: str) -> str:
-    root = f"{dataset.rstrip('/')}/tables/scores"
-    found = [family for family in children(root) if family.startswith("embedding-") and _parts(f"{root}/{family}")]
+    root = Layout(dataset).scores()
+    families = [family for family in children(root) if family.startswith("embedding-")]
+    found = [family for family in families if _table(dataset, family).part_names()]
     if name == "auto" and len(found) == 1:
         return found[0]
     if name not in found:
         there = f"there are {', '.join(found)}; name one" if found else "there is none"
         raise ValueError(
-            f"train.align.embedding={name}: {there} (below {dataset}/tables/scores). `reelpack curate` writes one "
+            f"train.align.embedding={name}: {there} (below {root}). `reelpack curate` writes one "
             "with the scorer `embedding`; train.align.weight=0 trains without"
         )
     return name
@@ -74,25 +78,20 @@ def read_targets(datasets: Sequence[str], family: str, clip_ids: Sequence[str]) 
     Raises:
         ValueError: none of them has one.
     """
-    tables = []
-    for dataset in datasets:
-        folder = f"{dataset.rstrip('/')}/tables/scores/{family}"
-        fs, root = locate(folder)
-        places = [f"{root}/{part}" for part in _parts(folder)]
-        tables += [pq.read_table(place, filesystem=fs, columns=["clip_id", "embedding"]) for place in places]
-    table = pa.concat_tables(tables)
-    table = table.filter(pc.is_in(table["clip_id"], pa.array(sorted(set(clip_ids)), pa.string())))
-    last = {clip_id: row for row, clip_id in enumerate(table["clip_id"].to_pylist())}
-    if not last:
+    wanted = pa.array(sorted(set(clip_ids)), pa.string())
+    parts = (part for dataset in datasets for part in _table(dataset, family).parts())
+    found = [part.filter(pc.is_in(part["clip_id"], wanted)) for part in parts]
+    table = last_by_key(pa.concat_tables([EMBEDDINGS.empty_table(), *found]), ["clip_id"])
+    if not table.num_rows:
         raise ValueError(
             f"{', '.join(datasets)}: no clip that is trained on has an embedding in {family}; set train.align.weight=0"
         )
-    vectors = table["embedding"].take(list(last.values())).combine_chunks()
-    return Targets(list(last), vectors.flatten().to_numpy().reshape(len(last), -1))
+    vectors = table["embedding"].combine_chunks()
+    return Targets(table["clip_id"].to_pylist(), vectors.flatten().to_numpy().reshape(table.num_rows, -1))
 
 
-def _parts(folder: str) -> list[str]:
-    return [name for name in children(folder) if name.startswith("part-") and name.endswith(".parquet")]
+def _table(dataset: str, family: str) -> TableReader:
+    return TableReader(Layout(dataset).scores(family), EMBEDDINGS, ["clip_id"])
 
 
 class Alignment:

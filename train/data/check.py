@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from curate.dataset.layout import is_folder_of_clips
 from curate.storage.place import locate
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
@@ -115,7 +116,7 @@ def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: 
         of_shard = places.filter(pc.and_(pc.equal(places["root"], folder), pc.equal(places["shard"], name)))
         clip = of_shard.filter(pc.equal(of_shard["end"], end))["clip_id"][0].as_py()
         remedy = "put it back"
-        if not folder.endswith("/shards"):  # those hold the clips themselves
+        if not is_folder_of_clips(folder):
             remedy += f", or remove {folder} and run `reelpack encode` again"
         if size is None:
             count = shard["end_count"]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curate.dataset.layout import EncodedLayout
 from curate.schema import Failure
 from curate.storage.place import locate
 from curate.threads import import_decoders
@@ -30,7 +31,7 @@ class Encoder:
     """
 
     def __init__(self, folder: str, shards: str, device: torch.device | None = None) -> None:
-        fs, path = locate(f"{folder}/fingerprint.json")
+        fs, path = locate(EncodedLayout(folder).record)
         record = json.loads(fs.cat_file(path))
         import_decoders()
         self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards, device)

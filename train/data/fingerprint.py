@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from curate.dataset.layout import Encoded, EncodedLayout, Layout
 from curate.storage.place import children, locate
 
 LATENTS_VERSION = 2
@@ -27,7 +28,7 @@ def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, di
     return [fingerprint(dataset, "latents", name) for name in names]
 
 
-def fingerprint(dataset: str, kind: str, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:
+def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:
     """Folder and record of one fingerprint below `dataset`/`kind`.
 
     Args:
@@ -52,21 +53,22 @@ def fingerprint(dataset: str, kind: str, name: str, setting: str | None = None) 
             else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
         )
         given = f"{setting} {name}" if setting else f"train.data.{kind}={name!r}"
-        raise ValueError(f"{dataset}/{kind}: got {given}, and {problem}; {remedy}")
-    folder = f"{dataset}/{kind}/{name}"
+        raise ValueError(f"{Layout(dataset).encoded_root(kind)}: got {given}, and {problem}; {remedy}")
+    layout = Layout(dataset).encoded(kind, name)
+    folder = layout.url
     try:
-        fs, path = locate(f"{folder}/fingerprint.json")
+        fs, path = locate(layout.record)
         record = json.loads(fs.cat_file(path))
         found_name = record["fingerprint"]
         record[REQUIRED[kind]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder}/fingerprint.json: not a record of {kind} ({type(error).__name__}: {error}); put it back, or "
+            f"{layout.record}: not a record of {kind} ({type(error).__name__}: {error}); put it back, or "
             f"remove {folder} and run `reelpack encode {dataset}`"
         ) from error
     if found_name != name:
         raise ValueError(
-            f"{folder}/fingerprint.json: got fingerprint {found_name!r}, expected {name!r}, the folder's name; the "
+            f"{layout.record}: got fingerprint {found_name!r}, expected {name!r}, the folder's name; the "
             "folder was renamed or mixed: encode again"
         )
     if kind == "latents" and is_outdated(record):
@@ -102,30 +104,32 @@ def is_stored(record: dict[str, Any]) -> bool:
     return bool(record.get("config", {}).get("store", True))
 
 
-def _current(dataset: str, kind: str, names: Sequence[str]) -> list[str]:
+def _current(dataset: str, kind: Encoded, names: Sequence[str]) -> list[str]:
     """Those that are not outdated; what cannot be read is among them, and is refused by name."""
     if kind != "latents":
         return list(names)
-    return [name for name in names if not is_outdated(read_record(f"{dataset}/latents/{name}") or {})]
+    return [name for name in names if not is_outdated(read_record(Layout(dataset).encoded(kind, name)) or {})]
 
 
-def read_record(folder: str) -> dict[str, Any] | None:
-    """The fingerprint.json in a folder; None where there is none that can be read."""
+def read_record(folder: EncodedLayout) -> dict[str, Any] | None:
+    """The fingerprint.json of latents or text; None where there is none that can be read."""
     try:
-        fs, path = locate(f"{folder}/fingerprint.json")
+        fs, path = locate(folder.record)
         record = json.loads(fs.cat_file(path))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _found(dataset: str, kind: str) -> list[str]:
+def _found(dataset: str, kind: Encoded) -> list[str]:
     """The fingerprints below `dataset`/`kind`, sorted.
 
     Raises:
         ValueError: there is no such dataset.
     """
-    fs, root = locate(f"{dataset}/{kind}")
-    if not fs.exists(root) and not fs.exists(locate(f"{dataset}/shards")[1]):
-        raise ValueError(f"{dataset}: no dataset here (there is no {dataset}/shards); `reelpack curate` makes one")
-    return [name for name in children(f"{dataset}/{kind}") if fs.exists(f"{root}/{name}/fingerprint.json")]
+    layout = Layout(dataset)
+    root = layout.encoded_root(kind)
+    fs, path = locate(root)
+    if not fs.exists(path) and not fs.exists(locate(layout.shards)[1]):
+        raise ValueError(f"{dataset}: no dataset here (there is no {layout.shards}); `reelpack curate` makes one")
+    return [name for name in children(root) if fs.exists(locate(layout.encoded(kind, name).record)[1])]

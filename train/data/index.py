@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.dataset.layout import Layout
 from curate.storage.place import locate
 
 BALANCE = "balance_weight"
@@ -51,23 +52,13 @@ def index_column(
     """A column of the index or of clips.parquet, in the order of `clip_ids`."""
     source = shards
     if name not in shards.column_names:
-        url = f"{dataset}/clips.parquet"
+        url = Layout(dataset).clips
         source = read_index(url, "reelpack curate", ["clip_id"], ["clip_id"], [name])
         if name not in source.column_names:
             stored = sorted(_open_index(url, "reelpack curate").schema_arrow.names)
             raise ValueError(f"{setting}: {dataset} stores no {name!r}; it has {', '.join(stored)}")
     rows = pc.index_in(clip_ids, source["clip_id"].combine_chunks())
     return source[name].take(rows)
-
-
-def beside(table: pa.Table, other: pa.Table) -> pa.Table:
-    """`table` with the columns of `other`, which has each clip once; null where it has none. pyarrow's join takes four
-    times as long and three times the memory."""
-    rows = pc.index_in(table["clip_id"], value_set=other["clip_id"].combine_chunks())
-    for name in other.column_names:
-        if name != "clip_id":
-            table = table.append_column(name, other[name].take(rows))
-    return table
 
 
 def _open_index(url: str, command: str) -> pq.ParquetFile:

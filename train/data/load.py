@@ -15,6 +15,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch import Tensor
 
+from curate.dataset.captions import KINDS
 from curate.storage.place import locate
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
@@ -211,7 +212,7 @@ def sample_fps(row: dict[str, Any]) -> float:
 
 def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tensor | None:
     """The preferred kind if the clip has it, else the other, else none."""
-    for kind in ("dense", "short") if prefers_dense else ("short", "dense"):
+    for kind in reversed(KINDS) if prefers_dense else KINDS:
         if kind in captions:
             return captions[kind]
     return None

@@ -15,18 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.dataset.captions import CAPTION_COLUMNS
+from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
+from curate.dataset.table import left_join
 from curate.storage.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
-from train.data.index import BALANCE, PLACE, beside, index_column, read_index
+from train.data.index import BALANCE, PLACE, index_column, read_index
 from train.model.config import Patch
 
 logger = logging.getLogger(__name__)
 
 SIDES = ["latent_t", "latent_h", "latent_w"]
 CLIPS = pa.schema([("clip_id", pa.large_string()), ("kind", pa.large_string()), (BALANCE, pa.float64())])
-CAPTIONS = ["caption_short", "caption_dense"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,10 +81,12 @@ class Manifest:
         clips = self.table["clip_id"].take(pa.array(rows, pa.int64())).to_pylist()
         found: dict[tuple[int, str], tuple[str | None, str | None]] = {}
         for number in np.unique(self.sources[list(rows)]).tolist():
-            fs, path = locate(f"{self.parts[number].url}/shards/index.parquet")
+            fs, path = locate(Layout(self.parts[number].url).index)
             chosen = pc.field("clip_id").isin(sorted(set(clips)))
-            table = pq.read_table(path, columns=["clip_id", *CAPTIONS], filters=chosen, filesystem=fs)
-            found |= {(number, row["clip_id"]): (row[CAPTIONS[0]], row[CAPTIONS[1]]) for row in table.to_pylist()}
+            table = pq.read_table(path, columns=["clip_id", *CAPTION_COLUMNS], filters=chosen, filesystem=fs)
+            found |= {
+                (number, row["clip_id"]): (row["caption_short"], row["caption_dense"]) for row in table.to_pylist()
+            }
         return [found[int(self.sources[row]), clip] for row, clip in zip(rows, clips, strict=True)]
 
     def row(self, index: int) -> dict[str, Any]:
@@ -136,18 +140,18 @@ def read_manifest(
     latents_record = joined([record for _, record in encoded])
     text_root, text_record = fingerprint(dataset, "text", text)
     named = [*conditions, *([] if label_column is None else [label_column])]
-    url, columns = f"{dataset}/shards/index.parquet", [*CLIPS.names, "digest", "split"]
-    shards = read_index(url, "reelpack curate", ["clip_id"], columns, [*PLACE, *named])
+    layout, columns = Layout(dataset), [*CLIPS.names, "digest", "split"]
+    shards = read_index(layout.index, "reelpack curate", ["clip_id"], columns, [*PLACE, *named])
     latent_index = pa.concat_tables(_latent_index(*one, number, shards) for number, one in enumerate(encoded))
-    text_index = read_index(f"{text_root}/index.parquet", "reelpack encode", ["clip_id"], PLACE)
+    text_index = read_index(EncodedLayout(text_root).index, "reelpack encode", ["clip_id"], PLACE)
 
     clips = _clips(dataset, shards, split, conditions, label_column)
     text_index = text_index.select(PLACE).rename_columns(["clip_id", *(f"text_{name}" for name in PLACE[1:])])
-    table = beside(latent_index, clips)
-    table = beside(table.filter(table["kind"].is_valid()), text_index)
+    table = left_join(latent_index, clips, "clip_id")
+    table = left_join(table.filter(table["kind"].is_valid()), text_index, "clip_id")
     table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, "folder")])
     folder = table["folder"].combine_chunks()
-    places = [root if is_stored(record) else f"{dataset}/shards" for root, record in encoded]
+    places = [root if is_stored(record) else layout.shards for root, record in encoded]
     to_encode = ["" if is_stored(record) else root for root, record in encoded]
     table = table.drop_columns(["folder"])
     table = table.append_column("latents_root", pa.DictionaryArray.from_arrays(folder, places))
@@ -202,10 +206,10 @@ def _clips(
 def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
     """Where a fingerprint's latents lie, or the clips that they are made of; `folder` is its number."""
     columns = [*PLACE, "fps", *SIDES]
-    index = read_index(f"{root}/index.parquet", "reelpack encode", ["clip_id", *SIDES], columns, [SOURCE])
+    index = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id", *SIDES], columns, [SOURCE])
     index = of_current(index, shards).select(columns)
     if not is_stored(record):
-        index = beside(index.drop_columns(PLACE[1:]), shards.select(PLACE)).select(columns)
+        index = left_join(index.drop_columns(PLACE[1:]), shards.select(PLACE), "clip_id").select(columns)
         index = index.filter(index["shard"].is_valid())
     return index.append_column("folder", pa.array(np.full(index.num_rows, number, np.int32)))
 
@@ -224,7 +228,7 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
 def label_names(dataset: str, column: str) -> set[str] | None:
     """All names in a column of labels, whatever the split and whether encoded, so that classes keep their numbers
     while a dataset is encoded; None for a column of numbers."""
-    url = f"{dataset.rstrip('/')}/shards/index.parquet"
+    url = Layout(dataset).index
     shards = read_index(url, "reelpack curate", ["clip_id"], ["clip_id"], [column])
     values = index_column(dataset.rstrip("/"), column, shards, shards["clip_id"], "train.data.label_column")
     if pa.types.is_integer(values.type):

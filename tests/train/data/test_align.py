@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.dataset.table import TableReader
 from tests.support.latents import smooth_clips, write_dataset
 from tests.train.test_loop import Stopped, assert_equal_runs, config, logged, on_ranks, stop_after
-from train.data.align import find_family, read_targets
+from train.data.align import EMBEDDINGS, find_family, read_targets
 from train.loop import train
 from train.model.dit import DiT
 from train.run.config import TrainConfig
@@ -25,7 +26,8 @@ def write_embeddings(dataset: Path, part: int, vectors: dict[str, np.ndarray], f
     folder = dataset / "tables/scores" / family
     folder.mkdir(parents=True, exist_ok=True)
     column = pa.array([v.tolist() for v in vectors.values()], pa.list_(pa.float32()))
-    pq.write_table(pa.table({"clip_id": list(vectors), "embedding": column}), folder / f"part-{part:06d}-x.parquet")
+    table = pa.table([list(vectors), column], schema=TableReader(str(folder), EMBEDDINGS, ["clip_id"]).schema)
+    pq.write_table(table, folder / f"part-{part:06d}-x.parquet")
 
 
 @pytest.fixture(scope="module")
