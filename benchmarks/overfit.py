@@ -9,8 +9,8 @@ training, and for each sample the PSNR of what was sampled: against its own targ
 for comparison, against the other target of the same kind. A picture of targets and samples lies in OUT. A stopped run
 goes on.
 
-With `--set train.data.given_probability=0.6 --set train.data.given_max_frames=1 --set train.data.caption_dropout=0.5`
-the clips are also sampled from their first latent frame, without a caption.
+With `--set train.data.caption_dropout=0.5 --set 'train.data.tasks=[{kind: unconditional, weight: 4}, {kind:
+first_frames, weight: 6, max_frames: 1}]'` the clips are also sampled from their first latent frame, without a caption.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def overfit(out: Path, config: Config) -> bool:
     print(f"loss with fixed noise: {losses[0]:.4f} before, {losses[1]:.4f} after: {share:.2%}")
     samples = reproduce(run, manifest, config)
     told = show(samples)
-    if config.train.data.given_probability:
+    if any("start" in task.inputs for task in config.train.data.tasks):
         print("from the first frame, without a caption:")
         samples += (begun := reproduce(run, manifest, config, from_start=True))
         told = show(begun) and told
@@ -163,14 +163,14 @@ def reproduce(run: Path, manifest: Manifest, config: Config, *, from_start: bool
             width=row["latent_w"] * stride,
             height=row["latent_h"] * stride,
             num_frames=1 + (row["latent_t"] - 1) * stride_t,
-            start=reader.latent(row)[:, :1] if from_start else None,
+            inputs={"start": reader.latent(row)[:, :1]} if from_start else {},
         )
         for row in rows
     ]
     prompts = {request.prompt for request in requests}
     assert from_start or len(prompts) == len(requests), "captions do not tell the samples apart"
     autoencoder = autoencoder_of(manifest.latents)
-    first = 1 if from_start else 0  # what is given counts for nothing
+    first = 1 if from_start else 0  # the start is not counted
     found = []
     for row, generated in zip(rows, sample(run, requests, config.sample), strict=True):
         target = reader.latent(row)

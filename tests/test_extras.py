@@ -87,7 +87,8 @@ def test_train_trains_and_exports(trained: Path) -> None:
 
 def test_train_and_sample_need_neither_ray_nor_what_curates(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("train,sample", tmp_path)
-    box.reelpack("train", made.url, "--out", "run", *TRAIN, "--set", "train.data.given_probability=0.5")
+    tasks = "train.data.tasks=[{kind: unconditional}, {kind: first_frames}]"
+    box.reelpack("train", made.url, "--out", "run", *TRAIN, "--set", tasks)
     Image.new("RGB", (90, 70), "gray").save(tmp_path / "photo.png")
     box.reelpack("sample", "run", "--start", str(tmp_path / "photo.png"), *SAMPLE)
     assert (tmp_path / "sample.mp4").stat().st_size

@@ -16,7 +16,7 @@ from train.autoencoder.encode import decode_latent, encode_start
 from train.data.fingerprint import is_outdated
 from train.run.config import SampleConfig
 from train.run.folder import read_run
-from train.sampling.sample import Request, check_size, most_start_frames, sample, write_video
+from train.sampling.sample import Request, check_size, max_input_frames, sample, write_video
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def sample_to_files(
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
-            read, or for a run that was not trained with given frames.
+            read, or for a run that was not trained on a task that takes it.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if not match:
@@ -66,9 +66,9 @@ def sample_to_files(
     autoencoder = autoencoder_of(record.latents)
     check_size(requests[0], config, train_config, record.latents)
     if start is not None:
-        most = most_start_frames(requests[0], train_config, record.latents)
+        most = max_input_frames(requests[0], "start", train_config, record.latents)
         latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
-        requests = [replace(request, start=latent) for request in requests]
+        requests = [replace(request, inputs={"start": latent}) for request in requests]
     generated = sample(run, requests, config)
     for path, result in zip(paths, generated, strict=True):
         write_video(path, decode_latent(autoencoder, result.latent), result.fps)

@@ -289,7 +289,7 @@ def not_causal(root: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "setting"),
     [
-        ({"given_probability": 0.5}, r"given_probability=0\.5: .*\(hunyuan\).*set it to 0, or encode with a causal"),
+        ({"tasks": [{"kind": "first_frames"}]}, r"tasks, first_frames: .*\(hunyuan\).*remove the task"),
         ({"plan": {"token_budget": 8, "oversize": "crop"}}, r"plan\.oversize=crop: .*own_pack or refuse"),
     ],
 )

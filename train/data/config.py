@@ -1,11 +1,14 @@
 """What a run reads, and how it is packed: settings alone."""
 
 import math
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from train.data.epoch import EpochConfig
 from train.data.plan import PlanConfig
+from train.data.tasks.config import TaskConfig
+from train.data.tasks.unconditional import Unconditional
 
 
 class DataConfig(BaseModel):
@@ -40,15 +43,36 @@ class DataConfig(BaseModel):
         description="share of samples trained without caption and label together, which guidance leads away from, in "
         "a model of both; caption_dropout and label_dropout are drawn for the rest",
     )
-    given_probability: float = Field(
-        0.0, ge=0, le=1, description="share of videos whose first frames are given: shown clean, and without a loss"
-    )
-    given_max_frames: int = Field(
-        2, ge=1, description="latent frames that are given, one up to so many, by a draw; at most half of a video"
+    tasks: tuple[TaskConfig, ...] = Field(
+        (Unconditional(),),
+        min_length=1,
+        description="generation tasks: what a sample is generated from; each sample draws one by the tasks' weights",
     )
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_frames_are_a_task(cls, settings: Any) -> Any:
+        """`given_probability` and `given_max_frames` became the task `first_frames`."""
+        keys = settings if isinstance(settings, dict) else {}
+        old = [key for key in ("given_probability", "given_max_frames") if key in keys]
+        if not old:
+            return settings
+        share, frames = keys.get("given_probability", 0), keys.get("given_max_frames", 2)
+        tasks = f"[{{kind: first_frames, weight: {share}, max_frames: {frames}}}, {{kind: unconditional}}]"
+        remedy = f"set train.data.tasks={tasks} (give the second the rest of the weight), and remove the old keys"
+        raise ValueError(
+            f"{' and '.join(old)}: first frames are now a task; {remedy if share else 'remove the old keys'}"
+        )
+
+    @field_validator("tasks")
+    @classmethod
+    def _some_task_is_drawn(cls, tasks: tuple[TaskConfig, ...]) -> tuple[TaskConfig, ...]:
+        if not any(task.weight for task in tasks):
+            raise ValueError("got tasks whose weights are all 0; expected at least one above 0")
+        return tasks
 
     @field_validator("mix")
     @classmethod

@@ -47,11 +47,10 @@ def check_causality(manifest: Manifest, data: DataConfig) -> None:
         f"the autoencoder of latents {manifest.latents['fingerprint']} ({manifest.latents.get('autoencoder')}) lets "
         "later frames change the first latent ones"
     )
-    if data.given_probability:
+    if tasks := [task.kind for task in data.tasks if task.needs_causal and task.weight]:
         raise ValueError(
-            f"train.data.given_probability={data.given_probability:g}: {why}, so that a picture to begin with is "
-            "coded otherwise than the given frames; set it to 0, or encode with a causal autoencoder (reelpack_kl, "
-            "Wan, LTX)"
+            f"train.data.tasks, {', '.join(tasks)}: {why}: a frame that is encoded alone has other latents than the "
+            "same frame in a clip; remove the task, or encode with a causal autoencoder (reelpack_kl, Wan, LTX)"
         )
     if data.plan.oversize == "crop" and (manifest.num_tokens > data.plan.token_budget).any():
         raise ValueError(

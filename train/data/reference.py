@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import torch
 
-from train.data.load import choose_caption, keyed_generator, sample_extras, sample_fps, sample_label
+from train.data.generator import keyed_generator
 from train.data.read import ClipReader
+from train.data.sample import choose_caption, sample_extras, sample_fps, sample_label
 from train.packing.batch import Sample
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.data.load import choose_caption, sample_fps
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig, best_fill
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
+from train.data.sample import choose_caption, sample_fps
 from train.distributed.parallelize import Worker
 from train.model.config import DiTConfig
 from train.model.patterns import prepare

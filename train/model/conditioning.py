@@ -101,6 +101,41 @@ class ExtraEmbedder(nn.Module):
         return torch.where(absent[:, None], self.null.to(rows.dtype), rows)  # (S, D)
 
 
+class ConditioningEmbedder(nn.Module):
+    """Adds the conditioning latents of a pack, by name, to the embedded patches.
+
+    A sum of linear layers is one linear layer on concatenated channels (Ho et al. 2022, "Cascaded Diffusion Models",
+    §3). The weights start at zero: a model without conditioning latents is continued as it is. Absent is zero.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        features = {name: n * math.prod(config.patch) for name, n in config.conditioning_latents.items()}
+        self.layers = nn.ModuleDict({name: nn.Linear(n, config.width, bias=False) for name, n in features.items()})
+
+    def zero(self) -> None:
+        for layer in self.layers.values():
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
+        """Embedded patches (L, D) to (L, D).
+
+        Raises:
+            ValueError: the pack carries a latent that the model does not read.
+        """
+        if unread := sorted(set(batch.conditioning) - set(self.layers)):
+            raise ValueError(
+                f"the pack carries the conditioning latents {', '.join(unread)}, and the model reads "
+                f"{', '.join(self.layers) or 'none'}; set train.model.conditioning_latents"
+            )
+        for name, layer in self.layers.items():
+            tokens = batch.conditioning.get(name)
+            if tokens is None:  # the layer takes part in every step: ranks of DDP wait for each gradient
+                tokens = x.new_zeros(len(x), layer.in_features)
+            x = x + layer(tokens)
+        return x
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
     """What a block needs to know beside its tokens."""

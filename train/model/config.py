@@ -85,6 +85,9 @@ class DiTConfig(BaseModel):
     num_classes: int | None = Field(None, ge=1, description="class labels; none: no labels")
     condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")
     conditions: tuple[str, ...] = Field((), description="numbers of a clip that steer the model, such as motion")
+    conditioning_latents: dict[str, int] = Field(
+        {}, description="further latents that are shown to the model, by name: their channels"
+    )
     timestep_scale: float = Field(1000.0, gt=0, description="timesteps are multiplied by it before their sinusoids")
     # Both differ between the published DiT and its port in diffusers, whose checkpoints import exactly.
     timestep_frequencies: Literal["dit", "diffusers"] = Field(

@@ -31,7 +31,8 @@ class Sample:
     label: int | None = None  # class; None: the null class
     extras: Mapping[str, float] = field(default_factory=dict)  # conditions by name; what is absent is the null one
     kept: Tensor | None = None  # sorted int64 indices into the grid's tokens: the others are dropped (NaViT §2.1)
-    given: Tensor | None = None  # (t * h * w,) bool over the whole grid: tokens that are shown clean, without loss
+    clean_mask: Tensor | None = None  # (t * h * w,) bool over the whole grid: conditioning tokens, shown at t = 0
+    conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (C', T, H, W) float: further latents
 
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1:
@@ -43,7 +44,7 @@ class PackedBatch:
     """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False.
 
     Conditions come in rows, and `row_ids` says which row steers a token. Rows 0 … S - 1 are the segments' own, at
-    their timesteps; after them comes one row, at t = 0, for each segment that has given tokens.
+    their timesteps; after them comes one row, at t = 0, for each segment that has conditioning tokens.
     """
 
     clip_ids: tuple[str, ...]  # S
@@ -65,7 +66,8 @@ class PackedBatch:
     row_ids: Tensor  # (L,) int64: the row of conditions of each token
     row_timesteps: Tensor  # (R,) float32
     row_segments: Tensor  # (R,) int64
-    loss_mask: Tensor  # (L,) bool: False on given tokens
+    loss_mask: Tensor  # (L,) bool: False on conditioning tokens
+    conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
     layout: Layout | None = None  # what `prepare` worked out ahead of the model
 
     def to(self, device: torch.device | str) -> "PackedBatch":
@@ -85,8 +87,8 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
     text_segments = Segments.of([len(text) for text in texts])
     segments = Segments.of([_num_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
-    given = torch.cat([_given(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
-    row_ids, row_segments = _rows(segments, given)
+    clean = torch.cat([_clean_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
+    row_ids, row_segments = _rows(segments, clean)
     return PackedBatch(
         clip_ids=tuple(sample.clip_id for sample in samples),
         segments=segments,
@@ -109,13 +111,15 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         row_ids=row_ids,
         row_timesteps=torch.cat([timesteps, torch.zeros(len(row_segments) - len(samples))]),
         row_segments=row_segments,
-        loss_mask=~given,
+        loss_mask=~clean,
+        conditioning=_conditioning(samples, segments, patch),
     )
 
 
 def _joined(latents: Sequence[Tensor], samples: Sequence[Sample], segments: Segments, patch: Patch) -> Tensor:
     """Tokens of all samples, (L, C * pt * ph * pw) float32, each written to its place."""
-    tokens = torch.empty(segments.num_tokens, samples[0].latent.shape[0] * math.prod(patch))
+    features = latents[0].shape[1] if latents[0].ndim == 2 else latents[0].shape[0] * math.prod(patch)
+    tokens = torch.empty(segments.num_tokens, features)
     for place, latent, sample in zip(tokens.split(segments.lengths), latents, samples, strict=True):
         whole = latent if latent.ndim == 2 else patchify(latent, patch)  # (t * h * w, C * pt * ph * pw)
         place.copy_(_kept(whole, sample))
@@ -140,24 +144,39 @@ def _kept(tokens: Tensor, sample: Sample) -> Tensor:
     return tokens if sample.kept is None else tokens.index_select(0, sample.kept)
 
 
-def _given(sample: Sample, grid: Patch) -> Tensor:
-    given = torch.zeros(math.prod(grid), dtype=torch.bool) if sample.given is None else sample.given
-    assert given.shape == (math.prod(grid),), f"{sample.clip_id}: given {tuple(given.shape)} on a grid of {grid}"
-    return _kept(given, sample)
+def _clean_tokens(sample: Sample, grid: Patch) -> Tensor:
+    """(n,) bool over the tokens that are not dropped: those that are shown at t = 0."""
+    clean = torch.zeros(math.prod(grid), dtype=torch.bool) if sample.clean_mask is None else sample.clean_mask
+    assert clean.shape == (math.prod(grid),), f"{sample.clip_id}: clean_mask {tuple(clean.shape)} on a grid of {grid}"
+    return _kept(clean, sample)
 
 
-def _rows(segments: Segments, given: Tensor) -> tuple[Tensor, Tensor]:
-    """Row of each token, (L,), and segment of each row, (R,): the segments' own, then those of given tokens."""
-    has_given = segments.sum(given.long()) > 0  # (S,)
-    given_row = segments.num_segments + has_given.cumsum(0) - 1  # (S,): meant where has_given
-    row_ids = torch.where(given, segments.gather(given_row), segments.segment_ids)
-    return row_ids, torch.cat([torch.arange(segments.num_segments), has_given.nonzero()[:, 0]])
+def _conditioning(samples: Sequence[Sample], segments: Segments, patch: Patch) -> dict[str, Tensor]:
+    """Conditioning latents as tokens, by name: (L, C' * pt * ph * pw) float32. A sample without one has zeros."""
+    channels = {name: len(latent) for sample in samples for name, latent in sample.conditioning.items()}
+    return {
+        name: _joined(
+            [s.conditioning.get(name, s.latent.new_zeros(n, *s.latent.shape[1:])) for s in samples],
+            samples,
+            segments,
+            patch,
+        )
+        for name, n in channels.items()
+    }
+
+
+def _rows(segments: Segments, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Row of each token, (L,), and segment of each row, (R,): the segments' own, then those of conditioning tokens."""
+    has_clean = segments.sum(clean.long()) > 0  # (S,)
+    clean_row = segments.num_segments + has_clean.cumsum(0) - 1  # (S,): read only where has_clean
+    row_ids = torch.where(clean, segments.gather(clean_row), segments.segment_ids)
+    return row_ids, torch.cat([torch.arange(segments.num_segments), has_clean.nonzero()[:, 0]])
 
 
 def renoised(
     batch: PackedBatch, samples: Sequence[Sample], noises: Sequence[Tensor], timestep: float, patch: Patch
 ) -> PackedBatch:
-    """The pack of these samples with other noise, (C, T, H, W) each, all at `timestep`; given tokens stay at 0."""
+    """The pack of these samples with other noise, (C, T, H, W) each, at `timestep`; conditioning tokens stay at 0."""
     noise = _joined(noises, samples, batch.segments, patch).to(batch.noise.device, non_blocking=True)
     timesteps = torch.full_like(batch.timesteps, timestep)
     row_timesteps = torch.cat([timesteps, batch.row_timesteps[len(samples) :]])

@@ -39,6 +39,7 @@ MAY_DIFFER = frozenset(
         "num_classes",
         "condition_on_fps",
         "conditions",
+        "conditioning_latents",
     }
 )
 """Settings that may add parts, or under which the same weights are meant to go on."""

@@ -3,8 +3,8 @@ of the run's token budget; which pack a video is in does not change it (`sampler
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from curate.media.encode import encode_mp4
-from train.data.load import keyed_generator
+from train.data.generator import keyed_generator
+from train.data.tasks.base import task_for
 from train.distributed.parallelize import pick_device
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
 from train.model.config import Patch
 from train.packing.batch import Sample
-from train.packing.patches import first_frame_is_alone, grid_size
+from train.packing.patches import grid_size
 from train.run.config import SampleConfig, TrainConfig
 from train.run.folder import RunRecord, autocast, load_model
 from train.sampling.samplers import generate, packs_to_generate
@@ -35,7 +36,7 @@ class Request:
     height: int  # px
     num_frames: int
     label: str | None = None  # a class by name, or by number
-    start: Tensor | None = None  # (C, T, H, W): the first frames of the latent, where they are known
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # by the task's names, (C, T', H, W) each: `start` …
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,21 +74,24 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
             )
     texts = _texts(requests, train_config, record)
     labels = [class_number(request.label, train_config, record) for request in requests]
-    begun = [_begun(request, shape, patch) for request, shape in zip(requests, shapes, strict=True)]
     samples = [
         Sample(
             clip_id=str(i),
-            latent=latent,
-            noise=torch.randn(latent.shape, generator=keyed_generator("sample", config.seed, i)),
+            latent=torch.zeros(shape),
+            noise=torch.randn(shape, generator=keyed_generator("sample", config.seed, i)),
             timestep=1.0,
             fps=fps[i],
             temporal_stride=int(record.latents["temporal_stride"]),
             text=texts[i],
             extras=config.conditions,
             label=labels[i],
-            given=given,
         )
-        for i, (latent, given) in enumerate(begun)
+        for i, shape in enumerate(shapes)
+    ]
+    tasks = train_config.data.tasks
+    samples = [
+        task_for(tasks, request.inputs).condition(one, patch, request.inputs) if request.inputs else one
+        for request, one in zip(requests, samples, strict=True)
     ]
     counts = [math.prod(grid_size(shape, patch)) for shape in shapes]
     objective, text_dim = train_config.objective.build(), int(record.text["dim"])
@@ -139,42 +143,14 @@ def check_size(request: Request, config: SampleConfig, train_config: TrainConfig
         )
 
 
-def most_start_frames(request: Request, config: TrainConfig, latents: dict[str, Any]) -> int:
-    """Latent frames at the beginning of a request that may be given: as many as the run was trained with.
+def max_input_frames(request: Request, name: str, config: TrainConfig, latents: dict[str, Any]) -> int:
+    """The largest number of latent frames of the input `name` of a request, as the run was trained.
 
     Raises:
-        ValueError: it was trained with none, or the request is an image.
+        ValueError: the run was trained on no task with this input, or the request is too short for it.
     """
-    if not config.data.given_probability:
-        raise ValueError(
-            "the run was not trained with given frames (train.data.given_probability is 0); leave the start out"
-        )
     shape = latent_shape(request, latents, config.model.patch)
-    num_patches = min(config.data.given_max_frames, grid_size(shape, config.model.patch)[0] // 2)
-    if not num_patches:
-        raise ValueError(f"got a start for {request.num_frames} frames; expected a video long enough to go on from it")
-    return _num_frames(num_patches, shape, config.model.patch)
-
-
-def _num_frames(num_patches: int, shape: Sequence[int], patch: Patch) -> int:
-    """Latent frames in the first `num_patches` patches along time."""
-    return num_patches * patch[0] - (patch[0] - 1 if first_frame_is_alone(shape[1], patch) else 0)
-
-
-def _begun(request: Request, shape: tuple[int, ...], patch: Patch) -> tuple[Tensor, Tensor | None]:
-    """A latent (C, T, H, W), zero but for its start, and its tokens that are given, (t * h * w,) bool."""
-    latent = torch.zeros(shape)
-    if request.start is None:
-        return latent, None
-    t, h, w = grid_size(shape, patch)
-    frames = request.start.shape[1]
-    num_patches = sum(_num_frames(n, shape, patch) <= frames for n in range(1, t + 1))  # whole ones
-    if not num_patches:
-        raise ValueError(
-            f"got a start of {frames} latent frames, and a patch has {patch[0]}; begin with a longer clip"
-        )
-    latent[:, :frames] = request.start
-    return latent, torch.arange(t * h * w) < num_patches * h * w
+    return task_for(config.data.tasks, [name]).max_latent_frames(name, shape[1], config.model.patch)
 
 
 def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from train.data.load import keyed_generator
+from train.data.generator import keyed_generator
 from train.data.plan import PlanConfig, best_fill
 from train.model.config import DiTConfig, Patch
 from train.model.patterns import prepare

@@ -21,16 +21,17 @@ TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "dev
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Two runs: one of them was trained with given frames."""
+    """Two runs: one of them was trained on first frames."""
     folder = tmp_path_factory.mktemp("sampled")
     made = curated(folder)
     caption(made.dataset)
     encode(made.url, load_config(overrides=["execute.executor=local", "encode.max_area_px=6144"]))
-    for name, probability in (("plain", 0), ("given", 0.5)):
-        settings = [*TRAIN, f"data.given_probability={probability}"]
+    plain = "{kind: unconditional}"
+    for name, tasks in (("plain", f"[{plain}]"), ("begun", f"[{plain}, {{kind: first_frames}}]")):
+        settings = [*TRAIN, f"data.tasks={tasks}"]
         options = [part for setting in settings for part in ("--set", f"train.{setting}")]
         assert run("train", made.url, "--out", str(folder / name), *options) == 0
-    made.plain, made.given = str(folder / "plain"), str(folder / "given")
+    made.plain, made.begun = str(folder / "plain"), str(folder / "begun")
     return made
 
 
@@ -43,7 +44,7 @@ def test_a_video_goes_on_from_a_clip_and_begins_with_a_picture(made: SimpleNames
     shown = {}
     for name, start in (("clip", made.films / "1.mp4"), ("picture", tmp_path / "first.png")):
         out = tmp_path / f"{name}.mp4"
-        assert run("sample", made.given, "--start", str(start), "--out", str(out), *small) == 0
+        assert run("sample", made.begun, "--start", str(start), "--out", str(out), *small) == 0
         shown[name] = decode_clip(out.read_bytes()).rgb.astype(float)
         assert json.loads(out.with_suffix(".json").read_text())["start"] == str(start)
     expected = {"clip": film[-5:], "picture": film[:1]}
@@ -57,10 +58,10 @@ def test_a_video_goes_on_from_a_clip_and_begins_with_a_picture(made: SimpleNames
 def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: Path, capsys) -> None:
     out = ["--out", str(tmp_path / "x.mp4"), "--size", "64x48"]
     assert run("sample", made.plain, "--start", str(made.films / "1.mp4"), *out) == 2
-    assert "train.data.given_probability" in capsys.readouterr().err
-    assert run("sample", made.given, "--start", str(made.films / "broken.mp4"), *out) == 2
+    assert "train.data.tasks" in capsys.readouterr().err
+    assert run("sample", made.begun, "--start", str(made.films / "broken.mp4"), *out) == 2
     assert "cannot be read" in capsys.readouterr().err
-    assert run("sample", made.given, *out) == 2
+    assert run("sample", made.begun, *out) == 2
     assert "expected what to show" in capsys.readouterr().err
 
 

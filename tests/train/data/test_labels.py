@@ -63,7 +63,7 @@ def test_captions_and_labels_are_left_out_together_for_guidance(genres: str, tex
     rows = [manifest.row(i) for i in range(len(manifest))]
     full = [i for i, row in enumerate(rows) if row["text_shard"] is not None and row["label"] is not None]
     planned = [PlannedSample(i, 0, int(manifest.num_tokens[i])) for i in full]
-    drawn = [source.sample(one, epoch) for one in planned for epoch in range(200)]
+    drawn = [source.builder.build(one, epoch) for one in planned for epoch in range(200)]
     absent = torch.tensor([(s.text is None, s.label is None, s.text is None and s.label is None) for s in drawn])
     expected = together + (1 - together) * torch.tensor([0.2, 0.5, 0.1])
     torch.testing.assert_close(absent.float().mean(0), expected, atol=0.03, rtol=0)
@@ -122,7 +122,7 @@ def test_a_share_of_samples_is_trained_without_its_label(genres: str):
         for epoch in range(20)
         for pack in loader.planner.epoch(epoch)
         for one in pack
-        for sample in [loader.sample(one, epoch)]
+        for sample in [loader.builder.build(one, epoch)]
     ]
     assert all(given in (label, None) for given, label in drawn)
     labels = [given for given, label in drawn if label is not None]

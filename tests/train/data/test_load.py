@@ -19,6 +19,8 @@ from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
 from train.data.read import ClipReader
 from train.data.reference import reference_sample
+from train.data.tasks.first_frames import FirstFrames
+from train.data.tasks.unconditional import Unconditional
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
@@ -69,7 +71,7 @@ def test_noise_timestep_and_caption_of_a_sample_do_not_depend_on_packs_or_ranks(
 
 def test_epochs_redraw_and_captions_are_mixed_and_dropped(dataset: str):
     source = loader(dataset)
-    samples = [[source.sample(whole(source, i), epoch) for i in range(20)] for epoch in range(8)]
+    samples = [[source.builder.build(whole(source, i), epoch) for i in range(20)] for epoch in range(8)]
     captioned = [s for epoch in samples for s in epoch if s.text is not None]
     assert {len(s.text) == 1 for s in captioned} == {True, False}  # short captions are one token here
     assert 0.4 < len(captioned) / 160 < 0.75  # a fifth has no caption, 30 % of the rest are dropped
@@ -83,7 +85,7 @@ def test_dense_captions_are_their_share_of_the_samples(dataset: str, share: floa
     config = DataConfig(dense_probability=share, caption_dropout=0)
     source = PackLoader(manifest, RectifiedFlow(FlowConfig()), config, model=DiTConfig(), seed=0)
     both = [i for i, captions in enumerate(manifest.captions(range(len(manifest)))) if None not in captions]
-    drawn = [source.sample(whole(source, i), epoch).text for i in both for epoch in range(60)]
+    drawn = [source.builder.build(whole(source, i), epoch).text for i in both for epoch in range(60)]
     assert np.mean([len(text) > 1 for text in drawn]) == pytest.approx(share, abs=0.05)  # short ones are one token
 
 
@@ -102,7 +104,7 @@ def test_a_remainder_that_fills_no_patch_is_cut(make_dataset: Callable, make_cli
     odd = replace(clip, latent=np.concatenate([clip.latent, clip.latent[:, :, :1]], axis=2))
     source = loader(make_dataset([odd, *others]))
     index = source.manifest.clip_ids.index(odd.clip_id)
-    assert source.sample(whole(source, index), 0).latent.shape[2] == odd.latent.shape[2] - 1
+    assert source.builder.build(whole(source, index), 0).latent.shape[2] == odd.latent.shape[2] - 1
 
 
 def test_a_latent_that_is_not_what_the_index_says_is_named(make_dataset: Callable, make_clips: Callable):
@@ -111,7 +113,7 @@ def test_a_latent_that_is_not_what_the_index_says_is_named(make_dataset: Callabl
     source = loader(make_dataset(clips))
     index = source.manifest.clip_ids.index(clips[1].clip_id)
     with pytest.raises(ValueError, match=f"clip {clips[1].clip_id} .*finite: False.*encode it again"):
-        source.sample(whole(source, index), 0)
+        source.builder.build(whole(source, index), 0)
 
 
 def test_an_index_that_points_elsewhere_is_named(make_dataset: Callable, make_clips: Callable):
@@ -121,7 +123,7 @@ def test_an_index_that_points_elsewhere_is_named(make_dataset: Callable, make_cl
     moved = table.set_column(table.schema.get_field_index("offset"), "offset", [[7] * table.num_rows])
     pq.write_table(moved, path)
     with pytest.raises(ValueError, match=r"clip .*offset 7 is that of no member"):
-        loader(root).sample(whole(loader(root), 0), 0)
+        loader(root).builder.build(whole(loader(root), 0), 0)
 
 
 def test_what_is_dropped_and_cut_is_what_the_plan_counted(dataset: str):
@@ -134,7 +136,7 @@ def test_what_is_dropped_and_cut_is_what_the_plan_counted(dataset: str):
     assert len(planned) == len(manifest)
     cut = dropped = 0
     for one in planned:
-        sample = source.sample(one, 0)
+        sample = source.builder.build(one, 0)
         grid = grid_size(sample.latent.shape, PATCH)
         total = grid[0] * grid[1] * grid[2]
         assert one.num_tokens == (total if sample.kept is None else len(sample.kept))
@@ -155,8 +157,8 @@ def test_a_sample_that_is_cut_keeps_its_first_frames_and_tells_its_own_length(da
     )
     stride, num_cut = int(manifest.latents["temporal_stride"]), 0
     for one in (sample for pack in source.planner.epoch(0) for sample in pack):
-        sample, row = source.sample(one, 0), manifest.row(one.row)
-        whole, frames = source.reader.latent(row), sample.latent.shape[1]
+        sample, row = source.builder.build(one, 0), manifest.row(one.row)
+        whole, frames = source.builder.reader.latent(row), sample.latent.shape[1]
         assert torch.equal(sample.latent, whole[:, :frames])
         share = (1 + (frames - 1) * stride) / (1 + (whole.shape[1] - 1) * stride)
         assert sample.extras["duration_s"] == pytest.approx(2 * whole.shape[1] * share)
@@ -215,30 +217,31 @@ def test_drop_rates_follow_their_distribution(distribution: str):
 def test_dropped_tokens_do_not_move_the_timestep(dataset: str):
     """A thinned video is as redundant as the whole one; sampling, which drops nothing, shifts by the whole grid."""
     source = loader(dataset)
-    source.objective = RectifiedFlow(FlowConfig(shift_base_tokens=8))
+    source.builder.objective = RectifiedFlow(FlowConfig(shift_base_tokens=8))
     for row in range(20):
         thinned = whole(source, row)._replace(num_tokens=1)
-        assert source.sample(thinned, 0).timestep == source.sample(whole(source, row), 0).timestep
+        assert source.builder.build(thinned, 0).timestep == source.builder.build(whole(source, row), 0).timestep
 
 
-def test_first_frames_of_videos_are_given_and_nothing_else_changes(dataset: str):
-    plain, given = loader(dataset), loader(dataset)
-    given.config = given.config.model_copy(update={"given_probability": 0.5, "given_max_frames": 2})
+def test_first_frames_of_videos_are_shown_and_nothing_else_changes(dataset: str):
+    plain, shown = loader(dataset), loader(dataset)
+    tasks = (Unconditional(weight=3), FirstFrames(weight=3, max_frames=2))
+    shown.builder.config = shown.builder.config.model_copy(update={"tasks": tasks})
     num_frames = []
     for row in range(20):
         for epoch in range(10):
-            one, other = (source.sample(whole(source, row), epoch) for source in (plain, given))
-            assert one.given is None
+            one, other = (source.builder.build(whole(source, row), epoch) for source in (plain, shown))
+            assert one.clean_mask is None
             assert one.timestep == other.timestep and torch.equal(one.noise, other.noise)
             t, h, w = grid_size(other.latent.shape, PATCH)
-            if other.given is not None:
-                frames = other.given.view(t, h * w)
+            if other.clean_mask is not None:
+                frames = other.clean_mask.view(t, h * w)
                 assert frames.all(1).equal(frames.any(1)) and frames[0].all()
                 assert 1 <= len(frames[frames.all(1)]) <= t // 2
             if t > 1:
-                num_frames.append(0 if other.given is None else int(other.given.sum()) // (h * w))
+                num_frames.append(0 if other.clean_mask is None else int(other.clean_mask.sum()) // (h * w))
             else:
-                assert other.given is None
+                assert other.clean_mask is None
     assert 0.4 < np.mean(np.array(num_frames) > 0) < 0.6
     assert set(num_frames) == {0, 1, 2}
 

@@ -91,7 +91,7 @@ def drawn(*datasets: str, mix: dict | None = None) -> dict[str, list[tuple]]:
     loader = PackLoader(manifest, RectifiedFlow(FlowConfig()), data, model=DiTConfig(), seed=0)
     given: dict[str, list[tuple]] = {}
     for planned in sorted(one for pack in loader.planner.epoch(0) for one in pack):
-        sample = loader.sample(planned, 0)
+        sample = loader.builder.build(planned, 0)
         given.setdefault(sample.clip_id, []).append((sample.timestep, sample.noise.sum().item()))
     return given
 

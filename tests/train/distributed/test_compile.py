@@ -73,7 +73,7 @@ def batches(config: DiTConfig, rank: int = 0) -> Iterator[PackedBatch]:
             text = None if num_tokens is None else torch.randn(num_tokens, TEXT_DIM, generator=drawn)
             fps = 0.0 if t == 1 else 8.0
             samples.append(
-                Sample(clip_id=str(i), latent=latent, noise=noise, timestep=0.4, fps=fps, text=text, given=given)
+                Sample(clip_id=str(i), latent=latent, noise=noise, timestep=0.4, fps=fps, text=text, clean_mask=given)
             )
         yield prepare(pack(samples, (1, 2, 2), TEXT_DIM), config)
 

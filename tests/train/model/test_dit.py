@@ -30,7 +30,7 @@ def test_every_condition_reaches_the_output_of_its_own_sample(redrawn: Callable[
             {"label": None},
             {"extras": {"motion": 0.2}},
             {"extras": {"motion": 0.21, "width": 640.0}},
-            {"given": torch.arange(18) < 6},
+            {"clean_mask": torch.arange(18) < 6},
         ):
             assert (output(model, [replace(sample, **change)])[0] - reference).abs().max() > 1e-4, change
 

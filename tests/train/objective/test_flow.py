@@ -104,7 +104,7 @@ def test_the_least_loss_is_reached_by_the_expected_velocity():
 
 def test_given_tokens_are_clean_and_without_loss(samples: list[Sample]):
     first_frame = torch.arange(18) < 6  # of 3 × 2 × 3 patches
-    batch = pack([replace(samples[0], given=first_frame), *samples[1:]], (1, 2, 2), 12)
+    batch = pack([replace(samples[0], clean_mask=first_frame), *samples[1:]], (1, 2, 2), 12)
     seen = []
     losses = RectifiedFlow(FlowConfig()).token_losses(lambda x, *_: seen.append(x) or x, batch)
     assert torch.equal(seen[0][:6], batch.tokens[:6])

@@ -45,10 +45,10 @@ def test_given_tokens_have_a_row_at_time_zero_and_no_loss(samples: list[Sample])
     first_frame = [torch.zeros(math.prod(s.latent.shape[1:]) // 4, dtype=torch.bool) for s in samples]
     first_frame[0][:6], first_frame[3][:3], first_frame[4][0] = True, True, True
     mixed = [
-        replace(sample, given=None if i == 4 else given)
+        replace(sample, clean_mask=None if i == 4 else given)
         for i, (sample, given) in enumerate(zip(samples, first_frame, strict=True))
     ]
-    mixed[4] = dropped(replace(samples[4], given=first_frame[4]), 0.5)
+    mixed[4] = dropped(replace(samples[4], clean_mask=first_frame[4]), 0.5)
     batch = pack(mixed, (1, 2, 2), 12)
     times = batch.row_timesteps[batch.row_ids]
     assert torch.equal(batch.row_segments[batch.row_ids], batch.segments.segment_ids)
@@ -87,7 +87,7 @@ def test_absent_conditions_are_nan_and_absent_labels_minus_one(samples: list[Sam
 
 def test_a_sample_of_which_only_given_tokens_are_kept_has_no_loss(samples: list[Sample]):
     """And not 0 / 0, which would be that of the whole step."""
-    only_given = replace(samples[0], given=torch.arange(18) < 6, kept=torch.tensor([0, 3, 5]))
+    only_given = replace(samples[0], clean_mask=torch.arange(18) < 6, kept=torch.tensor([0, 3, 5]))
     batch = pack([only_given, samples[1]], (1, 2, 2), 12)
     objective = FlowConfig().build()
     losses = objective.token_losses(lambda x, *_: 0 * x, batch)
@@ -127,7 +127,7 @@ def test_moving_a_pack_moves_every_tensor_in_it(samples: list[Sample]):
 
 def test_other_noise_in_a_pack_is_the_pack_of_samples_with_it(samples: list[Sample]):
     given = torch.arange(18) < 6
-    clean = [replace(samples[0], given=given, timestep=0.0), *(replace(one, timestep=0.0) for one in samples[1:])]
+    clean = [replace(samples[0], clean_mask=given, timestep=0.0), *(replace(one, timestep=0.0) for one in samples[1:])]
     noises = [torch.randn_like(one.noise) for one in clean]
     noisy = [replace(one, noise=noise, timestep=0.7) for one, noise in zip(clean, noises, strict=True)]
     ours, expected = renoised(pack(clean, (1, 2, 2), 12), clean, noises, 0.7, (1, 2, 2)), pack(noisy, (1, 2, 2), 12)

@@ -8,7 +8,7 @@ from tests.train.test_loop import config as tiny
 from train.loop import train
 from train.model.dit import DiT
 from train.run.config import SampleConfig, TrainConfig
-from train.sampling.sample import Request, latent_shape, most_start_frames, sample
+from train.sampling.sample import Request, latent_shape, max_input_frames, sample
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
 
@@ -30,16 +30,16 @@ def test_any_length_that_was_trained_on_can_be_sampled():
 
 
 def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
-    config = TrainConfig.model_validate({"data": {"given_probability": 0.5, "given_max_frames": 2}})
+    config = TrainConfig.model_validate({"data": {"tasks": [{"kind": "first_frames", "max_frames": 2}]}})
     request = Request(prompt="", width=32, height=32, num_frames=17)
-    assert most_start_frames(request, config, LATENTS) == 2
-    with pytest.raises(ValueError, match="long enough to go on"):
-        most_start_frames(replace(request, num_frames=1), config, LATENTS)
-    with pytest.raises(ValueError, match="given_probability is 0"):
-        most_start_frames(request, TrainConfig(), LATENTS)
+    assert max_input_frames(request, "start", config, LATENTS) == 2
+    with pytest.raises(ValueError, match="ask for a longer video"):
+        max_input_frames(replace(request, num_frames=1), "start", config, LATENTS)
+    with pytest.raises(ValueError, match=r"got start, .*train\.data\.tasks"):
+        max_input_frames(request, "start", TrainConfig(), LATENTS)
     tubelets = config.model_copy(update={"model": config.model.model_copy(update={"patch": (2, 2, 2)})})
-    assert most_start_frames(request, tubelets, LATENTS) == 1  # 5 frames are 1 + 2 + 2, half of 3 patches is one
-    assert most_start_frames(replace(request, num_frames=13), tubelets, LATENTS) == 2  # 4 frames are 2 + 2
+    assert max_input_frames(request, "start", tubelets, LATENTS) == 1  # 1 + 2 + 2: half of 3 patches is one
+    assert max_input_frames(replace(request, num_frames=13), "start", tubelets, LATENTS) == 2  # 4 frames are 2 + 2
 
 
 def test_sampled_frames_lie_where_trained_ones_did(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -212,7 +212,7 @@ def test_guidance_of_unlike_segments_moves_each_by_its_own_caption_and_timesteps
 )
 def test_given_tokens_are_shown_clean_and_come_out_unchanged(objective, sampler: str, samples: list[Sample]):
     patch, first_frame = (1, 2, 2), torch.arange(18) < 6  # of 3 × 2 × 3 patches
-    batch = pack([replace(samples[0], given=first_frame), samples[1]] * 2, patch, 12)
+    batch = pack([replace(samples[0], clean_mask=first_frame), samples[1]] * 2, patch, 12)
     seen = []
 
     def model(x, timesteps, batch):

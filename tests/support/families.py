@@ -1,0 +1,34 @@
+"""A family of settings with one more member, added as a developer adds it: a file, and a line in the union."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+
+def members(union: Any) -> list[type[BaseModel]]:
+    """The classes of a union such as `Annotated[A | B, Field(discriminator="kind")]`."""
+    if get_origin(union) is Annotated:
+        return members(get_args(union)[0])
+    return list(get_args(union)) if get_origin(union) in (Union, type(int | str)) else [union]
+
+
+def with_member(config: ModuleType, module: str, name: str, *, after: str) -> ModuleType:
+    """The family's `config.py` with `name` from `module` imported, and on a line of its own below `after`.
+
+    The changed text is run as another module: the family itself stays as it is.
+    """
+    assert config.__file__ is not None
+    text = Path(config.__file__).read_text()
+    before, line, rest = text.partition(f"    {after}")
+    assert line, f"{config.__file__} has no line {after!r}"
+    end = "," if rest.startswith(",") else ""
+    first_import = before.index("\nfrom ")
+    before = f"{before[:first_import]}\nfrom {module} import {name}{before[first_import:]}"
+    extended = module_from_spec(spec_from_loader(f"{config.__name__}_with_{name}", loader=None))
+    sys.modules[extended.__name__] = extended  # where pydantic looks up the names of annotations
+    exec(f"{before}    {after}\n    | {name}{end}{rest.removeprefix(',')}", extended.__dict__)
+    return extended

@@ -1,0 +1,140 @@
+"""From a planned row of the manifest to a sample: latent, noise, timestep, caption, conditions, generation task.
+
+All draws are keyed by (seed, epoch, clip): they do not depend on the pack, the rank or the step of the sample.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.dataset.captions import KINDS
+from train.data.config import DataConfig
+from train.data.epoch import EpochSamples
+from train.data.generator import keyed_generator
+from train.data.plan import PlannedSample
+from train.data.read import ClipReader
+from train.data.tasks.base import pick
+from train.data.tasks.config import TaskConfig
+from train.model.config import DiTConfig
+from train.objective.base import Objective
+from train.packing.batch import Sample
+from train.packing.patches import draw_noise
+
+OF_LENGTH = ("duration_s", "num_frames")
+"""Scalar conditions that are proportional to the length of a clip."""
+
+
+class SampleBuilder:
+    """Builds training samples; the noise, timestep and caption of a sample differ from epoch to epoch."""
+
+    def __init__(
+        self,
+        samples: EpochSamples,
+        reader: ClipReader,
+        objective: Objective,
+        config: DataConfig,
+        model: DiTConfig,
+        seed: int,
+    ) -> None:
+        self.manifest, self.samples, self.reader = samples.manifest, samples, reader
+        self.objective, self.config, self.model, self.seed = objective, config, model, seed
+        self.patch = model.patch
+
+    def build(self, planned: PlannedSample, epoch: int) -> Sample:
+        """The sample of a row of the manifest in `epoch`."""
+        row = self.manifest.row(planned.row)
+        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
+        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
+        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
+        drop, kind = torch.rand(2, generator=generator).tolist()
+        timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
+        latent = self._crop(self.reader.latent(row), planned)
+        is_null = self._is_null(generator)
+        captions = {} if is_null or drop < self.config.caption_dropout else self.reader.captions(row)
+        noise = draw_noise(latent.shape, self.patch, generator)
+        sample = Sample(
+            clip_id=row["clip_id"],
+            latent=latent,
+            noise=noise,
+            timestep=timestep,
+            fps=sample_fps(row),
+            temporal_stride=int(self.manifest.latents["temporal_stride"]),
+            text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
+            extras=self._extras(row, latent.shape[1], generator),
+            kept=self._kept(planned, generator),
+            label=None if is_null else self._label(row, generator),
+        )
+        return self._task(generator).draw(sample, self.patch, generator)
+
+    def _task(self, generator: torch.Generator) -> TaskConfig:
+        tasks = self.config.tasks
+        return tasks[0] if len(tasks) == 1 else pick(tasks, float(torch.rand((), generator=generator)))
+
+    def _is_null(self, generator: torch.Generator) -> bool:
+        """Without caption and label: independent draws of both would rarely coincide."""
+        if self.model.text == "none" or self.model.num_classes is None:
+            return False
+        return float(torch.rand((), generator=generator)) < self.config.null_dropout
+
+    def _label(self, row: dict[str, Any], generator: torch.Generator) -> int | None:
+        label = sample_label(row)
+        if label is None or float(torch.rand((), generator=generator)) < self.config.label_dropout:
+            return None
+        return label
+
+    def _extras(self, row: dict[str, Any], num_frames: int, generator: torch.Generator) -> dict[str, float]:
+        """The clip's scalar conditions; each is dropped by a draw of its own. Those of length follow the crop."""
+        draws = torch.rand(len(self.model.conditions), generator=generator).tolist()
+        kept = [name for name, u in zip(self.model.conditions, draws, strict=True) if u >= self.config.extra_dropout]
+        extras, stride = sample_extras(row, kept), int(self.manifest.latents.get("temporal_stride", 1))
+        left = (1 + (num_frames - 1) * stride) / (1 + (row["latent_t"] - 1) * stride)
+        return {name: value * left if name in OF_LENGTH else value for name, value in extras.items()}
+
+    def _crop(self, latent: Tensor, planned: PlannedSample) -> Tensor:
+        """The first frames, as many as the plan keeps of a sample above the budget.
+
+        The first latent frame is encoded alone in every sample, so it stays first.
+        """
+        return latent[:, : self._num_frames(planned) * self.patch[0]]
+
+    def _num_frames(self, planned: PlannedSample) -> int:
+        """Patches along time that the plan keeps."""
+        return int(self.samples.num_frames(np.array([planned.row]))[0])
+
+    def _kept(self, planned: PlannedSample, generator: torch.Generator) -> Tensor | None:
+        """Sorted indices of the tokens that are not dropped, drawn uniformly; None for all."""
+        total = self._num_grid_tokens(planned)
+        if planned.num_tokens == total:
+            return None
+        return torch.randperm(total, generator=generator)[: planned.num_tokens].sort().values
+
+    def _num_grid_tokens(self, planned: PlannedSample) -> int:
+        """Tokens of the sample's grid including dropped ones: dropping changes neither resolution nor timestep."""
+        _, h, w = self.manifest.grids[planned.row].tolist()
+        return self._num_frames(planned) * h * w
+
+
+def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Numbers of a clip by name, those that it has."""
+    return {name: float(row[name]) for name in names if row[name] is not None}
+
+
+def sample_label(row: dict[str, Any]) -> int | None:
+    """The number of the clip's class; None where it has none, or the run none."""
+    return row.get("label")
+
+
+def sample_fps(row: dict[str, Any]) -> float:
+    """Frames per second of the clip as encoded; 0 for an image."""
+    return 0.0 if row["kind"] == "image" or row["fps"] is None else float(row["fps"])
+
+
+def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tensor | None:
+    """The preferred kind if the clip has it, else the other, else none."""
+    for kind in reversed(KINDS) if prefers_dense else KINDS:
+        if kind in captions:
+            return captions[kind]
+    return None
