@@ -12,6 +12,7 @@ import pickle
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, EnumType
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,17 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
+        if (module, name) == ("builtins", "getattr"):
+            return _member
         raise pickle.UnpicklingError(f"{METADATA} names {module}.{name}, which is no part of a list of tensors")
+
+
+def _member(kind: object, name: object) -> Enum:
+    """A member of an enumeration: Python 3.11.2, that of Debian 12, pickles it as `getattr(kind, name)`."""
+    if not (isinstance(kind, EnumType) and isinstance(name, str) and name in kind.__members__):
+        raise pickle.UnpicklingError(f"{METADATA} names {kind}.{name}, which is no part of a list of tensors")
+    member: Enum = kind[name]
+    return member
 
 
 def write_checksums(folder: Path, files: dict[str, str]) -> None:
