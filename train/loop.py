@@ -43,6 +43,7 @@ from train.monitor.meter import Meter
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer, learning_rate
+from train.optim.trainable import trainable_parameters
 from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.config import TrainConfig
@@ -265,7 +266,8 @@ class _Run:
             ((pack_loss + alignment) * self.worker.world_size).backward()
             totals += torch.stack([pack_loss.detach(), alignment.detach()])
             finite.append((batch.clip_ids, batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite()))
-        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
+        trained = trainable_parameters(self.model).values()
+        norm = whole(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm))
         # Here the device is waited for: once in a step, not once in a pack.
         loss, aligned, grad_norm = torch.stack([*self.worker.sum(totals), norm]).tolist()
         # What is logged is the mean of the step.

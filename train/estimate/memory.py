@@ -16,13 +16,16 @@ from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.segment_attention import workspace_bytes
 from train.monitor.meter import peak_memory
+from train.optim.trainable import trainable_parameters
 from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 STATE_BYTES = 20
-"""Of a parameter: weight, gradient, two moments and average, each float32."""
+"""Of a trainable parameter: weight, gradient, two moments and average, each float32."""
+FROZEN_BYTES = 4
+"""Of a frozen parameter: its weight."""
 
 
 class OutOfMemory(RuntimeError):
@@ -73,11 +76,13 @@ def estimate_memory(
         dtype: of activations.
     """
     num_parameters, heads = sum(p.numel() for p in model.parameters()), model.config.num_heads
+    num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
+    state_bytes = STATE_BYTES * num_trainable + FROZEN_BYTES * (num_parameters - num_trainable)
     shards = num_ranks if config.parallel.mode == "shard" else 1
     return MemoryEstimate(
         num_parameters=num_parameters,
         num_tokens=num_tokens,
-        state_bytes=STATE_BYTES * num_parameters // shards,
+        state_bytes=state_bytes // shards,
         activation_bytes=_activation_bytes(config, model, num_tokens, dtype),
         kernel_bytes=workspace_bytes(num_tokens, heads, model.config.width // heads, flash=dtype.itemsize == 2),
     )

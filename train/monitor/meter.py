@@ -20,6 +20,7 @@ from train.distributed.parallelize import Worker
 from train.model.dit import DiT
 from train.model.flops import FlopCount, peak_flops
 from train.monitor.metrics import LogConfig
+from train.optim.trainable import trainable_parameters
 
 
 class Meter:
@@ -42,7 +43,7 @@ class Meter:
         self._start, self._last_gradient = _Moment(worker.device), _Moment(worker.device)
         self._began = self._waited = self._stalled = 0.0
         if self.measures_idle:
-            for parameter in model.parameters():
+            for parameter in trainable_parameters(model).values():
                 parameter.register_post_accumulate_grad_hook(self._gradient_is_there)
 
     def begin(self) -> None:

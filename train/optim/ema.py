@@ -7,22 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from train.distributed.parallelize import local, reshard
+from train.optim.trainable import trainable_parameters
 from train.run.config import EMAConfig
 
 
 class EMA:
-    """float32 averages by parameter name, sharded as the parameters are. Early steps use a smaller decay,
-    (1 + n) / (10 + n), to forget the start."""
+    """float32 averages of the trainable parameters by name, sharded as the parameters are.
+
+    Early steps use a smaller decay, (1 + n) / (10 + n), to forget the start.
+    """
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
         self.config = config
-        self.average = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        self.average = {name: p.detach().float().clone() for name, p in trainable_parameters(model).items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards `model` after optimizer step number `step`, counted from 0."""
         decay = min(self.config.decay, (1 + step) / (10 + step))
-        parameters = [local(p.detach()).float() for p in model.parameters()]
+        parameters = [local(p.detach()).float() for p in trainable_parameters(model).values()]
         torch._foreach_lerp_([local(average) for average in self.average.values()], parameters, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -44,7 +47,7 @@ class EMA:
     @torch.no_grad()
     def _swap(self, model: nn.Module) -> None:
         reshard(model)
-        for name, parameter in model.named_parameters():
+        for name, parameter in trainable_parameters(model).items():
             own, average = local(parameter), local(self.average[name])
             kept = own.clone()
             own.copy_(average)

@@ -35,6 +35,7 @@ from curate.storage.publish import write_text
 from train.data.plan import Cursor
 from train.distributed.parallelize import Worker, reshard
 from train.optim.ema import EMA
+from train.optim.trainable import trainable_parameters
 from train.run.config import CheckpointConfig
 from train.run.storage import (
     HashingWriter,
@@ -73,7 +74,7 @@ class Checkpointer:
 
     Args:
         root: folder of the checkpoints.
-        model: its parameters, whole or sharded.
+        model: its trainable parameters are saved, full or sharded.
         ema: their averages.
         optimizer: over the same parameters.
         worker: this rank.
@@ -220,7 +221,7 @@ class Checkpointer:
         which are copies."""
         reshard(self.model)
         tensors: dict[str, Any] = {
-            "model": {name: p.detach() for name, p in self.model.named_parameters()},
+            "model": {name: p.detach() for name, p in trainable_parameters(self.model).items()},
             "ema": self.ema.state_dict(),
             "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
         }
@@ -242,7 +243,7 @@ def staging_options(device: torch.device) -> StagingOptions:
 
 
 def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Module) -> None:
-    """Fill a whole model, on this machine alone, with the weights of a checkpoint.
+    """Fill the trainable parameters of a model, on this machine alone, with the weights of a checkpoint.
 
     Raises:
         ValueError: the checkpoint is incomplete, damaged, or of another model.
@@ -251,7 +252,7 @@ def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Modul
         whole = newest_whole(list_checkpoints(folder.parent))
         other = "another checkpoint" if whole is None else f"another checkpoint, such as {whole.name}"
         raise ValueError(f"{folder}: its weights cannot be read ({'; '.join(problems)}); use {other}")
-    tensors: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
+    tensors: dict[str, Tensor] = {name: p.detach() for name, p in trainable_parameters(model).items()}
     try:
         with _quiet():
             dcp.load({weights: tensors}, storage_reader=_reader(folder), planner=SafePlanner(), no_dist=True)
