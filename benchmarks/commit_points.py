@@ -122,7 +122,7 @@ class Points:
     def _words(self, command: str, out: Path) -> list[str]:
         settings = {
             "curate": [str(self.videos), "--out", str(out), "--executor", "local"],
-            "select": [str(out), "--set", "select.duration_s.min=0.5"],
+            "select": [str(out), "--set", "select.rules.duration_s.min=0.5"],
             "encode": [str(out), "--set", "encode.max_area_px=6144", "--set", "encode.autoencoder.device=cpu"],
         }[command]
         own = [word for setting in SETTINGS for word in ("--set", setting)] if command == "curate" else []

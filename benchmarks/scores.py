@@ -48,7 +48,7 @@ def main() -> None:
             for scorer in scorers:
                 before = time.process_time()
                 scorer.score([clip])
-                spent[scorer.name] += time.process_time() - before
+                spent[scorer.config.kind] += time.process_time() - before
     print(f"{arguments.clips} clips, {config.num_frames} frames of {config.short_side_px} px; ms of CPU per clip:")
     for name, seconds in [*spent.items(), ("all", sum(spent.values()))]:
         print(f"{name:16} {seconds / arguments.clips * 1000:6.0f}")

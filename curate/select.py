@@ -1,78 +1,78 @@
 """The policy: stored scores in, a decision with its reasons out. Decodes nothing, so thresholds can be changed freely.
 
-A rule bounds one column. A clip is *rejected* if a stored value breaks a rule, with the rule's name as the reason, or
-if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if a rule's value is not there
-yet; *kept* otherwise. A clip is never rejected for a value that nobody measured.
+A rule judges one column (`curate.rules`). A clip is *rejected* if a stored value breaks a rule, with the column and
+the side as the reason, or if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if
+the value of a rule is not there yet; *kept* otherwise. A clip is never rejected for a value that nobody measured.
 """
 
+import difflib
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from curate.columns import COLUMNS, default_rules
 from curate.dedup.best import best
+from curate.rules import BOUNDS, SETS, Rule
 from curate.split import Split, SplitConfig, draw_splits
-
-NOT_FOR_IMAGES = frozenset(
-    {"duration_s", "motion", "camera_motion", "local_motion", "freeze_fraction", "flash_rate", "fade_fraction"}
-)
-"""Columns that a still image has no value for: their rules pass over images."""
-
-
-class Bounds(BaseModel):
-    """Closed interval that a value must lie in; a side left out does not bound."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Bounds":
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"got min {self.min} above max {self.max}: no value can pass")
-        return self
 
 
 class SelectConfig(BaseModel):
-    """One rule per stored column. The defaults are conservative: they drop what no trainer wants."""
+    """The rules that every kept clip passes, and which clips are held out from training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    duration_s: Bounds = Field(Bounds(min=1.0), description="length of the clip, s")
-    short_side_px: Bounds = Field(Bounds(min=64), description="shorter side of the picture, px")
-    motion: Bounds = Field(Bounds(min=0.002), description="mean optical flow, short sides per second")
-    camera_motion: Bounds = Field(Bounds(), description="the part of motion that is the camera's, same unit")
-    local_motion: Bounds = Field(Bounds(), description="the part of motion that is not the camera's, same unit")
-    sharpness: Bounds = Field(Bounds(), description="variance of the Laplacian of the small picture")
-    luminance: Bounds = Field(Bounds(min=0.06, max=0.97), description="mean luma, 0 (black) to 1 (white)")
-    black_fraction: Bounds = Field(Bounds(max=0.5), description="share of the frames that are black")
-    freeze_fraction: Bounds = Field(Bounds(max=0.9), description="share of the time in which the picture stands still")
-    flash_rate: Bounds = Field(
-        Bounds(max=3.0), description="flashes per second; more than three are dangerous to look at (WCAG 2.3.1)"
+    rules: Mapping[str, Rule] = Field(
+        default_factory=default_rules,
+        description="by column: a fact, signal, score or a column of your own; null removes a default rule",
     )
-    fade_fraction: Bounds = Field(Bounds(max=0.5), description="share of the time in fades from or to black or white")
-    interlaced_fraction: Bounds = Field(
-        Bounds(), description="share of the frames that are interlaced; max 0 drops such clips, see also deinterlace"
-    )
-    letterbox_fraction: Bounds = Field(Bounds(max=0.05), description="share of the picture under constant dark bars")
-    text_match: Bounds = Field(Bounds(), description="wanted minus unwanted descriptions, see curate/scores")
-    brisque: Bounds = Field(Bounds(), description="lack of quality, about 0 (pristine) to 100 (badly distorted)")
-    static_overlay: Bounds = Field(Bounds(), description="share of the picture under what stands still on it: logos")
-    text_area: Bounds = Field(Bounds(), description="share of the picture under text, mean over the frames")
-    text_area_max: Bounds = Field(Bounds(), description="likewise, of the frame that has most")
-    nsfw: Bounds = Field(Bounds(), description="probability of pornography, 0 to 1")
-    aesthetic: Bounds = Field(Bounds(), description="rating by your own head; its scorer is not a default")
     split: SplitConfig = SplitConfig()
 
-    def rules(self) -> dict[str, Bounds]:
-        """Column → bounds, in the order of declaration, for the rules that bound something."""
-        bounds = {name: getattr(self, name) for name in type(self).model_fields if name != "split"}
-        return {name: rule for name, rule in bounds.items() if rule.min is not None or rule.max is not None}
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _without_removed(cls, rules: Any) -> Any:
+        """`null` and a rule without a side both rule nothing, so they are not kept."""
+        if not isinstance(rules, Mapping):
+            return rules
+        return {name: rule for name, rule in rules.items() if rule is not None}
+
+    @field_validator("rules", mode="after")
+    @classmethod
+    def _in_order(cls, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+        """In the order of declaration, then the user's own columns by name: the order of a clip's reasons."""
+        order = {name: position for position, name in enumerate(COLUMNS)}
+        bounding = {name: rule for name, rule in rules.items() if rule.sides}
+        return dict(sorted(bounding.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+    def rules_for(self, columns: Mapping[str, pa.DataType]) -> dict[str, Rule]:
+        """Column → rule, over these columns.
+
+        A default rule is left out where its column is not computed.
+
+        Raises:
+            ValueError: a rule of the user names no column, or cannot judge values of its type.
+        """
+        defaults = default_rules()
+        known = {name: rule for name, rule in self.rules.items() if name in columns or rule != defaults.get(name)}
+        for name, rule in known.items():
+            if name not in columns:
+                raise ValueError(_unknown(name, columns))
+            if why := rule.mismatch(columns[name]):
+                raise ValueError(f"select.rules.{name}: {why}")
+        return known
+
+
+def _unknown(name: str, columns: Iterable[str]) -> str:
+    said = f"select.rules.{name}: no column of that name"
+    if name in COLUMNS:
+        return f"{said} is computed: add its scorer to score.scorers, or remove the rule (select.rules.{name}=null)"
+    if nearest := difflib.get_close_matches(name, columns, n=1):
+        return f"{said}; the nearest one is {nearest[0]}"
+    return f"{said}; there are {', '.join(sorted(columns))}"
 
 
 def decide(
@@ -96,14 +96,15 @@ def decide(
         cut: clip id → the split of the shard that it lies in, which it keeps.
 
     Raises:
-        ValueError: a rule names a column that no step stores.
+        ValueError: a rule names a column that is not there, or one of another type; see `SelectConfig.rules_for`.
     """
     clip_ids = clips["clip_id"].to_pylist()
-    broken_rules, missing = _judge(clips, config.rules())
+    rules = config.rules_for(dict(zip(clips.column_names, clips.schema.types, strict=True)))
+    broken_rules, missing = _judge(clips, rules)
     decisions, reasons = [], []
-    for clip_id, rules, unknown in zip(clip_ids, broken_rules, missing, strict=True):
-        if rules:
-            outcome = ("reject", rules)
+    for clip_id, broken_of, unknown in zip(clip_ids, broken_rules, missing, strict=True):
+        if broken_of:
+            outcome = ("reject", broken_of)
         elif clip_id in failed:
             outcome = ("failed", [failed[clip_id]])
         elif lost := [name for name in unknown if name in unscored.get(clip_id, ())]:
@@ -134,7 +135,7 @@ def decide(
     return clips
 
 
-def broken(values: Mapping[str, float | None], kind: str, config: SelectConfig) -> list[str]:
+def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[str]:
     """Names of the rules that a partly known clip already breaks: why `decide` will reject it, whatever comes.
 
     Args:
@@ -142,33 +143,33 @@ def broken(values: Mapping[str, float | None], kind: str, config: SelectConfig) 
         kind: "video" or "image".
         config: the policy.
     """
-    known = {name: pa.array([value], pa.float64()) for name, value in values.items() if value is not None}
+    known = {name: pa.array([value]) for name, value in values.items() if value is not None}
     return broken_by(pa.table({"kind": pa.array([kind]), **known}), config)[0]
 
 
 def broken_by(clips: pa.Table, config: SelectConfig) -> list[list[str]]:
     """`broken` for each row of a table with the column `kind` and those that are known."""
-    return _judge(clips, {name: rule for name, rule in config.rules().items() if name in clips.column_names})[0]
+    return _judge(clips, {name: rule for name, rule in config.rules.items() if name in clips.column_names})[0]
 
 
-def _judge(clips: pa.Table, rules: Mapping[str, Bounds]) -> tuple[list[list[str]], list[list[str]]]:
+def applies_to_images(name: str) -> bool:
+    """Whether still images have a value in a column; the user's own columns have one for every file."""
+    return name not in COLUMNS or COLUMNS[name].for_images
+
+
+def _judge(clips: pa.Table, rules: Mapping[str, Rule]) -> tuple[list[list[str]], list[list[str]]]:
     """Per clip the rules that its values break, and the columns of rules that have no value."""
     breaks: list[list[str]] = [[] for _ in range(clips.num_rows)]
     missing: list[list[str]] = [[] for _ in range(clips.num_rows)]
     is_image = pc.equal(clips["kind"], "image")
-    for name, bounds in rules.items():
-        if name not in clips.column_names:
-            raise ValueError(
-                f"select.{name}: no step stores a score of that name; stored are {sorted(clips.column_names)}. "
-                f"Configure the scorer that computes it, or remove the rule (select.{name}.min=null)"
-            )
-        values = clips[name]
-        applies = pc.invert(is_image) if name in NOT_FOR_IMAGES else pa.scalar(True)
-        _note(missing, pc.and_(pc.is_null(values), applies), name)
-        if bounds.min is not None:
-            _note(breaks, pc.and_(pc.less(values, bounds.min), applies), f"{name}.min")
-        if bounds.max is not None:
-            _note(breaks, pc.and_(pc.greater(values, bounds.max), applies), f"{name}.max")
+    for name in rules:
+        applies = pa.scalar(True) if applies_to_images(name) else pc.invert(is_image)
+        _note(missing, pc.and_(pc.is_null(clips[name]), applies), name)
+    for sides in (BOUNDS, SETS):  # the reasons name bounds before sets
+        for name, rule in rules.items():
+            applies = pa.scalar(True) if applies_to_images(name) else pc.invert(is_image)
+            for side, mask in rule.broken_sides(clips[name], sides).items():
+                _note(breaks, pc.and_(mask, applies), f"{name}.{side}")
     return breaks, missing
 
 

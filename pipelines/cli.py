@@ -187,7 +187,7 @@ def curate(
 @app.command(rich_help_panel="Curate")
 @_WithoutPandas()
 def select(dataset: DatasetArgument, config: ConfigOption = None, set: SetOption = None) -> None:
-    """Decide again under another policy (--set select.motion.min=0.01), from stored scores; decodes nothing."""
+    """Decide again under another policy (--set select.rules.motion.min=0.01), from stored scores; decodes nothing."""
     from curate.dataset.dataset import Dataset
     from pipelines.console import summary
     from pipelines.drivers import select as select_clips

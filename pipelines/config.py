@@ -4,11 +4,13 @@ Every component owns its configuration; this file only names the sections. A key
 that names the nearest valid one, before any work starts. The resolved configuration is saved with every output.
 """
 
+import copy
 import difflib
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from caption.captioner import CaptionConfig
+from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
 from curate.encoders.text import TextEncoderConfig
@@ -26,6 +29,23 @@ from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
 from train.autoencoder.config import EncodeConfig
 from train.run.config import SampleConfig, TrainConfig
+
+ANY = "*"
+"""In a path: any name that the user chooses, such as a column's."""
+
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        f"select.{name}": f"select.rules.{name}"
+        for name in (
+            *("duration_s", "short_side_px", "motion", "camera_motion", "local_motion", "sharpness", "luminance"),
+            *("black_fraction", "freeze_fraction", "flash_rate", "fade_fraction", "interlaced_fraction"),
+            *("letterbox_fraction", "text_match", "brisque", "static_overlay", "text_area", "text_area_max"),
+            *("nsfw", "aesthetic"),
+        )
+    }
+)
+"""Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
+dataset has saved are read."""
 
 POLICY_SECTIONS = ("select", "dedup")
 """What `reelpack select` may change: nothing has to be decoded for it."""
@@ -73,10 +93,26 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), b
     given: dict[str, Any] = {}
     for override in overrides:
         _apply(given, override)
+    _refuse_renamed(tree)
+    _refuse_renamed(given)
     try:
         return Config.model_validate(_merge(_merge((base or Config()).model_dump(mode="json"), tree), given))
     except ValidationError as error:
         raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
+
+
+def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier reelpack saved, under the keys of this one."""
+    tree = copy.deepcopy(dict(saved))
+    for old, new in RENAMED.items():
+        *parents, leaf = old.split(".")
+        node = _node(tree, parents)
+        if node is not None and leaf in node:
+            moved: Any = node.pop(leaf)
+            for name in reversed(new.split(".")):
+                moved = {name: moved}
+            tree = _merge(tree, moved)
+    return tree
 
 
 def overrides(config: Config, base: Config | None = None) -> list[str]:
@@ -85,11 +121,16 @@ def overrides(config: Config, base: Config | None = None) -> list[str]:
 
 
 def differences(value: Any, base: Any, path: str) -> Iterator[str]:
-    """`dotted.path=value` for what is another in a tree of settings than in `base`."""
-    is_section = isinstance(value, dict) and isinstance(base, dict) and value.keys() == base.keys()
-    if is_section and value.get("kind") == base.get("kind"):
-        for name in value:
-            yield from differences(value[name], base[name], f"{path}.{name}" if path else name)
+    """`dotted.path=value` for what is another in a tree of settings than in `base`.
+
+    A key that only `base` has is set to null: a table of settings by name takes that for its removal.
+    """
+    are_sections = isinstance(value, dict) and isinstance(base, dict) and value.get("kind") == base.get("kind")
+    if are_sections and all(map(str.isidentifier, value.keys() ^ base.keys())):
+        for name in [*value, *(name for name in base if name not in value)]:
+            yield from differences(value.get(name), base.get(name), f"{path}.{name}" if path else name)
+    elif are_sections and value != base:
+        yield f"{path}={json.dumps(dict.fromkeys(base) | value, ensure_ascii=False)}"
     elif value != base:
         is_plain = isinstance(value, str) and yaml.safe_load(value) == value
         yield f"{path}={value if is_plain else json.dumps(value, ensure_ascii=False)}"
@@ -121,6 +162,21 @@ def _merge(base: Any, given: Any) -> Any:
     return base | {name: _merge(base.get(name), value) for name, value in given.items()}
 
 
+def _refuse_renamed(tree: Mapping[str, Any]) -> None:
+    for old, new in RENAMED.items():
+        *parents, leaf = old.split(".")
+        node = _node(tree, parents)
+        if node is not None and leaf in node:
+            raise ValueError(f"{old}: is called {new} now")
+
+
+def _node(tree: Any, path: Sequence[str]) -> Any:
+    """The section at a path; None where there is none."""
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree if isinstance(tree, Mapping) else None
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     if not equals:
@@ -144,7 +200,8 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{path}: {detail['ctx']['error']}"
     if detail["type"] != "extra_forbidden":
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
-    nearest = difflib.get_close_matches(path, list(_paths(Config)), n=1)
+    rules = [f"select.rules.{name}" for name in COLUMNS]
+    nearest = difflib.get_close_matches(path, [*(known for known in _paths(Config) if ANY not in known), *rules], n=1)
     if nearest:
         return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
     return f"{path}: unknown key; the sections are {', '.join(Config.model_fields)}"
@@ -152,19 +209,24 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
-    known, parts = set(_paths(Config)), list[str]()
+    known, parts, pattern = set(_paths(Config)), list[str](), list[str]()
     for position, part in enumerate(location):
-        if position == len(location) - 1 or isinstance(part, int) or ".".join([*parts, part]) in known:
+        found = next((name for name in (str(part), ANY) if ".".join([*pattern, name]) in known), None)
+        if position == len(location) - 1 or isinstance(part, int) or found:
             parts.append(str(part))
+            pattern.append(found or str(part))
     return ".".join(parts)
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all fields, through nested models and the members of unions."""
+    """Dotted names of all fields, through nested models and the members of unions; `ANY` for a name in a table."""
     for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
+        yield f"{prefix}{field.alias or name}"
+        is_table = get_origin(field.annotation) in (dict, Mapping)
+        if is_table:
+            yield f"{prefix}{name}.{ANY}"
         for child in _models(field.annotation):
-            yield from _paths(child, f"{prefix}{name}.")
+            yield from _paths(child, f"{prefix}{name}.{ANY}." if is_table else f"{prefix}{name}.")
 
 
 def _models(annotation: Any) -> Iterable[type[BaseModel]]:

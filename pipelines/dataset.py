@@ -4,7 +4,7 @@ import shlex
 from typing import Literal
 
 from curate.dataset.dataset import Dataset
-from pipelines.config import Config, overrides
+from pipelines.config import Config, overrides, upgraded
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import absolute
 
@@ -16,7 +16,7 @@ def config_of(dataset: Dataset, *, or_running: bool = False) -> Config:
     in, is not for data to say."""
     section = dataset.made_with(or_running=or_running)
     names = Config.model_fields.keys() - {"execute"}
-    return Config.model_validate({name: section[name] for name in names if name in section})
+    return Config.model_validate(upgraded({name: section[name] for name in names if name in section}))
 
 
 def curate_command(dataset: Dataset) -> str:

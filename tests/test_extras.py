@@ -54,7 +54,7 @@ class Box:
 def test_without_extras_tables_are_read_and_what_is_missing_is_named(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("", tmp_path)
     assert "4" in box.reelpack("status", made.url)
-    box.reelpack("select", made.url, "--set", "select.motion.max=99")
+    box.reelpack("select", made.url, "--set", "select.rules.motion.max=99")
     box.reelpack("explain", made.url, str(made.films / "1.mp4"))
     box.reelpack("train-plan", made.url, *TRAIN)
     for extra, command in (
@@ -66,7 +66,7 @@ def test_without_extras_tables_are_read_and_what_is_missing_is_named(made: Simpl
 
 def test_curate_scans_scores_cuts_and_reports(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("curate", tmp_path)
-    bounds = ["--set", "select.short_side_px.min=16"]
+    bounds = ["--set", "select.rules.short_side_px.min=16"]
     assert "in the index" in box.reelpack("curate", str(made.films), "--out", "new", "--executor", "local", *bounds)
     box.reelpack("verify", "new", "--full")
     box.reelpack("report", "new")

@@ -228,6 +228,11 @@ class Dataset:
         """The user's own columns by `uri`; None where none were given."""
         return read_parquet(self.layout.sidecar)
 
+    def sidecar_names(self) -> list[str]:
+        """Names of the user's own columns."""
+        sidecar = self.sidecar()
+        return [] if sidecar is None else [name for name in sidecar.column_names if name != "uri"]
+
     def write_index(self, cut_key: str) -> pa.Table:
         """Publish `shards/index.parquet`; see `index`."""
         with self.commit():
@@ -250,8 +255,7 @@ class Dataset:
         """
         clips = clips.filter(pc.equal(clips["decision"], "keep"))
         cut = self.cut(cut_key).drop_columns(["cut_key", "split"])
-        sidecar = self.sidecar()
-        own = [name for name in sidecar.column_names if name != "uri"] if sidecar is not None else []
+        own = self.sidecar_names()
         columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
         index = left_join(cut, clips.select(columns), "clip_id")
         index = index.filter(pc.is_valid(index["video_id"]))

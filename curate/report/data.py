@@ -8,13 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import COLUMNS
 from curate.dataset.captions import CAPTION_COLUMNS
 from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import INDEX
 from curate.dataset.sources import of_current
 from curate.dataset.table import read_parquet
+from curate.rules import Rule
 from curate.scan import ScanConfig
-from curate.select import Bounds, SelectConfig
+from curate.select import SelectConfig
 from curate.storage.place import locate
 
 FACTS = frozenset(
@@ -23,8 +25,8 @@ FACTS = frozenset(
     | {"failed_step", "unscored"}
 )
 """Columns of clips.parquet that are neither scores nor the user's own."""
-RULES = [name for name, field in SelectConfig.model_fields.items() if field.annotation is Bounds]
-"""Columns that the policy can bound, in its order."""
+NOT_RULED = frozenset({"balance_weight"})
+"""Numbers of clips.parquet that come after the decision."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +56,14 @@ class DatasetView:
     def made_with(self) -> Mapping[str, Any]:
         """What the last `curate` that came to its end ran with; empty if none did."""
         return self.config.get("curate", {})
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Column → rule of the policy that the dataset was last decided with."""
+        select = self.made_with.get("select", {})
+        # An earlier reelpack saved the rules in the section itself.
+        rules = select.get("rules", {name: rule for name, rule in select.items() if name in COLUMNS})
+        return SelectConfig(rules=rules).rules
 
     @property
     def cut(self) -> frozenset[str]:
@@ -89,10 +99,14 @@ class DatasetView:
         return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     def score_names(self) -> list[str]:
-        """Numeric columns with at least one value: first those that the policy can bound, in its order."""
+        """Those of `numbers` with at least one value."""
+        return [name for name in self.numbers() if self.clips[name].null_count < self.clips.num_rows]
+
+    def numbers(self) -> list[str]:
+        """Numeric columns: first facts, signals and scores, in their order, then the user's own."""
         names = [field.name for field in self.clips.schema if field.name not in FACTS and _is_number(field.type)]
-        names = [name for name in names if self.clips[name].null_count < self.clips.num_rows]
-        return sorted(names, key=lambda name: RULES.index(name) if name in RULES else len(RULES))
+        order = {name: position for position, name in enumerate(COLUMNS)}
+        return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
     def own_names(self) -> list[str]:
         """The user's own columns of text: all that are neither facts nor numbers."""
@@ -105,8 +119,8 @@ class DatasetView:
 
     def bounds(self, score: str) -> tuple[float | None, float | None]:
         """The policy's `(min, max)` on a score; None where it does not bound."""
-        rule = self.made_with.get("select", {}).get(score) or {}
-        return rule.get("min"), rule.get("max")
+        rule = self.rules.get(score) or Rule()
+        return rule.min, rule.max
 
 
 def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> DatasetView:

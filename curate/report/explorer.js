@@ -57,9 +57,9 @@ class Explorer {
   }
 
   firstActive() {
-    const rule = this.before.rules.filter(({ name }) => name !== "duplicate").sort((a, b) => b.any - a.any)[0];
-    const [name, side] = rule?.name.split(".") ?? [this.clips.columns.find((column) => column.is_rule)?.name, "min"];
-    return { name, side };
+    const rule = this.before.rules.filter(({ column }) => column).sort((a, b) => b.any - a.any)[0];
+    if (rule) return { name: rule.column, side: rule.side };
+    return { name: this.clips.columns.find((column) => column.is_rule)?.name, side: "min" };
   }
 
   /** What a reader must know before trusting the counts. */
@@ -104,7 +104,8 @@ class Explorer {
   }
 
   ruleTable() {
-    const names = [...this.clips.columns.flatMap(({ name }) => SIDES.map((side) => `${name}.${side}`)), "duplicate"];
+    const sides = this.clips.columns.flatMap(({ name }) => SIDES.map((side) => `${name}.${side}`));
+    const names = [...sides, ...this.clips.sets.map(({ name }) => name), "duplicate"];
     const count = (outcome, name, what) => outcome.rules.find((rule) => rule.name === name)?.[what] ?? 0;
     const rows = [];
     for (const name of names) {
@@ -160,19 +161,27 @@ class Explorer {
     if (!changes.length) {
       return words("p", "muted", "Move a threshold: the command that makes it the dataset's policy appears here.");
     }
-    const flags = changes.map(([name, side, value]) => ` --set select.${name}.${side}=${value}`);
+    const flags = changes.map(([name, side, value]) => ` --set ${setting(name, side, value)}`);
     const yaml = [...new Set(changes.map(([name]) => name))].map((name) => {
       const sides = changes.filter((change) => change[0] === name).map(([, side, value]) => `${side}: ${value}`);
-      return `\n  ${name}: {${sides.join(", ")}}`;
+      return `\n    ${isPlain(name) ? name : JSON.stringify(name)}: {${sides.join(", ")}}`;
     });
     const reset = words("button", "chip", "reset all"), { uncut } = this.outcome;
     reset.addEventListener("click", () => this.reset());
     const toCut = `${grouped(uncut)} of the clips kept here are in no shard yet: reelpack curate cuts them.`;
     return element(
       "div", { className: "commands" }, copyable("command", this.packed.command + flags.join("")),
-      copyable("yaml", `select:${yaml.join("")}`), uncut ? words("p", "muted", toCut) : "", reset,
+      copyable("yaml", `select:\n  rules:${yaml.join("")}`), uncut ? words("p", "muted", toCut) : "", reset,
     );
   }
+}
+
+const isPlain = (name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name);
+
+/** What `--set` takes. A column of the user can have any name: JSON then, quoted for a shell. */
+function setting(name, side, value) {
+  if (isPlain(name)) return `select.rules.${name}.${side}=${value}`;
+  return `'select.rules=${JSON.stringify({ [name]: { [side]: value } }).replaceAll("'", "'\\''")}'`;
 }
 
 function legend() {

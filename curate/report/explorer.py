@@ -13,12 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import COLUMNS
 from curate.dedup.best import quality
 from curate.report.cards import thumbnail
 from curate.report.columns import pack_column, pack_numbers, pack_strings, pack_texts
-from curate.report.data import RULES, DatasetView
+from curate.report.data import NOT_RULED, DatasetView
 from curate.report.filmstrip import Strip
-from curate.select import NOT_FOR_IMAGES, SelectConfig
+from curate.rules import SETS
+from curate.select import applies_to_images
 
 MAX_CLIPS = 500_000
 """Of more clips than this the page holds an even sample, and says so."""
@@ -54,6 +56,7 @@ def explorer_data(view: DatasetView) -> dict[str, Any]:
         "total": view.clips.num_rows,
         "command": shlex.join(["reelpack", "select", view.url]),
         "columns": [_column(view, clips, name, lost.get(name, [])) for name in _columns(view)],
+        "sets": [side for name in view.rules if name in clips.column_names for side in _sets(view, clips, name)],
         "own": [{"name": name, "texts": pack_texts(_own(clips, name))} for name in view.own_names()],
         "failed": sorted(_rows_by(clips, "failed_step").items()),
         "ids": pack_strings(clips["clip_id"].to_pylist()),
@@ -88,29 +91,49 @@ def _smallest(distances: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) 
 
 
 def _columns(view: DatasetView) -> list[str]:
-    """Every column that the policy can bound, and every other score that varies."""
-    names = view.clips.column_names
-    others = [name for name in view.score_names() if name not in RULES]
-    varying = [name for name in others if len(set(pc.min_max(view.clips[name]).as_py().values())) > 1]
-    return [*(name for name in RULES if name in names and _is_measured_or_bound(view, name)), *varying]
+    """Every number that a rule bounds by default or in this policy, and every other one that varies."""
+    return [name for name in view.numbers() if _is_bound(view, name) or _varies(view.clips[name])]
 
 
-def _is_measured_or_bound(view: DatasetView, name: str) -> bool:
-    return view.clips[name].null_count < view.clips.num_rows or view.bounds(name) != (None, None)
+def _is_bound(view: DatasetView, name: str) -> bool:
+    is_by_default = name in COLUMNS and bool(COLUMNS[name].default.sides)
+    return view.bounds(name) != (None, None) or (is_by_default and name in view.score_names())
+
+
+def _varies(values: pa.ChunkedArray) -> bool:
+    return len(set(pc.min_max(values).as_py().values())) > 1
 
 
 def _column(view: DatasetView, clips: pa.Table, name: str, lost: list[int]) -> dict[str, Any]:
     low, high = view.bounds(name)
     return {
         "name": name,
-        "description": SelectConfig.model_fields[name].description if name in RULES else "",
-        "is_rule": name in RULES,
-        "skips_images": name in NOT_FOR_IMAGES,
+        "description": COLUMNS[name].description if name in COLUMNS else "",
+        "is_rule": name not in NOT_RULED,
+        "skips_images": not applies_to_images(name),
         "min": low,
         "max": high,
         "lost": lost,
         **pack_column(clips[name]),
     }
+
+
+def _sets(view: DatasetView, clips: pa.Table, name: str) -> list[dict[str, Any]]:
+    """The sides of a rule that name values: the clips that break them, and those without a value. They stay as they
+    are in the page."""
+    values = clips[name]
+    masks = view.rules[name].broken_sides(values, SETS)
+    is_missing = pc.and_(pc.is_null(values), pc.or_(pc.not_equal(clips["kind"], "image"), applies_to_images(name)))
+    missing = pack_numbers(is_missing.to_numpy().astype(np.int8))
+    return [
+        {
+            "name": f"{name}.{side}",
+            "column": name,
+            "broken": pack_numbers(pc.fill_null(mask, False).to_numpy().astype(np.int8)),
+            "missing": missing,
+        }
+        for side, mask in masks.items()
+    ]
 
 
 def _rows_by(clips: pa.Table, name: str) -> dict[str, list[int]]:

@@ -47,6 +47,9 @@ async function readClips(packed) {
     lost: new Set(column.lost),
   }));
   const own = packed.own.map(async (one) => ({ name: one.name, ...(await unpackTexts(one.texts)) }));
+  const sets = packed.sets.map(async (one) => ({
+    ...one, broken: await unpack(one.broken), missing: await unpack(one.missing),
+  }));
   const failed = new Map(packed.failed.flatMap(([step, rows]) => rows.map((row) => [row, step])));
   const [ids, uris, start_s, end_s, isImage, isCut, decided, groupRows, groupSizes] = await Promise.all([
     unpackStrings(packed.ids), unpackTexts(packed.uris), unpack(packed.start_s), unpack(packed.end_s),
@@ -55,7 +58,7 @@ async function readClips(packed) {
   ]);
   return {
     count: ids.length, ids, uris, start_s, end_s, isImage, isCut, decided, failed, groupRows, groupSizes,
-    columns: await Promise.all(columns), own: await Promise.all(own),
+    columns: await Promise.all(columns), sets: await Promise.all(sets), own: await Promise.all(own),
   };
 }
 
@@ -71,8 +74,9 @@ function decide(clips, policy) {
     const { min, max } = policy[column.name];
     if (min === null && max === null) continue;
     const [below, above] = [rules.length, rules.length + (min === null ? 0 : 1)];
-    if (min !== null) rules.push({ name: `${column.name}.min`, any: 0, alone: 0 });
-    if (max !== null) rules.push({ name: `${column.name}.max`, any: 0, alone: 0 });
+    for (const side of SIDES) {
+      if (policy[column.name][side] !== null) rules.push(ruleOf(column.name, side));
+    }
     const { values, valid, lost } = column;
     const low = min ?? -Infinity, high = max ?? Infinity;
     for (let row = 0; row < count; row++) {
@@ -87,6 +91,13 @@ function decide(clips, policy) {
       }
     }
   }
+  for (const { name, broken, missing } of clips.sets) {
+    const at = rules.push({ name, any: 0, alone: 0 }) - 1;
+    for (let row = 0; row < count; row++) {
+      if (missing[row]) isMissing[row] = 1;
+      else if (broken[row]) numBroken[row]++, lastBroken[row] = at, rules[at].any++;
+    }
+  }
   const decisions = new Uint8Array(count);
   for (let row = 0; row < count; row++) {
     if (numBroken[row]) {
@@ -99,6 +110,8 @@ function decide(clips, policy) {
   if (copyOf.size) rules.push({ name: "duplicate", any: copyOf.size, alone: copyOf.size });
   return { decisions, copyOf, rules, ...totals(clips, decisions) };
 }
+
+const ruleOf = (column, side) => ({ name: `${column}.${side}`, column, side, any: 0, alone: 0 });
 
 /** Of the kept members of a duplicate group only the best stays; returns row → the row that is kept in its place. */
 function rejectCopies({ groupRows, groupSizes }, decisions) {
@@ -141,6 +154,11 @@ function reasonsOf(clips, policy, outcome, row) {
       if (column.lost.has(row)) lost.push(column.name);
     } else if (min !== null && column.values[row] < min) broken.push(`${column.name}.min`);
     else if (max !== null && column.values[row] > max) broken.push(`${column.name}.max`);
+  }
+  for (const one of clips.sets) {
+    if (one.missing[row]) {
+      if (!missing.includes(`${one.column}.missing`)) missing.push(`${one.column}.missing`);
+    } else if (one.broken[row]) broken.push(one.name);
   }
   if (broken.length) return broken;
   if (clips.failed.has(row)) return [clips.failed.get(row)];

@@ -6,19 +6,19 @@ yours: none is embedded.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageConfig
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.weights import MissingWeights
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
@@ -30,6 +30,9 @@ class AestheticConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["aesthetic"] = "aesthetic"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "aesthetic": Column(description="rating by your own head, on its own scale")
+    }
     encoder: ImageConfig = Field(description="that of the head: for LAION's, open_clip ViT-L-14 with tag openai")
     head: Path = Field(description="local file of linear layers: .safetensors, or a .pth or .pt state dict")
 
@@ -40,9 +43,6 @@ class AestheticConfig(BaseModel):
 class AestheticScorer:
     """`aesthetic`: the head's rating, averaged over the frames, on its own scale (LAION: about 1 to 10)."""
 
-    name = "aesthetic"
-    columns: ClassVar = {"aesthetic": pa.float64()}
-
     def __init__(self, config: AestheticConfig) -> None:
         self.config = config
         self._encoder = config.encoder.build()
@@ -50,7 +50,7 @@ class AestheticScorer:
 
     @cached_property
     def key(self) -> str:
-        return content_digest(self.name, self._encoder.fingerprint, path_digest(self._file))
+        return content_digest(self.config.kind, self._encoder.fingerprint, path_digest(self._file))
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the encoder and the head.

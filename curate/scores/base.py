@@ -4,27 +4,31 @@ A new one is a file with its config and its class, and one line in `curate/score
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
-
-import pyarrow as pa
+from typing import ClassVar, Protocol
 
 from curate.encoders.base import EncoderPool
+from curate.rules import Column
 from curate.scores.frames import ClipFrames
 
-Value = float | list[float]
-"""Numbers are columns of `clips.parquet` that a policy can bound; a vector stays in its family's table."""
+Value = float | str | list[float]
+"""Numbers and text are columns of `clips.parquet` that a policy can rule; a vector stays in its family's table."""
+
+
+class ScorerSettings(Protocol):
+    """A scorer's settings, a frozen pydantic model: the member of the union. Needs no model library."""
+
+    @property
+    def kind(self) -> str:
+        """A `Literal`: the scorer's name, and the start of its table's name."""
+
+    columns: ClassVar[Mapping[str, Column]]
+    """What the scorer gives for each clip, by names that no other scorer has: type, range and default rule."""
+
+    def build(self) -> "Scorer": ...
 
 
 class Scorer(Protocol):
     """Cheap to construct and to pickle; `setup` loads the weights, once per worker."""
-
-    @property
-    def name(self) -> str:
-        """The family's name: the start of its table's name."""
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType]:
-        """Names of the values, unique among all scorers: a policy refers to them. Numbers are float64."""
 
     @property
     def key(self) -> str:
@@ -47,5 +51,5 @@ class Scorer(Protocol):
             clips: sizes and numbers of frames differ from clip to clip.
 
         Returns:
-            `columns` → value, per clip; all of them finite.
+            Column → value, per clip; all of them finite.
         """

@@ -6,18 +6,18 @@ scales; a support vector regression that was trained on the LIVE database makes 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders import weights
 from curate.encoders.base import EncoderPool
 from curate.encoders.brisque_svr import SupportVectorRegression, load_svr
 from curate.encoders.fingerprint import path_digest
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
@@ -35,6 +35,9 @@ class BrisqueConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["brisque"] = "brisque"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "brisque": Column(description="lack of quality, about 0 (pristine) to 100 (badly distorted)", range=(-50, 200))
+    }
     num_frames: int = Field(4, ge=1, description="frames of those sampled; quality changes little within a shot")
 
     def build(self) -> "BrisqueScorer":
@@ -49,16 +52,13 @@ class BrisqueScorer:
     16 px are enlarged to that.
     """
 
-    name = "brisque"
-    columns: ClassVar = {"brisque": pa.float64()}
-
     def __init__(self, config: BrisqueConfig) -> None:
         self.config = config
         self._regression: SupportVectorRegression | None = None
 
     @cached_property
     def key(self) -> str:
-        return content_digest(self.name, path_digest(weights.resolve(WEIGHTS)), str(self.config.num_frames))
+        return content_digest(self.config.kind, path_digest(weights.resolve(WEIGHTS)), str(self.config.num_frames))
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the regression.

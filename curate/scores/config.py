@@ -1,6 +1,6 @@
 """Which scorers there are, and which of them run: one line per member."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -22,6 +22,8 @@ ScorerConfig = Annotated[
     | AestheticConfig,
     Field(discriminator="kind"),
 ]
+SCORERS = get_args(get_args(ScorerConfig)[0])
+"""The settings of every member."""
 
 DEFAULT_SCORERS: tuple[ScorerConfig, ...] = (
     StaticOverlayConfig(),

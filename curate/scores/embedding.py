@@ -1,6 +1,6 @@
 """Embedding: one vector per clip, for duplicates by meaning and for weights by concept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageConfig
 from curate.encoders.efficientnet import EfficientNetConfig
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
@@ -25,6 +26,13 @@ class EmbeddingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["embedding"] = "embedding"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "embedding": Column(
+            description="unit vector of the clip, for duplicates by meaning",
+            range=(-1, 1),
+            type=pa.list_(pa.float32()),
+        )
+    }
     encoder: ImageConfig = Field(
         EfficientNetConfig(), description="embedded by default; open_clip for real collections"
     )
@@ -40,15 +48,13 @@ class EmbeddingScorer:
     the vector is then 0, which is nothing's duplicate.
     """
 
-    name = "embedding"
-    columns: ClassVar = {"embedding": pa.list_(pa.float32())}
-
     def __init__(self, config: EmbeddingConfig) -> None:
+        self.config = config
         self._encoder = config.encoder.build()
 
     @cached_property
     def key(self) -> str:
-        return content_digest(self.name, self._encoder.fingerprint, str(STEPS))
+        return content_digest(self.config.kind, self._encoder.fingerprint, str(STEPS))
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the encoder."""

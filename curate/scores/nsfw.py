@@ -5,17 +5,17 @@ fine-tuned on pictures that people had labelled. It knows photographs: drawn ani
 (docs/models/open_nsfw.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders.base import EncoderPool
 from curate.encoders.batches import in_batches
 from curate.encoders.onnx import OnnxModel
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, by_clip
@@ -31,6 +31,9 @@ class NsfwConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["nsfw"] = "nsfw"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "nsfw": Column(description="probability of pornography, highest of any frame", range=(0, 1))
+    }
     batch_size: int = Field(32, ge=1, description="frames per forward pass")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>; a GPU needs onnxruntime-gpu")
 
@@ -42,16 +45,13 @@ class NsfwScorer:
     """`nsfw`: the highest probability of any sampled frame, 0 to 1. Its authors call less than 0.2 safe, more than 0.8
     certain."""
 
-    name = "nsfw"
-    columns: ClassVar = {"nsfw": pa.float64()}
-
     def __init__(self, config: NsfwConfig) -> None:
         self.config = config
         self._model = OnnxModel(WEIGHTS, config.device)
 
     @cached_property
     def key(self) -> str:
-        return content_digest(self.name, self._model.fingerprint)
+        return content_digest(self.config.kind, self._model.fingerprint)
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the weights."""

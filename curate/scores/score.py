@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,7 +13,7 @@ from curate.encoders.base import EncoderPool
 from curate.media.counter import pictures_decoded
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
-from curate.scores.base import Scorer, Value
+from curate.scores.base import Scorer, ScorerSettings, Value
 from curate.scores.config import ScoreConfig
 from curate.scores.frames import ClipFrames
 from curate.select import SelectConfig, broken
@@ -38,7 +39,7 @@ class ScoreItem:
     path: str
     version: str | None = None
     families: frozenset[str] | None = None
-    known: Mapping[str, float | None] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,9 @@ class ScoreStage:
     def __init__(self, config: ScoreConfig, policy: SelectConfig | None = None) -> None:
         self.config = config
         self.policy = policy or SelectConfig()
-        self._scorers: tuple[Scorer, ...] = tuple(scorer.build() for scorer in config.scorers)
+        self._scorers: tuple[tuple[ScorerSettings, Scorer], ...] = tuple(
+            (scorer, scorer.build()) for scorer in config.scorers
+        )
 
     @cached_property
     def families(self) -> dict[str, dict[str, pa.DataType]]:
@@ -80,21 +83,25 @@ class ScoreStage:
         Raises:
             MissingWeights: weights that the digests are taken of are not there.
         """
-        return {family: dict(scorer.columns) for family, scorer in self._by_family.items()}
+        return {
+            family: {name: column.type for name, column in settings.columns.items()}
+            for family, (settings, _) in self._by_family.items()
+        }
 
     @cached_property
-    def _by_family(self) -> dict[str, Scorer]:
+    def _by_family(self) -> dict[str, tuple[ScorerSettings, Scorer]]:
         frames = [str(self.config.num_frames), str(self.config.short_side_px)]
         frames += ["deinterlaced"] if self.config.deinterlace else []
         return {
-            f"{scorer.name}-{content_digest(scorer.key, *frames)[:KEY_HEX_DIGITS]}": scorer for scorer in self._scorers
+            f"{settings.kind}-{content_digest(scorer.key, *frames)[:KEY_HEX_DIGITS]}": (settings, scorer)
+            for settings, scorer in self._scorers
         }
 
     def setup(self) -> None:
         """Load the weights of every scorer; what several of them use is loaded once."""
         encoders = EncoderPool()
         with one_thread():
-            for scorer in self._scorers:
+            for _, scorer in self._scorers:
                 scorer.setup(encoders)
 
     def process(self, items: Sequence[ScoreItem]) -> list[Scored | Failure]:
@@ -104,7 +111,7 @@ class ScoreStage:
         """
         jobs = [_Job(item, set(self._by_family) if item.families is None else set(item.families)) for item in items]
         with one_thread():
-            for family, scorer in self._by_family.items():
+            for family, (_, scorer) in self._by_family.items():
                 self._run(family, scorer, [job for job in jobs if family in job.owed])
         return [job.outcome() for job in jobs]
 
@@ -164,7 +171,7 @@ class _Job:
         else:
             rounded = {column: _rounded(value) for column, value in result.items()}
             self._values[family] = rounded
-            self.known |= {column: value for column, value in rounded.items() if isinstance(value, float)}
+            self.known |= {column: value for column, value in rounded.items() if not isinstance(value, list)}
 
     def _fail(self, family: str, detail: str) -> None:
         self._failures.append(
@@ -220,9 +227,10 @@ def one_thread() -> Iterator[None]:
 
 
 def _is_finite(value: Value) -> bool:
-    return all(map(math.isfinite, value)) if isinstance(value, list) else math.isfinite(value)
+    numbers = value if isinstance(value, list) else [] if isinstance(value, str) else [value]
+    return all(map(math.isfinite, numbers))
 
 
 def _rounded(value: Value) -> Value:
-    """Numbers lose what is noise; a vector comes rounded as its scorer saw fit."""
-    return value if isinstance(value, list) else round(float(value), SCORE_DIGITS)
+    """Numbers lose what is noise; a scorer rounds its vectors itself."""
+    return value if isinstance(value, (list, str)) else round(float(value), SCORE_DIGITS)

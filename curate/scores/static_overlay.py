@@ -5,14 +5,14 @@ Edges of an overlay keep their gradient from frame to frame, whatever passes ben
 picture around them moves, so that the background of a camera on a tripod and the rims of letterbox bars do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders.base import EncoderPool
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
@@ -34,6 +34,11 @@ class StaticOverlayConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["static_overlay"] = "static_overlay"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "static_overlay": Column(
+            description="share of the picture under what stands still on it: logos, watermarks", range=(0, 1)
+        )
+    }
     min_moving: float = Field(0.75, ge=0.5, le=1, description="share of the surroundings that must move")
     surroundings: float = Field(0.33, gt=0, le=1, description="side of the square around an edge, in shorter sides")
 
@@ -48,15 +53,12 @@ class StaticOverlayScorer:
     running water looks like an overlay.
     """
 
-    name = "static_overlay"
-    columns: ClassVar = {"static_overlay": pa.float64()}
-
     def __init__(self, config: StaticOverlayConfig) -> None:
         self.config = config
 
     @property
     def key(self) -> str:
-        return content_digest(self.name, str(self.config.min_moving), str(self.config.surroundings))
+        return content_digest(self.config.kind, str(self.config.min_moving), str(self.config.surroundings))
 
     def setup(self, encoders: EncoderPool) -> None:
         """There is nothing to load."""

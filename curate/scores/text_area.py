@@ -4,16 +4,16 @@ Detector: PP-OCRv6 (small). Its map becomes boxes as in Liao et al. 2020, "Real-
 Differentiable Binarization" (arXiv:1911.08947), section 3.4, with the thresholds that RapidOCR ships.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.encoders.base import EncoderPool
 from curate.encoders.onnx import OnnxModel
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames
@@ -30,6 +30,10 @@ class TextAreaConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["text_area"] = "text_area"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text_area": Column(description="share of the picture under text, mean over the frames", range=(0, 1)),
+        "text_area_max": Column(description="share of the picture under text, of the frame with most", range=(0, 1)),
+    }
     num_frames: int = Field(3, ge=1, description="frames of those sampled; text stays, and the detector is slow")
     max_line: float = Field(
         0.3, gt=0, description="boxes higher than this share of the shorter side are things, no lines of text"
@@ -48,9 +52,6 @@ class TextAreaScorer:
     Frames are taken as sampled: of 256 px, letters of 4 % of the height and more are found, smaller ones hardly ever.
     """
 
-    name = "text_area"
-    columns: ClassVar = dict.fromkeys(("text_area", "text_area_max"), pa.float64())
-
     def __init__(self, config: TextAreaConfig) -> None:
         self.config = config
         self._model = OnnxModel(WEIGHTS, config.device)
@@ -58,7 +59,7 @@ class TextAreaScorer:
     @cached_property
     def key(self) -> str:
         return content_digest(
-            self.name, self._model.fingerprint, str(self.config.num_frames), str(self.config.max_line)
+            self.config.kind, self._model.fingerprint, str(self.config.num_frames), str(self.config.max_line)
         )
 
     def setup(self, encoders: EncoderPool) -> None:

@@ -1,16 +1,16 @@
 """Text match: how well a clip's frames match the descriptions one wants, against those one does not want."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
+from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
@@ -22,6 +22,17 @@ class TextMatchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["text_match"] = "text_match"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text_match": Column(
+            description="wanted_best minus unwanted_best: a difference of cosine similarities", range=(-2, 2)
+        ),
+        "wanted_best": Column(
+            description="best cosine similarity with a wanted description, mean over the frames", range=(-1, 1)
+        ),
+        "unwanted_best": Column(
+            description="best cosine similarity with an unwanted description, mean over the frames", range=(-1, 1)
+        ),
+    }
     encoder: ImageTextConfig = Field(ConseConfig(), description="embedded by default; open_clip for real collections")
     wanted: tuple[str, ...] = Field(
         ("people", "an animal", "a landscape", "a street in a city", "the inside of a room", "a vehicle", "food"),
@@ -53,9 +64,6 @@ class TextMatchScorer:
     every description that is added to a list, and saturates, so that thresholds could not be moved afterwards.
     """
 
-    name = "text_match"
-    columns: ClassVar = dict.fromkeys(("text_match", "wanted_best", "unwanted_best"), pa.float64())
-
     def __init__(self, config: TextMatchConfig) -> None:
         self.config = config
         self._encoder = config.encoder.build()
@@ -64,7 +72,7 @@ class TextMatchScorer:
     @cached_property
     def key(self) -> str:
         wanted, unwanted = self.config.wanted, self.config.unwanted
-        return content_digest(self.name, self._encoder.fingerprint, str(len(wanted)), *wanted, *unwanted)
+        return content_digest(self.config.kind, self._encoder.fingerprint, str(len(wanted)), *wanted, *unwanted)
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the encoder, embed the descriptions."""

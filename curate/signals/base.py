@@ -5,11 +5,14 @@ before the whole second of the clock in which the frame before it is shown. The 
 may be decided after the pass.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
+
+from curate.rules import Column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ class ScanFrame:
 class FrameSignal(Protocol):
     """One family of cheap signals. Stateful: one instance per pass, frames in order."""
 
-    names: ClassVar[tuple[str, ...]]
-    """The clip's signals that `summarize` gives: columns of the clips table."""
+    columns: ClassVar[Mapping[str, Column]]
+    """The clip's signals that `summarize` gives, float64: columns of the clips table, with their default rules."""
 
     num_values: ClassVar[int]
     """How many numbers `measure` gives."""

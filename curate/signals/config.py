@@ -20,4 +20,4 @@ SIGNALS: tuple[type[FrameSignal], ...] = (
     LetterboxSignal,
     InterlacedSignal,
 )
-SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.names)
+SIGNAL_NAMES = tuple(name for signal in SIGNALS for name in signal.columns)

@@ -1,10 +1,12 @@
 """Fade: for how much of its time the picture comes out of one color or goes into it."""
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 STEPS_PER_SECOND = 8
@@ -37,7 +39,14 @@ class FadeSignal:
     flat picture before or after it is not counted: see `black_fraction`. Dissolves between two pictures are not found.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("fade_fraction",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "fade_fraction": Column(
+            description="share of the time in fades from or to black or white",
+            range=(0, 1),
+            default=Rule(max=0.5),
+            for_images=False,
+        )
+    }
     num_values: ClassVar[int] = 2  # mean and standard deviation of luma
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

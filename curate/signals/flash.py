@@ -1,10 +1,13 @@
 """Flash: how often the whole picture jumps in brightness and back."""
 
+import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 FLASH_STEP = 0.1
@@ -25,7 +28,14 @@ class FlashSignal:
     which leaves its mean, is not seen.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("flash_rate",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "flash_rate": Column(
+            description="flashes per second; more than three are dangerous to look at (WCAG 2.3.1)",
+            range=(0, math.inf),
+            default=Rule(max=3.0),
+            for_images=False,
+        )
+    }
     num_values: ClassVar[int] = 1
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

@@ -1,9 +1,11 @@
 """Freeze: for how much of its time the picture stands still."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 FREEZE_DIFFERENCE = 0.001
@@ -16,7 +18,14 @@ FREEZE_MIN_S = 0.5
 class FreezeSignal:
     """`freeze_fraction`: share of the clip's time in stretches of at least 0.5 s in which each frame repeats one."""
 
-    names: ClassVar[tuple[str, ...]] = ("freeze_fraction",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "freeze_fraction": Column(
+            description="share of the time in which the picture stands still",
+            range=(0, 1),
+            default=Rule(max=0.9),
+            for_images=False,
+        )
+    }
 
     num_values: ClassVar[int] = 1
 

@@ -1,16 +1,23 @@
 """Interlacing: pictures of two moments, line by line, as old broadcasts have them."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column
 from curate.signals.base import ScanFrame
 
 
 class InterlacedSignal:
     """`interlaced_fraction`: share of the clip's frames that say that they are interlaced."""
 
-    names: ClassVar[tuple[str, ...]] = ("interlaced_fraction",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "interlaced_fraction": Column(
+            description="share of the frames that are interlaced; max 0 drops such clips, see also deinterlace",
+            range=(0, 1),
+        )
+    }
     num_values: ClassVar[int] = 1
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

@@ -1,9 +1,11 @@
 """Letterbox: dark bars that stay at the picture's edges, and the box of what lies between them."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 BAR_LUMA = 20
@@ -19,13 +21,15 @@ class LetterboxSignal:
     can look like a bar; a caption in the bar ends it.
     """
 
-    names: ClassVar[tuple[str, ...]] = (
-        "letterbox_fraction",
-        "box_top",
-        "box_left",
-        "box_bottom",
-        "box_right",
-    )
+    columns: ClassVar[Mapping[str, Column]] = {
+        "letterbox_fraction": Column(
+            description="share of the picture under constant dark bars", range=(0, 1), default=Rule(max=0.05)
+        ),
+        "box_top": Column(description="top of the content box, share of the height", range=(0, 1)),
+        "box_left": Column(description="left of the content box, share of the width", range=(0, 1)),
+        "box_bottom": Column(description="bottom of the content box, share of the height", range=(0, 1)),
+        "box_right": Column(description="right of the content box, share of the width", range=(0, 1)),
+    }
     num_values: ClassVar[int] = 4  # bars at the left, top, right, bottom, as shares of the side; NaN in dark frames
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

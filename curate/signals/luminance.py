@@ -1,9 +1,11 @@
 """Luminance: how bright the picture is, and whether it is black."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 BLACK_LUMA = 25
@@ -14,7 +16,14 @@ BLACK_FRAME_SHARE = 0.98
 class LuminanceSignal:
     """`luminance`: mean luma, 0 to 1. `black_fraction`: share of the frames that are black."""
 
-    names: ClassVar[tuple[str, ...]] = ("luminance", "black_fraction")
+    columns: ClassVar[Mapping[str, Column]] = {
+        "luminance": Column(
+            description="mean luma, 0 (black) to 1 (white)", range=(0, 1), default=Rule(min=0.06, max=0.97)
+        ),
+        "black_fraction": Column(
+            description="share of the frames that are black", range=(0, 1), default=Rule(max=0.5)
+        ),
+    }
     num_values: ClassVar[int] = 2  # mean luma, share of dark pixels
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

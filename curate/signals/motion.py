@@ -1,11 +1,13 @@
 """Motion: how fast the picture's points move, and how much of that the camera explains."""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 FLOW_SHORT_SIDE_PX = 56
@@ -36,7 +38,24 @@ class MotionSignal:
     Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("motion", "camera_motion", "local_motion")
+    columns: ClassVar[Mapping[str, Column]] = {
+        "motion": Column(
+            description="mean optical flow, short sides per second",
+            range=(0, math.inf),
+            default=Rule(min=0.002),
+            for_images=False,
+        ),
+        "camera_motion": Column(
+            description="the part of motion that is the camera's, same unit",
+            range=(0, math.inf),
+            for_images=False,
+        ),
+        "local_motion": Column(
+            description="the part of motion that is not the camera's, same unit",
+            range=(0, math.inf),
+            for_images=False,
+        ),
+    }
     num_values: ClassVar[int] = 4  # the three, and when the pair's earlier frame is shown; NaN where no pair ends
 
     def __init__(self) -> None:
@@ -70,7 +89,7 @@ class MotionSignal:
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
         inside = values[:, 3] >= starts_s[0] - 1e-9  # false for NaN
         speeds = values[inside, :3].mean(axis=0).tolist() if inside.any() else [0.0] * 3
-        return dict(zip(MotionSignal.names, speeds, strict=True))
+        return dict(zip(MotionSignal.columns, speeds, strict=True))
 
 
 def _mean_length(flow: np.ndarray) -> float:

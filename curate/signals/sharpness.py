@@ -1,9 +1,12 @@
 """Sharpness: how much fine detail the small picture has."""
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
+from curate.rules import Column
 from curate.signals.base import ScanFrame
 
 
@@ -14,7 +17,9 @@ class SharpnessSignal:
     tell real 1080p from an enlarged 360p, for both have the same small picture.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("sharpness",)
+    columns: ClassVar[Mapping[str, Column]] = {
+        "sharpness": Column(description="variance of the Laplacian of the small picture", range=(0, math.inf))
+    }
     num_values: ClassVar[int] = 1
 
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:

@@ -61,9 +61,8 @@ def show_explanation(story: "Explanation") -> None:
     out.print(_facts(story))
     table = Table("measured", "value", "policy", "margin", "", "by", box=None, pad_edge=False)
     for one in story.measures:
-        value = "–" if one.value is None else f"{one.value:.5g}"
         margin = "" if one.margin is None else f"{one.margin:+.4g}"
-        table.add_row(one.name, value, _bounds(one), margin, one.verdict, one.family)
+        table.add_row(one.name, escape(_value(one.value)), escape(_sides(one)), margin, one.verdict, one.family)
     out.print(table)
     for record in story.captions:
         how = f"{record['kind']} caption ({record['status']}) by {record['model']}, prompt {record['prompt_id']}"
@@ -125,9 +124,18 @@ def _add_group(add: Any, story: "Explanation") -> None:
         add("", f"{row['clip_id']} ({row['decision']}{this}) {row['width']}x{row['height']} of {row['video_uri']}")
 
 
-def _bounds(one: "Measure") -> str:
-    bounds = (("≥", one.min), ("≤", one.max))
-    return " and ".join(f"{sign} {limit:g}" for sign, limit in bounds if limit is not None)
+def _value(value: object) -> str:
+    return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _sides(one: "Measure") -> str:
+    """The rule in short: `≥ 0.06 and ≤ 0.97`, `in CC0, CC-BY`."""
+    signs = {"min": "≥", "max": "≤", "in": "in", "not_in": "not in"}
+    sides = one.rule.sides if one.rule else {}
+    texts = {
+        side: ", ".join(map(str, bound)) if isinstance(bound, list) else f"{bound:g}" for side, bound in sides.items()
+    }
+    return " and ".join(f"{signs[side]} {text}" for side, text in texts.items())
 
 
 def _failure(row: Mapping[str, Any]) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
-from pipelines.config import POLICY_SECTIONS, Config, differences
+from pipelines.config import POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
 from pipelines.execute.build import executor
 from pipelines.execute.ray_cluster import check_address
@@ -24,7 +25,7 @@ from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar,
 from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
-from pipelines.steps.decide import clips_of, decide, decided, read_stored
+from pipelines.steps.decide import SCANNED, clips_of, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan
 from pipelines.steps.score import score
@@ -45,7 +46,7 @@ class CurateSummary:
 
 def policy_change(dataset: Dataset, config: Config) -> str:
     """What a run is about to change of the policy that the dataset has, by `curate` or `select`; empty for nothing."""
-    old, new = dataset.sections().get("curate", {}), config.model_dump(mode="json")
+    old, new = upgraded(dataset.sections().get("curate", {})), config.model_dump(mode="json")
     sections = [name for name in POLICY_SECTIONS if name in old]
     was, becomes = (
         ", ".join(text for name in sections for text in differences(one[name], other[name], name))
@@ -87,6 +88,7 @@ def curate(
     # What was mistyped is said before anything is made, or recorded.
     stage = ScoreStage(config.score, config.select)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
+    config.select.rules_for(_columns(config, dataset.sidecar(), own))
     if config.execute.executor == "ray":
         check_address(config.execute)
     dataset.make()
@@ -101,6 +103,13 @@ def curate(
                     "the .json beside clips that are cut already stays as it was"
                 )
         return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
+
+
+def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataType]:
+    """Column → type, for all that the policy can rule: known before the first file is opened."""
+    own = {field.name: field.type for table in sidecars if table is not None for field in table.schema}
+    scored = {name: column.type for scorer in config.score.scorers for name, column in scorer.columns.items()}
+    return {**own, **SCANNED, **scored}
 
 
 def known_inputs(dataset: Dataset) -> set[str]:

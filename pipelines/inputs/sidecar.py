@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import COLUMNS
 from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import CLIPS, INDEX, PUBLIC_COLUMNS
 from curate.dataset.store import write_parquet
-from curate.select import SelectConfig
 from curate.storage.access import public
 from curate.storage.place import is_url, locate
 from pipelines.inputs.sidecar_file import PATH, SidecarConfig, read_file
@@ -24,7 +24,7 @@ def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:
         ValueError: as `read_file`; or a column would hide one of the dataset's, or a path stands in two rows.
     """
     table, where = read_file(url, config or SidecarConfig()), f"--sidecar {public(url)}"
-    taken = {*CLIPS.names, *INDEX.names, *PUBLIC_COLUMNS, *SelectConfig.model_fields, "uri"}
+    taken = {*CLIPS.names, *INDEX.names, *PUBLIC_COLUMNS, *COLUMNS, "uri"}
     if clash := sorted(taken & set(table.column_names)):
         raise ValueError(f"{where}: the columns {', '.join(clash)} are the dataset's own; rename yours")
     rows_of = defaultdict(list)

@@ -8,49 +8,47 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import FACTS, SIGNAL_COLUMNS
 from curate.dataset.dataset import Dataset
 from curate.dataset.sources import of_current
-from curate.select import NOT_FOR_IMAGES
-from curate.signals.config import SIGNAL_NAMES
+from curate.rules import Rule
+from curate.select import applies_to_images
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.status import clips_now
 
 NUM_NEAREST = 3
-FACTS = ("duration_s", "short_side_px", "bitrate")
-"""Numbers that the policy can bound beside signals and scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """One stored value beside the rule that judges it; `family` names the scorer, its parameters and weights.
+    """One stored value and the rule that judges it; `family` names the scorer, its parameters and weights.
 
-    `min` and `max` are None where the rule does not bound, or is not for clips of this kind.
+    `rule` is None where the policy has none, or where it is not for clips of this kind.
     """
 
     name: str
-    value: float | None
-    min: float | None
-    max: float | None
+    value: Any
+    rule: Rule | None
     family: str
 
     @property
     def margin(self) -> float | None:
         """How far the value lies inside the nearest bound; negative outside. None without a value or a bound."""
-        if self.value is None:
+        if self.value is None or self.rule is None:
             return None
-        below = None if self.min is None else self.value - self.min
-        above = None if self.max is None else self.max - self.value
+        below = None if self.rule.min is None else self.value - self.rule.min
+        above = None if self.rule.max is None else self.rule.max - self.value
         return min((margin for margin in (below, above) if margin is not None), default=None)
 
     @property
     def verdict(self) -> Literal["passes", "fails", "missing", ""]:
-        if self.min is None and self.max is None:
+        if self.rule is None:
             return ""
-        if self.margin is None:
+        if self.value is None:
             return "missing"
-        return "fails" if self.margin < 0 else "passes"
+        return "fails" if self.rule.breaks(self.value) else "passes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +113,6 @@ def explain(url: str, clip_id: str) -> Explanation:
     cut = cut.filter(pc.equal(cut["clip_id"], name))
     captioner, group = dataset.caption_family, clip["duplicate_group"]
     records = of_current(dataset.captions(captioner).read(), cut).to_pylist() if captioner else []
-    sidecar = dataset.sidecar()
     return Explanation(
         clip=clip,
         video=videos[clip["video_uri"]],
@@ -123,7 +120,7 @@ def explain(url: str, clip_id: str) -> Explanation:
         place=(siblings.index(name) + 1, len(siblings)),
         measures=tuple(_measures(dataset, clip)),
         group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
-        own={column: clip[column] for column in (sidecar.column_names if sidecar else ()) if column != "uri"},
+        own={column: clip[column] for column in dataset.sidecar_names()},
         shard=next(iter(cut.to_pylist()), None),
         captions=tuple(records),
         caption_note=dataset.caption_note,
@@ -164,18 +161,19 @@ def _videos(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
-    rules = config_of(dataset, or_running=True).select.rules()
+    rules = config_of(dataset, or_running=True).select.rules
     families = dataset.families(or_running=True).items()
-    source = dict.fromkeys([*FACTS, *SIGNAL_NAMES], "scan") | {
+    own = [name for name in dataset.sidecar_names() if name in rules]
+    source = dict.fromkeys([*FACTS, *SIGNAL_COLUMNS], "scan") | {
         column: family for family, columns in families for column in columns
     }
+    source |= dict.fromkeys(own, "sidecar")
     measures = []
     for name in [*source, *(rules.keys() - source.keys())]:
         if name in clip or name in rules:  # vectors are in no clip's row
-            rule = None if clip["kind"] == "image" and name in NOT_FOR_IMAGES else rules.get(name)
-            low, high = (rule.min, rule.max) if rule else (None, None)
-            value = clip.get(name)
-            measures.append(Measure(name=name, value=value, min=low, max=high, family=source.get(name, "no scorer")))
+            rule = rules.get(name) if clip["kind"] != "image" or applies_to_images(name) else None
+            family = source.get(name, "scan" if name in clip else "no scorer")
+            measures.append(Measure(name=name, value=clip.get(name), rule=rule, family=family))
     return measures
 
 

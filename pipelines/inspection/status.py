@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import SCORE_COLUMNS
 from curate.dataset.captions import usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
@@ -124,8 +125,8 @@ def decided_now(dataset: Dataset) -> pa.Table:
     """
     config, families = config_of(dataset, or_running=True), dataset.families(or_running=True)
     stored = read_stored(dataset, config, families)
-    for name in config.select.rules():  # a score that no clip has yet leaves its clips pending
-        if name not in stored.clips.column_names:
+    for name in config.select.rules:  # a score that no clip has yet leaves its clips pending
+        if name in SCORE_COLUMNS and name not in stored.clips.column_names:
             nulls = pa.nulls(stored.clips.num_rows, pa.float64())
             stored = replace(stored, clips=stored.clips.append_column(name, nulls))
     return decided(dataset, stored, config, families)

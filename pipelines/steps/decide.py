@@ -3,14 +3,16 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import FACTS
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import clip_of, fraction
-from curate.dataset.schemas import PUBLIC_COLUMNS
+from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import left_join
 from curate.dedup.balance import balance_weights
@@ -22,6 +24,15 @@ from pipelines.config import Config
 from pipelines.console.progress import console
 from pipelines.steps.duplicates import find_alike
 from pipelines.steps.losses import refuse_losses
+
+SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
+    {
+        **{field.name: field.type for field in CLIPS},
+        **dict.fromkeys(("start_s", "end_s", "fps", *FACTS), pa.float64()),
+        "video_uri": pa.string(),
+    }
+)
+"""Column → type of what the scan says of a clip."""
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""
@@ -58,10 +69,10 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
     unscored: dict[str, set[str]] = {}
     for family, columns in families.items():
         table = dataset.scores(family, columns)
-        numbers = [name for name in columns if pa.types.is_floating(columns[name])]
-        scored = table.read(numbers)
+        values = [name for name in columns if not pa.types.is_nested(columns[name])]
+        scored = table.read(values)
         clips = left_join(clips, scored, "clip_id")
-        for name in set(columns) - set(numbers):
+        for name in set(columns) - set(values):
             vectors = (table, name)
         for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
             unscored.setdefault(clip_id, set()).update(columns)
@@ -101,8 +112,9 @@ def decided(
         families: the score families that it may refer to.
         uncut: clips that count as failed because they could not be cut; None: all that could not.
     """
+    clips, own = with_sidecar(dataset, stored.clips)
     table = apply_policy(
-        stored.clips,
+        clips,
         config.select,
         failed=_failed(dataset, config, families, uncut),
         unscored=stored.unscored,
@@ -113,9 +125,8 @@ def decided(
     kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
     weights = balance_weights(kept, stored.concepts, config.dedup.balance)
     table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
-    table = _with_sidecar(dataset, table)
     front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
-    return table.select(front + [name for name in table.column_names if name not in front])
+    return table.select([*front, *(name for name in table.column_names if name not in {*front, *own}), *own])
 
 
 def facts(dataset: Dataset, scan_key: str) -> pa.Table:
@@ -201,6 +212,9 @@ def _undecodable(dataset: Dataset, families: Families) -> set[str]:
     return failed - set.intersection(*(dataset.scores(family, columns).ids() for family, columns in families.items()))
 
 
-def _with_sidecar(dataset: Dataset, clips: pa.Table) -> pa.Table:
+def with_sidecar(dataset: Dataset, clips: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The clips with the user's own columns, and the names of those."""
     sidecar = dataset.sidecar()
-    return clips if sidecar is None else left_join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri")
+    if sidecar is None:
+        return clips, []
+    return left_join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri"), dataset.sidecar_names()

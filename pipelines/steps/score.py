@@ -1,6 +1,7 @@
 """Step: clips → scores. Each clip's frames are decoded once, for every scorer that owes it a value."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from curate.dataset.store import Table
 from curate.dataset.table import left_join
@@ -10,7 +11,7 @@ from curate.scores.score import ScoreItem, ScoreStage
 from curate.select import broken_by
 from pipelines.console.progress import FRAMES
 from pipelines.execute.base import Executor, Needs
-from pipelines.steps.decide import facts
+from pipelines.steps.decide import facts, with_sidecar
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun, failures_of, values_of
 
@@ -59,12 +60,13 @@ def _num_frames(item: ScoreItem) -> int:
     return item.clip.num_frames
 
 
-def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[str, float | None]], set[str]]:
+def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Clip id → what is stored of the columns that the policy has rules for, and the clips that it rejects already."""
-    clips = facts(run.dataset, run.config.scan.key)
+    rules = run.config.select.rules
+    clips, _ = with_sidecar(run.dataset, facts(run.dataset, run.config.scan.key))
     for table in tables.values():
-        clips = left_join(clips, table.read(list(run.config.select.rules())), "clip_id")
-    names = [name for name in run.config.select.rules() if name in clips.column_names]
+        clips = left_join(clips, table.read(list(rules)), "clip_id")
+    names = [name for name in rules if name in clips.column_names]
     breaks = zip(clips["clip_id"].to_pylist(), broken_by(clips, run.config.select), strict=True)
     values = {row.pop("clip_id"): row for row in clips.select(["clip_id", *names]).to_pylist()}
     return values, {clip_id for clip_id, rules in breaks if rules}

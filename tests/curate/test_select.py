@@ -3,21 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.select import Bounds, SelectConfig, broken, decide, funnel
+from curate.rules import Rule
+from curate.select import SelectConfig, broken, decide, funnel
 from curate.split import SplitConfig
 
-RULES = {
-    "duration_s": Bounds(min=1.0),
-    "short_side_px": Bounds(),
-    "motion": Bounds(min=0.1),
-    "luminance": Bounds(min=0.1, max=0.9),
-    "black_fraction": Bounds(),
-    "freeze_fraction": Bounds(),
-    "flash_rate": Bounds(),
-    "fade_fraction": Bounds(),
-    "letterbox_fraction": Bounds(),
-}
-POLICY = SelectConfig(**RULES)
+RULES = {"duration_s": Rule(min=1.0), "motion": Rule(min=0.1), "luminance": Rule(min=0.1, max=0.9)}
+POLICY = SelectConfig(rules=RULES)
 
 
 def clips(*rows: dict) -> pa.Table:
@@ -58,14 +49,97 @@ def test_rules_about_time_pass_over_images() -> None:
     assert outcome(decide(clips(image), POLICY)) == [("keep", [])]
 
 
-def test_a_rule_on_a_score_that_no_step_stores_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"select\.text_match.*no step stores"):
-        decide(clips({"motion": 1.0}), SelectConfig(**RULES, text_match=Bounds(min=0.1)))
+def test_a_rule_on_a_score_that_is_not_computed_names_the_way_out() -> None:
+    with pytest.raises(ValueError, match=r"select\.rules\.text_match.*add its scorer.*text_match=null"):
+        decide(clips({"motion": 1.0}), SelectConfig(rules={**RULES, "text_match": Rule(min=0.1)}))
 
 
-def test_bounds_that_nothing_can_pass_are_refused() -> None:
-    with pytest.raises(ValueError, match="no value can pass"):
-        Bounds(min=1, max=0)
+def test_a_rule_on_an_unknown_column_names_the_nearest_one() -> None:
+    with pytest.raises(ValueError, match=r"select\.rules\.moton: no column.*the nearest one is motion"):
+        decide(clips({"motion": 1.0}), SelectConfig(rules={"moton": Rule(min=0.1)}))
+
+
+def test_a_default_rule_passes_over_a_dataset_without_its_column() -> None:
+    table = clips({"duration_s": 9.0})
+    assert outcome(decide(table.select([n for n in table.column_names if n != "motion"]), only_motion())) == [
+        ("keep", [])
+    ]
+
+
+def only_motion() -> SelectConfig:
+    return SelectConfig(rules={"motion": SelectConfig().rules["motion"]})
+
+
+OWN = {
+    "licence": pa.array(["CC0", "CC-BY", "none", None]),
+    "rating": pa.array([3, 1, 5, 4]),
+    "checked": pa.array([True, False, True, True]),
+    "unknown": pa.nulls(4),
+    "tags": pa.array([["cat", "dog"], [], ["advert"], ["dog"]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "reasons"),
+    [
+        ({"licence": {"in": ["CC0", "CC-BY"]}}, [[], [], ["licence.in"], ["licence.missing"]]),
+        ({"licence": {"not_in": ["none"]}}, [[], [], ["licence.not_in"], ["licence.missing"]]),
+        ({"rating": {"min": 2, "max": 4}}, [[], ["rating.min"], ["rating.max"], []]),
+        ({"rating": {"min": 2, "not_in": [4]}}, [[], ["rating.min"], [], ["rating.not_in"]]),
+        ({"checked": {"in": [True]}}, [[], ["checked.in"], [], []]),
+        ({"unknown": {"in": ["dog"], "min": 1}}, [["unknown.missing"]] * 4),
+        ({"tags": {"in": ["dog"]}}, [[], ["tags.in"], ["tags.in"], []]),
+        ({"tags": {"not_in": ["advert"]}}, [[], [], ["tags.not_in"], []]),
+    ],
+)
+def test_rules_judge_the_user_s_own_columns(rules: dict, reasons: list[list[str]]) -> None:
+    table = clips(*({} for _ in range(4)))
+    for name, values in OWN.items():
+        table = table.append_column(name, values)
+    policy = SelectConfig.model_validate({"rules": rules})
+    assert decide(table, policy)["reasons"].to_pylist() == reasons
+    early = [broken({name: values[row].as_py() for name, values in OWN.items()}, "video", policy) for row in range(4)]
+    assert early == [[name for name in row if not name.endswith("missing")] for row in reasons]
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (
+            {"licence": {"min": 1}},
+            r"licence: min and max are for numbers, and the column holds text; use in or not_in",
+        ),
+        ({"tags": {"max": 1}}, r"tags: min and max are for numbers, and the column holds lists of text"),
+        ({"rating": {"in": ["high"]}}, r"rating: in names 'high', and the column holds numbers"),
+        ({"licence": {"not_in": [1]}}, r"licence: not_in names 1, and the column holds text"),
+    ],
+)
+def test_a_rule_that_cannot_judge_its_column_is_refused(rules: dict, said: str) -> None:
+    table = clips({})
+    for name, values in OWN.items():
+        table = table.append_column(name, values[:1])
+    with pytest.raises(ValueError, match=said):
+        decide(table, SelectConfig.model_validate({"rules": rules}))
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"min": 1, "max": 0}, "no value can pass"),
+        ({"in": []}, "no value can pass"),
+        ({"mn": 1}, "a rule has min, max"),
+    ],
+)
+def test_a_rule_that_nothing_can_pass_or_that_has_an_unknown_side_is_refused(rule: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Rule.model_validate(rule)
+
+
+def test_null_removes_a_default_rule() -> None:
+    default = SelectConfig()
+    assert "motion" in default.rules
+    given = {**default.model_dump(mode="json")["rules"], "motion": None, "luminance": {"min": None}}
+    assert default.rules.keys() - SelectConfig(rules=given).rules.keys() == {"motion", "luminance"}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=30))

@@ -121,7 +121,7 @@ def test_the_command_that_status_names_finishes_a_run_that_was_stopped(
 def test_select_names_the_command_that_cuts_what_is_kept_now(
     made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("select", made.url, "--set", "select.duration_s.min=0.4") == 0
+    assert run("select", made.url, "--set", "select.rules.duration_s.min=0.4") == 0
     said = capsys.readouterr().out
     assert "0 frames decoded" in said
     assert "1 kept clips are not in a shard yet" in said
@@ -249,7 +249,7 @@ def test_failures_of_other_settings_do_not_stand(made: SimpleNamespace) -> None:
         (["retry", "DATASET", "--kind", "bad_luck"], "no such kind of failure; there are missing"),
         (["explain", "DATASET", "zzz"], "begins with zzz"),
         (["select", "DATASET", "--set", "scan.short_side_px=99"], "policies only"),
-        (["select", "DATASET", "--set", "select.motoin.min=1"], "the nearest valid one is select.motion"),
+        (["select", "DATASET", "--set", "select.rules.motoin.min=1"], "the nearest one is motion"),
         (["status", "NOWHERE"], "is no dataset"),
         (["plan", "NOWHERE/*.mp4"], "no files found"),
         (["curate", "NOWHERE", "--out", "NEW", "--executor", "slurm"], "execute.executor"),

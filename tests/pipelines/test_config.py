@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import Config, dump, find_file, load_config, overrides
+from pipelines.config import RENAMED, Config, dump, find_file, load_config, overrides, upgraded
 from train.run.folder import check_ranks
 
 README = Path(__file__).parents[2] / "README.md"
@@ -11,17 +11,16 @@ README = Path(__file__).parents[2] / "README.md"
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
-    file.write_text("select: {motion: {min: 0.5, max: 0.7}}\n")
-    config = load_config(file, ["select.motion.min=0.6"])
-    assert (config.select.motion.min, config.select.motion.max) == (0.6, 0.7)
-    assert config.select.luminance == Config().select.luminance
+    file.write_text("select: {rules: {motion: {min: 0.5, max: 0.7}}}\n")
+    config = load_config(file, ["select.rules.motion.min=0.6"])
+    assert config.select.rules["motion"].sides == {"min": 0.6, "max": 0.7}
+    assert config.select.rules["luminance"] == Config().select.rules["luminance"]
 
 
 @pytest.mark.parametrize(
     ("typo", "meant"),
     [
-        ("select.moton.min=1", "select.motion.min"),
-        ("select.motion.mn=1", "select.motion.min"),
+        ("select.moton.min=1", "select.rules.motion.min"),
         ("trian.steps=1", "train.steps"),
         ("train.optimizer.lrr=1", "train.optimizer.lr"),
         ("scan.detector.treshold=3", "scan.detector.threshold"),
@@ -32,6 +31,28 @@ def test_an_unknown_key_names_the_nearest_valid_one(typo: str, meant: str) -> No
         load_config(overrides=[typo])
     named = str(caught.value).rsplit(" ", 1)[-1]
     assert named == meant or meant.startswith(f"{named}.")
+
+
+def test_an_unknown_side_of_a_rule_names_the_column_and_the_sides() -> None:
+    with pytest.raises(ValueError, match=r"select\.rules\.motion: unknown side mn: a rule has min, max, in, not_in"):
+        load_config(overrides=["select.rules.motion.mn=1"])
+
+
+def test_a_bound_that_is_no_number_names_the_column() -> None:
+    with pytest.raises(ValueError, match=r"^select\.rules\.motion\.min: .*got 'low'"):
+        load_config(overrides=["select.rules.motion.min=low"])
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_renamed_key_is_refused_with_its_new_name_and_read_where_it_was_saved(old: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{old}: is called {RENAMED[old]} now")):
+        load_config(overrides=[f"{old}.min=1"])
+    *parents, leaf = old.split(".")
+    saved: dict = {leaf: {"min": 0.5, "max": None}}
+    for name in reversed(parents):
+        saved = {name: saved}
+    read = Config.model_validate(upgraded(saved))
+    assert read.select.rules[leaf].sides == {"min": 0.5}
 
 
 def test_a_value_out_of_range_says_what_was_got() -> None:
@@ -116,7 +137,9 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_pat
     "changes",
     [
         [],
-        ["select.motion.min=0.5", "select.letterbox_fraction.max=null", "execute.publish_every_s=1e-9"],
+        ["select.rules.licence.in=[CC0]", "select.rules.motion=null", "select.rules={a b: {max: 1}}"],
+        ["sidecar.types.rating=int", "sidecar.types={meta.size: float}"],
+        ["select.rules.motion.min=0.5", "select.rules.letterbox_fraction.max=null", "execute.publish_every_s=1e-9"],
         ["score.scorers=[]", "execute.executor=local", "execute.address='123'", "scan.detector.kind=whole"],
         ["scan.detector={kind: adaptive, threshold: 4}", "select.split={val_fraction: 0.25}"],
     ],

@@ -54,7 +54,7 @@ def test_a_mistake_in_a_setting_is_told_before_anything_is_loaded(command: str, 
     "arguments",
     [
         ["status", "DATASET"],
-        ["select", "DATASET", "--set", "select.motion.max=9"],
+        ["select", "DATASET", "--set", "select.rules.motion.max=9"],
         ["explain", "DATASET", "1.mp4"],
         ["--help"],
     ],

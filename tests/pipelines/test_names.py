@@ -26,7 +26,7 @@ FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "5
 FILES += ["~root.mp4", "-x.mp4", "back\\slash.mp4", "new\nline.mp4", "bang!.mp4", "spaces .mp4 ", "[1].mp4"]
 FILES += ["*.mp4", "?.mp4"]
 FOLDERS = ["[1]*?", "a::b", "s3:", "~", "#50%20{}", "-x", "back\\slash\nnew!", "spaces  "]
-SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
+SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.rules.short_side_px.min=16"]
 SETTINGS += ["encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
 CONFIG = load_config(overrides=SETTINGS)
 
@@ -66,7 +66,7 @@ def test_a_dataset_in_any_folder_is_whole(name: str, tmp_path: Path, monkeypatch
     before = dataset.read_clips()
     assert select(out).num_indexed == 1
     assert dataset.read_clips() == before and before["static_overlay"].null_count == 0
-    assert select(out, overrides=["select.static_overlay.max=1"]).num_indexed == 1
+    assert select(out, overrides=["select.rules.static_overlay.max=1"]).num_indexed == 1
     assert [problem for check in verify(out, None) for problem in check.problems] == []
     assert [len(found) for found in (status(out).scored, status(out).failures)] == [1, 0]
     [row] = dataset.read_index().to_pylist()

@@ -19,7 +19,7 @@ from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources, refuse_mistyped
 from tests.support.videos import moving, write_video
 
-SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.short_side_px.min=16"]
+SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.rules.short_side_px.min=16"]
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
     races = {
         "curate 0": command("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),
         "curate 1": command("curate", str(made.films), f"{tmp_path}/late1", "--out", made.url, *settings),
-        "select": command("select", made.url, "--set", "select.duration_s.min=0.4"),
+        "select": command("select", made.url, "--set", "select.rules.duration_s.min=0.4"),
         "caption 0": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
         "caption 1": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
         "encode 0": command("encode", made.url, *local, "--set", "encode.max_area_px=6144"),

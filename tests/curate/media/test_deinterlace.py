@@ -13,11 +13,12 @@ from curate.media.geometry import RgbConverter, geometry
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.media.stream import VideoReader
+from curate.rules import Rule
 from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Span
 from curate.scores.config import ScoreConfig
 from curate.scores.score import ScoreStage
-from curate.select import Bounds, SelectConfig, broken
+from curate.select import SelectConfig, broken
 
 NUM_FRAMES = 12
 
@@ -49,7 +50,9 @@ def test_interlacing_is_a_score_with_a_rule(film: str, moving: np.ndarray, write
         [result] = ScanStage(ScanConfig()).process([SourceFile(uri=path, path=path, size_bytes=0)])
         assert isinstance(result, Scanned) and result.clips
         assert all(clip.signals["interlaced_fraction"] == share for clip in result.clips)
-        rejected = broken({"interlaced_fraction": share}, "video", SelectConfig(interlaced_fraction=Bounds(max=0)))
+        rejected = broken(
+            {"interlaced_fraction": share}, "video", SelectConfig(rules={"interlaced_fraction": Rule(max=0)})
+        )
         assert rejected == ["interlaced_fraction.max"] * int(share)
 
 

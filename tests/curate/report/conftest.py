@@ -27,10 +27,10 @@ from PIL import Image
 from curate.cut import ShardConfig
 from curate.dataset.schemas import INDEX, VIDEOS
 from curate.dataset.store import Table
-from curate.report.data import RULES
+from curate.rules import Rule
 from curate.scan import ScanConfig
 from curate.schema import Span, clip_id, content_digest
-from curate.select import Bounds, SelectConfig, decide
+from curate.select import SelectConfig, decide
 from curate.shards.tar import write_tar
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -39,15 +39,15 @@ FPS = 12
 FRAMES_PER_CLIP = 24
 
 
-def policy(**rules: Bounds) -> SelectConfig:
+def policy(**rules: Rule) -> SelectConfig:
     """These rules and no other, whatever the defaults are."""
-    return SelectConfig(**{name: rules.get(name, Bounds()) for name in RULES})
+    return SelectConfig(rules=rules)
 
 
 REJECTED = ("static.mp4", "black.mp4", "bars.mp4", "gone.mp4")
 POLICY = policy(
-    duration_s=Bounds(min=1), motion=Bounds(min=0.002), luminance=Bounds(min=0.06, max=0.97),
-    freeze_fraction=Bounds(max=0.9), letterbox_fraction=Bounds(max=0.05),
+    duration_s=Rule(min=1), motion=Rule(min=0.002), luminance=Rule(min=0.06, max=0.97),
+    freeze_fraction=Rule(max=0.9), letterbox_fraction=Rule(max=0.05),
 )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from curate.report.build import build_report
-from curate.report.data import RULES
+from curate.rules import Rule
 from curate.schema import content_digest
-from curate.select import Bounds, SelectConfig, decide
+from curate.select import SelectConfig, decide
 from pipelines.config import Config, load_config
 
 pytestmark = pytest.mark.browser
@@ -105,9 +105,12 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
         "luminance": pa.array(np.round(rng.beta(3, 3, NUM_CLIPS), 5), mask=rng.random(NUM_CLIPS) < 0.05),
         "text_match": pa.array(np.round(rng.normal(0, 0.05, NUM_CLIPS), 5), mask=rng.random(NUM_CLIPS) < 0.2),
     }
+    columns["licence"] = pa.array(rng.choice(["CC0", "CC-BY", "none"], NUM_CLIPS, p=[0.5, 0.4, 0.1]))
+    columns["rating"] = pa.array(rng.integers(1, 9, NUM_CLIPS), mask=rng.random(NUM_CLIPS) < 0.02)
     clips = pa.table(columns)
-    rules = {"duration_s": Bounds(min=1.0), "motion": Bounds(min=0.004, max=0.2), "luminance": Bounds(min=0.1)}
-    policy = SelectConfig(**{name: rules.get(name, Bounds()) for name in RULES})
+    rules = {"duration_s": Rule(min=1.0), "motion": Rule(min=0.004, max=0.2), "luminance": Rule(min=0.1)}
+    own = {"rating": Rule(min=2, not_in=(4,)), "licence": Rule.model_validate({"in": ["CC0", "CC-BY"]})}
+    policy = SelectConfig(rules={**rules, **own})
     unmeasured = [ids[row] for row in np.flatnonzero(np.asarray(clips["text_match"].is_null()))]
     given = {
         "failed": {ids[3]: "score", **dict.fromkeys(ids[5::40], "cut")},
@@ -116,6 +119,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     }
     write(path, decide(clips, policy, **given), policy)
     return Mixed(path=path, clips=clips, policy=policy, given=given)
+
+
+def with_motion(policy: SelectConfig, rule: Rule) -> SelectConfig:
+    return policy.model_copy(update={"rules": {**policy.rules, "motion": rule}})
 
 
 def write(path: Path, decided: pa.Table, policy: SelectConfig) -> None:
@@ -165,9 +172,10 @@ def test_moved_thresholds_decide_as_the_printed_command_would(browser, mixed: Mi
         then(() => slide("duration_s.min", 0));
         then(() => type("motion.min", "1e-7"));
         then(() => slide("short_side_px.min", 241));
+        then(() => type("rating.min", "3"));
         return states"""
     states = browser.probe(mixed.page, COUNTS + STATE + moves)
-    assert len(states) == 7
+    assert len(states) == 8
     seen = set()
     for state in states:
         program, command, dataset, *flags = shlex.split(state["command"])
@@ -224,7 +232,7 @@ def test_clips_at_the_edge_are_the_nearest_on_both_sides(browser, mixed: Mixed) 
         return [...document.querySelectorAll(".edges .row")].map((row) =>
           [...row.children].map((figure) => figure.dataset.clip))"""
     rejected, kept = browser.probe(mixed.page, COUNTS + STATE + script)
-    policy = mixed.policy.model_copy(update={"motion": Bounds(min=0.02, max=0.2)})
+    policy = with_motion(mixed.policy, Rule(min=0.02, max=0.2))
     rows = mixed.decide(policy).select(["clip_id", "motion", "decision"]).to_pylist()
     below = sorted((row["motion"] for row in rows if row["motion"] is not None and row["motion"] < 0.02), reverse=True)
     above = sorted(row["motion"] for row in rows if row["decision"] == "keep" and row["motion"] is not None)
@@ -258,7 +266,7 @@ def test_the_list_of_clips_is_searched_filtered_and_sorted_a_page_at_a_time(brow
     wanted = sorted(value for value in motion.values() if value is not None)
     assert [motion[clip] for clip in sorted_kept] == wanted[:25]
     assert unchanged == "0 of 600 clips, page 1 of 1"
-    after = mixed.decide(mixed.policy.model_copy(update={"motion": Bounds(min=0.01, max=0.2)}))
+    after = mixed.decide(with_motion(mixed.policy, Rule(min=0.01, max=0.2)))
     pairs = zip(after["decision"].to_pylist(), before["decision"].to_pylist(), strict=True)
     num_changed = sum(one != other for one, other in pairs)
     assert changed.startswith(f"{num_changed} of 600 clips, page 1 of")
@@ -267,7 +275,7 @@ def test_the_list_of_clips_is_searched_filtered_and_sorted_a_page_at_a_time(brow
 
 def test_a_table_decided_under_another_policy_is_told_apart(browser, mixed: Mixed, tmp_path: Path) -> None:
     sections = yaml.safe_load((mixed.path / "config.yaml").read_text())
-    sections["curate"]["select"]["motion"]["min"] = 0.05
+    sections["curate"]["select"]["rules"]["motion"]["min"] = 0.05
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections))
     (tmp_path / "clips.parquet").write_bytes((mixed.path / "clips.parquet").read_bytes())
     (tmp_path / "tables").symlink_to(mixed.path / "tables")

@@ -49,7 +49,9 @@ def test_a_copy_is_nearer_than_another_shot(scorer: EmbeddingScorer, film: list[
 def test_stored_vectors_come_back_and_are_small(
     scorer: EmbeddingScorer, film: list[ClipFrames], tmp_path: Path
 ) -> None:
-    schema = pa.schema([("clip_id", pa.string()), *scorer.columns.items()])
+    schema = pa.schema(
+        [("clip_id", pa.string()), *((name, column.type) for name, column in EmbeddingConfig.columns.items())]
+    )
     table = Table(str(tmp_path), schema, ["clip_id"])
     given = vectors(scorer, film)
     jittered = [np.roll(vector, shift) for shift in range(100) for vector in given]

@@ -15,6 +15,7 @@ from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
 from curate.media.counter import pictures_decoded
 from curate.media.sample import sample_frames
+from curate.rules import Column, Rule
 from curate.schema import Failure, FailureKind
 from curate.scores.base import Value
 from curate.scores.config import ScoreConfig
@@ -22,17 +23,17 @@ from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.scores.text_match import TextMatchConfig
-from curate.select import Bounds, SelectConfig
+from curate.select import SelectConfig
 
-FREE = SelectConfig(**{name: Bounds() for name in SelectConfig().rules()})
+FREE = SelectConfig(rules={})
 
 
 class LumaScorer:
     """Mean of the picture under a given name; `fails` says over which batches it raises, and what."""
 
     def __init__(self, name: str, fails: Callable[[Sequence[ClipFrames]], Exception | None] = lambda clips: None):
-        self.name = self.key = name
-        self.columns = {name: pa.float64()}
+        self.name = self.kind = self.key = name
+        self.columns = {name: Column(description="mean of the picture")}
         self.fails = fails
         self.seen: list[int] = []
 
@@ -47,7 +48,7 @@ class LumaScorer:
 
 def stage_of(*scorers: Any, policy: SelectConfig = FREE, **settings: Any) -> ScoreStage:
     stage = ScoreStage(ScoreConfig(scorers=(), num_frames=2, short_side_px=32, **settings), policy)
-    stage._scorers = scorers
+    stage._scorers = tuple((scorer, scorer) for scorer in scorers)  # each is its own settings
     return stage
 
 
@@ -156,7 +157,7 @@ def test_a_value_that_is_no_number_is_a_failure_of_the_model(items: list[ScoreIt
 
 def test_early_exit_leaves_out_what_follows_a_broken_rule(items: list[ScoreItem]) -> None:
     scorers = [LumaScorer("sharpness"), LumaScorer("motion"), LumaScorer("luminance")]
-    policy = FREE.model_copy(update={"motion": Bounds(max=-1)})
+    policy = SelectConfig(rules={"motion": Rule(max=-1)})
     stage = stage_of(*scorers, policy=policy, early_exit=True)
     sharpness, motion, _ = stage.families
     for scored in stage.process(items):
@@ -165,7 +166,7 @@ def test_early_exit_leaves_out_what_follows_a_broken_rule(items: list[ScoreItem]
 
 
 def test_early_exit_does_not_decode_what_is_rejected_already(items: list[ScoreItem]) -> None:
-    policy = FREE.model_copy(update={"motion": Bounds(min=0.5)})
+    policy = SelectConfig(rules={"motion": Rule(min=0.5)})
     batch = [replace(items[0], known={"motion": 0.4}), replace(items[1], known={"motion": 0.5})]
     rejected, scored = stage_of(LumaScorer("a"), policy=policy, early_exit=True).process(batch)
     assert rejected == Scored(clip_id=items[0].clip.clip_id, values={}, num_decoded_frames=0)

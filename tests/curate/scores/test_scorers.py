@@ -2,20 +2,21 @@
 
 import pickle
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from curate.columns import COLUMNS, FACTS, SIGNAL_COLUMNS
 from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
 from curate.scores.aesthetic import AestheticConfig
 from curate.scores.base import Scorer
 from curate.scores.brisque import BrisqueConfig
-from curate.scores.config import ScorerConfig
+from curate.scores.config import SCORERS
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.nsfw import NsfwConfig
@@ -23,19 +24,6 @@ from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig
 
-MEMBERS = get_args(get_args(ScorerConfig)[0])
-RANGES = {
-    "static_overlay": (0, 1),
-    "brisque": (-50, 200),
-    "text_match": (-2, 2),
-    "wanted_best": (-1, 1),
-    "unwanted_best": (-1, 1),
-    "embedding": (-1, 1),
-    "nsfw": (0, 1),
-    "text_area": (0, 1),
-    "text_area_max": (0, 1),
-    "aesthetic": (-100, 100),  # the fixture's head: unit vectors, weights of that length
-}
 CHANGES: dict[type, list[dict[str, Any]]] = {
     StaticOverlayConfig: [{"min_moving": 0.9}, {"surroundings": 0.5}],
     BrisqueConfig: [{"num_frames": 2}],
@@ -63,7 +51,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=MEMBERS, ids=lambda member: member.__name__)
+@pytest.fixture(scope="module", params=SCORERS, ids=lambda member: member.__name__)
 def config(request: pytest.FixtureRequest, embedded_weights: None, head: Path) -> Any:
     needed = {"head": head, "encoder": EfficientNetConfig()} if request.param is AestheticConfig else {}
     return request.param(**needed)
@@ -85,13 +73,29 @@ def clips() -> list[ClipFrames]:
     return [ClipFrames(rgb) for rgb in [*pictures, np.full((3, 64, 64, 3), 7, np.uint8)]]
 
 
-def test_every_clip_gets_a_finite_value_in_every_column(scorer: Scorer, clips: list[ClipFrames]) -> None:
+def test_every_clip_gets_a_value_in_the_declared_range_of_every_column(
+    config: Any, scorer: Scorer, clips: list[ClipFrames]
+) -> None:
     for score in scorer.score(clips):
-        assert tuple(score) == tuple(scorer.columns)
-        for column, value in score.items():
-            low, high = RANGES[column]
+        assert tuple(score) == tuple(config.columns)
+        for name, value in score.items():
+            low, high = config.columns[name].range
             assert np.isfinite(value).all() and low <= np.min(value) <= np.max(value) <= high
-            assert pa.scalar(value).type in (scorer.columns[column], pa.list_(pa.float64()))
+            assert pa.scalar(value).type in (config.columns[name].type, pa.list_(pa.float64()))
+
+
+def test_no_two_members_declare_the_same_column_or_kind() -> None:
+    names = [name for scorer in SCORERS for name in scorer.columns]
+    kinds = [scorer.model_fields["kind"].default for scorer in SCORERS]
+    assert len(COLUMNS) == len({*FACTS, *SIGNAL_COLUMNS}) + len(names)
+    assert len(kinds) == len(set(kinds))
+
+
+def test_a_default_rule_can_be_passed_and_be_broken(config: Any) -> None:
+    for column in config.columns.values():
+        assert column.description
+        assert column.default.mismatch(column.type) is None
+        assert all(column.range[0] <= bound <= column.range[1] for bound in column.default.sides.values())
 
 
 def test_a_clips_values_do_not_depend_on_the_others_to_the_bit(scorer: Scorer, clips: list[ClipFrames]) -> None:
@@ -102,8 +106,8 @@ def test_a_clips_values_do_not_depend_on_the_others_to_the_bit(scorer: Scorer, c
         assert scorer.score([ClipFrames(clip.rgb)])[0] == score
 
 
-def test_different_clips_get_different_values(scorer: Scorer, film: list[ClipFrames]) -> None:
-    if scorer.name in ("static_overlay", "text_area"):
+def test_different_clips_get_different_values(config: Any, scorer: Scorer, film: list[ClipFrames]) -> None:
+    if config.kind in ("static_overlay", "text_area"):
         pytest.skip("0 on the film, as it should be; their own tests show more")
     assert len({str(score) for score in scorer.score(film)}) == len(film)
 

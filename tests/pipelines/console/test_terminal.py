@@ -96,7 +96,7 @@ def test_curate_comes_to_its_end_on_a_terminal(executor: str, tmp_path: Path) ->
     ffmpeg.chmod(0o755)
     small = [
         "score.scorers=[]",
-        "select.short_side_px.min=16",
+        "select.rules.short_side_px.min=16",
         f"execute.executor={executor}",
         "execute.num_workers=1",
     ]

@@ -104,7 +104,7 @@ def test_a_rerun_decodes_nothing_and_changes_no_byte(curated: tuple[CurateSummar
 
 def test_another_threshold_decodes_nothing(curated: tuple[CurateSummary, Path], videos: Path) -> None:
     _, out = curated
-    strict = curate([str(videos)], str(out), config("select.duration_s.min=1.8"))
+    strict = curate([str(videos)], str(out), config("select.rules.duration_s.min=1.8"))
     assert strict.num_frames_decoded == 0
     assert strict.funnel["reject:duration_s.min"] == 2
     assert strict.num_indexed == 1

@@ -27,10 +27,10 @@ def dataset(tmp_path: Path) -> Path:
 def test_clips_leave_the_index_and_come_back_and_the_tars_stay(dataset: Path) -> None:
     tars = {path.name: path.read_bytes() for path in (dataset / "shards").glob("*.tar")}
     index = (dataset / "shards/index.parquet").read_bytes()
-    strict = select(str(dataset), overrides=["select.duration_s.min=2"])
+    strict = select(str(dataset), overrides=["select.rules.duration_s.min=2"])
     assert (strict.before["keep"], strict.after["keep"], strict.num_indexed, strict.num_uncut) == (3, 2, 2, 0)
-    assert config_of(Dataset(str(dataset))).select.duration_s.min == 2
-    select(str(dataset), overrides=["select.duration_s.min=1"])
+    assert config_of(Dataset(str(dataset))).select.rules["duration_s"].min == 2
+    select(str(dataset), overrides=["select.rules.duration_s.min=1"])
     assert (dataset / "shards/index.parquet").read_bytes() == index
     assert {path.name: path.read_bytes() for path in (dataset / "shards").glob("*.tar")} == tars
 
@@ -38,9 +38,11 @@ def test_clips_leave_the_index_and_come_back_and_the_tars_stay(dataset: Path) ->
 def test_it_decides_as_curate_does_and_decodes_nothing(dataset: Path, tmp_path: Path) -> None:
     before = pictures_decoded()
     assert before > 0, "the fixture's curate ran in this process, and was counted"
-    assert select(str(dataset), overrides=["select.duration_s.min=2"]).num_frames_decoded == 0
+    assert select(str(dataset), overrides=["select.rules.duration_s.min=2"]).num_frames_decoded == 0
     selected = (dataset / "clips.parquet").read_bytes()
-    curate([str(tmp_path / "videos")], str(dataset), load_config(overrides=[*SETTINGS, "select.duration_s.min=2"]))
+    curate(
+        [str(tmp_path / "videos")], str(dataset), load_config(overrides=[*SETTINGS, "select.rules.duration_s.min=2"])
+    )
     assert pictures_decoded() == before
     assert (dataset / "clips.parquet").read_bytes() == selected
 
@@ -49,9 +51,9 @@ def test_newly_kept_clips_are_counted_and_wait_for_curate(tmp_path: Path) -> Non
     for seed, seconds in ((1, 1.5), (2, 2.5)):
         write_video(tmp_path / "videos" / f"{seed}.mp4", moving(seed, seconds))
     out = str(tmp_path / "out")
-    strict = load_config(overrides=[*SETTINGS, "select.duration_s.min=2"])
+    strict = load_config(overrides=[*SETTINGS, "select.rules.duration_s.min=2"])
     curate([str(tmp_path / "videos")], out, strict)
-    loose = select(out, overrides=["select.duration_s.min=1"])
+    loose = select(out, overrides=["select.rules.duration_s.min=1"])
     assert (loose.after["keep"], loose.num_indexed, loose.num_uncut) == (2, 1, 1)
     done = curate([str(tmp_path / "videos")], out, load_config(overrides=SETTINGS))
     assert done.num_indexed == 2
@@ -73,10 +75,10 @@ def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> Non
 
 
 def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) -> None:
-    select(str(dataset), overrides=["select.duration_s.min=2"])
+    select(str(dataset), overrides=["select.rules.duration_s.min=2"])
     here = Dataset(str(dataset))
     assert policy_change(here, config_of(here)) == ""
     said = policy_change(here, load_config(overrides=SETTINGS))
-    assert "select.duration_s.min=1.0; it was select.duration_s.min=2" in said
+    assert "select.rules.duration_s.min=1.0; it was select.rules.duration_s.min=2" in said
     here.save_section("curate", {**here.sections()["curate"], "a_section": "of another reelpack"})
     assert policy_change(here, load_config(overrides=SETTINGS)) == said

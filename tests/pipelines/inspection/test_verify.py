@@ -177,5 +177,5 @@ def test_a_run_that_has_not_ended_is_not_judged(made: SimpleNamespace) -> None:
 def test_a_policy_that_was_loosened_and_a_stricter_one_are_sound(made: SimpleNamespace) -> None:
     for bound in ("0.4", "2"):
         with pytest.raises(SystemExit):
-            main(["select", made.url, "--set", f"select.duration_s.min={bound}"])
+            main(["select", made.url, "--set", f"select.rules.duration_s.min={bound}"])
         assert problems(made, 0) == []

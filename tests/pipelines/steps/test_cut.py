@@ -13,7 +13,7 @@ from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.snapshot import differences, snapshot
 from tests.support.videos import moving, write_video
 
-NONE_KEPT = "select.duration_s.min=5"
+NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:

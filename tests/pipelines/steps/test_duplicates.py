@@ -79,8 +79,8 @@ def test_another_threshold_searches_for_nothing(dataset: Dataset, monkeypatch: p
 
     monkeypatch.setattr(alike, "find_groups", search)
     monkeypatch.setattr(alike, "find_concepts", search)
-    assert select(dataset.url, overrides=["select.duration_s.min=9"]).after["reject"] == 4
-    select(dataset.url, overrides=["select.duration_s.min=1"])
+    assert select(dataset.url, overrides=["select.rules.duration_s.min=9"]).after["reject"] == 4
+    select(dataset.url, overrides=["select.rules.duration_s.min=1"])
     assert dataset.read_clips() == before
     assert before["duplicate_group"].null_count == before.num_rows - 2
 

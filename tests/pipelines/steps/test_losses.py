@@ -76,7 +76,7 @@ def test_an_index_that_would_shrink_by_failures_alone_needs_a_flag(
 def test_a_policy_may_reject_what_it_likes(films: list[str], tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     curate(films, out, config())
-    assert select(out, overrides=["select.duration_s.min=5"]).num_indexed == 0
+    assert select(out, overrides=["select.rules.duration_s.min=5"]).num_indexed == 0
 
 
 def test_a_file_that_is_broken_now_needs_the_flag_too(films: list[str], tmp_path: Path) -> None:

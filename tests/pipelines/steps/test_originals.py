@@ -15,7 +15,7 @@ from pipelines.drivers.curate import CurateSummary, curate
 from pipelines.inputs.sources import list_sources, version_now
 from tests.support.videos import FPS, moving, write_video
 
-NONE_KEPT = "select.duration_s.min=5"
+NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:

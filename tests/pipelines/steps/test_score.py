@@ -15,7 +15,7 @@ from tests.support.videos import FPS, moving, write_video
 
 NUM_FRAMES = 14
 """Of each film."""
-NONE_KEPT = "select.duration_s.min=5"
+NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:
@@ -52,7 +52,7 @@ def test_a_changed_parameter_of_a_scorer_runs_that_scorer_alone(films: Path, tmp
 
 
 def test_an_early_exit_scores_only_what_the_policy_may_keep(films: Path, tmp_path: Path) -> None:
-    out, policy = str(tmp_path / "out"), ["select.luminance.min=0.3", "score.early_exit=true", scorers(0.75)]
+    out, policy = str(tmp_path / "out"), ["select.rules.luminance.min=0.3", "score.early_exit=true", scorers(0.75)]
     curate([str(films)], out, config(*policy))
     again = curate([str(films)], out, config(*policy))
     assert again.num_frames_decoded == 0, "a rerun finds nothing to do"
@@ -60,7 +60,7 @@ def test_an_early_exit_scores_only_what_the_policy_may_keep(films: Path, tmp_pat
     assert (clips["bright"]["decision"], clips["dark"]["decision"]) == ("keep", "reject")
     assert clips["bright"]["brisque"] is not None
     assert clips["dark"]["brisque"] is None
-    free = curate([str(films)], out, config(scorers(0.75), "select.luminance.min=null"))
+    free = curate([str(films)], out, config(scorers(0.75), "select.rules.luminance.min=null"))
     assert (free.num_indexed, free.num_frames_decoded) == (2, 2 * NUM_FRAMES), "the other is scored and cut"
 
 
@@ -69,7 +69,7 @@ def test_an_early_exit_does_not_fetch_the_film_of_a_clip_that_is_rejected_alread
     store.pipe("/early/films/dark.mp4", encode_mp4(moving(2, NUM_FRAMES / FPS) // np.uint8(8), FPS))
     store.pipe("/early/more/bright.mp4", encode_mp4(moving(1, NUM_FRAMES / FPS), FPS))
     staging = f"execute.staging.cache_dir={tmp_path / 'cache'}"
-    policy = ["select.luminance.min=0.3", "score.early_exit=true", staging]
+    policy = ["select.rules.luminance.min=0.3", "score.early_exit=true", staging]
     curate(["memory://early/films"], str(tmp_path / "out"), config(*policy, "score.scorers=[]"))
     store.rm("/early/films", recursive=True)
     summary = curate(["memory://early/more"], str(tmp_path / "out"), config(*policy, scorers(0.75)))

@@ -1,0 +1,37 @@
+"""Every column that a policy can rule beside the user's own: facts of the scan, signals, scores.
+
+Each is declared where it is computed. This module collects them; nothing is added here for a new scorer or signal.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from curate.rules import Column, Rule
+from curate.scores.config import SCORERS
+from curate.signals.config import SIGNALS
+
+FACTS: Mapping[str, Column] = MappingProxyType(
+    {
+        "duration_s": Column(
+            description="length of the clip, s", range=(0, float("inf")), default=Rule(min=1.0), for_images=False
+        ),
+        "short_side_px": Column(
+            description="shorter side of the picture, px", range=(1, float("inf")), default=Rule(min=64)
+        ),
+        "bitrate": Column(description="of the whole file, bits per second", range=(0, float("inf"))),
+    }
+)
+"""What the scan knows of a clip without looking at its pictures."""
+
+SIGNAL_COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {name: column for signal in SIGNALS for name, column in signal.columns.items()}
+)
+SCORE_COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {name: column for scorer in SCORERS for name, column in scorer.columns.items()}
+)
+COLUMNS: Mapping[str, Column] = MappingProxyType({**FACTS, **SIGNAL_COLUMNS, **SCORE_COLUMNS})
+
+
+def default_rules() -> dict[str, Rule]:
+    """Column → the rule that it declares, for those that declare one."""
+    return {name: column.default for name, column in COLUMNS.items() if column.default.sides}
