@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pytest
 from curate.shards.tar import list_members
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
+from pipelines.drivers.select import select
 from pipelines.inputs.sidecar import read_sidecar
+from pipelines.inspection.explain import explain
 from tests.support.videos import moving, write_video
 
 
@@ -143,3 +146,35 @@ def test_columns_that_come_after_the_cut_are_said_to_stand_in_the_index_alone(
         told.append("other columns for 1 inputs" in " ".join("".join(capsys.readouterr()).split()))
     assert told == [False, False, True]
     assert [facts["sidecar"] for facts in jsons(Path(out)) if "sidecar" in facts] == [{"title": "One"}]
+
+
+def test_the_policy_judges_the_columns_and_explain_names_the_rule(films: Path, tmp_path: Path) -> None:
+    (tmp_path / "about.jsonl").write_text(
+        '{"path": "b.mp4", "licence": "none", "rating": 3}\n{"path": "north/a.mp4", "licence": "CC0", "rating": 9}\n'
+    )
+    out, rule = str(tmp_path / "dataset"), "select.rules.licence.in=[CC0, CC-BY]"
+    made = curate([str(films)], out, config(rule), sidecar=str(tmp_path / "about.jsonl"))
+    assert (made.funnel["keep"], made.funnel["reject:licence.in"]) == (1, 1)
+    decoded = select(out, overrides=["select.rules.licence=null", "select.rules.rating.max=5"])
+    assert (decoded.after["keep"], decoded.after["reject:rating.max"]) == (1, 1)
+    rows = pq.read_table(tmp_path / "dataset" / "clips.parquet").to_pylist()
+    (rejected,) = [row["clip_id"] for row in rows if row["decision"] == "reject"]
+    (measure,) = [one for one in explain(out, rejected).measures if one.name == "rating"]
+    assert (measure.value, measure.verdict, measure.margin, measure.family) == (9, "fails", -4, "sidecar")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("select.rules.license.in=[CC0]", "select.rules.license: no column of that name; the nearest one is licence"),
+        ("select.rules.licence.min=1", "min and max are for numbers, and the column holds text"),
+        ("select.rules.nsfw.max=0.5", "no column of that name is computed: add its scorer to score.scorers"),
+    ],
+)
+def test_a_rule_that_no_column_can_answer_is_refused_before_any_work(
+    films: Path, tmp_path: Path, rule: str, said: str
+) -> None:
+    (tmp_path / "about.csv").write_text("path,licence\nb.mp4,CC0\n")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        curate([str(films)], str(tmp_path / "dataset"), config(rule), sidecar=str(tmp_path / "about.csv"))
+    assert not (tmp_path / "dataset").exists()
