@@ -1,9 +1,9 @@
 """From a file, or a part of one, to numbers: what detectors and signals say of each frame of one low-resolution pass.
 
-A part is measured to the very numbers that a pass over the whole file gives. Detectors and signals keep a bounded past
-(`curate.signals.base`); the part's pass begins that much earlier, and takes a fingerprint of what it saw there. The
-part before takes one of what it ended with. Where the two are equal, the later pass went on as the earlier one would
-have.
+A part is measured to the very numbers that a pass over the whole file gives. Detectors and signals depend on a bounded
+past (`curate.shots.base`, `curate.signals.base`): the part's pass begins that much earlier, and takes a fingerprint of
+what it saw there. The part before takes one of the same frames, which are its last. Where the two are equal, the later
+pass saw what the earlier one did. A detector that looks ahead is given the first frames of the next part as well.
 """
 
 import math
@@ -19,6 +19,7 @@ from curate.media.geometry import Geometry
 from curate.media.parts import WHOLE, Part
 from curate.schema import FailureKind, MediaError, Video
 from curate.shots.base import ShotDetector
+from curate.shots.windows import WindowedScores
 from curate.signals.base import ScanFrame
 from curate.signals.config import SIGNALS
 
@@ -31,12 +32,14 @@ class Measured:
         video: The file.
         pts: `(n,)` int64, increasing.
         end_pts: When the last frame ends, which is when the next one begins.
-        scores: `(n,)` float64, of the shot detector.
+        scores: `(n, num_scores)` float64, of the shot detector.
         numbers: `(n, v)` float64, of all signals side by side.
         shapes: `(frame number, geometry)` of the first frame and wherever the picture's size, orientation or shape of
             pixels changes.
         thumbs: `(m, P, P)` uint8, of the first frame in each tick of the perceptual hash.
         thumb_frames: `(m,)` int64, the numbers of those frames.
+        first_frame: Number of its first frame in the file, by the packets before it.
+        num_warm: How many frames were decoded before its first one.
         past: Fingerprint of the frames before the part that it was begun with; 0 where the file begins.
         last: Fingerprint of those of its frames that the next part begins with; 0 where there is none.
     """
@@ -49,6 +52,8 @@ class Measured:
     shapes: tuple[tuple[int, Geometry], ...]
     thumbs: np.ndarray
     thumb_frames: np.ndarray
+    first_frame: int
+    num_warm: int
     past: int
     last: int
 
@@ -68,7 +73,7 @@ def measure(
     Args:
         video: What the probe said.
         path: Local file.
-        detector: A new one.
+        detector: After its `setup`.
         part: Of `plan_parts`.
         short_side_px: Of the frames of the pass.
         time_limit_s: Wall-clock seconds.
@@ -80,8 +85,9 @@ def measure(
     """
     signals = [signal() for signal in SIGNALS]
     tick_s = float(video.time_base)
+    windows = WindowedScores(detector, part.warm_frame)
     kept = _Kept()
-    past = last = 0
+    past = last = num_warm = 0
     hash_tick: int | None = None
     for frame in iter_frames(
         path,
@@ -92,20 +98,38 @@ def measure(
         max_pixels=max_pixels,
     ):
         if part.end_pts is not None and frame.pts >= part.end_pts:
-            break
+            if windows.covers(num_warm + len(kept.pts)):
+                break
+            windows.add(frame.rgb)
+            continue
+        windows.add(frame.rgb)
         scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb, interlaced=frame.interlaced)
-        score = detector.measure(frame.rgb)
         values = [value for signal in signals for value in signal.measure(scan_frame)]
         hash_tick, before = math.floor(scan_frame.shown_s * TICKS_PER_SECOND), hash_tick
         if part.start_pts is not None and frame.pts < part.start_pts:
             past = _fingerprint(frame, past)
+            num_warm += 1
             continue
         if part.next_warm_pts is not None and frame.pts >= part.next_warm_pts:
             last = _fingerprint(frame, last)
-        kept.add(frame, score, values, thumbnail(scan_frame.luma) if hash_tick != before else None)
+        kept.add(frame, values, thumbnail(scan_frame.luma) if hash_tick != before else None)
     if not kept.pts:
         raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {video.codec} stream without frames")
-    return kept.measured(video, past, last)
+    scores = windows.finish()[num_warm : num_warm + len(kept.pts)]
+    return Measured(
+        video=video,
+        pts=np.frombuffer(kept.pts, np.int64),
+        end_pts=kept.end_pts,
+        scores=scores,
+        numbers=np.frombuffer(kept.numbers).reshape(len(kept.pts), -1),
+        shapes=tuple(kept.shapes),
+        thumbs=np.frombuffer(kept.thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
+        thumb_frames=np.frombuffer(kept.thumb_frames, np.int64),
+        first_frame=part.warm_frame + num_warm,
+        num_warm=num_warm,
+        past=past,
+        last=last,
+    )
 
 
 class _Kept:
@@ -113,11 +137,11 @@ class _Kept:
 
     def __init__(self) -> None:
         self.pts, self.end_pts = array("q"), 0
-        self.scores, self.numbers = array("d"), array("d")
+        self.numbers = array("d")
         self.shapes: list[tuple[int, Geometry]] = []
         self.thumbs, self.thumb_frames = bytearray(), array("q")
 
-    def add(self, frame: Frame, score: float, values: list[float], thumb: np.ndarray | None) -> None:
+    def add(self, frame: Frame, values: list[float], thumb: np.ndarray | None) -> None:
         if not self.shapes or self.shapes[-1][1] != frame.shape:
             self.shapes.append((len(self.pts), frame.shape))
         if thumb is not None:
@@ -125,22 +149,7 @@ class _Kept:
             self.thumb_frames.append(len(self.pts))
         self.pts.append(frame.pts)
         self.end_pts = frame.pts + frame.duration
-        self.scores.append(score)
         self.numbers.extend(values)
-
-    def measured(self, video: Video, past: int, last: int) -> Measured:
-        return Measured(
-            video=video,
-            pts=np.frombuffer(self.pts, np.int64),
-            end_pts=self.end_pts,
-            scores=np.frombuffer(self.scores),
-            numbers=np.frombuffer(self.numbers).reshape(len(self.pts), -1),
-            shapes=tuple(self.shapes),
-            thumbs=np.frombuffer(self.thumbs, np.uint8).reshape(-1, THUMB_PX, THUMB_PX),
-            thumb_frames=np.frombuffer(self.thumb_frames, np.int64),
-            past=past,
-            last=last,
-        )
 
 
 def _fingerprint(frame: Frame, before: int) -> int:

@@ -20,7 +20,8 @@ from curate.media.parts import WHOLE, Part, declared_s, plan_parts
 from curate.media.probe import content_id, probe
 from curate.schema import Clip, Failure, FailureKind, MediaError, Span, Video, clip_id, content_digest
 from curate.shots.adaptive import AdaptiveConfig
-from curate.shots.clip_ranges import PieceConfig, divide
+from curate.shots.base import ShotDetector
+from curate.shots.clip_ranges import ClipRangeConfig, divide
 from curate.shots.config import ShotDetectorConfig
 from curate.signals.config import SIGNALS
 
@@ -47,7 +48,7 @@ class ScanConfig(BaseModel):
 
     short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
-    pieces: PieceConfig = Field(default=PieceConfig(), description="how shots become clips")
+    pieces: ClipRangeConfig = Field(default=ClipRangeConfig(), description="how shots become clips")
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS, ge=1, le=CEILING_PIXELS, description="files with larger pictures are refused"
     )
@@ -62,7 +63,13 @@ class ScanConfig(BaseModel):
     def key(self) -> str:
         """Names what the results depend on: equal keys and equal bytes give equal clips and signals."""
         how = self.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
-        return content_digest("scan", str(SCAN_VERSION), how)
+        weights = self.detector.build().weights
+        return content_digest("scan", str(SCAN_VERSION), how, *([weights] if weights else []))
+
+    @property
+    def warm_frames(self) -> int:
+        """Frames that a part of a long file is decoded from before its own, for the shot detector."""
+        return self.detector.build().window.warm_frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +138,7 @@ class IdentifyStage:
         try:
             return Identified(
                 video_id=content_id(item.path),
-                parts=plan_parts(item.path, self._config.part_s),
+                parts=plan_parts(item.path, self._config.part_s, self._config.warm_frames),
                 declared_s=declared_s(item.path),
             )
         except MediaError as error:
@@ -148,9 +155,15 @@ class ScanStage:
 
     def __init__(self, config: ScanConfig) -> None:
         self._config = config
+        self._detector: ShotDetector = config.detector.build()
+
+    @property
+    def uses_gpu(self) -> bool:
+        return self._detector.uses_gpu
 
     def setup(self) -> None:
-        """Needs no weights."""
+        """Load the weights of the shot detector."""
+        self._detector.setup()
 
     def process(self, items: Sequence[SourceFile]) -> list[Scanned | Measured | Failure]:
         return [self._scan(item) for item in items]
@@ -168,22 +181,32 @@ class ScanStage:
                 time_limit_s=self._config.time_limit_s,
             )
             if item.part != WHOLE:
-                return _measure(video, item.path, self._config, item.part)
-            return scan(video, item.path, self._config)
+                return _measure(video, item.path, self._config, self._detector, item.part)
+            return scan(video, item.path, self._config, self._detector)
         except MediaError as error:
             return error.failure(item.uri, STEP)
 
 
-def scan(video: Video, path: str, config: ScanConfig) -> Scanned:
+def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | None = None) -> Scanned:
     """One pass over a probed file, by the clock of `video.time_base`, or by counting frames where that cannot be used.
+
+    Args:
+        video: What the probe said.
+        path: Local file.
+        config: The settings.
+        detector: That of the settings, after its `setup`; None: it is set up here.
 
     Raises:
         MediaError: The file does not decode to its end, shows nothing, or takes too long.
     """
+    if detector is None:
+        detector = config.detector.build()
+        detector.setup()
     try:
-        measured = _measure(video, path, config, WHOLE)
+        measured = _measure(video, path, config, detector, WHOLE)
     except UnreliableTimestampsError:
-        measured = _measure(replace(video, time_base=counted_time_base(video.fps)), path, config, WHOLE)
+        counted = replace(video, time_base=counted_time_base(video.fps))
+        measured = _measure(counted, path, config, detector, WHOLE)
     return _divided([measured], config)
 
 
@@ -201,14 +224,19 @@ def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scan
             return outcome if outcome.retryable else None
     if any(before.last != after.past or before.end_pts != after.pts[0] for before, after in pairwise(parts)):
         return None
+    window = config.detector.build().window
+    if any(part.num_warm < window.warm_frames for part in parts[1:]):
+        return None
+    if window.aligned and any(one.first_frame + len(one.pts) != other.first_frame for one, other in pairwise(parts)):
+        return None
     return _divided(parts, config)
 
 
-def _measure(video: Video, path: str, config: ScanConfig, part: Part) -> Measured:
+def _measure(video: Video, path: str, config: ScanConfig, detector: ShotDetector, part: Part) -> Measured:
     return measure(
         video,
         path,
-        config.detector.build(),
+        detector,
         part,
         short_side_px=config.short_side_px,
         time_limit_s=config.time_limit_s,
@@ -227,10 +255,10 @@ def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     shapes = _shapes(parts, starts)
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
-    cuts = config.detector.build().cuts(scores, times[:-1], video.time_base, video.fps)
+    transitions = config.detector.build().transitions(scores, times[:-1], video.time_base, video.fps)
     # A clip has one size: where the picture's changes, a shot ends.
-    cuts = sorted({*cuts, *(first for first in shapes if first > 0)})
-    pieces = divide(cuts, edges_s[:-1], edges_s[-1], config.pieces)
+    changes = {(first, first) for first in shapes if first > 0 and not any(a <= first <= b for a, b in transitions)}
+    pieces = divide(sorted({*transitions, *changes}), edges_s[:-1], edges_s[-1], config.pieces)
     clips = []
     for first, end in pieces.ranges:
         signals = _summary(numbers[first:end], edges_s[first : end + 1])

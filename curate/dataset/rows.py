@@ -19,7 +19,9 @@ def fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def identity_row(uri: str, version: str, identified: Identified, part_s: float | None) -> dict[str, Any]:
+def identity_row(
+    uri: str, version: str, identified: Identified, part_s: float | None, warm_frames: int
+) -> dict[str, Any]:
     """What the bytes at a URI are named, and the parts of about `part_s` that they are scanned in."""
     parts = [asdict(part) for part in identified.parts]
     return {
@@ -29,12 +31,16 @@ def identity_row(uri: str, version: str, identified: Identified, part_s: float |
         "part_s": part_s,
         "parts": parts,
         "declared_s": identified.declared_s,
+        "warm_frames": warm_frames,
+        "part_warm_frames": [part.pop("warm_frame") for part in parts],
     }
 
 
 def identified_of(row: Mapping[str, Any]) -> Identified:
     """What `identity_row` stored."""
-    parts = tuple(Part(**part) for part in row["parts"])
+    # An earlier reelpack stored no numbers of frames, and asked for one frame before a part.
+    numbers = row["part_warm_frames"] or [0] * len(row["parts"])
+    parts = tuple(Part(**part, warm_frame=number) for part, number in zip(row["parts"], numbers, strict=True))
     return Identified(video_id=row["video_id"], parts=parts, declared_s=row["declared_s"])
 
 

@@ -43,7 +43,7 @@ VIDEOS = pa.schema(
         ("notes", pa.list_(pa.string())),
     ]
 )
-PART = pa.struct([(field.name, pa.int64()) for field in fields(Part)])
+PART = pa.struct([(field.name, pa.int64()) for field in fields(Part) if field.name != "warm_frame"])
 IDENTITIES = pa.schema(
     [
         ("uri", pa.string()),
@@ -52,6 +52,8 @@ IDENTITIES = pa.schema(
         ("part_s", pa.float64()),
         ("parts", pa.list_(PART)),
         ("declared_s", pa.float64()),
+        ("warm_frames", pa.int64()),
+        ("part_warm_frames", pa.list_(pa.int64())),
     ]
 )
 CLIPS = pa.schema(

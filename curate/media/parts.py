@@ -1,8 +1,9 @@
 """Where a long file may be divided, so that its parts can be decoded apart: found from its packets, without decoding.
 
-A part begins at the start of a whole second of the stream's clock, and is decoded from the second before it: that is
-the past that detectors and signals may need (`curate.signals.base`). That second follows a key frame, so a part
-costs at most two seconds and the way to the next key frame more than its own frames.
+A part begins at the start of a whole second of the stream's clock, and is decoded from an earlier second on: from the
+one before for the past that signals need (`curate.signals.base`), further back where the shot detector needs more
+frames. That second follows a key frame, so for most detectors a part costs at most two seconds, and the way to the
+next key frame, more than its own frames.
 """
 
 from array import array
@@ -26,20 +27,21 @@ MIN_LAST_PART = 0.5
 class Part:
     """A stretch of a file: its frames with `start_pts <= pts < end_pts`, in the stream's time base.
 
-    Decoding begins with the frame at `warm_pts`; those from `next_warm_pts` on are what the next part begins with.
-    None stands for the file's first frame and for its end.
+    Decoding begins with the frame at `warm_pts`, number `warm_frame` of the file by its packets; the frames from
+    `next_warm_pts` on are those that the next part begins with. None stands for the file's first frame and its end.
     """
 
     warm_pts: int | None = None
     start_pts: int | None = None
     next_warm_pts: int | None = None
     end_pts: int | None = None
+    warm_frame: int = 0
 
 
 WHOLE = Part()
 
 
-def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
+def plan_parts(path: str, part_s: float | None, warm_frames: int = 1) -> tuple[Part, ...]:
     """Parts of about `part_s` seconds that follow one another from the file's first frame to its end.
 
     `(WHOLE,)` for a file that is short, that cannot be sought in, whose times are missing, jump back or occur
@@ -48,6 +50,7 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
     Args:
         path: Local file.
         part_s: Seconds of video per part; None: no file is divided.
+        warm_frames: Least frames that a part is decoded from before its own.
     """
     if part_s is None:
         return (WHOLE,)
@@ -71,7 +74,7 @@ def plan_parts(path: str, part_s: float | None) -> tuple[Part, ...]:
     shown, keys = np.unique(np.array(pts, np.int64)), np.array(key_pts, np.int64)
     if not pts or len(shown) < len(pts) or (np.diff(keys) <= 0).any():
         return (WHOLE,)
-    return _parts(shown, keys, tick_s, part_s)
+    return _parts(shown, keys, tick_s, part_s, warm_frames)
 
 
 def declared_s(path: str) -> float | None:
@@ -86,22 +89,26 @@ def declared_s(path: str) -> float | None:
         return None
 
 
-def _parts(pts: np.ndarray, key_pts: np.ndarray, tick_s: float, part_s: float) -> tuple[Part, ...]:
+def _parts(pts: np.ndarray, key_pts: np.ndarray, tick_s: float, part_s: float, warm_frames: int) -> tuple[Part, ...]:
     """Parts of a stream whose frames and key frames have these pts, both increasing."""
     shown_s = pts * tick_s
     begins = pts[1:][np.diff(np.floor(shown_s)) > 0]  # the first frame of each whole second, but for the file's first
-    marks: list[tuple[int | None, int | None]] = [(None, None)]
+    numbers = np.searchsorted(pts, begins)
+    marks: list[tuple[int | None, int | None, int]] = [(None, None, 0)]
     next_s = shown_s[0] + part_s
     while next_s < shown_s[-1] - part_s * MIN_LAST_PART:
         key = np.searchsorted(key_pts, next_s / tick_s)
         if key == len(key_pts):
             break
         warm = np.searchsorted(begins, key_pts[key])
-        if warm + 1 >= len(begins):
+        if warm == len(begins):
             break
-        marks.append((int(begins[warm]), int(begins[warm + 1])))
-        next_s = begins[warm + 1] * tick_s + part_s
+        start = max(warm + 1, np.searchsorted(numbers, numbers[warm] + warm_frames))
+        if start >= len(begins):
+            break
+        marks.append((int(begins[warm]), int(begins[start]), int(numbers[warm])))
+        next_s = begins[start] * tick_s + part_s
     return tuple(
-        Part(warm_pts=warm, start_pts=start, next_warm_pts=next_warm, end_pts=end)
-        for (warm, start), (next_warm, end) in pairwise([*marks, (None, None)])
+        Part(warm_pts=warm, start_pts=start, next_warm_pts=next_warm, end_pts=end, warm_frame=warm_frame)
+        for (warm, start, warm_frame), (next_warm, end, _) in pairwise([*marks, (None, None, 0)])
     )

@@ -1,11 +1,13 @@
 """Hard cuts by PySceneDetect's AdaptiveDetector."""
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.shots.base import Transition, Window
 from curate.shots.pyscenedetect import load
 
 
@@ -32,32 +34,40 @@ class AdaptiveConfig(BaseModel):
 class AdaptiveDetector:
     """The scores are PySceneDetect's content scores, computed in a third of its time; the decision is its own code."""
 
+    window = Window(back=1, stride=8)
+    num_scores = 1
+    uses_gpu = False
+    weights = ""
+
     def __init__(self, config: AdaptiveConfig) -> None:
         self._config = config
-        self._previous: np.ndarray | None = None
 
-    def measure(self, rgb: np.ndarray) -> float:
+    def setup(self) -> None:
+        """There is nothing to load."""
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        """`(b, 9, h, w, 3)` to `(b, 8, 1)`: mean absolute change of hue, saturation and value, 0-255."""
         import cv2
 
-        hsv = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))
-        previous, self._previous = self._previous, hsv
-        if previous is None or previous.shape != hsv.shape:
-            return 0.0
-        # The mean over the three channels of the mean absolute difference in each.
-        return float(cv2.norm(previous, hsv, cv2.NORM_L1)) / hsv.size
+        scores = np.empty((len(windows), self.window.stride, 1))
+        for window, own in zip(windows, scores, strict=True):
+            pictures = [cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV) for rgb in window]
+            # The mean over the three channels of the mean absolute difference in each.
+            own[:, 0] = [cv2.norm(one, two, cv2.NORM_L1) / two.size for one, two in pairwise(pictures)]
+        return scores
 
-    def cuts(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[int]:
+    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
         common = load("common")
         detector = _scored_detector(self._config)
         no_picture = np.empty(0)
         numbers = {int(time): number for number, time in enumerate(pts)}
         cuts: list[int] = []
-        for time, score in zip(pts.tolist(), scores.tolist(), strict=True):
+        for time, score in zip(pts.tolist(), scores[:, 0].tolist(), strict=True):
             detector.next_score = score
             # PySceneDetect's times start at zero.
             now = common.FrameTimecode(common.Timecode(pts=time - int(pts[0]), time_base=time_base), fps=fps)
             cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_picture)]
-        return cuts
+        return [(cut, cut) for cut in cuts]
 
 
 def _scored_detector(config: AdaptiveConfig) -> Any:

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from curate.shots.base import Transition, Window
+
 
 class WholeConfig(BaseModel):
     """The whole file is one shot."""
@@ -19,8 +21,17 @@ class WholeConfig(BaseModel):
 
 
 class WholeDetector:
-    def measure(self, rgb: np.ndarray) -> float:
-        return 0.0
+    window = Window()
+    num_scores = 0
+    uses_gpu = False
+    weights = ""
 
-    def cuts(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[int]:
+    def setup(self) -> None:
+        """There is nothing to load."""
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        """No scores: `(b, 1, 0)`."""
+        return np.zeros((len(windows), 1, 0))
+
+    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
         return []

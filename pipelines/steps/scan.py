@@ -84,7 +84,10 @@ def _scanned(
     run: CurateRun, on: Executor, files: Sequence[SourceFile], identified: Mapping[str, Identified]
 ) -> Iterator[Results]:
     """Whole files with their outcomes. A file whose parts do not fit together is scanned again, as a whole."""
-    stage = Staged(ScanStage(run.config.scan), run.config.execute.staging)
+    scanner = ScanStage(run.config.scan)
+    stage, needs = Staged(scanner, run.config.execute.staging), Needs()
+    if scanner.uses_gpu:
+        needs = Needs(num_gpus=run.config.execute.gpus_per_worker)
     items = [replace(file, part=part) for file in files for part in identified[str(file.video_id)].parts]
     measured: dict[str, dict[Part, Any]] = {}
     again: list[SourceFile] = []
@@ -93,7 +96,7 @@ def _scanned(
         known = identified[str(item.video_id)]
         return max(STILL_S, known.declared_s or 0.0) / (1 if item.part == WHOLE else len(known.parts))
 
-    for results in run.work(on, stage, items, Needs(), "scan", SECONDS, seconds):
+    for results in run.work(on, stage, items, needs, "scan", SECONDS, seconds):
         whole: Results = []
         for item, outcome in results:
             expected = identified[str(item.video_id)].parts
@@ -111,7 +114,7 @@ def _scanned(
                 else:
                     whole.append((file, assembled))
         yield whole
-    yield from run.work(on, stage, again, Needs(), "scan again", SECONDS, seconds)
+    yield from run.work(on, stage, again, needs, "scan again", SECONDS, seconds)
 
 
 def _identify(
@@ -122,19 +125,23 @@ def _identify(
     scanned: Collection[str],
 ) -> tuple[dict[str, list[str]], dict[str, Identified]]:
     """Content id → URIs that hold it, sorted; content id → the parts that it is scanned in, and their length."""
-    table, part_s = run.dataset.identities, run.config.scan.part_s
+    table, part_s, warm_frames = run.dataset.identities, run.config.scan.part_s, run.config.scan.warm_frames
     wanted = {source.uri: source.version for source in sources}
     identities = {
         row["uri"]: identified_of(row)
         for row in table.rows()
-        if row["uri"] in wanted and (row["version"], row["part_s"]) == (wanted[row["uri"]], part_s)
+        if row["uri"] in wanted
+        and (row["version"], row["part_s"]) == (wanted[row["uri"]], part_s)
+        and (warm_frames <= 1 if row["warm_frames"] is None else row["warm_frames"] == warm_frames)
     }
     files = [_file(source) for source in sources if source.uri not in identities]
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
     for results in run.work(on, stage, files, Needs(), "identify", BYTES, _bytes):
         _fail_videos(run, failures_of(results), by_uri, scanned)
         found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
-        table.publish(identity_row(uri, by_uri[uri].version, outcome, part_s) for uri, outcome in found.items())
+        table.publish(
+            identity_row(uri, by_uri[uri].version, outcome, part_s, warm_frames) for uri, outcome in found.items()
+        )
         identities |= found
     copies: dict[str, list[str]] = {}
     for uri, identified in sorted(identities.items()):

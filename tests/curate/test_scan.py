@@ -14,7 +14,7 @@ from curate.media.decode import decode_clip
 from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
 from curate.schema import Failure, FailureKind
 from curate.shots.adaptive import AdaptiveConfig
-from curate.shots.clip_ranges import PieceConfig
+from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.whole import WholeConfig
 from curate.signals.config import SIGNAL_NAMES
 
@@ -59,7 +59,7 @@ def test_known_cuts_are_found_exactly(
 
 def test_clips_join_without_gap_and_hold_their_frames(numbered, write_video: Callable[..., str]) -> None:
     path = write_video("a.mp4", numbered.draw(96), gop=17)
-    result = scanned(path, ScanConfig(detector=WholeConfig(), pieces=PieceConfig(max_duration_s=1.1)))
+    result = scanned(path, ScanConfig(detector=WholeConfig(), pieces=ClipRangeConfig(max_duration_s=1.1)))
     spans = [item.clip.span for item in result.clips]
     assert len(spans) == 4
     assert all(before.end_pts == after.start_pts for before, after in pairwise(spans))
@@ -142,7 +142,7 @@ def test_key_names_what_the_result_depends_on() -> None:
         ScanConfig(short_side_px=120).key,
         ScanConfig(detector=WholeConfig()).key,
         ScanConfig(detector=AdaptiveConfig(threshold=3)).key,
-        ScanConfig(pieces=PieceConfig(trim_s=0.1)).key,
+        ScanConfig(pieces=ClipRangeConfig(trim_s=0.1)).key,
     ]
     assert len(set(keys)) == len(keys)
     assert ScanConfig(time_limit_s=5, part_s=None).key == ScanConfig().key

@@ -16,6 +16,7 @@ from curate.media.probe import probe
 from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile, assemble, scan
 from curate.schema import Failure, FailureKind
 from tests.curate.media.test_exact_frames import FAST_HEVC, OPEN_GOP
+from tests.support.windowed_detector import WindowedConfig
 
 LENGTHS = (31, 24, 55, 17, 70, 36, 20, 67)
 NUM_FRAMES = sum(LENGTHS)
@@ -56,7 +57,11 @@ def source(path: str) -> SourceFile:
 
 def measured(path: str, parts: Sequence[Part], config: ScanConfig) -> list[Any]:
     """Backwards, each by a stage of its own: parts share nothing."""
-    outcomes = [ScanStage(config).process([replace(source(path), part=part)])[0] for part in reversed(parts)]
+    outcomes = []
+    for part in reversed(parts):
+        stage = ScanStage(config)
+        stage.setup()
+        outcomes += stage.process([replace(source(path), part=part)])
     return outcomes[::-1]
 
 
@@ -74,6 +79,25 @@ def test_parts_give_what_one_pass_gives(frames: np.ndarray, write_video: Callabl
         assert all(isinstance(outcome, Measured) for outcome in outcomes), outcomes
         assert all(before.end_pts == after.pts[0] for before, after in pairwise(outcomes))
         assert assemble(outcomes, config) == whole
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "irregular.mp4", "slow.mp4"])
+def test_parts_give_what_one_pass_gives_to_a_detector_that_looks_far(
+    frames: np.ndarray, write_video: Callable[..., str], name: str
+) -> None:
+    rgb = frames.copy()
+    rgb[100:110] = rgb[200:212] = 0
+    path = write_video(name, rgb, **VIDEOS[name])
+    config = ScanConfig().model_copy(update={"detector": WindowedConfig()})
+    whole = scan(probe(path, path, "v"), path, config)
+    duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
+    parts = plan_parts(path, duration_s / 3, config.warm_frames)
+    assert len(parts) >= 2
+    assert assemble(measured(path, parts, config), config) == whole
+    assert [clip.clip.num_frames for clip in whole.clips][:2] == [100, 90]
+    unaware = plan_parts(path, duration_s / 3)
+    if any(part.num_warm < config.warm_frames for part in measured(path, unaware, config)[1:]):
+        assert assemble(measured(path, unaware, config), config) is None
 
 
 def by_parts(path: str, part_s: float, config: ScanConfig) -> Any:

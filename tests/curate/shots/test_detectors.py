@@ -1,39 +1,141 @@
 """One contract for every detector of the family; the adaptive one gives what PySceneDetect gives."""
 
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
+from curate.scan import ScanConfig
 from curate.shots.adaptive import AdaptiveConfig
-from curate.shots.config import ShotDetectorConfig
+from curate.shots.base import ShotDetector
+from curate.shots.config import DETECTORS
+from curate.shots.windows import WindowedScores
+from tests.support.windowed_detector import WindowedConfig
 
 FPS = Fraction(24)
-FAMILY = get_args(get_args(ShotDetectorConfig)[0])
+MEMBERS = [*DETECTORS, WindowedConfig]
 
 
-def detect(config: ShotDetectorConfig, rgb: np.ndarray, pts: np.ndarray | None = None, base: Fraction = 1 / FPS):
-    detector = config.build()
-    scores = np.array([detector.measure(frame) for frame in rgb])
-    return detector.cuts(scores, np.arange(len(rgb)) if pts is None else pts, base, FPS), scores
+def scored(detector: ShotDetector, rgb: np.ndarray, first_frame: int = 0) -> np.ndarray:
+    windows = WindowedScores(detector, first_frame)
+    for frame in rgb:
+        windows.add(frame)
+    return windows.finish()
 
 
-@pytest.mark.parametrize("member", FAMILY)
-def test_one_shot_has_no_cut(member: type, draw_scenes: Callable[..., np.ndarray]) -> None:
-    for length in (1, 2, 7, 40):
-        assert detect(member(), draw_scenes([length]))[0] == []
+def detect(config: Any, rgb: np.ndarray, pts: np.ndarray | None = None, base: Fraction = 1 / FPS):
+    """Frames that begin a shot, and the scores."""
+    scores = scored(config.build(), rgb)
+    transitions = config.build().transitions(scores, np.arange(len(rgb)) if pts is None else pts, base, FPS)
+    assert all(first == end for first, end in transitions)
+    return [first for first, _ in transitions], scores
 
 
-@pytest.mark.parametrize("member", FAMILY)
-def test_frames_measured_in_parts_with_one_frame_of_overlap_score_the_same(
-    member: type, draw_scenes: Callable[..., np.ndarray]
+@pytest.fixture(params=MEMBERS, ids=lambda member: member.model_fields["kind"].default)
+def config(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+@pytest.fixture
+def detector(config: Any) -> ShotDetector:
+    built = config.build()
+    built.setup()
+    return built
+
+
+def transitions_of(config: Any, scores: np.ndarray) -> list[tuple[int, int]]:
+    return config.build().transitions(scores, np.arange(len(scores)), 1 / FPS, FPS)
+
+
+def test_one_shot_has_no_transition(
+    config: Any, detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
 ) -> None:
-    rgb = draw_scenes([20, 20])
-    whole = detect(member(), rgb)[1]
-    parts = [detect(member(), rgb[:15])[1], detect(member(), rgb[14:])[1][1:]]
-    assert np.array_equal(np.concatenate(parts), whole)
+    for length in (1, 2, 7, 40):
+        assert transitions_of(config, scored(detector, draw_scenes([length]))) == []
+
+
+def test_every_frame_gets_its_scores_and_transitions_are_ranges_in_order(
+    config: Any, detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    for lengths in ([1], [8], [49, 60], [3, 100, 28]):
+        rgb = draw_scenes(lengths)
+        rgb[len(rgb) // 3 : len(rgb) // 2] = 0
+        before = rgb.copy()
+        scores = scored(detector, rgb)
+        assert scores.shape == (len(rgb), detector.num_scores) and scores.dtype == np.float64
+        assert np.isfinite(scores).all() and np.array_equal(rgb, before)
+        edges = [edge for transition in transitions_of(config, scores) for edge in transition]
+        assert edges == sorted(edges) and all(0 <= edge <= len(rgb) for edge in edges)
+
+
+def test_a_file_s_scores_do_not_depend_on_the_one_before(
+    detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    one, other = draw_scenes([20, 33]), draw_scenes([41], height=36, width=64)
+    alone = scored(detector, one)
+    scored(detector, other)
+    assert np.array_equal(scored(detector, one), alone)
+
+
+def test_parts_with_the_declared_context_score_as_one_pass(
+    detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    rgb, window = draw_scenes([70, 80, 93]), detector.window
+    whole = scored(detector, rgb)
+    for start in (window.warm_frames, window.warm_frames + 13, 150):
+        first = start - window.warm_frames
+        for end in (start + 1, start + 40, len(rgb)):
+            windows, given = WindowedScores(detector, first), first
+            while given < len(rgb) and not (given >= end and windows.covers(end - first)):
+                windows.add(rgb[given])
+                given += 1
+            part = windows.finish()[window.warm_frames : end - first]
+            assert np.array_equal(part, whole[start:end]), (start, end)
+            assert given <= end + window.stride + window.ahead
+
+
+def test_a_batch_of_windows_scores_as_its_windows(
+    detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    window = detector.window
+    height, width = window.size_px or (24, 32)
+    windows = draw_scenes([window.num_frames] * 2, height=height, width=width)
+    windows = windows.reshape(2, window.num_frames, height, width, 3)
+    together = detector.score(windows)
+    assert together.shape == (2, window.stride, detector.num_scores)
+    assert np.array_equal(together, np.concatenate([detector.score(one[None]) for one in windows]))
+
+
+def test_a_change_of_size_within_a_file_is_no_error(
+    detector: ShotDetector, draw_scenes: Callable[..., np.ndarray]
+) -> None:
+    windows = WindowedScores(detector)
+    for rgb in (draw_scenes([13]), draw_scenes([60], height=36, width=64), draw_scenes([1])):
+        for frame in rgb:
+            windows.add(frame)
+    assert windows.finish().shape == (74, detector.num_scores)
+
+
+def test_it_is_pickled_before_setup_and_its_settings_go_through_a_file(config: Any) -> None:
+    copy = pickle.loads(pickle.dumps(config.build()))
+    assert copy.weights == config.build().weights
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+
+
+def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[..., np.ndarray]) -> None:
+    detector = WindowedConfig().build()
+    detector.setup()
+    assert len(scored(detector, draw_scenes([80, 80, 5 * detector.window.stride - 163]))) == 247
+    assert detector.calls == [2, 2, 1]
+
+
+def test_weights_are_part_of_the_scan_key_and_settings_without_weights_keep_theirs() -> None:
+    config = ScanConfig()
+    assert config.model_copy(update={"detector": WindowedConfig()}).key != config.key
+    assert config.key == "dcd1bec1d2e085d4113b9e5e906f7ee6", "datasets would be scanned again"
 
 
 @pytest.mark.parametrize("lengths", [(24, 30), (15, 16, 40, 18), (60, 20, 20)])
@@ -67,7 +169,7 @@ def test_adaptive_equals_pyscenedetect(threshold: float, draw_scenes: Callable[.
         now = FrameTimecode(Timecode(pts=number, time_base=1 / FPS), fps=FPS)
         bgr = np.ascontiguousarray(frame[..., ::-1])
         expected += [cut.pts for cut in reference.process_frame(now, bgr)]
-        assert content._calculate_frame_score(now, bgr) == pytest.approx(scores[number], abs=1e-9)
+        assert content._calculate_frame_score(now, bgr) == pytest.approx(scores[number, 0], abs=1e-9)
     assert cuts == expected
     assert len(cuts) >= 3
 
@@ -98,7 +200,7 @@ def test_cuts_by_given_scores_and_times_equal_pyscenedetect() -> None:
             config = AdaptiveConfig(
                 threshold=ratio, window_frames=window, min_content=content, min_scene_len_s=least_s
             )
-            cuts = config.build().cuts(scores, ticks, base, FPS)
+            cuts = [first for first, _ in config.build().transitions(scores[:, None], ticks, base, FPS)]
             assert ticks[cuts].tolist() == expected
             num_cuts += len(cuts)
     assert num_cuts > 50

@@ -3,13 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.shots.clip_ranges import PieceConfig, divide
+from curate.shots.clip_ranges import ClipRangeConfig, divide
 
 FPS = 24
 
 
 def cut_up(cuts: list[int], num_frames: int, **lengths: float):
-    return divide(cuts, np.arange(num_frames) / FPS, num_frames / FPS, PieceConfig(**lengths))
+    transitions = [(cut, cut) for cut in cuts]
+    return divide(transitions, np.arange(num_frames) / FPS, num_frames / FPS, ClipRangeConfig(**lengths))
 
 
 def test_every_shot_is_a_clip_by_default() -> None:
@@ -34,7 +35,7 @@ def test_short_shots_are_counted() -> None:
 
 def test_settings_that_would_lose_pieces_are_refused() -> None:
     with pytest.raises(ValueError, match="at most half of max_duration_s"):
-        PieceConfig(min_duration_s=2, max_duration_s=3)
+        ClipRangeConfig(min_duration_s=2, max_duration_s=3)
 
 
 @given(
@@ -48,8 +49,8 @@ def test_pieces_are_ordered_disjoint_and_short_enough(
 ) -> None:
     edges_s = np.cumsum([0, *durations_ms]) / 1000
     cut = int(cut_share * (len(durations_ms) - 1))
-    cuts = [cut] if cut else []
-    pieces = divide(cuts, edges_s[:-1], edges_s[-1], PieceConfig(max_duration_s=max_duration_s, trim_s=trim_s))
+    cuts = [(cut, cut)] if cut else []
+    pieces = divide(cuts, edges_s[:-1], edges_s[-1], ClipRangeConfig(max_duration_s=max_duration_s, trim_s=trim_s))
     longest_frame_s = max(durations_ms) / 1000
     previous_end = 0
     for first, end in pieces.ranges:
@@ -59,3 +60,9 @@ def test_pieces_are_ordered_disjoint_and_short_enough(
         previous_end = end
     if trim_s == 0:
         assert sum(end - first for first, end in pieces.ranges) == len(durations_ms)
+
+
+def test_frames_of_a_transition_are_in_no_clip() -> None:
+    starts_s = np.arange(100) / FPS
+    ranges = divide([(0, 4), (20, 20), (30, 42), (90, 100)], starts_s, 100 / FPS, ClipRangeConfig()).ranges
+    assert ranges == ((4, 20), (20, 30), (42, 90))

@@ -1,0 +1,49 @@
+"""A shot detector like a network with weights: long windows, small frames, a batch, scores by place in the window."""
+
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from curate.shots.base import Transition, Window
+
+WINDOW = Window(back=25, stride=50, ahead=25, size_px=(27, 48), per_call=2, aligned=True)
+KERNELS = np.random.default_rng(0).normal(size=(WINDOW.stride, WINDOW.num_frames))
+DARK = 4.0
+"""Mean luma, of 255, below which a frame belongs to no shot."""
+
+
+class WindowedConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["windowed"] = "windowed"
+
+    def build(self) -> "WindowedDetector":
+        return WindowedDetector()
+
+
+class WindowedDetector:
+    window = WINDOW
+    num_scores = 2
+    uses_gpu = False
+    weights = "kernels-1"
+
+    def __init__(self) -> None:
+        self._kernels: np.ndarray | None = None
+        self.calls: list[int] = []
+
+    def setup(self) -> None:
+        self._kernels = KERNELS
+
+    def score(self, windows: np.ndarray) -> np.ndarray:
+        assert self._kernels is not None, "setup() comes first"
+        assert windows.shape[1:] == (WINDOW.num_frames, *WINDOW.size_px, 3)  # type: ignore[misc]
+        self.calls.append(len(windows))
+        means = windows.mean(axis=(2, 3, 4))  # (b, 100)
+        mixed = np.stack([(self._kernels * one).sum(axis=1) for one in means])  # depends on the whole window
+        return np.stack([mixed, means[:, WINDOW.back : -WINDOW.ahead]], axis=2)
+
+    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+        is_dark = np.concatenate([[0], scores[:, 1] < DARK, [0]]).astype(int)
+        return list(zip(np.flatnonzero(np.diff(is_dark) > 0), np.flatnonzero(np.diff(is_dark) < 0), strict=True))
