@@ -99,7 +99,7 @@ def test_status_works_before_anything_is_scanned(made: SimpleNamespace, tmp_path
 
 def test_a_score_that_is_still_owed_leaves_clips_pending(made: SimpleNamespace) -> None:
     section = made.dataset.sections()["curate"]
-    section["select"]["text_match"]["min"] = 0.2
+    section["select"]["rules"]["text_match"] = {"min": 0.2}
     made.dataset.save_section("running", {**section, "families": ["text_match-1"], "num_inputs": 5})
     found = status(made.url)
     assert found.funnel["pending"] == 3

@@ -67,7 +67,7 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
 
 def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
-    file.write_text("select: {duration_s: {min: 2}}\nexecute: {executor: local}\n")
+    file.write_text("select: {rules: {duration_s: {min: 2}}}\nexecute: {executor: local}\n")
     before = config_of(Dataset(str(dataset))).execute
     assert before.executor != "local", "a dataset does not say how work is run"
     assert select(str(dataset), file=str(file)).after["keep"] == 2
