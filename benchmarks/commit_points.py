@@ -166,7 +166,7 @@ def _run(words: list[str], out: str, trouble: Trouble | None, point: int, said: 
         sys.addaudithook(hook)
         try:
             from pipelines.console.progress import console
-            from pipelines.console.summary import out as printed
+            from pipelines.console.tables import out as printed
 
             console.file, printed.file = stream, stream
             command_line(words)

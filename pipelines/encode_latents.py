@@ -1,6 +1,7 @@
 """Job entry: `ray job submit --working-dir . -- python -m pipelines.encode_latents DATASET --executor ray`."""
 
-from pipelines.cli import encode, main_of
+from pipelines.commands.encode import encode
+from pipelines.commands.entry import main_of
 
 if __name__ == "__main__":
     main_of(encode, "pipelines.encode_latents")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import ConfigOption, SetOption, main_of
+from pipelines.commands.entry import main_of
+from pipelines.commands.options import ConfigOption, SetOption
 
 
 def train(

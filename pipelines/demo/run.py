@@ -15,9 +15,12 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.report.build import build_report
 from curate.shards.verify import verify_index
+from pipelines.commands import curate as curate_command
+from pipelines.commands import train as train_command
 from pipelines.config import load_config
-from pipelines.console import summary
 from pipelines.console.progress import console
+from pipelines.console.tables import out as stdout
+from pipelines.console.tables import plain_table
 from pipelines.demo.inputs import INPUTS, make_demo_inputs
 from pipelines.drivers import caption as caption_clips
 from pipelines.drivers import curate as curate_videos
@@ -40,7 +43,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     inputs, dataset, run = out / "inputs", str(out / "dataset"), out / "run"
     _step("make the demo's input files", lambda: make_demo_inputs(inputs))
     curated = _step("curate", lambda: curate_videos.curate([str(inputs)], dataset, config))
-    summary.show_curate(curated, dataset)
+    curate_command.show(curated, dataset)
     local = load_config("demo", [*overrides, "execute.executor=local"])
     captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
     encoded = _step("encode", lambda: encode_latents.encode(dataset, local))
@@ -49,8 +52,8 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
     problems = verify_index(Layout(dataset).shards, Dataset(dataset).read_index().to_pylist())
-    summary.out.print(_fates(dataset))
-    table = summary.plain_table()
+    stdout.print(_fates(dataset))
+    table = plain_table()
     table.add_row("inputs", f"{curated.num_inputs}, of them {curated.num_failed_inputs} failed")
     rejected = {name[7:]: n for name, n in curated.funnel.items() if name.startswith("reject:")}
     table.add_row("clips kept", str(curated.funnel.get("keep", 0)))
@@ -59,13 +62,13 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     table.add_row("captions", f"{captioned.num_captions} by {captioned.family}")
     table.add_row("latent tokens", f"{encoded.num_tokens:,}")
     table.add_row("index and shards", "agree" if not problems else "; ".join(problems))
-    summary.out.print(table)
+    stdout.print(table)
     for note in captioned.notes:
-        summary.out.print(note, markup=False)
-    summary.show_train(trained)
+        stdout.print(note, markup=False)
+    train_command.show(trained)
     for prompt, path in zip(PROMPTS, samples, strict=True):
-        summary.out.print(f"sample: {path}  {prompt!r}")
-    summary.out.print(f"report: {report}")
+        stdout.print(f"sample: {path}  {prompt!r}")
+    stdout.print(f"report: {report}")
 
 
 def _step(name: str, work: Callable[[], Result]) -> Result:

@@ -15,7 +15,7 @@ from curate.dataset.rows import failure_row
 from curate.schema import Failure, FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
-from pipelines.console import show
+from pipelines.console.tables import out
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing, retry
 from pipelines.execute.base import ExecuteConfig
@@ -285,7 +285,7 @@ def test_the_summary_of_curate_adds_up_and_says_what_is_not_in_the_index(
 
 
 def test_what_is_printed_for_other_programs_is_not_folded(made: SimpleNamespace, tmp_path: Path) -> None:
-    assert show.out.width > 1000
+    assert out.width > 1000
     long = tmp_path / ("a" * 150)
     write_video(long / "film.mp4", np.concatenate([moving(11, 1.2), moving(12, 1.2)]))
     curate([str(long)], str(tmp_path / "long"), load_config(overrides=SETTINGS))

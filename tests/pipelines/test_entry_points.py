@@ -55,7 +55,7 @@ def test_one_rank_shows_the_table(
     shown: list[object] = []
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setattr(train_dit, "train_here", lambda *_: "summary")
-    monkeypatch.setattr("pipelines.console.summary.show_train", shown.append)
+    monkeypatch.setattr("pipelines.commands.train.show", shown.append)
     words = [word for setting in settings for word in ("--set", setting)]
     assert run("train", str(dataset), "--out", str(tmp_path / "run"), *words) == 0
     assert shown == (["summary"] if rank == "0" else [])

@@ -10,8 +10,10 @@ import pytest
 from caption.backends.base import CaptionRequest, CaptionResult
 from caption.backends.transformers_config import TransformersVlmConfig
 from curate.report.build import build_report
+from pipelines.commands import caption as caption_command
+from pipelines.commands import explain as explain_command
+from pipelines.commands import status as status_command
 from pipelines.config import Config, load_config
-from pipelines.console import show, summary
 from pipelines.drivers.caption import caption
 from pipelines.drivers.export import export
 from pipelines.inspection.explain import explain
@@ -67,7 +69,7 @@ def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, 
     assert result.states == {"ok": 1, "truncated": 1, "unsure": 2}
     assert result.reasons == ("2 × it is foreign",)
     assert (result.num_new, result.num_captions) == (2, 2)
-    summary.show_caption(result)
+    caption_command.show(result)
     said = capsys.readouterr().out
     for words in ("unsure", "truncated", "no text: 2 × it is foreign", "the captions are by a clerk"):
         assert words in said
@@ -75,12 +77,12 @@ def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, 
     found = status(made.url)
     assert found.captions[result.family] == {"ok": 1, "truncated": 1, "unsure": 2}
     assert found.captioned == {result.family: 1} and found.next_command.startswith("reelpack encode")
-    show.show_status(found)
+    status_command.show(found)
     said = capsys.readouterr().out
     assert "captions unsure" in said and "the captions are by a clerk" in said
 
     without = next(row for row in made.dataset.read_index().to_pylist() if not row["caption_short"])
-    show.show_explanation(explain(made.url, without["clip_id"]))
+    explain_command.show_explanation(explain(made.url, without["clip_id"]))
     assert "no text: it is foreign (distance 0.5)" in capsys.readouterr().out
     page = Path(build_report(made.url)).read_text()
     assert "The captions are by a clerk." in page and page.count("demo caption<") == 2  # short and dense of one clip

@@ -15,8 +15,8 @@ from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
+from pipelines.commands.curate import nothing_kept
 from pipelines.config import Config, load_config
-from pipelines.console.summary import nothing_kept
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.videos import FPS, moving, write_video
 

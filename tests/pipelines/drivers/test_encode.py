@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from curate.encoders.text import TextEncoder
+from pipelines.commands.encode import show
 from pipelines.config import load_config
-from pipelines.console.summary import show_encode
 from pipelines.drivers.encode import encode
 from pipelines.drivers.export import export
 from pipelines.inspection.status import status
@@ -200,7 +200,7 @@ def test_captions_that_are_cut_are_counted_and_told_again(
         for _ in range(2):  # the second finds them in the table
             summary = encode(made.url, config)
             assert (summary.num_captions, summary.num_captions_cut) == (table.num_rows + 1, num_long + cut)
-            show_encode(summary)
+            show(summary)
             shown = capsys.readouterr().out
             share = f"{num_long + cut} ({(num_long + cut) / (table.num_rows + 1):.1%})"
             assert (share in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)

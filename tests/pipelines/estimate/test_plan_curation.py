@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from curate.dataset.dataset import Dataset
+from pipelines.commands.plan import show
 from pipelines.config import load_config
-from pipelines.console import show
 from pipelines.drivers.curate import curate
 from pipelines.estimate.pilot import take_excerpt
 from pipelines.estimate.plan_curation import CurationPlan, Estimate, plan
@@ -111,7 +111,7 @@ def test_inputs_of_which_none_can_be_read_are_an_error(films: Path) -> None:
 def test_what_a_plan_says_names_the_interval_and_what_it_does_not_know(
     films: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show.show_plan(plan([str(films / "0.mp4")], load_config(overrides=SETTINGS)))
+    show(plan([str(films / "0.mp4")], load_config(overrides=SETTINGS)))
     said = capsys.readouterr().out
     assert "90 % interval" in said
     assert "one excerpt has no error bar" in said

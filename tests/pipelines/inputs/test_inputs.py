@@ -7,8 +7,8 @@ import pytest
 from curate.dataset.dataset import Dataset
 from curate.schema import said_of
 from pipelines.cli import main
+from pipelines.commands.curate import show
 from pipelines.config import Config, load_config
-from pipelines.console import summary
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources, refuse_mistyped
 from tests.support.curated import SETTINGS
@@ -141,7 +141,7 @@ def test_a_line_about_a_failure_names_its_file_once(films: Path, tmp_path: Path,
         (films / name).write_text("words")
     (films / "empty.mp4").touch()
     (films / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    summary.show_curate(curate([str(films)], str(tmp_path / "dataset"), config()), "dataset")
+    show(curate([str(films)], str(tmp_path / "dataset"), config()), "dataset")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
     assert len(lines) == 5
     assert all(line.count(str(films)) == 1 for line in lines)

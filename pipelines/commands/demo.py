@@ -1,0 +1,15 @@
+"""`reelpack demo`: run the whole pipeline on the embedded film."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the demo's inputs, dataset and run")] = Path("demo_output"),
+) -> None:
+    """The whole road on an excerpt of Big Buck Bunny, with the embedded models."""
+    from pipelines.demo.run import run_demo
+
+    run_demo(out)

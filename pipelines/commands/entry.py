@@ -1,0 +1,72 @@
+"""How a command line runs and ends: every foreseen error is one message and an exit code.
+
+A mistake is exit code 2; a run that kept nothing, or found a problem, is 1; Ctrl-C is 130.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from pipelines.console.interrupted import is_first_rank, told_by
+from pipelines.console.progress import console
+
+EXIT_INTERRUPTED = 130
+"""128 plus the number of SIGINT, as in shells."""
+
+
+def run(app: typer.Typer, argv: list[str] | None = None, module: str | None = None) -> None:
+    """Run a command line and exit.
+
+    Args:
+        app: the commands.
+        argv: what follows the program's name; None: the arguments of this process.
+        module: the name that `python -m` started, for usage lines; None: the program's name.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have lines of their own
+    given = sys.argv[1:] if argv is None else argv
+    command = module or "".join(given[:1])
+    try:
+        app(args=argv, prog_name=f"python -m {module}" if module else None)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("REELPACK_DEBUG"):
+            raise
+        _say_error(_message(error, command))
+        sys.exit(2)
+    except RuntimeError as error:  # out of memory, a lost Ray worker: nobody's input, but no traceback either
+        if os.environ.get("REELPACK_DEBUG"):
+            raise
+        _say_error(_message(error, command))
+        console.print("REELPACK_DEBUG=1 shows where; the same command goes on from what was published")
+        sys.exit(1)
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interruption, without a word
+        told = told_by(ended)
+        if told is None:
+            if is_first_rank() and (message := getattr(ended, "message", "")):  # a training that SIGTERM stopped
+                console.print(message, highlight=False, markup=False, soft_wrap=True)
+            raise
+        if is_first_rank():
+            console.print(f"interrupted{told and ': '}{told}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def main_of(command: Callable[..., None], module: str) -> None:
+    """The command line of one command, started as `python -m MODULE`."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(command)
+    run(alone, module=module)
+
+
+def _say_error(text: str) -> None:
+    rank = "" if is_first_rank() else f"rank {os.environ['RANK']}: "
+    console.print(f"{rank}[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
+
+
+def _message(error: BaseException, command: str) -> str:
+    from rich.markup import escape
+
+    from curate.storage.access import without_secrets
+    from pipelines.console.extras import explained
+
+    return escape(without_secrets(explained(error, command) if isinstance(error, ImportError) else str(error)))

@@ -1,0 +1,135 @@
+"""`reelpack explain`: everything that is known of one clip."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from curate.schema import said_of
+from pipelines.commands.options import DatasetArgument
+from pipelines.commands.without_pandas import WithoutPandas
+from pipelines.console.tables import out, plain_table
+
+if TYPE_CHECKING:
+    from pipelines.inspection.explain import Explanation, FileStory, Measure
+
+
+@WithoutPandas()
+def explain(
+    dataset: DatasetArgument,
+    clip: Annotated[str, typer.Argument(help="clip id, or its beginning; or an input file, to list its clips")],
+) -> None:
+    """Everything that is known of one clip: values, thresholds, decision, source, copies, captions."""
+    from pipelines.inspection import explain as explaining
+
+    files = explaining.files_named(dataset, clip)
+    for story in files:
+        show_file(story)
+    if not files:
+        show_explanation(explaining.explain(dataset, clip))
+
+
+def show_file(story: "FileStory") -> None:
+    from pipelines.inspection.explain import time_code
+
+    video = story.video
+    state = "scanned"
+    if video["outcome"] != "ok":
+        state = f"failed: {video['failure']}: {said_of(video['uri'], video['detail'])}"
+    out.print(f"{video['uri']}: {state}", markup=False)
+    if video["outcome"] != "ok":
+        return
+    table = Table("clip", "time", "decision", "", box=None, pad_edge=False)
+    for clip in story.clips:
+        span = f"{time_code(clip['start_s'])} – {time_code(clip['end_s'])}"
+        table.add_row(clip["clip_id"], span, clip["decision"], ", ".join(clip["reasons"]))
+    out.print(table if story.clips else "it has no clips")
+
+
+def show_explanation(story: "Explanation") -> None:
+    clip = story.clip
+    out.print(_facts(story))
+    table = Table("measured", "value", "policy", "margin", "", "by", box=None, pad_edge=False)
+    for one in story.measures:
+        margin = "" if one.margin is None else f"{one.margin:+.4g}"
+        table.add_row(one.name, escape(_value(one.value)), escape(_sides(one)), margin, one.verdict, one.family)
+    out.print(table)
+    for record in story.captions:
+        how = f"{record['kind']} caption ({record['status']}) by {record['model']}, prompt {record['prompt_id']}"
+        times = ", ".join(f"{time:.2f}" for time in record["frame_times_s"])
+        text = record["text"] or f"no text: {record['reason']}"
+        out.print(f"{how}, frames at {times} s: {text}", markup=False)
+    if story.captions and story.caption_note:
+        out.print(f"the captions are by {story.caption_note}", markup=False)
+    for row in story.failures:
+        subject = "" if row["subject"] == clip["clip_id"] else f" of {row['subject']}"
+        out.print(f"failed: {_failure(row)}{subject}", markup=False)
+
+
+def _facts(story: "Explanation") -> Table:
+    from pipelines.inspection.explain import time_code
+
+    clip, video = story.clip, story.video
+    facts = plain_table()
+    facts.columns[1].justify = "left"
+
+    def add(name: str, value: object) -> None:
+        facts.add_row(name, escape(str(value)))
+
+    add("clip", clip["clip_id"])
+    add("decision", f"{clip['decision']} {', '.join(clip['reasons'])}".strip())
+    add("split", clip["split"])
+    for uri in story.uris:
+        add("source", uri if uri == clip["video_uri"] else f"{uri} (the same bytes)")
+    add(
+        "time", f"{time_code(clip['start_s'])} – {time_code(clip['end_s'])}, clip {story.place[0]} of {story.place[1]}"
+    )
+    add("exactly", f"pts {clip['start_pts']} – {clip['end_pts']} in units of {clip['time_base']} s")
+    size = f"{clip['width']}x{clip['height']}, {clip['num_frames']} frames at {clip['fps']:.4g}/s"
+    add("picture", f"{size}; {video['codec']} {video['pixel_format']} in {video['container']}")
+    if (video["num_video_streams"] or 1) > 1:
+        add("stream", f"video stream {video['video_stream']} of {video['num_video_streams']}, counted from 0")
+    for note in video["notes"] or ():
+        add("note", note)
+    for name, value in story.own.items():
+        add(name, value)
+    if story.shard:
+        add("shard", f"{story.shard['shard']}, {story.shard['size']} bytes from {story.shard['offset']}")
+    for fingerprint, row in story.latents.items():
+        grid = "x".join(str(row[f"latent_{axis}"]) for axis in "cthw")
+        place = f"{row['shard']} from {row['offset']}" if row["shard"] else "not stored"
+        add("latents", f"{fingerprint}: {grid}, {row['num_tokens']} tokens, {place}")
+    _add_group(add, story)
+    return facts
+
+
+def _add_group(add: Any, story: "Explanation") -> None:
+    from curate.report.duplicates import why
+
+    if not story.group:
+        return
+    add("copies", why(story.group))
+    for row in story.group:
+        this = ", this clip" if row["clip_id"] == story.clip["clip_id"] else ""
+        add("", f"{row['clip_id']} ({row['decision']}{this}) {row['width']}x{row['height']} of {row['video_uri']}")
+
+
+def _value(value: object) -> str:
+    return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _sides(one: "Measure") -> str:
+    """The rule in short: `≥ 0.06 and ≤ 0.97`, `in CC0, CC-BY`."""
+    signs = {"min": "≥", "max": "≤", "in": "in", "not_in": "not in"}
+    sides = one.rule.sides if one.rule else {}
+    texts = {
+        side: ", ".join(map(str, bound)) if isinstance(bound, list) else f"{bound:g}" for side, bound in sides.items()
+    }
+    return " and ".join(f"{signs[side]} {text}" for side, text in texts.items())
+
+
+def _failure(row: Mapping[str, Any]) -> str:
+    attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
+    return f"{row['step']}: {row['kind']}: {row['detail']} ({attempts}; {row['retry_command']})"

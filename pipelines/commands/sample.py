@@ -1,0 +1,37 @@
+"""`reelpack sample`: generate videos from a trained run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+
+
+def sample(
+    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    prompt: Annotated[list[str] | None, typer.Option(help="what to show; repeat it for several videos")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="class of a run with labels, by name or number; repeatable")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="file to write, .mp4 (or .png for one frame)")] = Path("sample.mp4"),
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
+    frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="picture to begin with, or clip to go on from (runs with the task first_frames)"),
+    ] = None,
+    step: StepOption = None,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """Generate videos from a trained run."""
+    if not prompt and not label and not start:
+        raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
+    resolved = resolved_config(config, set).sample
+    if step is not None:
+        resolved = resolved.model_copy(update={"step": step})
+    from pipelines.drivers.sample import sample_to_files
+
+    for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
+        typer.echo(path)

@@ -1,0 +1,44 @@
+"""`reelpack train-plan`: what a training will be: packs, steps, token efficiency, memory."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption, resolved_config
+from pipelines.console.tables import out, plain_table
+
+if TYPE_CHECKING:
+    from train.estimate.forecast import Forecast
+
+
+def train_plan(
+    dataset: DatasetsArgument,
+    ranks: Annotated[int, typer.Option(min=1, help="workers that share a step")] = 1,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """What a training will be: packs, steps, token efficiency, idle workers, memory. Reads indices only."""
+    resolved = resolved_config(config, set)
+    from train.estimate.forecast import forecast
+
+    show(forecast(resolved.train, dataset, ranks), resolved.train.data.plan.token_budget, ranks)
+
+
+def show(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
+    table = plain_table()
+    table.add_row("clips", f"{forecast.num_clips:,}")
+    table.add_row("samples, tokens of an epoch", f"{forecast.num_met:,}, {forecast.num_tokens:,}")
+    for part in forecast.parts if len(forecast.parts) > 1 else ():
+        samples, tokens = part.num_met / forecast.num_met, part.num_tokens / forecast.num_tokens
+        table.add_row(f"  {part.name}", f"{part.num_met:,} ({samples:.1%}), {part.num_tokens:,} ({tokens:.1%})")
+    table.add_row("packs, steps of an epoch", f"{forecast.num_packs:,}, {forecast.num_steps:,}")
+    table.add_row("epochs of the run", f"{forecast.num_epochs:,.1f}")
+    table.add_row("times that the run meets a clip", f"{forecast.meetings:,.1f}")
+    table.add_row("real tokens per pack slot", f"{forecast.token_efficiency:.1%}")
+    table.add_row(f"idle of {num_ranks} ranks, predicted", f"{forecast.idle:.1%}")
+    table.add_row(f"above the budget of {token_budget:,}: cut", str(forecast.num_cut))
+    table.add_row(f"above the budget of {token_budget:,}: own pack", str(forecast.num_oversize))
+    table.add_row("parameters", f"{forecast.num_parameters:,}")
+    table.add_row("weights, gradients, optimizer, average, per rank", f"{forecast.state_bytes / 2**30:.2f} GiB")
+    table.add_row("activations of the largest pack, about", f"{forecast.activation_bytes / 2**30:.2f} GiB")
+    out.print(table)
