@@ -1,7 +1,4 @@
-"""The image and image–text encoders that a configuration can name: one line per member.
-
-A new one is a file with its config and its class, and one line here.
-"""
+"""The family of image and image–text encoders: one line per member, in the union that says what it embeds."""
 
 from typing import Annotated
 
@@ -11,6 +8,15 @@ from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
 from curate.encoders.open_clip import OpenClipConfig
 
-ImageConfig = Annotated[EfficientNetConfig | ConseConfig | OpenClipConfig, Field(discriminator="kind")]
+ImageText = (
+    ConseConfig
+    | OpenClipConfig
+)  # fmt: skip
+"""Encoders of images and texts. Each of them is an image encoder as well."""
 
-ImageTextConfig = Annotated[ConseConfig | OpenClipConfig, Field(discriminator="kind")]
+ImageConfig = Annotated[
+    EfficientNetConfig
+    | ImageText,
+    Field(discriminator="kind"),
+]  # fmt: skip
+ImageTextConfig = Annotated[ImageText, Field(discriminator="kind")]

@@ -16,19 +16,21 @@ def members(union: Any) -> list[type[BaseModel]]:
     return list(get_args(union)) if get_origin(union) in (Union, type(int | str)) else [union]
 
 
-def with_member(config: ModuleType, module: str, name: str, *, after: str) -> ModuleType:
+def with_member(config: ModuleType, module: str, name: str, *, after: str, line: str = "") -> ModuleType:
     """The family's `config.py` with `name` from `module` imported, and on a line of its own below `after`.
+
+    The line is `| NAME` where no other is given.
 
     The changed text is run as another module: the family itself stays as it is.
     """
     assert config.__file__ is not None
     text = Path(config.__file__).read_text()
-    before, line, rest = text.partition(f"    {after}")
-    assert line, f"{config.__file__} has no line {after!r}"
+    first_import = text.index("\nfrom ")
+    text = f"{text[:first_import]}\nfrom {module} import {name}{text[first_import:]}"
+    before, found, rest = text.partition(f"    {after}")
+    assert found, f"{config.__file__} has no line {after!r}"
     end = "," if rest.startswith(",") else ""
-    first_import = before.index("\nfrom ")
-    before = f"{before[:first_import]}\nfrom {module} import {name}{before[first_import:]}"
     extended = module_from_spec(spec_from_loader(f"{config.__name__}_with_{name}", loader=None))
     sys.modules[extended.__name__] = extended  # where pydantic looks up the names of annotations
-    exec(f"{before}    {after}\n    | {name}{end}{rest.removeprefix(',')}", extended.__dict__)
+    exec(f"{before}    {after}\n    {line or f'| {name}'}{end}{rest.removeprefix(',')}", extended.__dict__)
     return extended

@@ -13,6 +13,7 @@ from curate.columns import COLUMNS, FACTS, SIGNAL_COLUMNS
 from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
+from curate.scores import config as family
 from curate.scores.aesthetic import AestheticConfig
 from curate.scores.base import Scorer
 from curate.scores.brisque import BrisqueConfig
@@ -20,10 +21,14 @@ from curate.scores.config import SCORERS
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.nsfw import NsfwConfig
+from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig
+from tests.support.families import with_member
 
+EXTENDED = with_member(family, "tests.support.members.contrast", "ContrastConfig", after="| BrisqueConfig")
+"""The family with the member that CONTRIBUTING.md adds."""
 CHANGES: dict[type, list[dict[str, Any]]] = {
     StaticOverlayConfig: [{"min_moving": 0.9}, {"surroundings": 0.5}],
     BrisqueConfig: [{"num_frames": 2}],
@@ -51,7 +56,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=SCORERS, ids=lambda member: member.__name__)
+@pytest.fixture(scope="module", params=EXTENDED.SCORERS, ids=lambda member: member.__name__)
 def config(request: pytest.FixtureRequest, embedded_weights: None, head: Path) -> Any:
     needed = {"head": head, "encoder": EfficientNetConfig()} if request.param is AestheticConfig else {}
     return request.param(**needed)
@@ -113,11 +118,11 @@ def test_different_clips_get_different_values(config: Any, scorer: Scorer, film:
 
 
 def test_what_changes_a_value_changes_the_key_and_nothing_else_does(config: Any) -> None:
-    changed = [config, *(config.model_copy(update=update) for update in CHANGES[type(config)])]
+    changed = [config, *(config.model_copy(update=update) for update in CHANGES.get(type(config), []))]
     assert len({each.build().key for each in changed}) == len(changed)
     for update in NO_CHANGES.get(type(config), []):
         assert config.model_copy(update=update).build().key == config.build().key
-    settings = {name for update in CHANGES[type(config)] + NO_CHANGES.get(type(config), []) for name in update}
+    settings = {name for update in CHANGES.get(type(config), []) + NO_CHANGES.get(type(config), []) for name in update}
     assert settings == set(type(config).model_fields) - {"kind", "head"}, "a setting is not tested"
 
 
@@ -138,3 +143,13 @@ def test_a_copy_pickled_before_setup_has_the_same_key(config: Any) -> None:
 
 def test_a_config_survives_the_way_through_a_file(config: Any) -> None:
     assert type(config).model_validate(config.model_dump(mode="json")) == config
+
+
+def test_a_member_that_was_added_scores_clips_beside_the_others(items: list[ScoreItem]) -> None:
+    config = EXTENDED.ScoreConfig.model_validate({"scorers": [{"kind": "static_overlay"}, {"kind": "contrast"}]})
+    stage = ScoreStage(config)
+    stage.setup()
+    (scored,) = stage.process(items[:1])
+    assert isinstance(scored, Scored) and not scored.failures
+    values = {name: value for family in scored.values.values() for name, value in family.items()}
+    assert 0 < values["contrast"] < 0.5 and "static_overlay" in values

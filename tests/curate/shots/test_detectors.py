@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 
 from curate.scan import ScanConfig
+from curate.shots import config as family
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.base import ShotDetector
-from curate.shots.config import DETECTORS
 from curate.shots.windows import WindowedScores
+from tests.support.families import with_member
+from tests.support.members.black import BlackConfig
 from tests.support.windowed_detector import WindowedConfig
 
 FPS = Fraction(24)
-MEMBERS = [*DETECTORS, WindowedConfig]
+EXTENDED = with_member(family, "tests.support.members.black", "BlackConfig", after="AdaptiveConfig")
+"""The family with the member that CONTRIBUTING.md adds."""
+MEMBERS = [*EXTENDED.DETECTORS, WindowedConfig]
 
 
 def scored(detector: ShotDetector, rgb: np.ndarray, first_frame: int = 0) -> np.ndarray:
@@ -125,6 +129,13 @@ def test_it_is_pickled_before_setup_and_its_settings_go_through_a_file(config: A
     assert type(config).model_validate(config.model_dump(mode="json")) == config
 
 
+def test_a_member_that_was_added_finds_its_transitions(draw_scenes: Callable[..., np.ndarray]) -> None:
+    rgb = draw_scenes([20, 30])
+    rgb[18:23] = rgb[45:] = 0
+    scores = scored(BlackConfig().build(), rgb)
+    assert transitions_of(BlackConfig(), scores) == [(18, 23), (45, 50)]
+
+
 def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[..., np.ndarray]) -> None:
     detector = WindowedConfig().build()
     detector.setup()
@@ -132,6 +143,7 @@ def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[
     assert detector.calls == [2, 2, 1]
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a detector that is not in the union
 def test_weights_are_part_of_the_scan_key_and_settings_without_weights_keep_theirs() -> None:
     config = ScanConfig()
     assert config.model_copy(update={"detector": WindowedConfig()}).key != config.key

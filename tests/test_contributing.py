@@ -1,0 +1,34 @@
+"""CONTRIBUTING.md prints what the contract tests run: the members, and the lines that add them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)[1:]
+PRINTED = [
+    (section.partition("\n")[0], code)
+    for section in SECTIONS
+    for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("section", "code"), PRINTED, ids=[section for section, _ in PRINTED])
+def test_the_member_that_a_section_prints_is_the_one_that_is_tested(section: str, code: str) -> None:
+    members = {path.name: path.read_text() for path in (ROOT / "tests/support/members").glob("*.py")}
+    assert code in members.values(), f"{section}: tests/support/members has no file with this text"
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
+def test_the_diffs_fit_a_file_as_it_is(section: str) -> None:
+    folders = ("curate", "caption", "train", "pipelines")
+    texts = [_bare(path.read_text()) for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for diff in re.findall(r"```diff\n(.*?)```", section, flags=re.DOTALL):
+        context = _bare("\n".join(line[1:] for line in diff.splitlines() if not line.startswith("+")))
+        assert any(context in text for text in texts), context
+
+
+def _bare(code: str) -> str:
+    """Without comments."""
+    return "\n".join(line.partition("  #")[0] for line in code.splitlines())
