@@ -1,6 +1,5 @@
 """A run of `curate` that is killed anywhere, and run again, leaves what an undisturbed run leaves."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from curate.dataset.dataset import Dataset
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from tests.support.corpus import shot, write
+from tests.support.forks import forks
 from tests.support.processes import IS_KIND, command_line, descendants, kill
 from tests.support.snapshot import Snapshot, differences, snapshot
 
@@ -61,11 +61,9 @@ def run_and_die(videos: Path, out: Path, die_at: int) -> None:
 @pytest.fixture(scope="module")
 def run_until(videos: Path) -> Callable[[Path, int], bool]:
     """`run_until(out, die_at)`: in a process of its own; whether it was killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "av", "cv2", "pipelines.drivers.curate"])
 
     def start(out: Path, die_at: int) -> bool:
-        process = context.Process(target=run_and_die, args=(videos, out, die_at))
+        process = forks().Process(target=run_and_die, args=(videos, out, die_at))
         process.start()
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL), f"ended with {process.exitcode}"

@@ -3,10 +3,6 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -21,6 +17,7 @@ from torch._dynamo.backends.registry import lookup_backend
 from torch._dynamo.utils import counters
 from torch.fx.experimental import _config as shapes
 
+from tests.support.forks import run_ranks
 from train import loop
 from train.data.config import DataConfig
 from train.data.epoch import EpochConfig, EpochSamples
@@ -39,8 +36,6 @@ from train.run.checkpoint import list_checkpoints
 from train.run.config import TrainConfig
 from train.run.export import export_run
 from train.run.folder import autocast, load_model
-
-ROOT = Path(__file__).parents[2]
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -94,46 +89,27 @@ def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int
     assert (summary.train_loss_last, summary.val_loss_last) == (resumed.train_loss_last, resumed.val_loss_last)
 
 
-@pytest.mark.slow
+def killed_after_step_7(settings: TrainConfig, dataset: str, out: Path) -> None:
+    def kill(row: dict[str, Any]) -> None:
+        if row["step"] == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(settings, dataset, out, on_step=kill)
+
+
 def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
-    train(config(steps=12), dataset, tmp_path / "whole")
-    script = textwrap.dedent(
-        f"""
-        import json, sys, torch
-        from train.loop import train
-        from train.run.config import TrainConfig
-        torch.set_num_threads(1)
-        config = TrainConfig.model_validate(json.loads(sys.argv[1]))
-        train(config, {dataset!r}, sys.argv[2], on_step=lambda row: print(row["step"], flush=True))
-        """
-    )
-    command = [sys.executable, "-c", script, config(steps=12).model_dump_json(), str(tmp_path / "killed")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= 7:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    settings = config(steps=12)
+    train(settings, dataset, tmp_path / "whole")
+    (killed,) = run_ranks(1, settings, dataset, tmp_path / "killed", killed_after_step_7)
+    assert killed.code == -signal.SIGKILL, killed
+    train(settings, dataset, tmp_path / "killed")
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
 
 
 def on_ranks(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> list[dict[str, Any]]:
-    """The rows of a run under torchrun."""
-    script = out.parent / "ranks.py"
-    script.write_text(
-        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
-        "torch.set_num_threads(1)\n"
-        f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, sys.argv[2])\n"
-    )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [*launcher, str(script), settings.model_dump_json(), str(out)], env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    """The rows of a run on several ranks."""
+    ended = run_ranks(num_ranks, settings, dataset, out)
+    assert [rank.code for rank in ended] == [0] * num_ranks, "\n".join(rank.errors[-3000:] for rank in ended)
     return logged(out)
 
 
@@ -445,31 +421,6 @@ def test_steps_that_are_no_number_are_skipped_and_counted(
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def apart(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> list[tuple[int, str]]:
-    """Exit code and stderr of each rank of a run, with no launcher that would end the others after one."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    script = (
-        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
-        "torch.set_num_threads(1)\n"
-        "train(TrainConfig.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3])\n"
-    )
-    command = [sys.executable, "-c", script, settings.model_dump_json(), dataset, str(out)]
-    shared = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(num_ranks)}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(num_ranks)
-    ]
-    try:
-        errors = [rank.communicate(timeout=120)[1] for rank in ranks]
-        return [(rank.returncode, error) for rank, error in zip(ranks, errors, strict=True)]
-    finally:
-        for rank in ranks:
-            rank.kill()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replicate", "shard"])
 def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(
@@ -496,9 +447,9 @@ def test_what_one_rank_cannot_load_ends_all_with_its_message(
     clips = make_clips(20)
     last = max(clips, key=lambda clip: clip.clip_id)
     last.latent[0, 0, 0, 0] = np.nan  # which only reading shows
-    ended = apart(2, config(steps=40), str(make_dataset(clips)), tmp_path / "run")
-    assert all(code == 1 and f"clip {last.clip_id} in" in error for code, error in ended), ended
-    assert sum("ValueError: rank " in error for _, error in ended) == 1
+    ended = run_ranks(2, config(steps=40), str(make_dataset(clips)), tmp_path / "run")
+    assert all(rank.code == 1 and f"clip {last.clip_id} in" in rank.errors for rank in ended), ended
+    assert sum("ValueError: rank " in rank.errors for rank in ended) == 1
 
 
 def test_a_gradient_that_is_no_number_is_skipped_though_the_loss_is_one(

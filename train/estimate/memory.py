@@ -137,7 +137,7 @@ def _kept_bytes(model: DiT, config: TrainConfig, num_patches: int, dtype: torch.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage
-        return tensor
+        return tensor.detach()  # a node that holds its own output is never freed
 
     half = dtype is torch.bfloat16
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as processes
 from torch import nn
 from torch._dynamo.backends.registry import lookup_backend
 from torch.fx.experimental import _config as shapes
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.support.forks import start_both
 from tests.support.latents import CHANNELS, TEXT_DIM
 from train.distributed import parallelize as parallel
 from train.distributed.parallelize import ParallelConfig, Worker, parallelize, reshard
@@ -162,7 +162,7 @@ def one_of_two(rank: int, folder: str, mode: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["replicate", "shard"])
 def test_on_two_ranks_a_block_is_one_graph_too(mode: str, tmp_path: Path):
-    processes.spawn(one_of_two, (str(tmp_path), mode), nprocs=2)
+    start_both(one_of_two, str(tmp_path), mode)
     for rank in range(2):
         graphs, calls = zip(*torch.load(tmp_path / f"{rank}.pt"), strict=True)
         assert graphs[0] <= 2 * DEPTH and set(graphs) == {graphs[0]}, graphs

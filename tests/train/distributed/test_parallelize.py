@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as processes
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from tests.support.forks import start_both
 from tests.train.conftest import ragged_samples
 from train.distributed.parallelize import Worker, accumulate, clear_gradients, parallelize, whole
 from train.model.config import DiTConfig
@@ -108,7 +108,7 @@ def assert_same(got: Weights, expected: Weights) -> None:
 @pytest.mark.parametrize("mode", ["replicate", "shard"])
 def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, recompute_every: int, tmp_path: Path):
     config = ParallelConfig(mode=mode, recompute_every=recompute_every)
-    processes.spawn(one_of_two, (str(tmp_path), config), nprocs=2)
+    start_both(one_of_two, str(tmp_path), config)
     weights, gradients = alone(ParallelConfig())
     for rank in range(2):
         found_weights, found = torch.load(tmp_path / f"{rank}.pt")

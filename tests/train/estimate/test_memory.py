@@ -1,5 +1,6 @@
 """What a run is said to take is what it takes."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def kept_bytes(settings: TrainConfig, model: DiT, samples: list[Sample], dtype: 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if tuple(tensor.shape) not in weights:
             held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
+        return tensor.detach()
 
     half = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), half:
@@ -45,6 +46,16 @@ def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype,
     num_tokens = sum(x[0].numel() // 4 for x in latents)
     predicted = estimate_memory(settings, model, num_tokens, 1, dtype).activation_bytes
     assert predicted == pytest.approx(kept_bytes(settings, model, samples, dtype), rel=0.1)
+
+
+def test_what_an_estimate_tried_is_freed():
+    settings = TrainConfig.model_validate({"model": {"width": 48, "depth": 2, "num_heads": 2}})
+    model = DiT(settings.model, channels=4, text_dim=12)
+    gc.collect()
+    before = sum(isinstance(held, torch.Tensor) for held in gc.get_objects())
+    estimate_memory(settings, model, 100, 1, torch.float32)
+    gc.collect()
+    assert sum(isinstance(held, torch.Tensor) for held in gc.get_objects()) == before
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 from torch.distributed.checkpoint.staging import DefaultStager
 
 from curate.storage.lease import LeaseLost, hold
-from tests.train.test_loop import ROOT, config, logged
+from tests.support.forks import run_at_once
+from tests.train.test_loop import config, logged
 from train.data.plan import Cursor
 from train.distributed.parallelize import Worker
 from train.loop import train
@@ -37,6 +38,7 @@ from train.run.folder import load_model
 from train.run.hold import hold_run
 from train.run.storage import CHECKSUMS, HashingWriter, SafePlanner, SafeReader, damaged, file_digest, write_checksums
 
+ROOT = Path(__file__).parents[3]
 SETTINGS: dict[str, Any] = {"checkpoint__every": 1, "checkpoint__keep": 3, "validation__first": 0}
 
 
@@ -306,30 +308,13 @@ def test_all_ranks_are_refused_with_the_first(tmp_path: Path, rank: int):
         pass
 
 
-@pytest.mark.slow
 def test_of_two_trainings_at_once_one_is_refused_and_the_other_is_undisturbed(dataset: str, run: Path):
     settings = config(steps=8, **SETTINGS)
     alone = Path(shutil.copytree(run, run.with_name("alone")))
     train(settings, dataset, alone)
-    script = (
-        "import sys, torch\nfrom train.loop import train\nfrom train.run.config import TrainConfig\n"
-        "torch.set_num_threads(1)\n"
-        "print('ready', flush=True); input()\n"
-        f"train(TrainConfig.model_validate_json(sys.argv[1]), {dataset!r}, {str(run)!r})\n"
-    )
-    command = [sys.executable, "-c", script, settings.model_dump_json()]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    both = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(2)]
-    for process in both:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate()[1] for process in both]
-    (refused,) = [i for i, process in enumerate(both) if process.returncode]
-    assert "is being written by `-c" in told[refused] and f"pid {both[1 - refused].pid} of" in told[refused]
+    ended = run_at_once([{}, {}], settings, dataset, run)
+    (refused,) = [i for i, training in enumerate(ended) if training.code]
+    assert "is being written by" in ended[refused].errors and f"pid {ended[1 - refused].pid} of" in ended[refused].errors
     assert logged(run) == logged(alone)
     names = [[path.name for path in list_checkpoints(folder / "checkpoints")] for folder in (run, alone)]
     assert names[0] == names[1]

@@ -1,0 +1,106 @@
+"""Processes that fork from one that has imported the heavy modules: each starts in milliseconds, not in seconds."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.multiprocessing import start_processes
+
+from train.loop import train
+from train.run.config import TrainConfig
+
+PRELOADED = ["pytest", "av", "cv2", "pipelines.drivers.curate", "train.loop", "tests.support.forks"]
+"""One list, because a process has one fork server: it keeps what its first child asked for."""
+
+LIMIT_S = 120
+
+
+def forks() -> ForkServerContext:
+    """How a test starts processes of its own. What they run must be importable, and their arguments picklable."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def start_both(work: Callable[..., None], *arguments: Any) -> None:
+    """`work(rank, *arguments)` in two processes; their errors are raised here."""
+    forks()
+    start_processes(work, arguments, nprocs=2, start_method="forkserver")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A process that trained: its pid, its exit code (negative for a signal), what it wrote to stderr."""
+
+    pid: int
+    code: int
+    errors: str
+
+
+def run_ranks(
+    num_ranks: int, settings: TrainConfig, dataset: str, out: Path, entry: Callable[..., None] = train
+) -> list[Ended]:
+    """Train on `num_ranks` ranks, each a process with the environment that torchrun sets. No launcher ends the others
+    after one.
+
+    Args:
+        entry: called with `settings`, `dataset`, `out` in each rank.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environments = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_ranks)]
+    return run_at_once(environments, settings, dataset, out, entry)
+
+
+def run_at_once(
+    environments: Sequence[Mapping[str, str]],
+    settings: TrainConfig,
+    dataset: str,
+    out: Path,
+    entry: Callable[..., None] = train,
+) -> list[Ended]:
+    """One process per environment; they call `entry` at the same moment."""
+    all_started = forks().Barrier(len(environments))
+    logs = [out.with_name(f"{out.name}-{number}.log") for number in range(len(environments))]
+    processes = [
+        forks().Process(target=_run, args=(all_started, environment, log, entry, settings, dataset, out))
+        for environment, log in zip(environments, logs, strict=True)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(LIMIT_S)
+            assert process.exitcode is not None, f"no end in {LIMIT_S} s"
+        return [
+            Ended(pid=process.pid or 0, code=process.exitcode or 0, errors=log.read_text())
+            for process, log in zip(processes, logs, strict=True)
+        ]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _run(
+    all_started: Any,
+    environment: Mapping[str, str],
+    log: Path,
+    entry: Callable[..., None],
+    settings: TrainConfig,
+    dataset: str,
+    out: Path,
+) -> None:
+    with log.open("w") as errors:
+        os.dup2(errors.fileno(), 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    all_started.wait(LIMIT_S)
+    entry(settings, dataset, out)
