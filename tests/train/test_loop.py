@@ -106,9 +106,11 @@ def test_kill_9_between_steps_continues_bitwise(dataset: str, tmp_path: Path):
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
 
 
-def on_ranks(num_ranks: int, settings: TrainConfig, dataset: str, out: Path) -> list[dict[str, Any]]:
+def on_ranks(
+    num_ranks: int, settings: TrainConfig, dataset: str, out: Path, entry: Callable[..., None] = train
+) -> list[dict[str, Any]]:
     """The rows of a run on several ranks."""
-    ended = run_ranks(num_ranks, settings, dataset, out)
+    ended = run_ranks(num_ranks, settings, dataset, out, entry)
     assert [rank.code for rank in ended] == [0] * num_ranks, "\n".join(rank.errors[-3000:] for rank in ended)
     return logged(out)
 
@@ -222,11 +224,11 @@ def test_sharded_ranks_in_bfloat16_train_as_one_does(dataset: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute_every", [0, 1])
 def test_compiled_blocks_train_the_same_and_are_compiled_once(
-    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recompute_every: int
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Traced and differentiated by the compiler, run by eager kernels: code generation would take minutes here."""
+    """Recomputed ones. Traced and differentiated by the compiler, run by eager kernels: code generation would take
+    minutes here. Without recomputation: distributed/test_compile.py."""
     num_calls, num_graphs = 0, []
 
     def counted(graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable:
@@ -241,7 +243,7 @@ def test_compiled_blocks_train_the_same_and_are_compiled_once(
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
-    changes = {"validation__first": 3, "validation__every": 100, "parallel__recompute_every": recompute_every}
+    changes = {"validation__first": 3, "validation__every": 100, "parallel__recompute_every": 1}
     train(config(steps=6, **changes), dataset, tmp_path / "plain")
     assert not num_calls
 
@@ -253,7 +255,7 @@ def test_compiled_blocks_train_the_same_and_are_compiled_once(
         train(config(steps=6, **changes, parallel__compile=True), dataset, tmp_path / "compiled", on_step=count)
     _, graphs, calls = zip(*num_graphs[:6], strict=True)
     assert len(set(graphs)) == 1 and graphs[0], "packs of other sizes, and validation, need no other code"
-    parts = 2 * 2 * (2 if recompute_every else 1)  # of two packs and two blocks, each met twice where it is forgotten
+    parts = 2 * 2 * 2  # of two packs and two blocks, each called twice because it is recomputed
     of_steps = [after - before for before, after in pairwise(calls)]
     assert of_steps == [parts, parts, of_steps[2], parts, parts] and of_steps[2] > parts, "validation follows step 3"
     assert_equal_runs(logged(tmp_path / "plain"), logged(tmp_path / "compiled"), rel=1e-5)

@@ -314,7 +314,9 @@ def test_of_two_trainings_at_once_one_is_refused_and_the_other_is_undisturbed(da
     train(settings, dataset, alone)
     ended = run_at_once([{}, {}], settings, dataset, run)
     (refused,) = [i for i, training in enumerate(ended) if training.code]
-    assert "is being written by" in ended[refused].errors and f"pid {ended[1 - refused].pid} of" in ended[refused].errors
+    assert (
+        "is being written by" in ended[refused].errors and f"pid {ended[1 - refused].pid} of" in ended[refused].errors
+    )
     assert logged(run) == logged(alone)
     names = [[path.name for path in list_checkpoints(folder / "checkpoints")] for folder in (run, alone)]
     assert names[0] == names[1]
