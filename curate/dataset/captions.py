@@ -40,6 +40,6 @@ def usable(records: pa.Table) -> pa.Table:
     return records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE))))
 
 
-def texts_of(row: Mapping[str, Any]) -> dict[CaptionKind, str]:
+def texts_of(row: Mapping[str, Any]) -> dict[str, str]:
     """Caption kind → text, of an index row; empty where the clip has no caption."""
     return {kind: text for kind in KINDS if (text := row[caption_column(kind)])}

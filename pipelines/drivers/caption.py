@@ -3,14 +3,14 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 
 from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
-from caption.record import CaptionRecord, record_row
+from caption.record import record_row
 from curate.dataset.captions import USABLE, texts_of
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
@@ -18,10 +18,11 @@ from curate.dataset.sources import SOURCE, of_current
 from curate.encoders.fingerprint import other_libraries
 from curate.schema import Failure
 from pipelines.config import Config
-from pipelines.console.progress import CLIPS, tracked
+from pipelines.console.progress import CLIPS
 from pipelines.dataset import config_of
 from pipelines.execute.base import Needs
 from pipelines.execute.build import executor
+from pipelines.execute.work import Work, failures_of, finished, values_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,21 +72,12 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
     todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
     failures: list[Failure] = []
-    waiting: list[CaptionRecord] = []
     needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
-    last = time.monotonic()
+    work = Work(stage=stage, items=todo, needs=needs, name="caption", unit=CLIPS)
     with executor(config.execute) as on:
-        for _, outcome in tracked(on, stage, todo, needs, "caption", CLIPS):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                waiting.extend(outcome)
-            if time.monotonic() - last > config.execute.publish_every_s:
-                dataset.check_writer()
-                table.publish(_rows(waiting))
-                waiting, last = [], time.monotonic()
-        dataset.check_writer()
-        table.publish(_rows(waiting))
+        for results in finished(dataset, on, work, config.execute.publish_every_s):
+            failures += failures_of(results)
+            table.publish(record_row(record) for records in values_of(results) for record in records)
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
     dataset.save_section("caption_family", family)
     dataset.save_section("caption", captioner.model_dump(mode="json"))
@@ -119,7 +111,3 @@ def _notes(captioner: CaptionConfig, earlier: pa.Table, num_todo: int) -> Iterat
     for stored in sorted({text for text in earlier["libraries"].to_pylist() if text}) if num_todo else ():
         if unlike := other_libraries(json.loads(stored), "earlier captions of this table"):
             yield unlike
-
-
-def _rows(records: Sequence[CaptionRecord]) -> list[dict[str, Any]]:
-    return [record_row(record) for record in records]

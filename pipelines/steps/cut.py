@@ -16,8 +16,9 @@ from curate.schema import Clip
 from curate.storage.publish import remove_unfinished
 from pipelines.console.progress import FRAMES
 from pipelines.execute.base import Executor, Needs
+from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.originals import with_originals
-from pipelines.steps.run import CurateRun, failures_of, values_of
+from pipelines.steps.run import CurateRun
 
 
 def cut(

@@ -1,6 +1,5 @@
 """One run of `curate` over one dataset: what its steps share."""
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,11 +9,9 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.config import Config
-from pipelines.console.progress import ITEMS, Unit, tracked
+from pipelines.console.progress import ITEMS, Unit
 from pipelines.execute.base import Executor, Needs
-
-Results = list[tuple[Any, Any]]
-"""Items with their outcomes, failures among them."""
+from pipelines.execute.work import Results, Work, finished
 
 
 class CurateRun:
@@ -88,17 +85,8 @@ class CurateRun:
             unit: that the line measures work in.
             amount: of work in an item.
         """
-        results: Results = []
-        last = time.monotonic()
-        for result in tracked(on, stage, items, needs, name, unit, amount):
-            results.append(result)
-            if time.monotonic() - last > self.config.execute.publish_every_s:
-                self.dataset.check_writer()
-                yield results
-                results, last = [], time.monotonic()
-        self.dataset.check_writer()
-        if results:
-            yield results
+        work = Work(stage=stage, items=items, needs=needs, name=name, unit=unit, amount=amount)
+        return finished(self.dataset, on, work, self.config.execute.publish_every_s)
 
     def fail(self, failures: Iterable[Failure], key: str) -> None:
         """Record failures of a step whose settings and weights `key` names; attempts add up over runs."""
@@ -112,12 +100,3 @@ class CurateRun:
             self.failures.append(failure)
             rows.append(row)
         self.dataset.failures.publish(rows)
-
-
-def failures_of(results: Results) -> list[Failure]:
-    return [outcome for _, outcome in results if isinstance(outcome, Failure)]
-
-
-def values_of(results: Results) -> list[Any]:
-    """The outcomes that are no failures."""
-    return [outcome for _, outcome in results if not isinstance(outcome, Failure)]

@@ -12,8 +12,9 @@ from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFil
 from curate.schema import Failure
 from pipelines.console.progress import BYTES, SECONDS, console
 from pipelines.execute.base import Executor, Needs
+from pipelines.execute.work import Results, failures_of
 from pipelines.inputs.sources import Source
-from pipelines.steps.run import CurateRun, Results, failures_of
+from pipelines.steps.run import CurateRun
 
 NOWHERE = ""
 """The version of what is no file."""

@@ -11,9 +11,10 @@ from curate.scores.score import ScoreItem, ScoreStage
 from curate.select import broken_by
 from pipelines.console.progress import FRAMES
 from pipelines.execute.base import Executor, Needs
+from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.decide import facts, with_sidecar
 from pipelines.steps.originals import with_originals
-from pipelines.steps.run import CurateRun, failures_of, values_of
+from pipelines.steps.run import CurateRun
 
 SCORE_BATCH = 4
 """Clips that a score worker takes at a time: enough for a model's batch, small enough to spread over workers."""

@@ -1,0 +1,60 @@
+"""A stage with the items that have no result yet: run, and handed out in portions to be published."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curate.dataset.dataset import Dataset
+from curate.schema import Failure
+from pipelines.console.progress import ITEMS, Unit, tracked
+from pipelines.execute.base import Executor, Needs, Stage
+
+Results = list[tuple[Any, Any]]
+"""Items with their outcomes, failures among them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What runs on which items.
+
+    Attributes:
+        needs: Of each worker.
+        name: Of the progress line, which measures in `unit`; `amount` is that of an item.
+    """
+
+    stage: Stage[Any, Any]
+    items: Sequence[Any]
+    needs: Needs
+    name: str
+    unit: Unit = ITEMS
+    amount: Callable[[Any], float] = lambda _: 1.0
+
+
+def finished(dataset: Dataset, on: Executor, work: Work, every_s: float) -> Iterator[Results]:
+    """Run the work; yields the results since the last time, every `every_s` seconds (0: each by itself) and at the
+    end. The caller publishes them: this process still is the writer of the dataset then.
+
+    Raises:
+        LeaseLost: another process may write this part of the dataset by now.
+    """
+    results: Results = []
+    last = time.monotonic()
+    for result in tracked(on, work.stage, work.items, work.needs, work.name, work.unit, work.amount):
+        results.append(result)
+        if time.monotonic() - last >= every_s:
+            dataset.check_writer()
+            yield results
+            results, last = [], time.monotonic()
+    dataset.check_writer()
+    if results:
+        yield results
+
+
+def failures_of(results: Results) -> list[Failure]:
+    return [outcome for _, outcome in results if isinstance(outcome, Failure)]
+
+
+def values_of(results: Results) -> list[Any]:
+    """The outcomes that are no failures."""
+    return [outcome for _, outcome in results if not isinstance(outcome, Failure)]

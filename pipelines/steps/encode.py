@@ -1,0 +1,141 @@
+"""Step: clips that have no latents, or captions that have no embeddings → new tars, and the index of their folder.
+
+The tars are planned before any work is done, so they do not depend on which worker was faster.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dataset.dataset import Dataset
+from curate.dataset.layout import SPLITS, Encoded, next_numbers, shard_name
+from curate.dataset.sources import SOURCE, of_current
+from curate.dataset.store import write_parquet
+from curate.schema import Failure
+from curate.shards.tar import PLACE, write_tar
+from curate.storage.publish import write_text
+from curate.storage.tensors import arrays_to_bytes
+from pipelines.console.progress import FRAMES, Unit
+from pipelines.execute.base import ExecuteConfig, Executor, Needs, Stage, batches
+from pipelines.execute.work import Work, finished
+
+CLIPS_PER_SHARD = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoding:
+    """How one folder of latents or of text embeddings is filled.
+
+    Attributes:
+        kind: What it holds.
+        record: Its fingerprint.json; names the folder by `fingerprint`.
+        stage: Gives a result for an item.
+        items: Clip id → item, of the clips that there is work for.
+        sources: Clip id → digest of what the item is made of; None where the digest is unknown.
+        tensors: A result's arrays by name; None: nothing is stored but rows of the index.
+        facts: Columns of a result's row, without those of its location.
+        batch_size: Items that a worker takes at a time.
+        name, unit: Of the progress line.
+    """
+
+    kind: Encoded
+    record: Mapping[str, Any]
+    stage: Stage[Any, Any]
+    items: Mapping[str, Any]
+    sources: Mapping[str, str | None]
+    tensors: Callable[[Any], Mapping[str, np.ndarray]] | None
+    facts: Callable[[Any], dict[str, Any]]
+    batch_size: int
+    name: str
+    unit: Unit
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.record["fingerprint"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tar:
+    """A tar to be written when all its clips have their outcome."""
+
+    name: str
+    split: str
+    clip_ids: tuple[str, ...]
+
+
+def encode_missing(
+    dataset: Dataset, on: Executor, encoding: Encoding, index: Sequence[Mapping[str, Any]], config: ExecuteConfig
+) -> list[Failure]:
+    """Encode the items that have no row yet, or one of another source; write each tar when its last item is there.
+
+    Args:
+        dataset: has the folder.
+        on: what runs the stage.
+        encoding: what is made, and how.
+        index: rows of the dataset's index.
+        config: what a worker takes.
+    """
+    folder = dataset.layout.encoded(encoding.kind, encoding.fingerprint)
+    write_text(folder.record, json.dumps(encoding.record, indent=1))
+    table = dataset.encoded(encoding.kind, encoding.fingerprint)
+    stored = table.read(["shard", SOURCE])
+    sources = pa.table({"clip_id": list(encoding.sources), "digest": pa.array(encoding.sources.values(), pa.string())})
+    done = set(of_current(stored, sources)["clip_id"].to_pylist())
+    missing = [row for row in index if row["clip_id"] in encoding.items and row["clip_id"] not in done]
+    tars = list(_plan(missing, next_numbers(name for name in stored["shard"].to_pylist() if name)))
+    num_frames = {row["clip_id"]: row["num_frames"] for row in missing}
+    work = Work(
+        stage=encoding.stage,
+        items=[encoding.items[clip_id] for tar in tars for clip_id in tar.clip_ids],
+        needs=Needs(batch_size=encoding.batch_size, num_gpus=config.gpus_per_worker),
+        name=encoding.name,
+        unit=encoding.unit,
+        amount=lambda item: num_frames[item.clip_id] if encoding.unit is FRAMES else 1,
+    )
+    tar_of = {clip_id: tar for tar in tars for clip_id in tar.clip_ids}
+    waiting: dict[str, dict[str, Any]] = {tar.name: {} for tar in tars}
+    failures: list[Failure] = []
+    for results in finished(dataset, on, work, every_s=0):
+        for item, outcome in results:
+            tar = tar_of[item.clip_id]
+            waiting[tar.name][item.clip_id] = outcome
+            if len(waiting[tar.name]) == len(tar.clip_ids):
+                outcomes = waiting.pop(tar.name)
+                failures += [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
+                values = {name: outcomes[name] for name in tar.clip_ids if not isinstance(outcomes[name], Failure)}
+                if values:
+                    table.publish(_write(encoding, tar, values, folder.url))
+    write_parquet(folder.index, _without_stale(table.read(), sources))
+    return failures
+
+
+def _plan(rows: Sequence[Mapping[str, Any]], first: Mapping[str, int]) -> Iterator[_Tar]:
+    for split in SPLITS:
+        clip_ids = sorted(row["clip_id"] for row in rows if row["split"] == split)
+        for number, members in enumerate(batches(clip_ids, CLIPS_PER_SHARD), first[split]):
+            yield _Tar(name=shard_name(split, number), split=split, clip_ids=tuple(members))
+
+
+def _write(encoding: Encoding, tar: _Tar, values: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
+    """Write a tar, where tensors are stored; the rows of its clips."""
+    rows = {
+        clip_id: {"clip_id": clip_id, "split": tar.split, SOURCE: encoding.sources[clip_id], **encoding.facts(value)}
+        for clip_id, value in values.items()
+    }
+    if (tensors := encoding.tensors) is not None:
+        samples = ((name, {"safetensors": arrays_to_bytes(tensors(value))}) for name, value in values.items())
+        for member in write_tar(f"{folder}/{tar.name}", samples):
+            rows[member.key] |= {column: getattr(member, column) for column in PLACE}
+    return list(rows.values())
+
+
+def _without_stale(rows: pa.Table, sources: pa.Table) -> pa.Table:
+    """The rows without those of clips that have another source now and could not be encoded again."""
+    current = of_current(rows, sources)["clip_id"]
+    stale = pc.and_(pc.is_in(rows["clip_id"], sources["clip_id"]), pc.invert(pc.is_in(rows["clip_id"], current)))
+    return rows.filter(pc.invert(stale))
