@@ -27,6 +27,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.machine import described
+from curate.device import pick_device
 from curate.media.encode import encode_mp4
 from curate.media.frames import iter_frames
 from pipelines.config import Config, load_config
@@ -39,7 +40,7 @@ from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
-from train.distributed.parallelize import Worker, pick_device
+from train.distributed.parallelize import Worker
 from train.evaluate.validate import Validator
 from train.run.folder import build_model, load_model
 from train.sampling.sample import Request, sample

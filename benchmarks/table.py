@@ -27,11 +27,11 @@ import torch
 
 from benchmarks.machine import described
 from benchmarks.timing import median_seconds
+from curate.device import pick_device
 from pipelines.config import load_config
 from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
-from train.distributed.parallelize import pick_device
 from train.loop import train
 from train.model.config import Conditioning, Pattern
 from train.model.dit import DiT

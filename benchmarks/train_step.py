@@ -37,8 +37,9 @@ from benchmarks.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, pad
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
 from benchmarks.timing import median_seconds
+from curate.device import pick_device
 from tests.support.latents import smooth_clips, write_dataset
-from train.distributed.parallelize import Worker, parallelize, pick_device
+from train.distributed.parallelize import Worker, parallelize
 from train.loop import train
 from train.model.config import Backend, DiTConfig, Pattern
 from train.model.dit import DiT

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from caption.backends.base import CaptionRequest, CaptionResult, UnusableModel
 from caption.backends.transformers_config import EMBEDDED, TransformersVlmConfig
+from curate.device import pick_device
 from curate.encoders import torchvision_cpu
-from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import library_versions, path_digest
 from curate.schema import content_digest
 

@@ -1,6 +1,6 @@
 """What the embedded captioner learns from: captions written for shots of a film, and a set of captioned stamps.
 
-The film is Big Buck Bunny (c) 2008 Blender Foundation, CC BY 3.0, https://peach.blender.org. The stamps are those of
+The film is that of curate/encoders/training_video.py. The stamps are those of
 Tux Paint (Debian package tuxpaint-stamps-default, GPL-2): pictures with one descriptive line each.
 """
 
@@ -9,12 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FILM_FPS = 24
-NUM_FILM_FRAMES = 480 * FILM_FPS
-"""Frames of the film that are used at all; the rest is left for last checks of generalization."""
-
-EXCERPTS = ((4463, 5809), (6168, 6488))
-"""Half-open frame ranges of the demo's excerpts: never trained on."""
+from curate.encoders.training_video import EXCERPTS, NUM_FRAMES, is_held_out
 
 CAPTIONS = Path(__file__).parent / "data" / "bbb_captions.jsonl"
 SUBJECTS = Path(__file__).parent / "data" / "excerpt_subjects.jsonl"
@@ -67,10 +62,10 @@ def load_shots(path: Path = CAPTIONS) -> list[Shot]:
         )
         if not (all(shot.short) and shot.dense and 0 <= shot.start_frame < shot.end_frame):
             raise ValueError(f"{path}:{number}: expected a frame range and two captions, got {row}")
-        if shot.end_frame > NUM_FILM_FRAMES or any(shot.start_frame < b and shot.end_frame > a for a, b in EXCERPTS):
+        if is_held_out(shot.start_frame, shot.end_frame):
             raise ValueError(
                 f"{path}:{number}: frames [{shot.start_frame}, {shot.end_frame}) are held out: "
-                f"excerpts {EXCERPTS}, and everything from frame {NUM_FILM_FRAMES} on"
+                f"excerpts {EXCERPTS}, and everything from frame {NUM_FRAMES} on"
             )
         shots.append(shot)
     return shots

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from caption.llava.corpus import NUM_FILM_FRAMES, Shot, Stamp
+from caption.llava.corpus import Shot, Stamp
+from curate.encoders.training_video import NUM_FRAMES
 from curate.media.frames import iter_frames
 
 FILM_COPIES, STAMP_COPIES = 3, 4
@@ -93,7 +94,7 @@ def film_features(tower: Any, image_processor: Any, film: Path, shots: Sequence[
     found: dict[tuple[int, int], torch.Tensor] = {}
     pending: list[tuple[tuple[int, int], Image.Image]] = []
     for number, frame in enumerate(iter_frames(str(film), short_side_px=FILM_SHORT_SIDE_PX)):
-        if number >= NUM_FILM_FRAMES:
+        if number >= NUM_FRAMES:
             break
         for place in wanted.get(number, ()):
             picture = Image.fromarray(frame.rgb)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.device import pick_device
 from curate.encoders import weights
 from curate.encoders.batches import in_batches
-from curate.encoders.device import pick_device
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.fingerprint import path_digest
 from curate.schema import content_digest

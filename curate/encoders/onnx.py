@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.device import pick_device
 from curate.encoders import weights
-from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import path_digest
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 
+from curate.device import pick_device
 from curate.encoders import torchvision_cpu
 from curate.encoders.batches import in_batches
-from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.weights import MissingWeights
 from curate.schema import content_digest

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.device import pick_device
 from curate.encoders import torchvision_cpu, weights
-from curate.encoders.device import pick_device
 from curate.encoders.fingerprint import library_versions, path_digest
 from curate.encoders.hub import resolve_commit
 from curate.encoders.manifest import ASSETS

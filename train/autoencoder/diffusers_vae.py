@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from curate.device import pick_device, with_index
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.hub import resolve_commit
 from curate.schema import content_digest
 from train.autoencoder.config import DiffusersAutoencoderConfig
-from train.autoencoder.embedded import pick_device
 
 PROBE_FRAMES = 25
 PROBE_PX = 64
@@ -36,7 +36,7 @@ class DiffusersAutoencoder:
         """
         folder = _local_folder(config)
         self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
-        self.device = pick_device(config.device, device)
+        self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._dtype: torch.dtype = getattr(torch, config.dtype)
         model = _load(folder, self.name, self._dtype).to(self.device)
         if config.tiling:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from curate.device import pick_device, with_index
 from train.autoencoder.config import ReelpackKLConfig
 from train.autoencoder.kl import SPATIAL_STRIDE, TEMPORAL_STRIDE, load
 
@@ -34,7 +34,7 @@ class ReelpackKLAutoencoder:
             )
         self.name = "reelpack_kl"
         self.channels = model.config.latent_channels
-        self.device = pick_device(config.device, device)
+        self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._chunk = config.chunk_latent_frames
         self.part_frames: int | None = TEMPORAL_STRIDE * config.chunk_latent_frames
         self._model = model.to(self.device)
@@ -58,21 +58,3 @@ class ReelpackKLAutoencoder:
     def decode(self, latent: Tensor) -> Tensor:
         raw = latent.to(self.device, torch.float32) * self._std + self._mean
         return self._model.decode(raw[None], chunk=self._chunk).clamp(-1.0, 1.0).cpu()
-
-
-def pick_device(setting: Literal["auto", "cpu", "cuda"], device: torch.device | None = None) -> torch.device:
-    """`device`, the worker's, where the setting allows it; else the current one of the setting's kind.
-
-    A CUDA device has its index: which one is the current one is a matter of the thread, and in a loader's it is the
-    first.
-
-    Raises:
-        ValueError: CUDA is asked for and not there.
-    """
-    if device is not None and setting in ("auto", device.type):
-        return device
-    if setting == "cpu" or (setting == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ValueError("encode.autoencoder.device: got cuda, and torch sees no CUDA device; set it to auto or cpu")
-    return torch.device("cuda", torch.cuda.current_device())

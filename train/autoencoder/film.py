@@ -1,8 +1,4 @@
-"""What the embedded autoencoder is trained on: random crops, scales and frame rates of one film.
-
-The film is Big Buck Bunny (c) 2008 Blender Foundation, CC BY 3.0, https://peach.blender.org: its first 480 s at 24
-fps, without the demo's excerpts, which stay unseen for the figures of the model card.
-"""
+"""Batches that the embedded autoencoder is trained on: random crops, scales and frame rates of the training video."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,14 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curate.encoders.training_video import FPS, NUM_FRAMES, is_held_out
 from curate.storage.publish import publish
-
-FILM_FPS = 24
-NUM_FRAMES = 480 * FILM_FPS
-"""Frames of the film that are used at all; the rest is left for last checks of generalization."""
-
-EXCERPTS = ((4463, 5809), (6168, 6488))
-"""Half-open frame ranges of the demo's excerpts: held out of training."""
 
 CACHE_SHORT_SIDE_PX = 160
 LENGTHS = (1, 5, 9, 13, 17)
@@ -48,14 +38,9 @@ def cache_frames(frames: Iterable[np.ndarray], path: Path) -> np.ndarray:
                 count += 1
             if count < NUM_FRAMES:
                 raise ValueError(
-                    f"got {count} frames of the film; expected at least {NUM_FRAMES} (480 s at {FILM_FPS} fps)"
+                    f"got {count} frames of the film; expected at least {NUM_FRAMES} (480 s at {FPS} fps)"
                 )
     return np.load(path, mmap_mode="r")
-
-
-def is_held_out(start: int, end: int) -> bool:
-    """Whether frames [start, end) touch an excerpt or what follows the part that may be used."""
-    return end > NUM_FRAMES or any(start < b and end > a for a, b in EXCERPTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,7 @@ from torch.fx.experimental import _config as shapes
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from curate.device import pick_device
 from train.run.config import ParallelConfig
 
 
@@ -61,22 +62,10 @@ class Worker:
             dist.barrier()
 
 
-def pick_device(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device that a configuration means.
-
-    Raises:
-        ValueError: CUDA is asked for and not there.
-    """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ValueError("got device=cuda, and torch sees no CUDA device; set device=auto, or install torch for CUDA")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
-
-
 @contextmanager
 def join_workers(device: Literal["auto", "cpu", "cuda"]) -> Iterator[Worker]:
     """Join the process group that torchrun describes (WORLD_SIZE > 1) or that a launcher has opened already."""
-    chosen = pick_device(device)
+    chosen = pick_device(device, setting="train.device")
     own_group = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

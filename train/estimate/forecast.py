@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.device import pick_device
 from train.data.epoch import EpochSamples
 from train.data.mix import read_datasets
 from train.data.plan import Planner, idle_share
-from train.distributed.parallelize import pick_device
 from train.estimate.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.estimate.scale import scale_of, warn_of_scale
 from train.run.config import TrainConfig
@@ -80,7 +80,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
     met = np.array([(manifest.sources[one.row], one.num_tokens) for pack in planned for one in pack]).reshape(-1, 2)
     sizes = np.array([sum(pack) for pack in packs])
     rows = np.arange(len(manifest))
-    device = pick_device(config.device)
+    device = pick_device(config.device, setting="train.device")
     memory = estimate_memory(
         config,
         build_model(config, RunRecord.of(manifest)),

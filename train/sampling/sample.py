@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curate.device import pick_device
 from curate.media.encode import encode_mp4
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
-from train.distributed.parallelize import pick_device
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
 from train.model.config import Patch
 from train.packing.batch import Sample
@@ -59,7 +59,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
-    device = pick_device(config.device)
+    device = pick_device(config.device, setting="sample.device")
     model = model.to(device)
     patch = train_config.model.patch
     shapes = [latent_shape(request, record.latents, patch) for request in requests]

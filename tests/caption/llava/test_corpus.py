@@ -3,7 +3,8 @@ import json
 import pytest
 from PIL import Image
 
-from caption.llava.corpus import EXCERPTS, load_shots, load_stamps
+from caption.llava.corpus import load_shots, load_stamps
+from curate.encoders.training_video import EXCERPTS
 
 
 def _write(path, *ranges):

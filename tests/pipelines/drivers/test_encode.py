@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.device import pick_device, with_index
 from curate.encoders.text import TextEncoder
 from pipelines.commands.encode import show
 from pipelines.config import load_config
@@ -23,7 +24,7 @@ from pipelines.inspection.verify import verify
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, copied, curated
 from train.autoencoder.config import ReelpackKLConfig
-from train.autoencoder.embedded import ReelpackKLAutoencoder, pick_device
+from train.autoencoder.embedded import ReelpackKLAutoencoder
 from train.data.check import problems
 from train.data.config import DataConfig
 from train.data.encode import encoder
@@ -130,14 +131,15 @@ def test_the_device_has_its_index(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert pick_device(setting, worker and torch.device(worker)) == torch.device(expected)
+    picked = pick_device(setting, worker=worker and torch.device(worker))
+    assert with_index(picked) == torch.device(expected)
 
 
 def test_a_device_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device("auto") == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"encode\.autoencoder\.device: got cuda"):
-        pick_device("cuda")
+    with pytest.raises(ValueError, match=r"train\.device: got cuda"):
+        pick_device("cuda", setting="train.device")
 
 
 @pytest.mark.gpu

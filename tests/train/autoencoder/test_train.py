@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from curate.encoders.training_video import EXCERPTS, NUM_FRAMES, is_held_out
 from curate.storage import publish
 from curate.storage.lease import hold
 from train.autoencoder import film
 from train.autoencoder.config import ReelpackKLConfig
-from train.autoencoder.film import EXCERPTS, NUM_FRAMES, FilmClips, is_held_out
+from train.autoencoder.film import FilmClips
 from train.autoencoder.train import (
     AutoencoderTrainer,
     TrainAutoencoderConfig,
