@@ -16,7 +16,8 @@ from curate.schema import Failure
 from pipelines.console.pace import Pace
 
 if TYPE_CHECKING:
-    from pipelines.execute.base import Executor, Needs, Stage
+    from curate.stage import Stage
+    from pipelines.execute.base import Executor, Needs
 
 Item = TypeVar("Item")
 

@@ -1,21 +1,19 @@
 """How stages are run: in this process, or on Ray Data. Both give the same outcomes; only their order may differ.
 
-A stage is any object with the methods of `Stage`. It neither knows nor imports what runs it.
+A stage is any object with the methods of `curate.stage.Stage`.
 """
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.media.counter import counts
 from curate.media.staging import StagingConfig
-from curate.schema import Failure, FailureKind
-
-In = TypeVar("In", contravariant=True)
-Out = TypeVar("Out", covariant=True)
+from curate.schema import FailureKind
+from curate.stage import Stage
 
 
 class ExecuteConfig(BaseModel):
@@ -42,24 +40,6 @@ class ExecuteConfig(BaseModel):
         description="on Ray: seconds after which an item that does not return costs its worker its life; null: never",
     )
     staging: StagingConfig = Field(StagingConfig(), description="local copies of remote inputs")
-
-
-class Stage(Protocol[In, Out]):
-    """Work on items: cheap picklable constructor, `setup` once per worker, one outcome per item in order.
-
-    Errors that `process` raises: RuntimeError and MemoryError are of the items; any other, such as OSError for an
-    output that cannot be written, is nobody's fault and stops the run.
-    """
-
-    step: str
-
-    def setup(self) -> None: ...
-
-    def process(self, items: Sequence[In]) -> Sequence[Out | Failure]: ...
-
-    def give_up(self, item: In, kind: FailureKind, detail: str, attempts: int) -> Out | Failure:
-        """The outcome of an item that `process` raised on, or whose worker died or hung over it `attempts` times."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

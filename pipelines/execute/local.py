@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curate.media.counter import counts
-from pipelines.execute.base import Needs, Stage, batches, contained, since
+from curate.stage import Stage
+from pipelines.execute.base import Needs, batches, contained, since
 
 
 class LocalExecutor:

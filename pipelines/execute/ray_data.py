@@ -23,7 +23,8 @@ from ray.util import metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curate.schema import Failure
-from pipelines.execute.base import ExecuteConfig, Needs, Stage
+from curate.stage import Stage
+from pipelines.execute.base import ExecuteConfig, Needs
 from pipelines.execute.ray_cluster import connect
 from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
 
