@@ -19,6 +19,7 @@ COMMANDS = (
     ("verify", "Inspect"),
     ("vacuum", "Inspect"),
     ("doctor", "Inspect"),
+    ("config", "Inspect"),
     ("caption", "Caption and encode"),
     ("encode", "Caption and encode"),
     ("export", "Caption and encode"),

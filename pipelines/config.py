@@ -201,7 +201,7 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] != "extra_forbidden":
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
     rules = [f"select.rules.{name}" for name in COLUMNS]
-    nearest = difflib.get_close_matches(path, [*(known for known in _paths(Config) if ANY not in known), *rules], n=1)
+    nearest = difflib.get_close_matches(path, [*(known for known in paths(Config) if ANY not in known), *rules], n=1)
     if nearest:
         return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
     return f"{path}: unknown key; the sections are {', '.join(Config.model_fields)}"
@@ -209,7 +209,7 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
-    known, parts, pattern = set(_paths(Config)), list[str](), list[str]()
+    known, parts, pattern = set(paths(Config)), list[str](), list[str]()
     for position, part in enumerate(location):
         found = next((name for name in (str(part), ANY) if ".".join([*pattern, name]) in known), None)
         if position == len(location) - 1 or isinstance(part, int) or found:
@@ -218,18 +218,18 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     return ".".join(parts)
 
 
-def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted names of all fields, through nested models and the members of unions; `ANY` for a name in a table."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{field.alias or name}"
         is_table = get_origin(field.annotation) in (dict, Mapping)
         if is_table:
             yield f"{prefix}{name}.{ANY}"
-        for child in _models(field.annotation):
-            yield from _paths(child, f"{prefix}{name}.{ANY}." if is_table else f"{prefix}{name}.")
+        for child in models_in(field.annotation):
+            yield from paths(child, f"{prefix}{name}.{ANY}." if is_table else f"{prefix}{name}.")
 
 
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterable[type[BaseModel]]:
     if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, list, dict, Mapping):
-        return [model for part in get_args(annotation) for model in _models(part)]
+        return [model for part in get_args(annotation) for model in models_in(part)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -22,13 +22,13 @@ def run(app: typer.Typer, argv: list[str] | None = None, module: str | None = No
     Args:
         app: the commands.
         argv: what follows the program's name; None: the arguments of this process.
-        module: the name that `python -m` started, for usage lines; None: the program's name.
+        module: the name that `python -m` started, for usage lines; None: `reelpack` was.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have lines of their own
     given = sys.argv[1:] if argv is None else argv
     command = module or "".join(given[:1])
     try:
-        app(args=argv, prog_name=f"python -m {module}" if module else None)
+        app(args=argv, prog_name=f"python -m {module}" if module else "reelpack")
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REELPACK_DEBUG"):
             raise

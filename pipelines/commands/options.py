@@ -4,6 +4,7 @@ A command resolves its settings before it imports its driver: drivers of models 
 mistake in a setting is told at once.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,34 @@ if TYPE_CHECKING:
     from pipelines.config import Config
     from pipelines.execute.base import ExecuteConfig
 
-ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file, or the name of a shipped one")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable")]
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def complete_config(incomplete: str) -> list[str]:
+    """Names of the shipped configurations, for the shell; it completes files by itself."""
+    return [path.stem for path in sorted(CONFIGS.glob("*.yaml")) if path.stem.startswith(incomplete)]
+
+
+def complete_section(incomplete: str) -> list[str]:
+    """Sections and keys, for the shell."""
+    from pipelines.config import ANY, Config, paths
+
+    return [path for path in dict.fromkeys(paths(Config)) if ANY not in path and path.startswith(incomplete)]
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    """Keys that `--set` takes, for the shell."""
+    return [f"{path}=" for path in complete_section(incomplete)]
+
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", help="YAML file, or the name of a shipped one", autocompletion=complete_config),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value; repeatable", autocompletion=complete_setting),
+]
 ExecuteSetOption = Annotated[list[str] | None, typer.Option("--set", help="execute.key=value; repeatable")]
 ExecutorOption = Annotated[str | None, typer.Option(help="ray or local")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join, such as auto or HOST:6379")]

@@ -1,0 +1,155 @@
+"""What can be configured, from the settings' own models: YAML with comments that loads back, and a JSON schema."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
+
+import annotated_types
+import yaml
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pipelines.config import ANY, Config, models_in, paths
+
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+INDENT = "  "
+MISSING = PydanticUndefined
+"""The default of a key that has none."""
+
+
+def described(section: str = "") -> str:
+    """YAML of the defaults of a section, such as `train.optimizer`, under its parents; "" for all sections.
+
+    A comment above each key gives its description with its unit, its type and its range. The other members of a union
+    follow as comments.
+
+    Raises:
+        ValueError: no such section (with the nearest valid one).
+    """
+    lines: list[str] = []
+    model: type[BaseModel] = Config
+    value: Any = Config()
+    for depth, name in enumerate(names := section.split(".") if section else []):
+        field = _field(model, name, section)
+        current = getattr(value, _attribute(model, name), MISSING)
+        if depth == len(names) - 1:
+            return "\n".join([*lines, *_field_lines(name, field, current, depth)])
+        lines.append(f"{INDENT * depth}{name}:")
+        model, value = _member(field, current, names[depth + 1], section)
+        if type(current) is not model and "kind" in model.model_fields:
+            lines.append(f"{INDENT * (depth + 1)}kind: {model.model_fields['kind'].default}")
+    return "\n".join(_model_lines(model, value, 0))
+
+
+def schema(section: str = "") -> dict[str, Any]:
+    """JSON schema of a section; "" for a whole configuration file.
+
+    Raises:
+        ValueError: no such section (with the nearest valid one).
+    """
+    model: type[BaseModel] = Config
+    value: Any = Config()
+    field: FieldInfo | None = None
+    for name in section.split(".") if section else ():
+        if field is not None:
+            model, value = _member(field, value, name, section)
+        field = _field(model, name, section)
+        value = getattr(value, _attribute(model, name), MISSING)
+    if field is None:
+        return Config.model_json_schema()
+    found = TypeAdapter[Any](cast(Any, field.annotation)).json_schema()
+    return found if field.description is None else {"description": field.description, **found}
+
+
+def _attribute(model: type[BaseModel], key: str) -> str:
+    """The name of the attribute behind a key: an alias where the key is a word of Python."""
+    return next((name for name, field in model.model_fields.items() if (field.alias or name) == key), key)
+
+
+def _field(model: type[BaseModel], key: str, section: str) -> FieldInfo:
+    found = model.model_fields.get(_attribute(model, key))
+    if found is None:
+        raise _unknown(section)
+    return found
+
+
+def _member(field: FieldInfo, current: Any, key: str, section: str) -> tuple[type[BaseModel], Any]:
+    """The model that has the key: that of the default, else another member of the union."""
+    models = sorted(models_in(field.annotation), key=lambda model: model is not type(current))
+    for model in models:
+        if _attribute(model, key) in model.model_fields:
+            return model, current if type(current) is model else MISSING
+    raise _unknown(section)
+
+
+def _unknown(section: str) -> ValueError:
+    known = [path for path in paths(Config) if ANY not in path]
+    nearest = difflib.get_close_matches(section, known, n=1)
+    meant = f"the nearest one is {nearest[0]}" if nearest else f"the sections are {', '.join(Config.model_fields)}"
+    return ValueError(f"{section}: no such section or key; {meant}")
+
+
+def _model_lines(model: type[BaseModel], value: Any, depth: int) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        current = field.get_default(call_default_factory=True, validated_data={}) if value is MISSING else None
+        yield from _field_lines(field.alias or name, field, getattr(value, name, current), depth)
+
+
+def _field_lines(key: str, field: FieldInfo, current: Any, depth: int) -> Iterator[str]:
+    pad, models = INDENT * depth, list(models_in(field.annotation))
+    facts = "" if models or key == "kind" else _facts(field)
+    if comment := f"{field.description or ''}{f' ({facts})' if facts else ''}".strip():
+        yield f"{pad}# {comment}"
+    if isinstance(current, BaseModel):
+        yield f"{pad}{key}:" if type(current).model_fields else f"{pad}{key}: {{}}"
+        yield from _model_lines(type(current), current, depth + 1)
+    elif current is MISSING:
+        yield f"{pad}{key}:  # required"
+    else:
+        dumped = TypeAdapter[Any](cast(Any, field.annotation)).dump_python(
+            current, mode="json", by_alias=True, warnings=False
+        )
+        text = yaml.safe_dump({key: dumped}, sort_keys=False, allow_unicode=True, width=1000)
+        yield from (f"{pad}{line}" for line in text.splitlines())
+    for model in models:
+        if type(current) is not model:
+            yield f"{pad}# {_or(field, key)}"
+            yield from (f"{pad}# {INDENT}{line}" for line in _model_lines(model, MISSING, 0))
+
+
+def _or(field: FieldInfo, key: str) -> str:
+    """What introduces a member that is not the default."""
+    origin = get_origin(field.annotation)
+    return f"a member of {key}:" if origin in (list, tuple, dict, Mapping) else f"or {key}:"
+
+
+def _facts(field: FieldInfo) -> str:
+    """Type and range: `int ≥ 1 or null`."""
+    bounds = [
+        f"{sign} {getattr(one, side)}"
+        for one in field.metadata
+        if isinstance(one, annotated_types.BaseMetadata)
+        for side, sign in SIGNS.items()
+        if hasattr(one, side)
+    ]
+    first, *others = _types(field.annotation)
+    return " or ".join([" ".join([first, *bounds]), *others])
+
+
+def _types(annotation: Any) -> list[str]:
+    """Names of the types that a value may have, null last."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _types(arguments[0])
+    if origin is Literal:
+        return [", ".join(map(str, arguments))]
+    if origin in (list, tuple):
+        inner = [text for one in arguments if one is not Ellipsis for text in _types(one)]
+        return [f"list of {' or '.join(dict.fromkeys(inner))}"]
+    if origin in (dict, Mapping):
+        return [f"table of {' or '.join(_types(arguments[1]))}"]
+    if arguments:
+        names = dict.fromkeys(text for one in arguments for text in _types(one))
+        return sorted(names, key=lambda text: text == "null")
+    return ["null" if annotation is type(None) else getattr(annotation, "__name__", str(annotation)).lower()]
