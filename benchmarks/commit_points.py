@@ -1,7 +1,8 @@
 """Trouble at every point at which a command changes a dataset, one after the other: it is killed, or the disk is full
 or read-only from then on. Then the same command runs again, and its dataset must be that of an undisturbed run.
 
-    python -m benchmarks.commit_points [--commands curate,select,encode] [--troubles kill,full,read-only] [--every 1]
+    python -m benchmarks.commit_points [--commands curate,select,caption,encode] [--troubles kill,full,read-only]
+        [--every 1]
 
 A point is a file that is opened for writing, renamed or removed below the dataset; Python itself tells of them (its
 audit events). Exit code 1 where a dataset differs, or a command ends without a plain message.
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Literal
@@ -27,14 +29,22 @@ import pyarrow.parquet as pq
 
 from tests.support.corpus import shot, write
 from tests.support.snapshot import differences, leftovers, snapshot
+from tests.support.vlm_checkpoints import write_checkpoint
 
 Trouble = Literal["kill", "full", "read-only"]
-COMMANDS = ("curate", "select", "encode")
+COMMANDS = ("curate", "select", "caption", "encode")
 TROUBLES: tuple[Trouble, ...] = ("kill", "full", "read-only")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 LIMIT_S = 120
-SETTINGS = ["score.scorers=[]", "shards.clips_per_shard=2", "execute.publish_every_s=1e-9"]
-PRELOADED = ["av", "cv2", "torch", "pipelines.cli", "pipelines.drivers.curate", "pipelines.drivers.encode"]
+SETTINGS = {
+    "curate": ["score.scorers=[]", "shards.clips_per_shard=2", "execute.publish_every_s=1e-9"],
+    "caption": [
+        *("caption.backend.device=cpu", "caption.num_frames=1", "caption.short_max_tokens=4"),
+        *("caption.dense_max_tokens=4", "caption.batch_size=1", "execute.publish_every_s=1e-9"),
+    ],
+}
+PRELOADED = ["av", "cv2", "torch", "pipelines.cli"]
+PRELOADED += [f"pipelines.drivers.{name}" for name in ("curate", "caption", "encode")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +96,13 @@ class Points:
         self._captioned = Path(shutil.copytree(self._curated, folder / "captioned"))
         caption(self._captioned)
 
+    @cached_property
+    def _model(self) -> Path:
+        return write_checkpoint("llava", self.folder / "model")
+
     def all(self, command: str, trouble: Trouble, every: int = 1) -> Iterator[tuple[int, list[str]]]:
         """Each point, and what is wrong after it; nothing where all is well."""
-        begin = {"curate": self.folder / "nothing", "select": self._curated, "encode": self._captioned}[command]
+        begin = {"curate": self.folder / "nothing", "encode": self._captioned}.get(command, self._curated)
         expected = content(self._after(command, begin, f"{command} undisturbed"))
         point = 1
         while True:
@@ -123,9 +137,10 @@ class Points:
         settings = {
             "curate": [str(self.videos), "--out", str(out), "--executor", "local"],
             "select": [str(out), "--set", "select.rules.duration_s.min=0.5"],
+            "caption": [str(out), "--executor", "local", "--set", f"caption.backend.model={self._model}"],
             "encode": [str(out), "--set", "encode.max_area_px=6144", "--set", "encode.autoencoder.device=cpu"],
         }[command]
-        own = [word for setting in SETTINGS for word in ("--set", setting)] if command == "curate" else []
+        own = [word for setting in SETTINGS.get(command, ()) for word in ("--set", setting)]
         return [command, *settings, *own]
 
     def _after(self, command: str, begin: Path, name: str) -> Path:
@@ -218,7 +233,8 @@ def caption(out: Path) -> None:
 
     dataset = Dataset(str(out))
     facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
-    facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None, "status": "ok"}
+    facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8, "status": "ok"}
+    facts |= {"findings": [], "provenance": {"backend": "test", "model": "test"}}
     dataset.captions("made-1").publish(
         {**facts, "clip_id": row["clip_id"], "media_digest": row["digest"], "text": f"clip {row['clip_id']}"}
         for row in dataset.read_index().to_pylist()

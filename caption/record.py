@@ -1,10 +1,27 @@
-"""The caption record: one row per clip and kind: what wrote the text, from which frames, how it ended."""
+"""The caption record: one row per clip and kind. It holds the text, its provenance, its frames and its findings."""
 
-from dataclasses import dataclass, fields
+import json
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from caption.provenance import Provenance
 from curate.dataset.captions import CaptionKind, CaptionStatus
 from curate.shards.tar import payload_digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What a check finds.
+
+    Attributes:
+        code: Reason code, snake_case. Equal for all clips with this fault.
+        status: Status that a caption with this finding has, unless another finding is worse.
+        detail: A sentence for the reader. Figures stand in parentheses at its end, so that equal faults are counted.
+    """
+
+    code: str
+    status: CaptionStatus
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,49 +29,57 @@ class CaptionRecord:
     """One caption.
 
     Attributes:
-        clip_id: The clip it was written for.
-        media_digest: Of the clip's bytes that the model was shown: `verify` tells by it a caption on the wrong clip.
+        clip_id: The clip that it describes.
+        media_digest: Digest of the clip's bytes that the model was shown. `verify` compares it.
         kind: Which of the clip's captions it is.
-        text: What the model wrote, control tokens and surrounding white space removed.
-        status: How it ended, and `reason` says why where that is not OK.
-        finish_reason: `stop` where the model ended by itself, `length` where it met the limit, `not_asked`.
-        model: Name of the model as configured.
-        weights: Digest of its weights, or revision of a hub id: what `model` meant on that day.
-        prompt_id, prompt_hash, prompt_text: The prompt, by versioned name, digest, and in full.
+        text: What the model wrote, without control tokens and surrounding white space.
+        findings: What the checks found, in their order.
+        finish_reason: `stop` where the model ended by itself, `length` at the token limit, `not_asked`.
+        provenance: What wrote the text.
+        prompt_id, prompt_hash, prompt_text: The prompt: versioned name, digest, and in full.
         frame_indices: Numbers of the frames shown to the model, within the clip.
-        frame_times_s: When they are shown, seconds from the clip's start.
-        sampling: Generation settings as applied, JSON.
-        num_prompt_tokens, num_output_tokens: Lengths in the model's tokens, pictures and end token included.
-        seed: Of the sampling; None where decoding is greedy.
-        libraries: Versions of what ran it, JSON; they are no part of the captions' key.
+        frame_times_s: Their times, seconds from the clip's start.
+        max_tokens: Limit of the text, in the model's tokens.
+        num_prompt_tokens, num_output_tokens: Lengths in the model's tokens, images and end token included.
     """
 
     clip_id: str
     media_digest: str
     kind: CaptionKind
     text: str
-    status: CaptionStatus
-    reason: str | None
+    findings: tuple[Finding, ...] = ()
     finish_reason: str
-    model: str
-    weights: str
+    provenance: Provenance
     prompt_id: str
     prompt_hash: str
     prompt_text: str
     frame_indices: tuple[int, ...]
     frame_times_s: tuple[float, ...]
-    sampling: str
+    max_tokens: int
     num_prompt_tokens: int
     num_output_tokens: int
-    seed: int | None
-    libraries: str
+
+    @property
+    def status(self) -> CaptionStatus:
+        """The worst status among the findings; OK without any."""
+        return status_of(self.findings)
+
+
+def status_of(findings: tuple[Finding, ...]) -> CaptionStatus:
+    """The worst status among the findings; OK without any. `CaptionStatus` lists them from the best to the worst."""
+    found = {finding.status for finding in findings}
+    return max(found, key=list(CaptionStatus).index, default=CaptionStatus.OK)
 
 
 def record_row(record: CaptionRecord) -> dict[str, Any]:
     """A row of `CAPTIONS`."""
     row = {field.name: getattr(record, field.name) for field in fields(record)}
+    provenance = asdict(record.provenance)
+    as_json = {name: json.dumps(provenance[name], sort_keys=True) for name in ("parameters", "libraries")}
     return row | {
         "status": str(record.status),
+        "findings": [asdict(finding) | {"status": str(finding.status)} for finding in record.findings],
+        "provenance": provenance | as_json,
         "frame_indices": list(record.frame_indices),
         "frame_times_s": list(record.frame_times_s),
     }

@@ -34,6 +34,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     IO = "io"
     MODEL = "model"
+    REFUSED = "refused"
     WORKER_DIED = "worker_died"
 
 

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from caption.captioner import CaptionConfig
+from caption.config import CaptionConfig
 from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
@@ -43,6 +43,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
             *("nsfw", "aesthetic"),
         )
     }
+    | {"caption.visible": "caption.checks.visible"}
 )
 """Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
 dataset has saved are read."""

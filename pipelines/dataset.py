@@ -32,7 +32,7 @@ def curate_command(dataset: Dataset) -> str:
 def step_command(dataset: Dataset, step: Literal["caption", "encode"]) -> str:
     """What a user types to repeat a later step as it ran last, or with the defaults if it never did."""
     sections = dataset.sections()
-    config = Config.model_validate({step: sections[step]} if step in sections else {})
+    config = Config.model_validate(upgraded({step: sections[step]} if step in sections else {}))
     return shlex.join(["reelpack", step, dataset.url, *_flags(config)])
 
 

@@ -76,7 +76,11 @@ def test_curate_scans_scores_cuts_and_reports(made: SimpleNamespace, tmp_path: P
 def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("caption", tmp_path)
     model = write_checkpoint("llava", tmp_path / "model")
-    settings = ["caption.short_max_tokens=4", "caption.dense_max_tokens=4", f"caption.backend.model={model}"]
+    settings = [
+        "caption.short_max_tokens=4",
+        "caption.dense_max_tokens=4",
+        f"caption.backend.model={model}",
+    ]
     box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
 
 

@@ -1,10 +1,14 @@
-"""What a captioner asks of a model runtime, whichever it is."""
+"""What a captioner asks of a model runtime."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
+
+from caption.provenance import Provenance
+from caption.quality.base import Check
+from curate.schema import FailureKind
 
 
 class UnusableModel(ValueError):
@@ -13,7 +17,7 @@ class UnusableModel(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionRequest:
-    """Frames (T, H, W, 3) uint8 RGB in the order of time, a prompt, and the most tokens that may be written."""
+    """Frames (T, H, W, 3) uint8 RGB in the order of time, a prompt, and the limit of the text in tokens."""
 
     frames: np.ndarray
     prompt: str
@@ -22,38 +26,85 @@ class CaptionRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionResult:
-    """What the model wrote: `stop` if it ended by itself, `length` if it met `max_tokens`, `not_asked`."""
+    """The text for one request. `finish_reason`: `stop` if the model ended by itself, `length` at the limit."""
 
     text: str
-    finish_reason: Literal["stop", "length", "not_asked"]
+    finish_reason: Literal["stop", "length"]
     num_prompt_tokens: int
     num_output_tokens: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedRequest:
+    """One request without a text: refused, timed out, or answered with something unusable. The others have theirs.
+
+    `curate.schema.RETRYABLE` says for which kinds `reelpack caption` may succeed when it runs again.
+    """
+
+    kind: FailureKind
+    detail: str
+
+
 class CaptionBackend(Protocol):
-    """One model in one runtime. Constructors are cheap; `setup` loads the weights."""
+    """One model in one runtime. Constructors are cheap and the object can be pickled; `setup` loads the weights."""
 
     @property
-    def weights_id(self) -> str:
-        """Digest of the weights, or the revision of a hub id. Needs no `setup`."""
+    def provenance(self) -> Provenance:
+        """What writes the captions. Needs no `setup`.
+
+        Raises:
+            MissingWeights: embedded weights are not there.
+            ValueError: neither the hub nor its local cache knows the model.
+        """
         ...
 
     @property
-    def libraries(self) -> dict[str, str]:
-        """Versions of the libraries that decide what the model writes, by name."""
+    def checks(self) -> Sequence[Check]:
+        """Checks of this backend alone, set up with it; often none."""
+        ...
+
+    def setup(self) -> None:
+        """Load the model.
+
+        Raises:
+            MissingWeights: embedded weights are not there.
+            ValueError: the model cannot be loaded; says why and what to do.
+        """
+        ...
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
+        """One outcome per request, in order, independent of the other requests in the batch.
+
+        Raises only what ends the job: one failed request is a `FailedRequest`.
+        """
+        ...
+
+
+class BackendSettings(Protocol):
+    """Settings of a backend: a frozen pydantic model. Its import loads no heavy library."""
+
+    @property
+    def kind(self) -> str:
+        """Tells the members of the union apart."""
         ...
 
     @property
-    def sampling(self) -> dict[str, object]:
-        """Generation settings as applied, but for the token limit, which is each request's."""
+    def name(self) -> str:
+        """Names the tables of the captions; part of a folder's name."""
         ...
 
-    def setup(self) -> None: ...
-
-    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
-        """Why the model would not know what the frames (T, H, W, 3) of each clip show; None where it may write."""
+    @property
+    def caveat(self) -> str | None:
+        """What a reader of the captions must know."""
         ...
 
-    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
-        """One result per request, in order, the same whichever requests share its batch."""
+    def pinned(self) -> Self:
+        """The same with the revision that the model's name means now, for every worker and every rerun.
+
+        Raises:
+            MissingWeights: embedded weights are not there.
+            ValueError: neither the hub nor its local cache knows the model.
+        """
         ...
+
+    def build(self) -> CaptionBackend: ...

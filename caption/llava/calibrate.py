@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 import torch
 
-from caption.backends.transformers_config import TransformersVlmConfig
-from caption.backends.transformers_vlm import TransformersVlm
-from caption.captioner import CaptionConfig
+from caption.backends.embedded import EmbeddedCaptioner, EmbeddedConfig
+from caption.config import CaptionConfig
 from caption.llava.corpus import load_shots
 from caption.llava.domain import STATISTICS, clip_feature, distance
 from caption.llava.evaluate import load_held_out, read_pictures
@@ -88,8 +87,9 @@ def main() -> None:
     parser.add_argument("foreign", type=Path, nargs="*", help="folders")
     arguments = parser.parse_args()
     film, num_frames = arguments.film or weights.resolve("bbb-film"), CaptionConfig().num_frames
-    vlm = TransformersVlm(TransformersVlmConfig())
-    vlm.setup()
+    captioner = EmbeddedCaptioner(EmbeddedConfig())
+    captioner.setup()
+    vlm = captioner.vlm
     tower, image_processor = vlm.model.model.vision_tower, vlm.processor.image_processor
 
     def features(clips: Iterable[np.ndarray]) -> list[torch.Tensor]:

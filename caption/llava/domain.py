@@ -1,25 +1,29 @@
-"""Whether a clip looks like the film that the embedded captioner knows. Where it does not, nothing is written.
+"""Whether a clip looks like the video that the embedded captioner knows. Where it does not, nothing is written.
 
-The measure is a distance between pictures, not the model's own confidence: it is as sure of "A big gray rabbit."
-before a lectern as before the rabbit. docs/models/reelpack_llava.md has what it lets through; `calibrate.py` made the
-file.
+The measure is a distance between images, not the model's own confidence: the model is as confident of "A big gray
+rabbit." in front of a lectern as in front of the rabbit. docs/models/reelpack_llava.md says what the check lets
+through; `calibrate.py` makes the file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from caption.quality.base import Check
+from caption.record import Finding
+from curate.dataset.captions import CaptionStatus
+
 STATISTICS = Path(__file__).parent / "domain.safetensors"
-"""`shots` (N, 1280) float16, one per shot of the training film and per coarse copy; `max_distance` in its metadata."""
+"""`shots` (N, 1280) float16, one per training shot and per coarse copy; `max_distance` in the metadata."""
 
 NUM_NEAREST = 3
 
 
-class Domain:
-    """The training film in the vision tower's features.
+class DomainCheck(Check):
+    """Finds clips that do not look like the training video, in the vision tower's features.
 
     Args:
         tower: the embedded captioner's.
@@ -34,14 +38,12 @@ class Domain:
             self._shots = torch.nn.functional.normalize(file.get_tensor("shots").float(), dim=1)
             self.max_distance = float(file.metadata()["max_distance"])
 
-    def unsure(self, frames: np.ndarray) -> str | None:
-        """Why the captioner would not know what the frames (T, H, W, 3) show; None where they look like its film."""
+    def of_frames(self, frames: np.ndarray) -> Iterator[Finding]:
         found = distance(clip_feature(self._tower, self._image_processor, frames), self._shots)
-        if found <= self.max_distance:
-            return None
-        return (
-            f"it does not look like the film that the captioner knows (distance {found:.2f} > {self.max_distance:.2f})"
-        )
+        if found > self.max_distance:
+            figures = f"distance {found:.2f} > {self.max_distance:.2f}"
+            detail = f"it does not look like the video that the captioner knows ({figures})"
+            yield Finding(code="out_of_domain", status=CaptionStatus.UNSURE, detail=detail)
 
 
 def clip_feature(tower: Any, image_processor: Any, frames: Sequence[np.ndarray] | np.ndarray) -> torch.Tensor:

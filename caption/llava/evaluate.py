@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from caption.backends.base import CaptionRequest
-from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
-from caption.captioner import CaptionConfig
+from caption.backends.embedded import EmbeddedCaptioner, EmbeddedConfig
+from caption.backends.transformers_vlm import TransformersVlm
+from caption.config import CaptionConfig
 from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
 from curate.dataset.captions import KINDS
@@ -176,14 +177,15 @@ def main() -> None:
     arguments = parser.parse_args()
     config = CaptionConfig()
     shots = load_held_out(arguments.film or weights.resolve("bbb-film"), config.num_frames)
-    vlm = TransformersVlm(TransformersVlmConfig())
-    vlm.setup()
+    captioner = EmbeddedCaptioner(EmbeddedConfig())
+    captioner.setup()
+    vlm = captioner.vlm
     written: dict[str, list[str]] = {}
     for kind in KINDS:
         limit = config.max_tokens(kind)
         requests = [CaptionRequest(frames=s.frames, prompt=PLAIN_V1.of(kind).text, max_tokens=limit) for s in shots]
         batches = [requests[start : start + 8] for start in range(0, len(requests), 8)]
-        written[kind] = [result.text for batch in batches for result in vlm.caption(batch)]
+        written[kind] = [getattr(result, "text", "") for batch in batches for result in vlm.caption(batch)]
     common = Counter(shot.short[0] for shot in load_shots()).most_common(1)[0][0]
     said = {
         "captioner": written["short"],

@@ -12,15 +12,19 @@ KINDS: tuple[CaptionKind, ...] = get_args(CaptionKind)
 
 
 class CaptionStatus(StrEnum):
-    """How a caption ended. A truncated one is used, and says here that it is unfinished; the others have no text."""
+    """How a caption ended, from the best to the worst."""
 
     OK = "ok"
     TRUNCATED = "truncated"
+    """The token limit cuts the text off. It is used."""
+    REJECTED = "rejected"
+    """A check rejects the text. It is stored and not used."""
     EMPTY = "empty"
-    BLANK = "blank"
-    """The frames show nothing: the model was not asked."""
+    """The model wrote nothing."""
     UNSURE = "unsure"
     """The model does not know what such frames show: it was not asked."""
+    BLANK = "blank"
+    """The frames show nothing: the model was not asked."""
 
 
 USABLE = frozenset({CaptionStatus.OK, CaptionStatus.TRUNCATED})
@@ -38,6 +42,13 @@ CAPTION_COLUMNS = [caption_column(kind) for kind in KINDS]
 def usable(records: pa.Table) -> pa.Table:
     """The rows of tables/captions whose text is used."""
     return records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE))))
+
+
+def reason_of(record: Mapping[str, Any]) -> str:
+    """Why a row of tables/captions has its status: the findings that give it. Its status alone where none is stored,
+    as in rows of an earlier reelpack."""
+    found = [found["detail"] for found in record["findings"] or () if found["status"] == record["status"]]
+    return "; ".join(found) or record["status"]
 
 
 def texts_of(row: Mapping[str, Any]) -> dict[str, str]:

@@ -128,6 +128,15 @@ INDEX = pa.schema(
     ]
 )
 
+FINDING = pa.struct([(name, pa.string()) for name in ("code", "status", "detail")])
+PROVENANCE = pa.struct(
+    [
+        *((name, pa.string()) for name in ("backend", "model", "revision", "fingerprint")),
+        ("parameters", pa.string()),  # JSON
+        ("seed", pa.int64()),
+        ("libraries", pa.string()),  # JSON
+    ]
+)
 CAPTIONS = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
@@ -135,20 +144,17 @@ CAPTIONS = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
+        pa.field("findings", pa.list_(FINDING)),
         pa.field("finish_reason", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("weights", pa.string(), nullable=False),
+        pa.field("provenance", PROVENANCE),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("prompt_hash", pa.string(), nullable=False),
         pa.field("prompt_text", pa.string(), nullable=False),
         pa.field("frame_indices", pa.list_(pa.int64()), nullable=False),
         pa.field("frame_times_s", pa.list_(pa.float64()), nullable=False),
-        pa.field("sampling", pa.string(), nullable=False),
+        pa.field("max_tokens", pa.int64()),
         pa.field("num_prompt_tokens", pa.int64(), nullable=False),
         pa.field("num_output_tokens", pa.int64(), nullable=False),
-        pa.field("seed", pa.int64()),
-        pa.field("libraries", pa.string()),
     ]
 )
 """Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from curate.dataset.captions import reason_of
 from curate.schema import said_of
 from pipelines.commands.options import DatasetArgument
 from pipelines.commands.without_pandas import WithoutPandas
@@ -57,9 +58,10 @@ def show_explanation(story: "Explanation") -> None:
         table.add_row(one.name, escape(_value(one.value)), escape(_sides(one)), margin, one.verdict, one.family)
     out.print(table)
     for record in story.captions:
-        how = f"{record['kind']} caption ({record['status']}) by {record['model']}, prompt {record['prompt_id']}"
+        model = (record["provenance"] or {}).get("model", "an earlier reelpack")
+        how = f"{record['kind']} caption ({record['status']}) by {model}, prompt {record['prompt_id']}"
         times = ", ".join(f"{time:.2f}" for time in record["frame_times_s"])
-        text = record["text"] or f"no text: {record['reason']}"
+        text = record["text"] or f"no text: {reason_of(record)}"
         out.print(f"{how}, frames at {times} s: {text}", markup=False)
     if story.captions and story.caption_note:
         out.print(f"the captions are by {story.caption_note}", markup=False)

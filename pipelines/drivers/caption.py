@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
+from caption.captioner import CaptionItem, CaptionStage
+from caption.config import CaptionConfig
 from caption.record import record_row
-from curate.dataset.captions import USABLE, texts_of
+from curate.dataset.captions import USABLE, reason_of, texts_of
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.dataset.sources import SOURCE, of_current
@@ -67,7 +68,7 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     stage = CaptionStage(captioner, dataset.layout.shards)
     family = f"{captioner.name}-{captioner.key}"
     table = dataset.captions(family)
-    earlier = of_current(table.read([SOURCE, "libraries"]), index)
+    earlier = of_current(table.read([SOURCE, "provenance"]), index)
     have = set(earlier["clip_id"].to_pylist())
     items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
     todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
@@ -83,7 +84,7 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     dataset.save_section("caption", captioner.model_dump(mode="json"))
     dataset.save_section("caption_note", captioner.backend.caveat)
     indexed = dataset.write_index(config_of(dataset).shards.key)
-    records = of_current(table.read([SOURCE, "status", "reason"]), indexed).to_pylist()
+    records = of_current(table.read([SOURCE, "status", "findings"]), indexed).to_pylist()
     rows = indexed.to_pylist()
     return CaptionSummary(
         family=family,
@@ -100,14 +101,15 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
 
 def _reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
     """Reasons of the captions without text; numbers in them, which differ clip by clip, are left out."""
-    reasons = (record["reason"] for record in records if record["status"] not in USABLE)
-    counted = Counter(f"{reason.partition(' (')[0]}" for reason in reasons)
+    reasons = (reason_of(record) for record in records if record["status"] not in USABLE)
+    counted = Counter(reason.partition(" (")[0] for reason in reasons)
     return [f"{count} × {reason}" for reason, count in counted.most_common()]
 
 
 def _notes(captioner: CaptionConfig, earlier: pa.Table, num_todo: int) -> Iterator[str]:
     if caveat := captioner.backend.caveat:
         yield f"the captions are by {caveat}"
-    for stored in sorted({text for text in earlier["libraries"].to_pylist() if text}) if num_todo else ():
+    stored_libraries = {provenance["libraries"] for provenance in earlier["provenance"].to_pylist()}
+    for stored in sorted(stored_libraries) if num_todo else ():
         if unlike := other_libraries(json.loads(stored), "earlier captions of this table"):
             yield unlike

@@ -10,6 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from caption.backends.embedded import OTHER_MODEL
 from curate.columns import SCORE_COLUMNS
 from curate.dataset.captions import usable
 from curate.dataset.dataset import Dataset
@@ -162,7 +163,7 @@ def _next(
     if unseen := cut - ids_of(records):
         return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
     if not _usable(records):
-        other = f"reelpack caption {url} --set caption.backend.model=MODEL"
+        other = f"reelpack caption {url} {OTHER_MODEL}"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if not encoded or (missing := min(len(cut - found) for found in encoded)):
         return step_command(

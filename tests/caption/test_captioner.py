@@ -9,11 +9,14 @@ import pyarrow as pa
 import pytest
 
 from caption import captioner
-from caption.backends.base import CaptionRequest, CaptionResult
-from caption.backends.transformers_config import TransformersVlmConfig
-from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
-from caption.record import CaptionRecord, record_row
-from curate.dataset.captions import CaptionStatus
+from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.captioner import CaptionItem, CaptionStage
+from caption.config import CaptionConfig
+from caption.provenance import Provenance
+from caption.quality.base import Check
+from caption.record import Finding, record_row
+from curate.dataset.captions import CaptionStatus, reason_of
 from curate.dataset.schemas import CAPTIONS
 from curate.schema import Failure, FailureKind
 
@@ -72,10 +75,9 @@ def test_a_record_says_which_frames_were_shown(stage, shards):
 
 def test_a_caption_at_its_limit_is_marked_truncated(stage, shards):
     for record in stage.process(_items(shards, "clip9"))[0]:
-        limit = json.loads(record.sampling)["max_new_tokens"]
-        assert record.num_output_tokens <= limit
+        assert record.num_output_tokens <= record.max_tokens
         assert (record.status == CaptionStatus.TRUNCATED) == (record.finish_reason == "length")
-        assert record.status == CaptionStatus.OK or record.reason
+        assert record.status == CaptionStatus.OK or reason_of(record_row(record)) != record.status
 
 
 def test_records_survive_parquet(stage, shards, tmp_path):
@@ -85,8 +87,10 @@ def test_records_survive_parquet(stage, shards, tmp_path):
     rows = [record_row(record) for record in records]
     pq.write_table(pa.Table.from_pylist(rows, CAPTIONS), tmp_path / "part.parquet")
     read = pq.read_table(tmp_path / "part.parquet").to_pylist()
-    tuples = {"frame_indices", "frame_times_s"}
-    assert [CaptionRecord(**{k: tuple(v) if k in tuples else v for k, v in row.items()}) for row in read] == records
+    assert read == rows
+    stored = read[0]["provenance"]
+    assert stored["fingerprint"] == records[0].provenance.fingerprint
+    assert json.loads(stored["parameters"]) == records[0].provenance.parameters
 
 
 def test_the_key_changes_with_what_changes_captions_and_with_nothing_else(tiny_vlm, tmp_path):
@@ -102,23 +106,33 @@ def test_the_key_changes_with_what_changes_captions_and_with_nothing_else(tiny_v
     assert CaptionConfig(backend=other, short_max_tokens=4, dense_max_tokens=9).key != key
 
 
+class TooShort(Check):
+    def of_frames(self, frames: np.ndarray) -> Iterator[Finding]:
+        if len(frames) == 3:
+            yield Finding(code="too_short", status=CaptionStatus.UNSURE, detail="it is too short")
+
+
 class Clerk:
     """A backend that writes how many frames it was shown, and notes the sizes of its batches."""
 
-    weights_id, libraries, sampling = "clerk", {"clerk": "1"}, {"do_sample": False}
+    provenance = Provenance(backend="clerk", model="clerk", revision="1", fingerprint="clerk")
+    checks = (TooShort(),)
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.refused_frames = 0
 
     def setup(self) -> None: ...
 
-    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
-        return ["it is too short" if len(frames) == 3 else None for frames in clips]
-
-    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
         self.batches.append(len(requests))
-        texts = [f"{len(request.frames)} frames" for request in requests]
-        return [CaptionResult(text=t, finish_reason="stop", num_prompt_tokens=1, num_output_tokens=2) for t in texts]
+        return [self._answer(len(request.frames)) for request in requests]
+
+    def _answer(self, num_frames: int) -> CaptionResult | FailedRequest:
+        if num_frames == self.refused_frames:
+            return FailedRequest(kind=FailureKind.REFUSED, detail="it says no")
+        text = f"{num_frames} frames"
+        return CaptionResult(text=text, finish_reason="stop", num_prompt_tokens=1, num_output_tokens=2)
 
 
 @pytest.fixture
@@ -134,10 +148,21 @@ def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
     assert [(r.kind, r.status, r.text, r.finish_reason) for r in black] == [
         (kind, CaptionStatus.BLANK, "", "not_asked") for kind in ("short", "dense")
     ]
-    assert "of one color (luma 0 of 255" in black[0].reason
-    assert [(r.status, r.text, r.reason) for r in short] == [(CaptionStatus.UNSURE, "", "it is too short")] * 2
+    assert "of one color (luma 0 of 255" in black[0].findings[0].detail
+    assert [(r.status, r.text) for r in short] == [(CaptionStatus.UNSURE, "")] * 2
+    assert [[finding.code for finding in record.findings] for record in short] == [["too_short"]] * 2
     assert [(r.status, r.text) for r in seen] == [(CaptionStatus.OK, "4 frames")] * 2
     assert backend.batches == [1, 1]
+
+
+def test_a_request_that_fails_costs_its_clip_alone(clerk, shards):
+    stage, backend = clerk
+    backend.refused_frames = 1
+    clip, still = stage.process(_items(shards, "clip9", "still"))
+    assert [record.text for record in clip] == ["4 frames"] * 2
+    assert isinstance(still, Failure) and still.kind == FailureKind.REFUSED and not still.retryable
+    assert still.detail == "short caption: it says no"
+    assert backend.batches == [2, 1], "the dense caption of a clip that fails is not asked for"
 
 
 def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: pytest.MonkeyPatch):

@@ -28,7 +28,8 @@ def snapshot(folder: Path) -> Snapshot:
     tables = {table.url: table for table in vars(dataset).values() if isinstance(table, Table)}
     found: dict[str, dict[str, str]] = {}
     for parts in sorted({path.parent for path in (folder / "tables").rglob("part-*.parquet")}):
-        table = tables.get(str(parts)) or _scores(parts)
+        is_captions = parts.parent.name == "captions"
+        table = tables.get(str(parts)) or (dataset.captions(parts.name) if is_captions else _scores(parts))
         found[str(parts.relative_to(folder))] = _by_key(table.rows(), table.key)
     for name in ("tables/sidecar.parquet", "clips.parquet", "shards/index.parquet"):
         if (folder / name).exists():

@@ -35,7 +35,7 @@ QWEN_PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 GLM_TOKENS = tuple(f"<|{name}|>" for name in (
     "image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video",
 ))  # fmt: skip
-IDEFICS_TOKENS = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+IDEFICS_TOKENS: tuple[str, ...] = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
 IDEFICS_TOKENS += tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 
 

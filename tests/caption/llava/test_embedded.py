@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caption.captioner import CaptionConfig, CaptionItem, CaptionStage
+from caption.captioner import CaptionItem, CaptionStage
+from caption.config import CaptionConfig
 from caption.llava.assemble import assemble
 from curate.dataset.captions import CaptionStatus
 from curate.encoders import weights
@@ -50,7 +51,7 @@ def test_embedded_captioner_tells_the_rabbit_from_the_squirrels(tmp_path):
     assert "squirrel" in squirrels and "rabbit" not in squirrels
     for records in outcomes[2:]:
         assert [(record.status, record.text) for record in records] == [(CaptionStatus.UNSURE, "")] * 2
-        assert "does not look like the film" in records[0].reason
+        assert "does not look like the video" in records[0].findings[0].detail
 
 
 def _street() -> np.ndarray:

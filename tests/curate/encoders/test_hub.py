@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from caption.backends.transformers_config import TransformersVlmConfig
-from caption.captioner import CaptionConfig
+from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.config import CaptionConfig
 from curate.encoders.hub import resolve_commit
 from curate.encoders.text import TextEncoder, TextEncoderConfig
 

@@ -1,19 +1,28 @@
 """What `caption` says of captions, and who says it after it: counts by how they ended, and what a reader must know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from caption.backends.base import CaptionRequest, CaptionResult
-from caption.backends.transformers_config import TransformersVlmConfig
+from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.embedded import OTHER_MODEL, EmbeddedConfig
+from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.provenance import Provenance
+from caption.quality.base import Check
+from caption.quality.visible import VisibleConfig
+from caption.record import Finding
+from curate.dataset.captions import CaptionStatus
+from curate.dataset.store import Table
 from curate.report.build import build_report
 from pipelines.commands import caption as caption_command
 from pipelines.commands import explain as explain_command
 from pipelines.commands import status as status_command
 from pipelines.config import Config, load_config
+from pipelines.dataset import config_of, step_command
 from pipelines.drivers.caption import caption
 from pipelines.drivers.export import export
 from pipelines.inspection.explain import explain
@@ -21,21 +30,31 @@ from pipelines.inspection.status import status
 from tests.support.curated import copied, curated
 
 
-class Clerk:
-    """Knows one clip of those that it is shown, and ends its dense captions at the limit."""
+class Foreign(Check):
+    """Knows the first clips that it is shown."""
 
-    weights_id, sampling = "clerk", {"do_sample": False}
+    def __init__(self, num_known: int) -> None:
+        self._left = num_known
+
+    def of_frames(self, frames: np.ndarray) -> Iterator[Finding]:
+        self._left -= 1
+        if self._left < 0:
+            yield Finding(code="foreign", status=CaptionStatus.UNSURE, detail="it is foreign (distance 0.5)")
+
+
+class Clerk:
+    """Knows the first clips that it is shown, and ends its dense captions at the limit."""
 
     def __init__(self, version: str, num_known: int) -> None:
-        self.libraries = {"no-such-library": version}
-        self._num_known = num_known
+        libraries = {"no-such-library": version}
+        self.provenance = Provenance(
+            backend="clerk", model="clerk", revision="1", fingerprint="clerk", libraries=libraries
+        )
+        self.checks = (Foreign(num_known),)
 
     def setup(self) -> None: ...
 
-    def unsure(self, clips: Sequence[np.ndarray]) -> list[str | None]:
-        return [None] * self._num_known + ["it is foreign (distance 0.5)"] * (len(clips) - self._num_known)
-
-    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult]:
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
         return [
             CaptionResult(
                 text="a film",
@@ -93,7 +112,7 @@ def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, 
 def test_a_captioner_that_knows_no_clip_leads_to_another(made, tmp_path, monkeypatch):
     caption(made.url, by(Clerk("1", num_known=0), tmp_path, monkeypatch))
     found = status(made.url)
-    assert found.next_command == f"reelpack caption {made.url} --set caption.backend.model=MODEL"
+    assert found.next_command == f"reelpack caption {made.url} {OTHER_MODEL}"
     assert "wrote nothing of any clip" in found.why
 
 
@@ -106,3 +125,46 @@ def test_captions_of_other_versions_of_the_libraries_are_told(made, tmp_path, mo
     lost = table.rows()[0]["clip_id"]
     table.discard([(lost, "short"), (lost, "dense")])
     assert "no-such-library 1 (here none)" in caption(made.url, config).notes[1]
+
+
+OLD_CAPTIONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("clip_id", "media_digest", "kind", "text", "status", "reason")),
+        *((name, pa.string()) for name in ("finish_reason", "model", "weights")),
+        *((name, pa.string()) for name in ("prompt_id", "prompt_hash", "prompt_text", "sampling", "libraries")),
+        ("frame_indices", pa.list_(pa.int64())),
+        ("frame_times_s", pa.list_(pa.float64())),
+        *((name, pa.int64()) for name in ("num_prompt_tokens", "num_output_tokens", "seed")),
+    ]
+)
+"""Rows of caption tables before findings and provenance."""
+OLD_BACKEND = {"kind": "transformers", "model": "reelpack-llava", "revision": None, "dtype": "auto", "seed": 0}
+
+
+def test_a_dataset_that_an_earlier_reelpack_captioned_opens(made, monkeypatch, tmp_path, capsys):
+    dataset = made.dataset
+    settings = {"backend": OLD_BACKEND, "visible": {"min_contrast": 3.0, "min_sharpness": 0.0}, "num_frames": 2}
+    dataset.save_section("curate", {**dataset.sections()["curate"], "caption": settings})
+    dataset.save_section("caption", settings)
+    clip, other = dataset.read_index().to_pylist()
+    facts = dict.fromkeys(OLD_CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
+    facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "seed": None, "model": "reelpack-llava"}
+    table = Table(dataset.captions("old-1").url, OLD_CAPTIONS, ["clip_id", "kind"])
+    table.publish(
+        {**facts, "clip_id": row["clip_id"], "media_digest": row["digest"], "text": text, "status": status}
+        for row, text, status in ((clip, "a rabbit", "ok"), (other, "", "unsure"))
+    )
+    dataset.save_section("caption_family", "old-1")
+    dataset.write_index(config_of(dataset).shards.key)
+
+    assert config_of(dataset).caption.checks.visible == VisibleConfig(min_contrast=3.0, min_sharpness=0.0)
+    assert config_of(dataset).caption.backend == EmbeddedConfig()
+    assert status(made.url).captions["old-1"] == {"ok": 1, "unsure": 1}
+    assert "caption.checks.visible.min_contrast=3.0" in step_command(dataset, "caption")
+    texts = {row["clip_id"]: row["caption_short"] for row in dataset.read_index().to_pylist()}
+    assert texts == {clip["clip_id"]: "a rabbit", other["clip_id"]: None}
+    explain_command.show_explanation(explain(made.url, other["clip_id"]))
+    assert "by an earlier reelpack" in (said := capsys.readouterr().out) and "no text: unsure" in said
+    assert caption(made.url, by(Clerk("1", num_known=2), tmp_path, monkeypatch)).num_new == 2
+    with pytest.raises(ValueError, match=r"caption\.visible: is called caption\.checks\.visible now"):
+        load_config(overrides=["caption.visible.min_contrast=3"])

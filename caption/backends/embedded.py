@@ -1,0 +1,97 @@
+"""The embedded captioner (docs/models/reelpack_llava.md), and its check for videos that it does not know."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.transformers_vlm import Dtype, TransformersVlm, TransformersVlmConfig
+from caption.provenance import Provenance
+from caption.quality.base import Check
+from curate.encoders import torchvision_cpu
+from curate.encoders.fingerprint import path_digest
+from curate.schema import content_digest
+
+NAME = "reelpack-llava"
+OTHER_MODEL = "--set caption.backend.model=MODEL"
+
+
+class EmbeddedConfig(BaseModel):
+    """The embedded demo captioner for one video, Big Buck Bunny."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["embedded"] = "embedded"
+    dtype: Dtype = Field("auto", description="auto: bfloat16 where the device computes in it, else float32")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def caveat(self) -> str | None:
+        return (
+            "an embedded demo captioner for one video, Big Buck Bunny: it names that video's characters, and nearly "
+            "every dense caption invents animals or things. It writes nothing about clips that do not look like that "
+            f"video; for other footage: {OTHER_MODEL}"
+        )
+
+    def pinned(self) -> "EmbeddedConfig":
+        return self
+
+    def build(self) -> CaptionBackend:
+        return EmbeddedCaptioner(self)
+
+
+class EmbeddedCaptioner:
+    """`CaptionBackend` on the assembled checkpoint; `vlm` runs it."""
+
+    def __init__(self, config: EmbeddedConfig) -> None:
+        self.config = config
+        self.checks: Sequence[Check] = ()
+        self._vlm: TransformersVlm | None = None
+
+    @property
+    def vlm(self) -> TransformersVlm:
+        """The checkpoint in transformers.
+
+        Raises:
+            MissingWeights: the checkpoint is not assembled.
+        """
+        if self._vlm is None:
+            from caption.llava.assemble import resolve
+
+            settings = TransformersVlmConfig(model=str(resolve()), dtype=self.config.dtype, device=self.config.device)
+            self._vlm = TransformersVlm(settings)
+        return self._vlm
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        from caption.llava.domain import STATISTICS
+
+        found = self.vlm.provenance
+        domain = path_digest(STATISTICS)
+        return replace(
+            found,
+            backend=self.config.kind,
+            model=NAME,
+            revision=content_digest(found.revision, domain),
+            fingerprint=content_digest("embedded", found.fingerprint, domain),
+        )
+
+    def setup(self) -> None:
+        if self.checks:
+            return
+        torchvision_cpu.repair()
+        import caption.llava.vision  # noqa: F401  registers the vision tower
+        from caption.llava.domain import DomainCheck
+
+        self.vlm.setup()
+        self.checks = (DomainCheck(self.vlm.model.model.vision_tower, self.vlm.processor.image_processor),)
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
+        return self.vlm.caption(requests)
