@@ -82,7 +82,8 @@ def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
 
     from benchmarks.batching import CHANNELS, TEXT_DIM, packed
     from benchmarks.pack import cut_to_budget, mixed_corpus
-    from train.distributed.parallelize import ParallelConfig, Worker, parallelize
+    from train.distributed.parallelize import ParallelConfig, parallelize
+    from train.distributed.ranks import RankGrid
     from train.model.config import DiTConfig
     from train.model.dit import DiT
     from train.objective.flow import FlowConfig
@@ -96,7 +97,7 @@ def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
     drawn = torch.Generator().manual_seed(0)
     for _, parameter in sorted(model.named_parameters()):  # nothing is zero, and no draw depends on an order
         torch.nn.init.normal_(parameter, std=0.02, generator=drawn)
-    parallelize(model, Worker(rank=0, world_size=1, device=torch.device("cpu")), ParallelConfig(compile=is_compiled))
+    parallelize(model, RankGrid(rank=0, world_size=1, device=torch.device("cpu")), ParallelConfig(compile=is_compiled))
     optimizer, average = build_optimizer(model, OptimizerConfig()), EMA(model, EMAConfig())
     objective = FlowConfig().build()
     grids = cut_to_budget(-(-mixed_corpus(96) // 4), BUDGET)

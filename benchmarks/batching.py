@@ -21,7 +21,7 @@ from train.model.dit import DiT
 from train.model.patterns import WHOLE, prepare
 from train.model.position import Rotation
 from train.packing.batch import PackedBatch, Sample, pack
-from train.packing.segments import Regrouping, Segments
+from train.packing.segments import Segments, WindowLayout
 
 PATCH = (1, 2, 2)
 CHANNELS, TEXT_DIM, TEXT_TOKENS = 16, 384, 24
@@ -95,7 +95,7 @@ def _attention_stops(batch: PackedBatch, lengths: list[int], longest: int) -> Pa
     for n in lengths:
         whole, rest = divmod(longest - n, PAD_PIECE)
         pieces += [n, *[PAD_PIECE] * whole, *([rest] if rest else [])]
-    groups = {WHOLE: Regrouping(segments=Segments.of(pieces, batch.tokens.device))}
+    groups = {WHOLE: WindowLayout(segments=Segments.of(pieces, batch.tokens.device))}
     return replace(batch, layout=replace(batch.layout, groups=groups))
 
 

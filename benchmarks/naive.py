@@ -54,7 +54,7 @@ def main() -> None:
         for video, spans in scenes.items():
             clips += [cut(arguments.ffmpeg, video, start, end, arguments.out) for start, end in spans]
     for signal in SIGNALS:
-        with step(type(signal()).__name__.removesuffix("Signal").lower()):
+        with step(type(signal()).__name__.removesuffix("ModulationParameters").lower()):
             for clip in clips:
                 summarized(signal, clip)
     for scorer_config in config.scorers:

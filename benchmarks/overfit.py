@@ -40,7 +40,7 @@ from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.evaluate.validate import Validator
 from train.run.folder import build_model, load_model
 from train.sampling.sample import Request, sample
@@ -142,8 +142,8 @@ def before_and_after(run: Path, manifest: Manifest) -> tuple[float, float]:
     """The loss of the training samples at fixed timesteps and noise: of the first weights, of the averaged last."""
     model, config, record = load_model(run)
     device = pick_device(config.device)
-    worker = Worker(rank=0, world_size=1, device=device)
-    validator = Validator(config.objective.build(), config.validation, config.data.plan, config.model, worker)
+    ranks = RankGrid(rank=0, world_size=1, device=device)
+    validator = Validator(config.objective.build(), config.validation, config.data.plan, config.model, ranks)
 
     def loss(model: nn.Module) -> float:
         return float(validator.held_out_loss(model.to(device), manifest)["loss"])

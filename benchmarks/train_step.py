@@ -39,7 +39,8 @@ from benchmarks.pack import cut_to_budget, mixed_corpus
 from benchmarks.timing import median_seconds
 from curate.device import pick_device
 from tests.support.latents import smooth_clips, write_dataset
-from train.distributed.parallelize import Worker, parallelize
+from train.distributed.parallelize import parallelize
+from train.distributed.ranks import RankGrid
 from train.loop import train
 from train.model.config import Backend, DiTConfig, Pattern
 from train.model.dit import DiT
@@ -90,13 +91,18 @@ class Bench:
         """(N, 3): samples of the mixed corpus, patches along (t, h, w)."""
         return cut_to_budget(-(-mixed_corpus(self.num_samples) // self.shrink), budget)
 
-    def build(self, config: DiTConfig, *, compiled: bool = False, recompute_every: int = 0) -> DiT:
+    def build(self, config: DiTConfig, *, compiled: bool = False, checkpoint_every: int = 0) -> DiT:
         torch.manual_seed(0)
         model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM).to(self.device)
         for parameter in model.parameters():  # nothing is zero, so that nothing is known to be superfluous
             nn.init.normal_(parameter, std=0.02)
-        worker = Worker(rank=0, world_size=1, device=self.device)
-        parallelize(model, worker, ParallelConfig(compile=compiled, recompute_every=recompute_every), self.dtype)
+        ranks = RankGrid(rank=0, world_size=1, device=self.device)
+        parallelize(
+            model,
+            ranks,
+            ParallelConfig(compile=compiled, activation_checkpoint_every=checkpoint_every),
+            self.dtype,
+        )
         return model
 
     def loss(self, model: DiT, batch: Batch) -> torch.Tensor:
@@ -172,7 +178,7 @@ def batching(bench: Bench, _: str | None) -> Figures:
     figures: Figures = {}
     for budget in bench.budgets:
         grids = bench.grids(budget)
-        model = bench.build(bench.model, recompute_every=1 if budget > bench.budgets[0] else 0)
+        model = bench.build(bench.model, checkpoint_every=1 if budget > bench.budgets[0] else 0)
         ways = {"packed": packed, "padded": padded, "bucketed": bucketed}
         ways["padded, attention unpadded"] = partial(padded, unpads_attention=True)
         batches = {name: list(way(grids, budget, bench.model, bench.device)) for name, way in ways.items()}
@@ -201,7 +207,7 @@ def uniform(bench: Bench, _: str | None) -> Figures:
     grids = np.tile(bench.uniform_grid, (budget // tokens, 1))
     (batch,) = packed(grids, budget, bench.model, bench.device)
     model = bench.build(bench.model)
-    t = batch.packed.row_timesteps[batch.packed.row_ids][:, None]
+    t = batch.packed.condition_timesteps[batch.packed.condition_ids][:, None]
     x_t, target = (1 - t) * batch.packed.tokens + t * batch.packed.noise, batch.packed.noise - batch.packed.tokens
 
     def plainly() -> torch.Tensor:
@@ -265,10 +271,10 @@ def mfu(bench: Bench, _: str | None) -> Figures:
     peak = peak_flops(bench.device, bench.dtype)
     for budget in bench.budgets:
         for compiled in (False, True):
-            for recompute_every in (0, 2, 1):
-                name = f"{budget} tokens, recompute_every {recompute_every}{', compiled' if compiled else ''}"
+            for checkpoint_every in (0, 2, 1):
+                name = f"{budget} tokens, checkpoint_every {checkpoint_every}{', compiled' if compiled else ''}"
                 try:
-                    figures[name] = _whole_steps(bench, budget, compiled, recompute_every, peak)
+                    figures[name] = _whole_steps(bench, budget, compiled, checkpoint_every, peak)
                 except torch.OutOfMemoryError:
                     figures[name] = {"out of memory": True}
                 torch.cuda.empty_cache()
@@ -276,8 +282,8 @@ def mfu(bench: Bench, _: str | None) -> Figures:
     return figures
 
 
-def _whole_steps(bench: Bench, budget: int, compiled: bool, recompute_every: int, peak: float | None) -> Figures:
-    model = bench.build(bench.model, compiled=compiled, recompute_every=recompute_every)
+def _whole_steps(bench: Bench, budget: int, compiled: bool, checkpoint_every: int, peak: float | None) -> Figures:
+    model = bench.build(bench.model, compiled=compiled, checkpoint_every=checkpoint_every)
     count = FlopCount(model)
     optimizer = build_optimizer(model, OptimizerConfig())
     (first, *more) = packed(bench.grids(budget), budget, bench.model, bench.device)

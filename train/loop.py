@@ -23,18 +23,10 @@ from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import Cursor
-from train.distributed.parallelize import (
-    Worker,
-    accumulate,
-    clear_gradients,
-    join_workers,
-    parallelize,
-    reshard,
-    told_once,
-    whole,
-)
-from train.distributed.preempt import Preempted, until_told_to_stop
-from train.estimate.memory import MemoryEstimate, estimate_memory, explained, largest_pack
+from train.distributed.parallelize import accumulate, clear_gradients, full_tensor, parallelize, reshard
+from train.distributed.preempt import Preempted, stop_on_sigterm
+from train.distributed.ranks import RankGrid, join_ranks, log_once
+from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack, oom_report
 from train.estimate.scale import warn_of_scale
 from train.evaluate.preview import Preview, Previewed
 from train.evaluate.validate import Validator
@@ -85,24 +77,24 @@ def train(
     """
     # A launcher that has opened the group, or torchrun, may have put this process in place of a lost one.
     is_restart = dist.is_initialized() or restarted_by_torchrun()
-    with join_workers(config.device) as worker:
-        check_ranks(config, worker.world_size)
-        with told_once(worker):
+    with join_ranks(config.device) as ranks:
+        check_ranks(config, ranks.dp_size)
+        with log_once(ranks):
             manifests = [
                 read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
             ]
-        check_data(manifests, config.model.patch, worker)
+        check_data(manifests, config.model.patch, ranks)
         check_positions(manifests, config.model, config.data.plan)
-        with hold_run(Path(out), worker, is_restart=is_restart) as lease:
+        with hold_run(Path(out), ranks, is_restart=is_restart) as lease:
             # What holds the process group is gone with the function's frame, before the group is.
-            return _train(config, manifests, Path(out), worker, lease, on_step, on_start)
+            return _train(config, manifests, Path(out), ranks, lease, on_step, on_start)
 
 
 def _train(
     config: TrainConfig,
     manifests: Sequence[Manifest],
     out: Path,
-    worker: Worker,
+    ranks: RankGrid,
     lease: Lease | None,
     on_step: OnStep | None,
     on_start: Callable[[MemoryEstimate], None] | None,
@@ -110,16 +102,16 @@ def _train(
     """One rank's part in a run."""
     train_manifest, val_manifest = manifests
     urls = [part.url for part in train_manifest.parts]
-    if worker.is_first:
+    if ranks.is_main:
         warn_of_islands(train_manifest, config.model)
         warn_of_scale(config, train_manifest)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
     record = RunRecord.of(train_manifest, family)
-    open_run(out, config, record, write=worker.is_first)
-    if worker.is_first:
+    open_run(out, config, record, write=ranks.is_main)
+    if ranks.is_main:
         remove_left_over(out)
-    worker.wait()
-    model, dtype = build_model(config, record), activation_dtype(config, worker.device)
+    ranks.barrier()
+    model, dtype = build_model(config, record), activation_dtype(config, ranks.device)
     if config.init is not None and not list_checkpoints(out / "checkpoints"):
         initialize(model, config.init, config.init_tubelet)
     alignment = None
@@ -128,11 +120,11 @@ def _train(
         alignment = Alignment(config.align, targets, config.model.width, config.seed)
         model.add_module("projector", alignment.projector)  # trained and saved with the model
     num_tokens = largest_pack(train_manifest, config.data.plan)
-    estimate = estimate_memory(config, model, num_tokens, worker.world_size, dtype)
-    if worker.is_first and on_start is not None:
+    estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)
+    if ranks.is_main and on_start is not None:
         on_start(estimate)
-    with explained(config, estimate, worker.device):
-        run = _Run(config, model, alignment, train_manifest, val_manifest, out, worker, lease, on_step)
+    with oom_report(config, estimate, ranks.device):
+        run = _Run(config, model, alignment, train_manifest, val_manifest, out, ranks, lease, on_step)
         run.train()
     return run.summary()
 
@@ -148,11 +140,11 @@ class _Run:
         train_manifest: Manifest,
         val_manifest: Manifest,
         out: Path,
-        worker: Worker,
+        ranks: RankGrid,
         lease: Lease | None,
         on_step: OnStep | None,
     ) -> None:
-        self.config, self.out, self.worker, self.on_step = config, out, worker, on_step
+        self.config, self.out, self.ranks, self.on_step = config, out, ranks, on_step
         self.train_manifest, self.val_manifest = train_manifest, val_manifest
         self.objective, self.alignment = config.objective.build(), alignment
         self.loader = PackLoader(
@@ -161,24 +153,24 @@ class _Run:
             config.data,
             model=config.model,
             seed=config.seed,
-            pin=worker.device.type == "cuda",
-            device=worker.device,
+            pin=ranks.device.type == "cuda",
+            device=ranks.device,
         )
-        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, worker)
+        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, ranks)
         self.preview = None
         if config.validation.sample_every:
             self.preview = Preview(
-                val_manifest, self.objective, config.validation, config.data.plan, config.model, worker
+                val_manifest, self.objective, config.validation, config.data.plan, config.model, ranks
             )
-        dtype, sharded = activation_dtype(config, worker.device), config.parallel.mode == "shard"
+        dtype, sharded = activation_dtype(config, ranks.device), config.parallel.mode == "fsdp"
         self.model = model
-        self.replica = parallelize(self.model, worker, config.parallel, dtype)
-        self.meter = Meter(self.model, worker, config.log, dtype, sharded=sharded)
+        self.replica = parallelize(self.model, ranks, config.parallel, dtype)
+        self.meter = Meter(self.model, ranks, config.log, dtype, sharded=sharded)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
         self.checkpointer = Checkpointer(
-            self.checkpoints, self.model, self.ema, self.optimizer, worker, config.checkpoint, lease
+            self.checkpoints, self.model, self.ema, self.optimizer, ranks, config.checkpoint, lease
         )
         self.step, self.cursor = 0, Cursor()
         if saved := list_checkpoints(self.checkpoints):
@@ -186,15 +178,15 @@ class _Run:
             self.step, self.cursor = state.step, state.cursor
             logger.info("continuing %s after step %d", out, self.step)
         settings = config.model_dump(mode="json")
-        self.log = MetricsLog(out, self.step, config.log, settings) if worker.is_first else None
+        self.log = MetricsLog(out, self.step, config.log, settings) if ranks.is_main else None
         self.skipped_in_a_row = 0
 
     def train(self) -> None:
         loaded_steps = prefetch(
-            self.loader.steps(self.cursor, self.worker.rank, self.worker.world_size), self.config.data.prefetch_steps
+            self.loader.steps(self.cursor, self.ranks.dp_rank, self.ranks.dp_size), self.config.data.prefetch_steps
         )
         begins_at = self.step
-        with closing(loaded_steps), until_told_to_stop() as told:
+        with closing(loaded_steps), stop_on_sigterm() as stop:
             while self.step < self.config.steps:
                 self.meter.begin()
                 loaded = self._load(loaded_steps)
@@ -205,7 +197,7 @@ class _Run:
                 self.step, self.cursor = self.step + 1, loaded.next
                 self._report({"step": self.step, **row, **self.meter.end(loaded)})
                 self._validate()
-                stops = bool(self.worker.sum(torch.tensor(float(told.is_set()), device=self.worker.device)))
+                stops = self.ranks.any(stop.is_set())
                 with self.meter.saving():
                     self.checkpointer.poll()
                     if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
@@ -231,8 +223,8 @@ class _Run:
         except Exception as raised:
             error = raised
         self.meter.loaded()
-        if self.worker.sum(torch.tensor(float(error is not None), device=self.worker.device)):
-            messages = self.worker.gather(None if error is None else f"{type(error).__name__}: {error}")
+        if self.ranks.any(error is not None):
+            messages = self.ranks.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
             raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))
         assert loaded is not None
         return loaded
@@ -241,8 +233,8 @@ class _Run:
         """Compile blocks as they are evaluated, too: at the first validation, ranks would wait for the compilers of
         others."""
         if self.config.parallel.compile:
-            with torch.no_grad(), autocast(self.config, self.worker.device):
-                self.objective.token_losses(self.model, loaded.batches[0].to(self.worker.device))
+            with torch.no_grad(), autocast(self.config, self.ranks.device):
+                self.objective.token_losses(self.model, loaded.batches[0].to(self.ranks.device))
             reshard(self.model)
 
     def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
@@ -251,25 +243,25 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         count = self.objective.count(loaded.mean_samples, loaded.mean_tokens)
-        totals = torch.zeros(2, device=self.worker.device)  # of the objective's loss and of alignment's
+        totals = torch.zeros(2, device=self.ranks.device)  # of the objective's loss and of alignment's
         finite: list[tuple[tuple[str, ...], Tensor]] = []  # per pack: its clips, (S,) bool
         for i, batch in enumerate(loaded.batches):
-            batch = batch.to(self.worker.device)
+            batch = batch.to(self.ranks.device)
             with (
                 accumulate(self.replica, more_to_come=i + 1 < len(loaded.batches)),
-                autocast(self.config, self.worker.device),
+                autocast(self.config, self.ranks.device),
             ):
                 token_losses, alignment = self._losses(batch)  # (L,), scalar
                 pack_loss = self.objective.loss_sum(token_losses, batch) / count
                 alignment = alignment / loaded.mean_samples
             # Replicas average their gradients; the loss is a sum over ranks.
-            ((pack_loss + alignment) * self.worker.world_size).backward()
+            ((pack_loss + alignment) * self.ranks.dp_size).backward()
             totals += torch.stack([pack_loss.detach(), alignment.detach()])
             finite.append((batch.clip_ids, batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite()))
         trained = trainable_parameters(self.model).values()
-        norm = whole(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm))
+        norm = full_tensor(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm))
         # Here the device is waited for: once in a step, not once in a pack.
-        loss, aligned, grad_norm = torch.stack([*self.worker.sum(totals), norm]).tolist()
+        loss, aligned, grad_norm = torch.stack([*self.ranks.sum(totals), norm]).tolist()
         # What is logged is the mean of the step.
         loss *= count / self.objective.count(loaded.num_samples, loaded.num_tokens)
         aligned *= loaded.mean_samples / loaded.num_samples
@@ -299,7 +291,7 @@ class _Run:
     def _losses(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """The objective's losses of tokens, (L,), and what is added to their sum for alignment."""
         if self.alignment is None:
-            return self.objective.token_losses(self.replica, batch), torch.zeros((), device=self.worker.device)
+            return self.objective.token_losses(self.replica, batch), torch.zeros((), device=self.ranks.device)
         return self.alignment.losses(self.replica, self.objective, batch)
 
     def _skip(self, loaded: LoadedStep, finite: Sequence[tuple[tuple[str, ...], Tensor]]) -> list[str]:
@@ -309,10 +301,10 @@ class _Run:
         """
         self.skipped_in_a_row += 1
         bad_clips = [clip for clips, good in finite for clip, ok in zip(clips, good.tolist(), strict=True) if not ok]
-        named = sorted({clip for clips in self.worker.gather(bad_clips) for clip in clips})
+        named = sorted({clip for clips in self.ranks.all_gather_object(bad_clips) for clip in clips})
         packed = [clip for batch in loaded.batches for clip in batch.clip_ids]
         clips = f"non-finite loss on {', '.join(named)}" if named else f"non-finite gradient, pack of {packed}"
-        if self.worker.is_first or not named:  # every rank knows the clips, but no rank the packs of others
+        if self.ranks.is_main or not named:  # every rank knows the clips, but no rank the packs of others
             logger.warning("step %d skipped: %s", self.step + 1, clips)
         if self.skipped_in_a_row > self.config.max_skipped_steps:
             raise TrainingDiverged(
@@ -326,7 +318,7 @@ class _Run:
         row: dict[str, Any] = {"step": self.step}
         due, last = self.config.validation, self.config.steps
         drawn: list[Previewed] = []
-        with autocast(self.config, self.worker.device):
+        with autocast(self.config, self.ranks.device):
             if len(self.val_manifest) and due.due(self.step, last):
                 row |= _named("val_loss", self.validator.held_out_loss(self.model, self.val_manifest))
                 with self.ema.applied_to(self.model):
@@ -352,7 +344,7 @@ class _Run:
     def summary(self) -> TrainSummary:
         """Summed up by the first rank alone: on the others its file may lag behind."""
         summary = None
-        if self.worker.is_first:
+        if self.ranks.is_main:
             summary = TrainSummary.of(
                 read_metrics(self.out / "metrics.jsonl"),
                 num_parameters=sum(p.numel() for p in self.model.parameters()),
@@ -361,7 +353,7 @@ class _Run:
                 checkpoint=list_checkpoints(self.checkpoints)[-1],
             )
             summary.write(self.out / "summary.json")
-        return self.worker.gather(summary)[0]
+        return self.ranks.all_gather_object(summary)[0]
 
 
 def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:

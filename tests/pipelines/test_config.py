@@ -90,7 +90,7 @@ def test_a_section_that_nothing_resembles_lists_the_sections() -> None:
 def test_a_recipe_is_a_model_of_the_paper_for_one_gpu_or_eight(name: str, shape: tuple[int, int, int]) -> None:
     train = load_config(name).train
     assert (train.model.width, train.model.depth, train.model.num_heads) == shape
-    for mode in ("replicate", "shard"):
+    for mode in ("ddp", "fsdp"):
         alike = load_config(name, [f"train.parallel.mode={mode}"]).train
         for num_ranks in (1, 2, 4, 8):
             check_ranks(alike, num_ranks)

@@ -22,7 +22,7 @@ from train.data.check import problems
 from train.data.config import DataConfig
 from train.data.manifest import read_manifest
 from train.data.mix import read_datasets
-from train.distributed.parallelize import Worker, told_once
+from train.distributed.ranks import RankGrid, log_once
 from train.loop import train
 from train.model.config import DiTConfig
 from train.run.config import TrainConfig
@@ -164,11 +164,11 @@ def test_a_broken_dataset_stops_a_run_before_its_first_step(damage: Callable, co
 
 
 def test_a_whole_dataset_has_no_problems_and_each_rank_checks_its_part(dataset: str, copy: Path):
-    alone, *both = (Worker(rank=rank, world_size=size, device=CPU) for rank, size in ((0, 1), (0, 2), (1, 2)))
+    alone, *both = (RankGrid(rank=rank, world_size=size, device=CPU) for rank, size in ((0, 1), (0, 2), (1, 2)))
     assert not list(problems(read_manifest(dataset, split="train", patch=(1, 2, 2)), (1, 2, 2), alone))
     (copy / "text/txt0/train-000000.tar").unlink()
     manifest = read_manifest(str(copy), split="train", patch=(1, 2, 2))
-    of_ranks = [list(problems(manifest, (1, 2, 2), worker)) for worker in both]
+    of_ranks = [list(problems(manifest, (1, 2, 2), ranks)) for ranks in both]
     assert {*of_ranks[0], *of_ranks[1]} == set(problems(manifest, (1, 2, 2), alone))
 
 
@@ -322,8 +322,8 @@ def test_clips_without_text_are_counted_and_a_set_without_any_is_refused(
 
 
 def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    worker = Worker(rank=0, world_size=3, device=CPU)
-    monkeypatch.setattr(loop, "join_workers", lambda _: nullcontext(worker))
+    ranks = RankGrid(rank=0, world_size=3, device=CPU)
+    monkeypatch.setattr(loop, "join_ranks", lambda _: nullcontext(ranks))
     with pytest.raises(
         ValueError, match=r"3 ranks cannot share a step of 1 packs; raise train\.data\.plan\.packs_per"
     ):
@@ -355,6 +355,6 @@ def test_a_sample_that_no_pack_holds_is_refused_by_policy(copy: Path, tmp_path: 
 def test_what_all_ranks_find_is_told_by_the_first(copy: Path, caplog: pytest.LogCaptureFixture):
     for rank in (1, 0):
         assert not caplog.records
-        with told_once(Worker(rank=rank, world_size=2, device=CPU)):
+        with log_once(RankGrid(rank=rank, world_size=2, device=CPU)):
             read_datasets(str(copy), split="train", data=DataConfig(), model=DiTConfig())
     assert [record.name for record in caplog.records] == ["train.data.fit"]

@@ -24,7 +24,7 @@ from train.data.epoch import EpochConfig, EpochSamples
 from train.data.load import PackLoader
 from train.data.mix import read_datasets
 from train.data.plan import Cursor, PlanConfig, Planner
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.evaluate.validate import Validator
 from train.loop import TrainingDiverged, train
 from train.model.config import DiTConfig
@@ -140,7 +140,7 @@ def test_the_loss_of_the_average_is_that_of_the_average(dataset: str, tmp_path: 
         settings.validation,
         settings.data.plan,
         settings.model,
-        Worker(rank=0, world_size=1, device=cpu),
+        RankGrid(rank=0, world_size=1, device=cpu),
     )
     for weights, name in (("model", "val_loss"), ("ema", "val_loss_ema")):
         model, _, _ = load_model(tmp_path, weights=weights)
@@ -201,14 +201,14 @@ def test_the_loss_of_a_step_is_the_mean_of_its_own_samples(dataset: str, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("packs_per_step", "mode"), [(3, "replicate"), (4, "shard")])
+@pytest.mark.parametrize(("packs_per_step", "mode"), [(3, "ddp"), (4, "fsdp")])
 def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: int, mode: str):
     settings = config(steps=4, data__plan__packs_per_step=packs_per_step, checkpoint__every=4, parallel__mode=mode)
     train(settings, dataset, tmp_path / "one")
     assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"))
     files = (tmp_path / "two/checkpoints/step-000004").glob("*.distcp")
     written = {path.name.split("_")[2]: path.stat().st_size for path in files}
-    assert written["1"] < 0.1 * written["0"] if mode == "replicate" else written["1"] > 0.5 * written["0"], written
+    assert written["1"] < 0.1 * written["0"] if mode == "ddp" else written["1"] > 0.5 * written["0"], written
     one, two = (load_model(tmp_path / run, weights="ema")[0].state_dict() for run in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5, msg=name)
@@ -218,7 +218,7 @@ def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: in
 def test_sharded_ranks_in_bfloat16_train_as_one_does(dataset: str, tmp_path: Path):
     """Blocks are gathered in bfloat16, which autocast would make of their weights anyway."""
     changes = {"dtype": "bfloat16", "data__plan__packs_per_step": 4, "validation__first": 0}
-    settings = config(steps=4, checkpoint__every=4, parallel__mode="shard", **changes)
+    settings = config(steps=4, checkpoint__every=4, parallel__mode="fsdp", **changes)
     train(settings, dataset, tmp_path / "one")
     assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"), rel=1e-2)
 
@@ -243,7 +243,7 @@ def test_compiled_blocks_train_the_same_and_are_compiled_once(
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
-    changes = {"validation__first": 3, "validation__every": 100, "parallel__recompute_every": 1}
+    changes = {"validation__first": 3, "validation__every": 100, "parallel__activation_checkpoint_every": 1}
     train(config(steps=6, **changes), dataset, tmp_path / "plain")
     assert not num_calls
 
@@ -270,7 +270,7 @@ def test_compiled_blocks_train_the_same_and_are_compiled_once(
 def test_a_run_goes_on_with_other_numbers_of_ranks(dataset: str, tmp_path: Path):
     """Two sharded ranks, then one, then three: the same samples in the same steps with the same noise."""
     settings = [
-        config(steps=steps, optimizer__schedule="constant", data__plan__packs_per_step=6, parallel__mode="shard")
+        config(steps=steps, optimizer__schedule="constant", data__plan__packs_per_step=6, parallel__mode="fsdp")
         for steps in (3, 5, 8)
     ]
     train(settings[-1], dataset, tmp_path / "whole")
@@ -313,17 +313,17 @@ def test_sigterm_saves_and_the_run_goes_on_bitwise(dataset: str, tmp_path: Path)
 @pytest.mark.parametrize("every", [1, 2])
 def test_recomputed_blocks_train_the_same(dataset: str, tmp_path: Path, every: int):
     train(config(steps=4), dataset, tmp_path / "plain")
-    train(config(steps=4, parallel__recompute_every=every), dataset, tmp_path / "other")
+    train(config(steps=4, parallel__activation_checkpoint_every=every), dataset, tmp_path / "other")
     assert_equal_runs(logged(tmp_path / "plain"), logged(tmp_path / "other"), rel=1e-4)
 
 
 def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, tmp_path: Path, monkeypatch):
-    from train.distributed.parallelize import Worker
+    from train.distributed.ranks import RankGrid
 
-    worker = Worker(rank=0, world_size=2, device=torch.device("cpu"))
-    monkeypatch.setattr(loop, "join_workers", lambda _: nullcontext(worker))
+    ranks = RankGrid(rank=0, world_size=2, device=torch.device("cpu"))
+    monkeypatch.setattr(loop, "join_ranks", lambda _: nullcontext(ranks))
     with pytest.raises(ValueError, match="3 packs cannot be dealt evenly"):
-        train(config(data__plan__packs_per_step=3, parallel__mode="shard"), dataset, tmp_path)
+        train(config(data__plan__packs_per_step=3, parallel__mode="fsdp"), dataset, tmp_path)
 
 
 def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str, tmp_path: Path):
@@ -424,7 +424,7 @@ def test_steps_that_are_no_number_are_skipped_and_counted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["replicate", "shard"])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(
     make_dataset: Callable, make_clips: Callable, tmp_path: Path, mode: str
 ):

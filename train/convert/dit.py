@@ -227,11 +227,11 @@ def _build(
 def silence_additions(model: DiT) -> None:
     """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
     for conditioner in model.conditioners:
-        extras = [layer for extra in conditioner.extras for layer in (extra.scalar.mlp[2], extra)]
+        scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
         pools = [] if conditioner.caption is None else [conditioner.caption.pool]
         rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
         labels = [] if conditioner.label is None else [conditioner.label.table]
-        for layer in [*extras, *pools, *rates, *labels]:
+        for layer in [*scalars, *pools, *rates, *labels]:
             for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
                 parameter.zero_()
 

@@ -18,7 +18,7 @@ from curate.storage.place import locate
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig, Patch
 from train.model.patterns import check_grids, reaches_all
 
@@ -29,16 +29,16 @@ MAX_READ_SHARDS = 64
 MAX_NAMED = 5
 
 
-def check_data(manifests: Sequence[Manifest], patch: Patch, worker: Worker) -> None:
+def check_data(manifests: Sequence[Manifest], patch: Patch, ranks: RankGrid) -> None:
     """Check the shards of these manifests, dealt over the ranks; every rank raises what one has found.
 
     Raises:
         ValueError: names shards, clips and what to do.
     """
-    if worker.is_first:
+    if ranks.is_main:
         _warn_of_leaks(manifests)
-    found = [problem for manifest in manifests for problem in problems(manifest, patch, worker)]
-    of_all = [problem for of_rank in worker.gather(found) for problem in of_rank]
+    found = [problem for manifest in manifests for problem in problems(manifest, patch, ranks)]
+    of_all = [problem for of_rank in ranks.all_gather_object(found) for problem in of_rank]
     if of_all:
         more = [f"… and {len(of_all) - MAX_NAMED} more"] if len(of_all) > MAX_NAMED else []
         raise ValueError("\n".join([*of_all[:MAX_NAMED], *more]))
@@ -88,15 +88,15 @@ def warn_of_islands(manifest: Manifest, model: DiTConfig) -> None:
             )
 
 
-def problems(manifest: Manifest, patch: Patch, worker: Worker) -> Iterator[str]:
+def problems(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[str]:
     """What is wrong with this rank's part of a manifest's shards, a sentence each."""
     damaged = False
     for prefix, root in (("", "latents_root"), ("text_", "text_root")):
-        for problem in _wrong_sizes(manifest.table, root, prefix, worker.rank, worker.world_size):
+        for problem in _wrong_sizes(manifest.table, root, prefix, ranks.rank, ranks.world_size):
             damaged = True
             yield problem
     if not damaged:
-        yield from _unreadable(manifest, patch, worker)
+        yield from _unreadable(manifest, patch, ranks)
 
 
 def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: int) -> Iterator[str]:
@@ -134,10 +134,10 @@ def _sizes(folder: str) -> dict[str, int]:
     return {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in fs.ls(path, detail=True)}
 
 
-def _unreadable(manifest: Manifest, patch: Patch, worker: Worker) -> Iterator[str]:
+def _unreadable(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[str]:
     """Reads one clip of some shards."""
-    reader = ClipReader(manifest, patch, worker.device)
-    for row in _spread(_one_per_shard(manifest.table))[worker.rank :: worker.world_size]:
+    reader = ClipReader(manifest, patch, ranks.device)
+    for row in _spread(_one_per_shard(manifest.table))[ranks.rank :: ranks.world_size]:
         clip = manifest.row(row)
         try:
             reader.latent(clip)

@@ -26,7 +26,7 @@ class DataConfig(BaseModel):
     )
     dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
-    extra_dropout: float = Field(
+    condition_dropout: float = Field(
         0.1, ge=0, le=1, description="share of samples trained without each of model.conditions"
     )
     label_column: str | None = Field(

@@ -7,7 +7,7 @@ import torch
 
 from train.data.generator import keyed_generator
 from train.data.read import ClipReader
-from train.data.sample import choose_caption, sample_extras, sample_fps, sample_label
+from train.data.sample import choose_caption, sample_fps, sample_label, sample_scalars
 from train.packing.batch import Sample
 
 
@@ -22,7 +22,7 @@ def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) 
         timestep=0.0,
         fps=sample_fps(row),
         temporal_stride=int(reader.manifest.latents["temporal_stride"]),
-        extras=sample_extras(row, conditions),
+        scalars=sample_scalars(row, conditions),
         label=sample_label(row),
         text=choose_caption(reader.captions(row), prefers_dense=True),
     )

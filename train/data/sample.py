@@ -63,7 +63,7 @@ class SampleBuilder:
             fps=sample_fps(row),
             temporal_stride=int(self.manifest.latents["temporal_stride"]),
             text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
-            extras=self._extras(row, latent.shape[1], generator),
+            scalars=self._scalars(row, latent.shape[1], generator),
             kept=self._kept(planned, generator),
             label=None if is_null else self._label(row, generator),
         )
@@ -85,13 +85,14 @@ class SampleBuilder:
             return None
         return label
 
-    def _extras(self, row: dict[str, Any], num_frames: int, generator: torch.Generator) -> dict[str, float]:
+    def _scalars(self, row: dict[str, Any], num_frames: int, generator: torch.Generator) -> dict[str, float]:
         """The clip's scalar conditions; each is dropped by a draw of its own. Those of length follow the crop."""
-        draws = torch.rand(len(self.model.conditions), generator=generator).tolist()
-        kept = [name for name, u in zip(self.model.conditions, draws, strict=True) if u >= self.config.extra_dropout]
-        extras, stride = sample_extras(row, kept), int(self.manifest.latents.get("temporal_stride", 1))
+        names, dropout = self.model.conditions, self.config.condition_dropout
+        draws = torch.rand(len(names), generator=generator).tolist()
+        kept = [name for name, u in zip(names, draws, strict=True) if u >= dropout]
+        scalars, stride = sample_scalars(row, kept), int(self.manifest.latents.get("temporal_stride", 1))
         left = (1 + (num_frames - 1) * stride) / (1 + (row["latent_t"] - 1) * stride)
-        return {name: value * left if name in OF_LENGTH else value for name, value in extras.items()}
+        return {name: value * left if name in OF_LENGTH else value for name, value in scalars.items()}
 
     def _crop(self, latent: Tensor, planned: PlannedSample) -> Tensor:
         """The first frames, as many as the plan keeps of a sample above the budget.
@@ -117,7 +118,7 @@ class SampleBuilder:
         return self._num_frames(planned) * h * w
 
 
-def sample_extras(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
+def sample_scalars(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
     """Numbers of a clip by name, those that it has."""
     return {name: float(row[name]) for name in names if row[name] is not None}
 

@@ -1,4 +1,4 @@
-"""Being told to stop: schedulers send SIGTERM before they take a machine away."""
+"""Stop on SIGTERM: schedulers send it before they take a machine away."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Preempted(SystemExit):
-    """The run was told to stop, and is saved; the exit code is that of a process ended by SIGTERM."""
+    """The run stopped on SIGTERM, and is saved; the exit code is that of a process ended by SIGTERM."""
 
     def __init__(self, message: str) -> None:
         super().__init__(128 + signal.SIGTERM)
@@ -15,15 +15,14 @@ class Preempted(SystemExit):
 
 
 @contextmanager
-def until_told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, as schedulers send it before they take a machine away; set nowhere but in the main
-    thread."""
-    told = threading.Event()
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets. Outside the main thread nothing sets it: Python runs signal handlers there only."""
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
-        yield told
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)

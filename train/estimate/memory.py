@@ -78,7 +78,7 @@ def estimate_memory(
     num_parameters, heads = sum(p.numel() for p in model.parameters()), model.config.num_heads
     num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
     state_bytes = STATE_BYTES * num_trainable + FROZEN_BYTES * (num_parameters - num_trainable)
-    shards = num_ranks if config.parallel.mode == "shard" else 1
+    shards = num_ranks if config.parallel.mode == "fsdp" else 1
     return MemoryEstimate(
         num_parameters=num_parameters,
         num_tokens=num_tokens,
@@ -116,7 +116,7 @@ def _activation_bytes(config: TrainConfig, model: DiT, num_tokens: int, dtype: t
         at_few, at_many = per_token(few), per_token(many)
     block = (at_many - at_few) / (many - few)
     beside = at_few - few * block
-    every, depth = config.parallel.recompute_every, model.config.depth
+    every, depth = config.parallel.activation_checkpoint_every, model.config.depth
     forgotten = -(-depth // every) if every else 0
     blocks = depth - forgotten + bool(forgotten)  # one at a time is there again
     inputs = forgotten * width * dtype.itemsize
@@ -181,7 +181,7 @@ def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes
 
 
 @contextmanager
-def explained(config: TrainConfig, estimate: MemoryEstimate, device: torch.device) -> Iterator[None]:
+def oom_report(config: TrainConfig, estimate: MemoryEstimate, device: torch.device) -> Iterator[None]:
     """Out of memory in here is told with what was used and what to set; before, whether it is likely.
 
     Raises:
@@ -202,10 +202,10 @@ def explained(config: TrainConfig, estimate: MemoryEstimate, device: torch.devic
 
 def _remedies(config: TrainConfig) -> str:
     remedies = []
-    if config.parallel.recompute_every != 1:
-        remedies.append("train.parallel.recompute_every=1 keeps the activations of one block at a time")
-    if config.parallel.mode == "replicate":
-        remedies.append("train.parallel.mode=shard on several ranks divides weights, gradients and optimizer")
+    if config.parallel.activation_checkpoint_every != 1:
+        remedies.append("train.parallel.activation_checkpoint_every=1 keeps the activations of one block at a time")
+    if config.parallel.mode == "ddp":
+        remedies.append("train.parallel.mode=fsdp on several ranks divides weights, gradients and optimizer")
     budget = config.data.plan.token_budget
     remedies.append(f"train.data.plan.token_budget={budget // 2} makes packs half as large (and is another run)")
     return f"Set one of: {'; '.join(remedies)}"

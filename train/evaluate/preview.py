@@ -25,7 +25,7 @@ from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.objective.base import Objective
 from train.packing.batch import Sample
@@ -63,22 +63,22 @@ class Preview:
         config: ValidationConfig,
         plan: PlanConfig,
         model: DiTConfig,
-        worker: Worker,
+        ranks: RankGrid,
     ) -> None:
         self.manifest, self.objective, self.config = manifest, objective, config
-        self.model, self.worker = model, worker
+        self.model, self.ranks = model, ranks
         captioned = np.flatnonzero(manifest.table["text_shard"].is_valid())
         self.rows = captioned[: config.num_samples].tolist()
         counts = manifest.num_tokens[self.rows].tolist()
         self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
         packs = packs_to_generate(counts, self.sampling, plan)
         self.packs = [[self.rows[i] for i in indices] for indices in packs]
-        if worker.is_first and not self.rows:
+        if ranks.is_main and not self.rows:
             logger.warning(
                 "train.validation.sample_every=%d: no held-out clip has an embedded caption: nothing is sampled",
                 config.sample_every,
             )
-        if worker.is_first and self.rows:
+        if ranks.is_main and self.rows:
             if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
                 raise ValueError(
                     f"train.validation.sample_every={config.sample_every}: samples are written with {missing[0]}, "
@@ -88,19 +88,19 @@ class Preview:
 
     def draw(self, model: nn.Module) -> list[Previewed]:
         """One latent per caption, on the first rank; packs are distributed over the ranks."""
-        reader, drawn = ClipReader(self.manifest, self.model.patch, self.worker.device), dict[int, Previewed]()
-        for turn in range(0, len(self.packs), self.worker.world_size):
-            is_mine = turn + self.worker.rank < len(self.packs)
-            rows = self.packs[turn + self.worker.rank if is_mine else turn]
+        reader, drawn = ClipReader(self.manifest, self.model.patch, self.ranks.device), dict[int, Previewed]()
+        for turn in range(0, len(self.packs), self.ranks.world_size):
+            is_mine = turn + self.ranks.rank < len(self.packs)
+            rows = self.packs[turn + self.ranks.rank if is_mine else turn]
             clean = [reference_sample(reader, row, self.model.conditions) for row in rows]
             samples = [noised(sample, 1.0, "preview", sample.clip_id) for sample in clean]
             latents = generate(
-                model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.worker.device
+                model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.ranks.device
             )
             if is_mine:
                 found = zip(rows, samples, latents, strict=True)
                 drawn |= {row: self._previewed(row, sample, latent) for row, sample, latent in found}
-        of_all = {row: one for part in self.worker.gather(drawn) for row, one in part.items()}
+        of_all = {row: one for part in self.ranks.all_gather_object(drawn) for row, one in part.items()}
         return [of_all[row] for row in self.rows]
 
     def write(self, drawn: Sequence[Previewed], folder: Path, step: int) -> np.ndarray:
@@ -120,7 +120,7 @@ class Preview:
     def _autoencoder(self) -> VideoAutoencoder:
         """Loaded when it is needed: between samples it takes no memory."""
         try:
-            return autoencoder_of(self.manifest.latents, self.worker.device)
+            return autoencoder_of(self.manifest.latents, self.ranks.device)
         except (KeyError, OSError, ValueError) as error:
             raise ValueError(
                 f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "

@@ -21,7 +21,7 @@ from train.data.plan import PlanConfig, best_fill
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.data.sample import choose_caption, sample_fps
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.model.patterns import prepare
 from train.objective.base import Objective
@@ -33,14 +33,14 @@ class Validator:
     """Computes losses with fixed noise; packs are distributed over the ranks."""
 
     def __init__(
-        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, worker: Worker
+        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, ranks: RankGrid
     ) -> None:
         self.objective = objective
         self.config = config
         self.plan = plan
         self.model = model
         self.patch = model.patch
-        self.worker = worker
+        self.ranks = ranks
 
     def held_out_loss(self, model: nn.Module, manifest: Manifest) -> dict[str, Any]:
         """Mean loss over clips and timesteps, and its parts.
@@ -107,13 +107,13 @@ class Validator:
         Returns:
             (C, N, timesteps) float32 on CPU.
         """
-        reader = ClipReader(manifest, self.patch, self.worker.device)
+        reader = ClipReader(manifest, self.patch, self.ranks.device)
         packs = best_fill(manifest.num_tokens[list(rows)].tolist(), self.plan)
-        losses = torch.zeros(len(captions), len(rows), len(self.config.timesteps), device=self.worker.device)
+        losses = torch.zeros(len(captions), len(rows), len(self.config.timesteps), device=self.ranks.device)
         # As many packs on every rank, because a sharded model is gathered together; surplus ones count for nothing.
-        for turn in range(0, len(packs), self.worker.world_size):
-            is_mine = turn + self.worker.rank < len(packs)
-            indices = packs[turn + self.worker.rank if is_mine else turn]
+        for turn in range(0, len(packs), self.ranks.dp_size):
+            is_mine = turn + self.ranks.dp_rank < len(packs)
+            indices = packs[turn + self.ranks.dp_rank if is_mine else turn]
             clean = [reference_sample(reader, rows[i], self.model.conditions) for i in indices]
             for number, caption_rows in enumerate(captions):
                 captioned = [
@@ -121,13 +121,13 @@ class Validator:
                     for i, sample in zip(indices, clean, strict=True)
                 ]
                 packed = pack(captioned, self.patch, manifest.text_dim, self.model.conditions)
-                batch = prepare(packed, self.model).to(self.worker.device)
+                batch = prepare(packed, self.model).to(self.ranks.device)
                 for column, t in enumerate(self.config.timesteps):
                     noises = [noised(sample, t, "validation", sample.clip_id, t).noise for sample in captioned]
                     found = self._sample_losses(model, renoised(batch, captioned, noises, t, self.patch))
                     if is_mine:
                         losses[number, indices, column] = found
-        return self.worker.sum(losses).cpu()
+        return self.ranks.sum(losses).cpu()
 
     def _captioned(self, reader: ClipReader, sample: Sample, row: int, caption_row: int) -> Sample:
         if caption_row == row:

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.model.attention import attention
-from train.model.conditioning import Conditions, RowLinear
+from train.model.conditioning import ConditionLinear, Conditions
 from train.model.config import DiTConfig
 from train.model.heads import normalised_and_rotated
-from train.model.modulation import Modulation, Signal
+from train.model.modulation import Modulation, ModulationParameters
 from train.model.position import Rotation
-from train.packing.segments import Regrouping, Segments
+from train.packing.segments import Segments, WindowLayout
 
-Groups = Sequence[Sequence[Regrouping]]
-"""For each self-attention of a block, the regroupings that its heads are split over."""
+Groups = Sequence[Sequence[WindowLayout]]
+"""For each self-attention of a block, the window layouts that its heads are split over."""
 
 
 class Attention(nn.Module):
@@ -38,7 +38,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) and (M', D) to queries (N, H, D_head), keys and values, 2 × (M', H, D_head); the first two are
-        normalised, and rotated to their places."""
+        normalised, and rotated by their positions."""
         if x is context:  # one product instead of two; the weights, much smaller than a pack, are joined for it
             weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
             joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
@@ -52,15 +52,15 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Tokens see the tokens of their group; the heads are split evenly over the regroupings."""
+    """Tokens see the tokens of their group; the heads are split evenly over the window layouts."""
 
-    def forward(self, x: Tensor, groups: Sequence[Regrouping], rotation: Rotation | None) -> Tensor:
+    def forward(self, x: Tensor, groups: Sequence[WindowLayout], rotation: Rotation | None) -> Tensor:
         q, k, v = self.project(x, x, rotation)  # 3 × (N, H, D_head)
         shares = zip(groups, *(y.chunk(len(groups), dim=1) for y in (q, k, v)), strict=True)
         outs = [self._attend_within(*share) for share in shares]  # groups × (N, H / groups, D_head)
         return self.out((outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)).flatten(1))  # (N, D)
 
-    def _attend_within(self, group: Regrouping, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _attend_within(self, group: WindowLayout, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(N, H / groups, D_head) in and out."""
         q, k, v = group.apply(q), group.apply(k), group.apply(v)  # 3 × (G, H / groups, D_head)
         return group.undo(attention(q, k, v, group.segments, group.segments, self.backend))
@@ -93,19 +93,19 @@ class DiTBlock(nn.Module):
     def forward(
         self, x: Tensor, conditions: Conditions, segments: Segments, groups: Groups, rotation: Rotation | None
     ) -> Tensor:
-        *signals, mlp_signal = self._signals(conditions)  # of rows (R, D)
+        *modulations, of_mlp = self._modulations(conditions)  # of vectors (R, D)
         for i, (norm, self_attention) in enumerate(zip(self.norms, self.self_attentions, strict=True)):
-            h = signals[i].modulate(norm(x))  # (N, D)
-            x = signals[i].added(x, self_attention(h, groups[i], rotation))  # (N, D)
+            h = modulations[i].modulate(norm(x))  # (N, D)
+            x = modulations[i].added(x, self_attention(h, groups[i], rotation))  # (N, D)
         if self.cross_attention is not None and self.cross_norm is not None:
             h = self.cross_norm(x)  # (N, D)
             x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments)  # (N, D)
-        h = mlp_signal.modulate(self.mlp_norm(x))  # (N, D)
-        return mlp_signal.added(x, self.mlp(h))  # (N, D)
+        h = of_mlp.modulate(self.mlp_norm(x))  # (N, D)
+        return of_mlp.added(x, self.mlp(h))  # (N, D)
 
-    def _signals(self, conditions: Conditions) -> list[Signal]:
+    def _modulations(self, conditions: Conditions) -> list[ModulationParameters]:
         if self.modulation is None:
-            return [Signal()] * (len(self.self_attentions) + 1)
+            return [ModulationParameters()] * (len(self.self_attentions) + 1)
         return self.modulation(conditions)
 
 
@@ -115,14 +115,18 @@ class FinalLayer(nn.Module):
     def __init__(self, config: DiTConfig, out_dim: int) -> None:
         super().__init__()
         self.norm = layer_norm(config)
-        self.modulation = RowLinear(config.width, 2 * config.width) if config.modulated else None
+        self.modulation = ConditionLinear(config.width, 2 * config.width) if config.modulated else None
         self.linear = nn.Linear(config.width, out_dim)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
         h = self.norm(x)  # (N, D)
         if self.modulation is not None:
-            shift, scale = self.modulation(nn.functional.silu(conditions.rows.float())).chunk(2, dim=-1)  # 2 × (R, D)
-            h = Signal(shift=shift, scale=scale, row_ids=conditions.row_ids).modulate(h)  # (N, D)
+            shift, scale = self.modulation(nn.functional.silu(conditions.vectors.float())).chunk(
+                2, dim=-1
+            )  # 2 × (R, D)
+            h = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids).modulate(
+                h
+            )  # (N, D)
         return self.linear(h)  # (N, P_out)
 
 

@@ -1,8 +1,9 @@
 """What steers a sample: its timestep, its caption, its label, its frame rate and other numbers of the clip.
 
-A pack is many samples, so nothing here is shared over a pack: conditions are rows, one per segment (and one more for
-its given tokens, at t = 0). DiT's four ways in (Peebles & Xie 2023, §3.2): tokens in the sequence, tokens that are
-attended to, and layer norms whose shift and scale come from the sum of the rows, with gates (Zero) or without.
+A pack is many samples, so nothing here is shared over a pack: there is one condition vector per segment, and one more
+for its given tokens, at t = 0. DiT has four ways to condition (Peebles & Xie 2023, §3.2): tokens in the sequence,
+tokens that are attended to, and layer norms whose shift and scale come from the condition vector, with gates (Zero) or
+without.
 """
 
 import math
@@ -19,16 +20,19 @@ from train.packing.segments import Segments
 FREQUENCY_WIDTH = 256
 
 
-class RowLinear(nn.Linear):
-    """A linear layer on rows of conditions: in float32 under autocast, too. They are few, and 1 is added to what they
-    become: in bfloat16 that has steps of 1/128, in which adaLN-Zero's small scales are lost."""
+class ConditionLinear(nn.Linear):
+    """A linear layer on condition vectors, in float32 under autocast, too.
 
-    def forward(self, rows: Tensor) -> Tensor:
+    They are few, and 1 is added to what they become: in bfloat16 that has steps of 1/128, in which adaLN-Zero's small
+    scales are lost.
+    """
+
+    def forward(self, vectors: Tensor) -> Tensor:
         """(R, D_in) to (R, D_out) float32."""
-        with torch.autocast(rows.device.type, enabled=False):
+        with torch.autocast(vectors.device.type, enabled=False):
             # The weights of a sharded model are gathered in bfloat16.
             bias = None if self.bias is None else self.bias.float()
-            return F.linear(rows.float(), self.weight.float(), bias)
+            return F.linear(vectors.float(), self.weight.float(), bias)
 
 
 class ScalarEmbedder(nn.Module):
@@ -48,7 +52,7 @@ class ScalarEmbedder(nn.Module):
         # In this order, as elsewhere: a last bit of a frequency, times 1000, is seen in the output.
         logarithms = -math.log(slowest) * torch.arange(half) / (half - 1 if includes_slowest else half)
         self.register_buffer("frequencies", logarithms.exp(), persistent=False)  # (128,)
-        self.mlp = nn.Sequential(RowLinear(FREQUENCY_WIDTH, width), nn.SiLU(), RowLinear(width, width))
+        self.mlp = nn.Sequential(ConditionLinear(FREQUENCY_WIDTH, width), nn.SiLU(), ConditionLinear(width, width))
 
     def forward(self, values: Tensor) -> Tensor:
         angles = self.scale * values.float()[:, None] * self.frequencies  # (S, 128)
@@ -66,7 +70,7 @@ class CaptionEmbedder(nn.Module):
         self.null = nn.Parameter(torch.empty(width))
 
     def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor]:
-        """Caption tokens (M, D_text) to tokens of the model (M, D) and one row per segment (S, D)."""
+        """Caption tokens (M, D_text) to tokens of the model, (M, D), and their mean over each segment, (S, D)."""
         tokens = self.mlp(self.norm(text))  # (M, D)
         given = segments.gather(has_caption)[:, None]  # (M, 1)
         tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
@@ -84,7 +88,7 @@ class LabelEmbedder(nn.Module):
         return self.table(torch.where(labels < 0, self.table.num_embeddings - 1, labels))  # (S, D)
 
 
-class ExtraEmbedder(nn.Module):
+class ScalarConditionEmbedder(nn.Module):
     """A number of the clip to a vector, NaN to a learned one.
 
     Its sinusoids span six decades, so that pixels, seconds and scores between 0 and 1 need no scale of their own.
@@ -97,8 +101,8 @@ class ExtraEmbedder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         absent = values.isnan()
-        rows = self.scalar(values.masked_fill(absent, 0.0))  # (S, D)
-        return torch.where(absent[:, None], self.null.to(rows.dtype), rows)  # (S, D)
+        vectors = self.scalar(values.masked_fill(absent, 0.0))  # (S, D)
+        return torch.where(absent[:, None], self.null.to(vectors.dtype), vectors)  # (S, D)
 
 
 class ConditioningEmbedder(nn.Module):
@@ -140,8 +144,8 @@ class ConditioningEmbedder(nn.Module):
 class Conditions:
     """What a block needs to know beside its tokens."""
 
-    rows: Tensor  # (R, D): the sum of all vectors, at the row's timestep
-    row_ids: Tensor  # (N,): the row of each token; given tokens point to rows of their own (t = 0)
+    vectors: Tensor  # (R, D): each the sum of all conditions of a segment, at one timestep
+    condition_ids: Tensor  # (N,): the condition vector of each token; given tokens have one of their own (t = 0)
     shared: Tensor | None  # (R, chunks · D): modulation that all blocks share
     context: Tensor | None  # (M', D): what cross-attention reads
     context_segments: Segments | None  # over M'
@@ -159,25 +163,29 @@ class Conditioner(nn.Module):
         self.caption = None if config.text == "none" else CaptionEmbedder(text_dim, width)
         self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
         self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
-        self.extras = nn.ModuleList(ExtraEmbedder(width) for _ in config.conditions)
+        # `extras` is the name in checkpoints.
+        self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in config.conditions)
 
     def forward(self, timesteps: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Timesteps of the segments, (S,), to rows (R, D), vectors (S, V, D) and caption tokens (M, D)."""
-        tokens, vectors = None, []
+        """Timesteps of the segments, (S,), to condition vectors (R, D), condition tokens (S, V, D) and caption tokens
+        (M, D)."""
+        caption_tokens, conditions = None, []
         if self.caption is not None:
-            tokens, pooled = self.caption(batch.text.float(), batch.text_segments, batch.has_caption)  # (M, D), (S, D)
-            vectors.append(pooled)
+            caption_tokens, pooled = self.caption(
+                batch.text.float(), batch.text_segments, batch.has_caption
+            )  # (M, D), (S, D)
+            conditions.append(pooled)
         if self.label is not None:
-            vectors.append(self.label(batch.labels))  # (S, D)
+            conditions.append(self.label(batch.labels))  # (S, D)
         if self.fps is not None:
-            vectors.append(self.fps(batch.fps))  # (S, D)
-        vectors += [embed(self._extra(name, batch)) for name, embed in zip(self.names, self.extras, strict=True)]
-        num_given = len(batch.row_segments) - len(timesteps)
+            conditions.append(self.fps(batch.fps))  # (S, D)
+        conditions += [embed(self._scalar(name, batch)) for name, embed in zip(self.names, self.extras, strict=True)]
+        num_given = len(batch.condition_segments) - len(timesteps)
         time = self.timestep(torch.cat([timesteps, timesteps.new_zeros(num_given)]))  # (R, D)
-        rows = time + sum(vectors).index_select(0, batch.row_segments) if vectors else time  # (R, D)
-        return rows, torch.stack([time[: len(timesteps)], *vectors], dim=1), tokens
+        vectors = time + sum(conditions).index_select(0, batch.condition_segments) if conditions else time  # (R, D)
+        return vectors, torch.stack([time[: len(timesteps)], *conditions], dim=1), caption_tokens
 
-    def _extra(self, name: str, batch: PackedBatch) -> Tensor:
-        if name not in batch.extra_names:
-            raise ValueError(f"the model is conditioned on {name}, the pack carries {batch.extra_names or 'nothing'}")
-        return batch.extras[:, batch.extra_names.index(name)]  # (S,)
+    def _scalar(self, name: str, batch: PackedBatch) -> Tensor:
+        if name not in batch.scalar_names:
+            raise ValueError(f"the model is conditioned on {name}, the pack carries {batch.scalar_names or 'nothing'}")
+        return batch.scalars[:, batch.scalar_names.index(name)]  # (S,)

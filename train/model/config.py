@@ -63,7 +63,7 @@ class DiTConfig(BaseModel):
     max_grid: Patch = Field((64, 128, 128), description="absolute and fractional: rows of the learned tables")
     rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")
     rope_scaling: Literal["interpolation", "ntk"] = Field(
-        "ntk", description="what is done beyond rope_grid: places move closer, or low frequencies slow down"
+        "ntk", description="what is done beyond rope_grid: positions move closer, or low frequencies slow down"
     )
     reference_fps: float | None = Field(
         None, gt=0, description="patches along time lie in units of 1 / reference_fps seconds; none: 0, 1, 2 …"
@@ -102,16 +102,16 @@ class DiTConfig(BaseModel):
         return self.conditioning in ("adaln", "adaln_zero")
 
     @property
-    def vectors_in_context(self) -> bool:
+    def conditions_in_context(self) -> bool:
         return self.conditioning == "in_context"
 
     @property
-    def vectors_in_cross_attention(self) -> bool:
+    def conditions_in_cross_attention(self) -> bool:
         return self.conditioning == "cross_attention"
 
     @property
     def cross_attends(self) -> bool:
-        return self.vectors_in_cross_attention or self.text == "cross_attention"
+        return self.conditions_in_cross_attention or self.text == "cross_attention"
 
     @property
     def num_self_attentions(self) -> int:
@@ -119,7 +119,7 @@ class DiTConfig(BaseModel):
         return 2 if self.pattern == "factorized_self_attention" else 1
 
     @property
-    def num_vectors(self) -> int:
+    def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
         return 1 + sum(optional) + len(self.conditions)

@@ -5,8 +5,8 @@ and time (`patterns`); positions may be rotary or learned (`position`); queries 
 captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3), whose output
 starts at zero, and, pooled, beside the timestep.
 
-Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R rows of
-conditions, V vectors of conditions, M text tokens, D width, P = C·pt·ph·pw features of a patch.
+Letters: L patches of the pack, N tokens of the sequence (patches and in-context tokens), S segments, R condition
+vectors, V condition tokens of a segment, M text tokens, D width, P = C·pt·ph·pw features of a patch.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from curate.storage.publish import write_text
 from curate.storage.tensors import write_tensors
 from train.model.blocks import DiTBlock, FinalLayer
-from train.model.conditioning import Conditioner, ConditioningEmbedder, Conditions, RowLinear
+from train.model.conditioning import Conditioner, ConditioningEmbedder, ConditionLinear, Conditions
 from train.model.config import DiTConfig
 from train.model.patterns import block_windows, build_layout
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
@@ -67,7 +67,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(DiTBlock(config, len(windows)) for windows in self.windows)
         self.shared_modulation = None
         if config.adaln != "block":
-            self.shared_modulation = RowLinear(config.width, self.blocks[0].modulation.num_chunks * config.width)
+            self.shared_modulation = ConditionLinear(config.width, self.blocks[0].modulation.num_chunks * config.width)
         self.final = FinalLayer(config, patch_dim * num_outputs)
         self.initialize_weights()
 
@@ -94,11 +94,10 @@ class DiT(nn.Module):
             (L, num_outputs · P); with `features_of` also (L, D).
         """
         layout = batch.layout or build_layout(batch, self.config)
-        conditions, vectors, text = self._conditions(
-            timesteps, batch, layout
-        )  # one per conditioner, (S, V, D), (M, D)
+        # One per conditioner, (S, V, D), (M, D).
+        conditions, condition_tokens, text = self._conditions(timesteps, batch, layout)
         x = self._embed(x, batch, layout)  # (L, D)
-        x = self._add_context(x, vectors, text, layout)  # (N, D)
+        x = self._add_context(x, condition_tokens, text, layout)  # (N, D)
         rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)
         features = None
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
@@ -113,23 +112,25 @@ class DiT(nn.Module):
     def _conditions(
         self, timesteps: Tensor, batch: PackedBatch, layout: Layout
     ) -> tuple[list[Conditions], Tensor, Tensor | None]:
-        """What the blocks read, in turn; vectors (S, V, D) and caption tokens (M, D) for the sequence itself."""
+        """What each block reads; condition tokens (S, V, D) and caption tokens (M, D) for the sequence itself."""
         embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
         all_conditions = []
-        for rows, vectors, text in embedded:  # (R, D), (S, V, D), (M, D)
-            rows = _two_or_more(rows)
-            context = [vectors.flatten(0, 1)] if self.config.vectors_in_cross_attention else []
+        for condition_vectors, tokens, text in embedded:  # (R, D), (S, V, D), (M, D)
+            condition_vectors = _two_or_more(condition_vectors)
+            context = [tokens.flatten(0, 1)] if self.config.conditions_in_cross_attention else []
             context += [text] if self.config.text == "cross_attention" else []
             conditions = Conditions(
-                rows=rows,
-                row_ids=layout.row_ids,
-                shared=None if self.shared_modulation is None else self.shared_modulation(F.silu(rows.float())),
+                vectors=condition_vectors,
+                condition_ids=layout.condition_ids,
+                shared=None
+                if self.shared_modulation is None
+                else self.shared_modulation(F.silu(condition_vectors.float())),
                 context=_two_or_more(_merge(context, layout.context_order)) if context else None,
                 context_segments=layout.context_segments,
             )
             all_conditions.append(conditions)
-        _, vectors, text = embedded[0]
-        return all_conditions, vectors, text
+        _, tokens, text = embedded[0]
+        return all_conditions, tokens, text
 
     def _embed(self, x: Tensor, batch: PackedBatch, layout: Layout) -> Tensor:
         """Patches to tokens that know where they are: (L, P) to (L, D)."""
@@ -143,9 +144,9 @@ class DiT(nn.Module):
             x = x + (~batch.loss_mask)[:, None] * self.given.to(x.dtype)  # (L, D)
         return x
 
-    def _add_context(self, x: Tensor, vectors: Tensor, text: Tensor | None, layout: Layout) -> Tensor:
+    def _add_context(self, x: Tensor, condition_tokens: Tensor, text: Tensor | None, layout: Layout) -> Tensor:
         """The sequence, in which the in-context tokens of a segment precede its patches: (L, D) to (N, D)."""
-        parts = [vectors.flatten(0, 1).to(x.dtype)] if self.config.vectors_in_context else []
+        parts = [condition_tokens.flatten(0, 1).to(x.dtype)] if self.config.conditions_in_context else []
         parts += [text.to(x.dtype)] if self.config.text == "in_context" and text is not None else []
         return _merge([*parts, x], layout.order)
 
@@ -232,9 +233,9 @@ class DiT(nn.Module):
         nn.init.zeros_(self.final.linear.weight)
 
 
-def _two_or_more(rows: Tensor) -> Tensor:
-    """(n, D), where n is 1 with a second row, which no token reads: compilers make other code for sides of 1."""
-    return torch.cat([rows, rows.detach()]) if len(rows) == 1 else rows
+def _two_or_more(vectors: Tensor) -> Tensor:
+    """(n, D); for n = 1 with a second vector, which no token reads: compilers make other code for sides of 1."""
+    return torch.cat([vectors, vectors.detach()]) if len(vectors) == 1 else vectors
 
 
 def _merge(parts: list[Tensor], order: Tensor | None) -> Tensor:

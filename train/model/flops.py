@@ -63,7 +63,7 @@ class FlopCount:
             "patch": batch.segments.num_tokens,
             "token": layout.segments.num_tokens,
             "segment": batch.segments.num_segments,
-            "condition": len(batch.row_segments),
+            "condition": len(batch.condition_segments),
             "text": batch.text_segments.num_tokens,
             "context": 0 if layout.context_segments is None else layout.context_segments.num_tokens,
         }

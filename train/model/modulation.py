@@ -1,6 +1,6 @@
-"""Adaptive layer norm (DiT, Peebles & Xie 2023, §3.2): shift, scale and gate of a token, from its row of conditions.
+"""Adaptive layer norm (DiT, Peebles & Xie 2023, §3.2): shift, scale and gate of a token, from its condition vector.
 
-They are computed on R rows (cheap) and only the result is spread over N tokens, where it is used. The weights are a
+They are computed on R vectors (cheap) and only the result is spread over N tokens, where it is used. The weights are a
 block's own, or shared by all blocks and adapted by each: by a low rank (adaLN-LoRA; W.A.L.T, Gupta et al. 2023, §3.3)
 or by a learned vector (adaLN-single; PixArt-α, Chen et al. 2023, §2.3).
 """
@@ -12,36 +12,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model.conditioning import Conditions, RowLinear
+from train.model.conditioning import ConditionLinear, Conditions
 from train.model.config import DiTConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Signal:
-    """What modulates one sublayer, as rows (R, D) float32; None: nothing does."""
+class ModulationParameters:
+    """Shift, scale and gate of one sublayer, each (R, D) float32; None: it has none."""
 
     shift: Tensor | None = None
     scale: Tensor | None = None
     gate: Tensor | None = None
-    row_ids: Tensor | None = None  # (N,)
+    condition_ids: Tensor | None = None  # (N,)
 
     def modulate(self, x: Tensor) -> Tensor:
         """x (1 + scale) + shift, (N, D)."""
-        if self.shift is None or self.scale is None or self.row_ids is None:
+        if self.shift is None or self.scale is None or self.condition_ids is None:
             return x
-        # 1 is added to the rows, which are few, and not to the tokens.
-        return _Modulated.apply(x, 1 + self.scale, self.shift, self.row_ids)
+        # 1 is added to R vectors, and not to N tokens.
+        return _Modulated.apply(x, 1 + self.scale, self.shift, self.condition_ids)
 
     def added(self, x: Tensor, change: Tensor) -> Tensor:
         """x + gate · change, (N, D)."""
-        if self.gate is None or self.row_ids is None:
+        if self.gate is None or self.condition_ids is None:
             return x + change
         # What is added to the residual stream keeps its type.
-        return _Added.apply(x, change, self.gate.to(change.dtype), self.row_ids)
+        return _Added.apply(x, change, self.gate.to(change.dtype), self.condition_ids)
 
 
 class Modulation(nn.Module):
-    """The signals of a block's sublayers."""
+    """Modulation parameters of a block's sublayers."""
 
     def __init__(self, config: DiTConfig, num_sublayers: int) -> None:
         super().__init__()
@@ -50,25 +50,28 @@ class Modulation(nn.Module):
         size = self.num_chunks * config.width
         match config.adaln:
             case "block":
-                self.linear = RowLinear(config.width, size)
+                self.linear = ConditionLinear(config.width, size)
             case "lora":
-                down, up = RowLinear(config.width, config.adaln_rank, bias=False), RowLinear(config.adaln_rank, size)
+                down, up = (
+                    ConditionLinear(config.width, config.adaln_rank, bias=False),
+                    ConditionLinear(config.adaln_rank, size),
+                )
                 self.linear = nn.Sequential(down, up)
             case "shared":
                 self.linear = Constant(size)
 
-    def forward(self, conditions: Conditions) -> list[Signal]:
-        rows = self.linear(F.silu(conditions.rows.float()))  # (R, chunks · D)
+    def forward(self, conditions: Conditions) -> list[ModulationParameters]:
+        joined = self.linear(F.silu(conditions.vectors.float()))  # (R, chunks · D)
         if conditions.shared is not None:
-            rows = rows + conditions.shared  # (R, chunks · D)
-        chunks = rows.chunk(self.num_chunks, dim=-1)  # chunks × (R, D)
+            joined = joined + conditions.shared  # (R, chunks · D)
+        chunks = joined.chunk(self.num_chunks, dim=-1)  # chunks × (R, D)
         per_sublayer = self.num_chunks // self.num_sublayers
         return [
-            Signal(
+            ModulationParameters(
                 shift=chunks[i],
                 scale=chunks[i + 1],
                 gate=chunks[i + 2] if per_sublayer == 3 else None,
-                row_ids=conditions.row_ids,
+                condition_ids=conditions.condition_ids,
             )
             for i in range(0, self.num_chunks, per_sublayer)
         ]
@@ -91,47 +94,50 @@ class Constant(nn.Module):
 
 
 class _Modulated(torch.autograd.Function):
-    """x · scale[row_ids] + shift[row_ids]; for its backward it keeps the few rows, not what was gathered of them."""
+    """x · scale[condition_ids] + shift[condition_ids]; its backward keeps R vectors, not the N gathered ones."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, row_ids: Tensor) -> Tensor:
-        ctx.save_for_backward(x, scale, row_ids)
-        return shift.index_select(0, row_ids).addcmul_(x.to(shift.dtype), scale.index_select(0, row_ids))
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, condition_ids: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale, condition_ids)
+        return shift.index_select(0, condition_ids).addcmul_(x.to(shift.dtype), scale.index_select(0, condition_ids))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, scale, row_ids = ctx.saved_tensors
-        of_x = (grad * scale.index_select(0, row_ids)).to(x.dtype)
-        of_scale, of_shift = _sum_by_row(grad * x, row_ids, len(scale)), _sum_by_row(grad, row_ids, len(scale))
+        x, scale, condition_ids = ctx.saved_tensors
+        of_x = (grad * scale.index_select(0, condition_ids)).to(x.dtype)
+        of_scale, of_shift = (
+            _sum_by_condition(grad * x, condition_ids, len(scale)),
+            _sum_by_condition(grad, condition_ids, len(scale)),
+        )
         return of_x, of_scale, of_shift, None
 
 
 class _Added(torch.autograd.Function):
-    """x + change · gate[row_ids]."""
+    """x + change · gate[condition_ids]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, change: Tensor, gate: Tensor, row_ids: Tensor) -> Tensor:
-        ctx.save_for_backward(change, gate, row_ids)
-        gates = gate.index_select(0, row_ids)
+    def forward(ctx: Any, x: Tensor, change: Tensor, gate: Tensor, condition_ids: Tensor) -> Tensor:
+        ctx.save_for_backward(change, gate, condition_ids)
+        gates = gate.index_select(0, condition_ids)
         return torch.addcmul(x, change, gates) if x.dtype == change.dtype else x + gates.mul_(change)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        change, gate, row_ids = ctx.saved_tensors
+        change, gate, condition_ids = ctx.saved_tensors
         upstream = grad.to(change.dtype)
-        of_gate = _sum_by_row(upstream * change, row_ids, len(gate))
-        return grad, upstream * gate.index_select(0, row_ids), of_gate, None
+        of_gate = _sum_by_condition(upstream * change, condition_ids, len(gate))
+        return grad, upstream * gate.index_select(0, condition_ids), of_gate, None
 
 
-def _sum_by_row(tokens: Tensor, row_ids: Tensor, num_rows: int) -> Tensor:
+def _sum_by_condition(tokens: Tensor, condition_ids: Tensor, num_condition_tokens: int) -> Tensor:
     """(N, D) to (R, D), as a product with the one-hot matrix of the ids.
 
-    `index_add` adds N tokens into R rows one by one: on a GPU, with few rows, they wait for each other, in an order
-    that changes from run to run. The product is deterministic, sums in float32, and costs N · R · D. A CPU adds them
-    in order, in a fraction of the product's time.
+    `index_add` adds N tokens into R vectors one by one: on a GPU, with few vectors, they wait for each other, in an
+    order that changes from run to run. The product is deterministic, sums in float32, and costs N · R · D. A CPU adds
+    them in order, in a fraction of the product's time.
     """
     if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
-        sums = torch.zeros(num_rows, tokens.shape[1]).index_add_(0, row_ids, tokens.float())
+        sums = torch.zeros(num_condition_tokens, tokens.shape[1]).index_add_(0, condition_ids, tokens.float())
         return sums.to(tokens.dtype)
-    one_hot = torch.arange(num_rows, device=tokens.device)[:, None] == row_ids  # (R, N)
+    one_hot = torch.arange(num_condition_tokens, device=tokens.device)[:, None] == condition_ids  # (R, N)
     return one_hot.to(tokens.dtype) @ tokens

@@ -17,7 +17,7 @@ from train.model.position import frame_rates, scale_frames
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout, Window
 from train.packing.patches import first_frame_is_alone
-from train.packing.segments import Regrouping, Segments, map_tensors
+from train.packing.segments import Segments, WindowLayout, map_tensors
 
 WHOLE = Window(size=(None, None, None))
 SPATIAL = Window(size=(1, None, None))
@@ -71,9 +71,9 @@ def _share_box(window: Window, axis: int, side: int) -> Tensor:
     return (boxes[:, None] == boxes).float()
 
 
-def _box(places: Tensor, size: int, window: Window) -> Tensor:
+def _box(positions: Tensor, size: int, window: Window) -> Tensor:
     """Number of the box along an axis."""
-    return (places + (size // 2 if window.shifted else 0)) // size
+    return (positions + (size // 2 if window.shifted else 0)) // size
 
 
 def prepare(batch: PackedBatch, config: DiTConfig) -> PackedBatch:
@@ -89,18 +89,18 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     """
     cpu = map_tensors(replace(batch, layout=None), Tensor.cpu)
     check_grids(cpu.clip_ids, torch.tensor(cpu.grid_sizes), cpu.latent_fps, config)
-    vectors = torch.arange(cpu.segments.num_segments).repeat_interleave(config.num_vectors)  # (S V,)
+    tokens = torch.arange(cpu.segments.num_segments).repeat_interleave(config.num_condition_tokens)  # (S V,)
     text = cpu.text_segments.segment_ids  # (M,)
-    context = _sources(vectors if config.vectors_in_context else None, text if config.text == "in_context" else None)
+    context = _sources(tokens if config.conditions_in_context else None, text if config.text == "in_context" else None)
     read = _sources(
-        vectors if config.vectors_in_cross_attention else None, text if config.text == "cross_attention" else None
+        tokens if config.conditions_in_cross_attention else None, text if config.text == "cross_attention" else None
     )
     segments, order = _interleave([*context, cpu.segments.segment_ids])
     num_context = segments.num_tokens - cpu.segments.num_tokens
     patches = order.argsort()[num_context:]  # (L,)
     context_segments, context_order = _interleave(read) if read else (None, None)
     alone = torch.tensor([first_frame_is_alone(frames, config.patch) for frames in cpu.num_frames])
-    places = cpu.positions.new_zeros(segments.num_tokens, 3).index_copy(0, patches, cpu.positions)  # (N, 3)
+    positions = cpu.positions.new_zeros(segments.num_tokens, 3).index_copy(0, patches, cpu.positions)  # (N, 3)
     is_patch = torch.zeros(segments.num_tokens, dtype=torch.bool).index_fill(0, patches, True)
     grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
     is_image = segments.gather(grids[:, 0] == 1)
@@ -108,33 +108,35 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     windows = {w for block in range(config.depth) for heads in block_windows(config, block) for w in heads}
     layout = Layout(
         segments=segments,
-        row_ids=segments.segment_ids.index_copy(0, patches, cpu.row_ids),
+        condition_ids=segments.segment_ids.index_copy(0, patches, cpu.condition_ids),
         order=order if num_context else None,
         patches=patches if num_context else None,
         context_segments=context_segments,
         context_order=context_order if len(read) > 1 else None,
-        coordinates=scale_frames(places.float(), rates),
+        coordinates=scale_frames(positions.float(), rates),
         sides=scale_frames(segments.gather(grids.float()), rates),
         lone_frames=cpu.segments.gather(alone) & (cpu.positions[:, 0] == 0) if alone.any() else None,
-        groups={window: regroup(window, segments, places, is_patch, is_image) for window in windows},
+        groups={window: window_layout(window, segments, positions, is_patch, is_image) for window in windows},
     )
     return map_tensors(layout, lambda x: x.to(batch.tokens.device, non_blocking=True))
 
 
-def regroup(window: Window, segments: Segments, places: Tensor, is_patch: Tensor, is_image: Tensor) -> Regrouping:
-    """The regrouping of a window; its groups are in order of length, so that equal ones can share a batch.
+def window_layout(
+    window: Window, segments: Segments, positions: Tensor, is_patch: Tensor, is_image: Tensor
+) -> WindowLayout:
+    """The tokens in the order of a window's groups, which are sorted by length: equal ones share a batch.
 
     Args:
         window: the boxes.
         segments: over N tokens; the in-context tokens of a segment come first.
-        places: (N, 3) int64.
+        positions: (N, 3) int64.
         is_patch: (N,) bool; the other tokens are in-context ones and join every group of their segment.
         is_image: (N,) bool; tokens of samples of one frame.
     """
     if window == WHOLE:
-        return Regrouping(segments=segments)
+        return WindowLayout(segments=segments)
     alone = is_image & window.images_alone
-    group_ids, group_segments, joined = _boxes(window, segments.segment_ids, places, is_patch, alone)
+    group_ids, group_segments, joined = _boxes(window, segments.segment_ids, positions, is_patch, alone)
     tokens = is_patch.nonzero()[:, 0]
     has_context = len(tokens) < len(is_patch)
     if has_context:
@@ -142,17 +144,17 @@ def regroup(window: Window, segments: Segments, places: Tensor, is_patch: Tensor
     lengths = group_ids.bincount()
     by_length = lengths.argsort(stable=True)
     order = tokens[by_length.argsort()[group_ids].argsort(stable=True)]
-    return Regrouping.of(order, lengths[by_length].tolist(), averages=has_context)
+    return WindowLayout.of(order, lengths[by_length].tolist(), averages=has_context)
 
 
 def _boxes(
-    window: Window, segment_ids: Tensor, places: Tensor, is_patch: Tensor, alone: Tensor
+    window: Window, segment_ids: Tensor, positions: Tensor, is_patch: Tensor, alone: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Group of each patch, (L,); of each group its segment, (G,), and whether in-context tokens join it, (G,)."""
     keys = [segment_ids, torch.where(alone, torch.arange(len(alone)), 0)]
     for axis, size in enumerate(window.size):
         if size is not None:
-            keys.append(_box(places[:, axis], size, window))
+            keys.append(_box(positions[:, axis], size, window))
     key = torch.zeros_like(segment_ids)
     for part in keys:
         key = key * (part.max() + 1) + part

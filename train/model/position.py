@@ -78,10 +78,10 @@ def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0) -> T
     return space + time
 
 
-def _sincos(places: Tensor, width: int, base: float) -> Tensor:
+def _sincos(positions: Tensor, width: int, base: float) -> Tensor:
     n = width // 2
-    frequencies = base ** -(torch.arange(n, device=places.device, dtype=torch.float64) / n)
-    angles = places.double()[:, None] * frequencies  # (L, n)
+    frequencies = base ** -(torch.arange(n, device=positions.device, dtype=torch.float64) / n)
+    angles = positions.double()[:, None] * frequencies  # (L, n)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).float()  # (L, width)
 
 
@@ -98,11 +98,11 @@ class LearnedEmbedding(nn.Module):
         rows = []
         for axis, table in enumerate(self.tables):
             last = table.num_embeddings - 1
-            place = positions[:, axis]
+            position = positions[:, axis]
             if self.fractional:
-                place = place / sides[:, axis] * last  # a fraction of the table as of the side
-            low = place.floor().long().clamp(max=last)  # (L,)
-            share = (place - low)[:, None]  # (L, 1)
+                position = position / sides[:, axis] * last  # a fraction of the table as of the side
+            low = position.floor().long().clamp(max=last)  # (L,)
+            share = (position - low)[:, None]  # (L, 1)
             rows.append(torch.lerp(table(low), table((low + 1).clamp(max=last)), share))
         return torch.stack(rows).sum(0)  # (L, D)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from train.data.load import LoadedStep
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.model.dit import DiT
 from train.model.flops import FlopCount, peak_flops
 from train.monitor.metrics import LogConfig
@@ -28,19 +28,19 @@ class Meter:
 
     Args:
         model: its gradients are watched.
-        worker: this rank.
+        ranks: this rank.
         config: a peak that is given there goes before the table of known devices.
         dtype: of the activations.
         sharded: the ranks wait for each other all the time.
     """
 
-    def __init__(self, model: DiT, worker: Worker, config: LogConfig, dtype: torch.dtype, *, sharded: bool) -> None:
-        self.worker = worker
+    def __init__(self, model: DiT, ranks: RankGrid, config: LogConfig, dtype: torch.dtype, *, sharded: bool) -> None:
+        self.ranks = ranks
         self.flops = FlopCount(model)
         given = None if config.peak_tflops is None else config.peak_tflops * 1e12
-        self.peak = given or peak_flops(worker.device, dtype)
-        self.measures_idle = worker.world_size > 1 and not sharded
-        self._start, self._last_gradient = _Moment(worker.device), _Moment(worker.device)
+        self.peak = given or peak_flops(ranks.device, dtype)
+        self.measures_idle = ranks.world_size > 1 and not sharded
+        self._start, self._last_gradient = _Moment(ranks.device), _Moment(ranks.device)
         self._began = self._waited = self._stalled = 0.0
         if self.measures_idle:
             for parameter in trainable_parameters(model).values():
@@ -69,21 +69,21 @@ class Meter:
 
     def end(self, loaded: LoadedStep) -> dict[str, Any]:
         """A step is done, and the device with it: seconds and other figures of all ranks (see docs/training.md)."""
-        settle(self.worker.device)  # or what was launched last, the optimizer, were in no step's seconds
+        settle(self.ranks.device)  # or what was launched last, the optimizer, were in no step's seconds
         seconds = time.perf_counter() - self._began
         worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
         flops = sum(self.flops.step(batch) for batch in loaded.batches)
-        own = [seconds, worked, self._waited, self._stalled, peak_memory(self.worker.device), flops]
+        own = [seconds, worked, self._waited, self._stalled, peak_memory(self.ranks.device), flops]
         self._stalled = 0.0
-        ranks = self.worker.table(own)  # (ranks, 6)
-        seconds, slowest, waited, stalled, memory, _ = ranks.amax(0).tolist()
-        work, flops = ranks[:, 1].mean().item(), ranks[:, 5].sum().item()
-        idle = 0.0 if self.worker.world_size == 1 else slowest - work if self.measures_idle else None
+        figures = self.ranks.all_gather(own)  # (dp, 6)
+        seconds, slowest, waited, stalled, memory, _ = figures.amax(0).tolist()
+        work, flops = figures[:, 1].mean().item(), figures[:, 5].sum().item()
+        idle = 0.0 if self.ranks.world_size == 1 else slowest - work if self.measures_idle else None
         return {
             "seconds": seconds,
             "tokens_per_s": loaded.num_tokens / seconds,
             "tflop": flops / 1e12,
-            "mfu": flops / (seconds * self.worker.world_size * self.peak) if self.peak else None,
+            "mfu": flops / (seconds * self.ranks.world_size * self.peak) if self.peak else None,
             "rank_idle_s": idle,
             "loader_wait_s": waited,
             "checkpoint_stall_s": stalled,

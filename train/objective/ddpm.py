@@ -43,10 +43,10 @@ class DDPM(ReducedObjective):
         Raises:
             ValueError: on a CPU: a timestep above the last. (A GPU would be waited for; settings are checked before.)
         """
-        index = (batch.row_timesteps * self.config.num_timesteps).round().long()  # (R,)
+        index = (batch.condition_timesteps * self.config.num_timesteps).round().long()  # (R,)
         if index.device.type == "cpu" and int(index.max()) >= self.config.num_timesteps:
-            self.config.check_timestep(float(batch.row_timesteps.max()))
-        schedule = self._schedule_on(index.device).at(index, batch.row_ids)  # of (L, 1)
+            self.config.check_timestep(float(batch.condition_timesteps.max()))
+        schedule = self._schedule_on(index.device).at(index, batch.condition_ids)  # of (L, 1)
         free = batch.loss_mask[:, None]  # given tokens are clean
         signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)
         x_t = signal * batch.tokens + noise * batch.noise  # (L, P)
@@ -59,7 +59,7 @@ class DDPM(ReducedObjective):
         }[self.config.prediction]
         losses = (prediction - target).square().mean(-1) * schedule.weight[:, 0]
         if variance is not None:
-            is_first = (index == 0)[batch.row_ids, None]
+            is_first = (index == 0)[batch.condition_ids, None]
             losses = losses + self._variational_bound(
                 x_t, prediction.detach(), variance, schedule, is_first, batch.tokens
             )
@@ -136,9 +136,9 @@ class Schedule:
         )
         return map_tensors(schedule, Tensor.float)
 
-    def at(self, index: Tensor, row_ids: Tensor) -> "Schedule":
+    def at(self, index: Tensor, condition_ids: Tensor) -> "Schedule":
         """Timesteps of the rows, (R,), and the row of each token, (L,), to the schedule of the tokens, (L, 1)."""
-        return map_tensors(self, lambda table: table[index][row_ids, None])
+        return map_tensors(self, lambda table: table[index][condition_ids, None])
 
 
 class Posterior(NamedTuple):

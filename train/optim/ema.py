@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from train.distributed.parallelize import local, reshard
+from train.distributed.parallelize import reshard, to_local
 from train.optim.trainable import trainable_parameters
 from train.run.config import EMAConfig
 
@@ -25,8 +25,8 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards `model` after optimizer step number `step`, counted from 0."""
         decay = min(self.config.decay, (1 + step) / (10 + step))
-        parameters = [local(p.detach()).float() for p in trainable_parameters(model).values()]
-        torch._foreach_lerp_([local(average) for average in self.average.values()], parameters, 1 - decay)
+        parameters = [to_local(p.detach()).float() for p in trainable_parameters(model).values()]
+        torch._foreach_lerp_([to_local(average) for average in self.average.values()], parameters, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages themselves: what is loaded into them is the state."""
@@ -48,7 +48,7 @@ class EMA:
     def _swap(self, model: nn.Module) -> None:
         reshard(model)
         for name, parameter in trainable_parameters(model).items():
-            own, average = local(parameter), local(self.average[name])
+            own, average = to_local(parameter), to_local(self.average[name])
             kept = own.clone()
             own.copy_(average)
             average.copy_(kept)

@@ -29,7 +29,7 @@ class Sample:
     temporal_stride: int = 1  # frames of the clip in a frame of the latent
     text: Tensor | None  # (n, D_text) float token states; None: the null caption
     label: int | None = None  # class; None: the null class
-    extras: Mapping[str, float] = field(default_factory=dict)  # conditions by name; what is absent is the null one
+    scalars: Mapping[str, float] = field(default_factory=dict)  # scalar conditions by name; absent: the null one
     kept: Tensor | None = None  # sorted int64 indices into the grid's tokens: the others are dropped (NaViT §2.1)
     clean_mask: Tensor | None = None  # (t * h * w,) bool over the whole grid: conditioning tokens, shown at t = 0
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (C', T, H, W) float: further latents
@@ -43,8 +43,8 @@ class Sample:
 class PackedBatch:
     """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False.
 
-    Conditions come in rows, and `row_ids` says which row steers a token. Rows 0 … S - 1 are the segments' own, at
-    their timesteps; after them comes one row, at t = 0, for each segment that has conditioning tokens.
+    A pack has R condition vectors, and `condition_ids` says which of them steers a token. Vectors 0 … S - 1 are the
+    segments' own, at their timesteps. After them comes one, at t = 0, for each segment with conditioning tokens.
     """
 
     clip_ids: tuple[str, ...]  # S
@@ -61,11 +61,11 @@ class PackedBatch:
     text_segments: Segments  # over M
     has_caption: Tensor  # (S,) bool
     labels: Tensor  # (S,) int64; -1: none
-    extras: Tensor  # (S, K) float32; NaN: absent
-    extra_names: tuple[str, ...]  # K
-    row_ids: Tensor  # (L,) int64: the row of conditions of each token
-    row_timesteps: Tensor  # (R,) float32
-    row_segments: Tensor  # (R,) int64
+    scalars: Tensor  # (S, K) float32; NaN: absent
+    scalar_names: tuple[str, ...]  # K
+    condition_ids: Tensor  # (L,) int64: the condition vector of each token
+    condition_timesteps: Tensor  # (R,) float32
+    condition_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on conditioning tokens
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
     layout: Layout | None = None  # what `prepare` worked out ahead of the model
@@ -79,8 +79,8 @@ class PackedBatch:
         return map_tensors(self, Tensor.pin_memory)
 
 
-def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Sequence[str] = ()) -> PackedBatch:
-    """Lay samples end to end. `extra_names` are the conditions that become columns of `extras`."""
+def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: Sequence[str] = ()) -> PackedBatch:
+    """Lay samples end to end. `scalar_names` are the conditions that become columns of `scalars`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
     null = torch.zeros(1, text_dim, dtype=torch.float16)
     texts = [null if sample.text is None else sample.text for sample in samples]
@@ -88,7 +88,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
     segments = Segments.of([_num_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
     clean = torch.cat([_clean_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
-    row_ids, row_segments = _rows(segments, clean)
+    condition_ids, condition_segments = _condition_vectors(segments, clean)
     return PackedBatch(
         clip_ids=tuple(sample.clip_id for sample in samples),
         segments=segments,
@@ -104,13 +104,13 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, extra_names: Se
         text_segments=text_segments,
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
         labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
-        extras=torch.tensor(
-            [[sample.extras.get(name, math.nan) for name in extra_names] for sample in samples], dtype=torch.float32
-        ).reshape(len(samples), len(extra_names)),
-        extra_names=tuple(extra_names),
-        row_ids=row_ids,
-        row_timesteps=torch.cat([timesteps, torch.zeros(len(row_segments) - len(samples))]),
-        row_segments=row_segments,
+        scalars=torch.tensor(
+            [[sample.scalars.get(name, math.nan) for name in scalar_names] for sample in samples], dtype=torch.float32
+        ).reshape(len(samples), len(scalar_names)),
+        scalar_names=tuple(scalar_names),
+        condition_ids=condition_ids,
+        condition_timesteps=torch.cat([timesteps, torch.zeros(len(condition_segments) - len(samples))]),
+        condition_segments=condition_segments,
         loss_mask=~clean,
         conditioning=_conditioning(samples, segments, patch),
     )
@@ -165,12 +165,12 @@ def _conditioning(samples: Sequence[Sample], segments: Segments, patch: Patch) -
     }
 
 
-def _rows(segments: Segments, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Row of each token, (L,), and segment of each row, (R,): the segments' own, then those of conditioning tokens."""
+def _condition_vectors(segments: Segments, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Condition vector of each token, (L,), and segment of each vector, (R,): see `PackedBatch`."""
     has_clean = segments.sum(clean.long()) > 0  # (S,)
-    clean_row = segments.num_segments + has_clean.cumsum(0) - 1  # (S,): read only where has_clean
-    row_ids = torch.where(clean, segments.gather(clean_row), segments.segment_ids)
-    return row_ids, torch.cat([torch.arange(segments.num_segments), has_clean.nonzero()[:, 0]])
+    clean_vector = segments.num_segments + has_clean.cumsum(0) - 1  # (S,): read only where has_clean
+    condition_ids = torch.where(clean, segments.gather(clean_vector), segments.segment_ids)
+    return condition_ids, torch.cat([torch.arange(segments.num_segments), has_clean.nonzero()[:, 0]])
 
 
 def renoised(
@@ -179,8 +179,8 @@ def renoised(
     """The pack of these samples with other noise, (C, T, H, W) each, at `timestep`; conditioning tokens stay at 0."""
     noise = _joined(noises, samples, batch.segments, patch).to(batch.noise.device, non_blocking=True)
     timesteps = torch.full_like(batch.timesteps, timestep)
-    row_timesteps = torch.cat([timesteps, batch.row_timesteps[len(samples) :]])
-    return replace(batch, noise=noise, timesteps=timesteps, row_timesteps=row_timesteps)
+    condition_timesteps = torch.cat([timesteps, batch.condition_timesteps[len(samples) :]])
+    return replace(batch, noise=noise, timesteps=timesteps, condition_timesteps=condition_timesteps)
 
 
 def unpack(tokens: Tensor, batch: PackedBatch, patch: Patch) -> list[Tensor]:

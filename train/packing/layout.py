@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from train.model.config import WindowSize
-from train.packing.segments import Regrouping, Segments
+from train.packing.segments import Segments, WindowLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Layout:
     """The sequence that the blocks see: of each segment first its in-context tokens, then its patches."""
 
     segments: Segments  # over N = L + in-context tokens
-    row_ids: Tensor  # (N,) int64: the row of conditions of each token
+    condition_ids: Tensor  # (N,) int64: the condition vector of each token
     order: Tensor | None  # (N,) int64 into in-context vectors, then caption tokens, then patches; None: only patches
     patches: Tensor | None  # (L,) int64: where the patches are; None: everywhere
     context_segments: Segments | None  # over what cross-attention reads
@@ -32,7 +32,7 @@ class Layout:
     )
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
     lone_frames: Tensor | None  # (L,) bool: tubelets of one repeated frame; None: there are none
-    groups: dict[Window, Regrouping]
+    groups: dict[Window, WindowLayout]
 
     def without_context(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (L, ...): the patches alone."""

@@ -1,20 +1,17 @@
 """The packed layout: latents of any length, height and width in one row of tokens (NaViT, Dehghani et al. 2023, §2).
 
-Letters in shape comments: L tokens of a pack, S segments (samples) of it, R rows of conditions, M text tokens,
-K extra conditions, D features.
+Letters in shape comments: L tokens of a pack, S segments (samples) of it, R condition vectors, M text tokens,
+K scalar conditions, D features.
 A token never sees another segment: attention, conditions, positions, noise and loss are all per segment, so that a
 pack computes what its samples would compute alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 class HostLengths:
@@ -85,7 +82,7 @@ class Segments:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Regrouping:
+class WindowLayout:
     """The same tokens in another order, cut into other segments: how one attention serves every pattern.
 
     Token i of the regrouped pack is token `order[i]` of the pack. A token may be in several groups (in-context tokens
@@ -98,7 +95,7 @@ class Regrouping:
     weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
 
     @classmethod
-    def of(cls, order: Tensor, lengths: Sequence[int], *, averages: bool = False) -> "Regrouping":
+    def of(cls, order: Tensor, lengths: Sequence[int], *, averages: bool = False) -> "WindowLayout":
         """`averages`: as where tokens are repeated, though none may be: one code, which may be compiled, for packs in
         which some are and for packs in which none is."""
         segments, copies = Segments.of(lengths), order.bincount()
@@ -125,7 +122,7 @@ class Regrouping:
         summed = weighted.new_zeros(len(self.weights), *tokens.shape[1:]).index_add(0, self.order, weighted)
         return summed.to(tokens.dtype)
 
-    def to(self, device: torch.device | str) -> "Regrouping":
+    def to(self, device: torch.device | str) -> "WindowLayout":
         return map_tensors(self, lambda x: x.to(device, non_blocking=True))
 
 

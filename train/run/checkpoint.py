@@ -33,7 +33,8 @@ from torch.distributed.tensor import DTensor
 from curate.storage.lease import Lease
 from curate.storage.publish import write_text
 from train.data.plan import Cursor
-from train.distributed.parallelize import Worker, reshard
+from train.distributed.parallelize import reshard
+from train.distributed.ranks import RankGrid
 from train.optim.ema import EMA
 from train.optim.trainable import trainable_parameters
 from train.run.config import CheckpointConfig
@@ -77,7 +78,7 @@ class Checkpointer:
         model: its trainable parameters are saved, full or sharded.
         ema: their averages.
         optimizer: over the same parameters.
-        worker: this rank.
+        ranks: this rank.
         config: which checkpoints stay.
         lease: on the run, if there is one: without it nothing is published.
     """
@@ -88,16 +89,16 @@ class Checkpointer:
         model: nn.Module,
         ema: EMA,
         optimizer: torch.optim.Optimizer,
-        worker: Worker,
+        ranks: RankGrid,
         config: CheckpointConfig,
         lease: Lease | None = None,
     ) -> None:
         self.root, self.config, self.lease = root, config, lease
-        self.model, self.ema, self.optimizer, self.worker = model, ema, optimizer, worker
-        self._group = dist.new_group(backend="gloo") if worker.world_size > 1 else None
+        self.model, self.ema, self.optimizer, self.ranks = model, ema, optimizer, ranks
+        self._group = dist.new_group(backend="gloo") if ranks.world_size > 1 else None
         self._pending: tuple[Future[Any], Path] | None = None
         # On a GPU kept: to pin memory takes longer than to copy into it.
-        self._stager = DefaultStager(staging_options(worker.device)) if worker.device.type == "cuda" else None
+        self._stager = DefaultStager(staging_options(ranks.device)) if ranks.device.type == "cuda" else None
 
     def save(self, state: RunState) -> None:
         """Copy the state, and begin to write it; the one before is finished first.
@@ -108,18 +109,18 @@ class Checkpointer:
         self.finish()
         folder = self.root / f"step-{state.step:06d}"
         temporary = self.root / f".{folder.name}.tmp"
-        if self.worker.is_first:
+        if self.ranks.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             facts = {
                 "step": state.step,
                 "cursor": asdict(state.cursor),
-                "world_size": self.worker.world_size,
+                "world_size": self.ranks.world_size,
                 "torch": torch.__version__,
             }
             write_text(str(temporary / "state.json"), json.dumps(facts))
-        self.worker.wait()
-        stager = self._stager or DefaultStager(staging_options(self.worker.device))
+        self.ranks.barrier()
+        stager = self._stager or DefaultStager(staging_options(self.ranks.device))
         with _quiet():
             future = dcp.async_save(
                 self._own_part(),
@@ -142,7 +143,7 @@ class Checkpointer:
         """Wait until what was begun is written and published."""
         if self._pending is not None:
             self._publish()
-        self.worker.wait()
+        self.ranks.barrier()
 
     def _publish(self) -> None:
         """The first rank's part is done when the others' are: it writes the list of all of them last."""
@@ -158,7 +159,7 @@ class Checkpointer:
                 f"{folder}: this checkpoint could not be written ({_reason(error)}); see to the disk, and run the "
                 f"same command again: it {where}"
             ) from error
-        if self.worker.is_first:
+        if self.ranks.is_main:
             if self.lease is not None:
                 self.lease.check()
             publish_folder(folder.with_name(f".{folder.name}.tmp"), folder)
@@ -171,13 +172,13 @@ class Checkpointer:
         Raises:
             ValueError: the checkpoint is incomplete, damaged, or of another model.
         """
-        found = damaged(folder, self.worker.rank, self.worker.world_size)
-        if problems := [problem for of_rank in self.worker.gather(found) for problem in of_rank]:
+        found = damaged(folder, self.ranks.rank, self.ranks.world_size)
+        if problems := [problem for of_rank in self.ranks.all_gather_object(found) for problem in of_rank]:
             raise ValueError(self._refusal(folder, "; ".join(dict.fromkeys(problems))))
         try:
             facts = json.loads((folder / "state.json").read_text())
             state = RunState(step=int(facts["step"]), cursor=Cursor(**facts["cursor"]))
-            tensors = self._tensors(rng=facts["world_size"] == self.worker.world_size)
+            tensors = self._tensors(rng=facts["world_size"] == self.ranks.world_size)
             with _quiet():
                 dcp.load(
                     tensors,
@@ -193,16 +194,16 @@ class Checkpointer:
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)  # the configuration's, which may have changed, not the checkpoint's
         if "rng" in tensors:
-            torch.set_rng_state(tensors["rng"][f"cpu.{self.worker.rank}"])
-            if self.worker.device.type == "cuda":
-                torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.worker.rank}"], self.worker.device)
+            torch.set_rng_state(tensors["rng"][f"cpu.{self.ranks.rank}"])
+            if self.ranks.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.ranks.rank}"], self.ranks.device)
         return state
 
     def _refusal(self, folder: Path, reason: str) -> str:
         """Why a checkpoint is not taken, and which one can be."""
         older = [path for path in list_checkpoints(self.root) if _step(path) < _step(folder)]
-        whole = newest_whole(older) if self.worker.is_first else None
-        whole = self.worker.gather(whole)[0]
+        whole = newest_whole(older) if self.ranks.is_main else None
+        whole = self.ranks.all_gather_object(whole)[0]
         between = [path.name for path in older if whole is None or _step(path) > _step(whole)]
         start = "the first step (no whole one is before it)" if whole is None else f"{whole.name}, which is whole"
         return (
@@ -214,7 +215,7 @@ class Checkpointer:
         """What this rank copies and writes: of replicas the first has all, and the others their generators."""
         tensors = self._tensors(rng=True)
         is_sharded = any(isinstance(p, DTensor) for p in self.model.parameters())
-        return tensors if is_sharded or self.worker.is_first else {"rng": tensors["rng"]}
+        return tensors if is_sharded or self.ranks.is_main else {"rng": tensors["rng"]}
 
     def _tensors(self, *, rng: bool) -> dict[str, Any]:
         """The state as tensors of this rank; what is loaded goes into them, but for those of optimizer and generators,
@@ -226,10 +227,10 @@ class Checkpointer:
             "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
         }
         if rng:
-            rank = self.worker.rank
+            rank = self.ranks.rank
             tensors["rng"] = {f"cpu.{rank}": torch.get_rng_state()}
-            if self.worker.device.type == "cuda":
-                tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.worker.device)
+            if self.ranks.device.type == "cuda":
+                tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.ranks.device)
         return tensors
 
 

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from train.data.config import DataConfig
 from train.model.config import DiTConfig
 from train.monitor.metrics import LogConfig
 from train.objective.config import DDPMConfig, FlowConfig, ObjectiveConfig
+from train.run.renamed import refuse_renamed
 
 
 class OptimizerConfig(BaseModel):
@@ -53,11 +54,14 @@ class ParallelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Literal["replicate", "shard"] = Field(
-        "replicate", description="replicate: every rank holds the model (DDP); shard: a part of it (FSDP2)"
+    mode: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="ddp: every rank holds the model; fsdp: every rank holds a part of it (FSDP2)"
     )
-    recompute_every: int = Field(
-        0, ge=0, description="every so many blocks forget their activations and compute them twice; 0: none does"
+    activation_checkpoint_every: int = Field(
+        0,
+        ge=0,
+        description="activation checkpointing of every n-th block: the backward pass computes its activations again; "
+        "0: of no block",
     )
     compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
 
@@ -166,6 +170,11 @@ class TrainConfig(BaseModel):
     checkpoint: CheckpointConfig = CheckpointConfig()
     align: AlignConfig = AlignConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_names(cls, settings: Any) -> Any:
+        return refuse_renamed(settings)
 
     @model_validator(mode="after")
     def _model_and_objective_agree(self) -> "TrainConfig":

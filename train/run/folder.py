@@ -104,9 +104,9 @@ def check_ranks(config: TrainConfig, num_ranks: int) -> None:
             f"{num_ranks} ranks cannot share a step of {packs} packs; raise train.data.plan.packs_per_step to a "
             "multiple of the ranks"
         )
-    if config.parallel.mode == "shard" and packs % num_ranks:
+    if config.parallel.mode == "fsdp" and packs % num_ranks:
         raise ValueError(
-            f"train.parallel.mode=shard: {num_ranks} ranks gather each other's parameters pack by pack, and {packs} "
+            f"train.parallel.mode=fsdp: {num_ranks} ranks gather each other's parameters pack by pack, and {packs} "
             "packs cannot be dealt evenly; set train.data.plan.packs_per_step to a multiple of the ranks"
         )
 

@@ -6,29 +6,29 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from curate.storage.lease import STALE_S, Lease, Occupied, hold
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 
 
 @contextmanager
-def hold_run(out: Path, worker: Worker, *, is_restart: bool) -> Iterator[Lease | None]:
+def hold_run(out: Path, ranks: RankGrid, *, is_restart: bool) -> Iterator[Lease | None]:
     """Hold the run in `out` for the length of the block; the lease is the first rank's alone.
 
     Args:
         out: the run's folder.
-        worker: this rank; all of them come here together.
-        is_restart: this may be in place of a lost machine's worker, whose lease outlives it for a while.
+        ranks: this rank; all of them come here together.
+        is_restart: this may be in place of a lost machine's rank, whose lease outlives it for a while.
 
     Raises:
         ValueError: on every rank: another process trains there, which is named, or the folder cannot be written.
     """
     with ExitStack() as stack:
         lease, refusal = None, None
-        if worker.is_first:
+        if ranks.is_main:
             try:
                 lease = stack.enter_context(hold(out, "train", wait_s=2 * STALE_S if is_restart else 0))
             except (Occupied, OSError) as error:
                 refusal = str(error)
-        refusal = worker.gather(refusal)[0]
+        refusal = ranks.all_gather_object(refusal)[0]
         if refusal is not None:
             raise ValueError(refusal)
         yield lease

@@ -83,7 +83,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
             fps=fps[i],
             temporal_stride=int(record.latents["temporal_stride"]),
             text=texts[i],
-            extras=config.conditions,
+            scalars=config.conditions,
             label=labels[i],
         )
         for i, shape in enumerate(shapes)

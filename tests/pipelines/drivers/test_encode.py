@@ -32,12 +32,12 @@ from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor
 from train.data.read import ClipReader
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.objective.config import FlowConfig
 
 PATCH = (1, 2, 2)
-ALONE = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+ALONE = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
 SETTINGS = ["execute.executor=local", "encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
 
 
@@ -105,9 +105,9 @@ def test_a_worker_encodes_on_its_own_device_in_any_thread(
 
     monkeypatch.setattr(ReelpackKLConfig, "build", watched_build)
     monkeypatch.setattr(ReelpackKLAutoencoder, "encode_parts", watched_encode)
-    online, worker = manifest(made, made.online), Worker(rank=0, world_size=1, device=given)
+    online, ranks = manifest(made, made.online), RankGrid(rank=0, world_size=1, device=given)
     encoder.cache_clear()
-    assert list(problems(online, PATCH, worker)) == []
+    assert list(problems(online, PATCH, ranks)) == []
     loader = PackLoader(online, FlowConfig().build(), DataConfig(), model=DiTConfig(), seed=0, device=given)
     next(loader.steps(Cursor(), 0, 1))
     assert built == [given] and set(used) == {(given, True), (given, False)}

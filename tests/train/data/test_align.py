@@ -69,7 +69,7 @@ def test_the_memory_that_is_told_counts_the_projector(embedded: str, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["replicate", "shard"])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_two_aligned_ranks_train_as_one(embedded: str, tmp_path: Path, mode: str):
     settings = config(steps=4, **ALIGNED, data__plan__packs_per_step=4, parallel__mode=mode)
     train(settings, embedded, tmp_path / "one")

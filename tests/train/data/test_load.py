@@ -150,7 +150,7 @@ def test_a_sample_that_is_cut_keeps_its_first_frames_and_tells_its_own_length(da
     manifest = read_manifest(dataset, split="train", patch=PATCH)
     seconds = pa.array([2.0 * t for t in manifest.table["latent_t"].to_pylist()])
     manifest = replace(manifest, table=manifest.table.append_column("duration_s", seconds))
-    settings = {"plan": {"token_budget": 24, "oversize": "crop"}, "extra_dropout": 0}
+    settings = {"plan": {"token_budget": 24, "oversize": "crop"}, "condition_dropout": 0}
     model = DiTConfig(conditions=("duration_s",))
     source = PackLoader(
         manifest, RectifiedFlow(FlowConfig()), DataConfig.model_validate(settings), model=model, seed=0
@@ -161,7 +161,7 @@ def test_a_sample_that_is_cut_keeps_its_first_frames_and_tells_its_own_length(da
         whole, frames = source.builder.reader.latent(row), sample.latent.shape[1]
         assert torch.equal(sample.latent, whole[:, :frames])
         share = (1 + (frames - 1) * stride) / (1 + (whole.shape[1] - 1) * stride)
-        assert sample.extras["duration_s"] == pytest.approx(2 * whole.shape[1] * share)
+        assert sample.scalars["duration_s"] == pytest.approx(2 * whole.shape[1] * share)
         num_cut += frames < whole.shape[1]
     assert num_cut
 

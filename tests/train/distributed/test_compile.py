@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.support.forks import start_both
 from tests.support.latents import CHANNELS, TEXT_DIM
 from train.distributed import parallelize as parallel
-from train.distributed.parallelize import ParallelConfig, Worker, parallelize, reshard
+from train.distributed.parallelize import ParallelConfig, parallelize, reshard
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.patterns import prepare
@@ -109,8 +110,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
 def test_a_block_is_one_graph_for_every_pack_with_the_same_numbers(settings: dict[str, Any], counted: Counted):
     config = DiTConfig(width=32, depth=DEPTH, num_heads=4, **settings)
     plain, model = built(config), built(config)
-    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
-    replica = parallelize(model, worker, ParallelConfig(compile=True))
+    ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
+    replica = parallelize(model, ranks, ParallelConfig(compile=True))
     for number, batch in enumerate(batches(config)):
         before = counted.calls
         found = loss(replica, batch)
@@ -145,8 +146,8 @@ def one_of_two(rank: int, folder: str, mode: str) -> None:
     backend, config = Counted("eager"), DiTConfig(width=32, depth=DEPTH, num_heads=2)
     torch.compile = partial(torch.compile, backend=backend)
     parallel.DistributedDataParallel = SmallBuckets
-    model, worker = built(config), Worker(rank=rank, world_size=2, device=torch.device("cpu"))
-    replica = parallelize(model, worker, ParallelConfig(compile=True, mode=mode))
+    model, ranks = built(config), RankGrid(rank=rank, world_size=2, device=torch.device("cpu"))
+    replica = parallelize(model, ranks, ParallelConfig(compile=True, mode=mode))
     counts = []
     for batch in islice(batches(config, rank), 4):
         before = backend.calls
@@ -160,7 +161,7 @@ def one_of_two(rank: int, folder: str, mode: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["replicate", "shard"])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_on_two_ranks_a_block_is_one_graph_too(mode: str, tmp_path: Path):
     start_both(one_of_two, str(tmp_path), mode)
     for rank in range(2):

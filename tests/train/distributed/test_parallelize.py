@@ -11,7 +11,8 @@ from torch.distributed.tensor import DTensor
 
 from tests.support.forks import start_both
 from tests.train.conftest import ragged_samples
-from train.distributed.parallelize import Worker, accumulate, clear_gradients, parallelize, whole
+from train.distributed.parallelize import accumulate, clear_gradients, full_tensor, parallelize
+from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
@@ -46,9 +47,9 @@ def backward(model: nn.Module, replica: nn.Module, packs: Sequence[int], num_ran
 
 def alone(config: ParallelConfig) -> tuple[Weights, Weights]:
     """Weights and gradients of one process."""
-    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
     model = built()
-    replica = parallelize(model, worker, config)
+    replica = parallelize(model, ranks, config)
     backward(model, replica, range(NUM_PACKS), 1)
     return {n: p.detach() for n, p in model.named_parameters()}, {n: p.grad for n, p in model.named_parameters()}
 
@@ -56,19 +57,19 @@ def alone(config: ParallelConfig) -> tuple[Weights, Weights]:
 def one_of_two(rank: int, folder: str, config: ParallelConfig) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    worker = Worker(rank=rank, world_size=2, device=torch.device("cpu"))
+    ranks = RankGrid.of_group(torch.device("cpu"))
     model = built()
-    replica = parallelize(model, worker, config)
-    weights = {name: whole(p.detach()) for name, p in model.named_parameters()}
+    replica = parallelize(model, ranks, config)
+    weights = {name: full_tensor(p.detach()) for name, p in model.named_parameters()}
     backward(model, replica, range(NUM_PACKS)[rank::2], 2)
-    gradients = {name: whole(p.grad).clone() for name, p in model.named_parameters()}
-    if config.mode == "replicate":
+    gradients = {name: full_tensor(p.grad).clone() for name, p in model.named_parameters()}
+    if config.mode == "ddp":
         check_gradients_lie_in_buckets(model, replica, range(NUM_PACKS)[rank::2])
     ema = EMA(model, EMAConfig())
     ema.update(model, 0)
     with ema.applied_to(model):
         pass
-    assert all(torch.equal(whole(p.detach()), weights[name]) for name, p in model.named_parameters())
+    assert all(torch.equal(full_tensor(p.detach()), weights[name]) for name, p in model.named_parameters())
     torch.save((weights, gradients), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -104,10 +105,10 @@ def assert_same(got: Weights, expected: Weights) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute_every", [0, 2])
-@pytest.mark.parametrize("mode", ["replicate", "shard"])
-def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, recompute_every: int, tmp_path: Path):
-    config = ParallelConfig(mode=mode, recompute_every=recompute_every)
+@pytest.mark.parametrize("every", [0, 2])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, every: int, tmp_path: Path):
+    config = ParallelConfig(mode=mode, activation_checkpoint_every=every)
     start_both(one_of_two, str(tmp_path), config)
     weights, gradients = alone(ParallelConfig())
     for rank in range(2):
@@ -116,15 +117,15 @@ def test_two_ranks_have_the_weights_and_gradients_of_one(mode: str, recompute_ev
         assert_same(found, gradients)
 
 
-@pytest.mark.parametrize("recompute_every", [1, 2])
-def test_recomputed_blocks_have_the_same_gradients(recompute_every: int):
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputed_blocks_have_the_same_gradients(every: int):
     _, expected = alone(ParallelConfig())
-    _, found = alone(ParallelConfig(recompute_every=recompute_every))
+    _, found = alone(ParallelConfig(activation_checkpoint_every=every))
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize(("recompute_every", "met"), [(0, [1, 1, 1]), (1, [2, 2, 2]), (2, [2, 1, 2]), (3, [2, 1, 1])])
-def test_every_so_many_blocks_one_is_computed_again(recompute_every: int, met: list[int]):
+@pytest.mark.parametrize(("every", "met"), [(0, [1, 1, 1]), (1, [2, 2, 2]), (2, [2, 1, 2]), (3, [2, 1, 1])])
+def test_every_so_many_blocks_one_is_computed_again(every: int, met: list[int]):
     model, seen = built(), [0, 0, 0]
     for number, block in enumerate(model.blocks):
 
@@ -132,6 +133,27 @@ def test_every_so_many_blocks_one_is_computed_again(recompute_every: int, met: l
             seen[number] += 1
 
         block.mlp.register_forward_hook(count)
-    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
-    backward(model, parallelize(model, worker, ParallelConfig(recompute_every=recompute_every)), [0], 1)
+    ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
+    backward(
+        model,
+        parallelize(model, ranks, ParallelConfig(activation_checkpoint_every=every)),
+        [0],
+        1,
+    )
     assert seen == met
+
+
+def _reduces_along_dp(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    ranks = RankGrid.of_group(torch.device("cpu"))
+    assert ranks.mesh is not None and ranks.mesh.mesh_dim_names == ("dp", "cp")
+    assert (ranks.dp_rank, ranks.dp_size, ranks.is_main) == (rank, 2, rank == 0)
+    assert ranks.sum(torch.tensor([1.0 + rank])).item() == 3
+    assert ranks.all_gather([rank, 7]).tolist() == [[0, 7], [1, 7]]
+    assert ranks.any(rank == 1) and not ranks.any(False)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_are_a_mesh_whose_dp_axis_reduces(tmp_path: Path):
+    start_both(_reduces_along_dp, str(tmp_path))

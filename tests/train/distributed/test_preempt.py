@@ -3,7 +3,7 @@
 import os
 import signal
 
-from train.distributed.preempt import Preempted, until_told_to_stop
+from train.distributed.preempt import Preempted, stop_on_sigterm
 
 
 def test_the_exit_code_is_that_of_a_process_ended_by_sigterm():
@@ -12,7 +12,7 @@ def test_the_exit_code_is_that_of_a_process_ended_by_sigterm():
 
 def test_sigterm_sets_the_event_and_nothing_afterwards():
     before = signal.getsignal(signal.SIGTERM)
-    with until_told_to_stop() as told:
+    with stop_on_sigterm() as told:
         assert not told.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         assert told.wait(10)

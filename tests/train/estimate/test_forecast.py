@@ -31,6 +31,6 @@ def test_what_exceeds_the_budget_is_told(dataset: str):
 
 def test_shards_share_the_state_and_recomputed_blocks_keep_less(dataset: str):
     whole = forecast(config(), dataset, num_ranks=2)
-    sharded = forecast(config(parallel__mode="shard", parallel__recompute_every=1), dataset, num_ranks=2)
+    sharded = forecast(config(parallel__mode="fsdp", parallel__activation_checkpoint_every=1), dataset, num_ranks=2)
     assert sharded.state_bytes == whole.state_bytes // 2
     assert sharded.activation_bytes < whole.activation_bytes

@@ -70,7 +70,8 @@ def test_what_an_estimate_tried_is_freed():
 def test_every_kind_of_model_has_an_estimate_that_recomputation_lowers(changes: dict[str, Any]):
     def estimate(every: int) -> int:
         shape = {"width": 48, "depth": 4, "num_heads": 4} | changes["model"]
-        settings = TrainConfig.model_validate(changes | {"model": shape, "parallel": {"recompute_every": every}})
+        parallel = {"activation_checkpoint_every": every}
+        settings = TrainConfig.model_validate(changes | {"model": shape, "parallel": parallel})
         model = DiT(settings.model, channels=4, text_dim=12, num_outputs=settings.objective.num_outputs)
         return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
 
@@ -98,15 +99,15 @@ def test_out_of_memory_says_what_was_used_and_what_to_set(
     for part in (
         "GiB were in use at most; predicted were",
         "a pack of 128 tokens",
-        "train.parallel.recompute_every=1",
-        "train.parallel.mode=shard",
+        "train.parallel.activation_checkpoint_every=1",
+        "train.parallel.mode=fsdp",
         "train.data.plan.token_budget=64",
         "(CUDA out of memory)",
     ):
         assert part in message, message
     with pytest.raises(OutOfMemory) as error:
-        train(config(parallel__recompute_every=1), dataset, tmp_path / "other")
-    assert "recompute_every" not in str(error.value)
+        train(config(parallel__activation_checkpoint_every=1), dataset, tmp_path / "other")
+    assert "activation_checkpoint_every" not in str(error.value)
 
 
 @pytest.mark.parametrize(("total_bytes", "warns"), [(2 * 2**30, True), (4 * 2**30, False), (None, False)])
@@ -116,13 +117,13 @@ def test_a_run_that_the_device_will_not_hold_is_warned_of_before_it_starts(
     estimate = MemoryEstimate(num_parameters=1, num_tokens=1, state_bytes=2**30, activation_bytes=2 * 2**30)
     warn_if_too_large(config(), estimate, total_bytes)
     assert ["likely to run out of memory" in record.message for record in caplog.records] == [True] * warns
-    assert not warns or "recompute_every" in caplog.text
+    assert not warns or "activation_checkpoint_every" in caplog.text
 
 
 def test_blocks_that_are_recomputed_leave_their_inputs_and_one_of_them_at_a_time():
     def estimate(depth: int, every: int) -> int:
         shape = {"width": 64, "depth": depth, "num_heads": 2}
-        settings = TrainConfig.model_validate({"model": shape, "parallel": {"recompute_every": every}})
+        settings = TrainConfig.model_validate({"model": shape, "parallel": {"activation_checkpoint_every": every}})
         model = DiT(settings.model, channels=4, text_dim=12, num_outputs=settings.objective.num_outputs)
         return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
 

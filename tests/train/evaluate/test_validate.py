@@ -8,7 +8,7 @@ from train.data.manifest import Manifest, read_manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.data.reference import noised
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.evaluate.validate import Validator, caption_donors
 from train.model.dit import DiT, DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
@@ -20,9 +20,9 @@ PATCH = (1, 2, 2)
 
 
 def validator(token_budget: int) -> Validator:
-    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
+    ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
     config = ValidationConfig(timesteps=(0.2, 0.8))
-    return Validator(RectifiedFlow(FlowConfig()), config, PlanConfig(token_budget=token_budget), DiTConfig(), worker)
+    return Validator(RectifiedFlow(FlowConfig()), config, PlanConfig(token_budget=token_budget), DiTConfig(), ranks)
 
 
 @pytest.fixture

@@ -39,9 +39,9 @@ def mixed_samples(samples: list[Sample]) -> list[Sample]:
         return torch.randperm(num_patches(sample), generator=generator)[:count].sort().values
 
     return [
-        replace(video, label=2, extras={"motion": 0.3, "height": 720.0}),
-        replace(image, extras={"height": 512.0}),
-        replace(dropped, label=0, extras={"motion": 0.7}, kept=some(dropped, 3)),
+        replace(video, label=2, scalars={"motion": 0.3, "height": 720.0}),
+        replace(image, scalars={"height": 512.0}),
+        replace(dropped, label=0, scalars={"motion": 0.7}, kept=some(dropped, 3)),
         replace(both, kept=torch.tensor([0, 1, 2, 3, 5]), clean_mask=torch.arange(num_patches(both)) < 2),
     ]
 

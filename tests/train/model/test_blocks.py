@@ -6,8 +6,8 @@ import torch
 from train.model.blocks import SelfAttention
 from train.model.config import DiTConfig
 from train.model.heads import normalised_and_rotated
-from train.model.modulation import Signal
-from train.model.patterns import SPATIAL, TEMPORAL, regroup
+from train.model.modulation import ModulationParameters
+from train.model.patterns import SPATIAL, TEMPORAL, window_layout
 from train.model.position import RotaryEmbedding
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments
@@ -15,19 +15,19 @@ from train.packing.segments import Segments
 
 def test_half_of_the_heads_attend_over_space_and_half_over_time():
     grids = [(3, 2, 2), (1, 2, 3), (2, 1, 4)]
-    places = torch.cat([grid_positions(grid) for grid in grids])
+    positions = torch.cat([grid_positions(grid) for grid in grids])
     segments = Segments.of([t * h * w for t, h, w in grids])
-    patches = torch.ones(len(places), dtype=torch.bool)
-    groups = [regroup(window, segments, places, patches, ~patches) for window in (SPATIAL, TEMPORAL)]
+    patches = torch.ones(len(positions), dtype=torch.bool)
+    groups = [window_layout(window, segments, positions, patches, ~patches) for window in (SPATIAL, TEMPORAL)]
     layer = SelfAttention(DiTConfig(width=32, num_heads=4))
-    x = torch.randn(len(places), 32)
+    x = torch.randn(len(positions), 32)
 
     q, k, v = layer.project(x, x)
     same_sample = segments.segment_ids[:, None] == segments.segment_ids
-    same_frame = same_sample & (places[:, None, 0] == places[:, 0])
-    same_place = same_sample & (places[:, None, 1:] == places[:, 1:]).all(-1)
+    same_frame = same_sample & (positions[:, None, 0] == positions[:, 0])
+    same_position = same_sample & (positions[:, None, 1:] == positions[:, 1:]).all(-1)
     heads = []
-    for head, sees in enumerate([same_frame, same_frame, same_place, same_place]):
+    for head, sees in enumerate([same_frame, same_frame, same_position, same_position]):
         scores = (q[:, head] @ k[:, head].T / 8**0.5).masked_fill(~sees, -torch.inf)
         heads.append(scores.softmax(-1) @ v[:, head])
     torch.testing.assert_close(layer(x, groups, None), layer.out(torch.cat(heads, dim=1)), atol=1e-5, rtol=0)
@@ -38,11 +38,11 @@ def test_rows_modulate_their_tokens_and_get_the_sums_of_their_gradients(dtype: t
     ids = torch.tensor([2, 0, 2, 2, 1, 0])
     x, change = (torch.randn(6, 5, dtype=dtype, requires_grad=True) for _ in range(2))
     rows = [torch.randn(3, 5, requires_grad=True) for _ in range(3)]
-    signal = Signal(shift=rows[0], scale=rows[1], gate=rows[2], row_ids=ids)
+    parameters = ModulationParameters(shift=rows[0], scale=rows[1], gate=rows[2], condition_ids=ids)
     shift, scale, gate = (row[ids] for row in rows)
     pairs = [
-        (signal.modulate(x), x * (1 + scale) + shift),
-        (signal.added(x, change), x + change * gate.to(dtype)),
+        (parameters.modulate(x), x * (1 + scale) + shift),
+        (parameters.added(x, change), x + change * gate.to(dtype)),
     ]
     inputs = [x, change, *rows]
     for ours, plain in pairs:

@@ -17,7 +17,7 @@ PATTERNS = get_args(Pattern)
 
 
 def test_every_condition_reaches_the_output_of_its_own_sample(redrawn: Callable[..., DiT], samples: list[Sample]):
-    sample = replace(samples[0], label=1, extras={"motion": 0.2, "width": 640.0})
+    sample = replace(samples[0], label=1, scalars={"motion": 0.2, "width": 640.0})
     for conditioning in ("in_context", "cross_attention", "adaln", "adaln_zero"):
         model = redrawn(conditioning=conditioning, num_classes=2, conditions=("width", "motion"))
         reference = output(model, [sample])[0]
@@ -28,8 +28,8 @@ def test_every_condition_reaches_the_output_of_its_own_sample(redrawn: Callable[
             {"text": sample.text.flip(1)},
             {"label": 0},
             {"label": None},
-            {"extras": {"motion": 0.2}},
-            {"extras": {"motion": 0.21, "width": 640.0}},
+            {"scalars": {"motion": 0.2}},
+            {"scalars": {"motion": 0.21, "width": 640.0}},
             {"clean_mask": torch.arange(18) < 6},
         ):
             assert (output(model, [replace(sample, **change)])[0] - reference).abs().max() > 1e-4, change
@@ -108,8 +108,8 @@ def test_features_of_a_block_come_beside_the_output(redrawn: Callable[..., DiT],
     model.blocks[0].register_forward_hook(lambda _, inputs, out: seen.append(out))
     out, features = model(batch.tokens, batch.timesteps, batch, features_of=0)
     assert torch.equal(out, model(batch.tokens, batch.timesteps, batch))
-    num_vectors = model.config.num_vectors
-    first = seen[0][num_vectors : num_vectors + batch.segments.lengths[0]]
+    num_condition_tokens = model.config.num_condition_tokens
+    first = seen[0][num_condition_tokens : num_condition_tokens + batch.segments.lengths[0]]
     assert torch.equal(features[: len(first)], first) and features.shape == (len(batch.tokens), 48)
 
 

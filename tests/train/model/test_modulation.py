@@ -15,8 +15,8 @@ from train.packing.batch import Sample
 
 
 def conditions(rows: torch.Tensor) -> Conditions:
-    row_ids = torch.arange(len(rows))
-    return Conditions(rows=rows, row_ids=row_ids, shared=None, context=None, context_segments=None)
+    condition_ids = torch.arange(len(rows))
+    return Conditions(vectors=rows, condition_ids=condition_ids, shared=None, context=None, context_segments=None)
 
 
 @pytest.mark.parametrize("adaln", ["block", "lora"])
@@ -31,10 +31,10 @@ def test_small_scales_are_told_apart_in_bfloat16(adaln: str):
     rows, x = torch.randn(50, 24, generator=generator), torch.ones(50, 24)
     expected = modulation(conditions(rows))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        signals = modulation(conditions(rows.bfloat16()))
-        for signal, exact in zip(signals, expected, strict=True):
-            torch.testing.assert_close(signal.modulate(x), exact.modulate(x), atol=2e-4, rtol=0)
-            assert signal.added(x.bfloat16(), x.bfloat16()).dtype == torch.bfloat16, (
+        modulations = modulation(conditions(rows.bfloat16()))
+        for parameters, exact in zip(modulations, expected, strict=True):
+            torch.testing.assert_close(parameters.modulate(x), exact.modulate(x), atol=2e-4, rtol=0)
+            assert parameters.added(x.bfloat16(), x.bfloat16()).dtype == torch.bfloat16, (
                 "the residual stream keeps its type"
             )
 
@@ -72,7 +72,7 @@ def test_given_tokens_are_told_that_they_are_clean(redrawn: Callable[..., DiT], 
     rows, _, _ = model.conditioner(batch.timesteps, batch)
     clean, _, _ = model.conditioner(torch.zeros_like(batch.timesteps), batch)
     num_samples = len(mixed_samples)
-    assert batch.row_segments[num_samples:].tolist() == [3], "one sample has given tokens"
+    assert batch.condition_segments[num_samples:].tolist() == [3], "one sample has given tokens"
     torch.testing.assert_close(rows[num_samples:], clean[3:4])
     assert not torch.isclose(rows[3], clean[3], atol=1e-3).all()
-    assert set(batch.row_ids[~batch.loss_mask].tolist()) == {num_samples}
+    assert set(batch.condition_ids[~batch.loss_mask].tolist()) == {num_samples}

@@ -123,7 +123,7 @@ def test_replacing_one_sample_by_noise_changes_exactly_nothing_elsewhere(
                 timestep=1 - mixed_samples[j].timestep,
                 fps=60.0,
                 label=1,
-                extras={"motion": 50.0, "height": 30.0},
+                scalars={"motion": 50.0, "height": 30.0},
                 text=100 * torch.randn_like(mixed_samples[j].text),
             )
             changed = output(model, [*mixed_samples[:j], noisy, *mixed_samples[j + 1 :]])

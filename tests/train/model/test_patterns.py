@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from train.model.config import DiTConfig, Pattern
-from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, block_windows, reaches_all, regroup
+from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, block_windows, reaches_all, window_layout
 from train.packing.layout import Window
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments
@@ -20,27 +20,27 @@ windows = st.builds(Window, size=st.tuples(size, size, size), shifted=st.boolean
 
 
 def sequence(grid_sizes, num_context, drop):
-    """Segments, places, is_patch, is_image of samples with in-context tokens, `drop` of their patches left out."""
+    """Segments, positions, is_patch, is_image of samples with in-context tokens, `drop` of their patches left out."""
     generator = torch.Generator().manual_seed(0)
-    lengths, places, is_patch, is_image = [], [], [], []
+    lengths, positions, is_patch, is_image = [], [], [], []
     for grid in grid_sizes:
         kept = grid_positions(grid)
         kept = kept[torch.rand(len(kept), generator=generator) >= drop] if drop else kept
         kept = kept if len(kept) else grid_positions(grid)[:1]
         lengths.append(num_context + len(kept))
-        places += [torch.zeros(num_context, 3, dtype=torch.int64), kept]
+        positions += [torch.zeros(num_context, 3, dtype=torch.int64), kept]
         is_patch += [torch.tensor([False] * num_context + [True] * len(kept))]
         is_image += [torch.full((lengths[-1],), grid[0] == 1)]
-    return Segments.of(lengths), torch.cat(places), torch.cat(is_patch), torch.cat(is_image)
+    return Segments.of(lengths), torch.cat(positions), torch.cat(is_patch), torch.cat(is_image)
 
 
-def meets(window, segments, places, is_patch, is_image):
+def meets(window, segments, positions, is_patch, is_image):
     """(N, N): whether i and j share a box, or one of them is in context and so in every box of its sample."""
     same_sample = segments.segment_ids[:, None] == segments.segment_ids
-    same_box, boxes = same_sample.clone(), places.clone()
+    same_box, boxes = same_sample.clone(), positions.clone()
     for axis, n in enumerate(window.size):
         if n is not None:
-            boxes[:, axis] = (places[:, axis] + (n // 2 if window.shifted else 0)) // n
+            boxes[:, axis] = (positions[:, axis] + (n // 2 if window.shifted else 0)) // n
             same_box &= boxes[:, axis, None] == boxes[:, axis]
     both_patches = is_patch[:, None] & is_patch
     alone = is_image[:, None] & window.images_alone
@@ -53,13 +53,13 @@ def meets(window, segments, places, is_patch, is_image):
 @settings(max_examples=60, deadline=None)
 @given(windows, grids, st.sampled_from([0, 2]), st.sampled_from([0.0, 0.5]))
 def test_tokens_meet_in_a_group_exactly_when_the_window_says_so(window, grid_sizes, num_context, drop):
-    segments, places, is_patch, is_image = sequence(grid_sizes, num_context, drop)
-    group = regroup(window, segments, places, is_patch, is_image)
+    segments, positions, is_patch, is_image = sequence(grid_sizes, num_context, drop)
+    group = window_layout(window, segments, positions, is_patch, is_image)
     order = torch.arange(segments.num_tokens) if group.order is None else group.order
     member = torch.zeros(group.segments.num_segments, segments.num_tokens).index_put_(
         (group.segments.segment_ids, order), torch.tensor(1.0)
     )
-    assert torch.equal((member.T @ member).bool(), meets(window, segments, places, is_patch, is_image))
+    assert torch.equal((member.T @ member).bool(), meets(window, segments, positions, is_patch, is_image))
     assert (member[:, is_patch].sum(0) == 1).all()  # a patch is in one group
     assert sorted(group.segments.lengths) == list(group.segments.lengths) or group.order is None
     tokens = torch.randn(segments.num_tokens, 2, 3)
@@ -67,16 +67,16 @@ def test_tokens_meet_in_a_group_exactly_when_the_window_says_so(window, grid_siz
 
 
 def test_repeated_tokens_get_the_mean_of_their_copies():
-    segments, places, is_patch, is_image = sequence([(3, 1, 2)], 1, 0)
-    group = regroup(SPATIAL, segments, places, is_patch, is_image)
+    segments, positions, is_patch, is_image = sequence([(3, 1, 2)], 1, 0)
+    group = window_layout(SPATIAL, segments, positions, is_patch, is_image)
     assert group.order.tolist() == [0, 1, 2, 0, 3, 4, 0, 5, 6]
     copies = torch.tensor([1.0, 0, 0, 2, 0, 0, 6, 0, 0])[:, None]
     assert group.undo(copies).flatten().tolist() == [3, 0, 0, 0, 0, 0, 0]
 
 
 def test_equal_groups_are_neighbours():
-    segments, places, is_patch, is_image = sequence([(4, 2, 2), (1, 3, 3), (4, 1, 3)], 0, 0)
-    assert regroup(TEMPORAL, segments, places, is_patch, is_image).segments.lengths == (1,) * 9 + (4,) * 7
+    segments, positions, is_patch, is_image = sequence([(4, 2, 2), (1, 3, 3), (4, 1, 3)], 0, 0)
+    assert window_layout(TEMPORAL, segments, positions, is_patch, is_image).segments.lengths == (1,) * 9 + (4,) * 7
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_windows_alternate_and_every_second_pair_is_shifted():
 
 def reached(config: DiTConfig, grid: tuple[int, int, int]) -> torch.Tensor:
     """(n, n) bool: from which patch of a sample to which something gets, block by block, by the groups themselves."""
-    segments, places, is_patch, is_image = sequence([grid], 0, 0)
-    reach = torch.eye(len(places))
+    segments, positions, is_patch, is_image = sequence([grid], 0, 0)
+    reach = torch.eye(len(positions))
     for block in range(config.depth):
         for heads in block_windows(config, block):
-            seen = torch.eye(len(places))
+            seen = torch.eye(len(positions))
             for window in heads:
-                group = regroup(window, segments, places, is_patch, is_image)
-                order = torch.arange(len(places)) if group.order is None else group.order
-                ids = torch.empty(len(places), dtype=torch.int64).index_copy(0, order, group.segments.segment_ids)
+                group = window_layout(window, segments, positions, is_patch, is_image)
+                order = torch.arange(len(positions)) if group.order is None else group.order
+                ids = torch.empty(len(positions), dtype=torch.int64).index_copy(0, order, group.segments.segment_ids)
                 seen = (seen + (ids[:, None] == ids).float()).clamp(max=1)
             reach = (reach @ seen).clamp(max=1)
     return reach.bool()

@@ -14,10 +14,10 @@ from train.model.position import (
 )
 from train.packing.patches import grid_positions
 
-place = st.tuples(*[st.integers(0, 30)] * 3)
+point = st.tuples(*[st.integers(0, 30)] * 3)
 
 
-@given(place, place, place)
+@given(point, point, point)
 def test_rotary_scores_depend_on_the_offset_only(query, key, move):
     rope = RotaryEmbedding(16)
     q, k = torch.randn(1, 2, 16).double(), torch.randn(1, 2, 16).double()
@@ -31,14 +31,14 @@ def test_rotary_scores_depend_on_the_offset_only(query, key, move):
 
 def test_rotary_tells_every_axis_apart():
     rope, q, k = RotaryEmbedding(12), torch.randn(1, 1, 12), torch.randn(1, 1, 12)
-    places = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
-    scores = (rope(places).apply(q.expand(5, -1, -1)) * k).sum(-1).flatten()
+    positions = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+    scores = (rope(positions).apply(q.expand(5, -1, -1)) * k).sum(-1).flatten()
     assert len(scores.unique()) == 5
 
 
 def test_sincos_gives_every_place_its_own_row():
-    places = torch.cartesian_prod(*[torch.arange(6)] * 3)
-    table = sincos_embedding(places, 48)
+    positions = torch.cartesian_prod(*[torch.arange(6)] * 3)
+    table = sincos_embedding(positions, 48)
     distances = torch.cdist(table, table) + torch.eye(len(table))
     assert distances.min() > 0.1
 
@@ -53,8 +53,8 @@ def test_seconds_make_frames_of_unlike_rates_comparable():
 def dit_table(width: int, side: int) -> torch.Tensor:
     """The published table (facebookresearch/DiT, models.py), written out: column first, then row."""
 
-    def one_axis(place: int) -> list[float]:
-        angles = [place / 10_000 ** (i / (width // 4)) for i in range(width // 4)]
+    def one_axis(point: int) -> list[float]:
+        angles = [point / 10_000 ** (i / (width // 4)) for i in range(width // 4)]
         return [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
 
     return torch.tensor([one_axis(column) + one_axis(row) for row in range(side) for column in range(side)])
@@ -91,11 +91,11 @@ def test_smaller_samples_than_the_trained_ones_are_not_stretched(scaling: str):
 def test_learned_tables_are_read_by_index_or_by_fraction_of_the_side():
     absolute = LearnedEmbedding((3, 5, 9), 8, fractional=False)
     t, h, w = (table.weight for table in absolute.tables)
-    place, sides = torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[3.0, 4.0, 8.0]])
-    torch.testing.assert_close(absolute(place, sides)[0], t[1] + h[2] + w[7])
+    point, sides = torch.tensor([[1.0, 2.0, 7.0]]), torch.tensor([[3.0, 4.0, 8.0]])
+    torch.testing.assert_close(absolute(point, sides)[0], t[1] + h[2] + w[7])
     between = torch.tensor([[0.5, 2.0, 7.0]])
     torch.testing.assert_close(absolute(between, sides)[0], (t[0] + t[1]) / 2 + h[2] + w[7])
     fractional = LearnedEmbedding((3, 5, 9), 8, fractional=True)
     t, h, w = (table.weight for table in fractional.tables)
-    torch.testing.assert_close(fractional(place * 0 + sides / 2, sides)[0], t[1] + h[2] + w[4])
-    torch.testing.assert_close(fractional(place, sides), fractional(place * 3, sides * 3))
+    torch.testing.assert_close(fractional(point * 0 + sides / 2, sides)[0], t[1] + h[2] + w[4])
+    torch.testing.assert_close(fractional(point, sides), fractional(point * 3, sides * 3))

@@ -7,7 +7,7 @@ from torch.distributed.fsdp import _common_utils as sharding
 from train.model import segment_attention as op
 from train.model.attention import attention
 from train.model.segment_attention import Run, batches_of, kernel_of, parts_of, runs_of
-from train.packing.segments import Regrouping, Segments
+from train.packing.segments import Segments, WindowLayout
 
 HEADS, WIDTH = 2, 8
 
@@ -108,7 +108,7 @@ def test_what_shards_a_block_finds_no_list_of_lengths_in_its_inputs(monkeypatch:
         walk(*arguments)
 
     monkeypatch.setattr(sharding, "_collect_grad_tensors", recorded)
-    sharding.collect_grad_tensors([Regrouping(segments=Segments.of([1] * 1000))])
+    sharding.collect_grad_tensors([WindowLayout(segments=Segments.of([1] * 1000))])
     assert any(isinstance(one, Segments) for one in visited) and len(visited) < 15
 
 

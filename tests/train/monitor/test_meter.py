@@ -95,7 +95,7 @@ def test_ranks_with_unlike_work_are_seen_to_wait(dataset: str, tmp_path: Path):
     assert [row["rank_idle_s"] for row in rows[4]] == [0.0] * 3
     train(settings, dataset, tmp_path / "one")
     assert [row["tflop"] for row in rows[4]] == pytest.approx([row["tflop"] for row in steps_of(tmp_path / "one")])
-    on_ranks(2, settings.model_copy(update={"parallel": ParallelConfig(mode="shard")}), dataset, tmp_path / "sharded")
+    on_ranks(2, settings.model_copy(update={"parallel": ParallelConfig(mode="fsdp")}), dataset, tmp_path / "sharded")
     assert [row["rank_idle_s"] for row in steps_of(tmp_path / "sharded")] == [None] * 3
 
 

@@ -11,7 +11,7 @@ from train.model.patterns import prepare
 from train.objective.config import FlowConfig
 from train.packing.batch import Sample, pack, renoised, unpack
 from train.packing.patches import draw_noise, grid_size, patchify, unpatchify
-from train.packing.segments import Regrouping, Segments, map_tensors
+from train.packing.segments import Segments, WindowLayout, map_tensors
 
 
 def test_unpack_gives_every_sample_back(samples: list[Sample]):
@@ -41,7 +41,7 @@ def test_dropped_tokens_are_gone_and_the_kept_ones_know_where_they_were(samples:
 
 
 def test_given_tokens_have_a_row_at_time_zero_and_no_loss(samples: list[Sample]):
-    assert torch.equal(pack(samples, (1, 2, 2), 12).row_ids, pack(samples, (1, 2, 2), 12).segments.segment_ids)
+    assert torch.equal(pack(samples, (1, 2, 2), 12).condition_ids, pack(samples, (1, 2, 2), 12).segments.segment_ids)
     first_frame = [torch.zeros(math.prod(s.latent.shape[1:]) // 4, dtype=torch.bool) for s in samples]
     first_frame[0][:6], first_frame[3][:3], first_frame[4][0] = True, True, True
     mixed = [
@@ -50,17 +50,17 @@ def test_given_tokens_have_a_row_at_time_zero_and_no_loss(samples: list[Sample])
     ]
     mixed[4] = dropped(replace(samples[4], clean_mask=first_frame[4]), 0.5)
     batch = pack(mixed, (1, 2, 2), 12)
-    times = batch.row_timesteps[batch.row_ids]
-    assert torch.equal(batch.row_segments[batch.row_ids], batch.segments.segment_ids)
+    times = batch.condition_timesteps[batch.condition_ids]
+    assert torch.equal(batch.condition_segments[batch.condition_ids], batch.segments.segment_ids)
     assert torch.equal(times == 0, ~batch.loss_mask)
     assert torch.equal(times[batch.loss_mask], batch.segments.gather(batch.timesteps)[batch.loss_mask])
     assert [int((~m).sum()) for m in batch.loss_mask.split(batch.segments.lengths)][:4] == [6, 0, 0, 3]
-    assert torch.equal(batch.row_segments[: len(samples)], torch.arange(len(samples)))
+    assert torch.equal(batch.condition_segments[: len(samples)], torch.arange(len(samples)))
 
 
 @pytest.mark.parametrize("order", [[3, 0, 2, 1], [3, 0, 2, 0, 1]], ids=["permuted", "token 0 is in two groups"])
 def test_gradients_go_back_through_a_regrouping(order: list[int]):
-    group = Regrouping.of(torch.tensor(order), [2, len(order) - 2])
+    group = WindowLayout.of(torch.tensor(order), [2, len(order) - 2])
     tokens = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     regrouped = torch.randn(len(order), 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(group.apply, tokens)
@@ -70,7 +70,7 @@ def test_gradients_go_back_through_a_regrouping(order: list[int]):
 
 def test_a_permutation_adds_nothing_in_its_backward():
     """Adding rows to zeros costs a second pass, and atomics on a GPU."""
-    group, tokens = Regrouping.of(torch.tensor([3, 0, 2, 1]), [2, 2]), torch.randn(4, 3, requires_grad=True)
+    group, tokens = WindowLayout.of(torch.tensor([3, 0, 2, 1]), [2, 2]), torch.randn(4, 3, requires_grad=True)
     loss = group.undo(group.apply(tokens).square()).sum()
     with torch.profiler.profile() as profile:
         loss.backward()
@@ -78,11 +78,11 @@ def test_a_permutation_adds_nothing_in_its_backward():
 
 
 def test_absent_conditions_are_nan_and_absent_labels_minus_one(samples: list[Sample]):
-    samples = [replace(samples[0], label=3, extras={"motion": 0.5, "unused": 1.0}), *samples[1:]]
+    samples = [replace(samples[0], label=3, scalars={"motion": 0.5, "unused": 1.0}), *samples[1:]]
     batch = pack(samples, (1, 2, 2), 12, ["aesthetic", "motion"])
     assert batch.labels.tolist() == [3, -1, -1, -1, -1, -1]
-    assert batch.extras[0, 1] == 0.5 and batch.extras.isnan().sum() == 11
-    assert pack(samples, (1, 2, 2), 12).extras.shape == (6, 0)
+    assert batch.scalars[0, 1] == 0.5 and batch.scalars.isnan().sum() == 11
+    assert pack(samples, (1, 2, 2), 12).scalars.shape == (6, 0)
 
 
 def test_a_sample_of_which_only_given_tokens_are_kept_has_no_loss(samples: list[Sample]):
@@ -131,7 +131,7 @@ def test_other_noise_in_a_pack_is_the_pack_of_samples_with_it(samples: list[Samp
     noises = [torch.randn_like(one.noise) for one in clean]
     noisy = [replace(one, noise=noise, timestep=0.7) for one, noise in zip(clean, noises, strict=True)]
     ours, expected = renoised(pack(clean, (1, 2, 2), 12), clean, noises, 0.7, (1, 2, 2)), pack(noisy, (1, 2, 2), 12)
-    for name in ("noise", "tokens", "timesteps", "row_timesteps", "row_ids"):
+    for name in ("noise", "tokens", "timesteps", "condition_timesteps", "condition_ids"):
         assert torch.equal(getattr(ours, name), getattr(expected, name)), name
 
 

@@ -28,7 +28,7 @@ from curate.storage.lease import LeaseLost, hold
 from tests.support.forks import run_at_once
 from tests.train.test_loop import config, logged
 from train.data.plan import Cursor
-from train.distributed.parallelize import Worker
+from train.distributed.ranks import RankGrid
 from train.loop import train
 from train.optim.ema import EMA
 from train.run import storage
@@ -66,8 +66,8 @@ def checkpointer(root: Path, lease: Any = None) -> Checkpointer:
     model(torch.ones(1, 3)).sum().backward()
     optimizer = torch.optim.AdamW(model.parameters())
     optimizer.step()
-    worker = Worker(rank=0, world_size=1, device=torch.device("cpu"))
-    return Checkpointer(root, model, EMA(model, EMAConfig()), optimizer, worker, CheckpointConfig(), lease)
+    ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
+    return Checkpointer(root, model, EMA(model, EMAConfig()), optimizer, ranks, CheckpointConfig(), lease)
 
 
 def saved(root: Path, step: int = 1) -> Path:
@@ -113,7 +113,7 @@ def test_generators_go_on_where_they_were(tmp_path: Path):
 def test_of_replicas_the_first_alone_copies_and_writes_the_state(tmp_path: Path):
     saver = checkpointer(tmp_path)
     assert saver._own_part().keys() == {"model", "ema", "optimizer", "rng"}
-    saver.worker = Worker(rank=1, world_size=1, device=torch.device("cpu"))
+    saver.ranks = RankGrid(rank=1, world_size=1, device=torch.device("cpu"))
     assert saver._own_part().keys() == {"rng"}
 
 
@@ -293,17 +293,17 @@ def test_a_run_that_is_trained_is_not_trained_by_another(dataset: str, run: Path
 def test_all_ranks_are_refused_with_the_first(tmp_path: Path, rank: int):
     """Which alone asks for the lease, and tells the others."""
 
-    class Rank(Worker):
-        def gather(self, value: Any) -> list[Any]:
-            assert (value is None) is not self.is_first
-            return [value if self.is_first else "the first one's message", None]
+    class Rank(RankGrid):
+        def all_gather_object(self, value: Any) -> list[Any]:
+            assert (value is None) is not self.is_main
+            return [value if self.is_main else "the first one's message", None]
 
-    worker = Rank(rank=rank, world_size=2, device=torch.device("cpu"))
+    ranks = Rank(rank=rank, world_size=2, device=torch.device("cpu"))
     told = "is being written by" if rank == 0 else "the first one's message"
     with (
         hold(tmp_path, "train"),
         pytest.raises(ValueError, match=told),
-        hold_run(tmp_path, worker, is_restart=False),
+        hold_run(tmp_path, ranks, is_restart=False),
     ):
         pass
 

@@ -1,0 +1,142 @@
+"""The ranks of a run: a process group, and its mesh of data parallel and context parallel axes."""
+
+import gc
+import logging
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from curate.device import pick_device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankGrid:
+    """This process among its peers.
+
+    Ranks of one `dp` axis read different packs; gradients, losses and metrics are reduced along it. Ranks of one `cp`
+    axis share the tokens of a pack; its size is 1.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+    mesh: DeviceMesh | None = None  # (dp, cp); None: one rank, without a process group
+
+    @classmethod
+    def of_group(cls, device: torch.device) -> "RankGrid":
+        """The grid of the process group, where there is one."""
+        if not dist.is_initialized():
+            return cls(rank=0, world_size=1, device=device)
+        world_size = dist.get_world_size()
+        mesh = init_device_mesh(device.type, (world_size, 1), mesh_dim_names=("dp", "cp"))
+        return cls(rank=dist.get_rank(), world_size=world_size, device=device, mesh=mesh)
+
+    @property
+    def dp_mesh(self) -> DeviceMesh:
+        """The axis that models are replicated or sharded along.
+
+        Raises:
+            ValueError: there is no process group.
+        """
+        if self.mesh is None:
+            raise ValueError(f"got {self.world_size} ranks without a mesh; RankGrid.of_group makes one")
+        return self.mesh["dp"]
+
+    @property
+    def dp_rank(self) -> int:
+        return self.rank if self.mesh is None else self.mesh.get_local_rank("dp")
+
+    @property
+    def dp_size(self) -> int:
+        return self.world_size if self.mesh is None else self.mesh.size(0)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum along `dp`, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(values, group=None if self.mesh is None else self.mesh.get_group("dp"))
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag of any rank is set."""
+        flags = torch.tensor(float(flag), device=self.device)
+        if self.world_size > 1:
+            dist.all_reduce(flags)
+        return bool(flags)
+
+    def all_gather(self, values: Sequence[float]) -> Tensor:
+        """Numbers of every rank along `dp`, (dp, n) float64 on CPU, on every rank."""
+        rows = torch.zeros(self.dp_size, len(values), dtype=torch.float64, device=self.device)
+        rows[self.dp_rank] = torch.tensor(values, dtype=torch.float64)
+        return self.sum(rows).cpu()
+
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """A small picklable value of every rank, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[RankGrid]:
+    """Join the process group that torchrun describes (WORLD_SIZE > 1) or that a launcher has opened already."""
+    chosen = pick_device(device, setting="train.device")
+    own_group = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(chosen)
+    if own_group:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield RankGrid.of_group(chosen)
+    except BaseException as error:
+        if own_group:
+            _forget_locals(error)
+        raise
+    finally:
+        if own_group:
+            # Replicas go first: where the last to hold a group is one, it waits with Python's lock held for a thread
+            # of the group that may want it (torch 2.13).
+            gc.collect()
+            dist.destroy_process_group()
+
+
+@contextmanager
+def log_once(ranks: RankGrid) -> Iterator[None]:
+    """The main rank alone logs what all ranks find in the same data."""
+
+    def passes(_: logging.LogRecord) -> bool:
+        return ranks.is_main
+
+    loggers = [logging.getLogger(name) for name in ("train.data.fit", "train.data.manifest")]
+    for logger in loggers:
+        logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(passes)
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """The frames that an error came through hold replicas."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,39 @@
+"""Settings of a run that have another name now: an old one is refused, and the error names the new one."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+RENAMED = {
+    "data.extra_dropout": "data.condition_dropout",
+    "parallel.recompute_every": "parallel.activation_checkpoint_every",
+}
+"""Old key below `train`: new key."""
+
+RENAMED_VALUES = {
+    "parallel.mode": {"replicate": "ddp", "shard": "fsdp"},
+}
+"""Key below `train`: old value: new value."""
+
+
+def refuse_renamed(settings: Any) -> Any:
+    """`settings`, a tree of mappings or anything else, as it is.
+
+    Raises:
+        ValueError: it has an old key or value.
+    """
+    given = dict(_leaves(settings, "")) if isinstance(settings, Mapping) else {}
+    found = [f"train.{old} is now train.{new}" for old, new in RENAMED.items() if old in given]
+    for key, values in RENAMED_VALUES.items():
+        if (new := values.get(str(given.get(key)))) is not None:
+            found.append(f"train.{key}={given[key]} is now train.{key}={new}")
+    if found:
+        raise ValueError("; ".join(found))
+    return settings
+
+
+def _leaves(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of every key, those of sections too."""
+    for name, value in tree.items():
+        yield f"{path}{name}", value
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
