@@ -1,4 +1,4 @@
-"""Every column that a policy can rule beside the user's own: facts of the scan, signals, scores.
+"""Every column that a policy can rule, without the user's own: facts of the scan, signals, scores.
 
 Each is declared where it is computed. This module collects them; nothing is added here for a new scorer or signal.
 """

@@ -39,8 +39,13 @@ class ShardConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """One tar to be written: `clips` in order, each with the path or URL its video is read from, and what the user
-    says of it (`sidecar`, by clip id). `signed`: URL → the same with its signature, to fetch by."""
+    """One tar to be written.
+
+    Attributes:
+        clips: In order, each with the path or URL that its video is read from.
+        sidecar: Clip id → the user's own columns.
+        signed: URL → the same URL with its signature, which downloads need.
+    """
 
     url: str
     split: str
@@ -51,7 +56,7 @@ class ShardPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutClip:
-    """A clip in its shard: where the media member lies, and what was written."""
+    """A clip in its shard: the location of its media member, and what was written."""
 
     clip_id: str
     member: Member
@@ -75,7 +80,7 @@ class CutStage:
     """`process` maps each `ShardPlan` to its `ShardWritten`; a clip that cannot be cut is a failure inside it.
 
     Raises:
-        OSError: the output cannot be written (disk full, no permission). That is no item's fault: the run stops.
+        OSError: the output cannot be written (disk full, no permission). This is a run-level error: the run stops.
     """
 
     step = "cut"
@@ -91,7 +96,7 @@ class CutStage:
         return [self._write(plan, cut_clip) for plan in items]
 
     def give_up(self, item: ShardPlan, kind: FailureKind, detail: str, attempts: int) -> ShardWritten:
-        """The shard without the clips that are to blame: each clip is cut in a process of its own."""
+        """The shard without the clips that kill a worker: each clip is cut in a process of its own."""
         return self._write(item, _cut_apart)
 
     def _write(self, plan: ShardPlan, cut: Callable[[str, Span, CutConfig], EncodedClip]) -> ShardWritten:
@@ -107,7 +112,7 @@ class CutStage:
                 except MediaError as error:
                     failures.append(error.failure(clip.clip_id, self.step))
                     continue
-                encoded[clip.clip_id] = replace(result, data=b"")  # not all films of a shard at once
+                encoded[clip.clip_id] = replace(result, data=b"")  # one clip in memory at a time
                 yield (
                     clip.clip_id,
                     {result.ext: result.data, "json": _facts(clip, result, plan.sidecar.get(clip.clip_id, {}))},
@@ -135,8 +140,10 @@ def _located(clip: Clip, result: EncodedClip, members: dict[str, Member]) -> Cut
 
 
 def _facts(clip: Clip, result: EncodedClip, sidecar: Mapping[str, Any]) -> bytes:
-    """The sample's .json: what never changes about the clip, and the user's own columns as they were when it was cut.
-    What is computed later lies beside the shard."""
+    """The sample's .json: what never changes about the clip, and the user's own columns as of the cut.
+
+    What is computed later is stored in the dataset's tables.
+    """
     facts = {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,

@@ -1,4 +1,4 @@
-"""From a file, or a part of one, to numbers: what detectors and signals say of each frame of one low-resolution pass.
+"""From a file, or a part of one, to numbers: the scores and signals of each frame of one low-resolution pass.
 
 A part is measured to the very numbers that a pass over the whole file gives. Detectors and signals depend on a bounded
 past (`curate.shots.base`, `curate.signals.base`): the part's pass begins that much earlier, and takes a fingerprint of
@@ -34,14 +34,14 @@ class Measured:
         end_pts: When the last frame ends, which is when the next one begins.
         scores: `(n, num_scores)` float64, of the shot detector.
         numbers: `(n, v)` float64, of all signals side by side.
-        shapes: `(frame number, geometry)` of the first frame and wherever the picture's size, orientation or shape of
-            pixels changes.
+        shapes: `(frame number, geometry)` of the first frame and wherever the size, orientation or pixel aspect
+            ratio of the frames changes.
         thumbs: `(m, P, P)` uint8, of the first frame in each tick of the perceptual hash.
         thumb_frames: `(m,)` int64, the numbers of those frames.
         first_frame: Number of its first frame in the file, by the packets before it.
         num_warm: How many frames were decoded before its first one.
-        past: Fingerprint of the frames before the part that it was begun with; 0 where the file begins.
-        last: Fingerprint of those of its frames that the next part begins with; 0 where there is none.
+        past: Fingerprint of the `num_warm` frames; 0 where the file begins.
+        last: Fingerprint of its frames that are warm-up frames of the next part; 0 for the last part.
     """
 
     video: Video
@@ -71,16 +71,16 @@ def measure(
     """One pass over a probed file or over a part of it, by the clock of `video.time_base`.
 
     Args:
-        video: What the probe said.
+        video: Result of the probe.
         path: Local file.
         detector: After its `setup`.
         part: Of `plan_parts`.
-        short_side_px: Of the frames of the pass.
+        short_side_px: Short side of the frames of the pass.
         time_limit_s: Wall-clock seconds.
-        max_pixels: Of one picture.
+        max_pixels: Most pixels of one frame.
 
     Raises:
-        MediaError: The file does not decode to the part's end, shows nothing there, or takes too long.
+        MediaError: The file does not decode to the part's end, has no frame in it, or takes too long.
         UnreliableTimestampsError: The stream's own times cannot be used.
     """
     signals = [signal() for signal in SIGNALS]
@@ -133,7 +133,7 @@ def measure(
 
 
 class _Kept:
-    """What is kept of the frames so far, packed: a film has hundreds of thousands."""
+    """The frames' numbers so far, packed: a long video has hundreds of thousands of frames."""
 
     def __init__(self) -> None:
         self.pts, self.end_pts = array("q"), 0
@@ -153,5 +153,5 @@ class _Kept:
 
 
 def _fingerprint(frame: Frame, before: int) -> int:
-    """Of a frame's time and pixels and of the frames before it."""
+    """Checksum of a frame's time and pixels, chained to that of the frames before it."""
     return zlib.crc32(np.ascontiguousarray(frame.rgb).data, zlib.crc32(str(frame.pts).encode(), before))

@@ -1,7 +1,7 @@
 """Stage: a file → its video row and its clips, with every cheap signal, from one low-resolution decode.
 
-A long file can be measured in parts, apart from one another; `assemble` makes of their numbers what one pass over the
-whole file gives, bit for bit.
+A long file can be measured in parts, in any order; `assemble` turns their numbers into the result of one pass over the
+whole file, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -32,13 +32,14 @@ STEP = "scan"
 SIGNAL_DIGITS = 6
 
 FPS_TOLERANCE = 0.02
-"""Between the rate of the header and that of the frames' times: containers round times to milliseconds."""
+"""Tolerated relative difference between the header's rate and the rate of the frames' times, which some containers
+round to milliseconds."""
 
 PLAUSIBLE_FPS = (0.1, 1000.0)
-"""A file with damaged times has others."""
+"""Rates outside this range come from damaged times."""
 
 MAX_FPS_DENOMINATOR = 1001
-"""Of a rate that is taken from the frames' times, as those of television have."""
+"""Largest denominator of a rate that is estimated from frame times: that of NTSC rates."""
 
 
 class ScanConfig(BaseModel):
@@ -50,7 +51,7 @@ class ScanConfig(BaseModel):
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     pieces: ClipRangeConfig = Field(default=ClipRangeConfig(), description="how shots become clips")
     max_pixels: int = Field(
-        default=DEFAULT_MAX_PIXELS, ge=1, le=CEILING_PIXELS, description="files with larger pictures are refused"
+        default=DEFAULT_MAX_PIXELS, ge=1, le=CEILING_PIXELS, description="files with larger frames are refused"
     )
     part_s: float | None = Field(
         default=120.0, ge=10, description="seconds of video that one worker scans of a long file; null for all of it"
@@ -61,7 +62,7 @@ class ScanConfig(BaseModel):
 
     @property
     def key(self) -> str:
-        """Names what the results depend on: equal keys and equal bytes give equal clips and signals."""
+        """Digest of all settings that change a result: equal keys and equal bytes give equal clips and signals."""
         how = self.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
         weights = self.detector.build().weights
         return content_digest("scan", str(SCAN_VERSION), how, *([weights] if weights else []))
@@ -74,10 +75,14 @@ class ScanConfig(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
-    """One input: `uri` is the user's name for it, `path` where its bytes are on this machine.
+    """One input.
 
-    `version` is what its bytes had when they were listed, None where any will do. `video_id` is what `IdentifyStage`
-    said, None where nobody asked yet; `part` is what to scan of it.
+    Attributes:
+        uri: The user's name for it.
+        path: Its bytes on this machine.
+        version: Version of the bytes when they were listed; None accepts any.
+        video_id: Content id by `IdentifyStage`; None before it has run.
+        part: What to scan of it.
     """
 
     uri: str
@@ -90,8 +95,8 @@ class SourceFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identified:
-    """What a file is named, the parts that it is to be scanned in: `(WHOLE,)` for most, and the seconds of video that
-    its header declares."""
+    """A file's content id, the parts that it is scanned in (`(WHOLE,)` for most), and the seconds of video that its
+    header declares."""
 
     video_id: str
     parts: tuple[Part, ...]
@@ -118,7 +123,7 @@ class Scanned:
 
 
 class IdentifyStage:
-    """`SourceFile` → `Identified`. Comes before the scan, so that equal bytes at two places are scanned once."""
+    """`SourceFile` → `Identified`. Runs before the scan: equal bytes at two URIs are then scanned once."""
 
     step = "identify"
 
@@ -148,7 +153,7 @@ class IdentifyStage:
 class ScanStage:
     """`SourceFile` → `Scanned` for a whole file, `Measured` for a part of one, which `assemble` takes.
 
-    A file that does not decode to its end gives no clips, but a failure: half a film would look like a whole one.
+    A file that does not decode to its end gives a failure and no clips: half a video would pass for a whole one.
     """
 
     step = STEP
@@ -197,7 +202,7 @@ def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | N
         detector: That of the settings, after its `setup`; None: it is set up here.
 
     Raises:
-        MediaError: The file does not decode to its end, shows nothing, or takes too long.
+        MediaError: The file does not decode to its end, has no frames, or takes too long.
     """
     if detector is None:
         detector = config.detector.build()
@@ -211,10 +216,10 @@ def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | N
 
 
 def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scanned | Failure | None:
-    """What a pass over a whole file gives, from what `ScanStage` gave for each of its parts, in order.
+    """The result of a pass over a whole file, from the outcomes of `ScanStage` for its parts, in order.
 
-    None where that cannot be known from the parts: one does not begin as the one before it ended, or there is damage,
-    whose account is the whole pass's. Then the file is to be scanned as a whole.
+    None where the parts do not give it: a part does not begin as the part before it ended, or a part is damaged, which
+    only the whole pass reports exactly. The file is then scanned as a whole.
     """
     parts: list[Measured] = []
     for outcome in outcomes:
@@ -256,7 +261,7 @@ def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
     transitions = config.detector.build().transitions(scores, times[:-1], video.time_base, video.fps)
-    # A clip has one size: where the picture's changes, a shot ends.
+    # A clip has one size: a shot ends where the size of the frames changes.
     changes = {(first, first) for first in shapes if first > 0 and not any(a <= first <= b for a, b in transitions)}
     pieces = divide(sorted({*transitions, *changes}), edges_s[:-1], edges_s[-1], config.pieces)
     clips = []
@@ -277,7 +282,7 @@ def _divided(parts: Sequence[Measured], config: ScanConfig) -> Scanned:
 
 
 def _with_true_fps(video: Video, times: np.ndarray) -> Video:
-    """The header's rate, unless the frames' own times say otherwise."""
+    """The header's rate, or the rate of the frames' times where that is plausible and differs."""
     num_frames = len(times) - 1
     if num_frames < 2 or video.time_base == counted_time_base(video.fps):
         return video
@@ -288,7 +293,7 @@ def _with_true_fps(video: Video, times: np.ndarray) -> Video:
 
 
 def _shapes(parts: Sequence[Measured], starts: Sequence[int]) -> dict[int, Geometry]:
-    """Number of a frame whose predecessor's shape is another (the first frame has none) → its shape."""
+    """Frame number → shape, for the first frame and each frame whose shape differs from its predecessor's."""
     shapes: dict[int, Geometry] = {}
     last: Geometry | None = None
     for part, start in zip(parts, starts, strict=False):
@@ -324,7 +329,7 @@ def _summary(numbers: np.ndarray, edges_s: np.ndarray) -> dict[str, float]:
 
 
 def _hashes(thumbs: np.ndarray, signals: dict[str, float]) -> bytes:
-    """Perceptual hashes of the clip's pictures without their bars; none for a clip that lies within one tick."""
+    """Perceptual hashes of the clip's frames without their bars; none for a clip within one tick of the hash."""
     if not len(thumbs):
         return b""
     return hash_frames(thumbs, (signals["box_top"], signals["box_left"], signals["box_bottom"], signals["box_right"]))

@@ -1,4 +1,4 @@
-"""The policy: stored scores in, a decision with its reasons out. Decodes nothing, so thresholds can be changed freely.
+"""The policy: stored scores in, a decision with its reasons out. It decodes nothing: thresholds change at no cost.
 
 A rule judges one column (`curate.rules`). A clip is *rejected* if a stored value breaks a rule, with the column and
 the side as the reason, or if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if
@@ -84,16 +84,17 @@ def decide(
     groups: Mapping[str, str] = MappingProxyType({}),
     cut: Mapping[str, Split] = MappingProxyType({}),
 ) -> pa.Table:
-    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group`, `duplicate_of`, and
-    what another policy needs to know: `failed_step` and `unscored`, which a rejected clip may have as well.
+    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group` and `duplicate_of`.
+
+    `failed_step` and `unscored` are appended for other policies; a rejected clip can have them as well.
 
     Args:
         clips: one row per clip: `clip_id`, `video_id`, `video_uri`, `kind`, a column per score (null = not measured).
         config: the policy.
         failed: clip id → the step that failed on it.
         unscored: clip id → columns that a scorer failed to give; the clip has failed if a rule asks for one of them.
-        groups: clip id → duplicate group. Of a group's members that the rules keep, the best one is kept.
-        cut: clip id → the split of the shard that it lies in, which it keeps.
+        groups: clip id → duplicate group. The best one of the members that the rules keep is kept.
+        cut: clip id → split of the shard that contains it. The clip keeps this split.
 
     Raises:
         ValueError: a rule names a column that is not there, or one of another type; see `SelectConfig.rules_for`.
@@ -136,7 +137,7 @@ def decide(
 
 
 def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[str]:
-    """Names of the rules that a partly known clip already breaks: why `decide` will reject it, whatever comes.
+    """Names of the rules that a partly known clip already breaks. `decide` rejects it whatever its other values are.
 
     Args:
         values: column → value; columns that are not known yet are left out or None.

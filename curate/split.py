@@ -1,4 +1,4 @@
-"""Which clips are held out from training: a function of ids, duplicate groups, and what lies in shards already."""
+"""Which clips are held out from training: a function of ids, duplicate groups, and the shards that exist."""
 
 import fnmatch
 import hashlib
@@ -14,18 +14,19 @@ Split = Literal["train", "val"]
 
 
 class SplitConfig(BaseModel):
-    """Drawn by unit: all clips of a unit, and of the units that share duplicates with it, fall to the same side.
+    """Drawn by unit: all clips of a unit, and of the units that share duplicates with it, get the same split.
 
-    For new clips only: what lies in a shard stays on its side, and so do later copies of it.
+    Clips that are already in a shard keep their split. So do their duplicates.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     val_fraction: float = Field(0.02, ge=0, lt=1, description="expected share of the units that are held out")
-    by: Literal["clip", "video"] = Field("clip", description="the unit of the draw; `video` holds out whole films")
+    by: Literal["clip", "video"] = Field("clip", description="the unit of the draw; `video` holds out whole videos")
     seed: int = 0
     hold_out: tuple[str, ...] = Field(
-        (), description="globs of URIs: these sources, and all copies of their clips, are held out beside the draw"
+        (),
+        description="globs of URIs: these sources, and all copies of their clips, are held out as well",
     )
 
 
@@ -37,19 +38,19 @@ def draw_splits(
     config: SplitConfig,
     cut: Mapping[str, Split] = MappingProxyType({}),
 ) -> list[Split]:
-    """`train` or `val` of each clip, so that no copy of a training clip is held out.
+    """`train` or `val` for each clip. No copy of a training clip is held out.
 
-    Nothing is drawn for clips that lie in a shard, nor for what falls to their side: a model may have been trained on
-    them. Where both sides lie in shards (a new clip is a copy of two that were strangers), all is `train`: what was
-    held out can be trained on, and what was trained on never held out.
+    Clips that are already in a shard keep their split, because a model can have been trained on them. So do their
+    duplicates. A new clip can be a copy of two unrelated clips with different splits: all three are `train` then.
+    Clips that were held out can be trained on; clips that were trained on are never held out.
 
     Args:
         clip_ids: `(N,)`.
-        video_ids: `(N,)` the videos that the clips are of.
-        uris: `(N,)` where these lie.
+        video_ids: `(N,)`, each clip's video.
+        uris: `(N,)`, each video's URI.
         groups: clip id → duplicate group.
         config: the draw.
-        cut: clip id → the split of the shard that it lies in.
+        cut: clip id → split of the shard that contains it.
     """
     units = clip_ids if config.by == "clip" else video_ids
     # Ids are hexadecimal: a group's name sorts after them.
@@ -73,6 +74,6 @@ def is_held_out(uri: str, config: SplitConfig) -> bool:
 
 
 def split_of(unit_id: str, config: SplitConfig) -> Split:
-    """`val` for a fixed pseudo-random `val_fraction` of all ids; what it says of an id never changes."""
+    """`val` for a pseudo-random `val_fraction` of all ids. The answer for an id never changes."""
     digest = hashlib.sha256(f"{config.seed}:{unit_id}".encode()).digest()
     return "val" if int.from_bytes(digest[:8]) < config.val_fraction * 2**64 else "train"

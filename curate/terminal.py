@@ -1,5 +1,5 @@
-"""Work in the background has no terminal: the system stops a process of a background group that reads from one or
-changes its settings, until somebody calls it to the foreground."""
+"""Workers run without a terminal: the system stops a background process that reads from a terminal or changes its
+settings."""
 
 import fcntl
 import os
@@ -7,8 +7,10 @@ import termios
 
 
 def leave_terminal() -> None:
-    """Give up this process's terminal, which its children then have not either: standard input is empty, and there is
-    no /dev/tty. Also no Ctrl-C arrives from there."""
+    """Detach this process and its children from the terminal.
+
+    Standard input is empty then, there is no /dev/tty, and Ctrl-C does not reach the process.
+    """
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)

@@ -1,7 +1,7 @@
-"""What threads must not do: import a native module for the first time.
+"""Imports of native modules before threads start.
 
-Two threads that import PyAV at the same time see half of it; OpenCV takes itself out of `sys.modules` while it is
-imported. Whoever starts threads that decode imports the decoders before.
+Two threads that import PyAV at the same time see a half-initialised module. OpenCV removes itself from `sys.modules`
+while it is imported. Code that starts decoding threads therefore imports the decoders first.
 """
 
 from contextlib import suppress
@@ -11,7 +11,7 @@ DECODERS = ("av", "cv2", "PIL.Image", "PIL.ImageCms", "PIL.JpegImagePlugin", "PI
 
 
 def import_decoders() -> None:
-    """Of those that are installed; whoever needs another one says so."""
+    """Import the decoders that are installed. A missing one is reported where it is used."""
     for name in DECODERS:
         with suppress(ModuleNotFoundError):
             import_module(name)

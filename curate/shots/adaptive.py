@@ -32,7 +32,7 @@ class AdaptiveConfig(BaseModel):
 
 
 class AdaptiveDetector:
-    """The scores are PySceneDetect's content scores, computed in a third of its time; the decision is its own code."""
+    """Scores are PySceneDetect's content scores, computed in a third of its time; PySceneDetect's own code decides."""
 
     window = Window(back=1, stride=8)
     num_scores = 1
@@ -51,22 +51,22 @@ class AdaptiveDetector:
 
         scores = np.empty((len(windows), self.window.stride, 1))
         for window, own in zip(windows, scores, strict=True):
-            pictures = [cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV) for rgb in window]
+            frames = [cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV) for rgb in window]
             # The mean over the three channels of the mean absolute difference in each.
-            own[:, 0] = [cv2.norm(one, two, cv2.NORM_L1) / two.size for one, two in pairwise(pictures)]
+            own[:, 0] = [cv2.norm(one, two, cv2.NORM_L1) / two.size for one, two in pairwise(frames)]
         return scores
 
     def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
         common = load("common")
         detector = _scored_detector(self._config)
-        no_picture = np.empty(0)
+        no_frame = np.empty(0)
         numbers = {int(time): number for number, time in enumerate(pts)}
         cuts: list[int] = []
         for time, score in zip(pts.tolist(), scores[:, 0].tolist(), strict=True):
             detector.next_score = score
             # PySceneDetect's times start at zero.
             now = common.FrameTimecode(common.Timecode(pts=time - int(pts[0]), time_base=time_base), fps=fps)
-            cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_picture)]
+            cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_frame)]
         return [(cut, cut) for cut in cuts]
 
 
@@ -74,7 +74,7 @@ def _scored_detector(config: AdaptiveConfig) -> Any:
     base: Any = load("detectors").AdaptiveDetector
 
     class ScoredDetector(base):
-        """Takes the frame's score from us in place of computing it."""
+        """Takes each frame's score as given."""
 
         next_score = 0.0
 

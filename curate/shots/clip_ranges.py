@@ -1,4 +1,4 @@
-"""From shots to clips: ends trimmed, long shots divided, short ones left out and counted."""
+"""From shots to clips: ends are trimmed, long shots divided, short shots left out and counted."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curate.shots.base import Transition
 
 SLACK_S = 1e-6
-"""Edges that lie this near count as equal: sums of floating-point seconds are not exact."""
+"""Edges within this distance count as equal: sums of floating-point seconds are not exact."""
 
 
 class ClipRangeConfig(BaseModel):
-    """How a shot becomes clips. By default every shot is one clip: its length is for the policy to judge."""
+    """How a shot becomes clips. By default every shot is one clip; the policy judges its length."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

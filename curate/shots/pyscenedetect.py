@@ -1,6 +1,6 @@
-"""PySceneDetect's detectors, imported without what its package does at import: run `ffmpeg`, to see if it is there.
+"""PySceneDetect's detectors, imported without its package's `__init__`, which runs `ffmpeg` to see if it is installed.
 
-The child asks for the terminal. In a worker, a background process, both are stopped for it (PySceneDetect 0.7.2,
+That child process asks for the terminal, and the system stops a background worker for it (PySceneDetect 0.7.2,
 `scenedetect.output.video`).
 """
 
@@ -32,4 +32,4 @@ def load(name: str) -> ModuleType:
         try:
             return importlib.import_module(f"{PACKAGE}.{name}")
         finally:
-            del sys.modules[PACKAGE]  # who imports the package gets all of it
+            del sys.modules[PACKAGE]  # a later import of the package gets all of it

@@ -1,4 +1,4 @@
-"""No detection: the file is one shot. For footage that was split before."""
+"""No detection: the file is one shot. For footage that is already split."""
 
 from fractions import Fraction
 from typing import Literal
