@@ -1,8 +1,8 @@
-"""Aesthetic: a linear head on image embeddings, as LAION trained it on what people rate.
+"""Aesthetic: a linear head on image embeddings, trained by LAION on ratings of people.
 
 LAION 2022, "LAION-Aesthetics": CLIP embeddings of unit length, and a linear layer (v1) or a few of them without
-non-linearities between (v2, "sac+logos+ava1-l14-linearMSE"), which rate pictures about 1 to 10. The head is a file of
-yours: none is embedded.
+non-linearities between (v2, "sac+logos+ava1-l14-linearMSE"), which rate images about 1 to 10. The head is a file of
+the user: none is embedded.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What a scorer is: sampled frames of clips in, named values out. It decides nothing and decodes nothing.
 
-A new one is a file with its config and its class, and one line in `curate/scores/config.py`.
+CONTRIBUTING.md has a whole one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,13 @@ class Scorer(Protocol):
         """
 
     def setup(self, encoders: EncoderPool) -> None:
-        """Load the weights; image encoders come from the pool, that scorers may share them."""
+        """Load the weights. Image encoders come from the pool, which shares them between scorers."""
 
     def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
         """Values of each clip, in order.
 
-        Which others are in the call changes no bit of them on a CPU, and next to nothing on a GPU. Any exception is
-        the clips' failure (see `ScoreStage`), but one: a finite value that is wrong is not found out.
+        On a CPU, a clip's values do not depend on the other clips of the call, to the bit; on a GPU, up to rounding.
+        An exception becomes a failure of the clips (see `ScoreStage`).
 
         Args:
             clips: sizes and numbers of frames differ from clip to clip.

@@ -1,4 +1,4 @@
-"""BRISQUE: image quality without a reference, from the statistics of natural pictures.
+"""BRISQUE: image quality without a reference, from the statistics of natural images.
 
 Mittal, Moorthy, Bovik 2012, "No-Reference Image Quality Assessment in the Spatial Domain" (IEEE TIP 21:12), section
 III: local contrast-normalised luma (MSCN), generalised Gaussians fitted to it and to the products of neighbors, at two
@@ -38,7 +38,9 @@ class BrisqueConfig(BaseModel):
     columns: ClassVar[Mapping[str, Column]] = {
         "brisque": Column(description="lack of quality, about 0 (pristine) to 100 (badly distorted)", range=(-50, 200))
     }
-    num_frames: int = Field(4, ge=1, description="frames of those sampled; quality changes little within a shot")
+    num_frames: int = Field(
+        4, ge=1, description="of the sampled frames, how many are evaluated; quality changes little within a shot"
+    )
 
     def build(self) -> "BrisqueScorer":
         return BrisqueScorer(self)
@@ -47,8 +49,8 @@ class BrisqueConfig(BaseModel):
 class BrisqueScorer:
     """`brisque`: mean over the frames; about 0 (pristine) to 100 (badly distorted), not bounded: *lower* is better.
 
-    It sees the frames as sampled: blur and blocks that scaling down to `short_side_px` takes away do not count. Drawn
-    and flat pictures are not what its statistics describe, so compare clips of one kind. Frames with a side below
+    It sees the frames as sampled: blur and blocks that scaling down to `short_side_px` removes do not count. Its
+    statistics do not describe drawn and flat images, so compare clips of one kind. Frames with a side below
     16 px are enlarged to that.
     """
 
@@ -73,7 +75,7 @@ class BrisqueScorer:
         return [{"brisque": float(self._regression(self._features(clip)).mean())} for clip in clips]
 
     def _features(self, clip: ClipFrames) -> np.ndarray:
-        """(n, 36), of the frames that are looked at."""
+        """(n, 36) float64, of the n frames that are evaluated."""
         return np.stack([brisque_features(clip.gray[index]) for index in clip.spread(self.config.num_frames)])
 
 
@@ -81,17 +83,17 @@ def brisque_features(gray: np.ndarray) -> np.ndarray:
     """(H, W) uint8 luma to the 36 features of the paper's table I: 18 at full size, 18 at half."""
     import cv2
 
-    picture = gray.astype(np.float64)
-    enlarge = MIN_SIDE_PX / min(picture.shape)
+    image = gray.astype(np.float64)
+    enlarge = MIN_SIDE_PX / min(image.shape)
     if enlarge > 1:
-        picture = np.asarray(cv2.resize(picture, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC), float)
-    half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC)
-    return np.concatenate([_features_at_one_scale(picture), _features_at_one_scale(half)])
+        image = np.asarray(cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_CUBIC), float)
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_CUBIC)
+    return np.concatenate([_features_at_one_scale(image), _features_at_one_scale(half)])
 
 
-def _features_at_one_scale(picture: np.ndarray) -> np.ndarray:
+def _features_at_one_scale(image: np.ndarray) -> np.ndarray:
     """(H, W) in 0..255 to 18 features."""
-    normalized = _mscn(picture)
+    normalized = _mscn(image)
     shape, left, right = fit_asymmetric_gaussian(normalized)
     features = [shape, (left**2 + right**2) / 2]
     height, width = normalized.shape
@@ -105,23 +107,23 @@ def _features_at_one_scale(picture: np.ndarray) -> np.ndarray:
     return np.array(features)
 
 
-def _mscn(picture: np.ndarray) -> np.ndarray:
+def _mscn(image: np.ndarray) -> np.ndarray:
     """Mean-subtracted, contrast-normalised luma: equations 1–3, with C = 1."""
     import cv2
 
     def blurred(x: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (WINDOW_PX, WINDOW_PX), WINDOW_SIGMA, borderType=cv2.BORDER_REPLICATE)
 
-    mean = blurred(picture)
-    deviation = np.sqrt(np.abs(blurred(picture * picture) - mean * mean))
-    return (picture - mean) / (deviation + 1)
+    mean = blurred(image)
+    deviation = np.sqrt(np.abs(blurred(image * image) - mean * mean))
+    return (image - mean) / (deviation + 1)
 
 
 def fit_asymmetric_gaussian(x: np.ndarray) -> tuple[float, float, float]:
     """Shape α and the deviations σₗ, σᵣ of an asymmetric generalised Gaussian, by moments.
 
     Lasmar, Stitou, Berthoumieu 2009, "Multiscale skewed heavy tailed model for texture analysis", as the paper has it.
-    Where x is 0 everywhere (a flat picture) the shape is the largest of the table.
+    Where x is 0 everywhere (a flat image) the shape is the largest of the table.
     """
     shapes, ratios = _shape_table()
     left, right = (float(np.sqrt(np.mean(np.square(side)))) if side.size else 0.0 for side in (x[x < 0], x[x > 0]))

@@ -33,7 +33,7 @@ DEFAULT_SCORERS: tuple[ScorerConfig, ...] = (
     EmbeddingConfig(),
     TextAreaConfig(),
 )
-"""All that need no weights of yours; the cheapest first, as an early exit wants it (docs/decisions/scores.md)."""
+"""All that need no weights of the user; the cheapest first, for early exit (docs/decisions/scores.md)."""
 
 
 class ScoreConfig(BaseModel):
@@ -43,14 +43,13 @@ class ScoreConfig(BaseModel):
 
     num_frames: int = Field(8, ge=1, description="frames per clip, uniformly placed")
     short_side_px: int = Field(256, ge=32, description="shorter side that frames are scaled to, px")
-    deinterlace: bool = Field(
-        False, description="make whole pictures of interlaced ones; set shards.encode.deinterlace too"
-    )
+    deinterlace: bool = Field(False, description="deinterlace the frames; set shards.encode.deinterlace too")
     scorers: tuple[ScorerConfig, ...] = Field(
         DEFAULT_SCORERS, description="in order of computation; at most one of each kind"
     )
     early_exit: bool = Field(
-        False, description="leave out, and pending, the scores of a clip that the policy rejects for what is known"
+        False,
+        description="skip the remaining scores of a clip that the policy rejects by the known ones; they stay pending",
     )
 
     @field_validator("scorers")

@@ -17,7 +17,7 @@ from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
 
 STEPS = 2048
-"""Components are multiples of 1/STEPS: few distinct values, of which Parquet's dictionary makes about a byte each."""
+"""Components are multiples of 1/STEPS: Parquet's dictionary stores the few distinct values in about a byte each."""
 
 
 class EmbeddingConfig(BaseModel):
@@ -44,8 +44,8 @@ class EmbeddingConfig(BaseModel):
 class EmbeddingScorer:
     """`embedding`: the mean of the frames' unit vectors, scaled to unit length; components rounded to 1/2048.
 
-    The rounding moves a cosine by less than 0.001 at any width. Frames that point in opposite directions could cancel;
-    the vector is then 0, which is nothing's duplicate.
+    The rounding moves a cosine by less than 0.001 at any width. Frames that point in opposite directions can cancel:
+    the vector is then 0, which is no duplicate of any.
     """
 
     def __init__(self, config: EmbeddingConfig) -> None:

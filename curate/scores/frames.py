@@ -1,4 +1,4 @@
-"""The sampled frames of one clip, and what several scorers make of them."""
+"""The sampled frames of one clip, with results that several scorers share."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -9,7 +9,7 @@ from curate.encoders.base import ImageEncoder
 
 
 class ClipFrames:
-    """Sampled frames of one clip, with everything that was derived from them so far.
+    """Sampled frames of one clip, with cached derived values.
 
     Attributes:
         rgb: (T, H, W, 3) uint8 RGB, T ≥ 1.
@@ -35,7 +35,7 @@ class ClipFrames:
 
 
 def embed(clips: Sequence[ClipFrames], encoder: ImageEncoder) -> list[np.ndarray]:
-    """Embeddings (T, d) of each clip's frames; no backbone looks at a frame twice."""
+    """Embeddings (T, d) float32 of each clip's frames. A backbone processes each frame once."""
     backbone = encoder.backbone
     unseen = [clip for clip in clips if backbone.fingerprint not in clip.features]
     features = by_clip(backbone.features, [list(clip.rgb) for clip in unseen], joined=bool(unseen) and backbone.on_gpu)
@@ -47,15 +47,15 @@ def embed(clips: Sequence[ClipFrames], encoder: ImageEncoder) -> list[np.ndarray
 def by_clip(
     model: Callable[[Sequence[np.ndarray]], np.ndarray], clips: Sequence[Sequence[np.ndarray]], joined: bool
 ) -> list[np.ndarray]:
-    """Rows of the model's output for the pictures of each clip.
+    """Rows of the model's output for the images of each clip.
 
     Args:
-        model: N pictures to N rows.
-        clips: the pictures of each clip, at least one.
-        joined: all in one call, as a GPU likes it. On a CPU that gains nothing, and a clip's values would depend, in
-            their last bits, on its company, which a run that was killed does not repeat: so clip by clip.
+        model: N images to N rows.
+        clips: the images of each clip, at least one each.
+        joined: all clips in one call, which is faster on a GPU. On a CPU it saves nothing, and the last bits of a
+            clip's values would depend on the other clips, which differ after a resume.
     """
     if not joined:
-        return [model(pictures) for pictures in clips]
-    rows = model([picture for pictures in clips for picture in pictures])
-    return np.split(rows, np.cumsum([len(pictures) for pictures in clips])[:-1])
+        return [model(images) for images in clips]
+    rows = model([image for images in clips for image in images])
+    return np.split(rows, np.cumsum([len(images) for images in clips])[:-1])

@@ -1,7 +1,7 @@
 """NSFW: how likely a clip shows pornography, by Yahoo's open_nsfw.
 
 Mahadeokar and Pesavento 2016, "Open sourcing a deep learning solution for detecting NSFW images": a thin ResNet-50,
-fine-tuned on pictures that people had labelled. It knows photographs: drawn animals alarm it
+fine-tuned on images labelled by people. It is made for photographs: drawn animals get high scores
 (docs/models/open_nsfw.md).
 """
 
@@ -26,7 +26,7 @@ MEAN_BGR = (104, 117, 123)
 
 
 class NsfwConfig(BaseModel):
-    """What of it can be set does not change the values."""
+    """Settings of speed alone: none changes a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,23 +61,23 @@ class NsfwScorer:
         found = by_clip(self._probabilities, [list(clip.rgb) for clip in clips], joined=self._model.on_gpu)
         return [{"nsfw": float(probabilities.max())} for probabilities in found]
 
-    def _probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """N pictures to (N,)."""
+    def _probabilities(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """N images to (N,)."""
 
         def run(batch: Sequence[np.ndarray]) -> np.ndarray:
-            return self._model(np.stack([_input(picture) for picture in batch]))[:, 1]
+            return self._model(np.stack([_input(image) for image in batch]))[:, 1]
 
-        return in_batches(run, pictures, self.config.batch_size)
+        return in_batches(run, images, self.config.batch_size)
 
 
-def _input(picture: np.ndarray) -> np.ndarray:
+def _input(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB to (224, 224, 3) float32: squeezed to 256 px, central crop, BGR minus the mean.
 
-    As the authors' reference has it, but for a round of JPEG compression, whose bytes differ from library to library.
+    As in the authors' reference, without its round of JPEG compression, whose bytes differ between libraries.
     """
     from PIL import Image
 
-    square = Image.fromarray(picture).resize((RESIZE_PX, RESIZE_PX), Image.Resampling.BILINEAR)
+    square = Image.fromarray(image).resize((RESIZE_PX, RESIZE_PX), Image.Resampling.BILINEAR)
     edge = (RESIZE_PX - CROP_PX) // 2
     cropped = np.asarray(square)[edge:-edge, edge:-edge, ::-1]
     return cropped.astype(np.float32) - np.array(MEAN_BGR, np.float32)

@@ -1,4 +1,4 @@
-"""Stage: clips → scores. Decodes each clip's sampled frames once, for all scorers that owe it a value."""
+"""Stage: clips → scores. Decodes each clip's sampled frames once, for all scorers whose value is pending."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,15 +24,18 @@ SCORE_DIGITS = 5
 """Decimals that are kept of a number: what follows differs from one kind of processor to the next."""
 
 CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
-"""What models and image libraries raise over a picture that they cannot take, beside OpenCV's own error."""
+"""What models and image libraries raise for an image that they cannot process; OpenCV has an error of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreItem:
-    """A clip to score, and the path of its video, of that `version` (None: any). `families`: what it still owes; None
-    is all.
+    """A clip to score.
 
-    `known`: its signals and stored scores by column, of which an early exit takes account.
+    Attributes:
+        path: Its video, on this machine.
+        version: Version of the video's bytes; None accepts any.
+        families: Score families that are pending; None is all.
+        known: Its signals, stored scores and own columns by column, which early exit judges.
     """
 
     clip: Clip
@@ -48,7 +51,7 @@ class Scored:
     sampled frames too.
 
     Attributes:
-        values: family → column → value. After an early exit, families that were owed can be missing.
+        values: family → column → value. After an early exit, pending families can be missing.
         failures: one per family whose scorer failed on this clip; `step` is the family.
     """
 
@@ -105,21 +108,21 @@ class ScoreStage:
                 scorer.setup(encoders)
 
     def process(self, items: Sequence[ScoreItem]) -> list[Scored | Failure]:
-        """Score each clip, in order. A clip that owes nothing, or that an early exit ends, is not decoded.
+        """Score each clip, in order. A clip without pending families, or rejected by early exit, is not decoded.
 
         A clip that cannot be decoded is a `Failure` of this step; one that a scorer fails on keeps the other values.
         """
         jobs = [_Job(item, set(self._by_family) if item.families is None else set(item.families)) for item in items]
         with one_thread():
             for family, (_, scorer) in self._by_family.items():
-                self._run(family, scorer, [job for job in jobs if family in job.owed])
+                self._run(family, scorer, [job for job in jobs if family in job.pending])
         return [job.outcome() for job in jobs]
 
     def give_up(self, item: ScoreItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _run(self, family: str, scorer: Scorer, jobs: Sequence["_Job"]) -> None:
-        """One scorer on the clips that owe its values and can still give them."""
+        """One scorer on the clips whose values of it are pending."""
         ready = [job for job in jobs if not self._is_rejected(job) and job.decode(self.config)]
         clips = [job.frames for job in ready if job.frames is not None]
         for job, result in zip(ready, contained(scorer, clips), strict=True):
@@ -132,9 +135,9 @@ class ScoreStage:
 class _Job:
     """A clip on its way through the scorers."""
 
-    def __init__(self, item: ScoreItem, owed: set[str]) -> None:
+    def __init__(self, item: ScoreItem, pending: set[str]) -> None:
         self.item = item
-        self.owed = owed
+        self.pending = pending
         self.known = dict(item.known)
         self.frames: ClipFrames | None = None
         self._undecodable: Failure | None = None
@@ -163,7 +166,7 @@ class _Job:
         return self.frames is not None
 
     def take(self, family: str, result: dict[str, Value] | Exception) -> None:
-        """A value that is no number would pass or fail a threshold by accident: it is the scorer's failure."""
+        """Keep the values. NaN and infinity are a failure of the scorer: they would pass rules by accident."""
         if isinstance(result, Exception):
             self._fail(family, f"{type(result).__name__}: {result}")
         elif bad := {column: value for column, value in result.items() if not _is_finite(value)}:
@@ -190,11 +193,11 @@ class _Job:
 def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Value] | Exception]:
     """The scorer's values of each clip, or the exception that it raised over this clip alone.
 
-    A batch that fails is tried again in halves: that finds the clips that are to blame, and a batch that is merely too
-    large for the GPU gets through.
+    A batch that fails is tried again in halves: this finds the clips that fail, and a batch that is too large for the
+    GPU succeeds.
 
     Raises:
-        RuntimeError: torch's AcceleratorError: the GPU itself is in disorder, and this process can no longer use it.
+        RuntimeError: torch's AcceleratorError: the GPU is in an error state, and this process can no longer use it.
     """
     import cv2
     import torch
@@ -207,15 +210,18 @@ def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Val
         raise
     except (*CLIP_ERRORS, cv2.error) as error:
         if len(clips) == 1:
-            return [error.with_traceback(None)]  # frames of the stack hold on to pictures
+            return [error.with_traceback(None)]  # its stack frames reference images
     half = len(clips) // 2
     return [*contained(scorer, clips[:half]), *contained(scorer, clips[half:])]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: on several it adds in another order, and a worker of a cluster would store other last bits
-    than a laptop. It is processes that clips are spread over, so that no core is idle for it."""
+    """Torch on one thread.
+
+    On several threads it adds in another order, and a worker would store other last bits than a laptop. Clips are
+    spread over processes, so no core is idle.
+    """
     import torch
 
     before = torch.get_num_threads()

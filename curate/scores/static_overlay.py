@@ -1,8 +1,8 @@
-"""Static overlay: logos, watermarks and captions that stand still on a picture that moves.
+"""Static overlay: logos, watermarks and captions that stand still on a moving video.
 
-Edges of an overlay keep their gradient from frame to frame, whatever passes beneath: the idea of Dekel et al. 2017,
-"On the Effectiveness of Visible Watermarks" (CVPR, section 3.1), here within one clip. The edges count where the
-picture around them moves, so that the background of a camera on a tripod and the rims of letterbox bars do not.
+Edges of an overlay keep their gradient from frame to frame, whatever moves behind it: the idea of Dekel et al. 2017,
+"On the Effectiveness of Visible Watermarks" (CVPR, section 3.1), here within one clip. Edges count only where
+their surroundings move: the background of a static camera and the edges of letterbox bars do not count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ MIN_FRAMES = 3
 MIN_GRADIENT = 12.0
 """Luma steps per pixel, of 255, that make an edge."""
 MAX_DEVIATION = 0.4
-"""Share of its mean gradient by which a standing edge may differ in any frame."""
+"""Largest difference of a static edge from its mean gradient in any frame, as a share of the mean."""
 MOVING_DEVIATION = 6.0
 """Standard deviation over the frames, in luma steps, from which a pixel moves."""
 MIN_EDGE_PX = 8
@@ -36,7 +36,7 @@ class StaticOverlayConfig(BaseModel):
     kind: Literal["static_overlay"] = "static_overlay"
     columns: ClassVar[Mapping[str, Column]] = {
         "static_overlay": Column(
-            description="share of the picture under what stands still on it: logos, watermarks", range=(0, 1)
+            description="share of the frame under static overlays: logos, watermarks", range=(0, 1)
         )
     }
     min_moving: float = Field(0.75, ge=0.5, le=1, description="share of the surroundings that must move")
@@ -47,10 +47,10 @@ class StaticOverlayConfig(BaseModel):
 
 
 class StaticOverlayScorer:
-    """`static_overlay`: share of the picture's area under things that stand still while their surroundings move.
+    """`static_overlay`: share of the frame's area under things that stand still while their surroundings move.
 
-    0 where nothing can be told: fewer than three frames (a still image), a shot in which little moves. A fence before
-    running water looks like an overlay.
+    0 where it cannot be measured: fewer than three frames (a still image), or a shot in which little moves. A fence in
+    front of running water looks like an overlay.
     """
 
     def __init__(self, config: StaticOverlayConfig) -> None:

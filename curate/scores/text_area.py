@@ -1,4 +1,4 @@
-"""Text area: how much of the picture is under text, by PP-OCR's detector. What the text says is not read.
+"""Text area: the share of the frame under text, by PP-OCR's detector. The text is not read.
 
 Detector: PP-OCRv6 (small). Its map becomes boxes as in Liao et al. 2020, "Real-time Scene Text Detection with
 Differentiable Binarization" (arXiv:1911.08947), section 3.4, with the thresholds that RapidOCR ships.
@@ -25,18 +25,20 @@ PIXEL_THRESHOLD, BOX_THRESHOLD, UNCLIP_RATIO, MIN_BOX_PX = 0.3, 0.5, 1.6, 3
 
 
 class TextAreaConfig(BaseModel):
-    """On how many frames text is looked for, and how large it may be."""
+    """The frames that are searched, and the largest height of a line of text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["text_area"] = "text_area"
     columns: ClassVar[Mapping[str, Column]] = {
-        "text_area": Column(description="share of the picture under text, mean over the frames", range=(0, 1)),
-        "text_area_max": Column(description="share of the picture under text, of the frame with most", range=(0, 1)),
+        "text_area": Column(description="share of the frame under text, mean over the frames", range=(0, 1)),
+        "text_area_max": Column(description="share of the frame under text, of the frame with most", range=(0, 1)),
     }
-    num_frames: int = Field(3, ge=1, description="frames of those sampled; text stays, and the detector is slow")
+    num_frames: int = Field(
+        3, ge=1, description="of the sampled frames, how many are searched; text stays, and the detector is slow"
+    )
     max_line: float = Field(
-        0.3, gt=0, description="boxes higher than this share of the shorter side are things, no lines of text"
+        0.3, gt=0, description="boxes higher than this share of the shorter side are not lines of text"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>; a GPU needs onnxruntime-gpu")
 
@@ -45,7 +47,7 @@ class TextAreaConfig(BaseModel):
 
 
 class TextAreaScorer:
-    """Share of the picture's area that text boxes cover, 0 to 1.
+    """Share of the frame's area that text boxes cover, 0 to 1.
 
     - `text_area`: mean over the frames; `text_area_max`: of the frame that has most.
 
@@ -67,20 +69,20 @@ class TextAreaScorer:
         self._model.setup()
 
     def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
-        return [self._score(clip) for clip in clips]  # pictures of one size only go through together: those of a clip
+        return [self._score(clip) for clip in clips]  # a batch has one image size: that of a clip
 
     def _score(self, clip: ClipFrames) -> dict[str, Value]:
-        pictures = np.stack([_input(clip.rgb[index]) for index in clip.spread(self.config.num_frames)])
-        areas = [text_mask(found[0], self.config.max_line).mean() for found in self._model(pictures)]
+        images = np.stack([_input(clip.rgb[index]) for index in clip.spread(self.config.num_frames)])
+        areas = [text_mask(found[0], self.config.max_line).mean() for found in self._model(images)]
         return {"text_area": float(np.mean(areas)), "text_area_max": float(np.max(areas))}
 
 
-def _input(picture: np.ndarray) -> np.ndarray:
+def _input(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB to (3, H', W') float32 BGR in [-1, 1], sides rounded to multiples of 32."""
     import cv2
 
-    height, width = (max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX) for side in picture.shape[:2])
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    height, width = (max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX) for side in image.shape[:2])
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return (resized[..., ::-1].astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
 
 

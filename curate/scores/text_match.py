@@ -1,4 +1,4 @@
-"""Text match: how well a clip's frames match the descriptions one wants, against those one does not want."""
+"""Text match: similarity of a clip's frames with wanted descriptions, minus that with unwanted ones."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -36,11 +36,11 @@ class TextMatchConfig(BaseModel):
     encoder: ImageTextConfig = Field(ConseConfig(), description="embedded by default; open_clip for real collections")
     wanted: tuple[str, ...] = Field(
         ("people", "an animal", "a landscape", "a street in a city", "the inside of a room", "a vehicle", "food"),
-        description="what the collection is to show; a frame counts by its best match",
+        description="what the clips should show; a frame counts by its best match",
     )
     unwanted: tuple[str, ...] = Field(
         ("a page of text", "a screenshot of a web page", "a logo", "film credits", "a test pattern", "a blank screen"),
-        description="what it is not to show, likewise",
+        description="what the clips should not show; a frame counts by its best match",
     )
 
     @model_validator(mode="after")
@@ -61,7 +61,7 @@ class TextMatchScorer:
     - `text_match` = `wanted_best` - `unwanted_best`, in [-2, 2].
 
     A difference of cosines and no softmax: a softmax needs the encoder's temperature (ConSE has none), shifts with
-    every description that is added to a list, and saturates, so that thresholds could not be moved afterwards.
+    every description that is added to a list, and saturates: thresholds could not be moved afterwards.
     """
 
     def __init__(self, config: TextMatchConfig) -> None:

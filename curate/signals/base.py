@@ -1,8 +1,8 @@
 """What a cheap signal is: numbers per frame of the scan's pass, and their summary per clip.
 
-The numbers of a frame depend on that frame and a bounded past, so a long file can be measured in parts: on nothing
-before the whole second of the clock in which the frame before it is shown. The summary sees numbers only, so the cuts
-may be decided after the pass.
+The numbers of a frame depend on that frame and a bounded past: on no frame before the whole second of the clock in
+which its predecessor is shown. A long file can therefore be measured in parts. The summary sees numbers only, so the
+cuts can be decided after the pass.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,13 @@ from curate.rules import Column
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFrame:
-    """One frame of the pass: `rgb` is `(h, w, 3)` uint8, small; `shown_s` is when it is first shown, in seconds;
-    `interlaced` is what the picture says of itself."""
+    """One frame of the pass.
+
+    Attributes:
+        shown_s: Time at which it is first shown, seconds.
+        rgb: `(h, w, 3)` uint8, at the low resolution of the pass.
+        interlaced: The decoder's flag.
+    """
 
     shown_s: float
     rgb: np.ndarray
@@ -33,7 +38,7 @@ class ScanFrame:
 
     @cached_property
     def mean_luma(self) -> float:
-        """0 to 1."""
+        """Mean luma, 0 to 1."""
         return self._luma_moments[0]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Fade: for how much of its time the picture comes out of one color or goes into it."""
+"""Fade: the share of a clip's time in fades from or to black or white."""
 
 import math
 from collections.abc import Mapping
@@ -12,31 +12,32 @@ from curate.signals.base import ScanFrame
 STEPS_PER_SECOND = 8
 MIN_FADE_S = 0.25
 MIN_CONTRAST = 0.04
-"""Of the picture at the strong end of the fade: less has nothing to fade."""
+"""Least contrast at the strong end of a fade."""
 
 MAX_SHARE_LEFT = 0.25
-"""Of the contrast at the strong end, at the faint one."""
+"""Largest contrast at the faint end, as a share of that at the strong end."""
 
 STILL_CONTRAST = 0.002
-"""Half a gray level: steps of less are noise."""
+"""Half a gray level; smaller steps are noise."""
 
 NOISE_CONTRAST = 0.02
-"""Of a picture too faint to measure its color."""
+"""Contrast up to which the flat color of a frame cannot be measured."""
 
 MAX_DRIFT = 1.5
-"""How far the picture itself may change its distance from the flat color, over its contrast, while it fades."""
+"""Largest change, during a fade, of the ratio of distance from the flat color to contrast."""
 
 FLAT_LUMA = 0.06
-"""How far black may lie above 0, and white below 1."""
+"""Largest luma of black, and 1 minus the smallest luma of white."""
 
 
 class FadeSignal:
     """`fade_fraction`: share of the clip's time in fades from or to black or white, 0 to 1.
 
-    A fade mixes the picture with a flat one, so the contrast of its luma (standard deviation) and the distance of its
-    mean luma from that of the flat one shrink alike. A fade is a stretch of at least 1/4 s in which the contrast only
-    falls or only rises, by three quarters at least, nearly in step with that distance from black or from white. The
-    flat picture before or after it is not counted: see `black_fraction`. Dissolves between two pictures are not found.
+    A fade mixes a frame with a flat color. The contrast of its luma (standard deviation) and the distance of its mean
+    luma from the flat color then shrink by the same factor. A fade is a stretch of at least 1/4 s in which the
+    contrast only falls or only rises, by at least three quarters, nearly in step with the distance from black or from
+    white. The flat frames before or after it are not counted: see `black_fraction`. Dissolves between two shots are
+    not found.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
@@ -83,7 +84,7 @@ def _monotone(contrast: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _ends_flat(mean: np.ndarray, contrast: np.ndarray) -> bool:
-    """Whether what goes on is a mix with black or with white."""
+    """Whether a stretch `(n,)` of mean luma and contrast, each 0-1, is a mix with black or with white."""
     strong, faint = contrast.max(), contrast.min()
     if strong < MIN_CONTRAST or faint > MAX_SHARE_LEFT * strong:
         return False

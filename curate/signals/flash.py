@@ -1,4 +1,4 @@
-"""Flash: how often the whole picture jumps in brightness and back."""
+"""Flash: how often the whole frame changes its brightness and changes back."""
 
 import math
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ FLASH_S = 0.5
 """Longest time from the first change to the end of the second."""
 
 BEGUN, DONE = 0.2, 0.8
-"""Shares of a change between which it is timed, so that noise before and after it does not lengthen it."""
+"""Shares of a change between which it is timed: noise before and after it does not lengthen it."""
 
 
 class FlashSignal:
-    """`flash_rate`: flashes per second, of the mean luma of the picture.
+    """`flash_rate`: flashes per second, of the mean luma of the frame.
 
     A flash is a pair of opposing changes of luma by at least 0.1 within 1/2 s: lightning, a strobe, a photographer's
-    flash, a black frame. WCAG 2.3.1 calls more than three in a second dangerous. A flash in a corner of the picture,
-    which leaves its mean, is not seen.
+    flash, a black frame. WCAG 2.3.1 calls more than three in a second dangerous. A flash in a corner of the
+    frame, which hardly changes the mean, is not found.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
@@ -57,7 +57,7 @@ class FlashSignal:
 def _extremes(luma: list[float]) -> list[int]:
     """Frames at which luma turns, each at least `FLASH_STEP` from the one before."""
     extremes: list[int] = []
-    low = high = 0  # of what followed the last extreme
+    low = high = 0  # frames since the last extreme
     rises: bool | None = None
     for number, value in enumerate(luma):
         low = number if value < luma[low] else low

@@ -1,4 +1,4 @@
-"""Freeze: for how much of its time the picture stands still."""
+"""Freeze: the share of a clip's time in which frames repeat."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,7 +9,7 @@ from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
 
 FREEZE_DIFFERENCE = 0.001
-"""Mean absolute difference of luma, of 1, below which two frames show the same (FFmpeg's freezedetect: -60 dB)."""
+"""Mean absolute difference of luma, 0-1, up to which two frames are equal (FFmpeg's freezedetect: -60 dB)."""
 
 FREEZE_MIN_S = 0.5
 """Repeated frames of a slower original, as in animation on twos, are no freeze."""
@@ -20,7 +20,7 @@ class FreezeSignal:
 
     columns: ClassVar[Mapping[str, Column]] = {
         "freeze_fraction": Column(
-            description="share of the time in which the picture stands still",
+            description="share of the time in which frames repeat",
             range=(0, 1),
             default=Rule(max=0.9),
             for_images=False,

@@ -1,4 +1,4 @@
-"""Interlacing: pictures of two moments, line by line, as old broadcasts have them."""
+"""Interlacing: frames that hold two fields of different times, as in broadcasts."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -10,7 +10,7 @@ from curate.signals.base import ScanFrame
 
 
 class InterlacedSignal:
-    """`interlaced_fraction`: share of the clip's frames that say that they are interlaced."""
+    """`interlaced_fraction`: share of the clip's frames that the decoder marks as interlaced."""
 
     columns: ClassVar[Mapping[str, Column]] = {
         "interlaced_fraction": Column(

@@ -1,4 +1,4 @@
-"""Letterbox: dark bars that stay at the picture's edges, and the box of what lies between them."""
+"""Letterbox: constant dark bars at the edges of the frame, and the content box between them."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,17 +13,16 @@ BAR_LUMA = 20
 
 
 class LetterboxSignal:
-    """`letterbox_fraction`: share of the picture's area under bars that are dark in every frame of the clip, 0 to 1.
+    """`letterbox_fraction`: share of the frame's area under bars that are dark in every frame of the clip, 0 to 1.
 
-    `box_top`, `box_left`, `box_bottom`, `box_right` say where the rest lies, the content box, as shares of the
-    displayed height and width: 0, 0, 1, 1 is the whole picture. They are exact to about one pixel of the
-    low-resolution pass. Frames that are dark all over say nothing; a clip of only such frames has no bars. A night sky
-    can look like a bar; a caption in the bar ends it.
+    `box_top`, `box_left`, `box_bottom`, `box_right` are the content box, as shares of the displayed height and width:
+    0, 0, 1, 1 is the whole frame. They are exact to about one pixel of the low-resolution pass. Completely dark frames
+    are ignored; a clip of such frames alone has no bars. A night sky can look like a bar; a caption in a bar ends it.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
         "letterbox_fraction": Column(
-            description="share of the picture under constant dark bars", range=(0, 1), default=Rule(max=0.05)
+            description="share of the frame under constant dark bars", range=(0, 1), default=Rule(max=0.05)
         ),
         "box_top": Column(description="top of the content box, share of the height", range=(0, 1)),
         "box_left": Column(description="left of the content box, share of the width", range=(0, 1)),

@@ -1,4 +1,4 @@
-"""Luminance: how bright the picture is, and whether it is black."""
+"""Luminance: how bright the frames are, and how many are black."""
 
 from collections.abc import Mapping
 from typing import ClassVar

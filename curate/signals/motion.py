@@ -1,4 +1,4 @@
-"""Motion: how fast the picture's points move, and how much of that the camera explains."""
+"""Motion: the mean speed of the optical flow, and how much of it the camera explains."""
 
 import math
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ NUM_FITS = 2
 
 
 class MotionSignal:
-    """`motion`: mean length of the optical flow, in short sides of the picture per second. `camera_motion`: that of
-    the affine field (pan, zoom, roll, shear) that most of the picture follows. `local_motion`: that of the rest, what
-    moves by itself.
+    """`motion`: mean length of the optical flow, in short sides of the frame per second. `camera_motion`: mean length
+    of the affine field (pan, zoom, roll, shear) that most of the frame follows. `local_motion`: mean length of the
+    residual, which objects cause.
 
     DIS flow (Kroeger et al. 2016, arXiv 1603.03590; OpenCV's, preset "ultrafast") between frames that lie about 1/8 s
-    apart, at a short side of 72 px. It depends neither on the encoder nor, but for accuracy, on the file's
-    resolution and frame rate. 0.01 is a locked-off camera on a scene that hardly stirs, 0.3 a lively shot. Pans of
+    apart, at a short side of 72 px. It does not depend on the encoder; resolution and frame rate of the file
+    change its accuracy only. 0.01 is a locked-off camera on a scene that hardly stirs, 0.3 a lively shot. Pans of
     0.02 to 0.6 short sides between two frames are measured within 10 %; noise alone gives about 0.01.
 
     The field is fitted to the half of the points that follow it best (least trimmed squares, by two concentration
-    steps from the median flow: Rousseeuw and Van Driessen 2006). What fills more than half of the picture and moves as
-    one passes for the camera's motion, and a walk into the depth of a scene is affine in part only.
+    steps from the median flow: Rousseeuw and Van Driessen 2006). An object that fills more than half of the frame
+    counts as the camera's motion. A camera that moves into the depth of a scene gives a field that is affine in part.
 
     Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
     """
@@ -68,7 +68,7 @@ class MotionSignal:
     def measure(self, frame: ScanFrame) -> tuple[float, ...]:
         import cv2
 
-        # A grid in absolute time, so that where the pass began does not matter.
+        # A grid in absolute time: the start of the pass then does not matter.
         tick = math.floor(frame.shown_s * PAIRS_PER_SECOND)
         if tick == self._tick:
             return (np.nan,) * 4
@@ -122,7 +122,7 @@ def _points(height: int, width: int) -> np.ndarray:
 
 
 def _small(luma: np.ndarray) -> np.ndarray:
-    """The picture with a short side of 56 to 112 px, by averaging whole blocks, which is the fastest way."""
+    """`(h, w)` uint8 luma with a short side of 56 to 112 px, by averaging whole blocks, which is fastest."""
     import cv2
 
     height, width = luma.shape

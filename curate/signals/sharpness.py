@@ -1,4 +1,4 @@
-"""Sharpness: how much fine detail the small picture has."""
+"""Sharpness: how much fine detail the low-resolution frames have."""
 
 import math
 from collections.abc import Mapping
@@ -13,12 +13,14 @@ from curate.signals.base import ScanFrame
 class SharpnessSignal:
     """`sharpness`: variance of the Laplacian of luma (0-255), mean over the frames.
 
-    Measured on the pass's low-resolution frames: it finds pictures that are out of focus, smeared or empty. It cannot
-    tell real 1080p from an enlarged 360p, for both have the same small picture.
+    Measured on the low-resolution frames of the pass: it finds frames that are out of focus, smeared or empty. It
+    cannot tell real 1080p from an upscaled 360p, because both have the same low-resolution frames.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "sharpness": Column(description="variance of the Laplacian of the small picture", range=(0, math.inf))
+        "sharpness": Column(
+            description="variance of the Laplacian of luma (0-255) at low resolution", range=(0, math.inf)
+        )
     }
     num_values: ClassVar[int] = 1
 
