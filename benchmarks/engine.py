@@ -36,7 +36,7 @@ from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
-from pipelines.execute.build import executor
+from pipelines.execute.build import open_executor
 from pipelines.steps.decide import clips_of, decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.score import score
@@ -122,8 +122,8 @@ def overhead(folder: str, num_clips: int, kind: str, embedding_dim: int, profile
     run = CurateRun(dataset, config, "reelpack retry", {row["uri"]: row["version"] for row in videos})
     with parts.timed("read the clips to score"):
         to_score = clips_of(dataset, config.scan.key)
-    with parts.timed(f"score, {kind} executor"), executor(config.execute) as on:
-        score(run, on, to_score, cast(ScoreStage, stage))  # it has all that is asked of one
+    with parts.timed(f"score, {kind} executor"), open_executor(config.execute) as executor:
+        score(run, executor, to_score, cast(ScoreStage, stage))  # it has all that is asked of one
     with parts.timed("read, join, find duplicates"):
         stored = read_stored(dataset, config, stage.families)
     with parts.timed("select"):

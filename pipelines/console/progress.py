@@ -17,7 +17,7 @@ from pipelines.console.pace import Pace
 
 if TYPE_CHECKING:
     from curate.stage import Stage
-    from pipelines.execute.base import Executor, Needs
+    from pipelines.execute.base import Executor, Resources
 
 Item = TypeVar("Item")
 
@@ -147,23 +147,23 @@ def track(
 
 
 def tracked(
-    on: "Executor",
+    executor: "Executor",
     stage: "Stage[Any, Any]",
     items: Sequence[Any],
-    needs: "Needs",
+    resources: "Resources",
     name: str,
     unit: Unit = ITEMS,
     amount: Callable[[Any], float] = lambda _: 1.0,
 ) -> Iterator[tuple[Any, Any]]:
     """Run a stage on an executor under a progress line; items with their outcomes. `amount` is that of an item."""
     return track(
-        on.run(stage, items, needs),
+        executor.run(stage, items, resources),
         len(items),
         name,
         unit=unit,
         total=sum(map(amount, items)),
         amount=lambda result: amount(result[0]),
-        under_way=on.under_way,
+        under_way=executor.under_way,
     )
 
 

@@ -21,8 +21,8 @@ from curate.schema import Failure
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS
 from pipelines.dataset import config_of
-from pipelines.execute.base import Needs
-from pipelines.execute.build import executor
+from pipelines.execute.base import Resources
+from pipelines.execute.build import open_executor
 from pipelines.execute.work import Work, failures_of, finished, values_of
 
 
@@ -73,10 +73,10 @@ def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
     items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
     todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
     failures: list[Failure] = []
-    needs = Needs(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
-    work = Work(stage=stage, items=todo, needs=needs, name="caption", unit=CLIPS)
-    with executor(config.execute) as on:
-        for results in finished(dataset, on, work, config.execute.publish_every_s):
+    resources = Resources(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
+    work = Work(stage=stage, items=todo, resources=resources, name="caption", unit=CLIPS)
+    with open_executor(config.execute) as executor:
+        for results in finished(dataset, executor, work, config.execute.publish_every_s):
             failures += failures_of(results)
             table.publish(record_row(record) for records in values_of(results) for record in records)
     dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)

@@ -19,7 +19,7 @@ from curate.scores.score import ScoreStage
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
-from pipelines.execute.build import executor
+from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar
 from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
@@ -148,9 +148,9 @@ def _curate(
     listed = {source.uri: source.version for source in sources}
     signed = {source.uri: source.signed for source in sources if source.signed}
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry, signed)
-    with executor(config.execute) as on:
-        scan(run, on, sources, unlisted, made_with["inputs"], named_before)
-        score(run, on, clips_of(dataset, config.scan.key), stage)
+    with open_executor(config.execute) as executor:
+        scan(run, executor, sources, unlisted, made_with["inputs"], named_before)
+        score(run, executor, clips_of(dataset, config.scan.key), stage)
         dataset.compact(families)  # before what is alike is looked for, which is kept by the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
         clips = clips_of(dataset, config.scan.key)
@@ -159,7 +159,7 @@ def _curate(
             kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
             splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
             to_cut = [clip for clip in clips if clip.clip_id in splits]
-            if not cut(run, on, to_cut, splits, columns_by_clip(dataset, so_far)):
+            if not cut(run, executor, to_cut, splits, columns_by_clip(dataset, so_far)):
                 break
     final = decide(dataset, stored, config, families, drop_failed=drop_failed)
     # Only now, with the tables complete under these settings, are they what the dataset was made with.

@@ -19,7 +19,7 @@ from curate.dataset.rows import failure_row
 from curate.schema import content_digest
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, FRAMES
-from pipelines.execute.build import executor
+from pipelines.execute.build import open_executor
 from pipelines.steps.encode import Encoding, encode_missing
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
@@ -62,10 +62,10 @@ def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config
     start = time.monotonic()
     command = shlex.join(["reelpack", "encode", dataset.url])
     failures, tables = [], []
-    with executor(config.execute) as on:
+    with open_executor(config.execute) as executor:
         for make in (_text, _latents):  # text takes minutes: what is wrong with it is known first
             encoding = make(dataset, index, config)
-            failed = encode_missing(dataset, on, encoding, index, config.execute)
+            failed = encode_missing(dataset, executor, encoding, index, config.execute)
             failures += [failure_row(failure, encoding.fingerprint, command) for failure in failed]
             tables.append((encoding.fingerprint, dataset.encoded(encoding.kind, encoding.fingerprint).read()))
     dataset.failures.publish(failures)

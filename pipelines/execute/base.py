@@ -43,7 +43,7 @@ class ExecuteConfig(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Needs:
+class Resources:
     """What one worker of a stage takes: CPUs, a share of a GPU, and how many items it is handed at a time."""
 
     batch_size: int = 1
@@ -52,7 +52,7 @@ class Needs:
 
 
 class Executor(Protocol):
-    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         """Yield `(item, outcome)` once for every item, as the outcomes come."""
         ...
 

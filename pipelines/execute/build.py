@@ -8,7 +8,7 @@ from pipelines.execute.local import LocalExecutor
 
 
 @contextmanager
-def executor(config: ExecuteConfig) -> Iterator[Executor]:
+def open_executor(config: ExecuteConfig) -> Iterator[Executor]:
     """The executor of the configuration; a Ray that it starts ends with the block."""
     if config.executor == "local":
         yield LocalExecutor()

@@ -5,7 +5,7 @@ from typing import Any
 
 from curate.media.counter import counts
 from curate.stage import Stage
-from pipelines.execute.base import Needs, batches, contained, since
+from pipelines.execute.base import Resources, batches, contained, since
 
 
 class LocalExecutor:
@@ -15,10 +15,10 @@ class LocalExecutor:
     def __init__(self) -> None:
         self._before = counts()
 
-    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         if items:
             stage.setup()
-        for batch in batches(items, needs.batch_size):
+        for batch in batches(items, resources.batch_size):
             self._before = counts()
             outcomes = contained(stage, batch)
             self._before = counts()

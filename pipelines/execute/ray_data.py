@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curate.schema import Failure
 from curate.stage import Stage
-from pipelines.execute.base import ExecuteConfig, Needs
+from pipelines.execute.base import ExecuteConfig, Resources
 from pipelines.execute.ray_cluster import connect
 from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
 
@@ -46,12 +46,12 @@ class RayExecutor:
         self._asked: Any = None
         self._under_way: Mapping[str, float] = {}
 
-    def run(self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+    def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         if not items:
             return iter(())
         self._connect()  # at once: what Ray says as it starts comes before the progress line
         self._num_runs += 1
-        return self._outcomes(stage, items, needs, self._pool(needs))
+        return self._outcomes(stage, items, resources, self._pool(resources))
 
     def under_way(self) -> Mapping[str, float]:
         """As the ledger knew it when it was last asked: nobody waits for it."""
@@ -67,14 +67,14 @@ class RayExecutor:
             return self._under_way
 
     def _outcomes(
-        self, stage: Stage[Any, Any], items: Sequence[Any], needs: Needs, pool: "Pool"
+        self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources, pool: "Pool"
     ) -> Iterator[tuple[Any, Any]]:
         shown = ItemMetrics(stage.step, len(items))
         owed: Sequence[int] = range(len(items))
-        sizes = guided_chunks(len(items), needs.batch_size, pool.for_chunks)
+        sizes = guided_chunks(len(items), resources.batch_size, pool.for_chunks)
         while owed:
             had: set[int] = set()
-            for index, outcome in self._one_pass(stage, items, owed, sizes, needs, pool):
+            for index, outcome in self._one_pass(stage, items, owed, sizes, resources, pool):
                 if index not in had:
                     had.add(index)
                     shown.count(outcome)
@@ -90,7 +90,7 @@ class RayExecutor:
         items: Sequence[Any],
         owed: Sequence[int],
         sizes: Sequence[int],
-        needs: Needs,
+        resources: Resources,
         pool: "Pool",
     ) -> Iterator[tuple[int, Any]]:
         """Number and outcome of the items that are owed, as far as they come."""
@@ -102,12 +102,12 @@ class RayExecutor:
             at += size
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             Worker,
-            fn_constructor_args=(pickle.dumps(stage), self._ledger, needs.batch_size, self.config),
+            fn_constructor_args=(pickle.dumps(stage), self._ledger, resources.batch_size, self.config),
             batch_size=1,
             batch_format="pyarrow",
             compute=pool.strategy(len(rows)),
-            num_cpus=needs.num_cpus,
-            num_gpus=needs.num_gpus or None,
+            num_cpus=resources.num_cpus,
+            num_gpus=resources.num_gpus or None,
         )
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for report in block.to_pylist():
@@ -139,14 +139,14 @@ class RayExecutor:
             ray.shutdown()
             self._connected_here = self._is_private = False
 
-    def _pool(self, needs: Needs) -> "Pool":
+    def _pool(self, resources: Resources) -> "Pool":
         available = ray.cluster_resources()
-        fits = int(available.get("CPU", 0) // needs.num_cpus)
-        if needs.num_gpus:
-            fits = min(fits, int(available.get("GPU", 0) // needs.num_gpus))
+        fits = int(available.get("CPU", 0) // resources.num_cpus)
+        if resources.num_gpus:
+            fits = min(fits, int(available.get("GPU", 0) // resources.num_gpus))
         if self._is_private and not fits:
             raise ValueError(
-                f"a worker asks for {needs.num_cpus:g} CPUs and {needs.num_gpus:g} GPUs, this machine has "
+                f"a worker asks for {resources.num_cpus:g} CPUs and {resources.num_gpus:g} GPUs, this machine has "
                 f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; lower execute.gpus_per_worker"
             )
         return Pool(fits=max(1, fits), may_grow=not self._is_private, limit=self.config.num_workers)

@@ -7,8 +7,9 @@ from typing import Any
 
 from curate.dataset.dataset import Dataset
 from curate.schema import Failure
+from curate.stage import Stage
 from pipelines.console.progress import ITEMS, Unit, tracked
-from pipelines.execute.base import Executor, Needs, Stage
+from pipelines.execute.base import Executor, Resources
 
 Results = list[tuple[Any, Any]]
 """Items with their outcomes, failures among them."""
@@ -19,19 +20,19 @@ class Work:
     """What runs on which items.
 
     Attributes:
-        needs: Of each worker.
+        resources: Of each worker.
         name: Of the progress line, which measures in `unit`; `amount` is that of an item.
     """
 
     stage: Stage[Any, Any]
     items: Sequence[Any]
-    needs: Needs
+    resources: Resources
     name: str
     unit: Unit = ITEMS
     amount: Callable[[Any], float] = lambda _: 1.0
 
 
-def finished(dataset: Dataset, on: Executor, work: Work, every_s: float) -> Iterator[Results]:
+def finished(dataset: Dataset, executor: Executor, work: Work, every_s: float) -> Iterator[Results]:
     """Run the work; yields the results since the last time, every `every_s` seconds (0: each by itself) and at the
     end. The caller publishes them: this process still is the writer of the dataset then.
 
@@ -40,7 +41,7 @@ def finished(dataset: Dataset, on: Executor, work: Work, every_s: float) -> Iter
     """
     results: Results = []
     last = time.monotonic()
-    for result in tracked(on, work.stage, work.items, work.needs, work.name, work.unit, work.amount):
+    for result in tracked(executor, work.stage, work.items, work.resources, work.name, work.unit, work.amount):
         results.append(result)
         if time.monotonic() - last >= every_s:
             dataset.check_writer()

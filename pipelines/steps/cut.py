@@ -15,7 +15,7 @@ from curate.dataset.rows import shard_row
 from curate.schema import Clip
 from curate.storage.publish import remove_unfinished
 from pipelines.console.progress import FRAMES
-from pipelines.execute.base import Executor, Needs
+from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun
@@ -23,7 +23,7 @@ from pipelines.steps.run import CurateRun
 
 def cut(
     run: CurateRun,
-    on: Executor,
+    executor: Executor,
     clips: Sequence[Clip],
     splits: Mapping[str, str],
     sidecar: Mapping[str, Mapping[str, Any]],
@@ -35,7 +35,7 @@ def cut(
 
     Args:
         run: the dataset and its settings.
-        on: what runs the stage.
+        executor: what runs the stage.
         clips: the kept clips.
         splits: clip id → train or val.
         sidecar: clip id → the user's own columns, for the sample's .json.
@@ -66,7 +66,7 @@ def cut(
     ]
     remove_unfinished(dataset.layout.shards, members)
     stage = CutStage(run.config.shards, run.config.execute.staging)
-    for results in run.work(on, stage, plans, Needs(), "cut", FRAMES, _num_frames):
+    for results in run.work(executor, stage, plans, Resources(), "cut", FRAMES, _num_frames):
         shards = values_of(results)
         failures = [*failures_of(results), *(failure for shard in shards for failure in shard.failures)]
         # Failures first: until its rows are there, a shard counts as unfinished, and the others of it are cut again.

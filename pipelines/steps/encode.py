@@ -18,10 +18,11 @@ from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.store import write_parquet
 from curate.schema import Failure
 from curate.shards.tar import PLACE, write_tar
+from curate.stage import Stage
 from curate.storage.publish import write_text
 from curate.storage.tensors import arrays_to_bytes
 from pipelines.console.progress import FRAMES, Unit
-from pipelines.execute.base import ExecuteConfig, Executor, Needs, Stage, batches
+from pipelines.execute.base import ExecuteConfig, Executor, Resources, batches
 from pipelines.execute.work import Work, finished
 
 CLIPS_PER_SHARD = 64
@@ -69,13 +70,13 @@ class _Tar:
 
 
 def encode_missing(
-    dataset: Dataset, on: Executor, encoding: Encoding, index: Sequence[Mapping[str, Any]], config: ExecuteConfig
+    dataset: Dataset, executor: Executor, encoding: Encoding, index: Sequence[Mapping[str, Any]], config: ExecuteConfig
 ) -> list[Failure]:
     """Encode the items that have no row yet, or one of another source; write each tar when its last item is there.
 
     Args:
         dataset: has the folder.
-        on: what runs the stage.
+        executor: what runs the stage.
         encoding: what is made, and how.
         index: rows of the dataset's index.
         config: what a worker takes.
@@ -92,7 +93,7 @@ def encode_missing(
     work = Work(
         stage=encoding.stage,
         items=[encoding.items[clip_id] for tar in tars for clip_id in tar.clip_ids],
-        needs=Needs(batch_size=encoding.batch_size, num_gpus=config.gpus_per_worker),
+        resources=Resources(batch_size=encoding.batch_size, num_gpus=config.gpus_per_worker),
         name=encoding.name,
         unit=encoding.unit,
         amount=lambda item: num_frames[item.clip_id] if encoding.unit is FRAMES else 1,
@@ -100,7 +101,7 @@ def encode_missing(
     tar_of = {clip_id: tar for tar in tars for clip_id in tar.clip_ids}
     waiting: dict[str, dict[str, Any]] = {tar.name: {} for tar in tars}
     failures: list[Failure] = []
-    for results in finished(dataset, on, work, every_s=0):
+    for results in finished(dataset, executor, work, every_s=0):
         for item, outcome in results:
             tar = tar_of[item.clip_id]
             waiting[tar.name][item.clip_id] = outcome

@@ -10,7 +10,7 @@ from curate.dataset.rows import failure_row
 from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.config import Config
 from pipelines.console.progress import ITEMS, Unit
-from pipelines.execute.base import Executor, Needs
+from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import Results, Work, finished
 
 
@@ -65,10 +65,10 @@ class CurateRun:
 
     def work(
         self,
-        on: Executor,
+        executor: Executor,
         stage: Any,
         items: Sequence[Any],
-        needs: Needs,
+        resources: Resources,
         name: str,
         unit: Unit = ITEMS,
         amount: Callable[[Any], float] = lambda _: 1.0,
@@ -77,16 +77,16 @@ class CurateRun:
         the end.
 
         Args:
-            on: what runs it.
+            executor: what runs it.
             stage: the stage.
             items: its items.
-            needs: of a worker.
+            resources: of a worker.
             name: of the progress line.
             unit: that the line measures work in.
             amount: of work in an item.
         """
-        work = Work(stage=stage, items=items, needs=needs, name=name, unit=unit, amount=amount)
-        return finished(self.dataset, on, work, self.config.execute.publish_every_s)
+        work = Work(stage=stage, items=items, resources=resources, name=name, unit=unit, amount=amount)
+        return finished(self.dataset, executor, work, self.config.execute.publish_every_s)
 
     def fail(self, failures: Iterable[Failure], key: str) -> None:
         """Record failures of a step whose settings and weights `key` names; attempts add up over runs."""

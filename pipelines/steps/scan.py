@@ -11,7 +11,7 @@ from curate.media.parts import WHOLE, Part
 from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
 from curate.schema import Failure
 from pipelines.console.progress import BYTES, SECONDS, console
-from pipelines.execute.base import Executor, Needs
+from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import Results, failures_of
 from pipelines.inputs.sources import Source
 from pipelines.steps.run import CurateRun
@@ -22,7 +22,7 @@ NOWHERE = ""
 
 def scan(
     run: CurateRun,
-    on: Executor,
+    executor: Executor,
     sources: Sequence[Source],
     unlisted: Sequence[Failure],
     inputs: Sequence[str],
@@ -32,7 +32,7 @@ def scan(
 
     Args:
         run: the dataset and its settings.
-        on: what runs the stages.
+        executor: what runs the stages.
         sources: the files that the inputs name.
         unlisted: inputs that name nothing or cannot be listed.
         inputs: all inputs of this run, as they are named from any folder.
@@ -46,7 +46,7 @@ def scan(
     new = [source for source in sources if (source.uri, source.version) not in known]
     scanned = {row["uri"] for row in rows if row["outcome"] == "ok"}
     _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted}, scanned)
-    copies, identified = _identify(run, on, new, by_uri, scanned)
+    copies, identified = _identify(run, executor, new, by_uri, scanned)
     done = {row["video_id"]: row for row in rows if row["outcome"] == "ok"}
     dataset.videos.publish(
         {**done[video_id], "uri": uri, "version": by_uri[uri].version}
@@ -58,7 +58,7 @@ def scan(
         for video_id, uris in sorted(copies.items())
         if video_id not in done
     ]
-    for outcomes in _scanned(run, on, todo, identified):
+    for outcomes in _scanned(run, executor, todo, identified):
         scans = [outcome for _, outcome in outcomes if isinstance(outcome, Scanned)]
         # Clips first: a video row says that its clips are there.
         dataset.clips.publish(clip_row(clip, key) for scan in scans for clip in scan.clips)
@@ -82,13 +82,13 @@ def scan(
 
 
 def _scanned(
-    run: CurateRun, on: Executor, files: Sequence[SourceFile], identified: Mapping[str, Identified]
+    run: CurateRun, executor: Executor, files: Sequence[SourceFile], identified: Mapping[str, Identified]
 ) -> Iterator[Results]:
     """Whole files with their outcomes. A file whose parts do not fit together is scanned again, as a whole."""
     scanner = ScanStage(run.config.scan)
-    stage, needs = Staged(scanner, run.config.execute.staging), Needs()
+    stage, resources = Staged(scanner, run.config.execute.staging), Resources()
     if scanner.uses_gpu:
-        needs = Needs(num_gpus=run.config.execute.gpus_per_worker)
+        resources = Resources(num_gpus=run.config.execute.gpus_per_worker)
     items = [replace(file, part=part) for file in files for part in identified[str(file.video_id)].parts]
     measured: dict[str, dict[Part, Any]] = {}
     again: list[SourceFile] = []
@@ -97,7 +97,7 @@ def _scanned(
         known = identified[str(item.video_id)]
         return max(STILL_S, known.declared_s or 0.0) / (1 if item.part == WHOLE else len(known.parts))
 
-    for results in run.work(on, stage, items, needs, "scan", SECONDS, seconds):
+    for results in run.work(executor, stage, items, resources, "scan", SECONDS, seconds):
         whole: Results = []
         for item, outcome in results:
             expected = identified[str(item.video_id)].parts
@@ -115,12 +115,12 @@ def _scanned(
                 else:
                     whole.append((file, assembled))
         yield whole
-    yield from run.work(on, stage, again, needs, "scan again", SECONDS, seconds)
+    yield from run.work(executor, stage, again, resources, "scan again", SECONDS, seconds)
 
 
 def _identify(
     run: CurateRun,
-    on: Executor,
+    executor: Executor,
     sources: Sequence[Source],
     by_uri: Mapping[str, Source],
     scanned: Collection[str],
@@ -137,7 +137,7 @@ def _identify(
     }
     files = [_file(source) for source in sources if source.uri not in identities]
     stage = Staged(IdentifyStage(run.config.scan), run.config.execute.staging)
-    for results in run.work(on, stage, files, Needs(), "identify", BYTES, _bytes):
+    for results in run.work(executor, stage, files, Resources(), "identify", BYTES, _bytes):
         _fail_videos(run, failures_of(results), by_uri, scanned)
         found = {file.uri: outcome for file, outcome in results if isinstance(outcome, Identified)}
         table.publish(

@@ -10,7 +10,7 @@ from curate.schema import Clip
 from curate.scores.score import ScoreItem, ScoreStage
 from curate.select import broken_by
 from pipelines.console.progress import FRAMES
-from pipelines.execute.base import Executor, Needs
+from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.decide import facts, with_sidecar
 from pipelines.steps.originals import with_originals
@@ -20,7 +20,7 @@ SCORE_BATCH = 4
 """Clips that a score worker takes at a time: enough for a model's batch, small enough to spread over workers."""
 
 
-def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
+def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
     """Compute the values that are owed: by family, so that a changed scorer is the only one that runs."""
     tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
     have = {family: table.ids() for family, table in tables.items()}
@@ -46,8 +46,10 @@ def score(run: CurateRun, on: Executor, clips: Sequence[Clip], stage: ScoreStage
         )
         for clip in readable
     ]
-    needs = Needs(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
-    for results in run.work(on, Staged(stage, run.config.execute.staging), todo, needs, "score", FRAMES, _num_frames):
+    resources = Resources(batch_size=SCORE_BATCH, num_gpus=run.config.execute.gpus_per_worker)
+    for results in run.work(
+        executor, Staged(stage, run.config.execute.staging), todo, resources, "score", FRAMES, _num_frames
+    ):
         scored = values_of(results)
         for family, table in tables.items():
             table.publish({"clip_id": one.clip_id, **one.values[family]} for one in scored if family in one.values)

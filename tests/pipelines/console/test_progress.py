@@ -16,8 +16,8 @@ from curate.schema import Failure, FailureKind
 from pipelines.console import progress
 from pipelines.console.pace import Pace
 from pipelines.console.progress import BYTES, FRAMES, SECONDS, STEPS, Line, Unit
-from pipelines.execute.base import ExecuteConfig, Needs
-from pipelines.execute.build import executor
+from pipelines.execute.base import ExecuteConfig, Resources
+from pipelines.execute.build import open_executor
 from pipelines.execute.local import LocalExecutor
 from tests.support.stages import Reading
 from tests.support.videos import FPS, moving, write_video
@@ -68,20 +68,20 @@ def test_an_item_that_takes_long_moves_the_line(console: Console, monkeypatch: p
             seen.set()
 
     monkeypatch.setattr(Line, "update", watched)
-    on = LocalExecutor()
-    results = progress.tracked(on, Reading(seen.wait), [300], Needs(), "scan", BYTES, float)
+    executor = LocalExecutor()
+    results = progress.tracked(executor, Reading(seen.wait), [300], Resources(), "scan", BYTES, float)
     assert list(results) == [(300, 300)]
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
 def test_an_item_that_takes_long_moves_on_ray_too(tmp_path: Path) -> None:
-    with executor(ExecuteConfig(executor="ray", num_workers=1)) as on:
+    with open_executor(ExecuteConfig(executor="ray", num_workers=1)) as executor:
         results: list[Any] = []
-        run = on.run(Reading(tmp_path / "seen"), [300], Needs())
+        run = executor.run(Reading(tmp_path / "seen"), [300], Resources())
         work = threading.Thread(target=lambda: results.extend(run), daemon=True)
         work.start()
-        while on.under_way().get("bytes") != 100 and work.is_alive():
+        while executor.under_way().get("bytes") != 100 and work.is_alive():
             work.join(0.1)
         (tmp_path / "seen").touch()
         work.join()

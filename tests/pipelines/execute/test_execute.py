@@ -9,8 +9,8 @@ import pytest
 from curate.cut import CutStage, ShardConfig, ShardPlan
 from curate.scan import Identified, IdentifyStage, ScanConfig, SourceFile
 from curate.schema import RETRYABLE, Failure, FailureKind
-from pipelines.execute.base import ExecuteConfig, Executor, Needs
-from pipelines.execute.build import executor
+from pipelines.execute.base import ExecuteConfig, Executor, Resources
+from pipelines.execute.build import open_executor
 from pipelines.execute.local import LocalExecutor
 from tests.support.stages import Doubling
 
@@ -27,17 +27,19 @@ def files(tmp_path: Path) -> list[SourceFile]:
     return sources
 
 
-def identified(on: Executor, files: list[SourceFile]) -> list[tuple[SourceFile, Identified | Failure]]:
-    return sorted(on.run(IdentifyStage(ScanConfig()), files, Needs(batch_size=3)), key=lambda pair: pair[0].uri)
+def identified(executor: Executor, files: list[SourceFile]) -> list[tuple[SourceFile, Identified | Failure]]:
+    return sorted(
+        executor.run(IdentifyStage(ScanConfig()), files, Resources(batch_size=3)), key=lambda pair: pair[0].uri
+    )
 
 
 def on_ray(stage: Any, items: Sequence[Any], batch_size: int = 4, **config: Any) -> list[tuple[Any, Any]]:
-    with executor(ExecuteConfig(executor="ray", num_workers=2, **config)) as on:
-        return list(on.run(stage, items, Needs(batch_size=batch_size)))
+    with open_executor(ExecuteConfig(executor="ray", num_workers=2, **config)) as executor:
+        return list(executor.run(stage, items, Resources(batch_size=batch_size)))
 
 
 def here(stage: Any, items: Sequence[Any], batch_size: int = 4) -> list[tuple[Any, Any]]:
-    return list(LocalExecutor().run(stage, items, Needs(batch_size=batch_size)))
+    return list(LocalExecutor().run(stage, items, Resources(batch_size=batch_size)))
 
 
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
@@ -73,9 +75,9 @@ def test_no_items_have_no_outcomes() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
 def test_ray_gives_the_same_outcomes_as_this_process(files: list[SourceFile]) -> None:
-    with executor(ExecuteConfig(executor="ray")) as on:
-        assert not isinstance(on, LocalExecutor)
-        assert identified(on, files) == identified(LocalExecutor(), files)
+    with open_executor(ExecuteConfig(executor="ray")) as executor:
+        assert not isinstance(executor, LocalExecutor)
+        assert identified(executor, files) == identified(LocalExecutor(), files)
 
 
 def test_an_error_over_one_item_is_its_failure_and_one_over_a_batch_nobodys(run: Callable) -> None:
@@ -99,8 +101,8 @@ def test_a_device_in_disorder_ends_a_run_in_this_process() -> None:
 def test_an_output_that_cannot_be_written_stops_the_run_with_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     plan = ShardPlan(url=str(tmp_path / "file" / "train-000000.tar"), split="train", clips=())
-    with executor(ExecuteConfig(executor="ray")) as on, pytest.raises(OSError, match="file"):
-        list(on.run(CutStage(ShardConfig()), [plan], Needs()))
+    with open_executor(ExecuteConfig(executor="ray")) as executor, pytest.raises(OSError, match="file"):
+        list(executor.run(CutStage(ShardConfig()), [plan], Resources()))
 
 
 @pytest.mark.ray
@@ -134,10 +136,10 @@ def test_an_item_that_hangs_in_native_code_fails_alone_and_may_be_tried_again() 
 @pytest.mark.usefixtures("private_ray")
 def test_outcomes_come_before_their_chunk_ends_and_are_kept_when_its_worker_dies() -> None:
     slow = dict.fromkeys(range(6), "slow")  # ten items are a chunk: its worker reports after two seconds, then dies
-    with executor(ExecuteConfig(executor="ray", num_workers=2, max_attempts=1)) as on:
+    with open_executor(ExecuteConfig(executor="ray", num_workers=2, max_attempts=1)) as executor:
         results = []
         came_s = []
-        for result in on.run(Doubling(slow | {8: "exit"}), range(40), Needs(batch_size=1)):
+        for result in executor.run(Doubling(slow | {8: "exit"}), range(40), Resources(batch_size=1)):
             results.append(result)
             came_s.append(time.monotonic())
     assert failures(results, 40).keys() == {8}

@@ -7,7 +7,7 @@ import pytest
 
 from curate.dataset.dataset import Dataset
 from curate.schema import Failure, FailureKind
-from pipelines.execute.base import Needs
+from pipelines.execute.base import Resources
 from pipelines.execute.local import LocalExecutor
 from pipelines.execute.work import Results, Work, failures_of, finished, values_of
 
@@ -25,7 +25,7 @@ class Halve:
 
 
 def portions(dataset: Dataset, every_s: float) -> list[Results]:
-    work = Work(stage=Halve(), items=[2, 3, 4], needs=Needs(), name="halve")
+    work = Work(stage=Halve(), items=[2, 3, 4], resources=Resources(), name="halve")
     return list(finished(dataset, LocalExecutor(), work, every_s))
 
 

@@ -13,7 +13,7 @@ from curate.media.probe import content_id
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing
-from pipelines.execute.base import Needs
+from pipelines.execute.base import Resources
 from pipelines.execute.local import LocalExecutor
 from pipelines.inputs.sources import list_sources
 from pipelines.steps.run import CurateRun
@@ -32,9 +32,9 @@ class Interrupted:
     num_outcomes: int
     given: dict[str, list[str]] = field(default_factory=dict)
 
-    def run(self, stage: Any, items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+    def run(self, stage: Any, items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         self.given.setdefault(stage.step, []).extend(item.uri for item in items)
-        for outcome in LocalExecutor().run(stage, items, needs):
+        for outcome in LocalExecutor().run(stage, items, resources):
             self.num_outcomes -= 1
             if self.num_outcomes < 0:
                 raise KeyboardInterrupt
@@ -48,12 +48,12 @@ def scan_until(films: Path, out: Path, num_outcomes: int, *overrides: str) -> In
     sources, _ = list_sources([str(films)])
     listed = {source.uri: source.version for source in sources}
     run = CurateRun(Dataset(str(out)), config("execute.publish_every_s=1e-9", *overrides), "again", listed)
-    on = Interrupted(num_outcomes)
+    executor = Interrupted(num_outcomes)
     try:
-        scan(run, on, sources, [], [str(films)])
+        scan(run, executor, sources, [], [str(films)])
     except KeyboardInterrupt:
         assert num_outcomes < 99
-    return on
+    return executor
 
 
 def test_what_was_identified_before_a_kill_is_not_hashed_again(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ def test_a_file_that_is_still_written_fails_and_is_scanned_when_it_is_whole(tmp_
     write_video(films / "1.mp4", moving(1, 1))
 
     class Uploading(Interrupted):
-        def run(self, stage: Any, items: Sequence[Any], needs: Needs) -> Iterator[tuple[Any, Any]]:
+        def run(self, stage: Any, items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
             if stage.step == step:
                 write_video(films / "0.mp4", moving(2, 1.5))
-            yield from super().run(stage, items, needs)
+            yield from super().run(stage, items, resources)
 
     sources, _ = list_sources([str(films)])
     run = CurateRun(Dataset(str(out)), config(), "again", {source.uri: source.version for source in sources})
