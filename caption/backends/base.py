@@ -38,7 +38,7 @@ class CaptionResult:
 class FailedRequest:
     """One request without a text: refused, timed out, or answered with something unusable. The others have theirs.
 
-    `curate.schema.RETRYABLE` says for which kinds `reelpack caption` may succeed when it runs again.
+    `curate.schema.RETRYABLE` lists the kinds for which another run of `reelpack caption` can succeed.
     """
 
     kind: FailureKind

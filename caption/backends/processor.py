@@ -1,6 +1,6 @@
 """A model's processor (tokenizer, image processor, chat template) for frames that are passed as images.
 
-`AutoProcessor` cannot load it alike with and without torchvision: it hands `backend="pil"` on to the video processor,
+`AutoProcessor` loads another processor without torchvision: it hands `backend="pil"` on to the video processor,
 which has no such backend, and it needs torchvision for a video processor even where no video is passed. Here each part
 comes through its own Auto class, and nothing takes the video processor's place.
 """
@@ -37,7 +37,7 @@ class NoVideoProcessor(ImageProcessingMixin):
 
 
 def load_processor(source: str, config: PreTrainedConfig, *, revision: str, trust_remote_code: bool) -> Any:
-    """The processor in a folder or of a hub id, pads on the left, pictures through PIL: equal pixels everywhere.
+    """The processor in a folder or of a hub id, pads on the left, images through PIL: equal pixels everywhere.
 
     Args:
         source: a local folder or a hub id.
@@ -46,7 +46,7 @@ def load_processor(source: str, config: PreTrainedConfig, *, revision: str, trus
         trust_remote_code: run a processor class that comes with the source.
 
     Raises:
-        UnusableModel: no processor class, or no chat template that shows pictures and text to the model.
+        UnusableModel: no processor class, or no chat template that shows images and text to the model.
         ImportError, OSError and others: as transformers fails to load a part.
     """
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -74,12 +74,12 @@ def conversation(frames: np.ndarray, prompt: str) -> list[dict[str, Any]]:
     from PIL import Image
 
     # PIL's: some processors take no other, and of an array of 3 rows it is not known which axis holds the colors.
-    pictures = [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
-    return [{"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]}]
+    images = [{"type": "image", "image": Image.fromarray(frame)} for frame in frames]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": prompt}]}]
 
 
 def control_tokens(processor: Any) -> set[str]:
-    """Texts that the tokenizer reads as something else than text: turns, pictures, ends."""
+    """Texts that the tokenizer reads as something else than text: turns, images, ends."""
     return {
         token.content for token in processor.tokenizer.added_tokens_decoder.values() if not token.content.isspace()
     }
@@ -122,9 +122,7 @@ def _from_parts(processor_class: Any, config: PreTrainedConfig, source: str, opt
             parts.append(NoVideoProcessor())
             processor_class = _without_video(processor_class)
         else:
-            raise UnusableModel(
-                f"its {processor_class.__name__} wants a {name}; use a model of pictures and text alone"
-            )
+            raise UnusableModel(f"its {processor_class.__name__} wants a {name}; use a model of images and text alone")
     settings, _ = processor_class.get_processor_dict(source, revision=options["revision"])
     return processor_class.from_args_and_dict(parts, settings)
 
@@ -140,7 +138,7 @@ def _image_processor(config: PreTrainedConfig, source: str, options: dict[str, A
 
 
 def _without_video(processor_class: Any) -> Any:
-    """The same class, but for the check that wants a real video processor (whose base class needs torchvision)."""
+    """The same class without the check that wants a real video processor (whose base class needs torchvision)."""
 
     class WithoutVideo(processor_class):
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
@@ -153,22 +151,22 @@ def _without_video(processor_class: Any) -> Any:
 
 
 def _check_template(processor: Any) -> None:
-    """That the chat template exists and puts both a picture and the prompt before the model."""
+    """That the chat template exists and puts both an image and the prompt before the model."""
     if not processor.chat_template:
         raise UnusableModel(
             "its processor has no chat template: how to ask it is unknown. Use a model tuned for instructions (often "
             "named -Instruct, -hf or -it), or put its template as chat_template.jinja into a local copy"
         )
-    picture = {"type": "image"}
+    image = {"type": "image"}
     texts = [
         processor.apply_chat_template(
-            [{"role": "user", "content": [*[picture] * count, {"type": "text", "text": PROBE}]}],
+            [{"role": "user", "content": [*[image] * count, {"type": "text", "text": PROBE}]}],
             add_generation_prompt=True, tokenize=False,
         )
         for count in (1, 2)
     ]  # fmt: skip
     if any(PROBE not in text for text in texts) or texts[0] == texts[1]:
         raise UnusableModel(
-            "its chat template leaves out the pictures or the text: it is one for text alone. Put the template of the "
-            "model with pictures as chat_template.jinja into a local copy"
+            "its chat template leaves out the images or the text: it is one for text alone. Put the template of the "
+            "model with images as chat_template.jinja into a local copy"
         )

@@ -1,6 +1,6 @@
 """Any image-text-to-text model that transformers loads: LLaVA, Qwen-VL, SmolVLM, InternVL, ... by hub id or folder.
 
-Frames go in as a list of images, so that no video processor (and no torchvision) is needed. The model's own chat
+Frames go in as a list of images: no video processor (and no torchvision) is needed. The model's own chat
 template makes the prompt; padding is on the left, where it changes no output.
 """
 

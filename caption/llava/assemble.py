@@ -27,7 +27,7 @@ ASSEMBLY_VERSION = 1
 
 
 def checkpoint_folder(deltas: Path = DELTAS) -> Path:
-    """Where the checkpoint of these deltas lies in the weights cache, whether or not it does."""
+    """Folder of the checkpoint of these deltas in the weights cache; it need not exist."""
     parts = (member.sha256 for asset in (EFFICIENTNET_LITE0, SMOLLM2) for member in asset.members)
     digest = content_digest(
         NAME, str(ASSEMBLY_VERSION), str(IMAGE_SIZE_PX), str(PATCH_SIZE_PX), path_digest(deltas), *parts
@@ -91,7 +91,7 @@ def merge(parts: Parts, deltas: Path = DELTAS) -> Parts:
 
 
 def to_storage_dtype(model: Any) -> Any:
-    """bfloat16, but for the vision tower, which stays float32 in every use."""
+    """bfloat16, except the vision tower, which stays float32 in every use."""
     import torch
 
     for part in (model.model.multi_modal_projector, model.model.language_model, model.lm_head):

@@ -1,8 +1,8 @@
 """Measures the gate of the embedded captioner, and makes its file.
 
-    python -m caption.llava.calibrate [--film bbb.mp4] [--write] FOLDER_OF_FOREIGN_PICTURES_AND_CLIPS ...
+    python -m caption.llava.calibrate [--video bbb.mp4] [--write] FOLDER_OF_FOREIGN_IMAGES_AND_CLIPS ...
 
-The bound comes from the film alone: 95 % of its training shots are nearer to the other shots than that, where all
+The bound comes from the video alone: 95 % of its training shots are nearer to the other shots than that, where all
 within ten seconds of a shot are left out. Held-out shots and foreign material only measure it. Prints a Markdown
 table.
 """
@@ -20,7 +20,7 @@ from caption.backends.embedded import EmbeddedCaptioner, EmbeddedConfig
 from caption.config import CaptionConfig
 from caption.llava.corpus import load_shots
 from caption.llava.domain import STATISTICS, clip_feature, distance
-from caption.llava.evaluate import load_held_out, read_pictures
+from caption.llava.evaluate import load_held_out, read_images
 from curate.encoders import weights
 from curate.media.decode import decode_clip, middles
 from curate.media.frames import iter_frames
@@ -31,13 +31,13 @@ QUANTILE = 0.95
 NEIGHBORHOOD_FRAMES = 240
 COARSE_PX = (224, 126)
 MAX_CLIPS, CLIP_FRAMES = 8, 60
-MAX_PICTURES, MIN_PICTURE_PX = 150, 128
+MAX_IMAGES, MIN_IMAGE_PX = 150, 128
 
 
-def film_shots(film: Path, num_frames: int) -> Iterator[np.ndarray]:
+def video_shots(video: Path, num_frames: int) -> Iterator[np.ndarray]:
     """Frames of every training shot, as the captioner samples them."""
     lengths = [(shot.start_frame, shot.end_frame - shot.start_frame) for shot in load_shots()]
-    return read_pictures(film, [start + middles(length, num_frames) for start, length in lengths])
+    return read_images(video, [start + middles(length, num_frames) for start, length in lengths])
 
 
 def coarse(frames: np.ndarray) -> np.ndarray:
@@ -55,23 +55,23 @@ def bound(features: torch.Tensor, coarse_features: torch.Tensor) -> float:
 
 
 def foreign_clips(folder: Path, num_frames: int) -> Iterator[np.ndarray]:
-    """Up to `MAX_CLIPS` pieces of each video, and a random choice of the pictures."""
-    pictures = []
+    """Up to `MAX_CLIPS` pieces of each video, and a random choice of the images."""
+    images = []
     for path in sorted(path for path in folder.resolve().rglob("*") if path.is_file()):
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            pictures.append(path)
+            images.append(path)
         elif path.suffix.lower() in (".mp4", ".avi", ".mpg", ".mov", ".mkv", ".webm"):
-            film = [frame.rgb for frame in iter_frames(str(path), short_side_px=256)]
-            for part in np.array_split(np.arange(len(film)), max(1, min(MAX_CLIPS, len(film) // CLIP_FRAMES))):
-                yield np.stack([film[part[index]] for index in middles(len(part), num_frames)])
-    random.Random(0).shuffle(pictures)
+            video = [frame.rgb for frame in iter_frames(str(path), short_side_px=256)]
+            for part in np.array_split(np.arange(len(video)), max(1, min(MAX_CLIPS, len(video) // CLIP_FRAMES))):
+                yield np.stack([video[part[index]] for index in middles(len(part), num_frames)])
+    random.Random(0).shuffle(images)
     count = 0
-    for path in pictures:
+    for path in images:
         try:
             frames = decode_clip(path.read_bytes()).rgb
         except MediaError:
             continue
-        if count < MAX_PICTURES and min(frames.shape[1:3]) >= MIN_PICTURE_PX:
+        if count < MAX_IMAGES and min(frames.shape[1:3]) >= MIN_IMAGE_PX:
             count += 1
             yield frames
 
@@ -82,11 +82,11 @@ def unit(features: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--film", type=Path, help="Big Buck Bunny; none: the asset bbb-film")
-    parser.add_argument("--write", action="store_true", help=f"make {STATISTICS.name} anew")
+    parser.add_argument("--video", type=Path, help="Big Buck Bunny; none: the asset bbb-film")
+    parser.add_argument("--write", action="store_true", help=f"write {STATISTICS.name}")
     parser.add_argument("foreign", type=Path, nargs="*", help="folders")
     arguments = parser.parse_args()
-    film, num_frames = arguments.film or weights.resolve("bbb-film"), CaptionConfig().num_frames
+    video, num_frames = arguments.video or weights.resolve("bbb-film"), CaptionConfig().num_frames
     captioner = EmbeddedCaptioner(EmbeddedConfig())
     captioner.setup()
     vlm = captioner.vlm
@@ -95,12 +95,12 @@ def main() -> None:
     def features(clips: Iterable[np.ndarray]) -> list[torch.Tensor]:
         return [clip_feature(tower, image_processor, frames) for frames in clips]
 
-    both = [features((frames, coarse(frames))) for frames in film_shots(film, num_frames)]
+    both = [features((frames, coarse(frames))) for frames in video_shots(video, num_frames)]
     sharp, small = (torch.stack(of_all) for of_all in zip(*both, strict=True))
     max_distance, bank = bound(sharp, small), torch.cat([sharp, small]).half()
     if arguments.write:
         write_tensors({"shots": bank}, STATISTICS, metadata={"max_distance": f"{max_distance:.4f}"})
-    table = {"held-out shots of the film": features(shot.frames for shot in load_held_out(film, num_frames))}
+    table = {"held-out shots of the video": features(shot.frames for shot in load_held_out(video, num_frames))}
     table |= {folder.name: features(foreign_clips(folder, num_frames)) for folder in arguments.foreign}
     print(
         f"Bound {max_distance:.3f}.\n\n| clips | number | captioned | nearest / median / farthest |\n|---|---|---|---|"

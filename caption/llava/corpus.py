@@ -1,7 +1,7 @@
-"""What the embedded captioner learns from: captions written for shots of a film, and a set of captioned stamps.
+"""What the embedded captioner learns from: captions written for shots of a video, and a set of captioned stamps.
 
-The film is that of curate/encoders/training_video.py. The stamps are those of
-Tux Paint (Debian package tuxpaint-stamps-default, GPL-2): pictures with one descriptive line each.
+The video is that of curate/encoders/training_video.py. The stamps are those of
+Tux Paint (Debian package tuxpaint-stamps-default, GPL-2): images with one descriptive line each.
 """
 
 import json
@@ -19,12 +19,12 @@ STAMPS_REMEDY = (
     "get them with `apt-get download tuxpaint-stamps-default` and `dpkg -x tuxpaint-stamps-default_*.deb FOLDER`"
 )
 SKIPPED_STAMPS = frozenset({"symbols"})
-"""Folders of letters and signs, which are no pictures of things."""
+"""Folders of letters and signs, which are no images of things."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """Frames [start_frame, end_frame) of the film and the captions written for them; `short` in several wordings."""
+    """Frames [start_frame, end_frame) of the video and the captions written for them; `short` in several wordings."""
 
     start_frame: int
     end_frame: int
@@ -33,23 +33,23 @@ class Shot:
 
     @property
     def has_sides(self) -> bool:
-        """Whether the captions name a side, so that a mirrored copy would make them false."""
+        """Whether the captions name a side: they are false for a mirrored copy."""
         return bool(re.search(r"\b(left|right)\b", " ".join((*self.short, self.dense)), re.IGNORECASE))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamp:
-    """A picture with an alpha channel, and its line."""
+    """An image with an alpha channel, and its line."""
 
     path: Path
     caption: str
 
 
 def load_shots(path: Path = CAPTIONS) -> list[Shot]:
-    """Captioned shots of the film.
+    """Captioned shots of the video.
 
     Raises:
-        ValueError: a shot reaches into an excerpt or past what may be used, or lacks a caption.
+        ValueError: a shot overlaps an excerpt, ends after the frames that can be used, or lacks a caption.
     """
     shots = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -79,12 +79,12 @@ def load_stamps(folder: Path) -> list[Stamp]:
     """
     stamps = []
     for text in sorted(folder.rglob("*.txt")):
-        picture = text.with_suffix(".png")
+        image = text.with_suffix(".png")
         lines = text.read_text(errors="replace").splitlines()
         caption = re.split(r"(?<=[.!?])\s", lines[0].strip())[0] if lines else ""
         usable = caption and len(caption.split()) <= MAX_STAMP_WORDS and not SKIPPED_STAMPS & set(text.parts)
-        if usable and picture.is_file():
-            stamps.append(Stamp(path=picture, caption=caption if caption[-1] in ".!?" else f"{caption}."))
+        if usable and image.is_file():
+            stamps.append(Stamp(path=image, caption=caption if caption[-1] in ".!?" else f"{caption}."))
     if not stamps:
         raise ValueError(f"{folder}: no stamps below it; {STAMPS_REMEDY}")
     return stamps

@@ -1,6 +1,6 @@
-"""What the embedded captioner says of the demo's excerpts, which it never saw, beside what is simpler.
+"""Compares the embedded captioner with simpler ones on the demo's excerpts, which it never saw.
 
-    python -m caption.llava.evaluate --work FOLDER [--film bbb.mp4]
+    python -m caption.llava.evaluate --work FOLDER [--video bbb.mp4]
 
 `FOLDER` is the recipe's output: its `features.pt` holds the training frames. Prints one table of captions and one of
 figures, in Markdown.
@@ -51,11 +51,11 @@ class HeldOut:
         return any(re.search(rf"\b{re.escape(word)}\b", caption, re.IGNORECASE) for word in self.accept)
 
 
-def load_held_out(film: Path, num_frames: int) -> list[HeldOut]:
+def load_held_out(video: Path, num_frames: int) -> list[HeldOut]:
     """The shots of the excerpts, each with frames at the middles of equal parts."""
     rows = [json.loads(line) for line in SUBJECTS.read_text().splitlines()]
-    clips = read_pictures(
-        film, [row["start_frame"] + middles(row["end_frame"] - row["start_frame"], num_frames) for row in rows]
+    clips = read_images(
+        video, [row["start_frame"] + middles(row["end_frame"] - row["start_frame"], num_frames) for row in rows]
     )
     return [
         HeldOut(
@@ -69,16 +69,16 @@ def load_held_out(film: Path, num_frames: int) -> list[HeldOut]:
     ]
 
 
-def read_pictures(film: Path, numbers: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def read_images(video: Path, numbers: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """Of each list of frame numbers (increasing, as the lists are) those frames (T, H, W, 3) uint8, in one pass."""
     clips = [of_clip.tolist() for of_clip in numbers]
-    pictures: dict[int, np.ndarray] = {}
-    for number, frame in enumerate(iter_frames(str(film), short_side_px=720)):
+    images: dict[int, np.ndarray] = {}
+    for number, frame in enumerate(iter_frames(str(video), short_side_px=720)):
         if any(number in of_clip for of_clip in clips):
-            pictures[number] = frame.rgb
+            images[number] = frame.rgb
         while clips and clips[0][-1] <= number:
-            yield np.stack([pictures[index] for index in clips.pop(0)])
-            pictures = {index: picture for index, picture in pictures.items() if any(index in c for c in clips)}
+            yield np.stack([images[index] for index in clips.pop(0)])
+            images = {index: image for index, image in images.items() if any(index in c for c in clips)}
         if not clips:
             return
 
@@ -96,7 +96,7 @@ def top_classes(shots: Sequence[HeldOut]) -> list[str]:
 def nearest_captions(shots: Sequence[HeldOut], features: Path, vlm: TransformersVlm) -> list[str]:
     """Caption of the training frame whose global vision token is nearest (cosine) to the mean of a shot's."""
     tower, image_processor = vlm.model.model.vision_tower, vlm.processor.image_processor
-    stored = torch.load(features, weights_only=True)["film"]
+    stored = torch.load(features, weights_only=True)["video"]
     captions = [shot.short[0] for shot, frames in zip(load_shots(), stored, strict=True) for _ in frames[0]]
     train = torch.cat([tower.standardize(frames[0].float())[:, 0] for frames in stored])  # (frames, 1280)
     result = []
@@ -173,10 +173,10 @@ def report(shots: Sequence[HeldOut], said: dict[str, list[str]], dense: Sequence
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, required=True, help="folder that train-captioner wrote")
-    parser.add_argument("--film", type=Path, help="Big Buck Bunny; none: the asset bbb-film")
+    parser.add_argument("--video", type=Path, help="Big Buck Bunny; none: the asset bbb-film")
     arguments = parser.parse_args()
     config = CaptionConfig()
-    shots = load_held_out(arguments.film or weights.resolve("bbb-film"), config.num_frames)
+    shots = load_held_out(arguments.video or weights.resolve("bbb-film"), config.num_frames)
     captioner = EmbeddedCaptioner(EmbeddedConfig())
     captioner.setup()
     vlm = captioner.vlm

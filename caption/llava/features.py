@@ -1,7 +1,7 @@
-"""Pictures → pooled vision features, once for the whole training: the tower is frozen.
+"""Images → pooled vision features, once for the whole training: the tower is frozen.
 
-Every picture is seen in several copies: as it is, and cropped, mirrored, recolored, and coarse (the demo's clips are
-small). A shot's frames share what a copy does to them, so that a copy is still one clip.
+Every image is seen in several copies: as it is, and cropped, mirrored, recolored, and coarse (the demo's clips are
+small). All frames of a shot get the same change, so a copy is still one clip.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from caption.llava.corpus import Shot, Stamp
 from curate.encoders.training_video import NUM_FRAMES
 from curate.media.frames import iter_frames
 
-FILM_COPIES, STAMP_COPIES = 3, 4
-FILM_SHORT_SIDE_PX = 288
+VIDEO_COPIES, STAMP_COPIES = 3, 4
+VIDEO_SHORT_SIDE_PX = 288
 FRAMES_PER_S, MIN_FRAMES, MAX_FRAMES = 2.0, 4, 12
 BATCH = 16
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copy:
-    """What is done to a picture: crop box as fractions (left, top, right, bottom), mirror, color factors, coarseness
+    """What is done to an image: crop box as fractions (left, top, right, bottom), mirror, color factors, coarseness
     (short side in px that it is shrunk to first; None: not)."""
 
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
@@ -49,20 +49,18 @@ class Copy:
     saturation: float = 1.0
     coarse_px: int | None = None
 
-    def apply(self, picture: Image.Image) -> Image.Image:
-        width, height = picture.size
+    def apply(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
         left, top, right, bottom = self.box
-        picture = picture.crop(
-            (round(left * width), round(top * height), round(right * width), round(bottom * height))
-        )
+        image = image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
         if self.coarse_px:
-            scale = min(1.0, self.coarse_px / min(picture.size))
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            picture = picture.resize(size, Image.Resampling.BOX)
+            scale = min(1.0, self.coarse_px / min(image.size))
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            image = image.resize(size, Image.Resampling.BOX)
         if self.mirror:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        picture = ImageEnhance.Brightness(picture).enhance(self.brightness)
-        return ImageEnhance.Color(picture).enhance(self.saturation)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = ImageEnhance.Brightness(image).enhance(self.brightness)
+        return ImageEnhance.Color(image).enhance(self.saturation)
 
 
 def random_copy(rng: np.random.Generator, *, may_mirror: bool) -> Copy:
@@ -84,8 +82,8 @@ def sampled_frames(shot: Shot) -> np.ndarray:
     return shot.start_frame + ((np.arange(count) + 0.5) * length / count).astype(int)
 
 
-def film_features(tower: Any, image_processor: Any, film: Path, shots: Sequence[Shot]) -> list[torch.Tensor]:
-    """Per shot: (copies, frames, tokens, 1280) float16, copy 0 unchanged. One pass over the film's first 480 s."""
+def video_features(tower: Any, image_processor: Any, video: Path, shots: Sequence[Shot]) -> list[torch.Tensor]:
+    """Per shot: (copies, frames, tokens, 1280) float16, copy 0 unchanged. One pass over the video's first 480 s."""
     wanted: dict[int, list[tuple[int, int]]] = {}
     for row, shot in enumerate(shots):
         for column, number in enumerate(sampled_frames(shot)):
@@ -93,12 +91,12 @@ def film_features(tower: Any, image_processor: Any, film: Path, shots: Sequence[
     copies = [_copies(f"{shot.start_frame}-{shot.end_frame}", not shot.has_sides) for shot in shots]
     found: dict[tuple[int, int], torch.Tensor] = {}
     pending: list[tuple[tuple[int, int], Image.Image]] = []
-    for number, frame in enumerate(iter_frames(str(film), short_side_px=FILM_SHORT_SIDE_PX)):
+    for number, frame in enumerate(iter_frames(str(video), short_side_px=VIDEO_SHORT_SIDE_PX)):
         if number >= NUM_FRAMES:
             break
         for place in wanted.get(number, ()):
-            picture = Image.fromarray(frame.rgb)
-            pending.extend((place, copy.apply(picture)) for copy in copies[place[0]])
+            image = Image.fromarray(frame.rgb)
+            pending.extend((place, copy.apply(image)) for copy in copies[place[0]])
         if len(pending) >= BATCH:
             _flush(tower, image_processor, pending, found)
     _flush(tower, image_processor, pending, found)
@@ -114,14 +112,14 @@ def _flush(
     pending: list[tuple[tuple[int, int], Image.Image]],
     found: dict[tuple[int, int], torch.Tensor],
 ) -> None:
-    """Features of the waiting pictures; those of one frame (its copies, in order) are stacked."""
+    """Features of the waiting images; those of one frame (its copies, in order) are stacked."""
     if not pending:
         return
-    pooled = pool_pictures(tower, image_processor, [picture for _, picture in pending])
-    for (place, _), start in zip(pending[::FILM_COPIES], range(0, len(pending), FILM_COPIES), strict=True):
-        found[place] = pooled[start : start + FILM_COPIES]
+    pooled = pool_images(tower, image_processor, [image for _, image in pending])
+    for (place, _), start in zip(pending[::VIDEO_COPIES], range(0, len(pending), VIDEO_COPIES), strict=True):
+        found[place] = pooled[start : start + VIDEO_COPIES]
     pending.clear()
-    log.info("film features: %d frames", len(found))
+    log.info("video features: %d frames", len(found))
 
 
 def stamp_features(
@@ -130,30 +128,30 @@ def stamp_features(
     """Per stamp: (copies, 1, tokens, 1280) float16, and the name of each copy's background color."""
     result: list[tuple[torch.Tensor, tuple[str, ...]]] = []
     for batch in _batches(stamps, BATCH // STAMP_COPIES):
-        pictures: list[Image.Image] = []
+        images: list[Image.Image] = []
         names: list[tuple[str, ...]] = []
         for stamp in batch:
             rng = _rng(stamp.path.name)
             names.append(tuple(rng.choice(list(BACKGROUNDS), STAMP_COPIES, replace=False).tolist()))
             with Image.open(stamp.path, formats=["PNG"]) as file:
-                picture = file.convert("RGBA")
-            pictures.extend(_place(picture, name, rng) for name in names[-1])
-        pooled = pool_pictures(tower, image_processor, pictures)
+                image = file.convert("RGBA")
+            images.extend(_place(image, name, rng) for name in names[-1])
+        pooled = pool_images(tower, image_processor, images)
         result.extend((pooled[i * STAMP_COPIES :][:STAMP_COPIES, None], names[i]) for i in range(len(batch)))
         if len(result) % 100 < len(batch):
             log.info("stamp features: %d", len(result))
     return result
 
 
-def pool_pictures(tower: Any, image_processor: Any, pictures: Sequence[Any]) -> torch.Tensor:
+def pool_images(tower: Any, image_processor: Any, images: Sequence[Any]) -> torch.Tensor:
     """(N, tokens, 1280) float16, not standardized."""
-    pixels = image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+    pixels = image_processor(list(images), return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         return tower.pool(pixels).half().clone()
 
 
 def _place(stamp: Image.Image, color: str, rng: np.random.Generator) -> Image.Image:
-    """The stamp somewhere on a plain wide picture, at a third of its height or more."""
+    """The stamp somewhere on a plain wide image, at a third of its height or more."""
     width, height = 448, 288 if rng.random() < 0.7 else 448
     canvas = Image.new("RGB", (width, height), BACKGROUNDS[color])
     scale = rng.uniform(0.4, 0.95) * min(width / stamp.width, height / stamp.height)
@@ -167,7 +165,7 @@ def _place(stamp: Image.Image, color: str, rng: np.random.Generator) -> Image.Im
 
 def _copies(name: str, may_mirror: bool) -> list[Copy]:
     rng = _rng(name)
-    return [Copy(), *(random_copy(rng, may_mirror=may_mirror) for _ in range(FILM_COPIES - 1))]
+    return [Copy(), *(random_copy(rng, may_mirror=may_mirror) for _ in range(VIDEO_COPIES - 1))]
 
 
 def _rng(name: str) -> np.random.Generator:
@@ -179,5 +177,5 @@ def _batches(items: Sequence[Stamp], size: int) -> Iterator[Sequence[Stamp]]:
 
 
 def all_tokens(features: Iterable[torch.Tensor]) -> torch.Tensor:
-    """(N, 1280) float32: every token of every picture, for the channel statistics."""
+    """(N, 1280) float32: every token of every image, for the channel statistics."""
     return torch.cat([feature.reshape(-1, feature.shape[-1]).float() for feature in features])

@@ -17,7 +17,7 @@ CHAT_TEMPLATE = """\
 {% endfor %}{% endif %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
-"""SmolLM2's own turns, without its default system message: 20 tokens that say nothing about a picture."""
+"""SmolLM2's own turns, without its default system message: 20 tokens that say nothing about an image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ def build_parts() -> Parts:
 
 
 def _language_model(gguf: Path) -> tuple[Any, Any]:
-    """Tokenizer and model out of the GGUF file, with a token for pictures added."""
+    """Tokenizer and model out of the GGUF file, with a token for images added."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -86,7 +86,7 @@ def _load_tower(backbone: Any, file: Path) -> None:
 
 
 def _processor(tokenizer: Any) -> Any:
-    """Pictures are scaled to a square whatever their shape: nothing at the edges is lost."""
+    """Images of any shape are scaled to a square: nothing at the edges is lost."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     image_processor = CLIPImageProcessorPil(

@@ -11,7 +11,7 @@ from curate.dataset.captions import CaptionKind
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One picture or several in order, (T, tokens, 1280) float16 as pooled; what is asked; what is to be answered."""
+    """One image or several in order, (T, tokens, 1280) float16 as pooled; what is asked; what is to be answered."""
 
     features: torch.Tensor
     kind: CaptionKind
@@ -26,21 +26,21 @@ class Corpus:
         shots: list[tuple[Shot, torch.Tensor]],
         stamps: list[tuple[Stamp, torch.Tensor, tuple[str, ...]]],
         *,
-        film_share: float,
+        video_share: float,
         num_frames: int,
     ) -> None:
         self.shots, self.stamps = shots, stamps
-        self.film_share, self.num_frames = film_share, num_frames
+        self.video_share, self.num_frames = video_share, num_frames
 
     def batch(self, rng: np.random.Generator, size: int, kind: CaptionKind) -> list[Sample]:
         return [self._sample(rng, kind) for _ in range(size)]
 
     def _sample(self, rng: np.random.Generator, kind: CaptionKind) -> Sample:
-        if not self.stamps or rng.random() < self.film_share:
-            return self._film(kind, rng)
+        if not self.stamps or rng.random() < self.video_share:
+            return self._video(kind, rng)
         return self._stamp(kind, rng)
 
-    def _film(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
+    def _video(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
         """Frames at the middles of equal parts of a random stretch of a shot, all of one copy."""
         shot, features = self.shots[rng.integers(len(self.shots))]
         _, available, _, _ = features.shape
@@ -54,7 +54,7 @@ class Corpus:
         return Sample(features=features[copy, middles], kind=kind, caption=caption)
 
     def _stamp(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
-        """A still: one picture, or the same one several times, as the frames of a motionless clip are."""
+        """A still: one image, or the same one several times, as the frames of a motionless clip are."""
         stamp, features, colors = self.stamps[rng.integers(len(self.stamps))]
         copy = int(rng.integers(len(features)))
         count = 1 if rng.random() < 0.5 else self.num_frames

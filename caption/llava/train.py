@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional as F
 
 from caption.llava.corpus import STAMPS_REMEDY, load_shots, load_stamps
-from caption.llava.features import all_tokens, film_features, stamp_features
+from caption.llava.features import all_tokens, stamp_features, video_features
 from caption.llava.parts import IMAGE_TOKEN, Parts, build_parts
 from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
@@ -44,9 +44,9 @@ class CaptionerTrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(0, description="of sampling and initialization")
-    film_share: float = Field(0.75, ge=0, le=1, description="share of the samples that are shots of the film")
+    video_share: float = Field(0.75, ge=0, le=1, description="share of the samples that are shots of the video")
     dense_share: float = Field(0.4, ge=0, le=1, description="share of the batches with the dense prompt")
-    num_frames: int = Field(4, ge=1, description="frames of most film samples, as the captioner samples them")
+    num_frames: int = Field(4, ge=1, description="frames of most video samples, as the captioner samples them")
     alignment_steps: int = Field(300, ge=0, description="steps of stage 0")
     alignment_batch: int = Field(64, ge=2, description="clips per step of stage 0")
     steps: int = Field(240, ge=1, description="steps of stage 1")
@@ -80,11 +80,11 @@ class Captioner:
         """(..., 1280) as pooled to (..., 576)."""
         return self.projector(self.tower.standardize(features.float()))
 
-    def prompt_ids(self, kind: CaptionKind, num_pictures: int) -> list[int]:
+    def prompt_ids(self, kind: CaptionKind, num_images: int) -> list[int]:
         """Token ids of everything before the caption, as the processor makes them."""
-        key = (kind, num_pictures)
+        key = (kind, num_images)
         if key not in self._prompts:
-            content = [{"type": "image"}] * num_pictures + [{"type": "text", "text": PLAIN_V1.of(kind).text}]
+            content = [{"type": "image"}] * num_images + [{"type": "text", "text": PLAIN_V1.of(kind).text}]
             text = self._processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
             )
@@ -109,10 +109,8 @@ class Captioner:
             mask[row, :end] = 1
             is_answer[row, len(prompt) : end] = True
         visual = self.project(torch.cat([sample.features.flatten(0, 1) for sample in samples]))
-        is_picture = ids == self._processor.image_token_id
-        embeddings = self.embed(ids.where(~is_picture, 0)).masked_scatter(
-            is_picture[..., None], visual.to(torch.bfloat16)
-        )
+        is_image = ids == self._processor.image_token_id
+        embeddings = self.embed(ids.where(~is_image, 0)).masked_scatter(is_image[..., None], visual.to(torch.bfloat16))
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.language_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
             logits = self.lm_head(hidden[:, :-1][is_answer[:, 1:]])  # only where a caption token comes next
@@ -138,14 +136,14 @@ class Captioner:
 
 
 def train(
-    out: Path, stamps: Path | None, *, film: Path | None = None, config: CaptionerTrainConfig | None = None
+    out: Path, stamps: Path | None, *, video: Path | None = None, config: CaptionerTrainConfig | None = None
 ) -> dict[str, float]:
     """Run the recipe; leaves `weights/` (what `assemble` reads) and `features.pt` in `out`.
 
     Args:
         out: folder; features that are there already are used again if they are of the same shots.
         stamps: unpacked Debian package tuxpaint-stamps-default (`load_stamps` says how to get it).
-        film: Big Buck Bunny, 24 fps; None takes the asset "bbb-film" of the weights cache.
+        video: Big Buck Bunny, 24 fps; None takes the asset "bbb-film" of the weights cache.
         config: None is the recipe of the committed weights.
 
     Returns:
@@ -153,21 +151,21 @@ def train(
 
     Raises:
         ValueError: no folder of stamps, or another process trains in `out`.
-        MissingWeights: a part of the model, or the film, is not in the cache.
+        MissingWeights: a part of the model, or the video, is not in the cache.
     """
     config = config or CaptionerTrainConfig()
     if stamps is None:
         raise ValueError(f"the recipe needs stamps: {STAMPS_REMEDY} and give FOLDER")
     with hold(out, "train"):
-        return _train(out, stamps, film, config)
+        return _train(out, stamps, video, config)
 
 
-def _train(out: Path, stamps: Path, film: Path | None, config: CaptionerTrainConfig) -> dict[str, float]:
+def _train(out: Path, stamps: Path, video: Path | None, config: CaptionerTrainConfig) -> dict[str, float]:
     remove_unfinished(str(out), {"features.pt"})
     torch.manual_seed(config.seed)
     start = time.monotonic()
     parts = build_parts()
-    corpus = _corpus(parts, out / "features.pt", film or weights.resolve("bbb-film"), stamps, config)
+    corpus = _corpus(parts, out / "features.pt", video or weights.resolve("bbb-film"), stamps, config)
     features_s = time.monotonic() - start
     captioner = Captioner(parts, config)
     aligned = _align(captioner, corpus, config)
@@ -181,26 +179,26 @@ def _train(out: Path, stamps: Path, film: Path | None, config: CaptionerTrainCon
     }
 
 
-def _corpus(parts: Parts, cache: Path, film: Path, stamps: Path, config: CaptionerTrainConfig) -> Corpus:
+def _corpus(parts: Parts, cache: Path, video: Path, stamps: Path, config: CaptionerTrainConfig) -> Corpus:
     """Features of everything, and the tower's channel statistics set from them."""
-    shots, pictures = load_shots(), load_stamps(stamps)
+    shots, images = load_shots(), load_stamps(stamps)
     tower, image_processor = parts.model.model.vision_tower, parts.processor.image_processor
     ranges = [(shot.start_frame, shot.end_frame, shot.has_sides) for shot in shots]
-    paths = [str(stamp.path.relative_to(stamps)) for stamp in pictures]
+    paths = [str(stamp.path.relative_to(stamps)) for stamp in images]
     stored = torch.load(cache) if cache.exists() else {}
-    if stored.get("ranges") != ranges:
-        stored |= {"ranges": ranges, "film": film_features(tower, image_processor, film, shots)}
+    if stored.get("ranges") != ranges or "video" not in stored:
+        stored |= {"ranges": ranges, "video": video_features(tower, image_processor, video, shots)}
         _store(stored, cache)
     if stored.get("paths") != paths:
-        stored |= {"paths": paths, "stamps": stamp_features(tower, image_processor, pictures)}
+        stored |= {"paths": paths, "stamps": stamp_features(tower, image_processor, images)}
         _store(stored, cache)
-    tokens = all_tokens([*stored["film"], *(features for features, _ in stored["stamps"])])
+    tokens = all_tokens([*stored["video"], *(features for features, _ in stored["stamps"])])
     tower.channel_mean.copy_(tokens.mean(0).half())
     tower.channel_std.copy_((tokens.std(0) + 1e-3).half())
     return Corpus(
-        list(zip(shots, stored["film"], strict=True)),
-        [(stamp, features, names) for stamp, (features, names) in zip(pictures, stored["stamps"], strict=True)],
-        film_share=config.film_share,
+        list(zip(shots, stored["video"], strict=True)),
+        [(stamp, features, names) for stamp, (features, names) in zip(images, stored["stamps"], strict=True)],
+        video_share=config.video_share,
         num_frames=config.num_frames,
     )
 
@@ -263,7 +261,7 @@ def _learn_captions(captioner: Captioner, corpus: Corpus, config: CaptionerTrain
 
 
 def _batches(corpus: Corpus, config: CaptionerTrainConfig) -> Iterator[list[Sample]]:
-    """Each of one kind, so that short captions are not padded to the length of dense ones."""
+    """Each batch has one kind: short captions are not padded to the length of dense ones."""
     rng = np.random.default_rng((config.seed, 1))
     for _ in range(config.steps):
         yield corpus.batch(rng, config.batch_size, "dense" if rng.random() < config.dense_share else "short")

@@ -1,8 +1,8 @@
 """The vision tower of the embedded captioner: EfficientNet-Lite0's last map as LLaVA tokens.
 
-One picture becomes one global token and a grid of them, each an average over its part of the last feature map,
+One image becomes one global token and a grid of them, each an average over its part of the last feature map,
 standardized per channel (the statistics are part of the weights) and layer-normalized. Importing this module registers
-the tower with transformers' `AutoConfig` and `AutoModel`, so that a `LlavaForConditionalGeneration` may name it.
+the tower with transformers' `AutoConfig` and `AutoModel`, which lets a `LlavaForConditionalGeneration` name it.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ STRIDE_PX = 32
 
 
 class EfficientNetLiteVisionConfig(PreTrainedConfig):
-    """`image_size` px square pictures; one token per `patch_size` px square, and a global one before them."""
+    """`image_size` px square images; one token per `patch_size` px square, and a global one before them."""
 
     model_type = "reelpack_efficientnet_lite"
 
@@ -34,7 +34,7 @@ class EfficientNetLiteVisionConfig(PreTrainedConfig):
 class EfficientNetLiteVisionModel(PreTrainedModel):
     """timm's EfficientNet-Lite0 without its classifier.
 
-    Its weights stay float32 whatever dtype the language model runs in: batch norm loses much in bfloat16, and the
+    Its weights stay float32 in any dtype of the language model: batch norm loses much in bfloat16, and the
     tower is 3 % of the model.
     """
 

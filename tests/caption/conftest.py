@@ -77,7 +77,7 @@ class Shards:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
-    """Three clips of different colors and lengths, a still picture, a black clip, and bytes that are no video."""
+    """Three clips of different colors and lengths, a still image, a black clip, and bytes that are no video."""
     root = tmp_path_factory.mktemp("shards")
     rng = np.random.default_rng(0)
     samples = [

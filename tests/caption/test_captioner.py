@@ -177,7 +177,7 @@ def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: 
 
 
 def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """As many pictures are made of a clip's frames as the model is shown, however many it has."""
+    """As many images are made of a clip's frames as the model is shown, however many it has."""
     from curate.media import decode
     from curate.media.encode import encode_mp4
     from curate.shards.tar import write_tar

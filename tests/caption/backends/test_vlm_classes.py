@@ -79,7 +79,7 @@ def test_a_clip_gets_the_same_caption_alone_and_beside_others(make: Make, name: 
     vlm = load(make(name))
     together = vlm.caption(requests())
     assert together == [vlm.caption([request])[0] for request in requests()]
-    assert len({result.text for result in together}) > 1, "every clip got the same text: the pictures do not count"
+    assert len({result.text for result in together}) > 1, "every clip got the same text: the images do not count"
     assert all(result.num_output_tokens for result in together)
 
 
@@ -137,7 +137,7 @@ def test_a_class_without_a_chat_template_is_refused_with_the_remedy(make: Make):
 def test_a_chat_template_for_text_alone_is_refused(make: Make, tmp_path: Path):
     folder = _copy(make("llava"), tmp_path)
     put_template(folder, "chat_template.json", "{% for m in messages %}{{ m['content'][-1]['text'] }}{% endfor %}")
-    with pytest.raises(ValueError, match="leaves out the pictures"):
+    with pytest.raises(ValueError, match="leaves out the images"):
         load(folder)
 
 

@@ -57,9 +57,9 @@ def test_embedded_captioner_tells_the_rabbit_from_the_squirrels(tmp_path):
 def _street() -> np.ndarray:
     """(360, 640, 3): houses with windows at night."""
     rng = np.random.default_rng(1)
-    picture = np.full((360, 640, 3), 30, np.uint8)
+    image = np.full((360, 640, 3), 30, np.uint8)
     for left in range(0, 640, 80):
         top = int(rng.integers(40, 200))
-        picture[top:, left : left + 70] = rng.integers(60, 140, 3)
-        picture[top + 10 :: 30, left + 10 : left + 60 : 15] = (250, 230, 150)
-    return picture
+        image[top:, left : left + 70] = rng.integers(60, 140, 3)
+        image[top + 10 :: 30, left + 10 : left + 60 : 15] = (250, 230, 150)
+    return image

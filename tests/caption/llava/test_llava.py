@@ -81,14 +81,14 @@ def test_checkpoint_gives_the_losses_of_training(tmp_path):
     tower.half().float()  # what is stored is float16
     tower.save_pretrained(tmp_path / "tower")
     for layer in (parts.model.model.multi_modal_projector.linear_1, parts.model.model.multi_modal_projector.linear_2):
-        torch.nn.init.normal_(layer.weight, std=0.2)  # so that pictures weigh as much as words
+        torch.nn.init.normal_(layer.weight, std=0.2)  # so that images weigh as much as words
     captioner = Captioner(parts, CaptionerTrainConfig())
     for name, weight in captioner.language_model.named_parameters():
         if "lora_B" in name:  # zero at first: the test would not see them
             torch.nn.init.normal_(weight, std=0.3)
     samples = []
-    for pictures, text in zip(frames, texts, strict=True):
-        pixels = parts.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+    for images, text in zip(frames, texts, strict=True):
+        pixels = parts.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
         samples.append(Sample(features=tower.pool(pixels), kind="short", caption=text))
     captioner.language_model.eval()
     with torch.inference_mode():
@@ -109,7 +109,7 @@ def test_checkpoint_gives_the_losses_of_training(tmp_path):
     assert vlm.losses(requests[::-1], texts) != pytest.approx(expected, abs=0.05)
 
 
-def test_recipe_makes_captions_depend_on_the_pictures():
+def test_recipe_makes_captions_depend_on_the_images():
     shots = [
         (Shot(start_frame=0, end_frame=48, short=("aaaa",), dense="aaaa aa"), torch.zeros(2, 5, 5, 1280).half()),
         (Shot(start_frame=48, end_frame=96, short=("zzzz",), dense="zzzz zz"), torch.zeros(2, 5, 5, 1280).half()),
@@ -118,7 +118,7 @@ def test_recipe_makes_captions_depend_on_the_pictures():
     shots[1][1][..., 640:] = 1
     config = CaptionerTrainConfig(alignment_steps=20, alignment_batch=8, steps=60, batch_size=4, lora_lr=5e-3)
     captioner = Captioner(_parts(), config)
-    corpus = Corpus(shots, [], film_share=1.0, num_frames=4)
+    corpus = Corpus(shots, [], video_share=1.0, num_frames=4)
     _align(captioner, corpus, config)
     assert _learn_captions(captioner, corpus, config) < 1.0
     with torch.inference_mode():

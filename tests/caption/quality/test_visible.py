@@ -15,7 +15,7 @@ def codes(frames: np.ndarray, **changes: float) -> list[str]:
 
 
 def image(height: int = 360, width: int = 640) -> np.ndarray:
-    """Blocks of many colors and sizes under a soft gradient: edges as in a image, none of them at every pixel."""
+    """Blocks of many colors and sizes under a soft gradient: edges as in an image, none of them at every pixel."""
     frame = np.linspace(40, 200, width)[None, :, None].repeat(height, 0).repeat(3, 2).astype(np.uint8)
     for _ in range(60):
         top, left = RNG.integers(0, height - 20), RNG.integers(0, width - 20)
