@@ -16,7 +16,7 @@ class Finding:
     Attributes:
         code: Reason code, snake_case. Equal for all clips with this fault.
         status: Status that a caption with this finding has, unless another finding is worse.
-        detail: A sentence for the reader. Figures are in parentheses at its end: equal faults are counted without them.
+        detail: A sentence for the reader, with its figures in parentheses at the end: counts leave them out.
     """
 
     code: str

@@ -53,6 +53,7 @@ def _load(source: str, dtype: str, device: str, options: dict[str, Any]) -> Load
 
     from caption.backends.processor import load_processor
 
+    _check_own_code(source, options["revision"])
     target = pick_device(device)
     config = AutoConfig.from_pretrained(source, **options)
     processor = load_processor(source, config, **options)
@@ -68,6 +69,20 @@ def _load(source: str, dtype: str, device: str, options: dict[str, Any]) -> Load
             "random: the download is not complete, or config.json is of another model"
         )
     return Loaded(model=model.to(target).eval(), processor=processor, dtype=chosen)
+
+
+def _check_own_code(source: str, revision: str) -> None:
+    """That code which comes with a checkpoint has the class that captions: nobody is asked to run it for nothing."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    stored, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    own = stored.get("auto_map") or {}
+    if own and "AutoModelForImageTextToText" not in own and stored.get("model_type") not in CONFIG_MAPPING:
+        raise UnusableModel(
+            f"its own code has no AutoModelForImageTextToText (it has {', '.join(sorted(own))}), and transformers has "
+            f"no class for {stored.get('model_type')!r}; use the repository that is converted for transformers, often "
+            "the one that ends in -hf"
+        )
 
 
 def _pick_dtype(config: Any, name: str, device: Any) -> Any:

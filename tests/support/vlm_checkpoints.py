@@ -134,6 +134,12 @@ CHECKPOINTS = {
         processor={"processor_class": "Idefics3Processor", "image_seq_len": 4},
         tokens=IDEFICS_TOKENS,
     ),
+    "smolvlm_v1": Checkpoint(  # Idefics3's class with the tokenizer of SmolLM
+        image=IDEFICS | {"image_processor_type": "Idefics3ImageProcessor", "processor_class": "Idefics3Processor"},
+        processor={"processor_class": "Idefics3Processor", "image_seq_len": 4},
+        tokens=IDEFICS_TOKENS,
+        tokenizer={"tokenizer_class": "GPT2Tokenizer", "processor_class": "Idefics3Processor"},
+    ),
     "smolvlm": Checkpoint(
         image=IDEFICS | {
             "image_processor_type": "SmolVLMImageProcessor", "processor_class": "SmolVLMProcessor",

@@ -144,6 +144,10 @@ def idefics3(tokens: Tokens, of: str = "Idefics3") -> Any:
     )
 
 
+def smolvlm_v1(tokens: Tokens) -> Any:
+    return idefics3(tokens)
+
+
 def smolvlm(tokens: Tokens) -> Any:
     return idefics3(tokens, "SmolVLM")
 

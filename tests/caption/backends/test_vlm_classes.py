@@ -160,6 +160,22 @@ def test_a_package_that_a_class_needs_is_named(make: Make, monkeypatch: pytest.M
         load(make("smolvlm"))
 
 
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+def test_own_code_without_the_class_is_refused_and_not_run(make: Make, tmp_path: Path, trust_remote_code: bool):
+    """As the InternVL repositories that are not converted for transformers have it."""
+    folder = _copy(make("internvl"), tmp_path)
+    own = {
+        "AutoConfig": "configuration_x.XConfig",
+        "AutoModel": "modeling_x.X",
+        "AutoModelForCausalLM": "modeling_x.X",
+    }
+    (folder / "config.json").write_text(json.dumps({"model_type": "internvl_chat", "auto_map": own}))
+    (folder / "configuration_x.py").write_text("raise SystemExit('it was run')")
+    vlm = TransformersVlm(TransformersVlmConfig(model=str(folder), trust_remote_code=trust_remote_code))
+    with pytest.raises(ValueError, match=r"no AutoModelForImageTextToText \(it has AutoConfig, AutoModel.*-hf"):
+        vlm.setup()
+
+
 @pytest.mark.parametrize("damaged", ["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"])
 def test_a_damaged_file_ends_in_one_message(make: Make, tmp_path: Path, damaged: str):
     folder = _copy(make("qwen2_vl"), tmp_path)
