@@ -30,7 +30,7 @@ from curate.dataset.sources import DIGEST, of_current
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import left_join, read_parquet
 from curate.storage.lease import Lease, hold
-from curate.storage.place import children, locate
+from curate.storage.place import folders, locate
 from curate.storage.publish import write_text
 
 Writer = Literal["curate", "captions", "latents"]
@@ -99,14 +99,14 @@ class Dataset:
         return Table(self.layout.scores(family), schema, ["clip_id"])
 
     def score_families(self) -> list[str]:
-        return children(self.layout.scores())
+        return folders(self.layout.scores())
 
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
         return Table(self.layout.captions(family), CAPTIONS, ["clip_id", "kind"])
 
     def caption_families(self) -> list[str]:
-        return children(self.layout.captions())
+        return folders(self.layout.captions())
 
     def encoded(self, kind: Encoded, fingerprint: str) -> Table:
         """The table that the index of latents, or of text embeddings, is written from."""
@@ -117,7 +117,7 @@ class Dataset:
         return read_parquet(self.layout.encoded(kind, fingerprint).index)
 
     def fingerprints(self, kind: Encoded) -> list[str]:
-        return children(self.layout.encoded_root(kind))
+        return folders(self.layout.encoded_root(kind))
 
     def make(self) -> None:
         """Make the folder, before any work.

@@ -1,4 +1,4 @@
-"""What counts as a copy, and how concepts are weighed."""
+"""What counts as a duplicate, and how clusters are weighed."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,12 +32,16 @@ class SemanticConfig(BaseModel):
 
 
 class BalanceConfig(BaseModel):
-    """Sampling weights by concept: a cluster of n clips weighs n^(1 - exponent) in all."""
+    """Sampling weights by cluster: a cluster of n clips weighs n^(1 - exponent) in all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    exponent: float = Field(0.5, ge=0, le=1, description="0.5: a clip weighs 1/√n; 0: all alike; 1: clusters alike")
-    num_clusters: int | None = Field(None, ge=1, description="concepts; null: √(N / 2), of N clips with embeddings")
+    exponent: float = Field(
+        0.5, ge=0, le=1, description="0.5: a clip weighs 1/√n; 0: all clips are equal; 1: all clusters are equal"
+    )
+    num_clusters: int | None = Field(
+        None, ge=1, description="number of clusters; null: √(N / 2) for N clips with embeddings"
+    )
 
 
 class DedupConfig(BaseModel):

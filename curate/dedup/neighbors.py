@@ -1,7 +1,7 @@
 """Which clips to compare: those that have frames with nearly the same hash.
 
 Hashes that differ in few bits stand close to each other in one of several sorted orders, so no all-pairs comparison is
-needed, and the cost is bounded however many frames are alike.
+needed, and the cost is bounded for any number of similar frames.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,14 @@ ORDERS = tuple((stride, first) for stride in (1, 5, 11, 13) for first in (63, 47
 """Orders to sort in: the bits `first`, `first - stride`, … lead. Near hashes agree in the leading bits of one."""
 
 NUM_NEIGHBORS = 8
-"""In each order a frame is compared with so many that follow: a bounded cost, however many frames are alike."""
+"""In each order a frame is compared with this many that follow: the cost is bounded for any number of similar
+frames."""
 
 STILL_BITS = 2
 """A frame this near to the last that was searched for is not: a still clip does not crowd out its copies."""
 
 MAX_FRAME_DISTANCE = 12
-"""Bits by which two frames may differ to have their clips compared; unlike pictures differ in 31 ± 4."""
+"""Bits by which two frames may differ to have their clips compared; unrelated frames differ in 31 ± 4."""
 
 MAX_PARTNERS = 8
 """Clips with the nearest frames that a clip is compared with in each order, of those that it is not joined to yet.

@@ -70,7 +70,7 @@ class Embeddings:
 def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple[str, str]]:
     """Pairs that join what has, within one partition, a cosine of at least `min_similarity`; the smaller id first.
 
-    As few as connect the same clips as all such pairs would: of a million clips alike there are 10¹² pairs.
+    A spanning set of all such pairs: a million equal clips have 10¹² pairs.
     """
     assert config.min_similarity is not None
     if not len(embeddings):

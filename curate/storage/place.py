@@ -65,6 +65,14 @@ def children(url: str) -> list[str]:
     return sorted(name for entry in entries if (name := entry.rstrip("/").rpartition("/")[2]))
 
 
+def folders(url: str) -> list[str]:
+    """Names of the folders in a folder, sorted; none where it is not there."""
+    fs, path = locate(url)
+    fs.invalidate_cache(path)
+    entries = fs.ls(path, detail=True) if fs.isdir(path) else []
+    return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
+
+
 def _protocol(text: str) -> str | None:
     """The protocol of a URL, of the outermost one of a chain; None for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*)(://|::)", text)

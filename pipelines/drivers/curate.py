@@ -151,7 +151,7 @@ def _curate(
     with open_executor(config.execute) as executor:
         scan(run, executor, sources, unlisted, made_with["inputs"], named_before)
         score(run, executor, clips_of(dataset, config.scan.key), stage)
-        dataset.compact(families)  # before what is alike is looked for, which is kept by the names of the parts
+        dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
         clips = clips_of(dataset, config.scan.key)
         while True:  # what fails is not kept in the next round, so there is an end

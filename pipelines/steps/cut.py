@@ -1,7 +1,7 @@
 """Step: kept clips that no shard holds yet → new shards.
 
-Which clip goes where is planned and published before anything is cut: a run that is killed half-way is finished as it
-was planned, so that its shards come out as if nothing had happened.
+The plan, which clip goes to which shard, is published before anything is cut. A run that was killed is finished as
+planned: its shards are the same as without the kill.
 """
 
 from collections import defaultdict
@@ -30,8 +30,8 @@ def cut(
 ) -> bool:
     """Cut the kept clips; no shard is ever rewritten.
 
-    What an earlier run planned comes first, by itself: new plans are made when all earlier ones are carried out, and
-    nobody can tell from them where a run was killed.
+    Plans of an earlier run come first: new ones are made when all of these are carried out. So the shards do not show
+    where a run was killed.
 
     Args:
         run: the dataset and its settings.
@@ -41,19 +41,19 @@ def cut(
         sidecar: clip id → the user's own columns, for the sample's .json.
 
     Returns:
-        Whether more can be owed now: an earlier plan was carried out, or a clip could not be cut, whose copy may take
-        its place.
+        Whether more clips can be pending now: an earlier plan was carried out, or a clip could not be cut and its copy
+        can replace it.
     """
     dataset, key = run.dataset, run.config.shards.key
     written = _written(run)
     readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id not in written], CutStage.step)
     run.fail(lost, key)
-    owed, settled, num_failed = {clip.clip_id: clip for clip in readable}, run.settled({key}), len(lost)
-    earlier = unfinished_plans(dataset, owed, settled, splits, key)
-    rows = earlier or plan_shards(dataset, owed, splits, key, run.config.shards.clips_per_shard)
+    pending, given_up, num_failed = {clip.clip_id: clip for clip in readable}, run.given_up({key}), len(lost)
+    earlier = unfinished_plans(dataset, pending, given_up, splits, key)
+    rows = earlier or plan_shards(dataset, pending, splits, key, run.config.shards.clips_per_shard)
     members: dict[str, list[Clip]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row["shard"], row["position"])):
-        members[row["shard"]].append(owed[row["clip_id"]])
+        members[row["shard"]].append(pending[row["clip_id"]])
     plans = [
         ShardPlan(
             url=f"{dataset.layout.shards}/{shard}",
@@ -84,7 +84,7 @@ def _num_frames(plan: ShardPlan) -> int:
 
 def uncut(run: CurateRun) -> set[str]:
     """Clips that could not be cut, and are not to be tried again in this run."""
-    return run.settled({run.config.shards.key}) - _written(run)
+    return run.given_up({run.config.shards.key}) - _written(run)
 
 
 def _written(run: CurateRun) -> set[str]:
@@ -92,39 +92,39 @@ def _written(run: CurateRun) -> set[str]:
 
 
 def unfinished_plans(
-    dataset: Dataset, owed: Collection[str], settled: Collection[str], splits: Mapping[str, str], key: str
+    dataset: Dataset, pending: Collection[str], given_up: Collection[str], splits: Mapping[str, str], key: str
 ) -> list[dict[str, Any]]:
     """Rows of tables/shard_plans for shards that were planned but not written, as far as they are still to be.
 
-    Such a shard is taken over, without the clips that failed, if all others are owed to the same split; otherwise they
-    are planned anew, under a number that no shard had.
+    Such a shard is written as planned, without the clips that failed, if all others are pending and have its split.
+    Otherwise they are planned again, under a number that no shard had.
 
     Args:
         dataset: where the plans lie.
-        owed: ids of the clips that no shard holds.
-        settled: those that could not be cut, and are not tried again.
+        pending: ids of the clips that no shard holds.
+        given_up: those that could not be cut, and are not tried again.
         splits: clip id → train or val.
         key: names the settings of the encoder.
     """
     names = {row["shard"] for row in dataset.shards.rows()}
     unfinished: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in dataset.shard_plans.rows():
-        if row["cut_key"] == key and row["shard"] not in names and row["clip_id"] not in settled:
+        if row["cut_key"] == key and row["shard"] not in names and row["clip_id"] not in given_up:
             unfinished[row["shard"]].append(row)
     return [
         row
         for group in unfinished.values()
-        if all(row["clip_id"] in owed and splits[row["clip_id"]] == row["split"] for row in group)
+        if all(row["clip_id"] in pending and splits[row["clip_id"]] == row["split"] for row in group)
         for row in group
     ]
 
 
 def plan_shards(
-    dataset: Dataset, owed: Collection[str], splits: Mapping[str, str], key: str, clips_per_shard: int
+    dataset: Dataset, pending: Collection[str], splits: Mapping[str, str], key: str, clips_per_shard: int
 ) -> list[dict[str, Any]]:
-    """Plan new shards for the clips that are owed, and publish the plan: its rows of tables/shard_plans."""
+    """Plan new shards for the clips that are pending, and publish the plan: its rows of tables/shard_plans."""
     first = next_numbers(row["shard"] for row in (*dataset.shard_plans.rows(), *dataset.shards.rows()))
-    rows = list(_new_rows(sorted(owed), splits, key, clips_per_shard, first))
+    rows = list(_new_rows(sorted(pending), splits, key, clips_per_shard, first))
     dataset.shard_plans.publish(rows)
     return rows
 

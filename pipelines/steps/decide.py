@@ -22,7 +22,7 @@ from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
-from pipelines.steps.duplicates import find_alike
+from pipelines.steps.duplicates import find_duplicates
 from pipelines.steps.losses import refuse_losses
 
 SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
@@ -46,13 +46,13 @@ class Stored:
         clips: one row per clip of every readable input: facts, signals, scores.
         unscored: clip id → columns that a scorer failed to give.
         groups: clip id → duplicate group.
-        concepts: clip id → concept, of the clips that have embeddings.
+        clusters: clip id → cluster, of the clips that have embeddings.
     """
 
     clips: pa.Table
     unscored: dict[str, set[str]]
     groups: dict[str, str]
-    concepts: dict[str, int]
+    clusters: dict[str, int]
 
 
 def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: bool = False) -> Stored:
@@ -62,7 +62,7 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         dataset: where they lie.
         config: names the scan whose clips are meant, and says what duplicates are.
         families: the score families to join.
-        keep: what is alike is kept for the next time, see `find_alike`.
+        keep: write duplicates and clusters to the cache, see `find_duplicates`.
     """
     clips = facts(dataset, config.scan.key)
     vectors: tuple[Table, str] | None = None
@@ -76,8 +76,8 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
             vectors = (table, name)
         for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
             unscored.setdefault(clip_id, set()).update(columns)
-    groups, concepts = find_alike(dataset, clips, vectors, config.dedup, keep=keep)
-    return Stored(clips=clips.drop_columns(["frame_hashes"]), unscored=unscored, groups=groups, concepts=concepts)
+    groups, clusters = find_duplicates(dataset, clips, vectors, config.dedup, keep=keep)
+    return Stored(clips=clips.drop_columns(["frame_hashes"]), unscored=unscored, groups=groups, clusters=clusters)
 
 
 def decide(
@@ -123,7 +123,7 @@ def decided(
     )
     ids = table["clip_id"].to_pylist()
     kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, stored.concepts, config.dedup.balance)
+    weights = balance_weights(kept, stored.clusters, config.dedup.balance)
     table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
     front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
     return table.select([*front, *(name for name in table.column_names if name not in {*front, *own}), *own])

@@ -1,7 +1,7 @@
-"""Which clips are alike: groups of duplicates, and concepts. Searching takes long where there are many clips, and no
-threshold of `select` changes what is found: it is kept in DATASET/cache until something changes that it depends on.
+"""Groups of duplicates, and clusters. The search takes long where there are many clips, and no threshold of `select`
+changes its result: the result is kept in DATASET/cache until something changes that it depends on.
 
-The cache is never needed and changes nothing but the time: it may be removed at any moment.
+The cache saves time and changes no result; it can be removed at any time.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import curate.dedup
 from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table, write_parquet
-from curate.dedup.balance import find_concepts
+from curate.dedup.balance import find_clusters
 from curate.dedup.config import DedupConfig
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
@@ -25,17 +25,17 @@ from curate.storage.place import locate
 FOUND_IN = b"found_in"
 
 
-def find_alike(
+def find_duplicates(
     dataset: Dataset, clips: pa.Table, vectors: tuple[Table, str] | None, config: DedupConfig, *, keep: bool
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Clip id → duplicate group, and clip id → concept.
+    """Clip id → duplicate group, and clip id → cluster.
 
     Args:
         dataset: has the cache.
         clips: `clip_id, frame_hashes`.
         vectors: the table of the clips' embeddings and its column; None where no scorer gives any.
-        config: what counts as a copy, and how many concepts there are.
-        keep: write what was searched for into the cache; a command that only looks leaves the dataset alone.
+        config: what counts as a copy, and how many clusters there are.
+        keep: write the results to the cache; a command that only reads changes nothing in the dataset.
     """
     rows = clips.select(["clip_id", "frame_hashes"]).sort_by("clip_id")
     ids, hashes = rows["clip_id"].to_pylist(), [blob or b"" for blob in rows["frame_hashes"].to_pylist()]
@@ -58,14 +58,14 @@ def find_alike(
         pa.string(),
         keep,
     )
-    concepts: dict[str, int] = _recalled(
-        dataset.layout.cache("concepts"),
+    clusters: dict[str, int] = _recalled(
+        dataset.layout.cache("clusters"),
         _digest(str(config.balance.num_clusters), ",".join(ids), "\n".join(stored)),
-        lambda: {} if (known := embeddings()) is None else find_concepts(known, config.balance),
+        lambda: {} if (known := embeddings()) is None else find_clusters(known, config.balance),
         pa.int64(),
         keep,
     )
-    return groups, concepts
+    return groups, clusters
 
 
 def _recalled(

@@ -46,17 +46,16 @@ class CurateRun:
         self._failed_now: set[tuple[str, str]] = set()
         self._known = {(row["subject"], row["step"], row["key"]): row for row in dataset.failures.rows()}
 
-    def is_settled(self, kind: str | None) -> bool:
+    def is_done(self, kind: str | None) -> bool:
         """Whether an item that ended as this kind of failure (None: in success) is left as it is."""
         return kind is None or FailureKind(kind) not in self._retry
 
-    def settled(self, keys: Collection[str]) -> set[str]:
+    def given_up(self, keys: Collection[str]) -> set[str]:
         """Subjects that failed under one of these keys and are left as they are, those that failed in this run too."""
         return {
             row["subject"]
             for row in self._known.values()
-            if row["key"] in keys
-            and (self.is_settled(row["kind"]) or (row["subject"], row["key"]) in self._failed_now)
+            if row["key"] in keys and (self.is_done(row["kind"]) or (row["subject"], row["key"]) in self._failed_now)
         }
 
     def failed_subjects(self, step: str, key: str) -> set[str]:

@@ -41,7 +41,7 @@ def scan(
     key, dataset = run.config.scan.key, run.dataset
     rows = [row for row in dataset.videos.rows() if row["scan_key"] == key]
     _forget_found(run, rows, inputs, {failure.subject for failure in unlisted}, {*inputs, *named_before})
-    known = {(row["uri"], row["version"]) for row in rows if run.is_settled(row["failure"])}
+    known = {(row["uri"], row["version"]) for row in rows if run.is_done(row["failure"])}
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
     scanned = {row["uri"] for row in rows if row["outcome"] == "ok"}

@@ -21,27 +21,27 @@ SCORE_BATCH = 4
 
 
 def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
-    """Compute the values that are owed: by family, so that a changed scorer is the only one that runs."""
+    """Compute the values that are missing, family by family: only a changed scorer runs again."""
     tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
     have = {family: table.ids() for family, table in tables.items()}
     decoding = "+".join(stage.families)
-    settled = {family: have[family] | run.settled({family}) for family in stage.families}
+    done = {family: have[family] | run.given_up({family}) for family in stage.families}
     known, rejected = _known(run, tables) if run.config.score.early_exit else ({}, set())
-    left_out = run.settled({decoding}) | rejected
-    owed = {
+    left_out = run.given_up({decoding}) | rejected
+    pending = {
         clip.clip_id: families
         for clip in clips
         if clip.clip_id not in left_out
-        and (families := frozenset(family for family in stage.families if clip.clip_id not in settled[family]))
+        and (families := frozenset(family for family in stage.families if clip.clip_id not in done[family]))
     }
-    readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id in owed], stage.step)
+    readable, lost = with_originals(run, [clip for clip in clips if clip.clip_id in pending], stage.step)
     run.fail(lost, decoding)
     todo = [
         ScoreItem(
             clip=clip,
             path=run.signed.get(clip.video_uri, clip.video_uri),
             version=clip.video_version,
-            families=owed[clip.clip_id],
+            families=pending[clip.clip_id],
             known=known.get(clip.clip_id, {}),
         )
         for clip in readable

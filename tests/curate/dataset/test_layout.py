@@ -1,5 +1,8 @@
 """Names of shards are read as they are written, and numbers are not used again."""
 
+from pathlib import Path
+
+from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout, is_shard, next_numbers, shard_name, shard_split
 
 
@@ -19,3 +22,10 @@ def test_a_slash_at_the_end_of_a_url_changes_no_path():
     assert Layout("s3://bucket/set/").index == "s3://bucket/set/shards/index.parquet"
     assert Layout("set").encoded("latents", "ab") == Layout("set/").encoded("latents", "ab")
     assert Layout("set").encoded("text", "ab").fingerprint == "ab"
+
+
+def test_a_file_among_the_folders_of_latents_is_no_fingerprint(tmp_path: Path):
+    (tmp_path / "latents/ab").mkdir(parents=True)
+    (tmp_path / "latents/notes.txt").touch()
+    assert Dataset(str(tmp_path)).fingerprints("latents") == ["ab"]
+    assert Dataset(str(tmp_path)).fingerprints("text") == []

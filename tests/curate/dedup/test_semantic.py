@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curate.dataset.store import NUM_READERS, Table, write_parquet
+from curate.dataset.store import Table, write_parquet
+from curate.dataset.table import NUM_READERS
 from curate.dedup import semantic
-from curate.dedup.balance import balance_weights, find_concepts
+from curate.dedup.balance import balance_weights, find_clusters
 from curate.dedup.components import union
 from curate.dedup.config import BalanceConfig, SemanticConfig
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
@@ -88,7 +89,7 @@ def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
     if len(set(labels)) == 1:
         pytest.fail("the clouds were not told apart")
     config = BalanceConfig(num_clusters=2)
-    weights = balance_weights(given.ids, find_concepts(given, config), config)
+    weights = balance_weights(given.ids, find_clusters(given, config), config)
     assert sum(weights.values()) / len(weights) == pytest.approx(1, abs=1e-5)
     sizes = Counter(labels.tolist())
     ratio = weights["00099"] / weights["00000"]
@@ -96,17 +97,17 @@ def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
 
 
 def test_a_clip_without_a_concept_weighs_one() -> None:
-    concepts = find_concepts(embeddings(clouds([5], 0.1)), BalanceConfig())
-    assert balance_weights(["x"], concepts, BalanceConfig()) == {"x": 1.0}
+    clusters = find_clusters(embeddings(clouds([5], 0.1)), BalanceConfig())
+    assert balance_weights(["x"], clusters, BalanceConfig()) == {"x": 1.0}
     assert balance_weights(["x", "00001"], {}, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
-    assert balance_weights(["x", "00001"], concepts, BalanceConfig())["x"] == 1.0
-    assert find_concepts(embeddings(np.zeros((3, DIM))), BalanceConfig()) == {}
+    assert balance_weights(["x", "00001"], clusters, BalanceConfig())["x"] == 1.0
+    assert find_clusters(embeddings(np.zeros((3, DIM))), BalanceConfig()) == {}
 
 
 def test_a_concept_is_as_large_as_it_has_clips_among_those_that_are_weighed() -> None:
-    concepts = dict.fromkeys("abcdefgh", 0) | dict.fromkeys("xy", 1)
-    assert set(balance_weights("abxy", concepts, BalanceConfig()).values()) == {1.0}
-    few = balance_weights("abcdefghxy", concepts, BalanceConfig())
+    clusters = dict.fromkeys("abcdefgh", 0) | dict.fromkeys("xy", 1)
+    assert set(balance_weights("abxy", clusters, BalanceConfig()).values()) == {1.0}
+    few = balance_weights("abcdefghxy", clusters, BalanceConfig())
     assert few["x"] / few["a"] == pytest.approx(2, rel=1e-4)
 
 

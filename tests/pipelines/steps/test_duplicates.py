@@ -1,4 +1,4 @@
-"""What is alike is searched for once, and never remembered wrongly."""
+"""Duplicates are searched for once, and a stale result is never used."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from pipelines.drivers.select import select
 from pipelines.inspection.status import decided_now
-from pipelines.steps import duplicates as alike
+from pipelines.steps import duplicates
 from pipelines.steps.decide import facts, read_stored
 from tests.support.videos import moving, write_video
 
@@ -44,7 +44,7 @@ def embed(dataset: Dataset, vectors: list[list[float]]) -> None:
 
 def found(dataset: Dataset, *overrides: str, keep: bool = True) -> tuple[dict[str, str], dict[str, int]]:
     stored = read_stored(dataset, load_config(overrides=[*SETTINGS, *overrides]), FAMILIES, keep=keep)
-    return stored.groups, stored.concepts
+    return stored.groups, stored.clusters
 
 
 def forget(dataset: Dataset) -> None:
@@ -77,8 +77,8 @@ def test_another_threshold_searches_for_nothing(dataset: Dataset, monkeypatch: p
     def search(*_: object) -> None:
         pytest.fail("searched again")
 
-    monkeypatch.setattr(alike, "find_groups", search)
-    monkeypatch.setattr(alike, "find_concepts", search)
+    monkeypatch.setattr(duplicates, "find_groups", search)
+    monkeypatch.setattr(duplicates, "find_clusters", search)
     assert select(dataset.url, overrides=["select.rules.duration_s.min=9"]).after["reject"] == 4
     select(dataset.url, overrides=["select.rules.duration_s.min=1"])
     assert dataset.read_clips() == before
@@ -86,10 +86,10 @@ def test_another_threshold_searches_for_nothing(dataset: Dataset, monkeypatch: p
 
 
 def test_what_is_no_table_is_searched_for_again(dataset: Dataset) -> None:
-    groups, concepts = found(dataset)
+    groups, clusters = found(dataset)
     for file in Path(dataset.url, "cache").iterdir():
         file.write_bytes(b"half a fi")
-    assert found(dataset) == (groups, concepts)
+    assert found(dataset) == (groups, clusters)
 
 
 def test_commands_that_only_look_leave_no_cache(dataset: Dataset) -> None:
@@ -99,10 +99,10 @@ def test_commands_that_only_look_leave_no_cache(dataset: Dataset) -> None:
 
 
 def test_clips_that_are_there_no_more_are_no_ones_copies(dataset: Dataset) -> None:
-    """Three alike, of which the first is gone: the other two are still copies of each other."""
+    """Three duplicates, of which the first is gone: the other two are still copies of each other."""
     embed(dataset, [[1.0, 0.0]] * 3 + [[0.0, 1.0]])
     config = load_config(overrides=[*SETTINGS, BY_MEANING, "dedup.perceptual.enabled=false"])
     clips = facts(dataset, config.scan.key).sort_by("clip_id")
     table = dataset.scores("embedding-1", FAMILIES["embedding-1"])
-    groups, _ = alike.find_alike(dataset, clips.slice(1), (table, "embedding"), config.dedup, keep=False)
+    groups, _ = duplicates.find_duplicates(dataset, clips.slice(1), (table, "embedding"), config.dedup, keep=False)
     assert list(groups) == clips["clip_id"].to_pylist()[1:3]
