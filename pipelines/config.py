@@ -201,8 +201,10 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{path}: {detail['ctx']['error']}"
     if detail["type"] != "extra_forbidden":
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
-    rules = [f"select.rules.{name}" for name in COLUMNS]
-    nearest = difflib.get_close_matches(path, [*(known for known in paths(Config) if ANY not in known), *rules], n=1)
+    known = [*(name for name in paths(Config) if ANY not in name), *(f"select.rules.{name}" for name in COLUMNS)]
+    if path in known:  # of another member of the union
+        return f"{path}: not a key of this kind; set {path.rpartition('.')[0]}.kind to one that has it"
+    nearest = difflib.get_close_matches(path, known, n=1)
     if nearest:
         return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
     return f"{path}: unknown key; the sections are {', '.join(Config.model_fields)}"

@@ -59,6 +59,11 @@ def test_a_renamed_rule_is_read_where_it_was_saved(old: str) -> None:
     assert read.select.rules[leaf].sides == {"min": 0.5}
 
 
+def test_a_key_of_another_kind_says_that_the_kind_has_it_not() -> None:
+    with pytest.raises(ValueError, match=r"temperature: not a key of this kind; set caption\.backend\.kind"):
+        load_config(overrides=["caption.backend.temperature=1"])
+
+
 def test_a_value_out_of_range_says_what_was_got() -> None:
     with pytest.raises(ValueError, match=r"train\.steps.*got -1"):
         load_config(overrides=["train.steps=-1"])
