@@ -1,8 +1,8 @@
-"""Image encoders: images to unit vectors, in two steps, so that several of them can share the costly one. Image–text
-encoders embed texts into the same space, where the cosine says how well they match.
+"""Image encoders: images to unit vectors, in two steps; several encoders can share the first one, which is slow.
 
-A *backbone* looks at the pixels; an encoder turns its features into embeddings. Two encoders whose backbones have the
-same fingerprint need one model in memory and one look at each picture.
+A *backbone* turns pixels into features; an encoder turns features into embeddings. Two encoders whose backbones have
+the same fingerprint need one model in memory and one forward pass for each image. Image–text encoders also embed texts
+into the same space, where the cosine measures how well they match.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Backbone(Protocol):
 
     @property
     def on_gpu(self) -> bool:
-        """Whether images of many clips are worth joining. Known after `setup`."""
+        """Whether batches over many clips are faster. Known after `setup`."""
 
     def setup(self) -> None:
         """Load the weights; the second call does nothing."""
@@ -58,7 +58,7 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
     @property
     def name(self) -> str:
-        """What people see beside a score."""
+        """The name that is shown with a score."""
 
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """N ≥ 1 images, (H, W, 3) uint8 RGB of any sizes, to (N, d) float32 of unit length."""

@@ -1,4 +1,4 @@
-"""The family of image and image–text encoders: one line per member, in the union that says what it embeds."""
+"""The family of image and image–text encoders: one line per member, in the union of what it embeds."""
 
 from typing import Annotated
 

@@ -5,7 +5,7 @@ an image's embedding is the mean of the embeddings of its T most probable classe
 Departures: classes and texts are embedded by a sentence encoder (MiniLM; classes as "a photo of a …") instead of
 skip-gram word vectors, and the mean of the class embeddings is subtracted on both sides. Without that, what all
 classes share (being things in photos) makes "a logo" the best match of nearly every image; docs/models/conse.md has
-figures. It knows 1000 ImageNet classes and nothing else, it is no CLIP, and its similarities compare with no CLIP's.
+figures. It knows the 1000 ImageNet classes alone. It is not CLIP: its similarities do not compare with those of CLIP.
 """
 
 import importlib.util
@@ -82,7 +82,7 @@ class ConseEncoder:
     def classify(self, features: np.ndarray) -> np.ndarray:
         """Probabilities of the ImageNet classes: (N, 1280) features to (N, 1000).
 
-        In float64, as all that follows: NumPy's sums then round alike, however many threads it takes them on.
+        In float64, as in the steps that follow: NumPy's sums are then equal for any number of threads.
         """
         weight, bias = self._classifier
         logits = features.astype(np.float64) @ weight.T + bias
@@ -115,6 +115,6 @@ def class_names() -> tuple[str, ...]:
     """
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'open_clip', of which ConSE has its class names", name="open_clip")
+        raise ModuleNotFoundError("No module named 'open_clip', which contains ConSE's class names", name="open_clip")
     file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
     return tuple(runpy.run_path(str(file))["IMAGENET_CLASSNAMES"])

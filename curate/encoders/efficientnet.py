@@ -63,7 +63,7 @@ class EfficientNetEncoder:
 
 
 class EfficientNetBackbone:
-    """The network up to its classifier: features are its last map, averaged over the picture."""
+    """The network up to its classifier: features are its last map, averaged over the image."""
 
     def __init__(self, device: str, batch_size: int) -> None:
         self._device_name = device

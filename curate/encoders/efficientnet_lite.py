@@ -88,7 +88,7 @@ def normalize(images: np.ndarray) -> "torch.Tensor":
     """(N, H, W, 3) uint8 RGB to the model's input (N, 3, 224, 224) float32.
 
     As the weights were evaluated: short side to 256 px (bicubic), central crop, (x - 127) / 128. What the crop drops
-    is dropped before scaling, so that a strip of a picture does not grow into gigabytes.
+    is dropped before scaling, because a narrow strip would otherwise grow to gigabytes.
     """
     import torch
 

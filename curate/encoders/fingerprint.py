@@ -15,7 +15,8 @@ NOT_CONTENT = frozenset({".md", ".lock"})
 def path_digest(path: Path) -> str:
     """Digest of a file's bytes, or of the names and bytes of all files in a folder (hidden and README files aside).
 
-    Each file is read once per process, again only if its size or time of change differ. Where it lies does not count.
+    Each file is read once per process, and again only if its size or modification time differs. Its location does not
+    count.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
@@ -39,15 +40,15 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 def major_versions(*names: str) -> str:
-    """Their major versions, for a key: a new one may change values by design, docs/decisions/fingerprints.md."""
+    """Their major versions, for a key: a new one can change values, docs/decisions/fingerprints.md."""
     return " ".join(f"{name}={found.partition('.')[0]}" for name, found in library_versions(*names).items())
 
 
 def other_libraries(stored: Mapping[str, str], what: str) -> str | None:
-    """A sentence that says which versions `what` was made with, where they are not today's; None where they are."""
+    """A sentence that names the library versions of `what` that differ from those installed; None if none does."""
     now = library_versions(*stored)
-    unlike = [f"{name} {old} (here {now.get(name, 'none')})" for name, old in stored.items() if now.get(name) != old]
-    return f"{what} were made with {', '.join(unlike)}: what is added may differ a little" if unlike else None
+    changed = [f"{name} {old} (here {now.get(name, 'none')})" for name, old in stored.items() if now.get(name) != old]
+    return f"{what} were made with {', '.join(changed)}: what is added can differ a little" if changed else None
 
 
 def _counts(name: Path) -> bool:

@@ -6,7 +6,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def resolve_commit(repo_id: str, revision: str | None, setting: str) -> str:
-    """The commit of a hub id's branch or tag (None: main): as the hub says, or, out of its reach, the local cache.
+    """The commit of a hub id's branch or tag (None: main), by the hub, or by the local cache without a network.
 
     Args:
         repo_id: such as `Qwen/Qwen3-VL-8B-Instruct`.
@@ -25,7 +25,7 @@ def resolve_commit(repo_id: str, revision: str | None, setting: str) -> str:
         found = HfApi().resolve_revision(repo_id, revision=revision, local_files_only=constants.HF_HUB_OFFLINE)
     except (OSError, ValueError, RevisionResolutionError) as error:
         raise ValueError(
-            f"{setting}: got {repo_id!r}, which is no local folder, and neither the hub nor its local cache says "
+            f"{setting}: got {repo_id!r}, which is no local folder, and neither the hub nor its local cache knows "
             f"which commit {revision or 'main'!r} is. Expected a folder that exists, or a hub id that was downloaded "
             f"before or is within reach (a private one needs HF_TOKEN): {error}"
         ) from error

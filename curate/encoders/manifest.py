@@ -192,4 +192,4 @@ ASSETS = {
     asset.name: asset for asset in (EFFICIENTNET_LITE0, MINILM, SMOLLM2, PP_OCR_DETECTOR, OPEN_NSFW, BRISQUE, BBB_FILM)
 }
 DEFAULT_NAMES = tuple(name for name in ASSETS if name != BBB_FILM.name)
-"""What the embedded models need to run; the film is for the training recipes only."""
+"""The embedded models' weights; the video is for the training recipes only."""

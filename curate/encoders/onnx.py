@@ -37,7 +37,7 @@ class OnnxModel:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether pictures of many clips are worth joining. Known after `setup`."""
+        """Whether batches over many clips are faster. Known after `setup`."""
         assert self._session is not None, "setup() comes first"
         return self._session.get_providers()[0] != "CPUExecutionProvider"
 

@@ -32,7 +32,7 @@ LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
 
 
 class OpenClipConfig(BaseModel):
-    """Which open_clip model. There is no way to ask for random weights."""
+    """Which open_clip model. Random weights cannot be asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -172,7 +172,7 @@ class OpenClipEncoder:
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, without the names of all weights; its type where it says nothing."""
+    """An error's message, without the names of all weights; its type where it has no message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
 

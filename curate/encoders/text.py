@@ -1,7 +1,7 @@
 """Text encoder: a caption becomes the hidden states of its tokens (for cross-attention), or one vector (for ConSE).
 
-The embedded default is MiniLM (all-MiniLM-L6-v2, docs/models/minilm.md). Any encoder that transformers loads works: T5
-and its kin load their encoder alone, everything else through `AutoModel`.
+The embedded default is MiniLM (all-MiniLM-L6-v2, docs/models/minilm.md). Any encoder that transformers loads works: of
+encoder–decoders such as T5 the encoder alone is loaded, everything else through `AutoModel`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,13 +41,13 @@ class TextEncoderConfig(BaseModel):
         None,
         ge=1,
         description="texts per forward pass; none: 32 on a GPU, 1 on a CPU, where a batch saves little and where a "
-        "text's states are then the same to the bit, whatever is encoded beside it",
+        "text's states are then equal to the bit, whatever else is encoded",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
 
     @property
     def path(self) -> Path | None:
-        """Where a model lies that is no hub id.
+        """The path of a model that is no hub id.
 
         Raises:
             MissingWeights: embedded weights that were not fetched.
@@ -58,7 +58,7 @@ class TextEncoderConfig(BaseModel):
         return folder if folder.is_dir() else None
 
     def pinned(self) -> "TextEncoderConfig":
-        """The same with the commit that the hub id means now, so that every worker and every rerun loads that one.
+        """The same settings with the hub id's current commit: every worker and every rerun then loads that one.
 
         Raises:
             MissingWeights: embedded weights that were not fetched.
@@ -70,7 +70,7 @@ class TextEncoderConfig(BaseModel):
 
 
 class TextEncoder:
-    """Texts to token states. What a text gets does not depend, but for rounding, on the texts in its batch."""
+    """Texts to token states. Up to rounding, a text's states do not depend on the other texts in its batch."""
 
     def __init__(self, config: TextEncoderConfig) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""The one place that knows that PyPI's torchvision does not import beside a torch built without CUDA.
+"""A remedy: PyPI's torchvision does not import with a torch built without CUDA.
 
 The wheel is linked against CUDA. Beside a CPU-only torch its C++ operators do not load, and `import torchvision` ends
 in `operator torchvision::nms does not exist`; open_clip, timm and much of transformers end with it. Everything but the

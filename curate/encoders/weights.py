@@ -31,14 +31,14 @@ class MissingWeights(ValueError):
 
 
 def cache_dir() -> Path:
-    """Where weights lie: `REELPACK_CACHE`, else `reelpack` in the user's cache (`XDG_CACHE_HOME`, `~/.cache`)."""
+    """The folder of weights: `REELPACK_CACHE`, else `reelpack` in the user's cache (`XDG_CACHE_HOME`, `~/.cache`)."""
     if own := os.environ.get("REELPACK_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reelpack"
 
 
 def resolve(name: str) -> Path:
-    """Path of fetched weights: a file or a folder, as the manifest's `entry` says.
+    """Path of fetched weights: a file or a folder, by the manifest's `entry`.
 
     Raises:
         MissingWeights: they are not in the cache.
@@ -65,7 +65,7 @@ def fetch(names: Iterable[str] = DEFAULT_NAMES, progress: Callable[[str], None] 
         name → path, as `resolve` gives it.
 
     Raises:
-        ValueError: unknown name; pip failed; an archive lacks a member, or a member is not what the manifest says.
+        ValueError: unknown name; pip failed; an archive lacks a member, or a member does not match the manifest.
     """
     assets = [_asset(name) for name in names]
     for asset in assets:

@@ -15,7 +15,7 @@ def run_apart(function: Callable[..., T], *args: Any, limit_s: float) -> T:
     """`function(*args)`, for files on which native code crashes or hangs. Costs the start of a Python process.
 
     Args:
-        function: a function of a module, so that the other process can find it.
+        function: a function of a module, which the other process can import.
         args: what can be pickled.
         limit_s: seconds after which the process is killed.
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_PARTS = 10**6
-"""Of one level that are looked at: days of a film in fragments of a second have fewer."""
+"""Most boxes of one level that are read: days of video in one-second fragments have fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A box or an element: its payload lies at `[start, end)`; `end` is None where the file does not say it."""
+    """A box or an element, with its payload at `[start, end)`; `end` is None where the file does not state it."""
 
     name: bytes
     offset: int

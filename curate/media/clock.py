@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 COUNTED_TICKS_PER_FRAME = 1000
 
 DEFAULT_FPS = Fraction(25)
-"""Of a stream that says nothing of its rate."""
+"""The rate of a stream that states none."""
 
 RATE_SLACK = Fraction(11, 10)
-"""An average rate cannot be above the rate of the ticks that all frames fall on; rounding may bring it there."""
+"""An average rate cannot exceed the rate of the ticks that all frames fall on, except by rounding."""
 
 
 class UnreliableTimestampsError(MediaError):
@@ -52,7 +52,7 @@ def declared_fps(stream: "VideoStream") -> Fraction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """A decoded picture, and width over height of one of its pixels."""
+    """A decoded frame, and its pixel aspect ratio (width over height)."""
 
     image: "av.VideoFrame"
     sample_aspect_ratio: Fraction
@@ -72,7 +72,7 @@ class TimedFrame:
 
 
 def timed(pictures: Iterator[Picture]) -> Iterator[TimedFrame]:
-    """Each frame lasts until the next one; the last one as long as it says, or else as its predecessor.
+    """Each frame lasts until the next one; the last one for its own duration, or else for that of its predecessor.
 
     Raises:
         UnreliableTimestampsError: A time is missing or does not follow the one before.

@@ -28,7 +28,7 @@ def to_srgb(image: "Image.Image", name: str) -> "Image.Image":
         name: For messages.
 
     Raises:
-        MediaError: UNKNOWN_CODEC for floats beyond 0 to 1 and for 32-bit integers: nothing says what is white.
+        MediaError: UNKNOWN_CODEC for floats outside 0 to 1 and for 32-bit integers: their white level is unknown.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""What a file's bytes say before any decoder is asked: is it there, is it a still image, does it end too soon.
+"""Checks of a file's bytes before a decoder opens it: does it exist, is it a still image, is it cut off.
 
 Decoders do not report a cut-off file: they play what there is and stop. The boxes of MP4, Matroska, RIFF (AVI, WebP)
 declare their size, so a missing end is found by arithmetic.

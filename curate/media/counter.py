@@ -1,41 +1,41 @@
-"""What this process has got through, whatever for. "Nothing was decoded" is counted, not assumed; and of an item that
-takes long, whoever runs it sees how far it is."""
+"""Counts of this process's work: decoded frames, seconds of video, bytes. They prove that a step decodes nothing, and
+show the progress of long items."""
 
 from collections.abc import Mapping
 from threading import Lock
 
 STILL_S = 1.0
-"""What a still picture counts as."""
+"""Seconds of video that a still image counts as."""
 
 _lock = Lock()
 _counts = {"pictures": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
 
 
 def count_picture() -> None:
-    """To be called for every picture that a decoder gives."""
+    """To be called for every frame that a decoder returns."""
     _count("pictures", 1)
 
 
 def count_frame(seconds: float) -> None:
-    """To be called for every frame that was asked for, with the time that it is shown: pictures that are decoded on
-    the way to it are none."""
+    """To be called for every frame that was asked for, with its duration. Frames that are decoded on the way to it do
+    not count."""
     with _lock:
         _counts["frames"] += 1
         _counts["seconds"] += seconds
 
 
 def count_bytes(num_bytes: int) -> None:
-    """To be called for what is read of an input, by whoever reads it from its start to its end."""
+    """To be called by code that reads an input from its start to its end."""
     _count("bytes", num_bytes)
 
 
 def pictures_decoded() -> int:
-    """Since the process began."""
+    """Frames that decoders returned since the process began."""
     return int(_counts["pictures"])
 
 
 def counts() -> Mapping[str, float]:
-    """Pictures, frames, seconds of video and bytes, since the process began."""
+    """Decoded pictures, frames asked for, seconds of video and bytes, since the process began."""
     with _lock:
         return dict(_counts)
 

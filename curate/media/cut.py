@@ -46,7 +46,7 @@ class EncodedClip:
 
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
-    """Encodes the frames whose pts lie in the span: H.264 in MP4, upright, square pixels, BT.709, no sound.
+    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, BT.709, no sound.
 
     A variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
 
@@ -96,7 +96,7 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
 
 
 def _within(span: Span, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
-    """The frames whose pts lie in the span."""
+    """The frames whose pts are in the span."""
     for frame in frames:
         if frame.pts >= span.end_pts:
             return

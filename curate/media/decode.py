@@ -1,5 +1,5 @@
-"""A clip (a member of a shard, or a local file) → pixels: which frames are wanted is known before any is decoded, and
-one of them is held at a time."""
+"""A clip (a member of a shard, or a local file) → pixels. The wanted frames are known before any is decoded, and
+one of them is in memory at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,7 +78,7 @@ def decode_clip(
     Args:
         data: The file's bytes.
         num_frames: Take this many, at the middles of equal parts; a clip with fewer gives each of its frames once.
-        size: To scale to, whatever the clip's shape; None for the clip's own.
+        size: Size that frames are scaled to; None for the clip's own.
         fps: Resample to this rate, see `ClipTimes.at`.
         max_frames: Keep the first ones only (after `fps`, before `num_frames`).
         max_pixels: Of one picture.

@@ -1,7 +1,7 @@
-"""Dolby Vision: what the configuration record of a file says (Dolby Vision Streams Within the ISO Base Media File
+"""Dolby Vision: the configuration record of a file (Dolby Vision Streams Within the ISO Base Media File
 Format, 2.3; Matroska has the same record, MPEG-TS a descriptor with its fields).
 
-Most profiles have a base layer that is a film of its own, HDR10 or HLG. Profile 5, and others without a compatible
+Most profiles have a base layer that is a complete video, HDR10 or HLG. Profile 5, and others without a compatible
 base layer, have colors (IPT) that look purple and green to a decoder that does not know them.
 """
 
@@ -26,7 +26,7 @@ MAPPING_TYPE, MAPPING_DATA = b"\x41\xe7", b"\x41\xed"
 
 
 def dolby_vision(path: str) -> tuple[int, bool] | None:
-    """The profile, and whether its base layer is a film of its own; None for a file without a record.
+    """The profile, and whether its base layer is a complete video; None for a file without a record.
 
     Args:
         path: A local file of any kind; records are looked for in MP4, Matroska and MPEG-TS.

@@ -33,7 +33,7 @@ class Mp4Encoder:
 
     Of a variable rate the encoder's own decoding times add up to another duration than the frames', and readers that
     trust the header report another rate. So the decoding times are those of presentation, moved back far enough:
-    their steps are the frames' durations, whatever the order of decoding.
+    their steps are the frames' durations, in any order of decoding.
     """
 
     def __init__(self, config: EncodeConfig, *, size: tuple[int, int], fps: Fraction, time_base: Fraction) -> None:
@@ -83,7 +83,7 @@ class Mp4Encoder:
         pairs = list(zip(self._packets, shown, strict=True))
         shift = max(pts - (packet.pts or 0) for packet, pts in pairs)
         for packet, pts in pairs:
-            # The muxer takes the last packet's for the last step, and the largest end of all for the film's end.
+            # The muxer takes the last packet's for the last step, and the largest end of all for the end of the video.
             packet.duration = self._durations[shown[-1] if pts == shown[-1] else packet.pts or 0]
             packet.dts = pts - shift
             self._container.mux_one(packet)

@@ -19,7 +19,7 @@ def media_errors(path: str, *, doing: str, invalid: FailureKind) -> Iterator[Non
 
     Args:
         path: Named in the detail.
-        doing: What was under way, for the detail: "open", "decode".
+        doing: The operation, for the detail: "open", "decode".
         invalid: The kind of data that the reader refuses: `NOT_MEDIA` on opening, `CORRUPT` later.
 
     Raises:
@@ -41,7 +41,7 @@ def media_errors(path: str, *, doing: str, invalid: FailureKind) -> Iterator[Non
         raise MediaError(FailureKind.TIMEOUT, f"cannot {doing} {path}: its data did not come in time") from error
     except (OSError, av.error.FFmpegError) as error:
         kind = invalid
-        # Not by class: libav's "operation not permitted" (EPERM) is what it says of data too.
+        # Not by class: libav also returns "operation not permitted" (EPERM) for invalid data.
         if error.errno == errno.EACCES:
             kind = FailureKind.PERMISSION
         elif error.errno in STORAGE_ERRNOS:

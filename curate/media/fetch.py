@@ -1,12 +1,12 @@
 """Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first.
 
-The copies of all processes on a machine lie in one folder, which is kept within bounds: what was not used for longest
-goes first, and never what is in use. A copy is named by its URL, without signature, and the version of what lies
+The copies of all processes on a machine share one folder of bounded size: the least recently used copy is removed
+first, and never one in use. A copy is named by its URL, without signature, and the version of what lies
 there. Nothing but locks that the system itself releases (flock) says who uses what, so a killed process leaves nothing
 that needs repair:
 
 - `NAME.part` is being written by the process that holds its exclusive lock, and is rubbish where none does. It has its
-  final length from the beginning, so that room is taken before it is filled.
+  final length from the beginning, which reserves its room.
 - `NAME` is whole, and in use by every process that holds a shared lock on it.
 - `.total` is locked while room is made. It says how many bytes there are, or more: what really lies there is counted
   only when that is too much.
@@ -41,8 +41,8 @@ def local_copy(uri: str, config: StagingConfig = DEFAULT, *, version: str | None
 
     Args:
         uri: A local path or a URL, with its signature where it has one: what is said and kept is without.
-        config: Where copies lie.
-        version: That the bytes must have (`curate.media.version`); None: whatever lies there.
+        config: The folder of the copies.
+        version: That the bytes must have (`curate.media.version`); None accepts any.
 
     Raises:
         MediaError: the remote file is not there (MISSING), may not be read (PERMISSION), or cannot be (IO). The file

@@ -24,7 +24,7 @@ in 8 bits take 100 MB; of larger pictures there are fewer."""
 class Frame:
     """One frame: shown in `[pts, pts + duration)`; `rgb` is `(h, w, 3)` uint8, upright, square pixels.
 
-    `shape` is that of the file's picture: a stream may change it on its way. `interlaced` is what the picture says.
+    `shape` is the geometry before scaling, which can change within a stream. `interlaced` is the decoder's flag.
     """
 
     pts: int
@@ -50,7 +50,7 @@ def iter_frames(
         short_side_px: The short side of the frames, which keep their shape and are never enlarged.
         time_base: The clock: None for the stream's own, or `counted_time_base(fps)` (see `curate.media.stream`).
         from_pts: Begin with the frame that is shown at this time of the clock; None: with the first one.
-        time_limit_s: Wall-clock seconds from the first frame's request on, looked at with every packet.
+        time_limit_s: Wall-clock seconds from the first frame's request on, checked at every packet.
         max_pixels: Of one picture.
 
     Raises:

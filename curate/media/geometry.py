@@ -50,7 +50,7 @@ class Geometry:
         return rounded(width), rounded(height)
 
     def _square_size(self) -> tuple[float, float]:
-        """`(width, height)` with square pixels: the side that is too short is stretched, so that nothing is lost."""
+        """`(width, height)` with square pixels: the shorter side is stretched: no pixel is lost."""
         width, height = float(self.coded_width), float(self.coded_height)
         aspect = float(self.sample_aspect_ratio)
         if aspect > 1:

@@ -1,12 +1,12 @@
-"""Bounds on what a file may ask of a process: pixels of one picture, seconds of one read. Every reader has them."""
+"""Limits that every reader applies to a file: pixels of one frame, seconds of one read."""
 
 from curate.schema import FailureKind, MediaError
 
 DEFAULT_MAX_PIXELS = 200_000_000
-"""Of one picture, by default of `scan.max_pixels`. The largest sensors of telephones give as many."""
+"""Most pixels of one frame, the default of `scan.max_pixels`: those of the largest sensors of phones."""
 
 CEILING_PIXELS = 2**29
-"""The highest that the setting may be, and what later steps take: a clip has passed the scan's limit."""
+"""The largest value of the setting, and the limit of later steps, whose clips have passed the scan."""
 
 READ_LIMIT_S = 3600.0
 """Wall clock for one clip, one probe, one set of sampled frames."""

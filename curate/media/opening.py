@@ -1,4 +1,4 @@
-"""Opens a media file for libav. What may be opened is fixed before libav looks at the data.
+"""Opens a media file for libav. The allowed readers are fixed before libav reads the data.
 
 A name or the data decides which demuxer libav takes, and some demuxers read other files or listen on the network:
 playlists, concat scripts, SDP, number patterns of images. So demuxers and protocols are named here, and no others run.
@@ -43,7 +43,7 @@ VIDEO_DEMUXERS = frozenset(
 """By the first of libav's names. Each reads the one file that it is given."""
 
 SOUND_DEMUXERS = frozenset({"wav", "mp3", "flac", "aac", "aiff"})
-"""So that a sound file is said to have no picture."""
+"""Readers of sound files, which are then reported as files without video."""
 
 FORMAT_WHITELIST = ",".join(sorted(VIDEO_DEMUXERS | SOUND_DEMUXERS))
 
@@ -54,7 +54,7 @@ MARGIN_PIXELS = 2**20
 """What decoders add to the sides of a small picture; the exact limit is the caller's to keep."""
 
 PATTERN_CHARACTERS = frozenset("%*?[]{}")
-"""libav takes a name with one of them for the pattern of a sequence of images, whatever the file holds."""
+"""Characters that make libav read a file name as the pattern of an image sequence."""
 
 
 def open_container(

@@ -1,4 +1,4 @@
-"""Where a long file may be divided, so that its parts can be decoded apart: found from its packets, without decoding.
+"""Where a long file can be divided into parts that are decoded independently: found from its packets, undecoded.
 
 A part begins at the start of a whole second of the stream's clock, and is decoded from an earlier second on: from the
 one before for the past that signals need (`curate.signals.base`), further back where the shot detector needs more
@@ -45,7 +45,7 @@ def plan_parts(path: str, part_s: float | None, warm_frames: int = 1) -> tuple[P
     """Parts of about `part_s` seconds that follow one another from the file's first frame to its end.
 
     `(WHOLE,)` for a file that is short, that cannot be sought in, whose times are missing, jump back or occur
-    twice, or that cannot be read: what is wrong with it is for the pass to say.
+    twice, or that cannot be read: the pass then reports the fault.
 
     Args:
         path: Local file.
@@ -92,7 +92,7 @@ def declared_s(path: str) -> float | None:
 def _parts(pts: np.ndarray, key_pts: np.ndarray, tick_s: float, part_s: float, warm_frames: int) -> tuple[Part, ...]:
     """Parts of a stream whose frames and key frames have these pts, both increasing."""
     shown_s = pts * tick_s
-    begins = pts[1:][np.diff(np.floor(shown_s)) > 0]  # the first frame of each whole second, but for the file's first
+    begins = pts[1:][np.diff(np.floor(shown_s)) > 0]  # the first frame of each whole second, without that of the file
     numbers = np.searchsorted(pts, begins)
     marks: list[tuple[int | None, int | None, int]] = [(None, None, 0)]
     next_s = shown_s[0] + part_s

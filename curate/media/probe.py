@@ -1,4 +1,4 @@
-"""What a file is: its content's name, and what its header says."""
+"""A file's content id, and the facts of its header."""
 
 import hashlib
 import io
@@ -50,7 +50,7 @@ def probe(
     max_pixels: int = CEILING_PIXELS,
     time_limit_s: float | None = READ_LIMIT_S,
 ) -> Video:
-    """Opens a local file, decodes its first frame, and says what it is.
+    """Opens a local file, decodes its first frame, and returns its facts.
 
     Args:
         path: Where the bytes are on this machine.
@@ -77,7 +77,7 @@ def probe(
     if dolby is not None and not dolby[1]:
         detail = f"{path} is Dolby Vision of profile {dolby[0]}, whose colors only a decoder of Dolby's knows"
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{detail}; convert it to HDR10 or SDR")
-    notes = [] if joined_at is None else [f"a second film begins at byte {joined_at} and is not read; split the file"]
+    notes = [] if joined_at is None else [f"a second video begins at byte {joined_at} and is not read; split the file"]
     from av.video.reformatter import ColorPrimaries, ColorTrc
 
     with VideoReader(path, max_pixels=max_pixels, time_limit_s=time_limit_s) as reader:

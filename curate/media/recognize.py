@@ -33,7 +33,7 @@ streams, GIF, MXF, DV, IVF, Y4M, RealMedia, NUT, JPEG 2000, Matroska."""
 PACKET_BYTES, SYNC = 188, b"G"
 """Of MPEG transport streams; those of discs have a time of four bytes before each packet."""
 NUM_BYTES = 2 * (PACKET_BYTES + 4)
-"""How much of a file is looked at."""
+"""Bytes of a file that are read."""
 
 
 def may_be_media(name: str, read_head: Callable[[], bytes]) -> bool:
@@ -41,7 +41,7 @@ def may_be_media(name: str, read_head: Callable[[], bytes]) -> bool:
 
     Args:
         name: its name or path.
-        read_head: gives its first `NUM_BYTES`; asked only where the name's ending says nothing.
+        read_head: gives its first `NUM_BYTES`; called only where the name's ending is unknown.
     """
     ending = PurePosixPath(name).suffix.lower().removeprefix(".")
     if ending in MEDIA_ENDINGS:

@@ -1,4 +1,4 @@
-"""A few frames of a span, exactly those that are shown at evenly spaced moments."""
+"""A few frames of a span: exactly those that are shown at evenly spaced times."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 SEEK_GAP_S = 4.0
-"""Moments further apart than this are sought one by one; nearer ones are decoded through."""
+"""Times further apart than this, in seconds, are sought one by one; between nearer ones all frames are decoded."""
 
 NUM_LEADING = 2
 """Frames before a moment that are decoded too where they are needed."""

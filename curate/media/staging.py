@@ -1,4 +1,4 @@
-"""The folder on local disk in which copies of remote inputs lie: whose it is, and how much may lie in it.
+"""The folder on local disk for copies of remote inputs: its owner, and its size limit.
 
 The folder is reelpack's own: it is made by it, has a marker, and belongs to the user alone. Nothing in it is removed
 but files that are named as copies are.
@@ -70,7 +70,7 @@ def own_folder(folder: Path) -> Path:
 
 
 class Room:
-    """The folder of the copies, and how much may lie in it."""
+    """The folder of the copies, and its size limit."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
@@ -112,7 +112,7 @@ class Room:
 
 
 def lock(path: Path, flags: int, how: int) -> int | None:
-    """A descriptor that holds this lock on what lies at `path`; None where nothing does, or another has it."""
+    """A descriptor that holds this lock on the file at `path`; None where there is none, or another process has it."""
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:

@@ -32,12 +32,12 @@ UPRIGHT = {
     8: "ROTATE_90",
 }
 """EXIF's orientation (tag 274) → Pillow's name for what undoes it. Pillow's own `exif_transpose` also writes the EXIF
-anew, and fails over images whose other tags are malformed."""
+again, and fails for images whose other tags are malformed."""
 DAMAGE = (
     SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, EOFError,
     struct.error,
 )  # fmt: skip
-"""What Pillow raises over malformed data, beside errors of its own: its EXIF reader trusts types and counts."""
+"""What Pillow raises for malformed data besides its own errors: its EXIF reader trusts types and counts."""
 
 WIDTH, HEIGHT = 256, 257
 """TIFF's tags."""
@@ -50,7 +50,7 @@ STILL_SPAN = Span(start_pts=0, end_pts=1, time_base=STILL_TIME_BASE)
 
 
 def probe_still(path: str, uri: str, video_id: str, size_bytes: int, *, max_pixels: int = CEILING_PIXELS) -> Video:
-    """What the header of an image says.
+    """The facts of an image's header.
 
     Raises:
         MediaError: NOT_MEDIA, TRUNCATED or CORRUPT; TOO_LARGE; UNKNOWN_CODEC for what has no reader here, and for an
@@ -176,7 +176,7 @@ def _num_pages(image: "Image.Image", count: int) -> int:
 
 
 def _stored_size(image: "Image.Image") -> tuple[int, int]:
-    """As the pixels lie in the file. Of a TIFF Pillow gives the upright size, before its pixels are upright."""
+    """The size of the stored pixels. For a TIFF, Pillow returns the upright size before it turns the pixels."""
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         return tags[WIDTH], tags[HEIGHT]

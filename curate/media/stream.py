@@ -1,7 +1,7 @@
-"""An open video stream: its geometry, its clock, its frames from any moment on.
+"""An open video stream: its geometry, its clock, its frames from any time on.
 
-Everything in `curate.media` that decodes video goes through `VideoReader`, so that the sequential pass, sampling and
-cutting agree on which frame lies at which time. PyAV is imported on opening only.
+Everything in `curate.media` that decodes video goes through `VideoReader`: the sequential pass, sampling and cutting
+therefore agree on the time of each frame. PyAV is imported on opening only.
 """
 
 import io
@@ -18,7 +18,7 @@ from curate.media.counter import count_frame, count_picture
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
-from curate.media.video_stream import choose_film
+from curate.media.video_stream import choose_main_stream
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ MARGIN_PX = 256
 """Decoders align and pad the sides of a picture by less."""
 
 SEEK_MARGINS_S = (0, 2, 10)
-"""How far before the wanted time to seek, until a decodable frame lies at or before it."""
+"""How far before the wanted time to seek, in turn, until a decodable frame is at or before it."""
 
 
 class VideoReader:
@@ -74,7 +74,7 @@ class VideoReader:
         self._time_limit_s = time_limit_s
         self._max_pixels = max_pixels
         self._file: io.FileIO | None = None
-        self._film: int | None = None
+        self._main: int | None = None
         self._start_s = time.monotonic()
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
@@ -200,7 +200,7 @@ class VideoReader:
     def _packets(self) -> "Iterator[av.Packet]":
         """The stream's packets from here on, and an empty one at the end: it makes the decoder give what it holds."""
         for packet in self.container.demux(self.stream):
-            # Here, because a broken file can go on and on without a frame.
+            # Here, because a broken file can have endless packets without a frame.
             if self._time_limit_s is not None and time.monotonic() > self._start_s + self._time_limit_s:
                 raise MediaError(FailureKind.TIMEOUT, f"{self.name} took more than {self._time_limit_s} s")
             yield packet
@@ -218,7 +218,7 @@ class VideoReader:
             raise MediaError(FailureKind.CORRUPT, detail)
 
     def _rewind(self) -> None:
-        """To the start by opening anew: seeking there is not exact in every container."""
+        """Back to the start by opening the file again: seeking there is not exact in every container."""
         if not self._is_at_start:
             self._close(self.container)
             self.container, self.stream = self._open()
@@ -241,13 +241,13 @@ class VideoReader:
                 raise MediaError(FailureKind.TRUNCATED, f"{self.name}: {shortfall}") from error
             raise
         try:
-            if self._film is None:
-                film, has_read = choose_film(self.name, container)
-                self._film = film.index
+            if self._main is None:
+                main, has_read = choose_main_stream(self.name, container)
+                self._main = main.index
                 if has_read:
                     self._close(container)
                     return self._open()
-            stream = cast("VideoStream", container.streams[self._film])
+            stream = cast("VideoStream", container.streams[self._main])
             codec = stream.codec_context
             check_size(self.name, codec.width, codec.height, self._max_pixels)
         except MediaError:

@@ -17,7 +17,7 @@ WHITE_NITS = 203
 """Of a white sheet (ITU-R BT.2408)."""
 
 PEAK_NITS = 1000
-"""What becomes the brightest white, as most films are mastered for."""
+"""Luminance, cd/m², that becomes the brightest white: most HDR videos are mastered for it."""
 
 DISPLAY_GAMMA = 2.4
 """Of a standard screen (ITU-R BT.1886)."""
@@ -27,7 +27,7 @@ def tone_mapped(rgb: np.ndarray) -> np.ndarray:
     """`(H, W, 3)` uint16 of PQ code values → uint8 for BT.709 screens.
 
     Reinhard's curve with a white point (Reinhard et al. 2002, "Photographic Tone Reproduction", equation 4), on each
-    channel alone. The primaries stay as they are, so that the saturated colors of BT.2020 come out paler.
+    channel alone. The primaries are not converted: saturated colors of BT.2020 become paler.
     """
     return _curve()[rgb]
 

@@ -1,7 +1,7 @@
-"""Which bytes lie at a place, without reading them: a version that changes when they do.
+"""The version of a file's bytes, without reading them: it changes when they do.
 
-Files change while they are worked on: uploads go on, editors save. What was hashed must be what is scanned, scored and
-cut, so each of these reads is between two looks at the version.
+Files change while they are processed: uploads continue, editors save. The bytes that are hashed must be those that are
+scanned, scored and cut, so the version is checked before and after each of these reads.
 """
 
 import os

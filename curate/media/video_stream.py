@@ -1,4 +1,4 @@
-"""Which of a file's video streams is the film: cameras and editors add thumbnails, proxies and covers."""
+"""Which video stream of a file is the main one: cameras and editors add thumbnails, proxies and covers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-FILM_SHARE = 0.5
-"""A stream that is shorter than this share of the longest is no film."""
+MAIN_SHARE = 0.5
+"""A stream that is shorter than this share of the longest is not the main one."""
 
 AS_LONG_SHARE = 0.9
 """Streams of about one length are compared by size."""
 
-MAX_LOOKED_AT = 2000
-"""Packets that are read, at most, where a container does not say how long its streams are."""
+MAX_PACKETS = 2000
+"""Most packets that are read where a container does not declare the durations of its streams."""
 
-FILM_PACKETS = 8
-"""A stream that has so many goes on; one that has none of a film's length until then is a picture."""
+MAIN_PACKETS = 8
+"""A stream with so many packets continues; one with a single packet by then is a still image."""
 
 
-def choose_film(name: str, container: "InputContainer") -> "tuple[VideoStream, bool]":
-    """The film: of the streams that are no covers and last long enough, the one that is marked as default, or else the
-    longest, or of those the largest, or the first.
+def choose_main_stream(name: str, container: "InputContainer") -> "tuple[VideoStream, bool]":
+    """The main stream. Covers and short streams are left out; of the others it is the one marked as default, or else
+    the longest, or among equally long ones the largest, or the first.
 
     Args:
         name: For messages.
@@ -36,7 +36,7 @@ def choose_film(name: str, container: "InputContainer") -> "tuple[VideoStream, b
         The stream, and whether packets were read to find it.
 
     Raises:
-        MediaError: NO_VIDEO_STREAM, or UNKNOWN_CODEC where no film has a decoder.
+        MediaError: NO_VIDEO_STREAM, or UNKNOWN_CODEC where no such stream has a decoder.
     """
     from av.stream import Disposition as D
 
@@ -58,22 +58,22 @@ def choose_film(name: str, container: "InputContainer") -> "tuple[VideoStream, b
     def rank(stream: "VideoStream") -> tuple[bool, bool, bool, bool, int]:
         length_s = known_s[stream.index]
         return (
-            length_s >= longest_s * FILM_SHARE,
+            length_s >= longest_s * MAIN_SHARE,
             stream.codec_context is not None,
             bool(stream.disposition & D.default),
             length_s >= longest_s * AS_LONG_SHARE,
             0 if stream.codec_context is None else stream.codec_context.width * stream.codec_context.height,
         )
 
-    film = max((stream for stream in streams if stream.index in known_s), key=rank)  # the first of equals
-    if film.codec_context is None:
+    main = max((stream for stream in streams if stream.index in known_s), key=rank)  # the first of equals
+    if main.codec_context is None:
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name}: no decoder for its video stream")
-    return film, has_read
+    return main, has_read
 
 
 def _declared_s(stream: "VideoStream") -> float | None:
-    """What the container declares of this stream, in seconds; None where it is silent, or declares no number of frames
-    and so may have estimated it."""
+    """The stream's duration by the container, in seconds; None where it declares none, or declares no number of frames
+    and can have estimated the duration."""
     tagged_s = _tagged_s(stream)
     if tagged_s is not None:
         return tagged_s
@@ -85,7 +85,7 @@ def _declared_s(stream: "VideoStream") -> float | None:
 
 
 def _estimated_s(stream: "VideoStream", container: "InputContainer") -> float:
-    """What libav makes of the first and the last times that it saw, of the stream or else of the file."""
+    """The duration that libav estimates from the first and last times of the stream, or else of the file, seconds."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return (container.duration or 0) / 1e6
@@ -102,17 +102,17 @@ def _tagged_s(stream: "VideoStream") -> float | None:
 
 
 def _pictures(container: "InputContainer", streams: "Sequence[VideoStream]") -> set[int]:
-    """Indices of the streams that end after a picture, while another goes on."""
+    """Indices of the streams that end after one frame while another continues."""
     from av.error import FFmpegError
 
     counts = Counter({stream.index: 0 for stream in streams})
     try:
         for number, packet in enumerate(container.demux(*streams)):
             counts[packet.stream.index] += bool(packet.size)
-            if number > MAX_LOOKED_AT or min(counts.values()) >= FILM_PACKETS:
+            if number > MAX_PACKETS or min(counts.values()) >= MAIN_PACKETS:
                 break
     except FFmpegError:  # damage is for the reader to find
         pass
-    if max(counts.values()) < FILM_PACKETS:
+    if max(counts.values()) < MAIN_PACKETS:
         return set()
     return {index for index, count in counts.items() if count <= 2}  # a picture of two fields may have two
