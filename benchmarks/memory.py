@@ -117,7 +117,8 @@ def in_its_own_process(path: Path, part_s: float | None, times: int) -> dict[str
 
 def work(path: str, part_s: float | None, times: int) -> dict[str, Any]:
     """Scans a file, or its parts, `times` over, keeping nothing; says what the process took."""
-    from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
+    from curate.scan import Identified, IdentifyStage, ScanConfig, ScanStage, SourceFile
+    from curate.scanned import Scanned
     from curate.schema import Failure
 
     config = ScanConfig(part_s=part_s, time_limit_s=None)

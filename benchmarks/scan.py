@@ -29,7 +29,8 @@ from benchmarks.memory import repeat
 from curate.media.frames import iter_frames
 from curate.media.probe import content_id, probe
 from curate.media.stream import VideoReader
-from curate.scan import Identified, IdentifyStage, Measured, ScanConfig, Scanned, ScanStage, SourceFile, assemble, scan
+from curate.scan import Identified, IdentifyStage, Measured, ScanConfig, ScanStage, SourceFile, assemble, scan
+from curate.scanned import Scanned
 from curate.schema import Failure, Video
 
 DEMO_VIDEO = Path(__file__).parent.parent / "pipelines" / "demo" / "media" / "bbb_a.mp4"

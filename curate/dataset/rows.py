@@ -8,7 +8,8 @@ from typing import Any
 
 from curate.cut import CutClip
 from curate.media.parts import Part
-from curate.scan import Identified, ScannedClip
+from curate.scan import Identified
+from curate.scanned import ScannedClip
 from curate.schema import Clip, Failure, Span, Video
 from curate.storage.access import without_secrets
 

@@ -21,7 +21,7 @@ MAX_PACKETS = 2000
 """Most packets that are read where a container does not declare the durations of its streams."""
 
 MAIN_PACKETS = 8
-"""A stream with so many packets continues; one with a single packet by then is a still image."""
+"""A stream with so many packets continues; one with at most two packets by then is a still image."""
 
 
 def choose_main_stream(name: str, container: "InputContainer") -> "tuple[VideoStream, bool]":

@@ -12,7 +12,8 @@ import numpy as np
 from curate.media.cut import cut_clip
 from curate.media.encode import encode_mp4
 from curate.media.stream import VideoReader
-from curate.scan import IdentifyStage, Scanned, ScanStage, SourceFile
+from curate.scan import IdentifyStage, ScanStage, SourceFile
+from curate.scanned import Scanned
 from curate.schema import Failure, MediaError, Span
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import broken

@@ -8,7 +8,8 @@ from curate.dataset.rows import clip_row, failed_video_row, identified_of, ident
 from curate.media.counter import STILL_S
 from curate.media.fetch import Staged
 from curate.media.parts import WHOLE, Part
-from curate.scan import Identified, IdentifyStage, Scanned, ScanStage, SourceFile, assemble
+from curate.scan import Identified, IdentifyStage, ScanStage, SourceFile, assemble
+from curate.scanned import Scanned
 from curate.schema import Failure
 from pipelines.console.progress import BYTES, SECONDS, console
 from pipelines.execute.base import Executor, Resources

@@ -7,7 +7,8 @@ import pytest
 from curate.cut import CutStage, ShardConfig, ShardPlan, ShardWritten
 from curate.media.encode import encode_mp4
 from curate.media.version import local_version
-from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import ScanConfig, ScanStage, SourceFile
+from curate.scanned import Scanned
 from curate.schema import Clip, FailureKind
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
-from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import IdentifyStage, ScanConfig, ScanStage, SourceFile
+from curate.scanned import Scanned
 from curate.schema import Failure, FailureKind
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.clip_ranges import ClipRangeConfig

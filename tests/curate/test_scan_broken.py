@@ -15,7 +15,8 @@ from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.media.parts import WHOLE, plan_parts
 from curate.media.sample import sample_frames
-from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile, assemble
+from curate.scan import Identified, IdentifyStage, ScanConfig, ScanStage, SourceFile, assemble
+from curate.scanned import Scanned
 from curate.schema import Failure
 from tests.support.corpus import broken_corpus
 

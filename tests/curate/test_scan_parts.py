@@ -13,7 +13,8 @@ import pytest
 from curate.measure import Measured
 from curate.media.parts import WHOLE, Part, plan_parts
 from curate.media.probe import probe
-from curate.scan import Identified, IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile, assemble, scan
+from curate.scan import Identified, IdentifyStage, ScanConfig, ScanStage, SourceFile, assemble, scan
+from curate.scanned import Scanned
 from curate.schema import Failure, FailureKind
 from tests.curate.media.test_exact_frames import FAST_HEVC, OPEN_GOP
 from tests.support.windowed_detector import WindowedConfig

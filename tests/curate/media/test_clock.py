@@ -11,7 +11,8 @@ import pytest
 from curate.media.clock import counted_time_base
 from curate.media.frames import iter_frames
 from curate.media.probe import probe
-from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import ScanConfig, ScanStage, SourceFile
+from curate.scanned import Scanned
 
 
 def scanned(path: str) -> Scanned:

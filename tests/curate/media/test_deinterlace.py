@@ -14,7 +14,8 @@ from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.media.stream import VideoReader
 from curate.rules import Rule
-from curate.scan import ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import ScanConfig, ScanStage, SourceFile
+from curate.scanned import Scanned
 from curate.schema import Span
 from curate.scores.config import ScoreConfig
 from curate.scores.score import ScoreStage

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from curate.cut import CutStage, ShardConfig, ShardPlan
 from curate.media.counter import counts
-from curate.scan import IdentifyStage, ScanConfig, Scanned, ScanStage, SourceFile
+from curate.scan import IdentifyStage, ScanConfig, ScanStage, SourceFile
+from curate.scanned import Scanned
 from curate.schema import Failure, FailureKind
 from pipelines.console import progress
 from pipelines.console.pace import Pace
