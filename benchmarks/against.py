@@ -80,8 +80,8 @@ def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
     """Least CPU seconds of a step over packs of the mixed corpus, and the losses of the first steps."""
     import torch
 
-    from benchmarks.batching import CHANNELS, TEXT_DIM, packed
     from benchmarks.pack import cut_to_budget, mixed_corpus
+    from tests.support.batching import CHANNELS, TEXT_DIM, packed
     from train.distributed.parallelize import ParallelConfig, parallelize
     from train.distributed.ranks import RankGrid
     from train.model.config import DiTConfig

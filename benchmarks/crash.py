@@ -23,18 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import described
-from tests.support.corpus import mixed_corpus, write_sidecar
+from tests.support.corpus import MANY_PARTS, mixed_corpus, write_sidecar
 from tests.support.processes import Tree, kill
 from tests.support.snapshot import Snapshot, differences, digest, leftovers, snapshot
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = {
-    "score.scorers": "[{kind: static_overlay}, {kind: brisque}]",
-    "shards.clips_per_shard": 3,
-    "execute.publish_every_s": 0.05,
-    "scan.time_limit_s": 60,
-}
-"""Many small parts and shards, so that there is much to interrupt."""
 
 KINDS = ("driver", "worker", "raylet")
 POLL_S = 0.01
@@ -136,7 +129,7 @@ def prepare(folder: Path, ray_folder: Path, executor: str, settings: Sequence[st
     videos, sidecar = folder / "videos", folder / "sidecar.csv"
     mixed_corpus(videos)
     write_sidecar(videos, sidecar)
-    given = [f"{name}={value}" for name, value in SETTINGS.items()] + ["execute.num_cpus=2", *settings]
+    given = [f"{name}={value}" for name, value in MANY_PARTS.items()] + ["execute.num_cpus=2", *settings]
     options = [word for setting in given for word in ("--set", setting)]
     command = [sys.executable, "-m", "pipelines.cli", "curate", str(videos), "--sidecar", str(sidecar)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -32,8 +32,8 @@ import av
 import pyarrow.parquet as pq
 import yaml
 
-from benchmarks.crash import SETTINGS
 from benchmarks.machine import described
+from tests.support.corpus import MANY_PARTS
 from tests.support.processes import Tree
 
 ROOT = Path(__file__).parent.parent
@@ -138,7 +138,7 @@ def show(results: Mapping[str, Sequence[Result]], length_s: float) -> None:
 def reelpack(workshop: Workshop, executor: str) -> Result:
     out = workshop.folder / "dataset"
     rules = ["motion", "luminance", "black_fraction", "freeze_fraction", "letterbox_fraction", "flash_rate"]
-    settings = [f"score.scorers={SETTINGS['score.scorers']}", "dedup.perceptual.enabled=false"]
+    settings = [f"score.scorers={MANY_PARTS['score.scorers']}", "dedup.perceptual.enabled=false"]
     settings += [f"select.{rule}={{min: null, max: null}}" for rule in rules]
     command = [sys.executable, "-m", "pipelines.cli", "curate", *map(str, workshop.videos), "--out", str(out)]
     command += ["--executor", executor, *(word for setting in settings for word in ("--set", setting))]
@@ -153,7 +153,7 @@ def naive(workshop: Workshop) -> Result | str:
     if workshop.ffmpeg is None:
         return "skipped: no ffmpeg on the PATH, and no package imageio-ffmpeg (pip install imageio-ffmpeg)"
     command = [sys.executable, "-m", "benchmarks.naive", str(workshop.folder / "clips"), *map(str, workshop.videos)]
-    command += ["--ffmpeg", workshop.ffmpeg, "--scorers", str(SETTINGS["score.scorers"])]
+    command += ["--ffmpeg", workshop.ffmpeg, "--scorers", str(MANY_PARTS["score.scorers"])]
     said, wall_s, cpu_s = workshop.run(command, "naive", {"PYTHONPATH": str(ROOT)})
     found = json.loads(said.splitlines()[-1])
     steps = {**found["steps"], "start": wall_s - sum(found["steps"].values())}

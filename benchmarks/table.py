@@ -26,9 +26,9 @@ from typing import Any, get_args
 import torch
 
 from benchmarks.machine import described
-from benchmarks.timing import median_seconds
 from curate.device import pick_device
 from pipelines.config import load_config
+from tests.support.timing import median_seconds
 from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor

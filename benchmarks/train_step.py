@@ -33,12 +33,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, padded, plain_forward
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
-from benchmarks.timing import median_seconds
 from curate.device import pick_device
+from tests.support.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, padded, plain_forward
 from tests.support.latents import smooth_clips, write_dataset
+from tests.support.timing import median_seconds
 from train.distributed.parallelize import parallelize
 from train.distributed.ranks import RankGrid
 from train.loop import train

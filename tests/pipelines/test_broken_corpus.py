@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.crash import SETTINGS
 from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.schema import FailureKind
@@ -16,7 +15,7 @@ from curate.shards.verify import verify_index
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.drivers.curate import CurateSummary, curate
-from tests.support.corpus import broken_corpus
+from tests.support.corpus import MANY_PARTS, broken_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -25,7 +24,7 @@ KEEP_ALL = ["duration_s", "short_side_px", "motion", "luminance", "black_fractio
 OVERRIDES = [
     "execute.executor=local",
     "scan.time_limit_s=20",
-    f"score.scorers={SETTINGS['score.scorers']}",
+    f"score.scorers={MANY_PARTS['score.scorers']}",
     "dedup.perceptual.enabled=false",  # most of the good files show the same: each is to be cut
     *(f"select.{rule}={{min: null, max: null}}" for rule in KEEP_ALL),
 ]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,18 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.commit_points import TROUBLES, Points, Trouble
 from curate.dataset.dataset import Dataset
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
+from tests.support.commit_points import TROUBLES, Points, Trouble
 from tests.support.corpus import shot, write
 from tests.support.forks import forks
 from tests.support.processes import IS_KIND, command_line, descendants, kill
 from tests.support.snapshot import Snapshot, differences, snapshot
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["score.scorers=[]", "shards.clips_per_shard=1", "execute.publish_every_s=1e-9"]
-SCRIPT_LIMIT_S = 280
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +128,6 @@ def test_a_killed_worker_changes_nothing(videos: Path, tmp_path: Path, undisturb
     assert killed
     run(videos, tmp_path / "dataset", "local")
     assert differences(undisturbed, snapshot(tmp_path / "dataset")) == []
-
-
-@pytest.mark.slow
-def test_the_crash_benchmark_finds_no_difference() -> None:
-    command = [sys.executable, "-m", "benchmarks.crash", "--executor", "local", "--kills", "1"]
-    script = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        said, _ = script.communicate(timeout=SCRIPT_LIMIT_S)
-    finally:
-        script.terminate()  # it ends what it started
-        script.wait(30)
-    assert script.returncode == 0, said
-    assert said.count(": equal") == 1
 
 
 def test_a_difference_is_found_and_named(videos: Path, tmp_path: Path, undisturbed: Snapshot) -> None:

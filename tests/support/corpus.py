@@ -18,6 +18,14 @@ from typing import Any
 import av
 import numpy as np
 
+MANY_PARTS = {
+    "score.scorers": "[{kind: static_overlay}, {kind: brisque}]",
+    "shards.clips_per_shard": 3,
+    "execute.publish_every_s": 0.05,
+    "scan.time_limit_s": 60,
+}
+"""Many small parts and shards, so that there is much to interrupt."""
+
 FPS = 12
 HEIGHT, WIDTH = 96, 160
 

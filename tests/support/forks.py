@@ -15,7 +15,17 @@ from torch.multiprocessing import start_processes
 from train.loop import train
 from train.run.config import TrainConfig
 
-PRELOADED = ["pytest", "av", "cv2", "pipelines.drivers.curate", "train.loop", "tests.support.forks"]
+PRELOADED = [
+    "pytest",
+    "av",
+    "cv2",
+    "pipelines.cli",
+    "pipelines.drivers.caption",
+    "pipelines.drivers.curate",
+    "pipelines.drivers.encode",
+    "train.loop",
+    "tests.support.forks",
+]
 """One list, because a process has one fork server: it keeps what its first child asked for."""
 
 LIMIT_S = 120

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.batching import CHANNELS, TEXT_DIM, bucketed, packed, padded, plain_forward
-from benchmarks.timing import median_seconds
+from tests.support.batching import CHANNELS, TEXT_DIM, bucketed, packed, padded, plain_forward
+from tests.support.timing import median_seconds
 from train.model.config import DiTConfig
 from train.model.dit import DiT
 from train.model.patterns import WHOLE

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks.dedup import COPIES, DEMO, copies_of_shots
 from curate.dedup.best import best
 from curate.dedup.config import DedupConfig
 from curate.dedup.groups import find_groups
+from tests.support.copies import COPIES, DEMO, copies_of_shots
 
 NUM_SHOTS = 2
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crash import SETTINGS
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
-from tests.support.corpus import broken_corpus, mixed_corpus, write_sidecar
+from tests.support.corpus import MANY_PARTS, broken_corpus, mixed_corpus, write_sidecar
 from tests.support.snapshot import differences, snapshot
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -19,7 +18,7 @@ def test_executors_write_the_same_tables_and_shards(tmp_path: Path) -> None:
     mixed_corpus(videos / "mixed")
     broken_corpus(videos / "broken")
     write_sidecar(videos / "mixed", tmp_path / "sidecar.csv")
-    settings = [f"{name}={value}" for name, value in SETTINGS.items()]
+    settings = [f"{name}={value}" for name, value in MANY_PARTS.items()]
     for executor in ("local", "ray"):
         config = load_config(overrides=[*settings, f"execute.executor={executor}"])
         curate([str(videos)], str(tmp_path / executor), config, sidecar=str(tmp_path / "sidecar.csv"))

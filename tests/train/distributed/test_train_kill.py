@@ -1,4 +1,4 @@
-"""Runs that are killed go on, and meet what they would have met: benchmarks/train_kill.py, one kill of each kind."""
+"""Killed runs resume and see what they would have seen. benchmarks/train_kill.py kills more often."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.train_kill import Runs, on_ray, other_workers, same_workers
+from tests.support.killed_runs import Runs, on_ray, other_workers, same_workers
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def test_a_killed_worker_of_two_leaves_a_run_that_goes_on_bitwise(runs: Runs, on
     assert same_workers(runs, on_two, 2, 1, np.random.default_rng(0)) == []
 
 
-def test_a_killed_run_meets_the_same_on_other_numbers_of_workers(runs: Runs, on_two: Path) -> None:
+def test_a_killed_run_sees_the_same_on_other_numbers_of_workers(runs: Runs, on_two: Path) -> None:
     assert other_workers(runs, on_two, (2, 1, 3), np.random.default_rng(1)) == []
 
 

@@ -1,15 +1,20 @@
-"""What a training run meets, pack by pack: a recorder, and the command `train` under it.
+"""What a training run sees, pack by pack: a recorder, and the command `train` under it.
 
-    python -m benchmarks.met FOLDER DATASET --out RUN …     as `python -m train DATASET --out RUN …`
+    python -m tests.support.seen RANKS DATASET --out RUN …     as `torchrun -m train DATASET --out RUN …`
 
-Each rank writes a file of its own in FOLDER, one line per pack that its model was trained on: step, rank, clips and a
-digest of their latents, timesteps and noise. A killed process leaves the lines it has written; a continued run adds
-files. What two runs met is equal when these lines are, whatever the number of ranks.
+Each rank writes its own file in the folder that the environment names, one line per pack that its model was trained
+on: step, rank, clips, and a digest of their latents, timesteps and noise. A killed process leaves the lines it has
+written; a resumed run adds files. Two runs saw the same when these lines are equal, for any number of ranks.
+
+The ranks fork from one process that has imported the trainer: torchrun imports it once per rank. One rank that fails
+ends the others.
 """
 
 import hashlib
 import json
 import os
+import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -26,12 +31,12 @@ from train.objective.flow import RectifiedFlow
 from train.packing.batch import PackedBatch
 from train.run.checkpoint import list_checkpoints
 
-FOLDER, RUN, PACKS = "REELPACK_MET", "REELPACK_MET_RUN", "REELPACK_MET_PACKS"
+FOLDER, RUN, PACKS = "REELPACK_SEEN", "REELPACK_SEEN_RUN", "REELPACK_SEEN_PACKS"
 """Environment of a process that records: where to, the run's folder, and packs per step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Met:
+class SeenPack:
     """A pack that a rank was trained on. `digests`: per clip, of its latent, timestep and noise."""
 
     step: int
@@ -84,20 +89,39 @@ def environment(folder: Path, run: Path, packs_per_step: int) -> dict[str, str]:
     return {FOLDER: str(folder), RUN: str(run), PACKS: str(packs_per_step)}
 
 
-def read(folder: Path) -> Iterator[Met]:
-    """All packs that any process met, those of steps that were done again too."""
+def read(folder: Path) -> Iterator[SeenPack]:
+    """All packs that any process saw, those of repeated steps too."""
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines(keepends=True):
             if line.endswith("\n"):  # a kill may cut the last one short
                 row: dict[str, Any] = json.loads(line)
-                yield Met(**row | {"digests": tuple(map(tuple, row["digests"]))})
+                yield SeenPack(**row | {"digests": tuple(map(tuple, row["digests"]))})
 
 
 def main() -> None:
     from pipelines.cli import main as reelpack
 
+    num_ranks, arguments = int(sys.argv[1]), ["train", *sys.argv[2:]]
     record()
-    reelpack(["train", *sys.argv[1:]])
+    if num_ranks == 1:
+        reelpack(arguments)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = set()
+    for rank in range(num_ranks):
+        child = os.fork()
+        if not child:
+            os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+            reelpack(arguments)
+        ranks.add(child)
+    while ranks:
+        child, status = os.wait()
+        ranks.discard(child)
+        if status:
+            for other in ranks:
+                os.kill(other, signal.SIGKILL)
+            sys.exit(f"rank {child} ended with {os.waitstatus_to_exitcode(status)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,247 @@
+"""Training runs that are killed, resumed and compared with undisturbed ones: weights, metrics and seen packs."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from tests.support import seen
+from tests.support.latents import smooth_clips, write_dataset
+from tests.support.processes import Tree, kill
+from train.monitor.metrics import MEASURED, read_metrics
+from train.run.folder import load_model
+
+ROOT = Path(__file__).parents[2]
+
+
+PACKS_PER_STEP = 6
+"""Three workers have two each, and two have three."""
+
+
+FIRST_LOSS_TOLERANCE = 1e-6
+
+
+POLL_S = 0.003
+
+
+STOP_LIMIT_S = 60
+
+
+LAUNCH_LIMIT_S = 300
+
+
+Row = Mapping[str, Any]
+
+
+Packs = dict[int, frozenset[tuple[tuple[str, str], ...]]]
+"""Step → its packs: clips with the digests of what was seen of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The dataset and the configuration that all runs share, and how they are started.
+
+    Attributes:
+        folder: Where everything lies; short, because Ray's sockets lie below it.
+        num_steps: Of each run.
+    """
+
+    folder: Path
+    num_steps: int
+
+    @property
+    def dataset(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def prepare(self) -> None:
+        """Write the dataset, 40 clips and 4 held-out ones, and the configuration."""
+        write_dataset(self.dataset, smooth_clips(44, num_val=4))
+        plan = {"token_budget": 96, "packs_per_step": PACKS_PER_STEP}
+        settings = {
+            "steps": self.num_steps,
+            "device": "cpu",
+            "model": {"width": 48, "depth": 3, "num_heads": 2},
+            "data": {"plan": plan},
+            "optimizer": {"lr": 2e-3, "warmup_steps": 5, "schedule": "cosine"},
+            "ema": {"decay": 0.9},
+            "validation": {"every": 10, "first": 2, "timesteps": [0.3, 0.7], "caption_every": 20},
+            "checkpoint": {"every": 4},
+        }
+        self.config.write_text(yaml.safe_dump({"train": settings}))
+
+    def start(self, out: Path, launch: int, workers: int, *, on_ray: bool = False) -> Tree:
+        """A launch of the run in `out`, recorded."""
+        records = self.records(out) / f"{launch:02d}"
+        records.mkdir(parents=True)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        recorder = seen.environment(records, out, PACKS_PER_STEP)
+        env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | recorder
+        options = [str(self.dataset), "--out", str(out), "--config", str(self.config)]
+        command = ["-m", "tests.support.seen", str(workers), *options]
+        if on_ray:
+            command = [
+                "-m",
+                "pipelines.train_dit",
+                *options,
+                "--workers",
+                str(workers),
+                "--set=execute.num_cpus=4",
+            ]
+            hook = {"worker_process_setup_hook": "tests.support.seen.record", "env_vars": recorder}
+            # As `ray job submit` hands it over. Every kill below is one of Ray's failures.
+            env |= {"RAY_TMPDIR": str(self.folder), "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": hook})}
+        return Tree([sys.executable, *command], env=env, cwd=ROOT, log=self.log(out))
+
+    def records(self, out: Path) -> Path:
+        return self.folder / "seen" / out.name
+
+    def log(self, out: Path) -> Path:
+        return self.folder / f"{out.name}.log"
+
+    def finish(self, out: Path, launch: int, workers: int, *, on_ray: bool = False) -> None:
+        """A launch that nobody disturbs.
+
+        Raises:
+            RuntimeError: it ended badly, or not at all.
+        """
+        with self.start(out, launch, workers, on_ray=on_ray) as tree:
+            self._await_end(tree, out, LAUNCH_LIMIT_S)
+
+    def _await_end(self, tree: Tree, out: Path, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while tree.is_running() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        if tree.driver.poll() != 0:
+            said = self.log(out).read_text()[-3000:]
+            raise RuntimeError(f"{out.name} ended with {tree.driver.poll()} after {tree.seconds:.0f} s:\n{said}")
+
+    def kill_at(self, out: Path, launch: int, workers: int, step: int, rng: np.random.Generator) -> str:
+        """A launch of which one worker is killed after `step`, in the middle of the next; says what happened."""
+        with self.start(out, launch, workers) as tree:
+            said = self._kill(tree, out, step, rng)
+            deadline = time.monotonic() + STOP_LIMIT_S
+            while tree.is_running() and time.monotonic() < deadline:  # the launcher ends the other workers
+                time.sleep(POLL_S)
+        return said
+
+    def kill_on_ray(self, out: Path, workers: int, steps: Sequence[int], rng: np.random.Generator) -> list[str]:
+        """One launch, of which a worker is killed after each of `steps`; Ray Train brings it to its end."""
+        with self.start(out, 0, workers, on_ray=True) as tree:
+            said = [self._kill(tree, out, step, rng) for step in steps]
+            self._await_end(tree, out, LAUNCH_LIMIT_S)
+        return said
+
+    def _kill(self, tree: Tree, out: Path, step: int, rng: np.random.Generator) -> str:
+        deadline = time.monotonic() + LAUNCH_LIMIT_S
+        while (rows := step_rows(out)).keys().isdisjoint(range(step, self.num_steps + 1)):
+            if not tree.is_running() or time.monotonic() > deadline:
+                raise RuntimeError(f"no step {step} in {tree.seconds:.0f} s:\n{self.log(out).read_text()[-3000:]}")
+            time.sleep(POLL_S)
+        time.sleep(float(rng.random()) * rows[max(rows)]["seconds"])
+        found = [pid for pid, line in sorted(tree.pids().items()) if is_worker(line)]
+        workers = [pid for pid in found if pid != tree.driver.pid] or found  # a launcher of several is none of them
+        victim = int(rng.choice(workers))
+        kill(victim)
+        saved = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+        return f"worker {workers.index(victim)} of {len(workers)} killed after step {max(step_rows(out))}" + (
+            f", saved {saved[-1]}" if saved else ", nothing saved"
+        )
+
+
+def is_worker(line: str) -> bool:
+    """A process that trains, the launcher that it forked from, or an actor of Ray Train."""
+    return "tests.support.seen" in line or line.startswith("ray::RayTrainWorker")
+
+
+def step_rows(out: Path) -> dict[int, Row]:
+    """Rows of the steps in `metrics.jsonl`."""
+    return {row["step"]: row for row in read_metrics(out / "metrics.jsonl") if "loss" in row}
+
+
+def packs_seen(records: Path) -> Packs:
+    """What all launches of a run saw together."""
+    packs: dict[int, set[tuple[tuple[str, str], ...]]] = {}
+    for folder in sorted(records.iterdir()):
+        for one in seen.read(folder):
+            packs.setdefault(one.step, set()).add(one.digests)
+    return {step: frozenset(packs[step]) for step in sorted(packs)}
+
+
+def differing_packs(runs: Runs, expected: Path, out: Path) -> list[str]:
+    """Steps of a run, repeated or not, that saw other packs than those of the undisturbed run."""
+    whole, got = packs_seen(runs.records(expected)), packs_seen(runs.records(out))
+    assert whole.keys() == set(range(1, runs.num_steps + 1)), "the undisturbed run was not recorded"
+    assert all(len(packs) == PACKS_PER_STEP for packs in whole.values())
+    return [f"step {step} saw other packs" for step in whole if whole[step] != got.get(step)]
+
+
+def differing_rows(expected: Path, out: Path) -> list[str]:
+    """Rows of the metrics and weights that are not the same to the last bit."""
+    rows = [
+        [{name: row[name] for name in row.keys() - MEASURED} for row in read_metrics(run / "metrics.jsonl")]
+        for run in (expected, out)
+    ]
+    lines = [f"expected {a}, got {b}" for a, b in zip(*rows, strict=False) if a != b]
+    lines += [f"expected {len(rows[0])} rows, got {len(rows[1])}"] if len(rows[0]) != len(rows[1]) else []
+    for name in ("model", "ema"):
+        a, b = (load_model(run, weights=name)[0].state_dict() for run in (expected, out))
+        lines += [f"{name}: {key} differs" for key in a if not torch.equal(a[key], b[key])]
+    return lines
+
+
+def same_workers(runs: Runs, expected: Path, workers: int, num_kills: int, rng: np.random.Generator) -> list[str]:
+    """One run, killed at as many random steps and continued each time; what differs."""
+    out = runs.folder / f"killed-{workers}"
+    for launch, step in enumerate(random_steps(runs, num_kills, rng)):
+        print(f"  {runs.kill_at(out, launch, workers, step, rng)}", flush=True)
+    runs.finish(out, num_kills, workers)
+    return differing_packs(runs, expected, out) + differing_rows(expected, out)
+
+
+def other_workers(runs: Runs, expected: Path, path: Sequence[int], rng: np.random.Generator) -> list[str]:
+    """One run that is killed and continued on other numbers of workers; what differs more than it may."""
+    out = runs.folder / "-".join(["moved", *map(str, path)])
+    for launch, (workers, step) in enumerate(zip(path, random_steps(runs, len(path) - 1, rng), strict=False)):
+        print(f"  {workers} workers: {runs.kill_at(out, launch, workers, step, rng)}", flush=True)
+    runs.finish(out, len(path) - 1, path[-1])
+    whole, got = step_rows(expected), step_rows(out)
+    differences = {step: abs(got[step]["loss"] / whole[step]["loss"] - 1) for step in whole}
+    lines = differing_packs(runs, expected, out)
+    for launch, workers in enumerate(path[1:], 1):
+        first = min(one.step for one in seen.read(runs.records(out) / f"{launch:02d}"))
+        is_first_move = launch == 1  # after it the weights differ by the order of summation
+        print(f"  first loss on {workers}: step {first}, {differences[first]:.1e} from the undisturbed run's")
+        if is_first_move and not differences[first] <= FIRST_LOSS_TOLERANCE:
+            lines.append(f"step {first}: loss {got[first]['loss']}, undisturbed {whole[first]['loss']}")
+    shown = ", ".join(f"{step}: {differences[step]:.0e}" for step in [*range(5, runs.num_steps, 5), runs.num_steps])
+    print(f"  relative difference of the loss by step: {shown}; at most {max(differences.values()):.0e}")
+    return lines
+
+
+def on_ray(runs: Runs, expected: Path, num_kills: int, rng: np.random.Generator) -> list[str]:
+    """The same on two workers of Ray Train, which restarts the run itself; what differs."""
+    out = runs.folder / "ray-2"
+    for line in runs.kill_on_ray(out, 2, random_steps(runs, num_kills, rng), rng):
+        print(f"  {line}", flush=True)
+    num_workers = sum(1 for _ in runs.records(out).rglob("*.jsonl"))
+    assert num_workers >= 2 * (1 + num_kills), f"{num_workers} workers trained: none was replaced"
+    return differing_packs(runs, expected, out) + differing_rows(expected, out)
+
+
+def random_steps(runs: Runs, count: int, rng: np.random.Generator) -> list[int]:
+    """One in each of as many equal parts of the run, but for its ends."""
+    edges = np.linspace(2, runs.num_steps - 2, count + 1).astype(int)
+    return [int(rng.integers(low, high)) for low, high in pairwise(edges)]
