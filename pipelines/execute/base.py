@@ -1,4 +1,4 @@
-"""How stages are run: in this process, or on Ray Data. Both give the same outcomes; only their order may differ.
+"""How stages are run: in this process, or on Ray Data. Both give equal outcomes, in an order that may differ.
 
 A stage is any object with the methods of `curate.stage.Stage`.
 """
@@ -29,22 +29,32 @@ class ExecuteConfig(BaseModel):
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="workers of a stage: a machine starts as many as fit, a cluster all; none: one per CPU (GPU)",
+        description="workers of a stage; one machine starts as many as fit, a cluster all; none: one per CPU (GPU)",
     )
     gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
-    publish_every_s: float = Field(30, gt=0, description="seconds between parts: what a kill can lose")
-    max_attempts: int = Field(3, ge=1, description="on Ray: workers that may die on one item before it is given up")
+    publish_every_s: float = Field(
+        30, gt=0, description="seconds between published parts, which is the most work that a kill loses"
+    )
+    max_attempts: int = Field(
+        3, ge=1, description="on Ray: workers that die on an item before it fails as worker_died"
+    )
     item_limit_s: float | None = Field(
         6 * 3600,
         gt=0,
-        description="on Ray: seconds after which an item that does not return costs its worker its life; null: never",
+        description="on Ray: seconds on one item until its worker is killed and the item retried; null: no limit",
     )
     staging: StagingConfig = Field(StagingConfig(), description="local copies of remote inputs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What one worker of a stage takes: CPUs, a share of a GPU, and how many items it is handed at a time."""
+    """What one worker of a stage takes.
+
+    Attributes:
+        batch_size: Items that `process` gets at a time.
+        num_cpus: CPUs.
+        num_gpus: Share of a GPU.
+    """
 
     batch_size: int = 1
     num_cpus: float = 1
@@ -57,22 +67,22 @@ class Executor(Protocol):
         ...
 
     def under_way(self) -> Mapping[str, float]:
-        """What is done of items that have no outcome yet, as `curate.media.counter` counts it. For any thread."""
+        """Amounts done on items that have no outcome yet, by unit of `curate.media.counter`. Safe in any thread."""
         ...
 
 
 def since(before: Mapping[str, float]) -> dict[str, float]:
-    """What this process has got through since `counts` gave that."""
+    """Amounts that this process has done since `counts` returned `before`."""
     return {name: number - before[name] for name, number in counts().items()}
 
 
-def contained(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
-    """The stage's outcomes of a batch. Where it raises over the batch, each item is tried by itself, and given up as
-    MODEL if it raises again: what a decoder or a model raises over one file is no reason to lose the others.
+def process_batch(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
+    """The stage's outcomes of a batch. If the batch raises, each item is processed alone. An item that raises alone is
+    given up as MODEL, so that one bad file does not lose the others.
 
     Raises:
-        OSError, ImportError: no item's fault: the disk is full, a package is missing.
-        RuntimeError: torch's AcceleratorError: the GPU is in disorder, and this process can no longer use it.
+        OSError, ImportError: a run-level error: the disk is full, a package is missing.
+        RuntimeError: torch's AcceleratorError: this process can no longer use its GPU.
     """
     try:
         outcomes = list(stage.process(items))
@@ -82,14 +92,14 @@ def contained(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
         if is_lost_device(error):
             raise
         if len(items) > 1:
-            return [outcome for item in items for outcome in contained(stage, [item])]
+            return [outcome for item in items for outcome in process_batch(stage, [item])]
         outcomes = [stage.give_up(items[0], FailureKind.MODEL, f"{type(error).__name__}: {error}", 1)]
     assert len(outcomes) == len(items), f"{stage.step} gave {len(outcomes)} outcomes for {len(items)} items"
     return outcomes
 
 
 def is_lost_device(error: BaseException) -> bool:
-    """Whether this process must end because of the error: its CUDA context is gone."""
+    """Whether the error destroyed the CUDA context of this process, which must end."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.AcceleratorError)
 

@@ -9,7 +9,7 @@ from pipelines.execute.local import LocalExecutor
 
 @contextmanager
 def open_executor(config: ExecuteConfig) -> Iterator[Executor]:
-    """The executor of the configuration; a Ray that it starts ends with the block."""
+    """The executor of the configuration. If it starts a private Ray, that ends with the block."""
     if config.executor == "local":
         yield LocalExecutor()
         return

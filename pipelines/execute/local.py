@@ -5,12 +5,12 @@ from typing import Any
 
 from curate.media.counter import counts
 from curate.stage import Stage
-from pipelines.execute.base import Resources, batches, contained, since
+from pipelines.execute.base import Resources, batches, process_batch, since
 
 
 class LocalExecutor:
-    """Runs a stage in this process: for tests, for one small machine, for a GPU box. A crash in native code ends the
-    run, and a rerun meets it again; on Ray only the item fails."""
+    """Runs a stage in this process: for tests, one small machine, a GPU machine. A crash in native code ends the run,
+    and a rerun crashes again; on Ray only the item fails."""
 
     def __init__(self) -> None:
         self._before = counts()
@@ -20,7 +20,7 @@ class LocalExecutor:
             stage.setup()
         for batch in batches(items, resources.batch_size):
             self._before = counts()
-            outcomes = contained(stage, batch)
+            outcomes = process_batch(stage, batch)
             self._before = counts()
             yield from zip(batch, outcomes, strict=True)
 

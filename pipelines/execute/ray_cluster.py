@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from pipelines.execute.base import ExecuteConfig
 
-KNOCK_S = 5
+REACH_TIMEOUT_S = 5
+"""Limit of the connection that tests whether an address answers."""
 STORE_BYTES = 256 * 2**20
-"""Object store of a private Ray: items and outcomes are small rows, frames never travel."""
+"""Object store of a private Ray. Items and outcomes are small rows; frames stay in their worker."""
 
 
 def connect(config: ExecuteConfig) -> bool:
@@ -28,7 +29,7 @@ def connect(config: ExecuteConfig) -> bool:
     # Ray's core prints harmless lines about restartable actors at its error level.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        # Ray's processes take standard input over, and hand it to every worker.
+        # Ray's processes inherit standard input and pass it to every worker.
         with _empty_stdin(), _without(b"Set ray log level from environment variable"):
             ray.init(
                 address=address,
@@ -42,7 +43,7 @@ def connect(config: ExecuteConfig) -> bool:
             "(docs/cluster.md)"
         ) from error
     except Exception as error:
-        # Where a process of its own does not come up in time, Ray raises what it has at hand, a bare Exception too.
+        # If one of its processes does not start in time, Ray raises various errors, a bare Exception among them.
         if address != "local":
             raise
         ray.shutdown()
@@ -54,18 +55,18 @@ def connect(config: ExecuteConfig) -> bool:
 
 
 def check_address(config: ExecuteConfig) -> str:
-    """The address of Ray that the configuration or RAY_ADDRESS names, "local" for a private one. Ray itself would wait
-    for minutes for a head that is not there.
+    """The address of Ray that the configuration or RAY_ADDRESS names, "local" for a private one. It is tested here,
+    because Ray waits for minutes for a head that does not answer.
 
     Raises:
         ConnectionError: nothing listens at HOST:PORT.
     """
-    # Without an address Ray would follow a file that any earlier cluster on this machine left behind.
+    # Without an address Ray reads one from a file that an earlier cluster may have left on this machine.
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdecimal():
         try:
-            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+            socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
         except OSError as error:
             raise ConnectionError(
                 f"nothing listens at {address} ({error}); check --address, the head (`ray status` there) and firewalls"
@@ -75,10 +76,10 @@ def check_address(config: ExecuteConfig) -> str:
 
 @contextmanager
 def _empty_stdin() -> Iterator[None]:
-    """What is started inside reads nothing from this process's terminal."""
+    """Processes started inside read nothing from the terminal of this process."""
     try:
         ours = os.dup(0)
-    except OSError:  # closed by whoever started this process
+    except OSError:  # closed by the parent process
         ours = os.open(os.devnull, os.O_RDONLY)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -92,11 +93,11 @@ def _empty_stdin() -> Iterator[None]:
 
 @contextmanager
 def _without(words: bytes) -> Iterator[None]:
-    """Lines with these words are left out of what is written to standard error inside, by native code too; all others
-    appear at the end."""
+    """Drop lines with these words from standard error, that of native code included. The other lines appear at the
+    end of the block."""
     try:
         theirs = os.dup(2)
-    except OSError:  # closed: nothing appears anywhere
+    except OSError:  # closed: there is no output to filter
         yield
         return
     sys.stderr.flush()

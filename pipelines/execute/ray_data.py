@@ -1,10 +1,10 @@
 """Stages on Ray Data: actor pools, streaming with back-pressure, on one machine or a cluster.
 
-Ray restarts a worker that died and runs its task again, for ever, and without a word about the item that killed it.
-So that one item costs neither the run nor its neighbours, items travel in chunks, and a ledger counts how often each
-chunk was begun (`pipelines.execute.ray_worker`). A chunk that was begun before has killed a worker: if it is one item,
-that is tried again and at last given up; if it is several, the chunk comes back undone. Whatever the driver has no
-outcome for when a pass is over is in the next one, item by item.
+Ray restarts a worker that died and runs its task again, without a limit, and does not tell which item killed it. One
+item must cost neither the run nor its neighbours. Items therefore travel in chunks, and a ledger counts how often each
+chunk was begun (`pipelines.execute.ray_worker`). A chunk that was begun before has killed a worker. A chunk of one
+item is retried and finally given up; a chunk of several comes back undone. Items without an outcome after a pass are
+in the next pass, each in a chunk of its own.
 """
 
 import logging
@@ -29,9 +29,9 @@ from pipelines.execute.ray_cluster import connect
 from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
 
 MAX_CHUNK = 256
-"""Most batches in a chunk: what a worker that dies leaves to the next pass."""
+"""Most batches in a chunk, which is the most that a dead worker leaves to the next pass."""
 GROWN_CLUSTER = 64
-"""Workers for which chunks are dealt out on a cluster that may grow, where nothing says how far."""
+"""Workers that chunks are made for on a growing cluster without `execute.num_workers`."""
 
 
 class RayExecutor:
@@ -49,17 +49,17 @@ class RayExecutor:
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         if not items:
             return iter(())
-        self._connect()  # at once: what Ray says as it starts comes before the progress line
+        self._connect()  # now: Ray's own lines come before the progress line
         self._num_runs += 1
         return self._outcomes(stage, items, resources, self._pool(resources))
 
     def under_way(self) -> Mapping[str, float]:
-        """As the ledger knew it when it was last asked: nobody waits for it."""
+        """The ledger's last answer; this does not wait for the next one."""
         with self._asking:
             if self._ledger is None:
                 return {}
             if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-                with suppress(ray.exceptions.RayError):  # the ledger is being started anew
+                with suppress(ray.exceptions.RayError):  # the ledger restarts
                     self._under_way = ray.get(self._asked)
                 self._asked = None
             if self._asked is None:
@@ -70,33 +70,33 @@ class RayExecutor:
         self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources, pool: "Pool"
     ) -> Iterator[tuple[Any, Any]]:
         shown = ItemMetrics(stage.step, len(items))
-        owed: Sequence[int] = range(len(items))
+        pending: Sequence[int] = range(len(items))
         sizes = guided_chunks(len(items), resources.batch_size, pool.for_chunks)
-        while owed:
+        while pending:
             had: set[int] = set()
-            for index, outcome in self._one_pass(stage, items, owed, sizes, resources, pool):
+            for index, outcome in self._one_pass(stage, items, pending, sizes, resources, pool):
                 if index not in had:
                     had.add(index)
                     shown.count(outcome)
                     yield items[index], outcome
             if not had and max(sizes) == 1:
-                raise RuntimeError(f"{stage.step}: Ray gave no outcome for any of {len(owed)} items, and no error")
-            owed = [index for index in owed if index not in had]
-            sizes = [1] * len(owed)
+                raise RuntimeError(f"{stage.step}: Ray gave no outcome for any of {len(pending)} items, and no error")
+            pending = [index for index in pending if index not in had]
+            sizes = [1] * len(pending)
 
     def _one_pass(
         self,
         stage: Stage[Any, Any],
         items: Sequence[Any],
-        owed: Sequence[int],
+        pending: Sequence[int],
         sizes: Sequence[int],
         resources: Resources,
         pool: "Pool",
     ) -> Iterator[tuple[int, Any]]:
-        """Number and outcome of the items that are owed, as far as they come."""
+        """Index and outcome of the pending items, as they arrive; some may be missing."""
         rows, at = [], 0
         for size in sizes:
-            chunk = owed[at : at + size]
+            chunk = pending[at : at + size]
             key = f"run {self._num_runs}: {size} from {chunk[0]}"
             rows.append({"at": at, "key": key, "items": pickle.dumps([items[index] for index in chunk])})
             at += size
@@ -114,16 +114,16 @@ class RayExecutor:
                 for place, outcome in enumerate(read_report(report), report["at"]):
                     if isinstance(outcome, Stopped):
                         raise outcome.error
-                    yield owed[place], outcome
+                    yield pending[place], outcome
 
     def _connect(self) -> None:
-        """Join or start Ray at the first item: a run that finds everything stored needs none."""
+        """Join or start Ray at the first item. A run that finds all results stored does not need it."""
         if not ray.is_initialized():
             self._connected_here, self._is_private = True, connect(self.config)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        # What a worker reports is handed on as it is: a block of its own.
+        # Each report of a worker stays a block of its own.
         context.target_max_block_size = 1
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         if self._ledger is None:
@@ -132,7 +132,7 @@ class RayExecutor:
             self._ledger = ray.remote(Ledger).options(**options).remote()
 
     def close(self) -> None:
-        """Leave the cluster that was joined here; a private Ray ends with that."""
+        """Leave the cluster that was joined here, which ends a private Ray."""
         with self._asking:
             self._ledger = self._asked = None
         if self._connected_here:
@@ -154,8 +154,8 @@ class RayExecutor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pool:
-    """How many workers a stage gets. On a machine: as many as fit. On a cluster that may grow: `limit` of them, asked
-    for at once; where none is given, as many as fit now, and more as Ray Data sees fit, up to one per chunk."""
+    """How many workers a stage gets. On one machine: as many as fit. On a cluster that may grow: `limit` of them at
+    once; without a limit, as many as fit now, and more as Ray Data decides, up to one per chunk."""
 
     fits: int
     may_grow: bool
@@ -163,7 +163,7 @@ class Pool:
 
     @property
     def for_chunks(self) -> int:
-        """Workers for which there shall be chunks enough."""
+        """Number of workers that the chunks must keep busy."""
         if self.may_grow:
             return self.limit or max(self.fits, GROWN_CLUSTER)
         return min(self.fits, self.limit or self.fits)
@@ -171,13 +171,13 @@ class Pool:
     def strategy(self, num_chunks: int) -> ray.data.ActorPoolStrategy:
         if self.may_grow and self.limit is None:
             return ray.data.ActorPoolStrategy(min_size=min(self.fits, num_chunks), max_size=num_chunks)
-        # No chunk waits behind a long one while another worker is idle.
+        # A chunk does not wait behind a long one while another worker is idle.
         return ray.data.ActorPoolStrategy(size=min(self.for_chunks, num_chunks), max_tasks_in_flight_per_actor=1)
 
 
 def guided_chunks(num_items: int, batch_size: int, num_workers: int) -> list[int]:
-    """Sizes of the chunks that items are dealt out in, in order: whole batches; large chunks first, so that there are
-    few, and small ones last, so that all workers end together. Guided self-scheduling (Polychronopoulos and Kuck,
+    """Sizes of the chunks, in order, in whole batches. Large chunks come first to keep their number low, small ones
+    last to let all workers end together. Guided self-scheduling (Polychronopoulos and Kuck,
     1987, section 3) with two chunks per worker in each round."""
     sizes, left = [], num_items
     while left:
@@ -189,8 +189,8 @@ def guided_chunks(num_items: int, batch_size: int, num_workers: int) -> list[int
 
 
 class ItemMetrics:
-    """What Ray's dashboard and Prometheus show of a stage: `ray_reelpack_items_total` by step and outcome (`ok` or the
-    kind of failure), and `ray_reelpack_items_left` by step."""
+    """Metrics of a stage for Ray's dashboard and Prometheus: `ray_reelpack_items_total` by step and outcome (`ok` or
+    the kind of failure), and `ray_reelpack_items_left` by step."""
 
     EVERY_S = 1.0
 

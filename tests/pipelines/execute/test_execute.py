@@ -149,7 +149,7 @@ def test_outcomes_come_before_their_chunk_ends_and_are_kept_when_its_worker_dies
 @pytest.mark.ray
 @pytest.mark.usefixtures("private_ray")
 def test_workers_that_cannot_be_set_up_stop_the_run() -> None:
-    with pytest.raises(RuntimeError, match="died while they set themselves up"):
+    with pytest.raises(RuntimeError, match="died during set-up"):
         on_ray(Doubling(in_setup="exit"), range(4), max_attempts=1)
 
 
