@@ -1,4 +1,4 @@
-"""The `reelpack` command: one line per command, each of which is a file of `pipelines.commands`.
+"""The `reelpack` command: one line here and one file of `pipelines.commands` per command.
 
 `--config` takes a YAML file (or a shipped one by name), `--set section.key=value` changes one value.
 """

@@ -26,7 +26,7 @@ def encode(
     executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Encode clips to latents and captions to text embeddings, beside the shards."""
+    """Encode clips to latents and captions to text embeddings."""
     resolved = local_first(config, set, executor, address)
     from pipelines.drivers import encode as encode_latents
     from pipelines.inspection import status as current

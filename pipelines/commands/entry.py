@@ -24,7 +24,7 @@ def run(app: typer.Typer, argv: list[str] | None = None, module: str | None = No
         argv: what follows the program's name; None: the arguments of this process.
         module: the name that `python -m` started, for usage lines; None: `reelpack` was.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have lines of their own
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have their own progress lines
     given = sys.argv[1:] if argv is None else argv
     command = module or "".join(given[:1])
     try:
@@ -34,13 +34,13 @@ def run(app: typer.Typer, argv: list[str] | None = None, module: str | None = No
             raise
         _say_error(_message(error, command))
         sys.exit(2)
-    except RuntimeError as error:  # out of memory, a lost Ray worker: nobody's input, but no traceback either
+    except RuntimeError as error:  # out of memory, a lost Ray worker: a run-level error, shown without a traceback
         if os.environ.get("REELPACK_DEBUG"):
             raise
         _say_error(_message(error, command))
-        console.print("REELPACK_DEBUG=1 shows where; the same command goes on from what was published")
+        console.print("REELPACK_DEBUG=1 shows where; the same command resumes from what was published")
         sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as ended:  # typer makes an exit of an interruption, without a word
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer turns an interruption into an exit without a message
         told = told_by(ended)
         if told is None:
             if is_first_rank() and (message := getattr(ended, "message", "")):  # a training that SIGTERM stopped

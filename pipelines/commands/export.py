@@ -12,7 +12,7 @@ def export(
     out: Annotated[str, typer.Option(help="empty folder to write to")],
     latents: Annotated[str | None, typer.Option(help="also latents: a fingerprint, or auto")] = None,
     layout: Annotated[
-        Literal["webdataset", "folder"], typer.Option(help="tars of samples, or clip.mp4 beside clip.txt")
+        Literal["webdataset", "folder"], typer.Option(help="tars of samples, or clip.mp4 with clip.txt")
     ] = "webdataset",
 ) -> None:
     """Write clips and captions for other tools: a WebDataset (.mp4 .txt .json), or a folder (.mp4 .txt)."""

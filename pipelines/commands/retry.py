@@ -26,7 +26,7 @@ def retry(
     dataset: DatasetArgument,
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="this kind, such as model, beside those that any rerun attempts; repeatable"),
+        typer.Option(help="this kind, such as model, and those that any rerun attempts; repeatable"),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
     drop_failed: DropFailedOption = False,
@@ -63,10 +63,12 @@ def show_failing(groups: "Sequence[FailureGroup]", later: Mapping[str, int]) -> 
 def show(summary: "RetrySummary") -> None:
     if summary.curated is None:
         if summary.failures:
-            out.print("nothing was attempted: these kinds end the same way every time; --kind KIND or --all insists")
+            out.print(
+                "nothing was attempted: these kinds fail again each time; --kind KIND or --all attempts them anyway"
+            )
         return
     num_failing = sum(one.num_failed for one in summary.failures)
-    out.print(f"{summary.num_well} are well now, {num_failing} still fail")
+    out.print(f"{summary.num_succeeded} succeeded now, {num_failing} still fail")
     if summary.failures:
         show_failures(summary.failures)
     if not summary.curated.num_indexed:

@@ -19,7 +19,7 @@ def sample(
     frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
     start: Annotated[
         Path | None,
-        typer.Option(help="picture to begin with, or clip to go on from (runs with the task first_frames)"),
+        typer.Option(help="image to begin with, or clip to continue (runs with the task first_frames)"),
     ] = None,
     step: StepOption = None,
     config: ConfigOption = None,

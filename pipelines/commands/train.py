@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def train(
     dataset: DatasetsArgument,
-    out: Annotated[str, typer.Option(help="run directory; a run that was stopped goes on from its last checkpoint")],
+    out: Annotated[str, typer.Option(help="run directory; a stopped run resumes from its last checkpoint")],
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:

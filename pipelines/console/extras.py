@@ -5,7 +5,7 @@ import importlib.util
 import re
 
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "open_clip": "open-clip-torch"}
-"""Modules that are not called as their distribution is."""
+"""Modules whose name is not that of their distribution."""
 
 _REQUIRED = re.compile(r'(?P<name>[\w.-]+).*;.*extra == "(?P<extra>[\w-]+)"')
 
@@ -17,7 +17,7 @@ def explained(error: ImportError, command: str = "") -> str:
     """
     module = _missing(error)
     if module is None or importlib.util.find_spec(module) is not None:
-        return f"{error}; what is installed is broken or of another version: REELPACK_DEBUG=1 shows where"
+        return f"{error}; the installed package is broken or of another version; REELPACK_DEBUG=1 shows where"
     distribution = DISTRIBUTIONS.get(module, module)
     extras = extras_with(distribution)
     if not extras:
@@ -37,7 +37,7 @@ def extras_with(distribution: str) -> list[str]:
 
 
 def _missing(error: BaseException | None) -> str | None:
-    """The module that is not there, of this error or of what caused it; None: it is another kind of failure."""
+    """The missing module of this error or of its cause; None: another kind of failure."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name:
             return error.name.partition(".")[0]

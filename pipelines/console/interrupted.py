@@ -1,11 +1,11 @@
-"""Ctrl-C: what an interrupted command leaves behind, and how to go on."""
+"""Ctrl-C: what an interrupted command leaves, and how to resume."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GOES_ON = "the same command goes on from there"
+RESUMES = "the same command resumes from there"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -14,7 +14,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stays(what: Callable[[str], str], place: str) -> Iterator[None]:
-    """Raise an interruption of the block as one that says what stays.
+    """Turn an interruption of the block into one that says what stays valid.
 
     Args:
         what: `of_dataset` or `of_run`.
@@ -40,26 +40,26 @@ def of_dataset(url: str) -> str:
         "captions": len(dataset.captions(captioner).rows()) if captioner else 0,
     }
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return f"{url} has {told or 'nothing yet'}; `reelpack status {url}` says more; {GOES_ON}"
+    return f"{url} has {told or 'nothing yet'}; `reelpack status {url}` says more; {RESUMES}"
 
 
 def of_run(out: str) -> str:
-    """The checkpoint that a run goes on from."""
+    """The checkpoint that a run resumes from."""
     from train.run.checkpoint import list_checkpoints
 
     found = list_checkpoints(Path(out) / "checkpoints")
     if not found:
-        return f"{out} has no checkpoint yet (train.checkpoint.every); the same command begins anew"
-    return f"{out} has the checkpoint {found[-1].name}; {GOES_ON}"
+        return f"{out} has no checkpoint yet (train.checkpoint.every); the same command starts from the beginning"
+    return f"{out} has the checkpoint {found[-1].name}; {RESUMES}"
 
 
 def is_first_rank() -> bool:
-    """Whether this process speaks for all of those that torchrun started, or is none of them."""
+    """Whether this process is the first rank of torchrun, or was not started by it."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def told_by(error: BaseException | None) -> str | None:
-    """What an interruption that is behind an error says, "" if it says nothing; None where there is none."""
+    """The message of the interruption that caused an error, "" if it has none; None if there was no interruption."""
     found: str | None = None
     while error is not None:
         if isinstance(error, Interrupted):

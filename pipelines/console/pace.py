@@ -1,4 +1,4 @@
-"""How fast work goes, and when it will be done."""
+"""Rate of work, and time left."""
 
 import time
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from itertools import pairwise
 from statistics import mean, stdev
 
 WINDOW_S = 30.0
-"""The rate is that of so many seconds."""
+"""Seconds that the rate is measured over."""
 LEAST_WINDOW_S = 2.0
 LEAST_RUN_S = 10.0
-"""The remaining time is not known before."""
+"""Seconds before the time left is estimated."""
 LEAST_MOVES = 8
 STEADY = 2.0
-"""Most that the rates of the two halves of the time so far may differ by, as a ratio."""
+"""Largest ratio of the rates in the two halves of the time so far."""
 NUM_SPANS = 8
 LARGEST_ERROR = 0.2
-"""Of the mean rate, relative, by how much the rates of `NUM_SPANS` spans of the time so far scatter."""
+"""Largest relative standard error of the mean rate over `NUM_SPANS` spans of the time so far."""
 MOST_SAMPLES = 512
 
 
 class Pace:
-    """Of work whose amount is known, in any unit.
+    """The rate of work of a known amount, in any unit.
 
     Args:
         total: how much there is to do.
@@ -38,10 +38,10 @@ class Pace:
         return self._samples[-1][1] if self._samples else 0.0
 
     def reach(self, done: float) -> None:
-        """So much is done now; less than before counts as before."""
+        """Set the amount done; it never decreases."""
         now = self._clock()
         done = min(max(done, self.done), self.total)
-        if self._samples or done:  # what precedes the first move is no work: imports, weights, a cluster
+        if self._samples or done:  # time before the first move is start-up: imports, weights, a cluster
             self._samples.append((now, done))
         if len(self._samples) > MOST_SAMPLES:
             del self._samples[1:-2:2]
@@ -80,7 +80,7 @@ class Pace:
         return (self._done_at(end_s) - self._done_at(start_s)) / (end_s - start_s)
 
     def _done_at(self, moment_s: float) -> float:
-        """What was done then, between two samples in proportion."""
+        """The amount done at that time, interpolated linearly."""
         for (t0, d0), (t1, d1) in pairwise(self._samples):
             if t0 <= moment_s <= t1:
                 return d0 + (d1 - d0) * (moment_s - t0) / (t1 - t0) if t1 > t0 else d1

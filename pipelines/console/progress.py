@@ -1,4 +1,4 @@
-"""What the user sees while a step runs: how much is done, how fast, and when it will be, on one line."""
+"""The progress line of a step: how much is done, how fast, and the time left."""
 
 import logging
 import sys
@@ -57,10 +57,10 @@ class Line:
 
     Args:
         name: of the step.
-        num_items: of which outcomes come.
-        total: the amount of work in all of them.
-        unit: that it is measured in.
-        pace: for a clock other than the system's.
+        num_items: number of items.
+        total: amount of work of all items, in `unit`.
+        unit: of the amounts.
+        pace: for tests, with another clock.
     """
 
     def __init__(self, name: str, num_items: int, total: float, unit: Unit = ITEMS, pace: Pace | None = None) -> None:
@@ -77,11 +77,11 @@ class Line:
         self.finished += amount
 
     def update(self, under_way: Mapping[str, float]) -> None:
-        """The amount that is done, with that of items without an outcome."""
+        """Update the amount done, including that of items without an outcome."""
         self.pace.reach(self.finished + under_way.get(self.unit.name, 0.0))
 
     def parts(self) -> list[str]:
-        """What there is to say, the most important first."""
+        """The parts of the line, the most important first."""
         parts = [f"{self.num_done:,}/{self.num_items:,}"]
         if self.num_failed:
             parts.append(f"{self.num_failed:,} failed")
@@ -94,7 +94,7 @@ class Line:
         return [*parts, *self.notes]
 
     def text(self, width: int) -> str:
-        """The line in so many columns: what does not fit is left out, from the least important on."""
+        """The line in at most `width` columns; what does not fit is dropped, the least important part first."""
         share = self.pace.done / self.pace.total if self.pace.total else 1.0
         text = f"{self.name:<10}{_percent(share):>6}"
         for part in self.parts():
@@ -169,7 +169,7 @@ def tracked(
 
 @contextmanager
 def shown(line: Line, update: Callable[[], None]) -> Iterator[None]:
-    """Keep a line on the screen, or write it to the log now and then, while the block runs."""
+    """Show a line while the block runs: redrawn on a terminal, else written every `LOG_S` seconds."""
     ended = threading.Event()
     if not console.is_terminal:
 
@@ -185,7 +185,7 @@ def shown(line: Line, update: Callable[[], None]) -> Iterator[None]:
             log.join()
             _print(line.summary())
         return
-    # No terminal mode is changed and no input is read: a process in the background may go on drawing.
+    # No terminal mode is changed and no input is read: a background process can keep drawing.
     with Live(console=console, auto_refresh=False) as live, _logs_above():
 
         def draw() -> None:
@@ -214,7 +214,7 @@ def _thread(ended: threading.Event, every_s: float, work: Callable[[], Any]) -> 
 
 @contextmanager
 def _logs_above() -> Iterator[None]:
-    """Log lines come above the progress line: handlers that hold the terminal write to what stands for it now."""
+    """Log lines appear above the progress line: handlers on the terminal write to rich's replacement of it."""
     terminal, loggers = sys.__stderr__, [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     moved = [
         handler
@@ -256,7 +256,7 @@ def _rate(rate: float, unit: Unit) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never 100 % of what is not done."""
+    """A share in percent, rounded down: unfinished work is never shown as 100 %."""
     return f"{int(1000 * share) / 10:.1f}%" if share < 0.1 else f"{int(100 * share)}%"
 
 

@@ -36,13 +36,13 @@ INPUTS = (
     DemoInput(name="fps_12.mp4", what="two shots of bbb_a at 12 frames/s"),
     DemoInput(name="still_squirrel.jpg", what="a frame of bbb_a as a picture"),
     DemoInput(name="still_meadow.png", what="another frame of bbb_a as a picture"),
-    DemoInput(name="corrupt.mp4", what="the first half of fps_12.mp4, as a broken download leaves it"),
+    DemoInput(name="corrupt.mp4", what="the first half of fps_12.mp4, as after a broken download"),
     DemoInput(name="notes.mp4", what="a text file under a video's name"),
 )
 
 
 def make_demo_inputs(folder: Path) -> None:
-    """Write the demo's input files into `folder`; files that are there already are left as they are."""
+    """Write the demo's input files into `folder`; existing files stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("bbb_a.mp4", "bbb_b.mp4"):
         _once(folder / name, functools.partial(shutil.copyfile, MEDIA / name))
@@ -80,7 +80,7 @@ def _letterboxed(frames: np.ndarray) -> np.ndarray:
 
 
 def _static_then_black(picture: np.ndarray, seconds: float = 2.5) -> np.ndarray:
-    """One picture with sensor-like noise, as a title card or a tripod gives it, and then nothing."""
+    """A still frame with sensor-like noise, then black."""
     noise = np.random.default_rng(0).integers(-1, 2, (round(seconds * FPS), *picture.shape))
     static = np.clip(picture.astype(np.int16) + noise, 0, 255).astype(np.uint8)
     return np.concatenate([static, np.zeros_like(static)])

@@ -1,6 +1,6 @@
-"""The whole road on one machine: demo inputs → curate → caption → encode → train → sample → report.
+"""The whole pipeline on one machine: demo inputs → curate → caption → encode → train → sample → report.
 
-Each step is the one behind its own command, with the shipped configuration `demo`; rerunning goes on where it stopped.
+Each step is the one behind its own command, with the shipped configuration `demo`; a rerun resumes where it stopped.
 """
 
 import time
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 
 def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
-    """Run the demo in `out`, print what became of every input, and where the report lies."""
+    """Run the demo in `out`, print the outcome of every input and the path of the report."""
     config = load_config("demo", overrides)
     inputs, dataset, run = out / "inputs", str(out / "dataset"), out / "run"
     _step("make the demo's input files", lambda: make_demo_inputs(inputs))
@@ -80,7 +80,7 @@ def _step(name: str, work: Callable[[], Result]) -> Result:
 
 
 def _fates(url: str) -> Table:
-    """One line per input file: what it is, and what became of it."""
+    """One line per input file: what it is, and its outcome."""
     dataset = Dataset(url)
     videos = {Path(row["uri"]).name: row for row in dataset.videos.rows()}
     clips = dataset.read_clips().to_pylist()

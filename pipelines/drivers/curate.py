@@ -45,7 +45,7 @@ class CurateSummary:
 
 
 def policy_change(dataset: Dataset, config: Config) -> str:
-    """What a run is about to change of the policy that the dataset has, by `curate` or `select`; empty for nothing."""
+    """How a run changes the policy of the dataset, in words; empty if it does not."""
     old, new = upgraded(dataset.sections().get("curate", {})), config.model_dump(mode="json")
     sections = [name for name in POLICY_SECTIONS if name in old]
     was, becomes = (
@@ -71,7 +71,7 @@ def curate(
         out: the dataset directory; made if it is not there.
         config: the resolved configuration.
         sidecar: a CSV, JSONL or Parquet file of the user's own columns, keyed by path; None keeps those given before.
-        retry: kinds of failure to attempt again, beside the retryable ones.
+        retry: kinds of failure to attempt again, in addition to the retryable ones.
         drop_failed: clips may leave the index because of failures alone.
 
     Raises:
@@ -85,7 +85,7 @@ def curate(
         refuse_mistyped(inputs, known_inputs(dataset))
     if left_out:
         console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
-    # What was mistyped is said before anything is made, or recorded.
+    # Mistakes are reported before anything is written.
     stage = ScoreStage(config.score, config.select)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
     config.select.rules_for(_columns(config, dataset.sidecar(), own))
@@ -100,7 +100,7 @@ def curate(
             if changed := num_changed(dataset, before):
                 console.print(
                     f"sidecar: other columns for {changed} inputs of earlier runs; the index and exports have them, "
-                    "the .json beside clips that are cut already stays as it was"
+                    "the .json of clips that are already cut stays as it was"
                 )
         return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
 
@@ -113,12 +113,12 @@ def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataTyp
 
 
 def known_inputs(dataset: Dataset) -> set[str]:
-    """What was an input of a run before, or was found in one: it may be out of reach now."""
+    """Inputs of earlier runs and the files found in them, which may be unreachable now."""
     return _named(dataset) | {row["uri"] for row in dataset.videos.rows()}
 
 
 def _named(dataset: Dataset) -> set[str]:
-    """The inputs of the last run, and of one that did not come to its end."""
+    """The inputs of the last run, and of an unfinished one."""
     sections = dataset.sections()
     return {text for name in ("running", "curate") for text in sections.get(name, {}).get("inputs", ())}
 
@@ -154,7 +154,7 @@ def _curate(
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
         clips = clips_of(dataset, config.scan.key)
-        while True:  # what fails is not kept in the next round, so there is an end
+        while True:  # a clip that fails is not kept in the next round, so this ends
             so_far = decided(dataset, stored, config, families, uncut(run))
             kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
             splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
@@ -162,7 +162,7 @@ def _curate(
             if not cut(run, executor, to_cut, splits, columns_by_clip(dataset, so_far)):
                 break
     final = decide(dataset, stored, config, families, drop_failed=drop_failed)
-    # Only now, with the tables complete under these settings, are they what the dataset was made with.
+    # The settings are saved only now that the tables are complete under them.
     dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
     dataset.compact(families)

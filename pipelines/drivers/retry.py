@@ -14,15 +14,15 @@ from pipelines.inspection.failures import LATER_STEPS, WORTH_RETRYING, FailureGr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrySummary:
-    """What came of it.
+    """The result of a retry.
 
     Attributes:
-        num_well: Items that failed before and have their result now.
-        failures: Failures of `curate` that stand now.
+        num_succeeded: Items that had failed and have a result now.
+        failures: Failures of `curate` that remain.
         curated: The run; None if no failure was of a kind to attempt again.
     """
 
-    num_well: int
+    num_succeeded: int
     failures: tuple[FailureGroup, ...]
     curated: CurateSummary | None
 
@@ -47,13 +47,13 @@ def retry(
     *,
     drop_failed: bool = False,
 ) -> RetrySummary:
-    """Run `curate` again with the inputs and settings of the last time, and attempt the failures of these kinds once
-    more, beside the retryable ones, which every run of `curate` attempts.
+    """Run `curate` again with the inputs and settings of the last run, and attempt the failures of these kinds. Every
+    run of `curate` attempts the retryable ones.
 
     Args:
         url: the dataset directory.
         kinds: of failures.
-        execute: how stages are run; None: the defaults. The dataset has no say in it.
+        execute: how stages are run; None: the defaults, not the settings of the last run.
         drop_failed: clips may leave the index because of failures alone.
 
     Raises:
@@ -67,7 +67,7 @@ def retry(
     if set(before.values()) & set(kinds):
         curated = curate(made_with["inputs"], url, config, retry=kinds, drop_failed=drop_failed)
     return RetrySummary(
-        num_well=len(before.keys() - _standing(dataset).keys()), failures=failing(url)[0], curated=curated
+        num_succeeded=len(before.keys() - _standing(dataset).keys()), failures=failing(url)[0], curated=curated
     )
 
 

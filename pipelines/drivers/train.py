@@ -131,7 +131,7 @@ def import_dit(
     tubelet: str = "central",
     num_heads: int | None = None,
 ) -> Path:
-    """Convert a published DiT, and write the configuration of a run that begins with it beside it.
+    """Convert a published DiT, and write the configuration of a run that starts from it.
 
     Raises:
         ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
@@ -162,14 +162,14 @@ def train_on_ray(
     gpu: bool,
     max_failures: int = 3,
 ) -> Path:
-    """Train on Ray Train workers; when one is lost, the run goes on from its last checkpoint.
+    """Train on Ray Train workers; when one is lost, the run resumes from its last checkpoint.
 
     Args:
         dataset: on storage that every worker sees, as is `out`.
         out: the run.
         config: what is trained.
         workers: how many, or the least and the most: then a lost worker is not waited for, and as nodes come, the run
-            goes on with more.
+            resumes with more.
         gpu: one for each worker.
         max_failures: lost workers until the run ends with an error.
 

@@ -1,4 +1,4 @@
-"""The steps of `curate` on one excerpt after the other, timed, in one process: what `plan` scales up."""
+"""The timed steps of `curate` on one excerpt after another, in one process; `plan` scales the times."""
 
 import tempfile
 import time
@@ -22,12 +22,12 @@ from pipelines.config import Config
 STEPS = ("scan", "score", "cut")
 WARM_UP_FRAMES = 24
 CONTEXT_S = 1.0
-"""What follows a window, so that a cut at its end is seen."""
+"""Seconds read after a window, so that a cut at its end is found."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Excerpt:
-    """A file, and the window of it that was asked for, seconds from its first frame; None is all of it."""
+    """A file, and the requested window in seconds from its first frame; None for the whole file."""
 
     path: str
     window: tuple[float, float] | None = None

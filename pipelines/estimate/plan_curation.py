@@ -1,4 +1,4 @@
-"""What curating a collection will take: a pilot run over excerpts of it, scaled to all of it.
+"""Cost of curating a collection, estimated by a pilot run over excerpts.
 
 The driver behind `reelpack plan INPUT…`. Nothing is modelled: headers say how much video there is, and the steps
 themselves are run and timed on excerpts. Each excerpt stands for its file's length; totals are ratio estimates, and
@@ -31,7 +31,7 @@ NUM_RESAMPLES = 1000
 INTERVAL = (5, 95)
 """Percentiles of the error bar."""
 MAX_PROBED = 1000
-"""Local files of which the headers are read; of more, a sample."""
+"""Most local files whose headers are all read; of more, a sample is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurationPlan:
-    """What a collection is, and what it will take.
+    """A collection and its predicted cost.
 
     Attributes:
         num_files: Files that the inputs name.

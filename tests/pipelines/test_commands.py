@@ -216,7 +216,7 @@ def test_retry_attempts_what_failed_counts_the_attempts_and_says_what_is_well(
     assert [(one.kind, one.max_attempts) for one in again.failures] == [("truncated", 2)]
     write_video(made.films / "broken.mp4", moving(8, 2))
     assert run("retry", made.url, "--kind", "truncated", "--executor", "local") == 0
-    assert "1 are well now, 0 still fail" in capsys.readouterr().out
+    assert "1 succeeded now, 0 still fail" in capsys.readouterr().out
     assert status(made.url).funnel["keep"] == 3
     assert failing(made.url) == ((), {})
     assert run("retry", made.url, "--all") == 0

@@ -1,4 +1,4 @@
-"""The whole road with the embedded models, as `make demo` runs it on a terminal, but for a shorter training."""
+"""The whole pipeline with the embedded models, as `make demo` runs it on a terminal, with a shorter training."""
 
 import json
 from pathlib import Path

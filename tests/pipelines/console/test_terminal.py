@@ -136,5 +136,5 @@ def test_an_interruption_says_what_stays(tmp_path: Path) -> None:
     assert ended.code == 130, ended.screen
     said = " ".join(ended.screen.split())
     assert f"interrupted: {tmp_path}/dataset has 1 inputs scanned, 1 clips found" in said
-    assert "the same command goes on from there" in said
+    assert "the same command resumes from there" in said
     assert "Traceback" not in said
