@@ -28,7 +28,8 @@ from curate.select import SelectConfig
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
 from train.autoencoder.config import EncodeConfig
-from train.run.config import SampleConfig, TrainConfig
+from train.run.config import TrainConfig
+from train.sampling.config import SampleConfig
 
 ANY = "*"
 """In a path: any name that the user chooses, such as a column's."""

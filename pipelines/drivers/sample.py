@@ -14,8 +14,8 @@ from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
 from train.data.fingerprint import is_outdated
-from train.run.config import SampleConfig
 from train.run.folder import read_run
+from train.sampling.config import SampleConfig
 from train.sampling.sample import Request, check_size, max_input_frames, sample, write_video
 
 logger = logging.getLogger(__name__)

@@ -153,11 +153,11 @@ def device_bytes(device: torch.device) -> int | None:
 
 
 def least_sampling_bytes(
-    model: DiTConfig, grid: Sequence[int], latent_values: int, pixels: int, num_halves: int
+    model: DiTConfig, grid: Sequence[int], latent_values: int, pixels: int, num_branches: int
 ) -> int:
     """What sampling one video takes at the least: one layer's features of all tokens, and four copies of the latent,
     float32; on the way to the file its frames as float32 and as bytes."""
-    features = (4 + model.mlp_ratio) * model.width * math.prod(grid) * num_halves
+    features = (4 + model.mlp_ratio) * model.width * math.prod(grid) * num_branches
     return int(4 * (features + 4 * latent_values)) + 3 * pixels * (4 + 1)
 
 

@@ -29,9 +29,10 @@ from train.distributed.ranks import RankGrid
 from train.model.config import DiTConfig
 from train.objective.base import Objective
 from train.packing.batch import Sample
-from train.run.config import SampleConfig, ValidationConfig
+from train.run.config import ValidationConfig
+from train.sampling.config import SampleConfig
+from train.sampling.generate import generate, packs_to_generate
 from train.sampling.sample import write_video
-from train.sampling.samplers import generate, packs_to_generate
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
-    from train.objective.base import Objective
+    from train.objective.base import Objective, Quantity
 
 Reduction: TypeAlias = Literal["sample", "token"]
 """A step's loss is the mean over its samples, or over its tokens, of all ranks and packs."""
@@ -35,6 +35,14 @@ class FlowConfig(BaseModel):
     def num_outputs(self) -> int:
         """Values that the model predicts for each feature of a token."""
         return 1
+
+    @property
+    def gives(self) -> "frozenset[Quantity]":
+        """What a sampler can ask of the model."""
+        return frozenset({"x_0", "noise", "velocity"})
+
+    def check_num_steps(self, num_steps: int) -> None:
+        """Any number of steps of a sampler."""
 
     def check_timestep(self, timestep: float) -> None:
         """Any in [0, 1].
@@ -92,6 +100,23 @@ class DDPMConfig(BaseModel):
         """Values that the model predicts for each feature of a token: with learned variances two."""
         return 2 if self.learn_sigma else 1
 
+    @property
+    def gives(self) -> "frozenset[Quantity]":
+        """What a sampler can ask of the model."""
+        learned: tuple[Quantity, ...] = ("variance",) if self.learn_sigma else ()
+        return frozenset(("x_0", "noise", "velocity", *learned))
+
+    def check_num_steps(self, num_steps: int) -> None:
+        """At most as many steps of a sampler as there are timesteps.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if num_steps > self.num_timesteps:
+            raise ValueError(
+                f"got {num_steps}, and the objective has {self.num_timesteps} timesteps; ask for fewer steps"
+            )
+
     def check_timestep(self, timestep: float) -> None:
         """Up to the last i / T; the nearest is taken.
 
@@ -107,4 +132,4 @@ class DDPMConfig(BaseModel):
         return resolve_name("train.objective.ddpm:DDPM")(self)
 
 
-ObjectiveConfig = Annotated[FlowConfig | DDPMConfig, Field(discriminator="kind")]
+ObjectiveConfig: TypeAlias = Annotated[FlowConfig | DDPMConfig, Field(discriminator="kind")]

@@ -6,14 +6,16 @@ which multiplies by 1000, sees the published code's integers at T = 1000.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from train.objective.base import Estimate, NoiseLevel
 from train.objective.config import DDPMConfig
+from train.objective.posterior import posterior
 from train.objective.reduction import ReducedObjective
 from train.packing.batch import PackedBatch
 from train.packing.segments import map_tensors
@@ -65,16 +67,27 @@ class DDPM(ReducedObjective):
             )
         return losses * batch.loss_mask
 
-    def data_and_noise(self, output: Tensor, x_t: Tensor, cumulative: Tensor) -> tuple[Tensor, Tensor]:
-        """The x_0 and the ε that a prediction means at ᾱ_t, each of x_t's shape (Salimans & Ho 2022, appendix D)."""
-        signal, noise = cumulative.sqrt(), (1 - cumulative).sqrt()
+    def levels(self, num_steps: int, lengths: Sequence[int]) -> list[NoiseLevel]:
+        """Even steps of the timesteps' numbers, from the noisiest on (Lin et al. 2024, §3.3)."""
+        self.config.check_num_steps(num_steps)
+        total = self.config.num_timesteps
+        numbers = [round(total * (num_steps - i) / num_steps) - 1 for i in range(num_steps)]
+        cumulative = torch.cat([self.alphas_cumprod[numbers], torch.ones(1, dtype=torch.float64)])
+        timesteps = torch.tensor([*(number / total for number in numbers), 0.0], dtype=torch.float32)
+        columns = [column[:, None].expand(-1, len(lengths)) for column in (timesteps, cumulative)]  # (steps + 1, S)
+        return [NoiseLevel(timesteps=t, alpha=a.sqrt(), sigma=(1 - a).sqrt()) for t, a in zip(*columns, strict=True)]
+
+    def estimate(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
+        """Of a prediction (Salimans & Ho 2022, appendix D): all (L, P)."""
+        y, variance = output.chunk(2, -1) if self.config.learn_sigma else (output, None)
         match self.config.prediction:
             case "epsilon":
-                return (x_t - noise * output) / signal, output
+                x_0, noise = (x - sigma * y) / alpha, y
             case "x0":
-                return output, (x_t - signal * output) / noise
+                x_0, noise = y, (x - alpha * y) / sigma
             case "v":
-                return signal * x_t - noise * output, noise * x_t + signal * output
+                x_0, noise = alpha * x - sigma * y, sigma * x + alpha * y
+        return Estimate(x_0=x_0, noise=noise, velocity=noise - x_0, variance=variance)
 
     def _schedule_on(self, device: torch.device) -> "Schedule":
         """Moved once: tables that are moved for every pack make the device wait."""
@@ -124,7 +137,8 @@ class Schedule:
     @classmethod
     def of(cls, alphas_cumprod: Tensor, config: DDPMConfig) -> "Schedule":
         before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
-        from_x0, from_xt, beta, variance = posterior(alphas_cumprod, before)
+        squares = (alphas_cumprod, 1 - alphas_cumprod, before, 1 - before)
+        from_x0, from_xt, beta, variance = posterior(*(square.sqrt() for square in squares))
         schedule = cls(
             signal=alphas_cumprod.sqrt(),
             noise=(1 - alphas_cumprod).sqrt(),
@@ -139,22 +153,6 @@ class Schedule:
     def at(self, index: Tensor, condition_ids: Tensor) -> "Schedule":
         """Timesteps of the rows, (R,), and the row of each token, (L,), to the schedule of the tokens, (L, 1)."""
         return map_tensors(self, lambda table: table[index][condition_ids, None])
-
-
-class Posterior(NamedTuple):
-    """q(x_s | x_t, x_0) = N(from_x0 · x_0 + from_xt · x_t, variance), s before t."""
-
-    from_x0: Tensor
-    from_xt: Tensor
-    beta: Tensor  # of the step from s to t
-    variance: Tensor
-
-
-def posterior(cumulative: Tensor, before: Tensor) -> Posterior:
-    """Of ᾱ_t and ᾱ_s (Ho et al. 2020, eq. 6-7)."""
-    alpha = cumulative / before
-    beta, left = 1 - alpha, (1 - before) / (1 - cumulative)
-    return Posterior(before.sqrt() * beta / (1 - cumulative), alpha.sqrt() * left, beta, beta * left)
 
 
 def _weights(alphas_cumprod: Tensor, config: DDPMConfig) -> Tensor:

@@ -6,10 +6,12 @@ v = dx_t/dt = ε - x_0, so x_0 = x_t - t v and a sampler integrates from t = 1 d
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from train.objective.base import Estimate, NoiseLevel
 from train.objective.config import FlowConfig
 from train.objective.reduction import ReducedObjective
 from train.packing.batch import PackedBatch
@@ -48,3 +50,13 @@ class RectifiedFlow(ReducedObjective):
         velocity = model(x_t, batch.timesteps, batch)  # (L, P)
         losses = (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
         return losses * batch.loss_mask
+
+    def levels(self, num_steps: int, lengths: Sequence[int]) -> list[NoiseLevel]:
+        """Even steps of t before the shift, which each segment has by its own tokens."""
+        grid = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64).tolist()
+        timesteps = torch.tensor([[self.shift(t, n) for n in lengths] for t in grid], dtype=torch.float32)
+        return [NoiseLevel(timesteps=t, alpha=1 - t.double(), sigma=t.double()) for t in timesteps]
+
+    def estimate(self, output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
+        """Of a velocity: all (L, P)."""
+        return Estimate(x_0=x - sigma * output, noise=x + alpha * output, velocity=output)

@@ -1,4 +1,4 @@
-"""Settings of a training run, and of sampling from it.
+"""Settings of a training run.
 
 Nothing here needs torch: a command reads its settings, and finds a mistake in them, before it loads what takes
 seconds.
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from train.data.config import DataConfig
 from train.model.config import DiTConfig
 from train.monitor.metrics import LogConfig
-from train.objective.config import DDPMConfig, FlowConfig, ObjectiveConfig
+from train.objective.config import FlowConfig, ObjectiveConfig
 from train.run.renamed import refuse_renamed
 
 
@@ -184,45 +184,13 @@ class TrainConfig(BaseModel):
             except ValueError as error:
                 raise ValueError(f"validation.timesteps: {error}") from error
         drawn = self.validation.sample_steps if self.validation.sample_every else 0
-        if isinstance(self.objective, DDPMConfig) and drawn > self.objective.num_timesteps:
-            raise ValueError(
-                f"validation.sample_steps: got {drawn}, and the objective has {self.objective.num_timesteps} "
-                "timesteps; ask for fewer"
-            )
+        try:
+            self.objective.check_num_steps(drawn)
+        except ValueError as error:
+            raise ValueError(f"validation.sample_steps: {error}") from error
         if self.align.weight and self.align.block >= self.model.depth:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
         return self
-
-
-class SampleConfig(BaseModel):
-    """How samples are drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sampler: Literal["auto", "euler", "heun", "ddim", "dpm-solver++", "ddpm"] = Field(
-        "auto",
-        description="euler or heun for a flow; ddim, dpm-solver++ or ddpm (ancestral: noise at every step, of the "
-        "learned variance with learn_sigma) for a DDPM; auto: the first of them",
-    )
-    num_steps: int = Field(
-        50, ge=1, description="steps from noise to data; those of heun evaluate the model twice, but for the last"
-    )
-    step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
-    guidance: float = Field(
-        4.0, ge=0, description="classifier-free guidance; 1: the caption as trained, 0: no caption"
-    )
-    seed: int = Field(0, ge=0, description="of the noise")
-    conditions: dict[str, float] = Field(
-        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
-    )
-    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
-    weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
-
-    @property
-    def num_halves(self) -> int:
-        """Predictions that guidance combines: with and without caption, or at 1 and 0 one of them alone."""
-        return 1 if self.guidance in (0, 1) else 2
 
 
 def _bin(value: float, edges: Sequence[float], unit: str) -> str:

@@ -1,5 +1,5 @@
 """Sampling from a run: prompts and shapes to latents. Videos of unlike length and size are sampled together, in packs
-of the run's token budget; which pack a video is in does not change it (`samplers`)."""
+of the run's token budget; which pack a video is in does not change it (`generate`)."""
 
 import logging
 import math
@@ -20,9 +20,10 @@ from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
 from train.model.config import Patch
 from train.packing.batch import Sample
 from train.packing.patches import grid_size
-from train.run.config import SampleConfig, TrainConfig
+from train.run.config import TrainConfig
 from train.run.folder import RunRecord, autocast, load_model
-from train.sampling.samplers import generate, packs_to_generate
+from train.sampling.config import SampleConfig
+from train.sampling.generate import generate, packs_to_generate
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def check_size(request: Request, config: SampleConfig, train_config: TrainConfig
     """
     shape = latent_shape(request, latents, train_config.model.patch)
     grid, pixels = grid_size(shape, train_config.model.patch), request.num_frames * request.width * request.height
-    needed = least_sampling_bytes(train_config.model, grid, math.prod(shape), pixels, config.num_halves)
+    needed = least_sampling_bytes(train_config.model, grid, math.prod(shape), pixels, config.num_branches)
     if needed > (has := machine_bytes()):
         raise ValueError(
             f"{request.num_frames} frames of {request.width}x{request.height} are {math.prod(grid):,} tokens and take "

@@ -19,8 +19,9 @@ from train.loop import train
 from train.model.config import DiTConfig
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
-from train.run.config import SampleConfig, TrainConfig
+from train.run.config import TrainConfig
 from train.run.folder import read_run
+from train.sampling.config import SampleConfig
 from train.sampling.sample import Request, class_number, sample
 
 GENRES = ["drama", "comedy", None, "action"]

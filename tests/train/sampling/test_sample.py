@@ -7,7 +7,8 @@ import torch
 from tests.train.test_loop import config as tiny
 from train.loop import train
 from train.model.dit import DiT
-from train.run.config import SampleConfig, TrainConfig
+from train.run.config import TrainConfig
+from train.sampling.config import SampleConfig
 from train.sampling.sample import Request, latent_shape, max_input_frames, sample
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}

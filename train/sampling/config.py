@@ -1,0 +1,58 @@
+"""Settings of sampling. Nothing here needs torch."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from train.sampling.guidance.config import ConstantGuidance, Guidance, num_branches
+from train.sampling.samplers.config import EulerSampler, SamplerConfig
+
+if TYPE_CHECKING:
+    from train.objective.base import ObjectiveSettings
+
+
+class SampleConfig(BaseModel):
+    """How samples are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: SamplerConfig = Field(
+        EulerSampler(), description="how x_t becomes data: a name, such as heun, or its settings (kind: heun)"
+    )
+    num_steps: int = Field(
+        50, ge=1, description="steps from noise to data; heun evaluates the model twice in each but the last"
+    )
+    step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
+    guidance: Guidance = Field(
+        (ConstantGuidance(),),
+        description="classifier-free guidance: its weight (1: the caption as trained, 0: no caption), or a list of "
+        "rules, each with what it drops (drop) and its weight",
+    )
+    seed: int = Field(0, ge=0, description="of the noise")
+    conditions: dict[str, float] = Field(
+        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
+    )
+    fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
+    weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    def check_objective(self, objective: "ObjectiveSettings") -> None:
+        """See that a model that is trained on this objective can be sampled so.
+
+        Raises:
+            ValueError: it does not give what the sampler needs, or has fewer timesteps than the sampler has steps.
+        """
+        if missing := sorted(self.sampler.needs - objective.gives):
+            raise ValueError(
+                f"sample.sampler: {self.sampler.kind} needs {', '.join(missing)} from the model, and objective "
+                f"{objective.kind} gives {', '.join(sorted(objective.gives))}; take another sampler"
+            )
+        try:
+            objective.check_num_steps(self.num_steps)
+        except ValueError as error:
+            raise ValueError(f"sample.num_steps: {error}") from error
+
+    @property
+    def num_branches(self) -> int:
+        """Predictions of one sample, at most, that guidance combines in a step."""
+        return num_branches(self.guidance)

@@ -1,0 +1,74 @@
+"""From noise to data, for all samples of a pack together: a sampler under guidance.
+
+Which pack a sample is in does not change it: its noise is its own, and so are its noise levels where the objective
+shifts them by token count.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from train.data.generator import keyed_generator
+from train.data.plan import PlanConfig, best_fill
+from train.model.config import DiTConfig
+from train.model.patterns import prepare
+from train.objective.base import Estimate, NoiseLevel, Objective
+from train.packing.batch import PackedBatch, Sample, pack, unpack
+from train.packing.patches import patchify
+from train.sampling.config import SampleConfig
+from train.sampling.guidance.compose import GuidedModel, Network
+from train.sampling.samplers.base import ReverseProcess
+
+
+def packs_to_generate(counts: Sequence[int], config: SampleConfig, plan: PlanConfig) -> list[list[int]]:
+    """Numbers of samples of so many tokens, in packs that with the branches of guidance stay within the budget."""
+    budget = max(1, plan.token_budget // config.num_branches)
+    return best_fill(counts, plan.model_copy(update={"token_budget": budget}))
+
+
+@torch.no_grad()
+def generate(
+    model: Network,
+    samples: Sequence[Sample],
+    objective: Objective,
+    config: SampleConfig,
+    shape: DiTConfig,
+    text_dim: int,
+    device: torch.device,
+) -> list[Tensor]:
+    """One latent (C, T, H, W) per sample, from its noise and under its conditions, all in one pack.
+
+    Conditioning tokens (`Sample.clean_mask`) come out as they are in its latent.
+
+    Raises:
+        ValueError: the sampler does not fit the objective, or takes more steps than the objective has timesteps.
+    """
+    config.check_objective(objective.config)
+    whole = pack(samples, shape.patch, text_dim, shape.conditions)
+    segments = whole.segments.to(device)
+    free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
+    generators = [keyed_generator("ancestral", config.seed, sample.clip_id) for sample in samples]
+
+    def packed(branches: Sequence[Sample]) -> PackedBatch:
+        return prepare(pack(branches, shape.patch, text_dim, shape.conditions), shape).to(device)
+
+    def spread(values: Tensor) -> Tensor:
+        return segments.gather(values.to(noise.dtype).to(device, non_blocking=True))[:, None]
+
+    def draw_noise() -> Tensor:
+        """Of latents, as in training: the copies of a frame that fills a tubelet by being repeated have one noise."""
+        drawn = [torch.randn(sample.latent.shape, generator=g) for sample, g in zip(samples, generators, strict=True)]
+        return torch.cat([patchify(latent, shape.patch) for latent in drawn]).to(noise)
+
+    guided = GuidedModel(model, samples, config.guidance, packed)
+
+    def estimate(x: Tensor, level: NoiseLevel) -> Estimate:
+        alpha, sigma = spread(level.alpha), spread(level.sigma)
+        x = torch.where(free, x, alpha * clean + sigma * noise)  # where a branch drops frames, they are as noisy
+        return objective.estimate(guided(x, level, spread), x, alpha, sigma)
+
+    levels = objective.levels(config.num_steps, segments.lengths)
+    process = ReverseProcess(levels=levels, estimate=estimate, spread=spread, draw_noise=draw_noise)
+    x = torch.where(free, config.sampler.sample(noise, process), clean)
+    return unpack(x.cpu(), whole, shape.patch)
