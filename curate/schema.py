@@ -114,12 +114,12 @@ class Video:
     """What a probe says of one input file.
 
     `width` and `height` are in pixels as displayed: after rotation, before correction of `sample_aspect_ratio`.
-    `num_frames` and `duration_s` are the container's word, and None where it is silent; a pass over the frames counts.
+    `num_frames` and `duration_s` are what the container declares, or None; a pass over the frames counts them.
     `color_transfer` and `color_primaries` are the tags of the first frame by FFmpeg's names, "" where there is none:
-    "smpte2084" (PQ) and "arib-std-b67" (HLG) are HDR. `interlaced` is what the first frame says of itself. A player
+    "smpte2084" (PQ) and "arib-std-b67" (HLG) are HDR. `interlaced` is the flag of the first frame. A player
     exchanges left and right where `mirrored`, then turns by `rotation`. `video_stream` is which of the file's
-    `num_video_streams` is the film, from 0. `dolby_vision` is the profile of its configuration record, None without.
-    `notes` says what a reader of the results should know and no column tells.
+    `num_video_streams` is used, from 0. `dolby_vision` is the profile of its configuration record, None without.
+    `notes` holds what no column tells.
     """
 
     video_id: str

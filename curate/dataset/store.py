@@ -51,15 +51,14 @@ class Table(TableReader):
                     self._merge(run)
 
     def discard(self, keys: Collection[tuple[Any, ...]]) -> None:
-        """Take the rows with these keys out, for good: the parts are written again without them. Where this is killed,
-        they may still be there."""
+        """Remove the rows with these keys: the parts are written again without them. A kill can leave some of them."""
         if keys and (names := self.part_names()):
             for run in self._runs(names):  # the oldest first: nothing that was replaced shows again
                 self._merge(run, without=set(keys))
 
     def superseded(self) -> list[str]:
-        """Parts that a kill left beside the one that they were merged into: all their keys are in a later merged part,
-        and nothing changes when they go."""
+        """Parts that a kill left after they were merged: all their keys are in a later merged part, and their removal
+        changes nothing."""
         names = self.part_names()
         merged = [name for name in names if "-merged-" in name]
         if not merged:

@@ -38,8 +38,12 @@ class TableReader:
         self._fs, self._path = locate(self.url)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows, or `columns` of them beside the key, one per key (the last part that holds a key wins), sorted by
-        key; empty if nothing is there. A column that a part lacks is null in its rows: an earlier reelpack wrote them.
+        """All rows, one per key: the last part that holds a key wins. Sorted by key; empty if nothing is there.
+
+        A column that a part lacks is null in its rows: an earlier reelpack wrote them.
+
+        Args:
+            columns: those to read with the key; None: all.
 
         Raises:
             ValueError: a part that another version of the schema wrote, or that cannot be read.

@@ -1,9 +1,9 @@
-"""Copies by frame hashes: clips that show nearly the same pictures at the same pace.
+"""Copies by frame hashes: clips that show nearly the same frames at the same pace.
 
-One clip is laid over the other at every place where enough of both lies over each other. They are copies if there the
-frames differ in few bits on average; or in some more, if the pictures change at the same moments. The second rule is
-needed for fast shots, of which two copies rarely have the same instants hashed; it cannot be met by another shot from
-the same camera, which shares the background but not the movement.
+One clip is shifted over the other, to every offset with enough overlap. Two clips are copies if at one offset their
+frames differ in few bits on average; or in some more bits, if their frames change at the same moments. The second rule
+is for fast shots, whose copies are rarely hashed at the same instants. Another shot of the same camera fails it: it
+shares the background and not the movement.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MIN_CHANGED_BITS = 16
 """Changes of fewer bits in all say nothing about when pictures change."""
 
 MAX_COMPARED = 256
-"""Frames of an overlap that are compared, evenly spread: the cost of a pair of films is bounded."""
+"""Frames of an overlap that are compared, evenly spread: the cost of a pair of clips is bounded."""
 
 CHUNK = 2_000_000
 
@@ -49,17 +49,17 @@ def perceptual_pairs(clips: pa.Table, config: PerceptualConfig) -> list[tuple[st
 def _searched(
     first: np.ndarray, left: np.ndarray, right: np.ndarray, starts: np.ndarray, config: PerceptualConfig
 ) -> np.ndarray:
-    """The components `first` after clips are joined of which one shows in `left` what the other does in `right`."""
+    """The components `first` after clips are joined where one shows in `left` what the other shows in `right`."""
     num_clips, lengths = len(first), np.diff(starts)
-    unlike = np.empty(0, np.int64)
+    different = np.empty(0, np.int64)
     for keys, distances in candidates(left, right, starts):
         pairs = np.stack(np.divmod(keys, num_clips), 1)
         a, b = pairs.T
         fit = np.minimum(lengths[a], lengths[b]) >= _least_overlap(lengths, pairs, config)
-        apart = fit & (first[a] != first[b]) & ~np.isin(keys, unlike, assume_unique=True)
+        apart = fit & (first[a] != first[b]) & ~np.isin(keys, different, assume_unique=True)
         apart[apart] = nearest(pairs[apart], distances[apart])
         first = _joined(first, pairs[apart], left, right, starts, config)
-        unlike = np.concatenate([unlike, keys[apart & (first[a] != first[b])]])
+        different = np.concatenate([different, keys[apart & (first[a] != first[b])]])
     return first
 
 
@@ -123,8 +123,8 @@ def _is_same(
     same = (compared > 0) & (total <= limit * compared)
     moving = ~same & (compared >= config.few_frames) & (total <= config.max_distance_moving * compared)
     rows = np.flatnonzero(moving & (overlap > LAG))
-    unlike, changed = _changes(left, right, first_a[rows], first_b[rows], overlap[rows] - LAG, step[rows])
-    same[rows] = (changed >= 2 * MIN_CHANGED_BITS) & (unlike <= config.max_disagreement * changed)
+    different, changed = _changes(left, right, first_a[rows], first_b[rows], overlap[rows] - LAG, step[rows])
+    same[rows] = (changed >= 2 * MIN_CHANGED_BITS) & (different <= config.max_disagreement * changed)
     return np.asarray(same)
 
 
@@ -135,7 +135,7 @@ def _sums(
     pair, within = spread(-(-length // step))
     within *= step[pair]
     a, b = left[first_a[pair] + within], right[first_b[pair] + within]
-    # A flat frame says nothing beside another one, and is unlike any other.
+    # A flat frame tells nothing next to another flat one, and differs from any other.
     both_flat = (a == NO_HASH) & (b == NO_HASH)
     distance = np.where((a == NO_HASH) ^ (b == NO_HASH), 31, np.bitwise_count(a ^ b))
     return np.bincount(pair, np.where(both_flat, 0, distance), len(length)), np.bincount(pair, ~both_flat, len(length))
@@ -151,9 +151,9 @@ def _changes(
     hashed = np.stack([left[a], left[a + LAG], right[b], right[b + LAG]])
     seen = (hashed != NO_HASH).all(0)
     change_a, change_b = hashed[0] ^ hashed[1], hashed[2] ^ hashed[3]
-    unlike = np.bitwise_count(change_a ^ change_b)
+    different = np.bitwise_count(change_a ^ change_b)
     changed = np.bitwise_count(change_a).astype(np.int64) + np.bitwise_count(change_b)
-    return np.bincount(pair, unlike * seen, len(length)), np.bincount(pair, changed * seen, len(length))
+    return np.bincount(pair, different * seen, len(length)), np.bincount(pair, changed * seen, len(length))
 
 
 def _chunks(sizes: np.ndarray) -> Iterator[slice]:

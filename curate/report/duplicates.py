@@ -47,7 +47,7 @@ def duplicates(view: DatasetView, groups: Sequence[Sequence[Row]], pictures: Map
     shown = f" The {len(groups)} largest are shown." if len(groups) < num_groups else ""
     summary = (
         f"{num_members:,} clips are in {num_groups:,} {'groups' if num_groups > 1 else 'group'} of copies; "
-        f"{num_rejected:,} of them would be kept but for a better copy.{shown}"
+        f"{num_rejected:,} of them would be kept without a better copy.{shown}"
     )
     return f'<p class="muted">{summary}</p><div class="groups">{"".join(_group(g, pictures) for g in groups)}</div>'
 

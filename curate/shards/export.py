@@ -41,9 +41,9 @@ def export_samples(
 
     Args:
         rows: of the index.
-        facts: what stands in the .json of each clip, see `uniform_facts`.
+        facts: the .json of each clip, see `uniform_facts`.
         reader: of the shards.
-        both: images lie beside clips: an image also becomes an .mp4 of one frame, a clip's first frame also a .png.
+        both: the export has images and clips: an image also becomes an .mp4 of one frame, a clip's first frame a .png.
         latent: gives the .safetensors payload of a clip.
 
     Raises:
@@ -67,8 +67,8 @@ def caption_of(row: Mapping[str, Any]) -> str:
 
 
 def uniform_facts(index: pa.Table) -> dict[str, dict[str, Any]]:
-    """The columns of an index by clip, each column of one type: text, and numbers where all clips have one. What is
-    null is an empty text, and beside it numbers and all else are text, as JSON writes them."""
+    """The columns of an index by clip, each column of one type: text, and numbers where all clips have one. Null
+    becomes an empty text; all other values of such a column become text, as JSON writes them."""
     columns = {}
     for name in index.column_names:
         if name in PLACE and name != "clip_id":

@@ -33,7 +33,7 @@ STALE_S = 90.0
 LOST_S = 60.0
 RECENT_S = 2.0
 RETRY_S = (0.02, 0.1, 0.5)
-"""How long, at most, who met a recent owner steps back before it looks again: that one may have stepped back, too."""
+"""Longest waits, in seconds, after a recent owner was found: that owner can have stepped back, too."""
 POLL_S = 0.05
 
 
@@ -67,7 +67,7 @@ class Lease:
         if self._is_gone or time.time() - self._renewed > LOST_S:
             raise LeaseLost(
                 f"{self.folder}: the lease `{self.name}` was not renewed for {LOST_S:.0f} s or was removed; another "
-                "process may write there. This one stops, and the same command goes on from what is there"
+                "process may write there. This one stops; the same command resumes from what is there"
             )
 
     def _claim(self) -> Owner | None:
@@ -169,7 +169,7 @@ def hold(folder: str | Path, name: str, *, wait_s: float = 0) -> Iterator[Lease]
 
 
 def owners(folder: str | Path) -> list[Owner]:
-    """Who writes into a folder, as far as it is known without waiting; looks and changes nothing."""
+    """Who writes into a folder, judged without waiting; changes nothing."""
     return [
         owner
         for owner, _ in _found(str(folder).rstrip("/"), "")

@@ -1,6 +1,6 @@
 """Where a path or URL lies: the one place that decides what is a URL.
 
-fsspec reads `::` in any name as a chain of filesystems, `~` as a home, and whatever stands before `://` as a protocol.
+fsspec reads `::` in any name as a chain of filesystems, `~` as a home, and any text before `://` as a protocol.
 Names of files hold all of these: a path that is no URL of a known protocol is taken as it is.
 """
 
@@ -17,7 +17,7 @@ from fsspec.registry import known_implementations, registry
 CHAINING = frozenset(
     {"blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip"}
 )
-"""Protocols that stand in front of another URL: `zip://a.mp4::s3://bucket/films.zip`."""
+"""Protocols that stand in front of another URL: `zip://a.mp4::s3://bucket/videos.zip`."""
 MAGIC = "*?["
 
 
@@ -55,7 +55,7 @@ def local_path(text: str) -> str:
 
 
 def children(url: str) -> list[str]:
-    """Names of what lies in a folder, sorted; none where it is not there."""
+    """Names in a folder, sorted; none where it is not there."""
     fs, path = locate(url)
     fs.invalidate_cache(path)  # another process may have written since
     try:

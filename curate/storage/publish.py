@@ -114,7 +114,7 @@ def unfinished_name(name: str) -> str | None:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a process holds a temporary file open for writing, as far as the system tells."""
+    """Whether a process holds a temporary file open for writing; True where the filesystem has no locks."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -62,7 +62,7 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
             given = pa.concat_tables([given, kept], promote_options="permissive").sort_by("uri")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(
-                f"{where}: its columns do not go with those of earlier inputs, which are kept ({error}); give "
+                f"{where}: its columns do not fit those of earlier inputs, which are kept ({error}); give "
                 "them the same type (--set sidecar.types.NAME=int), or name the earlier inputs in it, too"
             ) from error
     write_parquet(dataset.layout.sidecar, given)
@@ -70,7 +70,7 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
 
 
 def num_changed(dataset: Dataset, before: pa.Table | None) -> int:
-    """Inputs whose clips may lie in tars with other columns than they have now; members of tars are written once.
+    """Number of inputs whose clips can be in tars with other columns than they have now: members are written once.
 
     Args:
         before: the columns as they were when the clips were cut.

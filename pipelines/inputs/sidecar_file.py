@@ -132,7 +132,7 @@ def _separator(text: str) -> str:
 
 
 def _typed(value: str, kind: Type, where: str) -> str | int | float | bool | None:
-    """A value of CSV; nothing written is null, but for text."""
+    """A value of CSV; an empty one is null, or an empty text."""
     if kind == "text":
         return value
     if not value.strip():

@@ -49,7 +49,7 @@ def list_sources(
 
     Args:
         inputs: files, folders (read to the bottom), globs; local paths or fsspec URLs.
-        exclude: a folder that is no input though it may lie in one: the dataset that is being written.
+        exclude: a folder that is skipped although it can be inside an input: the dataset that is written.
         leave_out: called with each file that cannot be media.
 
     Returns:
@@ -101,8 +101,8 @@ def _nothing_there(text: str) -> str:
 
 
 def _answer(fs: fsspec.AbstractFileSystem, path: str) -> str:
-    """What a web server says of a file, or of the page that a pattern is looked up in; fsspec says that they are not
-    there, whatever the server says."""
+    """The answer of a web server for a file, or for the page that a pattern is looked up in: fsspec reports every
+    refusal as a missing file."""
     try:
         fs.info(_page(path))
     except OSError as error:
@@ -152,8 +152,8 @@ def kept_by_job(text: str) -> str:
     """
     if IN_JOB in os.environ and not (is_url(text) or os.path.isabs(text) or text.startswith("~")):
         raise ValueError(
-            f"{text}: got a relative path, which in a job of Ray lies in its copy of the working directory, and goes "
-            "with it; expected an absolute path, or a URL, that every worker sees"
+            f"{text}: got a relative path, which in a job of Ray is in its copy of the working directory, and is "
+            "removed with it; expected an absolute path, or a URL, that every worker sees"
         )
     return absolute(text)
 

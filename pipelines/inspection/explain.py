@@ -97,7 +97,7 @@ def explain(url: str, clip_id: str) -> Explanation:
 
     Args:
         url: the dataset directory.
-        clip_id: its id, or the beginning of it, as far as no other clip has it.
+        clip_id: its id, or a beginning of it that no other clip has.
 
     Raises:
         ValueError: no clip, or several, have an id that begins so.

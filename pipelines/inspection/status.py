@@ -35,14 +35,14 @@ class Status:
         inputs: `ok` (scanned) and each kind of failure → files.
         scored: Score family → clips that have its values.
         funnel: As `curate.select.funnel`: clips, decisions, first reasons.
-        num_cut: Kept clips that lie in a shard.
+        num_cut: Kept clips that are in a shard.
         captioned: Captioner and prompts → clips with a usable caption.
         captions: Captioner and prompts → captions by how they ended, of the clips as they are cut now.
         caption_note: What a reader of the current captioner's texts must know; None: nothing.
         encoded: Fingerprint of latents → clips.
         failures: What failed and has no result since.
-        writers: What writes into the dataset now, as far as its leases tell.
-        next_command: What goes on from here, and `why`.
+        writers: What writes into the dataset now, by its leases.
+        next_command: The next step, and `why`.
     """
 
     is_running: bool
@@ -150,10 +150,10 @@ def _idle_s(dataset: Dataset) -> float | None:
 def _next(
     dataset: Dataset, is_running: bool, kept: set[str], cut: set[str], now: pa.Table, encoded: list[set[str]]
 ) -> tuple[str, str]:
-    """The command that goes on from here, and why it is that."""
+    """The command of the next step, and the reason."""
     url = shlex.quote(dataset.url)
     if is_running:
-        return curate_command(dataset), "if nothing works on it any more: it goes on from what is published"
+        return curate_command(dataset), "if nothing works on it any more: it resumes from what is published"
     if kept - cut:
         return curate_command(dataset), f"{len(kept - cut)} kept clips are in no shard yet"
     if not kept:

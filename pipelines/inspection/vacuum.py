@@ -136,7 +136,7 @@ def _encoded(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
 
 
 def _merged(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
-    """Parts that a kill left beside the one that they were merged into."""
+    """Parts that a kill left after they were merged into another."""
     for table in (*dataset.tables, *(dataset.scores(family, {}) for family in dataset.score_families())):
         folder = table.url.removeprefix(f"{dataset.url}/")
         for name in table.superseded():

@@ -46,7 +46,7 @@ class Verifier:
 
     Args:
         url: the dataset directory.
-        num_sampled: inputs, clips and latents of which the bytes are read; None is all.
+        num_sampled: inputs, clips and latents whose bytes are read; None is all.
         staging: where remote inputs are copied to; the dataset has no say in it.
 
     Raises:
@@ -126,7 +126,7 @@ class Verifier:
                     found.append("an earlier reelpack wrote them, they may be scrambled; encode again and remove them")
                 elif kind == "latents":
                     found += [
-                        f"{row['clip_id']}: its latents are of an earlier cut; `reelpack encode` writes them anew"
+                        f"{row['clip_id']}: its latents are of an earlier cut; `reelpack encode` writes them again"
                         for row in rows
                         if (made_of := row.get(SOURCE)) and (now.get(row["clip_id"]) or made_of) != made_of
                     ]
@@ -174,7 +174,7 @@ def verify(url: str, num_sampled: int | None = 32, staging: StagingConfig = DEFA
 
     Args:
         url: the dataset directory.
-        num_sampled: inputs, clips and latents of which the bytes are read; None is all.
+        num_sampled: inputs, clips and latents whose bytes are read; None is all.
         staging: where remote inputs are copied to.
 
     Raises:
@@ -197,7 +197,7 @@ def _differences(
 ) -> Iterator[str]:
     """Rows by `clip_id` that a derived file should have and has not, has in another way, or should not have."""
     have, want = {row["clip_id"]: row for row in stored}, {row["clip_id"]: row for row in expected}
-    remedy = "`reelpack select` writes it anew"
+    remedy = "`reelpack select` writes it again"
     for key in sorted(have.keys() | want.keys()):
         if key not in have:
             yield f"{key}: is missing in {name}; {remedy}"
@@ -218,7 +218,7 @@ def _misplaced(
 
     Args:
         records: rows of tables/captions.
-        clips_of: digest of a clip's file → the clips that were ever cut to it; None where nobody took the digest.
+        clips_of: digest of a clip's file → the clips that were ever cut to it; None where there is no digest.
         num_frames: clip id → frames of its longest cut.
         now: clip id → digest of the clip's file in the index.
     """
@@ -230,9 +230,9 @@ def _misplaced(
             yield f"{name}: has a {record['kind']} caption, but was never cut"
         elif digest and name not in owners | undigested:
             of = ", ".join(sorted(owners)) or "bytes that no table knows"
-            yield f"{name}: its {record['kind']} caption was written for {of}; caption the clips anew"
+            yield f"{name}: its {record['kind']} caption was written for {of}; caption the clips again"
         elif digest and (now.get(name) or digest) != digest:
-            yield f"{name}: its {record['kind']} caption is of an earlier cut; `reelpack caption` writes it anew"
+            yield f"{name}: its {record['kind']} caption is of an earlier cut; `reelpack caption` writes it again"
         elif any(not 0 <= frame < num_frames[name] for frame in record["frame_indices"]):
             frames = f"frames {record['frame_indices']}, the clip has {num_frames[name]}"
             yield f"{name}: its {record['kind']} caption was written for {frames}"

@@ -94,7 +94,7 @@ def _written(run: CurateRun) -> set[str]:
 def unfinished_plans(
     dataset: Dataset, pending: Collection[str], given_up: Collection[str], splits: Mapping[str, str], key: str
 ) -> list[dict[str, Any]]:
-    """Rows of tables/shard_plans for shards that were planned but not written, as far as they are still to be.
+    """Rows of tables/shard_plans for shards that were planned, not written, and are still needed.
 
     Such a shard is written as planned, without the clips that failed, if all others are pending and have its split.
     Otherwise they are planned again, under a number that no shard had.

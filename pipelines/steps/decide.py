@@ -188,7 +188,7 @@ def _failed(dataset: Dataset, config: Config, families: Families, uncut: Collect
 
 
 def _cut(dataset: Dataset) -> dict[str, Split]:
-    """Clip id → the split of the shard that it lies in; `train` where it lies in shards of both."""
+    """Clip id → the split of its shard; `train` where shards of both splits hold it."""
     rows = dataset.shards.read(["split"]).select(["clip_id", "split"]).to_pylist()
     return {row["clip_id"]: row["split"] for row in sorted(rows, key=lambda row: row["split"], reverse=True)}
 
@@ -198,13 +198,13 @@ def _say_what_is_not_held_out(clips: pa.Table, config: SplitConfig) -> None:
         trained = clips.filter(pc.equal(clips["split"], "train"))["video_uri"].to_pylist()
         if num := sum(is_held_out(uri, config) for uri in trained):
             console.print(
-                f"select.split.hold_out: {num} clips stay train, for they or copies of them lie in train shards; "
+                f"select.split.hold_out: {num} clips stay train: they or copies of them are in train shards; "
                 "curate into a new directory to hold them out"
             )
 
 
 def _undecodable(dataset: Dataset, families: Families) -> set[str]:
-    """Clips that could not be decoded for the scorers, but for those that all of them have scored since."""
+    """Clips that could not be decoded for the scorers, without those that all of them have scored since."""
     key = "+".join(families)  # that of a family that is alone, too: the step tells a scorer's failure from this one
     failed = {row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == (SCORE_STEP, key)}
     if not failed or not families:

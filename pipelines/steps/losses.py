@@ -51,7 +51,7 @@ def losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> dict[str, str]
 
 
 def _of_failed_files(dataset: Dataset, gone: set[str], scan_key: str) -> dict[str, str]:
-    """Clips that no scanned file has any more, because their file, or a folder that it lies in, failed."""
+    """Clips that no scanned file has any more, because their file, or a folder above it, failed."""
     if not gone:
         return {}
     failed = [row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == ("scan", scan_key)]

@@ -95,12 +95,10 @@ def _table(dataset: str, family: str) -> TableReader:
 
 
 class Alignment:
-    """The loss beside an objective's.
+    """The alignment loss, which is added to that of the objective.
 
     Args:
-        config: how.
-        targets: of the clips.
-        width: features of the model.
+        width: features per token of the aligned block.
         seed: of the projector's weights.
     """
 

@@ -57,7 +57,7 @@ def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
 
 
 def check_positions(manifests: Sequence[Manifest], model: DiTConfig, plan: PlanConfig) -> None:
-    """See that learned positions reach as far as all clips: of what is trained on and of what is held out.
+    """Check that learned positions cover all clips, of training and of the held-out split.
 
     Raises:
         ValueError: names one that they do not reach.
@@ -147,7 +147,7 @@ def _unreadable(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[s
 
 
 def _one_per_shard(table: pa.Table) -> list[int]:
-    """The first row that lies in each shard of latents or of text."""
+    """The first row of each shard of latents or of text."""
     rows: set[int] = set()
     for names in (("latents_root", "shard"), ("text_root", "text_shard")):
         column = [table[name].cast(pa.string()) for name in names]

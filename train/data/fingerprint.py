@@ -85,22 +85,22 @@ def is_outdated(record: dict[str, Any]) -> bool:
 
 
 def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One record of latents that lie in one space.
+    """One record of latents of one space.
 
     Raises:
         ValueError: they do not.
     """
     for record in records[1:]:
-        if unlike := [name for name in LATENT_SPACE if record.get(name) != records[0].get(name)]:
+        if different := [name for name in LATENT_SPACE if record.get(name) != records[0].get(name)]:
             raise ValueError(
                 f"train.data.latents: {records[0]['fingerprint']} and {record['fingerprint']} differ in "
-                f"{', '.join(unlike)}; a run needs latents of one autoencoder"
+                f"{', '.join(different)}; a run needs latents of one autoencoder"
             )
     return {**records[0], "fingerprint": "+".join(record["fingerprint"] for record in records)}
 
 
 def is_stored(record: dict[str, Any]) -> bool:
-    """Whether latents of this fingerprint.json lie in shards; else training encodes (`encode.store`)."""
+    """Whether latents of this fingerprint.json are in shards; else training encodes (`encode.store`)."""
     return bool(record.get("config", {}).get("store", True))
 
 

@@ -39,7 +39,7 @@ class Part:
     url: str
     latents: str  # fingerprint
     text: str  # fingerprint
-    share: float | None = None  # of the samples that are met; None: as many as it has
+    share: float | None = None  # of the samples that are seen; None: as many as it has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
 
 
 def label_names(dataset: str, column: str) -> set[str] | None:
-    """All names in a column of labels, whatever the split and whether encoded, so that classes keep their numbers
+    """All names in a column of labels, of all splits, encoded or not: classes keep their numbers
     while a dataset is encoded; None for a column of numbers."""
     url = Layout(dataset).index
     shards = read_index(url, "reelpack curate", ["clip_id"], ["clip_id"], [column])

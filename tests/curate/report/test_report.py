@@ -127,7 +127,7 @@ def test_the_user_s_own_columns_are_on_the_cards(page: str, written) -> None:
 
 def test_copies_stand_side_by_side_with_what_decided(page: str) -> None:
     section = page.split('<section id="duplicates">')[1].split("</section>")[0]
-    assert "3 clips are in 1 group of copies; 1 of them would be kept but for a better copy." in section
+    assert "3 clips are in 1 group of copies; 1 of them would be kept without a better copy." in section
     assert "kept for a higher bitrate than the next best" in section
     states = re.findall(r'<figure class="copy (\w+)">.*?<b>(.*?)</b>', section)
     assert states == [("keep", "kept"), ("duplicate", "copy"), ("reject", "motion.min freeze_fraction.max")]

@@ -114,7 +114,7 @@ def test_a_row_that_the_index_lost_is_found(made: SimpleNamespace) -> None:
     path = made.out / "shards/index.parquet"
     pq.write_table(pq.read_table(path)[1:], path)
     clip = made.index[0]["clip_id"]
-    assert problems(made, 0) == [f"{clip}: is missing in shards/index.parquet; `reelpack select` writes it anew"]
+    assert problems(made, 0) == [f"{clip}: is missing in shards/index.parquet; `reelpack select` writes it again"]
 
 
 def test_a_decision_that_the_tables_do_not_give_is_found(made: SimpleNamespace) -> None:
