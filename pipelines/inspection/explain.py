@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curate.columns import FACTS, SIGNAL_COLUMNS
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Layout
 from curate.dataset.sources import of_current
 from curate.rules import Rule
 from curate.select import applies_to_images
@@ -197,5 +198,5 @@ def _find(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, A
         raise ValueError(f"{clip_id!r} is the beginning of {len(found)} clip ids ({some}); give more of it")
     beginnings = {row["clip_id"][: len(clip_id)]: row["clip_id"] for row in rows}
     near = [beginnings[found] for found in difflib.get_close_matches(clip_id.lower(), beginnings, NUM_NEAREST, 0.5)]
-    hint = f"; the nearest are {', '.join(near)}" if near else f"; {url}/clips.parquet lists all {len(rows)}"
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {Layout(url).clips} lists all {len(rows)}"
     raise ValueError(f"no clip of {url} has an id that begins with {clip_id}, and no input file is called so{hint}")

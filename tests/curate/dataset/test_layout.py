@@ -1,5 +1,6 @@
 """Names of shards are read as they are written, and numbers are not used again."""
 
+import re
 from pathlib import Path
 
 from curate.dataset.dataset import Dataset
@@ -29,3 +30,13 @@ def test_a_file_among_the_folders_of_latents_is_no_fingerprint(tmp_path: Path):
     (tmp_path / "latents/notes.txt").touch()
     assert Dataset(str(tmp_path)).fingerprints("latents") == ["ab"]
     assert Dataset(str(tmp_path)).fingerprints("text") == []
+
+
+def test_no_other_module_spells_a_path_of_a_dataset():
+    path = re.compile(r"\}/(shards|latents|text|tables|cache|clips\.parquet|index\.parquet|fingerprint\.json)\b")
+    root = Path(__file__).parents[3]
+    files = (
+        file for package in ("curate", "caption", "train", "pipelines") for file in root.glob(f"{package}/**/*.py")
+    )
+    found = {str(file.relative_to(root)) for file in files if path.search(file.read_text())}
+    assert found == {"curate/dataset/layout.py"}
