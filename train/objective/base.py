@@ -1,8 +1,9 @@
-"""What an objective is: how noisy a training sample is made, what the model's answer is compared with, and what that
-answer says of data and noise.
+"""What an objective is: how a training sample is made noisy, what the model's output is compared with, and what that
+output says of data and noise.
 
-A new one is a file with its class, and its settings in `train/objective/config.py`. A sampler knows no objective: it
-asks for the noise levels of its steps and for an `Estimate` at each of them.
+A new one is a file with its class, a file with its settings, which need no torch, and a line in
+`train/objective/config.py`. A sampler knows no objective: it asks for the noise levels of its steps and for an
+`Estimate` at each of them.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.objective.base import Estimate, NoiseLevel
-from train.objective.config import DDPMConfig
+from train.objective.ddpm_config import DDPMConfig
 from train.objective.posterior import posterior
 from train.objective.reduction import ReducedObjective
 from train.packing.batch import PackedBatch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from train.objective.base import Estimate, NoiseLevel
-from train.objective.config import FlowConfig
+from train.objective.flow_config import FlowConfig
 from train.objective.reduction import ReducedObjective
 from train.packing.batch import PackedBatch
 

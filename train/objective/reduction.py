@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from train.objective.config import Reduction
+from train.objective.settings import Reduction
 from train.packing.batch import PackedBatch
 
 

@@ -11,12 +11,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from tests.support.contributing import family_with_example
 from tests.support.families import members
 from tests.train.sampling.gaussian import MEAN, STD, exact, prediction, process, target
 from train.model.dit import DiT, DiTConfig
 from train.objective.base import NoiseLevel, Objective
 from train.objective.config import DDPMConfig, FlowConfig
-from train.packing.batch import Sample
+from train.packing.batch import Sample, pack
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate
 from train.sampling.samplers.ancestral import AncestralSampler
@@ -98,7 +99,7 @@ def test_conditioning_tokens_are_shown_clean_and_come_out_unchanged(
         seen.append(torch.equal(x[~batch.loss_mask], batch.tokens[~batch.loss_mask]))
         return torch.ones(len(x), config.num_outputs * x.shape[1])
 
-    settings = SampleConfig(sampler=sampler, num_steps=3, guidance=2)
+    settings = SampleConfig(num_steps=3, guidance=2).model_copy(update={"sampler": sampler})
     begun, other = generate(model, chosen, config.build(), settings, SHAPE, 12, torch.device("cpu"))
     assert torch.equal(begun[:, :1], samples[0].latent[:, :1]) and all(seen)
     assert not torch.isclose(begun[:, 1:], samples[0].latent[:, 1:]).any()
@@ -113,7 +114,7 @@ def test_a_sample_is_the_same_in_any_pack(sampler: Sampler, config: Any, samples
     torch.nn.init.normal_(model.final.linear.weight, std=0.02)
 
     def made(chosen: list[Sample]) -> list[Tensor]:
-        settings = SampleConfig(sampler=sampler, num_steps=3, guidance=2)
+        settings = SampleConfig(num_steps=3, guidance=2).model_copy(update={"sampler": sampler})
         return generate(model, chosen, config.build(), settings, SHAPE, 12, torch.device("cpu"))
 
     together = made(samples[:3])
@@ -179,3 +180,37 @@ def test_a_lone_frame_in_a_tubelet_has_the_width_of_the_data(sampler: Sampler, n
     (latent,) = generate(model, [one], objective, settings, shape, 1, torch.device("cpu"))
     assert latent[:, 0].std().item() == pytest.approx(1, abs=0.08)  # of the posterior's variance in 100 steps: 0.95
     assert latent.std().item() == pytest.approx(1, abs=0.08)
+
+
+def test_the_sampler_of_contributing_keeps_the_contract(monkeypatch: pytest.MonkeyPatch, samples: list[Sample]):
+    union = family_with_example("A sampler", monkeypatch).SamplerConfig
+    sampler = TypeAdapter(union).validate_python("adams-bashforth")
+    assert len(members(union)) == len(SAMPLERS) + 1
+    keeps_the_contract([(sampler, config) for config in OBJECTIVES], samples)
+
+
+def test_the_objective_of_contributing_keeps_the_contract(monkeypatch: pytest.MonkeyPatch, samples: list[Sample]):
+    union = family_with_example("An objective", monkeypatch).ObjectiveConfig
+    config = TypeAdapter(union).validate_python({"kind": "cosine"})
+    assert len(members(union)) == 3
+    keeps_the_contract([(sampler, config) for sampler in SAMPLERS], samples)
+    batch = pack(samples[:2], SHAPE.patch, 12)
+    assert (config.build().token_losses(lambda *_: batch.noise, batch) == 0).all()
+
+
+def keeps_the_contract(new: list[tuple[Any, Any]], samples: list[Sample]) -> None:
+    for sampler, config in new:
+        test_a_sampler_reaches_the_data_at_its_order(sampler, config)
+        test_the_model_is_asked_on_the_way_and_never_at_the_data(sampler, config)
+        test_conditioning_tokens_are_shown_clean_and_come_out_unchanged(sampler, config, samples)
+        test_a_sample_is_the_same_in_any_pack(sampler, config, samples)
+
+
+def test_a_sampler_that_needs_what_an_objective_does_not_give_is_refused():
+    class Needy(DDIMSampler):
+        needs = frozenset({"variance"})
+
+    config = SampleConfig().model_copy(update={"sampler": Needy()})
+    config.check_objective(DDPMConfig(learn_sigma=True))
+    with pytest.raises(ValueError, match=r"sample\.sampler: ddim needs variance .* flow gives noise, velocity, x_0"):
+        config.check_objective(FlowConfig())

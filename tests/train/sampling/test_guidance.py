@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from tests.support.contributing import family_with_example
 from tests.support.families import members
 from tests.train.sampling.gaussian import exact
 from train.data.plan import PlanConfig
@@ -164,3 +165,10 @@ def test_packs_stay_within_the_budget_with_what_guidance_adds(weight: float, mos
     packs = packs_to_generate(counts, settings, PlanConfig(token_budget=100))
     assert sorted(i for indices in packs for i in indices) == [0, 1, 2, 3, 4]
     assert max(sum(counts[i] for i in indices) for indices in packs) == most
+
+
+def test_the_rule_of_contributing_joins_the_family(monkeypatch: pytest.MonkeyPatch):
+    family = family_with_example("A guidance rule", monkeypatch)
+    rule = TypeAdapter(family.RuleConfig).validate_python({"kind": "ramp", "weight": 3})
+    assert [rule.weight_at(time) for time in (0, 0.5, 1)] == [1, 2, 3]
+    assert family.num_branches([rule]) == 2 and len(members(family.RuleConfig)) == len(RULES) + 1
