@@ -34,7 +34,7 @@ class AdaptiveConfig(BaseModel):
 class AdaptiveDetector:
     """Scores are PySceneDetect's content scores, computed in a third of its time; PySceneDetect's own code decides."""
 
-    window = Window(back=1, stride=8)
+    window = Window(back=1, stride=24)
     num_scores = 1
     uses_gpu = False
     weights = ""
@@ -46,7 +46,7 @@ class AdaptiveDetector:
         """There is nothing to load."""
 
     def score(self, windows: np.ndarray) -> np.ndarray:
-        """`(b, 9, h, w, 3)` to `(b, 8, 1)`: mean absolute change of hue, saturation and value, 0-255."""
+        """`(b, 25, h, w, 3)` to `(b, 24, 1)`: mean absolute change of hue, saturation and value, 0-255."""
         import cv2
 
         scores = np.empty((len(windows), self.window.stride, 1))

@@ -73,7 +73,8 @@ class WindowedScores:
     def _score(self) -> None:
         if not self._ready:
             return
-        scores = self._detector.score(np.stack(self._ready))
+        windows = self._ready[0][None] if len(self._ready) == 1 else np.stack(self._ready)
+        scores = self._detector.score(windows)
         self._scores += [one[:count] for one, count in zip(scores, self._counts, strict=True)]
         self._ready, self._counts = [], []
 

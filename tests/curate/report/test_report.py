@@ -15,7 +15,7 @@ from curate.dataset.store import Table
 from curate.report.build import build_report, choose
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
-from curate.report.data import FACTS
+from curate.report.data import FACTS, DatasetView
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +207,18 @@ def test_thinned_curves_end_where_the_run_ended() -> None:
     assert len(thinned(points, 100)) <= 102
     assert thinned(points, 100)[-1] == points[-1]
     assert thinned(points[:5]) == points[:5]
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        {"rules": {"motion": {"min": 0.5}}, "split": {}},
+        {"motion": {"min": 0.5, "max": None}, "text_match": {"min": None, "max": None}, "split": {}},  # before 0.2
+    ],
+)
+def test_the_rules_that_an_earlier_version_saved_are_read(select: dict) -> None:
+    view = DatasetView(
+        url="", config={"curate": {"select": select}}, num_files=0, num_failed_files=0, failures=[],
+        clips=pa.table({}), index=pa.table({}), encoded=frozenset(),
+    )  # fmt: skip
+    assert view.bounds("motion") == (0.5, None) and view.bounds("text_match") == (None, None)
