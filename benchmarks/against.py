@@ -84,8 +84,8 @@ def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
     from tests.support.batching import CHANNELS, TEXT_DIM, packed
     from train.distributed.parallelize import ParallelConfig, parallelize
     from train.distributed.ranks import RankGrid
-    from train.model.config import DiTConfig
     from train.model.dit import DiT
+    from train.model.dit_config import DiTConfig
     from train.objective.flow import FlowConfig
     from train.optim.ema import EMA, EMAConfig
     from train.optim.optimizer import OptimizerConfig, build_optimizer
@@ -129,7 +129,7 @@ def measure_loader() -> dict[str, Any]:
     from train.data.load import DataConfig, PackLoader
     from train.data.mix import read_datasets
     from train.data.plan import Cursor
-    from train.model.config import DiTConfig
+    from train.model.dit_config import DiTConfig
     from train.objective.flow import FlowConfig
 
     torch.set_num_threads(1)

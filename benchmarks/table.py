@@ -33,9 +33,9 @@ from train.data.load import PackLoader
 from train.data.manifest import Manifest, read_manifest
 from train.data.plan import Cursor
 from train.loop import train
-from train.model.config import Conditioning, Pattern
-from train.model.dit import DiT
-from train.model.flops import FlopCount
+from train.model.base import Denoiser
+from train.model.dit_config import Conditioning
+from train.model.mixers.attention_config import Pattern
 from train.monitor.metrics import TrainSummary
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, build_model
@@ -49,11 +49,9 @@ MODEL = {
     "depth": 4,
     "num_heads": 4,
     "position": "rope",
-    # The demo's frames are 5 by 8 patches, or 8 by 5: windows that are parts of them.
-    "spatial_window": [1, 4, 4],
-    "spacetime_window": [3, 3, 3],
-    "shift_windows": True,
 }
+# The demo's frames are 5 by 8 patches, or 8 by 5: windows that are parts of them.
+WINDOWS = {"spatial_window": [1, 4, 4], "spacetime_window": [3, 3, 3], "shift_windows": True}
 NUM_REPEATS = 7
 
 
@@ -64,7 +62,8 @@ class Cell:
 
     def config(self, steps: int, seed: int) -> TrainConfig:
         text = "in_context" if self.conditioning == "in_context" else "cross_attention"
-        model = MODEL | {"conditioning": self.conditioning, "pattern": self.pattern, "text": text}
+        mixer = WINDOWS | {"kind": "attention", "pattern": self.pattern}
+        model = MODEL | {"conditioning": self.conditioning, "mixer": mixer, "text": text}
         validation = {"every": steps, "first": 0, "caption_every": steps, "max_caption_clips": 0}
         demo = load_config("demo").train.model_dump(mode="json")
         changes = {"steps": steps, "seed": seed, "model": model, "validation": validation, "checkpoint": {"every": 50}}
@@ -132,7 +131,7 @@ class Speeds:
         self.parts = {cell: self._parts(cell, manifest, dataset, steps) for cell in CELLS}
 
     @staticmethod
-    def _parts(cell: Cell, manifest: Manifest, dataset: str, steps: int) -> tuple[DiT, FlopCount, Any, Callable]:
+    def _parts(cell: Cell, manifest: Manifest, dataset: str, steps: int) -> tuple[Denoiser, Any, Callable]:
         config = cell.config(steps, 0)
         device = pick_device(config.device)
         objective = config.objective.build()
@@ -143,30 +142,30 @@ class Speeds:
         def step() -> None:
             objective.loss_sum(objective.token_losses(model, batch), batch).backward()
 
-        return model, FlopCount(model), batch, step
+        return model, batch, step
 
     def tokens_per_s(self) -> Values:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         device = next(next(iter(self.parts.values()))[0].parameters()).device
-        ways = {f"{cell}": step for cell, (_, _, _, step) in self.parts.items()}
+        ways = {f"{cell}": step for cell, (_, _, step) in self.parts.items()}
         seconds = median_seconds(ways, device, NUM_REPEATS)
         torch.set_num_threads(threads)
         return {
             cell: f"{batch.segments.num_tokens / seconds[f'{cell}']:,.0f}"
-            for cell, (_, _, batch, _) in self.parts.items()
+            for cell, (_, batch, _) in self.parts.items()
         }
 
     def megaflops(self) -> Values:
         return {
-            cell: f"{count.step(batch) / batch.segments.num_tokens / 1e6:.2f}"
-            for cell, (_, count, batch, _) in self.parts.items()
+            cell: f"{3 * model.flops(batch) / batch.segments.num_tokens / 1e6:.2f}"
+            for cell, (model, batch, _) in self.parts.items()
         }
 
     def parameters(self) -> Values:
         return {
             cell: f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}"
-            for cell, (model, _, _, _) in self.parts.items()
+            for cell, (model, _, _) in self.parts.items()
         }
 
 

@@ -41,10 +41,11 @@ from tests.support.latents import smooth_clips, write_dataset
 from tests.support.timing import median_seconds
 from train.distributed.parallelize import parallelize
 from train.distributed.ranks import RankGrid
+from train.estimate.peak_flops import peak_flops
 from train.loop import train
-from train.model.config import Backend, DiTConfig, Pattern
 from train.model.dit import DiT
-from train.model.flops import FlopCount, peak_flops
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention_config import AttentionConfig, Backend, Pattern
 from train.monitor.metrics import read_metrics
 from train.objective.config import FlowConfig
 from train.optim.optimizer import build_optimizer
@@ -242,7 +243,8 @@ def kernels(bench: Bench, _: str | None) -> Figures:
     for pattern in patterns:
         for backend in bench.backends:
             for compiled in (False, True) if bench.compiles else (False,):
-                config = bench.model.model_copy(update={"pattern": pattern, "attention": backend, "depth": 4})
+                mixer = AttentionConfig(pattern=pattern, kernel=backend)
+                config = bench.model.model_copy(update={"mixer": mixer, "depth": 4})
                 name = f"{pattern}, {backend}{', compiled' if compiled else ''}"
                 model = bench.build(config, compiled=compiled)
                 batches = [next(packed(grids, budget, config, bench.device))]
@@ -284,7 +286,6 @@ def mfu(bench: Bench, _: str | None) -> Figures:
 
 def _whole_steps(bench: Bench, budget: int, compiled: bool, checkpoint_every: int, peak: float | None) -> Figures:
     model = bench.build(bench.model, compiled=compiled, checkpoint_every=checkpoint_every)
-    count = FlopCount(model)
     optimizer = build_optimizer(model, OptimizerConfig())
     (first, *more) = packed(bench.grids(budget), budget, bench.model, bench.device)
     batches = [first, *more][:8]
@@ -301,7 +302,7 @@ def _whole_steps(bench: Bench, budget: int, compiled: bool, checkpoint_every: in
             step(batch)
 
     seconds = bench.seconds({"steps": steps})["steps"]
-    flops = sum(count.step(batch.packed) for batch in batches)
+    flops = 3 * sum(model.flops(batch.packed) for batch in batches)
     return {
         "tokens_per_s": sum(batch.real_tokens for batch in batches) / seconds,
         "mfu": flops / seconds / peak if peak else None,

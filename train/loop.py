@@ -30,7 +30,7 @@ from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack,
 from train.estimate.scale import warn_of_scale
 from train.evaluate.preview import Preview, Previewed
 from train.evaluate.validate import Validator
-from train.model.dit import DiT
+from train.model.base import Denoiser
 from train.monitor.meter import Meter
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optim.ema import EMA
@@ -117,7 +117,7 @@ def _train(
     alignment = None
     if family is not None:
         targets = read_targets(urls, family, train_manifest.clip_ids)
-        alignment = Alignment(config.align, targets, config.model.width, config.seed)
+        alignment = Alignment(config.align, targets, config.model.feature_dim, config.seed)
         model.add_module("projector", alignment.projector)  # trained and saved with the model
     num_tokens = largest_pack(train_manifest, config.data.plan)
     estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)
@@ -135,7 +135,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        model: DiT,
+        model: Denoiser,
         alignment: Alignment | None,
         train_manifest: Manifest,
         val_manifest: Manifest,

@@ -140,7 +140,11 @@ def import_dit(
         raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
     heads = {} if num_heads is None else {"num_heads": num_heads}
     model = read_checkpoint(
-        checkpoint, frames_per_patch=frames_per_patch, pattern=pattern, tubelet=cast("Tubelet", tubelet), **heads
+        checkpoint,
+        frames_per_patch=frames_per_patch,
+        mixer={"kind": "attention", "pattern": pattern},
+        tubelet=cast("Tubelet", tubelet),
+        **heads,
     )
     model.save_pretrained(out)
     objective = DDPMConfig(learn_sigma=model.num_outputs == 2)

@@ -13,8 +13,8 @@ from pipelines.config import Config
 from pipelines.drivers.train import train_as_worker
 from tests.support.latents import smooth_clips, write_dataset
 from train.convert.dit import read_checkpoint
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.packing.batch import Sample, pack
 from train.run.folder import load_model
 
@@ -81,9 +81,9 @@ def test_an_image_model_is_imported_with_attention_along_time(tmp_path: Path, pa
     published = published_dit(tmp_path / "published")
     out = tmp_path / "dit"
     assert run("train-import", str(published), "--out", str(out), "--pattern", pattern) == 0
-    begun = yaml.safe_load((out / "train.yaml").read_text())["train"]["model"]["pattern"]
+    begun = yaml.safe_load((out / "train.yaml").read_text())["train"]["model"]["mixer"]["pattern"]
     model = DiT.from_pretrained(out)
-    assert begun == model.config.pattern == pattern
+    assert begun == model.config.mixer.pattern == pattern
     images = [sample for sample in ragged() if sample.latent.shape[1] == 1]
     batch = pack(images, (1, 2, 2), 12)
     image_model = read_checkpoint(published)

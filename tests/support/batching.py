@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.data.plan import Counts, PlanConfig, Planner
-from train.model.blocks import Attention, DiTBlock
-from train.model.config import DiTConfig
+from train.model.blocks import DiTBlock
+from train.model.build_layout import prepare
 from train.model.dit import DiT
-from train.model.patterns import WHOLE, prepare
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention import Projections
 from train.model.position import Rotation
 from train.packing.batch import PackedBatch, Sample, pack
 from train.packing.segments import Segments, WindowLayout
+from train.packing.shapes import WHOLE
 
 PATCH = (1, 2, 2)
 CHANNELS, TEXT_DIM, TEXT_TOKENS = 16, 384, 24
@@ -144,7 +146,7 @@ def _plain_block(block: DiTBlock, x: Tensor, rows: Tensor, text: Tensor, turn: R
     return x + gate * block.mlp(block.mlp_norm(x) * (1 + scale) + shift)
 
 
-def _plain_attention(attention: Attention, x: Tensor, context: Tensor, turn: Rotation | None) -> Tensor:
+def _plain_attention(attention: Projections, x: Tensor, context: Tensor, turn: Rotation | None) -> Tensor:
     q, k, v = attention.project(x, context, turn)  # 3 × (B, N, H, D_head)
     q, k, v = (y.transpose(1, 2) for y in (q, k, v))
     return attention.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))

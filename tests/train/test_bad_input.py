@@ -24,7 +24,7 @@ from train.data.manifest import read_manifest
 from train.data.mix import read_datasets
 from train.distributed.ranks import RankGrid, log_once
 from train.loop import train
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 from train.run.config import TrainConfig
 from train.run.folder import read_run
 from train.run.resume import open_run

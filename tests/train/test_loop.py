@@ -27,8 +27,8 @@ from train.data.plan import Cursor, PlanConfig, Planner
 from train.distributed.ranks import RankGrid
 from train.evaluate.validate import Validator
 from train.loop import TrainingDiverged, train
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.monitor.metrics import MEASURED, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer
@@ -129,7 +129,12 @@ def assert_equal_runs(one: list[dict[str, Any]], other: list[dict[str, Any]], re
 def test_the_loss_of_the_average_is_that_of_the_average(dataset: str, tmp_path: Path, dtype: str):
     """In bfloat16, too, where autocast keeps casts of weights that change places with their averages."""
     settings = config(
-        steps=12, dtype=dtype, optimizer__lr=1e-2, optimizer__schedule="constant", ema__decay=0.99, validation__first=0
+        steps=12,
+        dtype=dtype,
+        optimizer__lr=1e-2,
+        optimizer__schedule="constant",
+        ema__decay=0.99,
+        evaluate__held_out__first=0,
     )
     train(settings, dataset, tmp_path)
     logged_row = next(row for row in logged(tmp_path)[::-1] if "val_loss" in row)
@@ -167,7 +172,7 @@ def test_samples_weigh_the_same_in_steps_of_many_and_of_few(
     settings = {
         "objective": {"kind": "flow", "reduction": reduction},
         "optimizer": {"lr": 1e-12, "clip_norm": 1e9},
-        "validation__first": 0,
+        "evaluate__held_out__first": 0,
     }
     of_steps = {}
     for packs in (1, num_packs):
@@ -217,7 +222,7 @@ def test_two_ranks_train_as_one(dataset: str, tmp_path: Path, packs_per_step: in
 @pytest.mark.slow
 def test_sharded_ranks_in_bfloat16_train_as_one_does(dataset: str, tmp_path: Path):
     """Blocks are gathered in bfloat16, which autocast would make of their weights anyway."""
-    changes = {"dtype": "bfloat16", "data__plan__packs_per_step": 4, "validation__first": 0}
+    changes = {"dtype": "bfloat16", "data__plan__packs_per_step": 4, "evaluate__held_out__first": 0}
     settings = config(steps=4, checkpoint__every=4, parallel__mode="fsdp", **changes)
     train(settings, dataset, tmp_path / "one")
     assert_equal_runs(logged(tmp_path / "one"), on_ranks(2, settings, dataset, tmp_path / "two"), rel=1e-2)
@@ -243,7 +248,11 @@ def test_compiled_blocks_train_the_same_and_are_compiled_once(
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
-    changes = {"validation__first": 3, "validation__every": 100, "parallel__activation_checkpoint_every": 1}
+    changes = {
+        "evaluate__held_out__first": 3,
+        "evaluate__held_out__every": 100,
+        "parallel__activation_checkpoint_every": 1,
+    }
     train(config(steps=6, **changes), dataset, tmp_path / "plain")
     assert not num_calls
 
@@ -330,7 +339,7 @@ def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str
     train(config(steps=3), dataset, tmp_path)
     with pytest.raises(ValueError, match=r"ema\.decay: 0\.9 → 0\.1"):
         train(config(steps=3, ema__decay=0.1), dataset, tmp_path)
-    train(config(steps=3, model__attention="dense"), dataset, tmp_path)  # a kernel is no part of what is learned
+    train(config(steps=3, model__mixer__kernel="dense"), dataset, tmp_path)  # a kernel is no part of what is learned
     record = json.loads((tmp_path / "run.json").read_text())
     record["latents"]["fingerprint"] = "other"
     (tmp_path / "run.json").write_text(json.dumps(record))
@@ -415,7 +424,7 @@ def test_steps_that_are_no_number_are_skipped_and_counted(
 ):
     clips = make_clips(20)
     with_a_broken_caption(clips)
-    settings = config(steps=10, data__plan__packs_per_step=1, validation__max_caption_clips=0)
+    settings = config(steps=10, data__plan__packs_per_step=1, evaluate__captions__every=0)
     summary = train(settings, str(make_dataset(clips)), tmp_path / "run")
     assert 0 < summary.skipped_steps < 10
     assert np.isfinite(summary.train_loss_last)
@@ -431,7 +440,7 @@ def test_a_loss_that_is_no_number_on_one_rank_is_skipped_by_all(
     clips = make_clips(20)
     broken = with_a_broken_caption(clips)
     dataset = str(make_dataset(clips))
-    settings = config(steps=10, validation__max_caption_clips=0, parallel__mode=mode)
+    settings = config(steps=10, evaluate__captions__every=0, parallel__mode=mode)
     train(settings, dataset, tmp_path / "one")
     rows = on_ranks(2, settings, dataset, tmp_path / "two")
     assert_equal_runs(rows, logged(tmp_path / "one"))
@@ -471,7 +480,7 @@ def test_a_gradient_that_is_no_number_is_skipped_though_the_loss_is_one(
         return model
 
     monkeypatch.setattr(loop, "build_model", overflowing)
-    settings = config(steps=5, max_skipped_steps=1, data__plan__packs_per_step=1, validation__first=0)
+    settings = config(steps=5, max_skipped_steps=1, data__plan__packs_per_step=1, evaluate__held_out__first=0)
     train(settings, dataset, tmp_path)  # one step in a row may be skipped
     rows = [row for row in logged(tmp_path) if "loss" in row]
     assert [row["skipped"] for row in rows] == [False, True, False, True, False]
@@ -484,7 +493,7 @@ def test_too_many_skipped_steps_stop_the_run_and_name_the_clip(
 ):
     clips = make_clips(6)
     broken = with_a_broken_caption(clips)
-    settings = config(steps=50, max_skipped_steps=1, data__plan__token_budget=2048, validation__max_caption_clips=0)
+    settings = config(steps=50, max_skipped_steps=1, data__plan__token_budget=2048, evaluate__captions__every=0)
     with pytest.raises(TrainingDiverged, match=rf"non-finite loss on {broken}\)"):
         train(settings, str(make_dataset(clips)), tmp_path / "run")
 
@@ -501,7 +510,7 @@ def test_a_tiny_model_learns_four_samples_and_its_captions(
         data__plan__packs_per_step=1,
         data__plan__token_budget=256,
         optimizer__lr=4e-3,
-        validation__every=250,
+        evaluate__held_out__every=250,
         checkpoint__every=250,
     )
     summary = train(settings, str(make_dataset(clips)), tmp_path)

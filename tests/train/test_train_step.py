@@ -7,9 +7,9 @@ from torch import nn
 
 from tests.support.batching import CHANNELS, TEXT_DIM, bucketed, packed, padded, plain_forward
 from tests.support.timing import median_seconds
-from train.model.config import DiTConfig
 from train.model.dit import DiT
-from train.model.patterns import WHOLE
+from train.model.dit_config import DiTConfig
+from train.packing.shapes import WHOLE
 
 CPU = torch.device("cpu")
 CONFIG = DiTConfig(width=32, depth=2, num_heads=2)

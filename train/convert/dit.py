@@ -13,9 +13,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from train.convert.layouts import (
     EMBEDDERS,
@@ -27,7 +28,10 @@ from train.convert.layouts import (
     published_from_diffusers,
     published_from_ours,
 )
-from train.model.dit import DiT, DiTConfig
+from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention_config import AttentionConfig
+from train.model.mixers.config import MixerUnion
 from train.model.position import sincos_embedding
 from train.packing.patches import grid_positions
 from train.run.load_state import load_state
@@ -36,6 +40,7 @@ HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width of DiT-S, B, L and XL; the weights do not tell."""
 
 FIXED = {"position": "sincos", "conditioning": "adaln_zero", "adaln": "block", "qk_norm": False}
+MIXER: TypeAdapter[MixerUnion] = TypeAdapter(MixerUnion)
 IMAGE_SAFE_PATTERNS = ("joint", "factorized_self_attention")
 """Patterns in which a patch of an image sees all of the image, in every block and with every head."""
 
@@ -57,7 +62,7 @@ def from_dit_state_dict(
         frames_per_patch: of the video model; above 1 the embedding is inflated.
         tubelet: how it is inflated.
         text_dim: features of caption states, where `settings` adds captions.
-        **settings: fields of `DiTConfig` that differ from the image model: pattern, text, conditions, …
+        **settings: fields of `DiTConfig` that differ from the image model: mixer, text, conditions, …
 
     Raises:
         ValueError: no such checkpoint, or a setting under which an image would not be treated as before.
@@ -109,7 +114,7 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
         ValueError: the model has parts that DiT has not.
     """
     config = model.config
-    asked = FIXED | {"pattern": "joint", "text": "none", "condition_on_fps": False, "conditions": ()}
+    asked = FIXED | {"mixer": AttentionConfig(), "text": "none", "condition_on_fps": False, "conditions": ()}
     wrong = {name: getattr(config, name) for name, value in asked.items() if getattr(config, name) != value}
     pt, ph, pw = config.patch
     if wrong or config.num_classes is None or pt != 1 or ph != pw:
@@ -209,7 +214,8 @@ def _build(
     fixed = FIXED | shape | read
     if clash := {name: value for name, value in settings.items() if fixed.get(name, value) != value}:
         raise ValueError(f"got {clash}; the checkpoint has { ({name: fixed[name] for name in clash}) }")
-    if (pattern := settings.get("pattern", "joint")) not in IMAGE_SAFE_PATTERNS:
+    settings["mixer"] = mixer = MIXER.validate_python(settings.get("mixer", {"kind": "attention"}))
+    if (pattern := getattr(mixer, "pattern", mixer.kind)) not in IMAGE_SAFE_PATTERNS:
         raise ValueError(
             f"under pattern {pattern} an image's patches would see less than in DiT; set it to joint or "
             "factorized_self_attention"
@@ -218,22 +224,9 @@ def _build(
     config = DiTConfig.model_validate(defaults | settings | fixed)
     num_outputs = published["final_layer.linear.bias"].shape[0] // (channels * patch**2)
     model = DiT(config, channels=channels, text_dim=text_dim, num_outputs=num_outputs)
-    silence_additions(model)
+    model.silence_additions(config)
     load_state(model, model.state_dict() | ours_from_published(published, embedders, config, tubelet))
     return model
-
-
-@torch.no_grad()
-def silence_additions(model: DiT) -> None:
-    """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
-    for conditioner in model.conditioners:
-        scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
-        pools = [] if conditioner.caption is None else [conditioner.caption.pool]
-        rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
-        labels = [] if conditioner.label is None else [conditioner.label.table]
-        for layer in [*scalars, *pools, *rates, *labels]:
-            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
-                parameter.zero_()
 
 
 def _check_positions(table: Tensor | None, width: int) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 
 State: TypeAlias = dict[str, Tensor]
 Tubelet: TypeAlias = Literal["central", "uniform"]
@@ -107,7 +107,7 @@ def ours_from_published(published: State, embedders: list[State], config: DiTCon
             q, kv = published[f"{block}.attn.qkv.{part}"].split([config.width, 2 * config.width])
             state |= {f"{block}.self_attentions.0.to_q.{part}": q, f"{block}.self_attentions.0.to_kv.{part}": kv}
             modulation = published[f"{block}.adaLN_modulation.1.{part}"]
-            if config.pattern == "factorized_self_attention":
+            if len(config.windows(0)) > 1:
                 modulation = with_silent_sublayer(modulation)
             state[f"{block}.modulation.linear.{part}"] = modulation
     for i, embedder in enumerate(embedders):

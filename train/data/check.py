@@ -19,8 +19,8 @@ from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig, Patch
-from train.model.patterns import check_grids, reaches_all
+from train.model.config import ModelConfig
+from train.packing.shapes import Patch
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +56,12 @@ def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
             )
 
 
-def check_positions(manifests: Sequence[Manifest], model: DiTConfig, plan: PlanConfig) -> None:
+def check_positions(manifests: Sequence[Manifest], model: ModelConfig, plan: PlanConfig) -> None:
     """Check that learned positions cover all clips, of training and of the held-out split.
 
     Raises:
         ValueError: names one that they do not reach.
     """
-    if model.position != "absolute":
-        return
     for is_held_out, manifest in enumerate(manifests):
         grids = torch.from_numpy(manifest.grids).long()
         if plan.oversize == "crop" and not is_held_out:
@@ -71,20 +69,18 @@ def check_positions(manifests: Sequence[Manifest], model: DiTConfig, plan: PlanC
             grids = torch.cat([grids[:, :1].minimum(most[:, None]), grids[:, 1:]], dim=1)
         fps = manifest.table["fps"].fill_null(0.0).to_numpy() * (manifest.table["kind"].to_numpy() != "image")
         latent_fps = torch.from_numpy(fps).float() / int(manifest.latents["temporal_stride"])
-        check_grids(manifest.clip_ids, grids, latent_fps, model)
+        model.check_grids(manifest.clip_ids, grids, latent_fps)
 
 
-def warn_of_islands(manifest: Manifest, model: DiTConfig) -> None:
+def warn_of_islands(manifest: Manifest, model: ModelConfig) -> None:
     """Say so where a clip's patches do not all hear of each other: of the longest and largest, and of images."""
     for is_image in (False, True):
         grids = manifest.grids[(manifest.grids[:, 0] == 1) == is_image]
-        if len(grids) and not reaches_all(model, (grid := tuple(grids.max(0).tolist()))):
+        if len(grids) and (reason := model.islands(grid := tuple(grids.max(0).tolist()))):
             logger.warning(
-                "clips of up to %d x %d x %d patches are cut into parts that never hear of each other by pattern "
-                "%s in %d blocks: set train.model.shift_windows=true, wider windows (null: a side), or more blocks",
+                "clips of up to %d x %d x %d patches are cut into parts that never exchange features: %s",
                 *grid,
-                model.pattern,
-                model.depth,
+                reason,
             )
 
 

@@ -17,8 +17,7 @@ from train.data.manifest import Manifest
 from train.data.plan import Cursor, PlannedPack, Planner
 from train.data.read import ClipReader
 from train.data.sample import SampleBuilder
-from train.model.config import DiTConfig
-from train.model.patterns import prepare
+from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import PackedBatch, pack
 
@@ -60,7 +59,7 @@ class PackLoader:
         objective: Objective,
         config: DataConfig,
         *,
-        model: DiTConfig,
+        model: ModelConfig,
         seed: int,
         pin: bool = False,
         device: torch.device | None = None,
@@ -68,7 +67,7 @@ class PackLoader:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
         # A block takes 24 n d² for its layers and 4 n² d for attention.
-        self.planner = Planner(self.samples, seed, config.plan, pair_cost=1 / (6 * model.width))
+        self.planner = Planner(self.samples, seed, config.plan, pair_cost=model.pair_cost)
         self.model = model
         reader = ClipReader(manifest, model.patch, device)
         reader.prepare()
@@ -94,5 +93,5 @@ class PackLoader:
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = list(self._pool.map(lambda one: self.builder.build(one, planned.epoch), planned.samples))
-        batch = prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.conditions), self.model)
+        batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.conditions))
         return batch.pin_memory() if self.pin else batch

@@ -23,7 +23,7 @@ from curate.storage.place import locate
 from train.data.draw import clip_keys
 from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
 from train.data.index import BALANCE, PLACE, index_column, read_index
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from train.data.draw import copy_keys
 from train.data.fingerprint import LATENT_SPACE
 from train.data.fit import check_causality, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
-from train.model.config import DiTConfig
+from train.model.config import ModelConfig
 
 SPACES = {
     "latents": LATENT_SPACE,
@@ -32,7 +32,7 @@ SPACES = {
 """What datasets of one run agree in; they may differ in size and rate of the clips, and in who wrote the captions."""
 
 
-def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig, model: DiTConfig) -> Manifest:
+def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig, model: ModelConfig) -> Manifest:
     """The manifest of one dataset, or of several; the order in which they are named does not matter.
 
     Raises:
@@ -58,7 +58,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     if data.label_column is not None:
         classes = _classes(list(names.values()), data.label_column, data.labels, model.num_classes)
         parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
-    if model.text != "none":
+    if model.reads_captions:
         for url, manifest in zip(names.values(), parts.values(), strict=True):
             warn_of_uncaptioned(url, manifest, split)
     manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)

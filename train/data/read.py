@@ -11,8 +11,8 @@ from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader
 from train.data.manifest import Manifest
-from train.model.config import Patch
 from train.packing.patches import fitting_size
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     from train.data.encode import Encoder

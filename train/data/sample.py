@@ -18,7 +18,7 @@ from train.data.plan import PlannedSample
 from train.data.read import ClipReader
 from train.data.tasks.base import pick
 from train.data.tasks.config import TaskConfig
-from train.model.config import DiTConfig
+from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import Sample
 from train.packing.patches import draw_noise
@@ -36,7 +36,7 @@ class SampleBuilder:
         reader: ClipReader,
         objective: Objective,
         config: DataConfig,
-        model: DiTConfig,
+        model: ModelConfig,
         seed: int,
     ) -> None:
         self.manifest, self.samples, self.reader = samples.manifest, samples, reader
@@ -75,7 +75,7 @@ class SampleBuilder:
 
     def _is_null(self, generator: torch.Generator) -> bool:
         """Without caption and label: independent draws of both would rarely coincide."""
-        if self.model.text == "none" or self.model.num_classes is None:
+        if not self.model.reads_captions or self.model.num_classes is None:
             return False
         return float(torch.rand((), generator=generator)) < self.config.null_dropout
 

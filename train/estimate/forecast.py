@@ -74,7 +74,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
     model, plan = config.model, config.data.plan
     manifest = read_datasets(dataset, split="train", data=config.data, model=model)
     samples = EpochSamples(manifest, config.data.epoch, plan, config.seed)
-    planner = Planner(samples, config.seed, plan, pair_cost=1 / (6 * model.width))
+    planner = Planner(samples, config.seed, plan, pair_cost=model.pair_cost)
     planned = planner.epoch(0)
     packs = [[sample.num_tokens for sample in pack] for pack in planned]
     met = np.array([(manifest.sources[one.row], one.num_tokens) for pack in planned for one in pack]).reshape(-1, 2)

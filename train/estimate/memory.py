@@ -12,12 +12,10 @@ import torch
 
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
-from train.model.config import DiTConfig
-from train.model.dit import DiT
-from train.model.segment_attention import workspace_bytes
+from train.model.base import Denoiser
+from train.model.config import ModelConfig
 from train.monitor.meter import peak_memory
 from train.optim.trainable import trainable_parameters
-from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -64,7 +62,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: TrainConfig, model: DiT, num_tokens: int, num_ranks: int, dtype: torch.dtype
+    config: TrainConfig, model: Denoiser, num_tokens: int, num_ranks: int, dtype: torch.dtype
 ) -> MemoryEstimate:
     """Predict the memory of a rank.
 
@@ -75,7 +73,7 @@ def estimate_memory(
         num_ranks: that share the state where the model is sharded.
         dtype: of activations.
     """
-    num_parameters, heads = sum(p.numel() for p in model.parameters()), model.config.num_heads
+    num_parameters = sum(p.numel() for p in model.parameters())
     num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
     state_bytes = STATE_BYTES * num_trainable + FROZEN_BYTES * (num_parameters - num_trainable)
     shards = num_ranks if config.parallel.mode == "fsdp" else 1
@@ -83,8 +81,10 @@ def estimate_memory(
         num_parameters=num_parameters,
         num_tokens=num_tokens,
         state_bytes=state_bytes // shards,
-        activation_bytes=_activation_bytes(config, model, num_tokens, dtype),
-        kernel_bytes=workspace_bytes(num_tokens, heads, model.config.width // heads, flash=dtype.itemsize == 2),
+        activation_bytes=model.activation_bytes(
+            num_tokens, dtype, config.objective.build().token_losses, config.parallel.activation_checkpoint_every
+        ),
+        kernel_bytes=model.workspace_bytes(num_tokens, dtype),
     )
 
 
@@ -95,69 +95,17 @@ def largest_pack(manifest: Manifest, plan: PlanConfig) -> int:
     return min(largest, int(counts.sum()))
 
 
-def _activation_bytes(config: TrainConfig, model: DiT, num_tokens: int, dtype: torch.dtype) -> int:
-    """Measured on small models of the same kind: what is kept grows with tokens, width and blocks."""
-    head_dim = model.config.width // model.config.num_heads
-    width = 2 * head_dim
-    few, many = 4, 8  # blocks: patterns repeat after four
-
-    def per_token(depth: int) -> float:
-        shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
-        small = DiT(
-            model.config.model_copy(update=shape),
-            channels=model.channels,
-            text_dim=model.text_dim,
-            num_outputs=model.num_outputs,
-        )
-        (short, n), (long, m) = (_kept_bytes(small, config, frames, dtype) for frames in (2, 6))
-        return (long - short) / (m - n)
-
-    with torch.random.fork_rng(devices=[]):
-        at_few, at_many = per_token(few), per_token(many)
-    block = (at_many - at_few) / (many - few)
-    beside = at_few - few * block
-    every, depth = config.parallel.activation_checkpoint_every, model.config.depth
-    forgotten = -(-depth // every) if every else 0
-    blocks = depth - forgotten + bool(forgotten)  # one at a time is there again
-    inputs = forgotten * width * dtype.itemsize
-    return int(num_tokens * (blocks * block + beside + inputs) * model.config.width / width)
-
-
-def _kept_bytes(model: DiT, config: TrainConfig, num_patches: int, dtype: torch.dtype) -> tuple[int, int]:
-    """Bytes that a pack of one video keeps for its backward pass, and its tokens."""
-    pt, ph, pw = model.config.patch
-    latent = torch.zeros(model.channels, num_patches * pt, 8 * ph, 8 * pw)
-    text = torch.zeros(1, model.text_dim)
-    sample = Sample(clip_id="", latent=latent, noise=latent, timestep=0.5, fps=0.0, text=text)
-    batch = pack([sample], model.config.patch, model.text_dim, model.config.conditions)
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage
-        return tensor.detach()  # a node that holds its own output is never freed
-
-    half = dtype is torch.bfloat16
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-        losses = config.objective.build().token_losses(model, batch)
-    assert losses.requires_grad
-    return sum(storage.nbytes() for storage in kept.values()), batch.segments.num_tokens
-
-
 def device_bytes(device: torch.device) -> int | None:
     """Memory of a GPU; None of a CPU, which has what the system gives."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def least_sampling_bytes(
-    model: DiTConfig, grid: Sequence[int], latent_values: int, pixels: int, num_branches: int
+    model: ModelConfig, grid: Sequence[int], latent_values: int, pixels: int, num_branches: int
 ) -> int:
     """What sampling one video takes at the least: one layer's features of all tokens, and four copies of the latent,
     float32; on the way to the file its frames as float32 and as bytes."""
-    features = (4 + model.mlp_ratio) * model.width * math.prod(grid) * num_branches
+    features = model.values_per_token * math.prod(grid) * num_branches
     return int(4 * (features + 4 * latent_values)) + 3 * pixels * (4 + 1)
 
 

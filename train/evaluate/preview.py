@@ -26,7 +26,7 @@ from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig
+from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import Sample
 from train.run.config import ValidationConfig
@@ -63,7 +63,7 @@ class Preview:
         objective: Objective,
         config: ValidationConfig,
         plan: PlanConfig,
-        model: DiTConfig,
+        model: ModelConfig,
         ranks: RankGrid,
     ) -> None:
         self.manifest, self.objective, self.config = manifest, objective, config

@@ -22,8 +22,7 @@ from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.data.sample import choose_caption, sample_fps
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig
-from train.model.patterns import prepare
+from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import PackedBatch, Sample, pack, renoised
 from train.run.config import ValidationConfig
@@ -33,7 +32,7 @@ class Validator:
     """Computes losses with fixed noise; packs are distributed over the ranks."""
 
     def __init__(
-        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: DiTConfig, ranks: RankGrid
+        self, objective: Objective, config: ValidationConfig, plan: PlanConfig, model: ModelConfig, ranks: RankGrid
     ) -> None:
         self.objective = objective
         self.config = config
@@ -121,7 +120,7 @@ class Validator:
                     for i, sample in zip(indices, clean, strict=True)
                 ]
                 packed = pack(captioned, self.patch, manifest.text_dim, self.model.conditions)
-                batch = prepare(packed, self.model).to(self.ranks.device)
+                batch = self.model.prepare(packed).to(self.ranks.device)
                 for column, t in enumerate(self.config.timesteps):
                     noises = [noised(sample, t, "validation", sample.clip_id, t).noise for sample in captioned]
                     found = self._sample_losses(model, renoised(batch, captioned, noises, t, self.patch))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.model.config import Backend
+from train.model.mixers.attention_config import Backend
 from train.model.segment_attention import segment_attention
 from train.packing.segments import Segments
 

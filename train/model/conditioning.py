@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
+from train.model.flops import linear_flops
 from train.packing.batch import PackedBatch
 from train.packing.segments import Segments
 
@@ -184,6 +185,16 @@ class Conditioner(nn.Module):
         time = self.timestep(torch.cat([timesteps, timesteps.new_zeros(num_given)]))  # (R, D)
         vectors = time + sum(conditions).index_select(0, batch.condition_segments) if conditions else time  # (R, D)
         return vectors, torch.stack([time[: len(timesteps)], *conditions], dim=1), caption_tokens
+
+    def flops(self, batch: PackedBatch) -> int:
+        """Matrix products of one forward pass."""
+        num_segments = batch.segments.num_segments
+        total = linear_flops(self.timestep, len(batch.condition_segments))
+        total += linear_flops(self.fps, num_segments) + linear_flops(self.extras, num_segments)
+        if self.caption is not None:
+            total += linear_flops(self.caption.mlp, batch.text_segments.num_tokens)
+            total += linear_flops(self.caption.pool, num_segments)
+        return total
 
     def _scalar(self, name: str, batch: PackedBatch) -> Tensor:
         if name not in batch.scalar_names:

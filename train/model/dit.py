@@ -1,7 +1,7 @@
 """The diffusion transformer (DiT, Peebles & Xie 2023) on packed sequences (NaViT, Dehghani et al. 2023).
 
 Departures from DiT: patches are (t, h, w); samples of any grid share a pack; attention may be factorised over space
-and time (`patterns`); positions may be rotary or learned (`position`); queries and keys are normalised (`qk_norm`);
+and time (`mixer`); positions may be rotary or learned (`position`); queries and keys are normalised (`qk_norm`);
 captions come in by cross-attention between self-attention and MLP (PixArt-α, Chen et al. 2023, §2.3), whose output
 starts at zero, and, pooled, beside the timestep.
 
@@ -9,33 +9,30 @@ Letters: L patches of the pack, N tokens of the sequence (patches and in-context
 vectors, V condition tokens of a segment, M text tokens, D width, P = C·pt·ph·pw features of a patch.
 """
 
-import json
-import math
-import os
-from pathlib import Path
-from typing import Any, overload
+from typing import Literal, overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curate.storage.publish import write_text
-from curate.storage.tensors import write_tensors
+from train.convert.adapt import adapted, silence_additions, silence_second_mixer
+from train.model.activations import bytes_per_token
+from train.model.base import Denoiser, Losses, State
 from train.model.blocks import DiTBlock, FinalLayer
+from train.model.build_layout import build_layout
 from train.model.conditioning import Conditioner, ConditioningEmbedder, ConditionLinear, Conditions
-from train.model.config import DiTConfig
-from train.model.patterns import block_windows, build_layout
+from train.model.config import ModelConfig
+from train.model.dit_config import DiTConfig
+from train.model.flops import linear_flops
 from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
+from train.model.segment_attention import workspace_bytes
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
-from train.run.load_state import load_state
 
 __all__ = ["DiT", "DiTConfig"]
 
 
-class DiT(nn.Module):
+class DiT(Denoiser):
     """Noisy tokens of a pack to the objective's target.
 
     Args:
@@ -63,7 +60,7 @@ class DiT(nn.Module):
             self.positions = LearnedEmbedding(config.max_grid, config.width, fractional=fractional)
         num_conditioners = config.depth if config.embedders_per_block else 1
         self.conditioners = nn.ModuleList(Conditioner(config, text_dim) for _ in range(num_conditioners))
-        self.windows = [block_windows(config, i) for i in range(config.depth)]
+        self.windows = [config.windows(i) for i in range(config.depth)]
         self.blocks = nn.ModuleList(DiTBlock(config, len(windows)) for windows in self.windows)
         self.shared_modulation = None
         if config.adaln != "block":
@@ -83,16 +80,6 @@ class DiT(nn.Module):
     def forward(
         self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: int | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """
-        Args:
-            x: (L, P) noisy tokens.
-            timesteps: (S,) in [0, 1]; given tokens are at 0 whatever it says.
-            batch: layout and conditions of the pack; its clean tokens, noise and timesteps are not read.
-            features_of: return what this block gives, too, counted from 0: for a representation-alignment loss.
-
-        Returns:
-            (L, num_outputs · P); with `features_of` also (L, D).
-        """
         layout = batch.layout or build_layout(batch, self.config)
         # One per conditioner, (S, V, D), (M, D).
         conditions, condition_tokens, text = self._conditions(timesteps, batch, layout)
@@ -101,8 +88,8 @@ class DiT(nn.Module):
         rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)
         features = None
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
-            groups = [[layout.groups[window] for window in heads] for heads in windows]
-            x = block(x, conditions[i % len(conditions)], layout.segments, groups, rotation)  # (N, D)
+            layouts = [[layout.groups[window] for window in heads] for heads in windows]
+            x = block(x, conditions[i % len(conditions)], layout.segments, layouts, rotation)  # (N, D)
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
         out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
@@ -159,43 +146,49 @@ class DiT(nn.Module):
         tied = frames.mean(dim=2, keepdim=True).expand_as(frames).flatten(1)  # (L, P)
         return torch.where(layout.lone_frames[:, None], tied, out)
 
-    def save_pretrained(self, folder: str | Path, **about: Any) -> None:
-        """Write `model.safetensors` and `config.json`; `about` are further entries of the latter.
+    def flops(self, batch: PackedBatch) -> int:
+        layout = batch.layout or build_layout(batch, self.config)
+        num_vectors, num_patches = len(batch.condition_segments), batch.segments.num_tokens
+        total = linear_flops(self.embed, num_patches) + linear_flops(self.final.linear, layout.segments.num_tokens)
+        total += linear_flops(self.embed_conditioning, num_patches) + linear_flops(self.shared_modulation, num_vectors)
+        total += linear_flops(self.final.modulation, num_vectors)
+        total += sum(conditioner.flops(batch) for conditioner in self.conditioners)
+        for block, windows in zip(self.blocks, self.windows, strict=True):
+            layouts = [[layout.groups[window] for window in heads] for heads in windows]
+            total += block.flops(layouts, layout.segments, layout.context_segments, num_vectors)
+        return total
 
-        Both are written under another name first, so that what is there is whole, also after a power cut.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        sizes = {name: getattr(self, name) for name in ("channels", "text_dim", "num_outputs")}
-        shape = {"model": self.config.model_dump(mode="json"), **sizes}
-        text = json.dumps({"architecture": "reelpack.DiT", **shape, **about}, indent=2) + "\n"
-        partial = folder / ".model.safetensors.partial"
-        write_tensors(self.state_dict(), partial, metadata={"format": "pt"})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.rename(folder / "model.safetensors")
-        write_text(str(folder / "config.json"), text)  # synchronises the folder's names, too
+    def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:
+        """Measured on small models of the same kind: what is kept grows with tokens, width and blocks."""
+        width = 2 * self.config.width // self.config.num_heads
+        few, many = 4, 8  # blocks: patterns repeat after four
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "DiT":
-        """The model that `save_pretrained` wrote, ready to sample.
+        def per_token(depth: int) -> float:
+            shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
+            sizes = {"channels": self.channels, "text_dim": self.text_dim, "num_outputs": self.num_outputs}
+            return bytes_per_token(DiT(self.config.model_copy(update=shape), **sizes), losses, dtype)
 
-        Raises:
-            ValueError: there is none, or one of another version.
-        """
-        folder = Path(folder)
-        try:
-            entries = json.loads((folder / "config.json").read_text())
-            config = DiTConfig.model_validate(entries["model"])
-            sizes = {name: entries[name] for name in ("channels", "text_dim", "num_outputs")}
-            model = cls(config, **sizes)
-            load_state(model, load_file(folder / "model.safetensors"))
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"{folder}: cannot load a model from here ({error}); expected the config.json and model.safetensors "
-                "that `reelpack train-export` writes"
-            ) from error
-        return model.eval()
+        with torch.random.fork_rng(devices=[]):
+            at_few, at_many = per_token(few), per_token(many)
+        block = (at_many - at_few) / (many - few)
+        outside = at_few - few * block
+        num_checkpointed = -(-self.config.depth // checkpoint_every) if checkpoint_every else 0
+        num_kept = self.config.depth - num_checkpointed + bool(num_checkpointed)  # one at a time is computed again
+        inputs = num_checkpointed * width * dtype.itemsize
+        return int(num_tokens * (num_kept * block + outside + inputs) * self.config.width / width)
+
+    def workspace_bytes(self, num_tokens: int, dtype: torch.dtype) -> int:
+        num_heads = self.config.num_heads
+        head_dim = self.config.width // num_heads
+        return workspace_bytes(num_tokens, num_heads, head_dim, flash=dtype.itemsize == 2)
+
+    def adapted(self, source: ModelConfig, state: State, tubelet: Literal["central", "uniform"]) -> State:
+        return adapted(self, source, state, tubelet)
+
+    def silence_additions(self, source: ModelConfig) -> None:
+        silence_additions(self)
+        if len(self.windows[0]) > len(source.windows(0)) and self.config.conditioning != "adaln_zero":
+            silence_second_mixer(self)
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
@@ -219,11 +212,8 @@ class DiT(nn.Module):
             if self.shared_modulation is not None:
                 nn.init.zeros_(self.shared_modulation.weight)
         for block in self.blocks:
-            for self_attention in block.self_attentions:
-                # DiT draws query, key and value as one matrix, (3 D, D).
-                bound = math.sqrt(6 / (4 * self.config.width))
-                for layer in (self_attention.to_q, self_attention.to_kv):
-                    nn.init.uniform_(layer.weight, -bound, bound)
+            for mixer in block.self_attentions:
+                mixer.initialize()
             if block.cross_attention is not None:
                 # New here: cross-attention has no gate, so its output starts at zero (PixArt-α §2.3).
                 nn.init.zeros_(block.cross_attention.out.weight)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.model.conditioning import ConditionLinear, Conditions
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 NUM_AXES = 3
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from train.data.load import LoadedStep
 from train.distributed.ranks import RankGrid
-from train.model.dit import DiT
-from train.model.flops import FlopCount, peak_flops
+from train.estimate.peak_flops import peak_flops
+from train.model.base import Denoiser
 from train.monitor.metrics import LogConfig
 from train.optim.trainable import trainable_parameters
 
@@ -34,9 +34,11 @@ class Meter:
         sharded: the ranks wait for each other all the time.
     """
 
-    def __init__(self, model: DiT, ranks: RankGrid, config: LogConfig, dtype: torch.dtype, *, sharded: bool) -> None:
+    def __init__(
+        self, model: Denoiser, ranks: RankGrid, config: LogConfig, dtype: torch.dtype, *, sharded: bool
+    ) -> None:
         self.ranks = ranks
-        self.flops = FlopCount(model)
+        self.model = model
         given = None if config.peak_tflops is None else config.peak_tflops * 1e12
         self.peak = given or peak_flops(ranks.device, dtype)
         self.measures_idle = ranks.world_size > 1 and not sharded
@@ -72,7 +74,9 @@ class Meter:
         settle(self.ranks.device)  # or what was launched last, the optimizer, were in no step's seconds
         seconds = time.perf_counter() - self._began
         worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
-        flops = sum(self.flops.step(batch) for batch in loaded.batches)
+        flops = 3 * sum(
+            self.model.flops(batch) for batch in loaded.batches
+        )  # the backward pass takes twice the forward's
         own = [seconds, worked, self._waited, self._stalled, peak_memory(self.ranks.device), flops]
         self._stalled = 0.0
         figures = self.ranks.all_gather(own)  # (dp, 6)

@@ -11,10 +11,10 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from train.model.config import Patch
 from train.packing.layout import Layout
 from train.packing.patches import grid_index, grid_positions, grid_size, patchify, unpatchify
 from train.packing.segments import Segments, map_tensors
+from train.packing.shapes import Patch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,17 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from train.model.config import WindowSize
 from train.packing.segments import Segments, WindowLayout
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Window:
-    """Tokens of a sample that see each other: those whose places fall into the same box."""
-
-    size: WindowSize
-    shifted: bool = False  # boxes begin half a size earlier
-    images_alone: bool = False  # in a sample of one frame each patch sees itself
+from train.packing.shapes import Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

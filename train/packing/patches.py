@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 
 def grid_size(shape: Sequence[int], patch: Patch) -> Patch:

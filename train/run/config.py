@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from train.data.config import DataConfig
-from train.model.config import DiTConfig
+from train.model.config import ModelConfig
 from train.monitor.metrics import LogConfig
 from train.objective.config import FlowConfig, ObjectiveConfig
 from train.run.renamed import refuse_renamed
@@ -161,7 +161,7 @@ class TrainConfig(BaseModel):
         "central", description="init from an image model with patches of several frames: which of them it sees"
     )
     data: DataConfig = DataConfig()
-    model: DiTConfig = DiTConfig()
+    model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
@@ -188,8 +188,8 @@ class TrainConfig(BaseModel):
             self.objective.check_num_steps(drawn)
         except ValueError as error:
             raise ValueError(f"validation.sample_steps: {error}") from error
-        if self.align.weight and self.align.block >= self.model.depth:
-            raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.depth} blocks")
+        if self.align.weight and self.align.block >= self.model.num_blocks:
+            raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.num_blocks} blocks")
         return self
 
 

@@ -2,8 +2,8 @@
 
     OUT/model.safetensors  config.json
 
-`DiT.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it goes
-with, as the run's own `run.json` and `config.yaml` do.
+`Denoiser.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it
+goes with, as the run's own `run.json` and `config.yaml` do.
 """
 
 import dataclasses

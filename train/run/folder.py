@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from train.data.manifest import Manifest
-from train.model.dit import DiT
+from train.model.base import Denoiser
 from train.run.checkpoint import list_checkpoints, load_weights
 from train.run.config import (
     TrainConfig,
@@ -80,16 +80,16 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def build_model(config: TrainConfig, record: RunRecord) -> DiT:
+def build_model(config: TrainConfig, record: RunRecord) -> Denoiser:
     """The model of a run, its weights a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return DiT(
-            config.model,
+        model: Denoiser = config.model.build(
             channels=int(record.latents["channels"]),
             text_dim=int(record.text["dim"]),
             num_outputs=config.objective.num_outputs,
         )
+    return model
 
 
 def check_ranks(config: TrainConfig, num_ranks: int) -> None:
@@ -137,7 +137,7 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
 
 def load_model(
     run: Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
-) -> tuple[DiT, TrainConfig, RunRecord]:
+) -> tuple[Denoiser, TrainConfig, RunRecord]:
     """The trained model of a run, from its newest checkpoint, or from that after `step`.
 
     Raises:

@@ -22,7 +22,7 @@ FREE_ON_RESUME = (
     "parallel",
     "log",
     "data.prefetch_steps",
-    "model.attention",
+    "model.mixer.kernel",
     "optimizer",
 )
 """Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and

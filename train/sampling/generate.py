@@ -11,8 +11,7 @@ from torch import Tensor
 
 from train.data.generator import keyed_generator
 from train.data.plan import PlanConfig, best_fill
-from train.model.config import DiTConfig
-from train.model.patterns import prepare
+from train.model.config import ModelConfig
 from train.objective.base import Estimate, NoiseLevel, Objective
 from train.packing.batch import PackedBatch, Sample, pack, unpack
 from train.packing.patches import patchify
@@ -33,7 +32,7 @@ def generate(
     samples: Sequence[Sample],
     objective: Objective,
     config: SampleConfig,
-    shape: DiTConfig,
+    shape: ModelConfig,
     text_dim: int,
     device: torch.device,
 ) -> list[Tensor]:
@@ -51,7 +50,7 @@ def generate(
     generators = [keyed_generator("ancestral", config.seed, sample.clip_id) for sample in samples]
 
     def packed(branches: Sequence[Sample]) -> PackedBatch:
-        return prepare(pack(branches, shape.patch, text_dim, shape.conditions), shape).to(device)
+        return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
 
     def spread(values: Tensor) -> Tensor:
         return segments.gather(values.to(noise.dtype).to(device, non_blocking=True))[:, None]

@@ -17,9 +17,9 @@ from curate.media.encode import encode_mp4
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
-from train.model.config import Patch
 from train.packing.batch import Sample
 from train.packing.patches import grid_size
+from train.packing.shapes import Patch
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, autocast, load_model
 from train.sampling.config import SampleConfig
@@ -157,7 +157,7 @@ def max_input_frames(request: Request, name: str, config: TrainConfig, latents: 
 def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:
     """Token states of the prompts; the encoder is not loaded where there is nothing to embed."""
     prompts = [request.prompt for request in requests if request.prompt]
-    if prompts and config.model.text == "none":
+    if prompts and not config.model.reads_captions:
         raise ValueError("the run was trained without captions (train.model.text=none); leave the prompts out")
     states = iter(embed_prompts(prompts, record) if prompts else ())
     return [next(states) if request.prompt else None for request in requests]

@@ -33,7 +33,7 @@ from train.data.manifest import read_manifest
 from train.data.plan import Cursor
 from train.data.read import ClipReader
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
 
 PATCH = (1, 2, 2)

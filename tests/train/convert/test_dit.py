@@ -120,7 +120,7 @@ VIDEO_MODELS = [
     {},
     {"frames_per_patch": 2},
     {"frames_per_patch": 3, "tubelet": "uniform"},
-    {"pattern": "factorized_self_attention", "reference_fps": 24.0},
+    {"mixer": {"kind": "attention", "pattern": "factorized_self_attention"}, "reference_fps": 24.0},
     {"text": "cross_attention", "text_dim": 6, "condition_on_fps": True, "conditions": ("motion",)},
 ]
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="got width 32; expected one of DiT's"):
         from_dit_state_dict(state)
     with pytest.raises(ValueError, match="under pattern alternating"):
-        from_dit_state_dict(state, num_heads=HEADS, pattern="alternating")
+        from_dit_state_dict(state, num_heads=HEADS, mixer={"kind": "attention", "pattern": "alternating"})
     with pytest.raises(ValueError, match=r"'qk_norm': True.*the checkpoint has .*'qk_norm': False"):
         from_dit_state_dict(state, num_heads=HEADS, qk_norm=True)
     with pytest.raises(ValueError, match="pos_embed: got other positions"):

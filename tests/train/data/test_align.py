@@ -44,7 +44,7 @@ def align_losses(run: Path) -> list[float]:
 
 
 def test_features_come_to_point_where_the_embeddings_do(embedded: str, tmp_path: Path):
-    settings = config(steps=40, **ALIGNED, optimizer__schedule="constant", validation__first=0)
+    settings = config(steps=40, **ALIGNED, optimizer__schedule="constant", evaluate__held_out__first=0)
     train(settings, embedded, tmp_path / "run")
     losses = align_losses(tmp_path / "run")
     print(f"{np.mean(losses[:3]):.3f} → {np.mean(losses[-10:]):.3f}")

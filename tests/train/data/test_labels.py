@@ -16,7 +16,7 @@ from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.data.plan import PlannedSample
 from train.loop import train
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
 from train.run.config import TrainConfig

@@ -21,8 +21,8 @@ from train.data.read import ClipReader
 from train.data.reference import reference_sample
 from train.data.tasks.first_frames import FirstFrames
 from train.data.tasks.unconditional import Unconditional
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
 from train.packing.patches import grid_size

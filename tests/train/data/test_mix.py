@@ -18,7 +18,7 @@ from train.data.manifest import Manifest
 from train.data.mix import read_datasets
 from train.estimate.forecast import forecast
 from train.loop import train
-from train.model.config import DiTConfig
+from train.model.dit_config import DiTConfig
 from train.monitor.metrics import read_metrics
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow

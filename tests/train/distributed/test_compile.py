@@ -16,12 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.support.forks import start_both
 from tests.support.latents import CHANNELS, TEXT_DIM
+from tests.support.models import dit_config
 from train.distributed import parallelize as parallel
 from train.distributed.parallelize import ParallelConfig, parallelize, reshard
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig
+from train.model.build_layout import prepare
 from train.model.dit import DiT
-from train.model.patterns import prepare
+from train.model.dit_config import DiTConfig
 from train.objective.flow import FlowConfig
 from train.packing.batch import PackedBatch, Sample, pack
 
@@ -108,7 +109,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.get("pattern", "joint"))
 def test_a_block_is_one_graph_for_every_pack_with_the_same_numbers(settings: dict[str, Any], counted: Counted):
-    config = DiTConfig(width=32, depth=DEPTH, num_heads=4, **settings)
+    config = dit_config(width=32, depth=DEPTH, num_heads=4, **settings)
     plain, model = built(config), built(config)
     ranks = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
     replica = parallelize(model, ranks, ParallelConfig(compile=True))

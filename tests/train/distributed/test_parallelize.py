@@ -13,8 +13,8 @@ from tests.support.forks import start_both
 from tests.train.conftest import ragged_samples
 from train.distributed.parallelize import accumulate, clear_gradients, full_tensor, parallelize
 from train.distributed.ranks import RankGrid
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
 from train.optim.ema import EMA
 from train.packing.batch import pack

@@ -9,7 +9,9 @@ from train.monitor.metrics import read_metrics
 
 
 def test_the_forecast_is_what_the_run_then_does(dataset: str, tmp_path: Path):
-    settings = config(steps=40, data__plan__packs_per_step=2, validation__first=0, validation__every=100)
+    settings = config(
+        steps=40, data__plan__packs_per_step=2, evaluate__held_out__first=0, evaluate__held_out__every=100
+    )
     planned = forecast(settings, dataset, num_ranks=2)
     summary = train(settings, dataset, tmp_path)
     first_epoch = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "loss" in row][: planned.num_steps]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.models import nested
 from tests.train.test_loop import config
 from train.estimate.memory import MemoryEstimate, OutOfMemory, estimate_memory, machine_bytes, warn_if_too_large
 from train.loop import train
@@ -38,7 +39,7 @@ def kept_bytes(settings: TrainConfig, model: DiT, samples: list[Sample], dtype: 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [{}, {"pattern": "factorized_self_attention"}, {"qk_norm": False, "text": "pooled"}])
 def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype, shape: dict[str, Any]):
-    settings = TrainConfig.model_validate({"model": {"width": 192, "depth": 7, "num_heads": 6, **shape}})
+    settings = TrainConfig.model_validate({"model": nested(width=192, depth=7, num_heads=6, **shape)})
     model = DiT(settings.model, channels=4, text_dim=12)
     latents = [torch.zeros(4, *grid) for grid in ((6, 16, 24), (1, 32, 32), (3, 20, 16))]
     text = torch.zeros(2, 12)
@@ -71,7 +72,7 @@ def test_every_kind_of_model_has_an_estimate_that_recomputation_lowers(changes: 
     def estimate(every: int) -> int:
         shape = {"width": 48, "depth": 4, "num_heads": 4} | changes["model"]
         parallel = {"activation_checkpoint_every": every}
-        settings = TrainConfig.model_validate(changes | {"model": shape, "parallel": parallel})
+        settings = TrainConfig.model_validate(changes | {"model": nested(**shape), "parallel": parallel})
         model = DiT(settings.model, channels=4, text_dim=12, num_outputs=settings.objective.num_outputs)
         return estimate_memory(settings, model, 1000, 1, torch.float32).activation_bytes
 

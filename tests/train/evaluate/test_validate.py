@@ -10,7 +10,8 @@ from train.data.read import ClipReader
 from train.data.reference import noised
 from train.distributed.ranks import RankGrid
 from train.evaluate.validate import Validator, caption_donors
-from train.model.dit import DiT, DiTConfig
+from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.objective.flow import RectifiedFlow
 from train.packing.batch import Sample, pack

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from train.model.dit import DiT, DiTConfig
+from tests.support.models import dit_config
+from train.model.dit import DiT
 from train.packing.batch import PackedBatch, Sample, pack
 
 CHANNELS, TEXT_DIM = 4, 12
@@ -18,7 +19,7 @@ CHANNELS, TEXT_DIM = 4, 12
 def redrawn() -> Callable[..., DiT]:
     def build(num_outputs: int = 1, **settings: Any) -> DiT:
         shape = {"width": 48, "depth": 2, "num_heads": 4, "spatial_window": (1, 2, 1), "spacetime_window": (2, 1, 2)}
-        config = DiTConfig.model_validate(shape | {"max_grid": (8, 4, 4), "adaln_rank": 3} | settings)
+        config = dit_config(**shape | {"max_grid": (8, 4, 4), "adaln_rank": 3} | settings)
         model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM, num_outputs=num_outputs)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():

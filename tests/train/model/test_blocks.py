@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from train.model.blocks import SelfAttention
-from train.model.config import DiTConfig
+from train.model.build_layout import window_layout
 from train.model.heads import normalised_and_rotated
+from train.model.mixers.attention import SelfAttention
 from train.model.modulation import ModulationParameters
-from train.model.patterns import SPATIAL, TEMPORAL, window_layout
 from train.model.position import RotaryEmbedding
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments
+from train.packing.shapes import SPATIAL, TEMPORAL
 
 
 def test_half_of_the_heads_attend_over_space_and_half_over_time():
@@ -19,7 +19,7 @@ def test_half_of_the_heads_attend_over_space_and_half_over_time():
     segments = Segments.of([t * h * w for t, h, w in grids])
     patches = torch.ones(len(positions), dtype=torch.bool)
     groups = [window_layout(window, segments, positions, patches, ~patches) for window in (SPATIAL, TEMPORAL)]
-    layer = SelfAttention(DiTConfig(width=32, num_heads=4))
+    layer = SelfAttention(width=32, num_heads=4, qk_norm=True)
     x = torch.randn(len(positions), 32)
 
     q, k, v = layer.project(x, x)

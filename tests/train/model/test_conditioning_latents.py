@@ -44,7 +44,7 @@ def test_a_named_latent_steers_its_own_sample_alone(redrawn: Callable[..., DiT],
 
 
 def test_new_named_latents_start_without_effect_and_with_gradients(mixed_samples: list[Sample]):
-    from train.model.config import DiTConfig
+    from train.model.dit_config import DiTConfig
 
     config = DiTConfig(width=48, depth=1, num_heads=4, conditioning_latents=LOW)
     model = DiT(config, channels=4, text_dim=12)

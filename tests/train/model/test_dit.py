@@ -7,10 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.support.models import dit_config
 from tests.train.model.conftest import CHANNELS, TEXT_DIM, output, packed
-from train.model.config import Pattern
-from train.model.dit import DiT, DiTConfig
-from train.model.patterns import prepare
+from train.model.build_layout import prepare
+from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention_config import Pattern
 from train.packing.batch import Sample
 
 PATTERNS = get_args(Pattern)
@@ -57,7 +59,7 @@ def test_half_precision_autocast_stays_close_to_float32(redrawn: Callable[..., D
 def test_kernels_on_a_gpu_compute_what_the_cpu_does(
     redrawn: Callable[..., DiT], samples: list[Sample], pattern: str, backend: str
 ):
-    model = redrawn(pattern=pattern, attention=backend, width=128)
+    model = redrawn(pattern=pattern, kernel=backend, width=128)
     batch = prepare(packed(model, samples), model.config)
     reference = redrawn(pattern=pattern, width=128)(batch.tokens, batch.timesteps, batch)
     model, batch = model.to("cuda"), batch.to("cuda")
@@ -71,7 +73,7 @@ def test_kernels_on_a_gpu_compute_what_the_cpu_does(
 def test_blocks_are_the_identity_and_the_output_zero_at_initialization(
     samples: list[Sample], pattern: str, adaln: str
 ):
-    config = DiTConfig(width=24, depth=3, num_heads=4, pattern=pattern, adaln=adaln, adaln_rank=2)
+    config = dit_config(width=24, depth=3, num_heads=4, pattern=pattern, adaln=adaln, adaln_rank=2)
     model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
     batch = packed(model, samples)
     seen = []
@@ -85,7 +87,7 @@ def test_blocks_are_the_identity_and_the_output_zero_at_initialization(
 def test_query_key_and_value_are_drawn_as_one_matrix_of_dit(pattern: str):
     """Xavier's bound of a (3 D, D) matrix is √(6 / 4 D): apart, a query would be √2 times as large."""
     width = 192
-    model = DiT(DiTConfig(width=width, depth=1, num_heads=4, pattern=pattern), channels=4, text_dim=12)
+    model = DiT(dit_config(width=width, depth=1, num_heads=4, pattern=pattern), channels=4, text_dim=12)
     for attention in model.blocks[0].self_attentions:
         layers = [parameter for name, parameter in attention.named_parameters() if re.match(r"to_\w+\.weight", name)]
         for weight in torch.cat(layers).detach().split(width):
@@ -167,7 +169,7 @@ def test_a_compiled_block_is_not_compiled_again_for_every_pack(
 )
 def test_shapes_that_cannot_be_built_are_refused(settings: dict, message: str):
     with pytest.raises(ValidationError, match=message):
-        DiTConfig(**settings)
+        dit_config(**settings)
 
 
 def test_a_sample_beyond_the_learned_positions_is_named(redrawn: Callable[..., DiT], samples: list[Sample]):

@@ -10,9 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.train.model.conftest import packed
 from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, VARIANTS, settings_of
+from train.estimate.peak_flops import peak_flops, peak_of
 from train.model.dit import DiT
-from train.model.flops import FlopCount, peak_flops, peak_of
-from train.model.patterns import prepare
 from train.packing.batch import Sample
 
 
@@ -29,10 +28,8 @@ def test_counted_flops_are_those_of_the_flop_counter(
     # torch counts no fused attention on CPU; the plain one is two batched products.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         model(batch.tokens, batch.timesteps, batch)
-    count = FlopCount(model)
-    assert count.forward(batch) == counter.get_total_flops() > 0
-    assert count.forward(prepare(batch, model.config)) == count.forward(batch)
-    assert count.step(batch) == 3 * count.forward(batch)
+    assert model.flops(batch) == counter.get_total_flops() > 0
+    assert model.flops(model.config.prepare(batch)) == model.flops(batch)
 
 
 def test_a_device_that_is_not_known_has_no_peak():

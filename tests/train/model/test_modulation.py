@@ -8,8 +8,8 @@ import torch
 
 from tests.train.model.conftest import output, packed
 from train.model.conditioning import Conditions
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.model.modulation import Modulation
 from train.packing.batch import Sample
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tests.train.model.conftest import gradients, output, packed
-from train.model.config import Conditioning, Pattern, Position
 from train.model.dit import DiT
+from train.model.dit_config import Conditioning, Position
+from train.model.mixers.attention_config import Pattern
 from train.objective.config import FlowConfig
 from train.objective.flow import RectifiedFlow
 from train.packing.batch import PackedBatch, Sample

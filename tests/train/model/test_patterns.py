@@ -7,11 +7,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from train.model.config import DiTConfig, Pattern
-from train.model.patterns import SPATIAL, TEMPORAL, WHOLE, block_windows, reaches_all, window_layout
-from train.packing.layout import Window
+from tests.support.models import dit_config
+from train.model.build_layout import reaches_all, window_layout
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention_config import Pattern
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments
+from train.packing.shapes import SPATIAL, TEMPORAL, WHOLE, Window
 
 side = st.integers(1, 5)
 grids = st.lists(st.tuples(side, side, side), min_size=1, max_size=3)
@@ -90,14 +92,14 @@ def test_equal_groups_are_neighbours():
     ],
 )
 def test_patterns_are_those_of_the_papers(pattern, expected):
-    config = DiTConfig(depth=4, pattern=pattern)
-    assert [block_windows(config, i) for i in range(4)] == expected
+    config = dit_config(depth=4, pattern=pattern)
+    assert [config.windows(i) for i in range(4)] == expected
 
 
 def test_windows_alternate_and_every_second_pair_is_shifted():
     windows = {"spatial_window": (1, 4, 4), "spacetime_window": (5, 2, 2)}
-    config = DiTConfig(depth=4, pattern="windows", shift_windows=True, **windows)
-    blocks = [block_windows(config, i) for i in range(4)]
+    config = dit_config(depth=4, pattern="windows", shift_windows=True, **windows)
+    blocks = [config.windows(i) for i in range(4)]
     assert [(w.size, w.shifted, w.images_alone) for ((w,),) in blocks] == [
         ((1, 4, 4), False, False),
         ((5, 2, 2), False, True),
@@ -111,7 +113,7 @@ def reached(config: DiTConfig, grid: tuple[int, int, int]) -> torch.Tensor:
     segments, positions, is_patch, is_image = sequence([grid], 0, 0)
     reach = torch.eye(len(positions))
     for block in range(config.depth):
-        for heads in block_windows(config, block):
+        for heads in config.windows(block):
             seen = torch.eye(len(positions))
             for window in heads:
                 group = window_layout(window, segments, positions, is_patch, is_image)
@@ -126,7 +128,7 @@ def reached(config: DiTConfig, grid: tuple[int, int, int]) -> torch.Tensor:
 def test_by_default_every_patch_reaches_every_other(pattern: Pattern):
     """Of a sample that is longer and larger than any window, and of an image."""
     for grid in ((7, 18, 10), (1, 18, 10)):
-        config = DiTConfig(pattern=pattern, depth=2)
+        config = dit_config(pattern=pattern, depth=2)
         assert reaches_all(config, grid) and reached(config, grid).all()
 
 
@@ -142,5 +144,5 @@ def test_by_default_every_patch_reaches_every_other(pattern: Pattern):
 def test_islands_are_what_the_groups_leave_apart(spatial, spacetime, shifted, depth, grid, pattern):
     assume(depth > 1 or pattern != "factorized_encoder")
     windows = {"spatial_window": spatial, "spacetime_window": spacetime, "shift_windows": shifted}
-    config = DiTConfig(pattern=pattern, depth=depth, **windows)
+    config = dit_config(pattern=pattern, depth=depth, **windows)
     assert reaches_all(config, grid) == reached(config, grid).all()

@@ -87,7 +87,9 @@ def test_ranks_with_unlike_work_are_seen_to_wait(dataset: str, tmp_path: Path):
     """Three packs on two ranks: one of them has half of the other's work; four packs: the same work."""
     rows = {}
     for packs in (3, 4):
-        settings = config(steps=3, data__plan__packs_per_step=packs, validation__first=0, validation__every=100)
+        settings = config(
+            steps=3, data__plan__packs_per_step=packs, evaluate__held_out__first=0, evaluate__held_out__every=100
+        )
         on_ranks(2, settings, dataset, tmp_path / str(packs), on_a_clock_of_packs)
         rows[packs] = steps_of(tmp_path / str(packs))
         assert [row["seconds"] for row in rows[packs]] == [2, 2, 2]

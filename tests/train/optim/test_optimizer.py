@@ -1,7 +1,7 @@
 import pytest
 
-from train.model.config import DiTConfig
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.optim.optimizer import build_optimizer, learning_rate
 from train.run.config import OptimizerConfig
 

@@ -39,7 +39,7 @@ def in_checkpoint(out: Path, step: int, part: str) -> set[str]:
 def test_a_run_with_a_frozen_base_saves_what_it_trains_and_resumes_bitwise(
     dataset: str, tmp_path: Path, frozen_base: None
 ):
-    settings = {"checkpoint__every": 2, "validation__first": 0, "validation__every": 100}
+    settings = {"checkpoint__every": 2, "evaluate__held_out__first": 0, "evaluate__held_out__every": 100}
     for steps in (2, 4):
         train.loop.train(config(steps=steps, optimizer__schedule="constant", **settings), dataset, tmp_path / "parts")
     train.loop.train(config(steps=4, optimizer__schedule="constant", **settings), dataset, tmp_path / "whole")

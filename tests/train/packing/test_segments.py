@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.model.config import DiTConfig
-from train.model.patterns import prepare
+from tests.support.models import dit_config
+from train.model.build_layout import prepare
 from train.objective.config import FlowConfig
 from train.packing.batch import Sample, pack, renoised, unpack
 from train.packing.patches import draw_noise, grid_size, patchify, unpatchify
@@ -116,7 +116,7 @@ def test_segment_sums_are_sums_of_slices(lengths):
 
 
 def test_moving_a_pack_moves_every_tensor_in_it(samples: list[Sample]):
-    batch = prepare(pack(samples, (1, 2, 2), 12), DiTConfig(pattern="alternating"))
+    batch = prepare(pack(samples, (1, 2, 2), 12), dit_config(pattern="alternating"))
     seen = []
     moved = map_tensors(batch, lambda x: seen.append(x) or x.clone())
     assert len(seen) > 30

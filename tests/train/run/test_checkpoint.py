@@ -39,7 +39,7 @@ from train.run.hold import hold_run
 from train.run.storage import CHECKSUMS, HashingWriter, SafePlanner, SafeReader, damaged, file_digest, write_checksums
 
 ROOT = Path(__file__).parents[3]
-SETTINGS: dict[str, Any] = {"checkpoint__every": 1, "checkpoint__keep": 3, "validation__first": 0}
+SETTINGS: dict[str, Any] = {"checkpoint__every": 1, "checkpoint__keep": 3, "evaluate__held_out__first": 0}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from train.run.folder import load_model
 SETTINGS = {
     "steps": 3,
     "device": "cpu",
-    "model": {"width": 32, "depth": 2, "num_heads": 2, "pattern": "alternating"},
+    "model": {"width": 32, "depth": 2, "num_heads": 2, "mixer": {"pattern": "alternating"}},
     "data": {"plan": {"token_budget": 64, "packs_per_step": 1}},
 }
 

@@ -7,20 +7,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.support.models import dit_config
 from train.convert.layouts import Tubelet
 from train.loop import train
-from train.model.config import DiTConfig, Pattern
 from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
+from train.model.mixers.attention_config import AttentionConfig, Pattern
 from train.packing.batch import Sample, pack, unpack
 from train.run.config import TrainConfig
 from train.run.folder import load_model
-from train.run.init import MAY_DIFFER, initialize
+from train.run.init import initialize
 
 SHAPE: dict[str, Any] = {"width": 32, "depth": 2, "num_heads": 2, "position": "sincos", "text": "none"}
 
 
 def model(channels: int = 4, **changes: Any) -> DiT:
-    return DiT(DiTConfig.model_validate(SHAPE | changes), channels=channels, text_dim=12)
+    return DiT(dit_config(**SHAPE | changes), channels=channels, text_dim=12)
 
 
 @pytest.fixture
@@ -87,7 +89,8 @@ def test_a_model_gets_attention_along_time_that_starts_without_effect(
     images = [sample for sample in samples if sample.latent.shape[1] == 1]
     assert outputs(source, images)[0].abs().max() > 0.1
     torch.testing.assert_close(outputs(begun, images), outputs(source, images))
-    spatial = DiT(source.config.model_copy(update={"pattern": "windows", "spacetime_window": (1, None, None)}),
+    windows = AttentionConfig(pattern="windows", spacetime_window=(1, None, None))
+    spatial = DiT(source.config.model_copy(update={"mixer": windows}),
                   channels=4, text_dim=12)  # fmt: skip
     spatial.load_state_dict(source.state_dict())
     videos = [sample for sample in samples if sample.latent.shape[1] > 1]
@@ -101,12 +104,8 @@ def test_a_model_gets_attention_along_time_that_starts_without_effect(
 
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "attention": {"attention": "dense"},
     "patch": {"patch": (2, 2, 2)},
-    "pattern": {"pattern": "factorized_self_attention"},
-    "spatial_window": {"spatial_window": (1, 4, 4)},
-    "spacetime_window": {"spacetime_window": (2, 4, 4)},
-    "shift_windows": {"shift_windows": True},
+    "mixer": {"pattern": "factorized_self_attention", "kernel": "dense", "shift_windows": True},
     "rope_grid": {"rope_grid": (2, 4, 4)},
     "rope_scaling": {"rope_scaling": "interpolation"},
     "reference_fps": {"reference_fps": 24.0},
@@ -114,10 +113,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "num_classes": {"num_classes": 5},
     "condition_on_fps": {"condition_on_fps": True},
     "conditions": {"conditions": ("motion",)},
+    "conditioning_latents": {"conditioning_latents": {"low_resolution": 4}},
 }
 
 
-@pytest.mark.parametrize("name", sorted(MAY_DIFFER))
+@pytest.mark.parametrize("name", sorted(DiTConfig.may_differ_from_init))
 def test_every_setting_that_may_differ_is_taken(tmp_path: Path, samples: list[Sample], name: str):
     shape = {"condition_on_fps": False, "num_classes": 3, "position": "rope"}
     source = redrawn(tmp_path / "source", **shape)

@@ -14,7 +14,8 @@ from torch import Tensor
 from tests.support.contributing import family_with_example
 from tests.support.families import members
 from tests.train.sampling.gaussian import MEAN, STD, exact, prediction, process, target
-from train.model.dit import DiT, DiTConfig
+from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.objective.base import NoiseLevel, Objective
 from train.objective.config import DDPMConfig, FlowConfig
 from train.packing.batch import Sample, pack

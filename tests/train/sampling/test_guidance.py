@@ -13,7 +13,8 @@ from tests.support.contributing import family_with_example
 from tests.support.families import members
 from tests.train.sampling.gaussian import exact
 from train.data.plan import PlanConfig
-from train.model.dit import DiT, DiTConfig
+from train.model.dit import DiT
+from train.model.dit_config import DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.packing.batch import PackedBatch, Sample
 from train.sampling.config import SampleConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     import torch

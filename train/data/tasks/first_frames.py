@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from train.data.tasks.base import TaskSettings
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     import torch

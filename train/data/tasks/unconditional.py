@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from train.data.tasks.base import TaskSettings
-from train.model.config import Patch
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     import torch

@@ -1,9 +1,7 @@
-"""Who sees whom inside a sample. A pattern cuts samples into windows; a token sees those of its window.
+"""The sequence that a transformer sees of a pack, and its windows, worked out from where the tokens are.
 
-A window is a regrouping of the pack's tokens, worked out once per pack from where the tokens are, so that one
-attention serves every pattern and dropped tokens are simply not there. Sources: ViViT's factorisations (Arnab et al.
-2021, §3.3), their block-wise counterparts in video DiTs (Latte, Ma et al. 2024, §3.2), and the windows of W.A.L.T
-(Gupta et al. 2023, §3.2), where images pass the space-time blocks through themselves: each token sees itself alone.
+A window is a reordering of the pack's tokens, made once per pack, so that one attention serves every pattern and
+dropped tokens are not there.
 """
 
 from collections.abc import Sequence
@@ -12,39 +10,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from train.model.config import DiTConfig, Patch
+from train.model.dit_config import DiTConfig
 from train.model.position import frame_rates, scale_frames
 from train.packing.batch import PackedBatch
-from train.packing.layout import Layout, Window
+from train.packing.layout import Layout
 from train.packing.patches import first_frame_is_alone
 from train.packing.segments import Segments, WindowLayout, map_tensors
-
-WHOLE = Window(size=(None, None, None))
-SPATIAL = Window(size=(1, None, None))
-TEMPORAL = Window(size=(None, 1, 1))
-
-BlockWindows = tuple[tuple[Window, ...], ...]
-"""For each self-attention of a block, the windows that its heads are split over."""
-
-
-def block_windows(config: DiTConfig, block: int) -> BlockWindows:
-    """What block number `block` attends within."""
-    odd = block % 2 == 1
-    match config.pattern:
-        case "joint":
-            return ((WHOLE,),)
-        case "alternating":
-            return ((TEMPORAL if odd else SPATIAL,),)
-        case "factorized_encoder":
-            return ((SPATIAL if block < config.depth // 2 else TEMPORAL,),)
-        case "factorized_self_attention":
-            return ((SPATIAL,), (TEMPORAL,))
-        case "factorized_dot_product":
-            return ((SPATIAL, TEMPORAL),)
-        case "windows":
-            size = config.spacetime_window if odd else config.spatial_window
-            shifted = config.shift_windows and block % 4 >= 2
-            return ((Window(size=size, shifted=shifted, images_alone=odd),),)
+from train.packing.shapes import WHOLE, Patch, Window
 
 
 def reaches_all(config: DiTConfig, grid: Patch) -> bool:
@@ -52,7 +24,7 @@ def reaches_all(config: DiTConfig, grid: Patch) -> bool:
 
     Boxes are products over the axes, and so is what they reach together: an axis is followed alone.
     """
-    windows = [w for block in range(config.depth) for heads in block_windows(config, block) for w in heads]
+    windows = [w for block in range(config.depth) for heads in config.windows(block) for w in heads]
     windows = [w for w in windows if grid[0] > 1 or not w.images_alone]
     for axis, side in enumerate(grid):
         reached = torch.eye(side)  # (side, side): from where to where
@@ -105,7 +77,7 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
     is_image = segments.gather(grids[:, 0] == 1)
     rates = segments.gather(_rates(cpu.latent_fps, config))  # (N,)
-    windows = {w for block in range(config.depth) for heads in block_windows(config, block) for w in heads}
+    windows = {w for block in range(config.depth) for heads in config.windows(block) for w in heads}
     layout = Layout(
         segments=segments,
         condition_ids=segments.segment_ids.index_copy(0, patches, cpu.condition_ids),

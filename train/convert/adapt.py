@@ -1,0 +1,99 @@
+"""First weights of a DiT from those of another DiT: `train.init`.
+
+What is new (captions, labels, rates, scalar conditions) starts without effect, so that the run begins with the other
+model's function. An image model becomes one of videos: its patches may become tubelets (ViViT, Arnab et al. 2021,
+§3.4), and blocks of one token mixer may get another along time (Video LDM, Blattmann et al. 2023, §3.1). Another
+number of classes begins with "no label" in each of them.
+"""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from train.convert.layouts import PARTS, Tubelet, inflate_embedding, with_silent_sublayer
+from train.model.base import Denoiser
+from train.model.dit_config import DiTConfig
+
+logger = logging.getLogger(__name__)
+
+
+def adapted(model: Denoiser, source: DiTConfig, state: dict[str, Tensor], tubelet: Tubelet) -> dict[str, Tensor]:
+    """Weights of a DiT of `source`, brought to the shapes of `model` where that is possible.
+
+    Raises:
+        ValueError: the models predict different numbers of values for a feature.
+    """
+    _check_outputs(state, model)
+    if state["embed.weight"].shape != model.state_dict()["embed.weight"].shape:
+        state = _inflated(state, source, model, tubelet)
+    if len(model.config.windows(0)) > len(source.windows(0)):
+        state = _with_second_mixer(state, source)
+    return _with_classes(state, model)
+
+
+@torch.no_grad()
+def silence_additions(model: Denoiser) -> None:
+    """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
+    for conditioner in model.conditioners:
+        scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
+        pools = [] if conditioner.caption is None else [conditioner.caption.pool]
+        rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
+        labels = [] if conditioner.label is None else [conditioner.label.table]
+        for layer in [*scalars, *pools, *rates, *labels]:
+            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
+                parameter.zero_()
+
+
+@torch.no_grad()
+def silence_second_mixer(model: Denoiser) -> None:
+    """Where it has no gate."""
+    for block in model.blocks:
+        block.self_attentions[1].out.weight.zero_()
+
+
+def _check_outputs(state: dict[str, Tensor], model: Denoiser) -> None:
+    """See that the folder's model predicts as many values as the run's."""
+    features = state["embed.weight"].shape[1]
+    theirs = state["final.linear.bias"].shape[0] // features
+    if theirs != model.num_outputs:
+        raise ValueError(
+            f"its model predicts {theirs} values per feature, the run's {model.num_outputs}; set "
+            f"train.objective to a DDPM with learn_sigma={str(theirs == 2).lower()}, or leave train.init"
+        )
+
+
+def _inflated(state: dict[str, Tensor], source: DiTConfig, model: Denoiser, tubelet: Tubelet) -> dict[str, Tensor]:
+    """Weights of patches of one frame for patches of several, if that is the difference."""
+    (frames, *image), (source_frames, *source_image) = model.config.patch, source.patch
+    features = model.channels * image[0] * image[1]
+    if source_frames != 1 or image != source_image or state["embed.weight"].shape[1] != features:
+        return state
+    patches = state["embed.weight"].unflatten(1, (model.channels, *image))  # (D, C, ph, pw)
+    inflated = {"embed.weight": inflate_embedding(patches, frames, tubelet).flatten(1)}
+    for part in ("weight", "bias"):
+        out = state[f"final.linear.{part}"]  # (C ph pw, …), with learned variances twice as many
+        out = out.unflatten(0, (-1, 1, image[0] * image[1])).expand(-1, frames, -1, *out.shape[1:])
+        inflated[f"final.linear.{part}"] = out.flatten(0, 2).contiguous()
+    return state | inflated
+
+
+def _with_second_mixer(state: dict[str, Tensor], source: DiTConfig) -> dict[str, Tensor]:
+    """Modulation of blocks that get a second self-attention: its gate is zero, and so are its scale and shift."""
+    if not source.modulated:
+        return state
+    own = {"block": "modulation.linear", "lora": "modulation.linear.1", "shared": "modulation.linear"}[source.adaln]
+    names = [f"blocks.{block}.{own}" for block in range(source.depth)]
+    names += [] if source.adaln == "block" else ["shared_modulation"]
+    whole = [f"{name}.{part}" for name in names for part in PARTS if f"{name}.{part}" in state]
+    return state | {name: with_silent_sublayer(state[name]) for name in whole}
+
+
+def _with_classes(state: dict[str, Tensor], model: Denoiser) -> dict[str, Tensor]:
+    """Tables of as many classes as the run has: each begins as the folder's row for "no label", its last."""
+    ours = model.state_dict()
+    tables = [name for name in state.keys() & ours.keys() if name.endswith(".label.table.weight")]
+    others = [name for name in tables if len(state[name]) != len(ours[name])]
+    for name in others:
+        logger.info("%s: %d classes there, %d here: all begin anew", name, len(state[name]) - 1, len(ours[name]) - 1)
+    return state | {name: state[name][-1:].expand(len(ours[name]), -1).clone() for name in others}

@@ -1,0 +1,99 @@
+"""Settings of every denoiser: what a run asks of a model before it is built."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from train.packing.shapes import Patch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from train.packing.batch import PackedBatch
+
+
+class DenoiserConfig(BaseModel, ABC):
+    """Patch and conditions, which all denoisers have, and questions that each answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    may_differ_from_init: ClassVar[frozenset[str]] = frozenset()
+    """Settings that may differ from those of `train.init`: they add parts, or the weights serve both."""
+
+    patch: Patch = Field((1, 2, 2), description="patch in latent frames, rows, columns")
+    num_classes: int | None = Field(None, ge=1, description="class labels; none: no labels")
+    condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")
+    conditions: tuple[str, ...] = Field((), description="numbers of a clip that steer the model, such as motion")
+    conditioning_latents: dict[str, int] = Field(
+        {}, description="further latents that are shown to the model, by name: their channels"
+    )
+
+    @property
+    @abstractmethod
+    def reads_captions(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def num_blocks(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def feature_dim(self) -> int:
+        """Features of a token after each block."""
+
+    @property
+    @abstractmethod
+    def pair_cost(self) -> float:
+        """Cost of a pair of tokens of one sample over that of a token: what balances packs."""
+
+    @property
+    @abstractmethod
+    def values_per_token(self) -> float:
+        """Numbers that the largest layer holds for each token while it samples."""
+
+    @abstractmethod
+    def check_grids(self, clip_ids: Sequence[str], grids: "Tensor", latent_fps: "Tensor") -> None:
+        """See that the model takes samples of these sizes.
+
+        Args:
+            clip_ids: S names.
+            grids: (S, 3) patches along (t, h, w).
+            latent_fps: (S,) frames of the latent per second; 0 for an image.
+
+        Raises:
+            ValueError: names one that it does not take.
+        """
+
+    @abstractmethod
+    def islands(self, grid: Patch) -> str | None:
+        """Why patches of a sample of this grid cannot all reach each other, and what to set; None: they can."""
+
+    @abstractmethod
+    def prepare(self, batch: "PackedBatch") -> "PackedBatch":
+        """The pack with what the model works out ahead, before the pack moves to a GPU."""
+
+    @abstractmethod
+    def build(self, *, channels: int, text_dim: int, num_outputs: int = 1) -> Any:
+        """The model, a `train.model.base.Denoiser`.
+
+        Args:
+            channels: C of the latents.
+            text_dim: features of a caption's token states.
+            num_outputs: values predicted for each feature of a token.
+        """
+
+    @field_validator("patch")
+    @classmethod
+    def _patch_is_positive(cls, patch: Patch) -> Patch:
+        if min(patch) < 1:
+            raise ValueError(f"got patch {patch}; expected sides above 0")
+        return patch
+
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_are_distinct(cls, conditions: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(conditions)) < len(conditions):
+            raise ValueError(f"got conditions {conditions}; expected each name once")
+        return conditions

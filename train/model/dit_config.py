@@ -1,0 +1,185 @@
+"""The shape of a DiT, checked before anything is built."""
+
+from collections.abc import Sequence
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from train.model.base_config import DenoiserConfig
+from train.model.mixers.attention_config import AttentionConfig
+from train.model.mixers.config import MixerUnion
+from train.packing.shapes import BlockWindows, Patch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from train.packing.batch import PackedBatch
+
+Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "adaln_zero"]
+Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional"]
+
+MOVED = {
+    "attention": "mixer.kernel",
+    "pattern": "mixer.pattern",
+    "spatial_window": "mixer.spatial_window",
+    "spacetime_window": "mixer.spacetime_window",
+    "shift_windows": "mixer.shift_windows",
+}
+"""Old key below `train.model`: new key."""
+
+
+class DiTConfig(DenoiserConfig):
+    """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
+
+    may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
+        {"mixer", "patch", "rope_grid", "rope_scaling", "reference_fps"}
+        | {"text", "num_classes", "condition_on_fps", "conditions", "conditioning_latents"}
+    )
+
+    kind: Literal["dit"] = "dit"
+    width: int = Field(384, ge=16, description="features of a token inside the model")
+    depth: int = Field(12, ge=1, description="number of blocks")
+    num_heads: int = Field(6, ge=1, description="attention heads; they divide the width")
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
+    qk_norm: bool = Field(True, description="RMS-normalise queries and keys of attention, per head")
+    mixer: MixerUnion = Field(AttentionConfig(), description="what mixes tokens inside a block")
+
+    position: Position = Field(
+        "rope",
+        description="rope: queries and keys are rotated. sincos: a fixed table is added. absolute, fractional: "
+        "learned tables per axis are added, by index or by index over side",
+    )
+    max_grid: Patch = Field((64, 128, 128), description="absolute and fractional: rows of the learned tables")
+    rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")
+    rope_scaling: Literal["interpolation", "ntk"] = Field(
+        "ntk", description="what is done beyond rope_grid: positions move closer, or low frequencies slow down"
+    )
+    reference_fps: float | None = Field(
+        None, gt=0, description="patches along time lie in units of 1 / reference_fps seconds; none: 0, 1, 2 …"
+    )
+
+    conditioning: Conditioning = Field(
+        "adaln_zero", description="how timestep, pooled caption, label, rate and conditions come in"
+    )
+    adaln: Literal["block", "lora", "shared"] = Field(
+        "block",
+        description="adaLN weights: each block's own, shared plus a low rank of each block's, shared plus a vector",
+    )
+    adaln_rank: int = Field(64, ge=1, description="rank of adaln: lora")
+    text: Literal["cross_attention", "in_context", "pooled", "none"] = Field(
+        "cross_attention",
+        description="how the caption's tokens come in; in_context: they join every group of the pattern, so that "
+        "temporal and windowed ones repeat them many times; pooled: only their mean comes in",
+    )
+    timestep_scale: float = Field(1000.0, gt=0, description="timesteps are multiplied by it before their sinusoids")
+    # Both differ between the published DiT and its port in diffusers, whose checkpoints import exactly.
+    timestep_frequencies: Literal["dit", "diffusers"] = Field(
+        "dit", description="sinusoids of the timestep fall to 1 / 10,000 of the first, excluding or including it"
+    )
+    embedders_per_block: bool = Field(False, description="every block embeds timestep and label with its own weights")
+    mlp_norm_eps: float = Field(1e-6, gt=0, description="added to the variance by the norm before the MLP")
+
+    @property
+    def modulated(self) -> bool:
+        """Conditions steer by adaptive layer norm, not by tokens."""
+        return self.conditioning in ("adaln", "adaln_zero")
+
+    @property
+    def conditions_in_context(self) -> bool:
+        return self.conditioning == "in_context"
+
+    @property
+    def conditions_in_cross_attention(self) -> bool:
+        return self.conditioning == "cross_attention"
+
+    @property
+    def cross_attends(self) -> bool:
+        return self.conditions_in_cross_attention or self.text == "cross_attention"
+
+    @property
+    def num_condition_tokens(self) -> int:
+        """Conditions that are one vector per sample: the timestep, then what the model is built with."""
+        optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
+        return 1 + sum(optional) + len(self.conditions)
+
+    @property
+    def reads_captions(self) -> bool:
+        return self.text != "none"
+
+    @property
+    def num_blocks(self) -> int:
+        return self.depth
+
+    @property
+    def feature_dim(self) -> int:
+        return self.width
+
+    @property
+    def pair_cost(self) -> float:
+        return self.mixer.pair_cost(self.width)
+
+    @property
+    def values_per_token(self) -> float:
+        """Queries, keys, values and output of attention, or the MLP's hidden features with its input."""
+        return (4 + self.mlp_ratio) * self.width
+
+    def windows(self, block: int) -> BlockWindows:
+        """Windows of the token mixers of block number `block`."""
+        return self.mixer.windows(block, self.depth)
+
+    def check_grids(self, clip_ids: Sequence[str], grids: "Tensor", latent_fps: "Tensor") -> None:
+        """See that the learned positions reach as far as the samples."""
+        resolve_name("train.model.build_layout:check_grids")(clip_ids, grids, latent_fps, self)
+
+    def islands(self, grid: Patch) -> str | None:
+        if resolve_name("train.model.build_layout:reaches_all")(self, grid):
+            return None
+        return (
+            f"the windows of {self.mixer} in {self.depth} blocks; set train.model.mixer.shift_windows=true, wider "
+            "windows (null: a side), or more blocks"
+        )
+
+    def prepare(self, batch: "PackedBatch") -> "PackedBatch":
+        prepared: PackedBatch = resolve_name("train.model.build_layout:prepare")(batch, self)
+        return prepared
+
+    def build(self, *, channels: int, text_dim: int, num_outputs: int = 1) -> Any:
+        sizes = {"channels": channels, "text_dim": text_dim, "num_outputs": num_outputs}
+        return resolve_name("train.model.dit:DiT")(self, **sizes)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_names(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        found = [f"train.model.{old} is now train.model.{new}" for old, new in MOVED.items() if old in settings]
+        if "learn_sigma" in settings:
+            found.append(
+                "learn_sigma: the objective alone says whether variances are learned; set "
+                "train.objective.learn_sigma, and remove it from the model (a folder of train-export or "
+                "train-import is written again by the same command)"
+            )
+        if found:
+            raise ValueError("; ".join(found))
+        return settings
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "DiTConfig":
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"got width {self.width} and num_heads {self.num_heads}; expected a multiple of the heads"
+            )
+        self.mixer.check(num_heads=self.num_heads, depth=self.depth)
+        if self.position == "rope" and not self.mixer.rotates:
+            raise ValueError(
+                f"position rope rotates queries and keys, and mixer {self.mixer.kind} has none; set position to "
+                "sincos, absolute or fractional"
+            )
+        if min(*self.max_grid, *(self.rope_grid or (1,))) < 1:
+            raise ValueError(f"got max_grid {self.max_grid}, rope_grid {self.rope_grid}; expected sides above 0")
+        if self.position == "sincos" and self.width % 4:
+            raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
+        if self.adaln != "block" and not self.modulated:
+            raise ValueError(f"adaln {self.adaln} needs conditioning adaln or adaln_zero, got {self.conditioning}")
+        return self

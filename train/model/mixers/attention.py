@@ -1,0 +1,91 @@
+"""Multi-head attention over tokens of a pack; self-attention is a token mixer.
+
+Letters: N tokens of the sequence, M' tokens of the context, D width, H heads.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.model.attention import attention
+from train.model.flops import linear_flops, num_pairs
+from train.model.heads import normalised_and_rotated
+from train.model.mixers.attention_config import Backend
+from train.model.mixers.base import TokenMixer
+from train.model.position import Rotation
+from train.packing.segments import Segments, WindowLayout
+
+
+class Projections(nn.Module):
+    """Queries, keys and values, normalised per head (ViT-22B, Dehghani et al. 2023, §2), and the output layer."""
+
+    def __init__(self, *, width: int, num_heads: int, qk_norm: bool) -> None:
+        super().__init__()
+        self.width, self.num_heads = width, num_heads
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        norms = (nn.RMSNorm(width // num_heads, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
+        self.norm_q, self.norm_k = norms
+
+    def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) and (M', D) to queries (N, H, D_head), keys and values, 2 × (M', H, D_head); queries and keys are
+        normalised and rotated."""
+        if x is context:  # one product instead of two; the weights, much smaller than a pack, are joined for it
+            weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
+            joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
+            q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        else:
+            q = self.to_q(x).unflatten(-1, (self.num_heads, -1))
+            k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
+        weights = getattr(self.norm_q, "weight", None), getattr(self.norm_k, "weight", None)
+        q, k = (normalised_and_rotated(y, w, rotation) for y, w in zip((q, k), weights, strict=True))
+        return q, k, v
+
+
+class SelfAttention(Projections, TokenMixer):
+    """Tokens see the tokens of their window; the heads are split evenly over the window layouts."""
+
+    def __init__(self, *, width: int, num_heads: int, qk_norm: bool, kernel: Backend = "auto") -> None:
+        super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
+        self.kernel = kernel
+
+    def forward(self, x: Tensor, layouts: Sequence[WindowLayout], rotation: Rotation | None) -> Tensor:
+        q, k, v = self.project(x, x, rotation)  # 3 × (N, H, D_head)
+        shares = zip(layouts, *(y.chunk(len(layouts), dim=1) for y in (q, k, v)), strict=True)
+        outs = [self._attend_within(*share) for share in shares]  # layouts × (N, H / layouts, D_head)
+        return self.out((outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)).flatten(1))  # (N, D)
+
+    def _attend_within(self, layout: WindowLayout, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(N, H / layouts, D_head) in and out."""
+        q, k, v = layout.apply(q), layout.apply(k), layout.apply(v)  # 3 × (G, H / layouts, D_head)
+        return layout.undo(attention(q, k, v, layout.segments, layout.segments, self.kernel))
+
+    def flops(self, layouts: Sequence[WindowLayout], num_tokens: int) -> int:
+        width = self.width // len(layouts)
+        return linear_flops(self, num_tokens) + sum(4 * width * num_pairs(one.segments) for one in layouts)
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """DiT draws query, key and value as one matrix, (3 D, D)."""
+        bound = math.sqrt(6 / (4 * self.width))
+        for layer in (self.to_q, self.to_kv):
+            nn.init.uniform_(layer.weight, -bound, bound)
+
+
+class CrossAttention(Projections):
+    """Tokens see the context of their segment."""
+
+    def forward(self, x: Tensor, context: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
+        """(N, D) over (M', D) to (N, D)."""
+        q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
+        return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
+
+    def flops(self, segments: Segments, context_segments: Segments) -> int:
+        """Matrix products of one forward pass."""
+        of_tokens = linear_flops(self.to_q, segments.num_tokens) + linear_flops(self.out, segments.num_tokens)
+        of_context = linear_flops(self.to_kv, context_segments.num_tokens)
+        return of_tokens + of_context + 4 * self.width * num_pairs(segments, context_segments)

@@ -1,0 +1,20 @@
+"""The family of token mixers, one line per member."""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Field
+
+from train.model.mixers.attention_config import AttentionConfig
+from train.model.mixers.pooling_config import PoolingConfig
+
+
+def _attention_by_default(settings: Any) -> Any:
+    return {"kind": "attention"} | settings if isinstance(settings, dict) else settings
+
+
+MixerUnion: TypeAlias = Annotated[
+    AttentionConfig  # softmax attention within windows
+    | PoolingConfig,  # mean of a window: no cost, no weights
+    Field(discriminator="kind"),
+    BeforeValidator(_attention_by_default),
+]

@@ -1,0 +1,27 @@
+"""Sizes of patches and windows. Settings name them, so nothing here needs torch."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Patch: TypeAlias = tuple[int, int, int]
+"""Size of a patch in latent frames, rows and columns; or of a grid in patches along (t, h, w)."""
+
+WindowSize: TypeAlias = tuple[int | None, int | None, int | None]
+"""In patches along (t, h, w); None: the whole side."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Tokens of a sample that see each other: those whose positions fall into the same box."""
+
+    size: WindowSize
+    shifted: bool = False  # boxes begin half a size earlier
+    images_alone: bool = False  # in a sample of one frame each patch sees itself
+
+
+WHOLE = Window(size=(None, None, None))
+SPATIAL = Window(size=(1, None, None))
+TEMPORAL = Window(size=(None, 1, 1))
+
+BlockWindows: TypeAlias = tuple[tuple[Window, ...], ...]
+"""For each token mixer of a block, the windows that its heads are split over."""
