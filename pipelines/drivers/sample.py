@@ -31,7 +31,7 @@ def sample_to_files(
     labels: Sequence[str] = (),
     start: Path | None = None,
 ) -> list[Path]:
-    """Generate one video per prompt and write it, with a .json of what was asked beside it; one frame becomes a PNG.
+    """Generate one video per prompt and write it, with a .json of the request; one frame becomes a PNG.
 
     Args:
         run: directory of a training run.
@@ -42,7 +42,7 @@ def sample_to_files(
         config: how to sample.
         labels: a class per video, by name or number; one alone is that of all prompts, and the
             other way round.
-        start: a picture that each video begins with, or a clip that it goes on from (its last frames are the first).
+        start: an image that each video begins with, or a clip that it continues (its last frames are the first).
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be

@@ -111,7 +111,7 @@ class Objective(Protocol):
 
         Args:
             output: (L, P), with learned variances (L, 2 P).
-            x: (L, P) the noisy tokens that the model was given.
+            x: (L, P) the noisy tokens that the model saw.
             alpha: (L, 1) at the level of each token.
             sigma: (L, 1) likewise.
         """

@@ -49,7 +49,7 @@ class DDPM(ReducedObjective):
         if index.device.type == "cpu" and int(index.max()) >= self.config.num_timesteps:
             self.config.check_timestep(float(batch.condition_timesteps.max()))
         schedule = self._schedule_on(index.device).at(index, batch.condition_ids)  # of (L, 1)
-        free = batch.loss_mask[:, None]  # given tokens are clean
+        free = batch.loss_mask[:, None]  # conditioning tokens are clean
         signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)
         x_t = signal * batch.tokens + noise * batch.noise  # (L, P)
         output = model(x_t, batch.timesteps, batch).float()  # (L, P), with learned variances (L, 2 P)

@@ -45,7 +45,7 @@ class RectifiedFlow(ReducedObjective):
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Squared velocity error of each token, mean over its features: (L,) float32."""
-        t = batch.condition_timesteps[batch.condition_ids][:, None]  # (L, 1); 0 on given tokens
+        t = batch.condition_timesteps[batch.condition_ids][:, None]  # (L, 1); 0 on conditioning tokens
         x_t = (1 - t) * batch.tokens + t * batch.noise  # (L, P)
         velocity = model(x_t, batch.timesteps, batch)  # (L, P)
         losses = (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)

@@ -1,4 +1,4 @@
-"""The step back from a noise level t to a lower one s, given the data."""
+"""The step back from a noise level t to a lower one s, if the data are known."""
 
 from typing import NamedTuple
 

@@ -15,7 +15,7 @@ class ReducedObjective:
     def loss_sum(self, token_losses: Tensor, batch: PackedBatch) -> Tensor:
         """Sum over a pack of the samples' mean losses, or of the tokens' losses: scalar.
 
-        A sample's mean is over the tokens that have a loss: given frames (`loss_mask` False) count for nothing.
+        A sample's mean is over the tokens that have a loss: conditioning tokens (`loss_mask` False) do not count.
         """
         if self.reduction == "token":
             return token_losses.sum()

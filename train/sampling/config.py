@@ -30,7 +30,7 @@ class SampleConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, description="of the noise")
     conditions: dict[str, float] = Field(
-        {}, description="numbers that steer the model by name (train.model.conditions); those left out are free"
+        {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
     )
     fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
     weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")

@@ -64,7 +64,7 @@ def generate(
 
     def estimate(x: Tensor, level: NoiseLevel) -> Estimate:
         alpha, sigma = spread(level.alpha), spread(level.sigma)
-        x = torch.where(free, x, alpha * clean + sigma * noise)  # where a branch drops frames, they are as noisy
+        x = torch.where(free, x, alpha * clean + sigma * noise)  # for branches that drop conditioning frames
         return objective.estimate(guided(x, level, spread), x, alpha, sigma)
 
     levels = objective.levels(config.num_steps, segments.lengths)

@@ -1,5 +1,8 @@
-"""Sampling from a run: prompts and shapes to latents. Videos of unlike length and size are sampled together, in packs
-of the run's token budget; which pack a video is in does not change it (`generate`)."""
+"""Sampling from a run: prompts and shapes to latents.
+
+Videos of different length and size are sampled together, in packs of the run's token budget. A video does not depend
+on the pack that it is in (`generate`).
+"""
 
 import logging
 import math
@@ -53,13 +56,14 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     """Draw one latent per request.
 
     Raises:
-        ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, or a text
-            encoder other than the run's.
+        ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, a text
+            encoder other than the run's, or a sampler that does not fit the run's objective.
     """
     model, train_config, record = load_model(Path(run), weights=config.weights, step=config.step)
     if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
+    config.check_objective(train_config.objective)
     device = pick_device(config.device, setting="sample.device")
     model = model.to(device)
     patch = train_config.model.patch
@@ -113,7 +117,7 @@ def latent_shape(request: Request, latents: dict[str, Any], patch: Patch) -> tup
     """
     stride_t, stride = int(latents["temporal_stride"]), int(latents["spatial_stride"])
     near = 1 + round((request.num_frames - 1) / stride_t)
-    # A frame that is left over fills a patch of its own, see train.patches.
+    # A frame that is left over fills a patch of its own, see `train.packing.patches`.
     lengths = [1 + stride_t * (t - 1) for t in range(1, near + patch[0] + 1) if t % patch[0] <= 1]
     frames = min(lengths, key=lambda length: abs(length - request.num_frames))
     steps = ((request.height, stride * patch[1]), (request.width, stride * patch[2]))

@@ -235,7 +235,7 @@ def test_the_schedule_is_moved_to_a_device_once():
     assert ddpm._schedule_on(device).weight.device == device
 
 
-def test_given_tokens_are_clean_and_without_loss():
+def test_conditioning_tokens_are_clean_and_without_loss():
     samples = [replace(s, timestep=0.7) for s in ragged_samples()]
     first_frame = torch.arange(18) < 6  # of 3 × 2 × 3 patches
     batch = pack([replace(samples[0], clean_mask=first_frame), *samples[1:]], PATCH, TEXT_DIM)

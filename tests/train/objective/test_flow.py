@@ -102,7 +102,7 @@ def test_the_least_loss_is_reached_by_the_expected_velocity():
         assert worse.mean().item() == pytest.approx(std**2 / variance + 0.01, rel=0.02)
 
 
-def test_given_tokens_are_clean_and_without_loss(samples: list[Sample]):
+def test_conditioning_tokens_are_clean_and_without_loss(samples: list[Sample]):
     first_frame = torch.arange(18) < 6  # of 3 × 2 × 3 patches
     batch = pack([replace(samples[0], clean_mask=first_frame), *samples[1:]], (1, 2, 2), 12)
     seen = []

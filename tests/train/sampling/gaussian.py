@@ -1,4 +1,4 @@
-"""Data N(mean, std²), of which the exact estimate at every noise level is known, and so is where a sampler ends."""
+"""Data N(mean, std²): the exact estimate at every noise level is known, and so is where a sampler ends."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a sampler is: how noise becomes data, given what the model says at each noise level.
+"""What a sampler is: how noise becomes data by what the model says at each noise level.
 
 A sampler is its settings and one method, in a file of its own, and a line in `train/sampling/samplers/config.py`. It
 computes coefficients of the levels in float64, one per segment, and spreads them over the tokens. It knows neither the

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DDIMSampler(BaseModel):
     """Order 1: eq. 12, for any alpha and sigma.
 
-    diffusers' scheduler steps by ⌊T / num_steps⌋, and ends beside the data where num_steps does not divide T.
+    diffusers' scheduler steps by ⌊T / num_steps⌋. It does not end at the data where num_steps does not divide T.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from train.sampling.samplers.base import ReverseProcess
 
 MIN_LOG_SNR = -24 * math.log(2)
-"""Pure noise has -inf, of which no step can be taken: 2^-24, as in diffusers' scheduler."""
+"""Lower bound of log-SNR in the length of a step: pure noise has -inf. SNR 2^-24, as in diffusers' scheduler."""
 
 
 class DPMSolverSampler(BaseModel):
