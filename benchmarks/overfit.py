@@ -41,7 +41,8 @@ from train.autoencoder.encode import decode_latent
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
 from train.distributed.ranks import RankGrid
-from train.evaluate.validate import Validator
+from train.evaluate.base import EvaluationContext
+from train.evaluate.held_out import HeldOutLoss
 from train.run.folder import build_model, load_model
 from train.sampling.sample import Request, sample
 
@@ -64,7 +65,7 @@ SETTINGS: Mapping[str, Any] = {
     "train.objective": "{timesteps: uniform, reduction: token}",
     "train.optimizer": "{lr: 0.002, warmup_steps: 20, schedule: cosine}",
     "train.ema.decay": 0.99,
-    "train.validation": "{caption_every: 1000000, timesteps: [0.1, 0.3, 0.5, 0.7, 0.9]}",
+    "train.evaluate.captions.every": "0",
     "train.checkpoint.every": 250,
     "sample": "{guidance: 1, sampler: heun, num_steps: 40}",
 }
@@ -143,10 +144,19 @@ def before_and_after(run: Path, manifest: Manifest) -> tuple[float, float]:
     model, config, record = load_model(run)
     device = pick_device(config.device)
     ranks = RankGrid(rank=0, world_size=1, device=device)
-    validator = Validator(config.objective.build(), config.validation, config.data.plan, config.model, ranks)
+    context = EvaluationContext(
+        train=manifest,
+        val=manifest,
+        objective=config.objective.build(),
+        plan=config.data.plan,
+        model=config.model,
+        ranks=ranks,
+        out=run,
+    )
+    evaluator = HeldOutLoss(config.evaluate.held_out, context)
 
     def loss(model: nn.Module) -> float:
-        return float(validator.held_out_loss(model.to(device), manifest)["loss"])
+        return float(evaluator.losses(model.to(device))["loss"])
 
     return loss(build_model(config, record)), loss(model)
 

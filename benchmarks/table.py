@@ -64,9 +64,9 @@ class Cell:
         text = "in_context" if self.conditioning == "in_context" else "cross_attention"
         mixer = WINDOWS | {"kind": "attention", "pattern": self.pattern}
         model = MODEL | {"conditioning": self.conditioning, "mixer": mixer, "text": text}
-        validation = {"every": steps, "first": 0, "caption_every": steps, "max_caption_clips": 0}
+        evaluate = {"held_out": {"every": steps, "first": 0}, "captions": {"every": 0}}
         demo = load_config("demo").train.model_dump(mode="json")
-        changes = {"steps": steps, "seed": seed, "model": model, "validation": validation, "checkpoint": {"every": 50}}
+        changes = {"steps": steps, "seed": seed, "model": model, "evaluate": evaluate, "checkpoint": {"every": 50}}
         return TrainConfig.model_validate(demo | changes)
 
 
@@ -92,7 +92,7 @@ def table(dataset: str, out: Path, steps: int, num_seeds: int) -> str:
     for number, (seed, cell) in enumerate(product(range(num_seeds), CELLS), 1):
         start = time.monotonic()
         summary = trained(cell.config(steps, seed), dataset, out / f"{cell.conditioning}.{cell.pattern}.{seed}")
-        losses[cell].append(summary["val_loss_ema_last"])
+        losses[cell].append(summary["evaluated_last"]["val_loss_ema"])
         print(
             f"{number}/{num_seeds * len(CELLS)} {cell.conditioning} {cell.pattern}: "
             f"{losses[cell][-1]:.4f} in {time.monotonic() - start:.0f} s",

@@ -323,7 +323,7 @@ def loop(bench: Bench, dataset: str | None) -> Figures:
             "model": bench.model.model_dump(),
             "data": {"plan": plan},
             "checkpoint": {"every": 10},
-            "validation": {"every": NUM_LOOP_STEPS, "first": 0, "max_caption_clips": 0},
+            "evaluate": {"held_out": {"every": NUM_LOOP_STEPS, "first": 0}, "captions": {"every": 0}},
         }
         train(TrainConfig.model_validate(settings), dataset, Path(folder) / "run")
         rows = [row for row in read_metrics(Path(folder) / "run/metrics.jsonl") if "loss" in row]

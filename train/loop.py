@@ -28,8 +28,7 @@ from train.distributed.preempt import Preempted, stop_on_sigterm
 from train.distributed.ranks import RankGrid, join_ranks, log_once
 from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack, oom_report
 from train.estimate.scale import warn_of_scale
-from train.evaluate.preview import Preview, Previewed
-from train.evaluate.validate import Validator
+from train.evaluate.base import EvaluationContext, build_evaluators
 from train.model.base import Denoiser
 from train.monitor.meter import Meter
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
@@ -156,12 +155,18 @@ class _Run:
             pin=ranks.device.type == "cuda",
             device=ranks.device,
         )
-        self.validator = Validator(self.objective, config.validation, config.data.plan, config.model, ranks)
-        self.preview = None
-        if config.validation.sample_every:
-            self.preview = Preview(
-                val_manifest, self.objective, config.validation, config.data.plan, config.model, ranks
-            )
+        self.evaluators = build_evaluators(
+            config.evaluate,
+            EvaluationContext(
+                train=train_manifest,
+                val=val_manifest,
+                objective=self.objective,
+                plan=config.data.plan,
+                model=config.model,
+                ranks=ranks,
+                out=out,
+            ),
+        )
         dtype, sharded = activation_dtype(config, ranks.device), config.parallel.mode == "fsdp"
         self.model = model
         self.replica = parallelize(self.model, ranks, config.parallel, dtype)
@@ -196,7 +201,7 @@ class _Run:
                 row = self._optimize(loaded)
                 self.step, self.cursor = self.step + 1, loaded.next
                 self._report({"step": self.step, **row, **self.meter.end(loaded)})
-                self._validate()
+                self._evaluate()
                 stops = self.ranks.any(stop.is_set())
                 with self.meter.saving():
                     self.checkpointer.poll()
@@ -314,24 +319,17 @@ class _Run:
             )
         return named
 
-    def _validate(self) -> None:
+    def _evaluate(self) -> None:
+        """Call the evaluators that are due, and log what they return."""
         row: dict[str, Any] = {"step": self.step}
-        due, last = self.config.validation, self.config.steps
-        drawn: list[Previewed] = []
-        with autocast(self.config, self.ranks.device):
-            if len(self.val_manifest) and due.due(self.step, last):
-                row |= _named("val_loss", self.validator.held_out_loss(self.model, self.val_manifest))
-                with self.ema.applied_to(self.model):
-                    row |= _named("val_loss_ema", self.validator.held_out_loss(self.model, self.val_manifest))
-            if due.caption_due(self.step, last) and (
-                captions := self.validator.caption_loss(self.model, self.train_manifest)
-            ):
-                row |= {f"caption_{name}": value for name, value in captions.items()}
-            if self.preview is not None and due.sample_due(self.step, last):
-                with self.ema.applied_to(self.model):
-                    drawn = self.preview.draw(self.model)
-        if drawn and self.preview is not None and self.log is not None:
-            self.log.show("samples", self.preview.write(drawn, self.out / "samples", self.step), self.step)
+        for name, evaluator in self.evaluators.items():
+            if getattr(self.config.evaluate, name).is_due(self.step, self.config.steps):
+                with autocast(self.config, self.ranks.device):
+                    found = evaluator.evaluate(self.model, self.ema, self.step)
+                row |= found.metrics
+                for title, image in found.images.items():
+                    if self.log is not None:
+                        self.log.show(title, image, self.step)
         if len(row) > 1:
             self._report(row)
 
@@ -354,10 +352,3 @@ class _Run:
             )
             summary.write(self.out / "summary.json")
         return self.ranks.all_gather_object(summary)[0]
-
-
-def _named(name: str, losses: dict[str, Any]) -> dict[str, Any]:
-    """Held-out losses as they are logged: val_loss, val_loss_by_timestep, val_loss_by_bin, val_clips_by_bin, and of
-    several datasets val_loss_by_dataset."""
-    names = {"loss": name, "clips": "val_clips_by_bin"}
-    return {names.get(part, f"{name}_{part}"): value for part, value in losses.items()}

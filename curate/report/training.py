@@ -47,7 +47,13 @@ def training(run: str) -> str:
         if any(share for _, share in points):
             chart = curves([_calm(title, points)])
             figures.append(f"<figure><figcaption><b>{title}</b>, share of a step</figcaption>{chart}</figure>")
-    tiles = _tiles(rows, steps, val) + _caption_tile(rows)
+    tiles = _tiles(rows, steps, val)
+    for name, points in _evaluated(rows).items():
+        title = escape(name.replace("_", " "))
+        tiles += f"<div><dt>{title}</dt><dd>{points[-1][1]:.4g}</dd></div>"
+        if len({value for _, value in points}) > 1:  # not counts that stay the same
+            chart = curves([Series(name=title, css="val", points=points)])
+            figures.append(f"<figure><figcaption><b>{title}</b></figcaption>{chart}</figure>")
     return f'<dl class="tiles">{tiles}</dl><div class="charts">{"".join(figures)}</div>'
 
 
@@ -172,13 +178,11 @@ def _tiles(
     return "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in tiles)
 
 
-def _caption_tile(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the model listens: the same noise on training clips under their own and under each other's captions."""
-    pairs = [row for row in rows if row.get("caption_loss_true") is not None]
-    if not pairs:
-        return ""
-    true, shuffled = (f"{pairs[-1][f'caption_loss_{kind}']:.4f}" for kind in ("true", "shuffled"))
-    return f"<div><dt>loss under true / shuffled captions</dt><dd>{true} / {shuffled}</dd></div>"
+def _evaluated(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """What evaluators measured, by name: (step, value). The held-out loss is drawn with the training loss."""
+    evaluations = [row for row in rows if "loss" not in row]
+    names = dict.fromkeys(name for row in evaluations for name, value in row.items() if isinstance(value, int | float))
+    return {name: _points(evaluations, name) for name in names if name not in ("step", "val_loss")}
 
 
 def _strip(payload: bytes) -> Strip | str:

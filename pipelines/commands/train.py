@@ -1,6 +1,7 @@
 """`reelpack train`: train a packed-sequence DiT."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -44,28 +45,37 @@ def show(summary: "TrainSummary") -> None:
     table.add_row("memory, at most", f"{summary.memory_gib:.2f} GiB")
     if summary.skipped_steps:
         table.add_row("skipped steps", str(summary.skipped_steps))
-    if summary.val_loss_first is not None and summary.val_loss_last is not None:
-        table.add_row("validation loss, fixed noise", f"{summary.val_loss_first:.3f} → {summary.val_loss_last:.3f}")
-    if summary.caption_loss_true is not None:
-        pair = f"{summary.caption_loss_true:.4f} / {summary.caption_loss_shuffled:.4f}"
-        table.add_row("train clips, true / shuffled caption", pair)
+    for name, last in summary.evaluated_last.items():
+        if isinstance(last, int | float):
+            table.add_row(name.replace("_", " "), f"{_number(summary.evaluated_first[name])} → {_number(last)}")
     table.add_row("checkpoint", summary.checkpoint)
     out.print(table)
-    if summary.val_clips_by_bin:
-        out.print(held_out_table(summary))
+    for name, last in summary.evaluated_last.items():
+        if cells := dict(_cells(last)):
+            out.print(_cells_table(name.replace("_", " "), cells))
 
 
-def held_out_table(summary: "TrainSummary") -> Table:
-    """The averaged weights' loss on held-out clips: a row per duration and resolution, a column per timestep."""
-    cells = {
-        (duration, resolution): losses
-        for duration, by_resolution in sorted(summary.val_loss_ema_by_bin.items())
-        for resolution, losses in by_resolution.items()
-    }
-    timesteps = next(iter(cells.values()))
-    table = Table("held-out loss, EMA", "clips", *(f"t = {t}" for t in timesteps), "mean", box=None, pad_edge=False)
-    for (duration, resolution), losses in cells.items():
-        values = [losses[t] for t in timesteps]
-        shown = (f"{value:.3f}" for value in (*values, sum(values) / len(values)))
-        table.add_row(f"{duration}, {resolution}", str(summary.val_clips_by_bin[duration][resolution]), *shown)
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+Cells = dict[tuple[str, str], dict[str, float]]
+
+
+def _cells(value: Any) -> Iterator[tuple[tuple[str, str], dict[str, float]]]:
+    """Of a metric that is nested three levels deep: its outer two names, and the numbers by the third."""
+    for outer, rows in value.items() if isinstance(value, dict) else ():
+        for inner, columns in rows.items() if isinstance(rows, dict) else ():
+            if isinstance(columns, dict):
+                yield (outer, inner), columns
+
+
+def _cells_table(title: str, cells: Cells) -> Table:
+    """A row per pair of names, such as duration and resolution, and a column per third name, such as the timestep."""
+    columns = list(dict.fromkeys(column for numbers in cells.values() for column in numbers))
+    table = Table(title, *columns, "mean", box=None, pad_edge=False)
+    for names, numbers in sorted(cells.items()):
+        mean = sum(numbers.values()) / len(numbers)
+        shown = [f"{numbers[column]:.3f}" if column in numbers else "" for column in columns]
+        table.add_row(", ".join(names), *shown, f"{mean:.3f}")
     return table

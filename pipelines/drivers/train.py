@@ -75,7 +75,7 @@ def _say_memory(estimate: MemoryEstimate) -> None:
 
 @contextmanager
 def _reported(out: str) -> Iterator[OnStep]:
-    """After each validation RUN/report.html is written in a thread, beside the steps that follow, unless that of the
+    """After each evaluation RUN/report.html is written in a thread, beside the steps that follow, unless that of the
     one before still is; and once more at the end, by the process that is told of the steps."""
     from curate.report.run import build_run_report
 
@@ -85,7 +85,7 @@ def _reported(out: str) -> Iterator[OnStep]:
     def on_step(row: dict[str, Any]) -> None:
         nonlocal writing, is_told
         is_told = True
-        if "val_loss" in row and (writing is None or writing.done()):
+        if "loss" not in row and (writing is None or writing.done()):
             writing = pool.submit(build_run_report, out)
 
     import_decoders()  # of samples, which the steps write and the report reads

@@ -39,7 +39,7 @@ def published_dit(folder: Path, **changes: int) -> Path:
 @pytest.mark.parametrize("num_val", [0, 2])
 def test_a_run_ends_with_a_report_of_all_its_steps(tmp_path: Path, num_val: int) -> None:
     dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=num_val))
-    settings = {"steps": 5, "model": {"width": 32, "depth": 1, "num_heads": 2}, "validation": {"every": 2}}
+    settings = {"steps": 5, "model": {"width": 32, "depth": 1, "num_heads": 2}, "evaluate": {"held_out": {"every": 2}}}
     train_as_worker(str(dataset), str(tmp_path / "run"), Config.model_validate({"train": settings}))
     build = (tmp_path / "run/report.html").read_text()
     assert build == Path(build_run_report(str(tmp_path / "run"))).read_text()

@@ -34,3 +34,16 @@ def with_member(config: ModuleType, module: str, name: str, *, after: str, line:
     sys.modules[extended.__name__] = extended  # where pydantic looks up the names of annotations
     exec(f"{before}    {after}\n    {line or f'| {name}'}{end}{rest.removeprefix(',')}", extended.__dict__)
     return extended
+
+
+def with_field(config: ModuleType, module: str, name: str, line: str, *, after: str) -> ModuleType:
+    """The same for a family whose members are the fields of a section: `line` declares the new one."""
+    assert config.__file__ is not None
+    text = Path(config.__file__).read_text()
+    assert f"    {after}\n" in text, f"{config.__file__} has no line {after!r}"
+    text = text.replace(f"    {after}\n", f"    {after}\n    {line}\n")
+    text = text.replace("\nfrom ", f"\nfrom {module} import {name}\nfrom ", 1)
+    extended = module_from_spec(spec_from_loader(f"{config.__name__}_with_{name}", loader=None))
+    sys.modules[extended.__name__] = extended
+    exec(text, extended.__dict__)
+    return extended

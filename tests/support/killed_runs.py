@@ -77,7 +77,10 @@ class Runs:
             "data": {"plan": plan},
             "optimizer": {"lr": 2e-3, "warmup_steps": 5, "schedule": "cosine"},
             "ema": {"decay": 0.9},
-            "validation": {"every": 10, "first": 2, "timesteps": [0.3, 0.7], "caption_every": 20},
+            "evaluate": {
+                "held_out": {"every": 10, "first": 2, "timesteps": [0.3, 0.7]},
+                "captions": {"every": 20, "timesteps": [0.3, 0.7]},
+            },
             "checkpoint": {"every": 4},
         }
         self.config.write_text(yaml.safe_dump({"train": settings}))

@@ -25,7 +25,8 @@ from train.data.load import PackLoader
 from train.data.mix import read_datasets
 from train.data.plan import Cursor, PlanConfig, Planner
 from train.distributed.ranks import RankGrid
-from train.evaluate.validate import Validator
+from train.evaluate.base import EvaluationContext
+from train.evaluate.held_out import HeldOutLoss
 from train.loop import TrainingDiverged, train
 from train.model.dit import DiT
 from train.model.dit_config import DiTConfig
@@ -46,7 +47,10 @@ def config(**changes: Any) -> TrainConfig:
         "data": {"plan": {"token_budget": 128, "packs_per_step": 2}},
         "optimizer": {"lr": 2e-3, "warmup_steps": 4, "schedule": "cosine"},
         "ema": {"decay": 0.9},
-        "validation": {"every": 4, "first": 2, "timesteps": [0.3, 0.7]},
+        "evaluate": {
+            "held_out": {"every": 4, "first": 2, "timesteps": [0.3, 0.7]},
+            "captions": {"timesteps": [0.3, 0.7]},
+        },
         "checkpoint": {"every": 3},
     }
     for path, value in changes.items():
@@ -86,7 +90,7 @@ def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int
     for name in ("model", "ema"):
         a, b = (load_model(tmp_path / run, weights=name)[0].state_dict() for run in ("whole", "cut"))
         assert a and all(torch.equal(a[key], b[key]) for key in a)
-    assert (summary.train_loss_last, summary.val_loss_last) == (resumed.train_loss_last, resumed.val_loss_last)
+    assert (summary.train_loss_last, summary.evaluated_last) == (resumed.train_loss_last, resumed.evaluated_last)
 
 
 def killed_after_step_7(settings: TrainConfig, dataset: str, out: Path) -> None:
@@ -140,17 +144,20 @@ def test_the_loss_of_the_average_is_that_of_the_average(dataset: str, tmp_path: 
     logged_row = next(row for row in logged(tmp_path)[::-1] if "val_loss" in row)
     manifest = read_datasets(dataset, split="val", data=settings.data, model=settings.model)
     cpu = torch.device("cpu")
-    validator = Validator(
-        settings.objective.build(),
-        settings.validation,
-        settings.data.plan,
-        settings.model,
-        RankGrid(rank=0, world_size=1, device=cpu),
+    context = EvaluationContext(
+        train=manifest,
+        val=manifest,
+        objective=settings.objective.build(),
+        plan=settings.data.plan,
+        model=settings.model,
+        ranks=RankGrid(rank=0, world_size=1, device=cpu),
+        out=tmp_path,
     )
+    evaluator = HeldOutLoss(settings.evaluate.held_out, context)
     for weights, name in (("model", "val_loss"), ("ema", "val_loss_ema")):
         model, _, _ = load_model(tmp_path, weights=weights)
         with autocast(settings, cpu):
-            assert validator.held_out_loss(model, manifest)["loss"] == pytest.approx(logged_row[name], rel=1e-6)
+            assert evaluator.losses(model)["loss"] == pytest.approx(logged_row[name], rel=1e-6)
     assert abs(logged_row["val_loss"] - logged_row["val_loss_ema"]) > 1e-3
 
 
@@ -514,9 +521,10 @@ def test_a_tiny_model_learns_four_samples_and_its_captions(
         checkpoint__every=250,
     )
     summary = train(settings, str(make_dataset(clips)), tmp_path)
-    assert summary.val_loss_first is None
+    assert "val_loss" not in summary.evaluated_last
     assert summary.train_loss_last < 0.3 * summary.train_loss_first
-    assert summary.caption_loss_true < 0.5 * summary.caption_loss_shuffled
+    last = summary.evaluated_last
+    assert last["caption_loss_true"] < 0.5 * last["caption_loss_shuffled"]
     model, _, record = load_model(tmp_path)
     assert record.fps == 12.0 and not model.training
     assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 250

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,13 +149,8 @@ class TrainSummary:
     val_clips: int
     train_loss_first: float
     train_loss_last: float
-    val_loss_first: float | None  # at the first validation; None without held-out clips
-    val_loss_last: float | None
-    val_loss_ema_last: float | None
-    val_loss_ema_by_bin: dict[str, Any]  # duration → resolution → timestep → loss at the last validation
-    val_clips_by_bin: dict[str, dict[str, int]]  # duration → resolution → clips
-    caption_loss_true: float | None
-    caption_loss_shuffled: float | None
+    evaluated_first: dict[str, Any]  # what evaluators returned, by name, when each was called first
+    evaluated_last: dict[str, Any]  # and last
     tokens: int
     samples: int
     token_efficiency: float
@@ -175,8 +170,7 @@ class TrainSummary:
         """From the rows of `metrics.jsonl`, so that a resumed run is summed up whole."""
         steps = [row for row in rows if "loss" in row]
         finite = [row["loss"] for row in steps if not row["skipped"]]
-        validations = [row for row in rows if "val_loss" in row]
-        captions = [row for row in rows if "caption_loss_true" in row]
+        evaluated = [row for row in rows if "loss" not in row]
         averaged = min(NUM_AVERAGED_STEPS, max(1, len(finite) // 2))
         tokens = sum(row["tokens"] for row in steps)
         seconds = sum(row["seconds"] for row in steps)
@@ -187,13 +181,8 @@ class TrainSummary:
             val_clips=val_clips,
             train_loss_first=_mean(finite[:averaged]),
             train_loss_last=_mean(finite[-averaged:]),
-            val_loss_first=validations[0]["val_loss"] if validations else None,
-            val_loss_last=validations[-1]["val_loss"] if validations else None,
-            val_loss_ema_last=validations[-1]["val_loss_ema"] if validations else None,
-            val_loss_ema_by_bin=validations[-1].get("val_loss_ema_by_bin", {}) if validations else {},
-            val_clips_by_bin=validations[-1].get("val_clips_by_bin", {}) if validations else {},
-            caption_loss_true=captions[-1]["caption_loss_true"] if captions else None,
-            caption_loss_shuffled=captions[-1]["caption_loss_shuffled"] if captions else None,
+            evaluated_first=_merged(reversed(evaluated)),
+            evaluated_last=_merged(evaluated),
             tokens=tokens,
             samples=sum(row["samples"] for row in steps),
             token_efficiency=_mean([row["token_efficiency"] for row in steps]),
@@ -209,6 +198,13 @@ class TrainSummary:
 
     def write(self, path: Path) -> None:
         write_text(str(path), json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _merged(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Each value by name, that of the latest row that has it."""
+    merged = {name: value for row in rows for name, value in row.items()}
+    merged.pop("step", None)
+    return merged
 
 
 def _share(steps: list[dict[str, Any]], name: str) -> float | None:

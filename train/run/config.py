@@ -4,15 +4,12 @@ Nothing here needs torch: a command reads its settings, and finds a mistake in t
 seconds.
 """
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.data.config import DataConfig
+from train.evaluate.config import EvaluateConfig
 from train.model.config import ModelConfig
 from train.monitor.metrics import LogConfig
 from train.objective.config import FlowConfig, ObjectiveConfig
@@ -66,58 +63,6 @@ class ParallelConfig(BaseModel):
     compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
 
 
-class ValidationConfig(BaseModel):
-    """When and on what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    every: int = Field(1000, ge=1, description="steps between validations; the last step is always validated")
-    first: int = Field(10, ge=0, description="an early step to validate at, the reference of later ones; 0: none")
-    timesteps: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="t of the fixed noise; of a DDPM below 1"
-    )
-    max_clips: int = Field(256, ge=1, description="held-out clips, at most")
-    duration_edges_s: tuple[float, ...] = Field(
-        (2, 4, 8), description="edges of the bins of duration in reports of the loss"
-    )
-    resolution_edges_px: tuple[int, ...] = Field(
-        (256, 512, 1024), description="and by the root of the area of a frame, in pixels"
-    )
-    caption_every: int = Field(10_000, ge=1, description="steps between caption tests; the last step is always tested")
-    max_caption_clips: int = Field(64, ge=0, description="training clips of the caption test, at most; 0: no test")
-
-    sample_every: int = Field(
-        0, ge=0, description="steps between samples of held-out captions; the last step is always sampled; 0: none"
-    )
-    num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
-    sample_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
-    sample_guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
-
-    @field_validator("duration_edges_s", "resolution_edges_px")
-    @classmethod
-    def _edges_ascend(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not edge > before for before, edge in pairwise((0, *edges))):
-            raise ValueError(f"got edges {edges}; expected numbers above 0, each above the one before")
-        return edges
-
-    def due(self, step: int, last_step: int) -> bool:
-        return step in (self.first, last_step) or step % self.every == 0
-
-    def caption_due(self, step: int, last_step: int) -> bool:
-        return step == last_step or step % self.caption_every == 0
-
-    def sample_due(self, step: int, last_step: int) -> bool:
-        return self.sample_every > 0 and (step == last_step or step % self.sample_every == 0)
-
-    def duration(self, seconds: float) -> str:
-        """The bin of a clip; 0 s is an image."""
-        return _bin(seconds, self.duration_edges_s, "s") if seconds else "image"
-
-    def resolution(self, height_px: int, width_px: int) -> str:
-        """The bin of a frame's size."""
-        return _bin(math.sqrt(height_px * width_px), self.resolution_edges_px, "px")
-
-
 class CheckpointConfig(BaseModel):
     """How often a run is saved."""
 
@@ -166,7 +111,7 @@ class TrainConfig(BaseModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
     parallel: ParallelConfig = ParallelConfig()
-    validation: ValidationConfig = ValidationConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     align: AlignConfig = AlignConfig()
     log: LogConfig = LogConfig()
@@ -178,23 +123,17 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _model_and_objective_agree(self) -> "TrainConfig":
-        for timestep in self.validation.timesteps:
-            try:
-                self.objective.check_timestep(timestep)
-            except ValueError as error:
-                raise ValueError(f"validation.timesteps: {error}") from error
-        drawn = self.validation.sample_steps if self.validation.sample_every else 0
+        for name in ("held_out", "captions"):
+            for timestep in getattr(self.evaluate, name).timesteps:
+                try:
+                    self.objective.check_timestep(timestep)
+                except ValueError as error:
+                    raise ValueError(f"evaluate.{name}.timesteps: {error}") from error
+        drawn = self.evaluate.samples.num_steps if self.evaluate.samples.every else 0
         try:
             self.objective.check_num_steps(drawn)
         except ValueError as error:
-            raise ValueError(f"validation.sample_steps: {error}") from error
+            raise ValueError(f"evaluate.samples.num_steps: {error}") from error
         if self.align.weight and self.align.block >= self.model.num_blocks:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.num_blocks} blocks")
         return self
-
-
-def _bin(value: float, edges: Sequence[float], unit: str) -> str:
-    """Between which of the edges a value lies: "2-4 s", "8+ s"; an edge belongs to what is above it."""
-    ends = [0, *edges]
-    i = bisect_right(edges, value)
-    return f"{ends[i]:g}+ {unit}" if i == len(edges) else f"{ends[i]:g}-{ends[i + 1]:g} {unit}"

@@ -6,6 +6,18 @@ from typing import Any
 RENAMED = {
     "data.extra_dropout": "data.condition_dropout",
     "parallel.recompute_every": "parallel.activation_checkpoint_every",
+    "validation.every": "evaluate.held_out.every",
+    "validation.first": "evaluate.held_out.first",
+    "validation.timesteps": "evaluate.held_out.timesteps and evaluate.captions.timesteps",
+    "validation.max_clips": "evaluate.held_out.max_clips",
+    "validation.duration_edges_s": "evaluate.held_out.duration_edges_s",
+    "validation.resolution_edges_px": "evaluate.held_out.resolution_edges_px",
+    "validation.caption_every": "evaluate.captions.every",
+    "validation.max_caption_clips": "evaluate.captions.max_clips (no test: evaluate.captions.every=0)",
+    "validation.sample_every": "evaluate.samples.every",
+    "validation.num_samples": "evaluate.samples.num_samples",
+    "validation.sample_steps": "evaluate.samples.num_steps",
+    "validation.sample_guidance": "evaluate.samples.guidance",
 }
 """Old key below `train`: new key."""
 

@@ -17,7 +17,7 @@ FREE_ON_RESUME = (
     "steps",
     "device",
     "max_skipped_steps",
-    "validation",
+    "evaluate",
     "checkpoint",
     "parallel",
     "log",

@@ -138,7 +138,7 @@ def test_a_run_keeps_its_classes_and_samples_by_them(genres: str, tmp_path: Path
         "device": "cpu",
         "model": MODEL,
         "data": {"label_column": "genre", "plan": {"token_budget": 96}},
-        "validation": {"timesteps": [0.5], "max_clips": 4},
+        "evaluate": {"held_out": {"timesteps": [0.5], "max_clips": 4}},
     }
     config = TrainConfig.model_validate(settings)
     train(config, genres, tmp_path / "run")

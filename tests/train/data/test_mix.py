@@ -29,7 +29,7 @@ SETTINGS = {
     "steps": 2,
     "device": "cpu",
     "model": {"width": 32, "depth": 1, "num_heads": 2},
-    "validation": {"timesteps": [0.5], "max_clips": 4},
+    "evaluate": {"held_out": {"timesteps": [0.5], "max_clips": 4}},
 }
 PLAN = {"token_budget": 96, "packs_per_step": 2}
 

@@ -21,15 +21,11 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.manifest import Manifest
-from train.data.plan import PlanConfig
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
-from train.distributed.ranks import RankGrid
-from train.model.config import ModelConfig
-from train.objective.base import Objective
+from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
+from train.evaluate.config import SamplesConfig
 from train.packing.batch import Sample
-from train.run.config import ValidationConfig
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
 from train.sampling.sample import write_video
@@ -37,11 +33,11 @@ from train.sampling.sample import write_video
 logger = logging.getLogger(__name__)
 
 NUM_FRAMES, HEIGHT_PX = 4, 96
-"""Of the pictures in TensorBoard."""
+"""Frames per sample, and their height, in the images for TensorBoard."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Previewed:
+class LoggedSample:
     """A caption and what the model makes of it."""
 
     clip_id: str
@@ -50,46 +46,47 @@ class Previewed:
     fps: float
 
 
-class Preview:
-    """Samples held-out captions; every rank has one, and `draw` is called on all of them together.
+class SampleLogging:
+    """Samples held-out captions on all ranks together; the first decodes and writes them.
 
     Raises:
-        ValueError: the autoencoder of the latents, or what writes pictures, is not there.
+        ValueError: the autoencoder of the latents, or what writes videos and images, is missing.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        objective: Objective,
-        config: ValidationConfig,
-        plan: PlanConfig,
-        model: ModelConfig,
-        ranks: RankGrid,
-    ) -> None:
-        self.manifest, self.objective, self.config = manifest, objective, config
-        self.model, self.ranks = model, ranks
-        captioned = np.flatnonzero(manifest.table["text_shard"].is_valid())
+    def __init__(self, config: SamplesConfig, context: EvaluationContext) -> None:
+        self.manifest, self.objective, self.config = context.val, context.objective, config
+        self.model, self.ranks, self.folder = context.model, context.ranks, context.out / "samples"
+        captioned = np.flatnonzero(self.manifest.table["text_shard"].is_valid())
         self.rows = captioned[: config.num_samples].tolist()
-        counts = manifest.num_tokens[self.rows].tolist()
-        self.sampling = SampleConfig(num_steps=config.sample_steps, guidance=config.sample_guidance)
-        packs = packs_to_generate(counts, self.sampling, plan)
+        counts = self.manifest.num_tokens[self.rows].tolist()
+        self.sampling = SampleConfig(num_steps=config.num_steps, guidance=config.guidance)
+        packs = packs_to_generate(counts, self.sampling, context.plan)
         self.packs = [[self.rows[i] for i in indices] for indices in packs]
-        if ranks.is_main and not self.rows:
+        if self.ranks.is_main and not self.rows:
             logger.warning(
-                "train.validation.sample_every=%d: no held-out clip has an embedded caption: nothing is sampled",
-                config.sample_every,
+                "train.evaluate.samples.every=%d: no held-out clip has an embedded caption: nothing is sampled",
+                config.every,
             )
-        if ranks.is_main and self.rows:
+        if self.ranks.is_main and self.rows:
             if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
                 raise ValueError(
-                    f"train.validation.sample_every={config.sample_every}: samples are written with {missing[0]}, "
-                    "which is not installed; pip install 'reelpack[sample]', or set it to 0"
+                    f"train.evaluate.samples.every={config.every}: samples are written with {missing[0]}, which is "
+                    "not installed; pip install 'reelpack[sample]', or set it to 0"
                 )
             self._autoencoder()
 
-    def draw(self, model: nn.Module) -> list[Previewed]:
+    def evaluate(self, model: nn.Module, average: AveragedWeights, step: int) -> Evaluation:
+        with average.applied_to(model):
+            drawn = self.draw(model)
+        if not drawn or not self.ranks.is_main:
+            return Evaluation()
+        # Decoded as `reelpack sample` does, whatever the run's precision.
+        with torch.autocast(self.ranks.device.type, enabled=False):
+            return Evaluation(images={"samples": self.write(drawn, self.folder, step)})
+
+    def draw(self, model: nn.Module) -> list[LoggedSample]:
         """One latent per caption, on the first rank; packs are distributed over the ranks."""
-        reader, drawn = ClipReader(self.manifest, self.model.patch, self.ranks.device), dict[int, Previewed]()
+        reader, drawn = ClipReader(self.manifest, self.model.patch, self.ranks.device), dict[int, LoggedSample]()
         for turn in range(0, len(self.packs), self.ranks.world_size):
             is_mine = turn + self.ranks.rank < len(self.packs)
             rows = self.packs[turn + self.ranks.rank if is_mine else turn]
@@ -100,11 +97,11 @@ class Preview:
             )
             if is_mine:
                 found = zip(rows, samples, latents, strict=True)
-                drawn |= {row: self._previewed(row, sample, latent) for row, sample, latent in found}
+                drawn |= {row: self._logged(row, sample, latent) for row, sample, latent in found}
         of_all = {row: one for part in self.ranks.all_gather_object(drawn) for row, one in part.items()}
         return [of_all[row] for row in self.rows]
 
-    def write(self, drawn: Sequence[Previewed], folder: Path, step: int) -> np.ndarray:
+    def write(self, drawn: Sequence[LoggedSample], folder: Path, step: int) -> np.ndarray:
         """Decode into `folder`/step-…; returns a picture of all, one row of frames per caption: (H, W, 3) uint8."""
         autoencoder, strips = self._autoencoder(), []
         for number, one in enumerate(drawn):
@@ -112,7 +109,7 @@ class Preview:
             path = folder / f"step-{step:06d}" / f"{number:02d}{'.mp4' if len(rgb) > 1 else '.png'}"
             write_video(path, rgb, one.fps)
             facts = {"prompt": one.prompt, "clip_id": one.clip_id, "step": step, "fps": one.fps}
-            settings = {"guidance": self.config.sample_guidance, "num_steps": self.config.sample_steps}
+            settings = {"guidance": self.config.guidance, "num_steps": self.config.num_steps}
             path.with_suffix(".json").write_text(json.dumps(facts | settings, indent=1))
             strips.append(_strip(rgb))
         width = max(strip.shape[1] for strip in strips)
@@ -125,13 +122,13 @@ class Preview:
         except (KeyError, OSError, ValueError) as error:
             raise ValueError(
                 f"latents {self.manifest.latents['fingerprint']}: their autoencoder cannot be loaded here ({error}); "
-                "samples need it: set train.validation.sample_every=0 to train without them"
+                "samples need it: set train.evaluate.samples.every=0 to train without them"
             ) from error
 
-    def _previewed(self, index: int, sample: Sample, latent: Tensor) -> Previewed:
+    def _logged(self, index: int, sample: Sample, latent: Tensor) -> LoggedSample:
         ((short, dense),) = self.manifest.captions([index])
         prompt = dense or short or ""
-        return Previewed(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
+        return LoggedSample(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
 
 
 def _strip(rgb: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import EncodeStage
 from train.loop import train
 
-SAMPLED = {"sample_every": 3, "num_samples": 3, "sample_steps": 4}
+SAMPLED = {"every": 3, "num_samples": 3, "num_steps": 4}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def decodable(make_dataset: Callable, make_clips: Callable) -> str:
 
 
 def test_samples_of_held_out_captions_are_written_with_their_prompts(decodable: str, tmp_path: Path):
-    settings = config(steps=5, **{f"validation__{name}": value for name, value in SAMPLED.items()})
+    settings = config(steps=5, **{f"evaluate__samples__{name}": value for name, value in SAMPLED.items()})
     train(settings, decodable, tmp_path / "run")
     folders = sorted((tmp_path / "run/samples").iterdir())
     assert [folder.name for folder in folders] == ["step-000003", "step-000005"]
@@ -51,16 +51,16 @@ def test_samples_of_held_out_captions_are_written_with_their_prompts(decodable: 
 
 
 def test_sampling_leaves_training_as_it_is(decodable: str, tmp_path: Path):
-    with_samples = {f"validation__{name}": value for name, value in SAMPLED.items()}
+    with_samples = {f"evaluate__samples__{name}": value for name, value in SAMPLED.items()}
     plain = train(config(steps=5), decodable, tmp_path / "plain")
     sampled = train(config(steps=5, **with_samples), decodable, tmp_path / "sampled")
-    assert (plain.train_loss_last, plain.val_loss_last) == (sampled.train_loss_last, sampled.val_loss_last)
+    assert (plain.train_loss_last, plain.evaluated_last) == (sampled.train_loss_last, sampled.evaluated_last)
 
 
 @pytest.mark.slow
 def test_sharded_ranks_sample_what_one_does(decodable: str, tmp_path: Path):
-    with_samples = {f"validation__{name}": value for name, value in SAMPLED.items()}
-    settings = config(steps=3, **with_samples, data__plan__token_budget=64, parallel__mode="fsdp")
+    with_samples = {f"evaluate__samples__{name}": value for name, value in SAMPLED.items()}
+    settings = config(steps=3, **with_samples, data__plan__token_budget=64, parallel__mode="shard")
     train(settings, decodable, tmp_path / "one")
     on_ranks(2, settings, decodable, tmp_path / "two")
     one, two = (
@@ -75,8 +75,8 @@ def test_sharded_ranks_sample_what_one_does(decodable: str, tmp_path: Path):
 
 
 def test_without_the_autoencoder_the_run_does_not_begin(dataset: str, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"set train\.validation\.sample_every=0"):
-        train(config(validation__sample_every=3), dataset, tmp_path)
+    with pytest.raises(ValueError, match=r"set train\.evaluate\.samples\.every=0"):
+        train(config(evaluate__samples__every=3), dataset, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
@@ -86,7 +86,7 @@ def test_nothing_to_sample_is_said(
     clips = [
         replace(clip, short=None, dense=None) if clip.split == "val" else clip for clip in make_clips(16, num_val=4)
     ]
-    settings = config(steps=1, **{f"validation__{name}": value for name, value in SAMPLED.items()})
+    settings = config(steps=1, **{f"evaluate__samples__{name}": value for name, value in SAMPLED.items()})
     train(settings, str(make_dataset(clips)), tmp_path / "run")
     assert "no held-out clip has an embedded caption: nothing is sampled" in caplog.text
     assert not (tmp_path / "run/samples").exists()
