@@ -49,7 +49,11 @@ class DiffusersAutoencoderConfig(BaseModel):
         return resolve_name("train.autoencoder.diffusers_vae:DiffusersAutoencoder")(self, device)
 
 
-AutoencoderConfig = Annotated[ReelpackKLConfig | DiffusersAutoencoderConfig, Field(discriminator="kind")]
+AutoencoderConfig = Annotated[
+    ReelpackKLConfig  # one line per member
+    | DiffusersAutoencoderConfig,
+    Field(discriminator="kind"),
+]
 
 
 class EncodeConfig(BaseModel):

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from curate.device import pick_device, with_index
 from train.autoencoder.config import ReelpackKLConfig
-from train.autoencoder.kl import SPATIAL_STRIDE, TEMPORAL_STRIDE, load
+from train.autoencoder.kl import CausalVideoKL
+from train.autoencoder.weights_folder import load
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
 
@@ -16,8 +17,8 @@ EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
 class ReelpackKLAutoencoder:
     """Posterior means, normalized per channel. Computes in float32."""
 
-    temporal_stride = TEMPORAL_STRIDE
-    spatial_stride = SPATIAL_STRIDE
+    temporal_stride = CausalVideoKL.temporal_stride
+    spatial_stride = CausalVideoKL.spatial_stride
     is_causal = True
 
     def __init__(self, config: ReelpackKLConfig, device: torch.device | None = None) -> None:
@@ -36,7 +37,7 @@ class ReelpackKLAutoencoder:
         self.channels = model.config.latent_channels
         self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._chunk = config.chunk_latent_frames
-        self.part_frames: int | None = TEMPORAL_STRIDE * config.chunk_latent_frames
+        self.part_frames: int | None = self.temporal_stride * config.chunk_latent_frames
         self._model = model.to(self.device)
         self._mean = torch.tensor(model.config.latent_mean, device=self.device).view(-1, 1, 1, 1)
         self._std = torch.tensor(model.config.latent_std, device=self.device).view(-1, 1, 1, 1)

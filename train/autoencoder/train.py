@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from curate.storage.lease import hold
 from curate.storage.publish import publish, remove_unfinished, write_text
 from train.autoencoder.film import CACHE_SHORT_SIDE_PX, FilmClips, cache_frames
-from train.autoencoder.kl import CausalVideoKL, KLConfig, save
+from train.autoencoder.kl import CausalVideoKL, KLConfig
+from train.autoencoder.weights_folder import save
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tests.support.members.pixel_blocks import PixelBlocksConfig
 from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackKLConfig
 
 
@@ -110,6 +111,7 @@ KINDS = {
     "cogvideox": Kind(build=cogvideox, temporal_stride=4, spatial_stride=8, is_causal=False),
     "hunyuan": Kind(build=hunyuan, temporal_stride=4, spatial_stride=8, is_causal=False),
     "ltx": Kind(build=ltx, temporal_stride=8, spatial_stride=32, is_causal=True),
+    "pixel_blocks": Kind(build=None, channels=3, temporal_stride=1, spatial_stride=8, is_causal=True),
 }
 
 
@@ -117,7 +119,7 @@ def save_model(name: str, folder: Path) -> AutoencoderConfig:
     """Random weights of a kind in `folder`, and the configuration that names them."""
     build = KINDS[name].build
     if build is None:
-        return ReelpackKLConfig(device="cpu")
+        return PixelBlocksConfig() if name == "pixel_blocks" else ReelpackKLConfig(device="cpu")
     from curate.encoders.torchvision_cpu import repair
 
     repair()

@@ -5,11 +5,29 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.families import members, with_member
 from tests.train.autoencoder.models import KINDS, save_model
+from train.autoencoder import config as family
 from train.autoencoder.base import VideoAutoencoder, latent_shape
 
 NUM_FRAMES = 17
 SIZE = (64, 96)
+
+
+EXTENDED = with_member(
+    family, "tests.support.members.pixel_blocks", "PixelBlocksConfig", after="| DiffusersAutoencoderConfig"
+)
+
+
+def test_each_member_of_the_union_is_held_to_the_contract_and_a_new_one_is_one_line(tmp_path: Path) -> None:
+    built = {type(save_model(name, tmp_path / name)) for name in ("embedded", "wan", "pixel_blocks")}
+    assert {member.__name__ for member in members(EXTENDED.AutoencoderConfig)} == {kind.__name__ for kind in built}
+    settings = EXTENDED.EncodeConfig.model_validate({"autoencoder": {"kind": "pixel_blocks"}})
+    assert EXTENDED.EncodeConfig.model_validate_json(settings.model_dump_json()) == settings
+    record = {"config": settings.model_dump(), "autoencoder_fingerprint": "pixel_blocks-1"}
+    assert EXTENDED.autoencoder_of(record).name == "pixel_blocks"
+    with pytest.raises(ValueError, match="put the weights back"):
+        EXTENDED.autoencoder_of(record | {"autoencoder_fingerprint": "other"})
 
 
 @pytest.fixture(scope="module", params=KINDS)

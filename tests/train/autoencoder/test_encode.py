@@ -14,7 +14,7 @@ from curate.shards.tar import TarReader, write_tar
 from train.autoencoder.config import EncodeConfig, ReelpackKLConfig, autoencoder_of
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage, decode_latent, encode_start, target_size
 from train.autoencoder.evaluate import psnr
-from train.autoencoder.kl import save
+from train.autoencoder.weights_folder import save
 
 CONFIG = EncodeConfig(autoencoder=ReelpackKLConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
 

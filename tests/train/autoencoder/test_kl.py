@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from train.autoencoder import kl
-from train.autoencoder.kl import CausalVideoKL, depth_to_space_time, load, save, space_time_to_depth
+from train.autoencoder import weights_folder
+from train.autoencoder.causal_net import depth_to_space_time, space_time_to_depth
+from train.autoencoder.kl import CausalVideoKL
+from train.autoencoder.weights_folder import load, save
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(1, 16, 24), (5, 8, 8), (17, 24, 16)])
@@ -107,8 +109,8 @@ def test_gradients_reach_every_parameter(tiny_config) -> None:
 
 @pytest.mark.parametrize("damage", ["another network", "cut", "text"])
 def test_weights_that_are_not_of_their_configuration_are_refused(tiny_config, tmp_path, damage) -> None:
-    kl.save(kl.CausalVideoKL(tiny_config), tmp_path)
-    weights, config = tmp_path / kl.WEIGHTS_FILE, tmp_path / kl.CONFIG_FILE
+    save(CausalVideoKL(tiny_config), tmp_path)
+    weights, config = tmp_path / weights_folder.WEIGHTS_FILE, tmp_path / weights_folder.CONFIG_FILE
     if damage == "another network":
         other = tiny_config.model_copy(update={"latent_channels": 7})
         config.write_text(other.model_dump_json())
@@ -117,5 +119,5 @@ def test_weights_that_are_not_of_their_configuration_are_refused(tiny_config, tm
     else:
         config.write_text("{")
     with pytest.raises(ValueError, match="do not belong together or are damaged") as error:
-        kl.load(tmp_path)
+        load(tmp_path)
     assert len(str(error.value)) < 1200

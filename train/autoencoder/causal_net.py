@@ -1,0 +1,176 @@
+"""A causal video encoder and decoder, without the bottleneck between them.
+
+Causal in time as in W.A.L.T (Gupta et al. 2023), section 3.1, and MAGVIT-v2 (Yu et al. 2023), section 3.2: the first
+frame is encoded alone, an image is a video of one frame, and `1 + 4k` frames become `1 + k` latent frames. Departures,
+all for speed on a CPU: space-to-depth in place of strided convolutions, (2+1)-D residual blocks with ReLU and without
+normalization (nothing to leak across time), no attention. Sizes and lengths are free.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SPATIAL_STRIDE = 8
+TEMPORAL_STRIDE = 4
+PATCH = 4
+"""Pixels per side that the first space-to-depth takes; the second takes two of these."""
+
+
+class NetworkConfig(BaseModel):
+    """Shape of encoder and decoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latent_channels: int = Field(16, ge=1, description="channels of a latent position")
+    widths: tuple[int, int, int] = Field(
+        (48, 128, 192), description="channels at (1 frame, 4 px), (2 frames, 8 px) and (4 frames, 8 px)"
+    )
+    encoder_blocks: tuple[int, int, int] = Field((1, 1, 1), description="residual blocks per level, finest first")
+    decoder_blocks: tuple[int, int, int] = Field((2, 2, 2), description="residual blocks per level, finest first")
+
+
+@dataclass(slots=True)
+class Stream:
+    """What the causal layers remember between the chunks of one clip."""
+
+    started: bool = False
+    tails: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+
+def space_time_to_depth(x: Tensor, *, frames: int, pixels: int) -> Tensor:
+    """(B, C, T, H, W) -> (B, frames * pixels^2 * C, T / frames, H / pixels, W / pixels), channels last in memory."""
+    b, c, t, h, w = x.shape
+    x = x.reshape(b, c, t // frames, frames, h // pixels, pixels, w // pixels, pixels)
+    x = x.permute(0, 2, 4, 6, 3, 5, 7, 1)  # (B, T', H', W', frames, pixels, pixels, C)
+    return x.flatten(4).permute(0, 4, 1, 2, 3)
+
+
+def depth_to_space_time(x: Tensor, *, frames: int, pixels: int) -> Tensor:
+    """Inverse of `space_time_to_depth`."""
+    b, _, t, h, w = x.shape
+    x = x.permute(0, 2, 3, 4, 1).reshape(b, t, h, w, frames, pixels, pixels, -1)
+    x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)  # (B, T, frames, H, pixels, W, pixels, C)
+    return x.reshape(b, t * frames, h * pixels, w * pixels, -1).permute(0, 4, 1, 2, 3)
+
+
+def _frame_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv3d:
+    conv = nn.Conv3d(in_channels, out_channels, (1, kernel, kernel), padding=(0, kernel // 2, kernel // 2))
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+class CausalTemporalConv(nn.Module):
+    """Convolution over a frame and the two before it; before the first frame stand copies of it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, channels, (3, 1, 1))
+        nn.init.zeros_(self.conv.weight)  # the residual block begins as the identity
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        before = stream.tails.get(self)
+        if before is None:
+            before = x[:, :, :1].expand(-1, -1, 2, -1, -1)
+        x = torch.cat([before, x], dim=2)
+        stream.tails[self] = x[:, :, -2:]
+        return self.conv(x)
+
+
+class Block(nn.Module):
+    """(2+1)-D residual block: 3 x 3 within the frame, then 3 causal in time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.spatial = _frame_conv(channels, channels, 3)
+        self.temporal = CausalTemporalConv(channels)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return x + self.temporal(F.relu(self.spatial(F.relu(x))), stream)
+
+
+class Down(nn.Module):
+    """Halves time (and space by `pixels`). A copy of the first frame goes before it, so that it forms a pair alone."""
+
+    def __init__(self, in_channels: int, out_channels: int, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.proj = _frame_conv(2 * pixels**2 * in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        if not stream.started:
+            x = torch.cat([x[:, :, :1], x], dim=2)
+        return self.proj(space_time_to_depth(x, frames=2, pixels=self.pixels))
+
+
+class Up(nn.Module):
+    """Inverse of `Down`: doubles time and drops the copy before the first frame."""
+
+    def __init__(self, in_channels: int, out_channels: int, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.proj = _frame_conv(in_channels, 2 * pixels**2 * out_channels, 1)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        x = depth_to_space_time(self.proj(x), frames=2, pixels=self.pixels)
+        return x if stream.started else x[:, :, 1:]
+
+
+class Encoder(nn.Module):
+    """Videos to what a bottleneck reads: `out_channels` per latent position."""
+
+    def __init__(self, config: NetworkConfig, out_channels: int) -> None:
+        super().__init__()
+        fine, middle, coarse = config.widths
+        num_fine, num_middle, num_coarse = config.encoder_blocks
+        self.stem = _frame_conv(3 * PATCH**2, fine, 3)
+        self.layers = nn.ModuleList(
+            [
+                *(Block(fine) for _ in range(num_fine)),
+                Down(fine, middle, pixels=2),
+                *(Block(middle) for _ in range(num_middle)),
+                Down(middle, coarse, pixels=1),
+                *(Block(coarse) for _ in range(num_coarse)),
+            ]
+        )
+        self.head = _frame_conv(coarse, out_channels, 1)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        """(B, 3, T, H, W) in [-1, 1] to (B, out_channels, T', H/8, W/8) float32."""
+        x = space_time_to_depth(x, frames=1, pixels=PATCH)  # (B, 48, 1+4k, H/4, W/4)
+        x = self.stem(x)  # (B, 48, 1+4k, H/4, W/4)
+        for layer in self.layers:
+            x = layer(x, stream)  # ... (B, 128, 1+2k, H/8, W/8) ... (B, 192, 1+k, H/8, W/8)
+        return self.head(x).float()  # (B, out_channels, 1+k, H/8, W/8)
+
+
+class Decoder(nn.Module):
+    """Latents to videos."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.widths
+        num_fine, num_middle, num_coarse = config.decoder_blocks
+        self.stem = _frame_conv(config.latent_channels, coarse, 3)
+        self.layers = nn.ModuleList(
+            [
+                *(Block(coarse) for _ in range(num_coarse)),
+                Up(coarse, middle, pixels=1),
+                *(Block(middle) for _ in range(num_middle)),
+                Up(middle, fine, pixels=2),
+                *(Block(fine) for _ in range(num_fine)),
+            ]
+        )
+        self.head = _frame_conv(fine, 3 * PATCH**2, 3)
+
+    def forward(self, z: Tensor, stream: Stream) -> Tensor:
+        """(B, C, T', H/8, W/8) to (B, 3, T, H, W) float32, not clamped."""
+        x = self.stem(z)  # (B, 192, 1+k, H/8, W/8)
+        for layer in self.layers:
+            x = layer(x, stream)  # ... (B, 128, 1+2k, H/8, W/8) ... (B, 48, 1+4k, H/4, W/4)
+        x = self.head(x).float()  # (B, 48, 1+4k, H/4, W/4)
+        return depth_to_space_time(x, frames=1, pixels=PATCH)  # (B, 3, 1+4k, H, W)
