@@ -60,7 +60,7 @@ def test_sampling_leaves_training_as_it_is(decodable: str, tmp_path: Path):
 @pytest.mark.slow
 def test_sharded_ranks_sample_what_one_does(decodable: str, tmp_path: Path):
     with_samples = {f"evaluate__samples__{name}": value for name, value in SAMPLED.items()}
-    settings = config(steps=3, **with_samples, data__plan__token_budget=64, parallel__mode="shard")
+    settings = config(steps=3, **with_samples, data__plan__token_budget=64, parallel__mode="fsdp")
     train(settings, decodable, tmp_path / "one")
     on_ranks(2, settings, decodable, tmp_path / "two")
     one, two = (
