@@ -49,6 +49,9 @@ RENAMED: Mapping[str, str] = MappingProxyType(
 """Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
 dataset has saved are read."""
 
+CURATION_SECTIONS = ("scan", "score", "dedup", "select", "shards", "sidecar", "execute")
+"""What `reelpack curate` runs with, and what a dataset saves of it."""
+
 POLICY_SECTIONS = ("select", "dedup")
 """What `reelpack select` may change: nothing has to be decoded for it."""
 

@@ -4,7 +4,7 @@ import shlex
 from typing import Literal
 
 from curate.dataset.dataset import Dataset
-from pipelines.config import Config, overrides, upgraded
+from pipelines.config import CURATION_SECTIONS, Config, overrides, upgraded
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import absolute
 
@@ -15,7 +15,7 @@ def config_of(dataset: Dataset, *, or_running: bool = False) -> Config:
     """The configuration in `made_with`, without `execute`: how stages are run here, and which folder copies are kept
     in, is not for data to say."""
     section = dataset.made_with(or_running=or_running)
-    names = Config.model_fields.keys() - {"execute"}
+    names = {*CURATION_SECTIONS} - {"execute"}
     return Config.model_validate(upgraded({name: section[name] for name in names if name in section}))
 
 

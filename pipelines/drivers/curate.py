@@ -17,7 +17,7 @@ from curate.dataset.dataset import Dataset
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
-from pipelines.config import POLICY_SECTIONS, Config, differences, upgraded
+from pipelines.config import CURATION_SECTIONS, POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
 from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
@@ -139,7 +139,7 @@ def _curate(
         "inputs": [named(text) for text in inputs],
         "families": list(families),
         **provenance(),
-        **config.model_dump(mode="json"),
+        **config.model_dump(mode="json", include={*CURATION_SECTIONS}),
     }
     if changed := policy_change(dataset, config):
         console.print(f"{changed}\n", highlight=False, markup=False)

@@ -97,7 +97,15 @@ def test_status_works_before_anything_is_scanned(made: SimpleNamespace, tmp_path
     assert (found.num_inputs, found.funnel, found.scored) == (9, {"clips": 0}, {"text_match-1": 0})
 
 
-def test_a_score_that_is_still_owed_leaves_clips_pending(made: SimpleNamespace) -> None:
+def test_a_dataset_keeps_the_settings_of_curation_alone(made: SimpleNamespace) -> None:
+    """An earlier version saved those of training too; a key that has another name now does not close the dataset."""
+    section = made.dataset.sections()["curate"]
+    assert not section.keys() & {"train", "caption", "encode", "sample", "text"}
+    made.dataset.save_section("curate", {**section, "train": {"parallel": {"mode": "replicate"}, "gone": 1}})
+    assert status(made.url).funnel["keep"] == 2
+
+
+def test_a_score_that_is_still_pending_leaves_clips_pending(made: SimpleNamespace) -> None:
     section = made.dataset.sections()["curate"]
     section["select"]["rules"]["text_match"] = {"min": 0.2}
     made.dataset.save_section("running", {**section, "families": ["text_match-1"], "num_inputs": 5})
