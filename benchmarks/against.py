@@ -9,10 +9,12 @@ loader    a pack of 16,384 tokens from stored latents of 16 channels and caption
 
 The two run in turn, each in a process of its own, with the same weights and samples. A figure is the least of a
 process (steps) or its mean (loader), a ratio that of the medians over the rounds. `losses` is the largest difference
-between losses of the same step, relatively, over 20 steps of training.
+between losses of the same step, relatively, over 20 steps of training. The other checkout can be one of before the
+modules of `train` moved to packages (f7cb7f8), or a later one.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -76,32 +78,46 @@ def _python(tree: Path, *arguments: str) -> str:
     return subprocess.run(command, env=environment, cwd=tree, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
+def _module(*names: str) -> Any:
+    """The first of these modules that there is. The earliest name comes first: an editable install may have the later
+    ones where the checkout has none."""
+    for name in names:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not error.name or not name.startswith(error.name):
+                raise
+    raise ModuleNotFoundError(f"this checkout has none of {', '.join(names)}")
+
+
 def measure_step(*, is_compiled: bool = False) -> dict[str, Any]:
     """Least CPU seconds of a step over packs of the mixed corpus, and the losses of the first steps."""
     import torch
 
     from benchmarks.pack import cut_to_budget, mixed_corpus
-    from tests.support.batching import CHANNELS, TEXT_DIM, packed
-    from train.distributed.parallelize import ParallelConfig, parallelize
-    from train.distributed.ranks import RankGrid
-    from train.model.dit import DiT
-    from train.model.dit_config import DiTConfig
+    from train.model.dit import DiT, DiTConfig
     from train.objective.flow import FlowConfig
-    from train.optim.ema import EMA, EMAConfig
-    from train.optim.optimizer import OptimizerConfig, build_optimizer
+
+    batching = _module("benchmarks.batching", "tests.support.batching")
+    parallel = _module("train.parallelize", "train.distributed.parallelize")
+    ema, optim = _module("train.ema", "train.optim.ema"), _module("train.optimizer", "train.optim.optimizer")
+    ranks = _module("train.parallelize", "train.distributed.ranks")
+    one_rank = getattr(ranks, "RankGrid", None) or ranks.Worker
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = DiTConfig(width=WIDTH, depth=DEPTH, num_heads=NUM_HEADS)
-    model = DiT(config, channels=CHANNELS, text_dim=TEXT_DIM)
+    model = DiT(config, channels=batching.CHANNELS, text_dim=batching.TEXT_DIM)
     drawn = torch.Generator().manual_seed(0)
     for _, parameter in sorted(model.named_parameters()):  # nothing is zero, and no draw depends on an order
         torch.nn.init.normal_(parameter, std=0.02, generator=drawn)
-    parallelize(model, RankGrid(rank=0, world_size=1, device=torch.device("cpu")), ParallelConfig(compile=is_compiled))
-    optimizer, average = build_optimizer(model, OptimizerConfig()), EMA(model, EMAConfig())
+    alone = one_rank(rank=0, world_size=1, device=torch.device("cpu"))
+    parallel.parallelize(model, alone, parallel.ParallelConfig(compile=is_compiled))
+    optimizer = optim.build_optimizer(model, optim.OptimizerConfig())
+    average = ema.EMA(model, ema.EMAConfig())
     objective = FlowConfig().build()
     grids = cut_to_budget(-(-mixed_corpus(96) // 4), BUDGET)
-    batches = [one.packed for one in packed(grids, BUDGET, config, torch.device("cpu"))][:NUM_PACKS]
+    batches = [one.packed for one in batching.packed(grids, BUDGET, config, torch.device("cpu"))][:NUM_PACKS]
     losses, seconds = [], []
     for step in range(NUM_LOSSES):
         batch = batches[step % len(batches)]
@@ -125,13 +141,13 @@ def measure_loader() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from tests.support import latents
     from train.data.load import DataConfig, PackLoader
     from train.data.mix import read_datasets
     from train.data.plan import Cursor
-    from train.model.dit_config import DiTConfig
+    from train.model.dit import DiTConfig
     from train.objective.flow import FlowConfig
 
+    latents = _module("benchmarks.latents", "tests.support.latents")
     torch.set_num_threads(1)
     channels, text_dim = 16, 4096
     latents.CHANNELS, latents.TEXT_DIM = channels, text_dim

@@ -1,4 +1,4 @@
-"""The ways to start a training give the same run: in this process, `python -m train`, Ray Train."""
+"""The ways to start a training give the same run: here, `python -m train`. Ray Train: test_train_kill.py."""
 
 import json
 import os
@@ -50,12 +50,3 @@ def test_the_command_trains_as_the_function_does(dataset: str, config_file: Path
     train(load_config(config_file).train, dataset, tmp_path / "here")
     launch(["-m", "train", dataset, "--out", str(tmp_path / "there"), "--config", str(config_file)])
     assert losses(tmp_path / "there") == losses(tmp_path / "here")
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_two_ray_train_workers_train_as_one_process(dataset: str, config_file: Path, tmp_path: Path) -> None:
-    train(load_config(config_file).train, dataset, tmp_path / "one")
-    options = ["--out", str(tmp_path / "two"), "--config", str(config_file), "--workers", "2", "--set", "train.seed=0"]
-    launch(["-m", "pipelines.train_dit", dataset, *options])
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
