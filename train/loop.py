@@ -30,7 +30,7 @@ from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack,
 from train.estimate.scale import warn_of_scale
 from train.evaluate.base import EvaluationContext, build_evaluators
 from train.model.base import Denoiser
-from train.monitor.meter import Meter
+from train.monitor.meter import ThroughputMonitor
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer, learning_rate
@@ -170,7 +170,7 @@ class _Run:
         dtype, sharded = activation_dtype(config, ranks.device), config.parallel.mode == "fsdp"
         self.model = model
         self.replica = parallelize(self.model, ranks, config.parallel, dtype)
-        self.meter = Meter(self.model, ranks, config.log, dtype, sharded=sharded)
+        self.monitor = ThroughputMonitor(self.model, ranks, config.log, dtype, sharded=sharded)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.ema = EMA(self.model, config.ema)
         self.checkpoints = out / "checkpoints"
@@ -193,17 +193,17 @@ class _Run:
         begins_at = self.step
         with closing(loaded_steps), stop_on_sigterm() as stop:
             while self.step < self.config.steps:
-                self.meter.begin()
+                self.monitor.begin()
                 loaded = self._load(loaded_steps)
                 if self.step == begins_at:
                     self._warm_up(loaded)
-                self.meter.start()
+                self.monitor.start()
                 row = self._optimize(loaded)
                 self.step, self.cursor = self.step + 1, loaded.next
-                self._report({"step": self.step, **row, **self.meter.end(loaded)})
+                self._report({"step": self.step, **row, **self.monitor.end(loaded)})
                 self._evaluate()
                 stops = self.ranks.any(stop.is_set())
-                with self.meter.saving():
+                with self.monitor.saving():
                     self.checkpointer.poll()
                     if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
                         self.checkpointer.save(RunState(step=self.step, cursor=self.cursor))
@@ -227,7 +227,7 @@ class _Run:
             loaded = next(loaded_steps)
         except Exception as raised:
             error = raised
-        self.meter.loaded()
+        self.monitor.loaded()
         if self.ranks.any(error is not None):
             messages = self.ranks.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
             raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))

@@ -23,7 +23,7 @@ from train.monitor.metrics import LogConfig
 from train.optim.trainable import trainable_parameters
 
 
-class Meter:
+class ThroughputMonitor:
     """Times the steps of one rank; `end` is called on all of them together.
 
     Args:
