@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import torch
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from train.data.manifest import Manifest
 from train.model.base import Denoiser
@@ -125,14 +126,25 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
         }
         return config, RunRecord(**facts | tuples)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        lines = [f"  {_explain(detail)}" for detail in error.errors()]
         raise ValueError(
-            f"{run}/config.yaml: written by another version of reelpack ({told}); change it there, or train elsewhere"
+            "\n".join(
+                [
+                    f"{run}/config.yaml: saved by another version of reelpack. Change it there, or train elsewhere:",
+                    *lines,
+                ]
+            )
         ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
     except FileNotFoundError as error:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
+
+
+def _explain(detail: ErrorDetails) -> str:
+    path = ".".join(["train", *map(str, detail["loc"])])
+    said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"{path}: {detail['msg']}"
+    return said.replace("; ", "\n  ")
 
 
 def load_model(
