@@ -145,7 +145,8 @@ def test_a_dataset_from_before_duplicates_were_found_has_a_page(written, tmp_pat
 def test_samples_show_their_prompts_and_training_its_figures(page: str) -> None:
     assert "a disc over a meadow" in page
     assert page.count("data:video/mp4;base64,") == 2
-    assert "0.5100 / 0.5234" in page
+    assert "<dt>caption loss true</dt><dd>0.51</dd>" in page
+    assert "<dt>caption loss shuffled</dt><dd>0.5234</dd>" in page
     assert "99.2 %" in page
 
 

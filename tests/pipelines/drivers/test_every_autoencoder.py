@@ -16,7 +16,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from tests.support.curated import SETTINGS, caption
 from tests.support.videos import moving, write_video
-from tests.train.autoencoder.models import KINDS, save_model
+from tests.train.autoencoder.models import KINDS, SHIPPED, save_model
 from train.autoencoder.base import usable_frames
 from train.autoencoder.diffusers_vae import DiffusersAutoencoder
 from train.autoencoder.embedded import ReelpackKLAutoencoder
@@ -46,7 +46,7 @@ def channels_last(latent: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("layout", ["as_it_comes", "channels_last"])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_read_is_what_the_autoencoder_gave(
     made: SimpleNamespace, name: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,9 @@ KINDS = {
     "pixel_blocks": Kind(build=None, channels=3, temporal_stride=1, spatial_stride=8, is_causal=True),
 }
 
+SHIPPED = tuple(name for name in KINDS if name != "pixel_blocks")
+"""Those that a configuration can name."""
+
 
 def save_model(name: str, folder: Path) -> AutoencoderConfig:
     """Random weights of a kind in `folder`, and the configuration that names them."""
