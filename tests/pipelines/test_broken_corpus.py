@@ -26,7 +26,7 @@ OVERRIDES = [
     "scan.time_limit_s=20",
     f"score.scorers={MANY_PARTS['score.scorers']}",
     "dedup.perceptual.enabled=false",  # most of the good files show the same: each is to be cut
-    *(f"select.{rule}={{min: null, max: null}}" for rule in KEEP_ALL),
+    *(f"select.rules.{rule}=null" for rule in KEEP_ALL),
 ]
 
 EXPECTED = {

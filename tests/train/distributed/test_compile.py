@@ -147,7 +147,7 @@ def one_of_two(rank: int, folder: str, mode: str) -> None:
     backend, config = Counted("eager"), DiTConfig(width=32, depth=DEPTH, num_heads=2)
     torch.compile = partial(torch.compile, backend=backend)
     parallel.DistributedDataParallel = SmallBuckets
-    model, ranks = built(config), RankGrid(rank=rank, world_size=2, device=torch.device("cpu"))
+    model, ranks = built(config), RankGrid.of_group(torch.device("cpu"))
     replica = parallelize(model, ranks, ParallelConfig(compile=True, mode=mode))
     counts = []
     for batch in islice(batches(config, rank), 4):
