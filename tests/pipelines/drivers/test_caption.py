@@ -21,7 +21,7 @@ from curate.report.build import build_report
 from pipelines.commands import caption as caption_command
 from pipelines.commands import explain as explain_command
 from pipelines.commands import status as status_command
-from pipelines.config import Config, load_config
+from pipelines.config import Config, load_config, upgraded
 from pipelines.dataset import config_of, step_command
 from pipelines.drivers.caption import caption
 from pipelines.drivers.export import export
@@ -157,8 +157,9 @@ def test_a_dataset_that_an_earlier_reelpack_captioned_opens(made, monkeypatch, t
     dataset.save_section("caption_family", "old-1")
     dataset.write_index(config_of(dataset).shards.key)
 
-    assert config_of(dataset).caption.checks.visible == VisibleConfig(min_contrast=3.0, min_sharpness=0.0)
-    assert config_of(dataset).caption.backend == EmbeddedConfig()
+    saved = Config.model_validate(upgraded({"caption": dataset.sections()["caption"]})).caption
+    assert saved.checks.visible == VisibleConfig(min_contrast=3.0, min_sharpness=0.0)
+    assert saved.backend == EmbeddedConfig()
     assert status(made.url).captions["old-1"] == {"ok": 1, "unsure": 1}
     assert "caption.checks.visible.min_contrast=3.0" in step_command(dataset, "caption")
     texts = {row["clip_id"]: row["caption_short"] for row in dataset.read_index().to_pylist()}
