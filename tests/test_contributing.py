@@ -26,6 +26,14 @@ def test_the_diffs_fit_a_file_as_it_is(section: str) -> None:
         assert any(context in text for text in texts), context
 
 
+def test_the_contents_list_every_family_and_files_that_exist() -> None:
+    contents = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## ")[0]
+    families = [title for title in (one.partition("\n")[0] for one in SECTIONS) if title.startswith(("A ", "An "))]
+    assert re.findall(r"\]\(#([\w-]+)\)", contents) == [title.lower().replace(" ", "-") for title in families]
+    for path in re.findall(r"`([^`]+)`", contents):
+        assert (ROOT / path).is_file(), path
+
+
 def _bare(code: str) -> str:
     """Without comments."""
     return "\n".join(line.partition("  #")[0] for line in code.splitlines())
