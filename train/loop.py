@@ -1,7 +1,7 @@
 """The training loop: planned packs in, a checkpointed model out.
 
 A step is `packs_per_step` packs, dealt over the ranks. Its gradient is that of one sum over all of them divided by a
-constant of the plan, so that a sample weighs the same in any pack, in any step and on any number of ranks.
+constant of the plan, so a sample weighs the same in any pack, in any step and on any number of ranks.
 """
 
 import logging
@@ -213,7 +213,7 @@ class _Run:
         if self.log is not None:
             self.log.close()
         if self.step < self.config.steps:
-            raise Preempted(f"told to stop: saved after step {self.step}; the same command goes on from there")
+            raise Preempted(f"told to stop: saved after step {self.step}; the same command resumes from there")
 
     def _load(self, loaded_steps: Iterator[LoadedStep]) -> LoadedStep:
         """The next step. What cannot be loaded on one rank ends all of them, where the others would wait for it.
@@ -314,8 +314,8 @@ class _Run:
         if self.skipped_in_a_row > self.config.max_skipped_steps:
             raise TrainingDiverged(
                 f"step {self.step + 1}: {self.skipped_in_a_row} steps in a row had to be skipped ({clips}); look at "
-                "these clips, or run the same command with a lower train.optimizer.lr: it goes on from the newest of "
-                f"{self.checkpoints}; remove that one to go on from the one before"
+                "these clips, or run the same command with a lower train.optimizer.lr: it resumes from the newest of "
+                f"{self.checkpoints}; remove that one to resume from the one before"
             )
         return named
 

@@ -27,10 +27,10 @@ def train_plan(
 def show(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
     table = plain_table()
     table.add_row("clips", f"{forecast.num_clips:,}")
-    table.add_row("samples, tokens of an epoch", f"{forecast.num_met:,}, {forecast.num_tokens:,}")
+    table.add_row("samples, tokens of an epoch", f"{forecast.num_seen:,}, {forecast.num_tokens:,}")
     for part in forecast.parts if len(forecast.parts) > 1 else ():
-        samples, tokens = part.num_met / forecast.num_met, part.num_tokens / forecast.num_tokens
-        table.add_row(f"  {part.name}", f"{part.num_met:,} ({samples:.1%}), {part.num_tokens:,} ({tokens:.1%})")
+        samples, tokens = part.num_seen / forecast.num_seen, part.num_tokens / forecast.num_tokens
+        table.add_row(f"  {part.name}", f"{part.num_seen:,} ({samples:.1%}), {part.num_tokens:,} ({tokens:.1%})")
     table.add_row("packs, steps of an epoch", f"{forecast.num_packs:,}, {forecast.num_steps:,}")
     table.add_row("epochs of the run", f"{forecast.num_epochs:,.1f}")
     table.add_row("times that the run meets a clip", f"{forecast.meetings:,.1f}")

@@ -75,7 +75,7 @@ def _say_memory(estimate: MemoryEstimate) -> None:
 
 @contextmanager
 def _reported(out: str) -> Iterator[OnStep]:
-    """After each evaluation RUN/report.html is written in a thread, beside the steps that follow, unless that of the
+    """After each evaluation RUN/report.html is written in a thread, during the steps that follow, unless that of the
     one before still is; and once more at the end, by the process that is told of the steps."""
     from curate.report.run import build_run_report
 

@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Down(nn.Module):
-    """Halves time (and space by `pixels`). A copy of the first frame goes before it, so that it forms a pair alone."""
+    """Halves time (and space by `pixels`). A copy of the first frame goes before it, so it forms a pair alone."""
 
     def __init__(self, in_channels: int, out_channels: int, pixels: int) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 """The family of autoencoders: settings of each member, and of what goes into them. A member's class, which needs
-torch, lies in a file of its own."""
+torch, is in a file of its own."""
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -39,7 +39,7 @@ class DiffusersAutoencoderConfig(BaseModel):
     kind: Literal["diffusers"] = "diffusers"
     path: str = Field(description="local folder with the autoencoder's config.json, or hub id")
     revision: str | None = Field(None, description="commit, branch or tag of a hub id; none: main")
-    subfolder: str | None = Field(None, description="where in it the autoencoder lies, such as `vae` in a pipeline")
+    subfolder: str | None = Field(None, description="folder of the autoencoder in it, such as `vae` in a pipeline")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the computation")
     tiling: bool = Field(False, description="encode and decode in overlapping tiles: less memory, other values")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
@@ -82,7 +82,7 @@ def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None)
     """
     if "autoencoder" not in record.get("config", {}):
         raise ValueError(
-            f"latents {record.get('fingerprint')}: their record names no autoencoder, so that they cannot be "
+            f"latents {record.get('fingerprint')}: their record names no autoencoder, so they cannot be "
             "decoded here; expected latents that `reelpack encode` wrote"
         )
     config: AutoencoderConfig = TypeAdapter(AutoencoderConfig).validate_python(record["config"]["autoencoder"])

@@ -24,7 +24,7 @@ AREA_WEIGHT = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeItem:
-    """Where the media of a clip lie: `size` bytes from `offset` of `shard`, with their digest."""
+    """Where the media of a clip are stored: `size` bytes from `offset` of `shard`, with their digest."""
 
     clip_id: str
     shard: str

@@ -1,4 +1,4 @@
-"""How well an autoencoder gives videos back, beside codes of the same size without a network."""
+"""How well an autoencoder reconstructs videos, compared with codes of the same size without a network."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ def resized(channels: int) -> Callable[[np.ndarray], np.ndarray]:
         t, h, w = video.shape[2:]
         latent_values = channels * (1 + (t - 1) // BLOCK[0]) * (h // BLOCK[1]) * (w // BLOCK[2])
         ratio = 3 * t * h * w / latent_values
-        in_time = 1.0 if t == 1 else min(3.0, ratio)  # in time and space about alike for video: 3 x 4 x 4
+        in_time = 1.0 if t == 1 else min(3.0, ratio)  # in time and space about equal for video: 3 x 4 x 4
         side = math.sqrt(ratio / in_time)
         size = (round(t / in_time), round(h / side), round(w / side))
         small = F.interpolate(video, size=size, mode="area")

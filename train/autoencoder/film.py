@@ -22,10 +22,10 @@ SHORT_SIDE_PX = (72.0, 160.0)
 
 
 def cache_frames(frames: Iterable[np.ndarray], path: Path) -> np.ndarray:
-    """Writes the film's frames, (h, w, 3) uint8 each, to one `.npy` that is mapped, not loaded; or finds it.
+    """Writes the video's frames, (h, w, 3) uint8 each, to one `.npy` that is mapped, not loaded; or finds it.
 
     Raises:
-        ValueError: The film has fewer frames than the recipe uses.
+        ValueError: The video has fewer frames than the recipe uses.
     """
     if not path.exists():
         with publish(str(path)) as file:
@@ -38,14 +38,14 @@ def cache_frames(frames: Iterable[np.ndarray], path: Path) -> np.ndarray:
                 count += 1
             if count < NUM_FRAMES:
                 raise ValueError(
-                    f"got {count} frames of the film; expected at least {NUM_FRAMES} (480 s at {FPS} fps)"
+                    f"got {count} frames of the video; expected at least {NUM_FRAMES} (480 s at {FPS} fps)"
                 )
     return np.load(path, mmap_mode="r")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmClips:
-    """Batches as a pure function of seed and step, so that a resumed run sees what it would have seen.
+    """Batches as a pure function of seed and step, so a resumed run sees what it would have seen.
 
     `frames` is (NUM_FRAMES, 160, w, 3) uint8; `batch_px` the pixels (frames x height x width) of a batch.
     """
@@ -82,7 +82,7 @@ class FilmClips:
 
 
 def augment(clip: Tensor, rng: np.random.Generator) -> Tensor:
-    """Flips (T, 3, H, W) in [-1, 1], and now and then adds colors and bars that the film lacks."""
+    """Flips (T, 3, H, W) in [-1, 1], and now and then adds colors and bars that the video lacks."""
     if rng.random() < 0.5:
         clip = clip.flip(-1)
     if rng.random() < 0.25:

@@ -14,7 +14,7 @@ from train.autoencoder.causal_net import SPATIAL_STRIDE, TEMPORAL_STRIDE, Decode
 
 
 class KLConfig(NetworkConfig):
-    """Architecture and latent statistics of one set of weights; lies in the weights' folder as `config.json`."""
+    """Architecture and latent statistics of one set of weights; stored in the weights' folder as `config.json`."""
 
     latent_mean: tuple[float, ...] | None = Field(
         None, description="mean of the raw latents per channel over the training data; null before it was measured"

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 MAY_CHANGE = frozenset({"film", "save_every"})
-"""Settings that a run that goes on may have other values of."""
+"""Settings that a resumed run can change."""
 
 
 class TrainAutoencoderConfig(BaseModel):
@@ -34,7 +34,7 @@ class TrainAutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    film: str | None = Field(None, description="path of the film; null for the asset `bbb-film`")
+    film: str | None = Field(None, description="path of the video; null for the asset `bbb-film`")
     network: KLConfig = Field(KLConfig(), description="architecture")
     steps: int = Field(6000, ge=1, description="optimizer steps")
     batch_px: int = Field(300_000, ge=4096, description="pixels of a batch: clips x frames x height x width")
@@ -208,7 +208,7 @@ def _train(config: TrainAutoencoderConfig, out: Path) -> Path:
 
 
 def _check_begun(config: TrainAutoencoderConfig, path: Path) -> None:
-    """A run goes on as it was begun."""
+    """A run resumes with the settings that it started with."""
     if not path.exists():
         return
     begun, ours = json.loads(path.read_text()), config.model_dump(mode="json")

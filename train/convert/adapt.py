@@ -1,6 +1,6 @@
 """First weights of a DiT from those of another DiT: `train.init`.
 
-What is new (captions, labels, rates, scalar conditions) starts without effect, so that the run begins with the other
+What is new (captions, labels, rates, scalar conditions) starts without effect: the run begins with the other
 model's function. An image model becomes one of videos: its patches may become tubelets (ViViT, Arnab et al. 2021,
 §3.4), and blocks of one token mixer may get another along time (Video LDM, Blattmann et al. 2023, §3.1). Another
 number of classes begins with "no label" in each of them.
@@ -34,7 +34,7 @@ def adapted(model: Denoiser, source: DiTConfig, state: dict[str, Tensor], tubele
 
 @torch.no_grad()
 def silence_additions(model: Denoiser) -> None:
-    """What DiT does not have starts without effect. (Cross-attention does by itself.)"""
+    """What DiT does not have starts without effect. (Cross-attention already does.)"""
     for conditioner in model.conditioners:
         scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
         pools = [] if conditioner.caption is None else [conditioner.caption.pool]
@@ -95,5 +95,5 @@ def _with_classes(state: dict[str, Tensor], model: Denoiser) -> dict[str, Tensor
     tables = [name for name in state.keys() & ours.keys() if name.endswith(".label.table.weight")]
     others = [name for name in tables if len(state[name]) != len(ours[name])]
     for name in others:
-        logger.info("%s: %d classes there, %d here: all begin anew", name, len(state[name]) - 1, len(ours[name]) - 1)
+        logger.info("%s: %d classes there, %d here: all start new", name, len(state[name]) - 1, len(ours[name]) - 1)
     return state | {name: state[name][-1:].expand(len(ours[name]), -1).clone() for name in others}

@@ -183,7 +183,7 @@ def _tensors(path: Path) -> dict[str, Any]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
-        # What torch says goes on for paragraphs, and advises to run what is in the file.
+        # What torch says is several paragraphs, and advises to run what is in the file.
         what = "damaged, no file of weights, or holds more than tensors: objects are not loaded, as that can run code"
         raise ValueError(
             f"{path}: {what} ({type(error).__name__}); fetch it again, or save its tensors alone"

@@ -1,7 +1,7 @@
 """DiT's weights under three names: the published code's (facebookresearch/DiT), diffusers', and ours.
 
-The published layout is the middle one: diffusers' is renamed to it and back, and it alone is turned into ours. What
-differs beside names: we hold query apart from key and value, output features as (C, pt, ph, pw) where theirs are
+The published layout is the middle one: diffusers' is renamed to it and back, and it alone is turned into ours. Other
+differences than names: we hold query apart from key and value, output features as (C, pt, ph, pw) where theirs are
 (ph, pw, C), and patches may have several frames.
 """
 
@@ -15,7 +15,7 @@ from train.model.dit_config import DiTConfig
 State: TypeAlias = dict[str, Tensor]
 Tubelet: TypeAlias = Literal["central", "uniform"]
 
-# Published name: diffusers' name. Linear layers, so that each stands for a weight and a bias.
+# Published name: diffusers' name. Linear layers: each stands for a weight and a bias.
 OUTER = {
     "x_embedder.proj": "pos_embed.proj",
     "final_layer.adaLN_modulation.1": "proj_out_1",

@@ -24,7 +24,7 @@ def clip_keys(clip_ids: pa.ChunkedArray) -> np.ndarray:
 
 
 def copy_keys(keys: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """(N,) keys of clips that are met for several datasets, apart: copy 0 keeps the clip's own key."""
+    """(N,) keys of clips that are seen for several datasets, apart: copy 0 keeps the clip's own key."""
     return np.where(copies > 0, _mix(keys + copies.astype(np.uint64) * np.uint64(_GOLDEN)), keys)
 
 

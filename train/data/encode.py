@@ -1,4 +1,4 @@
-"""Latents that were not stored (`encode.store=false`): made from the clip when it is met, on the loader's thread."""
+"""Latents that were not stored (`encode.store=false`): made from the clip on the loader's thread."""
 
 import json
 from contextlib import nullcontext
@@ -23,7 +23,7 @@ class Encoder:
     Args:
         folder: of the latents; its fingerprint.json says how they are made.
         shards: folder of the clips.
-        device: of the worker; None: the current one. Work on a GPU is queued beside that of the training step, and
+        device: of the worker; None: the current one. Work on a GPU is queued apart from the training step, and
             waits for none of it.
 
     Raises:

@@ -59,7 +59,7 @@ class EpochConfig(BaseModel):
     balance: bool = Field(True, description="meet a clip as often as the curation's balance_weight says, on average")
     resolution: Literal["all", "one"] = Field(
         "all",
-        description="of a clip that was encoded at several sizes (data.latents): all, or one, drawn anew each epoch",
+        description="of a clip that was encoded at several sizes (data.latents): all, or one, drawn again each epoch",
     )
     drop: TokenDropConfig = TokenDropConfig()
 
@@ -68,7 +68,7 @@ class EpochSamples:
     """`Samples` of the planner, over a manifest.
 
     Raises:
-        ValueError: a sample is above the budget where `oversize` is "refuse", whatever is dropped of it.
+        ValueError: a sample is above the budget where `oversize` is "refuse", also after tokens are dropped.
     """
 
     def __init__(self, manifest: Manifest, config: EpochConfig, plan: PlanConfig, seed: int) -> None:
@@ -80,7 +80,7 @@ class EpochSamples:
             _refuse_above(plan.token_budget, manifest)
         keys = manifest.keys
         starts = np.concatenate([[True], keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, bool)
-        group = starts.cumsum() - 1  # rows of one clip lie next to each other
+        group = starts.cumsum() - 1  # rows of one clip are adjacent
         first = np.flatnonzero(starts)
         self._size = np.diff([*first.tolist(), len(keys)])[group] if len(keys) else group
         self._weights = self._expected(manifest, config)
@@ -90,7 +90,7 @@ class EpochSamples:
         return len(self.manifest)
 
     def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (n,) to how often each is met, and with how many tokens, each (n,) int64."""
+        """Rows (n,) to how often each is seen, and with how many tokens, each (n,) int64."""
         keys = self.manifest.keys[rows]
         repeats = np.floor(self._weights[rows] + uniform(keys, self.seed, epoch, REPEAT)).astype(np.int64)
         if self.config.resolution == "one":
@@ -107,9 +107,9 @@ class EpochSamples:
         if any(part.share is None for part in manifest.parts):
             return weights
         clips = weights / self._size if config.resolution == "one" else weights
-        met = np.bincount(manifest.sources, clips, len(manifest.parts))
+        seen = np.bincount(manifest.sources, clips, len(manifest.parts))
         shares = np.array([part.share for part in manifest.parts], np.float64)
-        return weights * (shares * met.sum() / np.maximum(met, 1e-9))[manifest.sources]
+        return weights * (shares * seen.sum() / np.maximum(seen, 1e-9))[manifest.sources]
 
     def num_frames(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64: patches along time that are left after cutting a sample to the budget, at least one."""

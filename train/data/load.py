@@ -73,7 +73,7 @@ class PackLoader:
         reader.prepare()
         self.builder = SampleBuilder(self.samples, reader, objective, config, model, seed)
         self._pool = ThreadPoolExecutor(num_readers(manifest), thread_name_prefix="reader")
-        self.pin = pin  # what is loaded lies in pinned memory, from which a GPU copies while it computes
+        self.pin = pin  # what is loaded is in pinned memory, from which a GPU copies while it computes
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
         """The endless sequence of steps from `start` on, with the packs of one rank."""

@@ -1,7 +1,7 @@
 """The manifest: what there is to train on, read from a dataset's tables and never from its tensors.
 
 Three indices are joined by `clip_id`: the shards' (what is in the dataset, and in which split), the latents' and the
-text embeddings' (where each tensor lies). Order and file names carry no meaning.
+text embeddings' (where each tensor is stored). Order and file names carry no meaning.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One split of a dataset at one fingerprint of latents and of text; sorted, so that equal data plan equally.
+    """One split of a dataset at one fingerprint of latents and of text; sorted: equal data plan equally.
 
     Of several datasets (`train.data.mix`): their rows one after the other.
     """
@@ -204,7 +204,7 @@ def _clips(
 
 
 def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
-    """Where a fingerprint's latents lie, or the clips that they are made of; `folder` is its number."""
+    """Where a fingerprint's latents are stored, or the clips that they are made of; `folder` is its number."""
     columns = [*PLACE, "fps", *SIDES]
     index = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id", *SIDES], columns, [SOURCE])
     index = of_current(index, shards).select(columns)

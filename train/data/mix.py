@@ -1,12 +1,12 @@
 """Several datasets in one run: their manifests one after the other, and how often an epoch meets each of them.
 
-`train.data.mix` gives each dataset a weight: its share of the *samples* that are met, whatever it holds. Samples, not
-tokens, because a share of samples does not move with resolution, patch or token dropping; `reelpack train-plan` shows
-both. An epoch is as long as one pass over all datasets: a small dataset with a large weight is repeated, of a large
+`train.data.mix` gives each dataset a weight: its share of the *samples* of an epoch, independent of its size. Samples,
+not tokens, because a share of samples does not move with resolution, patch or token dropping; `reelpack train-plan`
+shows both. An epoch is as long as one pass over all datasets: a small dataset with a large weight repeats, of a large
 one with a small weight each epoch meets another part, drawn per clip. Inside a dataset the curation's balance weights
-decide as they do alone; the two multiply. Without `mix` every dataset is met once.
+decide as they do alone; the two multiply. Without `mix` every dataset is seen once.
 
-A clip that lies in two datasets is met for each of them, with noise, timestep and caption of its own each time.
+A clip in two datasets is seen once for each of them, with noise, timestep and caption of its own each time.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     """The manifest of one dataset, or of several; the order in which they are named does not matter.
 
     Raises:
-        ValueError: what `read_manifest` raises; datasets in unlike spaces; a mix of other datasets than these; no
+        ValueError: what `read_manifest` raises; datasets in different spaces; a mix of other datasets than these; no
             captions for a model that takes them; what only a causal autoencoder's latents are good for.
     """
     urls = [datasets] if isinstance(datasets, str) else list(datasets)
@@ -67,7 +67,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
 
 
 def dataset_names(urls: Sequence[str]) -> dict[str, str]:
-    """Name → URL, sorted: the last folder's name, where two are alike the whole URL.
+    """Name → URL, sorted: the last folder's name, where two are equal the whole URL.
 
     Raises:
         ValueError: no dataset, or one that is named twice.
@@ -84,7 +84,7 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
     """One manifest of several by name, their rows one after the other.
 
     Raises:
-        ValueError: latents or text of unlike spaces.
+        ValueError: latents or text of different spaces.
     """
     first, *others = parts.items()
     for other in others:

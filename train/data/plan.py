@@ -3,8 +3,8 @@ configuration.
 
 Two levels. Packs are filled by tokens: a pool of samples in shuffled order; a pack starts with the sample that waited
 longest and takes the largest of the pool that still fits. Steps are balanced by cost: attention is quadratic in each
-segment, so packs of as many tokens take unlike times. Within a window of the epoch packs are sorted by predicted cost
-and cut into groups of like cost, which ranks work on side by side; the groups are shuffled, so that a step is a
+segment, so packs of equal tokens take different times. Within a window of the epoch packs are sorted by predicted cost
+and cut into groups of similar cost, which ranks work on side by side; the groups are shuffled, so that a step is a
 mixture. On the corpus of `benchmarks/pack.py` eight ranks then wait for each other less than 1 % of their time, and
 35 % without.
 
@@ -30,7 +30,7 @@ MOST_EMPTY = 1000
 
 
 class PlannedSample(NamedTuple):
-    """A row of the manifest, how often its epoch has met it before, and its tokens in this epoch."""
+    """A row of the manifest, how often its epoch has seen it before, and its tokens in this epoch."""
 
     row: int
     occurrence: int
@@ -89,7 +89,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def in_epoch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (n,) to how often each is met in an epoch, (n,) int64, and with how many tokens, (n,) int64."""
+        """Rows (n,) to how often each is seen in an epoch, (n,) int64, and with how many tokens, (n,) int64."""
         ...
 
 
@@ -188,7 +188,7 @@ class Planner:
 
         Steps of long samples have fewer of them. Divided by its own number, such a step would make each of them weigh
         more than samples elsewhere. Of the first window, whose blocks are drawn from the whole manifest: one constant
-        for the run, wherever it goes on, without planning the rest.
+        for the run, from any cursor, without planning the rest.
         """
         packs = self._first_window
         per_pack = self.config.packs_per_step / len(packs)
@@ -197,7 +197,7 @@ class Planner:
         return num_samples * per_pack, num_tokens * per_pack
 
     def warn_of_idle(self, num_ranks: int) -> None:
-        """Say so where ranks work side by side on packs of unlike cost."""
+        """Say so where ranks work side by side on packs of different cost."""
         group = self.config.group
         if num_ranks == 1 or group % num_ranks == 0:
             return
@@ -221,7 +221,7 @@ class Planner:
     def _windows(self, cursor: Cursor) -> Iterator[tuple[Cursor, list[Pack]]]:
         """The windows that have packs, from the one of `cursor` on, and the cursor in each."""
         num_empty = 0
-        # Small weights leave out whole epochs, and of two epochs in a row the first and the last window may be met.
+        # Small weights leave out whole epochs, and of two epochs in a row the first and the last window may be seen.
         while num_empty < max(MOST_EMPTY, 2 * self.num_windows):
             if packs := self.window(cursor.epoch, cursor.window):
                 yield cursor, packs
@@ -280,8 +280,8 @@ def idle_share(costs: np.ndarray, num_ranks: int) -> float:
 
 
 def _completed(packs: list[list[int]], group: int) -> list[list[int]]:
-    """Packs in a number that is a multiple of `group`, as far as there are samples: the longest ones are halved. Packs
-    are ragged, so that a smaller one costs nothing but its kernels' launches."""
+    """Packs in a number that is a multiple of `group`, if there are enough samples: the longest ones are halved. Packs
+    are ragged: a smaller one costs nothing but its kernels' launches."""
     while len(packs) % group:
         longest = max(range(len(packs)), key=lambda i: len(packs[i]))
         samples = packs[longest]
@@ -293,7 +293,7 @@ def _completed(packs: list[list[int]], group: int) -> list[list[int]]:
 
 
 def best_fill(counts: Sequence[int], config: PlanConfig) -> list[list[int]]:
-    """Numbers of samples, in packs of at most `token_budget` tokens but for samples that are larger themselves.
+    """Numbers of samples, in packs of at most `token_budget` tokens, except for samples that are larger themselves.
 
     Args:
         counts: (N,) tokens of each sample, in the order in which they wait.

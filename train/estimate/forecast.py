@@ -21,7 +21,7 @@ class PartForecast:
 
     name: str
     num_clips: int
-    num_met: int
+    num_seen: int
     num_tokens: int
 
 
@@ -31,7 +31,7 @@ class Forecast:
 
     Attributes:
         num_clips: Rows of the manifest.
-        num_met: Samples that the epoch meets: weights repeat some and leave out others.
+        num_seen: Samples that the epoch sees: weights repeat some and leave out others.
         num_tokens: Of all of them, after dropping and cutting.
         num_packs: Packs of the epoch.
         num_steps: Optimizer steps of the epoch.
@@ -44,11 +44,11 @@ class Forecast:
         parts: Of each dataset.
         num_parameters: Of the model.
         state_bytes: Weights, gradients, optimizer and average, per rank.
-        activation_bytes: About what the largest pack takes beside them.
+        activation_bytes: About what the largest pack takes in addition.
     """
 
     num_clips: int
-    num_met: int
+    num_seen: int
     num_tokens: int
     num_packs: int
     num_steps: int
@@ -77,7 +77,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
     planner = Planner(samples, config.seed, plan, pair_cost=model.pair_cost)
     planned = planner.epoch(0)
     packs = [[sample.num_tokens for sample in pack] for pack in planned]
-    met = np.array([(manifest.sources[one.row], one.num_tokens) for pack in planned for one in pack]).reshape(-1, 2)
+    seen = np.array([(manifest.sources[one.row], one.num_tokens) for pack in planned for one in pack]).reshape(-1, 2)
     sizes = np.array([sum(pack) for pack in packs])
     rows = np.arange(len(manifest))
     device = pick_device(config.device, setting="train.device")
@@ -93,7 +93,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
     scale = scale_of(config, manifest)
     return Forecast(
         num_clips=len(manifest),
-        num_met=sum(map(len, packs)),
+        num_seen=sum(map(len, packs)),
         num_tokens=int(sizes.sum()),
         num_packs=len(packs),
         num_steps=len(packs) // plan.packs_per_step,
@@ -107,8 +107,8 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
             PartForecast(
                 name=part.name,
                 num_clips=int((manifest.sources == number).sum()),
-                num_met=int((met[:, 0] == number).sum()),
-                num_tokens=int(met[met[:, 0] == number, 1].sum()),
+                num_seen=int((seen[:, 0] == number).sum()),
+                num_tokens=int(seen[seen[:, 0] == number, 1].sum()),
             )
             for number, part in enumerate(manifest.parts)
         ),

@@ -68,7 +68,7 @@ def estimate_memory(
 
     Args:
         config: of the run.
-        model: its model, of which the parameters are counted.
+        model: its model, whose parameters are counted.
         num_tokens: of the largest pack.
         num_ranks: that share the state where the model is sharded.
         dtype: of activations.

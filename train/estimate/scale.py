@@ -1,4 +1,4 @@
-"""Whether a set and the settings of a run are of one scale: what fills the packs, and how often a clip is met."""
+"""Whether a set and the settings of a run are of one scale: what fills the packs, and how often a clip is seen."""
 
 import logging
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def scale_of(config: TrainConfig, manifest: Manifest) -> Scale:
 
 
 def warn_of_scale(config: TrainConfig, manifest: Manifest) -> None:
-    """Say so where packs stay nearly empty, or where clips are met very often, with the setting to change."""
+    """Say so where packs stay nearly empty, or where clips are seen very often, with the setting to change."""
     scale, plan = scale_of(config, manifest), config.data.plan
     if scale.fill < LEAST_FULL and scale.smallest_budget < plan.token_budget:
         logger.warning(
@@ -64,7 +64,7 @@ def warn_of_scale(config: TrainConfig, manifest: Manifest) -> None:
         )  # fmt: skip
     if scale.meetings > MOST_MEETINGS:
         logger.warning(
-            "%d steps are %.0f epochs of %d clips, each of which is met %.0f times; train.steps=%d meets it %d times",
+            "%d steps are %.0f epochs of %d clips, each seen %.0f times; train.steps=%d shows it %d times",
             config.steps, scale.num_epochs, scale.num_clips, scale.meetings,
             max(1, int(config.steps * MOST_MEETINGS / scale.meetings)), MOST_MEETINGS,
         )  # fmt: skip

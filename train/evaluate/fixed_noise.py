@@ -1,6 +1,6 @@
 """Losses with the same noise every time: curves that move because the model moved.
 
-Each clip is evaluated at fixed timesteps with noise keyed by (clip, timestep), so that two steps, two runs and two
+Each clip is evaluated at fixed timesteps with noise keyed by (clip, timestep), so two steps, two runs and two
 machines compare the same numbers.
 """
 

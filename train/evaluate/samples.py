@@ -2,7 +2,7 @@
 
     RUN/samples/step-000500/00.mp4  00.json  …
 
-A caption is sampled at the size and length of its clip; its token states are those of the dataset, so that no text
+A caption is sampled at the size and length of its clip; its token states are those of the dataset, so no text
 encoder is needed. Decoded and written by the first rank.
 """
 
@@ -80,7 +80,7 @@ class SampleLogging:
             drawn = self.draw(model)
         if not drawn or not self.ranks.is_main:
             return Evaluation()
-        # Decoded as `reelpack sample` does, whatever the run's precision.
+        # Decoded as `reelpack sample` does, independent of the run's precision.
         with torch.autocast(self.ranks.device.type, enabled=False):
             return Evaluation(images={"samples": self.write(drawn, self.folder, step)})
 

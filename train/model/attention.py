@@ -1,8 +1,8 @@
 """The one attention: tokens see the tokens of their own segment, and nothing else.
 
 Three ways to compute the same function. One operator (`segment_attention`) cuts the pack into its segments, on every
-device and for every pattern: Σ nᵢ² work. FlexAttention reads the pack as it lies, on CUDA, at any head width and in
-single precision; compiled blocks call it from outside their graphs. A dense mask is the oracle of the tests; it costs
+device and for every pattern: Σ nᵢ² work. FlexAttention reads the pack unreordered, on CUDA, at any head width and
+in single precision; compiled blocks call it from outside their graphs. A dense mask, the oracle of tests, costs
 (Σ nᵢ)².
 """
 

@@ -92,7 +92,7 @@ class LabelEmbedder(nn.Module):
 class ScalarConditionEmbedder(nn.Module):
     """A number of the clip to a vector, NaN to a learned one.
 
-    Its sinusoids span six decades, so that pixels, seconds and scores between 0 and 1 need no scale of their own.
+    Its sinusoids span six decades, so pixels, seconds and scores between 0 and 1 need no scale of their own.
     """
 
     def __init__(self, width: int) -> None:
@@ -143,7 +143,7 @@ class ConditioningEmbedder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """What a block needs to know beside its tokens."""
+    """What a block needs to know in addition to its tokens."""
 
     vectors: Tensor  # (R, D): each the sum of all conditions of a segment, at one timestep
     condition_ids: Tensor  # (N,): the condition vector of each token; given tokens have one of their own (t = 0)

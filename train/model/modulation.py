@@ -83,7 +83,7 @@ class Modulation(nn.Module):
 
 
 class Constant(nn.Module):
-    """A learned vector, whatever the input."""
+    """A learned vector, independent of the input."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

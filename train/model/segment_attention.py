@@ -1,10 +1,10 @@
 """Attention within segments as one operator of torch, which compilers and autograd meet as a whole.
 
-How a pack is cut is data on the host, so that no pack needs other code and no device is waited for. Consecutive
+How a pack is cut is data on the host, so no pack needs other code and no device is waited for. Consecutive
 segments of one shape are a run; runs are computed by one of three kernels.
 
 value     segments of one key: what attends to it gets its value
-flash     on CPU one call per run; on CUDA one variable-length call for all runs that lie side by side
+flash     on CPU one call per run; on CUDA one variable-length call for all runs that are adjacent
 products  on CUDA, many equal short segments and single precision: batched matrix products of bounded size. (The
           variable-length kernel's backward takes 128 rows for each segment: 12 GiB for 64 images along time.)
 """
@@ -65,7 +65,7 @@ def segment_attention(
 
     Args:
         q: queries.
-        k: keys; rows beyond the segments are seen by nobody.
+        k: keys; rows beyond the segments are attended to by no query.
         v: values, of the type of the queries.
         cu_q: (S + 1,) int32 cumulated lengths on the device.
         cu_k: of the keys.
@@ -157,7 +157,7 @@ def runs_of(ends_q: Tensor, ends_k: Tensor) -> list[Run]:
 
 
 def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool) -> Iterator[Part]:
-    """The parts of a pack, in order: runs one by one, but for those that the variable-length kernel takes at once."""
+    """The parts of a pack, in order: runs one by one, except for those that the varlen kernel takes at once."""
     row, key, segment = 0, 0, 0
     for kernel, runs in groupby(runs_of(ends_q, ends_k), lambda run: kernel_of(run, cuda=cuda, flash=flash)):
         for members in [tuple(runs)] if cuda and kernel == "flash" else [(run,) for run in runs]:
@@ -179,7 +179,7 @@ def kernel_of(run: Run, *, cuda: bool, flash: bool) -> Kernel:
 
 
 def workspace_bytes(num_tokens: int, num_heads: int, head_dim: int, *, flash: bool) -> int:
-    """The most that the backward of one call takes on CUDA beside its results, however a pack is cut.
+    """The most that the backward of one call takes on CUDA in addition to its results, however a pack is cut.
 
     The flash kernel adds up gradients of queries in float32, heads padded to 32, in 128 rows more for each segment, of
     which those that are not batched are longer than `SHORT`; products keep the scores, their gradients and weights.
@@ -232,7 +232,7 @@ def _flash_cuda_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor, part: Part
 ) -> Triple:
     lengths = cu_q - cu_q[:1], cu_k - cu_k[:1], *_longest(part)
-    # The state of a generator is read where there is dropout, of which there is none.
+    # The state of a generator is read only for dropout, which is not used.
     state, unused = torch.zeros(2, dtype=torch.uint64, device=q.device), q.new_empty(0)
     transposed = lse.transpose(0, 1).contiguous()  # (H, n)
     return torch.ops.aten._flash_attention_backward(

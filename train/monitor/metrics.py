@@ -26,7 +26,7 @@ MEASURED = frozenset(
 
 
 class LogConfig(BaseModel):
-    """Where the figures go, beside `metrics.jsonl` and TensorBoard."""
+    """Where the figures go, in addition to `metrics.jsonl` and TensorBoard."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -167,7 +167,7 @@ class TrainSummary:
     def of(
         cls, rows: list[dict[str, Any]], *, num_parameters: int, train_clips: int, val_clips: int, checkpoint: Path
     ) -> "TrainSummary":
-        """From the rows of `metrics.jsonl`, so that a resumed run is summed up whole."""
+        """From the rows of `metrics.jsonl`, so a resumed run is summarized from its start."""
         steps = [row for row in rows if "loss" in row]
         finite = [row["loss"] for row in steps if not row["skipped"]]
         evaluated = [row for row in rows if "loss" not in row]

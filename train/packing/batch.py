@@ -71,9 +71,7 @@ class PackedBatch:
     layout: Layout | None = None  # what `prepare` worked out ahead of the model
 
     def to(self, device: torch.device | str) -> "PackedBatch":
-        return map_tensors(
-            self, lambda x: x.to(device, non_blocking=True)
-        )  # without pinned memory this blocks by itself
+        return map_tensors(self, lambda x: x.to(device, non_blocking=True))  # without pinned memory this blocks anyway
 
     def pin_memory(self) -> "PackedBatch":
         return map_tensors(self, Tensor.pin_memory)

@@ -17,7 +17,7 @@ class Layout:
     order: Tensor | None  # (N,) int64 into in-context vectors, then caption tokens, then patches; None: only patches
     patches: Tensor | None  # (L,) int64: where the patches are; None: everywhere
     context_segments: Segments | None  # over what cross-attention reads
-    context_order: Tensor | None  # int64 into vectors, then caption tokens; None: as they lie
+    context_order: Tensor | None  # int64 into vectors, then caption tokens; None: in stored order
     coordinates: (
         Tensor  # (N, 3) float32: place in the sample's grid, frames in the configured unit; (0, 0, 0) in context
     )

@@ -36,12 +36,12 @@ def fitting_size(sides: Sequence[int], patch: Patch) -> Patch:
 
 
 def first_frame_is_alone(num_frames: int, patch: Patch) -> bool:
-    """The first of `num_frames` latent frames fills a tubelet by itself."""
+    """The first of `num_frames` latent frames fills a tubelet alone."""
     return num_frames % patch[0] == 1
 
 
 _WIDE = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
-"""Types by their bytes: the features of a row of a patch lie side by side, and are moved as one number."""
+"""Types by their bytes: the features of a row of a patch are contiguous, and are moved as one number."""
 
 
 def patchify(latent: Tensor, patch: Patch) -> Tensor:

@@ -90,7 +90,7 @@ class WindowLayout:
     """
 
     segments: Segments  # over the regrouped tokens
-    order: Tensor | None = None  # (G,) int64; None: the pack as it lies
+    order: Tensor | None = None  # (G,) int64; None: the pack in stored order
     inverse: Tensor | None = None  # (N,) int64, of a permutation
     weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
 

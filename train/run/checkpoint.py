@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to continue as if it had not stopped, written while training goes on.
+"""Checkpoints: everything a run needs to continue as if it had not stopped, written while training continues.
 
     checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json  checksums.json
 
@@ -43,7 +43,7 @@ from train.run.storage import (
     SafePlanner,
     SafeReader,
     damaged,
-    newest_whole,
+    newest_intact,
     publish_folder,
     remove_folder,
 )
@@ -135,7 +135,7 @@ class Checkpointer:
         self._pending = (written, folder)
 
     def poll(self) -> None:
-        """Publish what has been written meanwhile; waits for nobody."""
+        """Publish what has been written meanwhile, without waiting."""
         if self._pending is not None and self._pending[0].done():
             self._publish()
 
@@ -154,7 +154,7 @@ class Checkpointer:
             future.result()
         except (OSError, CheckpointException) as error:
             whole = list_checkpoints(self.root)
-            where = f"goes on from {whole[-1].name}" if whole else "begins anew"
+            where = f"resumes from {whole[-1].name}" if whole else "starts from step 0"
             raise OSError(
                 f"{folder}: this checkpoint could not be written ({_reason(error)}); see to the disk, and run the "
                 f"same command again: it {where}"
@@ -202,7 +202,7 @@ class Checkpointer:
     def _refusal(self, folder: Path, reason: str) -> str:
         """Why a checkpoint is not taken, and which one can be."""
         older = [path for path in list_checkpoints(self.root) if _step(path) < _step(folder)]
-        whole = newest_whole(older) if self.ranks.is_main else None
+        whole = newest_intact(older) if self.ranks.is_main else None
         whole = self.ranks.all_gather_object(whole)[0]
         between = [path.name for path in older if whole is None or _step(path) > _step(whole)]
         start = "the first step (no whole one is before it)" if whole is None else f"{whole.name}, which is whole"
@@ -250,7 +250,7 @@ def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Modul
         ValueError: the checkpoint is incomplete, damaged, or of another model.
     """
     if problems := damaged(folder):
-        whole = newest_whole(list_checkpoints(folder.parent))
+        whole = newest_intact(list_checkpoints(folder.parent))
         other = "another checkpoint" if whole is None else f"another checkpoint, such as {whole.name}"
         raise ValueError(f"{folder}: its weights cannot be read ({'; '.join(problems)}); use {other}")
     tensors: dict[str, Tensor] = {name: p.detach() for name, p in trainable_parameters(model).items()}

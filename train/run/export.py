@@ -23,9 +23,9 @@ def export_run(
     """
     out = Path(out)
     names = {path.name for path in out.glob("[!.]*")}  # not what a killed export left
-    strangers = sorted(names - {"model.safetensors", "config.json"})
-    if strangers:
-        raise ValueError(f"{out} holds {', '.join(strangers[:3])}; export into a new folder")
+    others = sorted(names - {"model.safetensors", "config.json"})
+    if others:
+        raise ValueError(f"{out} holds {', '.join(others[:3])}; export into a new folder")
     model, config, record = load_model(Path(run), weights=weights, step=step)
     model.save_pretrained(
         out,

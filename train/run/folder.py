@@ -97,7 +97,7 @@ def check_ranks(config: TrainConfig, num_ranks: int) -> None:
     """See that the packs of a step can be dealt over the ranks.
 
     Raises:
-        ValueError: there are too few packs, or sharded ranks would get unlike numbers of them.
+        ValueError: there are too few packs, or sharded ranks would get different numbers of them.
     """
     packs = config.data.plan.packs_per_step
     if num_ranks > packs:

@@ -1,7 +1,7 @@
 """A run's first weights, from an exported or imported model: `train.init`.
 
 The folder's model may have fewer parts than the run's; the model's kind says which (`Denoiser.adapted`). What is new
-starts without effect, so that the run begins with the folder's function. Everything else has to agree.
+starts without effect: the run begins with the folder's function. Everything else has to agree.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A run's folder: begun anew, or continued by the run that it holds and by no other."""
+"""A run's folder: started new, or continued by the run that it holds and by no other."""
 
 import json
 from collections.abc import Sequence

@@ -54,13 +54,13 @@ _LISTED = {
 
 @dataclass(frozen=True)
 class _Hashed(WriteResult):
-    """What a rank tells the first one of a tensor, and with it of the file that it lies in."""
+    """What a rank tells the first one of a tensor, and with it of the file that stores it."""
 
     sha256: str
 
 
 class HashingWriter(FileSystemWriter):
-    """Writes a checkpoint's files, and beside them `checksums.json`. Each rank reads what it has written once more."""
+    """Writes a checkpoint's files and `checksums.json`. Each rank reads what it has written once more."""
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         results = super().write_data(plan, planner).wait()
@@ -171,7 +171,7 @@ def _problem(path: Path, sha256: str) -> str | None:
     return None if same else "is not what was written: its checksum is another"
 
 
-def newest_whole(checkpoints: Iterable[Path]) -> Path | None:
+def newest_intact(checkpoints: Iterable[Path]) -> Path | None:
     """The last of these, oldest first, whose files are all as they were written."""
     return next((folder for folder in reversed([*checkpoints]) if not damaged(folder)), None)
 
@@ -186,7 +186,7 @@ def _table_digest(files: dict[str, str]) -> str:
 
 
 def publish_folder(temporary: Path, folder: Path) -> None:
-    """Give a folder, all files of which are on the disk, its name: what is there is whole, also after a power cut."""
+    """Give a folder, all files of which are on the disk, its name: what is there is intact, also after a power cut."""
     sync_folder(temporary)
     if folder.exists():
         remove_folder(folder)
@@ -203,7 +203,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_left_over(run: Path) -> None:
-    """Remove what a training that was killed has left in its folder; called while nobody else trains there."""
+    """Remove what a training that was killed has left in its folder; called while no other process trains there."""
     for pattern in (".step-*.tmp", ".step-*.removed"):
         for left in (run / "checkpoints").glob(pattern):
             shutil.rmtree(left)

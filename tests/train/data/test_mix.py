@@ -160,9 +160,9 @@ def test_a_clip_that_one_dataset_holds_out_and_another_trains_on_is_told(
 def test_the_forecast_tells_shares_of_samples_and_tokens(films: str, stock: str):
     settings = SETTINGS | {"data": {"plan": PLAN, "mix": {"films": 1, "stock": 4}}}
     planned = forecast(TrainConfig.model_validate(settings), [films, stock])
-    assert sum(part.num_met for part in planned.parts) == planned.num_met
+    assert sum(part.num_seen for part in planned.parts) == planned.num_seen
     assert sum(part.num_tokens for part in planned.parts) == planned.num_tokens
-    assert planned.parts[1].num_met > 2 * planned.parts[0].num_met
+    assert planned.parts[1].num_seen > 2 * planned.parts[0].num_seen
 
 
 @pytest.mark.parametrize(

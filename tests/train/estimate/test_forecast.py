@@ -16,9 +16,9 @@ def test_the_forecast_is_what_the_run_then_does(dataset: str, tmp_path: Path):
     summary = train(settings, dataset, tmp_path)
     first_epoch = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "loss" in row][: planned.num_steps]
     assert {row["epoch"] for row in first_epoch} == {0}
-    assert sum(row["samples"] for row in first_epoch) == pytest.approx(planned.num_met, abs=20)
+    assert sum(row["samples"] for row in first_epoch) == pytest.approx(planned.num_seen, abs=20)
     assert planned.num_parameters == summary.num_parameters
-    assert planned.num_clips == planned.num_met == summary.train_clips
+    assert planned.num_clips == planned.num_seen == summary.train_clips
     assert planned.num_tokens / (planned.num_packs * 128) == pytest.approx(planned.token_efficiency)
 
 

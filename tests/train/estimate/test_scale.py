@@ -47,7 +47,7 @@ def test_empty_packs_and_many_epochs_are_warned_of_with_the_setting(
     fill, steps = said(caplog)
     assert "% full" in fill
     assert "train.data.plan.token_budget" in fill
-    assert steps.startswith("400000 steps are 400000 epochs of 8 clips, each of which is met 400000 times")
+    assert steps.startswith("400000 steps are 400000 epochs of 8 clips, each seen 400000 times")
     assert "train.steps=1000 " in steps
 
 

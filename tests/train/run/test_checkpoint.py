@@ -348,7 +348,7 @@ def test_a_full_disk_ends_a_run_with_one_message_and_costs_no_checkpoint(
         return write(writer, *args)
 
     monkeypatch.setattr(HashingWriter, "write_data", full)
-    told = r"step-000005: this checkpoint could not be written \(OSError: .*No space left.*goes on from step-000004"
+    told = r"step-000005: this checkpoint could not be written \(OSError: .*No space left.*resumes from step-000004"
     with pytest.raises(OSError, match=told):
         train(config(steps=6, **SETTINGS), dataset, run)
     monkeypatch.undo()
