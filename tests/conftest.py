@@ -1,5 +1,8 @@
 """For all tests."""
 
+import ctypes
+import ctypes.util
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -26,3 +29,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "private Ray" if "private_ray" in (config.rootpath / path).read_text() else path
 
     return OneRay(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back() -> Iterator[None]:
+    """A worker runs many modules; what the models of one took is free for the next, and for the other workers."""
+    yield
+    gc.collect()
+    if (libc := ctypes.util.find_library("c")) and hasattr(library := ctypes.CDLL(libc), "malloc_trim"):
+        library.malloc_trim(0)
