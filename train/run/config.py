@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from train.data.config import DataConfig
 from train.evaluate.config import EvaluateConfig
 from train.model.config import ModelConfig
+from train.model.dit_config import DiTConfig
 from train.monitor.metrics import LogConfig
 from train.objective.config import FlowConfig, ObjectiveConfig
 from train.run.renamed import refuse_renamed
@@ -106,7 +107,7 @@ class TrainConfig(BaseModel):
         "central", description="init from an image model with patches of several frames: which of them it sees"
     )
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = DiTConfig()
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
