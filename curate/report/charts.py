@@ -25,7 +25,7 @@ def curves(series: Sequence[Series], size: tuple[int, int] = (WIDTH, HEIGHT)) ->
     points = [point for one in series for point in one.points]
     x_low, x_high = _span([x for x, _ in points], pad=0)
     ticks = nice_ticks(*_span([y for _, y in points], pad=0))
-    y_low, y_high = min(ticks[0], *(y for _, y in points)), max(ticks[-1], *(y for _, y in points))
+    y_low, y_high = _span([ticks[0], ticks[-1], *(y for _, y in points)], pad=0)
     width, height = size
 
     def place(x: float, y: float) -> tuple[float, float]:
