@@ -16,12 +16,12 @@ FACTS: Mapping[str, Column] = MappingProxyType(
             description="length of the clip, s", range=(0, float("inf")), default=Rule(min=1.0), for_images=False
         ),
         "short_side_px": Column(
-            description="shorter side of the picture, px", range=(1, float("inf")), default=Rule(min=64)
+            description="shorter side of the frame, px", range=(1, float("inf")), default=Rule(min=64)
         ),
         "bitrate": Column(description="of the whole file, bits per second", range=(0, float("inf"))),
     }
 )
-"""What the scan knows of a clip without looking at its pictures."""
+"""What the scan knows of a clip without looking at its frames."""
 
 SIGNAL_COLUMNS: Mapping[str, Column] = MappingProxyType(
     {name: column for signal in SIGNALS for name, column in signal.columns.items()}

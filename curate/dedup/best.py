@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 SIZE_STEP = 1.15
-"""Sizes within such a factor count as equal: a content box is known to a few rows of a small picture only."""
+"""Sizes within such a factor count as equal: a content box is known to a few rows of a small frame only."""
 ADVANTAGES = ("more picture", "fewer bars", "a higher bitrate", "a longer clip", "a sharper picture")
 """What each part of `quality` says for a copy."""
 

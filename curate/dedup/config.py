@@ -11,7 +11,7 @@ class PerceptualConfig(BaseModel):
     enabled: bool = True
     max_distance: float = Field(5.0, ge=0, le=20, description="mean bits (of 63) by which frames of copies differ")
     max_distance_moving: float = Field(
-        14.0, ge=0, le=20, description="likewise, where the pictures of both change at the same moments"
+        14.0, ge=0, le=20, description="likewise, where the frames of both change at the same moments"
     )
     max_disagreement: float = Field(
         0.6, ge=0, le=1, description="share of the bits changing within half a second that may change in one copy only"

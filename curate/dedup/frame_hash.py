@@ -1,8 +1,8 @@
 """Frame hashes: 64 bits that stay nearly the same through re-encoding, scaling, bars and small crops.
 
 The DCT hash known as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-§3.2.1): the low frequencies of the picture's cosine transform, each compared with their median. Departures: the
-picture is the content box, so that bars do not count; a flat picture has no hash; all arithmetic is on integers, so
+§3.2.1): the low frequencies of the frame's cosine transform, each compared with their median. Departures: the
+frame is the content box, so that bars do not count; a flat frame has no hash; all arithmetic is on integers, so
 that every machine gives the same bits.
 """
 
@@ -19,13 +19,13 @@ FIXED_POINT = 2**14
 """Scale of the transform's integers: their products with pixels fit into 53 bits."""
 
 NO_HASH = np.uint64(0)
-"""Of a picture without structure. No real hash is 0: about half of its bits are set."""
+"""Of a frame without structure. No real hash is 0: about half of its bits are set."""
 
 MIN_CONTRAST = 0.3
-"""Least mean size of the low frequencies, in gray levels, of a picture that has a hash."""
+"""Least mean size of the low frequencies, in gray levels, of a frame that has a hash."""
 
 Box = tuple[float, float, float, float]
-"""Top, left, bottom and right of the content, as fractions of the picture: 0, 0, 1, 1 is all of it."""
+"""Top, left, bottom and right of the content, as fractions of the frame: 0, 0, 1, 1 is all of it."""
 
 
 def thumbnail(luma: np.ndarray) -> np.ndarray:

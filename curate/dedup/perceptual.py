@@ -20,7 +20,7 @@ LAG = TICKS_PER_SECOND // 2
 """Ticks between the two frames whose difference is a change."""
 
 MIN_CHANGED_BITS = 16
-"""Changes of fewer bits in all say nothing about when pictures change."""
+"""Changes of fewer bits in all say nothing about when frames change."""
 
 MAX_COMPARED = 256
 """Frames of an overlap that are compared, evenly spread: the cost of a pair of clips is bounded."""
@@ -116,7 +116,7 @@ def _is_same(
     overlap: np.ndarray,
     config: PerceptualConfig,
 ) -> np.ndarray:
-    """Whether frames `first_a …` and `first_b …` are the same pictures, over `overlap` of them: (n,) bool."""
+    """Whether frames `first_a …` and `first_b …` are the same frames, over `overlap` of them: (n,) bool."""
     step = -(-overlap // MAX_COMPARED)
     total, compared = _sums(left, right, first_a, first_b, overlap, step)
     limit = np.where(compared < config.few_frames, config.max_distance_few, config.max_distance)

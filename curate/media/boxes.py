@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_PARTS = 10**6
+MAX_BOXES = 10**6
 """Most boxes of one level that are read: days of video in one-second fragments have fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Box:
     """A box or an element, with its payload at `[start, end)`; `end` is None where the file does not state it."""
 
     name: bytes
@@ -18,10 +18,10 @@ class Part:
     end: int | None
 
 
-def mp4_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
+def mp4_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
     """The boxes that follow one another from `start` on; the last one may end beyond `end`."""
     offset = start
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_BOXES):
         if offset + 8 > end:
             return
         file.seek(offset)
@@ -33,14 +33,14 @@ def mp4_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
             length = end - offset
         if length < width:
             return
-        yield Part(name=name, offset=offset, start=offset + width, end=offset + length)
+        yield Box(name=name, offset=offset, start=offset + width, end=offset + length)
         offset += length
 
 
-def ebml_elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
+def ebml_elements(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
     """The elements that follow one another from `start` on, up to one of unknown size."""
     offset = start
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_BOXES):
         if offset >= end:
             return
         file.seek(offset)
@@ -50,7 +50,7 @@ def ebml_elements(file: BinaryIO, start: int, end: int) -> Iterator[Part]:
             return
         length, width = ebml_size(header[id_width:])
         begin = offset + id_width + width
-        yield Part(name=header[:id_width], offset=offset, start=begin, end=None if length is None else begin + length)
+        yield Box(name=header[:id_width], offset=offset, start=begin, end=None if length is None else begin + length)
         if length is None:
             return
         offset = begin + length
@@ -65,7 +65,7 @@ def ebml_size(data: bytes) -> tuple[int | None, int]:
     return (None if value == (1 << 7 * width) - 1 else value), width
 
 
-def find(file: BinaryIO, within: Part, size: int, path: tuple[bytes, ...], *, is_mp4: bool) -> Iterator[Part]:
+def find(file: BinaryIO, within: Box, size: int, path: tuple[bytes, ...], *, is_mp4: bool) -> Iterator[Box]:
     """The parts at a path of names below a part, every one of them."""
     if not path:
         yield within

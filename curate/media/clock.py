@@ -51,7 +51,7 @@ def declared_fps(stream: "VideoStream") -> Fraction:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class DecodedFrame:
     """A decoded frame, and its pixel aspect ratio (width over height)."""
 
     image: "av.VideoFrame"
@@ -64,36 +64,36 @@ class TimedFrame:
 
     pts: int
     duration: int
-    picture: Picture
+    decoded: DecodedFrame
 
     @property
     def image(self) -> "av.VideoFrame":
-        return self.picture.image
+        return self.decoded.image
 
 
-def timed(pictures: Iterator[Picture]) -> Iterator[TimedFrame]:
+def timed(frames: Iterator[DecodedFrame]) -> Iterator[TimedFrame]:
     """Each frame lasts until the next one; the last one for its own duration, or else for that of its predecessor.
 
     Raises:
         UnreliableTimestampsError: A time is missing or does not follow the one before.
     """
-    previous: Picture | None = None
+    previous: DecodedFrame | None = None
     previous_pts, duration = 0, 1
-    for picture in pictures:
-        pts = picture.image.pts
+    for frame in frames:
+        pts = frame.image.pts
         if pts is None:
             raise UnreliableTimestampsError("a frame has no timestamp")
         if previous is not None:
             if pts <= previous_pts:
                 raise UnreliableTimestampsError(f"timestamp {pts} follows {previous_pts}")
             duration = pts - previous_pts
-            yield TimedFrame(pts=previous_pts, duration=duration, picture=previous)
-        previous, previous_pts = picture, pts
+            yield TimedFrame(pts=previous_pts, duration=duration, decoded=previous)
+        previous, previous_pts = frame, pts
     if previous is not None:
-        yield TimedFrame(pts=previous_pts, duration=previous.image.duration or duration, picture=previous)
+        yield TimedFrame(pts=previous_pts, duration=previous.image.duration or duration, decoded=previous)
 
 
-def counted(pictures: Iterator[Picture]) -> Iterator[TimedFrame]:
+def counted(frames: Iterator[DecodedFrame]) -> Iterator[TimedFrame]:
     """Each frame by its number, in units of `counted_time_base`."""
-    for number, picture in enumerate(pictures):
-        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, picture=picture)
+    for number, frame in enumerate(frames):
+        yield TimedFrame(pts=number * COUNTED_TICKS_PER_FRAME, duration=COUNTED_TICKS_PER_FRAME, decoded=frame)

@@ -51,7 +51,7 @@ def to_srgb(image: "Image.Image", name: str) -> "Image.Image":
 
 
 def _eight_bits(image: "Image.Image", name: str) -> "Image.Image":
-    """The same picture in a mode of 8 bits per sample."""
+    """The same image in a mode of 8 bits per sample."""
 
     if image.mode.startswith("I;16"):
         depth = _bits(image)
@@ -85,7 +85,7 @@ def _bits(image: "Image.Image") -> int:
 
 
 def _by_profile(image: "Image.Image", profile: bytes | None) -> "Image.Image | None":
-    """The picture in sRGB, where its profile can be used; LAB has one by its definition."""
+    """The image in sRGB, where its profile can be used; LAB has one by its definition."""
     from PIL import ImageCms
 
     try:

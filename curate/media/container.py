@@ -64,8 +64,8 @@ def is_still_image(head: bytes) -> bool:
 def brands(head: bytes) -> list[bytes]:
     """The brands of an ISO base media file that begins so: the major one, then those that it is compatible with.
 
-    A film may name brands of pictures among the latter, so that they count only where the major brand is one of
-    pictures, or the general "mif1" or "msf1".
+    A video can name image brands among the latter, so they count only where the major brand is one of
+    images, or the general "mif1" or "msf1".
     """
     end = min(len(head), int.from_bytes(head[:4], "big"))
     major = head[8:12]

@@ -8,12 +8,12 @@ STILL_S = 1.0
 """Seconds of video that a still image counts as."""
 
 _lock = Lock()
-_counts = {"pictures": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
+_counts = {"decoded_frames": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
 
 
-def count_picture() -> None:
+def count_decoded() -> None:
     """To be called for every frame that a decoder returns."""
-    _count("pictures", 1)
+    _count("decoded_frames", 1)
 
 
 def count_frame(seconds: float) -> None:
@@ -29,13 +29,13 @@ def count_bytes(num_bytes: int) -> None:
     _count("bytes", num_bytes)
 
 
-def pictures_decoded() -> int:
+def frames_decoded() -> int:
     """Frames that decoders returned since the process began."""
-    return int(_counts["pictures"])
+    return int(_counts["decoded_frames"])
 
 
 def counts() -> Mapping[str, float]:
-    """Decoded pictures, frames asked for, seconds of video and bytes, since the process began."""
+    """Decoded frames, frames asked for, seconds of video and bytes, since the process began."""
     with _lock:
         return dict(_counts)
 

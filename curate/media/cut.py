@@ -18,7 +18,7 @@ from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 MAX_DURATION_TICKS = 2**31 - 1
-"""The longest that MP4 lets one picture last, in its time base."""
+"""The longest that MP4 lets one frame last, in its time base."""
 
 
 class CutConfig(EncodeConfig):
@@ -28,7 +28,7 @@ class CutConfig(EncodeConfig):
         default=None, ge=2, description="scale down to this short side; null keeps the size; nothing is ever enlarged"
     )
     deinterlace: bool = Field(
-        default=False, description="make whole pictures of interlaced ones (bwdif); set score.deinterlace too"
+        default=False, description="make progressive frames of interlaced ones (bwdif); set score.deinterlace too"
     )
 
 
@@ -67,14 +67,14 @@ def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
         frames = _within(span, reader.frames(span.time_base, from_pts=span.start_pts))
         for frame in deinterlaced(frames) if config.deinterlace else frames:
             if encoder is None:
-                shape = geometry(frame.picture)
+                shape = geometry(frame.decoded)
                 size = shape.scaled(config.short_side_px, multiple_of=2)
                 convert = RgbConverter(shape, size)
                 encoder = Mp4Encoder(config, size=size, fps=reader.fps, time_base=span.time_base)
                 first_pts = frame.pts
             if frame.duration > MAX_DURATION_TICKS:
                 shown_s = float(frame.duration * span.time_base)
-                raise MediaError(FailureKind.CORRUPT, f"{path}: a picture lasts {shown_s:.0f} s, too long for MP4")
+                raise MediaError(FailureKind.CORRUPT, f"{path}: a frame lasts {shown_s:.0f} s, too long for MP4")
             with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
                 encoder.add(convert(frame.image), pts=frame.pts - first_pts, duration=frame.duration)
             num_frames += 1

@@ -81,10 +81,10 @@ def decode_clip(
         size: Size that frames are scaled to; None for the clip's own.
         fps: Resample to this rate, see `ClipTimes.at`.
         max_frames: Keep the first ones only (after `fps`, before `num_frames`).
-        max_pixels: Of one picture.
+        max_pixels: Of one frame.
 
     Raises:
-        MediaError: The bytes are no video, are damaged, hold no frame, or pictures that are too large.
+        MediaError: The bytes are no video, are damaged, hold no frame, or frames that are too large.
         ValueError: A count, size or rate that is not positive.
     """
     for name, value in (("num_frames", num_frames), ("fps", fps), ("max_frames", max_frames)):
@@ -110,7 +110,7 @@ def clip_times(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> Clip
     """Demuxes a clip, local path or bytes; a still image has one frame.
 
     Raises:
-        MediaError: The source is no video, has no frame, or pictures that are too large.
+        MediaError: The source is no video, has no frame, or frames that are too large.
     """
     if _is_still(source):
         return ClipTimes(pts=np.zeros(1, np.int64), end_pts=1, time_base=STILL_TIME_BASE)
@@ -138,10 +138,10 @@ def clip_frames(
         times: Of this source.
         indices: `(n,)` int, which do not decrease and may repeat.
         size: To scale to, or a function of the clip's height and width that gives it; None for the clip's own.
-        max_pixels: Of one picture.
+        max_pixels: Of one frame.
 
     Raises:
-        MediaError: The source is damaged, or has pictures that are too large.
+        MediaError: The source is damaged, or has frames that are too large.
     """
     if _is_still(source):
         rgb = _resized(read_still(source, max_pixels=max_pixels), size)
@@ -157,7 +157,7 @@ def clip_frames(
             if frame.pts > wanted[done]:
                 break
             if convert is None:
-                shape = geometry(frame.picture)
+                shape = geometry(frame.decoded)
                 width, height = shape.scaled(None)
                 to_height, to_width = size(height, width) if callable(size) else size or (height, width)
                 convert = RgbConverter(shape, (to_width, to_height))

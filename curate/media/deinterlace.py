@@ -1,4 +1,4 @@
-"""Interlaced pictures, which show two moments line by line → whole pictures, one for one, at the same times."""
+"""Interlaced frames, which show two moments line by line → progressive frames, one for one, at the same times."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from curate.media.clock import Picture, TimedFrame
+from curate.media.clock import DecodedFrame, TimedFrame
 
 if TYPE_CHECKING:
     import av
     from av.filter import Graph
 
 FILTER, ARGUMENTS = "bwdif", "mode=send_frame:parity=auto:deint=interlaced"
-"""The Bob Weaver filter: of each picture the earlier field is kept, and the lines between are made from neighbors in
-space and time. Pictures that do not say that they are interlaced pass unchanged."""
+"""The Bob Weaver filter: of each frame the earlier field is kept, and the lines between are made from neighbors in
+space and time. Frames that do not say that they are interlaced pass unchanged."""
 
 
 def deinterlaced(frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
@@ -55,8 +55,8 @@ def _ready(graph: "Graph", waiting: deque[TimedFrame]) -> Iterator[TimedFrame]:
         except (BlockingIOError, EOFError):
             return
         frame = waiting.popleft()
-        picture = Picture(image=image, sample_aspect_ratio=frame.picture.sample_aspect_ratio)
-        yield replace(frame, picture=picture)
+        decoded = DecodedFrame(image=image, sample_aspect_ratio=frame.decoded.sample_aspect_ratio)
+        yield replace(frame, decoded=decoded)
 
 
 def _rest(graph: "Graph | None", waiting: deque[TimedFrame]) -> Iterator[TimedFrame]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from curate.media.boxes import Part, ebml_elements, find, mp4_boxes
+from curate.media.boxes import Box, ebml_elements, find, mp4_boxes
 from curate.media.container import EBML_MAGIC, MP4_FIRST_BOXES, SEGMENT_ID
 from curate.media.transport import stream_descriptors
 
@@ -47,7 +47,7 @@ def dolby_vision(path: str) -> tuple[int, bool] | None:
 
 
 def _mp4_records(file: BinaryIO, size: int) -> Iterator[bytes]:
-    whole = Part(name=b"", offset=0, start=0, end=size)
+    whole = Box(name=b"", offset=0, start=0, end=size)
     for table in find(file, whole, size, STREAM_DESCRIPTIONS, is_mp4=True):
         end = min(size, table.end or size)
         for entry in mp4_boxes(file, table.start + ENTRY_HEADER_BYTES, end):
@@ -58,7 +58,7 @@ def _mp4_records(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _matroska_records(file: BinaryIO, size: int) -> Iterator[bytes]:
-    whole = Part(name=b"", offset=0, start=0, end=size)
+    whole = Box(name=b"", offset=0, start=0, end=size)
     for mapping in find(file, whole, size, (SEGMENT_ID, TRACKS, TRACK, MAPPING), is_mp4=False):
         fields = {}
         for field in ebml_elements(file, mapping.start, min(size, mapping.end or size)):

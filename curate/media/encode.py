@@ -47,7 +47,7 @@ class Mp4Encoder:
         # "bitexact" leaves versions and dates out of the file.
         options = {"fflags": "+bitexact"}
         if time_base.numerator == 1 and time_base.denominator >= FINE_CLOCK:
-            # The muxer would multiply a clock of milliseconds by 16, and long pictures would not fit into 32 bits.
+            # The muxer would multiply a clock of milliseconds by 16, and long frames would not fit into 32 bits.
             options["video_track_timescale"] = str(time_base.denominator)
         self._container = av.open(self._buffer, "w", format="mp4", options=options)
         self._stream = self._container.add_stream("libx264", rate=fps)

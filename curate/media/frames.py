@@ -17,7 +17,7 @@ from curate.media.stream import VideoReader
 PREFETCHED_FRAMES = 8
 PREFETCHED_BYTES = 128 * 2**20
 """Decoded ahead, at full size: decoding overlaps with scaling and with what is done to the frames. Eight frames of 4K
-in 8 bits take 100 MB; of larger pictures there are fewer."""
+in 8 bits take 100 MB; of larger frames there are fewer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ def iter_frames(
         time_base: The clock: None for the stream's own, or `counted_time_base(fps)` (see `curate.media.stream`).
         from_pts: Begin with the frame that is shown at this time of the clock; None: with the first one.
         time_limit_s: Wall-clock seconds from the first frame's request on, checked at every packet.
-        max_pixels: Of one picture.
+        max_pixels: Of one frame.
 
     Raises:
         MediaError: The kinds of `probe`, CORRUPT for damage in the middle, TIMEOUT beyond `time_limit_s`, TOO_LARGE.
@@ -70,7 +70,7 @@ def iter_frames(
             max_bytes=PREFETCHED_BYTES,
             num_bytes=_num_bytes,
         ):
-            if (found := geometry(frame.picture)) != shape:
+            if (found := geometry(frame.decoded)) != shape:
                 shape = found
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
             yield Frame(

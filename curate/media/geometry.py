@@ -1,4 +1,4 @@
-"""From a decoded picture to upright RGB with square pixels, in one pass of libswscale."""
+"""From a decoded frame to upright RGB with square pixels, in one pass of libswscale."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from curate.media.clock import Picture
+from curate.media.clock import DecodedFrame
 from curate.media.tone import PQ_TRANSFER, tone_mapped
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ class Geometry:
         return (height, width) if self.rotation % 180 else (width, height)
 
 
-def geometry(picture: Picture) -> Geometry:
-    """Of a picture: containers often know better than codecs and the picture knows both."""
-    ratio = picture.sample_aspect_ratio
+def geometry(frame: DecodedFrame) -> Geometry:
+    """How a frame is stored and shown: coded size, pixel aspect ratio (width over height), mirroring, rotation."""
+    ratio = frame.sample_aspect_ratio
     if not 1 / MAX_ASPECT_CORRECTION <= ratio <= MAX_ASPECT_CORRECTION:
         ratio = Fraction(1)
-    mirrored, quarter_turns = _orientation(picture.image)
+    mirrored, quarter_turns = _orientation(frame.image)
     return Geometry(
-        coded_width=picture.image.width,
-        coded_height=picture.image.height,
+        coded_width=frame.image.width,
+        coded_height=frame.image.height,
         rotation=quarter_turns * 90,
         mirrored=mirrored,
         sample_aspect_ratio=ratio,
@@ -90,7 +90,7 @@ def _orientation(image: "av.VideoFrame") -> tuple[bool, int]:
     """
     try:
         side_data = cast("SideData | None", image.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # PyAV knows no name for something else that the picture carries
+    except ValueError:  # PyAV knows no name for something else that the frame carries
         return False, round(image.rotation / 90) % 4
     if side_data is None:
         return False, 0
@@ -105,7 +105,8 @@ class RgbConverter:
 
     The matrix is that of the stream's tag; without a tag BT.709 from 720 lines on and BT.601 below, as players do.
     More than 8 bits are rounded to 8; HDR by PQ is tone-mapped from its full depth (`curate.media.tone`). Transparent
-    pictures lie on black, as images do. Interlaced pictures stay as they are; `curate.media.deinterlace` comes before.
+    frames are blended over black, like still images. Interlaced frames stay as they are;
+    `curate.media.deinterlace` comes before.
     """
 
     def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:

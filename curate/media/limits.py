@@ -13,7 +13,7 @@ READ_LIMIT_S = 3600.0
 
 
 def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    """Raises MediaError (TOO_LARGE) for a picture of more pixels."""
+    """Raises MediaError (TOO_LARGE) for a frame or image of more pixels."""
     if width * height > max_pixels:
-        detail = f"{name} has pictures of {width}x{height}, more than {max_pixels} pixels; see scan.max_pixels"
+        detail = f"{name} has frames of {width}x{height}, more than {max_pixels} pixels; see scan.max_pixels"
         raise MediaError(FailureKind.TOO_LARGE, detail)

@@ -51,7 +51,7 @@ NO_PROTOCOL = "none"
 """The name of no protocol: a file given by its bytes opens nothing."""
 
 MARGIN_PIXELS = 2**20
-"""What decoders add to the sides of a small picture; the exact limit is the caller's to keep."""
+"""What decoders add to the sides of a small frame; the exact limit is the caller's to keep."""
 
 PATTERN_CHARACTERS = frozenset("%*?[]{}")
 """Characters that make libav read a file name as the pattern of an image sequence."""
@@ -66,7 +66,7 @@ def open_container(
         source: The path or the bytes.
         name: For messages.
         time_limit_s: Wall-clock seconds for opening, and for each wait for data later.
-        max_pixels: Of one picture; while libav looks for the streams, decoders refuse twice as many.
+        max_pixels: Of one frame; while libav looks for the streams, decoders refuse twice as many.
 
     Returns:
         The container, and a file that is to be closed after it, if there is one.

@@ -56,7 +56,7 @@ def probe(
         path: Where the bytes are on this machine.
         uri: Where the user's file is, for the record.
         video_id: `content_id(path)`.
-        max_pixels: Of one picture.
+        max_pixels: Of one frame.
         time_limit_s: Wall-clock seconds.
 
     Raises:
@@ -85,7 +85,7 @@ def probe(
         first = next(reader.frames(counted_time_base(reader.fps)), None)
         if first is None:
             raise MediaError(FailureKind.NO_FRAMES, f"{path} has a {stream.codec_context.name} stream without frames")
-        shape = geometry(first.picture)
+        shape = geometry(first.decoded)
         width, height = shape.display_size
         return Video(
             video_id=video_id,

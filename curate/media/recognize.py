@@ -28,7 +28,7 @@ FIRST_BYTES = (
     b"\0\0\x01\x67", b"GIF8", b"\x06\x0e\x2b\x34", b"\x1f\x07\0", b"DKIF", b"YUV4MPEG2", b".RMF", b"nut/multimedia",
     b"\0\0\0\x0cjP  ", EBML_MAGIC,
 )  # fmt: skip
-"""Of films and of pictures that `is_still_image` does not know: AVI, Ogg, FLV, ASF, MPEG program and elementary
+"""Of videos and of images that `is_still_image` does not know: AVI, Ogg, FLV, ASF, MPEG program and elementary
 streams, GIF, MXF, DV, IVF, Y4M, RealMedia, NUT, JPEG 2000, Matroska."""
 PACKET_BYTES, SYNC = 188, b"G"
 """Of MPEG transport streams; those of discs have a time of four bytes before each packet."""

@@ -51,19 +51,19 @@ def sample_frames(
     check_file(path)
     if is_still_image(read_head(path)):
         return SampledFrames(rgb=shrink(read_still(path), short_side_px)[None], pts=np.zeros(1, np.int64))
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     times: list[int] = []
     with VideoReader(path) as reader:
         convert: RgbConverter | None = None
         for frame in _shown_at(reader, span, moments(span, num_frames), deinterlace=deinterlace):
             if convert is None:
-                shape = geometry(frame.picture)
+                shape = geometry(frame.decoded)
                 convert = RgbConverter(shape, shape.scaled(short_side_px))
-            pictures.append(convert(frame.image))
+            images.append(convert(frame.image))
             times.append(frame.pts)
-    if not pictures:
+    if not images:
         raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
-    return SampledFrames(rgb=np.stack(pictures), pts=np.array(times, np.int64))
+    return SampledFrames(rgb=np.stack(images), pts=np.array(times, np.int64))
 
 
 def moments(span: Span, count: int) -> list[int]:

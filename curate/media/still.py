@@ -11,7 +11,7 @@ import numpy as np
 
 from curate.media.color import to_srgb
 from curate.media.container import AVIF_BRANDS, HEAD_BYTES, STILL_BRANDS, brands, read_head
-from curate.media.counter import STILL_S, count_frame, count_picture
+from curate.media.counter import STILL_S, count_decoded, count_frame
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, check_size
 from curate.schema import FailureKind, MediaError, Span, Video
@@ -54,10 +54,10 @@ def probe_still(path: str, uri: str, video_id: str, size_bytes: int, *, max_pixe
 
     Raises:
         MediaError: NOT_MEDIA, TRUNCATED or CORRUPT; TOO_LARGE; UNKNOWN_CODEC for what has no reader here, and for an
-            animation or several pages, of which one picture would be shown.
+            animation or several pages, which would show only one image.
     """
     with _opened(path, path, max_pixels) as image:
-        _check_is_one_picture(image, path)
+        _check_is_one_image(image, path)
         width, height = _stored_size(image)
         orientation = _orientation(image)
         rotation = _quarter_turns(orientation) * 90
@@ -93,7 +93,7 @@ def read_still(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> np.n
 
     name = source if isinstance(source, str) else "the image"
     with _opened(source, name, max_pixels) as image:
-        count_picture()
+        count_decoded()
         count_frame(STILL_S)
         image.load()  # which sets a TIFF upright, and takes its orientation away
         turn = UPRIGHT.get(_orientation(image))
@@ -153,15 +153,15 @@ def _check_has_reader(source: str | bytes, name: str) -> None:
     )
 
 
-def _check_is_one_picture(image: "Image.Image", name: str) -> None:
+def _check_is_one_image(image: "Image.Image", name: str) -> None:
     count = getattr(image, "n_frames", 1)
-    if count == 1 or image.format == "MPO":  # of a camera's MPO the first picture is the photo
+    if count == 1 or image.format == "MPO":  # of a camera's MPO the first image is the photo
         return
     if image.format == "TIFF" and _num_pages(image, count) == 1:
         return
     raise MediaError(
         FailureKind.UNKNOWN_CODEC,
-        f"{name} holds {count} pictures ({image.format}); convert an animation to a video, pages to a file each",
+        f"{name} holds {count} images ({image.format}); convert an animation to a video, pages to a file each",
     )
 
 

@@ -12,9 +12,9 @@ from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Self, cast
 
-from curate.media.clock import Picture, TimedFrame, counted, counted_time_base, declared_fps, timed
+from curate.media.clock import DecodedFrame, TimedFrame, counted, counted_time_base, declared_fps, timed
 from curate.media.container import missing_bytes
-from curate.media.counter import count_frame, count_picture
+from curate.media.counter import count_decoded, count_frame
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
@@ -31,16 +31,16 @@ SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "avi"})
 Other files are decoded from their start."""
 
 OPEN_ENDED_CONTAINERS = frozenset({"mpegts", "mpeg"})
-"""Recordings of broadcasts, which stop anywhere: their last picture may be incomplete, and is left out then."""
+"""Recordings of broadcasts, which stop anywhere: their last frame may be incomplete, and is left out then."""
 
 AVI_SLACK_S = 1.0
 """Headers of AVI count some frames more than there are."""
 
 MAX_WAITING = 64
-"""Packets whose pictures are still to come; decoders hold 16."""
+"""Packets whose frames are still to come; decoders hold 16."""
 
 MARGIN_PX = 256
-"""Decoders align and pad the sides of a picture by less."""
+"""Decoders align and pad the sides of a frame by less."""
 
 SEEK_MARGINS_S = (0, 2, 10)
 """How far before the wanted time to seek, in turn, until a decodable frame is at or before it."""
@@ -64,7 +64,7 @@ class VideoReader:
         Args:
             source: The path or the bytes.
             time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT; None: no limit.
-            max_pixels: Of one picture; more is TOO_LARGE.
+            max_pixels: Of one frame; more is TOO_LARGE.
 
         Raises:
             MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC, TOO_LARGE or TRUNCATED (no
@@ -156,7 +156,7 @@ class VideoReader:
                 continue
         return None
 
-    def _decoded(self, seek_pts: int | None = None) -> Iterator[Picture]:
+    def _decoded(self, seek_pts: int | None = None) -> Iterator[DecodedFrame]:
         """What the decoder gives, from the first key frame on; without `seek_pts` from the file's start."""
         first_pts: int | None = None
         started = shown = False
@@ -171,7 +171,7 @@ class VideoReader:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)
             for packet in self._packets():
                 if not started:
-                    # What precedes the first key frame refers to pictures that are not there.
+                    # What precedes the first key frame refers to frames that are not there.
                     if not packet.is_keyframe:
                         continue
                     started = True
@@ -179,9 +179,9 @@ class VideoReader:
                 frames = packet.decode()
                 shape.after(packet.pts)
                 for frame in frames:
-                    count_picture()
+                    count_decoded()
                     check_size(self.name, frame.width, frame.height, self._max_pixels)
-                    # After a seek the leading pictures of an open group of pictures are incomplete.
+                    # After a seek the leading frames of an open group of pictures are incomplete.
                     if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
                         continue
                     if damage is not None:
@@ -189,9 +189,9 @@ class VideoReader:
                     if not frame.is_corrupt:
                         shown = True
                         last_pts = frame.pts
-                        yield Picture(image=frame, sample_aspect_ratio=shape.of(frame.pts))
+                        yield DecodedFrame(image=frame, sample_aspect_ratio=shape.of(frame.pts))
                     elif shown:
-                        damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged picture at {frame.time} s")
+                        damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged frame at {frame.time} s")
         if seek_pts is None:
             self._check_end(last_pts)
         if damage is not None and self.container_name not in OPEN_ENDED_CONTAINERS:
@@ -253,9 +253,9 @@ class VideoReader:
         except MediaError:
             self._close(container)
             raise
-        # A picture may grow on its way. Decoders count its margins too.
+        # The frame size can change within a stream. Decoders count margins too.
         codec.options = {"max_pixels": str(self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2)}
-        # By one thread: with frame threads the H.264 decoder reads a picture's damage while another thread is still
+        # By one thread: with frame threads the H.264 decoder reads a frame's damage while another thread is still
         # finding it, and with slice threads it leaves damaged parts as the memory was. The same file is now this, now
         # that. Files are read side by side instead.
         codec.thread_count = 1
@@ -273,17 +273,17 @@ class _PixelShape:
         self._untimed: deque[Fraction | None] = deque(maxlen=MAX_WAITING)
 
     def after(self, pts: int | None) -> None:
-        """The packet with this time was decoded: what the decoder says now is true of its picture, shown later."""
+        """The packet with this time was decoded: what the decoder says now is true of its frame, shown later."""
         ratio = self._stream.codec_context.sample_aspect_ratio
         if pts is None:
             self._untimed.append(ratio)
         else:
             self._by_pts[pts] = ratio
-            if len(self._by_pts) > MAX_WAITING:  # not every packet gives a picture
+            if len(self._by_pts) > MAX_WAITING:  # not every packet gives a frame
                 del self._by_pts[next(iter(self._by_pts))]
 
     def of(self, pts: int | None) -> Fraction:
-        """Of the picture with this time. Without times, pictures of one shape come out before those of the next."""
+        """Of the frame with this time. Without times, frames of one shape come out before those of the next."""
         if pts is None:
             ratio = self._untimed.popleft() if self._untimed else self._first
         else:

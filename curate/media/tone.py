@@ -1,4 +1,4 @@
-"""HDR pictures coded by absolute luminance (PQ, SMPTE ST 2084), made fit for a standard screen.
+"""HDR frames coded by absolute luminance (PQ, SMPTE ST 2084), made fit for a standard screen.
 
 Shown as they are, they look gray and flat. HLG needs no such thing: it was made to be shown as it is.
 """

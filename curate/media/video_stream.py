@@ -47,11 +47,11 @@ def choose_main_stream(name: str, container: "InputContainer") -> "tuple[VideoSt
         raise MediaError(FailureKind.NO_VIDEO_STREAM, f"{name} has no video stream; its streams: {kinds}")
     lengths_s = [_declared_s(stream) for stream in streams]
     has_read = len(streams) > 1 and None in lengths_s
-    pictures = _pictures(container, streams) if has_read else set()
+    single_frame = _single_frame_streams(container, streams) if has_read else set()
     known_s = {
         stream.index: _estimated_s(stream, container) if length_s is None else length_s
         for stream, length_s in zip(streams, lengths_s, strict=True)
-        if stream.index not in pictures
+        if stream.index not in single_frame
     }
     longest_s = max(known_s.values())
 
@@ -101,7 +101,7 @@ def _tagged_s(stream: "VideoStream") -> float | None:
         return None
 
 
-def _pictures(container: "InputContainer", streams: "Sequence[VideoStream]") -> set[int]:
+def _single_frame_streams(container: "InputContainer", streams: "Sequence[VideoStream]") -> set[int]:
     """Indices of the streams that end after one frame while another continues."""
     from av.error import FFmpegError
 
@@ -115,4 +115,4 @@ def _pictures(container: "InputContainer", streams: "Sequence[VideoStream]") -> 
         pass
     if max(counts.values()) < MAIN_PACKETS:
         return set()
-    return {index for index, count in counts.items() if count <= 2}  # a picture of two fields may have two
+    return {index for index, count in counts.items() if count <= 2}  # a frame of two fields may have two

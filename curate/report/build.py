@@ -22,7 +22,7 @@ SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")
 def build_report(
     dataset: str, runs: Sequence[str] = (), *, failures: Sequence[Mapping[str, Any]] = (), max_clips: int = 60
 ) -> str:
-    """Write DATASET/report/index.html: no request leaves the page, pictures and videos are inside it.
+    """Write DATASET/report/index.html: no request leaves the page, images and videos are inside it.
 
     Args:
         dataset: dataset directory, a local path or an fsspec URL. Steps that have not run are left out of the page.
@@ -38,11 +38,11 @@ def build_report(
     """
     view = read_dataset(dataset, failures)
     groups = shown_groups(view)
-    copies = _pictures(view, (row for group in groups for row in shown_members(group)))
+    copies = _strips(view, (row for group in groups for row in shown_members(group)))
     body = [
         section("funnel", "Funnel", "From files to training clips", sections.funnel(view)),
         section("failures", "Failed", "Failed", sections.failures(view)),
-        section("explore", "Thresholds", "Thresholds", explorer(view, _pictures(view, edge_rows(view)))),
+        section("explore", "Thresholds", "Thresholds", explorer(view, _strips(view, edge_rows(view)))),
         section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
         section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
         section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
@@ -82,7 +82,7 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
     return warning + sheet(cards, table.num_rows, names, reasons)
 
 
-def _pictures(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:
+def _strips(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:
     """Clip id → one frame, or why there is none."""
     chosen = list(rows)
     return strips_of_clips(chosen, view.members([row["clip_id"] for row in chosen]), Layout(view.url).shards, 1)

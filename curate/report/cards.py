@@ -40,14 +40,15 @@ def clip_card(
     words = " ".join([row["video_uri"], row["clip_id"], caption or "", dense or "", *own.values()]).lower()
     return (
         f'<article class="clip" data-reasons="{escape(" ".join(row["reasons"]))}" data-words="{escape(words)}"'
-        f' data-values="{escape(json.dumps(shown))}">{film(strip, caption or row["clip_id"], row["clip_id"])}{title}'
+        f' data-values="{escape(json.dumps(shown))}">'
+        f"{filmstrip(strip, caption or row['clip_id'], row['clip_id'])}{title}"
         f'{theirs}<p class="facts">{name_of(row["video_uri"])} {_facts(row)}</p><details><summary>more</summary>'
         f"{f'<p>{escape(dense)}{by}</p>' if dense else ''}<dl>{table}</dl>"
         f'<p class="facts">clip <code>{escape(row["clip_id"])}</code></p></details></article>'
     )
 
 
-def film(strip: Strip | str, label: str, clip_id: str = "", *, with_screen: bool = True) -> str:
+def filmstrip(strip: Strip | str, label: str, clip_id: str = "", *, with_screen: bool = True) -> str:
     """A screen with one frame and, under it, every frame of the strip; pointing at a frame shows it."""
     if isinstance(strip, str):
         return f'<div class="film"><div class="stage missing"><span>{escape(strip)}</span></div></div>'

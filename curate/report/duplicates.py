@@ -37,7 +37,7 @@ def shown_members(group: Sequence[Row]) -> list[Row]:
     return sorted(group, key=lambda row: order.get(_state(row), 2))[:MAX_MEMBERS]
 
 
-def duplicates(view: DatasetView, groups: Sequence[Sequence[Row]], pictures: Mapping[str, Strip | str]) -> str:
+def duplicates(view: DatasetView, groups: Sequence[Sequence[Row]], strips: Mapping[str, Strip | str]) -> str:
     """A row of copies per group; empty where nothing has a copy."""
     if not groups:
         return ""
@@ -49,12 +49,12 @@ def duplicates(view: DatasetView, groups: Sequence[Sequence[Row]], pictures: Map
         f"{num_members:,} clips are in {num_groups:,} {'groups' if num_groups > 1 else 'group'} of copies; "
         f"{num_rejected:,} of them would be kept without a better copy.{shown}"
     )
-    return f'<p class="muted">{summary}</p><div class="groups">{"".join(_group(g, pictures) for g in groups)}</div>'
+    return f'<p class="muted">{summary}</p><div class="groups">{"".join(_group(g, strips) for g in groups)}</div>'
 
 
-def _group(group: Sequence[Row], pictures: Mapping[str, Strip | str]) -> str:
+def _group(group: Sequence[Row], strips: Mapping[str, Strip | str]) -> str:
     members = shown_members(group)
-    cards = "".join(_member(row, pictures[row["clip_id"]]) for row in members)
+    cards = "".join(_member(row, strips[row["clip_id"]]) for row in members)
     more = f'<p class="muted">and {len(group) - len(members):,} more</p>' if len(members) < len(group) else ""
     css = "group large" if len(members) > 2 else "group"
     return (
@@ -82,7 +82,7 @@ def _state(row: Row) -> str:
     return "duplicate" if row["duplicate_of"] is not None else row["decision"]
 
 
-def _member(row: Row, picture: Strip | str) -> str:
+def _member(row: Row, strip: Strip | str) -> str:
     state = _state(row)
     words = {"keep": "kept", "duplicate": "copy"}.get(state) or " ".join(row["reasons"]) or state
     facts = [f"{row['width']}×{row['height']}"]
@@ -92,7 +92,7 @@ def _member(row: Row, picture: Strip | str) -> str:
         facts.append(f"bars {100 * row['letterbox_fraction']:.0f} %")
     facts.append(f"{row['end_s'] - row['start_s']:.2f} s")
     return (
-        f'<figure class="copy {escape(state)}">{thumbnail(picture, row["clip_id"])}<figcaption><b>{escape(words)}</b>'
+        f'<figure class="copy {escape(state)}">{thumbnail(strip, row["clip_id"])}<figcaption><b>{escape(words)}</b>'
         f"<span>{' · '.join(facts)}</span>"
         f'<span class="muted" title="{escape(row["clip_id"])}">{name_of(row["video_uri"])} {span_of(row)}</span>'
         f"</figcaption></figure>"

@@ -31,13 +31,13 @@ DECISIONS = pa.array(["keep", "reject", "pending", "failed"])
 QUALITY = ("clip_id", "width", "height", "letterbox_fraction", "bitrate", "duration_s", "sharpness")
 
 
-def explorer(view: DatasetView, pictures: Mapping[str, Strip | str]) -> str:
-    """The section: an empty frame that explorer.js fills, the data, and the pictures of clips at the thresholds."""
+def explorer(view: DatasetView, strips: Mapping[str, Strip | str]) -> str:
+    """The section: an empty frame that explorer.js fills, the data, and the strips of clips at the thresholds."""
     if not view.clips.num_rows:
         return ""
     # "<" could end the script element.
     data = json.dumps(explorer_data(view), separators=(",", ":")).replace("<", "\\u003c")
-    thumbs = "".join(thumbnail(strip, clip_id) for clip_id, strip in pictures.items() if not isinstance(strip, str))
+    thumbs = "".join(thumbnail(strip, clip_id) for clip_id, strip in strips.items() if not isinstance(strip, str))
     return (
         '<div id="explorer"><noscript>The thresholds are explored by a script, which this browser does not run.'
         f'</noscript></div><template id="pictures">{thumbs}</template>'
@@ -73,7 +73,7 @@ def explorer_data(view: DatasetView) -> dict[str, Any]:
 
 def edge_rows(view: DatasetView) -> list[Mapping[str, Any]]:
     """The clips next to each threshold of the policy: the nearest ones that it lets pass and are kept, and the nearest
-    that break it. They get pictures."""
+    that break it. They get a strip."""
     rows: list[int] = []
     kept = pc.equal(view.clips["decision"], "keep").to_numpy()
     for name in view.score_names():

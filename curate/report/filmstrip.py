@@ -26,7 +26,7 @@ NUM_THREADS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strip:
-    """`num_frames` pictures of equal size, left to right, in one JPEG; `ratio` is the width of one over its height."""
+    """`num_frames` frames of equal size, left to right, in one JPEG; `ratio` is the width of one over its height."""
 
     uri: str
     num_frames: int
@@ -42,7 +42,7 @@ def strips_of_clips(
         rows: rows of clips.parquet; a clip may come twice.
         members: clip id → row of the index, for the clips that are cut.
         shards_url: folder of the shards.
-        num_frames: pictures per strip.
+        num_frames: frames per strip.
     """
     chosen = {row["clip_id"]: row for row in rows}
     import_decoders()

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from curate.media.decode import decode_clip
-from curate.report.cards import film
+from curate.report.cards import filmstrip
 from curate.report.charts import Series, curves, number, smoothed, thinned
 from curate.report.data import read_lines
 from curate.report.filmstrip import NUM_FRAMES, Strip, data_uri, strip_of_frames
@@ -101,8 +101,8 @@ def previews(run: str) -> str:
     for folder in _evenly(folders, MAX_STEPS):
         step = int(folder.rpartition("-")[2])
         for name in sorted(name for name in fs.ls(folder, detail=False) if name.endswith((".mp4", ".png"))):
-            picture = film(_strip(fs.cat_file(name)), f"step {step}")
-            figure = f'<figure class="copy">{picture}<figcaption>step {number(step)}</figcaption></figure>'
+            strip = filmstrip(_strip(fs.cat_file(name)), f"step {step}")
+            figure = f'<figure class="copy">{strip}<figcaption>step {number(step)}</figcaption></figure>'
             rows.setdefault(_prompt(fs, name), []).append(figure)
     return "".join(
         f'<div class="group large"><p>{escape(prompt)}</p><div class="copies">{"".join(figures)}</div></div>'
@@ -111,7 +111,7 @@ def previews(run: str) -> str:
 
 
 def samples(run: str) -> str:
-    """The run's generated videos and pictures with their prompts; empty without any."""
+    """The run's generated videos and images with their prompts; empty without any."""
     fs, path = locate(f"{run}/samples")
     if not fs.isdir(path):
         return ""
@@ -208,13 +208,15 @@ def _sample(payload: bytes, prompt: str, *, is_video: bool) -> str:
     try:
         rgb = decode_clip(payload, num_frames=NUM_FRAMES).rgb
     except MediaError as error:
-        return f'<article class="clip">{film(f"not playable: {error}", prompt)}<p class="caption">{text}</p></article>'
+        frames = filmstrip(f"not playable: {error}", prompt)
+        return f'<article class="clip">{frames}<p class="caption">{text}</p></article>'
     if not is_video:
-        return f'<article class="clip">{film(strip_of_frames(rgb), prompt)}<p class="caption">{text}</p></article>'
+        frames = filmstrip(strip_of_frames(rgb), prompt)
+        return f'<article class="clip">{frames}<p class="caption">{text}</p></article>'
     poster = strip_of_frames(rgb[len(rgb) // 2 :][:1]).uri
     source = f'src="{data_uri("video/mp4", payload)}" poster="{poster}"'
-    video = f"<video autoplay loop muted playsinline title='click to stop or go on' {source}></video>"
-    frames = film(strip_of_frames(rgb), prompt, with_screen=False)
+    video = f"<video autoplay loop muted playsinline title='click to stop or resume' {source}></video>"
+    frames = filmstrip(strip_of_frames(rgb), prompt, with_screen=False)
     return f'<article class="clip sample">{video}{frames}<p class="caption">{text}</p></article>'
 
 

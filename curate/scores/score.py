@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.encoders.base import EncoderPool
-from curate.media.counter import pictures_decoded
+from curate.media.counter import frames_decoded
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
 from curate.scores.base import Scorer, ScorerSettings, Value
@@ -151,7 +151,7 @@ class _Job:
             clip = self.item.clip
             count = min(config.num_frames, clip.num_frames)
             try:
-                before = pictures_decoded()
+                before = frames_decoded()
                 sampled = sample_frames(
                     self.item.path,
                     clip.span,
@@ -160,7 +160,7 @@ class _Job:
                     deinterlace=config.deinterlace,
                 )
                 self.frames = ClipFrames(sampled.rgb)
-                self._num_decoded = pictures_decoded() - before
+                self._num_decoded = frames_decoded() - before
             except MediaError as error:
                 self._undecodable = error.failure(clip.clip_id, STEP)
         return self.frames is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
-from curate.media.counter import pictures_decoded
+from curate.media.counter import frames_decoded
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, load_config
 from pipelines.dataset import config_of
@@ -38,7 +38,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
     Raises:
         ValueError: nothing was curated here, a setting is no policy: it would need frames, or another command curates.
     """
-    start, decoded_before = time.monotonic(), pictures_decoded()
+    start, decoded_before = time.monotonic(), frames_decoded()
     dataset = Dataset(url)
     old = config_of(dataset)
     # How work is run changes no decision: one file serves `curate` and `select`.
@@ -62,6 +62,6 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
         after=funnel(decided),
         num_indexed=index.num_rows,
         num_uncut=num_kept - index.num_rows,
-        num_frames_decoded=pictures_decoded() - decoded_before,
+        num_frames_decoded=frames_decoded() - decoded_before,
         seconds=time.monotonic() - start,
     )

@@ -154,7 +154,7 @@ def take_excerpt(path: str, start_s: float, seconds: float, out: str) -> Excerpt
                     continue
                 first = packet.pts if first is None else first
                 if packet.pts < first:
-                    continue  # shown before the key frame: it needs pictures that are not copied
+                    continue  # shown before the key frame: it needs frames that are not copied
                 if (packet.pts - start) * stream.time_base >= seconds + CONTEXT_S:
                     break
                 packet.pts, packet.dts, packet.stream = packet.pts - first, packet.dts - first, copy

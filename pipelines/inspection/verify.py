@@ -159,14 +159,14 @@ class Verifier:
         return Check(what="inputs and their ids", num_checked=len(rows) - num_skipped, problems=tuple(problems),
                      num_skipped=num_skipped)  # fmt: skip
 
-    def pictures(self) -> Check:
+    def frames(self) -> Check:
         """Clips in the shards have the bytes that were written, and decode to what the index says."""
         reader, rows = TarReader(self.dataset.layout.shards), chosen(self.index, self.num_sampled)
         key = self.config.shards.key
         digests = {row["clip_id"]: row["digest"] for row in self.written if row["cut_key"] == key}
         found = ((row, damage(reader, row, digests.get(row["clip_id"]))) for row in track(rows, len(rows), "clips"))
         problems = tuple(f"{row['clip_id']} in {row['shard']}: {damage}" for row, damage in found if damage)
-        return Check(what="clips in the shards, bytes and pictures", num_checked=len(rows), problems=problems)
+        return Check(what="clips in the shards, bytes and frames", num_checked=len(rows), problems=problems)
 
 
 def verify(url: str, num_sampled: int | None = 32, staging: StagingConfig = DEFAULT) -> Iterator[Check]:
@@ -182,7 +182,7 @@ def verify(url: str, num_sampled: int | None = 32, staging: StagingConfig = DEFA
     """
     on = Verifier(url, num_sampled, staging)
     checks: Sequence[Callable[[], Check]] = (
-        on.shards, on.decisions, on.indexed, on.clip_ids, on.captions, on.encoded, on.inputs, on.pictures
+        on.shards, on.decisions, on.indexed, on.clip_ids, on.captions, on.encoded, on.inputs, on.frames
     )  # fmt: skip
     return (check() for check in checks)
 

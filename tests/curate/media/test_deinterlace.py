@@ -75,7 +75,7 @@ def test_sampled_frames_are_those_of_the_same_moments(film: str) -> None:
     assert combing(whole.rgb) < combing(woven.rgb) / 4
     with VideoReader(film) as reader:
         pass_over_all = {frame.pts: frame for frame in deinterlaced(reader.frames(time_base))}
-        shape = geometry(pass_over_all[0].picture)
+        shape = geometry(pass_over_all[0].decoded)
         convert = RgbConverter(shape, shape.scaled(None))
         for pts, rgb in zip(whole.pts.tolist(), whole.rgb, strict=True):
             assert np.array_equal(rgb, convert(pass_over_all[pts].image)), "made with the frame before it, too"

@@ -120,7 +120,7 @@ def test_photos_without_a_reader_say_what_to_do(tmp_path: Path, head: bytes) -> 
 def test_several_pictures_are_no_still(tmp_path: Path, extension: str) -> None:
     first, *rest = [Image.fromarray(np.roll(FIELDS, shift, 1)) for shift in (0, 8, 16)]
     first.save(tmp_path / f"a.{extension}", save_all=True, append_images=rest)
-    with pytest.raises(MediaError, match="holds 3 pictures") as error:
+    with pytest.raises(MediaError, match="holds 3 images") as error:
         probe(str(tmp_path / f"a.{extension}"), "", "")
     assert error.value.kind is FailureKind.UNKNOWN_CODEC
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
-from curate.media.counter import pictures_decoded
+from curate.media.counter import frames_decoded
 from curate.media.sample import sample_frames
 from curate.rules import Column, Rule
 from curate.schema import Failure, FailureKind
@@ -57,9 +57,9 @@ def test_each_clip_is_decoded_once_and_gets_its_own_values(stage: ScoreStage, it
     for item, scored in zip(items, together, strict=True):
         assert isinstance(scored, Scored)
         assert scored.clip_id == item.clip.clip_id
-        before = pictures_decoded()
+        before = frames_decoded()
         sample_frames(item.path, item.clip.span, stage.config.num_frames, short_side_px=stage.config.short_side_px)
-        assert scored.num_decoded_frames == pictures_decoded() - before >= stage.config.num_frames
+        assert scored.num_decoded_frames == frames_decoded() - before >= stage.config.num_frames
         assert scored.failures == ()
         assert {family: list(score) for family, score in scored.values.items()} == {
             family: list(columns) for family, columns in stage.families.items()

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.dataset.dataset import Dataset
-from curate.media.counter import pictures_decoded
+from curate.media.counter import frames_decoded
 from pipelines.config import load_config
 from pipelines.dataset import config_of
 from pipelines.drivers.curate import curate, policy_change
@@ -36,14 +36,14 @@ def test_clips_leave_the_index_and_come_back_and_the_tars_stay(dataset: Path) ->
 
 
 def test_it_decides_as_curate_does_and_decodes_nothing(dataset: Path, tmp_path: Path) -> None:
-    before = pictures_decoded()
+    before = frames_decoded()
     assert before > 0, "the fixture's curate ran in this process, and was counted"
     assert select(str(dataset), overrides=["select.rules.duration_s.min=2"]).num_frames_decoded == 0
     selected = (dataset / "clips.parquet").read_bytes()
     curate(
         [str(tmp_path / "videos")], str(dataset), load_config(overrides=[*SETTINGS, "select.rules.duration_s.min=2"])
     )
-    assert pictures_decoded() == before
+    assert frames_decoded() == before
     assert (dataset / "clips.parquet").read_bytes() == selected
 
 
