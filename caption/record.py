@@ -34,7 +34,7 @@ class CaptionRecord:
         kind: Which of the clip's captions it is.
         text: What the model wrote, without control tokens and surrounding white space.
         findings: What the checks found, in their order.
-        finish_reason: `stop` where the model ended by itself, `length` at the token limit, `not_asked`.
+        finish_reason: `stop` where the model ended the text, `length` at the token limit, `not_asked`.
         provenance: What wrote the text.
         prompt_id, prompt_hash, prompt_text: The prompt: versioned name, digest, and in full.
         frame_indices: Numbers of the frames shown to the model, within the clip.

@@ -111,7 +111,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Video:
-    """What a probe says of one input file.
+    """Metadata of one input file, from its probe.
 
     `width` and `height` are in pixels as displayed: after rotation, before correction of `sample_aspect_ratio`.
     `num_frames` and `duration_s` are what the container declares, or None; a pass over the frames counts them.

@@ -2,7 +2,7 @@
 
 A rule judges one column (`curate.rules`). A clip is *rejected* if a stored value breaks a rule, with the column and
 the side as the reason, or if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if
-the value of a rule is not there yet; *kept* otherwise. A clip is never rejected for a value that nobody measured.
+the value of a rule is not there yet; *kept* otherwise. A clip is never rejected for a value that was not measured.
 """
 
 import difflib
@@ -137,7 +137,7 @@ def decide(
 
 
 def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[str]:
-    """Names of the rules that a partly known clip already breaks. `decide` rejects it whatever its other values are.
+    """Names of the rules that a partly known clip already breaks. `decide` rejects it for any other values.
 
     Args:
         values: column → value; columns that are not known yet are left out or None.

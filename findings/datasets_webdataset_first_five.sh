@@ -1,10 +1,10 @@
 #!/bin/sh
-# Guess: `load_dataset("webdataset", data_dir=...)` reads tars of samples of several kinds (images beside videos, some
+# Guess: `load_dataset("webdataset", data_dir=...)` reads tars of samples of several kinds (images and videos, some
 # without a caption), or refuses them.
 # Behaviour: columns and types come from the first five samples of one tar alone. Members and .json keys that first
 # appear later are dropped without a word: of an image after five videos nothing is left but its key. A .json number that
 # is an integer in the first five and a float later is truncated (1.5 is read as 1). A .json value that is null in the
-# first five and a number later is an error. Only unlike members among the first five are refused with a reason.
+# first five and a number later is an error. Only different members among the first five are refused with a reason.
 # So: write the same members for every sample, the same .json keys, no nulls, and one type for each key.
 # Seen with datasets 5.2.0, pyarrow 26.0.1.
 set -eu

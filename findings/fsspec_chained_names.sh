@@ -3,7 +3,7 @@
 # Behaviour: `::` anywhere in it is read as a chain of filesystems, without a protocol too. Of `a.mp4::b.mp4` only `a.mp4`
 # is used: where that exists its bytes come back, without an error; otherwise a file that is there counts as missing.
 # LocalFileSystem().open() of the same path opens the file of that name.
-# Versions: fsspec 2026.9.0, Python 3.11. Seen in: a folder of films that are called "Show :: Part 1.mp4".
+# Versions: fsspec 2026.9.0, Python 3.11. Seen in: a folder of videos called "Show :: Part 1.mp4".
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -6,7 +6,7 @@
 #   `ffmpeg -v quiet` to see whether there is one. So it is also with `from scenedetect.detectors import …`, because the
 #   package's own __init__ is imported first. The child has the standard input of the process. ffmpeg sets a terminal
 #   that it finds there to raw mode, and the system stops a process that does so in a background process group: workers
-#   of Ray are in one, so that they never come back from the import. With input from a file nothing of this is seen.
+#   of Ray are in one, so they never return from the import. With input from a file nothing of this is seen.
 # Versions: scenedetect-headless 0.7.2, Python 3.11.
 # Seen: in curation on a terminal with ffmpeg on PATH, while no test had a terminal.
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Guess: frames that are encoded with `pts` and `duration` become an MP4 that declares what they last together, so that
 # readers report frames over duration as its average rate.
-# Behaviour, for a variable rate: (1) PyAV's encoder gives packets of duration 0, whatever the frames say, and the last
+# Behaviour, for a variable rate: (1) PyAV's encoder gives every packet duration 0, and the last
 # frame lasts a tick of the rate: 4.49 s are declared as 3.02 s. (2) Where the durations are put on the packets, the
 # duration is right, and without B-frames the rate is too. With B-frames the rate is not (4.96 for 7.13 frames/s): it
 # is made of the steps between decoding times, and x264's first steps repeat those of presentation. Times of frames are

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Guess: pyarrow imports pandas when it is given something of pandas, or asked for it; and where a program may not import
-# it, `sys.modules["pandas"] = None` makes pyarrow go on as if it were not installed.
+# it, `sys.modules["pandas"] = None` makes pyarrow continue as if it were not installed.
 # Behaviour: the first `pa.array` of a plain list imports pandas, to see whether the list is one of its types. With
-# `sys.modules["pandas"] = None` it fails with an AttributeError of None: compiled modules take what lies in `sys.modules`
+# `sys.modules["pandas"] = None` it fails with an AttributeError of None: compiled modules take what is in `sys.modules`
 # as it is, where Python's own `import` raises ModuleNotFoundError. A finder in `sys.meta_path` that raises
 # ModuleNotFoundError is what pyarrow understands.
 # So: a command that reads tables and should start fast needs such a finder; half of its CPU time is the import of pandas.

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Guess: `VideoFrame.side_data` of PyAV gives what a frame carries, and a name or None for what PyAV does not know; so
-# `frame.side_data.get("DISPLAYMATRIX")` is the way to the display matrix (mirrored films need it: `frame.rotation` has
+# `frame.side_data.get("DISPLAYMATRIX")` is the way to the display matrix (mirrored videos need it: `frame.rotation` has
 # the angle only).
 # Behaviour: one entry that PyAV's enum has no name for makes every access raise ValueError, `len` and `get` of another
-# type included. FFmpeg 8 attaches EXIF (31) to each picture of a Motion JPEG film whose JPEGs have it, as cameras
+# type included. FFmpeg 8 attaches EXIF (31) to each frame of a Motion JPEG video whose JPEGs have it, as cameras
 # write them. `frame.rotation` still works there.
 # Seen with av 18.1.0 (FFmpeg 8.1.2), pillow 13.0.0.
 set -eu

@@ -2,8 +2,8 @@
 # Guess: under torch.autocast a layer computes with the values that its weights have when it is called.
 # Behaviour: autocast keeps the low-precision copy of each float32 leaf that requires gradients until the outermost
 # context ends, by the tensor's identity. `weight.copy_(other)` under no_grad, as when averaged weights (EMA) change
-# places with a model's own, is not noticed: the layer goes on with the old values, on CPU and CUDA alike, and a layer
-# that was not called before the change takes the new ones, so that a model may be a mixture of both. No warning; gradients
+# places with a model's own, is not noticed: the layer keeps the old values, on CPU and on CUDA, and a layer
+# that was not called before the change takes the new ones, so a model can be a mixture of both. No warning; gradients
 # may be disabled or not. Safe: a context per evaluation, or `torch.clear_autocast_cache()` after the change.
 # Seen with torch 2.13.0 (CPU).
 set -eu

@@ -26,7 +26,7 @@ class CaptionRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionResult:
-    """The text for one request. `finish_reason`: `stop` if the model ended by itself, `length` at the limit."""
+    """The text for one request. `finish_reason`: `stop` if the model ended the text, `length` at the limit."""
 
     text: str
     finish_reason: Literal["stop", "length"]

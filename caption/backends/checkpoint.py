@@ -72,7 +72,7 @@ def _load(source: str, dtype: str, device: str, options: dict[str, Any]) -> Load
 
 
 def _check_own_code(source: str, revision: str) -> None:
-    """That code which comes with a checkpoint has the class that captions: nobody is asked to run it for nothing."""
+    """Checks that a checkpoint's own code has a captioning class, before the user is asked to allow that code."""
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
     stored, _ = PreTrainedConfig.get_config_dict(source, revision=revision)

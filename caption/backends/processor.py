@@ -70,7 +70,7 @@ def load_processor(source: str, config: PreTrainedConfig, *, revision: str, trus
 
 
 def conversation(frames: np.ndarray, prompt: str) -> list[dict[str, Any]]:
-    """One turn of the user: the frames in the order of time, then the prompt."""
+    """One turn of the user: the frames, `(T, H, W, 3)` uint8 RGB in order of time, then the prompt."""
     from PIL import Image
 
     # PIL's: some processors take no other, and of an array of 3 rows it is not known which axis holds the colors.

@@ -63,7 +63,7 @@ def assemble(deltas: Path = DELTAS) -> Path:
     with FileLock(folder.parent / f".{NAME}.lock"):
         if folder.is_dir():  # another process made it meanwhile
             return folder
-        for leftover in folder.parent.glob(f".{NAME}.tmp-*"):  # of a killed process: nobody else holds the lock
+        for leftover in folder.parent.glob(f".{NAME}.tmp-*"):  # of a killed process: no other holds the lock
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}.tmp-") as temporary:
             staged = Path(temporary) / "staged"

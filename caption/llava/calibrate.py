@@ -35,7 +35,7 @@ MAX_IMAGES, MIN_IMAGE_PX = 150, 128
 
 
 def video_shots(video: Path, num_frames: int) -> Iterator[np.ndarray]:
-    """Frames of every training shot, as the captioner samples them."""
+    """Per training shot, the frames that the captioner samples: `(T, H, W, 3)` uint8 RGB."""
     lengths = [(shot.start_frame, shot.end_frame - shot.start_frame) for shot in load_shots()]
     return read_images(video, [start + middles(length, num_frames) for start, length in lengths])
 
@@ -45,7 +45,10 @@ def coarse(frames: np.ndarray) -> np.ndarray:
 
 
 def bound(features: torch.Tensor, coarse_features: torch.Tensor) -> float:
-    """The `QUANTILE` of the training shots' distances to the others that are not near in time."""
+    """The `QUANTILE` of the training shots' distances (1 - cosine) to the others that are not near in time.
+
+    Both arguments: `(shots, dim)` unit vectors, in order of the shots.
+    """
     starts = torch.tensor([shot.start_frame for shot in load_shots()])
     found = []
     for row, feature in enumerate(features):
@@ -55,7 +58,10 @@ def bound(features: torch.Tensor, coarse_features: torch.Tensor) -> float:
 
 
 def foreign_clips(folder: Path, num_frames: int) -> Iterator[np.ndarray]:
-    """Up to `MAX_CLIPS` pieces of each video, and a random choice of the images."""
+    """Up to `MAX_CLIPS` clips of each video, and a random choice of the images.
+
+    Each is `(T, H, W, 3)` uint8 RGB; an image has T = 1.
+    """
     images = []
     for path in sorted(path for path in folder.resolve().rglob("*") if path.is_file()):
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):

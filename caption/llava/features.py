@@ -76,7 +76,7 @@ def random_copy(rng: np.random.Generator, *, may_mirror: bool) -> Copy:
 
 
 def sampled_frames(shot: Shot) -> np.ndarray:
-    """Numbers of the frames of a shot that are looked at: middles of equal parts."""
+    """Numbers of a shot's frames that are encoded, `(n,)` int64: the middles of n equal parts."""
     length = shot.end_frame - shot.start_frame
     count = min(length, int(np.clip(length / 24 * FRAMES_PER_S, MIN_FRAMES, MAX_FRAMES)))
     return shot.start_frame + ((np.arange(count) + 0.5) * length / count).astype(int)

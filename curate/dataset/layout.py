@@ -68,7 +68,7 @@ class Layout:
 
     @property
     def index(self) -> str:
-        """The kept clips, and where each lies in a shard."""
+        """The kept clips, and the location of each in a shard."""
         return f"{self.url}/{INDEX_FILE}"
 
     @property

@@ -1,6 +1,6 @@
 """The tables of a dataset: append-only Parquet parts, each published by one rename.
 
-A part is written under a temporary name and renamed: nobody reads half of one, and a kill leaves only a file that
+A part is written under a temporary name and renamed: no reader sees half of one, and a kill leaves only a file that
 belongs to no table. A rerun reads what is published, subtracts it from what it wants, and computes the rest. No server
 is needed: a table is in a local folder or below an fsspec URL.
 """

@@ -2,8 +2,8 @@
 
 The DCT hash known as pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions",
 §3.2.1): the low frequencies of the frame's cosine transform, each compared with their median. Departures: the
-frame is the content box, so that bars do not count; a flat frame has no hash; all arithmetic is on integers, so
-that every machine gives the same bits.
+frame is cropped to its content box, so bars do not count; a flat frame has no hash; all arithmetic is on integers, so
+every machine gives the same bits.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ import numpy as np
 
 THUMB_PX = 32
 TICKS_PER_SECOND = 8
-"""Of absolute time: the first frame in each tick is hashed, so that neither frame rate nor a pass in parts matters."""
+"""Ticks of absolute time. The first frame in each is hashed, so neither frame rate nor a scan in parts matters."""
 
 NUM_FREQUENCIES = 8
 FIXED_POINT = 2**14

@@ -96,7 +96,7 @@ def _are_same(
     least: np.ndarray,
     config: PerceptualConfig,
 ) -> np.ndarray:
-    """(n,) bool of pairs (n, 2): whether there is a place where one clip lies over its copy."""
+    """(n,) bool of pairs (n, 2): whether some offset aligns a clip with its copy."""
     lengths = np.diff(starts)
     pair, shift = spread(num_shifts)
     a, b = pairs[pair].T

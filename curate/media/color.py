@@ -64,7 +64,7 @@ def _eight_bits(image: "Image.Image", name: str) -> "Image.Image":
         found = f"floating-point pixels from {low:g} to {high:g}, expected 0 to 1"
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name} has {found}; convert it to 8 or 16 bits")
     if image.mode == "I":
-        found = "32-bit integer pixels, of which nothing says what is white"
+        found = "32-bit integer pixels with an unknown white level"
         raise MediaError(FailureKind.UNKNOWN_CODEC, f"{name} has {found}; convert it to 8 or 16 bits")
     return image.convert("RGB") if image.mode not in PROFILE_MODES.values() else image
 

@@ -171,7 +171,7 @@ def clip_frames(
 
 
 def middles(length: int, count: int) -> np.ndarray:
-    """The middles of `count` equal parts of `range(length)`; all of it where `count` is not smaller."""
+    """The middles of `count` equal parts of `range(length)`, `(min(count, length),)` int64, increasing."""
     if count >= length:
         return np.arange(length)
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)

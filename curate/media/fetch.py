@@ -1,14 +1,14 @@
 """Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first.
 
 The copies of all processes on a machine share one folder of bounded size: the least recently used copy is removed
-first, and never one in use. A copy is named by its URL, without signature, and the version of what lies
+first, and never one in use. A copy is named by its URL, without signature, and the version of the object
 there. Nothing but locks that the system itself releases (flock) says who uses what, so a killed process leaves nothing
 that needs repair:
 
 - `NAME.part` is being written by the process that holds its exclusive lock, and is rubbish where none does. It has its
   final length from the beginning, which reserves its room.
 - `NAME` is whole, and in use by every process that holds a shared lock on it.
-- `.total` is locked while room is made. It says how many bytes there are, or more: what really lies there is counted
+- `.total` is locked while room is made. It says how many bytes there are, or more: the files are counted
   only when that is too much.
 """
 

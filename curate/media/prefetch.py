@@ -13,14 +13,14 @@ T = TypeVar("T")
 def prefetch(
     items: Iterator[T], depth: int, *, max_bytes: int = sys.maxsize, num_bytes: Callable[[T], int] = lambda item: 0
 ) -> Generator[T, None, None]:
-    """The same items, some of them made ahead. Pays where making and using an item both leave Python (libav, OpenCV),
-    so that they overlap. Closing the iterator ends the thread before it returns.
+    """The same items, some of them made ahead. Pays where making and using an item both leave Python (libav, OpenCV)
+    and overlap. Closing the iterator ends the thread before it returns.
 
     Args:
         items: What to run ahead.
         depth: Most items that wait to be used.
         max_bytes: Most bytes that the waiting items take together, or one item.
-        num_bytes: What an item takes; by default nothing, so that only their number is bounded.
+        num_bytes: What an item takes; by default 0, which bounds only the number of items.
 
     Raises:
         Exception: Whatever `items` raises, after the items that came before.

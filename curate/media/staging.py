@@ -44,7 +44,7 @@ DEFAULT = StagingConfig()
 
 
 def own_folder(folder: Path) -> Path:
-    """Makes the folder if it is not there, and sees to it that nobody else can write into it.
+    """Makes the folder if it is not there, and ensures that no other user can write into it.
 
     Raises:
         PermissionError: it belongs to another user, or others may write into it, or it is a link.
@@ -77,8 +77,7 @@ class Room:
         self.max_bytes = max_bytes
 
     def make(self, num_bytes: int) -> None:
-        """Take so many bytes. Where they are too many, remove copies that nobody uses, those first that were used
-        longest ago."""
+        """Reserve `num_bytes`. Over the limit, remove unused copies, the least recently used first."""
         with open(os.open(self.folder / TOTAL, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+") as total:
             fcntl.flock(total, fcntl.LOCK_EX)
             text = total.read()

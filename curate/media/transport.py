@@ -43,7 +43,7 @@ def stream_descriptors(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _sections(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """`(pid, section)` of the sections that begin in a packet, as far as it goes."""
+    """`(pid, section)` of the sections that begin in a packet, cut at the packet's end."""
     for step, before in LAYOUTS:
         if all(data[before + number * step :][:1] == SYNC for number in range(NUM_SYNCS)):
             break

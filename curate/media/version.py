@@ -46,7 +46,7 @@ def unchanged(path: str, version: str | None) -> Iterator[None]:
     for the block to notice.
 
     Raises:
-        MediaError: CHANGED, in place of what the block says of such a file.
+        MediaError: CHANGED, in place of the block's own error.
     """
     try:
         before = _seen(path)

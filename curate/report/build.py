@@ -113,7 +113,7 @@ def _summary(view: DatasetView) -> str:
 
 
 def _facts(view: DatasetView) -> dict[str, object]:
-    """What config.yaml says of the making: version, commit, and the captioner."""
+    """How the dataset was made, from config.yaml: version, commit, and the captioner."""
     facts: dict[str, object] = {"dataset": view.url}
     facts |= {key: value for key, value in view.config.get("curate", {}).items() if _is_plain(value)}
     return facts | {key: value for key, value in view.config.items() if _is_plain(value)}

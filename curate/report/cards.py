@@ -20,7 +20,7 @@ def clip_card(
     caption_note: str | None = None,
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
-    `has_captions`: other clips have some, so that one without is worth a word.
+    `has_captions`: other clips have captions, so a clip without one says so.
     `caption_note`: what a reader of the captions must know."""
     values = {name: row[name] for name in scores if row[name] is not None}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")

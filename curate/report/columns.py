@@ -1,8 +1,8 @@
 """Columns of a table inside the page: exact, small, and read by `unpack` in policy.js.
 
 A column of numbers is stored as whole numbers over a power of ten where that gives every double back (scores are
-rounded to a few decimals when they are stored), else as doubles, by dictionary where they repeat. The bytes lie plane
-by plane (first the low byte of every value), which zlib makes less of, and are written in base64.
+rounded to a few decimals when they are stored), else as doubles, by dictionary where they repeat. The bytes are stored
+plane by plane (first the low byte of every value), which zlib makes less of, and are written in base64.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The threshold explorer: every clip's scores inside the page, so that sliders recount the funnel as `decide` would.
+"""The threshold explorer: every clip's scores inside the page; sliders recount the funnel as `decide` would.
 
 The page is given the columns (columns.py); policy.js decides over them, explorer.js draws and listens.
 """

@@ -221,7 +221,7 @@ def _sample(payload: bytes, prompt: str, *, is_video: bool) -> str:
 
 
 def _prompt(fs: Any, sample: str) -> str:
-    """The prompt recorded beside a sample; the file's name where none is."""
+    """The prompt recorded with a sample; the file's name where none is."""
     stem = sample.rpartition(".")[0]
     if fs.exists(f"{stem}.json"):
         prompt = json.loads(fs.cat_file(f"{stem}.json")).get("prompt")

@@ -47,10 +47,10 @@ def embed(clips: Sequence[ClipFrames], encoder: ImageEncoder) -> list[np.ndarray
 def by_clip(
     model: Callable[[Sequence[np.ndarray]], np.ndarray], clips: Sequence[Sequence[np.ndarray]], joined: bool
 ) -> list[np.ndarray]:
-    """Rows of the model's output for the images of each clip.
+    """Rows of the model's output for the images of each clip: `(images, …)` per clip.
 
     Args:
-        model: N images to N rows.
+        model: N images, `(H, W, 3)` uint8 RGB each, to N rows, `(N, …)`.
         clips: the images of each clip, at least one each.
         joined: all clips in one call, which is faster on a GPU. On a CPU it saves nothing, and the last bits of a
             clip's values would depend on the other clips, which differ after a resume.

@@ -1,6 +1,6 @@
 """Static overlay: logos, watermarks and captions that stand still on a moving video.
 
-Edges of an overlay keep their gradient from frame to frame, whatever moves behind it: the idea of Dekel et al. 2017,
+Edges of an overlay keep their gradient from frame to frame over a moving background: the idea of Dekel et al. 2017,
 "On the Effectiveness of Visible Watermarks" (CVPR, section 3.1), here within one clip. Edges count only where
 their surroundings move: the background of a static camera and the edges of letterbox bars do not count.
 """

@@ -1,7 +1,7 @@
 """Tar shards: written once, read by offset.
 
 A shard is an ordinary WebDataset tar: the members of one sample follow each other and share the name before the first
-dot. An index row keeps the offset of a member's payload, so that one sample is one range read, local or remote.
+dot. An index row keeps the offset of a member's payload, so one sample is one range read, local or remote.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from curate.storage.publish import publish
 
 BLOCK_BYTES = 512
 PLACE = ("shard", "offset", "size", "digest")
-"""Columns of an index that tell where a member lies, and what its bytes are."""
+"""Columns of an index that give a member's location and digest."""
 NOT_ITS_INDEX = "shard and index do not belong together: put back the one that was replaced, or write both again"
 
 
@@ -44,7 +44,7 @@ def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list
     """Write one shard and publish it by a rename; equal samples give equal bytes.
 
     Args:
-        url: where the shard shall lie (a local path or an fsspec URL).
+        url: location of the shard (a local path or an fsspec URL).
         samples: `(key, {extension: payload})`, in the order of writing. A key holds no dot.
 
     Returns:
@@ -106,7 +106,7 @@ class TarReader:
 
         Raises:
             FileNotFoundError: the shard is not there.
-            ValueError: the shard ends before the member does, or other bytes lie there than were written.
+            ValueError: the shard ends before the member does, or holds other bytes than were written.
         """
         if offset < BLOCK_BYTES:
             raise ValueError(f"{self.root}/{shard}: offset {offset} is that of no member; {NOT_ITS_INDEX}")

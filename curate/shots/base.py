@@ -46,7 +46,7 @@ class Window:
 
     @property
     def warm_frames(self) -> int:
-        """Frames that a part of a file begins before its own, so that its own have the scores of a whole pass."""
+        """Frames decoded before a part's first frame, so its frames get the scores of a pass over the whole file."""
         return self.back + (self.stride - 1 if self.aligned else 0)
 
 

@@ -62,7 +62,7 @@ class WindowedScores:
         self._score()  # the next run can have frames of another size
 
     def _cut(self, count: int) -> None:
-        """One whole window, of which `count` frames are scored; the next one begins `stride` frames later."""
+        """One full window with `count` scored frames. The next one begins `stride` frames later."""
         self._ready.append(np.stack(self._frames))
         self._counts.append(count)
         self._num_covered += count

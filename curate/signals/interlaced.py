@@ -25,4 +25,5 @@ class InterlacedSignal:
 
     @staticmethod
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        """`values`: `(n, 1)`, 1 for an interlaced frame, else 0."""
         return {"interlaced_fraction": float(values.mean())}

@@ -31,6 +31,7 @@ class LuminanceSignal:
 
     @staticmethod
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        """`values`: `(n, 2)`, mean luma and share of dark pixels per frame, both 0-1."""
         return {
             "luminance": float(values[:, 0].mean()),
             "black_fraction": float((values[:, 1] >= BLACK_FRAME_SHARE).mean()),

@@ -26,7 +26,7 @@ class MotionSignal:
     of the affine field (pan, zoom, roll, shear) that most of the frame follows. `local_motion`: mean length of the
     residual, which objects cause.
 
-    DIS flow (Kroeger et al. 2016, arXiv 1603.03590; OpenCV's, preset "ultrafast") between frames that lie about 1/8 s
+    DIS flow (Kroeger et al. 2016, arXiv 1603.03590; OpenCV's, preset "ultrafast") between frames about 1/8 s
     apart, at a short side of 72 px. It does not depend on the encoder; resolution and frame rate of the file
     change its accuracy only. 0.01 is a locked-off camera on a scene that hardly stirs, 0.3 a lively shot. Pans of
     0.02 to 0.6 short sides between two frames are measured within 10 %; noise alone gives about 0.01.

@@ -32,4 +32,5 @@ class SharpnessSignal:
 
     @staticmethod
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
+        """`values`: `(n, 1)`, the variance per frame."""
         return {"sharpness": float(values.mean())}

@@ -1,12 +1,12 @@
 """One writer at a time: a lease on a folder, local or remote, that its owner renews and that ends with it.
 
-A lease is a small file with a name of its own in FOLDER/.leases. Who wants one writes its file first and looks for
-others second: of two who do so at once, each sees the other and steps back, so that no two go on. All it needs is that
-a listing shows what was written before, as on local disks, NFS, S3, GCS and Azure.
+A lease is a small file with a name of its own in FOLDER/.leases. A process that wants one writes its file first
+and looks for others second. Of two that do so at once, each sees the other and steps back, so no two proceed. It only
+needs that a listing shows what was written before, as on local disks, NFS, S3, GCS and Azure.
 
 The owner renews its file every `BEAT_S`. Its lease has ended where its process on this machine is gone, or where the
-file was not renewed for `STALE_S`. An owner that could not renew it for `LOST_S`, such as a suspended machine, knows
-that by itself, and `check` raises. Readers need no lease.
+file was not renewed for `STALE_S`. An owner that could not renew it for `LOST_S`, such as a suspended machine, detects
+that itself, and `check` raises. Readers need no lease.
 """
 
 import json

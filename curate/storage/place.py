@@ -1,4 +1,4 @@
-"""Where a path or URL lies: the one place that decides what is a URL.
+"""Location of a path or URL: the one place that decides what is a URL.
 
 fsspec reads `::` in any name as a chain of filesystems, `~` as a home, and any text before `://` as a protocol.
 Names of files hold all of these: a path that is no URL of a known protocol is taken as it is.

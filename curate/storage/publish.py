@@ -21,7 +21,7 @@ ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", 
 
 @contextmanager
 def publish(url: str) -> Iterator[IO[bytes]]:
-    """Open `url` for writing so that readers see all of it or nothing, and what was written outlives a power cut.
+    """Open `url` for atomic writing: readers see all of it or nothing, and what was written survives a power cut.
 
     Object stores show an upload when it is complete. Everywhere else the bytes get a temporary name and one rename;
     local files and their folders are synchronised. An exception inside the block leaves nothing under `url`.

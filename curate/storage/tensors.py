@@ -1,7 +1,7 @@
 """Arrays and tensors → safetensors: the one place of the project that writes them.
 
-The format has no strides. `safetensors.numpy` writes an array's memory as it lies under the array's shape, so that a
-transposed view comes back scrambled, without an error; `safetensors.torch` refuses such a tensor.
+The format has no strides. `safetensors.numpy` writes an array's memory in storage order under the array's shape, so a
+transposed view is read back scrambled, without an error; `safetensors.torch` refuses such a tensor.
 """
 
 import os
@@ -31,7 +31,7 @@ def tensors_to_bytes(tensors: Mapping[str, "torch.Tensor"]) -> bytes:
 def write_tensors(
     tensors: Mapping[str, "torch.Tensor"], path: str | os.PathLike[str], metadata: dict[str, str] | None = None
 ) -> None:
-    """Likewise, to a file."""
+    """Tensors of any shape, strides and device as a safetensors file at `path`."""
     from safetensors.torch import save_file
 
     save_file(_packed(tensors), path, metadata=metadata)

@@ -78,7 +78,7 @@ def since(before: Mapping[str, float]) -> dict[str, float]:
 
 def process_batch(stage: Stage[Any, Any], items: Sequence[Any]) -> list[Any]:
     """The stage's outcomes of a batch. If the batch raises, each item is processed alone. An item that raises alone is
-    given up as MODEL, so that one bad file does not lose the others.
+    given up as MODEL, so one bad file does not lose the others.
 
     Raises:
         OSError, ImportError: a run-level error: the disk is full, a package is missing.

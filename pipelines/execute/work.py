@@ -33,8 +33,8 @@ class Work:
 
 
 def finished(dataset: Dataset, executor: Executor, work: Work, every_s: float) -> Iterator[Results]:
-    """Run the work; yields the results since the last time, every `every_s` seconds (0: each by itself) and at the
-    end. The caller publishes them: this process still is the writer of the dataset then.
+    """Run the work; yields the results since the last time, every `every_s` seconds (0: each result alone) and at the
+    end. The caller publishes them: this process is still the writer of the dataset then.
 
     Raises:
         LeaseLost: another process may write this part of the dataset by now.

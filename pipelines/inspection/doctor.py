@@ -75,7 +75,7 @@ def examine(where: str, folder: str) -> list[Finding]:
 def _tried(where: str, what: str, check: Callable[[], tuple[str, str]]) -> Finding:
     try:
         verdict, detail = check()
-    except Exception as error:  # whatever a check raises is what it found
+    except Exception as error:  # any error of a check is its finding
         verdict, detail = "fail", f"{type(error).__name__}: {error}"
     return Finding(where=where, what=what, verdict=cast(Verdict, verdict), detail=detail)
 

@@ -36,7 +36,7 @@ class Measure:
 
     @property
     def margin(self) -> float | None:
-        """How far the value lies inside the nearest bound; negative outside. None without a value or a bound."""
+        """Distance from the value to the nearest bound; negative outside. None without a value or a bound."""
         if self.value is None or self.rule is None:
             return None
         below = None if self.rule.min is None else self.value - self.rule.min

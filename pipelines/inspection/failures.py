@@ -98,7 +98,7 @@ def encoded(dataset: Dataset, kind: Encoded, fingerprint: str, cut: pa.Table) ->
     """Clips that have latents (or text embeddings) of a fingerprint.
 
     Args:
-        dataset: where they lie.
+        dataset: that holds them.
         kind: `latents` or `text`.
         fingerprint: names their folder.
         cut: rows of tables/shards, the clips as they are cut now: latents of an earlier cut do not count.

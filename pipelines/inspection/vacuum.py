@@ -22,7 +22,7 @@ from curate.storage.place import locate
 from curate.storage.publish import is_being_written
 
 Files = dict[str, dict[str, Any]]
-"""Path in the dataset → what the filesystem says of the file."""
+"""Path in the dataset → the filesystem's information on the file."""
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16,32}\.tmp")
 TIMES = ("mtime", "LastModified", "last_modified", "updated")
 """What the filesystems of fsspec call the time of the last change."""

@@ -100,7 +100,7 @@ def unfinished_plans(
     Otherwise they are planned again, under a number that no shard had.
 
     Args:
-        dataset: where the plans lie.
+        dataset: that holds the plans.
         pending: ids of the clips that no shard holds.
         given_up: those that could not be cut, and are not tried again.
         splits: clip id → train or val.

@@ -32,7 +32,7 @@ SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
         "video_uri": pa.string(),
     }
 )
-"""Column → type of what the scan says of a clip."""
+"""Column → type of the scan's facts on a clip."""
 
 Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""
@@ -59,7 +59,7 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
     """Read and join the tables.
 
     Args:
-        dataset: where they lie.
+        dataset: that holds them.
         config: names the scan whose clips are meant, and says what duplicates are.
         families: the score families to join.
         keep: write duplicates and clusters to the cache, see `find_duplicates`.
@@ -106,7 +106,7 @@ def decided(
     """The rows of `clips.parquet`: every clip with its decision; writes nothing.
 
     Args:
-        dataset: where failures, shards and the user's columns lie.
+        dataset: that holds failures, shards and the user's columns.
         stored: what the other tables say.
         config: the policy.
         families: the score families that it may refer to.
@@ -130,7 +130,7 @@ def decided(
 
 
 def facts(dataset: Dataset, scan_key: str) -> pa.Table:
-    """Every clip of the readable inputs with what the scan says of it, in order of URI and time."""
+    """Every clip of the readable inputs with the scan's facts on it, in order of URI and time."""
     videos = dataset.videos.read()
     videos = videos.filter(pc.and_(pc.equal(videos["scan_key"], scan_key), pc.equal(videos["outcome"], "ok")))
     # Equal bytes at several URIs: the clips are read from the first of them.

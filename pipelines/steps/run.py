@@ -18,7 +18,7 @@ class CurateRun:
     """The dataset and the configuration of a run, and what it counts.
 
     Args:
-        dataset: where the tables lie.
+        dataset: that holds the tables.
         config: the resolved configuration.
         command: what repeats this run, for the record of failures.
         listed: URI → version of the files that the inputs of this run name.
