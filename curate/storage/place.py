@@ -47,6 +47,23 @@ def locate(text: str | os.PathLike[str]) -> tuple[AbstractFileSystem, str]:
     return fs, str(fs._strip_protocol(text))
 
 
+def url_of(fs: AbstractFileSystem, path: str) -> str:
+    """What `locate` reads back: a local path as it is, a remote one as URL, with host and user where paths lack them.
+
+    FTP, SFTP, SMB and HDFS keep the host in the filesystem: their `unstrip_protocol` gives a URL without it.
+    """
+    if isinstance(fs, LocalFileSystem):
+        return path
+    url = str(fs.unstrip_protocol(path))
+    options = fs.storage_options
+    if not options.get("host") or fs._get_kwargs_from_urls(url).get("host"):
+        return url
+    user, password = options.get("username") or options.get("user"), options.get("password")
+    login = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    port = f":{options['port']}" if options.get("port") else ""
+    return f"{url.partition('://')[0]}://{login}{options['host']}{port}/{path.lstrip('/')}"
+
+
 def local_path(text: str) -> str:
     """An absolute local path. `~` is a home where nothing has that name."""
     if text.startswith("~") and not os.path.lexists(text):

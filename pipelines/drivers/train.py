@@ -75,8 +75,8 @@ def _say_memory(estimate: MemoryEstimate) -> None:
 
 @contextmanager
 def _reported(out: str) -> Iterator[OnStep]:
-    """After each evaluation RUN/report.html is written in a thread, during the steps that follow, unless that of the
-    one before still is; and once more at the end, by the process that is told of the steps."""
+    """After each evaluation a thread writes RUN/report.html while training continues, if the one before has ended. The
+    main rank writes the report once more at the end."""
     from curate.report.run import build_run_report
 
     writing: Future[str] | None = None

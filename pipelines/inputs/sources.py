@@ -13,7 +13,7 @@ from curate.media.recognize import NUM_BYTES, may_be_media
 from curate.media.version import local_version, remote_version
 from curate.schema import Failure, FailureKind
 from curate.storage.access import public, without_secrets
-from curate.storage.place import MAGIC, is_url, locate
+from curate.storage.place import MAGIC, is_url, locate, url_of
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the entry point of a submitted job."""
@@ -55,7 +55,7 @@ def list_sources(
     Returns:
         The files, and a failure for each input that names nothing or cannot be listed.
     """
-    excluded = f"{_uri(*locate(exclude))}/" if exclude else "\0"
+    excluded = f"{url_of(*locate(exclude))}/" if exclude else "\0"
     sources: dict[str, Source] = {}
     failures: list[Failure] = []
     for text in inputs:
@@ -174,7 +174,7 @@ def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Source | 
         elif name == path or (ending and name.endswith(ending)) or _is_tried(fs, name):
             yield _source(fs, name)
         else:
-            leave_out(public(_uri(fs, name)))
+            leave_out(public(url_of(fs, name)))
 
 
 def _is_there(fs: fsspec.AbstractFileSystem, path: str) -> bool:
@@ -228,14 +228,14 @@ def _walk(
             elif _is_tried(fs, path):
                 yield _source(fs, path)
             else:
-                leave_out(public(_uri(fs, path)))
+                leave_out(public(url_of(fs, path)))
     for error in errors:
         yield _failure(str(error.filename or name), _kind(error), f"cannot be listed: {error.strerror or error}")
 
 
 def _source(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
     """The file, or why it cannot be an input."""
-    uri = _uri(fs, path)
+    uri = url_of(fs, path)
     try:
         uri.encode()
     except UnicodeEncodeError:
@@ -264,11 +264,6 @@ def _kind(error: OSError) -> FailureKind:
 
 def _name(entry: Source | Failure) -> str:
     return entry.uri if isinstance(entry, Source) else entry.subject
-
-
-def _uri(fs: fsspec.AbstractFileSystem, path: str) -> str:
-    """A local path as it is, a remote one as URL."""
-    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
 def _failure(subject: str, kind: FailureKind, detail: str) -> Failure:

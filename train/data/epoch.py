@@ -1,4 +1,4 @@
-"""What an epoch meets of a manifest: how often each sample, and with how many tokens.
+"""Which samples of a manifest an epoch contains: how often each one, and with how many tokens.
 
 Weights repeat or leave out a sample, a resolution is drawn for a clip that was encoded at several, tokens are dropped,
 frames are cut from what exceeds the budget. All of it is a function of (seed, epoch, clip): planner and loader ask
@@ -52,11 +52,11 @@ class TokenDropConfig(BaseModel):
 
 
 class EpochConfig(BaseModel):
-    """What an epoch meets of the manifest."""
+    """The samples of one epoch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    balance: bool = Field(True, description="meet a clip as often as the curation's balance_weight says, on average")
+    balance: bool = Field(True, description="draw a clip as often as the curation's balance_weight says, on average")
     resolution: Literal["all", "one"] = Field(
         "all",
         description="of a clip that was encoded at several sizes (data.latents): all, or one, drawn again each epoch",
@@ -102,7 +102,7 @@ class EpochSamples:
         return repeats, np.maximum(1, np.rint(tokens * (1 - rates))).astype(np.int64)
 
     def _expected(self, manifest: Manifest, config: EpochConfig) -> np.ndarray:
-        """(N,) float64: how often an epoch meets each row on average, were it not for its other sizes."""
+        """(N,) float64: how often an epoch contains each row on average, before its other sizes are counted."""
         weights = manifest.weights if config.balance else np.ones(len(manifest))
         if any(part.share is None for part in manifest.parts):
             return weights

@@ -1,11 +1,15 @@
 """What is a URL, and what is the name of a file."""
 
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_storage_options
 
-from curate.storage.place import is_url, locate
+from curate.storage.place import is_url, locate, url_of
 from curate.storage.publish import publish
 
 NAMES = [
@@ -43,3 +47,29 @@ def test_urls_are_those_of_known_protocols(tmp_path: Path) -> None:
         archive.writestr("inner.txt", "inside")
     fs, path = locate(f"zip://inner.txt::file://{tmp_path}/outer.zip")
     assert fs.cat_file(path) == b"inside"
+
+
+class Server(MemoryFileSystem):
+    """Keeps host and user in the filesystem, as those of FTP and SFTP do."""
+
+    protocol = "ftp"
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(infer_storage_options(path)["path"]).rstrip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        return {name: value for name, value in infer_storage_options(path).items() if name not in ("path", "protocol")}
+
+
+@pytest.mark.parametrize("login", ["", "ada@", "ada:p%40ss@"])
+def test_a_url_keeps_host_and_user_where_paths_lack_them(login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "ftp", Server)
+    url = f"ftp://{login}box:2121/films/a b.mp4"
+    fs, path = locate(url)
+    assert path == "/films/a b.mp4"
+    assert url_of(fs, path) == url
+    assert url_of(*locate("s3://bucket/a.mp4")) == "s3://bucket/a.mp4"
+    assert url_of(*locate("/films/a.mp4")) == "/films/a.mp4"
