@@ -85,7 +85,7 @@ def sample_to_files(
 
 
 def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
-    """What a video begins with, see `encode_start`.
+    """The latent that a video begins with, (C, T, H, W) with T at most `most`, see `encode_start`.
 
     Raises:
         ValueError: the autoencoder is not causal, or the file is no picture or video.

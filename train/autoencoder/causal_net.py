@@ -49,7 +49,10 @@ def space_time_to_depth(x: Tensor, *, frames: int, pixels: int) -> Tensor:
 
 
 def depth_to_space_time(x: Tensor, *, frames: int, pixels: int) -> Tensor:
-    """Inverse of `space_time_to_depth`."""
+    """(B, frames · pixels² · C, T, H, W) to (B, C, frames · T, pixels · H, pixels · W).
+
+    The inverse of `space_time_to_depth`.
+    """
     b, _, t, h, w = x.shape
     x = x.permute(0, 2, 3, 4, 1).reshape(b, t, h, w, frames, pixels, pixels, -1)
     x = x.permute(0, 1, 4, 2, 5, 3, 6, 7)  # (B, T, frames, H, pixels, W, pixels, C)

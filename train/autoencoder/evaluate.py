@@ -39,18 +39,21 @@ def evaluate(clips: Iterable[np.ndarray], reconstruct: Callable[[np.ndarray], np
 
 
 def round_trip(autoencoder: VideoAutoencoder) -> Callable[[np.ndarray], np.ndarray]:
-    """Encode, store as float16, decode."""
+    """(T, H, W, 3) uint8 to the same shape: encode, store as float16, decode."""
     return lambda rgb: decode_latent(autoencoder, autoencoder.encode(to_video(rgb)).half())
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio over all values of two uint8 arrays; dB."""
+    """Peak signal-to-noise ratio over all values of two uint8 arrays of shape (T, H, W, 3); dB."""
     mse = float(np.square(a.astype(np.float64) - b).mean())
     return 10.0 * math.log10(255.0**2 / max(mse, 1e-10))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity of the luma, frame by frame (Wang et al. 2004): 11 x 11 Gaussian window, sigma 1.5."""
+    """Structural similarity of the luma of two (T, H, W, 3) uint8 arrays, mean over frames; at most 1.
+
+    Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5.
+    """
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     x, y = ((torch.from_numpy(v).double() @ weights)[:, None] for v in (a, b))
     taps = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
@@ -67,7 +70,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def resized(channels: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Shrinks by area averaging to as many values as the latents have, and enlarges (tri)linearly."""
+    """(T, H, W, 3) uint8 to the same shape: shrinks by area averaging to as many values as the latents have, and
+    enlarges (tri)linearly."""
 
     def reconstruct(rgb: np.ndarray) -> np.ndarray:
         video = to_video(rgb)
@@ -84,7 +88,8 @@ def resized(channels: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def dct_kept(channels: int, statistics: Iterable[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Keeps, of the DCT of every block, the `channels` coefficients that carry most energy over `statistics`.
+    """(T, H, W, 3) uint8 to the same shape: keeps the `channels` DCT coefficients of a block with most energy over
+    `statistics`.
 
     The first frame has blocks of its own, 1 x 8 x 8; those of the others are 4 x 8 x 8. The colors count together.
     """

@@ -53,7 +53,10 @@ class TrainAutoencoderConfig(BaseModel):
 
 
 def reconstruction_loss(out: Tensor, video: Tensor, edge_weight: float) -> Tensor:
-    """L1 of the values plus `edge_weight` times L1 of their differences in space (three scales) and time."""
+    """L1 of the values plus `edge_weight` times L1 of their differences in space (three scales) and time: scalar.
+
+    `out` and `video` are (B, 3, T, H, W) in [-1, 1].
+    """
     error = (
         out - video
     )  # (B, 3, T, H, W); differences are linear: those of the error are the errors of the differences
@@ -70,7 +73,10 @@ def reconstruction_loss(out: Tensor, video: Tensor, edge_weight: float) -> Tenso
 
 
 def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence of the posterior from a standard normal, mean per latent value."""
+    """KL divergence of the posterior from a standard normal, mean per latent value: scalar.
+
+    `mean` and `logvar` are (B, C, T, H, W).
+    """
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
 
 

@@ -134,7 +134,7 @@ def sample_fps(row: dict[str, Any]) -> float:
 
 
 def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tensor | None:
-    """The preferred kind if the clip has it, else the other, else none."""
+    """Token states (n, D) of the preferred kind if the clip has it, else of the other, else None."""
     for kind in reversed(KINDS) if prefers_dense else KINDS:
         if kind in captions:
             return captions[kind]

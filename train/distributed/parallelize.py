@@ -98,10 +98,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor, sharing its memory; any other tensor as it is."""
+    """This rank's part of a sharded tensor, (n / dp, …) of (n, …), sharing its memory; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor, on every rank; any other tensor as it is."""
+    """All of a sharded tensor, (n, …), on every rank; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

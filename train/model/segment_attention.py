@@ -101,7 +101,7 @@ def segment_attention_backward(
     ends_k: Tensor,
     flash: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v."""
+    """Gradients of q, k and v: (L, H, D), (M, H, D) and (M, H, D), in the dtype of each."""
     grads = []
     for part in parts_of(ends_q, ends_k, cuda=q.is_cuda, flash=flash):
         tensors = grad[part.q], q[part.q], k[part.k], v[part.k], out[part.q], lse[part.q]
@@ -157,7 +157,10 @@ def runs_of(ends_q: Tensor, ends_k: Tensor) -> list[Run]:
 
 
 def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool) -> Iterator[Part]:
-    """The parts of a pack, in order: runs one by one, except for those that the varlen kernel takes at once."""
+    """The parts of a pack whose segments end at `ends_q` and `ends_k`, each (S + 1,) and on the host, in order.
+
+    Each run is a part of its own, except those that the varlen kernel takes at once.
+    """
     row, key, segment = 0, 0, 0
     for kernel, runs in groupby(runs_of(ends_q, ends_k), lambda run: kernel_of(run, cuda=cuda, flash=flash)):
         for members in [tuple(runs)] if cuda and kernel == "flash" else [(run,) for run in runs]:
