@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal
 
 import numpy as np
@@ -126,14 +127,9 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
         }
         return config, RunRecord(**facts | tuples)
     except ValidationError as error:
-        lines = [f"  {_explain(detail)}" for detail in error.errors()]
+        lines = indent("\n".join(map(_explain, error.errors())), "  ")
         raise ValueError(
-            "\n".join(
-                [
-                    f"{run}/config.yaml: saved by another version of reelpack. Change it there, or train elsewhere:",
-                    *lines,
-                ]
-            )
+            f"{run}/config.yaml: saved by another version of reelpack. Change it there, or train elsewhere:\n{lines}"
         ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
@@ -143,8 +139,7 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
 
 def _explain(detail: ErrorDetails) -> str:
     path = ".".join(["train", *map(str, detail["loc"])])
-    said = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"{path}: {detail['msg']}"
-    return said.replace("; ", "\n  ")
+    return str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"{path}: {detail['msg']}"
 
 
 def load_model(

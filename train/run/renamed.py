@@ -31,7 +31,7 @@ def refuse_renamed(settings: Any) -> Any:
     """`settings`, a tree of mappings or anything else, as it is.
 
     Raises:
-        ValueError: it has an old key or value.
+        ValueError: it has old keys or values, a line each.
     """
     given = dict(_leaves(settings, "")) if isinstance(settings, Mapping) else {}
     found = [f"train.{old} is now train.{new}" for old, new in RENAMED.items() if old in given]
@@ -39,7 +39,7 @@ def refuse_renamed(settings: Any) -> Any:
         if (new := values.get(str(given.get(key)))) is not None:
             found.append(f"train.{key}={given[key]} is now train.{key}={new}")
     if found:
-        raise ValueError("; ".join(found))
+        raise ValueError("\n".join(found))
     return settings
 
 
