@@ -54,7 +54,7 @@ class Ended:
 
 
 def run_ranks(
-    num_ranks: int, settings: TrainConfig, dataset: str, out: Path, entry: Callable[..., None] = train
+    num_ranks: int, settings: TrainConfig, dataset: str, out: Path, entry: Callable[..., object] = train
 ) -> list[Ended]:
     """Train on `num_ranks` ranks, each a process with the environment that torchrun sets. No launcher ends the others
     after one.
@@ -75,7 +75,7 @@ def run_at_once(
     settings: TrainConfig,
     dataset: str,
     out: Path,
-    entry: Callable[..., None] = train,
+    entry: Callable[..., object] = train,
 ) -> list[Ended]:
     """One process per environment; they call `entry` at the same moment."""
     all_started = forks().Barrier(len(environments))
