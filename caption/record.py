@@ -1,12 +1,32 @@
-"""The caption record: one row per clip and kind. It holds the text, its provenance, its frames and its findings."""
+"""The caption record: one row per clip, level and variant. It holds the text, its provenance, its frames, its findings,
+and the attempts before it."""
 
 import json
 from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
 from typing import Any
 
 from caption.provenance import Provenance
-from curate.dataset.captions import CaptionKind, CaptionStatus
+from curate.dataset.captions import CaptionLevel, CaptionStatus
+from curate.schema import content_digest
 from curate.shards.tar import payload_digest
+
+
+class Remedy(StrEnum):
+    """What another attempt changes."""
+
+    PROMPT = "prompt"
+    """The finding's instruction is added to the prompt."""
+    SEED = "seed"
+    """The text is sampled, with a seed of its own."""
+    PENALTY = "penalty"
+    """Tokens that were written become less likely."""
+    TOKENS = "tokens"
+    """Twice the token limit."""
+    FRAMES = "frames"
+    """Other frames of the clip, and twice as many."""
+    BACKEND = "backend"
+    """`caption.fallback` is asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,11 +37,33 @@ class Finding:
         code: Reason code, snake_case. Equal for all clips with this fault.
         status: Status that a caption with this finding has, unless another finding is worse.
         detail: A sentence for the reader, with its figures in parentheses at the end: counts leave them out.
+        remedy: What another attempt changes; None: no other attempt can help.
+        instruction: For the remedy `prompt`: what is added to the prompt, a full sentence.
     """
 
     code: str
     status: CaptionStatus
     detail: str
+    remedy: Remedy | None = None
+    instruction: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """A text that did not pass: the codes of its findings, and the remedies that were applied to it."""
+
+    text: str
+    codes: tuple[str, ...]
+    remedies: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The caption of a part of a long clip, seconds from the clip's start."""
+
+    start_s: float
+    end_s: float
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +72,19 @@ class CaptionRecord:
 
     Attributes:
         clip_id: The clip that it describes.
-        media_digest: Digest of the clip's bytes that the model was shown. `verify` compares it.
-        kind: Which of the clip's captions it is.
+        media_digest: Digest of the clip's bytes that the model was shown. `verify` compares it. None: the text is not
+            of these bytes, but the user's own or a person's.
+        level: Which of the clip's captions it is.
+        variant: 0, or the number of a variant that was composed from the fields.
         text: What the model wrote, without control tokens and surrounding white space.
-        findings: What the checks found, in their order.
+        findings: What the checks found in the text, in their order.
+        attempt: Number of the attempt that gave the text, from 1 on; 0 where the model was not asked.
+        earlier: The attempts before it.
+        parents: `text_id` of the texts that it was composed from.
+        windows: Captions of the parts that it was merged from, in the order of time.
         finish_reason: `stop` where the model ended the text, `length` at the token limit, `not_asked`.
         provenance: What wrote the text.
-        prompt_id, prompt_hash, prompt_text: The prompt: versioned name, digest, and in full.
+        prompt_id, prompt_hash, prompt_text: The prompt: versioned name, digest of its template, and in full.
         frame_indices: Numbers of the frames shown to the model, within the clip.
         frame_times_s: Their times, seconds from the clip's start.
         max_tokens: Limit of the text, in the model's tokens.
@@ -44,10 +92,15 @@ class CaptionRecord:
     """
 
     clip_id: str
-    media_digest: str
-    kind: CaptionKind
+    media_digest: str | None
+    level: CaptionLevel
+    variant: int = 0
     text: str
     findings: tuple[Finding, ...] = ()
+    attempt: int = 1
+    earlier: tuple[Attempt, ...] = ()
+    parents: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
     finish_reason: str
     provenance: Provenance
     prompt_id: str
@@ -65,6 +118,11 @@ class CaptionRecord:
         return status_of(self.findings)
 
 
+def text_id(clip_id: str, level: str, text: str) -> str:
+    """Names a text of a clip, as a parent of others."""
+    return content_digest("caption text", clip_id, level, text)[:16]
+
+
 def status_of(findings: tuple[Finding, ...]) -> CaptionStatus:
     """The worst status among the findings; OK without any. `CaptionStatus` lists them from the best to the worst."""
     found = {finding.status for finding in findings}
@@ -78,11 +136,19 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
     as_json = {name: json.dumps(provenance[name], sort_keys=True) for name in ("parameters", "libraries")}
     return row | {
         "status": str(record.status),
-        "findings": [asdict(finding) | {"status": str(finding.status)} for finding in record.findings],
+        "findings": [_finding_row(finding) for finding in record.findings],
+        "earlier": [asdict(attempt) for attempt in record.earlier],
+        "parents": list(record.parents),
+        "windows": [asdict(window) for window in record.windows],
         "provenance": provenance | as_json,
         "frame_indices": list(record.frame_indices),
         "frame_times_s": list(record.frame_times_s),
     }
+
+
+def _finding_row(finding: Finding) -> dict[str, str | None]:
+    remedy = finding.remedy and str(finding.remedy)
+    return {"code": finding.code, "status": str(finding.status), "detail": finding.detail, "remedy": remedy}
 
 
 def media_digest(data: bytes) -> str:

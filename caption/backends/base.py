@@ -1,8 +1,8 @@
 """What a captioner asks of a model runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -11,17 +11,36 @@ from caption.quality.base import Check
 from curate.schema import FailureKind
 
 
+SAMPLING_TEMPERATURE = 0.7
+"""Of a request with a seed, where the backend's own temperature is 0."""
+
+
 class UnusableModel(ValueError):
     """A model that cannot caption; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionRequest:
-    """Frames (T, H, W, 3) uint8 RGB in the order of time, a prompt, and the limit of the text in tokens."""
+    """What a model is shown and asked.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB in the order of time; T is 0 where the language model alone is asked.
+        prompt: Text after the frames.
+        max_tokens: Limit of the text, in the model's tokens.
+        times_s: When the frames are shown, seconds from the clip's start; for models that read times.
+        schema: JSON schema that the text must follow, where the backend can constrain it; None: free text.
+        seed: Of the sampling; a request with a seed is sampled also where the backend is greedy. None: as the
+            backend's settings say.
+        repetition_penalty: Instead of the backend's; None: the backend's.
+    """
 
     frames: np.ndarray
     prompt: str
     max_tokens: int
+    times_s: tuple[float, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    seed: int | None = None
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +80,12 @@ class CaptionBackend(Protocol):
     @property
     def checks(self) -> Sequence[Check]:
         """Checks of this backend alone, set up with it; often none."""
+        ...
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests that are answered at the same time, each by a call of `caption` in a thread of its own. 0: one
+        call at a time, with a batch."""
         ...
 
     def setup(self) -> None:

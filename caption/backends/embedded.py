@@ -50,6 +50,8 @@ class EmbeddedConfig(BaseModel):
 class EmbeddedCaptioner:
     """`CaptionBackend` on the assembled checkpoint; `vlm` runs it."""
 
+    num_in_flight = 0
+
     def __init__(self, config: EmbeddedConfig) -> None:
         self.config = config
         self.checks: Sequence[Check] = ()

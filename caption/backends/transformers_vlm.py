@@ -76,6 +76,7 @@ class TransformersVlm:
     """`CaptionBackend` on transformers' `generate`. Greedy results do not depend on the batch (to rounding)."""
 
     checks: Sequence[Check] = ()
+    num_in_flight = 0
 
     def __init__(self, config: TransformersVlmConfig) -> None:
         self.config = config

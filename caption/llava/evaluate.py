@@ -24,7 +24,7 @@ from caption.backends.transformers_vlm import TransformersVlm
 from caption.config import CaptionConfig
 from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
-from curate.dataset.captions import KINDS
+from curate.dataset.captions import CaptionLevel
 from curate.encoders import weights
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.text import TextEncoder, TextEncoderConfig
@@ -181,7 +181,7 @@ def main() -> None:
     captioner.setup()
     vlm = captioner.vlm
     written: dict[str, list[str]] = {}
-    for kind in KINDS:
+    for kind in ASKED:
         limit = config.max_tokens(kind)
         requests = [CaptionRequest(frames=s.frames, prompt=PLAIN_V1.of(kind).text, max_tokens=limit) for s in shots]
         batches = [requests[start : start + 8] for start in range(0, len(requests), 8)]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from caption.llava.corpus import Shot, Stamp
-from curate.dataset.captions import CaptionKind
+from curate.dataset.captions import CaptionLevel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +14,7 @@ class Sample:
     """One image or several in order, (T, tokens, 1280) float16 as pooled; what is asked; what is to be answered."""
 
     features: torch.Tensor
-    kind: CaptionKind
+    kind: CaptionLevel
     caption: str
 
 
@@ -32,15 +32,15 @@ class Corpus:
         self.shots, self.stamps = shots, stamps
         self.video_share, self.num_frames = video_share, num_frames
 
-    def batch(self, rng: np.random.Generator, size: int, kind: CaptionKind) -> list[Sample]:
+    def batch(self, rng: np.random.Generator, size: int, kind: CaptionLevel) -> list[Sample]:
         return [self._sample(rng, kind) for _ in range(size)]
 
-    def _sample(self, rng: np.random.Generator, kind: CaptionKind) -> Sample:
+    def _sample(self, rng: np.random.Generator, kind: CaptionLevel) -> Sample:
         if not self.stamps or rng.random() < self.video_share:
             return self._video(kind, rng)
         return self._stamp(kind, rng)
 
-    def _video(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
+    def _video(self, kind: CaptionLevel, rng: np.random.Generator) -> Sample:
         """Frames at the middles of equal parts of a random stretch of a shot, all of one copy."""
         shot, features = self.shots[rng.integers(len(self.shots))]
         _, available, _, _ = features.shape
@@ -53,7 +53,7 @@ class Corpus:
         caption = shot.dense if kind == "dense" else shot.short[rng.integers(len(shot.short))]
         return Sample(features=features[copy, middles], kind=kind, caption=caption)
 
-    def _stamp(self, kind: CaptionKind, rng: np.random.Generator) -> Sample:
+    def _stamp(self, kind: CaptionLevel, rng: np.random.Generator) -> Sample:
         """A still: one image, or the same one several times, as the frames of a motionless clip are."""
         stamp, features, colors = self.stamps[rng.integers(len(self.stamps))]
         copy = int(rng.integers(len(features)))

@@ -26,7 +26,7 @@ from caption.llava.features import all_tokens, stamp_features, video_features
 from caption.llava.parts import IMAGE_TOKEN, Parts, build_parts
 from caption.llava.samples import Corpus, Sample
 from caption.prompts import PLAIN_V1
-from curate.dataset.captions import CaptionKind
+from curate.dataset.captions import CaptionLevel
 from curate.encoders import weights
 from curate.storage.lease import hold
 from curate.storage.publish import publish, remove_unfinished
@@ -71,7 +71,7 @@ class Captioner:
         lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, lora_dropout=0.05)
         lora.target_modules = set(LORA_LAYERS)
         self.language_model = get_peft_model(language_model, lora).train()
-        self._prompts: dict[tuple[CaptionKind, int], list[int]] = {}
+        self._prompts: dict[tuple[CaptionLevel, int], list[int]] = {}
 
     def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
         return self.language_model.get_input_embeddings()(token_ids)
@@ -80,7 +80,7 @@ class Captioner:
         """(..., 1280) as pooled to (..., 576)."""
         return self.projector(self.tower.standardize(features.float()))
 
-    def prompt_ids(self, kind: CaptionKind, num_images: int) -> list[int]:
+    def prompt_ids(self, kind: CaptionLevel, num_images: int) -> list[int]:
         """Token ids of everything before the caption, as the processor makes them."""
         key = (kind, num_images)
         if key not in self._prompts:

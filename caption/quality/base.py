@@ -1,10 +1,33 @@
 """What a check of captions is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
+from caption.facts import Facts
 from caption.record import CaptionRecord, Finding
+
+RecordKey = tuple[str, str, int]
+"""`clip_id`, `level`, `variant` of a record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a caption is checked against.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, those that the model has seen.
+        facts: Measured of the clip.
+        original: The user's own text of the clip; None: there is none.
+        fields: The text of level `fields` that the prompt gave; None: it gave none.
+    """
+
+    frames: np.ndarray
+    facts: Facts = Facts()
+    original: str | None = None
+    fields: str | None = None
 
 
 class Check:
@@ -21,11 +44,21 @@ class Check:
         """
         return ()
 
-    def of_caption(self, record: CaptionRecord, frames: np.ndarray) -> Iterable[Finding]:
-        """Findings after the model has answered.
+    def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterable[Finding]:
+        """Findings after the model has answered. A finding with a remedy leads to another attempt, see
+        `caption.max_attempts`.
 
         Args:
             record: the caption without the findings of this hook.
-            frames: (T, H, W, 3) uint8 RGB, those that the model has seen.
+            evidence: what it is checked against.
         """
         return ()
+
+    def of_corpus(self, records: pa.Table, groups: Mapping[str, str]) -> Mapping[RecordKey, Sequence[Finding]]:
+        """Findings among all captions of a dataset, after the last clip.
+
+        Args:
+            records: rows of `CAPTIONS` whose text is used.
+            groups: clip id → group of duplicates, for clips that have duplicates.
+        """
+        return {}

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from caption.quality.base import Check
-from caption.record import CaptionRecord, Finding
+from caption.quality.base import Check, Evidence
+from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 
 
@@ -20,6 +19,6 @@ class EmptyConfig(BaseModel):
 
 
 class EmptyCheck(Check):
-    def of_caption(self, record: CaptionRecord, frames: np.ndarray) -> Iterator[Finding]:
+    def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
         if not record.text:
-            yield Finding(code="empty", status=CaptionStatus.EMPTY, detail="the model wrote nothing")
+            yield Finding(code="empty", status=CaptionStatus.EMPTY, detail="the model wrote nothing", remedy=Remedy.SEED)

@@ -2,25 +2,30 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from caption.quality.base import Check
-from caption.record import CaptionRecord, Finding
+from caption.quality.base import Check, Evidence
+from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 
 
 class TruncatedConfig(BaseModel):
-    """Finds captions that the token limit cuts off. Their text is used."""
+    """Finds captions that the token limit cuts off."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    use: bool = Field(False, description="use the text of those that every attempt cuts off")
+
     def build(self) -> Check:
-        return TruncatedCheck()
+        return TruncatedCheck(self)
 
 
 class TruncatedCheck(Check):
-    def of_caption(self, record: CaptionRecord, frames: np.ndarray) -> Iterator[Finding]:
+    def __init__(self, config: TruncatedConfig) -> None:
+        self.config = config
+
+    def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
         if record.finish_reason == "length":
             detail = f"not finished after {record.max_tokens} tokens"
-            yield Finding(code="truncated", status=CaptionStatus.TRUNCATED, detail=detail)
+            status = CaptionStatus.OK if self.config.use else CaptionStatus.TRUNCATED
+            yield Finding(code="truncated", status=status, detail=detail, remedy=Remedy.TOKENS)

@@ -1,4 +1,4 @@
-"""Kinds of captions, how they end, and where they are in an index."""
+"""Levels of captions, how they end, and where they are in an index."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,8 +7,13 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CaptionKind = Literal["short", "dense"]
-KINDS: tuple[CaptionKind, ...] = get_args(CaptionKind)
+CaptionLevel = Literal["short", "dense", "fields", "original", "human"]
+"""`short`: the main subject and what it does (DALL·E 3 section 2.1, "short synthetic captions"). `dense`: everything
+that can be seen ("descriptive synthetic captions"). `fields`: a JSON object, see `caption.fields`. `original`: the
+user's own text. `human`: what a person wrote in the review."""
+LEVELS: tuple[CaptionLevel, ...] = get_args(CaptionLevel)
+TEXT_LEVELS: tuple[CaptionLevel, ...] = ("short", "dense", "original", "human")
+"""Levels whose texts condition a model; `fields` is what they are composed from."""
 
 
 class CaptionStatus(StrEnum):
@@ -16,9 +21,9 @@ class CaptionStatus(StrEnum):
 
     OK = "ok"
     TRUNCATED = "truncated"
-    """The token limit cuts the text off. It is used."""
+    """The token limit cuts the text off. It is not used, unless `caption.checks.truncated.use` says so."""
     REJECTED = "rejected"
-    """A check rejects the text. It is stored and not used."""
+    """A check or a person rejects the text. It is stored and not used."""
     EMPTY = "empty"
     """The model wrote nothing."""
     UNSURE = "unsure"
@@ -27,16 +32,22 @@ class CaptionStatus(StrEnum):
     """The frames show nothing: the model was not asked."""
 
 
-USABLE = frozenset({CaptionStatus.OK, CaptionStatus.TRUNCATED})
+USABLE = frozenset({CaptionStatus.OK})
 """Statuses of captions whose text is used."""
 
 
-def caption_column(kind: str) -> str:
-    """Column of an index with the text of the captions of this kind, null where a clip has none."""
-    return f"caption_{kind}"
+def caption_column(level: str) -> str:
+    """Column of an index with the text of the captions of this level, null where a clip has none."""
+    return f"caption_{level}"
 
 
-CAPTION_COLUMNS = [caption_column(kind) for kind in KINDS]
+CAPTION_COLUMNS = [caption_column(level) for level in LEVELS]
+"""Columns of an index: variant 0 of each level."""
+
+
+def text_name(level: str, variant: int = 0) -> str:
+    """Name of a text of a clip, such as of its embedding: `dense`, and `dense.2` for the second variant."""
+    return f"{level}.{variant}" if variant else level
 
 
 def usable(records: pa.Table) -> pa.Table:
@@ -52,5 +63,5 @@ def reason_of(record: Mapping[str, Any]) -> str:
 
 
 def texts_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Caption kind → text, of an index row; empty where the clip has no caption."""
-    return {kind: text for kind in KINDS if (text := row[caption_column(kind)])}
+    """Caption level → text, of an index row, without `fields`; empty where the clip has no caption."""
+    return {level: text for level in TEXT_LEVELS if (text := row.get(caption_column(level)))}

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from curate.dataset.captions import KINDS, caption_column, usable
+from curate.dataset.captions import LEVELS, caption_column, usable
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
@@ -26,15 +26,17 @@ from curate.dataset.schemas import (
     TEXT,
     VIDEOS,
 )
-from curate.dataset.sources import DIGEST, of_current
+from curate.dataset.sources import DIGEST, SOURCE, of_current
 from curate.dataset.store import Table, write_parquet
-from curate.dataset.table import left_join, read_parquet
+from curate.dataset.table import last_by_key, left_join, read_parquet
 from curate.storage.lease import Lease, hold
 from curate.storage.place import folders, locate
 from curate.storage.publish import write_text
 
 Writer = Literal["curate", "captions", "latents"]
 """Parts of a dataset with one writer each: curation, captioning and encoding can run at the same time."""
+HUMAN = "human"
+"""Family of the captions that people wrote or judged in the review."""
 COMMIT_WAIT_S = 600.0
 """For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
 dataset."""
@@ -103,7 +105,8 @@ class Dataset:
 
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
-        return Table(self.layout.captions(family), CAPTIONS, ["clip_id", "kind"])
+        key = ["clip_id", "level", "variant"]
+        return Table(self.layout.captions(family), CAPTIONS, key, former={"level": "kind"})
 
     def caption_families(self) -> list[str]:
         return folders(self.layout.captions())
@@ -157,6 +160,27 @@ class Dataset:
     def caption_family(self) -> str | None:
         """The captioner and prompts of the captions in the index; None where `caption` has not run."""
         return self.sections().get("caption_family")
+
+    @property
+    def current_captions(self) -> list[str]:
+        """The families whose texts count, of which an earlier one hides the same level and variant of a later one:
+        the review's, the captioner's, and the user's own text."""
+        sections = self.sections()
+        named = [HUMAN, sections.get("caption_family"), sections.get("original_family")]
+        return [family for family in named if family]
+
+    def texts(self, cut: pa.Table) -> pa.Table:
+        """The texts that count: `clip_id`, `level`, `variant`, `text`, by these.
+
+        Args:
+            cut: rows of tables/shards, or of the index: the clips as they are cut now.
+        """
+        columns = ["clip_id", "level", "variant", "status", "text"]
+        found = [CAPTIONS.empty_table().select(columns)]
+        for family in reversed(self.current_captions):
+            found.append(of_current(self.captions(family).read([*columns, SOURCE]), cut).select(columns))
+        merged = last_by_key(pa.concat_tables(found), ["clip_id", "level", "variant"])
+        return usable(merged).drop_columns(["status"])
 
     @property
     def caption_note(self) -> str | None:
@@ -259,11 +283,10 @@ class Dataset:
         columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
         index = left_join(cut, clips.select(columns), "clip_id")
         index = index.filter(pc.is_valid(index["video_id"]))
-        family = self.caption_family
-        captions = self.captions(family).read() if family else CAPTIONS.empty_table()
-        captions = usable(of_current(captions, cut))
-        for kind in KINDS:
-            of_kind = captions.filter(pc.equal(captions["kind"], kind)).select(["clip_id", "text"])
-            index = left_join(index, of_kind.rename_columns({"text": caption_column(kind)}), "clip_id")
+        captions = self.texts(cut)
+        captions = captions.filter(pc.equal(captions["variant"], 0))
+        for level in LEVELS:
+            of_level = captions.filter(pc.equal(captions["level"], level)).select(["clip_id", "text"])
+            index = left_join(index, of_level.rename_columns({"text": caption_column(level)}), "clip_id")
         index = index.select([*INDEX.names, *own])
         return index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))

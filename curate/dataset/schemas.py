@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pyarrow as pa
 
-from curate.dataset.captions import CAPTION_COLUMNS, KINDS
+from curate.dataset.captions import CAPTION_COLUMNS, TEXT_LEVELS
 from curate.dataset.sources import SOURCE
 from curate.media.parts import Part
 from curate.signals.config import SIGNAL_NAMES
@@ -128,7 +128,9 @@ INDEX = pa.schema(
     ]
 )
 
-FINDING = pa.struct([(name, pa.string()) for name in ("code", "status", "detail")])
+FINDING = pa.struct([(name, pa.string()) for name in ("code", "status", "detail", "remedy")])
+ATTEMPT = pa.struct([("text", pa.string()), ("codes", pa.list_(pa.string())), ("remedies", pa.list_(pa.string()))])
+WINDOW = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 PROVENANCE = pa.struct(
     [
         *((name, pa.string()) for name in ("backend", "model", "revision", "fingerprint")),
@@ -141,10 +143,15 @@ CAPTIONS = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("media_digest", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),
+        pa.field("level", pa.string(), nullable=False),
+        pa.field("variant", pa.int32(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("findings", pa.list_(FINDING)),
+        pa.field("attempt", pa.int32()),
+        pa.field("earlier", pa.list_(ATTEMPT)),
+        pa.field("parents", pa.list_(pa.string())),
+        pa.field("windows", pa.list_(WINDOW)),
         pa.field("finish_reason", pa.string(), nullable=False),
         pa.field("provenance", PROVENANCE),
         pa.field("prompt_id", pa.string(), nullable=False),
@@ -157,7 +164,7 @@ CAPTIONS = pa.schema(
         pa.field("num_output_tokens", pa.int64(), nullable=False),
     ]
 )
-"""Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id` and `kind`."""
+"""Rows of `tables/captions/<name>-<hash>/`, unique by `clip_id`, `level` and `variant`."""
 
 LOCATION = [
     ("clip_id", pa.string()),
@@ -185,8 +192,8 @@ LATENTS = pa.schema(
 TEXT = pa.schema(
     [
         *LOCATION,
-        *((f"num_tokens_{kind}", pa.int32()) for kind in KINDS),
-        *((f"num_uncut_tokens_{kind}", pa.int32()) for kind in KINDS),  # what there would be without text.max_tokens
+        *((f"num_tokens_{level}", pa.int32()) for level in TEXT_LEVELS),
+        *((f"num_uncut_tokens_{level}", pa.int32()) for level in TEXT_LEVELS),  # what there would be without text.max_tokens
     ]
 )
 """`media_digest` is that of the captions: text embeddings are made of those alone."""

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -28,8 +29,10 @@ class Table(TableReader):
     neither hides a part of the other, and which of the parts is the later one is left open.
     """
 
-    def __init__(self, url: str, schema: pa.Schema, key: Sequence[str]) -> None:
-        super().__init__(url, schema, key)
+    def __init__(
+        self, url: str, schema: pa.Schema, key: Sequence[str], former: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(url, schema, key, former)
         self._last_number: int | None = None
 
     def publish(self, rows: Iterable[Mapping[str, Any]]) -> None:

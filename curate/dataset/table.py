@@ -1,8 +1,9 @@
 """The tables of a dataset as they are read: folders of Parquet parts; where a key is in two, the later one counts."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,22 @@ class TableReader:
         url: folder of the parts, a local path or an fsspec URL; it need not exist.
         schema: Arrow schema of every part.
         key: names of the columns that identify a row.
+        former: column → its name in parts of an earlier reelpack.
     """
 
-    def __init__(self, url: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    def __init__(
+        self, url: str, schema: pa.Schema, key: Sequence[str], former: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.url = url.rstrip("/")
         self.schema = schema.with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
         self.key = tuple(key)
+        self.former = former
         self._fs, self._path = locate(self.url)
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All rows, one per key: the last part that holds a key wins. Sorted by key; empty if nothing is there.
 
-        A column that a part lacks is null in its rows: an earlier reelpack wrote them.
+        A column that a part lacks is null in its rows, and 0 where it cannot be null: an earlier reelpack wrote them.
 
         Args:
             columns: those to read with the key; None: all.
@@ -107,7 +112,8 @@ class TableReader:
         try:
             with source, pq.ParquetFile(source) as file:
                 # An earlier reelpack may have written fewer.
-                table = file.read(None if columns is None else [n for n in file.schema_arrow.names if n in columns])
+                stored, former = file.schema_arrow.names, {old: new for new, old in self.former.items()}
+                table = file.read(None if columns is None else [n for n in stored if former.get(n, n) in columns])
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
@@ -116,13 +122,14 @@ class TableReader:
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
                 "use the reelpack version that wrote it, or curate into a new directory"
             )
-        return table
+        return table.rename_columns([former.get(n, n) for n in table.column_names])
 
 
 def _of_schema(part: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name not in part.column_names:
-            part = part.append_column(field, pa.nulls(part.num_rows, field.type))
+            nulls = pa.nulls(part.num_rows, field.type)
+            part = part.append_column(field, nulls if field.nullable else pc.fill_null(nulls, 0))
     return part.select(schema.names).cast(schema)
 
 
