@@ -1,55 +1,35 @@
-"""Stage: clips → caption records, through a caption backend."""
+"""Stage: clips → caption records, through a caption backend. Clips are decoded while the model works."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
 
-from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.base import CaptionBackend
+from caption.clip import STEP, Answer, Ask, Captioned, Captioning, CaptionItem, ClipCaptioner, DecodedItem
 from caption.config import CaptionConfig
-from caption.prompts import PROMPT_SETS
+from caption.frames import windows_of
 from caption.quality.base import Check
-from caption.record import CaptionRecord, Finding, media_digest, status_of
-from curate.dataset.captions import KINDS, USABLE, CaptionKind
-from curate.media.decode import DecodedClip, decode_clip
+from caption.record import media_digest
 from curate.schema import Failure, FailureKind, MediaError
 from curate.shards.tar import TarReader
+from curate.threads import import_decoders
 
-STEP = "caption"
+NUM_DECODERS = 4
+"""Threads that decode for one model."""
 MAX_HELD_BYTES = 48 << 20
-"""Bytes of decoded frames per batch. One clip alone can exceed it."""
+"""Bytes of frames that are decoded and not yet captioned. Decoding pauses above it; one clip alone can exceed it."""
 
-Outcome = tuple[CaptionRecord, ...] | Failure
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionItem:
-    """A clip to caption: `size` bytes from `offset` of `shard`, with their digest; `kind` is `video` or `image`."""
-
-    clip_id: str
-    shard: str
-    offset: int
-    size: int
-    kind: str
-    digest: str | None = None
-
-
-@dataclass(kw_only=True, slots=True)
-class _Clip:
-    """A decoded clip, and what is known of its captions so far."""
-
-    item: CaptionItem
-    digest: str
-    decoded: DecodedClip
-    findings: tuple[Finding, ...] = ()
-    records: list[CaptionRecord] = field(default_factory=list)
-    failure: Failure | None = None
-
-    @property
-    def is_asked(self) -> bool:
-        return status_of(self.findings) in USABLE and self.failure is None
+Outcome = Captioned | Failure
 
 
 class CaptionStage:
-    """A short and a dense caption per clip.
+    """The captions of clips, of all levels that the prompts ask for.
+
+    A backend that takes batches gets the clips of a batch level by level. One that answers many requests at the same
+    time gets each clip in a thread of its own, from its first level to its last.
 
     Args:
         config: model, prompts, frames and checks.
@@ -59,99 +39,239 @@ class CaptionStage:
     step = STEP
 
     def __init__(self, config: CaptionConfig, shards_root: str) -> None:
+        assert config.backend is not None, "no stage without a model"
         self.config = config
         self._reader = TarReader(shards_root)
         self._backend: CaptionBackend = config.backend.build()
+        self._fallback: CaptionBackend | None = config.fallback.build() if config.fallback else None
         self._checks = config.checks.build()
+        self._clips = ClipCaptioner(config, self._backend, self._fallback, self._all_checks)
+        self._threads: _Threads | None = None
 
     def setup(self) -> None:
-        """Load the model, and what the checks need.
+        """Load the models, and what the checks need.
 
         Raises:
             MissingWeights: embedded weights are not there.
-            ValueError: the model cannot be loaded.
+            ValueError: a model cannot be loaded.
         """
-        self._backend.setup()
+        import_decoders()
+        for backend in self._backends():
+            backend.setup()
         for check in self._all_checks():
             check.setup()
 
+    @property
+    def batch_size(self) -> int:
+        """Items for one call of `process`."""
+        return max(self.config.batch_size, self._backend.num_in_flight)
+
+    def prefetch(self, items: Sequence[CaptionItem]) -> None:
+        """Start on items of a later call of `process`."""
+        self._pool().start(items)
+
     def process(self, items: Sequence[CaptionItem]) -> list[Outcome]:
-        """The records of each clip, in order of `KINDS`, or why it has none."""
-        outcomes: list[Outcome | None] = [None] * len(items)
-        batch: dict[int, _Clip] = {}
-        for row, item in enumerate(items):
+        """The captions of each clip, or why it has none."""
+        if self._backend.num_in_flight:
+            self._pool().start(items)
+            return [self._pool().take(item) for item in items]
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(items):
+            batch = self._batch(items[len(outcomes) :])
             try:
-                batch[row] = self._decode(item)
-            except MediaError as error:
-                outcomes[row] = error.failure(item.clip_id, STEP)
-            except (OSError, ValueError) as error:  # the shard is missing or cut off
-                outcomes[row] = Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
-            if sum(clip.decoded.rgb.nbytes for clip in batch.values()) >= MAX_HELD_BYTES or row == len(items) - 1:
-                self._caption(list(batch.values()))
-                for done, clip in batch.items():
-                    outcomes[done] = clip.failure or tuple(clip.records)
-                batch = {}
-        return [outcome for outcome in outcomes if outcome is not None]
+                outcomes += self._caption(batch)
+            finally:
+                self._pool().release(sum(_num_bytes(decoded.clip) for decoded in batch))
+        return outcomes
 
     def give_up(self, item: CaptionItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
+    def _backends(self) -> Iterator[CaptionBackend]:
+        yield self._backend
+        if self._fallback is not None:
+            yield self._fallback
+
     def _all_checks(self) -> Iterable[Check]:
         yield from self._checks
-        yield from self._backend.checks
+        for backend in self._backends():
+            yield from backend.checks
 
-    def _decode(self, item: CaptionItem) -> _Clip:
-        data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
-        clip = decode_clip(data, num_frames=self.config.num_frames)
-        return _Clip(item=item, digest=media_digest(data), decoded=clip)
+    def _pool(self) -> "_Threads":
+        if self._threads is None:
+            in_flight = self._backend.num_in_flight
+            work = self._caption_alone if in_flight else self._decode_ahead
+            self._threads = _Threads(work, NUM_DECODERS + in_flight)
+            self._in_flight = threading.BoundedSemaphore(max(1, in_flight))
+        return self._threads
 
-    def _caption(self, clips: Sequence[_Clip]) -> None:
-        """Give each clip its records, or its failure."""
-        for clip in clips:
-            clip.findings = self._of_frames(clip)
-        for kind in KINDS:
-            prompt, limit = PROMPT_SETS[self.config.prompts].of(kind).text, self.config.max_tokens(kind)
-            asked = [clip for clip in clips if clip.is_asked]
-            requests = [CaptionRequest(frames=clip.decoded.rgb, prompt=prompt, max_tokens=limit) for clip in asked]
-            for clip in clips:
-                if not clip.is_asked and clip.failure is None:
-                    clip.records.append(self._record(clip, kind, None))
-            for clip, result in zip(asked, self._backend.caption(requests) if requests else (), strict=True):
-                if isinstance(result, FailedRequest):
-                    clip.failure = self.give_up(clip.item, result.kind, f"{kind} caption: {result.detail}", 1)
-                else:
-                    clip.records.append(self._record(clip, kind, result))
+    def _decode_ahead(self, item: CaptionItem) -> DecodedItem | Failure:
+        clip = self._decode(item)
+        self._pool().hold(_num_bytes(clip))
+        return clip
 
-    def _of_frames(self, clip: _Clip) -> tuple[Finding, ...]:
-        """Findings before the model is asked, up to the first check that refuses the clip."""
-        found: tuple[Finding, ...] = ()
-        for check in self._all_checks():
-            found += tuple(check.of_frames(clip.decoded.rgb))
-            if status_of(found) not in USABLE:
+    def _decode(self, item: CaptionItem) -> DecodedItem | Failure:
+        try:
+            data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
+        except (OSError, ValueError) as error:  # the shard is missing or cut off
+            return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
+        frames = self.config.frames
+        try:
+            return DecodedItem(
+                item=item,
+                digest=media_digest(data),
+                windows=windows_of(data, frames),
+                decode_again=lambda attempt: windows_of(data, frames, attempt=attempt),
+            )
+        except MediaError as error:
+            return error.failure(item.clip_id, STEP)
+
+    def _batch(self, items: Sequence[CaptionItem]) -> list["_Decoded"]:
+        """The first of the items, decoded: as many as the bound on held frames allows."""
+        batch: list[_Decoded] = []
+        held = 0
+        for item in items:
+            start = time.monotonic()
+            clip = self._pool().take(item)
+            batch.append(_Decoded(clip=clip, waited_s=time.monotonic() - start))
+            held += _num_bytes(clip)
+            if held >= MAX_HELD_BYTES:
                 break
-        return found
+        return batch
 
-    def _record(self, clip: _Clip, kind: CaptionKind, result: CaptionResult | None) -> CaptionRecord:
-        """The record of one caption with all findings; `result` None: the model was not asked."""
-        prompt = PROMPT_SETS[self.config.prompts].of(kind)
-        record = CaptionRecord(
-            clip_id=clip.item.clip_id,
-            media_digest=clip.digest,
-            kind=kind,
-            text=result.text if result else "",
-            findings=clip.findings,
-            finish_reason=result.finish_reason if result else "not_asked",
-            provenance=self._backend.provenance,
-            prompt_id=prompt.id,
-            prompt_hash=prompt.digest,
-            prompt_text=prompt.text,
-            frame_indices=tuple(clip.decoded.indices.tolist()),
-            frame_times_s=tuple(clip.decoded.pts_s.tolist()),
-            max_tokens=self.config.max_tokens(kind),
-            num_prompt_tokens=result.num_prompt_tokens if result else 0,
-            num_output_tokens=result.num_output_tokens if result else 0,
-        )
-        if result is None:
-            return record
-        found = [finding for check in self._all_checks() for finding in check.of_caption(record, clip.decoded.rgb)]
-        return replace(record, findings=(*record.findings, *found))
+    def _caption(self, batch: Sequence["_Decoded"]) -> list[Outcome]:
+        """The outcomes of a batch: the requests of all its clips are asked together, round by round."""
+        outcomes: dict[int, Outcome] = {}
+        open_: dict[int, tuple[Captioning, Ask]] = {}
+        start = time.monotonic()
+        for row, decoded in enumerate(batch):
+            if isinstance(decoded.clip, Failure):
+                outcomes[row] = decoded.clip
+            else:
+                self._advance(row, self._clips.captions(decoded.clip), None, open_, outcomes)
+        while open_:
+            rows = list(open_)
+            answers = self._answers([ask for _, ask in open_.values()])
+            for row, answer in zip(rows, answers, strict=True):
+                self._advance(row, open_.pop(row)[0], answer, open_, outcomes)
+        share_s = (time.monotonic() - start) / len(batch)
+        return [_timed(outcomes[row], batch[row].waited_s, share_s) for row in range(len(batch))]
+
+    @staticmethod
+    def _advance(
+        row: int,
+        captioning: Captioning,
+        answer: Answer | None,
+        open_: dict[int, tuple[Captioning, Ask]],
+        outcomes: dict[int, Outcome],
+    ) -> None:
+        """Send a clip its answer (None: none was asked yet); it asks for more, or is done."""
+        try:
+            ask = next(captioning) if answer is None else captioning.send(answer)
+            open_[row] = (captioning, ask)
+        except StopIteration as done:
+            outcomes[row] = done.value
+
+    def _answers(self, asked: Sequence[Ask]) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        for backend, is_fallback in ((self._backend, False), (self._fallback, True)):
+            rows = [row for row, ask in enumerate(asked) if ask.is_for_fallback == is_fallback]
+            if rows and backend is not None:
+                answers |= zip(rows, backend.caption([asked[row].request for row in rows]), strict=True)
+        return [answers[row] for row in range(len(asked))]
+
+    def _caption_alone(self, item: CaptionItem) -> Outcome:
+        """One clip, in a thread of its own."""
+        start = time.monotonic()
+        clip = self._decode(item)
+        if isinstance(clip, Failure):
+            return clip
+        self._pool().hold(clip.num_bytes)
+        try:
+            return self._asked_alone(clip, time.monotonic() - start)
+        finally:
+            self._pool().release(clip.num_bytes)
+
+    def _asked_alone(self, clip: DecodedItem, waited_s: float) -> Outcome:
+        captioning, asked_s = self._clips.captions(clip), 0.0
+        answer: Answer | None = None
+        while True:
+            try:
+                ask = next(captioning) if answer is None else captioning.send(answer)
+            except StopIteration as done:
+                outcome: Captioned = done.value
+                return _timed(outcome, waited_s, asked_s)
+            with self._in_flight:
+                begun = time.monotonic()
+                (answer,) = self._answers([ask])
+                asked_s += time.monotonic() - begun
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "_root": self._reader.root}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["config"], state["_root"])  # type: ignore[misc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    """A clip's frames, or why there are none, and how long they were waited for."""
+
+    clip: DecodedItem | Failure
+    waited_s: float
+
+
+class _Threads:
+    """Work on items in threads. Items begin in the order in which they are started, and none while the frames that
+    are held reach `MAX_HELD_BYTES`: the earliest item that somebody waits for is never behind a later one.
+
+    Args:
+        work: item → result.
+        num_threads: that work at the same time.
+    """
+
+    def __init__(self, work: Callable[[CaptionItem], Any], num_threads: int) -> None:
+        self._work = work
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="captions")
+        self._started: dict[int, Future[Any]] = {}
+        self._num_started = self._num_begun = self._held = 0
+        self._changed = threading.Condition()
+
+    def start(self, items: Iterable[CaptionItem]) -> None:
+        """Start the items that are not started yet."""
+        for item in items:
+            if id(item) not in self._started:
+                self._started[id(item)] = self._pool.submit(self._run, item, self._num_started)
+                self._num_started += 1
+
+    def take(self, item: CaptionItem) -> Any:
+        """The result of an item; one that is not started is worked on in this thread."""
+        future = self._started.pop(id(item), None)
+        return self._work(item) if future is None else future.result()
+
+    def hold(self, num_bytes: int) -> None:
+        """So many bytes of frames are held."""
+        self.release(-num_bytes)
+
+    def release(self, num_bytes: int) -> None:
+        """So many bytes of frames are no longer held."""
+        with self._changed:
+            self._held -= num_bytes
+            self._changed.notify_all()
+
+    def _run(self, item: CaptionItem, turn: int) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: self._num_begun == turn and self._held < MAX_HELD_BYTES)
+            self._num_begun += 1
+            self._changed.notify_all()
+        return self._work(item)
+
+
+def _num_bytes(result: Any) -> int:
+    return result.num_bytes if isinstance(result, DecodedItem) else 0
+
+
+def _timed(outcome: Outcome, waited_s: float, asked_s: float) -> Outcome:
+    if isinstance(outcome, Failure):
+        return outcome
+    return replace(outcome, waited_s=waited_s, asked_s=asked_s)

@@ -32,6 +32,9 @@ class Facts:
         return f"Measured camera motion: {', '.join(self.camera)}."
 
 
+NOTHING_MEASURED = Facts()
+
+
 def facts_of(row: Mapping[str, Any]) -> Facts:
     """The facts in a row of the index that is joined with the signals of its clip."""
     motion = row.get("motion")

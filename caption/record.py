@@ -1,5 +1,5 @@
-"""The caption record: one row per clip, level and variant. It holds the text, its provenance, its frames, its findings,
-and the attempts before it."""
+"""The caption record: one row per clip, level and variant. It holds the text, its provenance, its frames, its
+findings, and the attempts before it."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -136,7 +136,7 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
     as_json = {name: json.dumps(provenance[name], sort_keys=True) for name in ("parameters", "libraries")}
     return row | {
         "status": str(record.status),
-        "findings": [_finding_row(finding) for finding in record.findings],
+        "findings": [finding_row(finding) for finding in record.findings],
         "earlier": [asdict(attempt) for attempt in record.earlier],
         "parents": list(record.parents),
         "windows": [asdict(window) for window in record.windows],
@@ -146,7 +146,8 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
     }
 
 
-def _finding_row(finding: Finding) -> dict[str, str | None]:
+def finding_row(finding: Finding) -> dict[str, str | None]:
+    """A finding in a row of `CAPTIONS`."""
     remedy = finding.remedy and str(finding.remedy)
     return {"code": finding.code, "status": str(finding.status), "detail": finding.detail, "remedy": remedy}
 

@@ -35,6 +35,7 @@ class FailureKind(StrEnum):
     IO = "io"
     MODEL = "model"
     REFUSED = "refused"
+    REJECTED = "rejected"
     WORKER_DIED = "worker_died"
 
 

@@ -1,7 +1,7 @@
 """A stage: work on items, one outcome per item. It neither knows nor imports what runs it."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from curate.schema import Failure, FailureKind
 
@@ -33,4 +33,13 @@ class Stage(Protocol[In, Out]):
 
     def give_up(self, item: In, kind: FailureKind, detail: str, attempts: int) -> Out | Failure:
         """The outcome of an item that `process` raised on, or on which `attempts` workers died or hung."""
+        ...
+
+
+@runtime_checkable
+class Prefetching(Protocol[In]):
+    """A stage that can start on items before it is asked for their outcomes."""
+
+    def prefetch(self, items: Sequence[In]) -> None:
+        """Start on items, such as decode them. `process` is called with the same objects later, or never."""
         ...

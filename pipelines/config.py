@@ -44,7 +44,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
             *("nsfw", "aesthetic"),
         )
     }
-    | {"caption.visible": "caption.checks.visible"}
+    | {"caption.visible": "caption.checks.visible", "caption.num_frames": "caption.frames.num_frames"}
 )
 """Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
 dataset has saved are read."""

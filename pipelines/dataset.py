@@ -8,6 +8,7 @@ from pipelines.config import CURATION_SECTIONS, Config, overrides, upgraded
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import absolute
 
+Step = Literal["caption", "encode"]
 OF_A_MACHINE = ("address", "staging")
 
 
@@ -29,10 +30,16 @@ def curate_command(dataset: Dataset) -> str:
     return shlex.join(["reelpack", "curate", *made_with["inputs"], "--out", absolute(dataset.url), *settings])
 
 
-def step_command(dataset: Dataset, step: Literal["caption", "encode"]) -> str:
-    """What a user types to repeat a later step as it ran last, or with the defaults if it never did."""
+def step_config(dataset: Dataset, step: str, execute: ExecuteConfig | None = None) -> Config:
+    """The settings with which a later step ran last, or the defaults if it never did."""
     sections = dataset.sections()
     config = Config.model_validate(upgraded({step: sections[step]} if step in sections else {}))
+    return config.model_copy(update={"execute": execute}) if execute else config
+
+
+def step_command(dataset: Dataset, step: Step) -> str:
+    """What a user types to repeat a later step as it ran last, or with the defaults if it never did."""
+    config = step_config(dataset, step)
     return shlex.join(["reelpack", step, dataset.url, *_flags(config)])
 
 

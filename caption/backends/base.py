@@ -10,7 +10,6 @@ from caption.provenance import Provenance
 from caption.quality.base import Check
 from curate.schema import FailureKind
 
-
 SAMPLING_TEMPERATURE = 0.7
 """Of a request with a seed, where the backend's own temperature is 0."""
 

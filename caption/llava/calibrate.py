@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {STATISTICS.name}")
     parser.add_argument("foreign", type=Path, nargs="*", help="folders")
     arguments = parser.parse_args()
-    video, num_frames = arguments.video or weights.resolve("bbb-film"), CaptionConfig().num_frames
+    video, num_frames = arguments.video or weights.resolve("bbb-film"), CaptionConfig().frames.num_frames
     captioner = EmbeddedCaptioner(EmbeddedConfig())
     captioner.setup()
     vlm = captioner.vlm

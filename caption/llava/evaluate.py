@@ -24,7 +24,6 @@ from caption.backends.transformers_vlm import TransformersVlm
 from caption.config import CaptionConfig
 from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
-from curate.dataset.captions import CaptionLevel
 from curate.encoders import weights
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.text import TextEncoder, TextEncoderConfig
@@ -115,7 +114,7 @@ def grounding(shots: Sequence[HeldOut], vlm: TransformersVlm) -> tuple[float, fl
         others = [*shots[row + 1 :], *shots[:row]]
         other = next(other for other in others if other.main_subject != shot.main_subject)
         requests = [
-            CaptionRequest(frames=frames, prompt=PLAIN_V1.short.text, max_tokens=1)
+            CaptionRequest(frames=frames, prompt=PLAIN_V1.of("short").text(), max_tokens=1)
             for frames in (shot.frames, other.frames)
         ]
         losses = vlm.losses(requests, [shot.reference] * 2)
@@ -176,14 +175,14 @@ def main() -> None:
     parser.add_argument("--video", type=Path, help="Big Buck Bunny; none: the asset bbb-film")
     arguments = parser.parse_args()
     config = CaptionConfig()
-    shots = load_held_out(arguments.video or weights.resolve("bbb-film"), config.num_frames)
+    shots = load_held_out(arguments.video or weights.resolve("bbb-film"), config.frames.num_frames)
     captioner = EmbeddedCaptioner(EmbeddedConfig())
     captioner.setup()
     vlm = captioner.vlm
     written: dict[str, list[str]] = {}
-    for kind in ASKED:
+    for kind in PLAIN_V1.levels:
         limit = config.max_tokens(kind)
-        requests = [CaptionRequest(frames=s.frames, prompt=PLAIN_V1.of(kind).text, max_tokens=limit) for s in shots]
+        requests = [CaptionRequest(frames=s.frames, prompt=PLAIN_V1.of(kind).text(), max_tokens=limit) for s in shots]
         batches = [requests[start : start + 8] for start in range(0, len(requests), 8)]
         written[kind] = [getattr(result, "text", "") for batch in batches for result in vlm.caption(batch)]
     common = Counter(shot.short[0] for shot in load_shots()).most_common(1)[0][0]

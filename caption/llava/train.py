@@ -84,7 +84,7 @@ class Captioner:
         """Token ids of everything before the caption, as the processor makes them."""
         key = (kind, num_images)
         if key not in self._prompts:
-            content = [{"type": "image"}] * num_images + [{"type": "text", "text": PLAIN_V1.of(kind).text}]
+            content = [{"type": "image"}] * num_images + [{"type": "text", "text": PLAIN_V1.of(kind).text()}]
             text = self._processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
             )

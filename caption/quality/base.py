@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from caption.facts import Facts
+from caption.facts import NOTHING_MEASURED, Facts
 from caption.record import CaptionRecord, Finding
 
 RecordKey = tuple[str, str, int]
@@ -25,7 +25,7 @@ class Evidence:
     """
 
     frames: np.ndarray
-    facts: Facts = Facts()
+    facts: Facts = NOTHING_MEASURED
     original: str | None = None
     fields: str | None = None
 

@@ -21,4 +21,6 @@ class EmptyConfig(BaseModel):
 class EmptyCheck(Check):
     def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
         if not record.text:
-            yield Finding(code="empty", status=CaptionStatus.EMPTY, detail="the model wrote nothing", remedy=Remedy.SEED)
+            yield Finding(
+                code="empty", status=CaptionStatus.EMPTY, detail="the model wrote nothing", remedy=Remedy.SEED
+            )

@@ -12,8 +12,11 @@ CaptionLevel = Literal["short", "dense", "fields", "original", "human"]
 that can be seen ("descriptive synthetic captions"). `fields`: a JSON object, see `caption.fields`. `original`: the
 user's own text. `human`: what a person wrote in the review."""
 LEVELS: tuple[CaptionLevel, ...] = get_args(CaptionLevel)
+KINDS: tuple[CaptionLevel, ...] = ("short", "dense")
 TEXT_LEVELS: tuple[CaptionLevel, ...] = ("short", "dense", "original", "human")
 """Levels whose texts condition a model; `fields` is what they are composed from."""
+MOST_DETAILED: tuple[CaptionLevel, ...] = ("human", "dense", "short", "original")
+"""The order in which the one caption of a clip is chosen, where only one is used."""
 
 
 class CaptionStatus(StrEnum):
@@ -34,6 +37,10 @@ class CaptionStatus(StrEnum):
 
 USABLE = frozenset({CaptionStatus.OK})
 """Statuses of captions whose text is used."""
+
+
+TO_RETRY = frozenset({CaptionStatus.REJECTED, CaptionStatus.TRUNCATED, CaptionStatus.EMPTY})
+"""Statuses of captions for which the model was asked, and no attempt passed."""
 
 
 def caption_column(level: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from curate.dataset.captions import LEVELS, caption_column, usable
+from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
@@ -224,7 +224,7 @@ class Dataset:
         return self._derived(self.layout.clips)
 
     def read_index(self) -> pa.Table:
-        """`shards/index.parquet`: the kept clips that are cut; `digest` is null in that of an earlier reelpack.
+        """`shards/index.parquet`: the kept clips that are cut; what an earlier reelpack did not write is null.
 
         Raises:
             ValueError: it is not there; names the command that makes it.
@@ -232,6 +232,9 @@ class Dataset:
         table = self._derived(self.layout.index)
         if DIGEST not in table.column_names:
             table = table.append_column(DIGEST, pa.nulls(table.num_rows, pa.string()))
+        for name in CAPTION_COLUMNS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
         return table
 
     def is_decided(self) -> bool:

@@ -193,7 +193,9 @@ TEXT = pa.schema(
     [
         *LOCATION,
         *((f"num_tokens_{level}", pa.int32()) for level in TEXT_LEVELS),
-        *((f"num_uncut_tokens_{level}", pa.int32()) for level in TEXT_LEVELS),  # what there would be without text.max_tokens
+        *(
+            (f"num_uncut_tokens_{level}", pa.int32()) for level in TEXT_LEVELS
+        ),  # what there would be without text.max_tokens
     ]
 )
 """`media_digest` is that of the captions: text embeddings are made of those alone."""

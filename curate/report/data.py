@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -76,7 +77,9 @@ class DatasetView:
 
     @property
     def captioned(self) -> frozenset[str]:
-        has_text = pc.or_(*(pc.is_valid(self.index[name]) for name in CAPTION_COLUMNS))
+        has_text = pc.or_(
+            *(pc.is_valid(self.index[name]) for name in CAPTION_COLUMNS if name in self.index.column_names)
+        )
         return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())
 
     def members(self, clip_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from curate.dataset.captions import texts_of
+from curate.dataset.captions import MOST_DETAILED, texts_of
 from curate.schema import MediaError
 from curate.shards.tar import PLACE, TarReader, read_member, write_tar
 
@@ -62,8 +62,9 @@ def export_samples(
 
 
 def caption_of(row: Mapping[str, Any]) -> str:
+    """The most detailed caption of an index row; empty where it has none."""
     texts = texts_of(row)
-    return texts.get("dense") or texts.get("short") or ""
+    return next((texts[level] for level in MOST_DETAILED if level in texts), "")
 
 
 def uniform_facts(index: pa.Table) -> dict[str, dict[str, Any]]:

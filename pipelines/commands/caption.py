@@ -26,7 +26,7 @@ def caption(
     executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Write a short and a dense caption for every clip, by a vision–language model."""
+    """Write captions for every clip: by a vision–language model, and from your own text (caption.original)."""
     resolved = local_first(config, set, executor, address)
     from pipelines.drivers import caption as caption_clips
     from pipelines.inspection import status as current
@@ -41,16 +41,27 @@ def caption(
 
 def show(summary: "CaptionSummary") -> None:
     table = plain_table()
-    table.add_row("captioner", summary.family)
+    table.add_row("captioner", summary.family or "none")
     table.add_row("clips", str(summary.num_clips))
     table.add_row("  captioned in this run", str(summary.num_new))
     table.add_row("  failed", str(summary.num_failed))
     table.add_row("captions in the index", str(summary.num_captions))
+    for level, count in summary.levels.items():
+        table.add_row(f"  {level}", str(count))
+    table.add_row("captions by how they ended", str(sum(summary.states.values())))
     for state, count in sorted(summary.states.items(), key=lambda pair: -pair[1]):
         table.add_row(f"  {state}", str(count))
+    for code, count in sorted(summary.codes.items(), key=lambda pair: -pair[1]):
+        table.add_row(f"  with the finding {code}", str(count))
+    if summary.num_retried:
+        table.add_row("took several attempts", str(summary.num_retried))
+    if summary.num_new:
+        table.add_row("model waited for frames", f"{summary.starved:.0%} of the time")
     out.print(table)
     for reason in summary.reasons[:MAX_FAILURES]:
         out.print(f"no text: {reason}", markup=False)
+    if summary.retry_command:
+        out.print(f"to attempt again what no attempt passed: {summary.retry_command}", markup=False)
     for note in summary.notes:
         out.print(f"note: {note}", markup=False)
     if not summary.num_captions:

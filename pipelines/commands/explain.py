@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from curate.dataset.captions import reason_of
+from curate.dataset.captions import reason_of, text_name
 from curate.schema import said_of
 from pipelines.commands.options import DatasetArgument
 from pipelines.commands.without_pandas import WithoutPandas
@@ -59,10 +59,16 @@ def show_explanation(story: "Explanation") -> None:
     out.print(table)
     for record in story.captions:
         model = (record["provenance"] or {}).get("model", "an earlier reelpack")
-        how = f"{record['kind']} caption ({record['status']}) by {model}, prompt {record['prompt_id']}"
-        times = ", ".join(f"{time:.2f}" for time in record["frame_times_s"])
+        name = text_name(record["level"], record["variant"])
+        how = f"{name} caption ({record['status']}) by {model}, prompt {record['prompt_id']}"
+        if record["earlier"]:
+            how += f", attempt {record['attempt']}"
+        if record["frame_times_s"]:
+            how += f", frames at {', '.join(f'{time:.2f}' for time in record['frame_times_s'])} s"
         text = record["text"] or f"no text: {reason_of(record)}"
-        out.print(f"{how}, frames at {times} s: {text}", markup=False)
+        out.print(f"{how}: {text}", markup=False)
+        for attempt in record["earlier"] or ():
+            out.print(f"  before: {attempt['text']} ({', '.join(attempt['codes'])})", markup=False)
     if story.captions and story.caption_note:
         out.print(f"the captions are by {story.caption_note}", markup=False)
     for row in story.failures:

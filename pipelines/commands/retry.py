@@ -19,6 +19,7 @@ from pipelines.console.tables import out, show_failures
 
 if TYPE_CHECKING:
     from pipelines.drivers.retry import RetrySummary
+    from pipelines.execute.base import ExecuteConfig
     from pipelines.inspection.failures import FailureGroup
 
 
@@ -29,6 +30,9 @@ def retry(
         typer.Option(help="this kind, such as model, and those that any rerun attempts; repeatable"),
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="every kind, also of files that are broken")] = False,
+    step: Annotated[
+        str | None, typer.Option(help="caption or encode: that step alone, with its settings of last time")
+    ] = None,
     drop_failed: DropFailedOption = False,
     set: ExecuteSetOption = None,
     executor: ExecutorOption = None,
@@ -39,6 +43,10 @@ def retry(
     from pipelines.drivers import retry as retrying
     from pipelines.inspection.failures import WORTH_RETRYING
 
+    if step is not None:
+        with stays(of_dataset, dataset):
+            retry_step(dataset, step, execute_config(set, executor=executor, address=address))
+        return
     known = [str(one) for one in FailureKind]
     if unknown := [name for name in kind or () if name not in known]:
         raise ValueError(f"--kind {', '.join(unknown)}: no such kind of failure; there are {', '.join(known)}")
@@ -48,6 +56,25 @@ def retry(
     with stays(of_dataset, dataset):
         retried = retrying.retry(dataset, kinds, execute, drop_failed=drop_failed)
     show(retried)
+
+
+def retry_step(dataset: str, step: str, execute: "ExecuteConfig") -> None:
+    """Run a later step again; `caption` attempts also what no attempt passed."""
+    from curate.dataset.dataset import Dataset
+    from pipelines.commands import caption as caption_command
+    from pipelines.commands import encode as encode_command
+    from pipelines.dataset import step_config
+
+    if step == "caption":
+        from pipelines.drivers.caption import caption
+
+        caption_command.show(caption(dataset, step_config(Dataset(dataset), step, execute), retry=True))
+    elif step == "encode":
+        from pipelines.drivers.encode import encode
+
+        encode_command.show(encode(dataset, step_config(Dataset(dataset), step, execute)))
+    else:
+        raise ValueError(f"--step {step}: expected caption or encode; without --step, curation is retried")
 
 
 def show_failing(groups: "Sequence[FailureGroup]", later: Mapping[str, int]) -> None:

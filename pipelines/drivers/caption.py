@@ -4,52 +4,57 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
-from caption.captioner import CaptionItem, CaptionStage
 from caption.config import CaptionConfig
-from caption.record import record_row
-from curate.dataset.captions import USABLE, reason_of, texts_of
+from curate.dataset.captions import TO_RETRY, USABLE, reason_of, texts_of
 from curate.dataset.dataset import Dataset
-from curate.dataset.rows import failure_row
-from curate.dataset.sources import SOURCE, of_current
 from curate.encoders.fingerprint import other_libraries
-from curate.schema import Failure
 from pipelines.config import Config
-from pipelines.console.progress import CLIPS
 from pipelines.dataset import config_of
-from pipelines.execute.base import Resources
-from pipelines.execute.build import open_executor
-from pipelines.execute.work import Work, failures_of, finished, values_of
+from pipelines.steps.caption import Done, caption_missing, retry_command, stored_records
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionSummary:
-    """The captions in the index (`num_captions`, of two per clip), and what this run did.
+    """The captions in the index (`num_captions`, over all levels), and what this run did.
 
     Attributes:
-        states: Captions of the indexed clips by how they ended, `CaptionStatus`.
+        family: Names the captioner's table; None: no model was asked.
+        levels: Captions in the index by level.
+        states: The captioner's records of the indexed clips by how they ended, `CaptionStatus`.
+        codes: Reason code → records that have it.
+        num_retried: Records of this run that took more than one attempt.
         reasons: Why those without text have none, in order of their frequency.
+        starved: Share of this run's time in which the model waited for frames.
+        retry_command: What attempts the captions again that no attempt passed; None: there are none.
         notes: What a reader must know of the captions, and of what made the earlier ones.
     """
 
-    family: str
+    family: str | None
     num_clips: int
     num_new: int
     num_failed: int
     num_captions: int
+    levels: Mapping[str, int]
     states: Mapping[str, int]
+    codes: Mapping[str, int]
+    num_retried: int
     reasons: tuple[str, ...]
+    starved: float
+    retry_command: str | None
     notes: tuple[str, ...]
     seconds: float
 
 
-def caption(url: str, config: Config) -> CaptionSummary:
-    """Caption the indexed clips that, as they are cut now, have no record yet by this captioner, prompt and frame
-    sampling.
+def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
+    """Caption the indexed clips that, as they are cut now, lack a record by this captioner, prompt and frame sampling.
+
+    Args:
+        url: the dataset directory.
+        config: its sections `caption` and `execute` count.
+        retry: attempt again the captions that no attempt passed.
 
     Raises:
         ValueError: the dataset has no index, another command captions it, or the model cannot be loaded (with what
@@ -58,43 +63,35 @@ def caption(url: str, config: Config) -> CaptionSummary:
     dataset = Dataset(url)
     dataset.read_index()
     with dataset.writer("captions"):
-        return _caption(dataset, config)
+        return _caption(dataset, config, retry)
 
 
-def _caption(dataset: Dataset, config: Config) -> CaptionSummary:
+def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
     start = time.monotonic()
-    index = dataset.read_index()
-    captioner = config.caption.pinned()
-    stage = CaptionStage(captioner, dataset.layout.shards)
-    family = f"{captioner.name}-{captioner.key}"
-    table = dataset.captions(family)
-    earlier = of_current(table.read([SOURCE, "provenance"]), index)
-    have = set(earlier["clip_id"].to_pylist())
-    items = index.select([field.name for field in fields(CaptionItem)]).to_pylist()
-    todo = [CaptionItem(**item) for item in items if item["clip_id"] not in have]
-    failures: list[Failure] = []
-    resources = Resources(batch_size=captioner.batch_size, num_gpus=config.execute.gpus_per_worker)
-    work = Work(stage=stage, items=todo, resources=resources, name="caption", unit=CLIPS)
-    with open_executor(config.execute) as executor:
-        for results in finished(dataset, executor, work, config.execute.publish_every_s):
-            failures += failures_of(results)
-            table.publish(record_row(record) for records in values_of(results) for record in records)
-    dataset.failures.publish(failure_row(failure, family, f"reelpack caption {dataset.url}") for failure in failures)
-    dataset.save_section("caption_family", family)
-    dataset.save_section("caption", captioner.model_dump(mode="json"))
-    dataset.save_section("caption_note", captioner.backend.caveat)
+    settings = config.caption.pinned()
+    done = Done()
+    if settings.backend is not None:
+        done = caption_missing(dataset, settings, config.execute, retry=retry)
+        dataset.save_section("caption_family", settings.family)
+        dataset.save_section("caption_note", settings.backend.caveat)
+    dataset.save_section("caption", settings.model_dump(mode="json"))
     indexed = dataset.write_index(config_of(dataset).shards.key)
-    records = of_current(table.read([SOURCE, "status", "findings"]), indexed).to_pylist()
-    rows = indexed.to_pylist()
+    records = stored_records(dataset, settings.family, indexed, ["status", "findings"]).to_pylist()
+    levels = Counter(level for row in indexed.to_pylist() for level in texts_of(row))
     return CaptionSummary(
-        family=family,
-        num_clips=len(rows),
-        num_new=len(todo) - len(failures),
-        num_failed=len(failures),
-        num_captions=sum(len(texts_of(row)) for row in rows),
+        family=settings.family,
+        num_clips=indexed.num_rows,
+        num_new=done.num_new,
+        num_failed=done.num_failed,
+        num_captions=levels.total(),
+        levels=levels,
         states=Counter(record["status"] for record in records),
+        codes=Counter(finding["code"] for record in records for finding in record["findings"] or ()),
+        num_retried=done.num_retried,
         reasons=tuple(_reasons(records)),
-        notes=tuple(_notes(captioner, earlier, len(todo))),
+        starved=done.starved,
+        retry_command=retry_command(dataset) if any(record["status"] in TO_RETRY for record in records) else None,
+        notes=tuple(_notes(settings, done)),
         seconds=time.monotonic() - start,
     )
 
@@ -106,10 +103,9 @@ def _reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"{count} × {reason}" for reason, count in counted.most_common()]
 
 
-def _notes(captioner: CaptionConfig, earlier: pa.Table, num_todo: int) -> Iterator[str]:
-    if caveat := captioner.backend.caveat:
+def _notes(settings: CaptionConfig, done: Done) -> Iterator[str]:
+    if settings.backend and (caveat := settings.backend.caveat):
         yield f"the captions are by {caveat}"
-    stored_libraries = {provenance["libraries"] for provenance in earlier["provenance"].to_pylist()}
-    for stored in sorted(stored_libraries) if num_todo else ():
+    for stored in sorted(done.earlier_libraries) if done.num_new else ():
         if unlike := other_libraries(json.loads(stored), "earlier captions of this table"):
             yield unlike

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.media.counter import counts
 from curate.media.staging import StagingConfig
 from curate.schema import FailureKind
-from curate.stage import Stage
+from curate.stage import Prefetching, Stage
 
 
 class ExecuteConfig(BaseModel):
@@ -107,3 +107,17 @@ def is_lost_device(error: BaseException) -> bool:
 def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
+
+
+def batches_ahead(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """The batches; a stage that can is told of a batch and the next one before it processes the first."""
+    prefetch = stage.prefetch if isinstance(stage, Prefetching) else None
+    batch: list[Any] = []
+    for following in batches(items, size):
+        if prefetch is not None:
+            prefetch(following)
+        if batch:
+            yield batch
+        batch = following
+    if batch:
+        yield batch

@@ -5,7 +5,7 @@ from typing import Any
 
 from curate.media.counter import counts
 from curate.stage import Stage
-from pipelines.execute.base import Resources, batches, process_batch, since
+from pipelines.execute.base import Resources, batches_ahead, process_batch, since
 
 
 class LocalExecutor:
@@ -18,7 +18,7 @@ class LocalExecutor:
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         if items:
             stage.setup()
-        for batch in batches(items, resources.batch_size):
+        for batch in batches_ahead(stage, items, resources.batch_size):
             self._before = counts()
             outcomes = process_batch(stage, batch)
             self._before = counts()

@@ -18,7 +18,7 @@ import ray
 from curate.media.counter import counts
 from curate.schema import FailureKind
 from curate.terminal import leave_terminal
-from pipelines.execute.base import ExecuteConfig, batches, is_lost_device, process_batch, since
+from pipelines.execute.base import ExecuteConfig, batches_ahead, is_lost_device, process_batch, since
 
 REPORT_EVERY_S = 2.0
 REPORT_BYTES = 16 * 2**20
@@ -145,7 +145,7 @@ class Worker:
         """Reports with the outcomes of items; `at` is the position of the first."""
         buffer, last, num_done, first = io.BytesIO(), time.monotonic(), 0, at
         self.unreported = counts()
-        for batch in batches(items, self.batch_size):
+        for batch in batches_ahead(self.stage, items, self.batch_size):
             self.watchdog.arm(len(batch))
             pickle.dump(process_batch(self.stage, batch), buffer)
             num_done += len(batch)

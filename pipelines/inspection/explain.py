@@ -65,7 +65,7 @@ class Explanation:
         group: Rows of `clips.parquet` of its duplicate group, itself among them; empty if it has no copies.
         own: The user's own columns.
         shard: Its row of tables/shards under the current settings; None if it is not cut.
-        captions: Its caption records by the current captioner.
+        captions: Its caption records: the review's, the current captioner's, and of the user's own text.
         caption_note: What a reader of their texts must know; None: nothing.
         latents: Fingerprint → its row of the latents' index.
         failures: Rows of tables/failures that still stand, of the clip and of its files.
@@ -112,8 +112,9 @@ def explain(url: str, clip_id: str) -> Explanation:
     siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
     cut = dataset.cut(config.shards.key)
     cut = cut.filter(pc.equal(cut["clip_id"], name))
-    captioner, group = dataset.caption_family, clip["duplicate_group"]
-    records = of_current(dataset.captions(captioner).read(), cut).to_pylist() if captioner else []
+    group = clip["duplicate_group"]
+    families = [of_current(dataset.captions(family).read(), cut) for family in dataset.current_captions]
+    records = [record for family in families for record in family.to_pylist()]
     return Explanation(
         clip=clip,
         video=videos[clip["video_uri"]],

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curate.dataset.captions import TO_RETRY
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.sources import SOURCE, of_current
@@ -87,11 +89,22 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     if scored:
         done["score", "+".join(scored)] = set.intersection(*scored.values())
     if captioner := dataset.caption_family:
-        done["caption", captioner] = ids_of(of_current(dataset.captions(captioner).read([SOURCE]), cut))
+        done["caption", captioner] = _captioned(dataset, captioner, cut)
     for step, kind in ENCODED_BY.items():
         for fingerprint in dataset.fingerprints(kind):
             done[step, fingerprint] = encoded(dataset, kind, fingerprint, cut)
     return clips, done
+
+
+def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:
+    """Clips that have a record of every level by this captioner, none of which it should attempt again."""
+    records = of_current(dataset.captions(family).read(["status", SOURCE]), cut)
+    records = records.filter(pc.equal(records["variant"], 0))
+    levels = pc.unique(records["level"])
+    of_clip = records.group_by("clip_id").aggregate([("level", "count_distinct")])
+    whole = of_clip.filter(pc.equal(of_clip["level_count_distinct"], len(levels)))
+    to_retry = records.filter(pc.is_in(records["status"], pa.array(sorted(TO_RETRY))))
+    return ids_of(whole) - ids_of(to_retry)
 
 
 def encoded(dataset: Dataset, kind: Encoded, fingerprint: str, cut: pa.Table) -> set[str]:

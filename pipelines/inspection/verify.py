@@ -98,8 +98,7 @@ class Verifier:
 
     def captions(self) -> Check:
         """Every caption was written for the bytes of the clip that it is joined to."""
-        family = self.dataset.caption_family
-        records = self.dataset.captions(family).rows() if family else []
+        records = [row for family in self.dataset.current_captions for row in self.dataset.captions(family).rows()]
         clips_of: dict[str | None, set[str]] = defaultdict(set)
         num_frames: dict[str, int] = {}
         for row in self.written:
@@ -227,15 +226,15 @@ def _misplaced(
         name, digest = record["clip_id"], record["media_digest"]
         owners = clips_of.get(digest, set())
         if name not in num_frames:
-            yield f"{name}: has a {record['kind']} caption, but was never cut"
+            yield f"{name}: has a {record['level']} caption, but was never cut"
         elif digest and name not in owners | undigested:
             of = ", ".join(sorted(owners)) or "bytes that no table knows"
-            yield f"{name}: its {record['kind']} caption was written for {of}; caption the clips again"
+            yield f"{name}: its {record['level']} caption was written for {of}; caption the clips again"
         elif digest and (now.get(name) or digest) != digest:
-            yield f"{name}: its {record['kind']} caption is of an earlier cut; `reelpack caption` writes it again"
+            yield f"{name}: its {record['level']} caption is of an earlier cut; `reelpack caption` writes it again"
         elif any(not 0 <= frame < num_frames[name] for frame in record["frame_indices"]):
             frames = f"frames {record['frame_indices']}, the clip has {num_frames[name]}"
-            yield f"{name}: its {record['kind']} caption was written for {frames}"
+            yield f"{name}: its {record['level']} caption was written for {frames}"
 
 
 def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,8 +11,10 @@ import pytest
 from caption import captioner
 from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.transformers_vlm import TransformersVlmConfig
-from caption.captioner import CaptionItem, CaptionStage
+from caption.captioner import CaptionStage
+from caption.clip import CaptionItem
 from caption.config import CaptionConfig
+from caption.frames import FramesConfig
 from caption.provenance import Provenance
 from caption.quality.base import Check
 from caption.record import Finding, record_row
@@ -23,7 +25,8 @@ from curate.schema import Failure, FailureKind
 
 def _config(model: Path, **changes: object) -> CaptionConfig:
     backend = TransformersVlmConfig(model=str(model), dtype="float32", device="cpu")
-    return CaptionConfig(backend=backend, short_max_tokens=4, dense_max_tokens=9, **changes)
+    settings = {"prompts": "plain-v1", "max_attempts": 1, "short_max_tokens": 4, "dense_max_tokens": 9}
+    return CaptionConfig(backend=backend, **(settings | changes))
 
 
 def _items(shards, *keys: str) -> list[CaptionItem]:
@@ -40,7 +43,7 @@ def stage(tiny_vlm, shards) -> CaptionStage:
 
 def test_every_clip_gets_a_short_and_a_dense_caption_in_order(stage, shards):
     outcomes = stage.process(_items(shards, "clip9", "still", "clip3"))
-    assert [[(r.clip_id, r.kind) for r in outcome] for outcome in outcomes] == [
+    assert [[(r.clip_id, r.level) for r in outcome.records] for outcome in outcomes] == [
         [("clip9", "short"), ("clip9", "dense")],
         [("still", "short"), ("still", "dense")],
         [("clip3", "short"), ("clip3", "dense")],
@@ -53,28 +56,28 @@ def test_a_clip_that_cannot_be_read_fails_alone(stage, shards):
     outcomes = stage.process([*members, lost])
     assert isinstance(outcomes[1], Failure) and outcomes[1].subject == "broken" and not outcomes[1].retryable
     assert isinstance(outcomes[3], Failure) and outcomes[3].kind == FailureKind.IO
-    assert outcomes[0] == stage.process(members[:1])[0]
-    assert len(outcomes[2]) == 2
+    assert outcomes[0].records == stage.process(members[:1])[0].records
+    assert len(outcomes[2].records) == 2
 
 
 def test_captions_do_not_depend_on_the_batch(stage, shards):
     """Clips of one, three and four frames in one batch: the pads of a shorter one must not be seen."""
     items = _items(shards, "clip20", "still", "clip3", "clip9")
-    together = stage.process(items)
-    alone = [stage.process([item])[0] for item in items]
+    together = [outcome.records for outcome in stage.process(items)]
+    alone = [stage.process([item])[0].records for item in items]
     assert together == alone
-    assert len({outcome[1].text for outcome in together}) > 1, "the tiny model must tell clips apart for this to count"
+    assert len({records[1].text for records in together}) > 1, "the tiny model must tell clips apart for this to count"
 
 
 def test_a_record_says_which_frames_were_shown(stage, shards):
-    record = stage.process(_items(shards, "clip20"))[0][0]
+    record = stage.process(_items(shards, "clip20"))[0].records[0]
     assert record.frame_indices == (2, 7, 12, 17)
     assert record.frame_times_s == pytest.approx([index / 12 for index in record.frame_indices])
-    assert stage.process(_items(shards, "still"))[0][0].frame_indices == (0,)
+    assert stage.process(_items(shards, "still"))[0].records[0].frame_indices == (0,)
 
 
 def test_a_caption_at_its_limit_is_marked_truncated(stage, shards):
-    for record in stage.process(_items(shards, "clip9"))[0]:
+    for record in stage.process(_items(shards, "clip9"))[0].records:
         assert record.num_output_tokens <= record.max_tokens
         assert (record.status == CaptionStatus.TRUNCATED) == (record.finish_reason == "length")
         assert record.status == CaptionStatus.OK or reason_of(record_row(record)) != record.status
@@ -83,7 +86,7 @@ def test_a_caption_at_its_limit_is_marked_truncated(stage, shards):
 def test_records_survive_parquet(stage, shards, tmp_path):
     import pyarrow.parquet as pq
 
-    records = [record for outcome in stage.process(_items(shards, "clip3", "still")) for record in outcome]
+    records = [record for outcome in stage.process(_items(shards, "clip3", "still")) for record in outcome.records]
     rows = [record_row(record) for record in records]
     pq.write_table(pa.Table.from_pylist(rows, CAPTIONS), tmp_path / "part.parquet")
     read = pq.read_table(tmp_path / "part.parquet").to_pylist()
@@ -99,11 +102,11 @@ def test_the_key_changes_with_what_changes_captions_and_with_nothing_else(tiny_v
     moved.symlink_to(tiny_vlm)
     assert _config(moved).key == key
     assert _config(tiny_vlm, batch_size=3).key == key
-    for changes in ({"num_frames": 2}, {"prompts": "detailed-v1"}):
+    for changes in ({"frames": FramesConfig(num_frames=2)}, {"prompts": "detailed-v1"}, {"max_attempts": 2}):
         assert _config(tiny_vlm, **changes).key != key
     other = TransformersVlmConfig(model=str(tiny_vlm), dtype="float32", device="cpu", repetition_penalty=1.2)
     assert _config(tiny_vlm).model_copy(update={"backend": other}).name == "tiny-llava"
-    assert CaptionConfig(backend=other, short_max_tokens=4, dense_max_tokens=9).key != key
+    assert _config(tiny_vlm).model_copy(update={"backend": other}).key != key
 
 
 class TooShort(Check):
@@ -117,6 +120,7 @@ class Clerk:
 
     provenance = Provenance(backend="clerk", model="clerk", revision="1", fingerprint="clerk")
     checks = (TooShort(),)
+    num_in_flight = 0
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -139,13 +143,13 @@ class Clerk:
 def clerk(shards, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CaptionStage, Clerk]]:
     clerk = Clerk()
     monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: clerk)
-    yield CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk")), shards.root), clerk
+    yield CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), shards.root), clerk
 
 
 def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
     stage, backend = clerk
-    black, short, seen = stage.process(_items(shards, "black", "clip3", "clip9"))
-    assert [(r.kind, r.status, r.text, r.finish_reason) for r in black] == [
+    black, short, seen = (o.records for o in stage.process(_items(shards, "black", "clip3", "clip9")))
+    assert [(r.level, r.status, r.text, r.finish_reason) for r in black] == [
         (kind, CaptionStatus.BLANK, "", "not_asked") for kind in ("short", "dense")
     ]
     assert "of one color (luma 0 of 255" in black[0].findings[0].detail
@@ -155,24 +159,24 @@ def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
     assert backend.batches == [1, 1]
 
 
-def test_a_request_that_fails_costs_its_clip_alone(clerk, shards):
+def test_a_request_that_fails_costs_its_caption_alone(clerk, shards):
     stage, backend = clerk
     backend.refused_frames = 1
     clip, still = stage.process(_items(shards, "clip9", "still"))
-    assert [record.text for record in clip] == ["4 frames"] * 2
-    assert isinstance(still, Failure) and still.kind == FailureKind.REFUSED and not still.retryable
-    assert still.detail == "short caption: it says no"
-    assert backend.batches == [2, 1], "the dense caption of a clip that fails is not asked for"
+    assert [record.text for record in clip.records] == ["4 frames"] * 2
+    assert not still.records and [failure.kind for failure in still.failures] == [FailureKind.REFUSED] * 2
+    assert not still.failures[0].retryable and still.failures[0].detail == "short caption: it says no"
+    assert backend.batches == [2, 2]
 
 
 def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: pytest.MonkeyPatch):
     stage, backend = clerk
     items = _items(shards, "clip9", "still", "clip20", "clip9", "still")
-    together = stage.process(items)
+    together = [outcome.records for outcome in stage.process(items)]
     frame = 48 * 64 * 3
     monkeypatch.setattr(captioner, "MAX_HELD_BYTES", 5 * frame)
     backend.batches.clear()
-    assert stage.process(items) == together
+    assert [outcome.records for outcome in stage.process(items)] == together
     assert backend.batches == [2, 2, 2, 2, 1, 1]
 
 
@@ -187,9 +191,9 @@ def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch:
     monkeypatch.setattr(decode.RgbConverter, "__call__", lambda *given: made.append(1) or convert(*given))
     frames = np.random.default_rng(0).integers(0, 256, (240, 6, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     (member,) = write_tar(str(tmp_path / "train-000000.tar"), [("long", {"mp4": encode_mp4(frames, 24)})])
-    stage = CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk")), str(tmp_path))
+    stage = CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), str(tmp_path))
     item = CaptionItem(clip_id="long", shard=member.shard, offset=member.offset, size=member.size, kind="video")
-    assert stage.process([item])[0][0].frame_indices == (30, 90, 150, 210)
+    assert stage.process([item])[0].records[0].frame_indices == (30, 90, 150, 210)
     assert len(made) == 4
 
 

@@ -78,8 +78,8 @@ def test_status_as_json_says_the_same(made: SimpleNamespace, capsys: pytest.Capt
 
 def test_status_names_the_step_that_comes_next(made: SimpleNamespace) -> None:
     assert status(made.url).next_command == f"reelpack caption {made.url}"
-    made.dataset.save_section("caption", {"num_frames": 5})
-    assert status(made.url).next_command == f"reelpack caption {made.url} --set caption.num_frames=5"
+    made.dataset.save_section("caption", {"frames": {"num_frames": 5}})
+    assert status(made.url).next_command == f"reelpack caption {made.url} --set caption.frames.num_frames=5"
     caption(made.dataset)
     found = status(made.url)
     assert found.captioned == {"test-1": 2}

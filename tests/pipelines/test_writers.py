@@ -166,7 +166,7 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     local = ["--executor", "local"]
     model = write_checkpoint("llava", tmp_path / "model")
-    small = ["caption.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=4"]
+    small = ["caption.frames.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=4"]
     small.append(f"caption.backend.model={model}")
     run = ["train.steps=2", "train.device=cpu", "train.model={width: 32, num_heads: 2, depth: 1}"]
     races = {

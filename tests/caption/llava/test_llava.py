@@ -30,7 +30,9 @@ def _parts() -> Parts:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, special_tokens=special)
-    tokenizer.train_from_iterator([PLAIN_V1.short.text, PLAIN_V1.dense.text, "user assistant"], trainer)
+    tokenizer.train_from_iterator(
+        [PLAIN_V1.of("short").text(), PLAIN_V1.of("dense").text(), "user assistant"], trainer
+    )
     wrapped = tf.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
         extra_special_tokens={"image_token": "<image>"},
@@ -104,7 +106,7 @@ def test_checkpoint_gives_the_losses_of_training(tmp_path):
     vlm = TransformersVlm(TransformersVlmConfig(model=str(tmp_path / "checkpoint"), dtype="bfloat16", device="cpu"))
     vlm.setup()
     assert vlm.model.model.vision_tower.backbone.conv_stem.weight.dtype == torch.float32
-    requests = [CaptionRequest(frames=f, prompt=PLAIN_V1.short.text, max_tokens=1) for f in frames]
+    requests = [CaptionRequest(frames=f, prompt=PLAIN_V1.of("short").text(), max_tokens=1) for f in frames]
     assert vlm.losses(requests, texts) == pytest.approx(expected, abs=0.05)
     assert vlm.losses(requests[::-1], texts) != pytest.approx(expected, abs=0.05)
 

@@ -9,14 +9,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from caption.provenance import Provenance
-from caption.quality.base import Check
+from caption.quality.base import Check, Evidence
 from caption.record import CaptionRecord, Finding
 from curate.dataset.captions import CaptionStatus
 
 GOOD = CaptionRecord(
     clip_id="clip",
     media_digest="0",
-    kind="short",
+    level="short",
     text="A red car turns left at a crossing.",
     finish_reason="stop",
     provenance=Provenance(backend="test", model="test", revision="1", fingerprint="1"),
@@ -62,10 +62,10 @@ def check_member(settings: BaseModel) -> None:
         seen = _plain(check.of_frames(frames))
         assert _plain(check.of_frames(frames)) == seen
         for record in RECORDS:
-            found = _plain(check.of_caption(record, frames))
-            assert _plain(check.of_caption(record, frames)) == found
+            found = _plain(check.of_caption(record, Evidence(frames=frames)))
+            assert _plain(check.of_caption(record, Evidence(frames=frames))) == found
         np.testing.assert_array_equal(frames, before)
-    assert not [*check.of_frames(BLOCKS), *check.of_caption(GOOD, BLOCKS)], "a good caption of a good clip is faulted"
+    assert not [*check.of_frames(BLOCKS), *check.of_caption(GOOD, Evidence(frames=BLOCKS))], "a good caption of a good clip is faulted"
 
 
 def _plain(findings: object) -> list[Finding]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from caption.quality.base import Evidence
 from caption.quality.config import ChecksConfig
 from caption.record import Finding, status_of
 from curate.dataset.captions import USABLE, CaptionStatus
@@ -24,11 +25,11 @@ def test_the_example_of_the_page_is_a_check(monkeypatch: pytest.MonkeyPatch) -> 
     settings = config.ChecksConfig()
     check_member(settings.all_capitals)
     shouted = replace(GOOD, text=GOOD.text.upper())
-    found = [one for check in settings.build() for one in check.of_caption(shouted, BLOCKS)]
+    found = [one for check in settings.build() for one in check.of_caption(shouted, Evidence(frames=BLOCKS))]
     assert [finding.code for finding in found] == ["all_capitals"]
     assert status_of(tuple(found)) not in USABLE
     assert not [
-        one for check in config.ChecksConfig(all_capitals=None).build() for one in check.of_caption(shouted, BLOCKS)
+        one for check in config.ChecksConfig(all_capitals=None).build() for one in check.of_caption(shouted, Evidence(frames=BLOCKS))
     ]
 
 
@@ -41,6 +42,6 @@ def test_the_worst_finding_gives_the_status() -> None:
 
 def test_a_caption_can_have_several_findings() -> None:
     record = replace(GOOD, text="", finish_reason="length")
-    found = tuple(one for check in ChecksConfig().build() for one in check.of_caption(record, BLOCKS))
+    found = tuple(one for check in ChecksConfig().build() for one in check.of_caption(record, Evidence(frames=BLOCKS)))
     assert [finding.code for finding in found] == ["empty", "truncated"]
     assert replace(record, findings=found).status == CaptionStatus.EMPTY

@@ -52,6 +52,8 @@ class Clerk:
         )
         self.checks = (Foreign(num_known),)
 
+    num_in_flight = 0
+
     def setup(self) -> None: ...
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
@@ -76,18 +78,23 @@ def made(films: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
     return copied(films, tmp_path)
 
 
+PLAIN = ("caption.prompts=plain-v1", "caption.max_attempts=1")
+
+
 def by(clerk: Clerk, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """The configuration of a captioner that says of itself what the embedded one does."""
     monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: clerk)
     monkeypatch.setattr(TransformersVlmConfig, "caveat", "a clerk")
-    return load_config(overrides=["execute.executor=local", f"caption.backend.model={folder}"])
+    return load_config(overrides=["execute.executor=local", f"caption.backend.model={folder}", *PLAIN])
 
 
 def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, tmp_path, monkeypatch, capsys):
     result = caption(made.url, by(Clerk("1", num_known=1), tmp_path, monkeypatch))
     assert result.states == {"ok": 1, "truncated": 1, "unsure": 2}
-    assert result.reasons == ("2 × it is foreign",)
-    assert (result.num_new, result.num_captions) == (2, 2)
+    assert result.reasons == ("2 × it is foreign", "1 × not finished after 96 tokens")
+    assert (result.num_new, result.num_captions, result.levels) == (2, 1, {"short": 1})
+    assert result.codes == {"foreign": 2, "truncated": 1}
+    assert result.retry_command == f"reelpack retry {made.url} --step caption"
     caption_command.show(result)
     said = capsys.readouterr().out
     for words in ("unsure", "truncated", "no text: 2 × it is foreign", "the captions are by a clerk"):
@@ -104,7 +111,7 @@ def test_captions_are_counted_by_how_they_ended_and_their_writer_is_named(made, 
     explain_command.show_explanation(explain(made.url, without["clip_id"]))
     assert "no text: it is foreign (distance 0.5)" in capsys.readouterr().out
     page = Path(build_report(made.url)).read_text()
-    assert "The captions are by a clerk." in page and page.count("demo caption<") == 2  # short and dense of one clip
+    assert "The captions are by a clerk." in page and page.count("demo caption<") == 2
     export(made.url, str(tmp_path / "export"))
     assert '"caption_note": "a clerk"' in (tmp_path / "export/dataset.json").read_text()
 
@@ -123,7 +130,7 @@ def test_captions_of_other_versions_of_the_libraries_are_told(made, tmp_path, mo
     assert again.num_new == 0 and len(again.notes) == 1
     table = made.dataset.captions(family)
     lost = table.rows()[0]["clip_id"]
-    table.discard([(lost, "short"), (lost, "dense")])
+    table.discard([(lost, "short", 0), (lost, "dense", 0)])
     assert "no-such-library 1 (here none)" in caption(made.url, config).notes[1]
 
 

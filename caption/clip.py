@@ -1,0 +1,396 @@
+"""The captions of one clip, as a generator: it yields what a model is to be asked, and is sent the answers.
+
+Levels come in the order of the prompts, each with its attempts: the checks' findings name remedies, and the next
+attempt applies them. Which clips are asked together is not decided here, see `caption.captioner`.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.compose import COMPOSER, compose, short_of
+from caption.config import CaptionConfig
+from caption.facts import NOTHING_MEASURED, Facts
+from caption.fields import FIELDS_SCHEMA, CaptionFields, salvage
+from caption.frames import WindowFrames
+from caption.prompts import Prompt
+from caption.provenance import Provenance
+from caption.quality.base import Check, Evidence
+from caption.record import Attempt, CaptionRecord, Finding, Remedy, Window, status_of, text_id
+from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus
+from curate.media.decode import middles
+from curate.schema import Failure, content_digest
+
+STEP = "caption"
+NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
+RETRY_PENALTY = 1.2
+"""Repetition penalty of an attempt after a repetition."""
+WORST_FIRST = list(CaptionStatus)[::-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionItem:
+    """A clip to caption: `size` bytes from `offset` of `shard`, with their digest; `kind` is `video` or `image`.
+
+    Attributes:
+        facts: Measured of the clip.
+        original: The user's own text, sanitized; None: there is none.
+        levels: Those to write; None: all.
+        fields: The stored text of level `fields`, where it is not to be written.
+        earlier: Level → the attempts that earlier runs made. The next ones apply remedies from the start.
+    """
+
+    clip_id: str
+    shard: str
+    offset: int
+    size: int
+    kind: str
+    digest: str | None = None
+    facts: Facts = NOTHING_MEASURED
+    original: str | None = None
+    levels: tuple[CaptionLevel, ...] | None = None
+    fields: str | None = None
+    earlier: Mapping[CaptionLevel, tuple[Attempt, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedItem:
+    """An item with its frames, by windows; `decode_again` gives those of another attempt."""
+
+    item: CaptionItem
+    digest: str
+    windows: Sequence[WindowFrames]
+    decode_again: Callable[[int], Sequence[WindowFrames]]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(window.rgb.nbytes for window in self.windows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captioned:
+    """What a clip got: records, and why levels have none.
+
+    Attributes:
+        waited_s: Seconds that the model waited for the frames of this clip.
+        asked_s: Seconds that the model worked on it.
+    """
+
+    records: tuple[CaptionRecord, ...]
+    failures: tuple[Failure, ...] = ()
+    waited_s: float = 0.0
+    asked_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A request, to the model or to the second model."""
+
+    request: CaptionRequest
+    is_for_fallback: bool = False
+
+
+Answer = CaptionResult | FailedRequest
+Captioning = Generator[Ask, Answer, Captioned]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What an attempt has changed: the remedies so far."""
+
+    instructions: tuple[str, ...] = ()
+    num_doublings: int = 0
+    seed: int | None = None
+    repetition_penalty: float | None = None
+    frames: int = 1
+    fallback: bool = False
+
+    def after(self, findings: Iterable[Finding], attempt: int, *, has_fallback: bool) -> "Change":
+        """With the remedies of these findings of `attempt`. An attempt that would repeat it gets a seed."""
+        changed = self
+        for finding in findings:
+            match finding.remedy:
+                case Remedy.PROMPT if finding.instruction not in self.instructions:
+                    changed = replace(changed, instructions=(*changed.instructions, finding.instruction))
+                case Remedy.TOKENS:
+                    changed = replace(changed, num_doublings=self.num_doublings + 1)
+                case Remedy.PENALTY:
+                    changed = replace(changed, repetition_penalty=RETRY_PENALTY)
+                case Remedy.FRAMES:
+                    changed = replace(changed, frames=self.frames + 1)
+                case Remedy.BACKEND if has_fallback:
+                    changed = replace(changed, fallback=True)
+                case Remedy.SEED:
+                    changed = replace(changed, seed=attempt)
+        return changed if changed != self else replace(self, seed=attempt)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Known:
+    """What the prompts of a clip are given, and what its captions are checked against."""
+
+    facts: Facts
+    original: str | None
+    fields: CaptionFields | None = None
+    refused: tuple[Finding, ...] = ()
+
+    def placeholders(self) -> Mapping[str, str]:
+        fields_text = "" if self.fields is None else self.fields.to_json()
+        return {"facts": self.facts.sentence(), "original": self.original or "", "fields": fields_text}
+
+
+class ClipCaptioner:
+    """Makes the records of a clip.
+
+    Args:
+        config: prompts, limits, attempts.
+        backend: the model, for its name in the records; `fallback`: the second one.
+        checks: in the order in which they run.
+    """
+
+    def __init__(
+        self,
+        config: CaptionConfig,
+        backend: CaptionBackend,
+        fallback: CaptionBackend | None,
+        checks: Callable[[], Iterable[Check]],
+    ) -> None:
+        self.config, self.prompts = config, config.prompt_set
+        self.backend, self.fallback, self.checks = backend, fallback, checks
+
+    def captions(self, clip: DecodedItem) -> Captioning:
+        """The records of all levels of the item, in the order of the prompts; then the variants."""
+        item = clip.item
+        known = _Known(facts=item.facts, original=item.original, fields=salvage(item.fields or "").fields)
+        known.refused = self._of_frames(clip)
+        records: list[CaptionRecord] = []
+        failures: list[Failure] = []
+        for prompt in self.prompts.prompts:
+            if item.levels is not None and prompt.level not in item.levels:
+                continue
+            if status_of(known.refused) not in USABLE:
+                records.append(self._record(clip, prompt, known, Change(), None, 0))
+                continue
+            made = yield from self._level(clip, prompt, known)
+            if isinstance(made, Failure):
+                failures.append(made)
+                continue
+            records.append(made)
+            if made.level == "fields" and made.status in USABLE:
+                known.fields = salvage(made.text).fields
+        return Captioned(records=(*records, *self._variants(clip, known)), failures=tuple(failures))
+
+    def _of_frames(self, clip: DecodedItem) -> tuple[Finding, ...]:
+        """Findings before the model is asked, up to the first check that refuses the clip."""
+        found: tuple[Finding, ...] = ()
+        frames = np.concatenate([window.rgb for window in clip.windows])
+        for check in self.checks():
+            found += tuple(check.of_frames(frames))
+            if status_of(found) not in USABLE:
+                break
+        return found
+
+    def _level(
+        self, clip: DecodedItem, prompt: Prompt, known: _Known
+    ) -> Generator[Ask, Answer, CaptionRecord | Failure]:
+        """One caption: the best of its attempts, or what is composed of the fields where none is usable."""
+        earlier = clip.item.earlier.get(prompt.level, ())
+        before = len(earlier)
+        change = Change(seed=before + 1) if before else Change()
+        tried: list[CaptionRecord] = []
+        for attempt in range(before + 1, before + 1 + self.config.max_attempts):
+            made = yield from self._attempt(clip, prompt, known, change, attempt)
+            if isinstance(made, FailedRequest):
+                if not tried:
+                    detail = f"{prompt.level} caption: {made.detail}"
+                    return Failure(subject=clip.item.clip_id, step=STEP, kind=made.kind, detail=detail)
+                break
+            tried.append(made)
+            to_mend = [finding for finding in made.findings if finding.remedy]
+            if not to_mend:
+                break
+            change = change.after(to_mend, attempt + 1, has_fallback=self.fallback is not None)
+        best = min(tried, key=lambda record: (-WORST_FIRST.index(record.status), len(record.findings)))
+        if best.status not in USABLE and known.fields is not None and prompt.level in ("short", "dense"):
+            composed = self._composed(clip, known, prompt.level, 0)
+            if composed.status in USABLE:
+                return replace(composed, attempt=best.attempt, earlier=(*earlier, *_attempts(tried)))
+        return replace(best, earlier=(*earlier, *_attempts(record for record in tried if record is not best)))
+
+    def _attempt(
+        self, clip: DecodedItem, prompt: Prompt, known: _Known, change: Change, attempt: int
+    ) -> Generator[Ask, Answer, CaptionRecord | FailedRequest]:
+        shown = clip if change.frames == 1 else replace(clip, windows=clip.decode_again(change.frames))
+        if len(shown.windows) > 1 and prompt.level == "dense":
+            return (yield from self._merged(shown, prompt, known, change, attempt))
+        window = _whole(shown.windows, self.config.frames.num_frames)
+        result = yield self._ask(window, prompt, self._prompt_text(clip, prompt, known, change), change)
+        if isinstance(result, FailedRequest):
+            return result
+        return self._record(replace(shown, windows=[window]), prompt, known, change, result, attempt)
+
+    def _merged(
+        self, clip: DecodedItem, prompt: Prompt, known: _Known, change: Change, attempt: int
+    ) -> Generator[Ask, Answer, CaptionRecord | FailedRequest]:
+        """The caption of a long clip: of each window, then of all in the order of time."""
+        text, results = self._prompt_text(clip, prompt, known, change), []
+        for window in clip.windows:
+            result = yield self._ask(window, prompt, text, change)
+            if isinstance(result, FailedRequest):
+                return result
+            results.append(result)
+        windows = tuple(
+            Window(start_s=window.start_s, end_s=window.end_s, text=result.text)
+            for window, result in zip(clip.windows, results, strict=True)
+        )
+        if self.prompts.merge is None:
+            last = replace(results[-1], text=" ".join(window.text for window in windows))
+        else:
+            told = "\n".join(f"{window.start_s:.1f} to {window.end_s:.1f} s: {window.text}" for window in windows)
+            asked = self.prompts.merge.text(known={"captions": told})
+            merged = yield self._ask(None, prompt, "\n".join((asked, *change.instructions)), change)
+            if isinstance(merged, FailedRequest):
+                return merged
+            last = merged
+        return replace(self._record(clip, prompt, known, change, last, attempt), windows=windows)
+
+    def _prompt_text(self, clip: DecodedItem, prompt: Prompt, known: _Known, change: Change) -> str:
+        text = prompt.text(is_image=clip.item.kind == "image", known=known.placeholders())
+        return "\n".join((text, *change.instructions))
+
+    def _ask(self, window: WindowFrames | None, prompt: Prompt, text: str, change: Change) -> Ask:
+        request = CaptionRequest(
+            frames=NO_FRAMES if window is None else window.rgb,
+            prompt=text,
+            max_tokens=self._max_tokens(prompt.level, change),
+            times_s=() if window is None else tuple(window.pts_s.tolist()),
+            schema=FIELDS_SCHEMA if prompt.level == "fields" else None,
+            seed=change.seed,
+            repetition_penalty=change.repetition_penalty,
+        )
+        return Ask(request=request, is_for_fallback=change.fallback)
+
+    def _max_tokens(self, level: CaptionLevel, change: Change) -> int:
+        return self.config.max_tokens(level) << change.num_doublings
+
+    def _record(
+        self,
+        clip: DecodedItem,
+        prompt: Prompt,
+        known: _Known,
+        change: Change,
+        result: CaptionResult | None,
+        attempt: int,
+    ) -> CaptionRecord:
+        """The record of one attempt with all findings; `result` None: the model was not asked."""
+        backend = self.fallback if change.fallback and self.fallback else self.backend
+        text = result.text if result else ""
+        found = salvage(text).fields if prompt.level == "fields" else None
+        record = CaptionRecord(
+            clip_id=clip.item.clip_id,
+            media_digest=clip.digest,
+            level=prompt.level,
+            text=text if found is None else found.to_json(),
+            findings=known.refused,
+            attempt=attempt,
+            parents=self._parents(clip, prompt, known) if result else (),
+            finish_reason=result.finish_reason if result else "not_asked",
+            provenance=backend.provenance,
+            prompt_id=prompt.id,
+            prompt_hash=prompt.digest,
+            prompt_text=self._prompt_text(clip, prompt, known, change),
+            frame_indices=tuple(index for window in clip.windows for index in window.indices.tolist()),
+            frame_times_s=tuple(time for window in clip.windows for time in window.pts_s.tolist()),
+            max_tokens=self._max_tokens(prompt.level, change),
+            num_prompt_tokens=result.num_prompt_tokens if result else 0,
+            num_output_tokens=result.num_output_tokens if result else 0,
+        )
+        return record if result is None else self._checked(record, clip, known, raw=text)
+
+    def _checked(self, record: CaptionRecord, clip: DecodedItem, known: _Known, *, raw: str) -> CaptionRecord:
+        """With the checks' findings. `raw` is what the model wrote, from which the fields of `record` are salvaged."""
+        evidence = Evidence(
+            frames=np.concatenate([window.rgb for window in clip.windows]),
+            facts=known.facts,
+            original=known.original,
+            fields=None if known.fields is None else known.fields.to_json(),
+        )
+        written = replace(record, text=raw)
+        found = [finding for check in self.checks() for finding in check.of_caption(written, evidence)]
+        return replace(record, findings=(*record.findings, *found))
+
+    def _parents(self, clip: DecodedItem, prompt: Prompt, known: _Known) -> tuple[str, ...]:
+        """The texts that the prompt gives."""
+        given: list[tuple[CaptionLevel, str]] = []
+        if known.fields is not None and prompt.asks_for("fields"):
+            given.append(("fields", known.fields.to_json()))
+        if known.original and prompt.asks_for("original"):
+            given.append(("original", known.original))
+        return tuple(text_id(clip.item.clip_id, level, text) for level, text in given)
+
+    def _variants(self, clip: DecodedItem, known: _Known) -> list[CaptionRecord]:
+        if known.fields is None:
+            return []
+        return [self._composed(clip, known, "dense", variant) for variant in range(1, self.config.variants + 1)]
+
+    def _composed(self, clip: DecodedItem, known: _Known, level: CaptionLevel, variant: int) -> CaptionRecord:
+        """A caption composed from the fields, without a model."""
+        assert known.fields is not None
+        item, fields = clip.item, known.fields
+        text = short_of(fields) if level == "short" else compose(fields, key=item.clip_id, variant=variant)
+        record = CaptionRecord(
+            clip_id=item.clip_id,
+            media_digest=clip.digest,
+            level=level,
+            variant=variant,
+            text=text,
+            attempt=0,
+            parents=(text_id(item.clip_id, "fields", fields.to_json()),),
+            finish_reason="composed",
+            provenance=COMPOSED,
+            prompt_id=COMPOSER,
+            prompt_hash=COMPOSED.fingerprint,
+            prompt_text="",
+            frame_indices=(),
+            frame_times_s=(),
+            max_tokens=0,
+            num_prompt_tokens=0,
+            num_output_tokens=0,
+        )
+        return self._checked(record, clip, known, raw=text)
+
+
+COMPOSED = Provenance(
+    backend="compose", model="fields", revision=COMPOSER, fingerprint=content_digest("compose", COMPOSER)
+)
+"""Of texts that are composed from fields."""
+
+
+def _attempts(records: Iterable[CaptionRecord]) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            text=record.text,
+            codes=tuple(finding.code for finding in record.findings),
+            remedies=tuple(str(finding.remedy) for finding in record.findings if finding.remedy),
+        )
+        for record in records
+    )
+
+
+def _whole(windows: Sequence[WindowFrames], num_frames: int) -> WindowFrames:
+    """As many frames of all windows together as of one."""
+    if len(windows) == 1:
+        return windows[0]
+    rgb, indices, pts_s = (
+        np.concatenate([getattr(window, name) for window in windows]) for name in ("rgb", "indices", "pts_s")
+    )
+    chosen = middles(len(rgb), num_frames)
+    return WindowFrames(
+        start_s=windows[0].start_s,
+        end_s=windows[-1].end_s,
+        rgb=rgb[chosen],
+        indices=indices[chosen],
+        pts_s=pts_s[chosen],
+    )
