@@ -96,7 +96,7 @@ def test_an_object_cut_anywhere_says_nothing_new(fields: CaptionFields, data: st
     text = fields.to_json()
     read = salvage(text[: data.draw(st.integers(0, len(text) - 1))])
     assert not read.is_whole
-    for name, value in (read.fields or CaptionFields()):
+    for name, value in read.fields or CaptionFields():
         whole = getattr(fields, name)
         assert not value or value == whole or (isinstance(value, tuple) and value == whole[: len(value)])
 
