@@ -122,7 +122,8 @@ class TableReader:
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
                 "use the reelpack version that wrote it, or curate into a new directory"
             )
-        return table.rename_columns([former.get(n, n) for n in table.column_names])
+        names = [former.get(name, name) for name in table.column_names]
+        return table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
 
 
 def _of_schema(part: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -77,9 +77,8 @@ class DatasetView:
 
     @property
     def captioned(self) -> frozenset[str]:
-        has_text = pc.or_(
-            *(pc.is_valid(self.index[name]) for name in CAPTION_COLUMNS if name in self.index.column_names)
-        )
+        columns = [self.index[name] for name in CAPTION_COLUMNS if name in self.index.column_names]
+        has_text = reduce(pc.or_, map(pc.is_valid, columns))
         return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())
 
     def members(self, clip_ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -160,7 +160,7 @@ def _next(
         return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
     captioner = dataset.caption_family
     records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
-    is_without_model = "caption" in dataset.sections() and dataset.sections()["caption"].get("backend") is None
+    is_without_model = dataset.sections().get("caption", {}).get("backend", {}) is None
     if (unseen := cut - ids_of(records)) and not is_without_model:
         return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
     if not _usable(records) and not is_without_model:

@@ -44,8 +44,9 @@ def caption(dataset: Dataset) -> None:
         digest = media_digest(read_member(reader, row))
         facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8}
-        facts |= {"findings": [], "provenance": {"backend": "test", "model": "test"}}
-        text = {"kind": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}
+        facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ()) | {"variant": 0, "attempt": 1}
+        facts |= {"provenance": {"backend": "test", "model": "test"}}
+        text = {"level": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}
         rows.append({**facts, **numbers, **text, "clip_id": row["clip_id"], "media_digest": digest})
     dataset.captions("test-1").publish(rows)
     dataset.save_section("caption_family", "test-1")
