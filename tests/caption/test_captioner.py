@@ -143,7 +143,10 @@ class Clerk:
 def clerk(shards, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CaptionStage, Clerk]]:
     clerk = Clerk()
     monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: clerk)
-    yield CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), shards.root), clerk
+    yield (
+        CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), shards.root),
+        clerk,
+    )
 
 
 def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
@@ -191,7 +194,9 @@ def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch:
     monkeypatch.setattr(decode.RgbConverter, "__call__", lambda *given: made.append(1) or convert(*given))
     frames = np.random.default_rng(0).integers(0, 256, (240, 6, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     (member,) = write_tar(str(tmp_path / "train-000000.tar"), [("long", {"mp4": encode_mp4(frames, 24)})])
-    stage = CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), str(tmp_path))
+    stage = CaptionStage(
+        CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), str(tmp_path)
+    )
     item = CaptionItem(clip_id="long", shard=member.shard, offset=member.offset, size=member.size, kind="video")
     assert stage.process([item])[0].records[0].frame_indices == (30, 90, 150, 210)
     assert len(made) == 4

@@ -202,9 +202,10 @@ def caption(out: Path) -> None:
     from pipelines.dataset import config_of
 
     dataset = Dataset(str(out))
-    facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "kind": "short"}
+    facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0], "frame_times_s": [0.0], "level": "short"}
     facts |= {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8, "status": "ok"}
-    facts |= {"findings": [], "provenance": {"backend": "test", "model": "test"}}
+    facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ()) | {"variant": 0, "attempt": 1}
+    facts |= {"provenance": {"backend": "test", "model": "test"}}
     dataset.captions("made-1").publish(
         {**facts, "clip_id": row["clip_id"], "media_digest": row["digest"], "text": f"clip {row['clip_id']}"}
         for row in dataset.read_index().to_pylist()

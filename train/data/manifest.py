@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.dataset.captions import CAPTION_COLUMNS
+from curate.dataset.captions import KINDS, caption_column
 from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import left_join
@@ -83,7 +83,9 @@ class Manifest:
         for number in np.unique(self.sources[list(rows)]).tolist():
             fs, path = locate(Layout(self.parts[number].url).index)
             chosen = pc.field("clip_id").isin(sorted(set(clips)))
-            table = pq.read_table(path, columns=["clip_id", *CAPTION_COLUMNS], filters=chosen, filesystem=fs)
+            table = pq.read_table(
+                path, columns=["clip_id", *map(caption_column, KINDS)], filters=chosen, filesystem=fs
+            )
             found |= {
                 (number, row["clip_id"]): (row["caption_short"], row["caption_dense"]) for row in table.to_pylist()
             }

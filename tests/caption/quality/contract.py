@@ -65,7 +65,9 @@ def check_member(settings: BaseModel) -> None:
             found = _plain(check.of_caption(record, Evidence(frames=frames)))
             assert _plain(check.of_caption(record, Evidence(frames=frames))) == found
         np.testing.assert_array_equal(frames, before)
-    assert not [*check.of_frames(BLOCKS), *check.of_caption(GOOD, Evidence(frames=BLOCKS))], "a good caption of a good clip is faulted"
+    assert not [*check.of_frames(BLOCKS), *check.of_caption(GOOD, Evidence(frames=BLOCKS))], (
+        "a good caption of a good clip is faulted"
+    )
 
 
 def _plain(findings: object) -> list[Finding]:

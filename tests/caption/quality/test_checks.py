@@ -29,7 +29,9 @@ def test_the_example_of_the_page_is_a_check(monkeypatch: pytest.MonkeyPatch) -> 
     assert [finding.code for finding in found] == ["all_capitals"]
     assert status_of(tuple(found)) not in USABLE
     assert not [
-        one for check in config.ChecksConfig(all_capitals=None).build() for one in check.of_caption(shouted, Evidence(frames=BLOCKS))
+        one
+        for check in config.ChecksConfig(all_capitals=None).build()
+        for one in check.of_caption(shouted, Evidence(frames=BLOCKS))
     ]
 
 
