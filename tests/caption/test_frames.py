@@ -53,7 +53,7 @@ def test_each_frame_is_shown_once_in_order_of_time(sampling: str, length: int) -
     for attempt in (1, 2, 3):
         (window,) = shown(frames, attempt, sampling=sampling, num_frames=4)
         assert len(window.indices) == min(length, 4 if attempt == 1 else 8) == len(window.rgb)
-        assert (np.diff(window.indices) > 0).all() and 0 <= window.indices[0] and window.indices[-1] < length
+        assert (np.diff(window.indices) > 0).all() and window.indices[0] >= 0 and window.indices[-1] < length
         np.testing.assert_allclose(window.pts_s, window.indices / FPS)
 
 
