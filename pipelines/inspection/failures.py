@@ -13,7 +13,7 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.sources import SOURCE, of_current
 from curate.schema import RETRYABLE, FailureKind
-from pipelines.dataset import config_of
+from pipelines.dataset import config_of, step_config
 
 WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
 """What may end differently without another file: a path that is back, a machine with more memory."""
@@ -100,9 +100,10 @@ def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:
     """Clips that have a record of every level by this captioner, none of which it should attempt again."""
     records = of_current(dataset.captions(family).read(["status", SOURCE]), cut)
     records = records.filter(pc.equal(records["variant"], 0))
-    levels = pc.unique(records["level"])
+    is_known = "caption" in dataset.sections()
+    levels = step_config(dataset, "caption").caption.prompt_set.levels if is_known else pc.unique(records["level"])
     of_clip = records.group_by("clip_id").aggregate([("level", "count_distinct")])
-    whole = of_clip.filter(pc.equal(of_clip["level_count_distinct"], len(levels)))
+    whole = of_clip.filter(pc.greater_equal(of_clip["level_count_distinct"], len(levels)))
     to_retry = records.filter(pc.is_in(records["status"], pa.array(sorted(TO_RETRY))))
     return ids_of(whole) - ids_of(to_retry)
 

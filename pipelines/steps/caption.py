@@ -85,15 +85,14 @@ def caption_missing(dataset: Dataset, settings: CaptionConfig, execute: ExecuteC
         writer = _Writer(dataset, settings, executor, execute, done)
         stored = _by_clip(earlier)
         writer.write(_items(dataset, index, _wanted(settings, index, stored, retry=retry), stored))
-        for attempt in range(settings.max_attempts):
+        for _ in range(settings.max_attempts):
             records = stored_records(dataset, settings.family, index)
-            repeated = _of_corpus(checks, records, dataset)
-            stored = _by_clip(records.to_pylist())
-            again = _to_repeat(repeated, stored, settings.max_attempts) if attempt + 1 < settings.max_attempts else {}
-            if not again:
+            found = _of_corpus(checks, records, dataset)
+            writer.mark(records, found)
+            stored = _by_clip(stored_records(dataset, settings.family, index).to_pylist() if found else ())
+            if not (again := _to_repeat(found, stored, settings.max_attempts)):
                 break
             writer.write(_items(dataset, index, again, stored))
-    writer.mark(records, repeated)
     _publish_failures(dataset, settings, index, writer.failures)
     return done
 

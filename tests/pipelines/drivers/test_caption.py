@@ -1,6 +1,7 @@
 """What `caption` says of captions, and who says it after it: counts by how they ended, and what a reader must know."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +13,15 @@ from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.embedded import OTHER_MODEL, EmbeddedConfig
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.provenance import Provenance
-from caption.quality.base import Check
+from caption.quality.base import Check, RecordKey
+from caption.quality.config import ChecksConfig
 from caption.quality.visible import VisibleConfig
-from caption.record import Finding
+from caption.record import Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 from curate.dataset.store import Table
 from curate.report.build import build_report
+from curate.schema import FailureKind
+from pipelines.cli import main
 from pipelines.commands import caption as caption_command
 from pipelines.commands import explain as explain_command
 from pipelines.commands import status as status_command
@@ -176,3 +180,121 @@ def test_a_dataset_that_an_earlier_reelpack_captioned_opens(made, monkeypatch, t
     assert caption(made.url, by(Clerk("1", num_known=2), tmp_path, monkeypatch)).num_new == 2
     with pytest.raises(ValueError, match=r"caption\.visible: is called caption\.checks\.visible now"):
         load_config(overrides=["caption.visible.min_contrast=3"])
+
+
+class Scripted:
+    """Answers by a function of the request."""
+
+    checks: Sequence[Check] = ()
+    num_in_flight = 0
+    provenance = Provenance(backend="scripted", model="scripted", revision="1", fingerprint="scripted")
+
+    def __init__(self, answer: Callable[[CaptionRequest], str | FailedRequest]) -> None:
+        self.answer, self.num_asked = answer, 0
+
+    def setup(self) -> None: ...
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
+        self.num_asked += len(requests)
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: CaptionRequest) -> CaptionResult | FailedRequest:
+        said = self.answer(request)
+        if isinstance(said, FailedRequest):
+            return said
+        return CaptionResult(text=said, finish_reason="stop", num_prompt_tokens=1, num_output_tokens=2)
+
+
+def run(*arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    return int(stopped.value.code or 0)
+
+
+def scripted(
+    answer: Callable[[CaptionRequest], str | FailedRequest], monkeypatch: pytest.MonkeyPatch, *overrides: str
+) -> tuple[Config, Scripted]:
+    backend = Scripted(answer)
+    monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: backend)
+    monkeypatch.setattr(TransformersVlmConfig, "pinned", lambda config: config)
+    settings = ["execute.executor=local", "caption.backend.model=scripted", "caption.prompts=plain-v1", *overrides]
+    return load_config(overrides=settings), backend
+
+
+def test_a_caption_that_no_attempt_passes_is_a_failure_that_retry_attempts(made, monkeypatch, capsys):
+    mended = False
+
+    def answer(request: CaptionRequest) -> str:
+        return "" if "detail" in request.prompt and not mended else f"clip {request.frames.sum()} moves"
+
+    config, backend = scripted(answer, monkeypatch)
+    first = caption(made.url, config)
+    assert (first.num_new, first.num_captions, first.states) == (2, 2, {"ok": 2, "empty": 2})
+    (group,) = [one for one in status(made.url).failures if one.step == "caption"]
+    retry = f"reelpack retry {made.url} --step caption"
+    assert (group.kind, group.num_failed, group.max_attempts, group.retry_command) == ("rejected", 2, 1, retry)
+    assert first.retry_command == retry and group.is_worth_retrying
+
+    asked = backend.num_asked
+    assert caption(made.url, config).num_new == 0 and backend.num_asked == asked, "a plain rerun asks no model again"
+    mended = True
+    assert run(*retry.split()[1:], "--executor", "local") == 0
+    assert "to attempt again" not in capsys.readouterr().out
+    assert [one.step for one in status(made.url).failures] == ["scan"]
+    table = made.dataset.captions(first.family).rows()
+    dense = [row for row in table if row["level"] == "dense"]
+    assert [(row["status"], row["attempt"], len(row["earlier"])) for row in dense] == [("ok", 4, 3)] * 2
+    assert run("retry", made.url, "--step", "cut") == 2
+
+
+def test_a_request_that_fails_is_made_again_for_its_level_alone(made, monkeypatch):
+    is_down = True
+
+    def answer(request: CaptionRequest) -> str | FailedRequest:
+        if "detail" in request.prompt and is_down:
+            return FailedRequest(kind=FailureKind.TIMEOUT, detail="no answer in 60 s")
+        return f"clip {request.frames.sum()} moves"
+
+    config, backend = scripted(answer, monkeypatch)
+    first = caption(made.url, config)
+    assert (first.num_failed, first.levels) == (2, {"short": 2})
+    (group,) = [one for one in status(made.url).failures if one.step == "caption"]
+    assert (group.kind, group.num_failed, group.retry_command) == ("timeout", 2, f"reelpack caption {made.url}")
+    is_down = False
+    asked = backend.num_asked
+    assert caption(made.url, config).levels == {"short": 2, "dense": 2}
+    assert backend.num_asked == asked + 2, "the short captions are there"
+    assert [one.step for one in status(made.url).failures] == ["scan"]
+
+
+class Twins(Check):
+    """Finds texts that several clips have."""
+
+    def of_corpus(self, records: pa.Table, groups: Mapping[str, str]) -> Mapping[RecordKey, Sequence[Finding]]:
+        rows = records.to_pylist()
+        counted = Counter((row["level"], row["text"]) for row in rows)
+        found = Finding(code="twin", status=CaptionStatus.REJECTED, detail="other clips have it", remedy=Remedy.SEED)
+        return {
+            (row["clip_id"], row["level"], row["variant"]): [found]
+            for row in rows
+            if counted[row["level"], row["text"]] > 1
+        }
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+def test_captions_that_repeat_each_other_are_attempted_again_then_rejected(made, monkeypatch, is_mended):
+    def answer(request: CaptionRequest) -> str:
+        if "detail" in request.prompt:
+            return f"clip {request.frames.sum()} moves"
+        return f"a film {request.frames.sum()}" if request.seed and is_mended else "a film"
+
+    config, backend = scripted(answer, monkeypatch, "caption.max_attempts=2")
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (Twins(),))
+    result = caption(made.url, config)
+    short = [row for row in made.dataset.captions(result.family).rows() if row["level"] == "short"]
+    assert backend.num_asked == 4 + 2
+    assert [(row["attempt"], [one["codes"] for one in row["earlier"]]) for row in short] == [(2, [["twin"]])] * 2
+    assert result.levels == ({"short": 2, "dense": 2} if is_mended else {"dense": 2})
+    assert {row["status"] for row in short} == {"ok" if is_mended else "rejected"}
+    assert caption(made.url, config).states == result.states and backend.num_asked == 6
