@@ -1,5 +1,6 @@
 """What a captioner asks of a model runtime."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
@@ -41,15 +42,37 @@ class CaptionRequest:
     seed: int | None = None
     repetition_penalty: float | None = None
 
+    def sampling_temperature(self, default: float) -> float:
+        """`default` is the backend's temperature; 0: the request is answered greedily."""
+        return SAMPLING_TEMPERATURE if self.seed is not None and not default else default
+
+    def sampling_seed(self, default: int) -> int:
+        """31 bits, of the request's seed (None: `default`, the backend's), its prompt and its frames.
+
+        Equal requests draw the same numbers. With one seed for all clips, all captions would begin with the same draw.
+        """
+        digest = hashlib.blake2b(digest_size=4)
+        digest.update(f"{default if self.seed is None else self.seed}\n{self.prompt}\n{self.frames.shape}".encode())
+        digest.update(np.ascontiguousarray(self.frames).data)
+        return int.from_bytes(digest.digest()) >> 1
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionResult:
-    """The text for one request. `finish_reason`: `stop` if the model ended the text, `length` at the limit."""
+    """The text for one request.
+
+    Attributes:
+        text: Without control tokens, surrounding white space, and what a model writes while it thinks.
+        finish_reason: `stop` if the model ended the text, `length` at the limit.
+        num_prompt_tokens, num_output_tokens: Images, thinking and end token included; 0 where a server does not say.
+        served_by: Model and revision that a server reports; empty where the provenance has all that is known.
+    """
 
     text: str
     finish_reason: Literal["stop", "length"]
     num_prompt_tokens: int
     num_output_tokens: int
+    served_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

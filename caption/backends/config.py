@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from caption.backends.embedded import NAME, EmbeddedConfig
+from caption.backends.openai import OpenAiConfig
 from caption.backends.transformers_vlm import TransformersVlmConfig
+from caption.backends.vllm import VllmConfig
 
 
 def _kind_by_model(given: Any) -> Any:
@@ -23,7 +25,7 @@ def _kind_by_model(given: Any) -> Any:
 
 
 BackendConfig = Annotated[
-    EmbeddedConfig | TransformersVlmConfig,
+    EmbeddedConfig | OpenAiConfig | TransformersVlmConfig | VllmConfig,
     Field(discriminator="kind"),
     BeforeValidator(_kind_by_model),
 ]

@@ -1,20 +1,23 @@
 """Any image-text-to-text model that transformers loads: LLaVA, Qwen-VL, SmolVLM, InternVL, ... by hub id or folder.
 
 Frames go in as a list of images: no video processor (and no torchvision) is needed. The model's own chat
-template makes the prompt; padding is on the left, where it changes no output.
+template makes the prompt; padding is on the left, where it changes no output. Schemas do not constrain the text here.
 """
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest, UnusableModel
+from caption.backends.batches import Batches
 from caption.backends.checkpoint import load_checkpoint
+from caption.backends.thinking import without_thinking
 from caption.provenance import Provenance
 from caption.quality.base import Check
 from curate.encoders.fingerprint import library_versions, major_versions, path_digest
@@ -72,14 +75,25 @@ class TransformersVlmConfig(BaseModel):
         return TransformersVlm(self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decoding:
+    """What the requests of one batch share."""
+
+    max_tokens: int
+    repetition_penalty: float
+    temperature: float
+    has_images: bool
+
+
 class TransformersVlm:
-    """`CaptionBackend` on transformers' `generate`. Greedy results do not depend on the batch (to rounding)."""
+    """`CaptionBackend` on transformers' `generate`. Results do not depend on the batch (to rounding)."""
 
     checks: Sequence[Check] = ()
     num_in_flight = 0
 
     def __init__(self, config: TransformersVlmConfig) -> None:
         self.config = config
+        self._batches = Batches()
         self.model: Any = None
         self.processor: Any = None
         self._dtype: Any = None
@@ -105,7 +119,7 @@ class TransformersVlm:
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """Keyword arguments of `generate`, without the token limit."""
+        """How tokens are chosen, without the token limit."""
         config = self.config
         chosen: dict[str, Any] = {
             "do_sample": config.temperature > 0,
@@ -114,7 +128,7 @@ class TransformersVlm:
             "no_repeat_ngram_size": config.no_repeat_ngram_size,
         }
         if config.temperature > 0:
-            chosen |= {"temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
+            chosen |= {"temperature": config.temperature, "top_p": config.top_p, "sampling": "seeded per request"}
         return chosen
 
     def setup(self) -> None:
@@ -135,11 +149,15 @@ class TransformersVlm:
         self.model, self.processor, self._dtype = loaded.model, loaded.processor, loaded.dtype
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
-        """See `CaptionBackend`. Requests with one token limit are one batch."""
+        """See `CaptionBackend`. Requests that are decoded in the same way are batches, the shortest first."""
+        groups: dict[_Decoding, list[int]] = defaultdict(list)
+        for row, request in enumerate(requests):
+            groups[self._decoding_of(request)].append(row)
         results: dict[int, CaptionResult | FailedRequest] = {}
-        for limit in Counter(request.max_tokens for request in requests):
-            rows = [row for row, request in enumerate(requests) if request.max_tokens == limit]
-            results |= zip(rows, self._generate([requests[row] for row in rows], limit), strict=True)
+        for decoding, rows in groups.items():
+            rows.sort(key=lambda row: (requests[row].frames.nbytes, len(requests[row].prompt)))
+            generate = partial(self._generate, decoding=decoding)
+            results |= zip(rows, self._batches.run([requests[row] for row in rows], generate), strict=True)
         return [results[row] for row in range(len(requests))]
 
     def losses(self, requests: Sequence[CaptionRequest], texts: Sequence[str]) -> list[float]:
@@ -167,15 +185,29 @@ class TransformersVlm:
         losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tail, reduction="none")
         return ((losses * is_answer).sum(1) / is_answer.sum(1)).tolist()
 
-    def _generate(self, requests: Sequence[CaptionRequest], max_tokens: int) -> list[CaptionResult]:
+    def _decoding_of(self, request: CaptionRequest) -> "_Decoding":
+        return _Decoding(
+            max_tokens=request.max_tokens,
+            repetition_penalty=request.repetition_penalty or self.config.repetition_penalty,
+            temperature=request.sampling_temperature(self.config.temperature),
+            has_images=len(request.frames) > 0,
+        )
+
+    def _generate(self, requests: Sequence[CaptionRequest], decoding: "_Decoding") -> list[CaptionResult]:
         import torch
 
         inputs = self._inputs(requests)
         num_padded = inputs["input_ids"].shape[1]
-        if self.config.temperature > 0:
-            torch.manual_seed(self.config.seed)
         with torch.inference_mode():
-            output = self.model.generate(**inputs, **self.decoding, max_new_tokens=max_tokens)
+            output = self.model.generate(
+                **inputs,
+                max_new_tokens=decoding.max_tokens,
+                repetition_penalty=decoding.repetition_penalty,
+                no_repeat_ngram_size=self.config.no_repeat_ngram_size,
+                num_beams=1,
+                do_sample=False,
+                logits_processor=self._sampling(requests, decoding.temperature),
+            )
         ends = self._end_ids()
         results = []
         for row, tokens in enumerate(output[:, num_padded:].tolist()):
@@ -183,13 +215,22 @@ class TransformersVlm:
             written = tokens if end is None else tokens[:end]
             results.append(
                 CaptionResult(
-                    text=self.processor.tokenizer.decode(written, skip_special_tokens=True).strip(),
+                    text=without_thinking(self.processor.tokenizer.decode(written, skip_special_tokens=True)),
                     finish_reason="length" if end is None else "stop",
                     num_prompt_tokens=int(inputs["attention_mask"][row].sum()),
                     num_output_tokens=len(tokens) if end is None else end + 1,
                 )
             )
         return results
+
+    def _sampling(self, requests: Sequence[CaptionRequest], temperature: float) -> list[Any]:
+        """`LogitsProcessor`s that make the greedy choice a sample; none where the temperature is 0."""
+        if not temperature:
+            return []
+        from caption.backends.sampling import SeededSampling
+
+        seeds = [request.sampling_seed(self.config.seed) for request in requests]
+        return [SeededSampling(seeds, temperature=temperature, top_p=self.config.top_p)]
 
     def _inputs(self, requests: Sequence[CaptionRequest]) -> Any:
         """One padded batch on the model's device, images in the model's dtype."""
