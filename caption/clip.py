@@ -297,7 +297,7 @@ class ClipCaptioner:
             attempt=attempt,
             parents=self._parents(clip, prompt, known) if result else (),
             finish_reason=result.finish_reason if result else "not_asked",
-            provenance=backend.provenance,
+            provenance=_served(backend.provenance, result),
             prompt_id=prompt.id,
             prompt_hash=prompt.digest,
             prompt_text=self._prompt_text(clip, prompt, known, change),
@@ -377,6 +377,11 @@ def _attempts(records: Iterable[CaptionRecord]) -> tuple[Attempt, ...]:
         )
         for record in records
     )
+
+
+def _served(provenance: Provenance, result: CaptionResult | None) -> Provenance:
+    """With the revision that a server reported with its answer."""
+    return replace(provenance, revision=result.served_by) if result and result.served_by else provenance
 
 
 def _whole(windows: Sequence[WindowFrames], num_frames: int) -> WindowFrames:

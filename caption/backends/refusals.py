@@ -4,14 +4,11 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from caption.backends.base import FailedRequest, UnusableModel
 from caption.backends.chat import outcome_of
 from caption.backends.endpoint import NO_CREDIT, Endpoint, Unanswered
-
-if TYPE_CHECKING:
-    from caption.backends.openai import OpenAiConfig
 
 FILTERED = re.compile(
     r"content[ _-]?(filter|policy|management)|responsible ?ai|data_inspection|moderation|flagged|safety", re.IGNORECASE
@@ -22,7 +19,26 @@ MAX_NAMES = 10
 """Models in a message: those with the nearest names."""
 
 
-def check_endpoint(endpoint: Endpoint, config: "OpenAiConfig") -> None:
+class Settings(Protocol):
+    """What counts of `caption.backends.openai.OpenAiConfig`."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def api_key_env(self) -> str | None: ...
+
+    @property
+    def token_limit(self) -> str: ...
+
+    @property
+    def penalty(self) -> str: ...
+
+    @property
+    def extra_body(self) -> dict[str, Any]: ...
+
+
+def check_endpoint(endpoint: Endpoint, config: Settings) -> None:
     """Check that the endpoint takes the key and has the model.
 
     Its list of models is read. Some endpoints have no list or not all models in it, and some take any name: a model
@@ -50,7 +66,7 @@ def is_filtered(error: Unanswered) -> bool:
     return error.status is not None and error.status < 500 and FILTERED.search(str(error)) is not None
 
 
-def why_lost(error: Unanswered, config: "OpenAiConfig", names: Sequence[str] = ()) -> str | None:
+def why_lost(error: Unanswered, config: Settings, names: Sequence[str] = ()) -> str | None:
     """Why no request can succeed; None: others can. `names` are the models that there are."""
     if error.status in (401, 403):
         name = config.api_key_env
@@ -66,7 +82,7 @@ def why_lost(error: Unanswered, config: "OpenAiConfig", names: Sequence[str] = (
     return None
 
 
-def advice(error: Unanswered, config: "OpenAiConfig") -> str:
+def advice(error: Unanswered, config: Settings) -> str:
     """What to set so that such a request succeeds."""
     told = str(error)
     if error.status == 413:
@@ -84,7 +100,7 @@ def advice(error: Unanswered, config: "OpenAiConfig") -> str:
     return ""
 
 
-def _models(endpoint: Endpoint, config: "OpenAiConfig") -> list[str]:
+def _models(endpoint: Endpoint, config: Settings) -> list[str]:
     """Names of the endpoint's models; none where it has no list of them."""
     try:
         return sorted(str(model["id"]) for model in json.loads(endpoint.get("models"))["data"])
@@ -96,7 +112,7 @@ def _models(endpoint: Endpoint, config: "OpenAiConfig") -> list[str]:
         return []
 
 
-def _why_not(error: Unanswered, config: "OpenAiConfig", names: Sequence[str]) -> str:
+def _why_not(error: Unanswered, config: Settings, names: Sequence[str]) -> str:
     if error.status is None:
         return f"{error}; is the server running, and is caption.backend.base_url its address?"
     return why_lost(error, config, names) or f"{error}{advice(error, config)}"

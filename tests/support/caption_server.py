@@ -186,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(401, {}, error(f"Incorrect API key provided: {given.removeprefix('Bearer ')}.", "invalid_api_key"))
         return True
 
-    def _send(self, status: int, headers: Mapping[str, str], content: str, fault: Fault = Fault()) -> None:  # noqa: B008
+    def _send(self, status: int, headers: Mapping[str, str], content: str, fault: Fault = Fault()) -> None:
         data = content.encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **headers}.items():

@@ -331,7 +331,7 @@ def test_a_missing_or_wrong_key_is_an_error_that_names_the_variable(
     server: CaptionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = KEY
-    with pytest.raises(ValueError, match="asks for a key.*api_key_env"):
+    with pytest.raises(ValueError, match=r"asks for a key.*api_key_env"):
         connected(server)
     monkeypatch.delenv("THE_KEY", raising=False)
     with pytest.raises(ValueError, match="variable THE_KEY is not set"):

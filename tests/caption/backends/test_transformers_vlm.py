@@ -1,10 +1,12 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from caption.backends.base import CaptionRequest
+from caption.backends.batches import Batches
 from caption.backends.transformers_vlm import TransformersVlm, TransformersVlmConfig
 
 
@@ -19,9 +21,11 @@ def vlm(tiny_vlm) -> TransformersVlm:
     return _vlm(tiny_vlm)
 
 
-def _request(seed: int, num_frames: int = 2, prompt: str = "describe this video", max_tokens: int = 6):
-    frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 28, 28, 3), np.uint8)
-    return CaptionRequest(frames=frames, prompt=prompt, max_tokens=max_tokens)
+def _request(
+    frames_seed: int, num_frames: int = 2, prompt: str = "describe this video", max_tokens: int = 6, **changes
+):
+    frames = np.random.default_rng(frames_seed).integers(0, 256, (num_frames, 28, 28, 3), np.uint8)
+    return CaptionRequest(frames=frames, prompt=prompt, max_tokens=max_tokens, **changes)
 
 
 def test_text_equals_greedy_decoding_step_by_step(vlm):
@@ -75,6 +79,84 @@ def test_sampling_repeats_with_its_seed(tiny_vlm):
     first = _vlm(tiny_vlm, temperature=2.0, seed=1)
     assert first.caption([request]) == first.caption([request])
     assert first.caption([request]) != _vlm(tiny_vlm, temperature=2.0, seed=2).caption([request])
+
+
+def test_a_seeded_request_is_sampled_and_does_not_depend_on_its_batch(vlm):
+    requests = [
+        _request(row % 2, 1 + row % 3, max_tokens=12, seed=seed) for row, seed in enumerate((1, 2, None, 1, 1))
+    ]
+    together = vlm.caption(requests)
+    assert together == [vlm.caption([request])[0] for request in requests]
+    same_clip = [vlm.caption([_request(0, max_tokens=12, seed=seed)])[0].text for seed in (None, 1, 2, 3)]
+    assert len(set(same_clip)) == 4
+
+
+def test_samples_are_distributed_as_the_softmax_of_the_nucleus():
+    import torch
+
+    from caption.backends.sampling import SeededSampling
+
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -torch.inf])
+    rows = logits.expand(4000, -1)
+    expected = torch.softmax(logits / 0.5, 0)
+    drawn = SeededSampling(range(4000), temperature=0.5, top_p=1.0)(rows, rows).argmax(1)
+    found = torch.bincount(drawn, minlength=5) / 4000
+    torch.testing.assert_close(found, expected, atol=0.025, rtol=0)  # more than three standard deviations
+    nucleus = SeededSampling(range(500), temperature=0.5, top_p=0.9)(rows[:500], rows[:500]).argmax(1)
+    assert set(nucleus.tolist()) == {0, 1}  # 0.865 alone are less than 0.9
+
+
+def test_equal_seeds_draw_differently_for_other_clips_and_equally_for_equal_ones():
+    first, second = (_request(row, seed=1).sampling_seed(0) for row in (0, 1))
+    assert first == _request(0, seed=1).sampling_seed(9) != second
+    assert _request(0).sampling_seed(1) == first
+    assert 0 <= first < 2**31
+
+
+def test_a_penalty_of_a_request_counts_instead_of_the_backends(tiny_vlm, vlm):
+    asked = _request(0, max_tokens=24)
+    penalized = vlm.caption([asked, replace(asked, repetition_penalty=5.0)])
+    assert penalized[0] == vlm.caption([asked])[0] != penalized[1]
+    assert penalized[1] == _vlm(tiny_vlm, repetition_penalty=5.0).caption([asked])[0]
+
+
+def test_without_frames_the_language_model_answers_beside_clips(vlm):
+    alone = _request(0, num_frames=0)
+    (text, clip, again) = vlm.caption([alone, _request(0), alone])
+    assert text == again == vlm.caption([alone])[0] != clip
+    assert text.num_prompt_tokens < clip.num_prompt_tokens
+
+
+def test_a_batch_that_does_not_fit_into_memory_gives_the_same_captions(vlm, monkeypatch):
+    import torch
+
+    requests = [_request(row, 1 + row % 3) for row in range(5)]
+    fitting = vlm.caption(requests)
+    generate = vlm.model.generate
+
+    def limited(**inputs):
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return generate(**inputs)
+
+    monkeypatch.setattr(vlm.model, "generate", limited)
+    assert vlm.caption(requests) == fitting
+
+
+def test_batches_hold_requests_of_like_length(vlm, monkeypatch):
+    """So that halves of a batch are padded little."""
+    lengths = []
+    generate = vlm._generate
+    monkeypatch.setattr(vlm, "_batches", Batches())
+    vlm._batches.max_rows = 2
+
+    def recorded(requests, decoding):
+        lengths.append([len(request.frames) for request in requests])
+        return generate(requests, decoding)
+
+    monkeypatch.setattr(vlm, "_generate", recorded)
+    vlm.caption([_request(row, num) for row, num in enumerate((4, 1, 3, 2))])
+    assert lengths == [[1, 2], [3, 4]]
 
 
 def test_a_model_without_a_chat_template_is_refused_with_the_remedy(tiny_vlm, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_a_clip_gets_the_same_caption_alone_and_beside_others(make: Make, name: 
     assert together == [vlm.caption([request])[0] for request in requests()]
     assert len({result.text for result in together}) > 1, "every clip got the same text: the images do not count"
     assert all(result.num_output_tokens for result in together)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_language_model_alone_and_seeded_requests_do_not_depend_on_the_batch(make: Make, name: str):
+    vlm = load(make(name))
+    alone = CaptionRequest(frames=np.zeros((0, 0, 0, 3), np.uint8), prompt="a rabbit in a meadow", max_tokens=6)
+    asked = [*(replace(request, seed=1) for request in requests()), alone, replace(alone, prompt="video", seed=2)]
+    together = vlm.caption(asked)
+    assert together == [vlm.caption([request])[0] for request in asked]
+    assert all(result.num_output_tokens for result in together)
+    assert [result.text for result in together[:3]] != captions(name, make(name))
 
 
 @pytest.mark.slow
