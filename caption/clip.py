@@ -18,8 +18,8 @@ from caption.frames import WindowFrames
 from caption.prompts import Prompt
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
-from caption.record import Attempt, CaptionRecord, Finding, Remedy, Window, status_of, text_id
-from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus
+from caption.record import Attempt, CaptionRecord, Finding, Remedy, Window, status_of
+from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus, text_id
 from curate.media.decode import middles
 from curate.schema import Failure, content_digest
 

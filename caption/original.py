@@ -51,7 +51,11 @@ def check_column(schema: pa.Schema, own: Sequence[str], column: str) -> None:
         ValueError: there is no such column, or it holds something else than text.
     """
     if column not in own:
-        has = f"its columns are {', '.join(sorted(own))}" if own else "there is no sidecar: reelpack curate --sidecar FILE"
+        has = (
+            f"its columns are {', '.join(sorted(own))}"
+            if own
+            else "there is no sidecar: reelpack curate --sidecar FILE"
+        )
         raise ValueError(f"caption.original={column}: the sidecar has no such column; {has}")
     if not _is_text(schema.field(column).type):
         texts = sorted(name for name in own if _is_text(schema.field(name).type))
@@ -99,9 +103,7 @@ def sanitised(given: str | None) -> tuple[str, tuple[Finding, ...]]:
             _finding("prompt_injection", CaptionStatus.REJECTED, f"the text addresses a model ({passage})"),
         )
     if not text:
-        return "", (
-            _finding("only_markup", CaptionStatus.REJECTED, "only links, tags, handles or markup were there"),
-        )
+        return "", (_finding("only_markup", CaptionStatus.REJECTED, "only links, tags, handles or markup were there"),)
     if (name := _file_name(one_line(given)) or _file_name(text)) is not None:
         return text, (_finding("file_name", CaptionStatus.REJECTED, f"a file's name is no caption ({name})"),)
     num_words, num_letters = len(WORD.findall(text)), sum(map(str.isalpha, text))

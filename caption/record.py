@@ -8,7 +8,6 @@ from typing import Any
 
 from caption.provenance import Provenance
 from curate.dataset.captions import CaptionLevel, CaptionStatus
-from curate.schema import content_digest
 from curate.shards.tar import payload_digest
 
 
@@ -116,11 +115,6 @@ class CaptionRecord:
     def status(self) -> CaptionStatus:
         """The worst status among the findings; OK without any."""
         return status_of(self.findings)
-
-
-def text_id(clip_id: str, level: str, text: str) -> str:
-    """Names a text of a clip, as a parent of others."""
-    return content_digest("caption text", clip_id, level, text)[:16]
 
 
 def status_of(findings: tuple[Finding, ...]) -> CaptionStatus:

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.schema import content_digest
+
 CaptionLevel = Literal["short", "dense", "fields", "original", "human"]
 """`short`: the main subject and what it does (DALL·E 3 section 2.1, "short synthetic captions"). `dense`: everything
 that can be seen ("descriptive synthetic captions"). `fields`: a JSON object, see `caption.fields`. `original`: the
@@ -55,6 +57,11 @@ CAPTION_COLUMNS = [caption_column(level) for level in LEVELS]
 def text_name(level: str, variant: int = 0) -> str:
     """Name of a text of a clip, such as of its embedding: `dense`, and `dense.2` for the second variant."""
     return f"{level}.{variant}" if variant else level
+
+
+def text_id(clip_id: str, level: str, text: str) -> str:
+    """Names a text of a clip, as a parent of others."""
+    return content_digest("caption text", clip_id, level, text)[:16]
 
 
 def usable(records: pa.Table) -> pa.Table:

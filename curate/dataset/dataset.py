@@ -4,7 +4,7 @@
 at any time, and equal tables give equal bytes.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import yaml
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
+from curate.dataset.judged import HUMAN, judged
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
@@ -35,8 +36,8 @@ from curate.storage.publish import write_text
 
 Writer = Literal["curate", "captions", "latents"]
 """Parts of a dataset with one writer each: curation, captioning and encoding can run at the same time."""
-HUMAN = "human"
-"""Family of the captions that people wrote or judged in the review."""
+KEY = ("clip_id", "level", "variant")
+"""Of a caption."""
 COMMIT_WAIT_S = 600.0
 """For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
 dataset."""
@@ -105,8 +106,7 @@ class Dataset:
 
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
-        key = ["clip_id", "level", "variant"]
-        return Table(self.layout.captions(family), CAPTIONS, key, former={"level": "kind"})
+        return Table(self.layout.captions(family), CAPTIONS, KEY, former={"level": "kind"})
 
     def caption_families(self) -> list[str]:
         return folders(self.layout.captions())
@@ -163,11 +163,28 @@ class Dataset:
 
     @property
     def current_captions(self) -> list[str]:
-        """The families whose texts count, of which an earlier one hides the same level and variant of a later one:
-        the review's, the captioner's, and the user's own text."""
+        """The families whose texts count, without the review's: the captioner's, and the user's own text. An earlier
+        one hides the same level and variant of a later one."""
         sections = self.sections()
-        named = [HUMAN, sections.get("caption_family"), sections.get("original_family")]
-        return [family for family in named if family]
+        return [family for name in ("caption_family", "original_family") if (family := sections.get(name))]
+
+    def current_records(self, cut: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+        """The captions of the clips with any status, one per clip, level and variant: as the captioner wrote them and
+        people judged them, see `curate.dataset.judged`.
+
+        Args:
+            cut: rows of tables/shards, or of the index: the clips as they are cut now.
+            columns: of `CAPTIONS`; None: all.
+        """
+        names = [
+            name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}
+        ]
+        found = [CAPTIONS.empty_table().select(names)]
+        for family in reversed(self.current_captions):
+            found += [of_current(part, cut).select(names) for part in self.captions(family).parts(names)]
+        captions = last_by_key(pa.concat_tables(found), KEY)
+        human = of_current(self.captions(HUMAN).read([*names, "prompt_id", "earlier"]), cut)
+        return judged(captions, human)
 
     def texts(self, cut: pa.Table) -> pa.Table:
         """The texts that count: `clip_id`, `level`, `variant`, `text`, by these.
@@ -175,12 +192,8 @@ class Dataset:
         Args:
             cut: rows of tables/shards, or of the index: the clips as they are cut now.
         """
-        columns = ["clip_id", "level", "variant", "status", "text"]
-        found = [CAPTIONS.empty_table().select(columns)]
-        for family in reversed(self.current_captions):
-            found.append(of_current(self.captions(family).read([*columns, SOURCE]), cut).select(columns))
-        merged = last_by_key(pa.concat_tables(found), ["clip_id", "level", "variant"])
-        return usable(merged).drop_columns(["status"])
+        found = usable(self.current_records(cut, ["text"])).select([*KEY, "text"])
+        return found.sort_by([(name, "ascending") for name in KEY])
 
     @property
     def caption_note(self) -> str | None:

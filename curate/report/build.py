@@ -13,10 +13,11 @@ from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
 from curate.report.page import page, section
+from curate.report.review import captioned_clips, review
 from curate.storage.publish import write_text
 
-STYLES = ("report.css", "explorer.css")
-SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "report.js")
+STYLES = ("report.css", "explorer.css", "review.css")
+SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "review.js", "report.js")
 
 
 def build_report(
@@ -44,6 +45,7 @@ def build_report(
         section("failures", "Failed", "Failed", sections.failures(view)),
         section("explore", "Thresholds", "Thresholds", explorer(view, _strips(view, edge_rows(view)))),
         section("kept", "Kept", "Kept clips", _sheet(view, "keep", max_clips)),
+        section("captions", "Captions", "Captions", _review(view, max_clips)),
         section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
         section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
     ]
@@ -80,6 +82,13 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
     reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
     warning = f'<p class="muted">The captions are by {escape(note)}.</p>' if note and view.captioned else ""
     return warning + sheet(cards, table.num_rows, names, reasons)
+
+
+def _review(view: DatasetView, max_clips: int) -> str:
+    rows, reasons = captioned_clips(view)
+    chosen = [rows[at] for at in choose(reasons, max_clips)]
+    members = view.members([row["clip_id"] for row in chosen])
+    return review(view, chosen, strips_of_clips(chosen, members, Layout(view.url).shards, NUM_FRAMES))
 
 
 def _strips(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +27,8 @@ FACTS = frozenset(
     | {"failed_step", "unscored"}
 )
 """Columns of clips.parquet that are neither scores nor the user's own."""
+MAX_REVIEWED = 20_000
+"""Clips whose captions are read; of more an even sample."""
 NOT_RULED = frozenset({"balance_weight"})
 """Numbers of clips.parquet that come after the decision."""
 
@@ -42,6 +45,7 @@ class DatasetView:
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
         encoded: ids of the clips that have latents.
+        captions: records of the clips, or of a sample, with any status, as people judged them.
     """
 
     url: str
@@ -52,6 +56,7 @@ class DatasetView:
     clips: pa.Table
     index: pa.Table
     encoded: frozenset[str]
+    captions: pa.Table
 
     @property
     def made_with(self) -> Mapping[str, Any]:
@@ -146,6 +151,7 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
     index = read_parquet(dataset.layout.index)
     if index is None:
         index = INDEX.empty_table()
+    sampled = np.arange(0, index.num_rows, max(1, -(-index.num_rows // MAX_REVIEWED)))
     videos = _videos(dataset, config)
     standing = [dict(row) for row in failures]
     known = {row["subject"] for row in standing}
@@ -161,6 +167,7 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
         clips=clips,
         index=index,
         encoded=_encoded(dataset, index),
+        captions=dataset.current_records(index.take(sampled), ["findings", "provenance"]),
     )
 
 
