@@ -43,7 +43,12 @@ class Judgement(BaseModel):
 
     @property
     def name(self) -> str:
-        return f"clip {self.clip_id}, {text_name(self.level, self.variant)}"
+        return f"clip {visible(self.clip_id)}, {text_name(self.level, self.variant)}"
+
+    @property
+    def reason(self) -> str:
+        """The note without hidden characters."""
+        return one_line(visible(self.note))
 
     @property
     def written(self) -> str:
@@ -172,7 +177,7 @@ def _record(judgement: Judgement, text: str | None, earlier: Mapping[str, Any] |
     is_edit, prompt_id = judgement.action == "edit", PROMPT_IDS[judgement.action]
     findings = ()
     if judgement.action == "reject":
-        detail = judgement.note or "a person rejected the text"
+        detail = judgement.reason or "a person rejected the text"
         findings = (Finding(code="rejected_in_review", status=CaptionStatus.REJECTED, detail=detail),)
     return CaptionRecord(
         clip_id=judgement.clip_id,
@@ -189,7 +194,7 @@ def _record(judgement: Judgement, text: str | None, earlier: Mapping[str, Any] |
         ),
         prompt_id=prompt_id,
         prompt_hash=content_digest(prompt_id),
-        prompt_text=judgement.note,
+        prompt_text=judgement.reason,
         frame_indices=(),
         frame_times_s=(),
         max_tokens=0,
