@@ -1,7 +1,7 @@
 """The user's own text as captions: a column of the sidecar → records of level `original`. No model is asked."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ from caption.injection import injection_in
 from caption.plain_text import MAX_READ, one_line, plain_text, visible, without_tags
 from caption.provenance import Provenance
 from caption.record import CaptionRecord, Finding
-from curate.dataset.captions import USABLE, CaptionStatus
+from curate.dataset.captions import CaptionStatus
 from curate.schema import content_digest
 
 BACKEND = "sidecar"
@@ -138,8 +138,3 @@ def _file_name(text: str) -> str | None:
 
 def _finding(code: str, status: CaptionStatus, detail: str) -> Finding:
     return Finding(code=code, status=status, detail=detail)
-
-
-def usable_texts(records: Sequence[CaptionRecord]) -> Mapping[str, str]:
-    """Clip id → the text that prompts and checks may use."""
-    return {record.clip_id: record.text for record in records if record.status in USABLE}

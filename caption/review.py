@@ -175,7 +175,7 @@ def _is_same(row: Mapping[str, Any], record: CaptionRecord) -> bool:
 
 def _record(judgement: Judgement, text: str | None, earlier: Mapping[str, Any] | None) -> CaptionRecord:
     is_edit, prompt_id = judgement.action == "edit", PROMPT_IDS[judgement.action]
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if judgement.action == "reject":
         detail = judgement.reason or "a person rejected the text"
         findings = (Finding(code="rejected_in_review", status=CaptionStatus.REJECTED, detail=detail),)

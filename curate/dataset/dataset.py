@@ -163,10 +163,11 @@ class Dataset:
 
     @property
     def current_captions(self) -> list[str]:
-        """The families whose texts count, without the review's: the captioner's, and the user's own text. An earlier
-        one hides the same level and variant of a later one."""
+        """The families whose texts count, of which an earlier one hides the same level and variant of a later one:
+        the review's, the captioner's, and the user's own text."""
         sections = self.sections()
-        return [family for name in ("caption_family", "original_family") if (family := sections.get(name))]
+        named = [HUMAN, sections.get("caption_family"), sections.get("original_family")]
+        return [family for family in named if family]
 
     def current_records(self, cut: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
         """The captions of the clips with any status, one per clip, level and variant: as the captioner wrote them and
@@ -180,7 +181,7 @@ class Dataset:
             name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}
         ]
         found = [CAPTIONS.empty_table().select(names)]
-        for family in reversed(self.current_captions):
+        for family in reversed(self.current_captions[1:]):
             found += [of_current(part, cut).select(names) for part in self.captions(family).parts(names)]
         captions = last_by_key(pa.concat_tables(found), KEY)
         human = of_current(self.captions(HUMAN).read([*names, "prompt_id", "earlier"]), cut)

@@ -1,8 +1,9 @@
 """`reelpack caption`: write captions for every clip."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from pipelines.commands.options import (
     AddressOption,
@@ -17,16 +18,25 @@ from pipelines.console.tables import MAX_FAILURES, out, plain_table, show_next
 
 if TYPE_CHECKING:
     from pipelines.drivers.caption import CaptionSummary
+    from pipelines.drivers.review import ReviewSummary
 
 
 def caption(
     dataset: DatasetArgument,
+    review: Annotated[
+        str | None, typer.Option(help="review.jsonl of the report: only store what people judged in it")
+    ] = None,
     config: ConfigOption = None,
     set: SetOption = None,
     executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
     """Write captions for every clip: by a vision–language model, and from your own text (caption.original)."""
+    if review is not None:
+        from pipelines.drivers.review import review as store_review
+
+        show_review(store_review(dataset, review))
+        return
     resolved = local_first(config, set, executor, address)
     from pipelines.drivers import caption as caption_clips
     from pipelines.inspection import status as current
@@ -48,6 +58,11 @@ def show(summary: "CaptionSummary") -> None:
     table.add_row("captions in the index", str(summary.num_captions))
     for level, count in summary.levels.items():
         table.add_row(f"  {level}", str(count))
+    if summary.original.column is not None:
+        column, states = escape(summary.original.column), summary.original.states
+        table.add_row(f"your own text, column {column}", str(sum(states.values())))
+        for name, count in (*states.items(), *summary.original.codes.items()):
+            table.add_row(f"  {name}", str(count))
     table.add_row("captions by how they ended", str(sum(summary.states.values())))
     for state, count in sorted(summary.states.items(), key=lambda pair: -pair[1]):
         table.add_row(f"  {state}", str(count))
@@ -66,3 +81,17 @@ def show(summary: "CaptionSummary") -> None:
         out.print(f"note: {note}", markup=False)
     if not summary.num_captions:
         out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
+
+
+def show_review(summary: "ReviewSummary") -> None:
+    table = plain_table()
+    table.add_row("judged texts", str(summary.num_lines))
+    for action, count in sorted(summary.actions.items()):
+        table.add_row(f"  new: {action}", str(count))
+    table.add_row("  stored already", str(summary.num_unchanged))
+    table.add_row("  left out", str(len(summary.left_out)))
+    out.print(table)
+    for number, reason in summary.left_out:
+        out.print(f"line {number} is left out: {reason}", markup=False)
+    if summary.left_out:
+        raise typer.Exit(1)

@@ -13,6 +13,7 @@ from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
 from pipelines.config import Config
 from pipelines.dataset import config_of
+from pipelines.drivers.originals import OriginalSummary, original_column, store_originals
 from pipelines.steps.caption import Done, caption_missing, retry_command, stored_records
 
 
@@ -29,6 +30,7 @@ class CaptionSummary:
         reasons: Why those without text have none, in order of their frequency.
         starved: Share of this run's time in which the model waited for frames.
         retry_command: What attempts the captions again that no attempt passed; None: there are none.
+        original: The user's own text.
         notes: What a reader must know of the captions, and of what made the earlier ones.
     """
 
@@ -44,6 +46,7 @@ class CaptionSummary:
     reasons: tuple[str, ...]
     starved: float
     retry_command: str | None
+    original: OriginalSummary
     notes: tuple[str, ...]
     seconds: float
 
@@ -57,11 +60,16 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
         retry: attempt again the captions that no attempt passed.
 
     Raises:
-        ValueError: the dataset has no index, another command captions it, or the model cannot be loaded (with what
-            is missing).
+        ValueError: the dataset has no index, another command captions it, the model cannot be loaded (with what is
+            missing), `caption.original` names no column of text, or neither a model nor a column is given.
     """
     dataset = Dataset(url)
     dataset.read_index()
+    if original_column(dataset, config.caption.original) is None and config.caption.backend is None:
+        raise ValueError(
+            "caption.backend=null and caption.original=null: nothing would write a caption; expected a model, or the "
+            "sidecar's column with your own text"
+        )
     with dataset.writer("captions"):
         return _caption(dataset, config, retry)
 
@@ -69,6 +77,7 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
 def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
     start = time.monotonic()
     settings = config.caption.pinned()
+    original = store_originals(dataset, settings.original)
     done = Done()
     if settings.backend is not None:
         done = caption_missing(dataset, settings, config.execute, retry=retry)
@@ -91,6 +100,7 @@ def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
         reasons=tuple(_reasons(records)),
         starved=done.starved,
         retry_command=retry_command(dataset) if any(record["status"] in TO_RETRY for record in records) else None,
+        original=original,
         notes=tuple(_notes(settings, done)),
         seconds=time.monotonic() - start,
     )

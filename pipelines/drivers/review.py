@@ -1,4 +1,4 @@
-"""review.jsonl → the family `human`, and the texts in the index. The driver behind `reelpack caption --review FILE`."""
+"""review.jsonl → the family `human`, and the texts in the index. The driver behind `reelpack caption --review`."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -9,7 +9,6 @@ from caption.original import (
     original_family,
     original_records,
     sanitised,
-    usable_texts,
 )
 from caption.record import status_of
 from curate.dataset.captions import CaptionStatus
@@ -61,9 +60,7 @@ def test_the_name_of_a_file_is_no_caption(text: str) -> None:
 )
 def test_an_order_to_a_model_is_rejected_and_never_used(text: str) -> None:
     assert codes_of(text) == ["prompt_injection"]
-    (record,) = original_records(["c"], [text], "title")
-    assert record.status is CaptionStatus.REJECTED
-    assert usable_texts([record]) == {}
+    assert status_of(sanitised(text)[1]) is CaptionStatus.REJECTED
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from caption.plain_text import plain_text
         ('<a href="', ""),
         ("see [a link](http://x.y/z) and **bold** text", "see a link and bold text"),
         ("# Title\n- one\n- two", "Title one two"),
-        ("[[File:a.jpg|thumb]] '''Rome''' is [[City|the capital]] of {{flag|it}} Italy", "Rome is the capital of Italy"),
+        ("[[File:a.jpg|thumb]] '''Rome''' is [[City|the city]] of {{flag|it}} Italy", "Rome is the city of Italy"),
         ("[b]A dog[/b] runs", "A dog runs"),
         ("rock 'n' roll, M*A*S*H, 5*3*2 = 30", "rock 'n' roll, M*A*S*H, 5*3*2 = 30"),
     ],

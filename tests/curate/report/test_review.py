@@ -1,4 +1,4 @@
-"""Captions in the report: each text is there with its findings, none can become markup, and judgements are exported."""
+"""Captions in the report: each text is there with its findings, none becomes markup, and judgements are exported."""
 
 import json
 import re

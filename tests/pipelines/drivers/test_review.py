@@ -1,0 +1,92 @@
+"""review.jsonl on a dataset: the index has what people wrote and accepted, and not what they rejected."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from curate.dataset.captions import text_id
+from pipelines.cli import app
+from pipelines.dataset import config_of
+from pipelines.drivers.review import review
+from tests.support.curated import caption, copied, curated
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    made = curated(tmp_path_factory.mktemp("review"))
+    caption(made.dataset)
+    return made
+
+
+@pytest.fixture
+def made(films: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    return copied(films, tmp_path)
+
+
+def shorts(made: SimpleNamespace) -> list[str | None]:
+    return made.dataset.read_index()["caption_short"].to_pylist()
+
+
+def written(made: SimpleNamespace, *lines: dict[str, Any]) -> str:
+    file = made.out.parent / "review.jsonl"
+    file.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+    return str(file)
+
+
+def judgement(made: SimpleNamespace, number: int, action: str, **more: Any) -> dict[str, Any]:
+    clip_id = made.dataset.read_index()["clip_id"][number].as_py()
+    of_text = text_id(clip_id, "short", f"caption of {clip_id}")
+    return {"clip_id": clip_id, "level": "short", "variant": 0, "action": action, "text_id": of_text, **more}
+
+
+def test_the_index_has_the_edit_and_not_the_rejected_text(made: SimpleNamespace) -> None:
+    lines = judgement(made, 0, "edit", text="A square\u2028moves"), judgement(made, 1, "reject")
+    file = written(made, *lines)
+    result = review(made.url, file)
+    assert result.actions == {"review/edit": 1, "review/reject": 1}
+    assert shorts(made) == ["A square moves", None]
+    again = review(made.url, file)
+    assert (again.actions, again.num_unchanged) == ({}, 2)
+    assert shorts(made) == ["A square moves", None]
+
+
+def test_an_edit_wins_over_another_captioner(made: SimpleNamespace) -> None:
+    review(made.url, written(made, judgement(made, 0, "edit", text="A square moves"), judgement(made, 1, "reject")))
+    rows = made.dataset.captions("test-1").rows()
+    made.dataset.captions("test-2").publish([row | {"text": "a better caption"} for row in rows])
+    made.dataset.save_section("caption_family", "test-2")
+    made.dataset.write_index(config_of(made.dataset).shards.key)
+    assert shorts(made) == ["A square moves", "a better caption"]
+
+
+def test_a_bad_line_stores_nothing(made: SimpleNamespace) -> None:
+    before = shorts(made)
+    with pytest.raises(ValueError, match=r"review.jsonl, line 2: level: "):
+        review(made.url, written(made, judgement(made, 0, "reject"), judgement(made, 1, "reject", level="long")))
+    with pytest.raises(ValueError, match="cannot be read"):
+        review(made.url, str(made.out.parent / "gone.jsonl"))
+    assert made.dataset.captions("human").rows() == []
+    assert shorts(made) == before
+
+
+def test_the_command_tells_what_it_left_out(made: SimpleNamespace) -> None:
+    lines = judgement(made, 0, "accept"), judgement(made, 1, "reject", text_id="of an older text")
+    result = CliRunner().invoke(app, ["caption", made.url, "--review", written(made, *lines)])
+    assert result.exit_code == 1
+    told = " ".join(result.output.split())
+    assert "new: review/accept 1" in told
+    assert "line 2 is left out" in told
+    assert "no longer the current one" in told
+
+
+def test_the_dataset_is_whole_after_a_review(made: SimpleNamespace) -> None:
+    review(made.url, written(made, judgement(made, 0, "edit", text="A square moves"), judgement(made, 1, "reject")))
+    for command in ("verify", "status", "report"):
+        result = CliRunner().invoke(app, [command, made.url])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    clip_id = made.dataset.read_index()["clip_id"][0].as_py()
+    assert "A square moves" in CliRunner().invoke(app, ["explain", made.url, clip_id]).output
