@@ -18,8 +18,8 @@ from caption.fields import FIELDS_SCHEMA
 from caption.frames import FramesConfig, WindowFrames
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
-from caption.record import Attempt, CaptionRecord, Finding, Remedy, text_id
-from curate.dataset.captions import CaptionStatus
+from caption.record import Attempt, CaptionRecord, Finding, Remedy
+from curate.dataset.captions import CaptionStatus, text_id
 from curate.schema import FailureKind
 
 FIELDS = {"subjects": ["a red car"], "actions": ["The car turns left"], "scene": "a crossing", "light": "noon sun"}
