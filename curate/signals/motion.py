@@ -1,4 +1,4 @@
-"""Motion: the mean speed of the optical flow, and how much of it the camera explains."""
+"""Motion: the mean speed of the optical flow, how much of it the camera explains, and how the camera moves."""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ import numpy as np
 
 from curate.rules import Column, Rule
 from curate.signals.base import ScanFrame
+from curate.signals.camera import camera_motion
 
 FLOW_SHORT_SIDE_PX = 56
 """Least short side of the flow. Below, OpenCV leaves its coarse scales out, and takes twenty times as long."""
@@ -35,6 +36,11 @@ class MotionSignal:
     steps from the median flow: Rousseeuw and Van Driessen 2006). An object that fills more than half of the frame
     counts as the camera's motion. A camera that moves into the depth of a scene gives a field that is affine in part.
 
+    `pan`, `tilt`, `zoom`, `roll`: how the camera moves, signed, mean over the clip; a camera that pans to the right moves
+    the picture to the left. `curate.signals.camera` measures them, beginning at the affine field. `shake` tells a camera
+    in a hand from one that pans there and back: both have no net motion. `camera_support` says how much of the picture
+    agrees. Known speeds of textured pictures are measured within 5 %.
+
     Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
     """
 
@@ -55,8 +61,36 @@ class MotionSignal:
             range=(0, math.inf),
             for_images=False,
         ),
+        "pan": Column(
+            description="speed of the camera to the right, mean, short sides per second; negative: to the left",
+            for_images=False,
+        ),
+        "tilt": Column(
+            description="speed of the camera upward, mean, short sides per second; negative: downward",
+            for_images=False,
+        ),
+        "zoom": Column(
+            description="growth of the picture, mean, as a part of its size per second; negative: zoom out",
+            for_images=False,
+        ),
+        "roll": Column(
+            description="turn of the camera clockwise, mean, degrees per second; negative: counterclockwise",
+            for_images=False,
+        ),
+        "shake": Column(
+            description="change of pan and tilt within an eighth of a second, median, short sides per second",
+            range=(0, math.inf),
+            for_images=False,
+        ),
+        "camera_support": Column(
+            description="share of the picture's texture that follows pan, tilt, zoom and roll, mean",
+            range=(0, 1),
+            for_images=False,
+        ),
     }
-    num_values: ClassVar[int] = 4  # the three, and when the pair's earlier frame is shown; NaN where no pair ends
+    num_values: ClassVar[int] = 9
+    """The three speeds, when the pair's earlier frame is shown; pan, tilt, zoom and roll per second, and their support.
+    NaN where no pair ends."""
 
     def __init__(self) -> None:
         import cv2
@@ -71,25 +105,38 @@ class MotionSignal:
         # A grid in absolute time: the start of the pass then does not matter.
         tick = math.floor(frame.shown_s * PAIRS_PER_SECOND)
         if tick == self._tick:
-            return (np.nan,) * 4
+            return (np.nan,) * self.num_values
         self._tick = tick
         small = _small(frame.luma)
         earlier, self._earlier = self._earlier, (frame.shown_s, small)
         if earlier is None or earlier[1].shape != small.shape:
-            return (np.nan,) * 4
+            return (np.nan,) * self.num_values
         # The flow is computed in as many stripes as there are threads, and depends on them.
         if cv2.getNumThreads() != 1:
             cv2.setNumThreads(1)
         flow = self._flow.calc(earlier[1], small, None)  # type: ignore[call-overload]
-        speeds = (_mean_length(flow), *_camera_and_rest(flow))
-        per_second = 1 / min(small.shape) / (frame.shown_s - earlier[0])
-        return *(speed * per_second for speed in speeds), earlier[0]
+        camera_px, rest_px, field = _camera_and_rest(flow)
+        seconds = frame.shown_s - earlier[0]
+        per_second = 1 / min(small.shape) / seconds
+        speeds = (speed * per_second for speed in (_mean_length(flow), camera_px, rest_px))
+        camera = camera_motion(earlier[1], small, _in_short_sides(field, small.shape))
+        moves = (move / seconds for move in (camera.pan, camera.tilt, camera.zoom, camera.roll))
+        return *speeds, earlier[0], *moves, camera.support
 
     @staticmethod
     def summarize(values: np.ndarray, starts_s: np.ndarray, end_s: float) -> dict[str, float]:
-        inside = values[:, 3] >= starts_s[0] - 1e-9  # false for NaN
-        speeds = values[inside, :3].mean(axis=0).tolist() if inside.any() else [0.0] * 3
-        return dict(zip(MotionSignal.columns, speeds, strict=True))
+        inside = values[values[:, 3] >= starts_s[0] - 1e-9]  # false for NaN
+        if not len(inside):
+            return dict.fromkeys(MotionSignal.columns, 0.0)
+        speeds, moves, support = inside[:, :3].mean(axis=0), inside[:, 4:8], inside[:, 8]
+        net = (moves * support[:, None]).sum(axis=0) / max(support.sum(), 1e-9)
+        means = (*speeds.tolist(), *net.tolist(), _shake(moves[:, :2]), float(support.mean()))
+        return dict(zip(MotionSignal.columns, means, strict=True))
+
+
+def _shake(speeds: np.ndarray) -> float:
+    """Median distance between the `(n, 2)` speeds of neighboring pairs; 0 for one pair. One blow is no shake."""
+    return float(np.median(np.hypot(*np.diff(speeds, axis=0).T))) if len(speeds) > 1 else 0.0
 
 
 def _mean_length(flow: np.ndarray) -> float:
@@ -98,8 +145,9 @@ def _mean_length(flow: np.ndarray) -> float:
     return float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
 
 
-def _camera_and_rest(flow: np.ndarray) -> tuple[float, float]:
-    """Mean lengths, in pixels, of the affine field that half of the `(h, w, 2)` flow follows best, and of the rest."""
+def _camera_and_rest(flow: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Mean lengths, in pixels, of the affine field that half of the `(h, w, 2)` flow follows best, and of the rest; and
+    the field: `(3,)` complex, x + iy, in the coordinates of `_points`."""
     sparse = np.ascontiguousarray(flow[FIT_STRIDE // 2 :: FIT_STRIDE, FIT_STRIDE // 2 :: FIT_STRIDE], np.float64)
     points = _points(*sparse.shape[:2])
     moves = sparse.view(np.complex128).ravel()  # x + iy: one number per point
@@ -110,8 +158,20 @@ def _camera_and_rest(flow: np.ndarray) -> tuple[float, float]:
         best = error <= np.partition(error, half)[half]
         # Too small for BLAS to share between threads, whose number would show in the last bits.
         inside = points[best]
-        rest = moves - points @ np.linalg.solve(inside.T @ inside, inside.T @ moves[best])
-    return float(np.abs(moves - rest).mean()), float(np.abs(rest).mean())
+        field = np.linalg.solve(inside.T @ inside, inside.T @ moves[best])
+        rest = moves - points @ field
+    return float(np.abs(moves - rest).mean()), float(np.abs(rest).mean()), field
+
+
+def _in_short_sides(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`(2, 3)` as `camera_motion` takes it, from a field on a flow of `(h, w)` pixels (see `_camera_and_rest`)."""
+    first, short_side = FIT_STRIDE // 2, min(size)
+    # The points are at ±1 this far from their center, which is not quite the picture's.
+    extents = [FIT_STRIDE * ((length - first - 1) // FIT_STRIDE) / 2 for length in size]
+    by_y, by_x = field[1] / extents[0], field[2] / extents[1]
+    off_y, off_x = ((length - 1) / 2 - first - extent for length, extent in zip(size, extents, strict=True))
+    center = (field[0] + by_y * off_y + by_x * off_x) / short_side
+    return np.array([[center.real, by_x.real, by_y.real], [center.imag, by_x.imag, by_y.imag]])
 
 
 @lru_cache(maxsize=16)
