@@ -25,6 +25,12 @@ STILL_PAN_SPEED, STILL_ZOOM_SPEED, STILL_ROLL_SPEED = 0.006, 0.006, 0.5
 SHAKE, STILL_SHAKE = 0.02, 0.01
 """`shake` from which on a camera is in a hand, and up to which it is not. Tripods and animation give up to 0.008."""
 
+SHAKE_SUPPORT = 0.7
+"""Share of the texture that must shake with the camera: gestures of an actor look like it, with up to 0.65."""
+
+SHAKE_PART = 0.2
+"""Of the mean speed of the picture, that shake must have: a camera that swings there and back gives 0.13."""
+
 LEAST_PART = 1 / 3
 """Of a diagonal pan, the smaller part is named from this part of the larger one on."""
 
@@ -97,7 +103,8 @@ def _camera(row: Mapping[str, Any]) -> tuple[str, ...] | None:
         _named(roll, ROLL_SPEED, "roll left", "roll right"),
     )
     moves = tuple(name for name in named if name) if net >= LEAST_NET * speed else ()
-    return (*moves, *(("handheld",) if shake >= SHAKE else ())) or None
+    is_handheld = shake >= max(SHAKE, SHAKE_PART * speed) and support >= SHAKE_SUPPORT
+    return (*moves, *(("handheld",) if is_handheld else ())) or None
 
 
 def _named(speed: float, least: float, negative: str, positive: str) -> str | None:

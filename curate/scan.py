@@ -22,7 +22,7 @@ from curate.shots.base import ShotDetector
 from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.config import ShotDetectorConfig
 
-SCAN_VERSION = 4
+SCAN_VERSION = 5
 """Raised when the same configuration gives other clips or signals."""
 
 STEP = "scan"

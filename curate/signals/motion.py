@@ -78,7 +78,7 @@ class MotionSignal:
             for_images=False,
         ),
         "shake": Column(
-            description="change of pan and tilt within an eighth of a second, median, short sides per second",
+            description="jerks of pan and tilt from one eighth of a second to the next, median, short sides per second",
             range=(0, math.inf),
             for_images=False,
         ),
@@ -135,8 +135,11 @@ class MotionSignal:
 
 
 def _shake(speeds: np.ndarray) -> float:
-    """Median distance between the `(n, 2)` speeds of neighboring pairs; 0 for one pair. One blow is no shake."""
-    return float(np.median(np.hypot(*np.diff(speeds, axis=0).T))) if len(speeds) > 1 else 0.0
+    """Median distance of the `(n, 2)` speeds from the mean of their two neighbors, which a steady or slowing move is at
+    and one blow changes little; 0 for fewer than three."""
+    if len(speeds) < 3:
+        return 0.0
+    return float(np.median(np.hypot(*(speeds[1:-1] - (speeds[:-2] + speeds[2:]) / 2).T)))
 
 
 def _mean_length(flow: np.ndarray) -> float:
