@@ -16,8 +16,8 @@ LEAST_SECONDS = 1.0
 """Below, there are fewer than eight measurements."""
 
 PAN_SPEED, ZOOM_SPEED, ROLL_SPEED = 0.03, 0.03, 3.0
-"""From here on a motion is named: short sides, parts of the size, degrees per second. A third of a picture passes in ten
-seconds, which one sees."""
+"""From here on a motion is named: short sides, parts of the size, degrees per second. A third of a picture passes in
+ten seconds, which one sees."""
 
 STILL_PAN_SPEED, STILL_ZOOM_SPEED, STILL_ROLL_SPEED = 0.006, 0.006, 0.5
 """Up to here a camera is static. In between nothing is said: a slow drift is neither."""

@@ -1,8 +1,8 @@
 """The camera's motion between two pictures: an affine field, refined on the pictures themselves.
 
 Optical flow of whole patches has too small a slope across a picture that grows or turns. A field that is fitted to it
-gives pans within 10 %, but three quarters of a zoom or a roll. Two steps of robust Gauss-Newton on the difference of the
-pictures (Lucas and Kanade 1981; Odobez and Bouthemy 1995, whose weights these are) bring all four within a few percent.
+gives pans within 10 %, and three quarters of a zoom or a roll. Two steps of robust Gauss-Newton on the difference of
+the pictures (Lucas and Kanade 1981; with weights as in Odobez and Bouthemy 1995) bring all four within a few percent.
 Places without texture have no say in it.
 """
 
@@ -57,8 +57,8 @@ def camera_motion(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> 
     """The motion from `earlier` to `later`, `(h, w)` uint8 luma, found near `field`.
 
     Args:
-        field: `(2, 3)` float64: x (to the right) and y (downward) of the content's move at the center, and their slopes
-            along x and y, in short sides of the picture.
+        field: `(2, 3)` float64: x (to the right) and y (downward) of the content's move at the center, and their
+            slopes along x and y, in short sides of the picture.
     """
     refined, support = _refined(earlier, later, field)
     if not np.abs(refined - field).max() <= LARGEST_STEP:

@@ -36,10 +36,10 @@ class MotionSignal:
     steps from the median flow: Rousseeuw and Van Driessen 2006). An object that fills more than half of the frame
     counts as the camera's motion. A camera that moves into the depth of a scene gives a field that is affine in part.
 
-    `pan`, `tilt`, `zoom`, `roll`: how the camera moves, signed, mean over the clip; a camera that pans to the right moves
-    the picture to the left. `curate.signals.camera` measures them, beginning at the affine field. `shake` tells a camera
-    in a hand from one that pans there and back: both have no net motion. `camera_support` says how much of the picture
-    agrees. Known speeds of textured pictures are measured within 5 %.
+    `pan`, `tilt`, `zoom`, `roll`: how the camera moves, signed, mean over the clip; a camera that pans to the right
+    moves the picture to the left. `curate.signals.camera` measures them, beginning at the affine field. `shake` tells a
+    camera in a hand from one that pans there and back: both have no net motion. `camera_support` says how much of the
+    picture agrees. Known speeds of textured pictures are measured within 5 %.
 
     Pairs do not cross a cut: the flow of a pair counts for a clip that holds both its frames.
     """
@@ -78,7 +78,7 @@ class MotionSignal:
             for_images=False,
         ),
         "shake": Column(
-            description="jerks of pan and tilt from one eighth of a second to the next, median, short sides per second",
+            description="jerks of pan and tilt between eighths of a second, median, short sides per second",
             range=(0, math.inf),
             for_images=False,
         ),
@@ -89,7 +89,7 @@ class MotionSignal:
         ),
     }
     num_values: ClassVar[int] = 9
-    """The three speeds, when the pair's earlier frame is shown; pan, tilt, zoom and roll per second, and their support.
+    """The three speeds, when the pair's earlier frame is shown; pan, tilt, zoom and roll per second, their support.
     NaN where no pair ends."""
 
     def __init__(self) -> None:
@@ -135,8 +135,8 @@ class MotionSignal:
 
 
 def _shake(speeds: np.ndarray) -> float:
-    """Median distance of the `(n, 2)` speeds from the mean of their two neighbors, which a steady or slowing move is at
-    and one blow changes little; 0 for fewer than three."""
+    """Median distance of the `(n, 2)` speeds from the mean of their two neighbors; 0 for fewer than three. It is small
+    in a steady move and in one that gets slower, and one blow hardly changes it."""
     if len(speeds) < 3:
         return 0.0
     return float(np.median(np.hypot(*(speeds[1:-1] - (speeds[:-2] + speeds[2:]) / 2).T)))
@@ -149,8 +149,8 @@ def _mean_length(flow: np.ndarray) -> float:
 
 
 def _camera_and_rest(flow: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Mean lengths, in pixels, of the affine field that half of the `(h, w, 2)` flow follows best, and of the rest; and
-    the field: `(3,)` complex, x + iy, in the coordinates of `_points`."""
+    """Mean lengths, in pixels, of the affine field that half of the `(h, w, 2)` flow follows best, and of the rest;
+    and the field: `(3,)` complex, x + iy, in the coordinates of `_points`."""
     sparse = np.ascontiguousarray(flow[FIT_STRIDE // 2 :: FIT_STRIDE, FIT_STRIDE // 2 :: FIT_STRIDE], np.float64)
     points = _points(*sparse.shape[:2])
     moves = sparse.view(np.complex128).ravel()  # x + iy: one number per point

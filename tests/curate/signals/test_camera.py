@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 144, 256
 MOVES = ("pan", "tilt", "zoom", "roll")
 
 Path = Callable[[float], tuple[float, float, float, float]]
-"""Seconds → the camera's position to the right and upward, short sides; log of its zoom; its turn clockwise, degrees."""
+"""Seconds → the camera's way to the right and upward, short sides; log of its zoom; its turn clockwise, degrees."""
 
 
 def film(path: Path, seconds: float = 1.0, seed: int = 0) -> np.ndarray:
