@@ -37,7 +37,7 @@ class MotionSignal:
     counts as the camera's motion. A camera that moves into the depth of a scene gives a field that is affine in part.
 
     `pan`, `tilt`, `zoom`, `roll`: how the camera moves, signed, mean over the clip; a camera that pans to the right
-    moves the picture to the left. `curate.signals.camera` measures them, beginning at the affine field. `shake` tells a
+    moves the picture to the left. `curate.signals.camera` measures them, from the affine field on. `shake` tells a
     camera in a hand from one that pans there and back: both have no net motion. `camera_support` says how much of the
     picture agrees. Known speeds of textured pictures are measured within 5 %.
 
