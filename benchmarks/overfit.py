@@ -170,7 +170,7 @@ def reproduce(run: Path, manifest: Manifest, config: Config, *, from_start: bool
     reader = ClipReader(manifest, config.train.model.patch)
     requests = [
         Request(
-            prompt="" if from_start else row["captions"][1] or row["captions"][0],
+            prompt="" if from_start else row["captions"].get("dense") or row["captions"]["short"],
             width=row["latent_w"] * stride,
             height=row["latent_h"] * stride,
             num_frames=1 + (row["latent_t"] - 1) * stride_t,

@@ -49,6 +49,10 @@ RENAMED: Mapping[str, str] = MappingProxyType(
 """Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
 dataset has saved are read."""
 
+WHOLE = frozenset({"train.data.blend"})
+"""Sections whose values make one whole: a given one replaces the one before, and what it leaves out has the default of
+its own model."""
+
 CURATION_SECTIONS = ("scan", "score", "dedup", "select", "shards", "sidecar", "execute")
 """What `reelpack curate` runs with, and what a dataset saves of it."""
 
@@ -131,9 +135,10 @@ def differences(value: Any, base: Any, path: str) -> Iterator[str]:
     A key that only `base` has is set to null: a table of settings by name takes that for its removal.
     """
     are_sections = isinstance(value, dict) and isinstance(base, dict) and value.get("kind") == base.get("kind")
+    are_sections = are_sections and path not in WHOLE
     if are_sections and all(map(str.isidentifier, value.keys() ^ base.keys())):
         for name in [*value, *(name for name in base if name not in value)]:
-            yield from differences(value.get(name), base.get(name), f"{path}.{name}" if path else name)
+            yield from differences(value.get(name), base.get(name), _below(path, name))
     elif are_sections and value != base:
         yield f"{path}={json.dumps(dict.fromkeys(base) | value, ensure_ascii=False)}"
     elif value != base:
@@ -156,15 +161,21 @@ def dump(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _merge(base: Any, given: Any) -> Any:
-    """Sections are merged key by key; values, lists, and a section of another `kind` replace what was there."""
+def _merge(base: Any, given: Any, path: str = "") -> Any:
+    """Sections are merged key by key; values, lists, sections of another `kind` and those of `WHOLE` replace what was
+    there."""
     if (
         not isinstance(base, dict)
         or not isinstance(given, dict)
         or given.get("kind", base.get("kind")) != base.get("kind")
+        or path in WHOLE
     ):
         return given
-    return base | {name: _merge(base.get(name), value) for name, value in given.items()}
+    return base | {name: _merge(base.get(name), value, _below(path, name)) for name, value in given.items()}
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _refuse_renamed(tree: Mapping[str, Any]) -> None:

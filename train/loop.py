@@ -26,6 +26,7 @@ from train.data.plan import Cursor
 from train.distributed.parallelize import accumulate, clear_gradients, full_tensor, parallelize, reshard
 from train.distributed.preempt import Preempted, stop_on_sigterm
 from train.distributed.ranks import RankGrid, join_ranks, log_once
+from train.estimate.blend import blend_of
 from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack, oom_report
 from train.estimate.scale import warn_of_scale
 from train.evaluate.base import EvaluationContext, build_evaluators
@@ -109,6 +110,8 @@ def _train(
     open_run(out, config, record, write=ranks.is_main)
     if ranks.is_main:
         remove_left_over(out)
+        if (blend := blend_of(config, train_manifest)) is not None:
+            blend.write(out)
     ranks.barrier()
     model, dtype = build_model(config, record), activation_dtype(config, ranks.device)
     if config.init is not None and not list_checkpoints(out / "checkpoints"):

@@ -64,6 +64,11 @@ def text_id(clip_id: str, level: str, text: str) -> str:
     return content_digest("caption text", clip_id, level, text)[:16]
 
 
+def level_of(name: str) -> str:
+    """The level in a `text_name`."""
+    return name.partition(".")[0]
+
+
 def usable(records: pa.Table) -> pa.Table:
     """The rows of tables/captions whose text is used."""
     return records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE))))

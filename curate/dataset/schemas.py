@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pyarrow as pa
 
-from curate.dataset.captions import CAPTION_COLUMNS, TEXT_LEVELS
+from curate.dataset.captions import CAPTION_COLUMNS
 from curate.dataset.sources import SOURCE
 from curate.media.parts import Part
 from curate.signals.config import SIGNAL_NAMES
@@ -192,10 +192,10 @@ LATENTS = pa.schema(
 TEXT = pa.schema(
     [
         *LOCATION,
-        *((f"num_tokens_{level}", pa.int32()) for level in TEXT_LEVELS),
-        *(
-            (f"num_uncut_tokens_{level}", pa.int32()) for level in TEXT_LEVELS
-        ),  # what there would be without text.max_tokens
+        ("names", pa.list_(pa.string())),  # of the tensors: `text_name`
+        ("num_tokens", pa.list_(pa.int32())),
+        ("num_uncut_tokens", pa.list_(pa.int32())),  # what there would be without text.max_tokens
     ]
 )
-"""`media_digest` is that of the captions: text embeddings are made of those alone."""
+"""One row per clip; the lists have an item for each of its texts. `media_digest` is that of the texts: embeddings are
+made of those alone."""

@@ -1,5 +1,6 @@
 """`reelpack encode`: encode clips to latents and captions to text embeddings."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -42,14 +43,21 @@ def encode(
 def show(summary: "EncodeSummary") -> None:
     table = plain_table()
     table.add_row("latents", summary.latents)
-    table.add_row("text embeddings", summary.text)
+    table.add_row("text embeddings", summary.text or "none: no clip has a caption")
     table.add_row("clips", str(summary.num_clips))
     table.add_row("tokens", str(summary.num_tokens))
-    table.add_row("captions", str(summary.num_captions))
+    table.add_row("captions", _by_level(summary.captions))
     if summary.num_captions_cut:
         share = summary.num_captions_cut / summary.num_captions
-        table.add_row(
-            f"  cut at text.max_tokens={summary.max_text_tokens}", f"{summary.num_captions_cut} ({share:.1%})"
-        )
+        cut = f"{_by_level(summary.captions_cut)} ({share:.1%})"
+        table.add_row(f"  cut at text.max_tokens={summary.max_text_tokens}", cut)
+    if summary.num_uncaptioned:
+        table.add_row("clips without a caption", f"{summary.num_uncaptioned}: trained under the null caption")
     table.add_row("failed in this run", str(summary.num_failed))
     out.print(table)
+
+
+def _by_level(counts: Mapping[str, int]) -> str:
+    """`30 (dense 10, short 20)`."""
+    levels = ", ".join(f"{level} {count}" for level, count in sorted(counts.items()) if count)
+    return f"{sum(counts.values())} ({levels})" if levels else "0"

@@ -1,13 +1,15 @@
-"""`reelpack train-plan`: what a training will be: packs, steps, token efficiency, memory."""
+"""`reelpack train-plan`: what a training will be: packs, steps, token efficiency, memory, captions."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption, resolved_config
 from pipelines.console.tables import out, plain_table
 
 if TYPE_CHECKING:
+    from train.estimate.blend import BlendForecast
     from train.estimate.forecast import Forecast
 
 
@@ -17,7 +19,7 @@ def train_plan(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """What a training will be: packs, steps, token efficiency, idle workers, memory. Reads indices only."""
+    """What a training will be: packs, steps, token efficiency, idle workers, memory, captions. Reads indices only."""
     resolved = resolved_config(config, set)
     from train.estimate.forecast import forecast
 
@@ -42,3 +44,39 @@ def show(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
     table.add_row("weights, gradients, optimizer, average, per rank", f"{forecast.state_bytes / 2**30:.2f} GiB")
     table.add_row("activations of the largest pack, about", f"{forecast.activation_bytes / 2**30:.2f} GiB")
     out.print(table)
+    if forecast.blend is not None:
+        show_blend(forecast.blend)
+
+
+def show_blend(blend: "BlendForecast") -> None:
+    """Levels of captions: the shares that are asked for, expected and drawn, and the tokens of their texts."""
+    levels = blend.levels
+    if not any(level.num_texts for level in levels):
+        out.print("no clip has a caption: every sample is trained under the null caption")
+        return
+    table = plain_table()
+    table.add_row("samples under a caption", f"{blend.captioned:.1%}")
+    table.add_row("  caption dropped", f"{blend.dropped:.1%}")
+    table.add_row("  clip without a caption of the blend", f"{blend.uncaptioned:.1%}")
+    out.print(table)
+    limit = "" if blend.max_tokens is None else f" at {blend.max_tokens}"
+    heads = ("captions", "weight", "expected", "drawn", "texts", "median tokens", "most", f"cut{limit}")
+    table = _numbers(*heads)
+    for level in levels:
+        shares = (f"{share:.1%}" for share in (level.weight, level.expected, level.drawn))
+        facts = (level.num_texts, level.median_tokens, level.most_tokens, level.num_cut)
+        table.add_row(level.level, *shares, *(f"{fact:,}" for fact in facts))
+    out.print(table)
+    table = _numbers("texts of tokens", *(level.level for level in levels))
+    for number, name in enumerate([*(f"to {edge:,}" for edge in blend.edges), f"over {blend.edges[-1]:,}"]):
+        counts = [level.tokens[number] for level in levels]
+        if any(counts):
+            table.add_row(name, *(f"{count:,}" for count in counts))
+    out.print(table)
+
+
+def _numbers(first: str, *heads: str) -> Table:
+    table = Table(first, box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="right")
+    return table

@@ -1,20 +1,20 @@
 """Clips → latents, captions → text embeddings. The driver behind `reelpack encode DATASET`.
 
 Both are in folders named by a fingerprint of everything that changes their values. With `encode.store=false` there are
-no tars of latents, only their sizes in the index, and training encodes.
+no tars of latents, only their sizes in the index, and training encodes. A dataset without captions gets latents alone.
 """
 
 import shlex
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate.dataset.captions import KINDS, texts_of
-from curate.dataset.dataset import Dataset
+from curate.dataset.captions import TEXT_LEVELS, level_of, text_name
+from curate.dataset.dataset import HUMAN, Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import content_digest
 from pipelines.config import Config
@@ -30,59 +30,93 @@ PATCH = (1, 2, 2)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeSummary:
+    """What the dataset has now.
+
+    Attributes:
+        latents: Fingerprint of the latents.
+        text: Fingerprint of the text embeddings; None: no clip has a caption.
+        num_clips: Clips with latents.
+        num_tokens: Of these, at `PATCH`.
+        num_uncaptioned: Clips of the index that have no text.
+        captions: Level → texts that are embedded, variants too.
+        captions_cut: Level → those of them that are cut off at `max_text_tokens`.
+        max_text_tokens: Setting `text.max_tokens`.
+        num_failed: Items that failed in this run.
+        seconds: What this run took.
+    """
+
     latents: str
-    text: str
+    text: str | None
     num_clips: int
     num_tokens: int
-    num_captions: int  # that are embedded
-    num_captions_cut: int  # at `max_text_tokens`
+    num_uncaptioned: int
+    captions: Mapping[str, int]
+    captions_cut: Mapping[str, int]
     max_text_tokens: int
     num_failed: int
     seconds: float
+
+    @property
+    def num_captions(self) -> int:
+        return sum(self.captions.values())
+
+    @property
+    def num_captions_cut(self) -> int:
+        return sum(self.captions_cut.values())
 
 
 def encode(url: str, config: Config) -> EncodeSummary:
     """Encode the indexed clips, and the captions they have, that are not encoded yet.
 
     Raises:
-        ValueError: the dataset has no index, no clip has a caption yet, another command encodes it, or weights are
-            missing.
+        ValueError: the dataset has no index, another command encodes it, or weights are missing.
     """
     dataset = Dataset(url)
-    index = dataset.read_index().to_pylist()
-    if not any(map(texts_of, index)):
-        raise ValueError(
-            f"{dataset.url}: no clip has a caption; `reelpack status {dataset.url}` says why, and what to run first"
-        )
+    index = dataset.read_index()
     with dataset.writer("latents"):
         return _encode(dataset, index, config)
 
 
-def _encode(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> EncodeSummary:
+def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
     start = time.monotonic()
+    rows, texts = index.to_pylist(), _texts(dataset, index)
     command = shlex.join(["reelpack", "encode", dataset.url])
-    failures, tables = [], []
+    failures: list[dict[str, Any]] = []
+
+    def run(encoding: Encoding) -> str:
+        failed = encode_missing(dataset, executor, encoding, rows, config.execute)
+        failures.extend(failure_row(failure, encoding.fingerprint, command) for failure in failed)
+        return encoding.fingerprint
+
     with open_executor(config.execute) as executor:
-        for make in (_text, _latents):  # text takes minutes: what is wrong with it is known first
-            encoding = make(dataset, index, config)
-            failed = encode_missing(dataset, executor, encoding, index, config.execute)
-            failures += [failure_row(failure, encoding.fingerprint, command) for failure in failed]
-            tables.append((encoding.fingerprint, dataset.encoded(encoding.kind, encoding.fingerprint).read()))
+        # Text takes minutes: what is wrong with it is known first.
+        text = run(_text(dataset, rows, texts, config)) if texts else None
+        latents = run(_latents(dataset, rows, config))
     dataset.failures.publish(failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
-    (text, texts), (latents, rows) = tables
-    num_captions, num_captions_cut = _count_captions(texts)
+    stored = dataset.encoded("latents", latents).read(["num_tokens"])
+    captions, captions_cut = ({}, {}) if text is None else _count(dataset.encoded_index("text", text))
     return EncodeSummary(
         latents=latents,
         text=text,
-        num_clips=rows.num_rows,
-        num_tokens=sum(rows["num_tokens"].to_pylist()),
-        num_captions=num_captions,
-        num_captions_cut=num_captions_cut,
+        num_clips=stored.num_rows,
+        num_tokens=sum(stored["num_tokens"].to_pylist()),
+        num_uncaptioned=sum(row["clip_id"] not in texts for row in rows),
+        captions=captions,
+        captions_cut=captions_cut,
         max_text_tokens=config.text.max_tokens,
         num_failed=len(failures),
         seconds=time.monotonic() - start,
     )
+
+
+def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:
+    """Clip id → name → text: every level and variant that conditions a model."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in dataset.texts(index).to_pylist():
+        if row["level"] in TEXT_LEVELS and row["text"]:
+            found[row["clip_id"]][text_name(row["level"], row["variant"])] = row["text"]
+    return dict(found)
 
 
 def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> Encoding:
@@ -111,26 +145,28 @@ def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Confi
     )
 
 
-def _text(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> Encoding:
+def _text(
+    dataset: Dataset, index: Sequence[Mapping[str, Any]], texts: Mapping[str, Mapping[str, str]], config: Config
+) -> Encoding:
     stage = TextEmbedStage(config.text.pinned())
-    family = dataset.caption_family or ""
-    record = {**stage.fingerprint_record(), "captions": family}
-    record["fingerprint"] = content_digest("text", record["fingerprint"], family)[:16]
-    captions = {row["clip_id"]: texts for row in index if (texts := texts_of(row))}
+    # Whose texts they are. The review changes a few of them: those are embedded again, and the folder stays.
+    families = [family for family in dataset.current_captions if family != HUMAN]
+    record = {**stage.fingerprint_record(), "captions": families}
+    record["fingerprint"] = content_digest("text", record["fingerprint"], *families)[:16]
 
     def facts(result: TextEmbedded) -> dict[str, Any]:
-        stored = {f"num_tokens_{kind}": len(states) for kind, states in result.states.items()}
-        return stored | {f"num_uncut_tokens_{kind}": count for kind, count in result.num_uncut.items()}
+        return {
+            "names": list(result.states),
+            "num_tokens": [len(states) for states in result.states.values()],
+            "num_uncut_tokens": [result.num_uncut[name] for name in result.states],
+        }
 
     return Encoding(
         kind="text",
         record=record,
         stage=stage,
-        items={name: TextEmbedItem(clip_id=name, captions=texts) for name, texts in captions.items()},
-        sources={
-            name: content_digest(*(text for pair in sorted(texts.items()) for text in pair))
-            for name, texts in captions.items()
-        },
+        items={clip_id: TextEmbedItem(clip_id=clip_id, captions=of_clip) for clip_id, of_clip in texts.items()},
+        sources={row["clip_id"]: _digest(texts.get(row["clip_id"], {})) for row in index},
         tensors=lambda result: result.states,
         facts=facts,
         batch_size=32,
@@ -139,11 +175,18 @@ def _text(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) 
     )
 
 
-def _count_captions(texts: pa.Table) -> tuple[int, int]:
-    """Embedded captions, and those of them that were cut off."""
-    num_captions = num_cut = 0
-    for kind in KINDS:
-        stored, uncut = texts[f"num_tokens_{kind}"], texts[f"num_uncut_tokens_{kind}"]
-        num_captions += stored.length() - stored.null_count
-        num_cut += pc.sum(pc.less(stored, uncut)).as_py() or 0
-    return num_captions, num_cut
+def _digest(texts: Mapping[str, str]) -> str:
+    """Names what a clip's embeddings are made of. An earlier reelpack gave other digests. Its rows count no tokens of
+    variants, and its embeddings are made again."""
+    return content_digest("texts", *(part for pair in sorted(texts.items()) for part in pair))
+
+
+def _count(index: pa.Table | None) -> tuple[Counter[str], Counter[str]]:
+    """Level → embedded texts, and those of them that were cut off."""
+    captions, cut = Counter[str](), Counter[str]()
+    for row in [] if index is None else index.to_pylist():
+        texts = zip(*(row[name] or () for name in ("names", "num_tokens", "num_uncut_tokens")), strict=True)
+        for name, num_tokens, num_uncut in texts:
+            captions[level_of(name)] += 1
+            cut[level_of(name)] += num_tokens < num_uncut
+    return captions, cut

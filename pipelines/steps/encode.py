@@ -37,7 +37,7 @@ class Encoding:
         record: Its fingerprint.json; names the folder by `fingerprint`.
         stage: Gives a result for an item.
         items: Clip id → item, of the clips that there is work for.
-        sources: Clip id → digest of what the item is made of; None where the digest is unknown.
+        sources: Clip id → digest of what the item is made of, or of nothing; None where the digest is unknown.
         tensors: A result's arrays by name; None: nothing is stored but rows of the index.
         facts: Columns of a result's row, without those of its location.
         batch_size: Items that a worker takes at a time.

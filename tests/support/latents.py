@@ -1,16 +1,18 @@
-"""Tiny encoded datasets, written with the project's own tar writer: smooth latents, captions that tell their kind.
+"""Tiny encoded datasets, written with the project's own tar writer: smooth latents, captions that tell their level.
 
 What trains on them needs neither videos nor weights: the tests of the trainer, and its benchmarks.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.dataset.captions import LEVELS, caption_column
 from curate.schema import content_digest
 from curate.shards.tar import write_tar
 from curate.storage.tensors import arrays_to_bytes
@@ -22,13 +24,14 @@ TEXT_RECORD = {"fingerprint": "txt0", "encoder": "synthetic", "dim": TEXT_DIM, "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticClip:
-    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None."""
+    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None, `others` by the names of their texts."""
 
     clip_id: str
     split: str
     latent: np.ndarray
     short: np.ndarray | None
     dense: np.ndarray | None
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def smooth_clips(num_clips: int, *, num_val: int = 0, seed: int = 0) -> list[SyntheticClip]:
@@ -85,16 +88,15 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
                     "clip_id": c.clip_id,
                     "kind": "image" if t == 1 else "video",
                     "split": split,
-                    "caption_short": None if c.short is None else str(c.short.sum()),
-                    "caption_dense": None if c.dense is None else str(c.dense.sum()),
+                    **{caption_column(level): _text(_states(c).get(level)) for level in LEVELS},
                 }
             )
             sides = {"latent_t": t, "latent_h": h, "latent_w": w, "fps": 12.0}
             latents.append({"clip_id": c.clip_id, "split": split, **places["latents/lat0"][c.clip_id], **sides})
             if _states(c):
-                tokens = {f"num_tokens_{kind}": len(state) for kind, state in _states(c).items()}
-                places["text/txt0"][c.clip_id] |= {"num_tokens_short": None, "num_tokens_dense": None, **tokens}
-                texts.append({"clip_id": c.clip_id, "split": split, **places["text/txt0"][c.clip_id]})
+                counts = [len(state) for state in _states(c).values()]
+                lists = {"names": list(_states(c)), "num_tokens": counts, "num_uncut_tokens": counts}
+                texts.append({"clip_id": c.clip_id, "split": split, **places["text/txt0"][c.clip_id], **lists})
     _write(root / "shards/index.parquet", shards)
     for folder, rows, record in (("latents/lat0", latents, LATENTS_RECORD), ("text/txt0", texts, TEXT_RECORD)):
         _write(root / folder / "index.parquet", rows)
@@ -103,7 +105,12 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
 
 
 def _states(clip: SyntheticClip) -> dict[str, np.ndarray]:
-    return {kind: s for kind, s in (("short", clip.short), ("dense", clip.dense)) if s is not None}
+    return {name: s for name, s in (("short", clip.short), ("dense", clip.dense)) if s is not None} | dict(clip.others)
+
+
+def _text(states: np.ndarray | None) -> str | None:
+    """A caption that reads differently where its states differ."""
+    return None if states is None else str(states.sum())
 
 
 def _write(path: Path, rows: list[dict]) -> None:

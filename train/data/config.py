@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from train.data.blend import DEFAULT_BLEND, BlendConfig
 from train.data.epoch import EpochConfig
 from train.data.plan import PlanConfig
 from train.data.tasks.config import TaskConfig
@@ -20,11 +21,16 @@ class DataConfig(BaseModel):
         "auto",
         description="fingerprint of the latents; several, or all: clips at several sizes; auto: the only one there is",
     )
-    text: str = Field("auto", description="fingerprint of the text embeddings; auto: the only one of the dataset")
+    text: str = Field(
+        "auto",
+        description="fingerprint of the text embeddings; auto: the only one of the dataset; none: without captions",
+    )
     mix: dict[str, float] = Field(
         {}, description="weight of each dataset of the run, by its folder's name: its share of samples; none: all once"
     )
-    dense_probability: float = Field(0.5, ge=0, le=1, description="share of dense captions; the rest are short")
+    blend: BlendConfig = Field(
+        DEFAULT_BLEND, description="weights of the levels of captions; a level that is not named has weight 0"
+    )
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
     condition_dropout: float = Field(
         0.1, ge=0, le=1, description="share of samples trained without each of model.conditions"

@@ -1,7 +1,8 @@
 """Fingerprints: the folders of latents and of text embeddings, each named by what its values depend on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from curate.dataset.layout import Encoded, EncodedLayout, Layout
@@ -14,6 +15,8 @@ gave with its channels last were stored in the order of their memory."""
 OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
 REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
+NO_TEXT: Mapping[str, Any] = MappingProxyType({"fingerprint": "none", "dim": 1})
+"""The text record of a run whose clips have no captions: a pack holds a row of one zero for each of them."""
 LATENT_SPACE = ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride")
 """What latents of one run agree in: clips may differ in size and rate."""
 
@@ -26,6 +29,13 @@ def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, di
         )  # where there is none, "auto" says so
     names = [names] if isinstance(names, str) else sorted(set(names))
     return [fingerprint(dataset, "latents", name) for name in names]
+
+
+def text_fingerprint(dataset: str, name: str) -> tuple[str, dict[str, Any]]:
+    """As `fingerprint`; no folder and `NO_TEXT` for "none", and for "auto" where nothing is embedded."""
+    if name == NO_TEXT["fingerprint"] or (name == "auto" and not _found(dataset, "text")):
+        return "", dict(NO_TEXT)
+    return fingerprint(dataset, "text", name)
 
 
 def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:

@@ -2,27 +2,46 @@
 
 import logging
 
+from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
+from train.data.fingerprint import NO_TEXT
 from train.data.manifest import Manifest
+from train.data.texts import has_captions, levels_of, read_texts
 
 logger = logging.getLogger(__name__)
 
 
-def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str) -> None:
+def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str, text: str) -> None:
     """Say so where clips are trained on without the text that the model takes.
 
+    Args:
+        dataset: its URL.
+        manifest: of this dataset alone.
+        split: "train" or "val".
+        text: `train.data.text`.
+
     Raises:
-        ValueError: no clip of a training split has any.
+        ValueError: no clip of a training split has any, and the dataset has captions that could be embedded.
     """
     missing = manifest.table["text_shard"].null_count
-    if not missing:
+    if not missing or (split != "train" and not manifest.has_texts):
         return
     remedy = f"run `reelpack caption {dataset}`, then `reelpack encode {dataset}`"
     if missing == len(manifest) and split == "train":
-        raise ValueError(
-            f"{dataset}: none of the {missing} training clips has a text embedding in text/"
-            f"{manifest.text['fingerprint']}; {remedy}, or set train.model.text=none to train without captions"
+        if text != NO_TEXT["fingerprint"] and has_captions(dataset):
+            where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
+            raise ValueError(
+                f"{dataset}: none of the {missing} training clips has a text embedding {where}; {remedy}, or set "
+                "train.data.text=none to train without captions"
+            )
+        logger.warning(
+            "%s: all %d training clips are trained under the null caption: the dataset %s; to give them captions, %s",
+            dataset,
+            missing,
+            "has no captions" if text != NO_TEXT["fingerprint"] else "is read with train.data.text=none",
+            remedy,
         )
+        return
     logger.warning(
         "%s: %d of %d %s clips (%.1f %%) have no text embedding and count as clips without a caption; %s",
         dataset,
@@ -32,6 +51,39 @@ def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str) -> None:
         100 * missing / len(manifest),
         remedy,
     )
+
+
+def check_blend(manifest: Manifest, blend: BlendConfig) -> None:
+    """Say so where the clips do not have the levels of captions that a blend names.
+
+    Raises:
+        ValueError: no clip has any of them, and some have others.
+    """
+    texts = read_texts(manifest)
+    has = levels_of(texts)
+    counts = dict(zip(ORDER, has.sum(0).tolist(), strict=True))
+    known = texts.num_rows - texts["names"].null_count
+    captioned, drawn = (int(part.any(1).sum()) for part in (has, has[:, [level in blend.levels for level in ORDER]]))
+    if not captioned:
+        return
+    named = ", ".join(blend.levels)
+    there = ", ".join(f"{level}: {count}" for level, count in counts.items() if count)
+    if not drawn:
+        raise ValueError(
+            f"train.data.blend: got {named}, and no clip has such a text; of {known} clips have texts: {there}. Name "
+            "one of these levels, or caption and encode the dataset again"
+        )
+    absent = [level for level in blend.levels if not counts[level]]
+    if absent and blend != DEFAULT_BLEND:
+        logger.warning(
+            "train.data.blend: no clip has a text of level %s; of %d clips have texts: %s",
+            ", ".join(absent), known, there,
+        )  # fmt: skip
+    if drawn < captioned:
+        logger.warning(
+            "train.data.blend: %d of %d clips with texts have none of %s: they are trained without a caption",
+            captioned - drawn, captioned, named,
+        )  # fmt: skip
 
 
 def check_causality(manifest: Manifest, data: DataConfig) -> None:

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.dataset.captions import KINDS, caption_column
+from curate.dataset.captions import TEXT_LEVELS, caption_column, texts_of
 from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import left_join
 from curate.storage.place import locate
 from train.data.draw import clip_keys
-from train.data.fingerprint import fingerprint, fingerprints, is_stored, joined
+from train.data.fingerprint import NO_TEXT, fingerprints, is_stored, joined, text_fingerprint
 from train.data.index import BALANCE, PLACE, index_column, read_index
 from train.packing.shapes import Patch
 
@@ -76,19 +76,17 @@ class Manifest:
         numbers = np.arange(len(self)) - np.searchsorted(self.sources, self.sources)
         return sorted(np.lexsort((self.sources, numbers))[:max_rows].tolist())
 
-    def captions(self, rows: Sequence[int]) -> list[tuple[str | None, str | None]]:
-        """Short and dense caption of some rows, read when they are asked for: training knows the embeddings alone."""
+    def captions(self, rows: Sequence[int]) -> list[dict[str, str]]:
+        """Caption level → text of some rows, read when they are asked for: training knows the embeddings alone."""
         clips = self.table["clip_id"].take(pa.array(rows, pa.int64())).to_pylist()
-        found: dict[tuple[int, str], tuple[str | None, str | None]] = {}
+        found: dict[tuple[int, str], dict[str, str]] = {}
         for number in np.unique(self.sources[list(rows)]).tolist():
             fs, path = locate(Layout(self.parts[number].url).index)
             chosen = pc.field("clip_id").isin(sorted(set(clips)))
-            table = pq.read_table(
-                path, columns=["clip_id", *map(caption_column, KINDS)], filters=chosen, filesystem=fs
-            )
-            found |= {
-                (number, row["clip_id"]): (row["caption_short"], row["caption_dense"]) for row in table.to_pylist()
-            }
+            stored = pq.read_schema(path, filesystem=fs).names
+            columns = ["clip_id", *(name for name in map(caption_column, TEXT_LEVELS) if name in stored)]
+            table = pq.read_table(path, columns=columns, filters=chosen, filesystem=fs)
+            found |= {(number, row["clip_id"]): texts_of(row) for row in table.to_pylist()}
         return [found[int(self.sources[row]), clip] for row, clip in zip(rows, clips, strict=True)]
 
     def row(self, index: int) -> dict[str, Any]:
@@ -102,6 +100,11 @@ class Manifest:
     @property
     def channels(self) -> int:
         return int(self.latents["channels"])
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts were embedded for any clip of its datasets."""
+        return bool(self.text["fingerprint"] != NO_TEXT["fingerprint"])
 
     @property
     def text_dim(self) -> int:
@@ -127,7 +130,8 @@ def read_manifest(
         patch: the model's patch; a remainder of a latent's side that fills no patch is not trained on.
         latents: fingerprint below `latents/`; "auto" is the only one there. Of several ("all": of all that are there)
             a clip has a row for each, as where one index holds it at several sizes.
-        text: fingerprint below `text/`; "auto" is the only one there.
+        text: fingerprint below `text/`; "auto" is the only one there. "none", or "auto" where there is none: no clip
+            has a caption, and `Manifest.text` is `NO_TEXT`.
         conditions: numbers of a clip that the model is steered by: columns of the index or of `clips.parquet`.
         label_column: what a clip is labelled by, likewise: becomes the column "label", as it is stored.
         allow_empty: a split without clips is no error.
@@ -140,12 +144,14 @@ def read_manifest(
     dataset = dataset.rstrip("/")
     encoded = fingerprints(dataset, latents)
     latents_record = joined([record for _, record in encoded])
-    text_root, text_record = fingerprint(dataset, "text", text)
+    text_root, text_record = text_fingerprint(dataset, text)
     named = [*conditions, *([] if label_column is None else [label_column])]
     layout, columns = Layout(dataset), [*CLIPS.names, "digest", "split"]
     shards = read_index(layout.index, "reelpack curate", ["clip_id"], columns, [*PLACE, *named])
     latent_index = pa.concat_tables(_latent_index(*one, number, shards) for number, one in enumerate(encoded))
-    text_index = read_index(EncodedLayout(text_root).index, "reelpack encode", ["clip_id"], PLACE)
+    text_index = latent_index.schema.empty_table()
+    if text_root:
+        text_index = read_index(EncodedLayout(text_root).index, "reelpack encode", ["clip_id"], PLACE)
 
     clips = _clips(dataset, shards, split, conditions, label_column)
     text_index = text_index.select(PLACE).rename_columns(["clip_id", *(f"text_{name}" for name in PLACE[1:])])

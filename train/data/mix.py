@@ -12,20 +12,22 @@ A clip in two datasets is seen once for each of them, with noise, timestep and c
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.layout import Encoded
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
 from train.data.fingerprint import LATENT_SPACE
-from train.data.fit import check_causality, warn_of_uncaptioned
+from train.data.fit import check_blend, check_causality, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.model.config import ModelConfig
 
-SPACES = {
+SPACES: Mapping[Encoded, Sequence[str]] = {
     "latents": LATENT_SPACE,
     "text": ("encoder_fingerprint", "dim"),
 }
@@ -60,8 +62,10 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
         parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
     if model.reads_captions:
         for url, manifest in zip(names.values(), parts.values(), strict=True):
-            warn_of_uncaptioned(url, manifest, split)
+            warn_of_uncaptioned(url, manifest, split, data.text)
     manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
+    if model.reads_captions and split == "train":
+        check_blend(manifest, data.blend)
     check_causality(manifest, data)
     return manifest
 
@@ -84,11 +88,12 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
     """One manifest of several by name, their rows one after the other.
 
     Raises:
-        ValueError: latents or text of different spaces.
+        ValueError: latents or text of different spaces. A dataset without captions fits every space of text.
     """
-    first, *others = parts.items()
-    for other in others:
-        _check_space(first, other)
+    for one, other in pairwise(parts.items()):
+        _check_space("latents", one, other)
+    for one, other in pairwise((name, manifest) for name, manifest in parts.items() if manifest.has_texts):
+        _check_space("text", one, other)
     manifests = list(parts.values())
     keys, copies = _keys([manifest.keys for manifest in manifests])
     tables = [
@@ -105,9 +110,9 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
             replace(manifest.parts[0], name=name, share=None if shares is None else shares[name])
             for name, manifest in parts.items()
         ),
-        labels=first[1].labels,
-        latents=first[1].latents,
-        text=first[1].text,
+        labels=manifests[0].labels,
+        latents=manifests[0].latents,
+        text=next((manifest.text for manifest in manifests if manifest.has_texts), manifests[0].text),
     )
 
 
@@ -166,21 +171,21 @@ def _keys(of_parts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]
     return np.concatenate(keyed), copies
 
 
-def _check_space(one: tuple[str, Manifest], other: tuple[str, Manifest]) -> None:
-    for kind, names in SPACES.items():
-        records: list[dict[str, Any]] = [getattr(manifest, kind) for _, manifest in (one, other)]
-        facts = [[record.get(name) for name in names] for record in records]
-        if records[0]["fingerprint"] == records[1]["fingerprint"] or (None not in facts[0] and facts[0] == facts[1]):
-            continue
-        told = " and ".join(
-            f"{manifest.parts[0].url} has {record['fingerprint']} "
-            f"({', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))})"
-            for (_, manifest), record, values in zip((one, other), records, facts, strict=True)
-        )
-        raise ValueError(
-            f"datasets of one run share a space of {kind}: {told}; `reelpack encode` one of them with the settings of "
-            "the other"
-        )
+def _check_space(kind: Encoded, one: tuple[str, Manifest], other: tuple[str, Manifest]) -> None:
+    names = SPACES[kind]
+    records: list[dict[str, Any]] = [getattr(manifest, kind) for _, manifest in (one, other)]
+    facts = [[record.get(name) for name in names] for record in records]
+    if records[0]["fingerprint"] == records[1]["fingerprint"] or (None not in facts[0] and facts[0] == facts[1]):
+        return
+    told = " and ".join(
+        f"{manifest.parts[0].url} has {record['fingerprint']} "
+        f"({', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))})"
+        for (_, manifest), record, values in zip((one, other), records, facts, strict=True)
+    )
+    raise ValueError(
+        f"datasets of one run share a space of {kind}: {told}; `reelpack encode` one of them with the settings of "
+        "the other"
+    )
 
 
 def _shares(mix: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float] | None:

@@ -1,13 +1,15 @@
-"""Clips as validation and previews meet them: whole, under their dense caption, with the same noise every time."""
+"""Clips as validation and previews meet them: whole, under one of their captions, with the same noise every time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from train.data.blend import reference_text
 from train.data.generator import keyed_generator
 from train.data.read import ClipReader
-from train.data.sample import choose_caption, sample_fps, sample_label, sample_scalars
+from train.data.sample import sample_fps, sample_label, sample_scalars
 from train.packing.batch import Sample
 
 
@@ -24,8 +26,15 @@ def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) 
         temporal_stride=int(reader.manifest.latents["temporal_stride"]),
         scalars=sample_scalars(row, conditions),
         label=sample_label(row),
-        text=choose_caption(reader.captions(row), prefers_dense=True),
+        text=reference_caption(reader, index),
     )
+
+
+def reference_caption(reader: ClipReader, index: int) -> Tensor | None:
+    """Token states (n, D) of the caption of a row, by the order of `blend.ORDER`; None where it has none."""
+    texts = reader.captions(reader.manifest.row(index))
+    name = reference_text(texts)
+    return None if name is None else texts[name]
 
 
 def noised(sample: Sample, timestep: float, *key: object) -> Sample:

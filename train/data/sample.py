@@ -4,13 +4,12 @@ All draws are keyed by (seed, epoch, clip): they do not depend on the pack, the 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curate.dataset.captions import KINDS
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.generator import keyed_generator
@@ -25,6 +24,22 @@ from train.packing.patches import draw_noise
 
 OF_LENGTH = ("duration_s", "num_frames")
 """Scalar conditions that are proportional to the length of a clip."""
+
+
+class Draws(NamedTuple):
+    """What is drawn for a sample before its noise.
+
+    Attributes:
+        timestep: In [0, 1].
+        caption: In [0, 1): which of the clip's texts is taken (`BlendConfig.draw`); None: no caption.
+        is_null: There is neither a caption nor a label.
+        generator: What draws the rest.
+    """
+
+    timestep: float
+    caption: float | None
+    is_null: bool
+    generator: torch.Generator
 
 
 class SampleBuilder:
@@ -46,14 +61,8 @@ class SampleBuilder:
     def build(self, planned: PlannedSample, epoch: int) -> Sample:
         """The sample of a row of the manifest in `epoch`."""
         row = self.manifest.row(planned.row)
-        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
-        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
-        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
-        drop, kind = torch.rand(2, generator=generator).tolist()
-        timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
+        timestep, caption, is_null, generator = self._draws(planned, row, epoch)
         latent = self._crop(self.reader.latent(row), planned)
-        is_null = self._is_null(generator)
-        captions = {} if is_null or drop < self.config.caption_dropout else self.reader.captions(row)
         noise = draw_noise(latent.shape, self.patch, generator)
         sample = Sample(
             clip_id=row["clip_id"],
@@ -62,12 +71,32 @@ class SampleBuilder:
             timestep=timestep,
             fps=sample_fps(row),
             temporal_stride=int(self.manifest.latents["temporal_stride"]),
-            text=choose_caption(captions, prefers_dense=kind < self.config.dense_probability),
+            text=None if caption is None else self._text(row, caption),
             scalars=self._scalars(row, latent.shape[1], generator),
             kept=self._kept(planned, generator),
             label=None if is_null else self._label(row, generator),
         )
         return self._task(generator).draw(sample, self.patch, generator)
+
+    def draws(self, planned: PlannedSample, epoch: int) -> Draws:
+        """What `build` draws for this sample before its noise; reads no tensor."""
+        return self._draws(planned, self.manifest.row(planned.row), epoch)
+
+    def _draws(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Draws:
+        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
+        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
+        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
+        drop, caption = torch.rand(2, generator=generator).tolist()
+        timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
+        is_null = self._is_null(generator)
+        is_dropped = is_null or drop < self.config.caption_dropout
+        return Draws(timestep, None if is_dropped else caption, is_null, generator)
+
+    def _text(self, row: dict[str, Any], u: float) -> Tensor | None:
+        """Token states (n, D) of the text that is drawn; None where the clip has none."""
+        texts = self.reader.captions(row)
+        name = self.config.blend.draw(texts, u)
+        return None if name is None else texts[name]
 
     def _task(self, generator: torch.Generator) -> TaskConfig:
         tasks = self.config.tasks
@@ -131,11 +160,3 @@ def sample_label(row: dict[str, Any]) -> int | None:
 def sample_fps(row: dict[str, Any]) -> float:
     """Frames per second of the clip as encoded; 0 for an image."""
     return 0.0 if row["kind"] == "image" or row["fps"] is None else float(row["fps"])
-
-
-def choose_caption(captions: dict[str, Tensor], *, prefers_dense: bool) -> Tensor | None:
-    """Token states (n, D) of the preferred kind if the clip has it, else of the other, else None."""
-    for kind in reversed(KINDS) if prefers_dense else KINDS:
-        if kind in captions:
-            return captions[kind]
-    return None

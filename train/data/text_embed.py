@@ -1,4 +1,4 @@
-"""Stage: captions to the token states that condition the model, for every kind of caption a clip has."""
+"""Stage: captions to the token states that condition the model, for every text that a clip has."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ STEP = "embed_text"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextEmbedItem:
-    """The captions of a clip by kind ("short", "dense"); at least one."""
+    """The texts of a clip by name ("short", "dense", "dense.1"); at least one."""
 
     clip_id: str
     captions: Mapping[str, str]
@@ -22,8 +22,8 @@ class TextEmbedItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextEmbedded:
-    """Token states (n, D_text) float16 of each caption, by kind; `num_uncut` has the tokens that it would have without
-    a limit."""
+    """Token states (n, D_text) float16 of each text, by name; `num_uncut` has the tokens that it would have without a
+    limit."""
 
     clip_id: str
     states: Mapping[str, np.ndarray]
@@ -60,17 +60,17 @@ class TextEmbedStage:
 
     def process(self, items: Sequence[TextEmbedItem]) -> list[TextEmbedded | Failure]:
         assert self._encoder is not None, "setup() comes first"
-        keys = [(i, kind) for i, item in enumerate(items) for kind in item.captions]
-        states = self._encoder.encode([items[i].captions[kind] for i, kind in keys])
+        keys = [(i, name) for i, item in enumerate(items) for name in item.captions]
+        states = self._encoder.encode([items[i].captions[name] for i, name in keys])
         counts = [len(state) for state in states]
         full = [n for n, count in enumerate(counts) if count >= self.config.max_tokens]
-        uncut = self._encoder.count_tokens([items[i].captions[kind] for i, kind in (keys[n] for n in full)])
+        uncut = self._encoder.count_tokens([items[i].captions[name] for i, name in (keys[n] for n in full)])
         for n, count in zip(full, uncut, strict=True):
             counts[n] = count
         by_item: list[dict[str, np.ndarray]] = [{} for _ in items]
         uncut_by_item: list[dict[str, int]] = [{} for _ in items]
-        for (i, kind), state, count in zip(keys, states, counts, strict=True):
-            by_item[i][kind], uncut_by_item[i][kind] = state, count
+        for (i, name), state, count in zip(keys, states, counts, strict=True):
+            by_item[i][name], uncut_by_item[i][name] = state, count
         of_items = zip(items, by_item, uncut_by_item, strict=True)
         return [_outcome(item.clip_id, of_item, num_uncut) for item, of_item, num_uncut in of_items]
 
@@ -79,7 +79,7 @@ class TextEmbedStage:
 
 
 def _outcome(clip_id: str, states: Mapping[str, np.ndarray], num_uncut: Mapping[str, int]) -> TextEmbedded | Failure:
-    bad = [kind for kind, state in states.items() if not len(state) or not np.isfinite(state).all()]
+    bad = [name for name, state in states.items() if not len(state) or not np.isfinite(state).all()]
     if bad or not states:
         detail = f"{', '.join(bad)}: the encoder gave no finite token states" if bad else "the clip has no caption"
         return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)

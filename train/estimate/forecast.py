@@ -9,6 +9,7 @@ from curate.device import pick_device
 from train.data.epoch import EpochSamples
 from train.data.mix import read_datasets
 from train.data.plan import Planner, idle_share
+from train.estimate.blend import BlendForecast, blend_of
 from train.estimate.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.estimate.scale import scale_of, warn_of_scale
 from train.run.config import TrainConfig
@@ -42,6 +43,7 @@ class Forecast:
         num_cut: Samples that lose frames to the budget.
         num_oversize: Samples above the budget in packs of their own.
         parts: Of each dataset.
+        blend: Its captions; None: the model takes none, or they are not known.
         num_parameters: Of the model.
         state_bytes: Weights, gradients, optimizer and average, per rank.
         activation_bytes: About what the largest pack takes in addition.
@@ -59,6 +61,7 @@ class Forecast:
     num_cut: int
     num_oversize: int
     parts: tuple[PartForecast, ...]
+    blend: BlendForecast | None
     num_parameters: int
     state_bytes: int
     activation_bytes: int
@@ -112,6 +115,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
             )
             for number, part in enumerate(manifest.parts)
         ),
+        blend=blend_of(config, manifest),
         num_parameters=memory.num_parameters,
         state_bytes=memory.state_bytes,
         activation_bytes=memory.activation_bytes,

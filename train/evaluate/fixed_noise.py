@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from train.data.manifest import Manifest
 from train.data.plan import best_fill
 from train.data.read import ClipReader
-from train.data.reference import noised, reference_sample
-from train.data.sample import choose_caption
+from train.data.reference import noised, reference_caption, reference_sample
 from train.evaluate.base import EvaluationContext
 from train.packing.batch import PackedBatch, Sample, pack, renoised
 
@@ -71,8 +70,7 @@ class FixedNoiseLoss:
     def _captioned(self, reader: ClipReader, sample: Sample, row: int, caption_row: int) -> Sample:
         if caption_row == row:
             return sample
-        captions = reader.captions(reader.manifest.row(caption_row))
-        return replace(sample, text=choose_caption(captions, prefers_dense=True))
+        return replace(sample, text=reference_caption(reader, caption_row))
 
     def _sample_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Mean loss of each sample of a pack: (S,)."""

@@ -1,4 +1,5 @@
-"""Samples while a run trains: the same held-out captions from the same noise each time, by the EMA weights.
+"""Samples while a run trains: the same held-out captions from the same noise each time, by the EMA weights. Where no
+clip has a caption, held-out clips are sampled under the null caption.
 
     RUN/samples/step-000500/00.mp4  00.json  …
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
+from train.data.blend import reference_text
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample
 from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
@@ -57,7 +59,8 @@ class SampleLogging:
         self.manifest, self.objective, self.config = context.val, context.objective, config
         self.model, self.ranks, self.folder = context.model, context.ranks, context.out / "samples"
         captioned = np.flatnonzero(self.manifest.table["text_shard"].is_valid())
-        self.rows = captioned[: config.num_samples].tolist()
+        rows = captioned if self.manifest.has_texts else np.arange(len(self.manifest))
+        self.rows = rows[: config.num_samples].tolist()
         counts = self.manifest.num_tokens[self.rows].tolist()
         self.sampling = SampleConfig(num_steps=config.num_steps, guidance=config.guidance)
         packs = packs_to_generate(counts, self.sampling, context.plan)
@@ -126,8 +129,8 @@ class SampleLogging:
             ) from error
 
     def _logged(self, index: int, sample: Sample, latent: Tensor) -> LoggedSample:
-        ((short, dense),) = self.manifest.captions([index])
-        prompt = dense or short or ""
+        (texts,) = self.manifest.captions([index])
+        prompt = texts.get(reference_text(texts) or "", "")
         return LoggedSample(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
 
 

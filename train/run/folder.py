@@ -27,6 +27,7 @@ from train.run.checkpoint import list_checkpoints, load_weights
 from train.run.config import (
     TrainConfig,
 )
+from train.run.renamed import upgraded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +121,7 @@ def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
         ValueError: the folder holds no run, or one of another version.
     """
     try:
-        config = TrainConfig.model_validate(yaml.safe_load((run / "config.yaml").read_text()))
+        config = TrainConfig.model_validate(upgraded(yaml.safe_load((run / "config.yaml").read_text())))
         facts = json.loads((run / "run.json").read_text())
         tuples = {
             name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None

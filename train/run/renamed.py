@@ -1,4 +1,5 @@
-"""Settings of a run that have another name now: an old one is refused, and the error names the new one."""
+"""Settings of a run that have another name now: an old one is refused, and the error names the new one. A saved run
+with `dense_probability` is read: a blend draws the same captions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,6 +22,9 @@ RENAMED = {
 }
 """Old key below `train`: new key."""
 
+DENSE = "data.dense_probability"
+"""Below `train`: the share of dense captions, the rest being short, is `data.blend` now."""
+
 RENAMED_VALUES = {
     "parallel.mode": {"replicate": "ddp", "shard": "fsdp"},
 }
@@ -38,9 +42,27 @@ def refuse_renamed(settings: Any) -> Any:
     for key, values in RENAMED_VALUES.items():
         if (new := values.get(str(given.get(key)))) is not None:
             found.append(f"train.{key}={given[key]} is now train.{key}={new}")
+    if (share := given.get(DENSE)) is not None:
+        found.append(f"train.{DENSE}={share} is now train.data.blend={{dense: {share}, short: {_rest(share)}}}")
     if found:
         raise ValueError("\n".join(found))
     return settings
+
+
+def upgraded(saved: Any) -> Any:
+    """Settings of a saved run, with the blend that draws what `dense_probability` did. The one exception are clips of
+    one level where the probability of that level is 0: a blend gives them no caption."""
+    data = saved.get("data") if isinstance(saved, Mapping) else None
+    if not isinstance(data, Mapping) or "dense_probability" not in data:
+        return saved
+    share = data["dense_probability"]
+    rest = {name: value for name, value in data.items() if name != "dense_probability"}
+    return {**saved, "data": {"blend": {"dense": share, "short": _rest(share)}, **rest}}
+
+
+def _rest(share: Any) -> Any:
+    """What is left of 1."""
+    return round(1 - share, 12) if isinstance(share, int | float) else share
 
 
 def _leaves(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from curate.device import pick_device
 from curate.media.encode import encode_mp4
+from train.data.fingerprint import NO_TEXT
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
@@ -163,6 +164,8 @@ def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) 
     prompts = [request.prompt for request in requests if request.prompt]
     if prompts and not config.model.reads_captions:
         raise ValueError("the run was trained without captions (train.model.text=none); leave the prompts out")
+    if prompts and record.text["fingerprint"] == NO_TEXT["fingerprint"]:
+        raise ValueError("the run was trained on clips without captions; leave the prompts out")
     states = iter(embed_prompts(prompts, record) if prompts else ())
     return [next(states) if request.prompt else None for request in requests]
 

@@ -191,7 +191,7 @@ def test_a_donor_is_another_clip_whose_caption_reads_differently(dataset: str):
     manifest = read_manifest(dataset, split="train", patch=PATCH)
     texts = manifest.captions(range(len(manifest)))
     donors = caption_donors(manifest, 64)
-    assert set(donors) == {i for i, (short, _) in enumerate(texts) if short is not None}
+    assert set(donors) == {i for i, of_clip in enumerate(texts) if of_clip}
     assert all(texts[row] != texts[donor] for row, donor in donors.items())
 
 
