@@ -28,18 +28,18 @@ def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str, text: str)
         return
     remedy = f"run `reelpack caption {dataset}`, then `reelpack encode {dataset}`"
     if missing == len(manifest) and split == "train":
-        if text != NO_TEXT["fingerprint"] and has_captions(dataset):
+        is_asked = text == NO_TEXT["fingerprint"]
+        if not is_asked and has_captions(dataset):
             where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
             raise ValueError(
                 f"{dataset}: none of the {missing} training clips has a text embedding {where}; {remedy}, or set "
                 "train.data.text=none to train without captions"
             )
         logger.warning(
-            "%s: all %d training clips are trained under the null caption: the dataset %s; to give them captions, %s",
+            "%s: all %d training clips are trained under the null caption: %s",
             dataset,
             missing,
-            "has no captions" if text != NO_TEXT["fingerprint"] else "is read with train.data.text=none",
-            remedy,
+            "train.data.text=none" if is_asked else f"the dataset has no captions; to give it some, {remedy}",
         )
         return
     logger.warning(

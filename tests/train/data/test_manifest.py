@@ -131,11 +131,16 @@ def test_a_folder_that_was_renamed_is_refused(copy: Path):
         read_manifest(str(copy), split="train", patch=PATCH)
 
 
-@pytest.mark.parametrize("missing", ["latents", "text"])
-def test_a_dataset_that_is_not_encoded_names_the_command(copy: Path, missing: str):
-    shutil.rmtree(copy / missing)
-    with pytest.raises(ValueError, match=f"{missing}.*there is none; run `reelpack encode"):
+def test_a_dataset_that_is_not_encoded_names_the_command(copy: Path):
+    shutil.rmtree(copy / "latents")
+    with pytest.raises(ValueError, match=r"latents.*there is none; run `reelpack encode"):
         read_manifest(str(copy), split="train", patch=PATCH)
+
+
+def test_a_fingerprint_of_text_that_is_not_there_is_no_dataset_without_captions(copy: Path):
+    shutil.rmtree(copy / "text")
+    with pytest.raises(ValueError, match=r"text='txt0', and there is none; run `reelpack encode"):
+        read_manifest(str(copy), split="train", patch=PATCH, text="txt0")
 
 
 def test_a_missing_index_names_the_command(copy: Path):

@@ -1,6 +1,7 @@
 """Samples while a run trains: written, the same each time, and what the held-out clips ask for."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,14 @@ def test_samples_of_held_out_captions_are_written_with_their_prompts(decodable: 
         assert (
             path.read_bytes() == (tmp_path / "again/samples" / path.relative_to(tmp_path / "run/samples")).read_bytes()
         )
+
+
+def test_clips_without_captions_are_sampled_under_the_null_caption(decodable: str, tmp_path: Path):
+    shutil.rmtree(Path(decodable) / "text")
+    settings = config(steps=2, data__text="none", evaluate__samples__every=2, evaluate__samples__num_steps=2)
+    train(settings, decodable, tmp_path / "run")
+    prompts = [json.loads(path.read_text())["prompt"] for path in (tmp_path / "run/samples").rglob("*.json")]
+    assert len(prompts) == 4
 
 
 def test_sampling_leaves_training_as_it_is(decodable: str, tmp_path: Path):

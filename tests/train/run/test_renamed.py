@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipelines.config import load_config
+from tests.train.test_loop import config, logged
+from train.loop import train
 from train.run.config import TrainConfig
 from train.run.folder import read_run
 from train.run.renamed import RENAMED, RENAMED_VALUES
@@ -22,6 +25,28 @@ OLD += [
 def test_an_old_name_names_the_new_one(setting: str, told: str):
     with pytest.raises(ValueError, match=f"train: .*{told}"):
         load_config(overrides=[f"train.{setting}"])
+
+
+def test_the_probability_of_dense_captions_is_now_a_blend():
+    with pytest.raises(ValueError, match=re.escape("is now train.data.blend={dense: 0.7, short: 0.3}")):
+        load_config(overrides=["train.data.dense_probability=0.7"])
+
+
+def test_a_run_that_saved_the_probability_continues_with_the_same_captions(dataset: str, tmp_path: Path):
+    """`tests/train/data/test_blend.py` has the draws."""
+    now = config(steps=4, optimizer__schedule="constant", data__blend={"dense": 0.3, "short": 0.7})
+    train(now, dataset, tmp_path / "whole")
+    train(now.model_copy(update={"steps": 2}), dataset, tmp_path / "old")
+    path = tmp_path / "old/config.yaml"
+    saved = yaml.safe_load(path.read_text())
+    del saved["data"]["blend"]
+    saved["data"]["dense_probability"] = 0.3
+    path.write_text(yaml.safe_dump(saved))
+    with pytest.raises(ValueError, match=r"data\.blend\.dense: 0\.3 → 0\.6.*set it back or train elsewhere"):
+        train(config(steps=4, optimizer__schedule="constant"), dataset, tmp_path / "old")
+    train(now, dataset, tmp_path / "old")
+    old, whole = ([row for row in logged(tmp_path / name) if "loss" in row] for name in ("old", "whole"))
+    assert old == whole and len(old) == 4
 
 
 @pytest.mark.parametrize("key", RENAMED.values())
