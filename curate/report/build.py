@@ -7,6 +7,7 @@ from typing import Any
 
 from curate.dataset.layout import Layout
 from curate.report import sections, training
+from curate.report.blend import blend
 from curate.report.cards import clip_card, sheet
 from curate.report.data import DatasetView, read_dataset
 from curate.report.duplicates import duplicates, shown_groups, shown_members
@@ -52,6 +53,7 @@ def build_report(
     for number, run in enumerate(run.rstrip("/") for run in runs):
         title = escape(run.rpartition("/")[2])
         body.append(section(f"training-{number}", "Training", f"Training: {title}", training.training(run)))
+        body.append(section(f"captions-{number}", "Captions", f"Captions: {title}", blend(run)))
         body.append(section(f"samples-{number}", "Samples", f"Samples: {title}", training.samples(run)))
     name = view.url.rpartition("/")[2]
     text = page(name, _summary(view), _facts(view), body, styles=STYLES, scripts=SCRIPTS)

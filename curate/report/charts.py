@@ -1,4 +1,4 @@
-"""Inline SVG: curves of training. Text is escaped; colors come from the page's style sheet."""
+"""Inline SVG: curves of training, bars of counts. Text is escaped; colors come from the page's style sheet."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,9 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 22
 MOST_DOTS = 24
 """A curve with more points than this is drawn without its points."""
 
+MOST_ENDS = 8
+"""Ends of bins that have a label."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
@@ -18,6 +21,32 @@ class Series:
     name: str
     css: str
     points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bin:
+    """One bar: how many, what the bin is called, and the label at its end."""
+
+    name: str
+    end: str
+    count: int
+
+
+def bars(bins: Sequence[Bin], label: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
+    """A bar for each bin, side by side on one scale; every bar tells its bin and count."""
+    ticks = [tick for tick in nice_ticks(0, max(1, *(one.count for one in bins))) if tick == int(tick)]
+    highest, (width, height) = max(ticks[-1], *(one.count for one in bins)), size
+    step, room = (width - LEFT - RIGHT) / len(bins), height - TOP - BOTTOM
+    parts = [_y_tick(number(tick), height - BOTTOM - tick / highest * room, width) for tick in ticks]
+    every = max(1, math.ceil(len(bins) / MOST_ENDS))
+    for index, one in enumerate(bins):
+        tall, left = one.count / highest * room, LEFT + index * step
+        place = f'x="{left + 1:.1f}" y="{height - BOTTOM - tall:.1f}" width="{step - 2:.1f}" height="{tall:.1f}"'
+        parts.append(f'<rect class="train" {place}><title>{escape(one.name)}: {one.count:,}</title></rect>')
+        if (len(bins) - 1 - index) % every == 0:
+            end = f'x="{left + step:.1f}" y="{height - 6}" text-anchor="end"'
+            parts.append(f"<text {end}>{escape(one.end)}</text>")
+    return _svg("".join(parts), label, size)
 
 
 def curves(series: Sequence[Series], size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from curate.report import training
+from curate.report.blend import blend
 from curate.report.page import page, section
 from curate.storage.place import locate
 from curate.storage.publish import write_text
@@ -13,7 +14,7 @@ MODEL = ("width", "depth", "num_heads", "patch", "pattern", "position", "conditi
 
 
 def build_run_report(run: str) -> str:
-    """Write RUN/report.html: curves, held-out losses by bin, skipped steps, samples over steps.
+    """Write RUN/report.html: curves, shares of captions, held-out losses by bin, skipped steps, samples over steps.
 
     Args:
         run: directory of a training run, a local path or an fsspec URL. What it has not logged yet is left out.
@@ -24,6 +25,7 @@ def build_run_report(run: str) -> str:
     run = run.rstrip("/")
     sections = [
         section("training", "Training", "Training", training.training(run)),
+        section("captions", "Captions", "Captions that are trained on", blend(run)),
         section("held-out", "Held out", "Loss on held-out clips", training.held_out(run)),
         section("previews", "Over steps", "Held-out captions, step by step", training.previews(run)),
         section("samples", "Samples", "Samples", training.samples(run)),
