@@ -14,7 +14,6 @@ CaptionLevel = Literal["short", "dense", "fields", "original", "human"]
 that can be seen ("descriptive synthetic captions"). `fields`: a JSON object, see `caption.fields`. `original`: the
 user's own text. `human`: what a person wrote in the review."""
 LEVELS: tuple[CaptionLevel, ...] = get_args(CaptionLevel)
-KINDS: tuple[CaptionLevel, ...] = ("short", "dense")
 TEXT_LEVELS: tuple[CaptionLevel, ...] = ("short", "dense", "original", "human")
 """Levels whose texts condition a model; `fields` is what they are composed from."""
 MOST_DETAILED: tuple[CaptionLevel, ...] = ("human", "dense", "short", "original")

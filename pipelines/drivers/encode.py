@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from curate.dataset.captions import TEXT_LEVELS, level_of, text_name
-from curate.dataset.dataset import HUMAN, Dataset
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import content_digest
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, FRAMES
 from pipelines.execute.build import open_executor
-from pipelines.steps.encode import Encoding, encode_missing
+from pipelines.steps.encode import Encoding, encode_missing, text_families
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
@@ -149,8 +149,7 @@ def _text(
     dataset: Dataset, index: Sequence[Mapping[str, Any]], texts: Mapping[str, Mapping[str, str]], config: Config
 ) -> Encoding:
     stage = TextEmbedStage(config.text.pinned())
-    # Whose texts they are. The review changes a few of them: those are embedded again, and the folder stays.
-    families = [family for family in dataset.current_captions if family != HUMAN]
+    families = text_families(dataset)
     record = {**stage.fingerprint_record(), "captions": families}
     record["fingerprint"] = content_digest("text", record["fingerprint"], *families)[:16]
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from caption.backends.embedded import OTHER_MODEL
 from curate.columns import SCORE_COLUMNS
-from curate.dataset.captions import usable
+from curate.dataset.captions import TEXT_LEVELS, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.sources import SOURCE, of_current
 from curate.select import funnel
@@ -21,6 +21,7 @@ from curate.storage.place import locate
 from pipelines.dataset import config_of, curate_command, step_command
 from pipelines.inspection.failures import FailureGroup, encoded, grouped, ids_of, standing_failures
 from pipelines.steps.decide import decided, read_stored
+from pipelines.steps.encode import text_families
 from train.data.fingerprint import is_outdated, read_record
 
 
@@ -158,16 +159,32 @@ def _next(
         return curate_command(dataset), f"{len(kept - cut)} kept clips are in no shard yet"
     if not kept:
         return f"reelpack report {url}", "no clip is kept: its page shows what the thresholds reject"
+    texts, missing = dataset.texts(now), min((len(cut - found) for found in encoded), default=0)
+    captioned = cut & ids_of(texts.filter(pc.is_in(texts["level"], pa.array(TEXT_LEVELS))))
     captioner = dataset.caption_family
     records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
     is_without_model = dataset.sections().get("caption", {}).get("backend", {}) is None
+    if encoded and not missing and not captioned and not records.num_rows:
+        why = f"no clip has a caption: the null caption is trained on; to have captions, first reelpack caption {url}"
+        return f"reelpack train {url} --out RUN", why
     if (unseen := cut - ids_of(records)) and not is_without_model:
         return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
     if not _usable(records) and not is_without_model:
         other = f"reelpack caption {url} {OTHER_MODEL}"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
-    if not encoded or (missing := min(len(cut - found) for found in encoded)):
-        return step_command(
-            dataset, "encode"
-        ), f"{missing if encoded else len(cut)} clips in the index have no latents"
-    return f"reelpack train {url} --out RUN", "every clip in the index has a caption and latents"
+    if missing or not encoded:
+        return step_command(dataset, "encode"), f"{missing or len(cut)} clips in the index have no latents"
+    if unread := captioned - _embedded(dataset, now):
+        return step_command(dataset, "encode"), f"the captions of {len(unread)} clips in the index are not embedded"
+    return f"reelpack train {url} --out RUN", f"of {len(cut)} clips with latents {len(captioned)} have a caption"
+
+
+def _embedded(dataset: Dataset, now: pa.Table) -> set[str]:
+    """Clips that have embeddings of the captions that count now."""
+    found: set[str] = set()
+    for fingerprint in dataset.fingerprints("text"):
+        record = read_record(dataset.layout.encoded("text", fingerprint)) or {}
+        of = record.get("captions", [])
+        if ([of] if isinstance(of, str) else of) == text_families(dataset):
+            found |= encoded(dataset, "text", fingerprint, now)
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.dataset import Dataset
+from curate.dataset.dataset import HUMAN, Dataset
 from curate.dataset.layout import SPLITS, Encoded, next_numbers, shard_name
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.store import write_parquet
@@ -58,6 +58,12 @@ class Encoding:
     @property
     def fingerprint(self) -> str:
         return str(self.record["fingerprint"])
+
+
+def text_families(dataset: Dataset) -> list[str]:
+    """Whose texts are embedded: they name the folder of the embeddings. The review changes a few texts; those are
+    embedded again, and the folder stays."""
+    return [family for family in dataset.current_captions if family != HUMAN]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,8 @@
 """A small curated dataset for the tests of the commands."""
 
 import shutil
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,18 +38,30 @@ def copied(made: SimpleNamespace, folder: Path) -> SimpleNamespace:
     return SimpleNamespace(**{**vars(made), "out": out, "url": str(out), "dataset": Dataset(str(out))})
 
 
-def caption(dataset: Dataset) -> None:
-    """Records as a captioner writes them, for the clips of the index."""
+def caption(
+    dataset: Dataset,
+    names: Sequence[str] = ("short",),
+    *,
+    family: str = "test-1",
+    section: str = "caption_family",
+    clips: Sequence[str] | None = None,
+    status: str = "ok",
+) -> None:
+    """Records as a captioner writes them, for the clips of the index, or some of them: a text for each of `names`."""
     reader = TarReader(dataset.layout.shards)
     rows = []
-    for row in dataset.read_index().to_pylist():
+    members = [row for row in dataset.read_index().to_pylist() if clips is None or row["clip_id"] in clips]
+    for row, name in product(members, names):
+        level, _, variant = name.partition(".")
         digest = media_digest(read_member(reader, row))
         facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8}
-        facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ()) | {"variant": 0, "attempt": 1}
+        facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ())
+        facts |= {"variant": int(variant or 0), "attempt": 1}
         facts |= {"provenance": {"backend": "test", "model": "test"}}
-        text = {"level": "short", "status": "ok", "text": f"caption of {row['clip_id']}"}
+        told = f"caption of {row['clip_id']}"
+        text = {"level": level, "status": status, "text": told if name == "short" else f"{name}, a longer {told}"}
         rows.append({**facts, **numbers, **text, "clip_id": row["clip_id"], "media_digest": digest})
-    dataset.captions("test-1").publish(rows)
-    dataset.save_section("caption_family", "test-1")
+    dataset.captions(family).publish(rows)
+    dataset.save_section(section, family)
     dataset.write_index(config_of(dataset).shards.key)

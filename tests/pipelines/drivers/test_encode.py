@@ -15,6 +15,7 @@ import torch
 
 from curate.device import pick_device, with_index
 from curate.encoders.text import TextEncoder
+from curate.schema import content_digest
 from pipelines.commands.encode import show
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
@@ -32,6 +33,7 @@ from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor
 from train.data.read import ClipReader
+from train.data.texts import read_texts
 from train.distributed.ranks import RankGrid
 from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
@@ -51,8 +53,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return made
 
 
-def manifest(made: SimpleNamespace, latents: str):
-    return read_manifest(made.url, split="train", patch=PATCH, latents=latents)
+def manifest(made: SimpleNamespace, latents: str, text: str = "auto"):
+    return read_manifest(made.url, split="train", patch=PATCH, latents=latents, text=text)
 
 
 def test_training_encodes_to_the_values_that_are_stored(made: SimpleNamespace) -> None:
@@ -190,22 +192,116 @@ def test_captions_that_are_cut_are_counted_and_told_again(
     made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     made = copied(made, tmp_path)
-    table = made.dataset.read_index()
-    long = pa.array(["a long caption of a rabbit that runs"] + [None] * (table.num_rows - 1), pa.string())
-    column = table.schema.get_field_index("caption_dense")
-    pq.write_table(table.set_column(column, "caption_dense", long), made.out / "shards/index.parquet")
-    for limit, cut in ((6, 1), (256, 0)):
+    caption(made.dataset, ["short", "dense.1"])
+    for limit in (6, 256):
         config = load_config(overrides=[*SETTINGS, f"text.max_tokens={limit}"])
-        short = TextEncoder(config.text)
-        short.setup()
-        num_long = sum(count > limit for count in short.count_tokens(table["caption_short"].to_pylist()))
+        encoder = TextEncoder(config.text)
+        encoder.setup()
+        texts = made.dataset.texts(made.dataset.read_index())["text"].to_pylist()
+        num_long = sum(count > limit for count in encoder.count_tokens(texts))
+        assert (num_long == 4) == (limit == 6)
         for _ in range(2):  # the second finds them in the table
             summary = encode(made.url, config)
-            assert (summary.num_captions, summary.num_captions_cut) == (table.num_rows + 1, num_long + cut)
+            assert (summary.num_captions, summary.num_captions_cut) == (4, num_long)
             show(summary)
             shown = capsys.readouterr().out
-            share = f"{num_long + cut} ({(num_long + cut) / (table.num_rows + 1):.1%})"
-            assert (share in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)
+            assert "4 (dense 2, short 2)" in shown
+            assert ("4 (dense 2, short 2) (100.0%)" in shown and "cut at text.max_tokens=6" in shown) == (limit == 6)
+
+
+def test_every_level_and_variant_is_embedded_and_counted(made: SimpleNamespace, tmp_path: Path) -> None:
+    made = copied(made, tmp_path)
+    one, other = made.dataset.read_index()["clip_id"].to_pylist()
+    caption(made.dataset, ["dense", "dense.1", "dense.10", "fields"])
+    caption(made.dataset, ["original"], family="original-1", section="original_family", clips=[one])
+    caption(made.dataset, ["dense"], family="human", section="human", clips=[other])
+    summary = encode(made.url, load_config(overrides=SETTINGS))
+    assert summary.captions == {"short": 2, "dense": 6, "original": 1} and summary.num_uncaptioned == 0
+    record = json.loads((made.out / "text" / summary.text / "fingerprint.json").read_text())
+    assert record["captions"] == ["test-1", "original-1"]
+    train = manifest(made, made.stored, summary.text)
+    names = ["dense", "dense.1", "dense.10", "short"]
+    for row in range(len(train)):
+        clip, lists = train.row(row), read_texts(train).slice(row, 1).to_pylist()[0]
+        tensors = ClipReader(train, PATCH).captions(clip)
+        expected = sorted([*names, *["original"] * (clip["clip_id"] == one)])
+        assert sorted(lists["names"]) == sorted(tensors) == expected
+        assert [len(tensors[name]) for name in lists["names"]] == lists["num_tokens"] == lists["num_uncut_tokens"]
+
+
+def test_a_text_that_is_taken_back_is_not_trained_on(made: SimpleNamespace, tmp_path: Path) -> None:
+    made = copied(made, tmp_path)
+    one, other = made.dataset.read_index()["clip_id"].to_pylist()
+    before = encode(made.url, load_config(overrides=SETTINGS))
+    caption(made.dataset, family="human", section="human", clips=[one], status="rejected")
+    summary = encode(made.url, load_config(overrides=SETTINGS))
+    assert summary.text == before.text  # a run on this dataset resumes
+    assert (summary.captions, summary.num_uncaptioned) == ({"short": 1}, 1)
+    train = manifest(made, made.stored, summary.text)
+    captioned = dict(zip(train.clip_ids, train.table["text_shard"].is_valid().to_pylist(), strict=True))
+    assert captioned == {one: False, other: True}
+
+
+def test_embeddings_of_an_earlier_reelpack_are_made_again_in_their_folder(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Its rows have a column of tokens per level, and count no variants."""
+    made = copied(made, tmp_path)
+    summary = encode(made.url, load_config(overrides=SETTINGS))
+    folder = made.out / "text" / summary.text
+    for path in [folder / "index.parquet", *folder.glob("parts/*.parquet")]:
+        table = pq.read_table(path)
+        texts = [f"caption of {name}" for name in table["clip_id"].to_pylist()]
+        source = [content_digest("short", text) for text in texts]
+        counts = [lists[0] for lists in table["num_tokens"].to_pylist()]
+        table = table.drop_columns(["names", "num_tokens", "num_uncut_tokens"])
+        table = table.set_column(table.schema.get_field_index("media_digest"), "media_digest", [source])
+        pq.write_table(table.append_column("num_tokens_short", pa.array(counts, pa.int32())), path)
+    former = read_texts(manifest(made, made.stored, summary.text)).to_pylist()
+    assert all(row["names"] == ["short"] and row["num_tokens"] for row in former)
+    again = encode(made.url, load_config(overrides=SETTINGS))
+    assert again.text == summary.text and again.captions == {"short": 2}
+    assert read_texts(manifest(made, made.stored, summary.text)).to_pylist() == former
+
+
+def test_a_dataset_without_captions_gets_latents_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    made = curated(tmp_path)
+    summary = encode(made.url, load_config(overrides=SETTINGS))
+    assert (summary.text, summary.num_clips, summary.num_captions, summary.num_uncaptioned) == (None, 2, 0, 2)
+    assert not (made.out / "text").exists()
+    show(summary)
+    shown = capsys.readouterr().out
+    assert "none: no clip has a caption" in shown and "2: trained under the null caption" in shown
+    found = status(made.url)
+    assert found.next_command.startswith("reelpack train") and "null caption" in found.why
+    small = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu"]
+    settings = [part for name in small for part in ("--set", f"train.{name}")]
+    assert run("train-plan", made.url, *settings) == 0
+    assert "no clip has a caption: every sample is trained under the null caption" in capsys.readouterr().out
+    assert run("train", made.url, "--out", str(tmp_path / "run"), *settings) == 0
+    caption(made.dataset)
+    assert status(made.url).next_command.startswith("reelpack encode")
+    assert encode(made.url, load_config(overrides=SETTINGS)).num_captions == 2
+    assert status(made.url).why == "of 2 clips with latents 2 have a caption"
+
+
+def test_the_plan_of_a_training_shows_the_blend(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "text")
+    caption(made.dataset, ["short", "dense", "dense.1"])
+    latents = f"train.data.latents={made.stored}"
+    encode(made.url, load_config(overrides=[*SETTINGS, "text.max_tokens=24"]))
+    assert run("train-plan", made.url, "--set", latents, "--set", "train.device=cpu") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    start = next(i for i, line in enumerate(lines) if line[:2] == ["captions", "weight"])
+    assert lines[start][-3:] == ["cut", "at", "24"]
+    rows = {line[0]: line[1:] for line in lines[start + 1 : start + 5]}
+    assert rows["dense"][:2] == ["57.1%", "63.2%"] and rows["original"][1:4] == ["0.0%", "0.0%", "0"]
+    assert rows["dense"][3] == "4" and int(rows["dense"][-1]) == 4  # texts, and those that are cut
+    assert lines[start + 5] == ["texts", "of", "tokens", "dense", "short", "human", "original"]
+    assert ["over", "24", "4"] in [line[:3] for line in lines]
 
 
 def test_a_wrong_text_setting_is_known_before_the_latents_are_made(made: SimpleNamespace, tmp_path: Path) -> None:
