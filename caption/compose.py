@@ -1,7 +1,8 @@
 """Captions composed from fields, without a model.
 
-One set of fields gives many captions: variants leave details out and put them in another order, so that a model trained
-on them understands prompts of any length and order. Structured captions are HunyuanVideo's practice (arXiv 2412.03603).
+One set of fields gives many captions: variants leave details out and put them in another order, so that a model that
+is trained on them understands prompts of any length and order. HunyuanVideo has structured captions, too (arXiv
+2412.03603).
 """
 
 import random
@@ -90,14 +91,19 @@ def _details(fields: CaptionFields, draw: random.Random) -> list[str]:
 
 
 DETERMINERS = (
-    "a an the one two three four five six seven eight nine ten several some many few both his her its their this these "
+    "a|an|the|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|few|both|his|her|its|their|this|these|"
     "another"
-).split()
-PREPOSITIONS = "in on at inside outside under near by along beside between behind over above from against during".split()
-BEGINS_PHRASE = re.compile(rf"(?:{'|'.join(DETERMINERS + PREPOSITIONS)})\b", re.IGNORECASE)
-VERBS = "is are was were has have takes shows features remains stays moves follows pans tilts zooms rolls turns".split()
-CLAUSE = re.compile(rf"\b(?:{'|'.join(VERBS)})\b", re.IGNORECASE)
-AFTER_A_VERB = {*DETERMINERS, *PREPOSITIONS, *"to into out up down off through across around away back and".split()}
+)
+PREPOSITIONS = "in|on|at|inside|outside|under|near|by|along|beside|between|behind|over|above|from|against|during"
+BEGINS_PHRASE = re.compile(rf"(?:{DETERMINERS}|{PREPOSITIONS})\b", re.IGNORECASE)
+NO_NAME = re.compile(
+    rf"(?:{DETERMINERS}|{PREPOSITIONS}|to|into|out|up|down|off|through|across|around|away|back|and)\b", re.IGNORECASE
+)
+"""Words that begin no name: what stands after a verb, too."""
+CLAUSE = re.compile(
+    r"\b(?:is|are|was|were|has|have|takes|shows|features|remains|stays|moves|follows|pans|tilts|zooms|rolls|turns)\b",
+    re.IGNORECASE,
+)
 LIGHT = re.compile(r"\w*light\w*|\w*lit|sun\w*|shadows?|glow|lamps?|illumination|rays?", re.IGNORECASE)
 HEAD_ENDS = re.compile(r",|\s(?:in|with|on|at|of|who|that|wearing|holding|and|near|by|from|carrying)\s")
 CAMERA_MOVE = re.compile(
@@ -169,15 +175,13 @@ def _predicate_of(subject: str, actions: Sequence[str]) -> str:
 
 def _form(action: str, subject_words: Sequence[str]) -> str:
     """`ing` for walking down a street, `s` for walks down a street, empty for what begins with its subject."""
-    first, *others = action.lower().split()
-    if first in subject_words or (others and others[0] in VERBS):
+    first, _, rest = action.lower().partition(" ")
+    if first in subject_words or CLAUSE.match(rest) or NO_NAME.match(first):
         return ""
     if re.fullmatch(r"\w{2,}ing", first) and not first.endswith("thing"):
         return "ing"
-    is_verb = re.fullmatch(r"\w+[^s\W]s", first) and (
-        not others or others[0].strip(",") in AFTER_A_VERB or others[0].endswith("ly")
-    )
-    return "s" if is_verb and first not in AFTER_A_VERB else ""
+    is_verb = re.fullmatch(r"\w+[^s\W]s", first) and (not rest or NO_NAME.match(rest) or re.match(r"\w+ly\b", rest))
+    return "s" if is_verb else ""
 
 
 def _with_looks(subject: str, action: str) -> str:
@@ -205,9 +209,7 @@ def _listed(items: Sequence[str]) -> str:
 
 def _lowered(text: str, *, always: bool = False) -> str:
     """With a small first letter, unless it may be a name."""
-    first = text.split(maxsplit=1)[0]
-    is_no_name = always or first.lower() in AFTER_A_VERB or (LIGHT.match(first) and first[1:].islower())
-    return text[0].lower() + text[1:] if is_no_name else text
+    return text[0].lower() + text[1:] if always or NO_NAME.match(text) else text
 
 
 def _with_article(noun: str) -> str:
