@@ -54,6 +54,7 @@ def _load(source: str, dtype: str, device: str, options: dict[str, Any]) -> Load
     from caption.backends.processor import load_processor
 
     _check_own_code(source, options["revision"])
+    _register_tower(source, options["revision"])
     target = pick_device(device)
     config = AutoConfig.from_pretrained(source, **options)
     processor = load_processor(source, config, **options)
@@ -83,6 +84,15 @@ def _check_own_code(source: str, revision: str) -> None:
             f"no class for {stored.get('model_type')!r}; use the repository that is converted for transformers, often "
             "the one that ends in -hf"
         )
+
+
+def _register_tower(source: str, revision: str) -> None:
+    """The vision tower of the embedded captioner, and of what is trained from it, is a class of this project."""
+    from transformers import PreTrainedConfig
+
+    stored, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    if (stored.get("vision_config") or {}).get("model_type") == "reelpack_efficientnet_lite":
+        import caption.llava.vision  # noqa: F401
 
 
 def _pick_dtype(config: Any, name: str, device: Any) -> Any:

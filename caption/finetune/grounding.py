@@ -1,0 +1,101 @@
+"""Does a captioner look at its clips? How much likelier a caption is with its own frames than with others.
+
+A captioner that writes what its training captions have in common is fluent, and its loss falls. Only this difference
+tells it from one that looks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from math import comb
+from typing import Any
+
+import numpy as np
+import torch
+
+from caption.finetune.base import Sample, TrainingData
+from caption.finetune.config import StageConfig, Task
+from caption.finetune.learner import Learner
+
+SIGNIFICANT = 0.05
+"""Probability below which as many captions are not likelier with their own frames by chance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grounding:
+    """Of held-out clips with one task; losses and gaps are means of mean token losses, in nats.
+
+    Attributes:
+        task: What is asked.
+        num: How many clips.
+        loss: Of the answer with the clip's own frames.
+        gap_other: How much more with the frames of another clip; None: there is no other.
+        gap_black: How much more with black frames.
+        wins: Clips whose answer is likelier with their own frames than with the other's.
+    """
+
+    task: Task
+    num: int
+    loss: float
+    gap_other: float | None
+    gap_black: float
+    wins: int
+
+    @property
+    def looks(self) -> bool | None:
+        """Whether the captioner is shown to look at the clips (sign test); None: too few clips to tell."""
+        if self.gap_other is None or chance(self.num, self.num) >= SIGNIFICANT:
+            return None
+        return self.gap_other > 0 and 2 * self.wins > self.num and chance(self.wins, self.num) < SIGNIFICANT
+
+    def row(self) -> dict[str, Any]:
+        return {**asdict(self), "looks": self.looks}
+
+
+def chance(wins: int, num: int) -> float:
+    """Two-sided probability of a split at least this uneven if both sides were equally likely to win."""
+    tail = sum(comb(num, k) for k in range(max(wins, num - wins), num + 1)) / 2**num
+    return min(1.0, 2 * tail)
+
+
+def measure(learner: Learner, data: TrainingData, stage: StageConfig, limit: int) -> Iterator[Grounding]:
+    """Grounding for each of a stage's tasks that held-out clips have, on at most `limit` clips."""
+    learner.train(())
+    for task in stage.tasks:
+        samples = data.load(data.held_out(task, limit))
+        if samples:
+            yield _of_task(task, samples, learner, stage.batch_size)
+
+
+def _of_task(task: Task, samples: Sequence[Sample], learner: Learner, batch_size: int) -> Grounding:
+    true = _losses(learner, samples, batch_size)
+    black = _losses(learner, [replace(one, images=one.images * 0) for one in samples], batch_size)
+    pairs = [(row, other) for row, one in enumerate(samples) if (other := _other(one, samples, row)) is not None]
+    gaps = np.zeros(0)
+    if pairs:
+        shuffled = [replace(samples[row], images=other.images) for row, other in pairs]
+        gaps = _losses(learner, shuffled, batch_size) - true[[row for row, _ in pairs]]
+    return Grounding(
+        task=task,
+        num=len(samples),
+        loss=float(true.mean()),
+        gap_other=float(gaps.mean()) if pairs else None,
+        gap_black=float((black - true).mean()),
+        wins=int((gaps > 0).sum()),
+    )
+
+
+def _other(sample: Sample, samples: Sequence[Sample], row: int) -> Sample | None:
+    """The next sample of another clip with another answer."""
+    return next((one for one in (*samples[row + 1 :], *samples[:row]) if one.answer != sample.answer), None)
+
+
+def _losses(learner: Learner, samples: Sequence[Sample], batch_size: int) -> np.ndarray:
+    """(N,) float64: mean token loss of each sample."""
+    found: list[float] = []
+    remaining = iter(samples)
+    while batch := list(islice(remaining, batch_size)):
+        with torch.inference_mode():
+            token_losses, rows = learner.losses(batch)
+        found += [token_losses[rows == row].mean().item() for row in range(len(batch))]
+    return np.array(found)
