@@ -54,5 +54,5 @@ class PromptEncoder(Protocol):
 
     def __call__(self, samples: Sequence[Sample]) -> Mapping[str, Any]:
         """Tensors by name on the CPU, among them `input_ids` (N, L) int64 and `attention_mask` (N, L), pads on the
-        left, without the answers."""
+        left, without the answers; floats in the dtype that the model takes."""
         ...

@@ -50,7 +50,7 @@ class Learner:
         if config.uses_lora:
             inner.language_model = _with_lora(inner.language_model, config.lora)
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         self._stored_dtypes: dict[torch.nn.Parameter, torch.dtype] = {}
         for part in {part for stage in config.stages for part in stage.lr}:
             for weight in self.weights(part):
@@ -108,7 +108,7 @@ class Learner:
     def losses(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
         """Next-token loss of the answers' tokens alone, (n,) float32 in nats, and the sample of each, (n,) int64."""
         answers = [self.answer_ids(sample.answer) for sample in samples]
-        inputs = {name: self._on_device(value) for name, value in self._encode(samples).items()}
+        inputs = {name: value.to(self.device) for name, value in self._encode(samples).items()}
         width = max(map(len, answers))
         tail = torch.full((len(samples), width), self.tokenizer.pad_token_id)
         is_answer = torch.zeros_like(tail, dtype=torch.bool)
@@ -138,9 +138,6 @@ class Learner:
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         end: int = self.tokenizer.eos_token_id
         return end if end in ends or not ends else min(ends)
-
-    def _on_device(self, value: torch.Tensor) -> torch.Tensor:
-        return value.to(self.device, dtype=self.dtype if value.is_floating_point() else None)
 
     def _autocast(self) -> AbstractContextManager[None]:
         if self.dtype == torch.float32:

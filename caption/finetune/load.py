@@ -23,19 +23,19 @@ COPIED = frozenset({".json", ".jinja", ".txt", ".model"})
 
 
 class ProcessorEncoder:
-    """`PromptEncoder` by a model's processor and chat template."""
+    """`PromptEncoder` by a model's processor and chat template; images in the dtype that the model computes in."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, dtype: torch.dtype) -> None:
         from caption.backends.processor import control_tokens  # of transformers: only once torchvision is repaired
 
-        self._processor = processor
+        self._processor, self._dtype = processor, dtype
         self._control = control_tokens(processor)
 
     def __call__(self, samples: Sequence[Sample]) -> Mapping[str, Any]:
         from caption.backends.processor import conversation
 
         is_plain = not any(token in sample.prompt for sample in samples for token in self._control)
-        inputs: Mapping[str, Any] = self._processor.apply_chat_template(
+        inputs = self._processor.apply_chat_template(
             [conversation(sample.images, sample.prompt) for sample in samples],
             add_generation_prompt=True,
             tokenize=True,
@@ -44,7 +44,8 @@ class ProcessorEncoder:
             sanitize_control_tokens=not is_plain,  # where needed alone: Idefics3's processor cannot
             processor_kwargs={"padding": True},
         )
-        return inputs
+        as_floats: Mapping[str, Any] = inputs.to(dtype=self._dtype)
+        return as_floats
 
 
 def resolved_model(config: CaptionerTrainConfig) -> CaptionerTrainConfig:
@@ -82,7 +83,8 @@ def load_learner(config: CaptionerTrainConfig) -> Learner:
     except UnusableModel as error:
         raise ValueError(f"train_captioner.model={config.model}: {error}") from error
     torch.manual_seed(config.seed)  # new LoRA weights
-    return Learner(loaded.model, loaded.processor.tokenizer, ProcessorEncoder(loaded.processor), loaded.dtype, config)
+    encode = ProcessorEncoder(loaded.processor, loaded.dtype)
+    return Learner(loaded.model, loaded.processor.tokenizer, encode, loaded.dtype, config)
 
 
 def export(learner: Learner, config: CaptionerTrainConfig, folder: Path) -> Path:
