@@ -23,6 +23,7 @@ COMMANDS = (
     ("caption", "Caption and encode"),
     ("encode", "Caption and encode"),
     ("export", "Caption and encode"),
+    ("train-captioner", "Caption and encode"),
     ("train", "Train"),
     ("train-plan", "Train"),
     ("train-export", "Train"),
@@ -30,7 +31,6 @@ COMMANDS = (
     ("sample", "Train"),
     ("report", "Inspect"),
     ("weights", "Embedded models"),
-    ("train-captioner", "Embedded models"),
     ("train-autoencoder", "Embedded models"),
     ("demo", "Embedded models"),
 )

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from caption.config import CaptionConfig
+from caption.finetune.config import CaptionerTrainConfig
 from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
@@ -73,6 +74,7 @@ class Config(BaseModel):
     sidecar: SidecarConfig = SidecarConfig()
     execute: ExecuteConfig = ExecuteConfig()
     caption: CaptionConfig = CaptionConfig()
+    train_captioner: CaptionerTrainConfig = CaptionerTrainConfig()
     encode: EncodeConfig = EncodeConfig()
     text: TextEncoderConfig = TextEncoderConfig()
     train: TrainConfig = TrainConfig()

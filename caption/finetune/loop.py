@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from caption.finetune.base import Sample, TrainingData
-from caption.finetune.checkpoint import FILE, Position, load, save
+from caption.finetune.checkpoint import Position, load, save
 from caption.finetune.config import CaptionerTrainConfig, StageConfig
 from caption.finetune.grounding import measure
 from caption.finetune.learner import Learner
@@ -26,14 +25,8 @@ METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 Objective = Callable[[Learner, Sequence[Sample]], torch.Tensor]
 """Sum of the losses of samples."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decoding:
-    """How many threads load samples, and how many batches wait for the model."""
-
-    num_threads: int = 2
-    num_ahead: int = 4
+NUM_AHEAD = 4
+"""Batches that are loaded while the model works."""
 
 
 class Run:
@@ -45,6 +38,7 @@ class Run:
         learner: the model.
         data: what it is trained on.
         contrastive: the objective of that name, where a stage has it.
+        num_threads: that load samples.
         on_row: told of each row of metrics, as it is written.
     """
 
@@ -56,11 +50,12 @@ class Run:
         data: TrainingData,
         *,
         contrastive: Objective | None = None,
-        decoding: Decoding = Decoding(),
+        num_threads: int = 2,
         on_row: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self.out, self.config, self.learner, self.data = out, config, learner, data
-        self._contrastive, self._decoding, self._on_row = contrastive, decoding, on_row
+        self.on_row = on_row
+        self._contrastive, self._num_threads = contrastive, num_threads
         self._num_rows = 0
 
     def train(self) -> list[Row]:
@@ -69,8 +64,8 @@ class Run:
         Raises:
             ValueError: no clip has a text for the tasks of a stage, or the loss is no number.
         """
-        for number, stage in enumerate(self.config.stages):
-            self.num_steps(number, stage)  # a stage without data is told before an earlier one has run
+        for stage in self.config.stages:
+            self.num_steps(stage)  # a stage without data is told before an earlier one has run
         torch.manual_seed(self.config.seed)
         at, optimizer_state = load(self.out, self.learner)
         self._num_rows = at.num_rows
@@ -82,14 +77,14 @@ class Run:
             optimizer_state = None
         return read_rows(self.out / METRICS)
 
-    def num_steps(self, number: int, stage: StageConfig) -> int:
+    def num_steps(self, stage: StageConfig) -> int:
         """Optimizer steps of a stage."""
         num_batches = self.data.num_batches(stage)
         return stage.steps or max(1, math.ceil((stage.epochs or 0) * num_batches / stage.accumulation))
 
     def _stage(self, number: int, first: int, optimizer_state: dict[str, Any] | None) -> None:
         stage = self.config.stages[number]
-        steps = self.num_steps(number, stage)
+        steps = self.num_steps(stage)
         if first == 0:
             self._measure(number, "before")
         groups: list[dict[str, Any]] = [
@@ -101,7 +96,7 @@ class Run:
         self.learner.train(stage.lr)
         batches = self.data.batches(stage, number, self.config.seed)
         batches = islice(batches, first * stage.accumulation, steps * stage.accumulation)
-        loaded = loaded_batches(self.data, batches, self._decoding)
+        loaded = loaded_batches(self.data, batches, self._num_threads)
         for step in range(first, steps):
             self._step(stage, step, steps, optimizer, list(islice(loaded, stage.accumulation)))
             if (step + 1) % self.config.checkpoint_every == 0 and step + 1 < steps:
@@ -171,7 +166,7 @@ class Run:
         with (self.out / METRICS).open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._num_rows += 1
-        self._on_row(row)
+        self.on_row(row)
 
 
 def answer_loss(learner: Learner, samples: Sequence[Sample]) -> torch.Tensor:
@@ -190,15 +185,15 @@ def lr_factor(step: int, steps: int, stage: StageConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def loaded_batches(data: TrainingData, batches: Iterator[Sequence[Any]], decoding: Decoding) -> Iterator[list[Sample]]:
+def loaded_batches(data: TrainingData, batches: Iterator[Sequence[Any]], num_threads: int) -> Iterator[list[Sample]]:
     """The samples of each batch, in order; the next ones are loaded meanwhile."""
     import_decoders()
     waiting: deque[Future[list[Sample]]] = deque()
-    with ThreadPoolExecutor(decoding.num_threads, thread_name_prefix="samples") as pool:
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="samples") as pool:
         try:
             for batch in batches:
                 waiting.append(pool.submit(data.load, batch))
-                if len(waiting) > decoding.num_ahead:
+                if len(waiting) > NUM_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -214,8 +209,3 @@ def read_rows(path: Path) -> list[Row]:
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows
-
-
-def has_begun(out: Path) -> bool:
-    """Whether there is a checkpoint in a folder."""
-    return (out / FILE).exists()

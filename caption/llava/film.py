@@ -116,9 +116,7 @@ class Film:
         return ()
 
 
-def load_film(
-    config: CaptionerTrainConfig, out: Path, prompt: Callable[[CaptionLevel], str]
-) -> tuple[Learner, Film]:
+def load_film(config: CaptionerTrainConfig, out: Path, prompt: Callable[[CaptionLevel], str]) -> tuple[Learner, Film]:
     """The model of untrained parts, and what it is trained on. Features that are in `out` and of the same shots are
     used again.
 

@@ -17,7 +17,7 @@ def stays(what: Callable[[str], str], place: str) -> Iterator[None]:
     """Turn an interruption of the block into one that says what stays valid.
 
     Args:
-        what: `of_dataset` or `of_run`.
+        what: `of_dataset`, `of_run` or `of_captioner`.
         place: that the block writes to.
     """
     try:
@@ -51,6 +51,15 @@ def of_run(out: str) -> str:
     if not found:
         return f"{out} has no checkpoint yet (train.checkpoint.every); the same command starts from the beginning"
     return f"{out} has the checkpoint {found[-1].name}; {RESUMES}"
+
+
+def of_captioner(out: str) -> str:
+    """The checkpoint that the training of a captioner resumes from."""
+    from caption.finetune.checkpoint import FILE
+
+    if not (Path(out) / FILE).exists():
+        return f"{out} has no checkpoint yet (train_captioner.checkpoint_every); the same command starts again"
+    return f"{out} has a checkpoint; {RESUMES}"
 
 
 def is_first_rank() -> bool:

@@ -179,7 +179,9 @@ def test_accumulated_batches_give_the_update_of_one_large_batch(tiny_vlm: Path, 
                 yield from [["red", "blue"]] if stage.batch_size == 2 else [["red"], ["blue"]]
 
         def load(self, batch):
-            return [Sample(images=self.frames[n], prompt="what?", answer="a" if n == "red" else "b" * 30) for n in batch]
+            return [
+                Sample(images=self.frames[n], prompt="what?", answer="a" if n == "red" else "b" * 30) for n in batch
+            ]
 
     weights = []
     for number, changes in enumerate(({"batch_size": 2}, {"batch_size": 1, "accumulation": 2})):
