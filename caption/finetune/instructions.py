@@ -61,48 +61,11 @@ NAMES_SOURCE = re.compile(
 WORD = re.compile(r"[^\W\d_]{3,}")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 STOPWORDS = frozenset(
-    [
-        "the",
-        "and",
-        "are",
-        "was",
-        "were",
-        "for",
-        "with",
-        "that",
-        "this",
-        "what",
-        "who",
-        "how",
-        "why",
-        "which",
-        "where",
-        "when",
-        "does",
-        "there",
-        "from",
-        "have",
-        "has",
-        "into",
-        "its",
-        "his",
-        "her",
-        "their",
-        "video",
-        "clip",
-        "scene",
-        "camera",
-        "shot",
-        "show",
-        "shows",
-        "shown",
-        "seen",
-        "see",
-        "look",
-        "looks",
-        "can",
-    ]
-)
+    ("the", "and", "are", "was", "were", "for", "with", "that", "this", "what", "who", "how", "why", "which", "where",
+     "when", "does", "there", "from", "have", "has", "into", "its", "his", "her", "their", "video", "clip", "scene",
+     "camera", "shot", "show", "shown", "seen", "see", "look", "can")
+)  # fmt: skip
+"""Without the plural's s, as `_words` gives words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +185,7 @@ def _fault(turn: Turn, known: set[str], numbers: set[str], kept: Mapping[str, Tu
 
 
 def read_instructions(path: Path) -> list[Instructions]:
-    """The lines of a file, the later one of a clip and kind last; one that a killed run left unfinished is left out."""
+    """The lines of a file in order; one that a killed run left unfinished is left out."""
     found = []
     for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         if line.endswith("\n"):

@@ -35,7 +35,7 @@ class Learner:
     def __init__(
         self, model: Any, tokenizer: Any, encode: PromptEncoder, dtype: torch.dtype, config: CaptionerTrainConfig
     ) -> None:
-        inner = getattr(model, "model", None)
+        inner: Any = getattr(model, "model", None)
         if lacking := [name for name in MODULES if not hasattr(inner, name)]:
             raise ValueError(
                 f"train_captioner.model={config.model}: {type(model).__name__} has no {', '.join(lacking)}; expected "

@@ -1,7 +1,7 @@
 """What the embedded captioner is trained on and from: `TrainingData` of a film and stamps, and the model's parts.
 
-The vision tower is frozen, so every image passes it once, before the training; a module that gives what is stored takes
-its place.
+The vision tower is frozen, so every image passes it once, before the training; a module that gives what is stored
+takes its place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,8 +75,8 @@ class StoredEncoder:
 
 
 class Film:
-    """`TrainingData`: random samples of shots and stamps, without passes. Nothing is held out: the demo's excerpts are,
-    and `caption.llava.evaluate` measures on them.
+    """`TrainingData`: random samples of shots and stamps, without passes. It holds out nothing: the demo's excerpts
+    are no part of it, and `caption.llava.evaluate` measures on them.
 
     Args:
         corpus: all features, in memory.
@@ -99,11 +99,10 @@ class Film:
     def batches(self, stage: StageConfig, number: int, seed: int) -> Iterator[Sequence[Sample]]:
         """See `TrainingData`. A batch has one task: short captions are not padded to the length of dense ones."""
         rng = np.random.default_rng((seed, number))
-        levels: list[CaptionLevel] = [level for level in ("dense", "short") if level in stage.tasks]
-        total = sum(stage.tasks.values())
+        dense_share = stage.tasks.get("dense", 0.0) / sum(stage.tasks.values())
         while True:
-            is_first = len(levels) == 1 or rng.random() < stage.tasks[levels[0]] / total
-            level = levels[0 if is_first else 1]
+            is_dense = dense_share == 1 or (dense_share > 0 and rng.random() < dense_share)
+            level: CaptionLevel = "dense" if is_dense else "short"
             yield [
                 Sample(images=found.features, prompt=self._prompt(level), answer=found.caption)
                 for found in self._corpus.batch(rng, stage.batch_size, level)

@@ -45,10 +45,8 @@ def show(summary: "CaptionerSummary") -> None:
             losses.setdefault(row["stage"], []).append(row["loss"])
     for stage, of_stage in losses.items():
         last = of_stage[-max(1, len(of_stage) // 10) :]
-        table.add_row(
-            f"loss of {stage}, {len(of_stage)} steps",
-            f"{of_stage[0]:.3f} → {sum(last) / len(last):.3f} nats per token",
-        )
+        change = f"{of_stage[0]:.3f} → {sum(last) / len(last):.3f} nats per token"
+        table.add_row(f"loss of {stage}, {len(of_stage)} steps", change)
     table.add_row("model", str(summary.model))
     console.print(table)
     measured = [row for row in summary.rows if "when" in row]

@@ -1,4 +1,4 @@
-"""A captioned dataset → a captioner trained on it. The driver behind `reelpack train-captioner DATASET --out FOLDER`."""
+"""A captioned dataset → a captioner. The driver behind `reelpack train-captioner DATASET --out FOLDER`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,8 +81,8 @@ def train_captioner(dataset: str | None, out: Path, config: Config) -> Captioner
 
 
 def _train(dataset: Dataset, settings: CaptionerTrainConfig, out: Path, caption: CaptionConfig) -> CaptionerSummary:
-    assert isinstance(settings.data, DatasetConfig)
     settings = resolved_model(settings)
+    assert isinstance(settings.data, DatasetConfig)
     frames = caption.frames.model_copy(update={"window_s": None})
     prompts = prompts_of(caption)
     rows = list(_clip_rows(dataset))
@@ -202,8 +202,8 @@ def _clips(
             prompt = prompts[level].text(is_image=row["kind"] == "image")
             if found := tuple(Question(prompt=prompt, answer=text) for text in row["texts"].get(task, ())):
                 asked[task] = found
-        if questions := instructions.get(row["clip_id"]):
-            asked["instructions"] = tuple(questions)
+        if row["clip_id"] in instructions:
+            asked["instructions"] = tuple(instructions[row["clip_id"]])
         place = {name: row[name] for name in ("clip_id", "shard", "offset", "size", "digest")}
         clips.append(Clip(**place, texts=asked, is_held_out=row["split"] == "val"))
     return clips
@@ -275,12 +275,12 @@ def _caption_command(url: str, folder: Path, caption: CaptionConfig, frames: Fra
 
 def _notes(rows: Iterable[Row], num_held_out: int) -> Iterator[str]:
     if not num_held_out:
-        yield "no clip is held out (split.val_fraction), so that loss and grounding are not measured"
+        yield "no clip is held out (select.split.val_fraction), so that loss and grounding are not measured"
     last = {row["task"]: row for row in rows if row.get("when") == "after"}
     for task, row in last.items():
         if row["looks"] is False:
             yield (
-                f"{task}: the captioner does not look at the clips: their own frames make its captions "
+                f"{task}: it is not shown that the captioner looks at the clips: their own frames make the captions "
                 f"{row['gap_other']:+.3f} nats per token likelier than another clip's. Train the projector longer or "
                 "with a higher lr, and look at the captions before you use them"
             )
