@@ -20,7 +20,7 @@ from curate.schema import content_digest
 
 NAME = "reelpack-llava"
 DELTAS = Path(__file__).parent / "weights"
-"""Projector, channel statistics and LoRA adapter: what `caption.llava.train` leaves."""
+"""Projector, channel statistics and LoRA adapter: what `caption.llava.film.save_deltas` leaves."""
 
 ASSEMBLY_VERSION = 1
 """Raised when equal parts are put together in another way."""
