@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from caption.backends.base import UnusableModel
 from curate.schema import FailureKind
@@ -20,6 +21,7 @@ MAX_SAID = 300
 MIN_SECRET = 8
 """Shorter keys are placeholders, such as EMPTY, and are not searched for in answers."""
 REDACTED = b"[key]"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PASSING = frozenset({408, 409, 425, 429})
 """Statuses besides 500 and above that another try can change."""
 NO_CREDIT = b"insufficient_quota"
@@ -80,6 +82,7 @@ class Endpoint:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(timeout_s, pool=None),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            trust_env=urlsplit(url).hostname not in LOOPBACK,  # HTTP_PROXY is not for servers on this machine
         )
 
     def get(self, path: str) -> bytes:

@@ -82,7 +82,6 @@ class _Decoding:
     max_tokens: int
     repetition_penalty: float
     temperature: float
-    has_images: bool
 
 
 class TransformersVlm:
@@ -190,7 +189,6 @@ class TransformersVlm:
             max_tokens=request.max_tokens,
             repetition_penalty=request.repetition_penalty or self.config.repetition_penalty,
             temperature=request.sampling_temperature(self.config.temperature),
-            has_images=len(request.frames) > 0,
         )
 
     def _generate(self, requests: Sequence[CaptionRequest], decoding: "_Decoding") -> list[CaptionResult]:

@@ -288,6 +288,14 @@ def test_an_endpoint_that_is_down_is_an_error_with_the_remedy() -> None:
             OpenAiBackend(settings(url, max_retries=1)).setup()
 
 
+def test_a_server_on_this_machine_needs_no_proxy(server: CaptionServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert connected(server, max_retries=0).caption([request()])
+
+
 def test_an_endpoint_that_starts_is_waited_for(server: CaptionServer) -> None:
     server.models = None
     server.faults += [Fault(status=503, body='{"error": "loading model"}')] * 2
