@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from caption.backends.base import CaptionBackend
-from caption.clip import STEP, Answer, Ask, Captioned, Captioning, CaptionItem, ClipCaptioner, DecodedItem
+from caption.clip import STEP, Answer, Captioning, ClipCaptioner
 from caption.config import CaptionConfig
 from caption.frames import windows_of
+from caption.item import Ask, Captioned, CaptionItem, DecodedItem
 from caption.quality.base import Check
 from caption.record import media_digest
 from curate.schema import Failure, FailureKind, MediaError

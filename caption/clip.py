@@ -5,126 +5,31 @@ attempt applies them. Which clips are asked together is not decided here, see `c
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
 from caption.compose import COMPOSER, compose, short_of
 from caption.config import CaptionConfig
-from caption.facts import NOTHING_MEASURED, Facts
+from caption.facts import Facts
 from caption.fields import FIELDS_SCHEMA, CaptionFields, salvage
 from caption.frames import WindowFrames
+from caption.item import Ask, Captioned, DecodedItem
 from caption.prompts import Prompt
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
-from caption.record import Attempt, CaptionRecord, Finding, Remedy, Window, status_of
+from caption.record import Attempt, CaptionRecord, Finding, Window, status_of
+from caption.remedies import Change
 from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus, text_id
 from curate.media.decode import middles
 from curate.schema import Failure, content_digest
 
 STEP = "caption"
 NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
-RETRY_PENALTY = 1.2
-"""Repetition penalty of an attempt after a repetition."""
-WORST_FIRST = list(CaptionStatus)[::-1]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionItem:
-    """A clip to caption: `size` bytes from `offset` of `shard`, with their digest; `kind` is `video` or `image`.
-
-    Attributes:
-        facts: Measured of the clip.
-        original: The user's own text, sanitized; None: there is none.
-        levels: Those to write; None: all.
-        fields: The stored text of level `fields`, where it is not to be written.
-        earlier: Level → the attempts that earlier runs made. The next ones apply remedies from the start.
-    """
-
-    clip_id: str
-    shard: str
-    offset: int
-    size: int
-    kind: str
-    digest: str | None = None
-    facts: Facts = NOTHING_MEASURED
-    original: str | None = None
-    levels: tuple[CaptionLevel, ...] | None = None
-    fields: str | None = None
-    earlier: Mapping[CaptionLevel, tuple[Attempt, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodedItem:
-    """An item with its frames, by windows; `decode_again` gives those of another attempt."""
-
-    item: CaptionItem
-    digest: str
-    windows: Sequence[WindowFrames]
-    decode_again: Callable[[int], Sequence[WindowFrames]]
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(window.rgb.nbytes for window in self.windows)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Captioned:
-    """What a clip got: records, and why levels have none.
-
-    Attributes:
-        waited_s: Seconds that the model waited for the frames of this clip.
-        asked_s: Seconds that the model worked on it.
-    """
-
-    records: tuple[CaptionRecord, ...]
-    failures: tuple[Failure, ...] = ()
-    waited_s: float = 0.0
-    asked_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
-    """A request, to the model or to the second model."""
-
-    request: CaptionRequest
-    is_for_fallback: bool = False
-
-
+BEST_FIRST = list(CaptionStatus)
 Answer = CaptionResult | FailedRequest
 Captioning = Generator[Ask, Answer, Captioned]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """What an attempt has changed: the remedies so far."""
-
-    instructions: tuple[str, ...] = ()
-    num_doublings: int = 0
-    seed: int | None = None
-    repetition_penalty: float | None = None
-    frames: int = 1
-    fallback: bool = False
-
-    def after(self, findings: Iterable[Finding], attempt: int, *, has_fallback: bool) -> "Change":
-        """With the remedies of these findings of `attempt`. An attempt that would repeat it gets a seed."""
-        changed = self
-        for finding in findings:
-            match finding.remedy:
-                case Remedy.PROMPT if finding.instruction not in self.instructions:
-                    changed = replace(changed, instructions=(*changed.instructions, finding.instruction))
-                case Remedy.TOKENS:
-                    changed = replace(changed, num_doublings=self.num_doublings + 1)
-                case Remedy.PENALTY:
-                    changed = replace(changed, repetition_penalty=RETRY_PENALTY)
-                case Remedy.FRAMES:
-                    changed = replace(changed, frames=self.frames + 1)
-                case Remedy.BACKEND if has_fallback:
-                    changed = replace(changed, fallback=True)
-                case Remedy.SEED:
-                    changed = replace(changed, seed=attempt)
-        return changed if changed != self else replace(self, seed=attempt)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -212,7 +117,7 @@ class ClipCaptioner:
             if not to_mend:
                 break
             change = change.after(to_mend, attempt + 1, has_fallback=self.fallback is not None)
-        best = min(tried, key=lambda record: (-WORST_FIRST.index(record.status), len(record.findings)))
+        best = min(tried, key=lambda record: (BEST_FIRST.index(record.status), len(record.findings)))
         if best.status not in USABLE and known.fields is not None and prompt.level in ("short", "dense"):
             composed = self._composed(clip, known, prompt.level, 0)
             if composed.status in USABLE:

@@ -15,13 +15,14 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.report.build import build_report
 from curate.shards.verify import verify_index
+from pipelines.commands import caption as caption_command
 from pipelines.commands import curate as curate_command
 from pipelines.commands import train as train_command
 from pipelines.config import load_config
 from pipelines.console.progress import console
 from pipelines.console.tables import out as stdout
 from pipelines.console.tables import plain_table
-from pipelines.demo.inputs import INPUTS, make_demo_inputs
+from pipelines.demo.inputs import INPUTS, make_demo_inputs, write_titles
 from pipelines.drivers import caption as caption_clips
 from pipelines.drivers import curate as curate_videos
 from pipelines.drivers import encode as encode_latents
@@ -41,8 +42,10 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     """Run the demo in `out`, print the outcome of every input and the path of the report."""
     config = load_config("demo", overrides)
     inputs, dataset, run = out / "inputs", str(out / "dataset"), out / "run"
+    titles = out / "titles.csv"
     _step("make the demo's input files", lambda: make_demo_inputs(inputs))
-    curated = _step("curate", lambda: curate_videos.curate([str(inputs)], dataset, config))
+    write_titles(titles)
+    curated = _step("curate", lambda: curate_videos.curate([str(inputs)], dataset, config, sidecar=str(titles)))
     curate_command.show(curated, dataset)
     local = load_config("demo", [*overrides, "execute.executor=local"])
     captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
@@ -59,12 +62,12 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     table.add_row("clips kept", str(curated.funnel.get("keep", 0)))
     table.add_row("clips rejected", ", ".join(f"{n} {rule}" for rule, n in sorted(rejected.items())) or "0")
     table.add_row("clips failed", str(curated.funnel.get("failed", 0)))
-    table.add_row("captions", f"{captioned.num_captions} by {captioned.family}")
+    levels = ", ".join(f"{count} {level}" for level, count in captioned.levels.items())
+    table.add_row("captions", f"{captioned.num_captions} ({levels}), by {captioned.family}")
     table.add_row("latent tokens", f"{encoded.num_tokens:,}")
     table.add_row("index and shards", "agree" if not problems else "; ".join(problems))
     stdout.print(table)
-    for note in captioned.notes:
-        stdout.print(note, markup=False)
+    caption_command.show(captioned)
     train_command.show(trained)
     for prompt, path in zip(PROMPTS, samples, strict=True):
         stdout.print(f"sample: {path}  {prompt!r}")

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from caption.captioner import CaptionStage
-from caption.clip import STEP, Captioned, CaptionItem
+from caption.clip import STEP
 from caption.config import CaptionConfig
 from caption.facts import facts_of
+from caption.item import Captioned, CaptionItem
 from caption.quality.base import Check, RecordKey
 from caption.record import Attempt, Finding, finding_row, record_row, status_of
 from curate.dataset.captions import TO_RETRY, USABLE, CaptionLevel, CaptionStatus, reason_of, usable

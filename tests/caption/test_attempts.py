@@ -11,11 +11,12 @@ import pytest
 from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.captioner import CaptionStage
-from caption.clip import Captioned, CaptionItem, ClipCaptioner, DecodedItem
+from caption.clip import ClipCaptioner
 from caption.config import CaptionConfig
 from caption.facts import Facts
 from caption.fields import FIELDS_SCHEMA
 from caption.frames import FramesConfig, WindowFrames
+from caption.item import Captioned, CaptionItem, DecodedItem
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
 from caption.record import Attempt, CaptionRecord, Finding, Remedy

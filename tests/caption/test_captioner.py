@@ -12,9 +12,9 @@ from caption import captioner
 from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.captioner import CaptionStage
-from caption.clip import CaptionItem
 from caption.config import CaptionConfig
 from caption.frames import FramesConfig
+from caption.item import CaptionItem
 from caption.provenance import Provenance
 from caption.quality.base import Check
 from caption.record import Finding, record_row

@@ -1,0 +1,73 @@
+"""What goes into the caption stage and what comes out of it: clips to caption, their frames, requests, captions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from caption.backends.base import CaptionRequest
+from caption.facts import NOTHING_MEASURED, Facts
+from caption.frames import WindowFrames
+from caption.record import Attempt, CaptionRecord
+from curate.dataset.captions import CaptionLevel
+from curate.schema import Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionItem:
+    """A clip to caption: `size` bytes from `offset` of `shard`, with their digest; `kind` is `video` or `image`.
+
+    Attributes:
+        facts: Measured of the clip.
+        original: The user's own text, sanitized; None: there is none.
+        levels: Those to write; None: all.
+        fields: The stored text of level `fields`, where it is not to be written.
+        earlier: Level → the attempts that earlier runs made. The next ones apply remedies from the start.
+    """
+
+    clip_id: str
+    shard: str
+    offset: int
+    size: int
+    kind: str
+    digest: str | None = None
+    facts: Facts = NOTHING_MEASURED
+    original: str | None = None
+    levels: tuple[CaptionLevel, ...] | None = None
+    fields: str | None = None
+    earlier: Mapping[CaptionLevel, tuple[Attempt, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodedItem:
+    """An item with its frames, by windows; `decode_again` gives those of another attempt."""
+
+    item: CaptionItem
+    digest: str
+    windows: Sequence[WindowFrames]
+    decode_again: Callable[[int], Sequence[WindowFrames]]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(window.rgb.nbytes for window in self.windows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Captioned:
+    """What a clip got: records, and why levels have none.
+
+    Attributes:
+        waited_s: Seconds that the model waited for the frames of this clip.
+        asked_s: Seconds that the model worked on it.
+    """
+
+    records: tuple[CaptionRecord, ...]
+    failures: tuple[Failure, ...] = ()
+    waited_s: float = 0.0
+    asked_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A request, to the model or to the second model."""
+
+    request: CaptionRequest
+    is_for_fallback: bool = False

@@ -1,0 +1,40 @@
+"""What another attempt changes: the remedies of the findings so far."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from caption.record import Finding, Remedy
+
+RETRY_PENALTY = 1.2
+"""Repetition penalty of an attempt after a repetition."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What an attempt has changed: the remedies so far."""
+
+    instructions: tuple[str, ...] = ()
+    num_doublings: int = 0
+    seed: int | None = None
+    repetition_penalty: float | None = None
+    frames: int = 1
+    fallback: bool = False
+
+    def after(self, findings: Iterable[Finding], attempt: int, *, has_fallback: bool) -> "Change":
+        """With the remedies of these findings of `attempt`. An attempt that would repeat it gets a seed."""
+        changed = self
+        for finding in findings:
+            match finding.remedy:
+                case Remedy.PROMPT if finding.instruction not in self.instructions:
+                    changed = replace(changed, instructions=(*changed.instructions, finding.instruction))
+                case Remedy.TOKENS:
+                    changed = replace(changed, num_doublings=self.num_doublings + 1)
+                case Remedy.PENALTY:
+                    changed = replace(changed, repetition_penalty=RETRY_PENALTY)
+                case Remedy.FRAMES:
+                    changed = replace(changed, frames=self.frames + 1)
+                case Remedy.BACKEND if has_fallback:
+                    changed = replace(changed, fallback=True)
+                case Remedy.SEED:
+                    changed = replace(changed, seed=attempt)
+        return changed if changed != self else replace(self, seed=attempt)
