@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal
@@ -100,8 +100,10 @@ class OpenAiConfig(BaseModel):
     @field_validator("extra_body")
     @classmethod
     def _no_secrets(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if found := sorted(name for name in given if name.lower() in SECRET_NAMES):
-            raise ValueError(f"{found[0]} would be stored; put the key into an environment variable, see api_key_env")
+        if found := SECRET_NAMES.intersection(map(str.lower, _names(given))):
+            raise ValueError(
+                f"{min(found)} would be stored; put the key into an environment variable, see api_key_env"
+            )
         return given
 
     @property
@@ -243,3 +245,11 @@ class OpenAiBackend:
         if name == "frequency_penalty":
             return {name: round(min((penalty - 1) * PENALTY_PER_EXCESS, MAX_FREQUENCY_PENALTY), 6)}
         return {name: penalty}
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Names of the fields in a JSON value, at any depth."""
+    if isinstance(value, dict):
+        yield from value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names(part)

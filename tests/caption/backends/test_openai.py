@@ -386,6 +386,7 @@ def test_the_key_is_nowhere_but_in_the_header(server: CaptionServer, monkeypatch
         {"base_url": f"file:///{KEY}"},
         {"api_key_env": KEY},
         {"extra_body": {"api_key": KEY}},
+        {"extra_body": {"providers": [{"headers": {"Authorization": KEY}}]}},
     ],
 )
 def test_a_key_in_the_settings_is_refused_and_not_repeated(changes: dict[str, Any]) -> None:
