@@ -2,15 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from caption.facts import NOTHING_MEASURED, Facts
-from caption.record import CaptionRecord, Finding
+from caption.record import CaptionRecord, Finding, Remedy
 
 RecordKey = tuple[str, str, int]
 """`clip_id`, `level`, `variant` of a record."""
+
+Remedies = Mapping[str, tuple[Remedy, ...]]
+"""Reason code → the remedies of its findings, in the order of the attempts; empty: there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,16 @@ class Evidence:
 
 
 class Check:
-    """A check overrides the hook for what it looks at. Constructors are cheap and the object can be pickled."""
+    """A check overrides the hook for what it looks at. Constructors are cheap and the object can be pickled.
+
+    Attributes:
+        reads: `frames`: findings need the clip decoded. `text`: the stored record and the facts are enough, so that
+            the findings of stored captions can be renewed. `corpus`: all captions of a dataset.
+        remedies: Of every reason code that it gives.
+    """
+
+    reads: ClassVar[Literal["frames", "text", "corpus"]] = "text"
+    remedies: ClassVar[Remedies] = MappingProxyType({})
 
     def setup(self) -> None:
         """Load what the check needs; called once per worker, before the first clip."""

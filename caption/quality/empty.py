@@ -1,10 +1,11 @@
 """Captions without a word."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from caption.quality.base import Check, Evidence
+from caption.quality.base import Check, Evidence, Remedies
 from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 
@@ -19,6 +20,10 @@ class EmptyConfig(BaseModel):
 
 
 class EmptyCheck(Check):
+    """`empty`: another text is sampled."""
+
+    remedies: ClassVar[Remedies] = {"empty": (Remedy.SEED,)}
+
     def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
         if not record.text:
             yield Finding(

@@ -1,11 +1,12 @@
 """Black, uniform and blurred frames: every model describes them with confidence, so it is not asked."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from caption.quality.base import Check
+from caption.quality.base import Check, Remedies
 from caption.record import Finding
 from curate.dataset.captions import CaptionStatus
 
@@ -31,6 +32,11 @@ class VisibleConfig(BaseModel):
 
 
 class VisibleCheck(Check):
+    """`no_contrast`, `blurred`: no remedy, every frame of the clip is so."""
+
+    reads: ClassVar = "frames"
+    remedies: ClassVar[Remedies] = {"no_contrast": (), "blurred": ()}
+
     def __init__(self, config: VisibleConfig) -> None:
         self.config = config
 
