@@ -29,6 +29,7 @@ OPENINGS = [
     for pattern in (
         rf"^(?:in|on|from|throughout|during|across|at the (?:start|beginning) of) (?:this|the|these|those|all) "
         rf"{ADJECTIVE}{MEDIUM}(?:,|:| (?:we|you|there|one)\b)",
+        rf"^(?:this is|these are|it is|it's) (?:an? |the )?{ADJECTIVE}{MEDIUM} (?:of|from|showing|that|which|in which)\b",
         rf"^(?:in|throughout) this {ADJECTIVE}{MEDIUM}\b",
         rf"^(?:the|this|these|those|an?) {ADJECTIVE}{MEDIUM} (?:\w+ly )?{SHOWS}",
         r"^(?:sure|certainly|of course|absolutely|okay|ok|great|alright)(?: thing)?[,.!:]",

@@ -33,7 +33,7 @@ READ = re.compile(
     r"the text|the letters?)[:,]?\W*$",
     re.IGNORECASE,
 )
-BEGINS = re.compile(r"[:;“\"(*\-–—][\W_]*$")
+BEGINS = re.compile(r"[:;“\"(*>\]\-–—][\W_]*$")
 """Between two words, where the second begins something."""
 
 NUMBER = re.compile(r"(?<![\w.,:])\d+(?:[.,:]\d+)*(?=s?\b)")
@@ -47,7 +47,7 @@ class InventedConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: bool = Field(True, description="find names")
+    names: bool = Field(True, description="find names; false for languages whose nouns have capitals, such as German")
     numbers: bool = Field(True, description="find numbers of two digits and more")
     max_count: int = Field(20, ge=0, description="numbers up to this can be counted in the picture, and pass")
 

@@ -1,5 +1,6 @@
 """Texts in another language than the wanted one."""
 
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -14,20 +15,27 @@ from curate.dataset.captions import CaptionStatus
 MIN_SENTENCE_WORDS = 6
 """Shorter sentences of a longer text are not looked at alone: names in them decide."""
 
+MIN_OTHER_LETTERS = 3
+"""Of another script within Latin text; fewer are symbols, such as "5 Ω"."""
+
 
 class LanguageConfig(BaseModel):
-    """Finds texts that are hardly in the wanted language, by py3langid, a naive Bayes classifier of 139 languages.
+    """Finds texts that are hardly in the wanted language, by py3langid, a naive Bayes classifier of 139 languages, and
+    words of another script within Latin text.
 
-    A text of one or two words has no language that could be told, and passes, unless its script is another one.
+    A text of a few words has no language that could be told from the words alone, and passes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     language: str = Field("en", pattern="^[a-z]{2,3}$", description="ISO 639-1 code of the wanted language")
     min_probability: float = Field(
-        0.01, gt=0, lt=1, description="least probability of the wanted language, of a text and of each longer sentence"
+        0.005,
+        gt=0,
+        lt=1,
+        description="least probability of the wanted language, of a text and of each longer sentence",
     )
-    min_words: int = Field(3, ge=1, description="texts of fewer words pass")
+    min_words: int = Field(5, ge=1, description="shorter texts pass")
 
     def build(self) -> Check:
         return LanguageCheck(self)
@@ -58,18 +66,24 @@ class LanguageCheck(ProseCheck):
             )
 
     def of_text(self, text: str, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
-        told = unquoted(text)
-        if len(words(told)) < self.config.min_words:
-            return
-        for part in (told, *(one for one in sentences(told) if len(words(one)) >= MIN_SENTENCE_WORDS)):
+        if found := self._other(unquoted(text)):
+            yield Finding(
+                code="wrong_language",
+                status=CaptionStatus.REJECTED,
+                detail=f"the text is not in {self.config.language!r} alone ({found})",
+                remedy=Remedy.PROMPT,
+                instruction=f"Write in the language {self.config.language!r} (ISO 639-1) alone.",
+            )
+
+    def _other(self, text: str) -> str | None:
+        """What is in another language."""
+        if len(words(text)) < self.config.min_words:
+            return None
+        for part in (text, *(one for one in sentences(text) if len(words(one)) >= MIN_SENTENCE_WORDS)):
             probabilities = dict(self._identifier.rank(part))
             if probabilities[self.config.language] < self.config.min_probability:
-                likely = max(probabilities, key=probabilities.__getitem__)
-                yield Finding(
-                    code="wrong_language",
-                    status=CaptionStatus.REJECTED,
-                    detail=f"the text is not in {self.config.language!r} (most likely {likely!r})",
-                    remedy=Remedy.PROMPT,
-                    instruction=f"Write in the language {self.config.language!r} (ISO 639-1) alone.",
-                )
-                return
+                return f"most likely {max(probabilities, key=probabilities.__getitem__)!r}"
+        letters = [letter for letter in text if letter.isalpha()]
+        others = "".join(letter for letter in letters if "LATIN" not in unicodedata.name(letter, "LATIN"))
+        is_mixed = MIN_OTHER_LETTERS <= len(others) < len(letters) / 2
+        return f"other letters {others[:10]!r}" if is_mixed else None

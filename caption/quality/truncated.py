@@ -13,6 +13,9 @@ from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 
 ENDED = re.compile(r"[.!?…。！？][\"'”’»)\]*]*$")
+MIN_WORDS = 8
+"""Of a dense caption that begins with a capital and must end with a full stop."""
+
 DANGLING_WORDS = """
     a an the and or but nor with without of to at in on for from by into onto behind towards toward between under over
     through near as than while because if which who whose whom that where when is are was were has have had its his her
@@ -46,13 +49,13 @@ class TruncatedCheck(Check):
         if record.finish_reason == "length":
             detail = f"not finished after {record.max_tokens} tokens"
             yield Finding(code="truncated", status=status, detail=detail, remedy=Remedy.TOKENS)
-        elif record.level in PROSE and (why := _unfinished(record.text)):
+        elif record.level in PROSE and (why := _unfinished(record)):
             yield Finding(code="unfinished", status=status, detail=f"the text ends {why}", remedy=Remedy.SEED)
 
 
-def _unfinished(text: str) -> str | None:
+def _unfinished(record: CaptionRecord) -> str | None:
     """Why a text seems to stop within a sentence. A phrase without a full stop is no fault in itself."""
-    text = text.strip()
+    text = record.text.strip()
     if not text or ENDED.search(text):
         return None
     said = words(text)
@@ -63,4 +66,6 @@ def _unfinished(text: str) -> str | None:
     *before, last = sentences(text)
     if before and all(ENDED.search(sentence) for sentence in before):
         return f"without a full stop, unlike its other sentences ({last[-20:]!r})"
+    if record.level == "dense" and len(said) >= MIN_WORDS and text[0].isupper():
+        return f"without a full stop ({last[-20:]!r})"
     return None
