@@ -3,11 +3,13 @@ are put into its good captions."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from caption.facts import Facts
@@ -15,7 +17,7 @@ from caption.fields import CaptionFields
 from caption.llava.corpus import load_shots
 from caption.prompts import PROMPT_SETS
 from caption.provenance import Provenance
-from caption.quality.base import Evidence
+from caption.quality.base import Evidence, RecordKey
 from caption.record import CaptionRecord
 from curate.dataset.captions import CaptionLevel
 
@@ -37,14 +39,15 @@ class Case:
 
 def case(code: str | None, said: str | Mapping[str, Any], finish_reason: str = "stop", number: int = 0) -> Case:
     """A case from an entry of `caption_texts.yaml`."""
-    entry = {"text": said} if isinstance(said, str) else said
+    entry: Mapping[str, Any] = {"text": said} if isinstance(said, str) else said
     level: CaptionLevel = entry.get("level", "dense")
     is_image = entry.get("kind") == "image"
     camera = tuple(entry["camera"]) if "camera" in entry else None
     facts = Facts(kind="image" if is_image else "video", camera=camera)
     fields = CaptionFields(subjects=("what is shown",), visible_text=tuple(entry.get("visible", ()))).to_json()
     known = {"facts": facts.sentence(), "original": entry.get("original", ""), "fields": fields}
-    prompt = PROMPT_SETS["fields-v1"].of(level)
+    prompts = PROMPT_SETS["fields-v1"]
+    prompt = prompts.of(level if level in prompts.levels else "dense")
     record = CaptionRecord(
         clip_id=f"{code or 'good'}-{number}",
         media_digest="0",
@@ -78,21 +81,22 @@ def good_of_film() -> list[Case]:
     return [case(None, entry, number=number) for number, entry in enumerate(entries)]
 
 
-def faults(half: str, seed: int = 0) -> list[Case]:
-    """Written faults of this half, and faults that are put into the good captions of this half."""
-    texts = _texts()
-    written = [(code, entry) for code in texts.keys() - {"good"} for entry in texts[code][half]]
-    cases = [
-        case(CODES.get(code, code), entry, number=number)
-        for number, (code, entry) in enumerate(sorted(written, key=str))
-    ]
-    return cases + list(_injected([entry for entry in texts["good"][half]], random.Random(seed)))
+def written(half: str) -> list[Case]:
+    """Captions with one written fault each."""
+    said = [(code, entry) for code, entries in _texts().items() if code != "good" for entry in entries[half]]
+    return [case(CODES.get(code, code), entry, number=number) for number, (code, entry) in enumerate(said)]
+
+
+def injected(half: str, seed: int = 0) -> list[Case]:
+    """The good captions with faults put in. A fault can bring others with it: a loop has no full stop."""
+    return list(_injected(_texts()["good"][half], random.Random(seed)))
 
 
 CODES = {"loop": "repetition", "truncated": "unfinished"}
 """Names in `caption_texts.yaml` whose reason code is another."""
 
 
+@cache
 def _texts() -> Mapping[str, Any]:
     return yaml.safe_load(TEXTS.read_text())
 
@@ -121,14 +125,62 @@ def _injected(entries: Sequence[Mapping[str, Any]], rng: random.Random) -> Itera
 def _damaged(text: str, number: int, rng: random.Random) -> Iterator[Case]:
     """An answer of level `fields` that has another form."""
     whole = CaptionFields(subjects=(text[:20],), actions=(text,), scene=text[-30:], camera="static").to_json()
-    yield case(None, {"level": "fields", "text": whole}, number=1000 + number)
     yield case("no_fields", {"level": "fields", "text": text.replace("{", "")}, number=number)
     broken = rng.choice(
         (
             whole[: rng.randrange(len(whole) // 2, len(whole) - 1)],
             whole.replace('"scene":', '"scene" '),
             whole.replace('","camera"', '" "camera"'),
-            whole.replace('"actions":[', '"actions":['),
-        )[:3]
+        )
     )
     yield case("broken_fields", {"level": "fields", "text": broken}, number=number)
+
+
+def swapped(clips: Sequence[tuple[np.ndarray, str]]) -> tuple[list[Case], list[Case]]:
+    """Clips with their own captions, and each with the caption of the next one.
+
+    Args:
+        clips: frames (T, H, W, 3) uint8 RGB, and the caption of each.
+    """
+    frames = [shown for shown, _ in clips]
+    own = [case(None, {"level": "short", "text": text}, number=number) for number, (_, text) in enumerate(clips)]
+    other = [
+        case("caption_match", {"level": "short", "text": text}, number=number)
+        for number, (_, text) in enumerate(clips)
+    ]
+    return _shown(own, frames), _shown(other, frames[1:] + frames[:1])
+
+
+def _shown(cases: Sequence[Case], frames: Sequence[np.ndarray]) -> list[Case]:
+    return [
+        replace(one, evidence=replace(one.evidence, frames=shown)) for one, shown in zip(cases, frames, strict=True)
+    ]
+
+
+def repeated(half: str, seed: int = 0) -> tuple[pa.Table, dict[str, str], set[RecordKey]]:
+    """A corpus in which a caption stands on many clips, word by word or with one word changed: its records, groups of
+    duplicates, and the keys that are to be found. The same on duplicates is no fault, nor a plain short caption."""
+    rng = random.Random(seed)
+    rows = [(one.record.clip_id, one.record.level, one.record.text) for one in (*good(half), *good_of_film())]
+    rows = [(f"{clip_id}-{number}", level, text) for number, (clip_id, level, text) in enumerate(rows)]
+    long = [text for _, level, text in rows if level == "dense" and len(text.split()) >= 30]
+    faulty, same, spared = rng.sample(long, 3)
+    rows += [(f"copy-{number}", "dense", faulty) for number in range(NUM_COPIES)]
+    rows += [(f"near-{number}", "dense", _with_one_word_changed(same, rng)) for number in range(NUM_COPIES)]
+    rows += [(f"duplicate-{number}", "dense", spared) for number in range(NUM_COPIES)]
+    rows += [(f"plain-{number}", "short", "A man walks down a street.") for number in range(NUM_COPIES)]
+    table = pa.Table.from_pylist(
+        [{"clip_id": clip_id, "level": level, "variant": 0, "text": text} for clip_id, level, text in rows]
+    )
+    to_find: set[RecordKey] = {
+        (clip_id, level, 0)
+        for clip_id, level, text in rows
+        if level == "dense" and (clip_id.startswith(("copy", "near")) or text in (faulty, same))
+    }
+    return table, {f"duplicate-{number}": "one" for number in range(NUM_COPIES)}, to_find
+
+
+def _with_one_word_changed(text: str, rng: random.Random) -> str:
+    words = text.split()
+    words[rng.randrange(len(words))] = rng.choice(("red", "tall", "wooden", "quiet", "round"))
+    return " ".join(words)

@@ -7,12 +7,12 @@ through; `calibrate.py` makes the file.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from caption.quality.base import Check
+from caption.quality.base import Check, Remedies
 from caption.record import Finding
 from curate.dataset.captions import CaptionStatus
 
@@ -29,6 +29,9 @@ class DomainCheck(Check):
         tower: the embedded captioner's.
         image_processor: of its processor.
     """
+
+    reads: ClassVar = "frames"
+    remedies: ClassVar[Remedies] = {"out_of_domain": ()}
 
     def __init__(self, tower: Any, image_processor: Any) -> None:
         from safetensors import safe_open

@@ -29,7 +29,7 @@ OPENINGS = [
     for pattern in (
         rf"^(?:in|on|from|throughout|during|across|at the (?:start|beginning) of) (?:this|the|these|those|all) "
         rf"{ADJECTIVE}{MEDIUM}(?:,|:| (?:we|you|there|one)\b)",
-        rf"^(?:this is|these are|it is|it's) (?:an? |the )?{ADJECTIVE}{MEDIUM} (?:of|from|showing|that|which|in which)\b",
+        rf"^(?:this is|these are|it's) (?:an? |the )?{ADJECTIVE}{MEDIUM} (?:of|from|showing|that|which|in which)\b",
         rf"^(?:in|throughout) this {ADJECTIVE}{MEDIUM}\b",
         rf"^(?:the|this|these|those|an?) {ADJECTIVE}{MEDIUM} (?:\w+ly )?{SHOWS}",
         r"^(?:sure|certainly|of course|absolutely|okay|ok|great|alright)(?: thing)?[,.!:]",
@@ -37,8 +37,8 @@ OPENINGS = [
         r"(?:description|caption|summary|paragraph|sentence|breakdown|analysis|answer)s?\b",
         r"^(?:(?:short|dense|detailed|brief|video|image|clip|possible|suggested) )*"
         r"(?:caption|description|summary|answer|title|output)s?\b[ *_]*:",
-        r"^(?:we|you|one) (?:can |could )?(?:see|are shown|observe|watch|look at)\b",
-        r"^(?:based on|judging (?:by|from)|according to|as (?:seen|shown) in) (?:the|this|these) "
+        r"^(?:what )?(?:i|we|you|one) (?:can |could )?(?:see|notice|are shown|observe|watch|look at)\b",
+        r"^(?:based on|judging (?:by|from)|according to|looking at|as (?:seen|shown) in) (?:the|this|these) "
         rf"{ADJECTIVE}{MEDIUM}\b",
         r"^frame \d+\b",
     )

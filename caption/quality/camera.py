@@ -27,7 +27,11 @@ OPPOSITE = {
 WHO = r"\b(?:camera|shot|view|frame|lens|footage|clip|video|perspective|image|scene|it)\b(?: work)?"
 HOW = r"(?:\s+(?!(?:and|while|as|who|where)\b)[\w-]+){0,4}?\s+"
 DIRECTION = r"(?:\s+(?:\w+ly|back|further|to|towards?|the|and|its|over))*\s+"
-NOUN = r"(?:^|\ba (?:\w+ly |slow |smooth |quick |gentle |slight )*)"
+AND = r"\b(?:camera|shot|view)\b.*\b(?:and|then|before|while)\s+(?:then\s+|\w+ly\s+)*"
+NOUN = (
+    r"(?:^(?:an? )?|\b(?:with|there is|by|then|includes|features|performs|makes|in) an? )"
+    r"(?:\w+ly |slow |smooth |quick |gentle |slight |subtle )*"
+)
 PAN, TILT, ZOOM = r"pan(?:s|ned|ning)?", r"tilt(?:s|ed|ing)?", r"zoom(?:s|ed|ing)?"
 SIDE, HEIGHT, WAY = r"(?P<to>left|right)(?:wards?)?", r"(?P<to>up|down)(?:wards?)?", r"(?P<to>in|out)(?:wards?)?"
 STILL = r"(?:static|fixed|stationary|still|motionless|immobile|locked[- ]off|locked|unmoving|in place)"
@@ -36,25 +40,28 @@ MOTIONS = {
     for axis, patterns in {
         "pan": (
             rf"{WHO}{HOW}{PAN}{DIRECTION}{SIDE}\b",
+            rf"{AND}{PAN}{DIRECTION}{SIDE}\b",
             rf"{NOUN}{PAN}{DIRECTION}{SIDE}\b(?! (?:burner|side of))",
-            rf"\b{SIDE} pan(?:s|ning)?\b(?! handle)",
+            rf"\b{SIDE} pan(?:s|ning)?\b(?! (?:handle|of))",
             rf"\bpan {SIDE}\b",
         ),
         "tilt": (
             rf"{WHO}{HOW}{TILT}{DIRECTION}{HEIGHT}\b",
+            rf"{AND}{TILT}{DIRECTION}{HEIGHT}\b",
             rf"{NOUN}{TILT}{DIRECTION}{HEIGHT}\b",
             rf"\b{HEIGHT} tilt\b",
         ),
         "zoom": (
             rf"{WHO}{HOW}{ZOOM}{DIRECTION}{WAY}\b",
+            rf"{AND}{ZOOM}{DIRECTION}{WAY}\b",
             rf"{NOUN}{ZOOM}[ -]{WAY}\b",
         ),
     }.items()
 }
 STATIC_CLAIMS = re.compile(
     rf"\b{STILL} (?:wide |medium |long |low |high |close-up |eye-level )*(?:camera|shot|view|frame|framing)\b"
-    rf"|\b(?:camera|shot|view|frame|framing)(?: work| angle)? (?:is|are|was|stays?|remains?|stands?|holds?|keeps?)"
-    rf"(?: \w+ly| all| quite| very)* {STILL}\b"
+    r"|\b(?:camera|shot|view|framing)(?: work| angle)? (?:is|are|was|stays?|remains?|stands?|holds?|keeps?)"
+    rf"(?: \w+ly| all| quite| very)* {STILL}\b(?=\W|$)(?! (?!throughout|as|while|and|on|for|during|at|in)\w)"
     r"|\bcamera (?:does not|doesn't|never|hardly) moves?\b|\bno camera (?:movement|motion)\b"
 )
 NEGATED = re.compile(r"\b(?:not|no|never|without|neither|nor|\w+n't|instead of|rather than)\b[^,;]{0,30}$")

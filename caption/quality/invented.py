@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,7 +84,7 @@ def _finding(code: str, what: str, found: str, instruction: str) -> Finding:
     )
 
 
-def _known(evidence: Evidence) -> Collection[str] | frozenset[str]:
+def _known(evidence: Evidence) -> frozenset[str]:
     fields = salvage(evidence.fields).fields if evidence.fields else None
     texts = (evidence.original or "", *(fields.visible_text if fields else ()))
     whole = {_plain(word) for text in texts for word in (*WORD.findall(text), *NUMBER.findall(text))}
@@ -100,13 +100,9 @@ def _names(text: str) -> Iterator[str]:
             continue
         for before, match in zip([None, *matches], matches, strict=False):
             word = match[0]
-            begins = before is None or re.search(r"[:;“\"(*\-–—]\s*[\W_]*$", sentence[before.end() : match.start()])
-            if (
-                not begins
-                and word[0].isupper()
-                and not _is_common(word)
-                and not READ.search(sentence[: match.start()])
-            ):
+            begins = before is None or BEGINS.search(sentence[before.end() : match.start()])
+            is_read = READ.search(sentence[: match.start()])
+            if word[0].isupper() and not (begins or is_read or _is_common(word)):
                 yield word
 
 

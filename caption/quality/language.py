@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +42,14 @@ class LanguageConfig(BaseModel):
         return LanguageCheck(self)
 
 
+@cache
+def _load() -> Any:
+    """The classifier, once per process: it takes a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 class LanguageCheck(ProseCheck):
     """`wrong_language`: told the language."""
 
@@ -56,9 +65,7 @@ class LanguageCheck(ProseCheck):
         Raises:
             ValueError: the classifier does not know the language.
         """
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._identifier = _load()
         if self.config.language not in (known := sorted(map(str, self._identifier.labels))):
             raise ValueError(
                 f"caption.checks.language.language: got {self.config.language!r}; expected one of {', '.join(known)}, "

@@ -22,9 +22,10 @@ MARKERS = re.compile(
     r"|</?(?:s|pad|unk|bos|eos|cls|sep|mask|image|video|img|audio|think|thinking|thought|reasoning|answer|im_patch|"
     r"image_soft_token|start_of_turn|end_of_turn|start_of_image|end_of_image|end_of_utterance|row_\d+_col_\d+|"
     r"fake_token_around_image|global-img|tool_call|tool_response)>"
-    r"|◁/?think▷|<</?SYS>>|\[/?INST\]|<0x[0-9A-Fa-f]{2}>"
+    r"|◁/?think▷|<</?SYS>>|\[/?(?:INST|IMG|IMAGE|VIDEO|EOS|BOS|PAD)\]|<0x[0-9A-Fa-f]{2}>"
     r"|^#{2,}\s*(?:response|instruction|assistant|user|human|system|input|output|answer)\b"
-    r"|\{\{?\s*[a-z_]+\s*\}?\}",
+    r"|\{\{?\s*[a-z_]+\s*\}?\}|^\s*\{\s*[\"']|```"
+    r"|^(?:note|explanation|reasoning|analysis|thought|instructions?|prompt|question)\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
 ROLES = re.compile(
@@ -32,7 +33,8 @@ ROLES = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 THOUGHTS = re.compile(
-    r"\bthe user (?:wants|asks|asked|is asking|would like|has asked|provided)\b"
+    r"\b(?:the|this|my) caption (?:is|should|must|describes|reflects|focuses|captures|includes|mentions|avoids)\b"
+    r"|\bthe user (?:wants|asks|asked|is asking|would like|has asked|provided)\b"
     r"|^(?:okay|ok|alright|so|well|hmm|first|now|let me|let's)\b[^.]{0,60}\bi (?:should|need to|must|will|have to)\b"
     r"|^(?:describe|write|answer|summari[sz]e) (?:this|the|one|a|an|in|with) (?:\w+ )?"
     r"(?:video|clip|image|sentence|paragraph|json|caption)\b",

@@ -15,24 +15,33 @@ from curate.dataset.captions import CaptionStatus
 
 WHOLE = r"(?:scene|video|clip|footage|shot|view|film|sequence|camera|setting|it|action)"
 SEVERAL = r"(?:several|multiple|various|different|many|two|three|four|five|a (?:series|sequence|set|mix) of)"
+DRINK = r"(?:espresso|whisk(?:e)?y|vodka|tequila|rum|liquor|coffee|the goal)"
 TURNS = r"(?:cuts?|switch(?:es)?|shifts?|transitions?|jumps?|fades?|dissolves?)"
 CUTS = [
     re.compile(pattern)
     for pattern in (
-        rf"\b{WHOLE} (?:\w+ly |then |also |next )*{TURNS} (?:\w+ly |back |over )*(?:to|into|between|from|away)\b",
-        r"\b(?:scene|setting|location) (?:\w+ly |then )*(?:changes|switches|shifts)\b",
+        rf"\b{WHOLE} (?:\w+ly |then |also |next )*{TURNS} (?:\w+ly |back |over )*(?:to|into|between|away)\b",
+        r"\b(?:scene|setting|location) (?:\w+ly |then )*(?:changes|switches|shifts)\b(?! from)",
+        rf"\b{WHOLE} (?:\w+ly )*(?:alternates|intercuts) between\b",
+        r"\b(?:quick|rapid|fast|jump|frequent|hard) (?:\w+ )?cuts\b",
         r"^(?:and )?(?:then )?(?:the )?(?:scene )?cuts? (?:to|back)\b|\bcut to\b",
         r"\ba (?:quick|hard|sudden|jump|sharp|smash|match)[ -]?(?:quick |hard |jump )?cut\b",
-        rf"\b{SEVERAL} (?:\w+ )?(?:shots|scenes|clips|camera angles|cuts)\b",
-        r"\b(?:next|second|third|fourth|final|last|following|another|subsequent) (?:shot|scene|camera angle)\b",
+        rf"\b{SEVERAL} (?:\w+ )?(?:shots|scenes|clips|camera angles|cuts)\b"
+        rf"(?! (?:at|on|are fired|of {DRINK}))",
+        r"\b(?:next|second|third|fourth|final|last|following|another|subsequent) (?:shot|scene|camera angle)\b"
+        r"(?! of (?:the )?(?:\w+ )?(?:play|opera|ballet|musical))",
         r"\b(?:montage|compilation) of\b",
     )
 ]
-NEGATED = re.compile(r"\b(?:not|no|never|without|single|nor|\w+n't)\b[^,;]{0,30}$")
+ACTS = r"(?:takes?|took|fires?|fired|saves?|blocks?|stops?|pours?|drinks?|makes?|hits?|orders?|serves?|scores?)"
+NEGATED = re.compile(rf"\b(?:not|no|never|without|single|nor|\w+n't)\b[^,;]{{0,30}}$|\b{ACTS} (?:\w+ )?$")
+"""Before a claim: it is denied, or a person's shot is meant."""
+
 ADJECTIVE = r"(?:(?:still|static|black-and-white|black and white|color|close-up|single|framed|blurry|old|vintage) )*"
 PHOTO = re.compile(
     rf"^(?:an?|the|this) {ADJECTIVE}(?:photo|photograph|snapshot|(?:still|static) (?:image|picture|photograph|frame))"
     r"(?: of\b| captures| shows| depicts| features| was taken| is of| in which| with)"
+    r"(?!.*\b(?:lies|hangs|stands|leans|rests|is (?:held|pinned|projected|shown))\b)"
 )
 VIDEO = re.compile(
     r"^(?:an?|the|this)? ?(?:\w+ ){0,2}(?:video|clip|footage)(?: clip| footage)?,?"

@@ -23,11 +23,14 @@ REFUSALS = [
         rf"^{LEAD}{SELF} (?:\w+ )?(?:can ?not|can't|could not|couldn't|unable|not able|won't|will not|not allowed)\b",
         rf"^{LEAD}{SELF} (?:not|don't|didn't|lack) (?:\w+ ){{0,2}}(?:have|see|able|comfortable|access|ability)\b",
         rf"^{LEAD}(?:i|we) (?:don't|do not|didn't|did not) (?:have|see|possess|find|receive)\b",
-        rf"^{LEAD}{SELF} (?:\w+ )?(?:decline|refuse|regret)\b",
+        rf"^{LEAD}{SELF} (?:\w+ )?(?:decline|refuse|regret|afraid)\b",
+        rf"^{LEAD}(?:i|we) (?:can only|(?:would |will )?(?:need|require)) ",
+        r"\bnot enough (?:information|context|detail)|\b(?:more|further) (?:information|context) (?:to|about|so)\b",
+        rf"\b{MEDIUM} (?:do not|does not|don't|doesn't) (?:contain|provide|show|include|give) (?:enough|sufficient)\b",
         r"\bas an? [^,.]{0,40}\b(?:ai|language model|assistant|model)\b,? (?:i|we|my)\b",
         rf"^{LEAD}(?:it (?:seems|appears|looks like)(?: that)? )?(?:there (?:is|are|was|were) )?no {MEDIUM} "
         r"(?:(?:is|are|was|were|has been|have been) )?(?:attached|provided|included|uploaded|given|shared|here)\b",
-        r"\bplease (?:provide|share|upload|attach|send|supply|describe|re-?upload)\b",
+        r"\b(?:please|(?:can|could|would) you) (?:please )?(?:provide|share|attach|send|supply|describe|upload)\b",
         rf"^{LEAD}it(?:'s| is| isn't) (?:not possible|impossible|possible)(?: for me)? to "
         r"(?:describe|say|provide|identify|give|analy[sz]e|write|determine)",
         r"\b(?:violates?|against|breach(?:es)?) (?:my|our|the|its) (?:\w+ )?(?:guidelines?|polic(?:y|ies)|terms)\b",

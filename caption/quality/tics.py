@@ -48,8 +48,9 @@ class TicsCheck(Check):
             }
             shares = self._shares(phrases.values())
             for key, of_text in phrases.items():
-                if tics := sorted(of_text & shares.keys(), key=lambda phrase: (-shares[phrase], phrase)):
-                    found[key] = (_finding(tics[0], level, shares[tics[0]]),)
+                if tics := of_text & shares.keys():
+                    worst = min(tics, key=lambda phrase: (-shares[phrase], not phrase[0], phrase[1]))
+                    found[key] = (_finding(worst, level, shares[worst]),)
         return found
 
     def _shares(self, phrases: Iterable[frozenset["Phrase"]]) -> dict["Phrase", float]:

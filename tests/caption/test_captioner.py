@@ -21,11 +21,13 @@ from caption.record import Finding, record_row
 from curate.dataset.captions import CaptionStatus, reason_of
 from curate.dataset.schemas import CAPTIONS
 from curate.schema import Failure, FailureKind
+from tests.support.caption_checks import WITHOUT_SENTENCES
 
 
 def _config(model: Path, **changes: object) -> CaptionConfig:
     backend = TransformersVlmConfig(model=str(model), dtype="float32", device="cpu")
     settings = {"prompts": "plain-v1", "max_attempts": 1, "short_max_tokens": 4, "dense_max_tokens": 9}
+    settings["checks"] = WITHOUT_SENTENCES
     return CaptionConfig(backend=backend, **(settings | changes))
 
 
@@ -144,7 +146,10 @@ def clerk(shards, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[CaptionStag
     clerk = Clerk()
     monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: clerk)
     yield (
-        CaptionStage(CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), shards.root),
+        CaptionStage(
+            CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1", checks=WITHOUT_SENTENCES),
+            shards.root,
+        ),
         clerk,
     )
 
@@ -195,7 +200,8 @@ def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch:
     frames = np.random.default_rng(0).integers(0, 256, (240, 6, 8, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     (member,) = write_tar(str(tmp_path / "train-000000.tar"), [("long", {"mp4": encode_mp4(frames, 24)})])
     stage = CaptionStage(
-        CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1"), str(tmp_path)
+        CaptionConfig(backend=TransformersVlmConfig(model="clerk"), prompts="plain-v1", checks=WITHOUT_SENTENCES),
+        str(tmp_path),
     )
     item = CaptionItem(clip_id="long", shard=member.shard, offset=member.offset, size=member.size, kind="video")
     assert stage.process([item])[0].records[0].frame_indices == (30, 90, 150, 210)

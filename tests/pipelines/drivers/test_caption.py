@@ -31,6 +31,7 @@ from pipelines.drivers.caption import caption
 from pipelines.drivers.export import export
 from pipelines.inspection.explain import explain
 from pipelines.inspection.status import status
+from tests.support.caption_checks import OVERRIDES
 from tests.support.curated import copied, curated
 
 
@@ -218,7 +219,13 @@ def scripted(
     backend = Scripted(answer)
     monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: backend)
     monkeypatch.setattr(TransformersVlmConfig, "pinned", lambda config: config)
-    settings = ["execute.executor=local", "caption.backend.model=scripted", "caption.prompts=plain-v1", *overrides]
+    settings = [
+        "execute.executor=local",
+        "caption.backend.model=scripted",
+        "caption.prompts=plain-v1",
+        *OVERRIDES,
+        *overrides,
+    ]
     return load_config(overrides=settings), backend
 
 
