@@ -83,7 +83,7 @@ def made(films: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
     return copied(films, tmp_path)
 
 
-PLAIN = ("caption.prompts=plain-v1", "caption.max_attempts=1")
+PLAIN = ("caption.prompts=plain-v1", "caption.max_attempts=1", *OVERRIDES)
 
 
 def by(clerk: Clerk, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
