@@ -5,7 +5,7 @@
 
 `checks` puts faults into good captions and prints precision and recall per reason code. Precision counts good captions
 and written faults of other kinds; an injected fault brings others with it, so these count for recall alone. The texts
-are in `caption_texts.yaml`; the held-out half was written before the checks, by the same author.
+are in `tests/support/caption_texts.yaml`; its head says what the held-out half is.
 
 `grounding` compares the likelihood of true captions with true and with other frames, on the shots of Big Buck Bunny
 that the embedded captioner never saw. It ends with exit code 1 for a captioner that is not shown to look, as with
@@ -14,80 +14,18 @@ that the embedded captioner never saw. It ends with exit code 1 for a captioner 
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.caption_faults import Case, good, good_of_film, injected, repeated, swapped, written
-from benchmarks.caption_grounding import Shown, blind, measure
 from benchmarks.machine import described
-from caption.quality.base import Check
-from caption.quality.config import ChecksConfig
-from caption.quality.match import MatchConfig
+from caption.quality.match import MatchCheck, MatchConfig
 from caption.quality.overflow import EncoderLimit, OverflowConfig
 from caption.quality.repeated import RepeatedConfig
-
-MIN_PRECISION, MIN_RECALL = 0.95, 0.9
-OVERLAPS = {
-    ("boilerplate", "medium_contradicted"): "a text that begins with the wrong medium begins with a medium",
-    ("boilerplate", "shots_contradicted"): "the same of a text that begins with several shots",
-    ("boilerplate", "leak"): "thoughts begin like an answer",
-    ("invented_name", "wrong_language"): "German nouns have capitals",
-    ("wrong_language", "repetition"): "a looped word of another script",
-    ("invented_number", "leak"): "the prompt's numbers",
-    ("unfinished", "repetition"): "a loop that the token limit ends stops in a sentence",
-    ("unfinished", "leak"): "a control token stands after the full stop",
-    ("too_short", "repetition"): "a loop of characters is one word",
-}
-"""(Code that is found, code of the fault): both are true."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """Of a reason code: faults, those found, and texts without the fault in which it was found."""
-
-    num: int
-    found: int
-    wrong: int
-
-    @property
-    def recall(self) -> float:
-        return self.found / self.num
-
-    @property
-    def precision(self) -> float:
-        return self.found / max(1, self.found + self.wrong)
-
-    @property
-    def passes(self) -> bool:
-        return self.precision >= MIN_PRECISION and self.recall >= MIN_RECALL
-
-
-def codes_of(checks: Iterable[Check], one: Case) -> set[str]:
-    """Reason codes of a caption."""
-    return {finding.code for check in checks for finding in check.of_caption(one.record, one.evidence)}
-
-
-def confusion(half: str, good_too: Sequence[Case]) -> dict[str, Score]:
-    """Reason code → score, of the checks of single captions that are on by default. `good_too` are good as well."""
-    checks = ready(ChecksConfig().build())
-    num: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    wrong: Counter[str] = Counter()
-    for one in (*good(half), *good_too, *written(half)):
-        codes = codes_of(checks, one)
-        wrong.update(code for code in codes if code != one.code and (code, one.code) not in OVERLAPS)
-        if one.code:
-            num[one.code] += 1
-            found[one.code] += one.code in codes
-    for one in injected(half):
-        assert one.code
-        num[one.code] += 1
-        found[one.code] += one.code in codes_of(checks, one)
-    return {code: Score(num=num[code], found=found[code], wrong=wrong[code]) for code in sorted(num)}
+from tests.support.caption_confusion import Score, codes_of, confusion, ready
+from tests.support.caption_faults import good, good_of_film, repeated, swapped
+from tests.support.caption_grounding import Shown, blind, measure
 
 
 def overflow(half: str) -> Score:
@@ -116,11 +54,10 @@ def match_table(clips: Sequence[tuple[np.ndarray, str]]) -> str:
     one of every other clip; the figures are of the rest."""
     from curate.encoders.conse import ConseConfig
 
-    check = MatchConfig(encoder=ConseConfig()).build()
+    check = MatchCheck(MatchConfig(encoder=ConseConfig()))
     check.setup()
     scores = [
-        np.array([check.score(one.record.text, one.evidence.frames) for one in cases])  # type: ignore[attr-defined]
-        for cases in swapped(clips)
+        np.array([check.score(one.record.text, one.evidence.frames) for one in cases]) for cases in swapped(clips)
     ]
     own, other = scores
     auc = float((own[:, None] > other).mean())
@@ -131,14 +68,6 @@ def match_table(clips: Sequence[tuple[np.ndarray, str]]) -> str:
         f"caption_match with ConSE: own caption above another clip's in {auc:.0%} of pairs; at {bound:.3f} precision "
         f"{score.precision:.2f}, recall {score.recall:.2f} of {score.num}"
     )
-
-
-def ready(checks: Iterable[Check]) -> list[Check]:
-    """Set up."""
-    kept = list(checks)
-    for check in kept:
-        check.setup()
-    return kept
 
 
 def table(scores: Mapping[str, Score]) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
+from tests.support.caption_checks import OVERRIDES
 from tests.support.curated import caption, curated
 from tests.support.environments import python_with
 from tests.support.vlm_checkpoints import write_checkpoint
@@ -80,6 +81,7 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
         "caption.short_max_tokens=4",
         "caption.dense_max_tokens=4",
         f"caption.backend.model={model}",
+        *(setting for setting in OVERRIDES if "language" not in setting),  # it imports a package of the extra
     ]
     box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from benchmarks.caption_faults import good
 from caption.facts import Facts
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
 from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
+from tests.support.caption_faults import good
 
 GOOD = CaptionRecord(
     clip_id="clip",

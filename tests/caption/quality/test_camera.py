@@ -1,7 +1,7 @@
 import pytest
 
-from benchmarks.caption_faults import case
 from caption.quality.camera import CameraConfig, claims
+from tests.support.caption_faults import case
 
 
 def codes(text: str, *camera: str, level: str = "dense", kind: str = "video") -> list[str]:

@@ -1,14 +1,15 @@
-"""Faults in good captions are found, and good captions are left alone: the figures of `benchmarks.caption_quality`."""
+"""Faults in good captions are found, and good captions are left alone: the figures of
+`benchmarks.caption_quality`."""
 
 from functools import cache
 
 import pytest
 
-from benchmarks.caption_faults import case, repeated
-from benchmarks.caption_quality import Score, codes_of, confusion, ready
 from caption.quality.base import Check
 from caption.quality.config import ChecksConfig
 from caption.quality.repeated import RepeatedConfig
+from tests.support.caption_confusion import Score, codes_of, confusion, ready
+from tests.support.caption_faults import case, repeated
 
 CODES = [
     "boilerplate", "broken_fields", "camera_contradicted", "invented_name", "invented_number", "leak",

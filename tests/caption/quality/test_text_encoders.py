@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.caption_faults import case
 from caption.quality.match import MAX_WORDS, MatchCheck, MatchConfig, parts_of
 from caption.quality.overflow import EncoderLimit, OverflowConfig
 from caption.record import Remedy
 from curate.dataset.captions import CaptionStatus
 from curate.encoders.conse import ConseConfig
+from tests.support.caption_faults import case
 
 LIMIT = EncoderLimit(model="minilm-l6-v2", max_tokens=16)
 TEXT = " ".join(["word"] * 30)
