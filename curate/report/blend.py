@@ -30,7 +30,7 @@ def blend(run: str) -> str:
 
 
 def _share(level: Mapping[str, Any]) -> str:
-    note = f"expected {_percent(level['expected'])}, weight {_percent(level['weight'])}"
+    note = f"expected {_percent(level['expected'])}, weight {level['weight']:.0%}"
     return (
         f'<div class="bar"><span class="label">{escape(level["level"])}</span><span class="track"><i class="kept" '
         f'style="width:{100 * level["drawn"]:.2f}%"></i></span><b>{_percent(level["drawn"])}</b>'

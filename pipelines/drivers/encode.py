@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.dataset.captions import TEXT_LEVELS, level_of, text_name
 from curate.dataset.dataset import Dataset
@@ -34,7 +35,7 @@ class EncodeSummary:
 
     Attributes:
         latents: Fingerprint of the latents.
-        text: Fingerprint of the text embeddings; None: no clip has a caption.
+        text: Fingerprint of the text embeddings; None: no clip has, or had, a caption.
         num_clips: Clips with latents.
         num_tokens: Of these, at `PATCH`.
         num_uncaptioned: Clips of the index that have no text.
@@ -90,7 +91,7 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
 
     with open_executor(config.execute) as executor:
         # Text takes minutes: what is wrong with it is known first.
-        text = run(_text(dataset, rows, texts, config)) if texts else None
+        text = run(_text(dataset, rows, texts, config)) if texts or dataset.fingerprints("text") else None
         latents = run(_latents(dataset, rows, config))
     dataset.failures.publish(failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
@@ -113,8 +114,9 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
 def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:
     """Clip id → name → text: every level and variant that conditions a model."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in dataset.texts(index).to_pylist():
-        if row["level"] in TEXT_LEVELS and row["text"]:
+    texts = dataset.texts(index)
+    for row in texts.filter(pc.is_in(texts["level"], pa.array(TEXT_LEVELS))).to_pylist():
+        if row["text"]:
             found[row["clip_id"]][text_name(row["level"], row["variant"])] = row["text"]
     return dict(found)
 

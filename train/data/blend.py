@@ -5,8 +5,10 @@ Synthetic captions alone make a model that expects their style. A small share of
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -41,27 +43,33 @@ class BlendConfig(BaseModel):
         """Those that can be drawn."""
         return tuple(level for level in ORDER if getattr(self, level))
 
-    def shares(self, names: Iterable[str]) -> dict[str, float]:
+    def shares(self, names: Iterable[str]) -> Mapping[str, float]:
         """Probability of each text of a clip, by its name; variants of a level are equally likely. Empty: no caption.
 
         Args:
             names: of the clip's texts, as `text_name` gives them.
         """
-        texts = ordered(names)
-        counts = Counter(map(level_of, texts))
-        weights = {name: getattr(self, level_of(name)) / counts[level_of(name)] for name in texts}
-        total = sum(weights.values())
-        return {name: weight / total for name, weight in weights.items() if weight}
+        return _shares(self, frozenset(names))
 
     def draw(self, names: Iterable[str], u: float) -> str | None:
         """The text that a number in [0, 1) means, by its name; None: no caption."""
         shares = self.shares(names)
         ends = zip(shares, accumulate(shares.values()), strict=True)
-        return next((name for name, end in ends if u < end), next(reversed(shares), None))
+        return next((name for name, end in ends if u < end), next(reversed([*shares]), None))
 
 
 DEFAULT_BLEND = BlendConfig(dense=0.6, short=0.35, human=0.05, original=0.05)
 """95 % synthetic captions (section 3.3); the rest is the user's own text, or a person's."""
+
+
+@lru_cache(maxsize=4096)
+def _shares(blend: BlendConfig, names: frozenset[str]) -> Mapping[str, float]:
+    """Most clips have the same names as others."""
+    texts = ordered(names)
+    counts = Counter(map(level_of, texts))
+    weights = {name: getattr(blend, level_of(name)) / counts[level_of(name)] for name in texts}
+    total = sum(weights.values())
+    return MappingProxyType({name: weight / total for name, weight in weights.items() if weight})
 
 
 def ordered(names: Iterable[str]) -> list[str]:

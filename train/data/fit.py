@@ -59,7 +59,7 @@ def check_blend(manifest: Manifest, blend: BlendConfig) -> None:
     Raises:
         ValueError: no clip has any of them, and some have others.
     """
-    texts = read_texts(manifest)
+    texts = read_texts(manifest, ["names"])
     has = levels_of(texts)
     counts = dict(zip(ORDER, has.sum(0).tolist(), strict=True))
     known = texts.num_rows - texts["names"].null_count

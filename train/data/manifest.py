@@ -5,7 +5,7 @@ text embeddings' (where each tensor is stored). Order and file names carry no me
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -89,8 +89,9 @@ class Manifest:
             found |= {(number, row["clip_id"]): texts_of(row) for row in table.to_pylist()}
         return [found[int(self.sources[row]), clip] for row, clip in zip(rows, clips, strict=True)]
 
-    def row(self, index: int) -> dict[str, Any]:
-        return {name: column[index].as_py() for name, column in self._columns.items()}
+    def row(self, index: int, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """A row by column; `names`: these columns alone."""
+        return {name: self._columns[name][index].as_py() for name in names or self._columns}
 
     @cached_property
     def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from train.data.blend import reference_text
 from train.data.generator import keyed_generator
+from train.data.manifest import Manifest
 from train.data.read import ClipReader
 from train.data.sample import sample_fps, sample_label, sample_scalars
 from train.packing.batch import Sample
@@ -35,6 +36,11 @@ def reference_caption(reader: ClipReader, index: int) -> Tensor | None:
     texts = reader.captions(reader.manifest.row(index))
     name = reference_text(texts)
     return None if name is None else texts[name]
+
+
+def reference_prompts(manifest: Manifest, rows: Sequence[int]) -> list[str]:
+    """The texts of the captions that `reference_caption` gives; "" where a row has none."""
+    return [texts.get(reference_text(texts) or "", "") for texts in manifest.captions(rows)]
 
 
 def noised(sample: Sample, timestep: float, *key: object) -> Sample:

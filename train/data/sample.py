@@ -25,6 +25,9 @@ from train.packing.patches import draw_noise
 OF_LENGTH = ("duration_s", "num_frames")
 """Scalar conditions that are proportional to the length of a clip."""
 
+KEY = ("clip_id", "latent_t", "latent_h", "latent_w", "copy")
+"""Columns that the draws of a row depend on."""
+
 
 class Draws(NamedTuple):
     """What is drawn for a sample before its noise.
@@ -80,7 +83,7 @@ class SampleBuilder:
 
     def draws(self, planned: PlannedSample, epoch: int) -> Draws:
         """What `build` draws for this sample before its noise; reads no tensor."""
-        return self._draws(planned, self.manifest.row(planned.row), epoch)
+        return self._draws(planned, self.manifest.row(planned.row, KEY), epoch)
 
     def _draws(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Draws:
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])

@@ -1,5 +1,7 @@
 """Which texts the clips have embeddings of, and of how many tokens: known from the indices alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,9 +25,10 @@ FORMER = [f"{name}_{level}" for name in ("num_tokens", "num_uncut_tokens") for l
 """Columns of an earlier reelpack."""
 
 
-def read_texts(manifest: Manifest) -> pa.Table:
-    """`TEXTS` for the rows of a manifest, in their order; empty lists where a clip has no text."""
-    return pa.concat_tables([TEXTS.empty_table(), *(_of_part(manifest, n) for n in range(len(manifest.parts)))])
+def read_texts(manifest: Manifest, lists: Sequence[str] = tuple(LISTS)) -> pa.Table:
+    """`TEXTS`, or some of its lists, for the rows of a manifest, in their order; empty where a clip has no text."""
+    empty = TEXTS.empty_table().select(["clip_id", *lists])
+    return pa.concat_tables([empty, *(_of_part(manifest, n, lists) for n in range(len(manifest.parts)))])
 
 
 def levels_of(texts: pa.Table) -> np.ndarray:
@@ -49,18 +52,18 @@ def has_captions(dataset: str) -> bool:
         return any(column.null_count < len(column) for batch in batches for column in batch.columns)
 
 
-def _of_part(manifest: Manifest, number: int) -> pa.Table:
+def _of_part(manifest: Manifest, number: int, lists: Sequence[str]) -> pa.Table:
     part, clips = manifest.parts[number], manifest.table["clip_id"].filter(pa.array(manifest.sources == number))
     stored = TEXTS.empty_table()
     if part.text != NO_TEXT["fingerprint"]:
         url = Layout(part.url).encoded("text", part.text).index
         stored = _with_lists(read_index(url, "reelpack encode", ["clip_id"], ["clip_id"], [*LISTS, *FORMER]))
     rows = pc.index_in(clips, stored["clip_id"].combine_chunks()).combine_chunks()
-    columns = [clips.cast(pa.large_string())]
-    for name, kind in LISTS.items():
+    columns = {"clip_id": clips.cast(pa.large_string())}
+    for name in lists:
         found = stored[name].combine_chunks().take(rows)
-        columns.append(pc.if_else(pc.is_null(rows), pa.scalar([], pa.list_(kind)), found))
-    return pa.table(columns, schema=TEXTS)
+        columns[name] = pc.if_else(pc.is_null(rows), pa.scalar([], found.type), found)
+    return pa.table(columns)
 
 
 def _with_lists(index: pa.Table) -> pa.Table:

@@ -4,6 +4,7 @@ import numpy as np
 from torch import nn
 
 from train.data.manifest import Manifest
+from train.data.reference import reference_prompts
 from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
 from train.evaluate.config import CaptionLossConfig
 from train.evaluate.fixed_noise import FixedNoiseLoss
@@ -34,7 +35,7 @@ class CaptionLoss:
 def caption_donors(manifest: Manifest, max_clips: int) -> dict[int, int]:
     """For each row that has an embedded caption, the next such row (cyclically) whose caption reads differently."""
     order = np.flatnonzero(manifest.table["text_shard"].is_valid())[:max_clips].tolist()
-    captions = dict(zip(order, manifest.captions(order), strict=True))
+    captions = dict(zip(order, reference_prompts(manifest, order), strict=True))
     donors = {}
     for position, row in enumerate(order):
         others = order[position + 1 :] + order[:position]

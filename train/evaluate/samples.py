@@ -22,9 +22,8 @@ from torch.nn import functional as F
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent
-from train.data.blend import reference_text
 from train.data.read import ClipReader
-from train.data.reference import noised, reference_sample
+from train.data.reference import noised, reference_prompts, reference_sample
 from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
 from train.evaluate.config import SamplesConfig
 from train.packing.batch import Sample
@@ -129,8 +128,7 @@ class SampleLogging:
             ) from error
 
     def _logged(self, index: int, sample: Sample, latent: Tensor) -> LoggedSample:
-        (texts,) = self.manifest.captions([index])
-        prompt = texts.get(reference_text(texts) or "", "")
+        (prompt,) = reference_prompts(self.manifest, [index])
         return LoggedSample(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
 
 

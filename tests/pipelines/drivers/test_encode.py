@@ -240,6 +240,9 @@ def test_a_text_that_is_taken_back_is_not_trained_on(made: SimpleNamespace, tmp_
     train = manifest(made, made.stored, summary.text)
     captioned = dict(zip(train.clip_ids, train.table["text_shard"].is_valid().to_pylist(), strict=True))
     assert captioned == {one: False, other: True}
+    caption(made.dataset, family="human", section="human", status="rejected")
+    assert encode(made.url, load_config(overrides=SETTINGS)).num_uncaptioned == 2
+    assert manifest(made, made.stored, before.text).table["text_shard"].null_count == 2
 
 
 def test_embeddings_of_an_earlier_reelpack_are_made_again_in_their_folder(

@@ -45,9 +45,9 @@ def data(blend: BlendConfig = DEFAULT_BLEND, **changes: object) -> DataConfig:
     return DataConfig.model_validate({"blend": blend.model_dump(), "caption_dropout": 0, **changes})
 
 
-def loader(dataset: str | Path, config: DataConfig) -> PackLoader:
-    manifest = read_datasets(str(dataset), split="train", data=config, model=MODEL)
-    return PackLoader(manifest, FlowConfig().build(), config, model=MODEL, seed=0)
+def loader(dataset: str | Path, config: DataConfig, model: DiTConfig = MODEL) -> PackLoader:
+    manifest = read_datasets(str(dataset), split="train", data=config, model=model)
+    return PackLoader(manifest, FlowConfig().build(), config, model=model, seed=0)
 
 
 def drawn(source: PackLoader, row: int, epoch: int) -> str | None:
@@ -161,12 +161,15 @@ def test_a_level_that_no_clip_has_is_told_with_counts(
         loader(root, data(BlendConfig(short=1)))
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_the_forecast_draws_what_training_draws(make_dataset: Callable, make_clips: Callable, dropout: float):
+@pytest.mark.parametrize(("dropout", "num_classes"), [(0.0, None), (0.25, None), (0.25, 3)])
+def test_the_forecast_draws_what_training_draws(
+    make_dataset: Callable, make_clips: Callable, dropout: float, num_classes: int | None
+):
     names = (("dense", "dense.1", "short"), ("original", "short"), ("short",), ())
     root = make_dataset([with_texts(clip, *names[i % 4]) for i, clip in enumerate(make_clips(40))])
-    config = TrainConfig(data=data(caption_dropout=dropout), model=MODEL)
-    source = loader(root, config.data)
+    model = MODEL.model_copy(update={"num_classes": num_classes})
+    config = TrainConfig(data=data(caption_dropout=dropout, null_dropout=0.3), model=model)
+    source = loader(root, config.data, model)
     counts = Counter(drawn(source, row, 0) for row in range(40))
     found = blend_of(config, source.manifest)
     assert found is not None and found.num_samples == 40

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -193,6 +194,13 @@ def test_a_donor_is_another_clip_whose_caption_reads_differently(dataset: str):
     donors = caption_donors(manifest, 64)
     assert set(donors) == {i for i, of_clip in enumerate(texts) if of_clip}
     assert all(texts[row] != texts[donor] for row, donor in donors.items())
+
+
+def test_a_donor_differs_in_the_caption_that_is_evaluated(make_dataset: Callable, make_clips: Callable):
+    """Clips of one dense caption and other short ones would be evaluated under the same text."""
+    dense = np.ones((2, 12), np.float16)
+    clips = [replace(clip, short=np.full((1, 12), i, np.float16), dense=dense) for i, clip in enumerate(make_clips(4))]
+    assert caption_donors(read_manifest(str(make_dataset(clips)), split="train", patch=PATCH), 64) == {}
 
 
 def test_without_two_captions_there_is_no_caption_test(make_dataset: Callable, make_clips: Callable, model: DiT):

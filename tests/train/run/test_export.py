@@ -36,7 +36,7 @@ def test_an_exported_run_gives_the_outputs_of_its_checkpoint(dataset: str, tmp_p
     models = [load_file(tmp_path / weights / "model.safetensors") for weights in ("ema", "model")]
     assert any(not torch.equal(models[0][name], models[1][name]) for name in models[0])
     export_run(tmp_path / "run", tmp_path / "ema")  # again, into the same folder
-    with pytest.raises(ValueError, match=r"holds checkpoints, config\.yaml, metrics\.jsonl"):
+    with pytest.raises(ValueError, match=r"holds blend\.json, checkpoints, config\.yaml"):
         export_run(tmp_path / "run", tmp_path / "run")
 
 
