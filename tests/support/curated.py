@@ -46,6 +46,7 @@ def caption(
     section: str = "caption_family",
     clips: Sequence[str] | None = None,
     status: str = "ok",
+    prompt_id: str = "",
 ) -> None:
     """Records as a captioner writes them, for the clips of the index, or some of them: a text for each of `names`."""
     reader = TarReader(dataset.layout.shards)
@@ -57,7 +58,7 @@ def caption(
         facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8}
         facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ())
-        facts |= {"variant": int(variant or 0), "attempt": 1}
+        facts |= {"variant": int(variant or 0), "attempt": 1, "prompt_id": prompt_id}
         facts |= {"provenance": {"backend": "test", "model": "test"}}
         told = f"caption of {row['clip_id']}"
         text = {"level": level, "status": status, "text": told if name == "short" else f"{name}, a longer {told}"}

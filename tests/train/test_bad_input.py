@@ -314,9 +314,7 @@ def test_clips_without_text_are_counted_and_a_set_without_any_is_refused(
     run(copy, tmp_path / "none", model=none)
     assert "text embedding" not in caplog.text
     edit(copy / "text/txt0/index.parquet", lambda t: t.slice(0, 0))
-    with pytest.raises(
-        ValueError, match=r"none of the 20 training clips .*reelpack caption .*train\.data\.text=none"
-    ):
+    with pytest.raises(ValueError, match=r"none of the 20 training clips .*reelpack caption .*train\.data\.text=none"):
         run(copy, tmp_path / "other")
     run(copy, tmp_path / "unconditional", model=none)
 

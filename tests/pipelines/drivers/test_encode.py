@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.dataset.judged import EDITED, REJECTED
 from curate.device import pick_device, with_index
 from curate.encoders.text import TextEncoder
 from curate.schema import content_digest
@@ -214,7 +215,7 @@ def test_every_level_and_variant_is_embedded_and_counted(made: SimpleNamespace, 
     one, other = made.dataset.read_index()["clip_id"].to_pylist()
     caption(made.dataset, ["dense", "dense.1", "dense.10", "fields"])
     caption(made.dataset, ["original"], family="original-1", section="original_family", clips=[one])
-    caption(made.dataset, ["dense"], family="human", section="human", clips=[other])
+    caption(made.dataset, ["dense"], family="human", section="human", clips=[other], prompt_id=EDITED)
     summary = encode(made.url, load_config(overrides=SETTINGS))
     assert summary.captions == {"short": 2, "dense": 6, "original": 1} and summary.num_uncaptioned == 0
     record = json.loads((made.out / "text" / summary.text / "fingerprint.json").read_text())
@@ -233,14 +234,14 @@ def test_a_text_that_is_taken_back_is_not_trained_on(made: SimpleNamespace, tmp_
     made = copied(made, tmp_path)
     one, other = made.dataset.read_index()["clip_id"].to_pylist()
     before = encode(made.url, load_config(overrides=SETTINGS))
-    caption(made.dataset, family="human", section="human", clips=[one], status="rejected")
+    caption(made.dataset, family="human", section="human", clips=[one], prompt_id=REJECTED)
     summary = encode(made.url, load_config(overrides=SETTINGS))
     assert summary.text == before.text  # a run on this dataset resumes
     assert (summary.captions, summary.num_uncaptioned) == ({"short": 1}, 1)
     train = manifest(made, made.stored, summary.text)
     captioned = dict(zip(train.clip_ids, train.table["text_shard"].is_valid().to_pylist(), strict=True))
     assert captioned == {one: False, other: True}
-    caption(made.dataset, family="human", section="human", status="rejected")
+    caption(made.dataset, family="human", section="human", prompt_id=REJECTED)
     assert encode(made.url, load_config(overrides=SETTINGS)).num_uncaptioned == 2
     assert manifest(made, made.stored, before.text).table["text_shard"].null_count == 2
 
