@@ -80,6 +80,7 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
     settings = [
         "caption.short_max_tokens=4",
         "caption.dense_max_tokens=4",
+        "caption.checks.truncated=null",  # random weights end no text
         f"caption.backend.model={model}",
         *(setting for setting in OVERRIDES if "language" not in setting),  # it imports a package of the extra
     ]
