@@ -29,6 +29,7 @@ COMMANDS = (
     ("train-export", "Train"),
     ("train-import", "Train"),
     ("sample", "Train"),
+    ("upsample", "Train"),
     ("report", "Inspect"),
     ("weights", "Embedded models"),
     ("train-autoencoder", "Embedded models"),

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from caption.config import CaptionConfig
 from caption.finetune.config import CaptionerTrainConfig
+from caption.upsample import UpsampleConfig
 from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
@@ -79,6 +80,7 @@ class Config(BaseModel):
     text: TextEncoderConfig = TextEncoderConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    upsample: UpsampleConfig = UpsampleConfig()
 
 
 def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), base: Config | None = None) -> Config:

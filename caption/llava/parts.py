@@ -42,11 +42,11 @@ def build_parts() -> Parts:
 
     from caption.llava.vision import EfficientNetLiteVisionConfig
 
-    tokenizer, language_model = _language_model(gguf)
+    tokenizer, language = language_model(gguf)
     vision_config = EfficientNetLiteVisionConfig(image_size=IMAGE_SIZE_PX, patch_size=PATCH_SIZE_PX)
     config = LlavaConfig(
         vision_config=vision_config,
-        text_config=language_model.config,
+        text_config=language.config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         image_seq_length=vision_config.num_tokens,
         vision_feature_layer=-1,
@@ -54,7 +54,7 @@ def build_parts() -> Parts:
         tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
-    model.model.language_model.load_state_dict(language_model.model.state_dict())
+    model.model.language_model.load_state_dict(language.model.state_dict())
     _load_tower(model.model.vision_tower.backbone, tower_file)
     model.tie_weights()
     model.generation_config.eos_token_id = tokenizer.eos_token_id
@@ -62,7 +62,7 @@ def build_parts() -> Parts:
     return Parts(model=model.eval(), processor=_processor(tokenizer))
 
 
-def _language_model(gguf: Path) -> tuple[Any, Any]:
+def language_model(gguf: Path) -> tuple[Any, Any]:
     """Tokenizer and model out of the GGUF file, with a token for images added."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig

@@ -21,6 +21,9 @@ def sample(
         Path | None,
         typer.Option(help="image to begin with, or clip to continue (runs with the task first_frames)"),
     ] = None,
+    upsample: Annotated[
+        bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
+    ] = False,
     step: StepOption = None,
     config: ConfigOption = None,
     set: SetOption = None,
@@ -28,10 +31,15 @@ def sample(
     """Generate videos from a trained run."""
     if not prompt and not label and not start:
         raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
-    resolved = resolved_config(config, set).sample
+    settings = resolved_config(config, set)
+    resolved = settings.sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
     from pipelines.drivers.sample import sample_to_files
 
-    for path in sample_to_files(run, prompt or (), out, size, frames, resolved, labels=label or (), start=start):
+    rewriting = settings.upsample if upsample else None
+    paths = sample_to_files(
+        run, prompt or (), out, size, frames, resolved, labels=label or (), start=start, upsampling=rewriting
+    )
+    for path in paths:
         typer.echo(path)

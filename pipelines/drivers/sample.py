@@ -9,7 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from caption.upsample import UpsampleConfig, Upsampled
 from curate.schema import MediaError
+from pipelines.drivers.upsample import upsample_prompts
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
@@ -30,6 +32,7 @@ def sample_to_files(
     config: SampleConfig,
     labels: Sequence[str] = (),
     start: Path | None = None,
+    upsampling: UpsampleConfig | None = None,
 ) -> list[Path]:
     """Generate one video per prompt and write it, with a .json of the request; one frame becomes a PNG.
 
@@ -43,6 +46,7 @@ def sample_to_files(
         labels: a class per video, by name or number; one alone is that of all prompts, and the
             other way round.
         start: an image that each video begins with, or a clip that it continues (its last frames are the first).
+        upsampling: how prompts become captions of the run's style first; None: they are used as they are.
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
@@ -69,11 +73,15 @@ def sample_to_files(
         most = max_input_frames(requests[0], "start", train_config, record.latents)
         latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
         requests = [replace(request, inputs={"start": latent}) for request in requests]
+    if upsampling is not None:
+        texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
+        requests = [replace(request, prompt=_told(text)) for request, text in zip(requests, texts, strict=True)]
     generated = sample(run, requests, config)
-    for path, result in zip(paths, generated, strict=True):
+    for path, result, (typed, _) in zip(paths, generated, asked, strict=True):
         write_video(path, decode_latent(autoencoder, result.latent), result.fps)
         facts = {
             "prompt": result.request.prompt,
+            **({} if upsampling is None else {"typed": typed}),
             "label": result.request.label,
             "size": size,
             "num_frames": num_frames,
@@ -99,6 +107,12 @@ def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int
         return encode_start(autoencoder, str(path), size=size, fps=fps, max_latent_frames=most)
     except (OSError, MediaError) as error:
         raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
+
+
+def _told(result: Upsampled) -> str:
+    if result.reason:
+        logger.warning("the prompt %r is used as it is: %s", result.prompt, result.reason)
+    return result.text
 
 
 def _asked(prompts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str | None]]:

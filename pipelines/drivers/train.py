@@ -21,6 +21,7 @@ from curate.threads import import_decoders
 from pipelines.config import Config
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
+from pipelines.drivers.upsample import keep_examples
 from pipelines.execute.ray_cluster import connect
 from train.convert.dit import read_checkpoint
 from train.convert.layouts import Tubelet
@@ -51,7 +52,7 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
         report(row)
 
     with _reported(out) as report, shown(line, lambda: line.update({})):
-        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
+        return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
 
 
 def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
@@ -63,7 +64,17 @@ def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> T
             say(row)
             report(row)
 
-        return train(config.train, dataset, out, on_step=on_step, on_start=_say_memory)
+        return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
+
+
+def _at_start(dataset: str | Sequence[str], out: str) -> Callable[[MemoryEstimate], None]:
+    """What the main rank does before the first step."""
+
+    def on_start(estimate: MemoryEstimate) -> None:
+        keep_examples(dataset, out)
+        _say_memory(estimate)
+
+    return on_start
 
 
 def _say_memory(estimate: MemoryEstimate) -> None:

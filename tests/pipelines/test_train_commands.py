@@ -41,6 +41,7 @@ def test_a_run_ends_with_a_report_of_all_its_steps(tmp_path: Path, num_val: int)
     dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=num_val))
     settings = {"steps": 5, "model": {"width": 32, "depth": 1, "num_heads": 2}, "evaluate": {"held_out": {"every": 2}}}
     train_as_worker(str(dataset), str(tmp_path / "run"), Config.model_validate({"train": settings}))
+    assert (tmp_path / "run/prompt_examples.json").is_file()
     build = (tmp_path / "run/report.html").read_text()
     assert build == Path(build_run_report(str(tmp_path / "run"))).read_text()
 
