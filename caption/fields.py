@@ -107,6 +107,15 @@ SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?!\s*(?:[,:\]}]|\Z)))*)'", re.DOT
 """An apostrophe ends a string only where the object can continue after it."""
 
 
+OTHER_NAMES = {
+    **{"subject": "subjects", "main_subject": "subjects", "action": "actions", "events": "actions"},
+    **{"setting": "scene", "background": "scene", "location": "scene", "environment": "scene"},
+    **{"camera_movement": "camera", "camera_motion": "camera", "shot": "shot_size", "shot_type": "shot_size"},
+    **{"lighting": "light", "visual_style": "style", "text": "visible_text", "on_screen_text": "visible_text"},
+}
+"""What models that are not constrained call the fields."""
+
+
 class _Damaged(ValueError):
     """The text is cut off here, or is no JSON."""
 
@@ -132,6 +141,7 @@ class _Reader:
         try:
             while self._next() != "}":
                 key = re.sub(r"[\s-]+", "_", self._key().strip()).lower()
+                key = OTHER_NAMES.get(key, key)
                 self._take(":")
                 value = self._value()
                 if not self.is_whole or self._ends("}"):  # of a list that is cut off, the closed items count

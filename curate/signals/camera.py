@@ -13,6 +13,9 @@ from functools import lru_cache
 import numpy as np
 
 NUM_STEPS = 2
+SMALL_STEP = 5e-4
+"""Short sides: after a smaller step there is no other."""
+
 STRIDE = 2
 """Every second pixel in each direction has a say."""
 
@@ -84,26 +87,30 @@ def _refined(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> tuple
     parameters, brightness, support = field.ravel().copy(), 0.0, 0.0
     for _ in range(NUM_STEPS):
         moved = _moved_back(other, parameters.reshape(2, 3))
-        by_x, by_y = (_sampled(cv2.Sobel((moved + one) / 2, cv2.CV_32F, *d, scale=1 / 8)) for d in ((1, 0), (0, 1)))
-        inside = _sampled(moved) > OUTSIDE / 2
-        inside &= np.abs(by_x) + np.abs(by_y) < 512  # no gradient across the edge of what was moved
-        change = _sampled(moved - one) - brightness
-        texture = np.hypot(by_x, by_y) * inside
+        both = moved + one
+        by_x, by_y = (_sampled(cv2.Sobel(both, cv2.CV_32F, *order, scale=1 / 16)) for order in ((1, 0), (0, 1)))
+        change = _sampled(moved) - _sampled(one) - brightness
+        slope = cv2.magnitude(by_x, by_y).ravel()
+        inside = (change > OUTSIDE / 2) & (slope < 512)  # no gradient across the edge of what was moved
+        texture = slope * inside
         if texture.mean() < LEAST_TEXTURE:
             return field, 0.0
         spread = 1.4826 * float(np.median(np.abs(change[inside]))) + NOISE
-        weights = np.where(inside, np.maximum(0, 1 - (change / (TUKEY * spread)) ** 2) ** 2, 0)
-        slopes = np.stack([by_x, by_x * columns, by_x * rows, by_y, by_y * columns, by_y * rows]) * short_side
-        slopes = np.concatenate([slopes, -np.ones_like(by_x)[None]])
+        weights = np.maximum(0, 1 - np.square(change / (TUKEY * spread)))
+        weights *= weights * inside
+        ones = np.full_like(by_x, -1 / short_side)
+        slopes = short_side * np.stack([by_x, by_x * columns, by_x * rows, by_y, by_y * columns, by_y * rows, ones])
         weighted = slopes * weights
         # Not by BLAS, whose threads would show in the last bits.
         normal = np.einsum("in,jn->ij", weighted, slopes).astype(np.float64)
         normal[np.diag_indices(7)] += 1e-6 * np.trace(normal) / 7
         step = -np.linalg.solve(normal, np.einsum("in,n->i", weighted, change).astype(np.float64))
-        left = np.abs(change + np.einsum("i,in->n", step, slopes))
+        left = np.abs(change + np.einsum("i,in->n", step.astype(np.float32), slopes))
         support = float((texture * (left < FOLLOWS_PX * texture + NOISE)).sum() / texture.sum())
         parameters += step[:6]
-        brightness += step[6]
+        brightness += float(step[6])
+        if np.abs(step[:6]).max() < SMALL_STEP:
+            break
     return parameters.reshape(2, 3), support
 
 
@@ -131,7 +138,7 @@ def _moved_back(later: np.ndarray, field: np.ndarray) -> np.ndarray:
 
 
 def _sampled(picture: np.ndarray) -> np.ndarray:
-    return picture[::STRIDE, ::STRIDE].ravel()
+    return np.ascontiguousarray(picture[::STRIDE, ::STRIDE]).ravel()
 
 
 @lru_cache(maxsize=16)

@@ -103,10 +103,9 @@ def test_an_object_cut_anywhere_says_nothing_new(fields: CaptionFields, data: st
 
 @given(st.text(st.sampled_from("{}[]\"'\\:, \nabscene<think>/NaN01"), max_size=60))
 def test_no_text_raises(text: str) -> None:
-    read = salvage(text)
-    assert read.fields is not None or not read.is_whole or read.fields is None
-    salvage('{"scene": ' + text)
-    salvage('{"subjects": [' + text)
+    for damaged in (text, '{"scene": ' + text, '{"subjects": [' + text):
+        read = salvage(damaged)
+        assert read.fields is None or salvage(read.fields.to_json()) == Salvaged(fields=read.fields, is_whole=True)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +124,10 @@ def test_nothing_said_is_no_field() -> None:
 def test_texts_are_one_line_of_valid_unicode() -> None:
     text = r'{"subjects": "a\n cat\u0000", "scene": "\ud83d a park", "visible_text": [42], "light": ["soft", "warm"]}'
     expected = CaptionFields(subjects=("a cat",), scene="a park", visible_text=("42",), light="soft, warm")
+    assert salvage(text) == Salvaged(fields=expected, is_whole=True)
+
+
+def test_other_names_of_the_fields_are_known() -> None:
+    text = '{"Subject": "a cat", "Setting": "a park", "camera movement": "static", "lighting": "soft", "text": []}'
+    expected = CaptionFields(subjects=("a cat",), scene="a park", camera="static", light="soft")
     assert salvage(text) == Salvaged(fields=expected, is_whole=True)
