@@ -12,7 +12,7 @@ from caption.kept_words import content_words, is_negation, words_of
 
 NUM_PAIRS = 32
 NUM_ENDINGS = 16
-MIN_SHARE, MIN_CAPTIONS = 0.02, 2
+MIN_SHARE, MIN_CAPTIONS = 0.05, 2
 """A word of style is in this share, and in this number, of the dense captions."""
 MAX_SHORT = 0.2
 """Captions with a word of style whose short caption has it, at most: short captions name subjects."""
@@ -68,7 +68,7 @@ def choose_examples(pairs: Sequence[tuple[str, str]]) -> PromptExamples | None:
 
 def style_endings(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Sentences after the first of dense captions that name no subject: each of their words is in many dense captions
-    and in few of the short ones, which tell who does what."""
+    and in few of the short ones, which tell who does what. The most frequent first, without beginnings of others."""
     of_dense = Counter(word for _, dense in pairs for word in set(content_words(dense)))
     of_short = Counter(word for short, _ in pairs for word in set(content_words(short)))
     least = max(MIN_CAPTIONS, MIN_SHARE * len(pairs))
@@ -79,4 +79,11 @@ def style_endings(pairs: Sequence[tuple[str, str]]) -> list[str]:
             words, names = words_of(sentence), set(content_words(sentence))
             if names and names <= style and not OF_A_SUBJECT & set(words) and not any(map(is_negation, words)):
                 found[sentence] += 1
-    return [sentence for sentence, _ in found.most_common(NUM_ENDINGS)]
+    whole = [one for one, _ in found.most_common() if not any(_begins(one, other) for other in found)]
+    return whole[:NUM_ENDINGS]
+
+
+def _begins(sentence: str, other: str) -> bool:
+    """Whether another sentence says the same and more."""
+    start = sentence.rstrip(".!?…。！？")
+    return "," not in start and other.startswith(f"{start},")

@@ -99,7 +99,7 @@ def upsample(prompt: str, examples: PromptExamples, config: UpsampleConfig, writ
     for attempt in range(config.max_attempts):
         text = writer.write(asked, examples, random.Random(f"{config.seed} {attempt} {asked}"), attempt)
         if isinstance(text, FailedRequest):
-            reason = f"the model wrote nothing: {text.detail}"
+            reason = text.detail
         elif found := faults(asked, text, examples):
             reason = f"the text does not stand for the prompt: {'; '.join(found)}"
         else:

@@ -187,3 +187,22 @@ def test_where_the_browser_stores_nothing_the_page_says_so_and_exports(browser, 
     note, num_lines = browser.probe(page, CLEAR + script)
     assert "this browser keeps nothing" in note
     assert num_lines == 2
+
+
+@pytest.mark.browser
+def test_no_request_leaves_the_page_when_every_button_was_clicked(browser, page: Path) -> None:
+    script = """
+        document.querySelectorAll("#review button").forEach((button) => button.click());
+        const names = performance.getEntriesByType("resource").map((entry) => entry.name);
+        return names.filter((name) => !name.startsWith("data:"))"""
+    assert browser.probe(page, CLEAR + script) == []
+
+
+@pytest.mark.browser
+def test_the_review_fits_a_phone(browser, page: Path) -> None:
+    probe, frame = page.with_name("narrow.html"), page.with_name("phone.html")
+    script = "<script>parent.postMessage(`${document.documentElement.scrollWidth}`, '*')</script></body>"
+    probe.write_text(page.read_text().replace("</body>", script))
+    said = "<script>onmessage = e => document.title = e.data</script>"
+    frame.write_text(f'{said}<iframe src="{probe.name}" width="400" height="2400" style="border:0"></iframe>')
+    assert int(re.search(r"<title>(\d+)</title>", browser.dom(frame))[1]) <= 400

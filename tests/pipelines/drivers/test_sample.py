@@ -8,10 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from caption.llava.language import EmbeddedLanguageModel
+from caption.prompt_examples import PromptExamples
 from curate.media.decode import decode_clip
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
 from pipelines.drivers.sample import start_latent
+from pipelines.drivers.upsample import EXAMPLES
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
 from tests.train.autoencoder.models import save_model
@@ -53,6 +56,30 @@ def test_a_video_goes_on_from_a_clip_and_begins_with_a_picture(made: SimpleNames
         like = np.abs(shown[name][: len(scaled)] - scaled).mean()
         unlike = np.abs(shown[name][-1] - scaled[-1]).mean()
         assert len(shown[name]) == 17 and like < 30 < 50 < unlike
+
+
+def test_a_short_prompt_is_written_in_the_style_of_the_run_first(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = PromptExamples(pairs=(("A cat.", "A cat on a wall."),), endings=("Wide shot.",), dense_words=9)
+    (Path(made.plain) / EXAMPLES).write_text(examples.to_json())
+    monkeypatch.setattr(EmbeddedLanguageModel, "setup", lambda self: None)
+    monkeypatch.setattr(EmbeddedLanguageModel, "log_likelihoods", lambda self, text, endings: [0.0] * len(endings))
+    shown = [
+        "--prompt",
+        "a square",
+        "--prompt",
+        "close-up of a square",
+        "--upsample",
+        "--out",
+        str(tmp_path / "x.png"),
+    ]
+    assert run("sample", made.plain, *shown, "--size", "64x48", "--frames", "1", "--set", "sample.num_steps=1") == 0
+    facts = [json.loads((tmp_path / f"x-{number}.json").read_text()) for number in (0, 1)]
+    assert [(one["typed"], one["prompt"]) for one in facts] == [
+        ("a square", "A square. Wide shot."),
+        ("close-up of a square", "close-up of a square"),
+    ]
 
 
 def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: Path, capsys) -> None:
