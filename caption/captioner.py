@@ -22,6 +22,8 @@ NUM_DECODERS = 4
 """Threads that decode for one model."""
 MAX_HELD_BYTES = 48 << 20
 """Bytes of frames that are decoded and not yet captioned. Decoding pauses above it; one clip alone can exceed it."""
+MAX_IN_FLIGHT_BYTES = 1 << 30
+"""The same for a model that answers many requests at a time: each of them holds its clip's frames."""
 
 Outcome = Captioned | Failure
 
@@ -102,7 +104,8 @@ class CaptionStage:
         if self._threads is None:
             in_flight = self._backend.num_in_flight
             work = self._caption_alone if in_flight else self._decode_ahead
-            self._threads = _Threads(work, NUM_DECODERS + in_flight)
+            max_bytes = MAX_IN_FLIGHT_BYTES if in_flight else MAX_HELD_BYTES
+            self._threads = _Threads(work, NUM_DECODERS + in_flight, max_bytes)
             self._in_flight = threading.BoundedSemaphore(max(1, in_flight))
         return self._threads
 
@@ -224,15 +227,16 @@ class _Decoded:
 
 class _Threads:
     """Work on items in threads. Items begin in the order in which they are started, and none while the frames that
-    are held reach `MAX_HELD_BYTES`: the earliest item that somebody waits for is never behind a later one.
+    are held reach `max_bytes`: the earliest item that somebody waits for is never behind a later one.
 
     Args:
         work: item → result.
         num_threads: that work at the same time.
+        max_bytes: of frames.
     """
 
-    def __init__(self, work: Callable[[CaptionItem], Any], num_threads: int) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[CaptionItem], Any], num_threads: int, max_bytes: int) -> None:
+        self._work, self._max_bytes = work, max_bytes
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="captions")
         self._started: dict[int, Future[Any]] = {}
         self._num_started = self._num_begun = self._held = 0
@@ -262,7 +266,7 @@ class _Threads:
 
     def _run(self, item: CaptionItem, turn: int) -> Any:
         with self._changed:
-            self._changed.wait_for(lambda: self._num_begun == turn and self._held < MAX_HELD_BYTES)
+            self._changed.wait_for(lambda: self._num_begun == turn and self._held < self._max_bytes)
             self._num_begun += 1
             self._changed.notify_all()
         return self._work(item)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caption import captioner
 from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.captioner import CaptionStage
@@ -291,6 +292,7 @@ def test_requests_in_flight_reach_their_number_and_keep_their_clips(shards, monk
         done = [stage.process(items[:3]), stage.process(items[3:])]
         return [[record.text for record in one.records] for part in done for one in part]  # type: ignore[union-attr]
 
+    monkeypatch.setattr(captioner, "MAX_HELD_BYTES", 1)  # of batches: what is in flight holds its own frames
     one_by_one = texts(Script(InFlight().answer), ahead=False)
     assert texts(Script(InFlight().answer), ahead=True) == one_by_one
     assert texts(InFlight(), ahead=True) == one_by_one
