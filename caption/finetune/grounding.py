@@ -19,6 +19,8 @@ from caption.finetune.learner import Learner
 
 SIGNIFICANT = 0.05
 """Probability below which as many captions are not likelier with their own frames by chance."""
+LEAST_GAP = 0.05
+"""Nats per token. A smaller gap is found on enough clips, too, and no caption changes by it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +45,11 @@ class Grounding:
 
     @property
     def looks(self) -> bool | None:
-        """Whether the captioner is shown to look at the clips (sign test); None: too few clips to tell."""
+        """Whether the captioner looks at the clips: the gap matters, and is not there by chance (sign test). None: too
+        few clips to tell."""
         if self.gap_other is None or chance(self.num, self.num) >= SIGNIFICANT:
             return None
-        return self.gap_other > 0 and 2 * self.wins > self.num and chance(self.wins, self.num) < SIGNIFICANT
+        return self.gap_other >= LEAST_GAP and 2 * self.wins > self.num and chance(self.wins, self.num) < SIGNIFICANT
 
     def row(self) -> dict[str, Any]:
         return {**asdict(self), "looks": self.looks}
