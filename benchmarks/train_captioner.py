@@ -4,10 +4,10 @@
 
 Generated films of a colored shape that moves one way, with their captions, go through `curate`, `train-captioner` and
 `caption`. The captioner is a LLaVA of half a million weights, put together as LLaVA is: a language model that was
-trained on texts (captions behind words that say what they are about), a vision tower that was trained on images (single
-frames, with what their patches show), and a new projector. Printed are loss and grounding on held-out clips before and
-after each stage, and how many held-out clips get exactly their caption; and the same where captions belong to other
-clips: the loss falls as far as language alone can, and the grounding stays at 0. A stopped run resumes.
+trained on texts (captions behind words that say what they are about), a vision tower that was trained on images
+(frames, with what their patches show), and a new projector. Printed are loss and grounding on held-out clips before
+and after each stage, and how many held-out clips get exactly their caption; and the same where captions belong to
+other clips: the loss falls as far as language alone can, and the grounding stays at 0. A stopped run resumes.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def _ground(rng: np.random.Generator) -> np.ndarray:
 
 
 def _drawn(
-    ground: np.ndarray, color: tuple[int, int, int], shape: str, center: Sequence[float], radius: float
+    ground: np.ndarray, color: tuple[int, int, int], shape: str, center: np.ndarray, radius: float
 ) -> np.ndarray:
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
     dy, dx = y - center[0], x - center[1]

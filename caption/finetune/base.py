@@ -15,13 +15,11 @@ class Sample:
         images: (T, H, W, 3) uint8 RGB frames in the order of time, or what the data stores in their place.
         prompt: Text after the images.
         answer: Text that is learned.
-        name: Of the clip; two samples of one clip share it.
     """
 
     images: Any
     prompt: str
     answer: str
-    name: str = ""
 
 
 class TrainingData(Protocol):

@@ -119,7 +119,7 @@ class ClipData:
                 log.warning("clip %s is left out: %s", clip.clip_id, error)
                 continue
             question = asked.question
-            samples.append(Sample(images=frames, prompt=question.prompt, answer=question.answer, name=clip.clip_id))
+            samples.append(Sample(images=frames, prompt=question.prompt, answer=question.answer))
         return samples
 
     def held_out(self, task: Task, limit: int) -> Sequence[ClipQuestion]:

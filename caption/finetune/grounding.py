@@ -19,6 +19,8 @@ from caption.finetune.learner import Learner
 
 SIGNIFICANT = 0.05
 """Probability below which as many captions are not likelier with their own frames by chance."""
+NUM_HELD = 8
+"""Clips whose frames are in memory together."""
 LEAST_GAP = 0.05
 """Nats per token. A smaller gap is found on enough clips, too, and no caption changes by it."""
 
@@ -33,7 +35,8 @@ class Grounding:
         loss: Of the answer with the clip's own frames.
         gap_other: How much more with the frames of another clip; None: there is no other.
         gap_black: How much more with black frames.
-        wins: Clips whose answer is likelier with their own frames than with the other's.
+        num_compared: Clips for which there is another one.
+        wins: Of these, clips whose answer is likelier with their own frames.
     """
 
     task: Task
@@ -41,15 +44,17 @@ class Grounding:
     loss: float
     gap_other: float | None
     gap_black: float
+    num_compared: int
     wins: int
 
     @property
     def looks(self) -> bool | None:
         """Whether the captioner looks at the clips: the gap matters, and is not there by chance (sign test). None: too
         few clips to tell."""
-        if self.gap_other is None or chance(self.num, self.num) >= SIGNIFICANT:
+        num = self.num_compared
+        if self.gap_other is None or chance(num, num) >= SIGNIFICANT:
             return None
-        return self.gap_other >= LEAST_GAP and 2 * self.wins > self.num and chance(self.wins, self.num) < SIGNIFICANT
+        return self.gap_other >= LEAST_GAP and 2 * self.wins > num and chance(self.wins, num) < SIGNIFICANT
 
     def row(self) -> dict[str, Any]:
         return {**asdict(self), "looks": self.looks}
@@ -65,32 +70,52 @@ def measure(learner: Learner, data: TrainingData, stage: StageConfig, limit: int
     """Grounding for each of a stage's tasks that held-out clips have, on at most `limit` clips."""
     learner.train(())
     for task in stage.tasks:
-        samples = data.load(data.held_out(task, limit))
-        if samples:
-            yield _of_task(task, samples, learner, stage.batch_size)
+        found = data.held_out(task, limit)
+        if not found:
+            continue
+        parts = [
+            _of_part(data.load([found[row] for row in rows]), learner, stage.batch_size)
+            for rows in np.array_split(np.arange(len(found)), -(-len(found) // NUM_HELD))
+        ]
+        if sum(len(part.true) for part in parts):
+            yield _of_task(task, parts)
 
 
-def _of_task(task: Task, samples: Sequence[Sample], learner: Learner, batch_size: int) -> Grounding:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """Losses of some clips with their own and with black frames, (N,), and the gaps of those with another, (M,)."""
+
+    true: np.ndarray
+    black: np.ndarray
+    gaps: np.ndarray
+
+
+def _of_part(samples: Sequence[Sample], learner: Learner, batch_size: int) -> _Part:
     true = _losses(learner, samples, batch_size)
     black = _losses(learner, [replace(one, images=one.images * 0) for one in samples], batch_size)
-    pairs = [(row, other) for row, one in enumerate(samples) if (other := _other(one, samples, row)) is not None]
-    gaps = np.zeros(0)
-    if pairs:
-        shuffled = [replace(samples[row], images=other.images) for row, other in pairs]
-        gaps = _losses(learner, shuffled, batch_size) - true[[row for row, _ in pairs]]
+    pairs = [(row, other) for row in range(len(samples)) if (other := _other(samples, row)) is not None]
+    shuffled = [replace(samples[row], images=other.images) for row, other in pairs]
+    own = true[np.array([row for row, _ in pairs], int)]
+    return _Part(true=true, black=black, gaps=_losses(learner, shuffled, batch_size) - own)
+
+
+def _of_task(task: Task, parts: Sequence[_Part]) -> Grounding:
+    true, black, gaps = (np.concatenate([getattr(part, name) for part in parts]) for name in ("true", "black", "gaps"))
     return Grounding(
         task=task,
-        num=len(samples),
+        num=len(true),
         loss=float(true.mean()),
-        gap_other=float(gaps.mean()) if pairs else None,
+        gap_other=float(gaps.mean()) if len(gaps) else None,
         gap_black=float((black - true).mean()),
+        num_compared=len(gaps),
         wins=int((gaps > 0).sum()),
     )
 
 
-def _other(sample: Sample, samples: Sequence[Sample], row: int) -> Sample | None:
-    """The next sample of another clip with another answer."""
-    return next((one for one in (*samples[row + 1 :], *samples[:row]) if one.answer != sample.answer), None)
+def _other(samples: Sequence[Sample], row: int) -> Sample | None:
+    """The next sample with another answer."""
+    others = (*samples[row + 1 :], *samples[:row])
+    return next((one for one in others if one.answer != samples[row].answer), None)
 
 
 def _losses(learner: Learner, samples: Sequence[Sample], batch_size: int) -> np.ndarray:
@@ -101,4 +126,4 @@ def _losses(learner: Learner, samples: Sequence[Sample], batch_size: int) -> np.
         with torch.inference_mode():
             token_losses, rows = learner.losses(batch)
         found += [token_losses[rows == row].mean().item() for row in range(len(batch))]
-    return np.array(found)
+    return np.array(found, np.float64)

@@ -25,7 +25,7 @@ METRICS = "metrics.jsonl"
 Row = dict[str, Any]
 Objective = Callable[[Learner, Sequence[Sample]], torch.Tensor]
 """Sum of the losses of samples."""
-NUM_AHEAD = 4
+NUM_AHEAD = 2
 """Batches that are loaded while the model works."""
 
 
@@ -97,10 +97,14 @@ class Run:
         batches = self.data.batches(stage, number, self.config.seed)
         batches = islice(batches, first * stage.accumulation, steps * stage.accumulation)
         loaded = loaded_batches(self.data, batches, self._num_threads)
+        num_samples = 0
         for step in range(first, steps):
-            self._step(stage, step, steps, optimizer, list(islice(loaded, stage.accumulation)))
-            if (step + 1) % self.config.checkpoint_every == 0 and step + 1 < steps:
+            num_samples += self._step(stage, step, steps, optimizer, list(islice(loaded, stage.accumulation)))
+            is_due = (step + 1) % self.config.checkpoint_every == 0 and step + 1 < steps
+            if is_due and num_samples:
                 save(self.out, Position(stage=number, step=step + 1, num_rows=self._num_rows), self.learner, optimizer)
+        if not num_samples and first == 0:
+            raise ValueError(f"stage {stage.name}: no clip can be decoded; `reelpack verify DATASET` looks at them")
         self._measure(number, "after")
         save(self.out, Position(stage=number + 1, num_rows=self._num_rows), self.learner, None)
 
@@ -111,8 +115,8 @@ class Run:
         steps: int,
         optimizer: torch.optim.Optimizer,
         batches: Sequence[Sequence[Sample]],
-    ) -> None:
-        """One update; every token of its batches weighs the same."""
+    ) -> int:
+        """One update; every token of its batches weighs the same. The number of samples."""
         start = time.monotonic()
         factor = lr_factor(step, steps, stage)
         for group in optimizer.param_groups:
@@ -120,7 +124,7 @@ class Run:
         optimizer.zero_grad()
         batches = [batch for batch in batches if batch]
         if not batches:
-            return  # none of their clips can be decoded
+            return 0  # none of their clips can be decoded
         loss = 0.0
         if stage.objective == "contrastive":
             assert self._contrastive is not None
@@ -154,6 +158,7 @@ class Run:
                 "seconds": time.monotonic() - start,
             }
         )
+        return num_samples
 
     def _measure(self, number: int, when: str) -> None:
         stage = self.config.stages[number]

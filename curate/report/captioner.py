@@ -65,5 +65,5 @@ def grounding_cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['loss']:.3f}",
         "" if other is None else f"{other:+.3f}",
         f"{row['gap_black']:+.3f}",
-        "" if other is None else f"{row['wins']} of {row['num']}",
+        "" if other is None else f"{row['wins']} of {row['num_compared']}",
     ]

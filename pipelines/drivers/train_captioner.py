@@ -93,7 +93,7 @@ def _train(dataset: Dataset, settings: CaptionerTrainConfig, out: Path, caption:
     data = ClipData(clips, dataset.layout.shards, partial(frames_of, frames=frames))
     model = Path(settings.model)
     identity = {
-        "train_captioner": settings.model_dump(mode="json"),
+        "train_captioner": settings.model_dump(mode="json", exclude={"model", "revision"}),
         "prompts": {level: prompt.id for level, prompt in prompts.items()},
         "frames": frames.model_dump(mode="json"),
         "data": data.key,
@@ -126,7 +126,7 @@ def _train_film(settings: CaptionerTrainConfig, out: Path, caption: CaptionConfi
     weights.fetch([FILM], progress=lambda line: console.print(line, highlight=False))
     prompts = prompts_of(caption)
     identity = {
-        "train_captioner": settings.model_dump(mode="json"),
+        "train_captioner": settings.model_dump(mode="json", exclude={"model", "revision"}),
         "prompts": {level: p.id for level, p in prompts.items()},
     }
     check_same_run(out, identity)

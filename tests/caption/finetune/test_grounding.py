@@ -61,3 +61,13 @@ def test_too_few_clips_tell_nothing() -> None:
 def test_the_sign_test_is_that_of_a_fair_coin(tmp_path: Path) -> None:
     assert chance(5, 10) == 1.0
     assert chance(6, 6) == chance(0, 6) == pytest.approx(2 / 64)
+
+
+def test_a_gap_that_changes_no_caption_is_no_grounding() -> None:
+    class Faint(Captioner):
+        def losses(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+            losses, rows = super().losses(samples)
+            return 1 + (losses - 1) / 100, rows
+
+    (found,) = measure(Faint(3, True), clips(30, 3), STAGE, 30)  # type: ignore[arg-type]
+    assert found.wins == found.num_compared == 30 and found.looks is False

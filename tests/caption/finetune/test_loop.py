@@ -49,7 +49,7 @@ class Colors:
             yield [str(name) for name in rng.permutation(list(self.frames))]
 
     def load(self, batch):
-        return [Sample(images=self.frames[name], prompt="what?", answer=f"it is {name}", name=name) for name in batch]
+        return [Sample(images=self.frames[name], prompt="what?", answer=f"it is {name}") for name in batch]
 
     def held_out(self, task, limit):
         return list(self.frames)[:limit]
@@ -235,3 +235,14 @@ def test_metrics_have_a_row_for_each_step_and_the_grounding_around_each_stage(ti
     marks = [row["step"] if "step" in row else (row["when"], row["task"]) for row in rows]
     around = [[("before", "short"), ("before", "dense")], [("after", "short"), ("after", "dense")]]
     assert marks == [around[0][0], 1, 2, 3, around[1][0], *around[0], 1, 2, 3, 4, *around[1]]
+
+
+def test_a_stage_of_clips_that_cannot_be_decoded_is_an_error(tiny_vlm: Path, tmp_path: Path) -> None:
+    class Broken(Colors):
+        def load(self, batch):
+            return []
+
+    config = settings(tiny_vlm, stages=STAGES[:1])
+    with pytest.raises(ValueError, match="stage projector: no clip can be decoded"):
+        Run(tmp_path, config, load_learner(config), Broken()).train()
+    assert not (tmp_path / "checkpoint.pt").exists()
