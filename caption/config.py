@@ -76,7 +76,8 @@ class CaptionConfig(BaseModel):
 
     @cached_property
     def key(self) -> str:
-        """Digest of the function clip → records: models, decoding, checks, prompts, frames. Batch size is not in it.
+        """Digest of the function clip → records: models, decoding, checks of frames, prompts, frames. Batch
+        size is not in it, nor are checks that can be applied to stored texts, see `pipelines.steps.recheck`.
 
         Raises:
             MissingWeights: embedded weights are not there.
@@ -88,7 +89,7 @@ class CaptionConfig(BaseModel):
         return content_digest(
             "caption",
             *models,
-            self.checks.model_dump_json(),
+            self.checks.of_frames().model_dump_json(),
             self.frames.model_dump_json(),
             *(prompt.digest for prompt in self.prompt_set.prompts),
             merge.digest if merge and self.frames.window_s else "",

@@ -2,6 +2,7 @@
 findings, and the attempts before it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -144,6 +145,41 @@ def finding_row(finding: Finding) -> dict[str, str | None]:
     """A finding in a row of `CAPTIONS`."""
     remedy = finding.remedy and str(finding.remedy)
     return {"code": finding.code, "status": str(finding.status), "detail": finding.detail, "remedy": remedy}
+
+
+def record_of(row: Mapping[str, Any]) -> CaptionRecord:
+    """The record of a row of `CAPTIONS`: the inverse of `record_row`, but for instructions, which are not stored."""
+    given = {field.name: row[field.name] for field in fields(CaptionRecord)}
+    provenance = dict(row["provenance"])
+    as_values = {name: json.loads(provenance[name] or "{}") for name in ("parameters", "libraries")}
+    return CaptionRecord(
+        **given
+        | {
+            "findings": tuple(map(finding_of, row["findings"] or ())),
+            "earlier": tuple(map(attempt_of, row["earlier"] or ())),
+            "parents": tuple(row["parents"] or ()),
+            "windows": tuple(Window(**window) for window in row["windows"] or ()),
+            "provenance": Provenance(**provenance | as_values),
+            "frame_indices": tuple(row["frame_indices"]),
+            "frame_times_s": tuple(row["frame_times_s"]),
+        }
+    )
+
+
+def attempt_of(row: Mapping[str, Any]) -> Attempt:
+    """The attempt in a row of `CAPTIONS`."""
+    return Attempt(text=row["text"], codes=tuple(row["codes"]), remedies=tuple(row["remedies"]))
+
+
+def finding_of(row: Mapping[str, Any]) -> Finding:
+    """The finding in a row of `CAPTIONS`."""
+    remedy = row.get("remedy")
+    return Finding(
+        code=row["code"],
+        status=CaptionStatus(row["status"]),
+        detail=row["detail"],
+        remedy=Remedy(remedy) if remedy else None,
+    )
 
 
 def media_digest(data: bytes) -> str:

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from caption.captioner import CaptionStage
 from caption.clip import STEP
 from caption.config import CaptionConfig
-from caption.facts import facts_of
+from caption.facts import Facts, facts_of
 from caption.item import Captioned, CaptionItem
 from caption.quality.base import Check, RecordKey
-from caption.record import Attempt, Finding, finding_row, record_row, status_of
+from caption.record import Attempt, Finding, attempt_of, finding_row, record_row, status_of
 from curate.dataset.captions import TO_RETRY, USABLE, CaptionLevel, CaptionStatus, reason_of, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
@@ -30,6 +30,7 @@ from pipelines.console.progress import CLIPS
 from pipelines.execute.base import ExecuteConfig, Executor, Resources
 from pipelines.execute.build import open_executor
 from pipelines.execute.work import Work, failures_of, finished, values_of
+from pipelines.steps.recheck import recheck
 
 Records = Mapping[str, Mapping[CaptionLevel, Mapping[str, Any]]]
 """Clip id → level → row of tables/captions."""
@@ -79,7 +80,10 @@ def stored_records(
 def caption_missing(dataset: Dataset, settings: CaptionConfig, execute: ExecuteConfig, *, retry: bool) -> Done:
     """Write the records that are missing; with `retry` also those that no attempt passed."""
     index = dataset.read_index()
-    earlier = stored_records(dataset, settings.family, index).to_pylist()
+    stored_table = stored_records(dataset, settings.family, index)
+    if recheck(dataset, settings, stored_table, lambda: _known(dataset, index)):
+        stored_table = stored_records(dataset, settings.family, index)
+    earlier = stored_table.to_pylist()
     done = Done(earlier_libraries={record["provenance"]["libraries"] for record in earlier if record["provenance"]})
     checks = settings.checks.build()
     with open_executor(execute) as executor:
@@ -166,13 +170,9 @@ def _items(
     dataset: Dataset, index: pa.Table, wanted: Mapping[str, tuple[CaptionLevel, ...]], stored: Records
 ) -> list[CaptionItem]:
     """Items for these levels of these clips, with what is measured of the clips and known of their captions."""
-    clips = dataset.read_clips()
-    signals = [name for name in SIGNAL_NAMES if name in clips.column_names]
-    texts = dataset.texts(index)
-    originals = texts.filter(pc.equal(texts["level"], "original"))
-    original_of = dict(zip(originals["clip_id"].to_pylist(), originals["text"].to_pylist(), strict=True))
+    facts, originals = _known(dataset, index)
     items = []
-    for row in left_join(index, clips.select(["clip_id", *signals]), "clip_id").to_pylist():
+    for row in index.to_pylist():
         if (clip_id := row["clip_id"]) not in wanted:
             continue
         found = stored.get(clip_id, {})
@@ -180,14 +180,25 @@ def _items(
         items.append(
             CaptionItem(
                 **{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind", "digest")},
-                facts=facts_of(row),
-                original=original_of.get(clip_id),
+                facts=facts[clip_id],
+                original=originals.get(clip_id),
                 levels=wanted[clip_id],
                 fields=fields["text"] if fields and fields["status"] in USABLE else None,
                 earlier={level: _attempts(found[level]) for level in wanted[clip_id] if level in found},
             )
         )
     return items
+
+
+def _known(dataset: Dataset, index: pa.Table) -> tuple[dict[str, Facts], dict[str, str]]:
+    """By clip id, what is measured of the clips, and the user's own text where there is one that can be used."""
+    clips = dataset.read_clips()
+    signals = [name for name in SIGNAL_NAMES if name in clips.column_names]
+    rows = left_join(index, clips.select(["clip_id", *signals]), "clip_id").to_pylist()
+    texts = dataset.texts(index)
+    originals = texts.filter(pc.equal(texts["level"], "original"))
+    text_of = dict(zip(originals["clip_id"].to_pylist(), originals["text"].to_pylist(), strict=True))
+    return {row["clip_id"]: facts_of(row) for row in rows}, text_of
 
 
 def _attempts(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
@@ -198,10 +209,7 @@ def _attempts(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
         "codes": [finding["code"] for finding in findings],
         "remedies": [finding["remedy"] for finding in findings if finding["remedy"]],
     }
-    return tuple(
-        Attempt(text=one["text"], codes=tuple(one["codes"]), remedies=tuple(one["remedies"]))
-        for one in (*(record["earlier"] or ()), itself)
-    )
+    return tuple(map(attempt_of, (*(record["earlier"] or ()), itself)))
 
 
 def _of_corpus(checks: Sequence[Check], records: pa.Table, dataset: Dataset) -> dict[RecordKey, list[Finding]]:

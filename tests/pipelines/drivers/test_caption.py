@@ -305,3 +305,21 @@ def test_captions_that_repeat_each_other_are_attempted_again_then_rejected(made,
     assert result.levels == ({"short": 2, "dense": 2} if is_mended else {"dense": 2})
     assert {row["status"] for row in short} == {"ok" if is_mended else "rejected"}
     assert caption(made.url, config).states == result.states and backend.num_asked == 6
+
+
+def test_other_settings_of_a_text_check_judge_the_stored_texts_again(made, monkeypatch):
+    """No clip is decoded and no model is asked."""
+    config, backend = scripted(lambda request: f"A red car passes house {request.max_tokens} slowly", monkeypatch)
+    loose = "caption.checks.invented=null"
+    config = load_config(overrides=[loose], base=config)
+    first = caption(made.url, config)
+    assert first.states == {"ok": 4}
+    asked = backend.num_asked
+    strict = load_config(overrides=["caption.checks.length.short_min_words=20"], base=config)
+    second = caption(made.url, strict)
+    assert second.family == first.family and backend.num_asked == asked
+    assert second.states == {"ok": 2, "rejected": 2} and set(second.levels) == {"dense"}
+    assert [one.kind for one in status(made.url).failures if one.step == "caption"] == ["rejected"]
+    again = caption(made.url, config)
+    assert (again.states, again.levels) == ({"ok": 4}, {"short": 2, "dense": 2}) and backend.num_asked == asked
+    assert [one.step for one in status(made.url).failures] == ["scan"]
