@@ -90,3 +90,10 @@ def test_the_dataset_is_whole_after_a_review(made: SimpleNamespace) -> None:
         assert result.exit_code == 0, (command, result.output, result.exception)
     clip_id = made.dataset.read_index()["clip_id"][0].as_py()
     assert "A square moves" in CliRunner().invoke(app, ["explain", made.url, clip_id]).output
+
+
+def test_the_report_has_as_many_clips_to_judge_as_asked(made: SimpleNamespace) -> None:
+    for number, expected in (("1", 1), ("60", 2)):
+        assert CliRunner().invoke(app, ["report", made.url, "--clips", number]).exit_code == 0
+        page = (made.out / "report/index.html").read_text()
+        assert page.count('<article class="judged"') == expected
