@@ -12,7 +12,7 @@ from caption.quality.words import normalized, sentences, unquoted, words
 from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
 
-NUM_SHARED_WORDS = 6
+NUM_SHARED_WORDS = 8
 """So many words in a row that the prompt has too are taken from it."""
 
 MIN_SENTENCE_WORDS = 4

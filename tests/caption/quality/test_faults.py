@@ -52,6 +52,7 @@ def test_a_caption_on_many_clips_is_found_but_not_on_duplicates_and_not_a_plain_
         "A cook tilts a pan to the left while an assistant watches.",
         "Two shots of espresso drip into a glass.",
         "A photo of a sailor lies on the piano while a man plays.",
+        "A potter turns a bowl. The shot follows her hands from the beginning to the end, the light stays warm.",
         "No, no, no, says the teacher. The children laugh.",
     ],
 )
