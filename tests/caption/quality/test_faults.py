@@ -51,6 +51,8 @@ def test_a_caption_on_many_clips_is_found_but_not_on_duplicates_and_not_a_plain_
         "A woman says sorry. The man, who cannot hear her, walks on.",
         "A cook tilts a pan to the left while an assistant watches.",
         "Two shots of espresso drip into a glass.",
+        "A goalkeeper saves two shots in a row.",
+        "One take follows a waiter through a bar, without a quick cut.",
         "A photo of a sailor lies on the piano while a man plays.",
         "A potter turns a bowl. The shot follows her hands from the beginning to the end, the light stays warm.",
         "No, no, no, says the teacher. The children laugh.",
