@@ -7,7 +7,7 @@ Generated films of a colored shape that moves one way, with their captions, go t
 trained on texts (captions behind words that say what they are about), a vision tower that was trained on images
 (frames, with what their patches show), and a new projector. Printed are loss and grounding on held-out clips before
 and after each stage, and how many held-out clips get exactly their caption; and the same where captions belong to
-other clips: the loss falls as far as language alone can, and the grounding stays at 0. A stopped run resumes.
+other clips, which cannot be learned from the frames. A stopped run resumes.
 """
 
 import argparse

@@ -1,17 +1,21 @@
 """`reelpack train-captioner` on a small dataset and a tiny LLaVA with random weights."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from caption.backends.base import CaptionRequest
 from caption.finetune.base import Sample
 from curate.dataset.dataset import Dataset
 from curate.encoders import torchvision_cpu, weights
 from curate.storage.lease import Occupied, hold
+from pipelines.cli import app
+from pipelines.commands.entry import run
 from pipelines.config import Config, load_config
 from pipelines.drivers.caption import caption as caption_clips
 from pipelines.drivers.curate import curate
@@ -187,3 +191,17 @@ def test_the_embedded_captioner_is_trained_by_default(made: SimpleNamespace, tmp
     more = [f"caption.backend.model={summary.model}", "caption.dense_max_tokens=4", "execute.executor=local"]
     result = caption_clips(made.url, load_config(overrides=[*more, "caption.prompts=plain-v1"]))
     assert result.num_failed == 0 and result.num_new == 6
+
+
+def test_the_command_shows_losses_grounding_and_the_next_command(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump({"train_captioner": settings(made).train_captioner.model_dump(mode="json")}))
+    with pytest.raises(SystemExit) as stopped:
+        run(app, ["train-captioner", made.url, "--out", str(tmp_path / "out"), "--config", str(file)])
+    said = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert re.search(r"loss of one, 2 steps\s+\d\.\d+ → \d\.\d+ nats per token", said)
+    assert re.search(r"two\s+after\s+short", said)
+    assert f"reelpack caption {made.url} --set caption.backend.model={tmp_path / 'out' / 'model'}" in said
