@@ -103,7 +103,7 @@ class ClipCaptioner:
         """One caption: the best of its attempts, or what is composed of the fields where none is usable."""
         earlier = clip.item.earlier.get(prompt.level, ())
         before = len(earlier)
-        change = Change(seed=before + 1) if before else Change()
+        change = Change.resumed(earlier)
         tried: list[CaptionRecord] = []
         for attempt in range(before + 1, before + 1 + self.config.max_attempts):
             made = yield from self._attempt(clip, prompt, known, change, attempt)

@@ -1,9 +1,9 @@
 """What another attempt changes: the remedies of the findings so far."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from caption.record import Finding, Remedy
+from caption.record import Attempt, Finding, Remedy
 
 RETRY_PENALTY = 1.2
 """Repetition penalty of an attempt after a repetition."""
@@ -19,6 +19,20 @@ class Change:
     repetition_penalty: float | None = None
     frames: int = 1
     fallback: bool = False
+
+    @classmethod
+    def resumed(cls, earlier: Sequence[Attempt]) -> "Change":
+        """For an attempt after those of an earlier run: a seed is in the place of their instructions."""
+        if not earlier:
+            return cls()
+        had = [remedy for attempt in earlier for remedy in attempt.remedies]
+        return cls(
+            num_doublings=had.count(Remedy.TOKENS),
+            seed=len(earlier) + 1,
+            repetition_penalty=RETRY_PENALTY if Remedy.PENALTY in had else None,
+            frames=1 + had.count(Remedy.FRAMES),
+            fallback=Remedy.BACKEND in had,
+        )
 
     def after(self, findings: Iterable[Finding], attempt: int, *, has_fallback: bool) -> "Change":
         """With the remedies of these findings of `attempt`. An attempt that would repeat it gets a seed."""

@@ -248,6 +248,18 @@ def test_a_rerun_goes_on_with_other_seeds_and_keeps_the_attempts() -> None:
     assert (record.attempt, record.earlier, backend.asked[0].seed) == (4, before, 4)
 
 
+def test_a_rerun_applies_the_remedies_of_the_attempts_before_it() -> None:
+    """So does the repeat of captions that many clips share: their finding comes after the last clip."""
+    before = (
+        Attempt(text="cut", codes=("truncated",), remedies=("tokens",)),
+        Attempt(text="loop", codes=("repetition", "repeated_caption"), remedies=("penalty", "frames")),
+    )
+    backend = Script(lambda request: "fine")
+    captions(backend, item={"levels": ("short",), "earlier": {"short": before}}, short_max_tokens=16)
+    asked = backend.asked[0]
+    assert (asked.max_tokens, asked.seed, asked.repetition_penalty, len(asked.frames)) == (32, 3, 1.2, 8)
+
+
 def test_windows_of_a_long_clip_are_merged_in_order() -> None:
     windows = [window(0.0), window(4.0), window(8.0)]
     frames = FramesConfig(window_s=4.0)
