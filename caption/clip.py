@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.base import NO_FRAMES, CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
 from caption.compose import COMPOSER, compose, short_of
 from caption.config import CaptionConfig
 from caption.facts import Facts
@@ -26,7 +26,6 @@ from curate.media.decode import middles
 from curate.schema import Failure, content_digest
 
 STEP = "caption"
-NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 BEST_FIRST = list(CaptionStatus)
 Answer = CaptionResult | FailedRequest
 Captioning = Generator[Ask, Answer, Captioned]

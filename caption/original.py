@@ -69,7 +69,7 @@ def original_records(clip_ids: Sequence[str], texts: Sequence[str | None], colum
         backend=BACKEND, model=column, revision=RULES, fingerprint=content_digest(BACKEND, RULES, column)
     )
     for clip_id, given in zip(clip_ids, texts, strict=True):
-        text, findings = sanitised(given)
+        text, findings = sanitized(given)
         yield CaptionRecord(
             clip_id=clip_id,
             media_digest=None,
@@ -91,7 +91,7 @@ def original_records(clip_ids: Sequence[str], texts: Sequence[str | None], colum
 
 
 @lru_cache(maxsize=10_000)
-def sanitised(given: str | None) -> tuple[str, tuple[Finding, ...]]:
+def sanitized(given: str | None) -> tuple[str, tuple[Finding, ...]]:
     """A text as captions may hold it, at most `MAX_CHARACTERS` long, and what was found in it."""
     if given is None or not given.strip():
         return "", (_finding("no_text", CaptionStatus.EMPTY, "the user gave no text"),)

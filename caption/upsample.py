@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from caption.backends.base import CaptionBackend, CaptionRequest, FailedRequest
+from caption.backends.base import NO_FRAMES, CaptionBackend, CaptionRequest, FailedRequest
 from caption.backends.config import BackendConfig
 from caption.backends.embedded import EmbeddedConfig
 from caption.endings import EndingWriter
@@ -136,7 +135,7 @@ class ChatWriter:
     def write(self, prompt: str, examples: PromptExamples, draw: random.Random, attempt: int) -> str | FailedRequest:
         pairs = draw.sample(examples.pairs, min(self.config.num_examples, len(examples.pairs)))
         request = CaptionRequest(
-            frames=np.zeros((0, 1, 1, 3), np.uint8),
+            frames=NO_FRAMES,
             prompt=chat_prompt(prompt, pairs),
             max_tokens=self.config.max_tokens,
             seed=draw.randrange(2**31) if attempt else None,

@@ -13,6 +13,8 @@ from curate.schema import FailureKind
 
 SAMPLING_TEMPERATURE = 0.7
 """Of a request with a seed, where the backend's own temperature is 0."""
+NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
+"""Of a request to the language model alone."""
 
 
 class UnusableModel(ValueError):
@@ -24,7 +26,7 @@ class CaptionRequest:
     """What a model is shown and asked.
 
     Attributes:
-        frames: (T, H, W, 3) uint8 RGB in the order of time; T is 0 where the language model alone is asked.
+        frames: (T, H, W, 3) uint8 RGB in the order of time; `NO_FRAMES` where the language model alone is asked.
         prompt: Text after the frames.
         max_tokens: Limit of the text, in the model's tokens.
         times_s: When the frames are shown, seconds from the clip's start; for models that read times.

@@ -9,35 +9,28 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest, UnusableModel
 from caption.backends.batches import Batches
 from caption.backends.checkpoint import load_checkpoint
+from caption.backends.hub_model import HubModelConfig
 from caption.backends.thinking import without_thinking
 from caption.provenance import Provenance
 from caption.quality.base import Check
 from curate.encoders.fingerprint import library_versions, major_versions, path_digest
-from curate.encoders.hub import resolve_commit
 from curate.schema import content_digest
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 LIBRARIES = ("transformers", "tokenizers", "torch", "pillow")
 
 
-class TransformersVlmConfig(BaseModel):
+class TransformersVlmConfig(HubModelConfig):
     """A vision–language model in transformers, and how it decodes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["transformers"] = "transformers"
-    model: str = Field(description="a local folder or a hub id")
-    revision: str | None = Field(
-        None, description="commit, branch or tag of a hub id; none: main. The first run fixes the commit"
-    )
     dtype: Dtype = Field(
         "auto", description="auto: as the checkpoint says where the device computes in it, else float32"
     )
@@ -48,28 +41,6 @@ class TransformersVlmConfig(BaseModel):
     no_repeat_ngram_size: int = Field(0, ge=0, description="n-grams of this size occur at most once; 0 allows all")
     seed: int = Field(0, description="of the sampling, for a temperature above 0")
     trust_remote_code: bool = Field(False, description="run code that comes with a hub id or folder")
-
-    @property
-    def name(self) -> str:
-        """Last part of the model's name."""
-        return Path(self.model).name
-
-    @property
-    def caveat(self) -> str | None:
-        return None
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder of the model; None for a hub id."""
-        folder = Path(self.model).expanduser()
-        return folder if folder.is_dir() else None
-
-    def pinned(self) -> "TransformersVlmConfig":
-        """See `BackendSettings`: the commit of a hub id."""
-        if self.folder is not None:
-            return self
-        commit = resolve_commit(self.model, self.revision, "caption.backend.model")
-        return self.model_copy(update={"revision": commit})
 
     def build(self) -> CaptionBackend:
         return TransformersVlm(self)

@@ -3,30 +3,23 @@
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.hub_model import HubModelConfig
 from caption.backends.thinking import without_thinking
 from caption.provenance import Provenance
 from caption.quality.base import Check
 from curate.encoders.fingerprint import library_versions, major_versions, path_digest
-from curate.encoders.hub import resolve_commit
 from curate.schema import FailureKind, content_digest
 
 
-class VllmConfig(BaseModel):
+class VllmConfig(HubModelConfig):
     """A vision–language model in vLLM, and how it decodes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["vllm"] = "vllm"
-    model: str = Field(description="a local folder or a hub id")
-    revision: str | None = Field(
-        None, description="commit, branch or tag of a hub id; none: main. The first run fixes the commit"
-    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: the checkpoint's")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one worker; execute.gpus_per_worker is the same")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="fraction of a GPU's memory that vLLM takes")
@@ -39,28 +32,6 @@ class VllmConfig(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0, description="above 1 makes tokens that were written less likely")
     seed: int = Field(0, description="of the sampling, for a temperature above 0")
     trust_remote_code: bool = Field(False, description="run code that comes with a hub id or folder")
-
-    @property
-    def name(self) -> str:
-        """Last part of the model's name."""
-        return Path(self.model).name
-
-    @property
-    def caveat(self) -> str | None:
-        return None
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder of the model; None for a hub id."""
-        folder = Path(self.model).expanduser()
-        return folder if folder.is_dir() else None
-
-    def pinned(self) -> "VllmConfig":
-        """See `BackendSettings`: the commit of a hub id."""
-        if self.folder is not None:
-            return self
-        commit = resolve_commit(self.model, self.revision, "caption.backend.model")
-        return self.model_copy(update={"revision": commit})
 
     def build(self) -> CaptionBackend:
         return Vllm(self)

@@ -12,17 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
-from caption.fields import THOUGHTS
+from caption.backends.base import NO_FRAMES, CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.fields import MAX_STARTS, THOUGHTS
 from caption.finetune.config import InstructionsConfig, Kind
+from caption.plain_text import one_line, visible
 from curate.schema import content_digest
 
 FILE = "instructions.jsonl"
-NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
-MAX_STARTS = 64
-"""Braces of a text that are tried."""
 
 WANTED: Mapping[Kind, str] = MappingProxyType(
     {
@@ -223,13 +219,7 @@ def _turns(text: str) -> Iterator[Turn]:
         for item in value["turns"] if isinstance(value.get("turns"), list) else [value]:
             question, said = (item.get(name) for name in ("question", "answer")) if isinstance(item, dict) else (0, 0)
             if isinstance(question, str) and isinstance(said, str):
-                yield Turn(question=_line(question), answer=_line(said))
-
-
-def _line(text: str) -> str:
-    """One line of valid Unicode without control characters."""
-    valid = text.encode("utf-8", "ignore").decode()
-    return " ".join("".join(c if c.isprintable() else " " for c in valid).split())
+                yield Turn(question=one_line(visible(question)), answer=one_line(visible(said)))
 
 
 def _values(fields: Any) -> Iterator[str]:

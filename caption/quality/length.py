@@ -56,9 +56,6 @@ class LengthCheck(ProseCheck):
             code, bound, side, limit = "too_long", "most", ">", high
         else:
             return
-        code, bound, side, limit = (
-            ("too_short", "least", "<", low) if num_words < low else ("too_long", "most", ">", high)
-        )
         yield Finding(
             code=code,
             status=CaptionStatus.REJECTED,

@@ -1,4 +1,4 @@
-"""Captions and what people judged of them: a judgement counts for the text that was judged, an edit for any."""
+"""Captions and what people judged of them: a judgment counts for the text that was judged, an edit for any."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def judged(captions: pa.Table, human: pa.Table) -> pa.Table:
         return captions
     rows = dict(zip(_keys(human), human.to_pylist(), strict=True))
     edited = {key for key, row in rows.items() if row["prompt_id"] == EDITED}
-    keys, given = _keys(captions), _judgements(rows)
+    keys, given = _keys(captions), _judgments(rows)
     told = zip(keys, captions["text"].to_pylist(), captions["status"].to_pylist(), strict=True)
     statuses = [given[key].get(text, status) if key in given else status for key, text, status in told]
     place, field = captions.column_names.index("status"), captions.schema.field("status")
@@ -41,7 +41,7 @@ def judged(captions: pa.Table, human: pa.Table) -> pa.Table:
     return pa.concat_tables([captions, edits.select(captions.column_names)])
 
 
-def _judgements(rows: Mapping[Any, Mapping[str, Any]]) -> Mapping[Any, Mapping[str, str]]:
+def _judgments(rows: Mapping[Any, Mapping[str, Any]]) -> Mapping[Any, Mapping[str, str]]:
     """Key → text → status. Texts that were judged before the last one keep what they were given."""
     given: dict[Any, dict[str, str]] = defaultdict(dict)
     for key, row in rows.items():

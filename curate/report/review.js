@@ -1,12 +1,12 @@
-// Captions: each text is accepted, rejected or edited. The judgements stay in this browser; the export takes them out.
+// Captions: each text is accepted, rejected or edited. The judgments stay in this browser; the export takes them out.
 
 const KEYS = { a: "accept", r: "reject", e: "edit", u: "undo" };
 const JUDGED = { accept: "accepted", reject: "rejected", edit: "edited" };
 const HELP = "j and k: next and previous text · a: accept · r: reject · e: edit (Ctrl+Enter keeps it, Escape does not)"
   + " · u: undo";
 
-/** The judgements, one per clip, level and variant, as lines of review.jsonl. */
-class Judgements {
+/** The judgments, one per clip, level and variant, as lines of review.jsonl. */
+class Judgments {
   constructor(dataset) {
     this.name = `reelpack review of ${dataset}`;
     this.isKept = true;
@@ -58,8 +58,8 @@ class Judgements {
 
 /** One text with its buttons. */
 class JudgedText {
-  constructor(text, judgements, onChange) {
-    Object.assign(this, { text, judgements, onChange });
+  constructor(text, judgments, onChange) {
+    Object.assign(this, { text, judgments, onChange });
     this.said = element("p", { className: "said" });
     this.verdict = words("b", "verdict", "");
     this.buttons = Object.fromEntries(Object.entries(KEYS).map(([key, name]) => {
@@ -83,7 +83,7 @@ class JudgedText {
   }
 
   get line() {
-    return this.judgements.of(this.text);
+    return this.judgments.of(this.text);
   }
 
   /** What the text was found to have, and where it stands here: what the filters choose by. */
@@ -95,7 +95,7 @@ class JudgedText {
   judge(name) {
     if (this.buttons[name].disabled) return;
     if (name === "edit") return this.edit();
-    if (name === "undo") this.judgements.forget(this.text);
+    if (name === "undo") this.judgments.forget(this.text);
     else this.keep({ action: name });
     this.draw();
     this.onChange();
@@ -103,7 +103,7 @@ class JudgedText {
 
   keep(said) {
     const { clip_id, level, variant, text_id } = this.text, note = this.note.value.trim();
-    this.judgements.keep({ clip_id, level, variant, ...said, text_id, ...(note ? { note } : {}) });
+    this.judgments.keep({ clip_id, level, variant, ...said, text_id, ...(note ? { note } : {}) });
   }
 
   annotate() {
@@ -159,12 +159,12 @@ class JudgedText {
 class Review {
   constructor(root, data) {
     Object.assign(this, { root, data });
-    this.judgements = new Judgements(data.dataset);
+    this.judgments = new Judgments(data.dataset);
     this.cards = [...root.querySelectorAll(".judged")].map((node) => {
       const clip_id = node.dataset.clip, given = data.clips[clip_id].map((text) => ({ ...text, clip_id }));
       const own = { clip_id, level: "human", variant: 0, text: "", text_id: null, status: "none", findings: [], by: "" };
       const shown = given.some(({ level }) => level === "human") ? given : [...given, own];
-      const texts = shown.map((text) => new JudgedText(text, this.judgements, () => this.count()));
+      const texts = shown.map((text) => new JudgedText(text, this.judgments, () => this.count()));
       node.querySelector(".texts").replaceChildren(...texts.map((text) => text.node));
       return { node, texts };
     });
@@ -189,7 +189,7 @@ class Review {
     for (const input of [this.search, ...Object.values(this.wanted)]) input.addEventListener("input", () => this.filter());
     this.note = element("span", { className: "muted", "aria-live": "polite" });
     const save = words("button", "chip export", "export review.jsonl");
-    save.addEventListener("click", () => download("review.jsonl", this.judgements.jsonl()));
+    save.addEventListener("click", () => download("review.jsonl", this.judgments.jsonl()));
     const labels = Object.values(this.wanted).map((node) => node.parentNode);
     return element("div", { className: "controls" }, this.search, ...labels, this.note, save);
   }
@@ -211,7 +211,7 @@ class Review {
 
   count() {
     const clips = this.cards.filter(({ node }) => !node.hidden).length, all = this.data.total;
-    const { lines, isKept } = this.judgements;
+    const { lines, isKept } = this.judgments;
     const kept = isKept ? "" : "; this browser keeps nothing: export them before you leave";
     this.note.textContent = `${grouped(clips)} of ${grouped(all)} clips, ${grouped(lines.size)} texts judged${kept}`;
   }

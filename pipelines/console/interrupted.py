@@ -37,7 +37,7 @@ def of_dataset(url: str) -> str:
         "inputs scanned": sum(row["outcome"] == "ok" for row in dataset.videos.rows()),
         "clips found": len(dataset.clips.rows()),
         "clips cut": len(dataset.shards.rows()),
-        "captions": len(dataset.captions(captioner).read([]).to_pylist()) if captioner else 0,
+        "captions": dataset.captions(captioner).read([]).num_rows if captioner else 0,
     }
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     return f"{url} has {told or 'nothing yet'}; `reelpack status {url}` says more; {RESUMES}"

@@ -17,10 +17,10 @@ class ReviewSummary:
     """What a review changed.
 
     Attributes:
-        num_lines: Judgements in the file.
+        num_lines: Judgments in the file.
         actions: New records by `prompt_id`.
-        num_unchanged: Judgements that were stored already.
-        left_out: Line number and reason, of judgements that no longer fit the dataset.
+        num_unchanged: Judgments that were stored already.
+        left_out: Line number and reason, of judgments that no longer fit the dataset.
     """
 
     num_lines: int
@@ -30,20 +30,20 @@ class ReviewSummary:
 
 
 def review(url: str, file: str) -> ReviewSummary:
-    """Store the judgements of a review, and write the index with the texts that count now.
+    """Store the judgments of a review, and write the index with the texts that count now.
 
     Raises:
-        ValueError: no dataset, no such file, or a line that is no judgement; nothing is stored then.
+        ValueError: no dataset, no such file, or a line that is no judgment; nothing is stored then.
     """
     dataset = Dataset(url)
     dataset.read_index()
-    judgements = read_review(_lines(file), f"--review {file}")
+    judgments = read_review(_lines(file), f"--review {file}")
     with dataset.writer("captions"):
         index = dataset.read_index()
         rows = dataset.current_records(index, ["text"]).to_pylist()
         table = dataset.captions(HUMAN)
         applied = apply_review(
-            judgements,
+            judgments,
             frozenset(index["clip_id"].to_pylist()),
             {(row["clip_id"], row["level"], row["variant"]): row["text"] for row in rows},
             {(row["clip_id"], row["level"], row["variant"]): row for row in table.rows()},
@@ -52,7 +52,7 @@ def review(url: str, file: str) -> ReviewSummary:
         table.publish(map(record_row, applied.records))
         dataset.write_index(config_of(dataset).shards.key)
     return ReviewSummary(
-        num_lines=len(judgements),
+        num_lines=len(judgments),
         actions=Counter(record.prompt_id for record in applied.records),
         num_unchanged=applied.num_unchanged,
         left_out=applied.left_out,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from caption.backends.base import NO_FRAMES
 from caption.config import CaptionConfig
 from caption.facts import NOTHING_MEASURED, Facts
 from caption.quality.base import Check, Evidence
@@ -21,7 +21,6 @@ from curate.schema import content_digest
 
 SECTION = "caption_checks"
 """Of config.yaml: family → digest of the settings of the checks that its records were last judged by."""
-NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 
 
 def recheck(

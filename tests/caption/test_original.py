@@ -8,21 +8,21 @@ from caption.original import (
     check_column,
     original_family,
     original_records,
-    sanitised,
+    sanitized,
 )
 from caption.record import status_of
 from curate.dataset.captions import CaptionStatus
 
 
 def codes_of(text: str | None) -> list[str]:
-    return [finding.code for finding in sanitised(text)[1]]
+    return [finding.code for finding in sanitized(text)[1]]
 
 
 @pytest.mark.parametrize(
     "text", ["Sunset over Rome", "夕阳西下", "Apollo 11", "10 hours of rain", "Video of a cat", "A-ha live"]
 )
 def test_a_title_is_used_as_it_is(text: str) -> None:
-    assert sanitised(text) == (text, ())
+    assert sanitized(text) == (text, ())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_name_of_a_file_is_no_caption(text: str) -> None:
 )
 def test_an_order_to_a_model_is_rejected_and_never_used(text: str) -> None:
     assert codes_of(text) == ["prompt_injection"]
-    assert status_of(sanitised(text)[1]) is CaptionStatus.REJECTED
+    assert status_of(sanitized(text)[1]) is CaptionStatus.REJECTED
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_what_is_left_of_links_and_tags_alone_is_rejected() -> None:
 
 def test_no_text_is_empty() -> None:
     for text in (None, "", " \n"):
-        assert status_of(sanitised(text)[1]) is CaptionStatus.EMPTY
+        assert status_of(sanitized(text)[1]) is CaptionStatus.EMPTY
 
 
 def test_a_long_text_ends_with_a_sentence_or_is_truncated() -> None:
-    text, findings = sanitised("One dog runs. " * 100)
+    text, findings = sanitized("One dog runs. " * 100)
     assert len(text) <= MAX_CHARACTERS
     assert text.endswith("runs.")
     assert [(one.code, one.status) for one in findings] == [("cut", CaptionStatus.OK)]
-    text, findings = sanitised("word " * 1000)
+    text, findings = sanitized("word " * 1000)
     assert len(text) <= MAX_CHARACTERS
     assert text.endswith("word")
     assert status_of(findings) is CaptionStatus.TRUNCATED

@@ -1,4 +1,4 @@
-"""review.jsonl: bad lines are refused with their number; judgements count for the text that was judged."""
+"""review.jsonl: bad lines are refused with their number; judgments count for the text that was judged."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from caption.record import CaptionRecord, record_row
-from caption.review import Applied, Judgement, apply_review, read_review
+from caption.review import Applied, Judgment, apply_review, read_review
 from curate.dataset.captions import CaptionStatus, text_id
 from curate.dataset.judged import judged
 from curate.dataset.schemas import CAPTIONS
@@ -38,9 +38,9 @@ class Stored:
     schema = pa.schema([CAPTIONS.field(name) for name in COLUMNS])
 
     def apply(self, *lines: dict[str, Any]) -> Applied:
-        judgements = read_review(map(json.dumps, lines), "review.jsonl")
+        judgments = read_review(map(json.dumps, lines), "review.jsonl")
         texts = {key: text for key, (text, _) in self.current().items()}
-        applied = apply_review(judgements, CLIPS, texts, self.human)
+        applied = apply_review(judgments, CLIPS, texts, self.human)
         for record in applied.records:
             self.human[record.clip_id, record.level, record.variant] = row_of(record)
         return applied
@@ -152,7 +152,7 @@ def test_one_text_is_judged_in_one_way() -> None:
 
 
 def test_the_text_of_an_edit_has_no_hidden_characters() -> None:
-    written = Judgement.model_validate(line("edit", "x", text=" A\u202e fox\n<b>runs</b>\x1b[0m "))
+    written = Judgment.model_validate(line("edit", "x", text=" A\u202e fox\n<b>runs</b>\x1b[0m "))
     assert written.written == "A fox <b>runs</b>"
 
 

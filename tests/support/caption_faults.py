@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from caption.backends.base import NO_FRAMES
 from caption.facts import Facts
 from caption.fields import CaptionFields
 from caption.llava.corpus import load_shots
@@ -22,7 +23,6 @@ from caption.record import CaptionRecord
 from curate.dataset.captions import CaptionLevel
 
 TEXTS = Path(__file__).with_name("caption_texts.yaml")
-NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 CONTROL_TOKENS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<pad>", "<image>", "<|endoftext|>", "[/INST]")
 NUM_COPIES = 20
 """Clips that get the same caption."""

@@ -1,4 +1,4 @@
-"""Captions in the report: each text is there with its findings, none becomes markup, and judgements are exported."""
+"""Captions in the report: each text is there with its findings, none becomes markup, and judgments are exported."""
 
 import json
 import re
@@ -130,7 +130,7 @@ def test_filters_leave_the_texts_with_that_status_and_finding(browser, page: Pat
 
 
 @pytest.mark.browser
-def test_keys_judge_the_text_in_focus_and_the_judgements_come_back(browser, page: Path, captioned: Path) -> None:
+def test_keys_judge_the_text_in_focus_and_the_judgments_come_back(browser, page: Path, captioned: Path) -> None:
     script = """
         const press = (key, init = {}) => document.activeElement.dispatchEvent(
           new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...init }));
@@ -144,7 +144,7 @@ def test_keys_judge_the_text_in_focus_and_the_judgements_come_back(browser, page
         rejected[0].node.focus(), press("r");
         rejected[1].node.focus(), press("a");
         const back = new Review(review.root.cloneNode(true), review.data);
-        return [moved, back.judgements.jsonl(), back.texts.filter(({ line }) => line).length]"""
+        return [moved, back.judgments.jsonl(), back.texts.filter(({ line }) => line).length]"""
     moved, jsonl, num_back = browser.probe(page, CLEAR + script)
     assert moved == [True, True]
     assert num_back == 3
@@ -163,14 +163,14 @@ def test_keys_judge_the_text_in_focus_and_the_judgements_come_back(browser, page
 
 
 @pytest.mark.browser
-def test_a_note_goes_with_the_judgement_and_an_own_caption_has_no_judged_text(browser, page: Path) -> None:
+def test_a_note_goes_with_the_judgment_and_an_own_caption_has_no_judged_text(browser, page: Path) -> None:
     script = """
         const own = review.texts.find(({ text }) => text.level === "human");
         own.buttons.edit.click(), own.field.value = "Mine.", own.said.querySelector("button").click();
         const empty = review.texts.find(({ text }) => text.status === "empty");
         const disabled = [empty.buttons.accept.disabled, own.buttons.reject.disabled];
         empty.buttons.reject.click(), empty.note.value = "black", empty.note.dispatchEvent(new Event("input"));
-        return [disabled, review.judgements.jsonl()]"""
+        return [disabled, review.judgments.jsonl()]"""
     disabled, jsonl = browser.probe(page, CLEAR + script)
     own, empty = map(json.loads, jsonl.splitlines())
     assert disabled == [True, True]
@@ -183,7 +183,7 @@ def test_where_the_browser_stores_nothing_the_page_says_so_and_exports(browser, 
     script = """
         Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
         review.texts[0].buttons.accept.click();
-        return [review.note.textContent, review.judgements.jsonl().split("\\n").length]"""
+        return [review.note.textContent, review.judgments.jsonl().split("\\n").length]"""
     note, num_lines = browser.probe(page, CLEAR + script)
     assert "this browser keeps nothing" in note
     assert num_lines == 2

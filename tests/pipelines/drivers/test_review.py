@@ -37,14 +37,14 @@ def written(made: SimpleNamespace, *lines: dict[str, Any]) -> str:
     return str(file)
 
 
-def judgement(made: SimpleNamespace, number: int, action: str, **more: Any) -> dict[str, Any]:
+def judgment(made: SimpleNamespace, number: int, action: str, **more: Any) -> dict[str, Any]:
     clip_id = made.dataset.read_index()["clip_id"][number].as_py()
     of_text = text_id(clip_id, "short", f"caption of {clip_id}")
     return {"clip_id": clip_id, "level": "short", "variant": 0, "action": action, "text_id": of_text, **more}
 
 
 def test_the_index_has_the_edit_and_not_the_rejected_text(made: SimpleNamespace) -> None:
-    lines = judgement(made, 0, "edit", text="A square\u2028moves"), judgement(made, 1, "reject")
+    lines = judgment(made, 0, "edit", text="A square\u2028moves"), judgment(made, 1, "reject")
     file = written(made, *lines)
     result = review(made.url, file)
     assert result.actions == {"review/edit": 1, "review/reject": 1}
@@ -55,7 +55,7 @@ def test_the_index_has_the_edit_and_not_the_rejected_text(made: SimpleNamespace)
 
 
 def test_an_edit_wins_over_another_captioner(made: SimpleNamespace) -> None:
-    review(made.url, written(made, judgement(made, 0, "edit", text="A square moves"), judgement(made, 1, "reject")))
+    review(made.url, written(made, judgment(made, 0, "edit", text="A square moves"), judgment(made, 1, "reject")))
     rows = made.dataset.captions("test-1").rows()
     made.dataset.captions("test-2").publish([row | {"text": "a better caption"} for row in rows])
     made.dataset.save_section("caption_family", "test-2")
@@ -66,7 +66,7 @@ def test_an_edit_wins_over_another_captioner(made: SimpleNamespace) -> None:
 def test_a_bad_line_stores_nothing(made: SimpleNamespace) -> None:
     before = shorts(made)
     with pytest.raises(ValueError, match=r"review.jsonl, line 2: level: "):
-        review(made.url, written(made, judgement(made, 0, "reject"), judgement(made, 1, "reject", level="long")))
+        review(made.url, written(made, judgment(made, 0, "reject"), judgment(made, 1, "reject", level="long")))
     with pytest.raises(ValueError, match="cannot be read"):
         review(made.url, str(made.out.parent / "gone.jsonl"))
     assert made.dataset.captions("human").rows() == []
@@ -74,7 +74,7 @@ def test_a_bad_line_stores_nothing(made: SimpleNamespace) -> None:
 
 
 def test_the_command_tells_what_it_left_out(made: SimpleNamespace) -> None:
-    lines = judgement(made, 0, "accept"), judgement(made, 1, "reject", text_id="of an older text")
+    lines = judgment(made, 0, "accept"), judgment(made, 1, "reject", text_id="of an older text")
     result = CliRunner().invoke(app, ["caption", made.url, "--review", written(made, *lines)])
     assert result.exit_code == 1
     told = " ".join(result.output.split())
@@ -84,7 +84,7 @@ def test_the_command_tells_what_it_left_out(made: SimpleNamespace) -> None:
 
 
 def test_the_dataset_is_whole_after_a_review(made: SimpleNamespace) -> None:
-    review(made.url, written(made, judgement(made, 0, "edit", text="A square moves"), judgement(made, 1, "reject")))
+    review(made.url, written(made, judgment(made, 0, "edit", text="A square moves"), judgment(made, 1, "reject")))
     for command in ("verify", "status", "report"):
         result = CliRunner().invoke(app, [command, made.url])
         assert result.exit_code == 0, (command, result.output, result.exception)
