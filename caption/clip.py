@@ -19,14 +19,13 @@ from caption.item import Ask, Captioned, DecodedItem
 from caption.prompts import Prompt
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
-from caption.record import Attempt, CaptionRecord, Finding, Window, status_of
+from caption.record import Attempt, CaptionRecord, Finding, Window, rank_of, status_of
 from caption.remedies import Change
-from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus, text_id
+from curate.dataset.captions import USABLE, CaptionLevel, text_id
 from curate.media.decode import middles
 from curate.schema import Failure, content_digest
 
 STEP = "caption"
-BEST_FIRST = list(CaptionStatus)
 Answer = CaptionResult | FailedRequest
 Captioning = Generator[Ask, Answer, Captioned]
 
@@ -116,7 +115,7 @@ class ClipCaptioner:
             if not to_mend:
                 break
             change = change.after(to_mend, attempt + 1, has_fallback=self.fallback is not None)
-        best = min(tried, key=lambda record: (BEST_FIRST.index(record.status), len(record.findings)))
+        best = min(tried, key=lambda record: (rank_of(record.status), len(record.findings)))
         if best.status not in USABLE and known.fields is not None and prompt.level in ("short", "dense"):
             composed = self._composed(clip, known, prompt.level, 0)
             if composed.status in USABLE:
@@ -152,8 +151,8 @@ class ClipCaptioner:
         if self.prompts.merge is None:
             last = replace(results[-1], text=" ".join(window.text for window in windows))
         else:
-            told = "\n".join(f"{window.start_s:.1f} to {window.end_s:.1f} s: {window.text}" for window in windows)
-            asked = self.prompts.merge.text(known={"captions": told})
+            captions = "\n".join(f"{window.start_s:.1f} to {window.end_s:.1f} s: {window.text}" for window in windows)
+            asked = self.prompts.merge.text(known={"captions": captions})
             merged = yield self._ask(None, prompt, "\n".join((asked, *change.instructions)), change)
             if isinstance(merged, FailedRequest):
                 return merged

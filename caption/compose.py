@@ -55,8 +55,8 @@ def short_of(fields: CaptionFields) -> str:
         return _sentence(next(iter(subjects), fields.scene or ""))
     if not subjects:
         return _sentence(actions[0])
-    told = _predicate_of(subjects[0], actions[:1]) or _with_looks(subjects[0], actions[0])
-    return _sentence(told if len(told.split()) <= MAX_SHORT_WORDS else actions[0])
+    clause = _predicate_of(subjects[0], actions[:1]) or _with_looks(subjects[0], actions[0])
+    return _sentence(clause if len(clause.split()) <= MAX_SHORT_WORDS else actions[0])
 
 
 def _paragraph(fields: CaptionFields, draw: random.Random, *, is_varied: bool) -> str:
@@ -72,8 +72,8 @@ def _paragraph(fields: CaptionFields, draw: random.Random, *, is_varied: bool) -
 
 def _core(subjects: Sequence[str], actions: Sequence[str]) -> list[str]:
     """Sentences of who does what, in the order of time."""
-    if len(subjects) == 1 and (told := _predicate_of(subjects[0], actions)):
-        return [_sentence(told)]
+    if len(subjects) == 1 and (clause := _predicate_of(subjects[0], actions)):
+        return [_sentence(clause)]
     return [_sentence(text) for text in ((_listed(subjects), *actions) if subjects else actions)]
 
 
@@ -126,17 +126,17 @@ def _phrase(text: str | None, lead: str, begins: re.Pattern[str] = re.compile(""
 def _camera(text: str | None) -> str:
     """`pan left, zoom in` → The camera pans left and zooms in."""
     text = _bare(text or "")
-    told: list[str] = []
+    clauses: list[str] = []
     for part in re.split(r"\s*(?:,|;|\band\b)\s*", text.lower().removeprefix("the camera ").removesuffix(" camera")):
         state, move = CAMERA_STATES.get(part.replace("hand-held", "handheld")), CAMERA_MOVE.fullmatch(part)
         if move:
             verb = THIRD_PERSON.get(move["move"], f"{move['move']}s")
-            told.append(f"{verb} {'slowly ' if move['slow'] else ''}{move['way']}")
+            clauses.append(f"{verb} {'slowly ' if move['slow'] else ''}{move['way']}")
         elif state:
-            told.append(state)
+            clauses.append(state)
         else:
             return f"The camera {_lowered(text, always=True)}" if text and _form(text, ()) == "s" else text
-    return f"The camera {_listed(told)}"
+    return f"The camera {_listed(clauses)}"
 
 
 def _light(text: str | None, draw: random.Random) -> str:

@@ -74,10 +74,10 @@ class EndingWriter:
         difference the ending that is likely in general would always be chosen."""
         if examples.endings not in self._usual:
             shorts = [short for short, _ in examples.pairs][:: max(1, len(examples.pairs) // NUM_COMPARED)]
-            told = [
+            likelihoods = [
                 self.language.log_likelihoods(sentence(short), examples.endings) for short in shorts[:NUM_COMPARED]
             ]
-            self._usual[examples.endings] = np.mean(told, 0)
+            self._usual[examples.endings] = np.mean(likelihoods, 0)
         found = np.array(self.language.log_likelihoods(sentence(prompt), examples.endings))
         fits: list[float] = (found - self._usual[examples.endings]).tolist()
         return fits

@@ -8,11 +8,11 @@ from typing import Any, Literal
 STATIC_SPEED = 0.01
 """Motion of a clip that does not move, short sides per second: what noise alone gives, see `curate.signals.motion`."""
 
-LEAST_SUPPORT = 0.6
+MIN_SUPPORT = 0.6
 """Share of the texture that must follow the camera's motion. Shots that an actor fills have 0.4 to 0.55, and what is
 measured there is the actor; locked-off shots with actors have 0.65 and more."""
 
-LEAST_SECONDS = 1.0
+MIN_DURATION_S = 1.0
 """Below, there are fewer than eight measurements."""
 
 PAN_SPEED, ZOOM_SPEED, ROLL_SPEED = 0.03, 0.03, 3.0
@@ -31,10 +31,10 @@ SHAKE_SUPPORT = 0.7
 SHAKE_PART = 0.2
 """Of the mean speed of the picture, that shake must have: a camera that swings there and back gives 0.13."""
 
-LEAST_PART = 1 / 3
+MIN_PART = 1 / 3
 """Of a diagonal pan, the smaller part is named from this part of the larger one on."""
 
-LEAST_NET = 0.5
+MIN_NET = 0.5
 """Of the mean speed of the picture, what remains in one direction: a pan there and back has no direction."""
 
 MEAN_RADIUS = 0.4
@@ -89,20 +89,20 @@ def _camera(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     if any(value is None or not math.isfinite(value) for value in values):
         return None
     pan, tilt, zoom, roll, shake, support, speed = (float(value) for value in values if value is not None)
-    if support < LEAST_SUPPORT or (duration_s is not None and duration_s < LEAST_SECONDS):
+    if support < MIN_SUPPORT or (duration_s is not None and duration_s < MIN_DURATION_S):
         return None
     still = max(abs(pan), abs(tilt)) <= STILL_PAN_SPEED and abs(zoom) <= STILL_ZOOM_SPEED
     if still and abs(roll) <= STILL_ROLL_SPEED and shake <= STILL_SHAKE:
         return ("static",)
     net = math.hypot(pan, tilt) + MEAN_RADIUS * (abs(zoom) + math.radians(abs(roll)))
-    least = max(PAN_SPEED, LEAST_PART * abs(pan), LEAST_PART * abs(tilt))
+    least = max(PAN_SPEED, MIN_PART * abs(pan), MIN_PART * abs(tilt))
     named = (
         _named(pan, least, "pan left", "pan right"),
         _named(tilt, least, "tilt down", "tilt up"),
         _named(zoom, ZOOM_SPEED, "zoom out", "zoom in"),
         _named(roll, ROLL_SPEED, "roll left", "roll right"),
     )
-    moves = tuple(name for name in named if name) if net >= LEAST_NET * speed else ()
+    moves = tuple(name for name in named if name) if net >= MIN_NET * speed else ()
     is_handheld = shake >= max(SHAKE, SHAKE_PART * speed) and support >= SHAKE_SUPPORT
     return (*moves, *(("handheld",) if is_handheld else ())) or None
 

@@ -239,14 +239,14 @@ def _read(name: str, value: Any) -> tuple[str, ...] | str | None:
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, bool) or not isinstance(item, str | int | None) for item in items):
         return None
-    texts = tuple(said for item in items if item is not None and (said := _said(str(item))))
+    texts = tuple(text for item in items if item is not None and (text := _clean(str(item))))
     if name in LISTS:
         return texts
     text = ", ".join(texts)
     return SHOT_SIZE_NAMES.get(text.lower().replace("-", " ").strip(" .,"), "") if name == "shot_size" else text
 
 
-def _said(text: str) -> str:
+def _clean(text: str) -> str:
     """One line of valid Unicode without control characters; empty for what stands for nothing."""
     valid = text.encode("utf-8", "ignore").decode()
     line = " ".join("".join(c if c.isprintable() else " " for c in valid).split())

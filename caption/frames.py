@@ -19,7 +19,7 @@ TIME_WEIGHT = 0.05
 """The length of a window counts as a difference of 5 % of the range in each pixel: frames of a window in which
 nothing changes are spread over time, and each change that can be seen counts for more."""
 
-LEAST_SHARE = 0.05
+ADDED_SHARE = 0.05
 """Of the mean change between two candidates, which is added to each: a window without change is divided evenly."""
 
 WINDOW_SLACK = 1e-3
@@ -165,7 +165,7 @@ def _by_motion(data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
 
     def choose(positions: np.ndarray, count: int) -> np.ndarray:
         change = np.abs(np.diff(pixels[positions], axis=0)).mean(axis=1)
-        change = np.minimum(change, change.sum() / count) + LEAST_SHARE * change.mean() + 1e-9
+        change = np.minimum(change, change.sum() / count) + ADDED_SHARE * change.mean() + 1e-9
         reached = np.concatenate([[0], np.cumsum(change)])
         shares = (np.arange(count) + 0.5) / count * reached[-1]
         nearest = np.searchsorted((reached[1:] + reached[:-1]) / 2, shares)

@@ -78,11 +78,12 @@ class CaptionRecord:
         variant: 0, or the number of a variant that was composed from the fields.
         text: What the model wrote, without control tokens and surrounding white space.
         findings: What the checks found in the text, in their order.
-        attempt: Number of the attempt that gave the text, from 1 on; 0 where the model was not asked.
+        attempt: Number of the attempt that gave the text, from 1 on; 0 where no model was asked.
         earlier: The attempts before it.
         parents: `text_id` of the texts that it was composed from.
         windows: Captions of the parts that it was merged from, in the order of time.
-        finish_reason: `stop` where the model ended the text, `length` at the token limit, `not_asked`.
+        finish_reason: `stop` where the model ended the text, `length` at the token limit, `composed` where no model
+            wrote it, `not_asked`.
         provenance: What wrote the text.
         prompt_id, prompt_hash, prompt_text: The prompt: versioned name, digest of its template, and in full.
         frame_indices: Numbers of the frames shown to the model, within the clip.
@@ -119,9 +120,13 @@ class CaptionRecord:
 
 
 def status_of(findings: tuple[Finding, ...]) -> CaptionStatus:
-    """The worst status among the findings; OK without any. `CaptionStatus` lists them from the best to the worst."""
-    found = {finding.status for finding in findings}
-    return max(found, key=list(CaptionStatus).index, default=CaptionStatus.OK)
+    """The worst status among the findings; OK without any."""
+    return max((finding.status for finding in findings), key=rank_of, default=CaptionStatus.OK)
+
+
+def rank_of(status: CaptionStatus) -> int:
+    """0 for the best status; a worse one has a higher rank."""
+    return list(CaptionStatus).index(status)
 
 
 def record_row(record: CaptionRecord) -> dict[str, Any]:
@@ -148,7 +153,7 @@ def finding_row(finding: Finding) -> dict[str, str | None]:
 
 
 def record_of(row: Mapping[str, Any]) -> CaptionRecord:
-    """The record of a row of `CAPTIONS`: the inverse of `record_row`, but for instructions, which are not stored."""
+    """The record of a row of `CAPTIONS`: the inverse of `record_row`, without instructions, which are not stored."""
     given = {field.name: row[field.name] for field in fields(CaptionRecord)}
     provenance = dict(row["provenance"])
     as_values = {name: json.loads(provenance[name] or "{}") for name in ("parameters", "libraries")}

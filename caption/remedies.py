@@ -11,7 +11,16 @@ RETRY_PENALTY = 1.2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What an attempt has changed: the remedies so far."""
+    """What an attempt changes in the request of the first one: the remedies so far.
+
+    Attributes:
+        instructions: Sentences added to the prompt.
+        num_doublings: How often the token limit is doubled.
+        seed: Of the sampling; None: as the backend decodes.
+        repetition_penalty: None: the backend's.
+        frames: Number of the choice of frames, from 1 on; see `caption.frames.windows_of`.
+        fallback: The second model is asked.
+    """
 
     instructions: tuple[str, ...] = ()
     num_doublings: int = 0

@@ -107,9 +107,9 @@ def _judgment(line: str, where: str) -> Judgment:
     except RecursionError as error:
         raise ValueError(f"{where}: got JSON that is nested too deeply; {expected}") from error
     except ValidationError as error:
-        told = error.errors()[0]
-        at = ".".join(map(str, told["loc"])) or "the line"
-        raise ValueError(f"{where}: {at}: {told['msg']} (got {str(told['input'])[:60]!r}); {expected}") from error
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "the line"
+        raise ValueError(f"{where}: {at}: {first['msg']} (got {str(first['input'])[:60]!r}); {expected}") from error
     if judgment.action == "edit" and not judgment.written:
         raise ValueError(f"{where}: got an edit without a text; expected `text`")
     if judgment.action != "edit" and (judgment.text is not None or judgment.text_id is None):

@@ -37,11 +37,11 @@ class Batches:
         except (RuntimeError, MemoryError) as error:  # torch's OutOfMemoryError is a RuntimeError
             if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
                 raise
-            told = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]
         clear_device_cache(garbage_collection=True)  # after the handler: the error holds the batch's tensors
         if len(requests) > 1:
             self.max_rows = len(requests) // 2
             return self._first(requests[: self.max_rows], generate)
         frames = " x ".join(map(str, requests[0].frames.shape[:3]))
-        detail = f"out of memory with one request of {frames} pixels; lower caption.frames or choose a dtype: {told}"
+        detail = f"out of memory with one request of {frames} pixels; lower caption.frames or choose a dtype: {reason}"
         return [FailedRequest(kind=FailureKind.MODEL, detail=detail)]

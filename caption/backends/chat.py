@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from caption.backends.base import CaptionResult, FailedRequest
-from caption.backends.endpoint import said
+from caption.backends.endpoint import message_of
 from caption.backends.thinking import without_thinking
 from curate.media.encode import encode_mp4
 from curate.schema import FailureKind
@@ -89,7 +89,7 @@ def outcome_of(answer: bytes, max_tokens: int) -> CaptionResult | FailedRequest:
     try:
         completion = Completion.model_validate_json(answer)
     except ValidationError:
-        return FailedRequest(kind=FailureKind.MODEL, detail=f"the answer is no chat completion: {said(answer)}")
+        return FailedRequest(kind=FailureKind.MODEL, detail=f"the answer is no chat completion: {message_of(answer)}")
     if not completion.choices:
         return FailedRequest(kind=FailureKind.MODEL, detail="the answer has no choices")
     choice = completion.choices[0]

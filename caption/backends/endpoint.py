@@ -16,8 +16,8 @@ from curate.schema import FailureKind
 MAX_WAIT_S = 60.0
 """Longest wait before another try. An endpoint that asks for a longer one is not waited for."""
 MAX_ANSWER_BYTES = 16 << 20
-MAX_SAID = 300
-"""Characters of an endpoint's own words in a message."""
+MAX_MESSAGE = 300
+"""Characters of an endpoint's own message that ours repeats."""
 MIN_SECRET = 8
 """Shorter keys are placeholders, such as EMPTY, and are not searched for in answers."""
 REDACTED = b"[key]"
@@ -173,7 +173,7 @@ def wait_of(headers: Any) -> float | None:
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def said(answer: bytes) -> str:
+def message_of(answer: bytes) -> str:
     """The message in an endpoint's answer and its code, or how the answer begins."""
     try:
         found: Any = json.loads(answer)
@@ -184,14 +184,14 @@ def said(answer: bytes) -> str:
         if isinstance(found, dict):
             code = f" ({found['code']})" if isinstance(found.get("code"), str) else code
             found = found.get(name, found)
-    text = found + code if isinstance(found, str) else answer[: 4 * MAX_SAID].decode(errors="replace")
+    text = found + code if isinstance(found, str) else answer[: 4 * MAX_MESSAGE].decode(errors="replace")
     return printable(text) or "an empty answer"
 
 
 def printable(text: str) -> str:
-    """One line without control characters, cut to `MAX_SAID`."""
+    """One line without control characters, cut to `MAX_MESSAGE`."""
     plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return plain if len(plain) <= MAX_SAID else f"{plain[:MAX_SAID]}…"
+    return plain if len(plain) <= MAX_MESSAGE else f"{plain[:MAX_MESSAGE]}…"
 
 
 def _refused(status: int, answer: bytes, wait_s: float | None) -> Unanswered:
@@ -203,7 +203,7 @@ def _refused(status: int, answer: bytes, wait_s: float | None) -> Unanswered:
         kind = FailureKind.IO
     elif status == 413:
         kind = FailureKind.TOO_LARGE
-    detail = f"HTTP {status}: {said(answer)}"
+    detail = f"HTTP {status}: {message_of(answer)}"
     if is_passing and (wait_s or 0) > MAX_WAIT_S:
         detail += f" (it asks to wait {wait_s:.0f} s)"
     return Unanswered(detail, kind=kind, status=status, is_passing=is_passing, wait_s=wait_s)

@@ -55,7 +55,7 @@ def check_endpoint(endpoint: Endpoint, config: Settings) -> None:
     try:
         answer = endpoint.post("chat/completions", {name: value for name, value in body.items() if value is not None})
     except Unanswered as error:
-        raise UnusableModel(_why_not(error, config, names)) from None
+        raise UnusableModel(_why_unusable(error, config, names)) from None
     outcome = outcome_of(answer, PROBE_TOKENS)
     if isinstance(outcome, FailedRequest):
         raise UnusableModel(f"{outcome.detail}; expected an OpenAI-compatible endpoint, base_url often ends in /v1")
@@ -84,7 +84,7 @@ def why_lost(error: Unanswered, config: Settings, names: Sequence[str] = ()) -> 
 
 def advice(error: Unanswered, config: Settings) -> str:
     """What to set so that such a request succeeds."""
-    told = str(error)
+    message = str(error)
     if error.status == 413:
         return "; lower caption.backend.max_side_px or the number of frames"
     if error.status not in (400, 422):
@@ -95,7 +95,7 @@ def advice(error: Unanswered, config: Settings) -> str:
         (config.penalty, "penalty=frequency_penalty, or none"),
         ("temperature", "temperature=null"),
     ):
-        if words in told:
+        if words in message:
             return f"; set caption.backend.{setting}"
     return ""
 
@@ -106,13 +106,13 @@ def _models(endpoint: Endpoint, config: Settings) -> list[str]:
         return sorted(str(model["id"]) for model in json.loads(endpoint.get("models"))["data"])
     except Unanswered as error:
         if error.status is None or error.status == 401 or error.status >= 500:
-            raise UnusableModel(_why_not(error, config, ())) from None
+            raise UnusableModel(_why_unusable(error, config, ())) from None
         return []
     except (ValueError, RecursionError, LookupError, TypeError):
         return []
 
 
-def _why_not(error: Unanswered, config: Settings, names: Sequence[str]) -> str:
+def _why_unusable(error: Unanswered, config: Settings, names: Sequence[str]) -> str:
     if error.status is None:
         return f"{error}; is the server running, and is caption.backend.base_url its address?"
     return why_lost(error, config, names) or f"{error}{advice(error, config)}"

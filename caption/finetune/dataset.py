@@ -13,7 +13,7 @@ from curate.schema import MediaError, content_digest
 from curate.shards.tar import TarReader
 
 NUM_BUCKETED = 16
-"""Batches that are sorted by length together: their samples are alike in length, and their order is random."""
+"""Batches that are sorted by length together: their samples have similar lengths, and their order is random."""
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ SIGNIFICANT = 0.05
 """Probability below which as many captions are not likelier with their own frames by chance."""
 NUM_HELD = 8
 """Clips whose frames are in memory together."""
-LEAST_GAP = 0.05
+MIN_GAP = 0.05
 """Nats per token. A smaller gap is found on enough clips, too, and no caption changes by it."""
 
 
@@ -54,7 +54,7 @@ class Grounding:
         num = self.num_compared
         if self.gap_other is None or chance(num, num) >= SIGNIFICANT:
             return None
-        return self.gap_other >= LEAST_GAP and 2 * self.wins > num and chance(self.wins, num) < SIGNIFICANT
+        return self.gap_other >= MIN_GAP and 2 * self.wins > num and chance(self.wins, num) < SIGNIFICANT
 
     def row(self) -> dict[str, Any]:
         return {**asdict(self), "looks": self.looks}

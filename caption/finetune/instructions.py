@@ -104,7 +104,7 @@ def make_instructions(
         config: which kinds, and how long.
         backend: set up here where anything is to be asked.
         out: folder of the run.
-        on_done: told how many of how many requests are answered.
+        on_done: called with the numbers of answered and of all requests.
 
     Returns:
         Those of the given clips in order, and the failures of this run.

@@ -39,7 +39,7 @@ class Run:
         data: what it is trained on.
         contrastive: the objective of that name, where a stage has it.
         num_threads: that load samples.
-        on_row: told of each row of metrics, as it is written.
+        on_row: called with each row of metrics, as it is written.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Run:
             ValueError: no clip has a text for the tasks of a stage, or the loss is no number.
         """
         for stage in self.config.stages:
-            self.num_steps(stage)  # a stage without data is told before an earlier one has run
+            self.num_steps(stage)  # a stage without data is an error before an earlier one has run
         torch.manual_seed(self.config.seed)
         at, optimizer_state = load(self.out, self.learner)
         self._num_rows = at.num_rows

@@ -85,7 +85,7 @@ class CameraCheck(Check):
         measured = evidence.facts.camera
         if not measured or evidence.facts.kind == "image":
             return
-        for claim in sorted(claims(_said_of_camera(record))):
+        for claim in sorted(claims(_text_on_camera(record))):
             if _contradicts(claim, measured):
                 yield Finding(
                     code="camera_contradicted",
@@ -113,13 +113,10 @@ def claims(text: str) -> set[str]:
 
 
 def _is_negated(sentence: str, match: re.Match[str]) -> bool:
-    return bool(NEGATED.search(sentence[: match.start()])) or bool(
-        re.search(r"\b(?:not|never|\w+n't)\b", _middle(match))
-    )
-
-
-def _middle(match: re.Match[str]) -> str:
-    return match[0] if "to" in match.re.groupindex else ""
+    """Whether a negation stands before a claim, or within a claim of a motion."""
+    is_motion = "to" in match.re.groupindex
+    is_negated_within = is_motion and re.search(r"\b(?:not|never|\w+n't)\b", match[0]) is not None
+    return is_negated_within or NEGATED.search(sentence[: match.start()]) is not None
 
 
 def _contradicts(claim: str, measured: Collection[str]) -> bool:
@@ -128,7 +125,7 @@ def _contradicts(claim: str, measured: Collection[str]) -> bool:
     return OPPOSITE[claim] in measured and claim not in measured
 
 
-def _said_of_camera(record: CaptionRecord) -> str:
+def _text_on_camera(record: CaptionRecord) -> str:
     if record.level in PROSE:
         return record.text
     fields = salvage(record.text).fields if record.level == "fields" else None

@@ -65,11 +65,11 @@ class InventedCheck(ProseCheck):
 
     def of_text(self, text: str, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
         known = _known(evidence)
-        told = unquoted(text)
-        names = [name for name in _names(told) if not known.issuperset(map(_plain, re.split(r"['’\-]", name)))]
+        outside = unquoted(text)
+        names = [name for name in _names(outside) if not known.issuperset(map(_plain, re.split(r"['’\-]", name)))]
         if self.config.names and names:
             yield _finding("invented_name", "a name", names[0], "Name no person, place or brand.")
-        numbers = [one for one in _numbers(told, self.config.max_count) if _plain(one) not in known]
+        numbers = [one for one in _numbers(outside, self.config.max_count) if _plain(one) not in known]
         if self.config.numbers and numbers:
             yield _finding("invented_number", "a number", numbers[0], "Give no years, dates, figures or estimates.")
 

@@ -24,7 +24,7 @@ class LanguageConfig(BaseModel):
     """Finds texts that are hardly in the wanted language, by py3langid, a naive Bayes classifier of 139 languages, and
     words of another script within Latin text.
 
-    A text of a few words has no language that could be told from the words alone, and passes.
+    The words of a very short text do not determine its language: it passes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

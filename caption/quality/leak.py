@@ -82,13 +82,13 @@ def _of_prompt(text: str, prompt: str, evidence: Evidence) -> str | None:
     """What the text repeats of the prompt's own words: what the prompt tells of the clip may be repeated."""
     for given in (evidence.fields, evidence.original, evidence.facts.sentence()):
         prompt = prompt.replace(given, "\n") if given else prompt
-    said = f" {normalized(text)} "
+    searched = f" {normalized(text)} "
     for sentence in sentences(prompt):
-        told = words(sentence)
-        if len(told) >= MIN_SENTENCE_WORDS and f" {' '.join(told)} " in said:
+        asked = words(sentence)
+        if len(asked) >= MIN_SENTENCE_WORDS and f" {' '.join(asked)} " in searched:
             return f"the prompt's {sentence!r}"
-        for start in range(len(told) - NUM_SHARED_WORDS + 1):
-            shared = " ".join(told[start : start + NUM_SHARED_WORDS])
-            if f" {shared} " in said:
+        for start in range(len(asked) - NUM_SHARED_WORDS + 1):
+            shared = " ".join(asked[start : start + NUM_SHARED_WORDS])
+            if f" {shared} " in searched:
                 return f"the prompt's {shared!r}"
     return None

@@ -74,9 +74,13 @@ class MediumCheck(ProseCheck):
         self.config = config
 
     def of_text(self, text: str, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
-        told = [sentence.lower() for sentence in sentences(unquoted(text.replace("’", "'")))]
+        lowered = [sentence.lower() for sentence in sentences(unquoted(text.replace("’", "'")))]
         facts = evidence.facts
-        if facts.kind == "video" and self.config.is_one_shot and (claim := next(filter(None, map(_cut, told)), None)):
+        if (
+            facts.kind == "video"
+            and self.config.is_one_shot
+            and (claim := next(filter(None, map(_cut, lowered)), None))
+        ):
             yield Finding(
                 code="shots_contradicted",
                 status=CaptionStatus.REJECTED,
@@ -84,7 +88,7 @@ class MediumCheck(ProseCheck):
                 remedy=Remedy.PROMPT,
                 instruction="The clip is a single shot without cuts.",
             )
-        if claim := _other_medium(told, facts):
+        if claim := _other_medium(lowered, facts):
             yield Finding(
                 code="medium_contradicted",
                 status=CaptionStatus.REJECTED,
@@ -99,10 +103,10 @@ def _cut(sentence: str) -> str | None:
     return next((match[0] for match in matches if not NEGATED.search(sentence[: match.start()])), None)
 
 
-def _other_medium(told: list[str], facts: Facts) -> str | None:
+def _other_medium(lowered: list[str], facts: Facts) -> str | None:
     """What says that a video is a photo, or that a photo is a video. A video of a photo does not move."""
     if facts.kind == "video":
-        found = [match[0] for match in map(PHOTO.search, told[:1]) if match and not facts.is_static]
+        found = [match[0] for match in map(PHOTO.search, lowered[:1]) if match and not facts.is_static]
     else:
-        found = [match[0] for match in map(VIDEO.search, told) if match]
+        found = [match[0] for match in map(VIDEO.search, lowered) if match]
     return found[0] if found else None

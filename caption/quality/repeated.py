@@ -66,8 +66,8 @@ class RepeatedCheck(Check):
         """Records whose texts are the same, together."""
         keys_of: dict[str, list[RecordKey]] = defaultdict(list)
         for key, text in texts:
-            if len(said := words(text)) >= self.config.min_words:
-                keys_of[" ".join(said)].append(key)
+            if len(text_words := words(text)) >= self.config.min_words:
+                keys_of[" ".join(text_words)].append(key)
         names = union(self._near(list(keys_of))) if self.config.min_overlap < 1 else {}
         together: dict[str, list[RecordKey]] = defaultdict(list)
         for text, keys in keys_of.items():
@@ -93,8 +93,10 @@ def _texts(records: pa.Table, level: str) -> list[tuple[RecordKey, str]]:
 
 
 def _shingles(text: str) -> frozenset[str]:
-    said = text.split()
-    return frozenset(" ".join(said[start : start + SHINGLE_WORDS]) for start in range(len(said) - SHINGLE_WORDS + 1))
+    text_words = text.split()
+    return frozenset(
+        " ".join(text_words[start : start + SHINGLE_WORDS]) for start in range(len(text_words) - SHINGLE_WORDS + 1)
+    )
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> float:

@@ -58,26 +58,28 @@ class RepetitionCheck(Check):
     def _loop(self, text: str) -> str | None:
         if found := CHARACTERS.search(text):
             return f"{found[1]!r} {len(found[0]) // len(found[1])} times"
-        said = words(text)
-        for length in range(1, min(MAX_PHRASE_WORDS, len(said) // 2) + 1):
+        text_words = words(text)
+        for length in range(1, min(MAX_PHRASE_WORDS, len(text_words) // 2) + 1):
             most = self.config.max_in_row if length < LONG_PHRASE_WORDS else self.config.max_long_in_row
-            if (repeated := _repeated(said, length, most)) is not None:
-                return f"{' '.join(said[repeated : repeated + length])!r} more than {most} times in a row"
-        told = Counter(filter(lambda one: one.count(" ") >= MIN_SENTENCE_WORDS - 1, map(normalized, sentences(text))))
-        if told and told.most_common(1)[0][1] > self.config.max_sentence:
-            sentence, times = told.most_common(1)[0]
+            if (repeated := _repeated(text_words, length, most)) is not None:
+                return f"{' '.join(text_words[repeated : repeated + length])!r} more than {most} times in a row"
+        counts = Counter(
+            filter(lambda one: one.count(" ") >= MIN_SENTENCE_WORDS - 1, map(normalized, sentences(text)))
+        )
+        if counts and counts.most_common(1)[0][1] > self.config.max_sentence:
+            sentence, times = counts.most_common(1)[0]
             return f"{sentence!r} {times} times"
-        runs = list(zip(said, said[1:], said[2:], strict=False))
-        if len(said) >= MIN_WORDS and len(set(runs)) < self.config.min_distinct * len(runs):
+        runs = list(zip(text_words, text_words[1:], text_words[2:], strict=False))
+        if len(text_words) >= MIN_WORDS and len(set(runs)) < self.config.min_distinct * len(runs):
             return f"distinct runs of 3 words {len(set(runs)) / len(runs):.2f} < {self.config.min_distinct:g}"
         return None
 
 
-def _repeated(said: Sequence[str], length: int, most: int) -> int | None:
+def _repeated(text_words: Sequence[str], length: int, most: int) -> int | None:
     """Where a phrase of `length` words begins that comes more than `most` times in a row."""
     equal = 0
-    for place in range(length, len(said)):
-        equal = equal + 1 if said[place] == said[place - length] else 0
+    for place in range(length, len(text_words)):
+        equal = equal + 1 if text_words[place] == text_words[place - length] else 0
         if equal >= length * most:
             return place - equal - length + 1
     return None

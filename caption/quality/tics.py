@@ -69,13 +69,13 @@ Phrase = tuple[bool, str]
 
 
 def _phrases(text: str) -> frozenset[Phrase]:
-    said = words(text)
-    runs = (said[start : start + PHRASE_WORDS] for start in range(len(said) - PHRASE_WORDS + 1))
-    opening = {(True, " ".join(said[:OPENING_WORDS]))} if len(said) >= OPENING_WORDS else set()
+    text_words = words(text)
+    runs = (text_words[start : start + PHRASE_WORDS] for start in range(len(text_words) - PHRASE_WORDS + 1))
+    opening = {(True, " ".join(text_words[:OPENING_WORDS]))} if len(text_words) >= OPENING_WORDS else set()
     return frozenset(opening | {(False, " ".join(run)) for run in runs})
 
 
 def _finding(phrase: Phrase, level: str, share: float) -> Finding:
-    is_opening, said = phrase
-    detail = f"many {level} captions {'begin with' if is_opening else 'have'} {said!r} (share {share:.2f})"
+    is_opening, phrase_words = phrase
+    detail = f"many {level} captions {'begin with' if is_opening else 'have'} {phrase_words!r} (share {share:.2f})"
     return Finding(code="tic", status=CaptionStatus.OK, detail=detail)

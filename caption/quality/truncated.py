@@ -58,14 +58,14 @@ def _unfinished(record: CaptionRecord) -> str | None:
     text = record.text.strip()
     if not text or ENDED.search(text):
         return None
-    said = words(text)
-    if (said and said[-1] in DANGLING) or text[-1] in ",;:-–—(":
+    text_words = words(text)
+    if (text_words and text_words[-1] in DANGLING) or text[-1] in ",;:-–—(":
         return f"in the middle of a sentence ({text[-20:]!r})"
     if text.count("(") > text.count(")") or text.count('"') % 2 or text.count("“") > text.count("”"):
         return "within quotes or brackets"
     *before, last = sentences(text)
     if before and all(ENDED.search(sentence) for sentence in before):
         return f"without a full stop, unlike its other sentences ({last[-20:]!r})"
-    if record.level == "dense" and len(said) >= MIN_WORDS and text[0].isupper():
+    if record.level == "dense" and len(text_words) >= MIN_WORDS and text[0].isupper():
         return f"without a full stop ({last[-20:]!r})"
     return None

@@ -11,8 +11,8 @@ from curate.dataset.captions import CaptionStatus
 HUMAN = "human"
 """Family of the captions that people wrote or judged in the review."""
 EDITED = "review/edit"
-"""`prompt_id` of a text that a person wrote. It stands for the clip's caption of its level and variant, whatever a
-captioner writes."""
+"""`prompt_id` of a text that a person wrote. It replaces the clip's caption of its level and variant, also after
+the captioner writes another."""
 ACCEPTED, REJECTED = "review/accept", "review/reject"
 """`prompt_id` of a text that a person judged: it counts as long as the clip has this very text."""
 
@@ -32,8 +32,8 @@ def judged(captions: pa.Table, human: pa.Table) -> pa.Table:
     rows = dict(zip(_keys(human), human.to_pylist(), strict=True))
     edited = {key for key, row in rows.items() if row["prompt_id"] == EDITED}
     keys, given = _keys(captions), _judgments(rows)
-    told = zip(keys, captions["text"].to_pylist(), captions["status"].to_pylist(), strict=True)
-    statuses = [given[key].get(text, status) if key in given else status for key, text, status in told]
+    rows_of = zip(keys, captions["text"].to_pylist(), captions["status"].to_pylist(), strict=True)
+    statuses = [given[key].get(text, status) if key in given else status for key, text, status in rows_of]
     place, field = captions.column_names.index("status"), captions.schema.field("status")
     captions = captions.set_column(place, field, pa.array(statuses, field.type))
     captions = captions.filter(pa.array([key not in edited for key in keys], pa.bool_()))

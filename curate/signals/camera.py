@@ -3,7 +3,7 @@
 Optical flow of whole patches has too small a slope across a picture that grows or turns. A field that is fitted to it
 gives pans within 10 %, and three quarters of a zoom or a roll. Two steps of robust Gauss-Newton on the difference of
 the pictures (Lucas and Kanade 1981; with weights as in Odobez and Bouthemy 1995) bring all four within a few percent.
-Places without texture have no say in it.
+Pixels without texture have no weight.
 """
 
 import math
@@ -17,7 +17,7 @@ SMALL_STEP = 5e-4
 """Short sides: after a smaller step there is no other."""
 
 STRIDE = 2
-"""Every second pixel in each direction has a say."""
+"""Every second pixel in each direction is used."""
 
 SMOOTHING_PX = 1.0
 
@@ -30,11 +30,11 @@ NOISE = 0.5
 FOLLOWS_PX = 0.5
 """A pixel follows the field where what is left of its motion is shorter than this."""
 
-LEAST_TEXTURE = 0.5
+MIN_TEXTURE = 0.5
 """Gray levels per pixel, mean over the picture: with less there is nothing to follow."""
 
-LARGEST_STEP = 0.1
-"""Short sides. Fields that the refinement changes by more than this are not believed."""
+MAX_STEP = 0.1
+"""Short sides. Fields that the refinement changes by more than this are discarded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ def camera_motion(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> 
             slopes along x and y, in short sides of the picture.
     """
     refined, support = _refined(earlier, later, field)
-    if not np.abs(refined - field).max() <= LARGEST_STEP:
+    if not np.abs(refined - field).max() <= MAX_STEP:
         refined, support = field, 0.0
     (at_x, x_by_x, x_by_y), (at_y, y_by_x, y_by_y) = refined.tolist()
     return CameraMotion(
@@ -93,7 +93,7 @@ def _refined(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> tuple
         slope = cv2.magnitude(by_x, by_y).ravel()
         inside = (change > OUTSIDE / 2) & (slope < 512)  # no gradient across the edge of what was moved
         texture = slope * inside
-        if texture.mean() < LEAST_TEXTURE:
+        if texture.mean() < MIN_TEXTURE:
             return field, 0.0
         spread = 1.4826 * float(np.median(np.abs(change[inside]))) + NOISE
         weights = np.maximum(0, 1 - np.square(change / (TUKEY * spread)))

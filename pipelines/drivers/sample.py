@@ -75,7 +75,7 @@ def sample_to_files(
         requests = [replace(request, inputs={"start": latent}) for request in requests]
     if upsampling is not None:
         texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
-        requests = [replace(request, prompt=_told(text)) for request, text in zip(requests, texts, strict=True)]
+        requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     generated = sample(run, requests, config)
     for path, result, (typed, _) in zip(paths, generated, asked, strict=True):
         write_video(path, decode_latent(autoencoder, result.latent), result.fps)
@@ -109,7 +109,7 @@ def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int
         raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
 
 
-def _told(result: Upsampled) -> str:
+def _text_of(result: Upsampled) -> str:
     if result.reason:
         logger.warning("the prompt %r is used as it is: %s", result.prompt, result.reason)
     return result.text

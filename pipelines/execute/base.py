@@ -110,7 +110,7 @@ def batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 
 
 def batches_ahead(stage: Stage[Any, Any], items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """The batches; a stage that can is told of a batch and the next one before it processes the first."""
+    """The batches; a stage that can prefetch gets a batch and the next one before it processes the first."""
     prefetch = stage.prefetch if isinstance(stage, Prefetching) else None
     batch: list[Any] = []
     for following in batches(items, size):

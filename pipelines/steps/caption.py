@@ -17,7 +17,7 @@ from caption.config import CaptionConfig
 from caption.facts import Facts, facts_of
 from caption.item import Captioned, CaptionItem
 from caption.quality.base import Check, RecordKey
-from caption.record import Attempt, Finding, attempt_of, finding_row, record_row, status_of
+from caption.record import Attempt, Finding, attempt_of, finding_row, rank_of, record_row, status_of
 from curate.dataset.captions import TO_RETRY, USABLE, CaptionLevel, CaptionStatus, reason_of, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
@@ -42,7 +42,7 @@ class Done:
 
     Attributes:
         num_new: Clips with new records.
-        num_failed: Clips of which a level has no record.
+        num_failed: Clips that lack a record of a level.
         num_retried: Records that took more than one attempt.
         waited_s, asked_s: Seconds that models waited for frames, and worked.
         earlier_libraries: Of the records that there were before, as JSON.
@@ -134,7 +134,7 @@ class _Writer:
             new = [one for one in found.get(_key(row), ()) if one.code not in have]
             if new:
                 statuses = [CaptionStatus(row["status"]), status_of(tuple(new))]
-                worst = max(statuses, key=list(CaptionStatus).index)
+                worst = max(statuses, key=rank_of)
                 findings = [*(row["findings"] or ()), *map(finding_row, new)]
                 rows.append(row | {"status": str(worst), "findings": findings})
         self.table.publish(rows)
@@ -246,7 +246,7 @@ def retry_command(dataset: Dataset) -> str:
 
 
 def _publish_failures(dataset: Dataset, settings: CaptionConfig, index: pa.Table, failures: Sequence[Failure]) -> None:
-    """One row per clip of which a level has no text that can be used, although the model was asked."""
+    """One row per clip whose model was asked for a level and gave no text that can be used."""
     assert settings.family is not None
     caption_again = shlex.join(["reelpack", "caption", dataset.url])
     rows = {failure.subject: failure_row(failure, settings.family, caption_again) for failure in failures}
