@@ -20,7 +20,8 @@ class CaptionItem:
         original: The user's own text, sanitized; None: there is none.
         levels: Those to write; None: all.
         fields: The stored text of level `fields`, where it is not to be written.
-        earlier: Level → the attempts that earlier runs made. The next ones apply remedies from the start.
+        earlier: Level → the attempts that earlier runs made. The next ones apply the same remedies, see
+            `Change.resumed`.
     """
 
     clip_id: str
