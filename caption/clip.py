@@ -101,7 +101,7 @@ class ClipCaptioner:
         """One caption: the best of its attempts, or what is composed of the fields where none is usable."""
         earlier = clip.item.earlier.get(prompt.level, ())
         before = len(earlier)
-        change = Change.resumed(earlier)
+        change = Change.resumed(earlier, has_fallback=self.fallback is not None)
         tried: list[CaptionRecord] = []
         for attempt in range(before + 1, before + 1 + self.config.max_attempts):
             made = yield from self._attempt(clip, prompt, known, change, attempt)

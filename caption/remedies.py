@@ -30,7 +30,7 @@ class Change:
     fallback: bool = False
 
     @classmethod
-    def resumed(cls, earlier: Sequence[Attempt]) -> "Change":
+    def resumed(cls, earlier: Sequence[Attempt], *, has_fallback: bool) -> "Change":
         """For an attempt after those of an earlier run: a seed is in the place of their instructions."""
         if not earlier:
             return cls()
@@ -40,7 +40,7 @@ class Change:
             seed=len(earlier) + 1,
             repetition_penalty=RETRY_PENALTY if Remedy.PENALTY in had else None,
             frames=1 + had.count(Remedy.FRAMES),
-            fallback=Remedy.BACKEND in had,
+            fallback=has_fallback and Remedy.BACKEND in had,
         )
 
     def after(self, findings: Iterable[Finding], attempt: int, *, has_fallback: bool) -> "Change":

@@ -109,7 +109,9 @@ def captions(
     try:
         ask = next(captioning)
         while True:
-            (answer,) = (fallback if ask.is_for_fallback and fallback else backend).caption([ask.request])
+            asked = fallback if ask.is_for_fallback else backend
+            assert asked is not None, "there is no second model to ask"
+            (answer,) = asked.caption([ask.request])
             ask = captioning.send(answer)
     except StopIteration as done:
         result: Captioned = done.value
@@ -258,6 +260,14 @@ def test_a_rerun_applies_the_remedies_of_the_attempts_before_it() -> None:
     captions(backend, item={"levels": ("short",), "earlier": {"short": before}}, short_max_tokens=16)
     asked = backend.asked[0]
     assert (asked.max_tokens, asked.seed, asked.repetition_penalty, len(asked.frames)) == (32, 3, 1.2, 8)
+
+
+def test_a_rerun_asks_no_second_model_where_there_is_none() -> None:
+    before = (Attempt(text="bad", codes=("refusal",), remedies=("backend",)),)
+    item = {"levels": ("short",), "earlier": {"short": before}}
+    first, second = Script(lambda request: "by the first"), Script(lambda request: "by the second")
+    assert [record.text for record in captions(first, item=item).records] == ["by the first"]
+    assert [record.text for record in captions(first, fallback=second, item=item).records] == ["by the second"]
 
 
 def test_windows_of_a_long_clip_are_merged_in_order() -> None:
