@@ -26,6 +26,30 @@ MAX_DRAWS = 32
 MAX_SHORT_WORDS = 24
 """Of a short caption; a longer one does without the subject's looks."""
 
+DETERMINERS = (
+    "a|an|the|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|few|both|his|her|its|their|this|these|"
+    "another"
+)
+PREPOSITIONS = "in|on|at|inside|outside|under|near|by|along|beside|between|behind|over|above|from|against|during"
+BEGINS_PHRASE = re.compile(rf"(?:{DETERMINERS}|{PREPOSITIONS})\b", re.IGNORECASE)
+NO_NAME = re.compile(
+    rf"(?:{DETERMINERS}|{PREPOSITIONS}|to|into|out|up|down|off|through|across|around|away|back|and)\b", re.IGNORECASE
+)
+"""Words that begin no name: what stands after a verb, too."""
+CLAUSE = re.compile(
+    r"\b(?:is|are|was|were|has|have|takes|shows|features|remains|stays|moves|follows|pans|tilts|zooms|rolls|turns)\b",
+    re.IGNORECASE,
+)
+LIGHT = re.compile(r"\w*light\w*|\w*lit|sun\w*|shadows?|glow|lamps?|illumination|rays?", re.IGNORECASE)
+HEAD_ENDS = re.compile(r",|\s(?:in|with|on|at|of|who|that|wearing|holding|and|near|by|from|carrying)\s")
+CAMERA_MOVE = re.compile(
+    r"(?P<slow>slow(?:ly)?\s+)?(?P<move>pan|tilt|zoom|roll|dolly|truck|push|pull|track)(?:n?ing|ming|s)?(?:\s+shot)?\s+"
+    r"(?P<way>left|right|up|down|in|out|forward|back)"
+)
+QUOTED = re.compile(r"""\A["'“„«](.*)["'”“»]\Z""", re.DOTALL)
+THIRD_PERSON = {"dolly": "dollies", "push": "pushes"}
+CAMERA_STATES = {"static": "is static", "still": "is static", "fixed": "is static", "handheld": "is handheld"}
+
 
 def compose(fields: CaptionFields, *, key: str, variant: int) -> str:
     """A paragraph of plain sentences, equal for equal arguments.
@@ -88,31 +112,6 @@ def _details(fields: CaptionFields, draw: random.Random) -> list[str]:
         _visible(fields.visible_text),
     )
     return [_sentence(text) for text in said if text]
-
-
-DETERMINERS = (
-    "a|an|the|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|few|both|his|her|its|their|this|these|"
-    "another"
-)
-PREPOSITIONS = "in|on|at|inside|outside|under|near|by|along|beside|between|behind|over|above|from|against|during"
-BEGINS_PHRASE = re.compile(rf"(?:{DETERMINERS}|{PREPOSITIONS})\b", re.IGNORECASE)
-NO_NAME = re.compile(
-    rf"(?:{DETERMINERS}|{PREPOSITIONS}|to|into|out|up|down|off|through|across|around|away|back|and)\b", re.IGNORECASE
-)
-"""Words that begin no name: what stands after a verb, too."""
-CLAUSE = re.compile(
-    r"\b(?:is|are|was|were|has|have|takes|shows|features|remains|stays|moves|follows|pans|tilts|zooms|rolls|turns)\b",
-    re.IGNORECASE,
-)
-LIGHT = re.compile(r"\w*light\w*|\w*lit|sun\w*|shadows?|glow|lamps?|illumination|rays?", re.IGNORECASE)
-HEAD_ENDS = re.compile(r",|\s(?:in|with|on|at|of|who|that|wearing|holding|and|near|by|from|carrying)\s")
-CAMERA_MOVE = re.compile(
-    r"(?P<slow>slow(?:ly)?\s+)?(?P<move>pan|tilt|zoom|roll|dolly|truck|push|pull|track)(?:n?ing|ming|s)?(?:\s+shot)?\s+"
-    r"(?P<way>left|right|up|down|in|out|forward|back)"
-)
-QUOTED = re.compile(r"""\A["'“„«](.*)["'”“»]\Z""", re.DOTALL)
-THIRD_PERSON = {"dolly": "dollies", "push": "pushes"}
-CAMERA_STATES = {"static": "is static", "still": "is static", "fixed": "is static", "handheld": "is handheld"}
 
 
 def _phrase(text: str | None, lead: str, begins: re.Pattern[str] = re.compile("")) -> str:

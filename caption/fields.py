@@ -63,6 +63,26 @@ FIELDS_SCHEMA: dict[str, Any] = {
 and no other ones, and refuses limits of lengths. What cannot be told is an empty list or text, or `unknown`."""
 
 
+MAX_STARTS = 64
+"""Braces of a text that are tried."""
+
+THOUGHTS = re.compile(r"\A.*[<◁]/(?:think|thinking|reasoning)[>▷]|[<◁](?:think|thinking|reasoning)[>▷].*\Z", re.DOTALL)
+"""Up to the last end of a block, whose begin chat templates often write themselves; an open block to its end."""
+
+SPACE = re.compile(r"\s*")
+BARE_KEY = re.compile(r"[A-Za-z_ ]+(?=\s*:)")
+SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?!\s*(?:[,:\]}]|\Z)))*)'", re.DOTALL)
+"""An apostrophe ends a string only where the object can continue after it."""
+
+OTHER_NAMES = {
+    **{"subject": "subjects", "main_subject": "subjects", "action": "actions", "events": "actions"},
+    **{"setting": "scene", "background": "scene", "location": "scene", "environment": "scene"},
+    **{"camera_movement": "camera", "camera_motion": "camera", "shot": "shot_size", "shot_type": "shot_size"},
+    **{"lighting": "light", "visual_style": "style", "text": "visible_text", "on_screen_text": "visible_text"},
+}
+"""What models that are not constrained call the fields."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Salvaged:
     """What a model's text says.
@@ -93,27 +113,6 @@ def salvage(text: str) -> Salvaged:
             is_whole = reader.is_whole and all(value is not None for value in read.values())
             return Salvaged(fields=CaptionFields(**said) if said else None, is_whole=is_whole)
     return Salvaged(fields=None, is_whole=False)
-
-
-MAX_STARTS = 64
-"""Braces of a text that are tried."""
-
-THOUGHTS = re.compile(r"\A.*[<◁]/(?:think|thinking|reasoning)[>▷]|[<◁](?:think|thinking|reasoning)[>▷].*\Z", re.DOTALL)
-"""Up to the last end of a block, whose begin chat templates often write themselves; an open block to its end."""
-
-SPACE = re.compile(r"\s*")
-BARE_KEY = re.compile(r"[A-Za-z_ ]+(?=\s*:)")
-SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.|'(?!\s*(?:[,:\]}]|\Z)))*)'", re.DOTALL)
-"""An apostrophe ends a string only where the object can continue after it."""
-
-
-OTHER_NAMES = {
-    **{"subject": "subjects", "main_subject": "subjects", "action": "actions", "events": "actions"},
-    **{"setting": "scene", "background": "scene", "location": "scene", "environment": "scene"},
-    **{"camera_movement": "camera", "camera_motion": "camera", "shot": "shot_size", "shot_type": "shot_size"},
-    **{"lighting": "light", "visual_style": "style", "text": "visible_text", "on_screen_text": "visible_text"},
-}
-"""What models that are not constrained call the fields."""
 
 
 class _Damaged(ValueError):
