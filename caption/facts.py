@@ -9,7 +9,7 @@ STATIC_SPEED = 0.01
 """Motion of a clip that does not move, short sides per second: what noise alone gives, see `curate.signals.motion`."""
 
 MIN_SUPPORT = 0.6
-"""Share of the texture that must follow the camera's motion. Shots that an actor fills have 0.4 to 0.55, and what is
+"""Share of the texture that must stay with a static camera. Shots that an actor fills have 0.4 to 0.55, and what is
 measured there is the actor; locked-off shots with actors have 0.65 and more."""
 
 MIN_DURATION_S = 1.0
@@ -25,8 +25,9 @@ STILL_PAN_SPEED, STILL_ZOOM_SPEED, STILL_ROLL_SPEED = 0.006, 0.006, 0.5
 SHAKE, STILL_SHAKE = 0.02, 0.01
 """`shake` from which on a camera is in a hand, and up to which it is not. Tripods and animation give up to 0.008."""
 
-SHAKE_SUPPORT = 0.7
-"""Share of the texture that must shake with the camera: gestures of an actor look like it, with up to 0.65."""
+MOVING_SUPPORT = 0.7
+"""Share of the texture that must move with the camera: an actor's gestures look like a pan or a shake, with up to
+0.65."""
 
 SHAKE_PART = 0.2
 """Of the mean speed of the picture, that shake must have: a camera that swings there and back gives 0.13."""
@@ -94,6 +95,8 @@ def _camera(row: Mapping[str, Any]) -> tuple[str, ...] | None:
     still = max(abs(pan), abs(tilt)) <= STILL_PAN_SPEED and abs(zoom) <= STILL_ZOOM_SPEED
     if still and abs(roll) <= STILL_ROLL_SPEED and shake <= STILL_SHAKE:
         return ("static",)
+    if support < MOVING_SUPPORT:
+        return None
     net = math.hypot(pan, tilt) + MEAN_RADIUS * (abs(zoom) + math.radians(abs(roll)))
     least = max(PAN_SPEED, MIN_PART * abs(pan), MIN_PART * abs(tilt))
     named = (
@@ -103,7 +106,7 @@ def _camera(row: Mapping[str, Any]) -> tuple[str, ...] | None:
         _named(roll, ROLL_SPEED, "roll left", "roll right"),
     )
     moves = tuple(name for name in named if name) if net >= MIN_NET * speed else ()
-    is_handheld = shake >= max(SHAKE, SHAKE_PART * speed) and support >= SHAKE_SUPPORT
+    is_handheld = shake >= max(SHAKE, SHAKE_PART * speed)
     return (*moves, *(("handheld",) if is_handheld else ())) or None
 
 

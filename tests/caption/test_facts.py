@@ -64,6 +64,7 @@ def test_a_moving_object_before_a_locked_off_camera_is_static() -> None:
         {"pan": 0.01},
         {"shake": 0.015},
         {"shake": 0.05, "camera_support": 0.65},
+        {"pan": 0.031, "tilt": -0.023, "zoom": 0.023, "camera_motion": 0.09, "camera_support": 0.6},  # an actor waves
     ],
 )
 def test_what_is_not_certain_is_not_told(changes: dict[str, Any]) -> None:
