@@ -57,8 +57,8 @@ def check_column(schema: pa.Schema, own: Sequence[str], column: str) -> None:
             else "there is no sidecar: reelpack curate --sidecar FILE"
         )
         raise ValueError(f"caption.original={column}: the sidecar has no such column; {has}")
-    if not _is_text(schema.field(column).type):
-        texts = sorted(name for name in own if _is_text(schema.field(name).type))
+    if not is_text(schema.field(column).type):
+        texts = sorted(name for name in own if is_text(schema.field(name).type))
         named = f"columns of text are {', '.join(texts)}" if texts else "no column holds text"
         raise ValueError(f"caption.original={column}: got {schema.field(column).type}, expected text; {named}")
 
@@ -115,7 +115,7 @@ def sanitized(given: str | None) -> tuple[str, tuple[Finding, ...]]:
     return text, ()
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from caption.original import check_column, original_family, original_records
+from caption.original import check_column, is_text, original_family, original_records
 from caption.record import record_row
 from curate.dataset.dataset import Dataset
 
@@ -28,17 +28,17 @@ class OriginalSummary:
 
 def original_column(dataset: Dataset, given: str | None) -> str | None:
     """The column of the user's text: `caption.original`, or where that is null the column of the last run, if the
-    sidecar still has it.
+    sidecar still has it as text.
 
     Raises:
         ValueError: `caption.original` names no column of text; the message lists the columns.
     """
-    own = dataset.sidecar_names()
+    own, schema = dataset.sidecar_names(), dataset.read_index().schema
     if given is not None:
-        check_column(dataset.read_index().schema, own, given)
+        check_column(schema, own, given)
         return given
     last: str | None = dataset.sections().get("original_column")
-    return last if last in own else None
+    return last if last in own and is_text(schema.field(last).type) else None
 
 
 def store_originals(dataset: Dataset, given: str | None) -> OriginalSummary:

@@ -70,6 +70,16 @@ def test_a_column_that_the_sidecar_no_longer_has_gives_no_text(made: SimpleNames
     assert texts(made) == {"Another text", "And one more"}
 
 
+def test_a_column_that_is_no_longer_text_gives_no_text(made: SimpleNamespace) -> None:
+    give(made, "path,seen\n1.mp4,A square moves\n2.mp4,A circle moves\n")
+    run(made, "caption.original=seen")
+    sidecar = made.out.parent / "own.jsonl"
+    sidecar.write_text('{"path": "1.mp4", "seen": 5}\n{"path": "2.mp4", "seen": 7}\n')
+    curate([str(made.films)], made.url, load_config(overrides=SETTINGS), sidecar=str(sidecar))
+    with pytest.raises(ValueError, match="nothing would write a caption"):
+        run(made)
+
+
 def test_a_wrong_column_is_refused_before_any_work(made: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match=r"caption.original=views: got int64, expected text; .* are title"):
         run(made, "caption.original=views")
