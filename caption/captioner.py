@@ -238,7 +238,7 @@ class _Threads:
     def __init__(self, work: Callable[[CaptionItem], Any], num_threads: int, max_bytes: int) -> None:
         self._work, self._max_bytes = work, max_bytes
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="captions")
-        self._started: dict[int, Future[Any]] = {}
+        self._started: dict[int, tuple[CaptionItem, Future[Any]]] = {}  # holds the items: ids are not used twice
         self._num_started = self._num_begun = self._held = 0
         self._changed = threading.Condition()
 
@@ -246,13 +246,13 @@ class _Threads:
         """Start the items that are not started yet."""
         for item in items:
             if id(item) not in self._started:
-                self._started[id(item)] = self._pool.submit(self._run, item, self._num_started)
+                self._started[id(item)] = item, self._pool.submit(self._run, item, self._num_started)
                 self._num_started += 1
 
     def take(self, item: CaptionItem) -> Any:
         """The result of an item; one that is not started is worked on in this thread."""
-        future = self._started.pop(id(item), None)
-        return self._work(item) if future is None else future.result()
+        started = self._started.pop(id(item), None)
+        return self._work(item) if started is None else started[1].result()
 
     def hold(self, num_bytes: int) -> None:
         """So many bytes of frames are held."""

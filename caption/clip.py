@@ -23,7 +23,7 @@ from caption.record import Attempt, CaptionRecord, Finding, Window, rank_of, sta
 from caption.remedies import Change
 from curate.dataset.captions import USABLE, CaptionLevel, text_id
 from curate.media.decode import middles
-from curate.schema import Failure, content_digest
+from curate.schema import Failure, MediaError, content_digest
 
 STEP = "caption"
 Answer = CaptionResult | FailedRequest
@@ -125,7 +125,10 @@ class ClipCaptioner:
     def _attempt(
         self, clip: DecodedItem, prompt: Prompt, known: _Known, change: Change, attempt: int
     ) -> Generator[Ask, Answer, CaptionRecord | FailedRequest]:
-        shown = clip if change.frames == 1 else replace(clip, windows=clip.decode_again(change.frames))
+        try:
+            shown = clip if change.frames == 1 else replace(clip, windows=clip.decode_again(change.frames))
+        except MediaError:  # the other frames are damaged
+            shown = clip
         if len(shown.windows) > 1 and prompt.level == "dense":
             return (yield from self._merged(shown, prompt, known, change, attempt))
         window = _whole(shown.windows, self.config.frames.num_frames)

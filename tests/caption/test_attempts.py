@@ -22,7 +22,7 @@ from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
 from caption.record import Attempt, CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus, text_id
-from curate.schema import FailureKind
+from curate.schema import FailureKind, MediaError
 from tests.support.caption_checks import WITHOUT_SENTENCES
 
 FIELDS = {"subjects": ["a red car"], "actions": ["The car turns left"], "scene": "a crossing", "light": "noon sun"}
@@ -92,6 +92,7 @@ def captions(
     fallback: Script | None = None,
     windows: Sequence[WindowFrames] = (),
     item: Mapping[str, Any] | None = None,
+    decode_again: Callable[[int], Sequence[WindowFrames]] = lambda attempt: [window(num_frames=4 * attempt)],
     **settings: Any,
 ) -> Captioned:
     """What one clip gets from a scripted model."""
@@ -103,7 +104,7 @@ def captions(
         item=CaptionItem(clip_id="c", shard="s", offset=0, size=1, kind="video", **(item or {})),
         digest="d",
         windows=windows or [window()],
-        decode_again=lambda attempt: [window(num_frames=4 * attempt)],
+        decode_again=decode_again,
     )
     captioning = captioner.captions(clip)
     try:
@@ -268,6 +269,18 @@ def test_a_rerun_asks_no_second_model_where_there_is_none() -> None:
     first, second = Script(lambda request: "by the first"), Script(lambda request: "by the second")
     assert [record.text for record in captions(first, item=item).records] == ["by the first"]
     assert [record.text for record in captions(first, fallback=second, item=item).records] == ["by the second"]
+
+
+def test_an_attempt_whose_other_frames_are_damaged_is_shown_the_first_ones() -> None:
+    def damaged(attempt: int) -> Sequence[WindowFrames]:
+        raise MediaError(FailureKind.CORRUPT, "cut off")
+
+    said = iter(["a frames fault", "A car."])
+    checks = [Faults({"frames": Remedy.FRAMES})]
+    done = captions(
+        Script(lambda request: next(said)), checks=checks, item={"levels": ("short",)}, decode_again=damaged
+    )
+    assert [record.text for record in done.records] == ["A car."]
 
 
 def test_windows_of_a_long_clip_are_merged_in_order() -> None:
