@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import yaml
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
-from curate.dataset.judged import HUMAN, judged
+from curate.dataset.judged import HUMAN, judged, unsettled
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
@@ -195,6 +195,16 @@ class Dataset:
         """
         found = usable(self.current_records(cut, ["text"])).select([*KEY, "text"])
         return found.sort_by([(name, "ascending") for name in KEY])
+
+    def to_retry(self, records: pa.Table, cut: pa.Table) -> pa.Table:
+        """Those of a captioner's records that it should attempt again, see `curate.dataset.judged.unsettled`.
+
+        Args:
+            records: rows of `CAPTIONS`, with `text` and `status`.
+            cut: rows of tables/shards, or of the index: the clips as they are cut now.
+        """
+        human = self.captions(HUMAN).read(["text", "status", "prompt_id", "earlier", SOURCE])
+        return unsettled(records, of_current(human, cut))
 
     @property
     def caption_note(self) -> str | None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate.dataset.captions import CaptionStatus
+from curate.dataset.captions import TO_RETRY, CaptionStatus, usable
 
 HUMAN = "human"
 """Family of the captions that people wrote or judged in the review."""
@@ -39,6 +40,20 @@ def judged(captions: pa.Table, human: pa.Table) -> pa.Table:
     captions = captions.filter(pa.array([key not in edited for key in keys], pa.bool_()))
     edits = human.filter(pa.array([key in edited for key in rows], pa.bool_()))
     return pa.concat_tables([captions, edits.select(captions.column_names)])
+
+
+def unsettled(captions: pa.Table, human: pa.Table) -> pa.Table:
+    """The captions that a captioner should attempt again: no attempt passed, and no person accepted or replaced the
+    text. Variants are not among them, because no model writes them.
+
+    Args:
+        captions, human: as for `judged`.
+    """
+    no_variant, to_retry = pc.equal(captions["variant"], 0), pc.is_in(captions["status"], pa.array(sorted(TO_RETRY)))
+    found = captions.filter(pc.and_(no_variant, to_retry))
+    known = found.select(["clip_id", "level", "variant", "text", "status"])
+    settled = set(_keys(usable(judged(known, human))))
+    return found.filter(pa.array([key not in settled for key in _keys(found)], pa.bool_()))
 
 
 def _judgments(rows: Mapping[Any, Mapping[str, Any]]) -> Mapping[Any, Mapping[str, str]]:

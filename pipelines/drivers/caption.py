@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caption.config import CaptionConfig
-from curate.dataset.captions import TO_RETRY, USABLE, reason_of, texts_of
+from curate.dataset.captions import USABLE, reason_of, texts_of
 from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
 from pipelines.config import Config
@@ -83,9 +83,14 @@ def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
         done = caption_missing(dataset, settings, config.execute, retry=retry)
         dataset.save_section("caption_family", settings.family)
         dataset.save_section("caption_note", settings.backend.caveat)
-    dataset.save_section("caption", settings.model_dump(mode="json"))
+    last = dataset.sections().get("caption", {})
+    now = settings.model_dump(mode="json")
+    if settings.backend is None and last.get("backend"):  # the captioner's captions stay, and so does how to retry it
+        now = {**last, "original": settings.original}
+    dataset.save_section("caption", now)
     indexed = dataset.write_index(config_of(dataset).shards.key)
-    records = stored_records(dataset, settings.family, indexed, ["status", "findings"]).to_pylist()
+    stored = stored_records(dataset, settings.family, indexed, ["text", "status", "findings"])
+    records = stored.to_pylist()
     levels = Counter(level for row in indexed.to_pylist() for level in texts_of(row))
     return CaptionSummary(
         family=settings.family,
@@ -99,7 +104,7 @@ def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
         num_retried=done.num_retried,
         reasons=tuple(_reasons(records)),
         starved=done.starved,
-        retry_command=retry_command(dataset) if any(record["status"] in TO_RETRY for record in records) else None,
+        retry_command=retry_command(dataset) if dataset.to_retry(stored, indexed).num_rows else None,
         original=original,
         notes=tuple(_notes(settings, done)),
         seconds=time.monotonic() - start,

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.captions import TO_RETRY
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.sources import SOURCE, of_current
@@ -98,14 +97,13 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
 
 def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:
     """Clips that have a record of every level by this captioner, none of which it should attempt again."""
-    records = of_current(dataset.captions(family).read(["status", SOURCE]), cut)
-    records = records.filter(pc.equal(records["variant"], 0))
+    stored = of_current(dataset.captions(family).read(["text", "status", SOURCE]), cut)
+    records = stored.filter(pc.equal(stored["variant"], 0))
     is_known = "caption" in dataset.sections()
     levels = step_config(dataset, "caption").caption.prompt_set.levels if is_known else pc.unique(records["level"])
     of_clip = records.group_by("clip_id").aggregate([("level", "count_distinct")])
     whole = of_clip.filter(pc.greater_equal(of_clip["level_count_distinct"], len(levels)))
-    to_retry = records.filter(pc.is_in(records["status"], pa.array(sorted(TO_RETRY))))
-    return ids_of(whole) - ids_of(to_retry)
+    return ids_of(whole) - ids_of(dataset.to_retry(stored, cut))
 
 
 def encoded(dataset: Dataset, kind: Encoded, fingerprint: str, cut: pa.Table) -> set[str]:

@@ -4,9 +4,9 @@ rest and publishes. Then it looks at all captions together, and attempts again t
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +18,7 @@ from caption.facts import Facts, facts_of
 from caption.item import Captioned, CaptionItem
 from caption.quality.base import Check, RecordKey
 from caption.record import Attempt, Finding, attempt_of, finding_row, rank_of, record_row, status_of
-from curate.dataset.captions import TO_RETRY, USABLE, CaptionLevel, CaptionStatus, reason_of, usable
+from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus, reason_of, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.dataset.schemas import CAPTIONS
@@ -89,15 +89,19 @@ def caption_missing(dataset: Dataset, settings: CaptionConfig, execute: ExecuteC
     with open_executor(execute) as executor:
         writer = _Writer(dataset, settings, executor, execute, done)
         stored = _by_clip(earlier)
-        writer.write(_items(dataset, index, _wanted(settings, index, stored, retry=retry), stored))
+        again = _by_clip(dataset.to_retry(stored_table, index).to_pylist()) if retry else {}
+        writer.write(_items(dataset, index, _wanted(settings, index, stored, again), stored))
         for _ in range(settings.max_attempts):
             records = stored_records(dataset, settings.family, index)
             found = _of_corpus(checks, records, dataset)
             writer.mark(records, found)
-            stored = _by_clip(stored_records(dataset, settings.family, index).to_pylist() if found else ())
-            if not (again := _to_repeat(found, stored, settings.max_attempts)):
+            if found:
+                records = stored_records(dataset, settings.family, index)
+            failed = {failure.subject for failure in writer.failures}
+            repeat = _to_repeat(checks, dataset.to_retry(records, index), failed, settings.max_attempts)
+            if not repeat:
                 break
-            writer.write(_items(dataset, index, again, stored))
+            writer.write(_items(dataset, index, repeat, _by_clip(records.to_pylist())))
     _publish_failures(dataset, settings, index, writer.failures)
     return done
 
@@ -150,16 +154,14 @@ def _by_clip(records: Iterable[Mapping[str, Any]]) -> Records:
 
 
 def _wanted(
-    settings: CaptionConfig, index: pa.Table, stored: Records, *, retry: bool
+    settings: CaptionConfig, index: pa.Table, stored: Records, again: Records
 ) -> dict[str, tuple[CaptionLevel, ...]]:
-    """Clip id → levels to write: those without a record, and with `retry` those to attempt again."""
+    """Clip id → levels to write: those without a record, and those to attempt again."""
     wanted = {}
     for clip_id in index["clip_id"].to_pylist():
         found = stored.get(clip_id, {})
         levels = tuple(
-            level
-            for level in settings.prompt_set.levels
-            if level not in found or (retry and found[level]["status"] in TO_RETRY)
+            level for level in settings.prompt_set.levels if level not in found or level in again.get(clip_id, {})
         )
         if levels:
             wanted[clip_id] = levels
@@ -224,15 +226,23 @@ def _of_corpus(checks: Sequence[Check], records: pa.Table, dataset: Dataset) -> 
 
 
 def _to_repeat(
-    found: Mapping[RecordKey, Sequence[Finding]], stored: Records, max_attempts: int
+    checks: Sequence[Check], to_retry: pa.Table, failed: Collection[str], max_attempts: int
 ) -> dict[str, tuple[CaptionLevel, ...]]:
-    """Clip id → levels whose findings have a remedy and attempts left."""
+    """Clip id → levels to attempt again because of the other captions, also for a run that was stopped before.
+
+    Args:
+        checks: of which those of the corpus count.
+        to_retry: rows of `CAPTIONS`.
+        failed: clips that this run could not caption.
+        max_attempts: of a caption.
+    """
+    codes = {
+        code for check in checks if check.reads == "corpus" for code, remedies in check.remedies.items() if remedies
+    }
     again: dict[str, tuple[CaptionLevel, ...]] = {}
-    for (clip_id, level, variant), findings in found.items():
-        record = stored.get(clip_id, {}).get(cast(CaptionLevel, level))
-        if variant or record is None or not any(finding.remedy for finding in findings):
-            continue
-        if len(_attempts(record)) < max_attempts:
+    for record in to_retry.to_pylist():
+        found, clip_id = {finding["code"] for finding in record["findings"] or ()}, record["clip_id"]
+        if found & codes and clip_id not in failed and len(_attempts(record)) < max_attempts:
             again[clip_id] = (*again.get(clip_id, ()), record["level"])
     return again
 
@@ -248,16 +258,15 @@ def retry_command(dataset: Dataset) -> str:
 def _publish_failures(dataset: Dataset, settings: CaptionConfig, index: pa.Table, failures: Sequence[Failure]) -> None:
     """One row per clip whose model was asked for a level and gave no text that can be used."""
     assert settings.family is not None
-    caption_again = shlex.join(["reelpack", "caption", dataset.url])
-    rows = {failure.subject: failure_row(failure, settings.family, caption_again) for failure in failures}
-    columns = ["status", "findings", "attempt"]
+    command = retry_command(dataset)
+    rows = {failure.subject: failure_row(failure, settings.family, command) for failure in failures}
+    records = stored_records(dataset, settings.family, index, ["text", "status", "findings", "attempt"])
     rejected: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for record in stored_records(dataset, settings.family, index, columns).to_pylist():
-        if record["status"] in TO_RETRY:
-            rejected[record["clip_id"]].append(record)
-    for clip_id, records in rejected.items():
-        detail = "; ".join(f"{record['level']} caption: {reason_of(record)}" for record in records)
-        attempts = max(record["attempt"] or 1 for record in records)
+    for record in dataset.to_retry(records, index).to_pylist():
+        rejected[record["clip_id"]].append(record)
+    for clip_id, of_clip in rejected.items():
+        detail = "; ".join(f"{record['level']} caption: {reason_of(record)}" for record in of_clip)
+        attempts = max(record["attempt"] or 1 for record in of_clip)
         failure = Failure(subject=clip_id, step=STEP, kind=FailureKind.REJECTED, detail=detail, attempts=attempts)
-        rows.setdefault(clip_id, failure_row(failure, settings.family, retry_command(dataset)))
+        rows.setdefault(clip_id, failure_row(failure, settings.family, command))
     dataset.failures.publish(rows.values())

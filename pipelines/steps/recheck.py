@@ -16,6 +16,7 @@ from caption.facts import NOTHING_MEASURED, Facts
 from caption.quality.base import Check, Evidence
 from caption.quality.config import ChecksConfig
 from caption.record import CaptionRecord, record_of, record_row
+from curate.dataset.captions import USABLE
 from curate.dataset.dataset import Dataset
 from curate.schema import content_digest
 
@@ -62,7 +63,7 @@ def _changed(
 ) -> Iterator[CaptionRecord]:
     """The records whose findings are others now. What an earlier reelpack wrote stays as it is."""
     renewed = {code for check in ChecksConfig().build() if check.reads != "frames" for code in check.remedies}
-    fields = {row["clip_id"]: row["text"] for row in rows if row["level"] == "fields"}
+    fields = {row["clip_id"]: row["text"] for row in rows if row["level"] == "fields" and row["status"] in USABLE}
     for row in rows:
         if row["provenance"] is None or row["finish_reason"] == "not_asked" or row["level"] == "fields":
             continue

@@ -1,9 +1,11 @@
 """What `caption` says of captions, and who says it after it: counts by how they ended, and what a reader must know."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +15,11 @@ from caption.backends.base import CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.embedded import OTHER_MODEL, EmbeddedConfig
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.provenance import Provenance
-from caption.quality.base import Check, RecordKey
+from caption.quality.base import Check, Evidence, RecordKey
 from caption.quality.config import ChecksConfig
 from caption.quality.visible import VisibleConfig
-from caption.record import Finding, Remedy
-from curate.dataset.captions import CaptionStatus
+from caption.record import CaptionRecord, Finding, Remedy
+from curate.dataset.captions import CaptionStatus, text_id
 from curate.dataset.store import Table
 from curate.report.build import build_report
 from curate.schema import FailureKind
@@ -26,13 +28,15 @@ from pipelines.commands import caption as caption_command
 from pipelines.commands import explain as explain_command
 from pipelines.commands import status as status_command
 from pipelines.config import Config, load_config, upgraded
-from pipelines.dataset import config_of, step_command
+from pipelines.dataset import config_of, step_command, step_config
 from pipelines.drivers.caption import caption
+from pipelines.drivers.curate import curate
 from pipelines.drivers.export import export
+from pipelines.drivers.review import review
 from pipelines.inspection.explain import explain
 from pipelines.inspection.status import status
 from tests.support.caption_checks import OVERRIDES
-from tests.support.curated import copied, curated
+from tests.support.curated import SETTINGS, copied, curated
 
 
 class Foreign(Check):
@@ -267,9 +271,11 @@ def test_a_request_that_fails_is_made_again_for_its_level_alone(made, monkeypatc
     first = caption(made.url, config)
     assert (first.num_failed, first.levels) == (2, {"short": 2})
     (group,) = [one for one in status(made.url).failures if one.step == "caption"]
-    assert (group.kind, group.num_failed, group.retry_command) == ("timeout", 2, f"reelpack caption {made.url}")
+    retry = f"reelpack retry {made.url} --step caption"  # has the settings of this run
+    assert (group.kind, group.num_failed, group.retry_command) == ("timeout", 2, retry)
     is_down = False
     asked = backend.num_asked
+    assert run(*retry.split()[1:], "--executor", "local") == 0
     assert caption(made.url, config).levels == {"short": 2, "dense": 2}
     assert backend.num_asked == asked + 2, "the short captions are there"
     assert [one.step for one in status(made.url).failures] == ["scan"]
@@ -277,6 +283,9 @@ def test_a_request_that_fails_is_made_again_for_its_level_alone(made, monkeypatc
 
 class Twins(Check):
     """Finds texts that several clips have."""
+
+    reads: ClassVar = "corpus"
+    remedies: ClassVar = {"twin": (Remedy.SEED,)}
 
     def of_corpus(self, records: pa.Table, groups: Mapping[str, str]) -> Mapping[RecordKey, Sequence[Finding]]:
         rows = records.to_pylist()
@@ -305,6 +314,79 @@ def test_captions_that_repeat_each_other_are_attempted_again_then_rejected(made,
     assert result.levels == ({"short": 2, "dense": 2} if is_mended else {"dense": 2})
     assert {row["status"] for row in short} == {"ok" if is_mended else "rejected"}
     assert caption(made.url, config).states == result.states and backend.num_asked == 6
+
+
+def test_a_run_that_was_stopped_before_repeated_captions_were_attempted_again_ends_the_same(made, monkeypatch):
+    is_killed = True
+
+    def answer(request: CaptionRequest) -> str:
+        if request.seed and is_killed:
+            raise OSError("killed")
+        return f"a film {request.frames.sum()}" if request.seed or "detail" in request.prompt else "a film"
+
+    config, _ = scripted(answer, monkeypatch, "caption.max_attempts=2")
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (Twins(),))
+    with pytest.raises(OSError, match="killed"):
+        caption(made.url, config)
+    is_killed = False
+    assert caption(made.url, config).states == {"ok": 4}
+
+
+def test_a_text_that_a_person_accepts_is_not_attempted_again(made, monkeypatch):
+    config, backend = scripted(lambda request: f"a film {request.frames.sum()} of {request.seed}", monkeypatch)
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (NothingPasses(),))
+    first = caption(made.url, config)
+    assert first.retry_command
+    rows = made.dataset.captions(first.family).rows()
+    judged = [
+        {"action": "accept", "text_id": text_id(row["clip_id"], row["level"], row["text"])}
+        | {name: row[name] for name in ("clip_id", "level")}
+        for row in rows
+    ]
+    file = made.out.parent / "review.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in judged))
+    review(made.url, str(file))
+    assert [one.step for one in status(made.url).failures] == ["scan"]
+    asked = backend.num_asked
+    again = caption(made.url, config, retry=True)
+    assert (again.num_captions, again.retry_command, backend.num_asked) == (4, None, asked)
+
+
+class NothingPasses(Check):
+    def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
+        yield Finding(code="no", status=CaptionStatus.REJECTED, detail="no", remedy=Remedy.SEED)
+
+
+def test_variants_are_not_for_a_model_to_attempt_again(made, monkeypatch):
+    fields = json.dumps({"subjects": ["a red car"], "actions": ["The car turns left"], "scene": "a crossing"})
+    config, _ = scripted(
+        lambda request: fields if request.schema else "a car turns",
+        monkeypatch,
+        "caption.prompts=fields-v1",
+        "caption.variants=1",
+    )
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (NoVariant(),))
+    result = caption(made.url, config)
+    assert result.states == {"ok": 6, "rejected": 2} and result.retry_command is None
+    assert [one.step for one in status(made.url).failures] == ["scan"]
+
+
+class NoVariant(Check):
+    def of_caption(self, record: CaptionRecord, evidence: Evidence) -> Iterator[Finding]:
+        if record.variant:
+            yield Finding(code="no", status=CaptionStatus.REJECTED, detail="no", remedy=Remedy.SEED)
+
+
+def test_a_run_without_a_model_keeps_how_the_captioner_is_retried(made, monkeypatch):
+    config, _ = scripted(lambda request: "a film", monkeypatch)
+    family = caption(made.url, config).family
+    made.dataset.save_section("original_column", None)
+    sidecar = made.out.parent / "own.csv"
+    sidecar.write_text("path,title\n1.mp4,A square moves\n")
+    curate([str(made.films)], made.url, load_config(overrides=SETTINGS), sidecar=str(sidecar))
+    caption(made.url, load_config(overrides=["caption.backend=null", "caption.original=title"]))
+    kept = step_config(made.dataset, "caption").caption
+    assert (kept.family, kept.original) == (family, "title")
 
 
 def test_other_settings_of_a_text_check_judge_the_stored_texts_again(made, monkeypatch):
