@@ -69,6 +69,11 @@ class CaptionStage:
         """Items for one call of `process`."""
         return max(self.config.batch_size, self._backend.num_in_flight)
 
+    @property
+    def num_in_flight(self) -> int:
+        """Clips that are asked about at the same time, each in a thread of its own; 0: they are asked in batches."""
+        return self._backend.num_in_flight
+
     def prefetch(self, items: Sequence[CaptionItem]) -> None:
         """Start on items of a later call of `process`."""
         self._pool().start(items)

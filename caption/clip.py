@@ -65,6 +65,20 @@ class ClipCaptioner:
 
     def captions(self, clip: DecodedItem) -> Captioning:
         """The records of all levels of the item, in the order of the prompts; then the variants."""
+        captioning, num_prompt, num_output = self._captions(clip), 0, 0
+        answer: Answer | None = None
+        while True:
+            try:
+                ask = next(captioning) if answer is None else captioning.send(answer)
+            except StopIteration as done:
+                made: Captioned = done.value
+                return replace(made, num_prompt_tokens=num_prompt, num_output_tokens=num_output)
+            answer = yield ask
+            if isinstance(answer, CaptionResult):
+                num_prompt += answer.num_prompt_tokens
+                num_output += answer.num_output_tokens
+
+    def _captions(self, clip: DecodedItem) -> Captioning:
         item = clip.item
         known = _Known(facts=item.facts, original=item.original, fields=salvage(item.fields or "").fields)
         known.refused = self._of_frames(clip)

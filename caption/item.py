@@ -58,12 +58,15 @@ class Captioned:
     Attributes:
         waited_s: Seconds that the model waited for the frames of this clip.
         asked_s: Seconds that the model worked on it.
+        num_prompt_tokens, num_output_tokens: Of all its requests, those of attempts and windows too.
     """
 
     records: tuple[CaptionRecord, ...]
     failures: tuple[Failure, ...] = ()
     waited_s: float = 0.0
     asked_s: float = 0.0
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

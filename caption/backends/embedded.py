@@ -93,7 +93,9 @@ class EmbeddedCaptioner:
         from caption.llava.domain import DomainCheck
 
         self.vlm.setup()
-        self.checks = (DomainCheck(self.vlm.model.model.vision_tower, self.vlm.processor.image_processor),)
+        self.checks = (
+            DomainCheck(self.vlm.model.model.vision_tower, self.vlm.processor.image_processor, self.vlm.dtype),
+        )
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
         return self.vlm.caption(requests)

@@ -66,7 +66,7 @@ class TransformersVlm:
         self._batches = Batches()
         self.model: Any = None
         self.processor: Any = None
-        self._dtype: Any = None
+        self.dtype: Any = None
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -116,7 +116,7 @@ class TransformersVlm:
             )
         except UnusableModel as error:
             raise ValueError(f"caption model {config.model!r}: {error}") from error
-        self.model, self.processor, self._dtype = loaded.model, loaded.processor, loaded.dtype
+        self.model, self.processor, self.dtype = loaded.model, loaded.processor, loaded.dtype
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
         """See `CaptionBackend`. Requests that are decoded in the same way are batches, the shortest first."""
@@ -217,7 +217,7 @@ class TransformersVlm:
             sanitize_control_tokens=not is_plain,
             processor_kwargs={"padding": True},
         )
-        return batch.to(self.model.device, dtype=self._dtype)
+        return batch.to(self.model.device, dtype=self.dtype)
 
     def _end_ids(self) -> set[int]:
         ends = self.model.generation_config.eos_token_id

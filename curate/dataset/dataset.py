@@ -30,12 +30,13 @@ from curate.dataset.schemas import (
 from curate.dataset.sources import DIGEST, SOURCE, of_current
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import last_by_key, left_join, read_parquet
+from curate.storage.claims import Claims
 from curate.storage.lease import Lease, hold
 from curate.storage.place import folders, locate
 from curate.storage.publish import write_text
 
 Writer = Literal["curate", "captions", "latents"]
-"""Parts of a dataset with one writer each: curation, captioning and encoding can run at the same time."""
+"""Parts of a dataset, each with its own writers: curation, captioning and encoding can run at the same time."""
 KEY = ("clip_id", "level", "variant")
 """Of a caption."""
 COMMIT_WAIT_S = 600.0
@@ -73,12 +74,26 @@ class Dataset:
         Raises:
             Occupied: another is; the message names it.
         """
-        with hold(self.url, name) as lease:
-            self._lease = lease
-            try:
-                yield
-            finally:
-                self._lease = None
+        with hold(self.url, name) as lease, self._checked(lease):
+            yield
+
+    @contextmanager
+    def shared_writer(self, name: Writer) -> Iterator[Claims]:
+        """Be one of several processes that write this part of the dataset. Each claims what it works on.
+
+        Raises:
+            Occupied: another writes it alone; the message names it.
+        """
+        with hold(self.url, name, is_shared=True) as lease, self._checked(lease):
+            yield Claims(lease)
+
+    @contextmanager
+    def _checked(self, lease: Lease) -> Iterator[None]:
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
 
     def check_writer(self) -> None:
         """Called before anything is published.

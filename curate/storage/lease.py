@@ -7,6 +7,8 @@ needs that a listing shows what was written before, as on local disks, NFS, S3, 
 The owner renews its file every `BEAT_S`. Its lease has ended where its process on this machine is gone, or where the
 file was not renewed for `STALE_S`. An owner that could not renew it for `LOST_S`, such as a suspended machine, detects
 that itself, and `check` raises. Readers need no lease.
+
+Owners that share a lease have it at the same time, and exclude one that does not share it.
 """
 
 import json
@@ -16,11 +18,11 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -48,9 +50,11 @@ class LeaseLost(RuntimeError):
 class Lease:
     """A lease that this process has; made by `hold`."""
 
-    def __init__(self, folder: str, name: str) -> None:
+    def __init__(self, folder: str, name: str, *, is_shared: bool = False) -> None:
         self.folder = folder.rstrip("/")
         self.name = name
+        self.is_shared = is_shared
+        self._claims: tuple[str, ...] = ()
         self._file = f"{name}-{uuid.uuid4().hex}.json"
         self._over = threading.Event()
         self._renewed = time.time()
@@ -70,11 +74,26 @@ class Lease:
                 "process may write there. This one stops; the same command resumes from what is there"
             )
 
-    def _claim(self) -> Owner | None:
-        """Take the lease; whoever has it, if that is another."""
+    def others(self) -> list[Owner]:
+        """Who else has the lease, which they share."""
+        found = _found(self.folder, self.name)
+        return [owner for owner, file in found if file != self._file and not _ended(self.folder, owner, file)]
+
+    def announce(self, claims: Iterable[str]) -> None:
+        """Make known what this owner alone works on.
+
+        Raises:
+            LeaseLost: another process may have the lease by now.
+        """
+        self.check()
+        self._claims = tuple(claims)
         self._write()
-        for owner, file in _found(self.folder, self.name):
-            if file != self._file and not _ended(self.folder, owner, file):
+
+    def _take(self) -> Owner | None:
+        """Take the lease; whoever has it, if that is another that does not share it."""
+        self._write()
+        for owner in self.others():
+            if not (self.is_shared and owner.is_shared):
                 self._remove()
                 return owner
         self._renewed = time.time()
@@ -112,7 +131,8 @@ class Lease:
 
     def _write(self) -> None:
         fs, path = locate(f"{self.folder}/{FOLDER}/{self._file}")
-        record = json.dumps(asdict(here(self.name))).encode()
+        owner = replace(here(self.name), is_shared=self.is_shared, claims=self._claims)
+        record = json.dumps(asdict(owner)).encode()
         try:
             if isinstance(fs, LocalFileSystem):
                 _write_local(Path(path), record)
@@ -136,13 +156,14 @@ class Lease:
 
 
 @contextmanager
-def hold(folder: str | Path, name: str, *, wait_s: float = 0) -> Iterator[Lease]:
+def hold(folder: str | Path, name: str, *, wait_s: float = 0, is_shared: bool = False) -> Iterator[Lease]:
     """Have the lease `name` on a folder for the length of the block.
 
     Args:
         folder: local path or URL; made where it is not there.
         name: letters and digits; leases of other names do not touch this one.
         wait_s: how long to wait for another owner to end.
+        is_shared: others that share it can have it at the same time.
 
     Raises:
         Occupied: another process has it; the message names that.
@@ -151,8 +172,8 @@ def hold(folder: str | Path, name: str, *, wait_s: float = 0) -> Iterator[Lease]
     end = time.monotonic() + wait_s
     steps = iter(RETRY_S)
     while True:
-        lease = Lease(str(folder), name)
-        owner = lease._claim()
+        lease = Lease(str(folder), name, is_shared=is_shared)
+        owner = lease._take()
         if owner is None:
             break
         if time.monotonic() < end:
@@ -201,7 +222,7 @@ def _read(folder: str, file: str) -> Owner | None:
     try:
         owner = Owner(**json.loads(text))
     except (ValueError, TypeError):
-        unknown = dict.fromkeys(("host", "machine", "process", "user", "command", "since"), "unknown")
+        unknown: Any = dict.fromkeys(("host", "machine", "process", "user", "command", "since"), "unknown")
         owner = Owner(name=file.partition("-")[0], pid=0, beat=0.0, **unknown)
     return owner if beat is None else replace(owner, beat=beat)
 

@@ -26,6 +26,8 @@ class Owner:
         command: As it was typed, without passwords and what follows a `?` in URLs.
         since: UTC, ISO 8601.
         beat: Time of the last renewal, seconds since 1970 by the owner's clock, or the filesystem's.
+        is_shared: Others that share it can have the lease at the same time.
+        claims: Parts of the work that this owner of a shared lease does alone, see `curate.storage.claims`.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Owner:
     command: str
     since: str
     beat: float
+    is_shared: bool = False
+    claims: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"`{self.command}` (pid {self.pid} of {self.user} on {self.host}, since {self.since})"

@@ -76,6 +76,11 @@ class Line:
         self.num_failed += is_failure
         self.finished += amount
 
+    def expect(self, num_items: int) -> None:
+        """From now on so many items, each of amount 1, are this line's: others do the rest, or left some."""
+        self.num_items = num_items
+        self.pace.total = num_items
+
     def update(self, under_way: Mapping[str, float]) -> None:
         """Update the amount done, including that of items without an outcome."""
         self.pace.reach(self.finished + under_way.get(self.unit.name, 0.0))
@@ -141,9 +146,14 @@ def track(
         return
     line = Line(name, num_items, num_items if total is None else total, unit)
     with shown(line, lambda: line.update(under_way())):
-        for result in results:
-            yield result
-            line.add(amount(result), is_failure=_is_failure(result))
+        yield from counted(results, line, amount)
+
+
+def counted(results: Iterable[Item], line: Line, amount: Callable[[Item], float] = lambda _: 1.0) -> Iterator[Item]:
+    """Pass results through and add them to a line that is shown already."""
+    for result in results:
+        yield result
+        line.add(amount(result), is_failure=_is_failure(result))
 
 
 def tracked(

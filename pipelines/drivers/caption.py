@@ -11,10 +11,12 @@ from caption.config import CaptionConfig
 from curate.dataset.captions import USABLE, reason_of, texts_of
 from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
+from curate.storage.claims import Claims
 from pipelines.config import Config
 from pipelines.dataset import config_of
 from pipelines.drivers.originals import OriginalSummary, original_column, store_originals
-from pipelines.steps.caption import Done, caption_missing, retry_command, stored_records
+from pipelines.steps.caption import Done, caption_missing, retry_command
+from pipelines.steps.caption_items import stored_records
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +62,9 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
         retry: attempt again the captions that no attempt passed.
 
     Raises:
-        ValueError: the dataset has no index, another command captions it, the model cannot be loaded (with what is
-            missing), `caption.original` names no column of text, or neither a model nor a column is given.
+        ValueError: the dataset has no index, another command alone writes its captions, the model cannot be loaded
+            (with what is missing), `caption.original` names no column of text, or neither a model nor a column is
+            given.
     """
     dataset = Dataset(url)
     dataset.read_index()
@@ -70,17 +73,17 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
             "caption.backend=null and caption.original=null: nothing would write a caption; expected a model, or the "
             "sidecar's column with your own text"
         )
-    with dataset.writer("captions"):
-        return _caption(dataset, config, retry)
+    with dataset.shared_writer("captions") as claims:
+        return _caption(dataset, config, claims, retry)
 
 
-def _caption(dataset: Dataset, config: Config, retry: bool) -> CaptionSummary:
+def _caption(dataset: Dataset, config: Config, claims: Claims, retry: bool) -> CaptionSummary:
     start = time.monotonic()
     settings = config.caption.pinned()
     original = store_originals(dataset, settings.original)
     done = Done()
     if settings.backend is not None:
-        done = caption_missing(dataset, settings, config.execute, retry=retry)
+        done = caption_missing(dataset, settings, config.execute, claims, retry=retry)
         dataset.save_section("caption_family", settings.family)
         dataset.save_section("caption_note", settings.backend.caveat)
     last = dataset.sections().get("caption", {})

@@ -5,7 +5,6 @@ themselves are run and timed on excerpts. Each excerpt stands for its file's len
 the error bar comes from drawing the excerpts again and again (the bootstrap; Efron, 1979).
 """
 
-import os
 import random
 import tempfile
 from collections import defaultdict
@@ -22,25 +21,12 @@ from curate.schema import MediaError
 from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import console, track
+from pipelines.estimate.bootstrap import NUM_RESAMPLES, SEED, Estimate, drawn, estimated, num_workers_of
 from pipelines.estimate.pilot import STEPS, Excerpt, Measured, Pilot, take_excerpt
-from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import Source, left_out_text, list_sources, refuse_mistyped
 
-SEED = 0
-NUM_RESAMPLES = 1000
-INTERVAL = (5, 95)
-"""Percentiles of the error bar."""
 MAX_PROBED = 1000
 """Most local files whose headers are all read; of more, a sample is read."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A predicted amount with the ends of its 90 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +111,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
     step_s = {"identify": _identify_s(identified, sum(source.size_bytes for source in sources))}
     step_s |= {step: sums.total(lambda one, step=step: one.step_s[step]) for step in STEPS}  # type: ignore[misc]
     clips, kept = sums.clips()
-    num_workers = _num_workers(config.execute)
+    num_workers = num_workers_of(config.execute)
     in_shards = np.minimum(num_workers, np.ceil(kept / config.shards.clips_per_shard).clip(1))
     spread = {step: spent / (in_shards if step == "cut" else num_workers) for step, spent in step_s.items()}
     return CurationPlan(
@@ -134,12 +120,12 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
         num_unreadable=len(tried) - len(files),
         num_excerpts=len(units),
         num_workers=num_workers,
-        video_s=_estimate(sums.video_s()),
-        step_s={step: _estimate(spent) for step, spent in step_s.items()},
-        total_s=_estimate(np.sum(list(spread.values()), axis=0)),
-        clips=_estimate(clips),
-        kept=_estimate(kept),
-        shard_bytes=_estimate(sums.total(lambda one: one.num_bytes)),
+        video_s=estimated(sums.video_s()),
+        step_s={step: estimated(spent) for step, spent in step_s.items()},
+        total_s=estimated(np.sum(list(spread.values()), axis=0)),
+        clips=estimated(clips),
+        kept=estimated(kept),
+        shard_bytes=estimated(sums.total(lambda one: one.num_bytes)),
         unknown=(
             "what the excerpts do not show, and damage inside files",
             "workers that slow one another down, on one disk or in one memory",
@@ -239,11 +225,11 @@ class _Sums:
     def __init__(self, units: Sequence[_Unit], files: Sequence[_File], *, num_tried: int, num_files: int) -> None:
         rng = np.random.default_rng(SEED)
         self._units = {kind: [unit for unit in units if unit.file.is_image == kind] for kind in (False, True)}
-        self._draws = {kind: _drawn(rng, len(of_kind)) for kind, of_kind in self._units.items() if of_kind}
+        self._draws = {kind: drawn(rng, len(of_kind)) for kind, of_kind in self._units.items() if of_kind}
         self._lengths: dict[bool, np.ndarray] = {}
         self._counts: dict[bool, np.ndarray] = {}
         # With every header read the lengths are known; else they are drawn as well, unreadable files with length 0.
-        rows = _drawn(rng, num_tried) if num_tried < num_files else np.arange(num_tried)[None]
+        rows = drawn(rng, num_tried) if num_tried < num_files else np.arange(num_tried)[None]
         for kind in self._draws:
             lengths = np.zeros(num_tried)
             of_kind = [file.length for file in files if file.is_image == kind]
@@ -281,25 +267,8 @@ class _Sums:
         return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(1 + NUM_RESAMPLES, count) indices: each once, then drawn with replacement."""
-    return np.concatenate([np.arange(count)[None], rng.integers(count, size=(NUM_RESAMPLES, count))])
-
-
 def _identify_s(identified: Sequence[tuple[int, float]], num_bytes: int) -> np.ndarray:
     """Seconds to hash so many bytes, from files of which size and seconds are given."""
     sizes, seconds = np.array(identified, float).T
-    rows = _drawn(np.random.default_rng(SEED), len(identified))
+    rows = drawn(np.random.default_rng(SEED), len(identified))
     return seconds[rows].sum(1) / np.maximum(sizes[rows].sum(1), 1) * num_bytes
-
-
-def _estimate(draws: np.ndarray) -> Estimate:
-    low, high = np.percentile(draws[1:], INTERVAL)
-    return Estimate(value=float(draws[0]), low=float(low), high=float(high))
-
-
-def _num_workers(config: ExecuteConfig) -> int:
-    if config.executor == "local":
-        return 1
-    here = config.num_cpus or os.cpu_count() or 1
-    return min(here, config.num_workers or here)

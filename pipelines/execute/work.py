@@ -8,7 +8,7 @@ from typing import Any
 from curate.dataset.dataset import Dataset
 from curate.schema import Failure
 from curate.stage import Stage
-from pipelines.console.progress import ITEMS, Unit, tracked
+from pipelines.console.progress import ITEMS, Line, Unit, counted, tracked
 from pipelines.execute.base import Executor, Resources
 
 Results = list[tuple[Any, Any]]
@@ -22,6 +22,8 @@ class Work:
     Attributes:
         resources: Of each worker.
         name: Of the progress line, which measures in `unit`; `amount` is that of an item.
+        line: A line that is shown already, of which these items are a part; None: they get their own.
+        seen: Is given each result as it comes.
     """
 
     stage: Stage[Any, Any]
@@ -30,6 +32,8 @@ class Work:
     name: str
     unit: Unit = ITEMS
     amount: Callable[[Any], float] = lambda _: 1.0
+    line: Line | None = None
+    seen: Callable[[Any], None] = lambda _: None
 
 
 def finished(dataset: Dataset, executor: Executor, work: Work, every_s: float) -> Iterator[Results]:
@@ -41,8 +45,9 @@ def finished(dataset: Dataset, executor: Executor, work: Work, every_s: float) -
     """
     results: Results = []
     last = time.monotonic()
-    for result in tracked(executor, work.stage, work.items, work.resources, work.name, work.unit, work.amount):
+    for result in _results(executor, work):
         results.append(result)
+        work.seen(result[1])
         if time.monotonic() - last >= every_s:
             dataset.check_writer()
             yield results
@@ -50,6 +55,13 @@ def finished(dataset: Dataset, executor: Executor, work: Work, every_s: float) -
     dataset.check_writer()
     if results:
         yield results
+
+
+def _results(executor: Executor, work: Work) -> Iterator[tuple[Any, Any]]:
+    if work.line is None:
+        return tracked(executor, work.stage, work.items, work.resources, work.name, work.unit, work.amount)
+    results = executor.run(work.stage, work.items, work.resources)
+    return counted(results, work.line, lambda result: work.amount(result[0]))
 
 
 def failures_of(results: Results) -> list[Failure]:

@@ -1,39 +1,48 @@
 """Step: clips without a record by the captioner → records. It reads what is stored, subtracts, runs the stage on the
 rest and publishes. Then it looks at all captions together, and attempts again those that repeat each other.
+
+Several jobs can do this at the same time: each captions the portions that it claims (`pipelines.steps.shares`), and
+one of them at a time looks at all captions together.
 """
 
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from caption.captioner import CaptionStage
 from caption.clip import STEP
 from caption.config import CaptionConfig
-from caption.facts import Facts, facts_of
 from caption.item import Captioned, CaptionItem
 from caption.quality.base import Check, RecordKey
-from caption.record import Attempt, Finding, attempt_of, finding_row, rank_of, record_row, status_of
+from caption.record import Finding, finding_row, rank_of, record_row, status_of
 from curate.dataset.captions import USABLE, CaptionLevel, CaptionStatus, reason_of, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
-from curate.dataset.schemas import CAPTIONS
-from curate.dataset.sources import SOURCE, of_current
-from curate.dataset.table import left_join
 from curate.schema import Failure, FailureKind
-from curate.signals.config import SIGNAL_NAMES
-from pipelines.console.progress import CLIPS
+from curate.storage.claims import Claims
+from curate.storage.lease import Occupied, hold
+from pipelines.console.progress import CLIPS, Line, shown
 from pipelines.execute.base import ExecuteConfig, Executor, Resources
 from pipelines.execute.build import open_executor
 from pipelines.execute.work import Work, failures_of, finished, values_of
+from pipelines.steps.caption_items import (
+    attempts_of,
+    by_clip,
+    items_of,
+    known_of,
+    stored_records,
+    wanted_levels,
+)
 from pipelines.steps.recheck import recheck
+from pipelines.steps.shares import Shares
 
-Records = Mapping[str, Mapping[CaptionLevel, Mapping[str, Any]]]
-"""Clip id → level → row of tables/captions."""
+BATCHES_HERE, BATCHES_ON_RAY = 4, 64
+"""Least size of a portion: each ends with a batch that runs alone, and on Ray each starts workers of its own."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,6 +51,7 @@ class Done:
 
     Attributes:
         num_new: Clips with new records.
+        num_records, num_rejected: Those records, and the ones whose text is not used.
         num_failed: Clips that lack a record of a level.
         num_retried: Records that took more than one attempt.
         waited_s, asked_s: Seconds that models waited for frames, and worked.
@@ -49,6 +59,8 @@ class Done:
     """
 
     num_new: int = 0
+    num_records: int = 0
+    num_rejected: int = 0
     num_failed: int = 0
     num_retried: int = 0
     waited_s: float = 0.0
@@ -61,49 +73,77 @@ class Done:
         total_s = self.waited_s + self.asked_s
         return self.waited_s / total_s if total_s else 0.0
 
+    def notes(self) -> tuple[str, ...]:
+        """For the progress line."""
+        if not self.num_records:
+            return ()
+        return f"{self.num_rejected / self.num_records:.0%} rejected", f"{self.starved:.0%} waiting for frames"
+
     def add(self, captioned: Captioned) -> None:
         self.num_new += bool(captioned.records)
+        self.num_records += len(captioned.records)
+        self.num_rejected += sum(record.status not in USABLE for record in captioned.records)
         self.num_retried += sum(record.attempt > 1 for record in captioned.records)
         self.waited_s += captioned.waited_s
         self.asked_s += captioned.asked_s
 
 
-def stored_records(
-    dataset: Dataset, family: str | None, index: pa.Table, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """The captioner's records of the clips as they are cut now; none without a captioner."""
-    if family is None:
-        return CAPTIONS.empty_table()
-    return of_current(dataset.captions(family).read(columns and [*columns, SOURCE]), index)
-
-
-def caption_missing(dataset: Dataset, settings: CaptionConfig, execute: ExecuteConfig, *, retry: bool) -> Done:
+def caption_missing(
+    dataset: Dataset, settings: CaptionConfig, execute: ExecuteConfig, claims: Claims, *, retry: bool
+) -> Done:
     """Write the records that are missing; with `retry` also those that no attempt passed."""
     index = dataset.read_index()
     stored_table = stored_records(dataset, settings.family, index)
-    if recheck(dataset, settings, stored_table, lambda: _known(dataset, index)):
+    if recheck(dataset, settings, stored_table, lambda: known_of(dataset, index)):
         stored_table = stored_records(dataset, settings.family, index)
     earlier = stored_table.to_pylist()
     done = Done(earlier_libraries={record["provenance"]["libraries"] for record in earlier if record["provenance"]})
-    checks = settings.checks.build()
+    stored = by_clip(earlier)
+    again = by_clip(dataset.to_retry(stored_table, index).to_pylist()) if retry else {}
+    wanted = wanted_levels(settings, index, stored, again)
+    items = {item.clip_id: item for item in items_of(dataset, index, wanted, stored)}
+
+    def still_open(clip_ids: Collection[str]) -> set[str]:
+        """Those whose records are the ones that this job read in the beginning."""
+        now = by_clip(stored_records(dataset, settings.family, index, ["attempt"]).to_pylist())
+        return {one for one in clip_ids if _attempt_of(now.get(one, {})) == _attempt_of(stored.get(one, {}))}
+
     with open_executor(execute) as executor:
         writer = _Writer(dataset, settings, executor, execute, done)
-        stored = _by_clip(earlier)
-        again = _by_clip(dataset.to_retry(stored_table, index).to_pylist()) if retry else {}
-        writer.write(_items(dataset, index, _wanted(settings, index, stored, again), stored))
-        for _ in range(settings.max_attempts):
-            records = stored_records(dataset, settings.family, index)
-            found = _of_corpus(checks, records, dataset)
-            writer.mark(records, found)
-            if found:
-                records = stored_records(dataset, settings.family, index)
-            failed = {failure.subject for failure in writer.failures}
-            repeat = _to_repeat(checks, dataset.to_retry(records, index), failed, settings.max_attempts)
-            if not repeat:
-                break
-            writer.write(_items(dataset, index, repeat, _by_clip(records.to_pylist())))
+        batches = BATCHES_ON_RAY if execute.executor == "ray" else BATCHES_HERE
+        least = batches * writer.stage.batch_size
+        shares = Shares(claims, f"{STEP} {settings.family}", items, least=least, open_of=still_open)
+        line = Line(STEP, len(items), len(items), CLIPS)
+        with shown(line, lambda: line.update(executor.under_way())) if items else nullcontext():
+            for portion in shares.portions():
+                line.expect(line.num_done + len(portion) + shares.num_left)
+                writer.write([item for item in items.values() if item.clip_id in portion], line)
+            line.expect(line.num_done)
+        with suppress(Occupied), hold(dataset.url, f"corpus{settings.key}"):  # else another job looks at all captions
+            _look_at_all(dataset, settings, index, writer)
     _publish_failures(dataset, settings, index, writer.failures)
     return done
+
+
+def _look_at_all(dataset: Dataset, settings: CaptionConfig, index: pa.Table, writer: "_Writer") -> None:
+    """Mark the captions that repeat each other, and attempt them again."""
+    checks = settings.checks.build()
+    for _ in range(settings.max_attempts):
+        records = stored_records(dataset, settings.family, index)
+        found = _of_corpus(checks, records, dataset)
+        writer.mark(records, found)
+        if found:
+            records = stored_records(dataset, settings.family, index)
+        failed = {failure.subject for failure in writer.failures}
+        repeat = _to_repeat(checks, dataset.to_retry(records, index), failed, settings.max_attempts)
+        if not repeat:
+            break
+        writer.write(items_of(dataset, index, repeat, by_clip(records.to_pylist())))
+
+
+def _attempt_of(stored: Mapping[CaptionLevel, Mapping[str, Any]]) -> dict[CaptionLevel, int]:
+    """Level → number of the attempt that its record is of."""
+    return {level: record["attempt"] for level, record in stored.items()}
 
 
 class _Writer:
@@ -114,21 +154,27 @@ class _Writer:
     ) -> None:
         assert settings.family is not None
         self.dataset, self.executor, self.execute, self.done = dataset, executor, execute, done
-        self.stage = CaptionStage(settings, dataset.layout.shards)
-        self.table = dataset.captions(settings.family)
+        self.stage, self.family = CaptionStage(settings, dataset.layout.shards), settings.family
         self.failures: list[Failure] = []
 
-    def write(self, items: Sequence[CaptionItem]) -> None:
+    def write(self, items: Sequence[CaptionItem], line: Line | None = None) -> None:
+        """`line`: is shown already, and these items are a part of it."""
         resources = Resources(batch_size=self.stage.batch_size, num_gpus=self.execute.gpus_per_worker)
-        work = Work(stage=self.stage, items=items, resources=resources, name=STEP, unit=CLIPS)
+        table = self.dataset.captions(self.family)  # numbers its parts on from those of other jobs
+
+        def seen(result: Captioned | Failure) -> None:
+            if isinstance(result, Captioned):
+                self.done.add(result)
+            if line is not None:
+                line.notes = self.done.notes()
+
+        work = Work(stage=self.stage, items=items, resources=resources, name=STEP, unit=CLIPS, line=line, seen=seen)
         for results in finished(self.dataset, self.executor, work, self.execute.publish_every_s):
             captioned = values_of(results)
             failures = [*failures_of(results), *(failure for one in captioned for failure in one.failures)]
             self.failures += failures
             self.done.num_failed += len({failure.subject for failure in failures})
-            for one in captioned:
-                self.done.add(one)
-            self.table.publish(record_row(record) for one in captioned for record in one.records)
+            table.publish(record_row(record) for one in captioned for record in one.records)
 
     def mark(self, records: pa.Table, found: Mapping[RecordKey, Sequence[Finding]]) -> None:
         """Add findings to stored records. A record that has them already stays as it is."""
@@ -141,77 +187,7 @@ class _Writer:
                 worst = max(statuses, key=rank_of)
                 findings = [*(row["findings"] or ()), *map(finding_row, new)]
                 rows.append(row | {"status": str(worst), "findings": findings})
-        self.table.publish(rows)
-
-
-def _by_clip(records: Iterable[Mapping[str, Any]]) -> Records:
-    """The records that are no variants."""
-    stored: dict[str, dict[CaptionLevel, Mapping[str, Any]]] = defaultdict(dict)
-    for record in records:
-        if not record["variant"]:
-            stored[record["clip_id"]][record["level"]] = record
-    return stored
-
-
-def _wanted(
-    settings: CaptionConfig, index: pa.Table, stored: Records, again: Records
-) -> dict[str, tuple[CaptionLevel, ...]]:
-    """Clip id → levels to write: those without a record, and those to attempt again."""
-    wanted = {}
-    for clip_id in index["clip_id"].to_pylist():
-        found = stored.get(clip_id, {})
-        levels = tuple(
-            level for level in settings.prompt_set.levels if level not in found or level in again.get(clip_id, {})
-        )
-        if levels:
-            wanted[clip_id] = levels
-    return wanted
-
-
-def _items(
-    dataset: Dataset, index: pa.Table, wanted: Mapping[str, tuple[CaptionLevel, ...]], stored: Records
-) -> list[CaptionItem]:
-    """Items for these levels of these clips, with what is measured of the clips and known of their captions."""
-    facts, originals = _known(dataset, index)
-    items = []
-    for row in index.to_pylist():
-        if (clip_id := row["clip_id"]) not in wanted:
-            continue
-        found = stored.get(clip_id, {})
-        fields = found.get("fields")
-        items.append(
-            CaptionItem(
-                **{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind", "digest")},
-                facts=facts[clip_id],
-                original=originals.get(clip_id),
-                levels=wanted[clip_id],
-                fields=fields["text"] if fields and fields["status"] in USABLE else None,
-                earlier={level: _attempts(found[level]) for level in wanted[clip_id] if level in found},
-            )
-        )
-    return items
-
-
-def _known(dataset: Dataset, index: pa.Table) -> tuple[dict[str, Facts], dict[str, str]]:
-    """By clip id, what is measured of the clips, and the user's own text where there is one that can be used."""
-    clips = dataset.read_clips()
-    signals = [name for name in SIGNAL_NAMES if name in clips.column_names]
-    rows = left_join(index, clips.select(["clip_id", *signals]), "clip_id").to_pylist()
-    texts = dataset.texts(index)
-    originals = texts.filter(pc.equal(texts["level"], "original"))
-    text_of = dict(zip(originals["clip_id"].to_pylist(), originals["text"].to_pylist(), strict=True))
-    return {row["clip_id"]: facts_of(row) for row in rows}, text_of
-
-
-def _attempts(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
-    """The attempts of a stored record, itself the last."""
-    findings = record["findings"] or ()
-    itself = {
-        "text": record["text"],
-        "codes": [finding["code"] for finding in findings],
-        "remedies": [finding["remedy"] for finding in findings if finding["remedy"]],
-    }
-    return tuple(map(attempt_of, (*(record["earlier"] or ()), itself)))
+        self.dataset.captions(self.family).publish(rows)
 
 
 def _of_corpus(checks: Sequence[Check], records: pa.Table, dataset: Dataset) -> dict[RecordKey, list[Finding]]:
@@ -242,7 +218,7 @@ def _to_repeat(
     again: dict[str, tuple[CaptionLevel, ...]] = {}
     for record in to_retry.to_pylist():
         found, clip_id = {finding["code"] for finding in record["findings"] or ()}, record["clip_id"]
-        if found & codes and clip_id not in failed and len(_attempts(record)) < max_attempts:
+        if found & codes and clip_id not in failed and len(attempts_of(record)) < max_attempts:
             again[clip_id] = (*again.get(clip_id, ()), record["level"])
     return again
 

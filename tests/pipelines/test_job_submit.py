@@ -1,4 +1,5 @@
-"""Curation as a job on a real Ray head with a dashboard and token authentication, all of it private to this test."""
+"""Curation and captioning as jobs on a real Ray head with a dashboard and token authentication, all of it private to
+this test."""
 
 import os
 import secrets
@@ -19,8 +20,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.shards.tar import TarReader, read_member
+from pipelines.config import load_config
+from pipelines.drivers.caption import caption
+from tests.support.curated import copied, curated
+from tests.support.videos import moving, write_video
+from tests.support.vlm_checkpoints import write_checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -163,3 +170,33 @@ def test_submitted_curation_writes_its_decisions(head: Head, tmp_path: Path) -> 
     assert decode_clip(payload).rgb.shape == (36, 64, 96, 3)
     failed = pq.read_table(dataset / "tables" / "failures").to_pylist()
     assert {(Path(failure["subject"]).name, failure["kind"]) for failure in failed} == {("notes.mp4", "not_media")}
+
+
+def test_submitted_captioning_writes_the_records_of_a_local_run(head: Head, tmp_path: Path) -> None:
+    """Other batches, in two workers, in another process: no clip has the captions of another."""
+    videos = tmp_path / "films"
+    for seed in range(5, 9):
+        write_video(videos / f"{seed}.mp4", moving(seed, 1.5))
+    here = curated(tmp_path)
+    there = copied(here, tmp_path / "there")
+    settings = ["caption.frames.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=6"]
+    settings += [f"caption.backend.model={write_checkpoint('llava', tmp_path / 'model')}", "caption.prompts=plain-v1"]
+    family = caption(here.url, load_config(overrides=[*settings, "execute.executor=local"])).family
+    assert family is not None
+
+    words = [word for setting in (*settings, "caption.batch_size=1") for word in ("--set", setting)]
+    job = head.submit(
+        ["python", "-m", "pipelines.caption_clips", there.url, "--executor", "ray", *words], head.env_with_token
+    )
+
+    assert job.returncode in (0, 1), (job.stdout + job.stderr)[-8000:]  # 1: no text of this random model is used
+    written = _records(there.dataset, family)
+    assert len({row["clip_id"] for row in written}) == 6
+    assert written == _records(here.dataset, family)
+
+
+def _records(dataset: Dataset, family: str) -> list[dict[str, object]]:
+    unlike = {"provenance"}  # paths and library versions are those of the worker
+    return [
+        {name: value for name, value in row.items() if name not in unlike} for row in dataset.captions(family).rows()
+    ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from curate.encoders.fingerprint import library_versions
 from curate.media.decode import ClipTimes, clip_frames, clip_times
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
+from curate.threads import import_decoders
+from train.autoencoder.ahead import ahead
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
 from train.autoencoder.config import EncodeConfig
 from train.data.fingerprint import LATENTS_VERSION
@@ -52,8 +55,18 @@ class Encoded:
     fps: float  # 0 for an image
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    """A clip whose frames (H, W, 3) uint8, resized, are to be encoded: their number, rate and one after the other."""
+
+    num_frames: int
+    fps: float
+    frames: Iterator[np.ndarray]
+
+
 class EncodeStage:
-    """Decodes, resizes and encodes one clip at a time: no clip is cropped or padded to the shape of another."""
+    """Decodes, resizes and encodes one clip at a time: no clip is cropped or padded to the shape of another. The next
+    clips are decoded beside the autoencoder, see `train.autoencoder.ahead`."""
 
     step = STEP
 
@@ -63,6 +76,8 @@ class EncodeStage:
         self._device = device
         self._reader = TarReader(shards_root)
         self._autoencoder: VideoAutoencoder | None = None
+        self._opened: dict[int, tuple[EncodeItem, Future[_Opened | Failure]]] = {}
+        self._opener: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
         """Loads the weights.
@@ -70,6 +85,7 @@ class EncodeStage:
         Raises:
             ValueError: Weights are missing, or `multiple_px` does not suit the autoencoder.
         """
+        import_decoders()
         autoencoder = self.config.autoencoder.build(self._device)
         stride = autoencoder.spatial_stride
         if self.config.multiple_px % stride:
@@ -110,6 +126,13 @@ class EncodeStage:
             "libraries": library_versions("torch", "diffusers", "av"),
         }
 
+    def prefetch(self, items: Sequence[EncodeItem]) -> None:
+        """Start to decode items of a later call of `process`."""
+        self._loaded()
+        self._opener = self._opener or ThreadPoolExecutor(1, thread_name_prefix="encode")
+        for item in items:
+            self._opened[id(item)] = item, self._opener.submit(self._open, item, is_ahead=True)
+
     def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:
         """In order; a clip that cannot be read or gives no finite latents becomes a failure."""
         return [self.encode(item, latent=self.config.store) for item in items]
@@ -119,6 +142,19 @@ class EncodeStage:
 
     def encode(self, item: EncodeItem, *, latent: bool = True) -> Encoded | Failure:
         """One clip, with its latent or with the size of it alone."""
+        _, begun = self._opened.pop(id(item), (item, None))
+        try:
+            opened = self._open(item) if begun is None else begun.result()
+            return opened if isinstance(opened, Failure) else self._encoded(item, opened, latent=latent)
+        except MediaError as error:
+            return error.failure(item.clip_id, STEP)
+
+    def _open(self, item: EncodeItem, *, is_ahead: bool = False) -> _Opened | Failure:
+        """Its first frame is decoded, and `is_ahead` more of them in a thread.
+
+        Raises:
+            MediaError: it cannot be decoded.
+        """
         try:
             data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
         except FileNotFoundError as error:
@@ -127,23 +163,21 @@ class EncodeStage:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=f"{item.shard}: {error}")
         except ValueError as error:  # the shard is shorter than the index says
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
-        try:
-            return self._encoded(item, data, latent=latent)
-        except MediaError as error:
-            return error.failure(item.clip_id, STEP)
-
-    def _encoded(self, item: EncodeItem, data: bytes, *, latent: bool) -> Encoded | Failure:
         times = clip_times(data)
         indices, fps = self._chosen(times, is_image=item.kind == "image")
         frames = clip_frames(data, times, indices, self._size)
+        return _Opened(num_frames=len(indices), fps=fps, frames=ahead(frames) if is_ahead else frames)
+
+    def _encoded(self, item: EncodeItem, opened: _Opened, *, latent: bool) -> Encoded | Failure:
+        frames, num_frames = opened.frames, opened.num_frames
         first = next(frames)
         height, width = first.shape[:2]
         frames, values = chain([first], frames), None
         if latent:
             try:
-                values = self._latent(item.clip_id, frames, len(indices))
+                values = self._latent(item.clip_id, frames, num_frames)
             except torch.OutOfMemoryError as error:
-                detail = f"{len(indices)} frames of {width}x{height}: {error}; lower max_area_px or max_frames"
+                detail = f"{num_frames} frames of {width}x{height}: {error}; lower max_area_px or max_frames"
                 return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
         for _ in frames:  # what cannot be decoded is found now, not while training
             pass
@@ -152,11 +186,11 @@ class EncodeStage:
         return Encoded(
             clip_id=item.clip_id,
             latent=values,
-            shape=latent_shape(self._loaded(), len(indices), height, width),
-            num_frames=len(indices),
+            shape=latent_shape(self._loaded(), num_frames, height, width),
+            num_frames=num_frames,
             height=height,
             width=width,
-            fps=fps,
+            fps=opened.fps,
         )
 
     def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> np.ndarray | Failure:
@@ -189,7 +223,8 @@ class EncodeStage:
         return self._autoencoder
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config, "_device": self._device, "_reader": self._reader, "_autoencoder": None}
+        idle: dict[str, Any] = {"_autoencoder": None, "_opened": {}, "_opener": None}
+        return {"config": self.config, "_device": self._device, "_reader": self._reader, **idle}
 
 
 def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) -> tuple[int, int]:
