@@ -39,6 +39,7 @@ class Finding:
         detail: A sentence for the reader, with its figures in parentheses at the end: counts leave them out.
         remedy: What another attempt changes; None: no other attempt can help.
         instruction: For the remedy `prompt`: what is added to the prompt, a full sentence.
+        value: The number that was measured, where the check stores one.
     """
 
     code: str
@@ -46,6 +47,7 @@ class Finding:
     detail: str
     remedy: Remedy | None = None
     instruction: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,10 +148,11 @@ def record_row(record: CaptionRecord) -> dict[str, Any]:
     }
 
 
-def finding_row(finding: Finding) -> dict[str, str | None]:
+def finding_row(finding: Finding) -> dict[str, str | float | None]:
     """A finding in a row of `CAPTIONS`."""
     remedy = finding.remedy and str(finding.remedy)
-    return {"code": finding.code, "status": str(finding.status), "detail": finding.detail, "remedy": remedy}
+    facts = {"code": finding.code, "status": str(finding.status), "detail": finding.detail}
+    return facts | {"remedy": remedy, "value": finding.value}
 
 
 def record_of(row: Mapping[str, Any]) -> CaptionRecord:
@@ -184,6 +187,7 @@ def finding_of(row: Mapping[str, Any]) -> Finding:
         status=CaptionStatus(row["status"]),
         detail=row["detail"],
         remedy=Remedy(remedy) if remedy else None,
+        value=row.get("value"),
     )
 
 

@@ -1,4 +1,5 @@
-"""Every column that a policy can rule, without the user's own: facts of the scan, signals, scores.
+"""Every column that a policy can rule, without the user's own: facts of the scan, signals, scores,
+the text–clip score.
 
 Each is declared where it is computed. This module collects them; nothing is added here for a new scorer or signal.
 """
@@ -6,6 +7,7 @@ Each is declared where it is computed. This module collects them; nothing is add
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from curate.dataset.captions import MATCH
 from curate.rules import Column, Rule
 from curate.scores.config import SCORERS
 from curate.signals.config import SIGNALS
@@ -29,7 +31,17 @@ SIGNAL_COLUMNS: Mapping[str, Column] = MappingProxyType(
 SCORE_COLUMNS: Mapping[str, Column] = MappingProxyType(
     {name: column for scorer in SCORERS for name, column in scorer.columns.items()}
 )
-COLUMNS: Mapping[str, Column] = MappingProxyType({**FACTS, **SIGNAL_COLUMNS, **SCORE_COLUMNS})
+CAPTION_SCORES: Mapping[str, Column] = MappingProxyType(
+    {
+        MATCH: Column(
+            description="match of the dense caption, or else the short one, with the frames, cosine (text–clip score)",
+            range=(-1, 1),
+            is_required=False,
+        )
+    }
+)
+"""Known after `caption` only. Clips are captioned once they are kept, so they cannot wait for these."""
+COLUMNS: Mapping[str, Column] = MappingProxyType({**FACTS, **SIGNAL_COLUMNS, **SCORE_COLUMNS, **CAPTION_SCORES})
 
 
 def default_rules() -> dict[str, Rule]:

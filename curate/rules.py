@@ -110,6 +110,7 @@ class Column:
         description: What it measures, with its unit.
         range: The lowest and the highest value that is possible.
         default: The rule that applies where the user sets none.
+        is_required: Whether a clip waits for the value where a rule asks for it. Otherwise it passes without.
         for_images: Whether still images have the value. Where they do not, its rule passes over them.
         type: Arrow type. A policy cannot rule vectors: lists of float32 stay in the scorer's table.
     """
@@ -117,6 +118,7 @@ class Column:
     description: str
     range: tuple[float, float] = (-math.inf, math.inf)
     default: Rule = field(default_factory=Rule)
+    is_required: bool = True
     for_images: bool = True
     type: pa.DataType = field(default_factory=pa.float64)
 

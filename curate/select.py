@@ -2,7 +2,8 @@
 
 A rule judges one column (`curate.rules`). A clip is *rejected* if a stored value breaks a rule, with the column and
 the side as the reason, or if a better copy of it is kept (`duplicate`); *failed* if a step failed on it; *pending* if
-the value of a rule is not there yet; *kept* otherwise. A clip is never rejected for a value that was not measured.
+a value that a rule requires is not there yet; *kept* otherwise. A clip is never rejected for a value that was not
+measured.
 """
 
 import difflib
@@ -158,12 +159,17 @@ def applies_to_images(name: str) -> bool:
     return name not in COLUMNS or COLUMNS[name].for_images
 
 
+def is_required(name: str) -> bool:
+    """Whether a clip waits for its value in a column that a rule judges."""
+    return name not in COLUMNS or COLUMNS[name].is_required
+
+
 def _judge(clips: pa.Table, rules: Mapping[str, Rule]) -> tuple[list[list[str]], list[list[str]]]:
-    """Per clip the rules that its values break, and the columns of rules that have no value."""
+    """Per clip the rules that its values break, and the required columns of rules that have no value."""
     breaks: list[list[str]] = [[] for _ in range(clips.num_rows)]
     missing: list[list[str]] = [[] for _ in range(clips.num_rows)]
     is_image = pc.equal(clips["kind"], "image")
-    for name in rules:
+    for name in filter(is_required, rules):
         applies = pa.scalar(True) if applies_to_images(name) else pc.invert(is_image)
         _note(missing, pc.and_(pc.is_null(clips[name]), applies), name)
     for sides in (BOUNDS, SETS):  # the reasons name bounds before sets

@@ -11,7 +11,7 @@ from caption.quality.base import Check, Evidence, Remedies
 from caption.quality.prose import ProseCheck
 from caption.quality.words import sentences
 from caption.record import CaptionRecord, Finding, Remedy
-from curate.dataset.captions import CaptionStatus
+from curate.dataset.captions import MATCH, CaptionStatus
 from curate.encoders.config import ImageTextConfig
 
 MAX_WORDS = 40
@@ -39,7 +39,7 @@ class MatchCheck(ProseCheck):
     """`caption_match`: other frames, since those may not have shown the subject; then the second model."""
 
     reads: ClassVar = "frames"
-    remedies: ClassVar[Remedies] = {"caption_match": (Remedy.FRAMES, Remedy.BACKEND)}
+    remedies: ClassVar[Remedies] = {MATCH: (Remedy.FRAMES, Remedy.BACKEND)}
 
     def __init__(self, config: MatchConfig) -> None:
         self.config = config
@@ -61,10 +61,11 @@ class MatchCheck(ProseCheck):
         is_low = self.config.min is not None and score < self.config.min
         bound = f" < {self.config.min:g}" if is_low else ""
         yield Finding(
-            code="caption_match",
+            code=MATCH,
             status=CaptionStatus.REJECTED if is_low else CaptionStatus.OK,
             detail=f"match of the text with the frames (cosine {score:.4f}{bound})",
             remedy=(Remedy.FRAMES if record.attempt <= 1 else Remedy.BACKEND) if is_low else None,
+            value=score,
         )
 
     def score(self, text: str, frames: np.ndarray) -> float:

@@ -44,6 +44,10 @@ TO_RETRY = frozenset({CaptionStatus.REJECTED, CaptionStatus.TRUNCATED, CaptionSt
 """Statuses of captions for which the model was asked, and no attempt passed."""
 
 
+MATCH = "caption_match"
+"""Reason code of the text–clip score, and the column of clips.parquet that has it."""
+
+
 def caption_column(level: str) -> str:
     """Column of an index with the text of the captions of this level, null where a clip has none."""
     return f"caption_{level}"
@@ -71,6 +75,24 @@ def level_of(name: str) -> str:
 def usable(records: pa.Table) -> pa.Table:
     """The rows of tables/captions whose text is used."""
     return records.filter(pc.is_in(records["status"], pa.array(sorted(USABLE))))
+
+
+def matches(records: pa.Table) -> pa.Table:
+    """`clip_id`, unique, and `caption_match`: the stored text–clip score of the clip's dense caption, of the short one
+    where there is no dense one; null where none is stored.
+
+    Args:
+        records: rows of tables/captions, one per clip, level and variant.
+    """
+    scores: dict[str, float | None] = {}
+    first = records.filter(pc.equal(records["variant"], 0)).select(["clip_id", "level", "findings"])
+    for level in ("short", "dense"):
+        for row in first.filter(pc.equal(first["level"], level)).to_pylist():
+            values = [one["value"] for one in row["findings"] or () if one["code"] == MATCH]
+            scores[row["clip_id"]] = values[0] if values else None
+    return pa.table(
+        {"clip_id": pa.array(list(scores), pa.string()), MATCH: pa.array(list(scores.values()), pa.float64())}
+    )
 
 
 def reason_of(record: Mapping[str, Any]) -> str:

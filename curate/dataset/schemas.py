@@ -128,7 +128,9 @@ INDEX = pa.schema(
     ]
 )
 
-FINDING = pa.struct([(name, pa.string()) for name in ("code", "status", "detail", "remedy")])
+FINDING = pa.struct(
+    [*((name, pa.string()) for name in ("code", "status", "detail", "remedy")), ("value", pa.float64())]
+)
 ATTEMPT = pa.struct([("text", pa.string()), ("codes", pa.list_(pa.string())), ("remedies", pa.list_(pa.string()))])
 WINDOW = pa.struct([("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string())])
 PROVENANCE = pa.struct(

@@ -20,7 +20,7 @@ from curate.report.columns import pack_column, pack_numbers, pack_strings, pack_
 from curate.report.data import NOT_RULED, DatasetView
 from curate.report.filmstrip import Strip
 from curate.rules import SETS
-from curate.select import applies_to_images
+from curate.select import applies_to_images, is_required
 
 MAX_CLIPS = 500_000
 """Of more clips than this the page holds an even sample, and says so."""
@@ -111,6 +111,7 @@ def _column(view: DatasetView, clips: pa.Table, name: str, lost: list[int]) -> d
         "description": COLUMNS[name].description if name in COLUMNS else "",
         "is_rule": name not in NOT_RULED,
         "skips_images": not applies_to_images(name),
+        "is_required": is_required(name),
         "min": low,
         "max": high,
         "lost": lost,
@@ -124,7 +125,7 @@ def _sets(view: DatasetView, clips: pa.Table, name: str) -> list[dict[str, Any]]
     values = clips[name]
     masks = view.rules[name].broken_sides(values, SETS)
     is_missing = pc.and_(pc.is_null(values), pc.or_(pc.not_equal(clips["kind"], "image"), applies_to_images(name)))
-    missing = pack_numbers(is_missing.to_numpy().astype(np.int8))
+    missing = pack_numbers((is_missing.to_numpy() & is_required(name)).astype(np.int8))
     return [
         {
             "name": f"{name}.{side}",

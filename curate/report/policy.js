@@ -82,7 +82,7 @@ function decide(clips, policy) {
     for (let row = 0; row < count; row++) {
       if (column.skips_images && clips.isImage[row]) continue;
       if (valid !== null && !valid[row]) {
-        isMissing[row] = 1;
+        if (column.is_required) isMissing[row] = 1;
         if (lost.has(row)) isLost[row] = 1;
       } else if (values[row] < low) {
         numBroken[row]++, lastBroken[row] = below, rules[below].any++;
@@ -150,7 +150,7 @@ function reasonsOf(clips, policy, outcome, row) {
     const { min, max } = policy[column.name];
     if ((min === null && max === null) || (column.skips_images && clips.isImage[row])) continue;
     if (column.valid !== null && !column.valid[row]) {
-      missing.push(`${column.name}.missing`);
+      if (column.is_required) missing.push(`${column.name}.missing`);
       if (column.lost.has(row)) lost.push(column.name);
     } else if (min !== null && column.values[row] < min) broken.push(`${column.name}.min`);
     else if (max !== null && column.values[row] > max) broken.push(`${column.name}.max`);

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.columns import CAPTION_SCORES
 from curate.dataset.dataset import Dataset
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
@@ -109,7 +110,8 @@ def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataTyp
     """Column → type, for all that the policy can rule: known before the first file is opened."""
     own = {field.name: field.type for table in sidecars if table is not None for field in table.schema}
     scored = {name: column.type for scorer in config.score.scorers for name, column in scorer.columns.items()}
-    return {**own, **SCANNED, **scored}
+    later = {name: column.type for name, column in CAPTION_SCORES.items()}
+    return {**own, **SCANNED, **scored, **later}
 
 
 def known_inputs(dataset: Dataset) -> set[str]:

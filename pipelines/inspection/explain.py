@@ -8,12 +8,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import FACTS, SIGNAL_COLUMNS
+from curate.columns import CAPTION_SCORES, FACTS, SIGNAL_COLUMNS
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.dataset.sources import of_current
 from curate.rules import Rule
-from curate.select import applies_to_images
+from curate.select import applies_to_images, is_required
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
@@ -48,7 +48,7 @@ class Measure:
         if self.rule is None:
             return ""
         if self.value is None:
-            return "missing"
+            return "missing" if is_required(self.name) else "passes"
         return "fails" if self.rule.breaks(self.value) else "passes"
 
 
@@ -169,7 +169,7 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
     source = dict.fromkeys([*FACTS, *SIGNAL_COLUMNS], "scan") | {
         column: family for family, columns in families for column in columns
     }
-    source |= dict.fromkeys(own, "sidecar")
+    source |= dict.fromkeys(CAPTION_SCORES, dataset.caption_family or "no caption") | dict.fromkeys(own, "sidecar")
     measures = []
     for name in [*source, *(rules.keys() - source.keys())]:
         if name in clip or name in rules:  # vectors are in no clip's row

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.columns import FACTS
+from curate.dataset.captions import matches
 from curate.dataset.dataset import Dataset
 from curate.dataset.rows import clip_of, fraction
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
@@ -43,7 +44,7 @@ class Stored:
     """What the tables say of the clips, before any policy but that of duplicates.
 
     Attributes:
-        clips: one row per clip of every readable input: facts, signals, scores.
+        clips: one row per clip of every readable input: facts, signals, scores, the captions' match.
         unscored: clip id → columns that a scorer failed to give.
         groups: clip id → duplicate group.
         clusters: clip id → cluster, of the clips that have embeddings.
@@ -76,6 +77,8 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
             vectors = (table, name)
         for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
             unscored.setdefault(clip_id, set()).update(columns)
+    captions = dataset.current_records(dataset.cut(config.shards.key), ["findings"])
+    clips = left_join(clips, matches(captions), "clip_id")
     groups, clusters = find_duplicates(dataset, clips, vectors, config.dedup, keep=keep)
     return Stored(clips=clips.drop_columns(["frame_hashes"]), unscored=unscored, groups=groups, clusters=clusters)
 

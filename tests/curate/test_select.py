@@ -39,6 +39,15 @@ def test_a_value_that_nobody_measured_leaves_the_clip_pending_never_rejected() -
     assert outcome(decided) == [("pending", ["motion.missing"])]
 
 
+def test_a_clip_without_a_caption_passes_a_rule_on_its_match() -> None:
+    """It would never be cut and captioned otherwise."""
+    table = clips({}, {}, {}).append_column("caption_match", pa.array([None, 0.1, 0.3], pa.float64()))
+    for rule in (Rule(min=0.2), Rule(not_in=[0.1])):
+        decided = decide(table, SelectConfig(rules={"caption_match": rule}))
+        (side,) = rule.sides
+        assert outcome(decided) == [("keep", []), ("reject", [f"caption_match.{side}"]), ("keep", [])]
+
+
 def test_a_clip_that_a_step_failed_on_is_failed() -> None:
     decided = decide(clips({"motion": None, "luminance": 0.5}), POLICY, failed={"0": "score"})
     assert outcome(decided) == [("failed", ["score"])]

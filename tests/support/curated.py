@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from caption.record import media_digest
+from caption.record import Finding, finding_row, media_digest
 from curate.dataset.dataset import Dataset
 from curate.dataset.schemas import CAPTIONS
 from curate.shards.tar import TarReader, read_member
@@ -47,6 +47,7 @@ def caption(
     clips: Sequence[str] | None = None,
     status: str = "ok",
     prompt_id: str = "",
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Records as a captioner writes them, for the clips of the index, or some of them: a text for each of `names`."""
     reader = TarReader(dataset.layout.shards)
@@ -57,7 +58,7 @@ def caption(
         digest = media_digest(read_member(reader, row))
         facts = dict.fromkeys(CAPTIONS.names, "") | {"frame_indices": [0, 3], "frame_times_s": [0.0, 0.25]}
         numbers = {"num_prompt_tokens": 1, "num_output_tokens": 1, "max_tokens": 8}
-        facts |= dict.fromkeys(("findings", "earlier", "parents", "windows"), ())
+        facts |= {"findings": list(map(finding_row, findings))} | dict.fromkeys(("earlier", "parents", "windows"), ())
         facts |= {"variant": int(variant or 0), "attempt": 1, "prompt_id": prompt_id}
         facts |= {"provenance": {"backend": "test", "model": "test"}}
         told = f"caption of {row['clip_id']}"

@@ -5,7 +5,7 @@ import pytest
 
 from caption.quality.match import MAX_WORDS, MatchCheck, MatchConfig, parts_of
 from caption.quality.overflow import EncoderLimit, OverflowConfig
-from caption.record import Remedy
+from caption.record import Remedy, finding_of, finding_row
 from curate.dataset.captions import CaptionStatus
 from curate.encoders.conse import ConseConfig
 from tests.support.caption_faults import case
@@ -62,6 +62,8 @@ def test_a_low_score_asks_for_other_frames_then_for_the_second_model(match: Matc
     (second,) = match.of_caption(replace(one.record, attempt=2), evidence)
     assert first.status == second.status == CaptionStatus.REJECTED
     assert (first.remedy, second.remedy) == (Remedy.FRAMES, Remedy.BACKEND)
+    assert first.value == match.score("A page of text.", frames), "the number is stored, not only said"
+    assert finding_of(finding_row(first)).value == first.value
 
 
 def test_without_an_encoder_nothing_is_measured() -> None:

@@ -107,8 +107,11 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     }
     columns["licence"] = pa.array(rng.choice(["CC0", "CC-BY", "none"], NUM_CLIPS, p=[0.5, 0.4, 0.1]))
     columns["rating"] = pa.array(rng.integers(1, 9, NUM_CLIPS), mask=rng.random(NUM_CLIPS) < 0.02)
+    match = rng.normal(0.25, 0.05, NUM_CLIPS)
+    columns["caption_match"] = pa.array(np.round(match, 5), mask=rng.random(NUM_CLIPS) < 0.5)
     clips = pa.table(columns)
     rules = {"duration_s": Rule(min=1.0), "motion": Rule(min=0.004, max=0.2), "luminance": Rule(min=0.1)}
+    rules["caption_match"] = Rule(min=0.2, not_in=(0.25,))
     own = {"rating": Rule(min=2, not_in=(4,)), "licence": Rule.model_validate({"in": ["CC0", "CC-BY"]})}
     policy = SelectConfig(rules={**rules, **own})
     unmeasured = [ids[row] for row in np.flatnonzero(np.asarray(clips["text_match"].is_null()))]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
-from curate.columns import COLUMNS, FACTS, SIGNAL_COLUMNS
+from curate.columns import CAPTION_SCORES, COLUMNS, FACTS, SIGNAL_COLUMNS
 from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
@@ -92,7 +92,7 @@ def test_every_clip_gets_a_value_in_the_declared_range_of_every_column(
 def test_no_two_members_declare_the_same_column_or_kind() -> None:
     names = [name for scorer in SCORERS for name in scorer.columns]
     kinds = [scorer.model_fields["kind"].default for scorer in SCORERS]
-    assert len(COLUMNS) == len({*FACTS, *SIGNAL_COLUMNS}) + len(names)
+    assert len(COLUMNS) == len({*FACTS, *SIGNAL_COLUMNS, *CAPTION_SCORES}) + len(names)
     assert len(kinds) == len(set(kinds))
 
 
