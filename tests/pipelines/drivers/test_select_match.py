@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caption.record import Finding
-from curate.dataset.captions import CaptionStatus, matches
+from curate.dataset.captions import CaptionStatus, matches, text_id
 from curate.dataset.schemas import CAPTIONS
 from curate.report.build import build_report
 from pipelines.config import load_config
@@ -85,7 +85,9 @@ def test_captions_without_the_score_and_those_of_another_captioner_reject_nothin
 
 
 def test_what_a_person_wrote_is_not_judged_by_the_score_of_another_text(made: SimpleNamespace) -> None:
-    line = {"clip_id": made.low, "level": "dense", "variant": 0, "action": "edit", "text": "A square moves"}
+    of_text = text_id(made.low, "dense", f"dense, a longer caption of {made.low}")
+    line = {"clip_id": made.low, "level": "dense", "variant": 0, "text_id": of_text}
+    line |= {"action": "edit", "text": "A square moves"}
     file = made.out.parent / "review.jsonl"
     file.write_text(json.dumps(line) + "\n")
     review(made.url, str(file))
