@@ -90,7 +90,7 @@ def _refined(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> tuple
         both = moved + one
         by_x, by_y = (_sampled(cv2.Sobel(both, cv2.CV_32F, *order, scale=1 / 16)) for order in ((1, 0), (0, 1)))
         change = _sampled(moved) - _sampled(one) - brightness
-        slope = cv2.magnitude(by_x, by_y).ravel()
+        slope = np.sqrt(by_x * by_x + by_y * by_y)  # cv2.magnitude depends on where its arrays are in memory
         inside = (change > OUTSIDE / 2) & (slope < 512)  # no gradient across the edge of what was moved
         texture = slope * inside
         if texture.mean() < MIN_TEXTURE:

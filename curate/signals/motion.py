@@ -143,9 +143,8 @@ def _shake(speeds: np.ndarray) -> float:
 
 
 def _mean_length(flow: np.ndarray) -> float:
-    import cv2
-
-    return float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean())
+    # cv2.magnitude depends on where its arrays are in memory, in the last bits.
+    return float(np.sqrt(np.square(flow).sum(axis=2)).mean())
 
 
 def _camera_and_rest(flow: np.ndarray) -> tuple[float, float, np.ndarray]:
