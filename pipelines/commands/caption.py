@@ -63,7 +63,8 @@ def show(summary: "CaptionSummary") -> None:
         table.add_row(f"your own text, column {column}", str(sum(states.values())))
         for name, count in (*states.items(), *summary.original.codes.items()):
             table.add_row(f"  {name}", str(count))
-    table.add_row("captions by how they ended", str(sum(summary.states.values())))
+    if summary.family is not None:
+        table.add_row("captions by how they ended", str(sum(summary.states.values())))
     for state, count in sorted(summary.states.items(), key=lambda pair: -pair[1]):
         table.add_row(f"  {state}", str(count))
     for code, count in sorted(summary.codes.items(), key=lambda pair: -pair[1]):
@@ -79,7 +80,10 @@ def show(summary: "CaptionSummary") -> None:
         out.print(f"to attempt again what no attempt passed: {summary.retry_command}", markup=False)
     for note in summary.notes:
         out.print(f"note: {note}", markup=False)
-    if not summary.num_captions:
+    if not summary.num_captions and summary.family is None and summary.num_clips:
+        why = f"the column {summary.original.column} has no text that can be used; expected a title or a description"
+        out.print(f"no clip has a caption: {why}", markup=False)
+    elif not summary.num_captions:
         out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
 
 

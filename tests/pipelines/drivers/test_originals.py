@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.commands.caption import show
 from pipelines.config import Config, load_config
 from pipelines.drivers.caption import CaptionSummary, caption
 from pipelines.drivers.curate import curate
@@ -48,6 +49,16 @@ def test_a_column_of_the_sidecar_is_the_caption_without_a_model(made: SimpleName
     assert result.original.codes == {"file_name": 1}
     assert result.family is None
     assert result.num_captions == 1
+
+
+def test_without_a_model_the_column_is_named_as_the_reason_and_no_model_is(
+    made: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give(made, "path,title\n1.mp4,2014\n2.mp4,IMG_2034.MP4\n")
+    show(run(made, "caption.original=title"))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no clip has a caption: the column title has no text that can be used" in shown
+    assert "the model wrote nothing" not in shown and "by how they ended" not in shown
 
 
 def test_texts_follow_the_sidecar_and_are_written_once(made: SimpleNamespace) -> None:
