@@ -134,7 +134,7 @@ def error(message: str, code: str) -> str:
 def request_of(body: Mapping[str, Any]) -> CaptionRequest:
     """The request in a body, its frames from their data URLs."""
     content = body["messages"][-1]["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     frames = [_decoded(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
     return CaptionRequest(
         frames=np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8),
