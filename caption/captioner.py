@@ -20,7 +20,7 @@ from curate.threads import import_decoders
 
 NUM_DECODERS = 4
 """Threads that decode for one model."""
-MAX_HELD_BYTES = 48 << 20
+MAX_HELD_BYTES = 512 << 20
 """Bytes of frames that are decoded and not yet captioned. Decoding pauses above it; one clip alone can exceed it."""
 MAX_IN_FLIGHT_BYTES = 1 << 30
 """The same for a model that answers many requests at a time: each of them holds its clip's frames."""

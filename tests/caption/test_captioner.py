@@ -225,3 +225,8 @@ def test_the_key_changes_with_the_major_version_of_transformers(tiny_vlm, monkey
     assert _config(tiny_vlm).key == key
     monkeypatch.setattr(fingerprint, "version", lambda name: "6.0.0")
     assert _config(tiny_vlm).key != key
+
+
+def test_a_batch_of_full_hd_clips_is_asked_whole():
+    config = CaptionConfig()
+    assert config.batch_size * config.frames.num_frames * 1920 * 1080 * 3 <= captioner.MAX_HELD_BYTES
