@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from caption.record import Attempt, Finding, Remedy
 
+MAX_DOUBLINGS = 3
+"""Of the token limit: a text that eight times the limit does not end will not end."""
 RETRY_PENALTY = 1.2
 """Repetition penalty of an attempt after a repetition."""
 
@@ -36,7 +38,7 @@ class Change:
             return cls()
         had = [remedy for attempt in earlier for remedy in attempt.remedies]
         return cls(
-            num_doublings=had.count(Remedy.TOKENS),
+            num_doublings=min(had.count(Remedy.TOKENS), MAX_DOUBLINGS),
             seed=len(earlier) + 1,
             repetition_penalty=RETRY_PENALTY if Remedy.PENALTY in had else None,
             frames=1 + had.count(Remedy.FRAMES),
@@ -51,7 +53,7 @@ class Change:
                 case Remedy.PROMPT if finding.instruction not in self.instructions:
                     changed = replace(changed, instructions=(*changed.instructions, finding.instruction))
                 case Remedy.TOKENS:
-                    changed = replace(changed, num_doublings=self.num_doublings + 1)
+                    changed = replace(changed, num_doublings=min(self.num_doublings + 1, MAX_DOUBLINGS))
                 case Remedy.PENALTY:
                     changed = replace(changed, repetition_penalty=RETRY_PENALTY)
                 case Remedy.FRAMES:

@@ -186,6 +186,15 @@ def test_a_text_that_is_cut_off_gets_more_tokens() -> None:
     assert [attempt.codes for attempt in short.earlier] == [("truncated",)] * 2
 
 
+def test_the_token_limit_is_doubled_three_times_at_most() -> None:
+    backend = Script(lambda request: "word " * 5000)
+    captions(backend, short_max_tokens=8, max_attempts=6, item={"levels": ("short",)})
+    assert [request.max_tokens for request in backend.asked] == [8, 16, 32, 64, 64, 64]
+    before = (Attempt(text="cut", codes=("truncated",), remedies=("tokens",)),) * 7
+    captions(backend, short_max_tokens=8, max_attempts=1, item={"levels": ("short",), "earlier": {"short": before}})
+    assert backend.asked[-1].max_tokens == 64
+
+
 def test_a_finding_without_remedy_ends_the_attempts() -> None:
     backend = Script(lambda request: "a hopeless fault")
     record = captions(backend, checks=[Faults({"hopeless": None})]).records[0]
