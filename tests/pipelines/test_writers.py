@@ -24,6 +24,7 @@ from pipelines.drivers.select import select
 from pipelines.inspection.explain import explain
 from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
+from tests.support.caption_checks import OVERRIDES
 from tests.support.curated import SETTINGS, caption, copied, curated
 from tests.support.videos import moving, write_video
 from tests.support.vlm_checkpoints import write_checkpoint
@@ -167,7 +168,8 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
     local = ["--executor", "local"]
     model = write_checkpoint("llava", tmp_path / "model")
     small = ["caption.frames.num_frames=1", "caption.short_max_tokens=4", "caption.dense_max_tokens=4"]
-    small.append(f"caption.backend.model={model}")
+    small += [f"caption.backend.model={model}", "caption.prompts=plain-v1", "caption.checks.truncated.use=true"]
+    small += OVERRIDES
     run = ["train.steps=2", "train.device=cpu", "train.model={width: 32, num_heads: 2, depth: 1}"]
     races = {
         "curate 0": command("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),
