@@ -26,8 +26,10 @@ def plan(
     set: SetOption = None,
     executor: ExecutorOption = None,
 ) -> None:
-    """Predict hours, GiB and clips of a `curate` by running it on excerpts, or hours, tokens and price of a `caption`
-    by captioning a few clips."""
+    """Predict the hours and the cost of a step by running a part of it.
+
+    `curate`: hours, GiB and clips, from excerpts. `caption`: hours, tokens and price, from a few clips.
+    """
     if step == "curate":
         if price_per_hour is not None or price_per_million_tokens is not None:
             raise ValueError("--price-per-hour and --price-per-million-tokens are for --step caption")
