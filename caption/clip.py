@@ -125,10 +125,10 @@ class ClipCaptioner:
                     return Failure(subject=clip.item.clip_id, step=STEP, kind=made.kind, detail=detail)
                 break
             tried.append(made)
-            to_mend = [finding for finding in made.findings if finding.remedy]
-            if not to_mend:
+            with_remedy = [finding for finding in made.findings if finding.remedy]
+            if not with_remedy:
                 break
-            change = change.after(to_mend, attempt + 1, has_fallback=self.fallback is not None)
+            change = change.after(with_remedy, attempt + 1, has_fallback=self.fallback is not None)
         best = min(tried, key=lambda record: (rank_of(record.status), len(record.findings)))
         if best.status not in USABLE and known.fields is not None and prompt.level in ("short", "dense"):
             composed = self._composed(clip, known, prompt.level, 0)

@@ -20,6 +20,7 @@ from caption.frames import FramesConfig, WindowFrames
 from caption.item import Captioned, CaptionItem, DecodedItem
 from caption.provenance import Provenance
 from caption.quality.base import Check, Evidence
+from caption.quality.config import ChecksConfig
 from caption.record import Attempt, CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus, text_id
 from curate.schema import FailureKind, MediaError
@@ -341,3 +342,23 @@ def test_requests_in_flight_reach_their_number_and_keep_their_clips(shards, monk
     assert texts(Script(InFlight().answer), ahead=True) == one_by_one
     assert texts(InFlight(), ahead=True) == one_by_one
     assert len({text for clip in one_by_one for text in clip}) == 6
+
+
+def test_of_a_batch_the_clips_that_need_it_alone_go_to_the_second_model(
+    shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Script(lambda request: "a backend fault" if len(request.frames) == 1 else "fine", name="first")
+    second = Script(lambda request: "by the second", name="second")
+    backends = {"first": first, "second": second}
+    monkeypatch.setattr(TransformersVlmConfig, "build", lambda config: backends[config.model])
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (Faults({"backend": Remedy.BACKEND}),))
+    models = {
+        name: TransformersVlmConfig(model=model) for name, model in (("backend", "first"), ("fallback", "second"))
+    }
+    stage = CaptionStage(CaptionConfig(**models, prompts="plain-v1"), shards.root)
+    stage.setup()
+    members = [shards.members[key] for key in ("clip9", "still", "clip20")]
+    items = [CaptionItem(clip_id=m.key, shard=m.shard, offset=m.offset, size=m.size, kind="video") for m in members]
+    written = [[record.text for record in done.records] for done in stage.process(items)]  # type: ignore[union-attr]
+    assert written == [["fine"] * 2, ["by the second"] * 2, ["fine"] * 2]
+    assert [len(request.frames) for request in second.asked] == [1, 1]

@@ -234,10 +234,10 @@ def scripted(
 
 
 def test_a_caption_that_no_attempt_passes_is_a_failure_that_retry_attempts(made, monkeypatch, capsys):
-    mended = False
+    is_fixed = False
 
     def answer(request: CaptionRequest) -> str:
-        return "" if "detail" in request.prompt and not mended else f"clip {request.frames.sum()} moves"
+        return "" if "detail" in request.prompt and not is_fixed else f"clip {request.frames.sum()} moves"
 
     config, backend = scripted(answer, monkeypatch)
     first = caption(made.url, config)
@@ -249,7 +249,7 @@ def test_a_caption_that_no_attempt_passes_is_a_failure_that_retry_attempts(made,
 
     asked = backend.num_asked
     assert caption(made.url, config).num_new == 0 and backend.num_asked == asked, "a plain rerun asks no model again"
-    mended = True
+    is_fixed = True
     assert run(*retry.split()[1:], "--executor", "local") == 0
     assert "to attempt again" not in capsys.readouterr().out
     assert [one.step for one in status(made.url).failures] == ["scan"]
@@ -402,6 +402,9 @@ def test_other_settings_of_a_text_check_judge_the_stored_texts_again(made, monke
     assert second.family == first.family and backend.num_asked == asked
     assert second.states == {"ok": 2, "rejected": 2} and set(second.levels) == {"dense"}
     assert [one.kind for one in status(made.url).failures if one.step == "caption"] == ["rejected"]
+    parts = made.dataset.captions(first.family).part_names()
+    assert caption(made.url, strict).states == second.states
+    assert made.dataset.captions(first.family).part_names() == parts, "the same settings judge nothing again"
     again = caption(made.url, config)
     assert (again.states, again.levels) == ({"ok": 4}, {"short": 2, "dense": 2}) and backend.num_asked == asked
     assert [one.step for one in status(made.url).failures] == ["scan"]
