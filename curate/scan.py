@@ -22,7 +22,7 @@ from curate.shots.base import ShotDetector
 from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.config import ShotDetectorConfig
 
-SCAN_VERSION = 5
+SCAN_VERSION = 6
 """Raised when the same configuration gives other clips or signals."""
 
 STEP = "scan"
@@ -50,8 +50,8 @@ class ScanConfig(BaseModel):
     def key(self) -> str:
         """Digest of all settings that change a result: equal keys and equal bytes give equal clips and signals."""
         how = self.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
-        weights = self.detector.build().weights
-        return content_digest("scan", str(SCAN_VERSION), how, *([weights] if weights else []))
+        digest = self.detector.build().digest("")
+        return content_digest("scan", str(SCAN_VERSION), how, *([digest] if digest else []))
 
     @property
     def warm_frames(self) -> int:

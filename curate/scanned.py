@@ -10,8 +10,8 @@ from curate.measure import Measured
 from curate.media.clock import counted_time_base
 from curate.media.geometry import Geometry
 from curate.schema import Clip, Span, Video, clip_id
-from curate.shots.base import ShotDetector
-from curate.shots.clip_ranges import ClipRangeConfig, divide
+from curate.shots.base import ShotDetector, Timeline
+from curate.shots.clip_ranges import ClipRange, ClipRangeConfig, divide
 from curate.signals.config import SIGNALS
 
 SIGNAL_DIGITS = 6
@@ -29,9 +29,11 @@ MAX_FPS_DENOMINATOR = 1001
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScannedClip:
-    """A clip and its signals, every one finite; `frame_hashes` are those of `curate.dedup.frame_hash`."""
+    """A clip, where it lies among the shots of its file, and its signals, every one finite; `frame_hashes` are those
+    of `curate.dedup.frame_hash`."""
 
     clip: Clip
+    place: ClipRange
     signals: dict[str, float]
     frame_hashes: bytes
 
@@ -57,18 +59,21 @@ def clips_of_parts(parts: Sequence[Measured], detector: ShotDetector, lengths: C
     shapes = _shapes(parts, starts)
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
-    transitions = detector.transitions(scores, times[:-1], video.time_base, video.fps)
-    # A clip has one size: a shot ends where the size of the frames changes.
-    changes = {(first, first) for first in shapes if first > 0 and not any(a <= first <= b for a, b in transitions)}
-    pieces = divide(sorted({*transitions, *changes}), edges_s[:-1], edges_s[-1], lengths)
+    timeline = Timeline(
+        uri=video.uri, pts=times[:-1], end_pts=int(times[-1]), time_base=video.time_base, fps=video.fps
+    )
+    resizes = [first for first in shapes if first > 0]
+    pieces = divide(detector.transitions(scores, timeline), resizes, timeline, lengths)
     clips = []
-    for first, end in pieces.ranges:
+    for place in pieces.ranges:
+        first, end = place.first, place.end
         signals = _summary(numbers[first:end], edges_s[first : end + 1])
         shown = slice(*np.searchsorted(thumb_frames, (first, end)))
         shape = shapes[max(change for change in shapes if change <= first)]
         clips.append(
             ScannedClip(
                 clip=_clip(video, times, first, end, shape.display_size),
+                place=place,
                 signals=signals,
                 frame_hashes=_hashes(thumbs[shown], signals),
             )

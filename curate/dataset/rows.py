@@ -93,7 +93,7 @@ def failed_video_row(failure: Failure, version: str, scan_key: str, size_bytes: 
 
 
 def clip_row(scanned: ScannedClip, scan_key: str) -> dict[str, Any]:
-    clip = scanned.clip
+    clip, place = scanned.clip, scanned.place
     return {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
@@ -106,6 +106,11 @@ def clip_row(scanned: ScannedClip, scan_key: str) -> dict[str, Any]:
         "width": clip.width,
         "height": clip.height,
         "num_frames": clip.num_frames,
+        "shot": place.shot,
+        "transition_before": place.before.kind,
+        "left_out_before": place.before.num_left_out,
+        "transition_after": place.after.kind,
+        "left_out_after": place.after.num_left_out,
         **scanned.signals,
         "frame_hashes": scanned.frame_hashes,
     }

@@ -69,6 +69,11 @@ CLIPS = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("num_frames", pa.int64()),
+        ("shot", pa.int64()),
+        ("transition_before", pa.string()),
+        ("left_out_before", pa.int64()),
+        ("transition_after", pa.string()),
+        ("left_out_after", pa.int64()),
         *((name, pa.float64()) for name in SIGNAL_NAMES),
         ("frame_hashes", pa.binary()),
     ]

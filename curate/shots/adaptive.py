@@ -1,13 +1,12 @@
 """Hard cuts by PySceneDetect's AdaptiveDetector."""
 
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.shots.base import Transition, Window
+from curate.shots.base import Timeline, Transition, Window
 from curate.shots.pyscenedetect import load
 
 
@@ -37,10 +36,12 @@ class AdaptiveDetector:
     window = Window(back=1, stride=24)
     num_scores = 1
     uses_gpu = False
-    weights = ""
 
     def __init__(self, config: AdaptiveConfig) -> None:
         self._config = config
+
+    def digest(self, uri: str) -> str:
+        return ""
 
     def setup(self) -> None:
         """There is nothing to load."""
@@ -56,18 +57,20 @@ class AdaptiveDetector:
             own[:, 0] = [cv2.norm(one, two, cv2.NORM_L1) / two.size for one, two in pairwise(frames)]
         return scores
 
-    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+    def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         common = load("common")
         detector = _scored_detector(self._config)
         no_frame = np.empty(0)
-        numbers = {int(time): number for number, time in enumerate(pts)}
-        cuts: list[int] = []
-        for time, score in zip(pts.tolist(), scores[:, 0].tolist(), strict=True):
+        numbers = {int(time): number for number, time in enumerate(timeline.pts)}
+        start, cuts = int(timeline.pts[0]), list[int]()
+        for time, score in zip(timeline.pts.tolist(), scores[:, 0].tolist(), strict=True):
             detector.next_score = score
             # PySceneDetect's times start at zero.
-            now = common.FrameTimecode(common.Timecode(pts=time - int(pts[0]), time_base=time_base), fps=fps)
-            cuts += [numbers[cut.pts + int(pts[0])] for cut in detector.process_frame(now, no_frame)]
-        return [(cut, cut) for cut in cuts]
+            now = common.FrameTimecode(
+                common.Timecode(pts=time - start, time_base=timeline.time_base), fps=timeline.fps
+            )
+            cuts += [numbers[cut.pts + start] for cut in detector.process_frame(now, no_frame)]
+        return [Transition(cut, cut) for cut in cuts]
 
 
 def _scored_detector(config: AdaptiveConfig) -> Any:

@@ -6,12 +6,49 @@ in windows (`curate.shots.windows`), so it does not know how a file is read or d
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-Transition = tuple[int, int]
-"""Half-open range of frame numbers that belong to no shot. Empty, `(n, n)`, at a hard cut before frame n."""
+TransitionKind = Literal["cut", "blend", "fade", "gradual", "gap"]
+"""`cut`: no frame between the shots. `blend`: one or two frames at a hard cut that mix both shots, as the conversion
+of a frame rate leaves them. `fade`: through one color. `gradual`: dissolves, wipes and other changes over several
+frames. `gap`: frames that the detector was told to leave out."""
+
+
+class Transition(NamedTuple):
+    """Half-open range of frame numbers that belong to no shot. Empty, `(n, n)`, at a hard cut before frame n."""
+
+    first: int
+    end: int
+    kind: TransitionKind = "cut"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Timeline:
+    """When the frames of a file are shown.
+
+    Attributes:
+        uri: The user's name for the file.
+        pts: `(n,)` int64, increasing, when each frame is shown, in units of `time_base` seconds.
+        end_pts: When the last one ends.
+        fps: Average rate.
+    """
+
+    uri: str
+    pts: np.ndarray
+    end_pts: int
+    time_base: Fraction
+    fps: Fraction
+
+    @property
+    def starts_s(self) -> np.ndarray:
+        """`(n,)` float64, seconds on the file's clock."""
+        return np.asarray(self.pts * float(self.time_base))
+
+    @property
+    def end_s(self) -> float:
+        return float(self.end_pts * self.time_base)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +107,9 @@ class ShotDetector(Protocol):
     uses_gpu: bool
     """Whether a worker asks for `execute.gpus_per_worker`."""
 
-    @property
-    def weights(self) -> str:
-        """Digest of the weights, which the dataset's scan key contains. Empty for none. Needs no `setup`.
+    def digest(self, uri: str) -> str:
+        """Digest of what decides besides the settings: weights, or what a list says of the file at this URI. The scan
+        key of the file contains it. Empty for nothing. Needs no `setup`.
 
         Raises:
             MissingWeights: local weights that are not there.
@@ -91,12 +128,10 @@ class ShotDetector(Protocol):
             `(b, stride, num_scores)` float64.
         """
 
-    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+    def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         """The transitions of a whole file, in order, not overlapping. Needs no `setup`.
 
         Args:
             scores: `(n, num_scores)` float64, of all frames of the file.
-            pts: `(n,)` int64, when each frame is shown, in units of `time_base` seconds.
-            time_base: Seconds per tick.
-            fps: Average rate.
+            timeline: When they are shown.
         """

@@ -1,15 +1,21 @@
 """From shots to clips: ends are trimmed, long shots divided, short shots left out and counted."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curate.shots.base import Transition
+from curate.shots.base import Timeline, Transition, TransitionKind
 
 SLACK_S = 1e-6
 """Edges within this distance count as equal: sums of floating-point seconds are not exact."""
+
+EdgeKind = TransitionKind | Literal["file", "resize", "divided"]
+"""What separates a clip from its neighbor. `file`: the file begins or ends there. `resize`: the size of the frames
+changes. `divided`: a long shot is divided there."""
 
 
 class ClipRangeConfig(BaseModel):
@@ -35,41 +41,97 @@ class ClipRangeConfig(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipRanges:
-    """`ranges` are half-open ranges of frame numbers, one per clip; `num_short` shots gave none."""
+class Edge:
+    """One end of a clip: what separates it from its neighbor, and how many frames between the two are in no clip."""
 
-    ranges: tuple[tuple[int, int], ...]
+    kind: EdgeKind
+    num_left_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRange:
+    """Half-open range of frame numbers, in shot number `shot` of its file, from 0."""
+
+    first: int
+    end: int
+    shot: int
+    before: Edge
+    after: Edge
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRanges:
+    """One range per clip; `num_short` shots gave none."""
+
+    ranges: tuple[ClipRange, ...]
     num_short: int
 
 
-def divide(transitions: list[Transition], starts_s: np.ndarray, end_s: float, config: ClipRangeConfig) -> ClipRanges:
+def divide(
+    transitions: Sequence[Transition], resizes: Sequence[int], timeline: Timeline, config: ClipRangeConfig
+) -> ClipRanges:
     """Frame ranges of the clips.
 
     Args:
         transitions: In order, not overlapping. Their frames are in no clip.
-        starts_s: `(n,)` when each frame is first shown, seconds.
-        end_s: When the last one ends.
+        resizes: Frames from which on the size is another: a shot ends there as well.
+        timeline: When the frames are shown.
         config: The lengths.
     """
-    edges_s = np.append(starts_s, end_s)
-    # A transition at the first or the last frame leaves no shot on its other side.
-    begins = [0, *(end for _, end in transitions)]
-    ends = [*(first for first, _ in transitions), len(starts_s)]
-    shots = [shot for shot in zip(begins, ends, strict=True) if shot[0] < shot[1]]
-    ranges: list[tuple[int, int]] = []
+    ranges: list[ClipRange] = []
     num_short = 0
-    for shot_first, shot_end in shots:
-        first = int(np.searchsorted(edges_s, edges_s[shot_first] + config.trim_s - SLACK_S))
-        end = int(np.searchsorted(edges_s, edges_s[shot_end] - config.trim_s + SLACK_S, side="right")) - 1
-        duration_s = edges_s[end] - edges_s[first] if end > first else 0.0
-        if end <= first or duration_s < config.min_duration_s - SLACK_S:
-            num_short += 1
-            continue
-        count = 1
-        if config.max_duration_s is not None:
-            count = max(1, int(np.ceil(duration_s / config.max_duration_s - SLACK_S)))
-        inner_s = edges_s[first] + duration_s * np.arange(1, count) / count
-        inner = [int(np.abs(edges_s - moment).argmin()) for moment in inner_s]
-        marks = sorted({first, *inner, end})
-        ranges += pairwise(marks)
+    for number, shot in enumerate(_shots(transitions, resizes, len(timeline.pts))):
+        clips = _clips(replace(shot, shot=number), timeline, config)
+        num_short += not clips
+        ranges += clips
     return ClipRanges(ranges=tuple(ranges), num_short=num_short)
+
+
+def _shots(transitions: Sequence[Transition], resizes: Sequence[int], num_frames: int) -> list[ClipRange]:
+    """The frames between transitions. One at the first or the last frame leaves no shot on its other side."""
+    inner: Mapping[int, EdgeKind] = {
+        number: "resize" for number in resizes if not any(one.first <= number <= one.end for one in transitions)
+    }
+    marks: list[tuple[int, int, EdgeKind]] = sorted(
+        [*((one.first, one.end, one.kind) for one in transitions), *((n, n, kind) for n, kind in inner.items())]
+    )
+    ends = [(0, 0, "file"), *marks, (num_frames, num_frames, "file")]
+    return [
+        ClipRange(
+            first=begin[1],
+            end=end[0],
+            shot=0,
+            before=Edge(kind=begin[2], num_left_out=begin[1] - begin[0]),
+            after=Edge(kind=end[2], num_left_out=end[1] - end[0]),
+        )
+        for begin, end in pairwise(ends)
+        if begin[1] < end[0]
+    ]
+
+
+def _clips(shot: ClipRange, timeline: Timeline, config: ClipRangeConfig) -> list[ClipRange]:
+    edges_s = np.append(timeline.starts_s, timeline.end_s)
+    first = int(np.searchsorted(edges_s, edges_s[shot.first] + config.trim_s - SLACK_S))
+    end = int(np.searchsorted(edges_s, edges_s[shot.end] - config.trim_s + SLACK_S, side="right")) - 1
+    duration_s = edges_s[end] - edges_s[first] if end > first else 0.0
+    if end <= first or duration_s < config.min_duration_s - SLACK_S:
+        return []
+    count = 1
+    if config.max_duration_s is not None:
+        count = max(1, int(np.ceil(duration_s / config.max_duration_s - SLACK_S)))
+    inner_s = edges_s[first] + duration_s * np.arange(1, count) / count
+    inner = [int(np.abs(edges_s - moment).argmin()) for moment in inner_s]
+    marks = sorted({first, *inner, end})
+    divided = Edge(kind="divided")
+    before = replace(shot.before, num_left_out=shot.before.num_left_out + first - shot.first)
+    after = replace(shot.after, num_left_out=shot.after.num_left_out + shot.end - end)
+    return [
+        ClipRange(
+            first=one,
+            end=other,
+            shot=shot.shot,
+            before=before if one == first else divided,
+            after=after if other == end else divided,
+        )
+        for one, other in pairwise(marks)
+    ]

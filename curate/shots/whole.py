@@ -1,12 +1,11 @@
 """No detection: the file is one shot. For footage that is already split."""
 
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from curate.shots.base import Transition, Window
+from curate.shots.base import Timeline, Transition, Window
 
 
 class WholeConfig(BaseModel):
@@ -24,7 +23,9 @@ class WholeDetector:
     window = Window()
     num_scores = 0
     uses_gpu = False
-    weights = ""
+
+    def digest(self, uri: str) -> str:
+        return ""
 
     def setup(self) -> None:
         """There is nothing to load."""
@@ -33,5 +34,5 @@ class WholeDetector:
         """No scores: `(b, 1, 0)`."""
         return np.zeros((len(windows), 1, 0))
 
-    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+    def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         return []

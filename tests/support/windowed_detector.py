@@ -1,12 +1,11 @@
 """A shot detector like a network with weights: long windows, small frames, a batch, scores by place in the window."""
 
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from curate.shots.base import Transition, Window
+from curate.shots.base import Timeline, Transition, Window
 
 WINDOW = Window(back=25, stride=50, ahead=25, size_px=(27, 48), per_call=2, aligned=True)
 KERNELS = np.random.default_rng(0).normal(size=(WINDOW.stride, WINDOW.num_frames))
@@ -27,11 +26,13 @@ class WindowedDetector:
     window = WINDOW
     num_scores = 2
     uses_gpu = False
-    weights = "kernels-1"
 
     def __init__(self) -> None:
         self._kernels: np.ndarray | None = None
         self.calls: list[int] = []
+
+    def digest(self, uri: str) -> str:
+        return "kernels-1"
 
     def setup(self) -> None:
         self._kernels = KERNELS
@@ -44,6 +45,7 @@ class WindowedDetector:
         mixed = np.stack([(self._kernels * one).sum(axis=1) for one in means])  # depends on the whole window
         return np.stack([mixed, means[:, WINDOW.back : -WINDOW.ahead]], axis=2)
 
-    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+    def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         is_dark = np.concatenate([[0], scores[:, 1] < DARK, [0]]).astype(int)
-        return list(zip(np.flatnonzero(np.diff(is_dark) > 0), np.flatnonzero(np.diff(is_dark) < 0), strict=True))
+        begins, ends = np.flatnonzero(np.diff(is_dark) > 0), np.flatnonzero(np.diff(is_dark) < 0)
+        return [Transition(int(first), int(end), "fade") for first, end in zip(begins, ends, strict=True)]

@@ -12,7 +12,7 @@ from curate.scan import SCAN_VERSION, ScanConfig
 from curate.schema import content_digest
 from curate.shots import config as family
 from curate.shots.adaptive import AdaptiveConfig
-from curate.shots.base import ShotDetector
+from curate.shots.base import ShotDetector, Timeline, Transition
 from curate.shots.windows import WindowedScores
 from tests.support.families import with_member
 from tests.support.members.black import BlackConfig
@@ -34,9 +34,13 @@ def scored(detector: ShotDetector, rgb: np.ndarray, first_frame: int = 0) -> np.
 def detect(config: Any, rgb: np.ndarray, pts: np.ndarray | None = None, base: Fraction = 1 / FPS):
     """Frames that begin a shot, and the scores."""
     scores = scored(config.build(), rgb)
-    transitions = config.build().transitions(scores, np.arange(len(rgb)) if pts is None else pts, base, FPS)
-    assert all(first == end for first, end in transitions)
-    return [first for first, _ in transitions], scores
+    transitions = config.build().transitions(scores, timeline(np.arange(len(rgb)) if pts is None else pts, base))
+    assert all(one.first == one.end and one.kind == "cut" for one in transitions)
+    return [one.first for one in transitions], scores
+
+
+def timeline(pts: np.ndarray, base: Fraction = 1 / FPS) -> Timeline:
+    return Timeline(uri="film.mp4", pts=pts, end_pts=int(pts[-1]) + 1, time_base=base, fps=FPS)
 
 
 @pytest.fixture(params=MEMBERS, ids=lambda member: member.model_fields["kind"].default)
@@ -51,8 +55,8 @@ def detector(config: Any) -> ShotDetector:
     return built
 
 
-def transitions_of(config: Any, scores: np.ndarray) -> list[tuple[int, int]]:
-    return config.build().transitions(scores, np.arange(len(scores)), 1 / FPS, FPS)
+def transitions_of(config: Any, scores: np.ndarray) -> list[Transition]:
+    return config.build().transitions(scores, timeline(np.arange(len(scores))))
 
 
 def test_one_shot_has_no_transition(
@@ -72,7 +76,7 @@ def test_every_frame_gets_its_scores_and_transitions_are_ranges_in_order(
         scores = scored(detector, rgb)
         assert scores.shape == (len(rgb), detector.num_scores) and scores.dtype == np.float64
         assert np.isfinite(scores).all() and np.array_equal(rgb, before)
-        edges = [edge for transition in transitions_of(config, scores) for edge in transition]
+        edges = [edge for transition in transitions_of(config, scores) for edge in (transition.first, transition.end)]
         assert edges == sorted(edges) and all(0 <= edge <= len(rgb) for edge in edges)
 
 
@@ -126,7 +130,7 @@ def test_a_change_of_size_within_a_file_is_no_error(
 
 def test_it_is_pickled_before_setup_and_its_settings_go_through_a_file(config: Any) -> None:
     copy = pickle.loads(pickle.dumps(config.build()))
-    assert copy.weights == config.build().weights
+    assert copy.digest("a.mp4") == config.build().digest("a.mp4")
     assert type(config).model_validate(config.model_dump(mode="json")) == config
 
 
@@ -134,7 +138,7 @@ def test_a_member_that_was_added_finds_its_transitions(draw_scenes: Callable[...
     rgb = draw_scenes([20, 30])
     rgb[18:23] = rgb[45:] = 0
     scores = scored(BlackConfig().build(), rgb)
-    assert transitions_of(BlackConfig(), scores) == [(18, 23), (45, 50)]
+    assert transitions_of(BlackConfig(), scores) == [Transition(18, 23, "fade"), Transition(45, 50, "fade")]
 
 
 def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[..., np.ndarray]) -> None:
@@ -145,7 +149,7 @@ def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a detector that is not in the union
-def test_weights_are_part_of_the_scan_key_and_settings_without_weights_keep_theirs() -> None:
+def test_weights_are_part_of_the_scan_key() -> None:
     config = ScanConfig()
     assert config.model_copy(update={"detector": WindowedConfig()}).key != config.key
     how = config.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
@@ -214,7 +218,7 @@ def test_cuts_by_given_scores_and_times_equal_pyscenedetect() -> None:
             config = AdaptiveConfig(
                 threshold=ratio, window_frames=window, min_content=content, min_scene_len_s=least_s
             )
-            cuts = [first for first, _ in config.build().transitions(scores[:, None], ticks, base, FPS)]
+            cuts = [one.first for one in config.build().transitions(scores[:, None], timeline(ticks, base))]
             assert ticks[cuts].tolist() == expected
             num_cuts += len(cuts)
     assert num_cuts > 50

@@ -1,12 +1,11 @@
 """Black frames between shots: fades and dips to black."""
 
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.shots.base import Transition, Window
+from curate.shots.base import Timeline, Transition, Window
 
 
 class BlackConfig(BaseModel):
@@ -25,10 +24,12 @@ class BlackDetector:
     window = Window(stride=16, size_px=(27, 48))
     num_scores = 1
     uses_gpu = False
-    weights = ""
 
     def __init__(self, config: BlackConfig) -> None:
         self._config = config
+
+    def digest(self, uri: str) -> str:
+        return ""
 
     def setup(self) -> None:
         """A detector with weights loads them here, once per worker."""
@@ -36,6 +37,7 @@ class BlackDetector:
     def score(self, windows: np.ndarray) -> np.ndarray:
         return windows.mean(axis=(2, 3, 4))[:, :, None]
 
-    def transitions(self, scores: np.ndarray, pts: np.ndarray, time_base: Fraction, fps: Fraction) -> list[Transition]:
+    def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         edges = np.diff(np.concatenate([[0], scores[:, 0] <= self._config.max_luma, [0]]).astype(int))
-        return list(zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(), strict=True))
+        first, end = np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist()
+        return [Transition(*frames, "fade") for frames in zip(first, end, strict=True)]
