@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import yaml
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
-from curate.dataset.judged import HUMAN, judged, unsettled
+from curate.dataset.current import FORMER, KEY, current_families, current_records, read_sections
+from curate.dataset.judged import HUMAN, unsettled
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
@@ -29,7 +30,7 @@ from curate.dataset.schemas import (
 )
 from curate.dataset.sources import DIGEST, SOURCE, of_current
 from curate.dataset.store import Table, write_parquet
-from curate.dataset.table import last_by_key, left_join, read_parquet
+from curate.dataset.table import left_join, read_parquet
 from curate.storage.claims import Claims
 from curate.storage.lease import Lease, hold
 from curate.storage.place import folders, locate
@@ -37,8 +38,6 @@ from curate.storage.publish import write_text
 
 Writer = Literal["curate", "captions", "latents"]
 """Parts of a dataset, each with its own writers: curation, captioning and encoding can run at the same time."""
-KEY = ("clip_id", "level", "variant")
-"""Of a caption."""
 COMMIT_WAIT_S = 600.0
 """For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
 dataset."""
@@ -121,7 +120,7 @@ class Dataset:
 
     def captions(self, family: str) -> Table:
         """Caption records of one captioner with one prompt set: `family` is `<name>-<hash>`."""
-        return Table(self.layout.captions(family), CAPTIONS, KEY, former={"level": "kind"})
+        return Table(self.layout.captions(family), CAPTIONS, KEY, former=FORMER)
 
     def caption_families(self) -> list[str]:
         return folders(self.layout.captions())
@@ -163,8 +162,7 @@ class Dataset:
             write_text(self.layout.config, yaml.safe_dump(sections, sort_keys=True))
 
     def sections(self) -> dict[str, Any]:
-        fs, path = locate(self.layout.config)
-        return (yaml.safe_load(fs.cat_file(path)) or {}) if fs.exists(path) else {}
+        return read_sections(self.layout)
 
     @property
     def is_running(self) -> bool:
@@ -178,29 +176,12 @@ class Dataset:
 
     @property
     def current_captions(self) -> list[str]:
-        """The families whose texts count, of which an earlier one hides the same level and variant of a later one:
-        the review's, the captioner's, and the user's own text."""
-        sections = self.sections()
-        named = [HUMAN, sections.get("caption_family"), sections.get("original_family")]
-        return [family for family in named if family]
+        """See `curate.dataset.current.current_families`."""
+        return current_families(self.layout)
 
     def current_records(self, cut: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
-        """The captions of the clips with any status, one per clip, level and variant: as the captioner wrote them and
-        people judged them, see `curate.dataset.judged`.
-
-        Args:
-            cut: rows of tables/shards, or of the index: the clips as they are cut now.
-            columns: of `CAPTIONS`; None: all.
-        """
-        names = [
-            name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}
-        ]
-        found = [CAPTIONS.empty_table().select(names)]
-        for family in reversed(self.current_captions[1:]):
-            found += [of_current(part, cut).select(names) for part in self.captions(family).parts(names)]
-        captions = last_by_key(pa.concat_tables(found), KEY)
-        human = of_current(self.captions(HUMAN).read([*names, "prompt_id", "earlier"]), cut)
-        return judged(captions, human)
+        """See `curate.dataset.current.current_records`."""
+        return current_records(self.layout, cut, columns)
 
     def texts(self, cut: pa.Table) -> pa.Table:
         """The texts that count: `clip_id`, `level`, `variant`, `text`, by these.

@@ -23,6 +23,7 @@ from pipelines.inspection.failures import FailureGroup, encoded, grouped, ids_of
 from pipelines.steps.decide import decided, read_stored
 from pipelines.steps.encode import text_families
 from train.data.fingerprint import is_outdated, read_record
+from train.data.uncaptioned import why_uncaptioned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +166,8 @@ def _next(
     records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
     is_without_model = dataset.sections().get("caption", {}).get("backend", {}) is None
     if encoded and not missing and not captioned and not records.num_rows:
-        why = f"no clip has a caption: the null caption is trained on; to have captions, first reelpack caption {url}"
-        return f"reelpack train {url} --out RUN", why
+        why = why_uncaptioned(dataset.url, cut)
+        return f"reelpack train {url} --out RUN", f"no text is embedded: the null caption is trained on; {why}"
     if (unseen := cut - ids_of(records)) and not is_without_model:
         return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
     if not _usable(records) and not is_without_model:

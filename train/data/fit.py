@@ -6,7 +6,8 @@ from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
 from train.data.fingerprint import NO_TEXT
 from train.data.manifest import Manifest
-from train.data.texts import has_captions, levels_of, read_texts
+from train.data.texts import levels_of, read_texts
+from train.data.uncaptioned import captioned, why_uncaptioned
 
 logger = logging.getLogger(__name__)
 
@@ -23,33 +24,35 @@ def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str, text: str)
     Raises:
         ValueError: no clip of a training split has any, and the dataset has captions that could be embedded.
     """
-    missing = manifest.table["text_shard"].null_count
+    lacking = manifest.table["clip_id"].filter(manifest.table["text_shard"].is_null())
+    missing = len(lacking)
     if not missing or (split != "train" and not manifest.has_texts):
         return
-    remedy = f"run `reelpack caption {dataset}`, then `reelpack encode {dataset}`"
-    if missing == len(manifest) and split == "train":
-        is_asked = text == NO_TEXT["fingerprint"]
-        if not is_asked and has_captions(dataset):
-            where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
-            raise ValueError(
-                f"{dataset}: none of the {missing} training clips has a text embedding {where}; {remedy}, or set "
-                "train.data.text=none to train without captions"
-            )
+    is_all = missing == len(manifest) and split == "train"
+    if is_all and text == NO_TEXT["fingerprint"]:
         logger.warning(
-            "%s: all %d training clips are trained under the null caption: %s",
-            dataset,
-            missing,
-            "train.data.text=none" if is_asked else f"the dataset has no captions; to give it some, {remedy}",
+            "%s: all %d training clips are trained under the null caption: train.data.text=none", dataset, missing
         )
         return
+    clip_ids = set(lacking.to_pylist())
+    why = why_uncaptioned(dataset, clip_ids)
+    if is_all and captioned(dataset, clip_ids):
+        where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
+        raise ValueError(
+            f"{dataset}: none of the {missing} training clips has a text embedding {where}; {why}; or set "
+            "train.data.text=none to train without captions"
+        )
+    if is_all:
+        logger.warning("%s: all %d training clips are trained under the null caption: %s", dataset, missing, why)
+        return
     logger.warning(
-        "%s: %d of %d %s clips (%.1f %%) have no text embedding and count as clips without a caption; %s",
+        "%s: %d of %d %s clips (%.1f %%) have no text embedding and count as clips without a caption: %s",
         dataset,
         missing,
         len(manifest),
         split,
         100 * missing / len(manifest),
-        remedy,
+        why,
     )
 
 

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.dataset.captions import caption_column, level_of
+from curate.dataset.captions import level_of
 from curate.dataset.layout import Layout
-from curate.storage.place import locate
 from train.data.blend import ORDER
 from train.data.fingerprint import NO_TEXT
 from train.data.index import read_index
@@ -41,15 +39,6 @@ def levels_of(texts: pa.Table) -> np.ndarray:
     numbers, rows = numbers[encoded.indices.to_numpy()], pc.list_parent_indices(names).to_numpy()
     has[rows[numbers >= 0], numbers[numbers >= 0]] = True
     return has
-
-
-def has_captions(dataset: str) -> bool:
-    """Whether the index of a dataset has a text that conditions a model, embedded or not."""
-    fs, path = locate(Layout(dataset).index)
-    with pq.ParquetFile(path, filesystem=fs) as file:
-        columns = [name for name in map(caption_column, ORDER) if name in file.schema_arrow.names]
-        batches = file.iter_batches(columns=columns) if columns else ()
-        return any(column.null_count < len(column) for batch in batches for column in batch.columns)
 
 
 def _of_part(manifest: Manifest, number: int, lists: Sequence[str]) -> pa.Table:

@@ -39,7 +39,10 @@ def test_a_dataset_without_captions_is_trained_under_the_null_caption(
 ):
     out = tmp_path / "run"
     summary = train(config(steps=4), bare, out)
-    assert "all 9 training clips are trained under the null caption: the dataset has no captions" in caplog.text
+    assert (
+        "all 9 training clips are trained under the null caption: 9 clips have no caption: run `reelpack caption"
+        in caplog.text
+    )
     assert caplog.text.count("null caption") == 1 and "embedding" not in caplog.text
     assert summary.train_clips == 9 and any("val_loss" in row for row in logged(out))
     _, record = read_run(out)
@@ -97,7 +100,7 @@ def test_captions_are_left_out_where_that_is_asked_for(
 def test_an_empty_folder_of_text_is_none(bare: str, caplog: pytest.LogCaptureFixture):
     (Path(bare) / "text").mkdir()
     assert not read_datasets(bare, split="train", data=DataConfig(), model=MODEL).has_texts
-    assert "the dataset has no captions" in caplog.text
+    assert "9 clips have no caption" in caplog.text
 
 
 def test_a_run_on_clips_that_got_captions_names_the_setting(bare: str, tmp_path: Path):

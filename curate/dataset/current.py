@@ -1,0 +1,53 @@
+"""The captions that count now: by the review, by the captioner that ran last, and the user's own text. Read only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from curate.dataset.judged import HUMAN, judged
+from curate.dataset.layout import Layout
+from curate.dataset.schemas import CAPTIONS
+from curate.dataset.sources import SOURCE, of_current
+from curate.dataset.table import TableReader, last_by_key
+from curate.storage.place import locate
+
+KEY = ("clip_id", "level", "variant")
+"""Of a caption."""
+FORMER = {"level": "kind"}
+"""Column of a caption's table → its name in parts of an earlier reelpack."""
+
+
+def read_sections(layout: Layout) -> dict[str, Any]:
+    """What each step ran with; empty where there is no config.yaml."""
+    fs, path = locate(layout.config)
+    return (yaml.safe_load(fs.cat_file(path)) or {}) if fs.exists(path) else {}
+
+
+def current_families(layout: Layout) -> list[str]:
+    """The families whose texts count; an earlier one hides the same level and variant of a later one."""
+    sections = read_sections(layout)
+    named = [HUMAN, sections.get("caption_family"), sections.get("original_family")]
+    return [family for family in named if family]
+
+
+def current_records(layout: Layout, cut: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The captions of clips with any status, one per clip, level and variant: as the captioner wrote them and people
+    judged them, see `curate.dataset.judged`.
+
+    Args:
+        layout: of the dataset.
+        cut: rows of tables/shards, or of the index: these clips as they are cut now.
+        columns: of `CAPTIONS`; None: all.
+    """
+    names = [name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}]
+    found = [CAPTIONS.empty_table().select(names)]
+    for family in reversed(current_families(layout)[1:]):
+        found += [of_current(part, cut).select(names) for part in _reader(layout, family).parts(names)]
+    human = of_current(_reader(layout, HUMAN).read([*names, "prompt_id", "earlier"]), cut)
+    return judged(last_by_key(pa.concat_tables(found), KEY), human)
+
+
+def _reader(layout: Layout, family: str) -> TableReader:
+    return TableReader(layout.captions(family), CAPTIONS, KEY, former=FORMER)
