@@ -174,12 +174,16 @@ def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | N
     if detector is None:
         detector = config.detector.build()
         detector.setup()
+    return clips_of_parts([measure_file(video, path, config, detector)], detector, config.pieces)
+
+
+def measure_file(video: Video, path: str, config: ScanConfig, detector: ShotDetector) -> Measured:
+    """The numbers of one pass over a probed file, as `scan` takes them."""
     try:
-        measured = _measure(video, path, config, detector, WHOLE)
+        return _measure(video, path, config, detector, WHOLE)
     except UnreliableTimestampsError:
         counted = replace(video, time_base=counted_time_base(video.fps))
-        measured = _measure(counted, path, config, detector, WHOLE)
-    return clips_of_parts([measured], detector, config.pieces)
+        return _measure(counted, path, config, detector, WHOLE)
 
 
 def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scanned | Failure | None:

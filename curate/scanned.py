@@ -50,8 +50,8 @@ class Scanned:
 
 def clips_of_parts(parts: Sequence[Measured], detector: ShotDetector, lengths: ClipRangeConfig) -> Scanned:
     """The clips of parts that follow one another from a file's first frame to its last."""
-    times = np.concatenate([*(part.pts for part in parts), [parts[-1].end_pts]])
-    video = _with_true_fps(parts[0].video, times)
+    video, timeline = timeline_of(parts)
+    times = np.append(timeline.pts, timeline.end_pts)
     numbers = np.concatenate([part.numbers for part in parts])
     starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
     thumbs = np.concatenate([part.thumbs for part in parts])
@@ -59,11 +59,7 @@ def clips_of_parts(parts: Sequence[Measured], detector: ShotDetector, lengths: C
     shapes = _shapes(parts, starts)
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
-    timeline = Timeline(
-        uri=video.uri, pts=times[:-1], end_pts=int(times[-1]), time_base=video.time_base, fps=video.fps
-    )
-    resizes = [first for first in shapes if first > 0]
-    pieces = divide(detector.transitions(scores, timeline), resizes, timeline, lengths)
+    pieces = divide(detector.transitions(scores, timeline), resizes_of(parts), timeline, lengths)
     clips = []
     for place in pieces.ranges:
         first, end = place.first, place.end
@@ -81,6 +77,19 @@ def clips_of_parts(parts: Sequence[Measured], detector: ShotDetector, lengths: C
     return Scanned(
         video=video, num_decoded_frames=len(times) - 1, num_short_shots=pieces.num_short, clips=tuple(clips)
     )
+
+
+def timeline_of(parts: Sequence[Measured]) -> tuple[Video, Timeline]:
+    """The file with its true rate, and when its frames are shown."""
+    pts, end_pts = np.concatenate([part.pts for part in parts]), parts[-1].end_pts
+    video = _with_true_fps(parts[0].video, np.append(pts, end_pts))
+    return video, Timeline(uri=video.uri, pts=pts, end_pts=end_pts, time_base=video.time_base, fps=video.fps)
+
+
+def resizes_of(parts: Sequence[Measured]) -> list[int]:
+    """Numbers of the frames from which on the size is another."""
+    starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
+    return [number for number in _shapes(parts, starts) if number > 0]
 
 
 def _with_true_fps(video: Video, times: np.ndarray) -> Video:

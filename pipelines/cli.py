@@ -14,6 +14,7 @@ COMMANDS = (
     ("select", "Curate"),
     ("retry", "Curate"),
     ("plan", "Curate"),
+    ("shots", "Curate"),
     ("status", "Inspect"),
     ("explain", "Inspect"),
     ("verify", "Inspect"),
