@@ -11,7 +11,9 @@ from curate.media.clock import counted_time_base
 from curate.media.geometry import Geometry
 from curate.schema import Clip, Span, Video, clip_id
 from curate.shots.base import ShotDetector, Timeline
-from curate.shots.clip_ranges import ClipRange, ClipRangeConfig, divide
+from curate.shots.clip_ranges import ClipRangeConfig, divide
+from curate.shots.shot import Shot
+from curate.shots.stitch import Thumbs
 from curate.signals.config import SIGNALS
 
 SIGNAL_DIGITS = 6
@@ -33,7 +35,7 @@ class ScannedClip:
     of `curate.dedup.frame_hash`."""
 
     clip: Clip
-    place: ClipRange
+    place: Shot
     signals: dict[str, float]
     frame_hashes: bytes
 
@@ -54,24 +56,22 @@ def clips_of_parts(parts: Sequence[Measured], detector: ShotDetector, lengths: C
     times = np.append(timeline.pts, timeline.end_pts)
     numbers = np.concatenate([part.numbers for part in parts])
     starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
-    thumbs = np.concatenate([part.thumbs for part in parts])
-    thumb_frames = np.concatenate([part.thumb_frames + start for part, start in zip(parts, starts, strict=False)])
+    thumbs = thumbs_of(parts)
     shapes = _shapes(parts, starts)
     edges_s = times * float(video.time_base)
     scores = np.concatenate([part.scores for part in parts])
-    pieces = divide(detector.transitions(scores, timeline), resizes_of(parts), timeline, lengths)
+    pieces = divide(detector.transitions(scores, timeline), resizes_of(parts), timeline, thumbs, lengths)
     clips = []
     for place in pieces.ranges:
         first, end = place.first, place.end
         signals = _summary(numbers[first:end], edges_s[first : end + 1])
-        shown = slice(*np.searchsorted(thumb_frames, (first, end)))
         shape = shapes[max(change for change in shapes if change <= first)]
         clips.append(
             ScannedClip(
                 clip=_clip(video, times, first, end, shape.display_size),
                 place=place,
                 signals=signals,
-                frame_hashes=_hashes(thumbs[shown], signals),
+                frame_hashes=_hashes(thumbs.luma[thumbs.within(first, end)], signals),
             )
         )
     return Scanned(
@@ -84,6 +84,14 @@ def timeline_of(parts: Sequence[Measured]) -> tuple[Video, Timeline]:
     pts, end_pts = np.concatenate([part.pts for part in parts]), parts[-1].end_pts
     video = _with_true_fps(parts[0].video, np.append(pts, end_pts))
     return video, Timeline(uri=video.uri, pts=pts, end_pts=end_pts, time_base=video.time_base, fps=video.fps)
+
+
+def thumbs_of(parts: Sequence[Measured]) -> Thumbs:
+    starts = np.cumsum([0, *(len(part.pts) for part in parts)]).tolist()
+    return Thumbs(
+        numbers=np.concatenate([part.thumb_frames + start for part, start in zip(parts, starts, strict=False)]),
+        luma=np.concatenate([part.thumbs for part in parts]),
+    )
 
 
 def resizes_of(parts: Sequence[Measured]) -> list[int]:

@@ -6,10 +6,11 @@ import numpy as np
 
 from curate.media.probe import content_id, probe
 from curate.scan import ScanConfig, measure_file
-from curate.scanned import resizes_of, timeline_of
+from curate.scanned import resizes_of, thumbs_of, timeline_of
 from curate.schema import Video
 from curate.shots.base import Timeline, Transition
-from curate.shots.clip_ranges import ClipRange, divide
+from curate.shots.clip_ranges import divide
+from curate.shots.shot import Shot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,7 +30,7 @@ class ShotList:
     timeline: Timeline
     scores: np.ndarray
     transitions: tuple[Transition, ...]
-    clips: tuple[ClipRange, ...]
+    clips: tuple[Shot, ...]
     num_short: int
 
 
@@ -51,7 +52,7 @@ def find_shots(path: str, uri: str, config: ScanConfig) -> ShotList:
     measured = measure_file(video, path, config, detector)
     video, timeline = timeline_of([measured])
     transitions = detector.transitions(measured.scores, timeline)
-    found = divide(transitions, resizes_of([measured]), timeline, config.pieces)
+    found = divide(transitions, resizes_of([measured]), timeline, thumbs_of([measured]), config.pieces)
     return ShotList(
         video=video,
         timeline=timeline,

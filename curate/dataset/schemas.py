@@ -70,6 +70,7 @@ CLIPS = pa.schema(
         ("height", pa.int32()),
         ("num_frames", pa.int64()),
         ("shot", pa.int64()),
+        ("num_shots", pa.int64()),
         ("transition_before", pa.string()),
         ("left_out_before", pa.int64()),
         ("transition_after", pa.string()),

@@ -50,6 +50,11 @@ class Timeline:
     def end_s(self) -> float:
         return float(self.end_pts * self.time_base)
 
+    @property
+    def edges_s(self) -> np.ndarray:
+        """`(n + 1,)` float64: where each frame begins, and where the last one ends."""
+        return np.append(self.starts_s, self.end_s)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:

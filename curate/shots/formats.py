@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from curate.shot_list import ShotList
-from curate.shots.clip_ranges import ClipRange
+from curate.shots.shot import Shot
 
 COLUMNS = (
     "uri", "shot", "start_s", "end_s", "first_frame", "end_frame", "start_pts", "end_pts", "time_base",
@@ -30,7 +30,7 @@ def rows(found: ShotList) -> list[dict[str, Any]]:
                 COLUMNS,
                 (
                     found.video.uri,
-                    clip.shot,
+                    clip.number,
                     round(float(edges[clip.first] * base), 6),
                     round(float(edges[clip.end] * base), 6),
                     clip.first,
@@ -104,7 +104,7 @@ def as_otio(found: ShotList) -> str:
 FORMATS: Mapping[str, Callable[[ShotList], str]] = {"csv": as_csv, "edl": as_edl, "otio": as_otio, "json": as_json}
 
 
-def _otio_clip(found: ShotList, clip: ClipRange, rate: float) -> dict[str, Any]:
+def _otio_clip(found: ShotList, clip: Shot, rate: float) -> dict[str, Any]:
     media = {
         "OTIO_SCHEMA": "ExternalReference.1",
         "target_url": found.video.uri,
@@ -112,7 +112,7 @@ def _otio_clip(found: ShotList, clip: ClipRange, rate: float) -> dict[str, Any]:
     }
     return {
         "OTIO_SCHEMA": "Clip.2",
-        "name": f"shot {clip.shot}",
+        "name": f"shot {clip.number}",
         "source_range": _range(found, clip.first, clip.end, rate),
         "active_media_reference_key": "DEFAULT_MEDIA",
         "media_references": {"DEFAULT_MEDIA": media},

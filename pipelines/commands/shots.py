@@ -70,7 +70,7 @@ def show(found: "ShotList") -> None:
         start_s, end_s = edges_s[clip.first], edges_s[clip.end]
         left_out = f"{clip.after.num_left_out}" if clip.after.num_left_out else ""
         table.add_row(
-            str(clip.shot),
+            str(clip.number),
             f"{time_code(start_s)} – {time_code(end_s)}",
             f"{clip.first} – {clip.end}",
             f"{end_s - start_s:.3f}",

@@ -6,9 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.shots.base import Timeline, Transition
-from curate.shots.clip_ranges import ClipRange, ClipRangeConfig, ClipRanges, Edge, divide
+from curate.shots.clip_ranges import ClipRangeConfig, ClipRanges, divide
+from curate.shots.shot import Edge, Shot
+from curate.shots.stitch import StitchConfig, Thumbs
 
 FPS = 24
+NO_THUMBS = Thumbs(numbers=np.empty(0, np.int64), luma=np.empty((0, 32, 32), np.uint8))
 
 
 def timeline(num_frames: int) -> Timeline:
@@ -19,7 +22,7 @@ def timeline(num_frames: int) -> Timeline:
 
 def cut_up(cuts: list[int], num_frames: int, **lengths: float) -> ClipRanges:
     transitions = [Transition(cut, cut) for cut in cuts]
-    return divide(transitions, [], timeline(num_frames), ClipRangeConfig(**lengths))
+    return divide(transitions, [], timeline(num_frames), NO_THUMBS, ClipRangeConfig(**lengths))
 
 
 def frames(pieces: ClipRanges) -> tuple[tuple[int, int], ...]:
@@ -65,7 +68,7 @@ def test_pieces_are_ordered_disjoint_and_short_enough(
     cuts = [Transition(cut, cut)] if cut else []
     pts = np.cumsum([0, *durations_ms])
     shown = Timeline(uri="a", pts=pts[:-1], end_pts=int(pts[-1]), time_base=Fraction(1, 1000), fps=Fraction(24))
-    pieces = divide(cuts, [], shown, ClipRangeConfig(max_duration_s=max_duration_s, trim_s=trim_s))
+    pieces = divide(cuts, [], shown, NO_THUMBS, ClipRangeConfig(max_duration_s=max_duration_s, trim_s=trim_s))
     longest_frame_s = max(durations_ms) / 1000
     previous_end = 0
     for first, end in frames(pieces):
@@ -81,14 +84,14 @@ def test_frames_of_a_transition_are_in_no_clip_and_are_counted_on_both_sides() -
     transitions = [
         Transition(0, 4, "fade"), Transition(20, 20), Transition(30, 42, "gradual"), Transition(90, 100, "fade")
     ]  # fmt: skip
-    pieces = divide(transitions, [], timeline(100), ClipRangeConfig())
+    pieces = divide(transitions, [], timeline(100), NO_THUMBS, ClipRangeConfig())
     assert pieces.ranges == (
-        ClipRange(first=4, end=20, shot=0, before=Edge(kind="fade", num_left_out=4), after=Edge(kind="cut")),
-        ClipRange(first=20, end=30, shot=1, before=Edge(kind="cut"), after=Edge(kind="gradual", num_left_out=12)),
-        ClipRange(
+        Shot(first=4, end=20, number=0, before=Edge(kind="fade", num_left_out=4), after=Edge(kind="cut")),
+        Shot(first=20, end=30, number=1, before=Edge(kind="cut"), after=Edge(kind="gradual", num_left_out=12)),
+        Shot(
             first=42,
             end=90,
-            shot=2,
+            number=2,
             before=Edge(kind="gradual", num_left_out=12),
             after=Edge(kind="fade", num_left_out=10),
         ),
@@ -98,12 +101,60 @@ def test_frames_of_a_transition_are_in_no_clip_and_are_counted_on_both_sides() -
 def test_trimmed_frames_are_counted_and_divided_shots_say_so() -> None:
     one, other = cut_up([48], 96, trim_s=0.25).ranges
     assert (one.before, one.after) == (Edge(kind="file", num_left_out=6), Edge(kind="cut", num_left_out=6))
-    assert (other.shot, other.before.kind, other.after.kind) == (1, "cut", "file")
+    assert (other.number, other.before.kind, other.after.kind) == (1, "cut", "file")
     one, other = cut_up([], 96, max_duration_s=2).ranges
-    assert (one.shot, one.after, other.shot, other.before) == (0, Edge(kind="divided"), 0, Edge(kind="divided"))
+    assert (one.number, one.after, other.number, other.before) == (0, Edge(kind="divided"), 0, Edge(kind="divided"))
 
 
 def test_a_change_of_size_ends_a_shot_unless_a_transition_does() -> None:
-    pieces = divide([Transition(10, 20, "gradual")], [15, 20, 60], timeline(100), ClipRangeConfig())
+    pieces = divide([Transition(10, 20, "gradual")], [15, 20, 60], timeline(100), NO_THUMBS, ClipRangeConfig())
     assert frames(pieces) == ((0, 10), (20, 60), (60, 100))
     assert [one.before.kind for one in pieces.ranges] == ["file", "gradual", "resize"]
+
+
+def pictures(of: list[int]) -> Thumbs:
+    """A thumbnail of every third frame; frames with the same number in `of` show the same texture."""
+    luma = np.stack([np.random.default_rng(one).integers(0, 256, (32, 32), np.uint8) for one in of])
+    return Thumbs(numbers=np.arange(len(of)) * 3, luma=luma)
+
+
+def test_shots_of_one_view_are_joined_up_to_a_length_and_count_their_shots() -> None:
+    thumbs = pictures([1] * 8 + [1] * 8 + [2] * 8 + [2] * 8)  # cuts before frames 24, 48 and 72
+    cuts = [Transition(24, 24), Transition(48, 48), Transition(72, 78, "gradual")]
+    joined = divide(cuts, [], timeline(96), thumbs, ClipRangeConfig(stitch=StitchConfig()))
+    assert [(one.first, one.end, one.number, one.num_shots) for one in joined.ranges] == [
+        (0, 48, 0, 2), (48, 72, 2, 1), (78, 96, 3, 1)
+    ]  # fmt: skip
+    assert frames(divide(cuts, [], timeline(96), thumbs, ClipRangeConfig())) == ((0, 24), (24, 48), (48, 72), (78, 96))
+    short = ClipRangeConfig(stitch=StitchConfig(max_duration_s=1.9))
+    assert frames(divide(cuts, [], timeline(96), thumbs, short))[0] == (0, 24)
+
+
+def test_a_shot_without_a_picture_or_without_texture_is_not_joined() -> None:
+    flat = Thumbs(numbers=np.arange(0, 96, 3), luma=np.full((32, 32, 32), 7, np.uint8))
+    for thumbs in (NO_THUMBS, flat):
+        pieces = divide(
+            [Transition(48, 48)], [], timeline(96), thumbs, ClipRangeConfig(stitch=StitchConfig(min_similarity=0.01))
+        )
+        assert len(pieces.ranges) == 2
+
+
+def test_a_long_shot_is_divided_where_the_picture_is_still() -> None:
+    still = {10, 11, 25, 26}  # thumbnails that equal the one before
+    of = np.cumsum([0 if number in still else 1 for number in range(40)]).tolist()
+    config = ClipRangeConfig(max_duration_s=2, divide_at="still")
+    assert frames(divide([], [], timeline(120), pictures(of), config)) == ((0, 30), (30, 75), (75, 120))
+
+
+@given(num_frames=st.integers(1, 400), max_duration_s=st.floats(0.3, 5), seed=st.integers(0, 9))
+def test_still_clips_have_half_the_longest_duration_to_the_longest(
+    num_frames: int, max_duration_s: float, seed: int
+) -> None:
+    of = np.random.default_rng(seed).integers(0, 3, -(-num_frames // 3)).tolist()
+    config = ClipRangeConfig(max_duration_s=max_duration_s, divide_at="still")
+    pieces = frames(divide([], [], timeline(num_frames), pictures(of), config))
+    assert [pieces[0][0], *(end for _, end in pieces)] == [first for first, _ in pieces] + [num_frames]
+    if num_frames / FPS > max_duration_s:
+        lengths_s = [(end - first) / FPS for first, end in pieces]
+        assert max(lengths_s) <= max_duration_s + 1 / FPS + 1e-6
+        assert min(lengths_s) >= max_duration_s / 2 - 4 / FPS
