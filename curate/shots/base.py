@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-TransitionKind = Literal["cut", "blend", "fade", "gradual", "gap"]
+TransitionKind = Literal["cut", "blend", "fade", "gradual", "gap", "divided"]
 """`cut`: no frame between the shots. `blend`: one or two frames at a hard cut that mix both shots, as the conversion
 of a frame rate leaves them. `fade`: through one color. `gradual`: dissolves, wipes and other changes over several
-frames. `gap`: frames that the detector was told to leave out."""
+frames. `gap`: frames that the detector was told to leave out. `divided`: one shot ends and begins there for its length
+alone."""
 
 
 class Transition(NamedTuple):

@@ -5,10 +5,20 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from curate.shots.adaptive import AdaptiveConfig
+from curate.shots.content import ContentConfig
+from curate.shots.hash import HashConfig
+from curate.shots.histogram import HistogramConfig
+from curate.shots.stride import StrideConfig
+from curate.shots.threshold import ThresholdConfig
 from curate.shots.whole import WholeConfig
 
 ShotDetectorConfig = Annotated[
     AdaptiveConfig
+    | ContentConfig
+    | HistogramConfig
+    | HashConfig
+    | ThresholdConfig
+    | StrideConfig
     | WholeConfig,
     Field(discriminator="kind"),
 ]  # fmt: skip

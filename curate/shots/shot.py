@@ -7,9 +7,9 @@ from typing import Literal
 
 from curate.shots.base import Transition, TransitionKind
 
-EdgeKind = TransitionKind | Literal["file", "resize", "divided"]
+EdgeKind = TransitionKind | Literal["file", "resize"]
 """What separates a shot or clip from its neighbor. `file`: the file begins or ends there. `resize`: the size of the
-frames changes. `divided`: a long shot is divided there."""
+frames changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from curate.shots.base import Timeline, Transition, Window
+from curate.shots.base import Timeline, Transition
+from curate.shots.weightless import Unscored
 
 
 class WholeConfig(BaseModel):
@@ -19,20 +20,6 @@ class WholeConfig(BaseModel):
         return WholeDetector()
 
 
-class WholeDetector:
-    window = Window()
-    num_scores = 0
-    uses_gpu = False
-
-    def digest(self, uri: str) -> str:
-        return ""
-
-    def setup(self) -> None:
-        """There is nothing to load."""
-
-    def score(self, windows: np.ndarray) -> np.ndarray:
-        """No scores: `(b, 1, 0)`."""
-        return np.zeros((len(windows), 1, 0))
-
+class WholeDetector(Unscored):
     def transitions(self, scores: np.ndarray, timeline: Timeline) -> list[Transition]:
         return []
