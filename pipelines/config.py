@@ -5,17 +5,14 @@ that names the nearest valid one, before any work starts. The resolved configura
 """
 
 import copy
-import difflib
 import json
-import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from caption.config import CaptionConfig
 from caption.finetune.config import CaptionerTrainConfig
@@ -29,12 +26,10 @@ from curate.scores.config import ScoreConfig
 from curate.select import SelectConfig
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
+from pipelines.keys import explain
 from train.autoencoder.config import EncodeConfig
 from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
-
-ANY = "*"
-"""In a path: any name that the user chooses, such as a column's."""
 
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
@@ -111,7 +106,8 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), b
     try:
         return Config.model_validate(_merge(_merge((base or Config()).model_dump(mode="json"), tree), given))
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(detail) for detail in error.errors())) from error
+        columns = [f"select.rules.{name}" for name in COLUMNS]
+        raise ValueError("\n".join(explain(one, Config, columns) for one in error.errors())) from error
 
 
 def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,46 +208,3 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node[leaf] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {override}: the value is not YAML; quote it: --set '{path}=\"{value}\"'") from error
-
-
-def _explain(detail: ErrorDetails) -> str:
-    path = _dotted(detail["loc"])
-    if detail["type"] == "value_error":  # of a validator, which says what it got
-        return f"{path}: {detail['ctx']['error']}"
-    if detail["type"] != "extra_forbidden":
-        return f"{path}: {detail['msg']} (got {detail['input']!r})"
-    known = [*(name for name in paths(Config) if ANY not in name), *(f"select.rules.{name}" for name in COLUMNS)]
-    if path in known:  # of another member of the union
-        return f"{path}: not a key of this kind; set {path.rpartition('.')[0]}.kind to one that has it"
-    nearest = difflib.get_close_matches(path, known, n=1)
-    if nearest:
-        return f"{path}: unknown key; the nearest valid one is {nearest[0]}"
-    return f"{path}: unknown key; the sections are {', '.join(Config.model_fields)}"
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
-    known, parts, pattern = set(paths(Config)), list[str](), list[str]()
-    for position, part in enumerate(location):
-        found = next((name for name in (str(part), ANY) if ".".join([*pattern, name]) in known), None)
-        if position == len(location) - 1 or isinstance(part, int) or found:
-            parts.append(str(part))
-            pattern.append(found or str(part))
-    return ".".join(parts)
-
-
-def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all fields, through nested models and the members of unions; `ANY` for a name in a table."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{field.alias or name}"
-        is_table = get_origin(field.annotation) in (dict, Mapping)
-        if is_table:
-            yield f"{prefix}{name}.{ANY}"
-        for child in models_in(field.annotation):
-            yield from paths(child, f"{prefix}{name}.{ANY}." if is_table else f"{prefix}{name}.")
-
-
-def models_in(annotation: Any) -> Iterable[type[BaseModel]]:
-    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple, list, dict, Mapping):
-        return [model for part in get_args(annotation) for model in models_in(part)]
-    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -10,7 +10,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pipelines.config import ANY, Config, models_in, paths
+from pipelines.config import Config
+from pipelines.keys import ANY, models_in, paths
 
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 INDENT = "  "

@@ -23,7 +23,8 @@ def complete_config(incomplete: str) -> list[str]:
 
 def complete_section(incomplete: str) -> list[str]:
     """Sections and keys, for the shell."""
-    from pipelines.config import ANY, Config, paths
+    from pipelines.config import Config
+    from pipelines.keys import ANY, paths
 
     return [path for path in dict.fromkeys(paths(Config)) if ANY not in path and path.startswith(incomplete)]
 

@@ -24,6 +24,10 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
         ("trian.steps=1", "train.steps"),
         ("train.optimizer.lrr=1", "train.optimizer.lr"),
         ("scan.detector.treshold=3", "scan.detector.threshold"),
+        ("train.lr=1", "train.optimizer.lr"),
+        ("caption.model=x", "caption.backend.model"),
+        ("caption.blend=1", "train.data.blend"),
+        ("train.model.patch_size=2", "train.model.patch"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_valid_one(typo: str, meant: str) -> None:
@@ -31,6 +35,27 @@ def test_an_unknown_key_names_the_nearest_valid_one(typo: str, meant: str) -> No
         load_config(overrides=[typo])
     named = str(caught.value).rsplit(" ", 1)[-1]
     assert named == meant or meant.startswith(f"{named}.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "listed", "not_listed"),
+    [
+        ("train.model.hidden_size=512", "train.model are .*width, depth", "steps"),
+        ("train.model.num_layers=3", "train.model are .*width, depth", "steps"),
+        ("train.batch_size=8", "train are steps", "width"),
+        ("frobnicate.x=8", "the sections are scan", "steps"),
+    ],
+)
+def test_a_key_that_is_like_no_other_names_those_of_its_section(wrong: str, listed: str, not_listed: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown key; .*{listed}") as caught:
+        load_config(overrides=[wrong])
+    assert not_listed not in str(caught.value).replace(",", "").split()
+
+
+def test_the_keys_that_are_named_are_those_of_the_kind_that_is_set() -> None:
+    with pytest.raises(ValueError, match=r"the keys of caption\.backend are .*num_in_flight") as caught:
+        load_config(overrides=["caption.backend={kind: openai, base_url: http://x/v1, model: m, zzz: 1}"])
+    assert "dtype" not in str(caught.value)
 
 
 def test_an_unknown_side_of_a_rule_names_the_column_and_the_sides() -> None:

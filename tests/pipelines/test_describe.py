@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pipelines.cli import main
-from pipelines.config import ANY, Config, load_config, paths
+from pipelines.config import Config, load_config
 from pipelines.describe import described, schema
+from pipelines.keys import ANY, paths
 
 SECTIONS = ["", *Config.model_fields, "train.optimizer", "scan.detector", "train.optimizer.lr", "caption.backend"]
 
