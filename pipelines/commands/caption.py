@@ -45,11 +45,18 @@ def caption(
         result = caption_clips.caption(dataset, resolved)
     show(result)
     show_next(current.status(dataset))
+    end(result)
+
+
+def end(result: "CaptionSummary") -> None:
+    """Exit with 1 where there is nothing to train on."""
     if not result.num_captions:
         raise typer.Exit(1)
 
 
 def show(summary: "CaptionSummary") -> None:
+    from curate.dataset.captions import TEXT_LEVELS
+
     table = plain_table()
     table.add_row("captioner", summary.family or "none")
     table.add_row("clips", str(summary.num_clips))
@@ -57,7 +64,7 @@ def show(summary: "CaptionSummary") -> None:
     table.add_row("  failed", str(summary.num_failed))
     table.add_row("captions in the index", str(summary.num_captions))
     for level, count in summary.levels.items():
-        table.add_row(f"  {level}", str(count))
+        table.add_row(f"  {level}", str(count) if level in TEXT_LEVELS else f"{count}, not trained on")
     if summary.original.column is not None:
         column, states = escape(summary.original.column), summary.original.states
         table.add_row(f"your own text, column {column}", str(sum(states.values())))
@@ -76,13 +83,17 @@ def show(summary: "CaptionSummary") -> None:
     out.print(table)
     for reason in summary.reasons[:MAX_FAILURES]:
         out.print(f"no text: {reason}", markup=False)
+    for reason in summary.failures[:MAX_FAILURES]:
+        out.print(f"failed: {reason}", markup=False)
     if summary.retry_command:
-        out.print(f"to attempt again what no attempt passed: {summary.retry_command}", markup=False)
+        out.print(f"to attempt again what failed, or what no attempt passed: {summary.retry_command}", markup=False)
     for note in summary.notes:
         out.print(f"note: {note}", markup=False)
     if not summary.num_captions and summary.family is None and summary.num_clips:
         why = f"the column {summary.original.column} has no text that can be used; expected a title or a description"
         out.print(f"no clip has a caption: {why}", markup=False)
+    elif not summary.num_captions and summary.levels:
+        out.print(f"no clip has a caption to train on: {summary.levels['fields']} have fields alone")
     elif not summary.num_captions:
         out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
 

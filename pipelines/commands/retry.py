@@ -68,7 +68,9 @@ def retry_step(dataset: str, step: str, execute: "ExecuteConfig") -> None:
     if step == "caption":
         from pipelines.drivers.caption import caption
 
-        caption_command.show(caption(dataset, step_config(Dataset(dataset), step, execute), retry=True))
+        result = caption(dataset, step_config(Dataset(dataset), step, execute), retry=True)
+        caption_command.show(result)
+        caption_command.end(result)
     elif step == "encode":
         from pipelines.drivers.encode import encode
 

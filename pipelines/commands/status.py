@@ -50,9 +50,10 @@ def show(status: "Status") -> None:
     add_funnel(table, status.funnel)
     num_kept = status.funnel.get("keep", 0)
     table.add_row("cut", f"{status.num_cut} of {num_kept}")
-    for family, count in status.captioned.items():
-        table.add_row(f"captioned by {family}", f"{count} of {status.num_cut}")
-        for state, captions in sorted(status.captions[family].items(), key=lambda pair: -pair[1]):
+    for family in sorted(status.captioned, key=lambda family: family not in status.used):
+        is_used, count = family in status.used, status.captioned[family]
+        table.add_row(f"captioned by {family}", f"{count} of {status.num_cut}{'' if is_used else ', not used'}")
+        for state, captions in sorted(status.captions[family].items(), key=lambda pair: -pair[1]) if is_used else ():
             table.add_row(f"  captions {state}", str(captions))
     for fingerprint, count in status.encoded.items():
         table.add_row(f"latents {fingerprint}", f"{count} of {status.num_cut}")

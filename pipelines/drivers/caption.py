@@ -5,33 +5,33 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from caption.config import CaptionConfig
-from curate.dataset.captions import USABLE, reason_of, texts_of
+from curate.dataset.captions import LEVELS, TEXT_LEVELS, USABLE, caption_column, reason_of
 from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
 from curate.storage.claims import Claims
 from pipelines.config import Config
 from pipelines.dataset import config_of
 from pipelines.drivers.originals import OriginalSummary, original_column, store_originals
-from pipelines.steps.caption import Done, caption_missing, retry_command
+from pipelines.steps.caption import Done, caption_missing, retry_command, save_settings
 from pipelines.steps.caption_items import stored_records
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionSummary:
-    """The captions in the index (`num_captions`, over all levels), and what this run did.
+    """The captions in the index (`num_captions`, over all levels that condition a model), and what this run did.
 
     Attributes:
         family: Names the captioner's table; None: no model was asked.
-        levels: Captions in the index by level.
+        levels: Captions in the index by level, `fields` too.
         states: The captioner's records of the indexed clips by how they ended, `CaptionStatus`.
         codes: Reason code → records that have it.
         num_retried: Records of this run that took more than one attempt.
         reasons: Why those without text have none, in order of their frequency.
         starved: Share of this run's time in which the model waited for frames.
-        retry_command: What attempts the captions again that no attempt passed; None: there are none.
+        failures: Why clips failed in this run, in order of their frequency.
+        retry_command: What attempts again what failed, and the captions that no attempt passed; None: there are none.
         original: The user's own text.
         notes: What a reader must know of the captions, and of what made the earlier ones.
     """
@@ -47,6 +47,7 @@ class CaptionSummary:
     num_retried: int
     reasons: tuple[str, ...]
     starved: float
+    failures: tuple[str, ...]
     retry_command: str | None
     original: OriginalSummary
     notes: tuple[str, ...]
@@ -84,39 +85,40 @@ def _caption(dataset: Dataset, config: Config, claims: Claims, retry: bool) -> C
     done = Done()
     if settings.backend is not None:
         done = caption_missing(dataset, settings, config.execute, claims, retry=retry)
-        dataset.save_section("caption_family", settings.family)
-        dataset.save_section("caption_note", settings.backend.caveat)
-    last = dataset.sections().get("caption", {})
-    now = settings.model_dump(mode="json")
-    if settings.backend is None and last.get("backend"):  # the captioner's captions stay, and so does how to retry it
-        now = {**last, "original": settings.original}
-    dataset.save_section("caption", now)
+        save_settings(dataset, settings)
+    else:
+        last = dataset.sections().get("caption", {})
+        kept = last if last.get("backend") else settings.model_dump(mode="json")
+        dataset.save_section("caption", {**kept, "original": settings.original})  # the captioner's captions stay
     indexed = dataset.write_index(config_of(dataset).shards.key)
     stored = stored_records(dataset, settings.family, indexed, ["text", "status", "findings"])
     records = stored.to_pylist()
-    levels = Counter(level for row in indexed.to_pylist() for level in texts_of(row))
+    texts = {level: indexed[caption_column(level)].to_pylist() for level in LEVELS}
+    levels: dict[str, int] = {
+        level: number for level, of_level in texts.items() if (number := sum(map(bool, of_level)))
+    }
     return CaptionSummary(
         family=settings.family,
         num_clips=indexed.num_rows,
         num_new=done.num_new,
         num_failed=done.num_failed,
-        num_captions=levels.total(),
+        num_captions=sum(levels.get(level, 0) for level in TEXT_LEVELS),
         levels=levels,
         states=Counter(record["status"] for record in records),
         codes=Counter(finding["code"] for record in records for finding in record["findings"] or ()),
         num_retried=done.num_retried,
-        reasons=tuple(_reasons(records)),
+        reasons=tuple(_counted(reason_of(record) for record in records if record["status"] not in USABLE)),
         starved=done.starved,
-        retry_command=retry_command(dataset) if dataset.to_retry(stored, indexed).num_rows else None,
+        failures=tuple(_counted(f"{one.kind}: {one.detail}" for one in done.failed.values())),
+        retry_command=retry_command(dataset) if done.failed or dataset.to_retry(stored, indexed).num_rows else None,
         original=original,
         notes=tuple(_notes(settings, done)),
         seconds=time.monotonic() - start,
     )
 
 
-def _reasons(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Reasons of the captions without text; numbers in them, which differ clip by clip, are left out."""
-    reasons = (reason_of(record) for record in records if record["status"] not in USABLE)
+def _counted(reasons: Iterable[str]) -> list[str]:
+    """Reasons with their number, the most frequent first; figures in them, which differ clip by clip, are left out."""
     counted = Counter(reason.partition(" (")[0] for reason in reasons)
     return [f"{count} × {reason}" for reason, count in counted.most_common()]
 

@@ -20,6 +20,7 @@ from curate.storage.lease import owners
 from curate.storage.place import locate
 from pipelines.dataset import config_of, curate_command, step_command
 from pipelines.inspection.failures import FailureGroup, encoded, grouped, ids_of, standing_failures
+from pipelines.steps.caption import retry_command
 from pipelines.steps.decide import decided, read_stored
 from pipelines.steps.encode import text_families
 from train.data.fingerprint import is_outdated, read_record
@@ -40,6 +41,7 @@ class Status:
         num_cut: Kept clips that are in a shard.
         captioned: Captioner and prompts → clips with a usable caption.
         captions: Captioner and prompts → captions by how they ended, of the clips as they are cut now.
+        used: Of these families, those whose texts count; the others are of other settings.
         caption_note: What a reader of the current captioner's texts must know; None: nothing.
         encoded: Fingerprint of latents → clips.
         failures: What failed and has no result since.
@@ -56,6 +58,7 @@ class Status:
     num_cut: int
     captioned: Mapping[str, int]
     captions: Mapping[str, Mapping[str, int]]
+    used: tuple[str, ...]
     caption_note: str | None
     encoded: Mapping[str, int]
     failures: tuple[FailureGroup, ...]
@@ -102,6 +105,7 @@ def status(url: str) -> Status:
         num_cut=len(cut),
         captioned={family: len(found & cut) for family, found in captioned.items()},
         captions={family: Counter(of_family["status"].to_pylist()) for family, of_family in records.items()},
+        used=tuple(dataset.current_captions),
         caption_note=dataset.caption_note,
         encoded={fingerprint: len(found & cut) for fingerprint, found in latents.items()},
         failures=grouped(standing_failures(dataset)),
@@ -170,6 +174,10 @@ def _next(
         return f"reelpack train {url} --out RUN", f"no text is embedded: the null caption is trained on; {why}"
     if (unseen := cut - ids_of(records)) and not is_without_model:
         return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
+    if not captioned and _usable(records):
+        return retry_command(
+            dataset
+        ), "no clip has a caption to train on: the captioner's usable texts are fields alone"
     if not _usable(records) and not is_without_model:
         other = f"reelpack caption {url} {OTHER_MODEL}"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"

@@ -52,7 +52,7 @@ class Done:
     Attributes:
         num_new: Clips with new records.
         num_records, num_rejected: Those records, and the ones whose text is not used.
-        num_failed: Clips that lack a record of a level.
+        failed: Clip id → why a level of it could not be captioned.
         num_retried: Records that took more than one attempt.
         waited_s, asked_s: Seconds that models waited for frames, and worked.
         earlier_libraries: Of the records that there were before, as JSON.
@@ -61,11 +61,15 @@ class Done:
     num_new: int = 0
     num_records: int = 0
     num_rejected: int = 0
-    num_failed: int = 0
+    failed: dict[str, Failure] = field(default_factory=dict)
     num_retried: int = 0
     waited_s: float = 0.0
     asked_s: float = 0.0
     earlier_libraries: set[str] = field(default_factory=set)
+
+    @property
+    def num_failed(self) -> int:
+        return len(self.failed)
 
     @property
     def starved(self) -> float:
@@ -154,6 +158,7 @@ class _Writer:
     ) -> None:
         assert settings.family is not None
         self.dataset, self.executor, self.execute, self.done = dataset, executor, execute, done
+        self.settings, self.is_first = settings, dataset.caption_family is None
         self.stage, self.family = CaptionStage(settings, dataset.layout.shards), settings.family
         self.failures: list[Failure] = []
 
@@ -173,8 +178,12 @@ class _Writer:
             captioned = values_of(results)
             failures = [*failures_of(results), *(failure for one in captioned for failure in one.failures)]
             self.failures += failures
-            self.done.num_failed += len({failure.subject for failure in failures})
-            table.publish(record_row(record) for one in captioned for record in one.records)
+            self.done.failed.update((failure.subject, failure) for failure in failures)
+            records = [record for one in captioned for record in one.records]
+            if records and self.is_first:
+                save_settings(self.dataset, self.settings)
+                self.is_first = False
+            table.publish(map(record_row, records))
 
     def mark(self, records: pa.Table, found: Mapping[RecordKey, Sequence[Finding]]) -> None:
         """Add findings to stored records. A record that has them already stays as it is."""
@@ -225,6 +234,15 @@ def _to_repeat(
 
 def _key(row: Mapping[str, Any]) -> RecordKey:
     return row["clip_id"], row["level"], row["variant"]
+
+
+def save_settings(dataset: Dataset, settings: CaptionConfig) -> None:
+    """Whose captions count, and how they are attempted again. A first run saves it before its first record: where it
+    is killed, `retry` runs with the same settings."""
+    assert settings.backend is not None
+    dataset.save_section("caption", settings.model_dump(mode="json"))
+    dataset.save_section("caption_family", settings.family)
+    dataset.save_section("caption_note", settings.backend.caveat)
 
 
 def retry_command(dataset: Dataset) -> str:

@@ -408,3 +408,102 @@ def test_other_settings_of_a_text_check_judge_the_stored_texts_again(made, monke
     again = caption(made.url, config)
     assert (again.states, again.levels) == ({"ok": 4}, {"short": 2, "dense": 2}) and backend.num_asked == asked
     assert [one.step for one in status(made.url).failures] == ["scan"]
+
+
+def test_a_run_that_is_killed_leaves_its_settings_to_retry(made, monkeypatch):
+    num_left = 3
+
+    def answer(request: CaptionRequest) -> str:
+        nonlocal num_left
+        num_left -= 1
+        if not num_left:
+            raise OSError("killed")
+        return f"clip {request.frames.sum()} moves"
+
+    config, _ = scripted(answer, monkeypatch, "caption.batch_size=1", "execute.publish_every_s=0.0001")
+    with pytest.raises(OSError, match="killed"):
+        caption(made.url, config)
+    kept = step_config(made.dataset, "caption").caption
+    assert kept == config.caption and made.dataset.caption_family == config.caption.family
+    assert status(made.url).captioned == {config.caption.family: 1}
+    assert run("retry", made.url, "--step", "caption", "--executor", "local") == 0
+    assert status(made.url).captioned == {config.caption.family: 2}
+
+
+def test_a_killed_run_of_other_settings_leaves_those_of_the_captions_that_count(made, monkeypatch):
+    is_killed = False
+
+    def answer(request: CaptionRequest) -> str:
+        if is_killed and "detail" in request.prompt:
+            raise OSError("killed")
+        return f"clip {request.frames.sum()} moves"
+
+    config, _ = scripted(answer, monkeypatch, "execute.publish_every_s=0.0001")
+    family = caption(made.url, config).family
+    is_killed = True
+    other = load_config(overrides=["caption.dense_max_tokens=7"], base=config)
+    with pytest.raises(OSError, match="killed"):
+        caption(made.url, other)
+    assert made.dataset.caption_family == family and step_config(made.dataset, "caption").caption == config.caption
+
+
+def test_a_model_that_cannot_be_loaded_changes_no_settings(made, monkeypatch):
+    config, backend = scripted(lambda request: "a film", monkeypatch)
+
+    def missing() -> None:
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(backend, "setup", missing)
+    with pytest.raises(ValueError, match="no such model"):
+        caption(made.url, config)
+    assert not {"caption", "caption_family"} & made.dataset.sections().keys()
+
+
+def test_fields_alone_are_no_captions_to_train_on(made, monkeypatch, capsys):
+    fields = json.dumps({"subjects": ["a red car"], "actions": ["The car turns left"], "scene": "a crossing"})
+    down = FailedRequest(kind=FailureKind.TIMEOUT, detail="no answer in 60 s")
+    is_down = True
+    config, _ = scripted(
+        lambda request: fields if request.schema else down if is_down else f"a car turns {request.frames.sum()} ways",
+        monkeypatch,
+        "caption.prompts=fields-v1",
+    )
+    result = caption(made.url, config)
+    assert (result.num_captions, result.levels, result.num_failed) == (0, {"fields": 2}, 2)
+    caption_command.show(result)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no clip has a caption to train on: 2 have fields alone" in shown and "not trained on" in shown
+    assert "failed: 2 × timeout: short caption: no answer in 60 s" in shown and "reelpack retry" in shown
+    retry = f"reelpack retry {made.url} --step caption"
+    assert status(made.url).next_command == retry
+    assert run(*retry.split()[1:], "--executor", "local") == 1
+    is_down = False
+    assert run(*retry.split()[1:], "--executor", "local") == 0
+    assert status(made.url).next_command.startswith("reelpack encode")
+
+
+def test_a_clip_of_which_two_runs_of_the_stage_fail_counts_once(made, monkeypatch):
+    """First of all clips, then of those that repeat each other."""
+    num_asked = Counter()
+
+    def answer(request: CaptionRequest) -> str | FailedRequest:
+        num_asked[request.prompt] += 1
+        if "detail" in request.prompt:
+            return "a film"
+        return FailedRequest(kind=FailureKind.TIMEOUT, detail="no answer in 60 s")
+
+    config, _ = scripted(answer, monkeypatch, "caption.max_attempts=2")
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (Twins(),))
+    result = caption(made.url, config)
+    assert result.num_failed == 2 and max(num_asked.values()) == 2, "a clip that failed is not attempted again"
+
+
+def test_captions_of_other_settings_are_told_to_be_unused(made, monkeypatch, capsys):
+    config, _ = scripted(lambda request: f"clip {request.frames.sum()} moves", monkeypatch)
+    first = caption(made.url, load_config(overrides=["caption.dense_max_tokens=7"], base=config)).family
+    second = caption(made.url, config).family
+    status_command.show(status(made.url))
+    lines = capsys.readouterr().out.splitlines()
+    (unused,) = [line for line in lines if f"captioned by {first}" in line]
+    (used,) = [line for line in lines if f"captioned by {second}" in line]
+    assert "2 of 2, not used" in unused and "not used" not in used and lines.index(used) < lines.index(unused)
