@@ -124,7 +124,8 @@ INDEX_COLUMNS = [
 
 PUBLIC_COLUMNS = [
     "clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps",
-    "width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
+    "width", "height", "num_frames", "shot", "num_shots", "transition_before", "left_out_before", "transition_after",
+    "left_out_after", "split", "decision", "reasons", "duplicate_group", "duplicate_of",
     "failed_step", "unscored", "balance_weight", "duration_s", "short_side_px", "bitrate",
 ]  # fmt: skip
 INDEX = pa.schema(

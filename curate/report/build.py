@@ -8,13 +8,15 @@ from typing import Any
 from curate.dataset.layout import Layout
 from curate.report import sections, training
 from curate.report.blend import blend
-from curate.report.cards import clip_card, sheet
+from curate.report.cards import clip_card, name_of, sheet
 from curate.report.data import DatasetView, read_dataset
 from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
+from curate.report.film import film
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
 from curate.report.page import page, section
 from curate.report.review import captioned_clips, review
+from curate.scan import ScanConfig
 from curate.storage.publish import write_text
 
 STYLES = ("report.css", "explorer.css", "review.css")
@@ -22,7 +24,12 @@ SCRIPTS = ("policy.js", "panels.js", "clips.js", "explorer.js", "review.js", "re
 
 
 def build_report(
-    dataset: str, runs: Sequence[str] = (), *, failures: Sequence[Mapping[str, Any]] = (), max_clips: int = 60
+    dataset: str,
+    runs: Sequence[str] = (),
+    *,
+    failures: Sequence[Mapping[str, Any]] = (),
+    max_clips: int = 60,
+    films: Sequence[tuple[str, ScanConfig]] = (),
 ) -> str:
     """Write DATASET/report/index.html: no request leaves the page, images and videos are inside it.
 
@@ -31,6 +38,7 @@ def build_report(
         failures: rows of tables/failures that still stand.
         runs: directories of training runs whose curves and samples are shown.
         max_clips: most clips on each of the two contact sheets, chosen evenly; the counts are always of all clips.
+        films: URIs of films whose cuts are shown, with the settings that they were scanned with.
 
     Returns:
         Path or URL of the page.
@@ -50,6 +58,8 @@ def build_report(
         section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
         section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
     ]
+    for number, (uri, config) in enumerate(films):
+        body.append(section(f"film-{number}", "Cuts", f"Cuts: {name_of(uri)}", film(uri, config)))
     for number, run in enumerate(run.rstrip("/") for run in runs):
         title = escape(run.rpartition("/")[2])
         body.append(section(f"training-{number}", "Training", f"Training: {title}", training.training(run)))

@@ -24,7 +24,8 @@ from curate.storage.place import locate
 FACTS = frozenset(
     {"clip_id", "video_id", "video_uri", "kind", "start_s", "end_s", "start_pts", "end_pts", "time_base", "fps"}
     | {"width", "height", "num_frames", "split", "decision", "reasons", "duplicate_group", "duplicate_of"}
-    | {"failed_step", "unscored"}
+    | {"failed_step", "unscored", "shot", "num_shots", "transition_before", "left_out_before", "transition_after"}
+    | {"left_out_after"}
 )
 """Columns of clips.parquet that are neither scores nor the user's own."""
 MAX_REVIEWED = 20_000

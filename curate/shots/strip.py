@@ -37,7 +37,20 @@ class CloseUp:
 
 
 def draw_strip(found: ShotList, path: str) -> "Image":
-    """Decodes the file once more and draws it, `PER_LINE` frames to a line.
+    """All lines of `draw_lines`, one below the other."""
+    from PIL import Image
+
+    lines = draw_lines(found, path)
+    sheet = Image.new("RGB", (lines[0].width, sum(line.height + GAP_PX for line in lines)), BACKGROUND)
+    top = 0
+    for line in lines:
+        sheet.paste(line, (0, top))
+        top += line.height + GAP_PX
+    return sheet
+
+
+def draw_lines(found: ShotList, path: str) -> "list[Image]":
+    """Decodes the file once more and draws it, `PER_LINE` frames to a line, then a line per transition.
 
     A red line is a hard cut. Frames on amber are in no clip. Curves are the detector's scores, each scaled to its
     largest value in the file; a curve has gaps where the detector gives no score.
@@ -49,8 +62,6 @@ def draw_strip(found: ShotList, path: str) -> "Image":
     Raises:
         MediaError: The file has changed and does not decode.
     """
-    from PIL import Image
-
     num_frames = len(found.timeline.pts)
     per_line = PER_LINE * max(1, -(-num_frames // (PER_LINE * MAX_LINES)))
     close_ups = _close_ups(found)
@@ -61,13 +72,7 @@ def draw_strip(found: ShotList, path: str) -> "Image":
         _film_line(found, thumbs, range(first, min(first + per_line, num_frames)), per_line)
         for first in range(0, num_frames, per_line)
     ]
-    lines += [_close_up_line(found, one, thumbs) for one in close_ups]
-    sheet = Image.new("RGB", (lines[0].width, sum(line.height + GAP_PX for line in lines)), BACKGROUND)
-    top = 0
-    for line in lines:
-        sheet.paste(line, (0, top))
-        top += line.height + GAP_PX
-    return sheet
+    return lines + [_close_up_line(found, one, thumbs) for one in close_ups]
 
 
 def _close_ups(found: ShotList) -> list[CloseUp]:

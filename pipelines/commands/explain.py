@@ -94,6 +94,9 @@ def _facts(story: "Explanation") -> Table:
     add(
         "time", f"{time_code(clip['start_s'])} – {time_code(clip['end_s'])}, clip {story.place[0]} of {story.place[1]}"
     )
+    if clip.get("transition_before"):
+        joined = f"; {clip['num_shots']} shots joined" if clip["num_shots"] > 1 else ""
+        add("shot", f"{clip['shot']} of its file, {_edge(clip, 'before')}, {_edge(clip, 'after')}{joined}")
     add("exactly", f"pts {clip['start_pts']} – {clip['end_pts']} in units of {clip['time_base']} s")
     size = f"{clip['width']}x{clip['height']}, {clip['num_frames']} frames at {clip['fps']:.4g}/s"
     add("picture", f"{size}; {video['codec']} {video['pixel_format']} in {video['container']}")
@@ -111,6 +114,11 @@ def _facts(story: "Explanation") -> Table:
         add("latents", f"{fingerprint}: {grid}, {row['num_tokens']} tokens, {place}")
     _add_group(add, story)
     return facts
+
+
+def _edge(clip: Mapping[str, Any], side: str) -> str:
+    num_left_out = clip[f"left_out_{side}"]
+    return f"{side}: {clip[f'transition_{side}']}" + (f" ({num_left_out} frames left out)" if num_left_out else "")
 
 
 def _add_group(add: Any, story: "Explanation") -> None:

@@ -15,6 +15,7 @@ from curate.shots.base import Transition
 from curate.shots.formats import FORMATS, rows
 from curate.shots.strip import AROUND, CUT, INSIDE, LEFT_OUT, draw_strip
 from pipelines.cli import app
+from tests.support.curated import curated
 from tests.support.members.black import BlackConfig
 from tests.support.videos import FPS, moving, write_video
 
@@ -116,3 +117,14 @@ def test_the_picture_is_written_in_the_format_of_its_name(film: str, tmp_path: P
     target = tmp_path / "strip.jpg"
     assert CliRunner().invoke(app, ["shots", film, *ADAPTIVE, "--strip", str(target)]).exit_code == 0
     assert Image.open(target).format == "JPEG"
+
+
+def test_the_cuts_of_a_chosen_film_are_shown_and_an_unknown_film_is_named(tmp_path: Path) -> None:
+    made = curated(tmp_path)
+    film = str(made.films / "1.mp4")
+    result = CliRunner().invoke(app, ["report", made.url, "--film", "1.mp4"])
+    assert result.exit_code == 0, result.exception
+    page = Path(result.output.strip()).read_text()
+    assert page.count('<img class="film"') >= 2 and f"{film}: 1 clips" in page
+    unknown = CliRunner().invoke(app, ["report", made.url, "--film", "9.mp4"])
+    assert isinstance(unknown.exception, ValueError) and "--film 9.mp4: no input" in str(unknown.exception)
