@@ -14,29 +14,16 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from curate.shots.base import Transition, TransitionKind
+from curate.shots.base import Transition
 from tests.support.film_decoys import DECOYS
 from tests.support.film_files import Encoding, write_film
+from tests.support.film_joins import COLORS, HOLD, KINDS, LENGTHS, Effect, Join, mixes
 from tests.support.footage import Footage
 
-Effect = Literal["cut", "blend", "dissolve", "fade_black", "fade_white", "wipe"]
-KINDS: Mapping[Effect, TransitionKind] = {
-    "cut": "cut", "blend": "blend",
-    "dissolve": "gradual", "wipe": "gradual",
-    "fade_black": "fade", "fade_white": "fade",
-}  # fmt: skip
-LENGTHS: Mapping[Effect, tuple[int, int]] = {
-    "cut": (0, 0), "blend": (1, 1), "dissolve": (4, 48), "wipe": (6, 36), "fade_black": (4, 24), "fade_white": (4, 24),
-}  # fmt: skip
-"""Frames that mix, fewest and most. A fade has as many of either shot, and its color between them."""
-COLORS: Mapping[Effect, int] = {"fade_black": 0, "fade_white": 255}
-HOLD = (1, 12)
-"""Frames of nothing but color in a fade."""
 CALM = 8
 """Frames of a shot at either end that no decoy touches."""
 
@@ -71,19 +58,6 @@ class Decoy:
     name: str
     first: int
     end: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Join:
-    """From one shot to the next: `mixed` frames that show either shot, and `hold` frames of a fade that show none."""
-
-    effect: Effect
-    mixed: int
-    hold: int = 0
-
-    @property
-    def num_frames(self) -> int:
-        return 2 * self.mixed + self.hold if self.effect in COLORS else self.mixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,58 +157,33 @@ class Film:
         )
 
 
-def mixes(join: Join, before: np.ndarray, after: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """The frames of a transition. `before` and `after` are the `mixed` frames of either shot."""
-    if join.effect in COLORS:
-        color = np.full(before.shape[1:], COLORS[join.effect], np.uint8)
-        yield from dissolve(before, [color] * join.mixed)
-        yield from [color] * join.hold
-        yield from dissolve([color] * join.mixed, after)
-    elif join.effect == "wipe":
-        yield from wipe(before, after, turns=seed % 4)
-    elif join.effect == "blend":
-        weight = 0.3 + seed % 5 / 10
-        yield cv2.addWeighted(before[0], 1 - weight, after[0], weight, 0)
-    else:
-        yield from dissolve(before, after)
-
-
-def dissolve(
-    before: Sequence[np.ndarray] | np.ndarray, after: Sequence[np.ndarray] | np.ndarray
-) -> Iterator[np.ndarray]:
-    weights = np.arange(1, len(before) + 1) / (len(before) + 1)
-    for one, other, weight in zip(before, after, weights, strict=True):
-        yield cv2.addWeighted(one, 1 - weight, other, weight, 0)
-
-
-def wipe(before: np.ndarray, after: np.ndarray, turns: int) -> Iterator[np.ndarray]:
-    """The next shot comes in behind a straight edge, from the left for 0 turns, counterclockwise."""
-    for number, (one, other) in enumerate(zip(before, after, strict=True), 1):
-        picture, coming = np.rot90(one, -turns).copy(), np.rot90(other, -turns)
-        edge = round(picture.shape[1] * number / (len(before) + 1))
-        picture[:, :edge] = coming[:, :edge]
-        yield np.ascontiguousarray(np.rot90(picture, turns))
-
-
 def make_film(seed: int, footage: Footage, recipe: Recipe | None = None) -> Film:
     """A film of `recipe.num_shots` shots of the footage in random order. Equal arguments give equal films."""
     recipe = recipe or Recipe()
     rng = np.random.default_rng(seed)
-    lengths = [int((length - 1) * recipe.rate / footage.fps) for length in footage.lengths]
+    lengths = np.array([int((length - 1) * recipe.rate / footage.fps) for length in footage.lengths])
     num_rounds = -(-recipe.num_shots // len(lengths))
-    shots = np.concatenate([rng.permutation(len(lengths)) for _ in range(num_rounds)])[: recipe.num_shots].tolist()
+    # Long shots tend to come first: they have room for long transitions.
+    rounds = [
+        rng.choice(len(lengths), len(lengths), replace=False, p=lengths / lengths.sum()) for _ in range(num_rounds)
+    ]
+    shots = np.concatenate(rounds)[: recipe.num_shots].tolist()
     names = list(recipe.odds)
     odds = np.array(list(recipe.odds.values()), float)
     joins = []
     for one, other in pairwise(shots):
         effect = names[int(rng.choice(len(names), p=odds / odds.sum()))]
         fewest, most = LENGTHS[effect]
-        mixed = int(rng.integers(fewest, max(fewest, min(most, lengths[one] // 3, lengths[other] // 3)) + 1))
+        room = (min(lengths[one], lengths[other]) - recipe.shot_frames[0]) // 2
+        mixed = int(rng.integers(fewest, max(fewest, min(most, room)) + 1))
         joins.append(
             Join(effect=effect, mixed=mixed, hold=int(rng.integers(HOLD[0], HOLD[1] + 1)) * (effect in COLORS))
         )
-    heads, tails = [0, *(join.mixed for join in joins)], [*(join.mixed for join in joins), 0]
-    takes = [_take(rng, shot, lengths[shot], *ends, recipe) for shot, *ends in zip(shots, heads, tails, strict=True)]
+    mixed_around = pairwise([0, *(join.mixed for join in joins), 0])
+    takes = [
+        _take(rng, shot, int(lengths[shot]), head, tail, recipe)
+        for shot, (head, tail) in zip(shots, mixed_around, strict=True)
+    ]
     return Film(footage=footage, recipe=recipe, takes=takes, joins=joins)
 
 

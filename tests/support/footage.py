@@ -36,7 +36,8 @@ SHOTS = (
 class Footage(Protocol):
     """Shots, numbered from 0."""
 
-    fps: Fraction
+    @property
+    def fps(self) -> Fraction: ...
 
     @property
     def lengths(self) -> Sequence[int]:

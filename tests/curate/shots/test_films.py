@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support.film_files import ENCODERS, Codec, Encoding
-from tests.support.films import CALM, KINDS, Effect, Film, Recipe, make_film
+from tests.support.film_joins import KINDS, Effect
+from tests.support.films import CALM, Film, Recipe, make_film
 from tests.support.footage import SHOTS, DrawnFootage, FileFootage, demo_footage
 
 FOOTAGE = DrawnFootage(num_shots=6)
@@ -57,7 +58,7 @@ def test_labels_are_in_order_with_shots_between_them(seed: int) -> None:
 
 def test_a_decoy_changes_frames_of_one_shot_away_from_its_ends() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(6):
+    for seed in (8, 9, 10):
         film = with_decoys(seed)
         frames = list(film.frames())
         plain = list(replace(film, takes=[replace(take, decoy=None) for take in film.takes]).frames())
