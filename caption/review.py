@@ -112,8 +112,15 @@ def _judgment(line: str, where: str) -> Judgment:
         raise ValueError(f"{where}: {at}: {first['msg']} (got {str(first['input'])[:60]!r}); {expected}") from error
     if judgment.action == "edit" and not judgment.written:
         raise ValueError(f"{where}: got an edit without a text; expected `text`")
-    if judgment.action != "edit" and (judgment.text is not None or judgment.text_id is None):
-        raise ValueError(f"{where}: got action {judgment.action}; expected `text_id` and no `text`")
+    if judgment.action != "edit" and judgment.text_id is None:
+        raise ValueError(
+            f"{where}: got action {judgment.action} and no text_id (null); expected the `text_id` of the text that is "
+            f"judged, as the report exports it; to replace {judgment.name}, action edit with `text`"
+        )
+    if judgment.action != "edit" and judgment.text is not None:
+        raise ValueError(
+            f"{where}: got action {judgment.action} and a text; expected no `text`, or action edit with the new text"
+        )
     if judgment.level == "fields" and judgment.action == "edit" and not _is_object(judgment.written):
         raise ValueError(f"{where}: got {judgment.written[:60]!r}; expected a JSON object, as the level fields is")
     return judgment

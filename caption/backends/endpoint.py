@@ -1,6 +1,7 @@
 """One HTTP endpoint: a key, a rate, a time limit, retries. What it raises says what the endpoint did."""
 
 import json
+import logging
 import os
 import random
 import threading
@@ -15,6 +16,9 @@ from curate.schema import FailureKind
 
 MAX_WAIT_S = 60.0
 """Longest wait before another try. An endpoint that asks for a longer one is not waited for."""
+MAX_FIRST_RETRIES = 2
+"""Tries after the first as long as nothing has answered at all: a wrong address costs seconds, not the waits between
+all tries."""
 MAX_ANSWER_BYTES = 16 << 20
 MAX_MESSAGE = 300
 """Characters of an endpoint's own message that ours repeats."""
@@ -25,6 +29,9 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PASSING = frozenset({408, 409, 425, 429})
 """Statuses besides 500 and above that another try can change."""
 NO_CREDIT = b"insufficient_quota"
+
+
+logger = logging.getLogger(__name__)
 
 
 class Unanswered(Exception):
@@ -57,7 +64,7 @@ class Endpoint:
         url: without a slash at its end.
         key: sent as bearer token; never in an answer or a message. None: no key.
         timeout_s: for one try, from its first byte to the last of the answer.
-        max_retries: tries after the first.
+        max_retries: tries after the first; at most `MAX_FIRST_RETRIES` until something answers.
         retry_wait_s: before the first of them, doubled each time; less by up to a half, at random.
         requests_per_minute: at most; None: no limit.
     """
@@ -76,6 +83,7 @@ class Endpoint:
 
         self._url, self._timeout_s = url, timeout_s
         self._max_retries, self._retry_wait_s = max_retries, retry_wait_s
+        self._has_answered = self._has_succeeded = False
         self._secret = key.encode() if key and len(key) >= MIN_SECRET else None
         self._pace = _Pace(60 / requests_per_minute if requests_per_minute else 0.0)
         self._client = httpx2.Client(
@@ -103,12 +111,18 @@ class Endpoint:
             try:
                 return self._try(method, path, content)
             except Unanswered as error:
-                if not error.is_passing or retry == self._max_retries or (error.wait_s or 0) > MAX_WAIT_S:
+                if not error.is_passing or retry >= self._most_retries or (error.wait_s or 0) > MAX_WAIT_S:
                     raise
+                if retry == 0 and not self._has_succeeded:
+                    logger.warning("%s: %s; tried again, %d times at most", self._url, error, self._most_retries)
                 if error.wait_s is not None:
                     self._pace.hold(error.wait_s)
             time.sleep(min(MAX_WAIT_S, self._retry_wait_s * 2**retry) * random.uniform(0.5, 1))
         raise AssertionError("the last try returns or raises")
+
+    @property
+    def _most_retries(self) -> int:
+        return self._max_retries if self._has_answered else min(self._max_retries, MAX_FIRST_RETRIES)
 
     def _try(self, method: str, path: str, content: bytes | None) -> bytes:
         import httpx2
@@ -118,6 +132,7 @@ class Endpoint:
         data = bytearray()
         try:
             with self._client.stream(method, f"{self._url}/{path}", content=content, headers=headers) as response:
+                self._has_answered = True
                 for chunk in response.iter_bytes():
                     data += chunk
                     if time.monotonic() > deadline:
@@ -132,6 +147,7 @@ class Endpoint:
         answer = bytes(data) if self._secret is None else bytes(data).replace(self._secret, REDACTED)
         if not response.is_success:
             raise _refused(response.status_code, answer, wait_of(response.headers))
+        self._has_succeeded = True
         return answer
 
     def _late(self) -> Unanswered:

@@ -16,6 +16,7 @@ from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
 from train.data.fingerprint import is_outdated
+from train.data.tasks.base import Task
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
 from train.sampling.sample import Request, check_size, max_input_frames, sample, write_video
@@ -69,6 +70,7 @@ def sample_to_files(
         logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
     autoencoder = autoencoder_of(record.latents)
     check_size(requests[0], config, train_config, record.latents)
+    _check_inputs(run, [task for task in train_config.data.tasks if task.weight], start)
     if start is not None:
         most = max_input_frames(requests[0], "start", train_config, record.latents)
         latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
@@ -90,6 +92,29 @@ def sample_to_files(
         }
         path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
     return paths
+
+
+def _check_inputs(run: str, tasks: Sequence[Task], start: Path | None) -> None:
+    """See that the run was trained on what it is given: a start, or nothing. Where all its tasks are given something,
+    nothing is warned of.
+
+    Raises:
+        ValueError: no task takes a start.
+    """
+    inputs = [task.inputs for task in tasks]
+    if (() if start is None else ("start",)) in inputs:
+        return
+    known = "; ".join(f"{task.kind}: {', '.join(task.inputs) or 'nothing'}" for task in tasks)
+    remedies = ["pass --start FILE"] if ("start",) in inputs else ["leave --start out"] if () in inputs else []
+    if others := sorted({name for names in inputs for name in names} - {"start"}):
+        remedies.append(
+            f"this command gives a start alone; for {', '.join(others)} call train.sampling.sample.sample in Python, "
+            f"with Request(inputs={{{others[0]!r}: latent}})"
+        )
+    message = f"{run} was trained on the tasks ({known}), and is given {'a start' if start else 'nothing'}"
+    if start is not None:
+        raise ValueError(f"--start {start}: {message}; {'; '.join(remedies)}; or train with train.data.tasks")
+    logger.warning("%s; %s", message, "; ".join(remedies))
 
 
 def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:

@@ -6,11 +6,13 @@ import pickle
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -19,6 +21,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from caption.backends import endpoint
 from caption.backends.base import SAMPLING_TEMPERATURE, CaptionRequest, CaptionResult, FailedRequest
 from caption.backends.endpoint import wait_of
 from caption.backends.openai import LostEndpoint, OpenAiBackend, OpenAiConfig
@@ -288,6 +291,28 @@ def test_an_endpoint_that_is_down_is_an_error_with_the_remedy() -> None:
             OpenAiBackend(settings(url, max_retries=1)).setup()
 
 
+def test_an_address_at_which_nothing_ever_answered_is_told_at_once_and_soon_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(endpoint, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(ValueError, match="is the server running"):
+            OpenAiBackend(settings(url, max_retries=9, retry_wait_s=1)).setup()
+    assert sum(waits) <= 3
+    (told,) = caplog.messages
+    assert url in told and "refused" in told and "tried again, 2 times at most" in told
+
+
+def test_an_endpoint_that_has_answered_gets_all_tries(server: CaptionServer, caplog: pytest.LogCaptureFixture) -> None:
+    backend = connected(server, max_retries=4)
+    server.faults += [Fault(close=True)] * 4
+    assert isinstance(backend.caption([request()])[0], CaptionResult)
+    assert not caplog.messages
+
+
 def test_a_server_on_this_machine_needs_no_proxy(server: CaptionServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -296,11 +321,11 @@ def test_a_server_on_this_machine_needs_no_proxy(server: CaptionServer, monkeypa
     assert connected(server, max_retries=0).caption([request()])
 
 
-def test_an_endpoint_that_starts_is_waited_for(server: CaptionServer) -> None:
+def test_an_endpoint_that_starts_is_waited_for(server: CaptionServer, caplog: pytest.LogCaptureFixture) -> None:
     server.models = None
-    server.faults += [Fault(status=503, body='{"error": "loading model"}')] * 2
+    server.faults += [Fault(status=503, body='{"error": "loading model"}')] * 4
     connected(server)
-    assert len(server.bodies) == 3
+    assert len(server.bodies) == 5 and "loading model; tried again, 5 times at most" in caplog.text
 
 
 def test_a_wrong_model_is_an_error_that_names_those_there_are(server: CaptionServer) -> None:

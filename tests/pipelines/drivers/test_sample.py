@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from caption.prompt_examples import PromptExamples
 from curate.media.decode import decode_clip
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
-from pipelines.drivers.sample import start_latent
+from pipelines.drivers.sample import _check_inputs, start_latent
 from pipelines.drivers.upsample import EXAMPLES
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
@@ -90,6 +91,30 @@ def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: 
     assert "cannot be read" in capsys.readouterr().err
     assert run("sample", made.begun, *out) == 2
     assert "expected what to show" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Given:
+    """A generation task, by what it is given."""
+
+    kind: str
+    inputs: tuple[str, ...]
+
+
+def test_inputs_that_the_command_does_not_take_are_told_with_what_takes_them(caplog: pytest.LogCaptureFixture) -> None:
+    whole, first, depth = Given("unconditional", ()), Given("first_frames", ("start",)), Given("depth", ("depth",))
+    for tasks, start in (([whole], None), ([first, depth], Path("x.png"))):
+        _check_inputs("RUN", tasks, start)
+    assert not caplog.messages
+    with pytest.raises(ValueError, match=r"--start x\.png: RUN was trained on .*unconditional: nothing.*leave"):
+        _check_inputs("RUN", [whole], Path("x.png"))
+    with pytest.raises(ValueError, match=r"depth: depth.*in Python, with Request\(inputs=\{'depth': latent\}\)"):
+        _check_inputs("RUN", [depth], Path("x.png"))
+    _check_inputs("RUN", [first], None)
+    _check_inputs("RUN", [depth], None)
+    without_start, without_depth = caplog.messages
+    assert "pass --start FILE" in without_start and "Python" not in without_start
+    assert "is given nothing" in without_depth and "Request(inputs={'depth': latent})" in without_depth
 
 
 def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(tmp_path: Path) -> None:
