@@ -362,3 +362,27 @@ def test_of_a_batch_the_clips_that_need_it_alone_go_to_the_second_model(
     written = [[record.text for record in done.records] for done in stage.process(items)]  # type: ignore[union-attr]
     assert written == [["fine"] * 2, ["by the second"] * 2, ["fine"] * 2]
     assert [len(request.frames) for request in second.asked] == [1, 1]
+
+
+def test_fields_that_a_check_rejects_are_given_to_no_later_prompt_and_nothing_is_composed_of_them() -> None:
+    wrong = json.dumps(FIELDS | {"scene": "a hopeless place"})
+    backend = Script(lambda request: wrong if request.schema else "a hopeless fault")
+    done = captions(backend, prompts="fields-v1", variants=2, checks=[Faults({"hopeless": None})])
+    assert [(record.level, record.status) for record in done.records] == [
+        (level, CaptionStatus.REJECTED) for level in ("fields", "dense", "short")
+    ]
+    assert all("hopeless place" not in request.prompt for request in backend.asked)
+    assert not any(record.parents or record.provenance.backend == "compose" for record in done.records)
+
+
+def test_items_begin_in_the_order_in_which_they_were_started() -> None:
+    """The earliest one that somebody waits for is never behind a later one that fills the memory."""
+    begun: list[str] = []
+    threads = captioner._Threads(begun.append, 1, 1)  # type: ignore[arg-type]
+    later = threading.Thread(target=threads._run, args=("second", 1))
+    later.start()
+    later.join(0.05)
+    assert not begun
+    threads._run("first", 0)  # type: ignore[arg-type]
+    later.join(10)
+    assert begun == ["first", "second"]

@@ -507,3 +507,23 @@ def test_captions_of_other_settings_are_told_to_be_unused(made, monkeypatch, cap
     (unused,) = [line for line in lines if f"captioned by {first}" in line]
     (used,) = [line for line in lines if f"captioned by {second}" in line]
     assert "2 of 2, not used" in unused and "not used" not in used and lines.index(used) < lines.index(unused)
+
+
+class Tic(Check):
+    """Marks every text, and leaves it usable."""
+
+    reads: ClassVar = "corpus"
+    remedies: ClassVar = {"tic": ()}
+
+    def of_corpus(self, records: pa.Table, groups: Mapping[str, str]) -> Mapping[RecordKey, Sequence[Finding]]:
+        found = Finding(code="tic", status=CaptionStatus.OK, detail="others begin so, too")
+        return {(row["clip_id"], row["level"], row["variant"]): [found] for row in records.to_pylist()}
+
+
+def test_a_record_is_marked_once_with_what_all_captions_show(made, monkeypatch):
+    config, _ = scripted(lambda request: f"clip {request.frames.sum()} moves", monkeypatch)
+    monkeypatch.setattr(ChecksConfig, "build", lambda config: (Tic(),))
+    family = caption(made.url, config).family
+    parts = made.dataset.captions(family).part_names()
+    assert caption(made.url, config).codes == {"tic": 4}
+    assert made.dataset.captions(family).part_names() == parts
