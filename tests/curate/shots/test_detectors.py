@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from curate.scan import SCAN_VERSION, ScanConfig, ScanStage, SourceFile
 from curate.schema import Failure, FailureKind, content_digest
 from curate.shots import config as family
+from curate.shots import transnetv2_network
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.base import ShotDetector, Timeline, Transition
 from curate.shots.shot import shots_between
@@ -43,6 +45,20 @@ def detect(config: Any, rgb: np.ndarray, pts: np.ndarray | None = None, base: Fr
 
 def timeline(pts: np.ndarray, base: Fraction = 1 / FPS) -> Timeline:
     return Timeline(uri="film.mp4", pts=pts, end_pts=int(pts[-1]) + 1, time_base=base, fps=FPS)
+
+
+@pytest.fixture(autouse=True)
+def _narrow_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few filters and random weights: the contract is about windows, and the embedded weights take a second each."""
+    monkeypatch.setattr(transnetv2_network, "FILTERS", (2, 2, 2))
+
+    def load(path: object, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+        torch.manual_seed(0)
+        network = transnetv2_network.TransNetV2().eval()
+        torch.nn.init.constant_(network.heads.bias, -2.0)
+        return network.to(device=device, dtype=dtype)
+
+    monkeypatch.setattr(transnetv2_network, "load", load)
 
 
 @pytest.fixture(params=MEMBERS, ids=lambda member: member.model_fields["kind"].default)
