@@ -8,7 +8,8 @@ autoshot   videos/NAME.mp4, annotations/NAME.txt (AutoShot's test set): rows of 
 rai        1.mp4, labels/1_gt.txt (RAI): rows of shots
 clipshots  videos/**/NAME.mp4, annotations/test.json (ClipShots): {"NAME.mp4": {"transitions": [[last frame of a shot,
            first frame of the next], ...], "frame_num": ...}}
-rows       NAME.mp4 (or another suffix), NAME.txt: rows of shots, `#` begins a comment
+rows       NAME.mp4 (or another suffix), NAME.txt: rows of shots, `#` begins a comment; a first row that begins after
+           frame 0 follows a fade from black. `benchmarks/labels/` has some, which say where their videos are
 """
 
 import json
@@ -41,8 +42,8 @@ def read_dataset(name: str, folder: Path) -> list[LabeledFilm]:
     return films
 
 
-def between_rows(path: Path) -> list[Transition]:
-    """The transitions between a file's rows of shots."""
+def between_rows(path: Path, *, fades_in: bool = False) -> list[Transition]:
+    """The transitions between a file's rows of shots; `fades_in`: frames before the first row are one, too."""
     shots: list[tuple[int, int]] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         row = re.split(r"[\s,]+", line.partition("#")[0].strip())
@@ -57,7 +58,8 @@ def between_rows(path: Path) -> list[Transition]:
         if first > last or (shots and first <= shots[-1][0]):
             raise ValueError(f"{path}:{number}: got {line!r}; expected shots in order, each with a frame at least")
         shots.append((first, last))
-    return transitions([(one[1], other[0]) for one, other in pairwise(shots)])
+    between = transitions([(one[1], other[0]) for one, other in pairwise(shots)])
+    return [Transition(0, shots[0][0], "fade"), *between] if fades_in and shots and shots[0][0] else between
 
 
 def transitions(pairs: Sequence[tuple[int, int]]) -> list[Transition]:
@@ -86,7 +88,7 @@ def _rows(folder: Path) -> Iterator[LabeledFilm]:
     for labels in folder.glob("*.txt"):
         for path in sorted(folder.glob(f"{labels.stem}.*")):
             if path != labels:
-                yield from _film(path, labels)
+                yield LabeledFilm(path=path, labels=between_rows(labels, fades_in=True))
 
 
 def _film(path: Path, labels: Path) -> Iterator[LabeledFilm]:

@@ -26,6 +26,7 @@ from benchmarks.machine import described
 from benchmarks.shot_datasets import DATASETS, read_dataset
 from benchmarks.shot_scores import Tally, false_boundaries, tally
 from benchmarks.shot_tools import Tool, family, peers
+from curate.encoders import weights
 from curate.shots.base import Transition
 from tests.support.film_files import Encoding
 from tests.support.films import Film, Recipe, make_film
@@ -91,6 +92,7 @@ def main() -> None:
 
 
 def made(names: Sequence[str], seeds: Sequence[int], num_shots: int, scratch: Path) -> Iterator[Case]:
+    weights.fetch(["bbb-film"])
     footage = film_footage()
     for name in names:
         condition = CONDITIONS[name]

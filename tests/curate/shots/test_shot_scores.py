@@ -1,15 +1,17 @@
 """What `benchmarks.shots` counts, and the label formats that it reads."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from benchmarks.shot_datasets import read_dataset
+from benchmarks.shot_datasets import between_rows, read_dataset
 from benchmarks.shot_scores import Tally, false_boundaries, matches, shot_of, tally
 from curate.shots.base import Transition
 
+LABELED = sorted((Path(__file__).parents[3] / "benchmarks" / "labels").glob("*.txt"))
 LABELS = [Transition(10, 10), Transition(20, 30, "gradual"), Transition(40, 41, "blend"), Transition(60, 60)]
 NUM_FRAMES = 80
 
@@ -103,6 +105,20 @@ def test_a_wrong_entry_of_clipshots_is_told_with_its_name(tmp_path: Path) -> Non
     (tmp_path / "annotations" / "test.json").write_text('{"x.mp4": {"transitions": [[3]]}}')
     with pytest.raises(ValueError, match=r"x\.mp4: got .*expected a list of pairs"):
         read_dataset("clipshots", tmp_path)
+
+
+def test_frames_before_the_first_row_are_a_fade(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    (tmp_path / "x.txt").write_text("5 9\n10 19\n")
+    (film,) = read_dataset("rows", tmp_path)
+    assert film.labels == [Transition(0, 5, "fade"), Transition(10, 10)]
+
+
+@pytest.mark.parametrize("path", LABELED, ids=lambda path: path.stem)
+def test_labels_of_natural_clips_are_readable_and_name_their_source(path: Path) -> None:
+    assert re.match(r"# .*[A-Za-z-]+ \d+\.\d+\.\d+, ", path.read_text())
+    labels = between_rows(path, fades_in=True)
+    assert all(one.end < other.first for one, other in pairwise(labels))
 
 
 def test_shots_that_overlap_meet_where_the_later_begins(tmp_path: Path) -> None:
