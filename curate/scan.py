@@ -21,6 +21,7 @@ from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.base import ShotDetector
 from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.config import ShotDetectorConfig
+from curate.shots.sources import Detectors, SourceConfig
 
 SCAN_VERSION = 6
 """Raised when the same configuration gives other clips or signals."""
@@ -35,6 +36,10 @@ class ScanConfig(BaseModel):
 
     short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
+    sources: tuple[SourceConfig, ...] = Field(
+        default=(),
+        description="detectors for some of the files: the first that matches a file; else scan.detector",
+    )
     pieces: ClipRangeConfig = Field(default=ClipRangeConfig(), description="how shots become clips")
     max_pixels: int = Field(
         default=DEFAULT_MAX_PIXELS, ge=1, le=CEILING_PIXELS, description="files with larger frames are refused"
@@ -47,16 +52,29 @@ class ScanConfig(BaseModel):
     )
 
     @property
-    def key(self) -> str:
-        """Digest of all settings that change a result: equal keys and equal bytes give equal clips and signals."""
-        how = self.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
-        digest = self.detector.build().digest("")
-        return content_digest("scan", str(SCAN_VERSION), how, *([digest] if digest else []))
+    def detectors(self) -> Detectors:
+        return Detectors(self.detector, self.sources)
 
-    @property
-    def warm_frames(self) -> int:
-        """Frames that a part of a long file is decoded from before its own, for the shot detector."""
-        return self.detector.build().window.warm_frames
+
+class ScanKeys:
+    """Digests of all settings that change a file's result: equal keys and equal bytes give equal clips and signals.
+
+    The detectors are built once. `scan.sources` adds nothing to the key of a file that none of them matches.
+    """
+
+    def __init__(self, config: ScanConfig) -> None:
+        self._config, self._detectors = config, config.detectors
+        self._keys: dict[tuple[ShotDetector, str], str] = {}
+
+    def of(self, uri: str) -> str:
+        detector = self._detectors.of(uri)
+        digest = detector.digest(uri)
+        if (detector, digest) not in self._keys:
+            config = self._config.model_copy(update={"detector": self._detectors.config_of(uri)})
+            how = config.model_dump_json(exclude={"sources", "part_s", "time_limit_s", "max_pixels"})
+            key = content_digest("scan", str(SCAN_VERSION), how, *([digest] if digest else []))
+            self._keys[detector, digest] = key
+        return self._keys[detector, digest]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +113,7 @@ class IdentifyStage:
     step = "identify"
 
     def __init__(self, config: ScanConfig) -> None:
-        self._config = config
+        self._config, self._detectors = config, config.detectors
 
     def setup(self) -> None:
         """Needs no weights."""
@@ -110,7 +128,7 @@ class IdentifyStage:
         try:
             return Identified(
                 video_id=content_id(item.path),
-                parts=plan_parts(item.path, self._config.part_s, self._config.warm_frames),
+                parts=plan_parts(item.path, self._config.part_s, self._detectors.of(item.uri).window.warm_frames),
                 declared_s=declared_s(item.path),
             )
         except MediaError as error:
@@ -126,16 +144,16 @@ class ScanStage:
     step = STEP
 
     def __init__(self, config: ScanConfig) -> None:
-        self._config = config
-        self._detector: ShotDetector = config.detector.build()
+        self._config, self._detectors = config, config.detectors
 
     @property
     def uses_gpu(self) -> bool:
-        return self._detector.uses_gpu
+        return any(detector.uses_gpu for detector in self._detectors)
 
     def setup(self) -> None:
-        """Load the weights of the shot detector."""
-        self._detector.setup()
+        """Load the weights of the shot detectors."""
+        for detector in self._detectors:
+            detector.setup()
 
     def process(self, items: Sequence[SourceFile]) -> list[Scanned | Measured | Failure]:
         return [self._scan(item) for item in items]
@@ -152,9 +170,10 @@ class ScanStage:
                 max_pixels=self._config.max_pixels,
                 time_limit_s=self._config.time_limit_s,
             )
+            detector = self._detectors.of(item.uri)
             if item.part != WHOLE:
-                return _measure(video, item.path, self._config, self._detector, item.part)
-            return scan(video, item.path, self._config, self._detector)
+                return _measure(video, item.path, self._config, detector, item.part)
+            return scan(video, item.path, self._config, detector)
         except MediaError as error:
             return error.failure(item.uri, STEP)
 
@@ -166,13 +185,13 @@ def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | N
         video: What the probe said.
         path: Local file.
         config: The settings.
-        detector: That of the settings, after its `setup`; None: it is set up here.
+        detector: The file's, after its `setup`; None: it is set up here.
 
     Raises:
         MediaError: The file does not decode to its end, has no frames, or takes too long.
     """
     if detector is None:
-        detector = config.detector.build()
+        detector = config.detectors.of(video.uri)
         detector.setup()
     return clips_of_parts([measure_file(video, path, config, detector)], detector, config.pieces)
 
@@ -200,7 +219,7 @@ def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scan
             return outcome if outcome.retryable else None
     if any(before.last != after.past or before.end_pts != after.pts[0] for before, after in pairwise(parts)):
         return None
-    detector = config.detector.build()
+    detector = config.detectors.of(parts[0].video.uri)
     window = detector.window
     if any(part.num_warm < window.warm_frames for part in parts[1:]):
         return None

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curate.columns import COLUMNS
 from curate.dataset.captions import CAPTION_COLUMNS
 from curate.dataset.dataset import Dataset
+from curate.dataset.scans import current_videos
 from curate.dataset.schemas import INDEX
 from curate.dataset.sources import of_current
 from curate.dataset.table import read_parquet
@@ -174,12 +175,11 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
 
 def _videos(dataset: Dataset, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the input files under the scan settings that the dataset was last curated with."""
-    rows = dataset.videos.rows()
-    if "curate" not in config:
-        return rows
-    key = ScanConfig.model_validate(config["curate"]["scan"]).key
-    # None where another version of reelpack scanned: its key for the same settings is another one.
-    return [row for row in rows if row["scan_key"] == key] or rows
+    found: list[dict[str, Any]] = []
+    if "curate" in config:
+        found = current_videos(dataset, ScanConfig.model_validate(config["curate"]["scan"])).to_pylist()
+    # None where another version of reelpack scanned: its keys for the same settings are others.
+    return found or dataset.videos.rows()
 
 
 def _failure_of(video: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def shots(
     set_: SetOption = None,
 ) -> None:
     """Find the shots of one video, as `curate` does; no dataset is needed."""
-    chosen = [] if detector is None else [f"scan.detector={{kind: {detector}}}"]
+    chosen = [] if detector is None else [f"scan.detector={{kind: {detector}}}", "scan.sources=[]"]
     settings = resolved_config(config, [*chosen, *(set_ or [])])
     wanted = {"csv": csv, "edl": edl, "otio": otio, "json": json}
     _check_targets({**{name: target for name, target in wanted.items() if target != "-"}, "strip": strip})

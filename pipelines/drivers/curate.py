@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from curate.columns import CAPTION_SCORES
 from curate.dataset.dataset import Dataset
+from curate.dataset.scans import clips_of, current_videos
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
@@ -26,9 +27,9 @@ from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar,
 from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
-from pipelines.steps.decide import SCANNED, clips_of, decide, decided, read_stored
+from pipelines.steps.decide import SCANNED, decide, decided, read_stored
 from pipelines.steps.run import CurateRun
-from pipelines.steps.scan import scan
+from pipelines.steps.scan import check_detectors, scan
 from pipelines.steps.score import score
 
 
@@ -77,7 +78,8 @@ def curate(
 
     Raises:
         ValueError: the inputs name no file at all, another command curates into `out`, or clips would leave the index
-            because of failures alone, or the sidecar cannot be read or names several files in one row.
+            because of failures alone, or the sidecar cannot be read or names several files in one row, or a shot
+            detector lacks what it needs.
         OSError: the dataset cannot be written.
     """
     dataset, left_out = Dataset(out), list[str]()
@@ -90,6 +92,7 @@ def curate(
     stage = ScoreStage(config.score, config.select)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
     config.select.rules_for(_columns(config, dataset.sidecar(), own))
+    check_detectors(config.scan, [source.uri for source in sources], dataset.videos.read([])["uri"].to_pylist())
     if config.execute.executor == "ray":
         check_address(config.execute)
     dataset.make()
@@ -152,10 +155,10 @@ def _curate(
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry, signed)
     with open_executor(config.execute) as executor:
         scan(run, executor, sources, unlisted, made_with["inputs"], named_before)
-        score(run, executor, clips_of(dataset, config.scan.key), stage)
+        score(run, executor, clips_of(dataset, config.scan), stage)
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
-        clips = clips_of(dataset, config.scan.key)
+        clips = clips_of(dataset, config.scan)
         while True:  # a clip that fails is not kept in the next round, so this ends
             so_far = decided(dataset, stored, config, families, uncut(run))
             kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
@@ -169,7 +172,7 @@ def _curate(
     dataset.save_section("running", None)
     dataset.compact(families)
     index = dataset.write_index(config.shards.key)
-    outcomes = [row["outcome"] for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
+    outcomes = current_videos(dataset, config.scan, ["outcome"])["outcome"].to_pylist()
     return CurateSummary(
         num_inputs=len(outcomes),
         num_failed_inputs=outcomes.count("failed"),

@@ -69,23 +69,32 @@ class Pilot:
             path = Path(folder, "warm_up.mp4")
             noise = np.random.default_rng(0).integers(0, 256, (WARM_UP_FRAMES, 96, 128, 3), dtype=np.uint8)
             path.write_bytes(encode_mp4(noise, WARM_UP_FRAMES))
-            self.identify(str(path))
-            self.run(Excerpt(path=str(path)), is_image=False)
+            self.identify(str(path), str(path))
+            self.run(Excerpt(path=str(path)), str(path), is_image=False)
 
-    def identify(self, path: str) -> float:
+    def identify(self, path: str, uri: str) -> float:
         """Seconds that it takes to hash a file and to find its parts.
+
+        Args:
+            path: of its copy.
+            uri: its own, which names its shot detector.
 
         Raises:
             MediaError: the file cannot be read.
         """
         start = time.perf_counter()
-        (found,) = self._identify.process([_source(path)])
+        (found,) = self._identify.process([_source(path, uri)])
         if isinstance(found, Failure):
             raise MediaError(found.kind, found.detail)
         return time.perf_counter() - start
 
-    def run(self, excerpt: Excerpt, *, is_image: bool) -> Measured:
+    def run(self, excerpt: Excerpt, uri: str, *, is_image: bool) -> Measured:
         """Scan, score, decide and cut.
+
+        Args:
+            excerpt: what is run.
+            uri: of its file.
+            is_image: whether it has one frame.
 
         Raises:
             MediaError: the file cannot be read to its end, or a clip of it cannot be cut.
@@ -93,7 +102,7 @@ class Pilot:
         path = excerpt.path
         step_s: dict[str, float] = {}
         with _timed(step_s, "scan"):
-            (scanned,) = self._scan.process([_source(path)])
+            (scanned,) = self._scan.process([_source(path, uri)])
         if isinstance(scanned, Failure):
             raise MediaError(scanned.kind, scanned.detail)
         assert isinstance(scanned, Scanned), "a whole file was asked for"
@@ -174,8 +183,8 @@ def _length(spans: list[Span], header_s: float | None) -> float:
     return max(span.end_s for span in spans) - min(span.start_s for span in spans)
 
 
-def _source(path: str) -> SourceFile:
-    return SourceFile(uri=path, path=path, size_bytes=0)
+def _source(path: str, uri: str) -> SourceFile:
+    return SourceFile(uri=uri, path=path, size_bytes=0)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pipelines.console.progress import console, track
 from pipelines.estimate.bootstrap import NUM_RESAMPLES, SEED, Estimate, drawn, estimated, num_workers_of
 from pipelines.estimate.pilot import STEPS, Excerpt, Measured, Pilot, take_excerpt
 from pipelines.inputs.sources import Source, left_out_text, list_sources, refuse_mistyped
+from pipelines.steps.scan import check_detectors
 
 MAX_PROBED = 1000
 """Most local files whose headers are all read; of more, a sample is read."""
@@ -90,7 +91,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
         excerpt_s: seconds of each of them, at least.
 
     Raises:
-        ValueError: no input file, or none that was tried can be read.
+        ValueError: no input file, none that was tried can be read, or a shot detector lacks what it needs.
     """
     refuse_mistyped(inputs)
     left_out: list[str] = []
@@ -99,6 +100,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
         console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
     if not sources:
         raise ValueError(f"{', '.join(inputs)}: no files found; give files, folders or globs of videos and images")
+    check_detectors(config.scan, [source.uri for source in sources])
     tried = _to_probe(sources, num_sampled)
     files = [file for source in track(tried, len(tried), "probe") if (file := _probed(source, config))]
     windows = _windows(files, num_sampled, excerpt_s)
@@ -196,11 +198,11 @@ def _run_pilot(
                 tempfile.TemporaryDirectory() as folder,
             ):
                 if uri not in identified:
-                    identified[uri] = (file.source.size_bytes, pilot.identify(path))
+                    identified[uri] = (file.source.size_bytes, pilot.identify(path, uri))
                 excerpt = Excerpt(path=path)
                 if start_s is not None:
                     excerpt = take_excerpt(path, start_s, excerpt_s, f"{folder}/excerpt.mkv")
-                measured = pilot.run(excerpt, is_image=file.is_image)
+                measured = pilot.run(excerpt, uri, is_image=file.is_image)
         except MediaError:  # it will fail in `curate` as well, and give no clip
             measured = _nothing(file.length if start_s is None else excerpt_s)
         units.append(_Unit(file=file, weight=file.length / parts, measured=measured))

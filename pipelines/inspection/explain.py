@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from curate.columns import CAPTION_SCORES, FACTS, SIGNAL_COLUMNS
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
+from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
 from curate.rules import Rule
 from curate.select import applies_to_images, is_required
@@ -109,7 +110,7 @@ def explain(url: str, clip_id: str) -> Explanation:
     name = clip["clip_id"]
     config = config_of(dataset, or_running=True)
     videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
-    siblings = [row["clip_id"] for row in rows if row["video_id"] == clip["video_id"]]
+    siblings = [row["clip_id"] for row in _clips_of_file(dataset, videos[clip["video_uri"]], rows)]
     cut = dataset.cut(config.shards.key)
     cut = cut.filter(pc.equal(cut["clip_id"], name))
     group = clip["duplicate_group"]
@@ -138,28 +139,29 @@ def files_named(url: str, path: str) -> list[FileStory]:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
-    dataset.made_with(or_running=True)
     ending = f"/{path.removeprefix('./')}"
     found = [row for row in _videos(dataset) if row["uri"] in (path, named(path)) or row["uri"].endswith(ending)]
     clips = clips_now(dataset).to_pylist() if found else []
-    return [
-        FileStory(
-            video=video,
-            clips=tuple(clip for clip in clips if video["video_id"] and clip["video_id"] == video["video_id"]),
-        )
-        for video in found
-    ]
+    return [FileStory(video=video, clips=_clips_of_file(dataset, video, clips)) for video in found]
+
+
+def _videos(dataset: Dataset) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = current_videos(dataset, config_of(dataset, or_running=True).scan).to_pylist()
+    return rows
+
+
+def _clips_of_file(
+    dataset: Dataset, video: Mapping[str, Any], clips: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], ...]:
+    """Those of the clips that the scan of a file gave, in order of time."""
+    ids = ids_of_file(dataset, video)
+    return tuple(sorted((clip for clip in clips if clip["clip_id"] in ids), key=lambda clip: clip["start_s"]))
 
 
 def time_code(seconds: float) -> str:
     """`HH:MM:SS.mmm`."""
     whole, milliseconds = divmod(round(seconds * 1000), 1000)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
-
-
-def _videos(dataset: Dataset) -> list[dict[str, Any]]:
-    key = config_of(dataset, or_running=True).scan.key
-    return [row for row in dataset.videos.rows() if row["scan_key"] == key]
 
 
 def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:

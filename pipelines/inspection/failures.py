@@ -10,8 +10,11 @@ import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
+from curate.dataset.scans import current_clips
 from curate.dataset.sources import SOURCE, of_current
+from curate.scan import ScanKeys
 from curate.schema import RETRYABLE, FailureKind
+from pipelines.config import Config
 from pipelines.dataset import config_of, step_config
 
 WORTH_RETRYING = RETRYABLE | {FailureKind.MODEL, FailureKind.WORKER_DIED}
@@ -46,14 +49,17 @@ def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
     rows = dataset.failures.rows()
     if not rows:
         return []
-    clips, done = _done(dataset)
-    return [
-        row
-        for row in rows
-        if (found := done.get((row["step"], row["key"]))) is not None
-        and row["subject"] not in found
-        and (row["step"] == "scan" or row["subject"] in clips)
-    ]
+    config = config_of(dataset, or_running=True)
+    keys, clips = ScanKeys(config.scan), ids_of(current_clips(dataset, config.scan))
+    done = _done(dataset, config)
+
+    def stands(row: Mapping[str, Any]) -> bool:
+        if row["step"] == "scan":  # it takes a failure out when its file went well
+            return bool(row["key"] == keys.of(row["subject"]))
+        found = done.get((row["step"], row["key"]))
+        return found is not None and row["subject"] in clips and row["subject"] not in found
+
+    return [row for row in rows if stands(row)]
 
 
 def grouped(rows: Iterable[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
@@ -73,15 +79,12 @@ def grouped(rows: Iterable[Mapping[str, Any]]) -> tuple[FailureGroup, ...]:
     )
 
 
-def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
-    """The clips that there are now, and, by step and key of the current settings, what has its result."""
-    config, families = config_of(dataset, or_running=True), dataset.families(or_running=True)
-    scan_key, cut_key = config.scan.key, config.shards.key
-    clips = {row["clip_id"] for row in dataset.clips.rows() if row["scan_key"] == scan_key}
+def _done(dataset: Dataset, config: Config) -> dict[tuple[str, str], set[str]]:
+    """By step and key of the current settings, the clips that have their result."""
+    families, cut_key = dataset.families(or_running=True), config.shards.key
     cut = dataset.cut(cut_key)
     scored = {name: dataset.scores(name, columns).ids() for name, columns in families.items()}
     done = {
-        ("scan", scan_key): set(),  # the scan takes a failure out when its file went well
         ("cut", cut_key): ids_of(cut),
         **{(name, name): ids for name, ids in scored.items()},
     }
@@ -92,7 +95,7 @@ def _done(dataset: Dataset) -> tuple[set[str], dict[tuple[str, str], set[str]]]:
     for step, kind in ENCODED_BY.items():
         for fingerprint in dataset.fingerprints(kind):
             done[step, fingerprint] = encoded(dataset, kind, fingerprint, cut)
-    return clips, done
+    return done
 
 
 def _captioned(dataset: Dataset, family: str, cut: pa.Table) -> set[str]:

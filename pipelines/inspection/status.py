@@ -14,6 +14,7 @@ from caption.backends.embedded import OTHER_MODEL
 from curate.columns import SCORE_COLUMNS
 from curate.dataset.captions import TEXT_LEVELS, usable
 from curate.dataset.dataset import Dataset
+from curate.dataset.scans import current_videos
 from curate.dataset.sources import SOURCE, of_current
 from curate.select import funnel
 from curate.storage.lease import owners
@@ -77,7 +78,7 @@ def status(url: str) -> Status:
     made_with, config = dataset.made_with(or_running=True), config_of(dataset, or_running=True)
     is_running = dataset.is_running
     # Files before clips, which are published before their file: a scanned file has its clips here.
-    videos = [row for row in dataset.videos.rows() if row["scan_key"] == config.scan.key]
+    videos = current_videos(dataset, config.scan, ["outcome", "failure"]).to_pylist()
     clips = clips_now(dataset)
     ids = ids_of(clips)
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))

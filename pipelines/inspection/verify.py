@@ -14,6 +14,7 @@ import safetensors.numpy
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import CLIPS_FILE, ENCODED, INDEX_FILE
 from curate.dataset.rows import clip_of
+from curate.dataset.scans import current_videos
 from curate.dataset.sources import SOURCE
 from curate.media.decode import clip_frames, clip_times
 from curate.media.fetch import DEFAULT, StagingConfig, local_copy
@@ -140,8 +141,8 @@ class Verifier:
 
     def inputs(self) -> Check:
         """The inputs that can be reached still have the bytes that their ids were made of."""
-        key = self.config.scan.key
-        rows = [row for row in self.dataset.videos.rows() if (row["outcome"], row["scan_key"]) == ("ok", key)]
+        rows = current_videos(self.dataset, self.config.scan, ["outcome", "video_id"]).to_pylist()
+        rows = [row for row in rows if row["outcome"] == "ok"]
         rows = chosen(rows, self.num_sampled)
         problems, num_skipped = [], 0
         for row in track(rows, len(rows), "inputs"):

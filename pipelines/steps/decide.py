@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 from curate.columns import FACTS
 from curate.dataset.captions import matches
 from curate.dataset.dataset import Dataset
-from curate.dataset.rows import clip_of, fraction
+from curate.dataset.rows import fraction
+from curate.dataset.scans import current_clips
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import left_join
 from curate.dedup.balance import balance_weights
-from curate.schema import Clip
+from curate.scan import ScanConfig
 from curate.scores.score import STEP as SCORE_STEP
 from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
@@ -65,7 +66,7 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         families: the score families to join.
         keep: write duplicates and clusters to the cache, see `find_duplicates`.
     """
-    clips = facts(dataset, config.scan.key)
+    clips = facts(dataset, config.scan)
     vectors: tuple[Table, str] | None = None
     unscored: dict[str, set[str]] = {}
     for family, columns in families.items():
@@ -93,7 +94,7 @@ def decide(
     """
     table = decided(dataset, stored, config, families)
     if not drop_failed:
-        refuse_losses(dataset, table, config.scan.key)
+        refuse_losses(dataset, table, config.scan)
     _say_what_is_not_held_out(table, config.select.split)
     write_parquet(dataset.layout.clips, table)
     return table
@@ -132,44 +133,27 @@ def decided(
     return table.select([*front, *(name for name in table.column_names if name not in {*front, *own}), *own])
 
 
-def facts(dataset: Dataset, scan_key: str) -> pa.Table:
+def facts(dataset: Dataset, scan: ScanConfig) -> pa.Table:
     """Every clip of the readable inputs with the scan's facts on it, in order of URI and time."""
-    videos = dataset.videos.read()
-    videos = videos.filter(pc.and_(pc.equal(videos["scan_key"], scan_key), pc.equal(videos["outcome"], "ok")))
-    # Equal bytes at several URIs: the clips are read from the first of them.
-    videos = videos.group_by("video_id").aggregate([("uri", "min"), ("size_bytes", "min"), ("duration_s", "min")])
-    clips = dataset.clips.read()
-    clips = clips.filter(pc.equal(clips["scan_key"], scan_key)).drop_columns(["scan_key"])
-    clips = left_join(clips, videos, "video_id").rename_columns({"uri_min": "video_uri"})
-    clips = clips.filter(pc.is_valid(clips["video_uri"]))
+    clips = current_clips(dataset, scan)
     start_s, end_s, duration_s = (
         seconds(pts, clips["time_base"])
         for pts in (clips["start_pts"], clips["end_pts"], pc.subtract(clips["end_pts"], clips["start_pts"]))
     )
     is_video = pc.equal(clips["kind"], "video")
-    bits = pc.cast(pc.multiply(clips["size_bytes_min"], 8), pa.float64())
+    bits = pc.cast(pc.multiply(clips["size_bytes"], 8), pa.float64())
     columns = {
         "start_s": start_s,
         "end_s": end_s,
         "duration_s": pc.if_else(is_video, duration_s, None),
         "short_side_px": pc.cast(pc.min_element_wise(clips["width"], clips["height"]), pa.float64()),
-        "bitrate": pc.if_else(pc.greater(clips["duration_s_min"], 0), pc.divide(bits, clips["duration_s_min"]), None),
+        "bitrate": pc.if_else(pc.greater(clips["duration_s"], 0), pc.divide(bits, clips["duration_s"]), None),
         "fps": pa.array([float(fraction(rate)) for rate in clips["fps"].to_pylist()], pa.float64()),
     }
-    clips = clips.drop_columns(["size_bytes_min", "duration_s_min", "fps"])
+    clips = clips.drop_columns(["size_bytes", "duration_s", "fps"])
     for name, values in columns.items():
         clips = clips.append_column(name, values)
     return clips.sort_by([("video_uri", "ascending"), ("start_pts", "ascending")])
-
-
-def clips_of(dataset: Dataset, scan_key: str) -> list[Clip]:
-    """Every clip of the readable inputs, to be read from the first of equal copies."""
-    uris: dict[str, str] = {}
-    for row in dataset.videos.rows():
-        if row["scan_key"] == scan_key and row["outcome"] == "ok":
-            uris.setdefault(row["video_id"], row["uri"])  # rows come sorted by URI
-    rows = [row for row in dataset.clips.rows() if row["scan_key"] == scan_key and row["video_id"] in uris]
-    return [clip_of(row, uris[row["video_id"]]) for row in rows]
 
 
 def seconds(pts: pa.ChunkedArray, time_bases: pa.ChunkedArray) -> pa.Array:

@@ -7,22 +7,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
+from curate.scan import ScanConfig, ScanKeys
 
 COLUMNS = ["clip_id", "decision", "reasons", "duplicate_group"]
 
 
-def refuse_losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> None:
+def refuse_losses(dataset: Dataset, decided: pa.Table, scan: ScanConfig) -> None:
     """Compare the decisions that are about to be published with the index as it is.
 
     Args:
         dataset: has the index, and `clips.parquet` as it was.
         decided: the rows of the new `clips.parquet`.
-        scan_key: of the current settings.
+        scan: the current settings.
 
     Raises:
         ValueError: clips would leave the index because they, or their files, failed; names the steps and what to do.
     """
-    lost = losses(dataset, decided, scan_key)
+    lost = losses(dataset, decided, scan)
     if not lost:
         return
     steps = ", ".join(f"{count} by {step}" for step, count in sorted(Counter(lost.values()).items()))
@@ -34,7 +35,7 @@ def refuse_losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> None:
     )
 
 
-def losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> dict[str, str]:
+def losses(dataset: Dataset, decided: pa.Table, scan: ScanConfig) -> dict[str, str]:
     """Clips of the index that the new decisions do not keep because something failed → the step that did, or the
     score that is missing."""
     if not dataset.is_decided():
@@ -47,14 +48,15 @@ def losses(dataset: Dataset, decided: pa.Table, scan_key: str) -> dict[str, str]
         for clip_id in indexed & now.keys()
         if (row := now[clip_id])["decision"] == "failed" and row["duplicate_group"] not in groups
     }
-    return lost | _of_failed_files(dataset, indexed - now.keys(), scan_key)
+    return lost | _of_failed_files(dataset, indexed - now.keys(), scan)
 
 
-def _of_failed_files(dataset: Dataset, gone: set[str], scan_key: str) -> dict[str, str]:
+def _of_failed_files(dataset: Dataset, gone: set[str], scan: ScanConfig) -> dict[str, str]:
     """Clips that no scanned file has any more, because their file, or a folder above it, failed."""
     if not gone:
         return {}
-    failed = [row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == ("scan", scan_key)]
+    keys, rows = ScanKeys(scan), dataset.failures.rows()
+    failed = [row["subject"] for row in rows if row["step"] == "scan" and row["key"] == keys.of(row["subject"])]
     before = dataset.read_clips().select(["clip_id", "video_uri"])
     before = before.filter(pc.is_in(before["clip_id"], pa.array(sorted(gone), pa.string())))
     files, folders = set(failed), tuple(f"{subject}/" for subject in failed)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.scans import current_videos
 from curate.schema import Clip, Failure, FailureKind
 from curate.storage.place import locate
 from pipelines.inputs.sources import version_now
@@ -62,10 +63,9 @@ def with_originals(run: CurateRun, clips: Sequence[Clip], step: str) -> tuple[li
 
 def _copies(run: CurateRun, video_ids: set[str]) -> dict[str, list[dict[str, Any]]]:
     """Video → the URIs that its bytes were scanned at, in order, with their versions then."""
-    videos = run.dataset.videos.read()
+    videos = current_videos(run.dataset, run.config.scan, ["outcome", "video_id", "version"])
     wanted = pc.is_in(videos["video_id"], pa.array(sorted(video_ids), pa.string()))
-    is_ours = pc.and_(pc.equal(videos["scan_key"], run.config.scan.key), pc.equal(videos["outcome"], "ok"))
     copies: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in videos.filter(pc.and_(wanted, is_ours)).select(["video_id", "uri", "version"]).to_pylist():
+    for row in videos.filter(pc.and_(wanted, pc.equal(videos["outcome"], "ok"))).to_pylist():
         copies[row["video_id"]].append(row)
     return copies

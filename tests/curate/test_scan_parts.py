@@ -92,12 +92,12 @@ def test_parts_give_what_one_pass_gives_to_a_detector_that_looks_far(
     config = ScanConfig().model_copy(update={"detector": WindowedConfig()})
     whole = scan(probe(path, path, "v"), path, config)
     duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
-    parts = plan_parts(path, duration_s / 3, config.warm_frames)
+    parts = plan_parts(path, duration_s / 3, config.detector.build().window.warm_frames)
     assert len(parts) >= 2
     assert assemble(measured(path, parts, config), config) == whole
     assert [clip.clip.num_frames for clip in whole.clips][:2] == [100, 90]
     unaware = plan_parts(path, duration_s / 3)
-    if any(part.num_warm < config.warm_frames for part in measured(path, unaware, config)[1:]):
+    if any(part.num_warm < config.detector.build().window.warm_frames for part in measured(path, unaware, config)[1:]):
         assert assemble(measured(path, unaware, config), config) is None
 
 

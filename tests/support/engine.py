@@ -10,15 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.scans import clips_of
 from curate.dataset.schemas import CLIPS
 from curate.dedup.frame_hash import TICKS_PER_SECOND
 from curate.report.build import build_report
+from curate.scan import ScanKeys
 from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.execute.build import open_executor
-from pipelines.steps.decide import clips_of, decide, read_stored
+from pipelines.steps.decide import decide, read_stored
 from pipelines.steps.run import CurateRun
 from pipelines.steps.score import score
 
@@ -81,13 +83,13 @@ def run_steps(
     """
     config = load_config(overrides=[f"execute.executor={kind}", "execute.num_cpus=2", "score.scorers=[]"])
     dataset, stage = Dataset(f"{folder}/dataset"), NoScorers(embedding_dim)
-    videos, clips = scanned_rows(num_clips, config.scan.key)
+    videos, clips = scanned_rows(num_clips, ScanKeys(config.scan).of("film.mp4"))
     with timed("publish videos and clips"):
         dataset.clips.publish(clips)
         dataset.videos.publish(videos)
     run = CurateRun(dataset, config, "reelpack retry", {row["uri"]: row["version"] for row in videos})
     with timed("read the clips to score"):
-        to_score = clips_of(dataset, config.scan.key)
+        to_score = clips_of(dataset, config.scan)
     with timed(f"score, {kind} executor"), open_executor(config.execute) as executor:
         score(run, executor, to_score, cast(ScoreStage, stage))  # it has all that is asked of one
     with timed("read, join, find duplicates"):

@@ -28,7 +28,7 @@ from curate.cut import ShardConfig
 from curate.dataset.schemas import INDEX, VIDEOS
 from curate.dataset.store import Table
 from curate.rules import Rule
-from curate.scan import ScanConfig
+from curate.scan import ScanConfig, ScanKeys
 from curate.schema import Span, clip_id, content_digest
 from curate.select import SelectConfig, decide
 from curate.shards.tar import write_tar
@@ -233,7 +233,7 @@ def made_with(policy: SelectConfig, families: Sequence[str] = ()) -> dict[str, A
 def video_row(path: Path, **changes: Any) -> dict[str, Any]:
     row = {
         "uri": str(path),
-        "scan_key": ScanConfig().key,
+        "scan_key": ScanKeys(ScanConfig()).of(str(path)),
         "outcome": "ok",
         "failure": None,
         "detail": None,

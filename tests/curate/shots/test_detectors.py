@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.scan import SCAN_VERSION, ScanConfig, ScanStage, SourceFile
+from curate.scan import SCAN_VERSION, ScanConfig, ScanKeys, ScanStage, SourceFile
 from curate.schema import Failure, FailureKind, content_digest
 from curate.shots import config as family
 from curate.shots import transnetv2_network
@@ -197,9 +197,11 @@ def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a detector that is not in the union
 def test_weights_are_part_of_the_scan_key() -> None:
     config = ScanConfig()
-    assert config.model_copy(update={"detector": WindowedConfig()}).key != config.key
-    how = config.model_dump_json(exclude={"part_s", "time_limit_s", "max_pixels"})
-    assert config.key == content_digest("scan", str(SCAN_VERSION), how), "datasets would be scanned again"
+    with_weights = config.model_copy(update={"detector": WindowedConfig()})
+    key = ScanKeys(config).of("a.mp4")
+    assert ScanKeys(with_weights).of("a.mp4") != key
+    how = config.model_dump_json(exclude={"sources", "part_s", "time_limit_s", "max_pixels"})
+    assert key == content_digest("scan", str(SCAN_VERSION), how), "datasets would be scanned again"
 
 
 @pytest.mark.parametrize("lengths", [(24, 30), (15, 16, 40, 18), (60, 20, 20)])

@@ -102,7 +102,7 @@ def test_clips_that_are_there_no_more_are_no_ones_copies(dataset: Dataset) -> No
     """Three duplicates, of which the first is gone: the other two are still copies of each other."""
     embed(dataset, [[1.0, 0.0]] * 3 + [[0.0, 1.0]])
     config = load_config(overrides=[*SETTINGS, BY_MEANING, "dedup.perceptual.enabled=false"])
-    clips = facts(dataset, config.scan.key).sort_by("clip_id")
+    clips = facts(dataset, config.scan).sort_by("clip_id")
     table = dataset.scores("embedding-1", FAMILIES["embedding-1"])
     groups, _ = duplicates.find_duplicates(dataset, clips.slice(1), (table, "embedding"), config.dedup, keep=False)
     assert list(groups) == clips["clip_id"].to_pylist()[1:3]
