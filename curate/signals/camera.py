@@ -95,11 +95,15 @@ def _refined(earlier: np.ndarray, later: np.ndarray, field: np.ndarray) -> tuple
         texture = slope * inside
         if texture.mean() < MIN_TEXTURE:
             return field, 0.0
-        spread = 1.4826 * float(np.median(np.abs(change[inside]))) + NOISE
+        spread = 1.4826 * _median(np.abs(change[inside])) + NOISE
         weights = np.maximum(0, 1 - np.square(change / (TUKEY * spread)))
         weights *= weights * inside
-        ones = np.full_like(by_x, -1 / short_side)
-        slopes = short_side * np.stack([by_x, by_x * columns, by_x * rows, by_y, by_y * columns, by_y * rows, ones])
+        slopes = np.empty((7, len(change)), np.float32)
+        for first, slopes_by in ((0, by_x), (3, by_y)):
+            np.multiply(slopes_by, short_side, out=slopes[first])
+            np.multiply(slopes[first], columns, out=slopes[first + 1])
+            np.multiply(slopes[first], rows, out=slopes[first + 2])
+        slopes[6] = -1
         weighted = slopes * weights
         # Not by BLAS, whose threads would show in the last bits.
         normal = np.einsum("in,jn->ij", weighted, slopes).astype(np.float64)
@@ -123,18 +127,26 @@ def _moved_back(later: np.ndarray, field: np.ndarray) -> np.ndarray:
     import cv2
 
     height, width = later.shape
-    center = np.array([(width - 1) / 2, (height - 1) / 2])
-    linear = np.eye(2) + field[:, 1:]
-    shift = center + field[:, 0] * min(height, width) - linear @ center
+    matrix = field[:, [1, 2, 0]]
+    matrix[:, 2] *= min(height, width)
+    matrix[:, 2] -= matrix[:, :2] @ ((width - 1) / 2, (height - 1) / 2)
+    matrix[0, 0] += 1
+    matrix[1, 1] += 1
     return np.asarray(
         cv2.warpAffine(
             later,
-            np.column_stack([linear, shift]),
+            matrix,
             (width, height),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderValue=OUTSIDE,
         )
     )
+
+
+def _median(values: np.ndarray) -> float:
+    """The middle value, of two the larger."""
+    middle = len(values) // 2
+    return float(np.partition(values, middle)[middle])
 
 
 def _sampled(picture: np.ndarray) -> np.ndarray:

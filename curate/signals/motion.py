@@ -144,7 +144,8 @@ def _shake(speeds: np.ndarray) -> float:
 
 def _mean_length(flow: np.ndarray) -> float:
     # cv2.magnitude depends on where its arrays are in memory, in the last bits.
-    return float(np.sqrt(np.square(flow).sum(axis=2)).mean())
+    x, y = flow[..., 0], flow[..., 1]
+    return float(np.sqrt(x * x + y * y).mean())
 
 
 def _camera_and_rest(flow: np.ndarray) -> tuple[float, float, np.ndarray]:
