@@ -15,9 +15,8 @@ from curate.media.still import read_still
 from curate.media.stream import VideoReader
 
 PREFETCHED_FRAMES = 8
-PREFETCHED_BYTES = 128 * 2**20
-"""Decoded ahead, at full size: decoding overlaps with scaling and with what is done to the frames. Eight frames of 4K
-in 8 bits take 100 MB; of larger frames there are fewer."""
+"""Decoded and scaled ahead, which overlaps with what is done to the frames. The thread that decodes a frame scales it,
+while the processor's cache holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,27 +62,22 @@ def iter_frames(
         return
     with VideoReader(path, time_limit_s=time_limit_s, max_pixels=max_pixels) as reader:
         clock = reader.stream_time_base if time_base is None else time_base
-        shape: Geometry | None = None
-        for frame in prefetch(
-            reader.frames(clock, from_pts=from_pts),
-            PREFETCHED_FRAMES,
-            max_bytes=PREFETCHED_BYTES,
-            num_bytes=_num_bytes,
-        ):
-            if (found := geometry(frame.decoded)) != shape:
-                shape = found
-                convert = RgbConverter(shape, shape.scaled(short_side_px))
-            yield Frame(
-                pts=frame.pts,
-                duration=frame.duration,
-                rgb=convert(frame.image),
-                shape=shape,
-                interlaced=frame.image.interlaced_frame,
-            )
+        yield from prefetch(_small(reader.frames(clock, from_pts=from_pts), short_side_px), PREFETCHED_FRAMES)
 
 
-def _num_bytes(frame: TimedFrame) -> int:
-    return sum(plane.buffer_size for plane in frame.image.planes)
+def _small(frames: Iterator[TimedFrame], short_side_px: int) -> Iterator[Frame]:
+    shape: Geometry | None = None
+    for frame in frames:
+        if (found := geometry(frame.decoded)) != shape:
+            shape = found
+            convert = RgbConverter(shape, shape.scaled(short_side_px), in_two_steps=True)
+        yield Frame(
+            pts=frame.pts,
+            duration=frame.duration,
+            rgb=convert(frame.image),
+            shape=shape,
+            interlaced=frame.image.interlaced_frame,
+        )
 
 
 def shrink(rgb: np.ndarray, short_side_px: int | None) -> np.ndarray:

@@ -13,8 +13,12 @@ from curate.media.tone import PQ_TRANSFER, tone_mapped
 if TYPE_CHECKING:
     import av
     from av.sidedata.sidedata import SideData
+    from av.video.reformatter import VideoReformatter
 
 UNSPECIFIED_COLORSPACE = 2  # AVCOL_SPC_UNSPECIFIED
+SCALED_AS_YUV = frozenset({"yuv420p", "yuv422p"})
+"""Formats that are scaled before they are made RGB, where that is asked for."""
+
 MAX_ASPECT_CORRECTION = 4
 """A sample aspect ratio beyond this is a broken header, and is ignored."""
 
@@ -109,8 +113,12 @@ class RgbConverter:
     `curate.media.deinterlace` comes before.
     """
 
-    def __init__(self, geometry: Geometry, size: tuple[int, int]) -> None:
-        """`size` is `(width, height)`, upright."""
+    def __init__(self, geometry: Geometry, size: tuple[int, int], *, in_two_steps: bool = False) -> None:
+        """`size` is `(width, height)`, upright.
+
+        `in_two_steps`: the planes of 8-bit YUV are scaled first, and made RGB at the small size. That takes half the
+        time; levels of RGB differ by about half a level in the mean, without bias.
+        """
         from av.video.reformatter import Interpolation, VideoReformatter
 
         self._mirrored = geometry.mirrored
@@ -119,26 +127,45 @@ class RgbConverter:
         is_smaller = self._width * self._height < geometry.coded_width * geometry.coded_height
         # Area averaging does not alias; for enlarging it would be nearest neighbor.
         self._interpolation = Interpolation.AREA if is_smaller else Interpolation.BICUBIC
-        self._reformatter = VideoReformatter()
+        self._in_two_steps = in_two_steps and is_smaller
+        # With accurate rounding: the faster conversion adds most of a level.
+        self._small_interpolation = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+        self._reformatter, self._small_reformatter = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
         is_pq = frame.color_trc == PQ_TRANSFER
         has_alpha = any(component.is_alpha for component in frame.format.components)
-        rgb = self._reformatter.reformat(
-            frame,
-            width=self._width,
-            height=self._height,
-            format="rgb48le" if is_pq else "rgba" if has_alpha else "rgb24",
-            src_colorspace=untagged_colorspace(frame),
-            interpolation=self._interpolation,
-            threads=1,
-        ).to_ndarray()
+        colorspace = untagged_colorspace(frame)
+        reformatter, interpolation = self._reformatter, self._interpolation
+        if self._in_two_steps and frame.format.name in SCALED_AS_YUV and not is_pq:
+            frame = self._reformatted(reformatter, frame, "yuv422p", interpolation)
+            reformatter, interpolation = self._small_reformatter, self._small_interpolation
+        target = "rgb48le" if is_pq else "rgba" if has_alpha else "rgb24"
+        rgb = self._reformatted(reformatter, frame, target, interpolation, colorspace).to_ndarray()
         if is_pq:
             rgb = tone_mapped(rgb)
         elif has_alpha:
             rgb = _over_black(rgb)
         upright = np.rot90(rgb[:, ::-1] if self._mirrored else rgb, self._quarter_turns)
         return np.ascontiguousarray(upright)
+
+    def _reformatted(
+        self,
+        reformatter: "VideoReformatter",
+        frame: "av.VideoFrame",
+        target: str,
+        interpolation: int,
+        colorspace: int | None = None,
+    ) -> "av.VideoFrame":
+        return reformatter.reformat(
+            frame,
+            width=self._width,
+            height=self._height,
+            format=target,
+            src_colorspace=colorspace,
+            interpolation=interpolation,
+            threads=1,
+        )
 
 
 def _over_black(rgba: np.ndarray) -> np.ndarray:

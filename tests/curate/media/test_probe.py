@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from curate.media.frames import iter_frames
+from curate.media.geometry import RgbConverter, geometry
 from curate.media.probe import content_id, probe
+from curate.media.stream import VideoReader
 
 
 def test_equal_bytes_have_equal_ids_under_any_name(tmp_path: Path) -> None:
@@ -112,9 +114,10 @@ def test_photo_is_turned_upright(tmp_path: Path) -> None:
     assert frame.shape == (80, 48, 3) and frame[4, 24, 0] > 180 > frame[-4, 24, 0]
 
 
+@pytest.mark.parametrize("short_side_px", [64, 32])
 @pytest.mark.parametrize("tag", ["bt601", "bt709"])
-def test_colors_follow_the_matrix_of_the_stream(write_video: Callable[..., str], tag: str) -> None:
-    """The same red through either matrix comes back as itself."""
+def test_colors_follow_the_matrix_of_the_stream(write_video: Callable[..., str], tag: str, short_side_px: int) -> None:
+    """The same red through either matrix comes back as itself, also where the planes are scaled first."""
     import av
 
     red = np.full((2, 64, 64, 3), (200, 40, 60), np.uint8)
@@ -129,8 +132,22 @@ def test_colors_follow_the_matrix_of_the_stream(write_video: Callable[..., str],
             yuv.pts = number
             output.mux(stream.encode(yuv))
         output.mux(stream.encode())
-    seen = next(iter_frames(path, short_side_px=64)).rgb.mean(axis=(0, 1))
+    seen = next(iter_frames(path, short_side_px=short_side_px)).rgb.mean(axis=(0, 1))
     assert np.abs(seen - (200, 40, 60)).max() < 4
+
+
+def test_planes_scaled_before_they_are_made_rgb_have_no_bias(write_video: Callable[..., str]) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(100, 156, (1, 40, 60, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    with VideoReader(write_video("noise.mp4", noise)) as reader:
+        (frame,) = reader.frames(reader.stream_time_base)
+        shape = geometry(frame.decoded)
+        one, two = (
+            RgbConverter(shape, (90, 60), in_two_steps=in_two_steps)(frame.image).astype(float)
+            for in_two_steps in (False, True)
+        )
+    assert np.abs((one - two).mean(axis=(0, 1))).max() < 0.3
+    assert np.abs(one - two).mean() < 4
 
 
 def write_ramp(path: str, pixel_format: str, transfer: int, primaries: int) -> str:
