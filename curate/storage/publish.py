@@ -18,6 +18,8 @@ from curate.storage.place import locate
 ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "tos", "memory"})
 """Protocols of stores that show an object when it is complete and not before."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 @contextmanager
 def publish(url: str) -> Iterator[IO[bytes]]:
@@ -25,7 +27,21 @@ def publish(url: str) -> Iterator[IO[bytes]]:
 
     Object stores show an upload when it is complete. Everywhere else the bytes get a temporary name and one rename;
     local files and their folders are synchronised. An exception inside the block leaves nothing under `url`.
+
+    Raises:
+        OSError: it cannot be written; of a full disk, with the path and what to do.
     """
+    try:
+        with _published(url) as file:
+            yield file
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; free space there: the same command resumes", url) from error
+
+
+@contextmanager
+def _published(url: str) -> Iterator[IO[bytes]]:
     fs, path = locate(url)
     folder, _, name = path.rpartition("/")
     fs.makedirs(folder, exist_ok=True)
