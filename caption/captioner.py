@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from caption.frames import windows_of
 from caption.item import Ask, Captioned, CaptionItem, DecodedItem
 from caption.quality.base import Check
 from caption.record import media_digest
+from curate.daemon_threads import DaemonPool
 from curate.schema import Failure, FailureKind, MediaError
 from curate.shards.tar import TarReader
 from curate.threads import import_decoders
@@ -242,7 +243,7 @@ class _Threads:
 
     def __init__(self, work: Callable[[CaptionItem], Any], num_threads: int, max_bytes: int) -> None:
         self._work, self._max_bytes = work, max_bytes
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="captions")
+        self._pool = DaemonPool(num_threads, "captions")
         self._started: dict[int, tuple[CaptionItem, Future[Any]]] = {}  # holds the items: ids are not used twice
         self._num_started = self._num_begun = self._held = 0
         self._changed = threading.Condition()

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from caption.backends.endpoint import Endpoint, Unanswered, key_of
 from caption.backends.refusals import advice, check_endpoint, is_filtered, why_lost
 from caption.provenance import Provenance
 from caption.quality.base import Check
+from curate.daemon_threads import DaemonPool
 from curate.encoders.fingerprint import library_versions
 from curate.schema import FailureKind, content_digest
 
@@ -189,8 +189,7 @@ class OpenAiBackend:
         """
         if len(requests) == 1:
             return [self._outcome(requests[0])]
-        with ThreadPoolExecutor(self.num_in_flight) as threads:
-            return list(threads.map(self._outcome, requests))
+        return list(DaemonPool(min(self.num_in_flight, len(requests)), "requests").map(self._outcome, requests))
 
     def _outcome(self, request: CaptionRequest) -> CaptionResult | FailedRequest:
         assert self._endpoint is not None, "setup comes first"

@@ -18,6 +18,7 @@ from pipelines.config import Config, load_config
 from pipelines.drivers.caption import caption
 from tests.support.caption_server import MODEL, CaptionServer, Fault, error, request_of
 from tests.support.curated import copied, curated
+from tests.support.terminal import on_terminal
 from tests.support.vlm_checkpoints import write_checkpoint
 
 KEY = "sk-live-0123456789abcdefghijkl"
@@ -89,6 +90,17 @@ def test_a_key_that_is_refused_in_the_middle_ends_the_job_and_what_is_captioned_
         with pytest.raises(LostEndpoint, match="asks for a key"):
             caption(made.url, config)
         assert len(texts(made.dataset, caption(made.url, config).family)) == 4
+
+
+def test_ctrl_c_does_not_wait_for_a_slow_endpoint(made: SimpleNamespace) -> None:
+    program = "import sys; from pipelines.cli import main; main(sys.argv[1:])"
+    with CaptionServer(latency_s=600) as server:
+        backend = f"caption.backend={{kind: openai, base_url: {server.url}, model: {MODEL}}}"
+        ended = on_terminal(
+            ["-c", program, "caption", made.url, "--set", backend],
+            columns=200, limit_s=60, interrupt_at=lambda screen: bool(server.bodies),
+        )  # fmt: skip
+    assert ended.code == 130 and "the same command resumes" in ended.screen
 
 
 def test_the_key_is_in_no_file_and_no_message(
