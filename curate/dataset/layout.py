@@ -103,6 +103,11 @@ class Layout:
     def encoded(self, kind: Encoded, fingerprint: str) -> EncodedLayout:
         return EncodedLayout(f"{self.encoded_root(kind)}/{fingerprint}")
 
+    @property
+    def pieces(self) -> str:
+        """Folder of the pieces of shards that are not yet written."""
+        return f"{self.url}/cache/pieces"
+
     def cache(self, name: str) -> str:
         """A table that can be removed at any time."""
         return f"{self.url}/cache/{name}.parquet"

@@ -6,11 +6,11 @@ from fractions import Fraction
 from functools import cache
 from typing import Any
 
-from curate.cut import CutClip
 from curate.media.parts import Part
 from curate.scan import Identified
 from curate.scanned import ScannedClip
 from curate.schema import Clip, Failure, Span, Video
+from curate.shards.pieces import CutClip
 from curate.storage.access import without_secrets
 
 

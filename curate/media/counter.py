@@ -2,13 +2,21 @@
 show the progress of long items."""
 
 from collections.abc import Mapping
-from threading import Lock
+from threading import Lock, local
 
 STILL_S = 1.0
 """Seconds of video that a still image counts as."""
 
 _lock = Lock()
 _counts = {"decoded_frames": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
+
+
+class _Counts(local):
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(_counts, 0.0)
+
+
+_here = _Counts()
 
 
 def count_decoded() -> None:
@@ -19,9 +27,8 @@ def count_decoded() -> None:
 def count_frame(seconds: float) -> None:
     """To be called for every frame that was asked for, with its duration. Frames that are decoded on the way to it do
     not count."""
-    with _lock:
-        _counts["frames"] += 1
-        _counts["seconds"] += seconds
+    _count("frames", 1)
+    _count("seconds", seconds)
 
 
 def count_bytes(num_bytes: int) -> None:
@@ -40,6 +47,12 @@ def counts() -> Mapping[str, float]:
         return dict(_counts)
 
 
-def _count(name: str, number: int) -> None:
+def counts_here() -> Mapping[str, float]:
+    """The same of this thread, since it began."""
+    return dict(_here.counts)
+
+
+def _count(name: str, number: float) -> None:
+    _here.counts[name] += number
     with _lock:
         _counts[name] += number

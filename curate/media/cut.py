@@ -1,6 +1,6 @@
-"""A span of a file → a file of its own: exactly the span's frames, at their own times."""
+"""Spans of a file → files of their own: exactly the span's frames, at their own times."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,16 +9,20 @@ from pydantic import Field
 from curate.media.clock import TimedFrame
 from curate.media.container import check_file, is_still_image, read_head
 from curate.media.deinterlace import deinterlaced
-from curate.media.encode import EncodeConfig, Mp4Encoder
+from curate.media.encode import Mp4Encoder
 from curate.media.errors import media_errors
 from curate.media.frames import shrink
-from curate.media.geometry import RgbConverter, geometry
+from curate.media.geometry import Geometry, RgbConverter, geometry
+from curate.media.planes import BT709, kept_coding
 from curate.media.still import encode_png, read_still
 from curate.media.stream import VideoReader
+from curate.media.x264 import EncodeConfig
 from curate.schema import FailureKind, MediaError, Span
 
 MAX_DURATION_TICKS = 2**31 - 1
 """The longest that MP4 lets one frame last, in its time base."""
+LONGEST_GAP_S = 4.0
+"""Between two spans, which is decoded rather than sought over."""
 
 
 class CutConfig(EncodeConfig):
@@ -46,59 +50,132 @@ class EncodedClip:
 
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
-    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, BT.709, no sound.
+    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, no sound.
 
-    A variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
+    Pixels that need not change are encoded as they were decoded, with their own color tags; others become BT.709. A
+    variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
 
     Raises:
         MediaError: The kinds of `probe`, and CORRUPT, also for times that MP4 cannot hold; NO_FRAMES where the file
             shows nothing in the span.
     """
+    (result,) = cut_clips(path, [span], config)
+    if isinstance(result, MediaError):
+        raise result
+    return result
+
+
+def cut_clips(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[EncodedClip | MediaError]:
+    """What `cut_clip` gives for each of the spans, or raises. Spans that follow each other closely are decoded in one
+    pass.
+
+    Args:
+        path: A local file.
+        spans: In order of time, of one time base.
+        config: How they are encoded.
+
+    Raises:
+        MediaError: The file cannot be opened.
+    """
     check_file(path)
     if is_still_image(read_head(path)):
-        rgb = shrink(read_still(path), config.short_side_px)
-        height, width = rgb.shape[:2]
-        return EncodedClip(
-            data=encode_png(rgb), ext="png", num_frames=1, width=width, height=height, fps=Fraction(1), duration_s=0.0
-        )
+        yield from (_still(path, config) for _ in spans)
+        return
     with VideoReader(path) as reader:
-        encoder: Mp4Encoder | None = None
-        num_frames = duration = 0
-        frames = _within(span, reader.frames(span.time_base, from_pts=span.start_pts))
-        for frame in deinterlaced(frames) if config.deinterlace else frames:
-            if encoder is None:
-                shape = geometry(frame.decoded)
-                size = shape.scaled(config.short_side_px, multiple_of=2)
-                convert = RgbConverter(shape, size)
-                encoder = Mp4Encoder(config, size=size, fps=reader.fps, time_base=span.time_base)
-                first_pts = frame.pts
-            if frame.duration > MAX_DURATION_TICKS:
-                shown_s = float(frame.duration * span.time_base)
-                raise MediaError(FailureKind.CORRUPT, f"{path}: a frame lasts {shown_s:.0f} s, too long for MP4")
-            with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
-                encoder.add(convert(frame.image), pts=frame.pts - first_pts, duration=frame.duration)
-            num_frames += 1
-            duration = frame.pts - first_pts + frame.duration
-        if encoder is None:
-            raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
+        passing: _Pass | None = None
+        for span in spans:
+            is_shared = passing is not None and passing.leads_to(span)
+            if passing is None or not is_shared:
+                passing = _Pass(reader, span)
+            result = _attempt(path, span, passing, reader.fps, config)
+            if isinstance(result, MediaError):
+                passing = None
+                if is_shared:  # what is between the spans may be to blame
+                    result = _attempt(path, span, _Pass(reader, span), reader.fps, config)
+            yield result
+
+
+def _still(path: str, config: CutConfig) -> EncodedClip:
+    rgb = shrink(read_still(path), config.short_side_px)
+    height, width = rgb.shape[:2]
+    return EncodedClip(
+        data=encode_png(rgb), ext="png", num_frames=1, width=width, height=height, fps=Fraction(1), duration_s=0.0
+    )
+
+
+class _Pass:
+    """Frames from a span's first one on, for this span and those after it."""
+
+    def __init__(self, reader: VideoReader, span: Span) -> None:
+        self._frames = reader.frames(span.time_base, from_pts=span.start_pts)
+        self._reached = span.start_pts
+        self._returned: TimedFrame | None = None
+
+    def leads_to(self, span: Span) -> bool:
+        """Whether the span begins soon."""
+        return 0 <= (span.start_pts - self._reached) * span.time_base <= LONGEST_GAP_S
+
+    def within(self, span: Span) -> Iterator[TimedFrame]:
+        """The frames whose pts are in the span."""
+        while frame := self._returned or next(self._frames, None):
+            self._returned = frame
+            if frame.pts >= span.end_pts:
+                break
+            self._returned = None
+            if frame.pts >= span.start_pts:
+                yield frame
+        self._reached = span.end_pts
+
+
+def _attempt(path: str, span: Span, passing: _Pass, fps: Fraction, config: CutConfig) -> EncodedClip | MediaError:
+    try:
+        return _encoded(path, span, passing.within(span), fps, config)
+    except MediaError as error:
+        return error
+
+
+def _encoded(path: str, span: Span, frames: Iterator[TimedFrame], fps: Fraction, config: CutConfig) -> EncodedClip:
+    pictures: _Pictures | None = None
+    num_frames = duration = first_pts = 0
+    for frame in deinterlaced(frames) if config.deinterlace else frames:
+        if pictures is None:
+            pictures = _Pictures(frame, fps, span.time_base, config)
+            first_pts = frame.pts
+        if frame.duration > MAX_DURATION_TICKS:
+            shown_s = float(frame.duration * span.time_base)
+            raise MediaError(FailureKind.CORRUPT, f"{path}: a frame lasts {shown_s:.0f} s, too long for MP4")
         with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
-            data = encoder.finish()
-        width, height = size
-        return EncodedClip(
-            data=data,
-            ext="mp4",
-            num_frames=num_frames,
-            width=width,
-            height=height,
-            fps=Fraction(num_frames) / (duration * span.time_base),
-            duration_s=float(duration * span.time_base),
-        )
+            pictures.add(frame, frame.pts - first_pts)
+        num_frames += 1
+        duration = frame.pts - first_pts + frame.duration
+    if pictures is None:
+        raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
+    with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
+        data = pictures.encoder.finish()
+    width, height = pictures.size
+    return EncodedClip(
+        data=data,
+        ext="mp4",
+        num_frames=num_frames,
+        width=width,
+        height=height,
+        fps=Fraction(num_frames) / (duration * span.time_base),
+        duration_s=float(duration * span.time_base),
+    )
 
 
-def _within(span: Span, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
-    """The frames whose pts are in the span."""
-    for frame in frames:
-        if frame.pts >= span.end_pts:
-            return
-        if frame.pts >= span.start_pts:
-            yield frame
+class _Pictures:
+    """The pictures of a clip, whose size and coding its first frame decides."""
+
+    def __init__(self, first: TimedFrame, fps: Fraction, time_base: Fraction, config: CutConfig) -> None:
+        self._shape: Geometry = geometry(first.decoded)
+        self.size = self._shape.scaled(config.short_side_px, multiple_of=2)
+        self._coding = kept_coding(first.image, self._shape, self.size) or BT709
+        self._convert = RgbConverter(self._shape, self.size)
+        self.encoder = Mp4Encoder(config, size=self.size, fps=fps, time_base=time_base, coding=self._coding)
+
+    def add(self, frame: TimedFrame, pts: int) -> None:
+        if kept_coding(frame.image, self._shape, self.size) == self._coding:
+            self.encoder.add_planes(frame.image, pts=pts, duration=frame.duration)
+        else:
+            self.encoder.add(self._convert(frame.image), pts=pts, duration=frame.duration)

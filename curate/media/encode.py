@@ -1,28 +1,16 @@
-"""Pixels → H.264 in MP4, with the same bytes for the same pixels on any machine with the same encoder."""
+"""Pixels → H.264 in MP4, with the same bytes for the same pixels (`curate.media.x264`)."""
 
 import io
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+
+from curate.media.planes import BT709, Coding
+from curate.media.x264 import EncodeConfig
 
 if TYPE_CHECKING:
-    pass
-
-X264Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
-
-
-class EncodeConfig(BaseModel):
-    """H.264 by libx264. The number of threads is fixed, because the encoded bytes depend on it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    crf: int = Field(default=18, ge=0, le=51, description="constant quality; lower is better, 18 looks lossless")
-    preset: X264Preset = Field(default="veryfast", description="x264's trade of time for size")
-    gop_frames: int = Field(default=48, ge=1, description="frames between key frames at most: what a seek costs")
-    num_threads: int = Field(default=2, ge=1, description="threads of the encoder")
-
+    import av
 
 FINE_CLOCK = 1000
 """Ticks per second from which on a clock is taken into the file as it is."""
@@ -36,13 +24,21 @@ class Mp4Encoder:
     their steps are the frames' durations, in any order of decoding.
     """
 
-    def __init__(self, config: EncodeConfig, *, size: tuple[int, int], fps: Fraction, time_base: Fraction) -> None:
+    def __init__(
+        self,
+        config: EncodeConfig,
+        *,
+        size: tuple[int, int],
+        fps: Fraction,
+        time_base: Fraction,
+        coding: Coding = BT709,
+    ) -> None:
         """`size` is `(width, height)`, both even; frames carry pts in units of `time_base`."""
         import av
 
         width, height = size
         if width % 2 or height % 2:
-            raise ValueError(f"yuv420p needs even sides, got {width}x{height}")
+            raise ValueError(f"{coding.pixel_format} needs even sides, got {width}x{height}")
         self._buffer = io.BytesIO()
         # "bitexact" leaves versions and dates out of the file.
         options = {"fflags": "+bitexact"}
@@ -51,16 +47,16 @@ class Mp4Encoder:
             options["video_track_timescale"] = str(time_base.denominator)
         self._container = av.open(self._buffer, "w", format="mp4", options=options)
         self._stream = self._container.add_stream("libx264", rate=fps)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, coding.pixel_format
         self._stream.time_base = self._stream.codec_context.time_base = time_base
         self._stream.codec_context.gop_size = config.gop_frames
         self._stream.codec_context.thread_count = config.num_threads
-        self._stream.codec_context.colorspace = COLORSPACE_BT709
-        self._stream.codec_context.color_primaries = COLORSPACE_BT709
-        self._stream.codec_context.color_trc = COLORSPACE_BT709
-        self._stream.codec_context.color_range = COLOR_RANGE_LIMITED
-        # x264's macroblock-tree rate control gives other bytes from call to call where a side is no multiple of 16.
-        self._stream.options = {"crf": str(config.crf), "preset": config.preset, "mbtree": "0"}
+        self._stream.codec_context.colorspace = coding.matrix
+        self._stream.codec_context.color_primaries = coding.primaries
+        self._stream.codec_context.color_trc = coding.transfer
+        self._stream.codec_context.color_range = coding.range
+        self._stream.options = {**config.options}
+        self._coding = coding
         self._packets: list[av.Packet] = []
         self._durations: dict[int, int] = {}  # by pts
 
@@ -68,10 +64,19 @@ class Mp4Encoder:
         """`(height, width, 3)` uint8; pts increases from call to call."""
         import av
 
-        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-        frame = frame.reformat(
-            format="yuv420p", dst_colorspace=COLORSPACE_BT709, dst_color_range=COLOR_RANGE_LIMITED, threads=1
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+            format=self._coding.pixel_format,
+            dst_colorspace=self._coding.matrix,
+            dst_color_range=self._coding.range,
+            threads=1,
         )
+        self.add_planes(frame, pts=pts, duration=duration)
+
+    def add_planes(self, frame: "av.VideoFrame", *, pts: int, duration: int) -> None:
+        """A frame of the encoder's size and coding, which is the encoder's own from now on."""
+        from av.video.frame import PictureType
+
+        frame.pict_type = PictureType.NONE  # a decoder's would decide on key frames
         frame.pts, frame.duration, frame.time_base = pts, duration, self._stream.codec_context.time_base
         self._durations[pts] = duration
         self._packets += self._stream.encode(frame)
@@ -89,10 +94,6 @@ class Mp4Encoder:
             self._container.mux_one(packet)
         self._container.close()
         return self._buffer.getvalue()
-
-
-COLORSPACE_BT709 = 1  # also AVCOL_PRI_BT709 and AVCOL_TRC_BT709
-COLOR_RANGE_LIMITED = 1
 
 
 def encode_mp4(rgb: np.ndarray, fps: float | Fraction, config: EncodeConfig | None = None) -> bytes:

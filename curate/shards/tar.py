@@ -17,6 +17,8 @@ from curate.storage.place import locate
 from curate.storage.publish import publish
 
 BLOCK_BYTES = 512
+END = b"\0" * (2 * BLOCK_BYTES)
+"""Of a tar."""
 PLACE = ("shard", "offset", "size", "digest")
 """Columns of an index that give a member's location and digest."""
 NOT_ITS_INDEX = "shard and index do not belong together: put back the one that was replaced, or write both again"
@@ -58,21 +60,27 @@ def write_tar(url: str, samples: Iterable[tuple[str, dict[str, bytes]]]) -> list
     seen: set[str] = set()
     with publish(url) as file:
         for key, parts in samples:
-            if "." in key or key in seen:
-                raise ValueError(f"shard {url}: got sample key {key!r}; expected unique keys without a dot")
+            if key in seen:
+                raise ValueError(f"shard {url}: got sample key {key!r} twice; expected unique keys")
             seen.add(key)
-            for ext, payload in parts.items():
-                offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
-                member = Member(
-                    key=key,
-                    ext=ext,
-                    shard=shard,
-                    offset=offset,
-                    size=len(payload),
-                    digest=payload_digest(payload),
-                )
-                members.append(member)
-        file.write(b"\0" * (2 * BLOCK_BYTES))
+            members += write_sample(file, shard, key, parts)
+        file.write(END)
+    return members
+
+
+def write_sample(file: IO[bytes], shard: str, key: str, parts: Mapping[str, bytes]) -> list[Member]:
+    """Append the members of one sample to the tar `shard`.
+
+    Raises:
+        ValueError: a key with a dot: WebDataset would split the sample.
+    """
+    if "." in key:
+        raise ValueError(f"shard {shard}: got sample key {key!r}; expected a key without a dot")
+    members = []
+    for ext, payload in parts.items():
+        offset = file.tell() + _write_member(file, f"{key}.{ext}", payload)
+        digest = payload_digest(payload)
+        members.append(Member(key=key, ext=ext, shard=shard, offset=offset, size=len(payload), digest=digest))
     return members
 
 

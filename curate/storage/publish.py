@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -120,6 +120,22 @@ def remove_unfinished(folder: str, names: Collection[str]) -> None:
     for temporary in map(Path, Path(path).iterdir()):
         if unfinished_name(temporary.name) in names and not is_being_written(temporary):
             temporary.unlink(missing_ok=True)
+
+
+def remove_files(urls: Iterable[str]) -> None:
+    """Remove files; one that is not there is no error."""
+    for url in urls:
+        fs, path = locate(url)
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+
+
+def remove_folder(url: str) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    fs, path = locate(url)
+    fs.invalidate_cache()
+    with suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
 
 
 def unfinished_name(name: str) -> str | None:

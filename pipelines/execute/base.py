@@ -29,7 +29,8 @@ class ExecuteConfig(BaseModel):
     num_workers: int | None = Field(
         None,
         ge=1,
-        description="workers of a stage; one machine starts as many as fit, a cluster all; none: one per CPU (GPU)",
+        description="workers of a stage; one machine starts as many as fit, a cluster all; none: one per CPU (GPU); "
+        "without Ray, threads of what can run in threads",
     )
     gpus_per_worker: float = Field(0, ge=0, description="GPU share of each worker of a stage that runs a model")
     publish_every_s: float = Field(
@@ -54,11 +55,14 @@ class Resources:
         batch_size: Items that `process` gets at a time.
         num_cpus: CPUs.
         num_gpus: Share of a GPU.
+        in_threads: In this process, `process` may run in several threads on one object: it keeps no state, and its
+            work is done by native code that leaves the interpreter's lock.
     """
 
     batch_size: int = 1
     num_cpus: float = 1
     num_gpus: float = 0
+    in_threads: bool = False
 
 
 class Executor(Protocol):

@@ -11,7 +11,7 @@ from pipelines.execute.local import LocalExecutor
 def open_executor(config: ExecuteConfig) -> Iterator[Executor]:
     """The executor of the configuration. If it starts a private Ray, that ends with the block."""
     if config.executor == "local":
-        yield LocalExecutor()
+        yield LocalExecutor(config.num_workers)
         return
     from pipelines.execute.ray_data import RayExecutor
 

@@ -1,24 +1,30 @@
 """Step: kept clips that no shard holds yet → new shards.
 
 The plan, which clip goes to which shard, is published before anything is cut. A run that was killed is finished as
-planned: its shards are the same as without the kill.
+planned: its shards are the same as without the kill. Shards are cut in pieces, which stay until their shard is there.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from curate.cut import CutStage, ShardPlan
+from curate.cut import CutStage, JoinStage, ShardPlan, plan_pieces
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import SPLITS, next_numbers, shard_name, shard_split
 from curate.dataset.rows import shard_row
-from curate.schema import Clip
-from curate.storage.publish import remove_unfinished
+from curate.schema import Clip, Failure
+from curate.storage.publish import remove_files, remove_folder, remove_unfinished
 from pipelines.console.progress import FRAMES
-from pipelines.execute.base import Executor, Resources
+from pipelines.execute.base import Executor, Resources, batches
+from pipelines.execute.local import LocalExecutor
 from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.originals import with_originals
 from pipelines.steps.run import CurateRun
+
+SHARDS_AT_ONCE = 256
+"""Shards whose pieces are there at the same time, at most."""
+MANY_SHARDS = 16
+"""Fewer are joined in this process: that takes less time than to start workers."""
 
 
 def cut(
@@ -58,28 +64,43 @@ def cut(
         ShardPlan(
             url=f"{dataset.layout.shards}/{shard}",
             split=shard_split(shard),
-            clips=tuple(group),
-            signed={clip.video_uri: url for clip in group if (url := run.signed.get(clip.video_uri))},
-            sidecar={clip.clip_id: sidecar[clip.clip_id] for clip in group if clip.clip_id in sidecar},
+            pieces=tuple(plan_pieces(dataset.layout.pieces, group, sidecar, run.signed, key)),
         )
         for shard, group in members.items()
     ]
     remove_unfinished(dataset.layout.shards, members)
-    stage = CutStage(run.config.shards, run.config.execute.staging)
-    for results in run.work(executor, stage, plans, Resources(), "cut", FRAMES, _num_frames):
-        shards = values_of(results)
-        failures = [*failures_of(results), *(failure for shard in shards for failure in shard.failures)]
-        # Failures first: until its rows are there, a shard counts as unfinished, and the others of it are cut again.
-        run.fail(failures, key)
+    for some in batches(plans, SHARDS_AT_ONCE):
+        failures = _cut(run, executor, some)
         num_failed += len(failures)
-        dataset.shards.publish(shard_row(clip, shard.plan.split, key) for shard in shards for clip in shard.clips)
-        remove_unfinished(dataset.layout.shards, {shard.plan.url.rpartition("/")[2] for shard in shards})
-        run.num_frames_decoded += sum(clip.num_frames for shard in shards for clip in shard.clips)
+        _join(run, executor, some)
+    remove_folder(dataset.layout.pieces)
     return bool(earlier or num_failed)
 
 
-def _num_frames(plan: ShardPlan) -> int:
-    return sum(clip.num_frames for clip in plan.clips)
+def _cut(run: CurateRun, executor: Executor, shards: Sequence[ShardPlan]) -> list[Failure]:
+    """Write the pieces of these shards; returns the failures of clips, which are published."""
+    stage = CutStage(run.config.shards, run.config.execute.staging)
+    pieces, resources = [piece for shard in shards for piece in shard.pieces], Resources(in_threads=True)
+    found: list[Failure] = []
+    for results in run.work(executor, stage, pieces, resources, "cut", FRAMES, lambda piece: piece.num_frames):
+        failures = [*failures_of(results), *(failure for piece in values_of(results) for failure in piece.failures)]
+        run.fail(failures, run.config.shards.key)
+        found += failures
+    return found
+
+
+def _join(run: CurateRun, executor: Executor, shards: Sequence[ShardPlan]) -> None:
+    """Write these shards of their pieces, which are not needed then."""
+    if len(shards) < MANY_SHARDS:
+        executor = LocalExecutor()
+    for results in run.work(executor, JoinStage(), shards, Resources(in_threads=True), "shards"):
+        run.dataset.shards.publish(
+            shard_row(clip, plan.split, run.config.shards.key) for plan, shard in results for clip in shard.clips
+        )
+        remove_unfinished(run.dataset.layout.shards, {plan.url.rpartition("/")[2] for plan, _ in results})
+        for plan, shard in results:
+            run.num_frames_decoded += sum(clip.num_frames for clip in shard.clips)
+            remove_files(piece.url for piece in plan.pieces)
 
 
 def uncut(run: CurateRun) -> set[str]:
@@ -120,13 +141,19 @@ def unfinished_plans(
 
 
 def plan_shards(
-    dataset: Dataset, pending: Collection[str], splits: Mapping[str, str], key: str, clips_per_shard: int
+    dataset: Dataset, pending: Mapping[str, Clip], splits: Mapping[str, str], key: str, clips_per_shard: int
 ) -> list[dict[str, Any]]:
-    """Plan new shards for the clips that are pending, and publish the plan: its rows of tables/shard_plans."""
+    """Plan new shards for the clips that are pending, and publish the plan: its rows of tables/shard_plans. Films come
+    in the order of their ids, the clips of a film in that of time."""
     first = next_numbers(row["shard"] for row in (*dataset.shard_plans.rows(), *dataset.shards.rows()))
-    rows = list(_new_rows(sorted(pending), splits, key, clips_per_shard, first))
+    in_order = sorted(pending, key=lambda clip_id: _place(pending[clip_id]))
+    rows = list(_new_rows(in_order, splits, key, clips_per_shard, first))
     dataset.shard_plans.publish(rows)
     return rows
+
+
+def _place(clip: Clip) -> tuple[str, float, str]:
+    return clip.video_id, clip.span.start_s, clip.clip_id
 
 
 def _new_rows(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from curate.cut import CutStage, ShardConfig, ShardPlan
+from curate.cut import CutStage, PiecePlan, ShardConfig
 from curate.media.counter import counts
 from curate.scan import IdentifyStage, ScanConfig, ScanStage, SourceFile
 from curate.scanned import Scanned
@@ -105,7 +105,7 @@ def test_stages_count_the_work_that_their_items_are_measured_in(tmp_path: Path) 
     assert isinstance(scanned, Scanned)
     assert seconds == pytest.approx(3, abs=0.1)
     clips = tuple(one.clip for one in scanned.clips)
-    plan = ShardPlan(url=str(tmp_path / "train-000000.tar"), split="train", clips=clips)
+    plan = PiecePlan(url=str(tmp_path / "piece"), clips=clips)
     assert counted(CutStage(ShardConfig()), [plan], FRAMES.name)[1] == 3 * FPS
 
 

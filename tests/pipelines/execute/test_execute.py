@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curate.cut import CutStage, ShardConfig, ShardPlan
+from curate.cut import CutStage, PiecePlan, ShardConfig
 from curate.scan import Identified, IdentifyStage, ScanConfig, SourceFile
 from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.execute.base import ExecuteConfig, Executor, Resources
@@ -100,7 +100,7 @@ def test_a_device_in_disorder_ends_a_run_in_this_process() -> None:
 @pytest.mark.usefixtures("private_ray")
 def test_an_output_that_cannot_be_written_stops_the_run_with_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    plan = ShardPlan(url=str(tmp_path / "file" / "train-000000.tar"), split="train", clips=())
+    plan = PiecePlan(url=str(tmp_path / "file" / "piece"), clips=())
     with open_executor(ExecuteConfig(executor="ray")) as executor, pytest.raises(OSError, match="file"):
         list(executor.run(CutStage(ShardConfig()), [plan], Resources()))
 
