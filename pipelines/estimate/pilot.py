@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.media.cut import cut_clip
+from curate.media.cut import cut_clips
 from curate.media.encode import encode_mp4
 from curate.media.stream import VideoReader
 from curate.scan import IdentifyStage, ScanStage, SourceFile
@@ -112,8 +112,10 @@ class Pilot:
         kept = [item.clip.span for item, outcome in zip(items, outcomes, strict=True) if self._keeps(item, outcome)]
         num_bytes = 0
         with _timed(step_s, "cut"):
-            for span in kept:
-                num_bytes += len(cut_clip(path, span, self.config.shards.encode).data)
+            for clip in cut_clips(path, kept, self.config.shards.encode) if kept else ():
+                if isinstance(clip, MediaError):
+                    raise clip
+                num_bytes += len(clip.data)
         spans = [item.clip.span for item in items]
         seconds = 1.0 if is_image else _length(spans, scanned.video.duration_s)
         low, high = excerpt.window or (0.0, seconds)

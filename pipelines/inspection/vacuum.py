@@ -63,7 +63,7 @@ def orphans(url: str, older_than_s: float = 3600) -> list[Orphan]:
     # Files before rows: what is published in between has its rows.
     files = _files(dataset)
     found: dict[str, str] = {}
-    for find in (_unfinished, _shards, _encoded, _merged):
+    for find in (_unfinished, _shards, _pieces, _encoded, _merged):
         found |= dict(find(dataset, files))
     return [_orphan(dataset, path, files[path], why, older_than_s) for path, why in sorted(found.items())]
 
@@ -115,6 +115,13 @@ def _shards(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
     for path in files:
         if _is_shard_of(dataset.layout.shards, dataset, path) and path.rpartition("/")[2] not in named:
             yield path, "no row of tables/shards names it"
+
+
+def _pieces(dataset: Dataset, files: Files) -> Iterator[tuple[str, str]]:
+    folder = dataset.layout.pieces.removeprefix(f"{dataset.url}/")
+    for path in files:
+        if path.startswith(f"{folder}/"):
+            yield path, "clips of a shard that is not written; the next `curate` uses it"
 
 
 def _is_shard_of(folder: str, dataset: Dataset, path: str) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from curate.media.clock import UnreliableTimestampsError, counted_time_base
-from curate.media.cut import CutConfig, cut_clip
+from curate.media.cut import CutConfig, EncodedClip, cut_clip, cut_clips
 from curate.media.decode import decode_clip
 from curate.media.frames import iter_frames
 from curate.media.probe import probe
@@ -100,6 +101,32 @@ def test_cut_clip_holds_exactly_the_frames_of_the_span(pass_over, numbered) -> N
         assert clip.num_frames == decoded.num_source_frames == last - first + 1
         times_s = [float((start - shown[first][0]) * time_base) for start, _ in shown[first : last + 1]]
         np.testing.assert_allclose(decoded.pts_s, times_s, atol=1e-4)
+
+
+def test_clips_of_one_pass_are_those_cut_alone(pass_over) -> None:
+    path, time_base, shown, _ = pass_over
+    edges = [(1, 12), (12, 13), (16, 30), (60, 66), (66, len(shown))]
+    spans = [Span(start_pts=shown[a][0], end_pts=shown[b - 1][1], time_base=time_base) for a, b in edges if a < b]
+    config = CutConfig(preset="ultrafast")
+    together = list(cut_clips(path, spans, config))
+    assert together == [cut_clip(path, span, config) for span in spans]
+
+
+def test_damage_between_two_clips_costs_neither(write_video: Callable[..., str], numbered) -> None:
+    path = write_video("a.mp4", numbered.draw(60), num_b_frames=0)
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    with open(path, "r+b") as file:
+        for packet in packets[26:35]:
+            file.seek((packet.pos or 0) + 4)
+            file.write(b"\x65" + bytes(range(packet.size - 5)))
+    spans = [Span(start_pts=a * 512, end_pts=b * 512, time_base=Fraction(1, 12288)) for a, b in
+             ((0, 24), (24, 36), (36, 48), (48, 60))]  # fmt: skip
+    first, damaged, *others = cut_clips(path, spans, CutConfig(preset="ultrafast"))
+    assert isinstance(damaged, MediaError) and damaged.kind is FailureKind.CORRUPT
+    apart = list(cut_clips(path, [spans[0], *spans[2:]], CutConfig(preset="ultrafast")))
+    assert [first, *others] == apart
+    assert all(isinstance(clip, EncodedClip) and clip.num_frames for clip in apart)
 
 
 def test_far_apart_moments_are_sought_exactly(numbered, write_video: Callable[..., str]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from curate.dataset.dataset import Dataset
+from curate.media.counter import frames_decoded
 from curate.schema import FailureKind
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
@@ -54,6 +55,32 @@ def test_a_run_killed_after_a_clip_failed_writes_the_shards_of_an_undisturbed_on
     assert [row["kind"] for row in Dataset(str(killed)).failures.rows()] != []
     run(films, killed)
     assert differences(snapshot(calm), snapshot(killed)) == []
+
+
+def test_what_was_cut_before_a_kill_is_not_cut_again(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    blocker = out / "tables" / "shards"
+    blocker.parent.mkdir(parents=True)
+    blocker.touch()  # all is cut, and no row can be published
+    with pytest.raises(OSError, match="exists"):
+        run(films, out)
+    blocker.unlink()
+    assert any((out / "cache/pieces").iterdir())
+    before = frames_decoded()
+    assert run(films, out).num_indexed == 3
+    assert frames_decoded() == before
+    assert not (out / "cache/pieces").exists()
+    run(films, tmp_path / "calm")
+    assert differences(snapshot(tmp_path / "calm"), snapshot(out)) == []
+
+
+def test_the_clips_of_a_film_follow_each_other_in_a_shard(films: Path, tmp_path: Path) -> None:
+    write_video(films / "shots.mp4", np.concatenate([moving(seed, 1.2, (128, 160)) for seed in range(4, 9)]))
+    run(films, tmp_path / "out")
+    rows = Dataset(str(tmp_path / "out")).shards.rows()
+    clips = {row["clip_id"]: row for row in Dataset(str(tmp_path / "out")).clips.rows()}
+    stored = [clips[row["clip_id"]] for row in sorted(rows, key=lambda row: row["offset"])]
+    assert stored == sorted(stored, key=lambda row: (row["video_id"], row["start_pts"])) and len(stored) == 8
 
 
 def test_what_a_kill_left_of_a_shard_goes_when_the_shard_is_written(films: Path, tmp_path: Path) -> None:
