@@ -4,7 +4,7 @@ A long file can be measured in parts, in any order; `assemble` turns their numbe
 whole file, bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -25,6 +25,12 @@ from curate.shots.sources import Detectors, SourceConfig
 
 SCAN_VERSION = 6
 """Raised when the same configuration gives other clips or signals."""
+
+NOT_KEYED: Mapping[str, bool | set[str]] = {
+    **dict.fromkeys(("sources", "part_s", "time_limit_s", "max_pixels"), True),
+    "detector": {"device", "path"},
+}
+"""Settings that change no result. What is in the file at a detector's `path` is in the detector's digest."""
 
 STEP = "scan"
 
@@ -71,7 +77,7 @@ class ScanKeys:
         digest = detector.digest(uri)
         if (detector, digest) not in self._keys:
             config = self._config.model_copy(update={"detector": self._detectors.config_of(uri)})
-            how = config.model_dump_json(exclude={"sources", "part_s", "time_limit_s", "max_pixels"})
+            how = config.model_dump_json(exclude=NOT_KEYED)
             key = content_digest("scan", str(SCAN_VERSION), how, *([digest] if digest else []))
             self._keys[detector, digest] = key
         return self._keys[detector, digest]
@@ -225,7 +231,10 @@ def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scan
         return None
     if window.aligned and any(one.first_frame + len(one.pts) != other.first_frame for one, other in pairwise(parts)):
         return None
-    return clips_of_parts(parts, detector, config.pieces)
+    try:
+        return clips_of_parts(parts, detector, config.pieces)
+    except MediaError as error:
+        return error.failure(parts[0].video.uri, STEP)
 
 
 def _measure(video: Video, path: str, config: ScanConfig, detector: ShotDetector, part: Part) -> Measured:

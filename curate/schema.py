@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     REFUSED = "refused"
     REJECTED = "rejected"
     WORKER_DIED = "worker_died"
+    SPANS = "spans"
 
 
 RETRYABLE = frozenset(

@@ -8,6 +8,7 @@ from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.content import ContentConfig
 from curate.shots.hash import HashConfig
 from curate.shots.histogram import HistogramConfig
+from curate.shots.spans import SpansConfig
 from curate.shots.stride import StrideConfig
 from curate.shots.threshold import ThresholdConfig
 from curate.shots.transnetv2 import TransNetV2Config
@@ -20,6 +21,7 @@ ShotDetectorConfig = Annotated[
     | HashConfig
     | ThresholdConfig
     | StrideConfig
+    | SpansConfig
     | TransNetV2Config
     | WholeConfig,
     Field(discriminator="kind"),

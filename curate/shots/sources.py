@@ -2,13 +2,13 @@
 
 import fnmatch
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.shots.base import ShotDetector
 from curate.shots.config import ShotDetectorConfig
+from curate.shots.spans import SpansDetector
 
 
 class SourceConfig(BaseModel):
@@ -46,10 +46,28 @@ class Detectors:
     def config_of(self, uri: str) -> ShotDetectorConfig:
         return self._configs[self._number(uri)]
 
-    def unused(self, uris: Iterable[str]) -> list[str]:
-        """The patterns whose detector none of these files gets."""
-        num_files = Counter(map(self._number, uris))
-        return [name for number, name in enumerate(self._names) if not num_files[number]]
+    def check(self, uris: Collection[str], known: Collection[str] = ()) -> list[str]:
+        """What is worth telling before anything is scanned: patterns that no file gets its detector by, names in lists
+        that are no input.
+
+        Args:
+            uris: Of the files.
+            known: Of files that were scanned before.
+
+        Raises:
+            ValueError: a list does not fit the files that it is for.
+        """
+        files: dict[int, list[str]] = {}
+        for uri in uris:
+            files.setdefault(self._number(uri), []).append(uri)
+        used = files.keys() | set(map(self._number, known))
+        unused = [name for number, name in enumerate(self._names) if number not in used]
+        notes = [f"scan.sources: {name} takes none of {len(uris)} inputs" for name in unused]
+        for number, of_detector in sorted(files.items()):
+            detector = self._detectors[number]
+            if isinstance(detector, SpansDetector):
+                notes += detector.check(of_detector)
+        return notes
 
     def _number(self, uri: str) -> int:
         found = (number for number, pattern in enumerate(self._patterns) if pattern.match(uri))

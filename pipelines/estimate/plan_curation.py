@@ -18,6 +18,8 @@ from fsspec.implementations.local import LocalFileSystem
 from curate.media.fetch import local_copy
 from curate.media.probe import probe
 from curate.schema import MediaError
+from curate.shots.sources import Detectors
+from curate.shots.spans import SpansDetector
 from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import console, track
@@ -103,7 +105,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
     check_detectors(config.scan, [source.uri for source in sources])
     tried = _to_probe(sources, num_sampled)
     files = [file for source in track(tried, len(tried), "probe") if (file := _probed(source, config))]
-    windows = _windows(files, num_sampled, excerpt_s)
+    windows = _windows(files, config.scan.detectors, num_sampled, excerpt_s)
     units, identified = _run_pilot(windows, config, excerpt_s)
     if not any(unit.measured.num_clips for unit in units):
         raise ValueError(
@@ -156,17 +158,25 @@ def _probed(source: Source, config: Config) -> _File | None:
     return _File(source=source, is_image=False, length=video.duration_s or 1.0)
 
 
-def _windows(files: Sequence[_File], count: int, excerpt_s: float) -> list[tuple[_File, float | None, int]]:
+def _windows(
+    files: Sequence[_File], detectors: Detectors, count: int, excerpt_s: float
+) -> list[tuple[_File, float | None, int]]:
     """Excerpts to run: file, second at which it begins (None: the whole file), and how many the file gets.
 
-    Files take turns, images and videos alternately; a long file is asked again when all have had theirs.
+    Files take turns, images and videos alternately; a long file is asked again when all have had theirs. A film whose
+    spans are listed is run as a whole.
     """
+
+    def is_whole(file: _File) -> bool:
+        is_short = file.is_image or file.length <= 1.5 * excerpt_s
+        return is_short or isinstance(detectors.of(file.source.uri), SpansDetector)
+
     draw = random.Random(SEED)
     kinds = [[file for file in files if file.is_image == is_image] for is_image in (False, True)]
     for kind in kinds:
         draw.shuffle(kind)
     queue = [file for file in chain.from_iterable(zip_longest(*kinds)) if file is not None]
-    room = {file.source.uri: 1 if file.is_image else max(1, int(file.length / (1.5 * excerpt_s))) for file in queue}
+    room = {file.source.uri: 1 if is_whole(file) else max(1, int(file.length / (1.5 * excerpt_s))) for file in queue}
     given: dict[str, int] = defaultdict(int)
     while (open_files := [file for file in queue if given[file.source.uri] < room[file.source.uri]]) and count > 0:
         for file in open_files[:count]:
@@ -175,11 +185,10 @@ def _windows(files: Sequence[_File], count: int, excerpt_s: float) -> list[tuple
     windows: list[tuple[_File, float | None, int]] = []
     for file in queue:
         parts = given[file.source.uri]
-        is_short = file.is_image or file.length <= 1.5 * excerpt_s
         for part in range(parts):  # one in each of so many equal parts of the file
             stretch = file.length / parts
             start_s = part * stretch + draw.random() * max(0.0, stretch - excerpt_s)
-            windows.append((file, None if is_short else start_s, parts))
+            windows.append((file, None if is_whole(file) else start_s, parts))
     return windows
 
 

@@ -32,13 +32,13 @@ def check_detectors(config: ScanConfig, uris: Collection[str], known: Collection
         known: those of the runs before.
 
     Raises:
-        ValueError: a detector lacks its weights, or a file that it reads.
+        ValueError: a detector lacks its weights, or the list that it reads, or that does not fit the files.
     """
     keys = ScanKeys(config)
     for uri in uris:
         keys.of(uri)
-    for pattern in config.detectors.unused({*uris, *known}):
-        console.print(f"scan.sources: {pattern} takes none of {len(uris)} inputs", markup=False, highlight=False)
+    for note in config.detectors.check(uris, known):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def scan(

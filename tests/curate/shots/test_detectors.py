@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from curate.shots import transnetv2_network
 from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.base import ShotDetector, Timeline, Transition
 from curate.shots.shot import shots_between
+from curate.shots.spans import SpansConfig
 from curate.shots.windows import WindowedScores
 from tests.support.families import with_member
 from tests.support.members.black import BlackConfig
@@ -62,7 +64,10 @@ def _narrow_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=MEMBERS, ids=lambda member: member.model_fields["kind"].default)
-def config(request: pytest.FixtureRequest) -> Any:
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param is SpansConfig:
+        (tmp_path / "list.csv").write_text("path,start,end\nother.mp4,0,1\n")
+        return SpansConfig(path=str(tmp_path / "list.csv"), unlisted="whole")
     return request.param()
 
 

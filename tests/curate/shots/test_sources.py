@@ -44,7 +44,9 @@ def test_the_first_pattern_that_matches_counts_and_useless_ones_are_named() -> N
     detectors = config(**{"a/*": LONG, "*.mp4": SHORT, "a/b.mp4": LONG, "c/*": LONG}).detectors
     uris = ["/x/a/b.mp4", "/x/b.mp4", "/x/b.avi"]
     assert [detectors.config_of(uri) for uri in uris] == [LONG, SHORT, AdaptiveConfig()]
-    assert detectors.unused(uris) == ["a/b.mp4", "c/*"]
+    notes = [f"scan.sources: {name} takes none of 3 inputs" for name in ("a/b.mp4", "c/*")]
+    assert detectors.check(uris) == notes
+    assert detectors.check(uris, known=["/x/c/a.avi"]) == notes[:1]
 
 
 def test_a_source_changes_the_keys_of_the_files_that_it_matches_alone() -> None:
