@@ -126,7 +126,19 @@ def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def overrides(config: Config, base: Config | None = None) -> list[str]:
     """What `--set` takes to make `config` out of `base` (None: the defaults): the inverse of `load_config`."""
-    return list(differences(config.model_dump(mode="json"), (base or Config()).model_dump(mode="json"), ""))
+    before, sparse = (base or Config()).model_dump(mode="json"), config.model_dump(mode="json", exclude_defaults=True)
+    return list(differences(_short(config.model_dump(mode="json"), sparse, before), before, ""))
+
+
+def _short(value: Any, sparse: Any, base: Any) -> Any:
+    """A tree of settings in which sections of another `kind` than in `base` lack what is their own default, as in
+    `sparse`: they replace those of `base` as a whole."""
+    if not isinstance(value, dict) or not isinstance(sparse, dict) or value == base:
+        return value
+    if "kind" in value and (not isinstance(base, dict) or value["kind"] != base.get("kind")):
+        return {"kind": value["kind"], **sparse}
+    others = base if isinstance(base, dict) else {}
+    return {name: _short(child, sparse.get(name), others.get(name)) for name, child in value.items()}
 
 
 def differences(value: Any, base: Any, path: str) -> Iterator[str]:

@@ -169,6 +169,13 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_pat
     assert load_config(tmp_path / "again.yaml") == config
 
 
+def test_a_section_of_another_kind_is_typed_without_its_defaults() -> None:
+    config = load_config(overrides=["caption.backend={kind: openai, base_url: http://x/v1, model: m, seed: 7}"])
+    assert overrides(config) == [
+        'caption.backend={"kind": "openai", "base_url": "http://x/v1", "model": "m", "seed": 7}'
+    ]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -178,6 +185,7 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_pat
         ["select.rules.motion.min=0.5", "select.rules.letterbox_fraction.max=null", "execute.publish_every_s=1e-9"],
         ["score.scorers=[]", "execute.executor=local", "execute.address='123'", "scan.detector.kind=whole"],
         ["scan.detector={kind: adaptive, threshold: 4}", "select.split={val_fraction: 0.25}"],
+        ["caption.backend={kind: openai, base_url: http://x/v1, model: m}", "caption.fallback.model=y"],
     ],
 )
 def test_what_was_changed_can_be_typed_again(changes: list[str]) -> None:
