@@ -15,6 +15,7 @@ from curate.report.explorer import edge_rows, explorer
 from curate.report.film import film
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
 from curate.report.page import page, section
+from curate.report.quality import quality
 from curate.report.review import captioned_clips, review
 from curate.scan import ScanConfig
 from curate.storage.publish import write_text
@@ -100,7 +101,7 @@ def _review(view: DatasetView, max_clips: int) -> str:
     rows, reasons = captioned_clips(view)
     chosen = [rows[at] for at in choose(reasons, max_clips)]
     members = view.members([row["clip_id"] for row in chosen])
-    return review(view, chosen, strips_of_clips(chosen, members, Layout(view.url).shards, NUM_FRAMES))
+    return quality(view) + review(view, chosen, strips_of_clips(chosen, members, Layout(view.url).shards, NUM_FRAMES))
 
 
 def _strips(view: DatasetView, rows: Iterable[Mapping[str, Any]]) -> dict[str, Strip | str]:

@@ -86,6 +86,20 @@ def test_every_text_of_every_level_and_variant_is_in_the_page(page: Path) -> Non
     assert data["total"] == 6
 
 
+def test_captions_are_counted_by_level_status_and_finding_with_a_reason(page: Path) -> None:
+    text = page.read_text()
+    table = text[text.index('<table class="quality">') :]
+    rows = re.findall(r"<tr>(.*?)</tr>", table[: table.index("</table>")])[1:]
+    assert [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows] == [
+        ["short", "ok", "", "5", ""],
+        ["short", "empty, not used", "", "1", ""],
+        ["dense", "ok", "", "5", ""],
+        ["dense", "rejected, not used", "repetition", "2", "a phrase repeats &lt;b&gt;9&lt;/b&gt; times"],
+        ["original", "ok", "", "1", ""],
+    ]
+    assert "<p>Of 6 of 8 clips in the index.</p>" in text
+
+
 def test_a_page_without_records_has_no_review(written) -> None:
     assert 'id="review"' not in Path(build_report(str(written.dataset))).read_text()
 

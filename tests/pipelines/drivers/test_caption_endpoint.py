@@ -74,6 +74,20 @@ def test_the_texts_are_those_of_the_same_model_in_transformers(made: SimpleNames
     assert revision == MODEL, "the record has what the server says of itself"
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_the_records_on_ray_are_those_of_this_process(films: SimpleNamespace, tmp_path: Path) -> None:
+    folder = write_checkpoint("llava", tmp_path / "model")
+    settings = {"model": str(folder), "dtype": "float32", "device": "cpu"}
+    overrides = [*PLAIN, *(f"caption.backend.{name}={value}" for name, value in settings.items())]
+    here, there = copied(films, tmp_path / "here"), copied(films, tmp_path / "there")
+    family = caption(here.url, load_config(overrides=overrides)).family
+    on_ray = ["execute.executor=ray", "execute.publish_every_s=0.1", "caption.batch_size=1"]
+    assert caption(there.url, load_config(overrides=[*overrides, *on_ray])).family == family
+    records = here.dataset.captions(family or "").rows()
+    assert there.dataset.captions(family or "").rows() == records and len(records) == 4
+
+
 def test_a_clip_that_fails_is_attempted_by_the_next_run(made: SimpleNamespace) -> None:
     with CaptionServer() as server:
         server.faults = [Fault(body="<html>")]
