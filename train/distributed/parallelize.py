@@ -65,6 +65,8 @@ def _set_up_compiler() -> None:
     """For blocks, each one graph that serves every pack."""
     # That a width equals an offset says nothing of the next pack: guards on it compile blocks again and again.
     shapes.use_duck_shape = False
+    # A float of a module, such as an epsilon, is a constant. As an input it makes the compiler trace each graph twice.
+    torch._dynamo.config.specialize_float = True
     # Replicas' gradients travel while the blocks before them are differentiated: a block is not cut into buckets.
     torch._dynamo.config.optimize_ddp = False
     # As without compilation: gradients of what is computed in float32 are.

@@ -132,29 +132,6 @@ def test_copies_of_a_lone_frame_have_one_answer(redrawn: Callable[..., DiT], sam
         assert torch.equal(first[:, :, 0], first[:, :, 1]) is alone
 
 
-@pytest.mark.slow
-def test_a_compiled_block_is_not_compiled_again_for_every_pack(
-    redrawn: Callable[..., DiT], mixed_samples: list[Sample]
-):
-    from torch._dynamo.testing import CompileCounterWithBackend
-
-    torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
-    model = redrawn(pattern="alternating", depth=1)
-    packs = [mixed_samples, mixed_samples[:3], mixed_samples[1:], mixed_samples[:1] * 3, mixed_samples[2:]]
-    with torch.no_grad():
-        reference = [torch.cat(output(model, samples)) for samples in packs]
-    for block in model.blocks:
-        block.compile(backend=counter, dynamic=True)
-    graphs = []
-    for samples, expected in zip(packs, reference, strict=True):
-        out = torch.cat(output(model, samples))
-        out.sum().backward()
-        torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
-        graphs.append(counter.frame_count)
-    assert graphs[-1] == graphs[1], graphs
-
-
 @pytest.mark.parametrize(
     "settings, message",
     [
