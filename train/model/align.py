@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class Projector(nn.Module):
     """Features of the model to the encoder's width: REPA's three-layer MLP."""
 
-    def __init__(self, width: int, target_dim: int, hidden: int = 2048) -> None:
+    def __init__(self, width: int, target_dim: int, hidden: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, target_dim)
