@@ -1,15 +1,16 @@
-"""A private Ray for the tests that need one: started once, in its own folder, and ended by what started it."""
-
-from collections.abc import Iterator
+"""A private Ray for the tests that need one: started once, in its own folder, and ended after the last of them."""
 
 import pytest
 
 
-@pytest.fixture(scope="session")
-def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def private_ray(tmp_path_factory: pytest.TempPathFactory) -> None:
     import logging
 
     import ray
+
+    if ray.is_initialized():
+        return
 
     def start() -> None:
         ray.init(
@@ -30,5 +31,14 @@ def private_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             raise
         ray.shutdown()
         start()  # on a busy machine; Ray's limit of 30 s is fixed
-    yield
-    ray.shutdown()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends the private Ray where no file follows that uses it: its processes hold a gigabyte."""
+    if nextitem is not None and "private_ray" in nextitem.path.read_text():
+        return
+    if "private_ray" in item.path.read_text():
+        import ray
+
+        ray.shutdown()  # of nothing, where no test of the file started it

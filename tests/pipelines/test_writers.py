@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,13 +24,13 @@ from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.support.caption_checks import OVERRIDES
 from tests.support.curated import SETTINGS, caption, copied, curated
+from tests.support.forks import run_commands
 from tests.support.videos import moving, write_video
 from tests.support.vlm_checkpoints import write_checkpoint
 from train.data.manifest import read_manifest
 
 LOCAL = load_config(overrides=[*SETTINGS, "encode.max_area_px=6144", "encode.autoencoder.device=cpu"])
 SMALLER = load_config(overrides=[*SETTINGS, "encode.max_area_px=6144", "shards.encode.short_side_px=48"])
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +151,6 @@ def test_how_a_foreign_dataset_is_run_is_not_for_it_to_say(made: SimpleNamespace
     assert "executor=local" in said and "cache_dir" not in said and "foreign:6379" not in said
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "pipelines.cli", *words]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) -> None:
@@ -172,22 +166,18 @@ def test_commands_that_race_lose_nothing(made: SimpleNamespace, tmp_path: Path) 
     small += OVERRIDES
     run = ["train.steps=2", "train.device=cpu", "train.model={width: 32, num_heads: 2, depth: 1}"]
     races = {
-        "curate 0": command("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),
-        "curate 1": command("curate", str(made.films), f"{tmp_path}/late1", "--out", made.url, *settings),
-        "select": command("select", made.url, "--set", "select.rules.duration_s.min=0.4"),
-        "caption 0": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
-        "caption 1": command("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
-        "encode 0": command("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
-        "encode 1": command("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
-        "train": command("train", made.url, "--out", f"{tmp_path}/run", *(w for one in run for w in ("--set", one))),
+        "curate 0": ("curate", str(made.films), f"{tmp_path}/late0", "--out", made.url, *settings),
+        "curate 1": ("curate", str(made.films), f"{tmp_path}/late1", "--out", made.url, *settings),
+        "select": ("select", made.url, "--set", "select.rules.duration_s.min=0.4"),
+        "caption 0": ("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
+        "caption 1": ("caption", made.url, *local, *(w for one in small for w in ("--set", one))),
+        "encode 0": ("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
+        "encode 1": ("encode", made.url, *local, "--set", "encode.max_area_px=6144"),
+        "train": ("train", made.url, "--out", f"{tmp_path}/run", *(w for one in run for w in ("--set", one))),
     }
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "1000"}
-    running = {
-        name: subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-        for name, words in races.items()
-    }
-    said = {name: process.communicate()[0] for name, process in running.items()}
-    codes = {name: process.returncode for name, process in running.items()}
+    ended = run_commands(races, tmp_path)
+    codes = {name: code for name, (code, _) in ended.items()}
+    said = {name: " ".join(text.split()) for name, (_, text) in ended.items()}
     for name, code in codes.items():
         assert code == 0 or (code == 2 and "is being written by" in said[name]), f"{name}: {said[name]}"
         assert "Traceback" not in said[name]

@@ -17,6 +17,8 @@ from train.run.config import TrainConfig
 
 PRELOADED = [
     "pytest",
+    "pandas",  # pyarrow imports it where NumPy's arrays come in or out
+    "pyarrow.dataset",
     "av",
     "cv2",
     "pipelines.cli",
@@ -42,6 +44,33 @@ def start_both(work: Callable[..., None], *arguments: Any) -> None:
     """`work(rank, *arguments)` in two processes; their errors are raised here."""
     forks()
     start_processes(work, arguments, nprocs=2, start_method="forkserver")
+
+
+def run_commands(commands: Mapping[str, Sequence[str]], folder: Path) -> dict[str, tuple[int, str]]:
+    """Command lines of `reelpack` by any name, each in a process of its own, all at once: exit codes, and what they
+    print. `folder` gets their logs."""
+    logs = {name: folder / f"{name}.log" for name in commands}
+    processes = {
+        name: forks().Process(target=_run_command, args=(list(words), logs[name])) for name, words in commands.items()
+    }
+    try:
+        for process in processes.values():
+            process.start()
+        for process in processes.values():
+            process.join()
+        return {name: (process.exitcode or 0, logs[name].read_text()) for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.kill()
+
+
+def _run_command(words: list[str], log: Path) -> None:
+    from pipelines.cli import main
+
+    with log.open("w") as printed:
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+    main(words)
 
 
 @dataclass(frozen=True, kw_only=True)

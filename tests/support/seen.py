@@ -105,6 +105,8 @@ def main() -> None:
     record()
     if num_ranks == 1:
         reelpack(arguments)
+    import pipelines.drivers.train  # noqa: F401  # what the command imports: once, before the ranks fork
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         shared = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
