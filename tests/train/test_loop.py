@@ -49,7 +49,7 @@ def config(**changes: Any) -> TrainConfig:
         "ema": {"decay": 0.9},
         "evaluate": {
             "held_out": {"every": 4, "first": 2, "timesteps": [0.3, 0.7]},
-            "captions": {"timesteps": [0.3, 0.7]},
+            "captions": {"timesteps": [0.3, 0.7], "max_clips": 6},
         },
         "checkpoint": {"every": 3},
     }
