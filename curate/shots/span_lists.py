@@ -66,7 +66,7 @@ def read_spans(url: str) -> SpanTable:
         else:
             lists = [_read(path if isinstance(fs, LocalFileSystem) else url, name)]
     except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such list of shots") from error
+        raise ValueError(f"{name}: there is no such list of shots; put it back, or name another one") from error
     except OSError as error:
         raise ValueError(f"{name}: cannot be read ({error})") from error
     table: dict[str, tuple[Span, ...]] = {}
@@ -185,6 +185,8 @@ def _ends(columns: Sequence[str], where: str) -> tuple[tuple[str, str], Callable
 
 def _read_edl(text: str, name: str) -> Iterator[tuple[str, Span]]:
     """Source times of the events with a picture; a film is named by the clip name below its event."""
+    if "PYSCENEDETECT" in text.partition("\n")[0]:  # its codes are a frame early, or run ahead: see findings/
+        raise ValueError(f"{name}, line 1: PySceneDetect's time codes name other frames than its cuts; give its CSV")
     pending: Span | None = None
     clip = ""
     for number, line in enumerate(text.splitlines(), 1):

@@ -36,7 +36,8 @@ class ThresholdConfig(BaseModel):
 
 class ThresholdDetector(Weightless):
     """PySceneDetect's own code decides which dark frames separate shots. Those at either end of the file separate
-    nothing; they are left out as well, except where they are fewer than `min_out_length_s`."""
+    nothing; they are left out as well, except where they are fewer than `min_out_length_s`. A film that is dark
+    throughout fades nowhere: it is one shot."""
 
     window = Window()
     num_scores = 1
@@ -60,7 +61,7 @@ class ThresholdDetector(Weightless):
                 faded_out = number
             elif was_out and not is_out and (cuts or (faded_out == 0 and self._is_long(0, number, timeline))):
                 fades.append(Transition(faded_out, number, "fade"))
-        if detector.last_fade["type"] == "out" and self._is_long(faded_out, len(scores), timeline):
+        if detector.last_fade["type"] == "out" and faded_out and self._is_long(faded_out, len(scores), timeline):
             fades.append(Transition(faded_out, len(scores), "fade"))
         return fades
 

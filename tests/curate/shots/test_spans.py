@@ -162,6 +162,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path: Path, name: str) -> None:
         ("001  AX  V  C  00:00:00;00 00:00:01;00 00:00:00;00 00:00:01;00\n", "line 1: got the drop-frame time code"),
         ("\n001  AX  V  C  00:00:00:00\n", "line 2: got '001  AX  V  C  00:00:00:00', expected an event"),
         ("TITLE: nothing\n", "holds no span"),
+        ("* CREATED WITH PYSCENEDETECT 0.7.2\nTITLE: PySceneDetect\n", "line 1: PySceneDetect's time codes"),
     ],
 )
 def test_a_mistake_in_an_edl_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
