@@ -48,7 +48,7 @@ def why_uncaptioned(dataset: str, clip_ids: Collection[str]) -> str:
     if unused:
         num_clips = len({row["clip_id"] for row in unused})
         said.append(
-            f"{_clips(num_clips)} captions and none that is used ({_counted(unused)}): "
+            f"{_clips(num_clips)} captions, none of which is used ({_counted(unused)}): "
             f"{' or '.join(_remedies(dataset, unused))}, then {embed}"
         )
     if num_bare:

@@ -10,9 +10,12 @@ from typer.testing import CliRunner
 
 from curate.dataset.captions import text_id
 from pipelines.cli import app
+from pipelines.config import load_config
 from pipelines.dataset import config_of
+from pipelines.drivers.curate import curate
 from pipelines.drivers.review import review
-from tests.support.curated import caption, copied, curated
+from pipelines.drivers.select import select
+from tests.support.curated import SETTINGS, caption, copied, curated
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,34 @@ def test_an_edit_wins_over_another_captioner(made: SimpleNamespace) -> None:
     made.dataset.save_section("caption_family", "test-2")
     made.dataset.write_index(config_of(made.dataset).shards.key)
     assert shorts(made) == ["A square moves", "a better caption"]
+
+
+def test_an_edit_can_be_edited_and_rejecting_it_brings_back_what_the_captioner_wrote(made: SimpleNamespace) -> None:
+    clip_id = made.dataset.read_index()["clip_id"][0].as_py()
+    first, second = (judgment(made, 0, "edit", text=text) for text in ("A square moves", "A square moves right"))
+    second["text_id"] = text_id(clip_id, "short", "A square moves")
+    review(made.url, written(made, first))
+    review(made.url, written(made, second))
+    assert shorts(made)[0] == "A square moves right"
+    assert review(made.url, written(made, second)).num_unchanged == 1
+    (left_out,) = review(made.url, written(made, first)).left_out
+    assert "no longer the current one" in left_out[1], "the first edit is of a text that is gone"
+    rejected = judgment(made, 0, "reject", text_id=text_id(clip_id, "short", "A square moves right"))
+    review(made.url, written(made, rejected))
+    assert shorts(made)[0] == f"caption of {clip_id}"
+
+
+def test_a_review_outlives_another_selection_and_another_cut(made: SimpleNamespace) -> None:
+    review(made.url, written(made, judgment(made, 0, "edit", text="A square moves"), judgment(made, 1, "reject")))
+    ids = made.dataset.read_index()["clip_id"].to_pylist()
+    assert select(made.url, overrides=["select.rules.duration_s.min=2"]).num_indexed == 1
+    select(made.url, overrides=["select.rules.duration_s.min=1"])
+    assert shorts(made) == ["A square moves", None]
+    curate([str(made.films)], made.url, load_config(overrides=[*SETTINGS, "shards.encode.crf=30"]))
+    assert shorts(made) == ["A square moves", None]
+    caption(made.dataset, family="test-3")
+    assert made.dataset.read_index()["clip_id"].to_pylist() == ids
+    assert shorts(made) == ["A square moves", None], "the captioner wrote the rejected text again"
 
 
 def test_a_bad_line_stores_nothing(made: SimpleNamespace) -> None:

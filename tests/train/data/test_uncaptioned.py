@@ -49,7 +49,7 @@ def test_captions_that_a_check_rejects_are_told_with_their_reason_and_the_retry(
     caption(made.dataset, ["short", "fields"], status="rejected", findings=[rejected("fewer than 3 words (2)")])
     said = why_uncaptioned(made.url, made.ids)
     assert said == (
-        "2 clips have captions and none that is used (2 × short rejected: fewer than 3 words): "
+        "2 clips have captions, none of which is used (2 × short rejected: fewer than 3 words): "
         f"run `reelpack retry {made.url} --step caption`, then `reelpack encode {made.url}`"
     )
 
