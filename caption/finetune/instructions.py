@@ -5,7 +5,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from caption.backends.base import NO_FRAMES, CaptionBackend, CaptionRequest, Cap
 from caption.fields import MAX_STARTS, THOUGHTS
 from caption.finetune.config import InstructionsConfig, Kind
 from caption.plain_text import one_line, visible
+from curate.daemon_threads import DaemonPool
 from curate.schema import content_digest
 
 FILE = "instructions.jsonl"
@@ -200,8 +200,8 @@ def _end_line(path: Path) -> None:
 def _answers(backend: CaptionBackend, requests: Sequence[CaptionRequest]) -> Sequence[CaptionResult | FailedRequest]:
     if not backend.num_in_flight:
         return backend.caption(requests)
-    with ThreadPoolExecutor(backend.num_in_flight, thread_name_prefix="instructions") as pool:
-        return list(pool.map(lambda request: backend.caption([request])[0], requests))
+    pool = DaemonPool(min(backend.num_in_flight, len(requests)), "instructions")
+    return list(pool.map(lambda request: backend.caption([request])[0], requests))
 
 
 def _turns(text: str) -> Iterator[Turn]:
