@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from caption.backends.base import CaptionBackend
@@ -32,8 +33,8 @@ Outcome = Captioned | Failure
 class CaptionStage:
     """The captions of clips, of all levels that the prompts ask for.
 
-    A backend that takes batches gets the clips of a batch level by level. One that answers many requests at the same
-    time gets each clip in a thread of its own, from its first level to its last.
+    A backend that takes batches gets the requests of all clips of a batch, round by round. For one that answers many
+    requests at the same time, each clip has a thread of its own, and each request another.
 
     Args:
         config: model, prompts, frames and checks.
@@ -86,11 +87,7 @@ class CaptionStage:
             return [self._pool().take(item) for item in items]
         outcomes: list[Outcome] = []
         while len(outcomes) < len(items):
-            batch = self._batch(items[len(outcomes) :])
-            try:
-                outcomes += self._caption(batch)
-            finally:
-                self._pool().release(sum(_num_bytes(decoded.clip) for decoded in batch))
+            outcomes += self._caption(items[len(outcomes) :])
         return outcomes
 
     def give_up(self, item: CaptionItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
@@ -112,7 +109,8 @@ class CaptionStage:
             work = self._caption_alone if in_flight else self._decode_ahead
             max_bytes = MAX_IN_FLIGHT_BYTES if in_flight else MAX_HELD_BYTES
             self._threads = _Threads(work, NUM_DECODERS + in_flight, max_bytes)
-            self._in_flight = threading.BoundedSemaphore(max(1, in_flight))
+            self._decoders = threading.BoundedSemaphore(NUM_DECODERS)
+            self._requests = ThreadPoolExecutor(max(1, in_flight), thread_name_prefix="requests")
         return self._threads
 
     def _decode_ahead(self, item: CaptionItem) -> DecodedItem | Failure:
@@ -136,49 +134,53 @@ class CaptionStage:
         except MediaError as error:
             return error.failure(item.clip_id, STEP)
 
-    def _batch(self, items: Sequence[CaptionItem]) -> list["_Decoded"]:
+    def _batch(self, items: Sequence[CaptionItem]) -> Iterator["_Decoded"]:
         """The first of the items, decoded: as many as the bound on held frames allows."""
-        batch: list[_Decoded] = []
         held = 0
         for item in items:
             start = time.monotonic()
             clip = self._pool().take(item)
-            batch.append(_Decoded(clip=clip, waited_s=time.monotonic() - start))
+            yield _Decoded(clip=clip, waited_s=time.monotonic() - start)
             held += _num_bytes(clip)
             if held >= MAX_HELD_BYTES:
                 break
-        return batch
 
-    def _caption(self, batch: Sequence["_Decoded"]) -> list[Outcome]:
-        """The outcomes of a batch: the requests of all its clips are asked together, round by round."""
+    def _caption(self, items: Sequence[CaptionItem]) -> list[Outcome]:
+        """The outcomes of a batch, the first of the items: its frames are checked as they come, then the requests of
+        all its clips are asked together, round by round."""
         outcomes: dict[int, Outcome] = {}
-        open_: dict[int, tuple[Captioning, Ask]] = {}
+        open_: dict[int, tuple[Captioning, tuple[Ask, ...]]] = {}
+        batch: list[_Decoded] = []
         start = time.monotonic()
-        for row, decoded in enumerate(batch):
-            if isinstance(decoded.clip, Failure):
-                outcomes[row] = decoded.clip
-            else:
-                self._advance(row, self._clips.captions(decoded.clip), None, open_, outcomes)
-        while open_:
-            rows = list(open_)
-            answers = self._answers([ask for _, ask in open_.values()])
-            for row, answer in zip(rows, answers, strict=True):
-                self._advance(row, open_.pop(row)[0], answer, open_, outcomes)
-        share_s = (time.monotonic() - start) / len(batch)
-        return [_timed(outcomes[row], batch[row].waited_s, share_s) for row in range(len(batch))]
+        try:
+            for row, decoded in enumerate(self._batch(items)):
+                batch.append(decoded)
+                if isinstance(decoded.clip, Failure):
+                    outcomes[row] = decoded.clip
+                else:
+                    self._advance(row, self._clips.captions(decoded.clip), None, open_, outcomes)
+            while open_:
+                asked = list(open_.items())
+                open_.clear()
+                answers = iter(self._answers([ask for _, (_, asks) in asked for ask in asks]))
+                for row, (captioning, asks) in asked:
+                    self._advance(row, captioning, list(islice(answers, len(asks))), open_, outcomes)
+        finally:
+            self._pool().release(sum(_num_bytes(decoded.clip) for decoded in batch))
+        spent_s = time.monotonic() - start - sum(decoded.waited_s for decoded in batch)
+        return [_timed(outcomes[row], decoded.waited_s, spent_s / len(batch)) for row, decoded in enumerate(batch)]
 
     @staticmethod
     def _advance(
         row: int,
         captioning: Captioning,
-        answer: Answer | None,
-        open_: dict[int, tuple[Captioning, Ask]],
+        answers: Sequence[Answer] | None,
+        open_: dict[int, tuple[Captioning, tuple[Ask, ...]]],
         outcomes: dict[int, Outcome],
     ) -> None:
-        """Send a clip its answer (None: none was asked yet); it asks for more, or is done."""
+        """Send a clip its answers (None: it has not asked yet); it asks for more, or is done."""
         try:
-            ask = next(captioning) if answer is None else captioning.send(answer)
-            open_[row] = (captioning, ask)
+            open_[row] = captioning, next(captioning) if answers is None else captioning.send(answers)
         except StopIteration as done:
             outcomes[row] = done.value
 
@@ -193,7 +195,8 @@ class CaptionStage:
     def _caption_alone(self, item: CaptionItem) -> Outcome:
         """One clip, in a thread of its own."""
         start = time.monotonic()
-        clip = self._decode(item)
+        with self._decoders:
+            clip = self._decode(item)
         if isinstance(clip, Failure):
             return clip
         self._pool().hold(clip.num_bytes)
@@ -204,17 +207,21 @@ class CaptionStage:
 
     def _asked_alone(self, clip: DecodedItem, waited_s: float) -> Outcome:
         captioning, asked_s = self._clips.captions(clip), 0.0
-        answer: Answer | None = None
+        answers: list[Answer] | None = None
         while True:
             try:
-                ask = next(captioning) if answer is None else captioning.send(answer)
+                asks = next(captioning) if answers is None else captioning.send(answers)
             except StopIteration as done:
                 outcome: Captioned = done.value
                 return _timed(outcome, waited_s, asked_s)
-            with self._in_flight:
-                begun = time.monotonic()
-                (answer,) = self._answers([ask])
-                asked_s += time.monotonic() - begun
+            timed = list(self._requests.map(self._timed_answer, asks))
+            answers = [answer for answer, _ in timed]
+            asked_s += sum(seconds for _, seconds in timed)
+
+    def _timed_answer(self, ask: Ask) -> tuple[Answer, float]:
+        start = time.monotonic()
+        (answer,) = self._answers([ask])
+        return answer, time.monotonic() - start
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config, "_root": self._reader.root}

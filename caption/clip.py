@@ -1,11 +1,14 @@
 """The captions of one clip, as a generator: it yields what a model is to be asked, and is sent the answers.
 
 Levels come in the order of the prompts, each with its attempts: the checks' findings name remedies, and the next
-attempt applies them. Which clips are asked together is not decided here, see `caption.captioner`.
+attempt applies them. Levels that need no other level's text are asked together. Which clips are asked together is not
+decided here, see `caption.captioner`.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,7 +30,9 @@ from curate.schema import Failure, MediaError, content_digest
 
 STEP = "caption"
 Answer = CaptionResult | FailedRequest
-Captioning = Generator[Ask, Answer, Captioned]
+Captioning = Generator[tuple[Ask, ...], Sequence[Answer], Captioned]
+"""Asks and answers are in one order; the first thing that is sent is None."""
+Result = TypeVar("Result")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,17 +71,17 @@ class ClipCaptioner:
     def captions(self, clip: DecodedItem) -> Captioning:
         """The records of all levels of the item, in the order of the prompts; then the variants."""
         captioning, num_prompt, num_output = self._captions(clip), 0, 0
-        answer: Answer | None = None
+        answers: Sequence[Answer] | None = None
         while True:
             try:
-                ask = next(captioning) if answer is None else captioning.send(answer)
+                asks = next(captioning) if answers is None else captioning.send(answers)
             except StopIteration as done:
                 made: Captioned = done.value
                 return replace(made, num_prompt_tokens=num_prompt, num_output_tokens=num_output)
-            answer = yield ask
-            if isinstance(answer, CaptionResult):
-                num_prompt += answer.num_prompt_tokens
-                num_output += answer.num_output_tokens
+            answers = yield asks
+            written = [answer for answer in answers if isinstance(answer, CaptionResult)]
+            num_prompt += sum(answer.num_prompt_tokens for answer in written)
+            num_output += sum(answer.num_output_tokens for answer in written)
 
     def _captions(self, clip: DecodedItem) -> Captioning:
         item = clip.item
@@ -84,27 +89,20 @@ class ClipCaptioner:
         known.refused = self._of_frames(clip)
         records: list[CaptionRecord] = []
         failures: list[Failure] = []
-        for prompt in self.prompts.prompts:
-            if item.levels is not None and prompt.level not in item.levels:
-                continue
-            if status_of(known.refused) not in USABLE:
-                records.append(self._record(clip, prompt, known, Change(), None, 0))
-                continue
-            made = yield from self._level(clip, prompt, known)
-            if isinstance(made, Failure):
-                failures.append(made)
-                continue
-            records.append(made)
-            if made.level == "fields" and made.status in USABLE:
-                known.fields = salvage(made.text).fields
+        wanted = [one for one in self.prompts.prompts if item.levels is None or one.level in item.levels]
+        for _, prompts in groupby(wanted, lambda prompt: prompt.level == "fields"):
+            made = yield from _together([self._level(clip, prompt, known) for prompt in prompts])
+            records += [one for one in made if isinstance(one, CaptionRecord)]
+            failures += [one for one in made if isinstance(one, Failure)]
+            if records and records[-1].level == "fields" and records[-1].status in USABLE:
+                known.fields = salvage(records[-1].text).fields
         return Captioned(records=(*records, *self._variants(clip, known)), failures=tuple(failures))
 
     def _of_frames(self, clip: DecodedItem) -> tuple[Finding, ...]:
         """Findings before the model is asked, up to the first check that refuses the clip."""
         found: tuple[Finding, ...] = ()
-        frames = np.concatenate([window.rgb for window in clip.windows])
         for check in self.checks():
-            found += tuple(check.of_frames(frames))
+            found += tuple(check.of_frames(clip.frames))
             if status_of(found) not in USABLE:
                 break
         return found
@@ -113,6 +111,8 @@ class ClipCaptioner:
         self, clip: DecodedItem, prompt: Prompt, known: _Known
     ) -> Generator[Ask, Answer, CaptionRecord | Failure]:
         """One caption: the best of its attempts, or what is composed of the fields where none is usable."""
+        if status_of(known.refused) not in USABLE:
+            return self._record(clip, prompt, known, Change(), None, 0)
         earlier = clip.item.earlier.get(prompt.level, ())
         before = len(earlier)
         change = Change.resumed(earlier, has_fallback=self.fallback is not None)
@@ -232,7 +232,7 @@ class ClipCaptioner:
     def _checked(self, record: CaptionRecord, clip: DecodedItem, known: _Known, *, raw: str) -> CaptionRecord:
         """With the checks' findings. `raw` is what the model wrote, from which the fields of `record` are salvaged."""
         evidence = Evidence(
-            frames=np.concatenate([window.rgb for window in clip.windows]),
+            frames=clip.frames,
             facts=known.facts,
             original=known.original,
             fields=None if known.fields is None else known.fields.to_json(),
@@ -286,6 +286,30 @@ COMPOSED = Provenance(
     backend="compose", model="fields", revision=COMPOSER, fingerprint=content_digest("compose", COMPOSER)
 )
 """Of texts that are composed from fields."""
+
+
+def _together(
+    parts: Sequence[Generator[Ask, Answer, Result]],
+) -> Generator[tuple[Ask, ...], Sequence[Answer], list[Result]]:
+    """What the parts return, in their order. They are asked round by round."""
+    results: dict[int, Result] = {}
+    asks: dict[int, Ask] = {}
+
+    def advance(number: int, answer: Answer | None) -> None:
+        try:
+            asks[number] = next(parts[number]) if answer is None else parts[number].send(answer)
+        except StopIteration as done:
+            results[number] = done.value
+
+    for number in range(len(parts)):
+        advance(number, None)
+    while asks:
+        numbers, asked = list(asks), tuple(asks.values())
+        asks.clear()
+        answers = yield asked
+        for number, answer in zip(numbers, answers, strict=True):
+            advance(number, answer)
+    return [results[number] for number in range(len(parts))]
 
 
 def _attempts(records: Iterable[CaptionRecord]) -> tuple[Attempt, ...]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from caption.backends.base import CaptionRequest
 from caption.facts import NOTHING_MEASURED, Facts
@@ -49,6 +52,12 @@ class DecodedItem:
     @property
     def num_bytes(self) -> int:
         return sum(window.rgb.nbytes for window in self.windows)
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        """Those of all windows, (T, H, W, 3) uint8 RGB; of one window: its own array, not a copy."""
+        arrays = [window.rgb for window in self.windows]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,7 +86,8 @@ class LanguageCheck(ProseCheck):
         """What is in another language."""
         if len(words(text)) < self.config.min_words:
             return None
-        for part in (text, *(one for one in sentences(text) if len(words(one)) >= MIN_SENTENCE_WORDS)):
+        longer = (one for one in sentences(text) if len(words(one)) >= MIN_SENTENCE_WORDS)
+        for part in dict.fromkeys((text, *longer)):  # a text of one sentence is looked at once
             probabilities = dict(self._identifier.rank(part))
             if probabilities[self.config.language] < self.config.min_probability:
                 return f"most likely {max(probabilities, key=probabilities.__getitem__)!r}"

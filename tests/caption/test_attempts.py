@@ -109,12 +109,14 @@ def captions(
     )
     captioning = captioner.captions(clip)
     try:
-        ask = next(captioning)
+        asks = next(captioning)
         while True:
-            asked = fallback if ask.is_for_fallback else backend
-            assert asked is not None, "there is no second model to ask"
-            (answer,) = asked.caption([ask.request])
-            ask = captioning.send(answer)
+            answers: list[CaptionResult | FailedRequest] = []
+            for ask in asks:
+                asked = fallback if ask.is_for_fallback else backend
+                assert asked is not None, "there is no second model to ask"
+                answers += asked.caption([ask.request])
+            asks = captioning.send(answers)
     except StopIteration as done:
         result: Captioned = done.value
         return result
@@ -150,10 +152,10 @@ def test_an_image_is_called_an_image() -> None:
 def test_each_remedy_changes_the_next_attempt() -> None:
     remedies = {"prompt": Remedy.PROMPT, "seed": Remedy.SEED, "penalty": Remedy.PENALTY, "frames": Remedy.FRAMES}
     for word, remedy in remedies.items():
-        said = iter([f"a {word} fault", "all well", "all well"])
+        said = iter([f"a {word} fault", "all well"])
         backend = Script(lambda request, said=said: next(said))
-        record = captions(backend, checks=[Faults({word: remedy})]).records[0]
-        first, second = backend.asked[:2]
+        (record,) = captions(backend, checks=[Faults({word: remedy})], item={"levels": ("short",)}).records
+        first, second = backend.asked
         assert (record.text, record.attempt, record.status) == ("all well", 2, CaptionStatus.OK)
         assert record.earlier == (Attempt(text=f"a {word} fault", codes=(word,), remedies=(str(remedy),)),)
         assert (second.prompt != first.prompt) == (remedy is Remedy.PROMPT)
@@ -173,8 +175,9 @@ def test_each_remedy_changes_the_next_attempt() -> None:
 def test_no_two_attempts_ask_the_same() -> None:
     """A model that decodes greedily would write the same again."""
     backend = Script(lambda request: "a prompt fault")
-    record = captions(backend, checks=[Faults({"prompt": Remedy.PROMPT})], max_attempts=4).records[0]
-    asked = [(request.prompt, request.seed) for request in backend.asked[:4]]
+    checks, item = [Faults({"prompt": Remedy.PROMPT})], {"levels": ("short",)}
+    (record,) = captions(backend, checks=checks, max_attempts=4, item=item).records
+    asked = [(request.prompt, request.seed) for request in backend.asked]
     assert len(set(asked)) == 4
     assert record.status == CaptionStatus.REJECTED and record.attempt == 1 and len(record.earlier) == 3
 
@@ -182,7 +185,7 @@ def test_no_two_attempts_ask_the_same() -> None:
 def test_a_text_that_is_cut_off_gets_more_tokens() -> None:
     backend = Script(lambda request: "word " * 50)
     short, _ = captions(backend, short_max_tokens=16, dense_max_tokens=64).records
-    assert [request.max_tokens for request in backend.asked] == [16, 32, 64, 64]
+    assert [request.max_tokens for request in backend.asked] == [16, 64, 32, 64], "both levels, then the short one"
     assert (short.status, short.attempt, short.max_tokens) == (CaptionStatus.OK, 3, 64)
     assert [attempt.codes for attempt in short.earlier] == [("truncated",)] * 2
 
@@ -227,7 +230,7 @@ def test_a_request_that_fails_leaves_the_other_levels() -> None:
 
 
 def test_a_request_that_fails_after_an_attempt_keeps_the_attempt() -> None:
-    said: Iterator[Answer] = iter(["a seed fault", FailedRequest(kind=FailureKind.IO, detail="gone"), "A car."])
+    said: Iterator[Answer] = iter(["a seed fault", "A car.", FailedRequest(kind=FailureKind.IO, detail="gone")])
     done = captions(Script(lambda request: next(said)), checks=[Faults({"seed": Remedy.SEED})])
     assert not done.failures and [record.text for record in done.records] == ["a seed fault", "A car."]
 

@@ -164,7 +164,7 @@ def test_clips_that_cannot_be_known_are_refused_before_the_model(clerk, shards):
     assert [(r.status, r.text) for r in short] == [(CaptionStatus.UNSURE, "")] * 2
     assert [[finding.code for finding in record.findings] for record in short] == [["too_short"]] * 2
     assert [(r.status, r.text) for r in seen] == [(CaptionStatus.OK, "4 frames")] * 2
-    assert backend.batches == [1, 1]
+    assert backend.batches == [2], "both levels of the clip that is asked about"
 
 
 def test_a_request_that_fails_costs_its_caption_alone(clerk, shards):
@@ -174,7 +174,7 @@ def test_a_request_that_fails_costs_its_caption_alone(clerk, shards):
     assert [record.text for record in clip.records] == ["4 frames"] * 2
     assert not still.records and [failure.kind for failure in still.failures] == [FailureKind.REFUSED] * 2
     assert not still.failures[0].retryable and still.failures[0].detail == "short caption: it says no"
-    assert backend.batches == [2, 2]
+    assert backend.batches == [4], "both levels of both clips"
 
 
 def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: pytest.MonkeyPatch):
@@ -185,7 +185,7 @@ def test_frames_that_are_held_at_a_time_are_bounded(clerk, shards, monkeypatch: 
     monkeypatch.setattr(captioner, "MAX_HELD_BYTES", 5 * frame)
     backend.batches.clear()
     assert [outcome.records for outcome in stage.process(items)] == together
-    assert backend.batches == [2, 2, 2, 2, 1, 1]
+    assert backend.batches == [4, 4, 2]
 
 
 def test_a_long_clip_is_decoded_without_holding_it(clerk, tmp_path, monkeypatch: pytest.MonkeyPatch):
