@@ -122,18 +122,13 @@ def model(items: Sequence[CaptionItem], shards: str, rounds: int) -> tuple[Spent
     whole, bare = Spent(), Spent()
     outcomes: list[Any] = []
     for _ in range(rounds):
-        forget(bare_backend)
+        bare_backend.forget()  # what it computed of the other side's frames
         recording.calls.clear()
         outcomes = whole.time(lambda: run(stage, items))
-        forget(bare_backend)
+        bare_backend.forget()
         bare.time(lambda: [bare_backend.caption(call) for call in recording.calls])
     report("model: bare backend ÷ whole stage", bare, whole)
     return whole, {f"{one.clip_id} {one.level}": one.text for outcome in outcomes for one in outcome.records}
-
-
-def forget(backend: Any) -> None:
-    """What the vision tower remembers of the other side's images."""
-    backend.vlm.model.model.vision_tower._remembered.clear()
 
 
 def run(stage: CaptionStage, items: Sequence[CaptionItem]) -> list[Any]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, partial
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from caption.backends.base import CaptionBackend, CaptionRequest, CaptionResult, FailedRequest
+from caption.backends.batches import Batches
 from caption.backends.transformers_vlm import Dtype, TransformersVlm, TransformersVlmConfig
 from caption.provenance import Provenance
 from caption.quality.base import Check
@@ -48,7 +49,8 @@ class EmbeddedConfig(BaseModel):
 
 
 class EmbeddedCaptioner:
-    """`CaptionBackend` on the assembled checkpoint; `vlm` runs it."""
+    """`CaptionBackend` on the assembled checkpoint. `vlm` runs it in transformers. Greedy requests, which are all but
+    further attempts, have a decoder of their own."""
 
     num_in_flight = 0
 
@@ -56,6 +58,8 @@ class EmbeddedCaptioner:
         self.config = config
         self.checks: Sequence[Check] = ()
         self._vlm: TransformersVlm | None = None
+        self._batches = Batches()
+        self._decoder: Any = None
 
     @property
     def vlm(self) -> TransformersVlm:
@@ -89,13 +93,34 @@ class EmbeddedCaptioner:
         if self.checks:
             return
         torchvision_cpu.repair()
-        import caption.llava.vision  # noqa: F401  registers the vision tower
+        from caption.llava.by_frames import ByFrames
+        from caption.llava.decoder import GreedyDecoder
         from caption.llava.domain import DomainCheck
+        from caption.llava.packed import pack_linears
+        from caption.llava.vision import fold_batch_norm, pool_frames
 
         self.vlm.setup()
-        self.checks = (
-            DomainCheck(self.vlm.model.model.vision_tower, self.vlm.processor.image_processor, self.vlm.dtype),
-        )
+        model, processor = self.vlm.model, self.vlm.processor
+        pack_linears(model)
+        fold_batch_norm(model.model.vision_tower.backbone)
+        pooled = ByFrames(partial(pool_frames, model.model.vision_tower, processor.image_processor))
+        self._decoder = GreedyDecoder(model, processor, pooled)
+        self.checks = (DomainCheck(pooled),)
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[CaptionResult | FailedRequest]:
-        return self.vlm.caption(requests)
+        """See `CaptionBackend`."""
+        greedy = [row for row, request in enumerate(requests) if _is_greedy(request)]
+        others = [row for row, request in enumerate(requests) if not _is_greedy(request)]
+        results = dict(
+            zip(greedy, self._batches.run([requests[row] for row in greedy], self._decoder.write), strict=True)
+        )
+        results |= zip(others, self.vlm.caption([requests[row] for row in others]), strict=True)
+        return [results[row] for row in range(len(requests))]
+
+    def forget(self) -> None:
+        """Forget what was computed of frames that somebody still holds."""
+        self._decoder.forget()
+
+
+def _is_greedy(request: CaptionRequest) -> bool:
+    return len(request.frames) > 0 and request.seed is None and request.repetition_penalty in (None, 1)

@@ -21,6 +21,7 @@ from caption.config import CaptionConfig
 from caption.llava.corpus import load_shots
 from caption.llava.domain import STATISTICS, clip_feature, distance
 from caption.llava.evaluate import load_held_out, read_images
+from caption.llava.vision import pool_frames
 from curate.encoders import weights
 from curate.media.decode import decode_clip, middles
 from curate.media.frames import iter_frames
@@ -99,7 +100,7 @@ def main() -> None:
     tower, image_processor = vlm.model.model.vision_tower, vlm.processor.image_processor
 
     def features(clips: Iterable[np.ndarray]) -> list[torch.Tensor]:
-        return [clip_feature(tower, image_processor, frames) for frames in clips]
+        return [clip_feature(*pool_frames(tower, image_processor, [frames])) for frames in clips]
 
     both = [features((frames, coarse(frames))) for frames in video_shots(video, num_frames)]
     sharp, small = (torch.stack(of_all) for of_all in zip(*both, strict=True))

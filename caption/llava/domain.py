@@ -5,13 +5,14 @@ rabbit." in front of a lectern as in front of the rabbit. docs/models/reelpack_l
 through; `calibrate.py` makes the file.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from caption.llava.by_frames import ByFrames
 from caption.quality.base import Check, Remedies
 from caption.record import Finding
 from curate.dataset.captions import CaptionStatus
@@ -26,37 +27,32 @@ class DomainCheck(Check):
     """Finds clips that do not look like the training video, in the vision tower's features.
 
     Args:
-        tower: the embedded captioner's.
-        image_processor: of its processor.
-        dtype: in which the captioner gets its images: it remembers what it has seen here.
+        pooled: of frames, the tower's averages (T, tokens, 1280).
     """
 
     reads: ClassVar = "frames"
     remedies: ClassVar[Remedies] = {"out_of_domain": ()}
 
-    def __init__(self, tower: Any, image_processor: Any, dtype: torch.dtype) -> None:
+    def __init__(self, pooled: ByFrames[torch.Tensor]) -> None:
         from safetensors import safe_open
 
-        self._tower, self._image_processor, self._dtype = tower, image_processor, dtype
+        self._pooled = pooled
         with safe_open(STATISTICS, framework="pt") as file:
             self._shots = torch.nn.functional.normalize(file.get_tensor("shots").float(), dim=1)
             self.max_distance = float(file.metadata()["max_distance"])
 
     def of_frames(self, frames: np.ndarray) -> Iterator[Finding]:
-        found = distance(clip_feature(self._tower, self._image_processor, frames, self._dtype), self._shots)
+        (pooled,) = self._pooled.of([frames])
+        found = distance(clip_feature(pooled), self._shots)
         if found > self.max_distance:
             figures = f"distance {found:.2f} > {self.max_distance:.2f}"
             detail = f"it does not look like the video that the captioner knows ({figures})"
             yield Finding(code="out_of_domain", status=CaptionStatus.UNSURE, detail=detail)
 
 
-def clip_feature(
-    tower: Any, image_processor: Any, frames: Sequence[np.ndarray] | np.ndarray, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    """(1280,) float32: the tower's global token, not standardized, mean over the frames, of pixels in `dtype`."""
-    pixels = image_processor(list(frames), return_tensors="pt")["pixel_values"].to(tower.channel_mean.device)
-    with torch.inference_mode():
-        return tower.remembered(pixels.to(dtype).to(tower.channel_mean.dtype))[:, 0].float().mean(0).cpu()
+def clip_feature(pooled: torch.Tensor) -> torch.Tensor:
+    """(T, tokens, 1280) averages of a clip's frames to (1280,): the mean of their global tokens."""
+    return pooled[:, 0].mean(0).cpu()
 
 
 def distance(feature: torch.Tensor, shots: torch.Tensor) -> float:

@@ -5,19 +5,18 @@ standardized per channel (the statistics are part of the weights) and layer-norm
 the tower with transformers' `AutoConfig` and `AutoModel`, which lets a `LlavaForConditionalGeneration` name it.
 """
 
-import hashlib
-from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 STRIDE_PX = 32
 """Pixels per side of one cell of EfficientNet-Lite0's last map."""
-NUM_REMEMBERED = 512
-"""Images, 87 KB each, whose averages are kept: the check of a clip and each prompt about it show the same ones."""
 
 
 class EfficientNetLiteVisionConfig(PreTrainedConfig):
@@ -54,7 +53,6 @@ class EfficientNetLiteVisionModel(PreTrainedModel):
         self.backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, global_pool="")
         self.register_buffer("channel_mean", torch.zeros(config.hidden_size))
         self.register_buffer("channel_std", torch.ones(config.hidden_size))
-        self._remembered: OrderedDict[bytes, torch.Tensor] = OrderedDict()
         self.post_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -68,28 +66,37 @@ class EfficientNetLiteVisionModel(PreTrainedModel):
         grid = F.avg_pool2d(maps, cell).flatten(2).transpose(1, 2)  # (N, grid, 1280), row by row
         return torch.cat([maps.mean((2, 3))[:, None], grid], 1)
 
-    def remembered(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """`pool` without gradients; an image among the last `NUM_REMEMBERED` is not computed again."""
-        digests = [hashlib.blake2b(image.cpu().contiguous().numpy()).digest() for image in pixel_values]
-        new = {digest: row for row, digest in enumerate(digests) if digest not in self._remembered}
-        if new:
-            self._remembered.update(zip(new, self.pool(pixel_values[list(new.values())]), strict=True))
-        for digest in digests:
-            self._remembered.move_to_end(digest)
-        pooled = torch.stack([self._remembered[digest] for digest in digests])
-        while len(self._remembered) > NUM_REMEMBERED:
-            self._remembered.popitem(last=False)
-        return pooled
-
     def standardize(self, pooled: torch.Tensor) -> torch.Tensor:
         """Averages of `pool` to tokens of the same shape."""
         return F.layer_norm((pooled - self.channel_mean) / self.channel_std, (self.config.hidden_size,))
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """(N, 3, image_size, image_size) to (N, tokens, 1280), in the dtype of `pixel_values` (the projector's)."""
-        pool = self.pool if torch.is_grad_enabled() else self.remembered
-        tokens = self.standardize(pool(pixel_values.to(self.channel_mean.dtype))).to(pixel_values.dtype)
+        pooled = self.pool(pixel_values.to(self.channel_mean.dtype))
+        tokens = self.standardize(pooled).to(pixel_values.dtype)
         return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
+
+
+def fold_batch_norm(backbone: torch.nn.Module) -> None:
+    """Multiplies the scales of batch norms into the convolutions before them, in place: 2/3 of the time remains."""
+    for parent in list(backbone.modules()):
+        before: torch.nn.Module | None = None
+        for name, child in list(parent.named_children()):
+            if isinstance(child, torch.nn.BatchNorm2d) and isinstance(before, torch.nn.Conv2d):
+                setattr(parent, name, torch.nn.Sequential(*child.children()))  # timm's norms end with an activation
+                fused = fuse_conv_bn_eval(before, child)
+                before.weight, before.bias = fused.weight, fused.bias
+            before = child
+
+
+def pool_frames(tower: Any, image_processor: Any, arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """The averages of frames, (T, H, W, 3) uint8 RGB each: (T, 1 + grid, 1280) float32, not standardized."""
+    pooled = []
+    with torch.inference_mode():
+        for frames in arrays:
+            pixels = image_processor(list(frames), return_tensors="pt")["pixel_values"]
+            pooled.append(tower.pool(pixels.to(tower.channel_mean)))
+    return pooled
 
 
 AutoConfig.register(EfficientNetLiteVisionConfig.model_type, EfficientNetLiteVisionConfig, exist_ok=True)

@@ -13,56 +13,10 @@ from caption.finetune.loop import Run
 from caption.llava.assemble import merge, to_storage_dtype
 from caption.llava.corpus import Shot
 from caption.llava.film import Film, contrastive, learner_of, save_deltas
-from caption.llava.parts import CHAT_TEMPLATE, Parts
 from caption.llava.samples import Corpus
 from caption.prompts import PLAIN_V1
-from curate.encoders import torchvision_cpu
 from pipelines.config import find_file
-
-SIDE_PX = 64
-
-
-def _parts() -> Parts:
-    torchvision_cpu.repair()
-    import transformers as tf
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    from caption.llava.vision import EfficientNetLiteVisionConfig
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, special_tokens=special)
-    tokenizer.train_from_iterator(
-        [PLAIN_V1.of("short").text(), PLAIN_V1.of("dense").text(), "user assistant"], trainer
-    )
-    wrapped = tf.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
-        extra_special_tokens={"image_token": "<image>"},
-    )  # fmt: skip
-    vision = EfficientNetLiteVisionConfig(image_size=SIDE_PX, patch_size=32)
-    text = tf.LlamaConfig(
-        vocab_size=len(wrapped), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, eos_token_id=2, pad_token_id=0, bos_token_id=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    config = tf.LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=3, image_seq_length=vision.num_tokens,
-        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = tf.LlavaForConditionalGeneration(config).eval()
-    torch.nn.init.normal_(model.lm_head.weight, std=0.3)  # tied to the embeddings; nearly uniform answers test nothing
-    model.generation_config.eos_token_id = 2
-    processor = tf.LlavaProcessor(
-        image_processor=tf.CLIPImageProcessorPil(
-            size={"height": SIDE_PX, "width": SIDE_PX}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
-        ),
-        tokenizer=wrapped, patch_size=32, vision_feature_select_strategy="full", num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )  # fmt: skip
-    return Parts(model=model, processor=processor)
+from tests.support.small_llava import SIDE_PX, small_parts
 
 
 def recipe(*changes: dict) -> CaptionerTrainConfig:
@@ -74,7 +28,7 @@ def recipe(*changes: dict) -> CaptionerTrainConfig:
 
 
 def test_tokens_are_averages_over_the_parts_of_the_last_map():
-    tower = _parts().model.model.vision_tower
+    tower = small_parts().model.model.vision_tower
     pixels = torch.randn(2, 3, SIDE_PX * 2, SIDE_PX * 2)
     tower.config.patch_size = 64
     with torch.inference_mode():
@@ -89,7 +43,7 @@ def test_checkpoint_gives_the_losses_of_training(tmp_path):
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (count, 48, 80, 3), np.uint8) for count in (1, 3)]
     texts = ["A rabbit.", "A bird sits on a branch."]
-    parts = _parts()
+    parts = small_parts()
     tower = parts.model.model.vision_tower
     tower.channel_mean.normal_()
     tower.channel_std.uniform_(0.5, 2)
@@ -111,7 +65,7 @@ def test_checkpoint_gives_the_losses_of_training(tmp_path):
     expected = [token_losses[rows == row].mean().item() for row in range(2)]
     save_deltas(learner, tmp_path / "deltas")
 
-    fresh = _parts()
+    fresh = small_parts()
     fresh.model.model.vision_tower.load_state_dict(tower.state_dict())
     merged = merge(fresh, tmp_path / "deltas")
     to_storage_dtype(merged.model).save_pretrained(tmp_path / "checkpoint")
@@ -135,7 +89,7 @@ def test_recipe_makes_captions_depend_on_the_images(tmp_path):
         {"steps": 20, "batch_size": 8},
         {"steps": 60, "batch_size": 4, "warmup": 0.3, "lr": {"projector": 1e-3, "lora": 5e-3}},
     )
-    learner = learner_of(_parts(), config)
+    learner = learner_of(small_parts(), config)
     film = Film(Corpus(shots, [], video_share=1.0, num_frames=4), lambda level: PLAIN_V1.of(level).text())
     rows = Run(tmp_path, config, learner, film, contrastive=contrastive(learner)).train()
     losses = {stage: [row["loss"] for row in rows if row["stage"] == stage] for stage in ("alignment", "captions")}
