@@ -110,7 +110,7 @@ class CaptionStage:
             max_bytes = MAX_IN_FLIGHT_BYTES if in_flight else MAX_HELD_BYTES
             self._threads = _Threads(work, NUM_DECODERS + in_flight, max_bytes)
             self._decoders = threading.BoundedSemaphore(NUM_DECODERS)
-            self._requests = ThreadPoolExecutor(max(1, in_flight), thread_name_prefix="requests")
+            self._requests = DaemonPool(in_flight, "requests")
         return self._threads
 
     def _decode_ahead(self, item: CaptionItem) -> DecodedItem | Failure:
