@@ -148,6 +148,9 @@ class CutStage:
                         height=result.height,
                         fps=float(result.fps),
                         duration_s=result.duration_s,
+                        start_pts=result.span.start_pts,
+                        end_pts=result.span.end_pts,
+                        **_sound_facts(result),
                     )
                 )
             end_piece(file, clips)
@@ -178,6 +181,17 @@ def _cut_apart(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[
             yield error
 
 
+def _sound_facts(result: EncodedClip) -> dict[str, Any]:
+    if result.sound is None:
+        return {}
+    return {
+        "audio_codec": result.sound.codec,
+        "audio_channels": result.sound.channels,
+        "audio_rate": result.sound.rate,
+        "audio_s": round(result.sound_s, 6),
+    }
+
+
 def _facts(clip: Clip, result: EncodedClip, sidecar: Mapping[str, Any]) -> bytes:
     """The sample's .json: what never changes about the clip, and the user's own columns as of the cut.
 
@@ -187,15 +201,16 @@ def _facts(clip: Clip, result: EncodedClip, sidecar: Mapping[str, Any]) -> bytes
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
         "kind": clip.kind,
-        "start_pts": clip.span.start_pts,
-        "end_pts": clip.span.end_pts,
-        "time_base": str(clip.span.time_base),
-        "start_s": clip.span.start_s,
-        "end_s": clip.span.end_s,
+        "start_pts": result.span.start_pts,
+        "end_pts": result.span.end_pts,
+        "time_base": str(result.span.time_base),
+        "start_s": result.span.start_s,
+        "end_s": result.span.end_s,
         "num_frames": result.num_frames,
         "width": result.width,
         "height": result.height,
         "fps": float(result.fps),
+        **_sound_facts(result),
         **({"sidecar": sidecar} if sidecar else {}),
     }
     return json.dumps(facts, sort_keys=True, default=str).encode()

@@ -31,6 +31,7 @@ class FailureKind(StrEnum):
     CORRUPT = "corrupt"
     TOO_LARGE = "too_large"
     CHANGED = "changed"
+    MISMATCH = "mismatch"
     TIMEOUT = "timeout"
     IO = "io"
     MODEL = "model"

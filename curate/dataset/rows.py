@@ -148,6 +148,12 @@ def shard_row(clip: CutClip, split: str, cut_key: str) -> dict[str, Any]:
         "width": clip.width,
         "fps": clip.fps,
         "duration_s": clip.duration_s,
+        "cut_start_pts": clip.start_pts,
+        "cut_end_pts": clip.end_pts,
+        "audio_codec": clip.audio_codec,
+        "audio_channels": clip.audio_channels,
+        "audio_rate": clip.audio_rate,
+        "audio_s": clip.audio_s,
     }
 
 

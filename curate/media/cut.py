@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
 from curate.media.clock import TimedFrame
 from curate.media.container import check_file, is_still_image, read_head
@@ -14,10 +16,17 @@ from curate.media.errors import media_errors
 from curate.media.frames import shrink
 from curate.media.geometry import Geometry, RgbConverter, geometry
 from curate.media.planes import BT709, kept_coding
+from curate.media.remux import Mp4Copier, packets_within
+from curate.media.sound import SoundTrack
+from curate.media.sound_tracks import AddedSound, add_sound
 from curate.media.still import encode_png, read_still
 from curate.media.stream import VideoReader
+from curate.media.written import check_written, thumb_of
 from curate.media.x264 import EncodeConfig
 from curate.schema import FailureKind, MediaError, Span
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 MAX_DURATION_TICKS = 2**31 - 1
 """The longest that MP4 lets one frame last, in its time base."""
@@ -34,11 +43,32 @@ class CutConfig(EncodeConfig):
     deinterlace: bool = Field(
         default=False, description="make progressive frames of interlaced ones (bwdif); set score.deinterlace too"
     )
+    mode: Literal["encode", "copy"] = Field(
+        default="encode",
+        description="copy: the source's packets, from the first key frame of the span on; without loss and much "
+        "faster, but clips get shorter",
+    )
+    audio: Literal["none", "copy", "aac"] = Field(
+        default="aac",
+        description="the main sound track: left out, the source's packets (aac, mp3, ac3, eac3, opus, flac, alac; "
+        "others are encoded), or encoded",
+    )
+
+    @model_validator(mode="after")
+    def _copied_frames_stay_as_they_are(self) -> "CutConfig":
+        if self.mode == "copy" and (self.short_side_px is not None or self.deinterlace):
+            raise ValueError("mode copy takes frames as they are: leave short_side_px and deinterlace out, or encode")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedClip:
-    """A clip as it goes into a shard: `data` is a file with the extension `ext`."""
+    """A clip as it goes into a shard: `data` is a file with the extension `ext`.
+
+    Attributes:
+        span: What it shows of its source: the span that was asked for, or in mode copy a part of it.
+        sound: Its sound track, which lasts `sound_s`.
+    """
 
     data: bytes
     ext: str
@@ -47,10 +77,14 @@ class EncodedClip:
     height: int
     fps: Fraction
     duration_s: float
+    span: Span
+    sound: SoundTrack | None = None
+    sound_s: float = 0.0
 
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
-    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, no sound.
+    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, with its
+    sound.
 
     Pixels that need not change are encoded as they were decoded, with their own color tags; others become BT.709. A
     variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.
@@ -79,9 +113,12 @@ def cut_clips(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[E
     """
     check_file(path)
     if is_still_image(read_head(path)):
-        yield from (_still(path, config) for _ in spans)
+        yield from (_still(path, span, config) for span in spans)
         return
     with VideoReader(path) as reader:
+        if config.mode == "copy":
+            yield from (_copy_attempt(path, span, reader, config) for span in spans)
+            return
         passing: _Pass | None = None
         for span in spans:
             is_shared = passing is not None and passing.leads_to(span)
@@ -95,11 +132,18 @@ def cut_clips(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[E
             yield result
 
 
-def _still(path: str, config: CutConfig) -> EncodedClip:
+def _still(path: str, span: Span, config: CutConfig) -> EncodedClip:
     rgb = shrink(read_still(path), config.short_side_px)
     height, width = rgb.shape[:2]
     return EncodedClip(
-        data=encode_png(rgb), ext="png", num_frames=1, width=width, height=height, fps=Fraction(1), duration_s=0.0
+        data=encode_png(rgb),
+        ext="png",
+        num_frames=1,
+        width=width,
+        height=height,
+        fps=Fraction(1),
+        duration_s=0.0,
+        span=span,
     )
 
 
@@ -136,10 +180,11 @@ def _attempt(path: str, span: Span, passing: _Pass, fps: Fraction, config: CutCo
 
 def _encoded(path: str, span: Span, frames: Iterator[TimedFrame], fps: Fraction, config: CutConfig) -> EncodedClip:
     pictures: _Pictures | None = None
+    last: TimedFrame | None = None
     num_frames = duration = first_pts = 0
     for frame in deinterlaced(frames) if config.deinterlace else frames:
         if pictures is None:
-            pictures = _Pictures(frame, fps, span.time_base, config)
+            pictures, first = _Pictures(frame, fps, span.time_base, config), thumb_of(frame)
             first_pts = frame.pts
         if frame.duration > MAX_DURATION_TICKS:
             shown_s = float(frame.duration * span.time_base)
@@ -147,12 +192,13 @@ def _encoded(path: str, span: Span, frames: Iterator[TimedFrame], fps: Fraction,
         with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
             pictures.add(frame, frame.pts - first_pts)
         num_frames += 1
-        duration = frame.pts - first_pts + frame.duration
-    if pictures is None:
+        last, duration = frame, frame.pts - first_pts + frame.duration
+    if pictures is None or last is None:
         raise MediaError(FailureKind.NO_FRAMES, f"{path} shows nothing in {span.start_s:.3f}-{span.end_s:.3f} s")
     with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
-        data = pictures.encoder.finish()
-    width, height = pictures.size
+        sound = _sound(pictures.encoder.container, path, span, config)
+        data = pictures.encoder.finish(sound.packets if sound else ())
+    width, height = check_written(path, data, num_frames, first, thumb_of(last))
     return EncodedClip(
         data=data,
         ext="mp4",
@@ -161,7 +207,52 @@ def _encoded(path: str, span: Span, frames: Iterator[TimedFrame], fps: Fraction,
         height=height,
         fps=Fraction(num_frames) / (duration * span.time_base),
         duration_s=float(duration * span.time_base),
+        span=span,
+        sound=sound.track if sound else None,
+        sound_s=sound.duration_s if sound else 0.0,
     )
+
+
+def _sound(container: "OutputContainer", path: str, span: Span, config: CutConfig) -> AddedSound | None:
+    return None if config.audio == "none" else add_sound(container, path, span, copy=config.audio == "copy")
+
+
+def _copy_attempt(path: str, span: Span, reader: VideoReader, config: CutConfig) -> EncodedClip | MediaError:
+    try:
+        return _copied(path, span, reader, config)
+    except MediaError as error:
+        return error
+
+
+def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> EncodedClip:
+    copied = packets_within(reader, span)
+    copier = Mp4Copier(reader, copied)
+    with media_errors(path, doing="copy", invalid=FailureKind.CORRUPT):
+        sound = _sound(copier.container, path, copied.span, config)
+        data = copier.finish(sound.packets if sound else ())
+    first, last = (_shown(path, reader, pts) for pts in copied.ends)
+    width, height = check_written(path, data, len(copied.packets), first, last)
+    duration = copied.span.end_pts - copied.span.start_pts
+    return EncodedClip(
+        data=data,
+        ext="mp4",
+        num_frames=len(copied.packets),
+        width=width,
+        height=height,
+        fps=Fraction(len(copied.packets)) / (duration * span.time_base),
+        duration_s=copied.span.duration_s,
+        span=copied.span,
+        sound=sound.track if sound else None,
+        sound_s=sound.duration_s if sound else 0.0,
+    )
+
+
+def _shown(path: str, reader: VideoReader, pts: int) -> np.ndarray:
+    """The source's frame at this time, small."""
+    frame = next(reader.frames(reader.stream_time_base, from_pts=pts), None)
+    if frame is None or frame.pts != pts:
+        raise MediaError(FailureKind.CORRUPT, f"{path}: the frame at pts {pts} does not decode")
+    return thumb_of(frame)
 
 
 class _Pictures:

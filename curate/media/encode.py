@@ -1,28 +1,22 @@
 """Pixels → H.264 in MP4, with the same bytes for the same pixels (`curate.media.x264`)."""
 
-import io
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.media.mp4 import Mp4File
 from curate.media.planes import BT709, Coding
 from curate.media.x264 import EncodeConfig
 
 if TYPE_CHECKING:
     import av
-
-FINE_CLOCK = 1000
-"""Ticks per second from which on a clock is taken into the file as it is."""
+    from av.container import OutputContainer
 
 
 class Mp4Encoder:
-    """Encodes frames one by one: only what is encoded is held; `finish` gives the file.
-
-    Of a variable rate the encoder's own decoding times add up to another duration than the frames', and readers that
-    trust the header report another rate. So the decoding times are those of presentation, moved back far enough:
-    their steps are the frames' durations, in any order of decoding.
-    """
+    """Encodes frames one by one: only what is encoded is held; `finish` gives the file."""
 
     def __init__(
         self,
@@ -34,19 +28,11 @@ class Mp4Encoder:
         coding: Coding = BT709,
     ) -> None:
         """`size` is `(width, height)`, both even; frames carry pts in units of `time_base`."""
-        import av
-
         width, height = size
         if width % 2 or height % 2:
             raise ValueError(f"{coding.pixel_format} needs even sides, got {width}x{height}")
-        self._buffer = io.BytesIO()
-        # "bitexact" leaves versions and dates out of the file.
-        options = {"fflags": "+bitexact"}
-        if time_base.numerator == 1 and time_base.denominator >= FINE_CLOCK:
-            # The muxer would multiply a clock of milliseconds by 16, and long frames would not fit into 32 bits.
-            options["video_track_timescale"] = str(time_base.denominator)
-        self._container = av.open(self._buffer, "w", format="mp4", options=options)
-        self._stream = self._container.add_stream("libx264", rate=fps)
+        self._file = Mp4File(time_base)
+        self._stream = self._file.container.add_stream("libx264", rate=fps)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, coding.pixel_format
         self._stream.time_base = self._stream.codec_context.time_base = time_base
         self._stream.codec_context.gop_size = config.gop_frames
@@ -81,19 +67,15 @@ class Mp4Encoder:
         self._durations[pts] = duration
         self._packets += self._stream.encode(frame)
 
-    def finish(self) -> bytes:
-        """The whole file."""
+    @property
+    def container(self) -> "OutputContainer":
+        """For a sound track, which is added before `finish`."""
+        return self._file.container
+
+    def finish(self, sound: "Sequence[av.Packet]" = ()) -> bytes:
+        """The whole file, with the packets of the sound track."""
         self._packets += self._stream.encode()
-        shown = sorted(self._durations)
-        pairs = list(zip(self._packets, shown, strict=True))
-        shift = max(pts - (packet.pts or 0) for packet, pts in pairs)
-        for packet, pts in pairs:
-            # The muxer takes the last packet's for the last step, and the largest end of all for the end of the video.
-            packet.duration = self._durations[shown[-1] if pts == shown[-1] else packet.pts or 0]
-            packet.dts = pts - shift
-            self._container.mux_one(packet)
-        self._container.close()
-        return self._buffer.getvalue()
+        return self._file.finish(self._packets, self._durations, sound)
 
 
 def encode_mp4(rgb: np.ndarray, fps: float | Fraction, config: EncodeConfig | None = None) -> bytes:

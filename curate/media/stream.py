@@ -119,14 +119,22 @@ class VideoReader:
                 count_frame(float(frame.duration * time_base))
                 yield frame
 
-    def shown_packets(self) -> "Iterator[av.Packet]":
+    def shown_packets(self, from_pts: int | None = None) -> "Iterator[av.Packet]":
         """The packets of frames that are shown, in order of decoding; decodes nothing.
+
+        Args:
+            from_pts: Begin at a key frame before this time of the stream; None: at the first packet.
 
         Raises:
             MediaError: CORRUPT, also where a packet has no time.
         """
         self._rewind()
+        self._is_at_start = False
         with media_errors(self.name, doing="read", invalid=FailureKind.CORRUPT):
+            if from_pts is not None and self.container_name in SEEKABLE_CONTAINERS:
+                target = from_pts - int(SEEK_MARGINS_S[1] / self.stream_time_base)
+                if target > (self.stream.start_time or 0):
+                    self.container.seek(target, stream=self.stream, backward=True)
             for packet in self._packets():
                 if not packet.size or packet.is_discard:
                     continue

@@ -20,7 +20,8 @@ COPY_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutClip:
-    """A clip in its shard: the location of its media member, and what was written."""
+    """A clip in its shard: the location of its media member, and what was written. Without sound, the codec is "".
+    `start_pts` and `end_pts` are what it shows of its source, in the time base of its span."""
 
     clip_id: str
     member: Member
@@ -29,6 +30,12 @@ class CutClip:
     height: int
     fps: float
     duration_s: float
+    start_pts: int
+    end_pts: int
+    audio_codec: str = ""
+    audio_channels: int = 0
+    audio_rate: int = 0
+    audio_s: float = 0.0
 
 
 def end_piece(file: IO[bytes], clips: Iterable[CutClip]) -> None:
