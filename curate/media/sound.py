@@ -22,12 +22,19 @@ JITTER_S = 0.025
 """Containers round times, to milliseconds and more. A frame within this distance of the end of the one before follows
 it without a gap; a larger difference is silence, or an overlap that is left out."""
 
-MAX_CHANNELS = 8
+LAYOUTS = {
+    "mono": 1, "stereo": 2, "2.1": 3, "3.0": 3, "4.0": 4, "quad": 4, "5.0": 5, "5.0(side)": 5, "5.1": 6,
+    "5.1(side)": 6, "6.1": 7,
+}  # fmt: skip
+"""Layouts that are read as they are, and their channels."""
+
+MIXED_TO = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "5.1"}
+"""Layout by the number of channels, where a file does not say which is which, or has another one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundTrack:
-    """The header of a file's main sound track.
+    """The main sound track of a file, as it is read.
 
     Attributes:
         codec: FFmpeg's name.
@@ -101,17 +108,18 @@ def main_track(reader: VideoReader) -> "AudioStream | None":
     from av.stream import Disposition
 
     streams = [one for one in reader.container.streams.audio if one.codec_context is not None and one.channels]
-    streams = [one for one in streams if one.rate and one.channels <= MAX_CHANNELS]
+    streams = [one for one in streams if one.rate and one.channels in MIXED_TO]
     return max(streams, key=lambda one: bool(one.disposition & Disposition.default), default=None)
 
 
 def track_of(reader: VideoReader, stream: "AudioStream") -> SoundTrack:
-    tracks = list(reader.container.streams.audio)
+    tracks, name = list(reader.container.streams.audio), stream.layout.name
+    layout = name if name in LAYOUTS else MIXED_TO[stream.channels]
     return SoundTrack(
         codec=stream.codec_context.codec.canonical_name,
         rate=stream.rate,
-        channels=stream.channels,
-        layout=stream.layout.name,
+        channels=LAYOUTS[layout],
+        layout=layout,
         track=[one.index for one in tracks].index(stream.index),
         num_tracks=len(tracks),
     )

@@ -99,7 +99,9 @@ def _copied(container: "OutputContainer", reader: VideoReader, stream: "AudioStr
         packet.pts = packet.dts = (packet.pts or 0) - shift
     last = packets[-1]
     return AddedSound(
-        track=replace(track_of(reader, stream), track=0, num_tracks=1),
+        track=replace(
+            track_of(reader, stream), channels=stream.channels, layout=stream.layout.name, track=0, num_tracks=1
+        ),
         duration_s=float(((last.pts or 0) + (last.duration or 0)) * base),
         packets=tuple(packets),
     )
