@@ -94,6 +94,9 @@ SHARDS = pa.schema(
         ("width", pa.int32()),
         ("fps", pa.float64()),
         ("duration_s", pa.float64()),
+        ("codec", pa.string()),
+        ("pixel_format", pa.string()),
+        ("color_transfer", pa.string()),
         ("cut_start_pts", pa.int64()),
         ("cut_end_pts", pa.int64()),
         ("audio_codec", pa.string()),
@@ -125,8 +128,8 @@ FAILURES = pa.schema(
 )
 INDEX_COLUMNS = [
     "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "digest", "num_frames", "height",
-    "width", "fps", "duration_s", "cut_start_pts", "cut_end_pts", "audio_codec", "audio_channels", "audio_rate",
-    "audio_s", *CAPTION_COLUMNS,
+    "width", "fps", "duration_s", "codec", "pixel_format", "color_transfer", "cut_start_pts", "cut_end_pts",
+    "audio_codec", "audio_channels", "audio_rate", "audio_s", *CAPTION_COLUMNS,
 ]  # fmt: skip
 
 PUBLIC_COLUMNS = [

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from curate.media.clock import TimedFrame
+from curate.media.codecs import EncodeConfig
 from curate.media.container import check_file, is_still_image, read_head
 from curate.media.deinterlace import deinterlaced
 from curate.media.encode import Mp4Encoder
@@ -21,8 +22,7 @@ from curate.media.sound import SoundTrack
 from curate.media.sound_tracks import AddedSound, add_sound
 from curate.media.still import encode_png, read_still
 from curate.media.stream import VideoReader
-from curate.media.written import check_written, thumb_of
-from curate.media.x264 import EncodeConfig
+from curate.media.written import Written, check_written, thumb_of
 from curate.schema import FailureKind, MediaError, Span
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class CutConfig(EncodeConfig):
     )
     deinterlace: bool = Field(
         default=False, description="make progressive frames of interlaced ones (bwdif); set score.deinterlace too"
+    )
+    keep_depth: bool = Field(
+        default=False,
+        description="keep 10 bits and HDR where nothing is scaled or turned; else 8 bits, PQ tone-mapped to SDR",
     )
     mode: Literal["encode", "copy"] = Field(
         default="encode",
@@ -73,8 +77,7 @@ class EncodedClip:
     data: bytes
     ext: str
     num_frames: int
-    width: int
-    height: int
+    written: Written
     fps: Fraction
     duration_s: float
     span: Span
@@ -83,7 +86,7 @@ class EncodedClip:
 
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
-    """Encodes the frames whose pts are in the span: H.264 in MP4, upright, square pixels, with its
+    """Encodes the frames whose pts are in the span: MP4, upright, square pixels, with its
     sound.
 
     Pixels that need not change are encoded as they were decoded, with their own color tags; others become BT.709. A
@@ -139,8 +142,7 @@ def _still(path: str, span: Span, config: CutConfig) -> EncodedClip:
         data=encode_png(rgb),
         ext="png",
         num_frames=1,
-        width=width,
-        height=height,
+        written=Written(width=width, height=height, codec="png", pixel_format="rgb24", color_transfer=""),
         fps=Fraction(1),
         duration_s=0.0,
         span=span,
@@ -198,13 +200,12 @@ def _encoded(path: str, span: Span, frames: Iterator[TimedFrame], fps: Fraction,
     with media_errors(path, doing="encode", invalid=FailureKind.CORRUPT):
         sound = _sound(pictures.encoder.container, path, span, config)
         data = pictures.encoder.finish(sound.packets if sound else ())
-    width, height = check_written(path, data, num_frames, first, thumb_of(last))
+    written = check_written(path, data, num_frames, first, thumb_of(last))
     return EncodedClip(
         data=data,
         ext="mp4",
         num_frames=num_frames,
-        width=width,
-        height=height,
+        written=written,
         fps=Fraction(num_frames) / (duration * span.time_base),
         duration_s=float(duration * span.time_base),
         span=span,
@@ -231,14 +232,13 @@ def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> En
         sound = _sound(copier.container, path, copied.span, config)
         data = copier.finish(sound.packets if sound else ())
     first, last = (_shown(path, reader, pts) for pts in copied.ends)
-    width, height = check_written(path, data, len(copied.packets), first, last)
+    written = check_written(path, data, len(copied.packets), first, last)
     duration = copied.span.end_pts - copied.span.start_pts
     return EncodedClip(
         data=data,
         ext="mp4",
         num_frames=len(copied.packets),
-        width=width,
-        height=height,
+        written=written,
         fps=Fraction(len(copied.packets)) / (duration * span.time_base),
         duration_s=copied.span.duration_s,
         span=copied.span,
@@ -261,12 +261,12 @@ class _Pictures:
     def __init__(self, first: TimedFrame, fps: Fraction, time_base: Fraction, config: CutConfig) -> None:
         self._shape: Geometry = geometry(first.decoded)
         self.size = self._shape.scaled(config.short_side_px, multiple_of=2)
-        self._coding = kept_coding(first.image, self._shape, self.size) or BT709
-        self._convert = RgbConverter(self._shape, self.size)
+        self._coding = kept_coding(first.image, self._shape, self.size, deep=config.keep_depth) or BT709
+        self._convert, self._deep = RgbConverter(self._shape, self.size), config.keep_depth
         self.encoder = Mp4Encoder(config, size=self.size, fps=fps, time_base=time_base, coding=self._coding)
 
     def add(self, frame: TimedFrame, pts: int) -> None:
-        if kept_coding(frame.image, self._shape, self.size) == self._coding:
+        if kept_coding(frame.image, self._shape, self.size, deep=self._deep) == self._coding:
             self.encoder.add_planes(frame.image, pts=pts, duration=frame.duration)
         else:
             self.encoder.add(self._convert(frame.image), pts=pts, duration=frame.duration)

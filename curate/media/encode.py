@@ -1,18 +1,19 @@
-"""Pixels → H.264 in MP4, with the same bytes for the same pixels (`curate.media.x264`)."""
+"""Pixels → a file in MP4, with the same bytes for the same pixels (`curate.media.codecs`)."""
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from curate.media.codecs import EncodeConfig
 from curate.media.mp4 import Mp4File
 from curate.media.planes import BT709, Coding
-from curate.media.x264 import EncodeConfig
 
 if TYPE_CHECKING:
     import av
     from av.container import OutputContainer
+    from av.video.stream import VideoStream
 
 
 class Mp4Encoder:
@@ -32,7 +33,7 @@ class Mp4Encoder:
         if width % 2 or height % 2:
             raise ValueError(f"{coding.pixel_format} needs even sides, got {width}x{height}")
         self._file = Mp4File(time_base)
-        self._stream = self._file.container.add_stream("libx264", rate=fps)
+        self._stream = cast("VideoStream", self._file.container.add_stream(config.encoder, rate=fps))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, coding.pixel_format
         self._stream.time_base = self._stream.codec_context.time_base = time_base
         self._stream.codec_context.gop_size = config.gop_frames

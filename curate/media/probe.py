@@ -103,8 +103,8 @@ def probe(
             sample_aspect_ratio=Fraction(shape.sample_aspect_ratio),
             pixel_format=first.image.format.name,
             bit_depth=max(component.bits for component in first.image.format.components),
-            color_transfer=_tag(ColorTrc, first.image.color_trc),
-            color_primaries=_tag(ColorPrimaries, first.image.color_primaries),
+            color_transfer=color_tag(ColorTrc, first.image.color_trc),
+            color_primaries=color_tag(ColorPrimaries, first.image.color_primaries),
             interlaced=first.image.interlaced_frame,
             num_frames=stream.frames or None,
             duration_s=reader.duration_s,
@@ -116,7 +116,7 @@ def probe(
         )
 
 
-def _tag(names: type[IntEnum], value: int) -> str:
+def color_tag(names: type[IntEnum], value: int) -> str:
     """FFmpeg's name for a color tag; "" for none and for one that has no name."""
     if value not in set(names) or names(value).name == "UNSPECIFIED":
         return ""

@@ -1,11 +1,13 @@
 """What was written, read back: has the clip the frames of its source?"""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curate.media.decode import clip_times
 from curate.media.geometry import RgbConverter, geometry
+from curate.media.probe import color_tag
 from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError
 
@@ -22,7 +24,18 @@ def thumb_of(frame: "TimedFrame") -> np.ndarray:
     return RgbConverter(geometry(frame.decoded), (THUMB_PX, THUMB_PX))(frame.image)
 
 
-def check_written(path: str, data: bytes, num_frames: int, first: np.ndarray, last: np.ndarray) -> tuple[int, int]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Written:
+    """A clip as a reader finds it: its size as shown, px, its codec and its pixels by FFmpeg's names."""
+
+    width: int
+    height: int
+    codec: str
+    pixel_format: str
+    color_transfer: str
+
+
+def check_written(path: str, data: bytes, num_frames: int, first: np.ndarray, last: np.ndarray) -> Written:
     """Compare a clip with its source.
 
     Args:
@@ -32,18 +45,17 @@ def check_written(path: str, data: bytes, num_frames: int, first: np.ndarray, la
         first: Of the first frame, as `thumb_of` gives it.
         last: Of the last frame.
 
-    Returns:
-        Width and height at which the clip is shown, px.
-
     Raises:
         MediaError: MISMATCH.
     """
+    from av.video.reformatter import ColorTrc
+
     times = clip_times(data)
     if len(times.pts) != num_frames:
         detail = f"{path}: the clip has {len(times.pts)} frames, its source {num_frames}"
         raise MediaError(FailureKind.MISMATCH, detail)
     with VideoReader(data) as reader:
-        width, height = 0, 0
+        found: list[TimedFrame] = []
         for name, pts, expected in (("first", times.pts[0], first), ("last", times.pts[-1], last)):
             frame = next(reader.frames(reader.stream_time_base, from_pts=int(pts)), None)
             if frame is None or frame.pts != pts:
@@ -52,5 +64,12 @@ def check_written(path: str, data: bytes, num_frames: int, first: np.ndarray, la
             if difference > MAX_DIFFERENCE:
                 detail = f"the {name} frame of the clip differs from its source's by {difference:.0f} of 255"
                 raise MediaError(FailureKind.MISMATCH, f"{path}: {detail}")
-            width, height = geometry(frame.decoded).scaled(None)
-    return width, height
+            found.append(frame)
+        width, height = geometry(found[0].decoded).scaled(None)
+        return Written(
+            width=width,
+            height=height,
+            codec=reader.stream.codec_context.codec.canonical_name,
+            pixel_format=found[0].image.format.name,
+            color_transfer=color_tag(ColorTrc, found[0].image.color_trc),
+        )

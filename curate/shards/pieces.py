@@ -28,6 +28,9 @@ class CutClip:
     num_frames: int
     width: int
     height: int
+    codec: str
+    pixel_format: str
+    color_transfer: str
     fps: float
     duration_s: float
     start_pts: int

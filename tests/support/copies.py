@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curate.media.encode import EncodeConfig, encode_mp4
+from curate.media.codecs import EncodeConfig
+from curate.media.encode import encode_mp4
 from curate.media.frames import iter_frames
 from curate.media.probe import content_id, probe
 from curate.scan import ScanConfig, scan

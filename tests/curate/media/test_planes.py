@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
+from curate.media.codecs import EncodeConfig
 from curate.media.cut import CutConfig, cut_clip
 from curate.media.decode import decode_clip
 from curate.media.encode import Mp4Encoder
 from curate.media.frames import iter_frames
 from curate.media.planes import BT709, FULL_RANGE, Coding
-from curate.media.x264 import EncodeConfig
 from curate.schema import Span
 
 NUM_FRAMES = 6
