@@ -8,12 +8,14 @@ from curate.scores.aesthetic import AestheticConfig
 from curate.scores.brisque import BrisqueConfig
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.nsfw import NsfwConfig
+from curate.scores.sound import SoundConfig
 from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig
 
 ScorerConfig = Annotated[
     StaticOverlayConfig
+    | SoundConfig
     | BrisqueConfig
     | TextMatchConfig
     | EmbeddingConfig
@@ -27,6 +29,7 @@ SCORERS = get_args(get_args(ScorerConfig)[0])
 
 DEFAULT_SCORERS: tuple[ScorerConfig, ...] = (
     StaticOverlayConfig(),
+    SoundConfig(),
     BrisqueConfig(),
     NsfwConfig(),
     TextMatchConfig(),

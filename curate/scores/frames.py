@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from curate.encoders.base import ImageEncoder
+from curate.media.sound import Sound
 
 
 class ClipFrames:
@@ -13,12 +14,23 @@ class ClipFrames:
 
     Attributes:
         rgb: (T, H, W, 3) uint8 RGB, T ≥ 1.
+        duration_s: Of the clip; 0 for an image.
         features: fingerprint of a backbone → its features of the frames, (T, f).
     """
 
-    def __init__(self, rgb: np.ndarray) -> None:
+    def __init__(
+        self, rgb: np.ndarray, duration_s: float = 0.0, read_sound: Callable[[], Sound | None] = lambda: None
+    ) -> None:
+        """`read_sound` decodes the clip's sound, for the first scorer that asks."""
         self.rgb = rgb
+        self.duration_s = duration_s
+        self._read_sound = read_sound
         self.features: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def sound(self) -> Sound | None:
+        """The clip's sound; None where its source has none, or nothing sounds in it."""
+        return self._read_sound()
 
     @cached_property
     def gray(self) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from curate.encoders.base import EncoderPool
 from curate.media.counter import frames_decoded
 from curate.media.sample import sample_frames
+from curate.media.sound import Sound, read_sound
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
 from curate.scores.base import Scorer, ScorerSettings, Value
 from curate.scores.config import ScoreConfig
@@ -23,8 +24,9 @@ KEY_HEX_DIGITS = 12
 SCORE_DIGITS = 5
 """Decimals that are kept of a number: what follows differs from one kind of processor to the next."""
 
-CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
-"""What models and image libraries raise for an image that they cannot process; OpenCV has an error of its own."""
+CLIP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError, MediaError)
+"""What models, image libraries and sound tracks raise for a clip that they cannot process; OpenCV has an error of its
+own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +161,7 @@ class _Job:
                     short_side_px=config.short_side_px,
                     deinterlace=config.deinterlace,
                 )
-                self.frames = ClipFrames(sampled.rgb)
+                self.frames = ClipFrames(sampled.rgb, clip.span.duration_s, partial(_sound, self.item.path, clip))
                 self._num_decoded = frames_decoded() - before
             except MediaError as error:
                 self._undecodable = error.failure(clip.clip_id, STEP)
@@ -230,6 +232,10 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _sound(path: str, clip: Clip) -> Sound | None:
+    return read_sound(path, clip.span) if clip.kind == "video" else None
 
 
 def _is_finite(value: Value) -> bool:

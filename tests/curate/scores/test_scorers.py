@@ -22,6 +22,7 @@ from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.nsfw import NsfwConfig
 from curate.scores.score import Scored, ScoreItem, ScoreStage
+from curate.scores.sound import SoundConfig
 from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
 from curate.scores.text_match import TextMatchConfig
@@ -31,6 +32,7 @@ EXTENDED = with_member(family, "tests.support.members.contrast", "ContrastConfig
 """The family with the member that CONTRIBUTING.md adds."""
 CHANGES: dict[type, list[dict[str, Any]]] = {
     StaticOverlayConfig: [{"min_moving": 0.9}, {"surroundings": 0.5}],
+    SoundConfig: [{"silence_db": -50.0}],
     BrisqueConfig: [{"num_frames": 2}],
     TextMatchConfig: [{"wanted": ("a rabbit",)}, {"unwanted": ()}, {"encoder": ConseConfig(num_classes=3)}],
     EmbeddingConfig: [{"encoder": ConseConfig()}],
