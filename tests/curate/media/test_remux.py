@@ -80,4 +80,7 @@ def test_rotation_stays_a_tag_that_readers_follow(numbered, write_video: Callabl
     path = write_video("turned.mp4", numbered.draw(40), rotation=90)
     base = probe(path, path, "").time_base
     clip = cut_clip(path, Span(start_pts=0, end_pts=round(1 / base), time_base=base), COPY)
-    assert (clip.width, clip.height) == (96, 160) and decode_clip(clip.data).rgb.shape[1:3] == (160, 96)
+    assert (clip.written.width, clip.written.height) == (96, 160) and decode_clip(clip.data).rgb.shape[1:3] == (
+        160,
+        96,
+    )
