@@ -55,7 +55,7 @@ def show_blend(blend: "BlendForecast") -> None:
         out.print("no clip has a caption: every sample is trained under the null caption")
         return
     table = plain_table()
-    table.add_row("samples under a caption", f"{blend.captioned:.1%}")
+    table.add_row(f"of {blend.num_samples:,} samples of an epoch, under a caption", f"{blend.captioned:.1%}")
     table.add_row("  caption dropped", f"{blend.dropped:.1%}")
     table.add_row("  clip without a caption of the blend", f"{blend.uncaptioned:.1%}")
     out.print(table)

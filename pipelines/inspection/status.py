@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from caption.backends.embedded import OTHER_MODEL
 from curate.columns import SCORE_COLUMNS
-from curate.dataset.captions import TEXT_LEVELS, usable
+from curate.dataset.captions import TEXT_LEVELS, TO_RETRY, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.scans import current_videos
 from curate.dataset.sources import SOURCE, of_current
@@ -181,6 +181,8 @@ def _next(
         ), "no clip has a caption to train on: the captioner's usable texts are fields alone"
     if not _usable(records) and not is_without_model:
         other = f"reelpack caption {url} {OTHER_MODEL}"
+        if not TO_RETRY.isdisjoint(records["status"].to_pylist()):
+            return retry_command(dataset), f"no caption passed the checks; if a retry does not help, {other}"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if missing or not encoded:
         return step_command(dataset, "encode"), f"{missing or len(cut)} clips in the index have no latents"

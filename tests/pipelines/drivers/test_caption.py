@@ -132,6 +132,13 @@ def test_a_captioner_that_knows_no_clip_leads_to_another(made, tmp_path, monkeyp
     assert "wrote nothing of any clip" in found.why
 
 
+def test_where_no_caption_passes_the_next_command_is_the_retry(made, monkeypatch):
+    config, _ = scripted(lambda request: "", monkeypatch)
+    retry = caption(made.url, config).retry_command
+    found = status(made.url)
+    assert found.next_command == retry and OTHER_MODEL in found.why and "passed the checks" in found.why
+
+
 def test_captions_of_other_versions_of_the_libraries_are_told(made, tmp_path, monkeypatch):
     config = by(Clerk("1", num_known=2), tmp_path, monkeypatch)
     family = caption(made.url, config).family
