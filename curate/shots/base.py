@@ -140,4 +140,7 @@ class ShotDetector(Protocol):
         Args:
             scores: `(n, num_scores)` float64, of all frames of the file.
             timeline: When they are shown.
+
+        Raises:
+            MediaError: what the detector was told of the file does not fit it.
         """

@@ -1,4 +1,4 @@
-"""Lists of shots that others made: CSV, PySceneDetect's CSV, EDL (CMX 3600)."""
+"""Lists of shots that others made: CSV, PySceneDetect's CSV, EDL (CMX 3600), OpenTimelineIO."""
 
 import csv
 import difflib
@@ -13,11 +13,12 @@ from pathlib import PurePosixPath
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.media.version import local_version, remote_version
+from curate.shots.otio import read_clips
 from curate.shots.span_times import Moment, read_frame, read_moment, read_seconds
 from curate.storage.access import public
 from curate.storage.place import locate
 
-ENDINGS = (".csv", ".tsv", ".txt", ".edl")
+ENDINGS = (".csv", ".tsv", ".txt", ".edl", ".otio")
 SEPARATORS = ",\t;"
 VIDEO_COLUMNS = ("uri", "path", "video")
 READERS: Mapping[tuple[str, str], Callable[[str], Moment]] = {
@@ -61,7 +62,7 @@ def read_spans(url: str) -> SpanTable:
         if fs.isdir(path):
             names = [entry for entry in sorted(fs.ls(path, detail=False)) if entry.lower().endswith(ENDINGS)]
             if not names:
-                raise ValueError(f"{name}: no list of shots in this folder; expected files that end in .csv or .edl")
+                raise ValueError(f"{name}: no list of shots in this folder; expected .csv, .edl or .otio files")
             lists = [_read(entry, f"{name.rstrip('/')}/{entry.rpartition('/')[2]}") for entry in names]
         else:
             lists = [_read(path if isinstance(fs, LocalFileSystem) else url, name)]
@@ -95,7 +96,7 @@ def _parsed(url: str, name: str, version: str) -> SpanTable:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{name}, line {line}: is not UTF-8 (byte 0x{data[error.start]:02x}); save it so") from error
     film = PurePosixPath(path).stem.removesuffix("-Scenes")
-    read = _read_edl if path.lower().endswith(".edl") else _read_csv
+    read = {"edl": _read_edl, "otio": _read_otio}.get(path.lower().rpartition(".")[2], _read_csv)
     spans: dict[str, list[Span]] = {}
     for named, span in read(text, name):
         spans.setdefault((named or film).removeprefix("./"), []).append(span)
@@ -119,11 +120,14 @@ def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 def _span(where: str, start: str, end: str, read: Callable[[str], Moment]) -> Span:
     try:
-        span = Span(where=where, start=read(start), end=read(end))
+        return _checked(Span(where=where, start=read(start), end=read(end)))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _checked(span: Span) -> Span:
     if span.start.unit == span.end.unit and span.end.order <= span.start.order:
-        raise ValueError(f"{where}: ends at {span.end.text}, expected an end after the start at {span.start.text}")
+        raise ValueError(f"ends at {span.end.text}, expected an end after the start at {span.start.text}")
     return span
 
 
@@ -214,3 +218,13 @@ def _event(line: str, where: str) -> Span | None:
     if start == end:  # what a dissolve comes from
         return None
     return _span(where, start, end, read_moment)
+
+
+def _read_otio(text: str, name: str) -> Iterator[tuple[str, Span]]:
+    where = name
+    try:
+        for place, film, start, end in read_clips(text):
+            where = f"{name}, {place}"
+            yield film.removeprefix("file://"), _checked(Span(where=where, start=start, end=end))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

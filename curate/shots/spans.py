@@ -21,12 +21,12 @@ NUM_NAMED = 3
 
 
 class SpansConfig(BaseModel):
-    """The spans of a list: CSV, PySceneDetect's scene list, or EDL."""
+    """The spans of a list: CSV, PySceneDetect's scene list, EDL or OpenTimelineIO."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["spans"] = "spans"
-    path: str = Field(min_length=1, description="the list (.csv or .edl), or a folder of lists; a path or URL")
+    path: str = Field(min_length=1, description="the list (.csv, .edl or .otio), or a folder of lists; a path or URL")
     unlisted: Literal["error", "whole", "skip"] = Field(
         default="error",
         description="a film without a line in the list is an error before anything is scanned, one shot, or no shot",

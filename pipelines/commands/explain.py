@@ -36,7 +36,7 @@ def show_file(story: "FileStory") -> None:
     from pipelines.inspection.explain import time_code
 
     video = story.video
-    state = "scanned"
+    state = f"scanned, shots by {story.detector}"
     if video["outcome"] != "ok":
         state = f"failed: {video['failure']}: {said_of(video['uri'], video['detail'])}"
     out.print(f"{video['uri']}: {state}", markup=False)

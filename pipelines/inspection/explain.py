@@ -88,9 +88,11 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileStory:
-    """An input file: its row of tables/videos, and the rows of `clips.parquet` of its clips."""
+    """An input file: its row of tables/videos, the kind of its shot detector, and the rows of `clips.parquet` of its
+    clips."""
 
     video: Mapping[str, Any]
+    detector: str
     clips: tuple[Mapping[str, Any], ...]
 
 
@@ -139,10 +141,18 @@ def files_named(url: str, path: str) -> list[FileStory]:
         ValueError: nothing was curated into `url`.
     """
     dataset = Dataset(url)
+    detectors = config_of(dataset, or_running=True).scan.detectors
     ending = f"/{path.removeprefix('./')}"
     found = [row for row in _videos(dataset) if row["uri"] in (path, named(path)) or row["uri"].endswith(ending)]
     clips = clips_now(dataset).to_pylist() if found else []
-    return [FileStory(video=video, clips=_clips_of_file(dataset, video, clips)) for video in found]
+    return [
+        FileStory(
+            video=video,
+            detector=detectors.config_of(video["uri"]).kind,
+            clips=_clips_of_file(dataset, video, clips),
+        )
+        for video in found
+    ]
 
 
 def _videos(dataset: Dataset) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """Shots from a list: what each form means, frame by frame, and which line of it is wrong, and why."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from curate.scan import ScanConfig, ScanKeys, ScanStage, SourceFile, assemble
 from curate.schema import Failure, FailureKind, MediaError
 from curate.shot_list import find_shots
 from curate.shots.base import Timeline, Transition
-from curate.shots.formats import as_csv, as_edl
+from curate.shots.formats import as_csv, as_edl, as_otio
 from curate.shots.spans import SpansConfig
 from curate.shots.stride import StrideConfig
 
@@ -172,6 +174,36 @@ def test_a_mistake_in_an_edl_is_told_with_its_line(tmp_path: Path, text: str, sa
     assert said in str(error.value)
 
 
+def test_clips_of_a_timeline_count_from_the_first_frame_of_their_media(
+    listed: Callable[..., list[tuple[int, int]]],
+) -> None:
+    def span(start: float, duration: float, rate: float = 25.0) -> dict[str, Any]:
+        return {"start_time": {"value": start, "rate": rate}, "duration": {"value": duration, "rate": rate}}
+
+    media = {"target_url": "file:///x/film.mp4", "available_range": span(90_000, 100)}
+    clips = [
+        {"OTIO_SCHEMA": "Clip.1", "media_reference": media, "source_range": span(90_010, 15)},
+        {"OTIO_SCHEMA": "Gap.1", "source_range": span(0, 10)},
+        {"OTIO_SCHEMA": "Clip.1", "media_reference": media, "source_range": span(7204, 1, 2)},
+    ]
+    sound = [{"OTIO_SCHEMA": "Clip.1", "media_reference": media, "source_range": span(90_000, 50)}]
+    tracks = [
+        {"OTIO_SCHEMA": "Track.1", "kind": "Video", "children": clips},
+        {"OTIO_SCHEMA": "Track.1", "kind": "Audio", "children": sound},
+    ]
+    timeline = {"OTIO_SCHEMA": "Timeline.1", "tracks": {"OTIO_SCHEMA": "Stack.1", "children": tracks}}
+    assert listed(json.dumps(timeline), film(), "cut.otio") == [(10, 25), (50, 62)]
+    for wrong, said in (
+        ({"source_range": span(90_010, -5)}, "clip 1 (without a name): ends at 0.200 s, expected an end after"),
+        ({"source_range": {"start_time": {}}, "name": "a"}, "clip 1 (a): has no source_range"),
+    ):
+        with pytest.raises(ValueError, match=r"cut\.otio") as error:
+            listed(json.dumps({**clips[0], **wrong}), film(), "cut.otio")
+        assert said in str(error.value)
+    with pytest.raises(ValueError, match=r"cut\.otio: is no JSON"):
+        listed("{", film(), "cut.otio")
+
+
 def test_lists_that_are_missing_not_text_or_name_a_film_twice_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such list"):
         SpansConfig(path=str(tmp_path / "none.csv")).build()
@@ -248,7 +280,7 @@ def test_lists_that_reelpack_writes_give_the_same_shots(
     strides = ScanConfig(detector=StrideConfig(length_s=0.7, min_last_s=0.5))
     made = find_shots(path, path, strides)
     assert len(made.clips) >= 3
-    for ending, write in ((".csv", as_csv), (".edl", as_edl)):
+    for ending, write in ((".csv", as_csv), (".edl", as_edl), (".otio", as_otio)):
         (tmp_path / f"list{ending}").write_text(write(made))
         read = find_shots(path, path, ScanConfig(detector=SpansConfig(path=str(tmp_path / f"list{ending}"))))
         assert [(one.first, one.end) for one in read.clips] == [(one.first, one.end) for one in made.clips]
