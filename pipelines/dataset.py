@@ -20,6 +20,21 @@ def config_of(dataset: Dataset, *, or_running: bool = False) -> Config:
     return Config.model_validate(upgraded({name: section[name] for name in names if name in section}))
 
 
+def check_cut(dataset: Dataset) -> None:
+    """See that the clips of the index are cut with the dataset's settings: an index that is written again would lose
+    the others.
+
+    Raises:
+        ValueError: none is, as where another reelpack cut them; the message has the command that cuts them.
+    """
+    num_indexed = dataset.read_index().num_rows
+    if num_indexed and not dataset.cut(config_of(dataset).shards.key).num_rows:
+        raise ValueError(
+            f"{dataset.url}: the {num_indexed} clips of the index are cut with other settings than it has now "
+            f"(another reelpack cut them, or `curate` was stopped); cut them first: {curate_command(dataset)}"
+        )
+
+
 def curate_command(dataset: Dataset) -> str:
     """What a user types, in any folder, to resume with the inputs and settings in `made_with`. Folders of copies,
     and addresses of clusters, are left to the user."""

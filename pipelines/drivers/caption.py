@@ -12,7 +12,7 @@ from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
 from curate.storage.claims import Claims
 from pipelines.config import Config
-from pipelines.dataset import config_of
+from pipelines.dataset import check_cut, config_of
 from pipelines.drivers.originals import OriginalSummary, original_column, store_originals
 from pipelines.steps.caption import Done, caption_missing, retry_command, save_settings
 from pipelines.steps.caption_items import stored_records
@@ -63,12 +63,12 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
         retry: attempt again the captions that no attempt passed.
 
     Raises:
-        ValueError: the dataset has no index, another command alone writes its captions, the model cannot be loaded
-            (with what is missing), `caption.original` names no column of text, or neither a model nor a column is
-            given.
+        ValueError: the dataset has no index, or clips in it that are not cut with its settings; another command alone
+            writes its captions; the model cannot be loaded (with what is missing); `caption.original` names no column
+            of text; neither a model nor a column is given.
     """
     dataset = Dataset(url)
-    dataset.read_index()
+    check_cut(dataset)
     if original_column(dataset, config.caption.original) is None and config.caption.backend is None:
         raise ValueError(
             "caption.backend=null and caption.original=null: nothing would write a caption; expected a model, or the "

@@ -9,7 +9,7 @@ from caption.review import apply_review, read_review
 from curate.dataset.dataset import Dataset
 from curate.dataset.judged import HUMAN
 from curate.storage.place import locate
-from pipelines.dataset import config_of
+from pipelines.dataset import check_cut, config_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ def review(url: str, file: str) -> ReviewSummary:
         ValueError: no dataset, no such file, or a line that is no judgment; nothing is stored then.
     """
     dataset = Dataset(url)
-    dataset.read_index()
+    check_cut(dataset)
     judgments = read_review(_lines(file), f"--review {file}")
     with dataset.writer("captions"):
         index = dataset.read_index()

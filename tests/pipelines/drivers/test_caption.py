@@ -132,6 +132,16 @@ def test_a_captioner_that_knows_no_clip_leads_to_another(made, tmp_path, monkeyp
     assert "wrote nothing of any clip" in found.why
 
 
+def test_an_index_of_clips_that_another_reelpack_cut_is_refused_and_kept(made, monkeypatch):
+    config, backend = scripted(lambda request: "a film", monkeypatch)
+    section = made.dataset.sections()["curate"]
+    encode = section["shards"]["encode"] | {"crf": 40}
+    made.dataset.save_section("curate", {**section, "shards": {**section["shards"], "encode": encode}})
+    with pytest.raises(ValueError, match=r"the 2 clips of the index are cut with other settings.*reelpack curate"):
+        caption(made.url, config)
+    assert made.dataset.read_index().num_rows == 2 and not backend.num_asked
+
+
 def test_where_no_caption_passes_the_next_command_is_the_retry(made, monkeypatch):
     config, _ = scripted(lambda request: "", monkeypatch)
     retry = caption(made.url, config).retry_command
