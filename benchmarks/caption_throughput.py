@@ -5,11 +5,12 @@
 - model: the whole stage ÷ the bare backend on the same requests, in transformers (the embedded captioner).
 - endpoint: the stage ÷ a bare client with as many threads as requests are in flight, against a server on loopback
   whose latencies are lognormal around 0.4 s.
+- encode: latents with the next clip decoded beside the autoencoder ÷ one clip after the other, where DATASET has latents.
 - old: the stage of this checkout ÷ that of another one (`git worktree add CHECKOUT COMMIT`), and whether texts are
   equal.
 
 DATASET has its shards cut, such as the demo's. Both sides of a ratio take turns, and the shortest time of each counts:
-wall time, and CPU time for `model` and `old`. Processes that load the machine change wall time more.
+wall time, and CPU time for `old`. Processes that load the machine change wall time more.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -41,6 +42,8 @@ from curate.shards.tar import write_tar
 from pipelines.execute.base import Resources
 from pipelines.execute.local import LocalExecutor
 from tests.support.caption_server import MODEL, CaptionServer
+from train.autoencoder.config import EncodeConfig
+from train.autoencoder.encode import EncodeItem, EncodeStage
 
 FIELDS = ("clip_id", "shard", "offset", "size", "kind")
 MEDIAN_S, SIGMA = 0.4, 0.35
@@ -110,6 +113,8 @@ def main() -> None:
     rows = pq.read_table(f"{shards}/index.parquet").to_pylist()[: arguments.clips]
     items = [CaptionItem(**{name: row[name] for name in FIELDS}) for row in rows]
     here, texts = model(items, shards, arguments.rounds)
+    for record in Path(arguments.dataset).glob("latents/*/fingerprint.json"):
+        encode(json.loads(record.read_text())["config"], rows, shards, arguments.rounds)
     if arguments.old:
         old(arguments.old, shards, len(items), arguments.rounds, here, texts)
 
@@ -158,6 +163,18 @@ def endpoint(num_requests: int, rounds: int) -> None:
                 bare.time(lambda: list(client.map(bare_backend.caption, recording.calls)))
         report(f"endpoint: bare client ÷ stage, {NUM_IN_FLIGHT} in flight", bare, whole)
         print(f"  {len(recording.calls)} requests; the server alone needs {least_s(len(recording.calls)):.2f} s")
+
+
+def encode(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], shards: str, rounds: int) -> None:
+    stage = EncodeStage(EncodeConfig.model_validate(config), shards)
+    stage.setup()
+    items = [EncodeItem(**{name: row[name] for name in FIELDS}) for row in rows]
+    ahead, alone = Spent(), Spent()
+    for _ in range(rounds):
+        here = ahead.time(lambda: [one for _, one in LocalExecutor().run(stage, items, Resources(batch_size=1))])
+        there = alone.time(lambda: [one for item in items for one in stage.process([item])])
+        assert all(np.array_equal(one.latent, other.latent) for one, other in zip(here, there, strict=True))
+    report("encode: one after the other ÷ ahead", alone, ahead)
 
 
 def clips(count: int) -> Iterator[tuple[str, dict[str, bytes]]]:
