@@ -5,7 +5,7 @@
 - model: the whole stage ÷ the bare backend on the same requests, in transformers (the embedded captioner).
 - endpoint: the stage ÷ a bare client with as many threads as requests are in flight, against a server on loopback
   whose latencies are lognormal around 0.4 s.
-- encode: latents with the next clip decoded beside the autoencoder ÷ one clip after the other, where DATASET has latents.
+- encode: latents with the next clip decoded beside the autoencoder ÷ one clip after the other, if there are latents.
 - old: the stage of this checkout ÷ that of another one (`git worktree add CHECKOUT COMMIT`), and whether texts are
   equal.
 
