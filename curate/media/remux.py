@@ -6,11 +6,11 @@ the first packet that is shown after it. No frame of another shot comes in.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from curate.media.mp4 import Mp4File
-from curate.media.stream import VideoReader
+from curate.media.stream import MAX_WAITING, VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def packets_within(reader: VideoReader, span: Span) -> CopiedPackets:
         detail = f"{reader.name}: its times cannot be used, so packets cannot be copied; encode it"
         raise MediaError(FailureKind.UNKNOWN_CODEC, detail)
     packets: list[av.Packet] = []
-    next_pts: int | None = None
-    for packet in reader.shown_packets(span.start_pts):
+    later: list[int] = []
+    source = reader.shown_packets(span.start_pts)
+    for packet in source:
         assert packet.pts is not None
         if packet.pts >= span.end_pts and (packets or packet.is_keyframe):
-            next_pts = packet.pts
+            later = [packet.pts, *(one.pts for one in islice(source, MAX_WAITING) if one.pts is not None)]
             break
         begins = packet.is_keyframe and packet.pts >= span.start_pts
         if begins if not packets else packet.pts > (packets[0].pts or 0):
@@ -68,8 +69,8 @@ def packets_within(reader: VideoReader, span: Span) -> CopiedPackets:
         raise MediaError(FailureKind.NO_FRAMES, f"{reader.name} has no key frame in {where}; encode it")
     shown = sorted(packet.pts or 0 for packet in packets)
     last = next(packet for packet in packets if packet.pts == shown[-1])
-    end = shown[-1] + (last.duration or (shown[-1] - shown[-2] if len(shown) > 1 else 1))
-    end = min(end, span.end_pts if next_pts is None else min(next_pts, span.end_pts))
+    guessed = shown[-1] + (last.duration or (shown[-1] - shown[-2] if len(shown) > 1 else 1))
+    end = min((pts for pts in later if pts > shown[-1]), default=guessed)
     return CopiedPackets(
         packets=tuple(packets),
         span=Span(start_pts=shown[0], end_pts=end, time_base=span.time_base),
