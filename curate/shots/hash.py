@@ -4,11 +4,13 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.shots.base import Timeline, Transition, Window
 from curate.shots.pyscenedetect import load, spaced_cuts
 from curate.shots.weightless import Weightless
+
+MAX_SIDE_PX = 1024
 
 
 class HashConfig(BaseModel):
@@ -21,6 +23,15 @@ class HashConfig(BaseModel):
     size: int = Field(default=8, ge=2, le=256, description="a hash has size x size bits: the lowest frequencies")
     lowpass: int = Field(default=2, ge=1, le=256, description="the picture is scaled to lowpass x size pixels a side")
     min_scene_len_s: float = Field(default=0.6, ge=0, description="least time between two cuts, in seconds")
+
+    @model_validator(mode="after")
+    def _picture_can_be_transformed(self) -> "HashConfig":
+        if self.size * self.lowpass % 2 or self.size * self.lowpass > MAX_SIDE_PX:
+            raise ValueError(
+                f"size x lowpass is {self.size * self.lowpass}, expected an even number of at most {MAX_SIDE_PX}: the "
+                "side of the picture that is transformed"
+            )
+        return self
 
     def build(self) -> "HashDetector":
         return HashDetector(self)

@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -99,7 +100,8 @@ def _parsed(url: str, name: str, version: str) -> SpanTable:
     read = {"edl": _read_edl, "otio": _read_otio}.get(path.lower().rpartition(".")[2], _read_csv)
     spans: dict[str, list[Span]] = {}
     for named, span in read(text, name):
-        spans.setdefault((named or film).removeprefix("./"), []).append(span)
+        name_of_film = unicodedata.normalize("NFC", named or film).removeprefix("file://").removeprefix("./")
+        spans.setdefault(name_of_film, []).append(span)
     if not spans:
         raise ValueError(f"{name}: holds no span; expected at least one line with a start and an end")
     return {named: _in_order(of_film) for named, of_film in spans.items()}
@@ -225,6 +227,6 @@ def _read_otio(text: str, name: str) -> Iterator[tuple[str, Span]]:
     try:
         for place, film, start, end in read_clips(text):
             where = f"{name}, {place}"
-            yield film.removeprefix("file://"), _checked(Span(where=where, start=start, end=end))
+            yield film, _checked(Span(where=where, start=start, end=end))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

@@ -115,16 +115,11 @@ def frame_at(moment: Moment, timeline: Timeline) -> int:
         raise ValueError(
             f"{moment.text} is before the first frame, at {float(first * base):.3f} s on the film's clock"
         )
-    return _nearest(ticks, np.append(timeline.pts, timeline.end_pts))
-
-
-def _nearest(ticks: Fraction, edges: np.ndarray) -> int:
-    after = int(np.searchsorted(edges, -(-ticks.numerator // ticks.denominator)))  # the first edge at ticks or later
-    if after == len(edges):
-        return after - 1
-    if after and ticks - int(edges[after - 1]) <= int(edges[after]) - ticks:
-        return after - 1
-    return after
+    after = int(np.searchsorted(timeline.pts, -(-ticks.numerator // ticks.denominator)))  # begins then or later
+    if after == 0:
+        return 0
+    end = int(timeline.pts[after]) if after < num_frames else timeline.end_pts
+    return after - 1 if ticks - int(timeline.pts[after - 1]) <= end - ticks else after
 
 
 def _number(text: str) -> Fraction:

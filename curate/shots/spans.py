@@ -1,5 +1,6 @@
 """Shots from a list: made by hand, by an editing program, or by another detector."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from itertools import pairwise
@@ -112,7 +113,8 @@ class SpansDetector(Unscored):
 
 
 def _names(uri: str) -> Iterator[str]:
-    """The URI, what follows each of its slashes, and the last of that without its ending."""
+    """The URI, what follows each of its slashes, and the last of that without its ending; accents composed."""
+    uri = unicodedata.normalize("NFC", uri)
     yield uri
     for position, char in enumerate(uri):
         if char == "/":

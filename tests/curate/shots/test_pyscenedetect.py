@@ -189,6 +189,12 @@ def test_a_fade_is_the_dark_frames_around_the_cut_of_pyscenedetect_at_every_bias
     assert num_cuts > 20 and num_at_ends > 20
 
 
+@pytest.mark.parametrize(("size", "lowpass"), [(3, 3), (256, 256)])
+def test_a_hash_of_a_picture_that_cannot_be_transformed_is_refused(size: int, lowpass: int) -> None:
+    with pytest.raises(ValueError, match="expected an even number of at most 1024"):
+        HashConfig(size=size, lowpass=lowpass)
+
+
 def test_a_film_that_is_dark_or_bright_throughout_is_one_shot() -> None:
     config = ThresholdConfig()
     for luma in (0, 90):

@@ -76,11 +76,13 @@ def test_a_list_names_films_by_as_much_of_their_paths_as_it_likes(
     listed: Callable[..., list[tuple[int, int]]],
 ) -> None:
     text = 'path,start,end\n"a/film.mp4",0,1\nb/film.mp4,1,2\n./other.mp4,2,3\ns3://k/film.mkv,3,4\n'
+    text += "caf\u00e9.mp4,0,4\n"
     for uri, ranges in {
         "/x/a/film.mp4": [(0, 25)],
         "/x/b/film.mp4": [(25, 50)],
         "https://host/other.mp4": [(50, 75)],
         "s3://k/film.mkv": [(75, 100)],
+        "/x/cafe\u0301.mp4": [(0, 100)],
     }.items():
         assert listed(text, film(uri=uri)) == ranges
 
