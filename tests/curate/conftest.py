@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.encoders.base import EncoderPool
 from tests.support.numbered import NumberedFrames, encode
+
+
+@pytest.fixture(scope="session")
+def encoders() -> EncoderPool:
+    """What the tests of encoders and of scorers share, as the scorers of a worker do: ConSE takes seconds to load."""
+    return EncoderPool()
 
 
 @pytest.fixture(scope="session")

