@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -79,7 +80,7 @@ class Runs:
             "ema": {"decay": 0.9},
             "evaluate": {
                 "held_out": {"every": 10, "first": 2, "timesteps": [0.3, 0.7]},
-                "captions": {"every": 20, "timesteps": [0.3, 0.7]},
+                "captions": {"every": 20, "timesteps": [0.3, 0.7], "max_clips": 8},
             },
             "checkpoint": {"every": 4},
         }
@@ -147,6 +148,11 @@ class Runs:
             self._await_end(tree, out, LAUNCH_LIMIT_S)
         return said
 
+    def copied(self, run: Path, name: str) -> Path:
+        """A run and its records in another folder."""
+        shutil.copytree(self.records(run), self.records(self.folder / name))
+        return Path(shutil.copytree(run, self.folder / name))
+
     def _kill(self, tree: Tree, out: Path, step: int, rng: np.random.Generator) -> str:
         deadline = time.monotonic() + LAUNCH_LIMIT_S
         while (rows := step_rows(out)).keys().isdisjoint(range(step, self.num_steps + 1)):
@@ -205,19 +211,27 @@ def differing_rows(expected: Path, out: Path) -> list[str]:
     return lines
 
 
-def same_workers(runs: Runs, expected: Path, workers: int, num_kills: int, rng: np.random.Generator) -> list[str]:
-    """One run, killed at as many random steps and continued each time; what differs."""
-    out = runs.folder / f"killed-{workers}"
-    for launch, step in enumerate(random_steps(runs, num_kills, rng)):
+def same_workers(
+    runs: Runs, expected: Path, workers: int, num_kills: int, rng: np.random.Generator, *, begun: Path | None = None
+) -> list[str]:
+    """One run, killed at as many random steps and continued each time; what differs. `begun`: it was killed once."""
+    name = f"killed-{workers}"
+    out = runs.folder / name if begun is None else runs.copied(begun, name)
+    for launch, step in [*enumerate(random_steps(runs, num_kills, rng))][begun is not None :]:
         print(f"  {runs.kill_at(out, launch, workers, step, rng)}", flush=True)
     runs.finish(out, num_kills, workers)
     return differing_packs(runs, expected, out) + differing_rows(expected, out)
 
 
-def other_workers(runs: Runs, expected: Path, path: Sequence[int], rng: np.random.Generator) -> list[str]:
-    """One run that is killed and continued on other numbers of workers; what differs more than it may."""
-    out = runs.folder / "-".join(["moved", *map(str, path)])
-    for launch, (workers, step) in enumerate(zip(path, random_steps(runs, len(path) - 1, rng), strict=False)):
+def other_workers(
+    runs: Runs, expected: Path, path: Sequence[int], rng: np.random.Generator, *, begun: Path | None = None
+) -> list[str]:
+    """One run that is killed and continued on other numbers of workers; what differs more than it may. `begun`: it was
+    killed on the first number."""
+    name = "-".join(["moved", *map(str, path)])
+    out = runs.folder / name if begun is None else runs.copied(begun, name)
+    launches = enumerate(zip(path, random_steps(runs, len(path) - 1, rng), strict=False))
+    for launch, (workers, step) in [*launches][begun is not None :]:
         print(f"  {workers} workers: {runs.kill_at(out, launch, workers, step, rng)}", flush=True)
     runs.finish(out, len(path) - 1, path[-1])
     whole, got = step_rows(expected), step_rows(out)

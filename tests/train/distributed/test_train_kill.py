@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.killed_runs import Runs, on_ray, other_workers, same_workers
+from tests.support.killed_runs import Runs, on_ray, other_workers, random_steps, same_workers
 
 pytestmark = pytest.mark.slow
 
@@ -28,12 +28,20 @@ def on_two(runs: Runs) -> Path:
     return out
 
 
-def test_a_killed_worker_of_two_leaves_a_run_that_goes_on_bitwise(runs: Runs, on_two: Path) -> None:
-    assert same_workers(runs, on_two, 2, 1, np.random.default_rng(0)) == []
+@pytest.fixture(scope="module")
+def killed(runs: Runs) -> Path:
+    """A run of two workers, one of which was killed in its first half."""
+    out, rng = runs.folder / "killed", np.random.default_rng(0)
+    print(runs.kill_at(out, 0, 2, random_steps(runs, 2, rng)[0], rng))
+    return out
 
 
-def test_a_killed_run_sees_the_same_on_other_numbers_of_workers(runs: Runs, on_two: Path) -> None:
-    assert other_workers(runs, on_two, (2, 1, 3), np.random.default_rng(1)) == []
+def test_a_killed_worker_of_two_leaves_a_run_that_goes_on_bitwise(runs: Runs, on_two: Path, killed: Path) -> None:
+    assert same_workers(runs, on_two, 2, 1, np.random.default_rng(0), begun=killed) == []
+
+
+def test_a_killed_run_sees_the_same_on_other_numbers_of_workers(runs: Runs, on_two: Path, killed: Path) -> None:
+    assert other_workers(runs, on_two, (2, 1, 3), np.random.default_rng(1), begun=killed) == []
 
 
 @pytest.mark.ray
