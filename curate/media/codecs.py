@@ -72,7 +72,7 @@ class EncodeConfig(BaseModel):
         description="constant quality, lower is better; null: x264 18 (looks lossless), x265 20, av1 25",
     )
     preset: Preset = Field(default="veryfast", description="trade of time for size, by the names of x264")
-    gop_frames: int = Field(default=48, ge=1, description="frames between key frames at most: what a seek costs")
+    gop_frames: int = Field(default=72, ge=1, description="frames between key frames at most: what a seek costs")
     num_threads: int = Field(
         default=1, ge=1, description="threads of the encoder; clips are encoded side by side, so more only cost bytes"
     )
