@@ -17,7 +17,7 @@ from curate.media.version import local_version, remote_version
 from curate.shots.otio import read_clips
 from curate.shots.span_times import Moment, read_frame, read_moment, read_seconds
 from curate.storage.access import public
-from curate.storage.place import locate
+from curate.storage.place import locate, url_of
 
 ENDINGS = (".csv", ".tsv", ".txt", ".edl", ".otio")
 SEPARATORS = ",\t;"
@@ -64,9 +64,9 @@ def read_spans(url: str) -> SpanTable:
             names = [entry for entry in sorted(fs.ls(path, detail=False)) if entry.lower().endswith(ENDINGS)]
             if not names:
                 raise ValueError(f"{name}: no list of shots in this folder; expected .csv, .edl or .otio files")
-            lists = [_read(entry, f"{name.rstrip('/')}/{entry.rpartition('/')[2]}") for entry in names]
+            lists = [_read(url_of(fs, entry)) for entry in names]
         else:
-            lists = [_read(path if isinstance(fs, LocalFileSystem) else url, name)]
+            lists = [_read(url)]
     except FileNotFoundError as error:
         raise ValueError(f"{name}: there is no such list of shots; put it back, or name another one") from error
     except OSError as error:
@@ -80,15 +80,15 @@ def read_spans(url: str) -> SpanTable:
     return table
 
 
-def _read(url: str, name: str) -> SpanTable:
+def _read(url: str) -> SpanTable:
     fs, path = locate(url)
-    version = local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(fs.info(path))
-    return _parsed(url, name, version)
+    return _parsed(url, local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(fs.info(path)))
 
 
 @lru_cache(maxsize=4096)
-def _parsed(url: str, name: str, version: str) -> SpanTable:
+def _parsed(url: str, version: str) -> SpanTable:
     """A list is read once per process, and again where its version is another."""
+    name = public(url)
     fs, path = locate(url)
     data = fs.cat_file(path)
     try:

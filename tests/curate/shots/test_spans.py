@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -174,6 +175,15 @@ def test_a_mistake_in_an_edl_is_told_with_its_line(tmp_path: Path, text: str, sa
     with pytest.raises(ValueError, match=r"a\.edl") as error:
         SpansConfig(path=str(tmp_path / "a.edl")).build()
     assert said in str(error.value)
+
+
+def test_a_folder_of_lists_on_a_store_is_read() -> None:
+    store = fsspec.filesystem("memory")
+    for name, text in (("film-Scenes.csv", "start,end\n0,1\n"), ("other.csv", "start,end\n1,2\n")):
+        store.pipe_file(f"/lists/{name}", text.encode())
+    detector = SpansConfig(path="memory://lists").build()
+    assert detector.transitions(np.zeros((0, 0)), film()) == [Transition(25, 100, "gap")]
+    assert detector.transitions(np.zeros((0, 0)), film(uri="s3://k/other.mp4"))[0] == Transition(0, 25, "gap")
 
 
 def test_clips_of_a_timeline_count_from_the_first_frame_of_their_media(
