@@ -9,6 +9,7 @@ pass saw what the earlier one did. A detector that looks ahead is given the firs
 import math
 import zlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,7 @@ def measure(
     short_side_px: int,
     time_limit_s: float | None,
     max_pixels: int,
+    is_sparse: bool = False,
 ) -> Measured:
     """One pass over a probed file or over a part of it, by the clock of `video.time_base`.
 
@@ -78,33 +80,34 @@ def measure(
         short_side_px: Short side of the frames of the pass.
         time_limit_s: Wall-clock seconds.
         max_pixels: Most pixels of one frame.
+        is_sparse: Skip frames; their numbers are means of those of the decoded frames around them.
 
     Raises:
         MediaError: The file does not decode to the part's end, has no frame in it, or takes too long.
         UnreliableTimestampsError: The stream's own times cannot be used.
+        NotSkippableError: The file is to be decoded in full.
     """
-    signals = [signal() for signal in SIGNALS]
     tick_s = float(video.time_base)
     windows = WindowedScores(detector, part.warm_frame)
     kept = _Kept()
     past = last = num_warm = 0
     hash_tick: int | None = None
-    for frame in iter_frames(
+    frames = iter_frames(
         path,
         short_side_px=short_side_px,
         time_base=video.time_base,
         from_pts=part.warm_pts,
         time_limit_s=time_limit_s,
         max_pixels=max_pixels,
-    ):
+        is_sparse=is_sparse,
+    )
+    for frame, scan_frame, values in _with_numbers(frames, tick_s, part.end_pts):
         if part.end_pts is not None and frame.pts >= part.end_pts:
             if windows.covers(num_warm + len(kept.pts)):
                 break
             windows.add(frame.rgb)
             continue
         windows.add(frame.rgb)
-        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb, interlaced=frame.interlaced)
-        values = [value for signal in signals for value in signal.measure(scan_frame)]
         hash_tick, before = math.floor(scan_frame.shown_s * TICKS_PER_SECOND), hash_tick
         if part.start_pts is not None and frame.pts < part.start_pts:
             past = _fingerprint(frame, past)
@@ -130,6 +133,32 @@ def measure(
         past=past,
         last=last,
     )
+
+
+def _with_numbers(
+    frames: Iterator[Frame], tick_s: float, end_pts: int | None
+) -> Iterator[tuple[Frame, ScanFrame, list[float]]]:
+    """Each frame and its numbers; those of a skipped frame lie between the numbers of the decoded frames around it.
+    Frames from `end_pts` on have none, except where a skipped frame before them needs theirs."""
+    signals = [signal() for signal in SIGNALS]
+    before: tuple[int, list[float]] | None = None
+    skipped: list[tuple[Frame, ScanFrame]] = []
+    for frame in frames:
+        scan_frame = ScanFrame(shown_s=frame.pts * tick_s, rgb=frame.rgb, interlaced=frame.interlaced)
+        if frame.is_skipped:
+            skipped.append((frame, scan_frame))
+        elif end_pts is not None and frame.pts >= end_pts and not skipped:
+            yield frame, scan_frame, []
+        else:
+            values = [value for signal in signals for value in signal.measure(scan_frame)]
+            earlier_pts, earlier = before or (frame.pts - 1, values)
+            for one, small in skipped:
+                share = (one.pts - earlier_pts) / (frame.pts - earlier_pts)
+                yield one, small, [a + (b - a) * share for a, b in zip(earlier, values, strict=True)]
+            yield frame, scan_frame, values
+            before, skipped = (frame.pts, values), []
+    if before is not None:
+        yield from ((frame, scan_frame, before[1]) for frame, scan_frame in skipped)
 
 
 class _Kept:

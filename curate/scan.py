@@ -7,6 +7,7 @@ whole file, bit for bit.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +16,7 @@ from curate.media.clock import UnreliableTimestampsError, counted_time_base
 from curate.media.limits import CEILING_PIXELS, DEFAULT_MAX_PIXELS
 from curate.media.parts import WHOLE, Part, declared_s, plan_parts
 from curate.media.probe import content_id, probe
+from curate.media.skipping import NotSkippableError
 from curate.scanned import Scanned, clips_of_parts
 from curate.schema import Failure, FailureKind, MediaError, Video, content_digest
 from curate.shots.adaptive import AdaptiveConfig
@@ -41,6 +43,10 @@ class ScanConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     short_side_px: int = Field(default=144, ge=32, description="short side of the frames of the pass, in pixels")
+    decode: Literal["full", "fast"] = Field(
+        default="full",
+        description="fast: no loop filter; frames that no other one refers to are skipped where packets are small",
+    )
     detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
     sources: tuple[SourceConfig, ...] = Field(
         default=(),
@@ -206,6 +212,8 @@ def measure_file(video: Video, path: str, config: ScanConfig, detector: ShotDete
     """The numbers of one pass over a probed file, as `scan` takes them."""
     try:
         return _measure(video, path, config, detector, WHOLE)
+    except NotSkippableError:
+        return measure_file(video, path, config.model_copy(update={"decode": "full"}), detector)
     except UnreliableTimestampsError:
         counted = replace(video, time_base=counted_time_base(video.fps))
         return _measure(counted, path, config, detector, WHOLE)
@@ -246,4 +254,5 @@ def _measure(video: Video, path: str, config: ScanConfig, detector: ShotDetector
         short_side_px=config.short_side_px,
         time_limit_s=config.time_limit_s,
         max_pixels=config.max_pixels,
+        is_sparse=config.decode == "fast" and video.time_base != counted_time_base(video.fps),
     )

@@ -71,26 +71,44 @@ class TimedFrame:
         return self.decoded.image
 
 
-def timed(frames: Iterator[DecodedFrame]) -> Iterator[TimedFrame]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedFrame:
+    """A frame that was not decoded, shown in `[pts, pts + duration)`."""
+
+    pts: int
+    duration: int
+
+
+def timed(frames: Iterator[DecodedFrame | int]) -> Iterator[TimedFrame | SkippedFrame]:
     """Each frame lasts until the next one; the last one for its own duration, or else for that of its predecessor.
+
+    Args:
+        frames: In order of presentation; of a frame that was skipped, its pts.
 
     Raises:
         UnreliableTimestampsError: A time is missing or does not follow the one before.
     """
-    previous: DecodedFrame | None = None
+    previous: DecodedFrame | int | None = None
     previous_pts, duration = 0, 1
     for frame in frames:
-        pts = frame.image.pts
+        pts = frame if isinstance(frame, int) else frame.image.pts
         if pts is None:
             raise UnreliableTimestampsError("a frame has no timestamp")
         if previous is not None:
             if pts <= previous_pts:
                 raise UnreliableTimestampsError(f"timestamp {pts} follows {previous_pts}")
             duration = pts - previous_pts
-            yield TimedFrame(pts=previous_pts, duration=duration, decoded=previous)
+            yield _timed(previous, previous_pts, duration)
         previous, previous_pts = frame, pts
     if previous is not None:
-        yield TimedFrame(pts=previous_pts, duration=previous.image.duration or duration, decoded=previous)
+        own = 0 if isinstance(previous, int) else previous.image.duration
+        yield _timed(previous, previous_pts, own or duration)
+
+
+def _timed(frame: DecodedFrame | int, pts: int, duration: int) -> TimedFrame | SkippedFrame:
+    if isinstance(frame, int):
+        return SkippedFrame(pts=pts, duration=duration)
+    return TimedFrame(pts=pts, duration=duration, decoded=frame)
 
 
 def counted(frames: Iterator[DecodedFrame]) -> Iterator[TimedFrame]:

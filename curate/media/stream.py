@@ -12,12 +12,21 @@ from fractions import Fraction
 from itertools import chain
 from typing import TYPE_CHECKING, Self, cast
 
-from curate.media.clock import DecodedFrame, TimedFrame, counted, counted_time_base, declared_fps, timed
+from curate.media.clock import (
+    DecodedFrame,
+    SkippedFrame,
+    TimedFrame,
+    counted,
+    counted_time_base,
+    declared_fps,
+    timed,
+)
 from curate.media.container import missing_bytes
 from curate.media.counter import count_decoded, count_frame
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
+from curate.media.skipping import Skipping
 from curate.media.video_stream import choose_main_stream
 from curate.schema import FailureKind, MediaError
 
@@ -57,7 +66,12 @@ class VideoReader:
     """
 
     def __init__(
-        self, source: str | bytes, *, time_limit_s: float | None = READ_LIMIT_S, max_pixels: int = CEILING_PIXELS
+        self,
+        source: str | bytes,
+        *,
+        time_limit_s: float | None = READ_LIMIT_S,
+        max_pixels: int = CEILING_PIXELS,
+        is_sparse: bool = False,
     ) -> None:
         """Opens a local file, or a file's bytes.
 
@@ -65,6 +79,7 @@ class VideoReader:
             source: The path or the bytes.
             time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT; None: no limit.
             max_pixels: Of one frame; more is TOO_LARGE.
+            is_sparse: For `sparse_frames`.
 
         Raises:
             MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC, TOO_LARGE or TRUNCATED (no
@@ -73,6 +88,7 @@ class VideoReader:
         self._source = source
         self._time_limit_s = time_limit_s
         self._max_pixels = max_pixels
+        self._is_sparse = is_sparse
         self._file: io.FileIO | None = None
         self._main: int | None = None
         self._start_s = time.monotonic()
@@ -109,15 +125,32 @@ class VideoReader:
             MediaError: CORRUPT where the decoder refuses data or conceals damage.
             UnreliableTimestampsError: In the stream's time base only.
         """
-        frames: Iterator[TimedFrame] | None = None
+        assert not self._is_sparse
+        frames: Iterator[TimedFrame | SkippedFrame] | None = None
         if time_base != self.stream_time_base:
-            frames = counted(self._decoded())
+            frames = counted(cast("Iterator[DecodedFrame]", self._decoded()))
         elif from_pts is not None:
             frames = self._sought(from_pts)
-        for frame in frames or timed(self._decoded()):
+        for frame in cast("Iterator[TimedFrame]", frames or timed(self._decoded())):
             if from_pts is None or frame.pts + frame.duration > from_pts:
                 count_frame(float(frame.duration * time_base))
                 yield frame
+
+    def sparse_frames(self, *, from_pts: int | None = None) -> Iterator[TimedFrame | SkippedFrame]:
+        """All frames in the stream's own time, some of them skipped (`curate.media.skipping`), without the decoder's
+        loop filter. They begin with a decoded frame at or before `from_pts`.
+
+        Raises:
+            MediaError: CORRUPT where the decoder refuses data or conceals damage, in what is decoded.
+            UnreliableTimestampsError: As for `frames`.
+            NotSkippableError: The file is to be read with `frames`.
+        """
+        assert self._is_sparse
+        frames = None if from_pts is None else self._sought(from_pts)
+        for frame in frames or timed(self._decoded()):
+            if from_pts is None or frame.pts + frame.duration > from_pts:
+                count_frame(float(frame.duration * self.stream_time_base))
+            yield frame
 
     def shown_packets(self, from_pts: int | None = None) -> "Iterator[av.Packet]":
         """The packets of frames that are shown, in order of decoding; decodes nothing.
@@ -142,8 +175,9 @@ class VideoReader:
                     raise MediaError(FailureKind.CORRUPT, f"{self.name}: a packet has no timestamp")
                 yield packet
 
-    def _sought(self, from_pts: int) -> Iterator[TimedFrame] | None:
-        """Frames from the one at `from_pts` on, entered at a key frame before it; None where that does not work."""
+    def _sought(self, from_pts: int) -> Iterator[TimedFrame | SkippedFrame] | None:
+        """Frames from the one at `from_pts` on, entered at a key frame before it; sparse ones from the key frame on.
+        None where that does not work."""
         if self.container_name not in SEEKABLE_CONTAINERS:
             return None
         for margin_s in SEEK_MARGINS_S:
@@ -157,15 +191,16 @@ class VideoReader:
                     entered = entered or frame.pts <= from_pts
                     if not entered:
                         break
-                    if frame.pts + frame.duration > from_pts:
+                    if self._is_sparse or frame.pts + frame.duration > from_pts:
                         return chain([frame], frames)
             except MediaError:
                 # Entered where it cannot be decoded. If that is the file's fault, the read from its start will say so.
                 continue
         return None
 
-    def _decoded(self, seek_pts: int | None = None) -> Iterator[DecodedFrame]:
-        """What the decoder gives, from the first key frame on; without `seek_pts` from the file's start."""
+    def _decoded(self, seek_pts: int | None = None) -> Iterator[DecodedFrame | int]:
+        """What the decoder gives, from the first key frame on; without `seek_pts` from the file's start. Of a frame
+        that was skipped, its pts."""
         first_pts: int | None = None
         started = shown = False
         damage: MediaError | None = None
@@ -174,6 +209,7 @@ class VideoReader:
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
+        skipping = Skipping(self.stream, self.stream_time_base) if self._is_sparse else None
         with media_errors(self.name, doing="decode", invalid=FailureKind.CORRUPT):
             if seek_pts is not None:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)
@@ -184,11 +220,15 @@ class VideoReader:
                         continue
                     started = True
                     first_pts = packet.pts if seek_pts is not None else None
+                if skipping is not None:
+                    skipping.before(packet)
                 frames = packet.decode()
                 shape.after(packet.pts)
                 for frame in frames:
                     count_decoded()
                     check_size(self.name, frame.width, frame.height, self._max_pixels)
+                    if skipping is not None:
+                        yield from skipping.missing(frame.pts, first_pts)
                     # After a seek the leading frames of an open group of pictures are incomplete.
                     if first_pts is not None and frame.pts is not None and frame.pts < first_pts:
                         continue
@@ -200,6 +240,8 @@ class VideoReader:
                         yield DecodedFrame(image=frame, sample_aspect_ratio=shape.of(frame.pts))
                     elif shown:
                         damage = MediaError(FailureKind.CORRUPT, f"{self.name}: damaged frame at {frame.time} s")
+        if skipping is not None:
+            yield from skipping.missing(None, first_pts)
         if seek_pts is None:
             self._check_end(last_pts)
         if damage is not None and self.container_name not in OPEN_ENDED_CONTAINERS:
@@ -262,7 +304,8 @@ class VideoReader:
             self._close(container)
             raise
         # The frame size can change within a stream. Decoders count margins too.
-        codec.options = {"max_pixels": str(self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2)}
+        most_pixels = self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2
+        codec.options = {"max_pixels": str(most_pixels)} | ({"skip_loop_filter": "all"} if self._is_sparse else {})
         # By one thread: with frame threads the H.264 decoder reads a frame's damage while another thread is still
         # finding it, and with slice threads it leaves damaged parts as the memory was. The same file is now this, now
         # that. Files are read side by side instead.

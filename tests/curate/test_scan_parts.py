@@ -101,6 +101,27 @@ def test_parts_give_what_one_pass_gives_to_a_detector_that_looks_far(
         assert assemble(measured(path, unaware, config), config) is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["b_frames.mp4", "long_groups.mp4", "open_gop.mp4", "edit_list.mp4", "irregular.mp4", "open_gop.ts", "hevc.mp4"],
+)
+def test_parts_of_a_fast_pass_give_what_one_fast_pass_gives(
+    frames: np.ndarray, write_video: Callable[..., str], name: str
+) -> None:
+    path = write_video(name, frames, **VIDEOS[name])
+    config = ScanConfig(decode="fast")
+    video = probe(path, path, "v")
+    whole = scan(video, path, config)
+    full = scan(video, path, ScanConfig())
+    assert [clip.clip for clip in whole.clips] == [clip.clip for clip in full.clips]
+    assert name == "irregular.mp4" or whole != full
+    duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
+    for count in (2.9, 6):
+        parts = plan_parts(path, duration_s / count)
+        assert len(parts) >= 2
+        assert assemble(measured(path, parts, config), config) == whole
+
+
 def by_parts(path: str, part_s: float, config: ScanConfig) -> Any:
     """As a driver does it: parts, and the whole where they do not fit."""
     parts = plan_parts(path, part_s)
