@@ -1,6 +1,7 @@
 """From a planned row of the manifest to a sample: latent, noise, timestep, caption, conditions, generation task.
 
-All draws are keyed by (seed, epoch, clip): they do not depend on the pack, the rank or the step of the sample.
+All draws are keyed by (seed, epoch, clip), that of the caption by (seed, epoch, row of the manifest): they do not
+depend on the pack, the rank or the step of the sample.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,11 @@ OF_LENGTH = ("duration_s", "num_frames")
 
 KEY = ("clip_id", "latent_t", "latent_h", "latent_w", "copy")
 """Columns that the draws of a row depend on."""
+
+CAPTION_STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
+"""Powers of 1 / 1.2207, the root of x⁴ = x + 1: multiples of these, modulo 1, fill the unit interval evenly, each
+alone and together (the Kronecker sequence R₃ of Roberts 2018, "The Unreasonable Effectiveness of Quasirandom
+Sequences")."""
 
 
 class Draws(NamedTuple):
@@ -89,11 +95,19 @@ class SampleBuilder:
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])
         again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
         generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
-        drop, caption = torch.rand(2, generator=generator).tolist()
+        drop, _ = torch.rand(2, generator=generator).tolist()
+        caption = self._caption_position(planned, epoch)
         timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
         is_null = self._is_null(generator)
         is_dropped = is_null or drop < self.config.caption_dropout
         return Draws(timestep, None if is_dropped else caption, is_null, generator)
+
+    def _caption_position(self, planned: PlannedSample, epoch: int) -> float:
+        """In [0, 1), spread evenly over the rows of an epoch, over the epochs of a row, and over its occurrences, so
+        that the shares of texts are those of the blend. Independent draws come within 1 % after 10,000 samples."""
+        steps = (planned.row, epoch, planned.occurrence)
+        start = float(torch.rand((), generator=keyed_generator(self.seed, "caption")))
+        return (start + sum(step * count for step, count in zip(CAPTION_STEPS, steps, strict=True))) % 1.0
 
     def _text(self, row: dict[str, Any], u: float) -> Tensor | None:
         """Token states (n, D) of the text that is drawn; None where the clip has none."""

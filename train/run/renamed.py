@@ -1,5 +1,5 @@
 """Settings of a run that have another name now: an old one is refused, and the error names the new one. A saved run
-with `dense_probability` is read: a blend draws the same captions."""
+with `dense_probability` is read: a blend draws captions with the same shares."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -19,7 +19,6 @@ from train.data.generator import keyed_generator
 from train.data.load import PackLoader
 from train.data.mix import read_datasets
 from train.data.plan import Cursor, PlannedSample
-from train.data.read import ClipReader
 from train.data.reference import reference_caption
 from train.estimate.blend import blend_of
 from train.model.dit_config import DiTConfig
@@ -112,25 +111,25 @@ def test_a_sample_draws_the_same_text_on_every_rank_and_in_every_pack(make_datas
     assert all(value in {TEXTS[name][0, 0] for name in of_levels[clip]} for clip, value in given[0].items())
 
 
-def test_a_blend_of_dense_and_short_draws_what_dense_probability_did(dataset: str):
-    """Runs of an earlier reelpack continue: the first two numbers of a sample's generator, read in the same way."""
-    share, dropout = 0.3, 0.2
-    config = DataConfig(blend=BlendConfig(dense=share, short=1 - share), caption_dropout=dropout)
-    source, reader = loader(dataset, config), None
-    for row in range(20):
-        facts = source.manifest.row(row)
-        reader = reader or ClipReader(source.manifest, MODEL.patch)
-        captions = reader.captions(facts)
-        for epoch in range(5):
-            grid = tuple(facts[f"latent_{axis}"] for axis in "thw")
-            drop, kind = torch.rand(2, generator=keyed_generator(0, epoch, facts["clip_id"], grid)).tolist()
-            preferred = ("dense", "short") if kind < share else ("short", "dense")
-            expected = next((captions[name] for name in preferred if name in captions), None)
-            sample = source.builder.build(PlannedSample(row, 0, int(source.manifest.num_tokens[row])), epoch)
-            if expected is None or drop < dropout:
-                assert sample.text is None
-            else:
-                assert torch.equal(sample.text, expected)
+def test_shares_are_realised_within_an_epoch_and_over_the_epochs_of_a_clip(dataset: str) -> None:
+    builder = loader(dataset, data()).builder
+
+    def largest_gap(positions: list[float]) -> float:
+        """Largest difference between a share of the unit interval and the share of the positions in it."""
+        counts = Counter(DEFAULT_BLEND.draw(["dense", "short", "original"], u) for u in positions)
+        shares = DEFAULT_BLEND.shares(["dense", "short", "original"])
+        return max(abs(counts[name] / len(positions) - share) for name, share in shares.items())
+
+    def position(row: int, epoch: int, occurrence: int = 0) -> float:
+        u = builder._caption_position(PlannedSample(row, occurrence, 1), epoch)
+        assert 0 <= u < 1
+        return u
+
+    for fixed in (0, 3, 17):
+        assert largest_gap([position(row, fixed) for row in range(400)]) < 0.01
+        assert largest_gap([position(fixed, epoch) for epoch in range(400)]) < 0.01
+        assert largest_gap([position(fixed, 0, occurrence) for occurrence in range(400)]) < 0.01
+    assert largest_gap([position(row, epoch) for row in range(21) for epoch in range(20)]) < 0.01
 
 
 def test_validation_prefers_levels_in_a_fixed_order(make_dataset: Callable, make_clips: Callable):
