@@ -116,6 +116,14 @@ def test_cuts_are_those_of_pyscenedetect(film: np.ndarray, name: str) -> None:
     assert num_cuts >= 8
 
 
+def test_a_scene_of_just_the_least_length_counts(draw_scenes: Callable[..., np.ndarray]) -> None:
+    one, other = draw_scenes([1, 1])
+    film = np.stack([other if sum(number >= cut for cut in (5, 9, 10, 15)) % 2 else one for number in range(20)])
+    pts, base, config = np.arange(20), Fraction(1, 10), HashConfig(min_scene_len_s=0.5)
+    cuts = [one.first for one in config.build().transitions(scored(config, film), timeline(pts, base))]
+    assert cuts == expected(theirs("HashDetector", min_scene_len=0.5), film, pts, base) == [5, 10, 15]
+
+
 @pytest.mark.parametrize("weights", [{}, {"value": 3.0}, {"hue": 0.0, "edges": 1.0}], ids=str)
 def test_content_scores_are_those_of_pyscenedetect(film: np.ndarray, weights: dict[str, float]) -> None:
     given = ContentWeights(**weights)

@@ -81,6 +81,16 @@ def test_files_and_clips_are_explained_by_their_own_detector(curated: tuple[Cura
     assert failure["subject"].endswith("broken.mp4")
 
 
+def test_a_failure_under_a_detector_that_a_file_no_longer_has_does_not_stand(
+    curated: tuple[CurateSummary, Path], films: Path
+) -> None:
+    out = curated[1]
+    curate([str(films)], str(out), config(source("second/*", "{kind: whole}")))
+    assert len(Dataset(str(out)).failures.rows()) == 2
+    (failure,) = standing_failures(Dataset(str(out)))
+    assert failure["subject"].endswith("broken.mp4")
+
+
 def test_a_new_source_scans_the_files_that_it_matches_alone_and_its_removal_none(
     curated: tuple[CurateSummary, Path], films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
