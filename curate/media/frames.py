@@ -15,9 +15,10 @@ from curate.media.skipping import MAX_GAP_S, NotSkippableError
 from curate.media.still import read_still
 from curate.media.stream import VideoReader
 
-PREFETCHED_FRAMES = 8
-"""Decoded and scaled ahead, which overlaps with what is done to the frames. The thread that decodes a frame scales it,
-while the processor's cache holds it."""
+MOST_AT_ONCE = 24
+BYTES_AT_ONCE = 4 * 2**20
+"""Frames that are decoded and scaled in a thread of its own, which overlaps with what is done to them, and handed over
+together. The thread that decodes a frame scales it, while the processor's cache holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,8 @@ def iter_frames(
             frames = _sparse(reader, short_side_px, from_pts)
         else:
             frames = map(_Scaling(short_side_px), reader.frames(clock, from_pts=from_pts))
-        yield from prefetch(frames, PREFETCHED_FRAMES)
+        at_once = max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // (6 * short_side_px**2)))  # of frames of 2:1
+        yield from prefetch(frames, 2 * at_once, at_once=at_once)
 
 
 class _Scaling:

@@ -1,25 +1,26 @@
 """An iterator that is run ahead in a thread of its own."""
 
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+def prefetch(items: Iterator[T], depth: int, *, at_once: int = 1) -> Generator[T, None, None]:
     """The same items, some of them made ahead. Pays where making and using an item both leave Python (libav, OpenCV)
     and overlap. Closing the iterator ends the thread before it returns.
 
     Args:
         items: What to run ahead.
         depth: Most items that wait to be used.
+        at_once: How many items are handed over together; the last ones can be fewer. At most `depth`. Small items are
+            used faster in runs: each change of threads costs the processor's caches.
 
     Raises:
         Exception: Whatever `items` raises, after the items that came before.
     """
-    waiting: deque[T] = deque()
+    waiting: list[T] = []
     changed = threading.Condition()
     is_closed = is_done = False
     error: BaseException | None = None
@@ -33,7 +34,8 @@ def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
                     if is_closed:
                         return
                     waiting.append(item)
-                    changed.notify_all()
+                    if len(waiting) >= at_once:
+                        changed.notify_all()
         except BaseException as raised:
             error = raised
         with changed:
@@ -45,12 +47,13 @@ def prefetch(items: Iterator[T], depth: int) -> Generator[T, None, None]:
     try:
         while True:
             with changed:
-                changed.wait_for(lambda: waiting or is_done)
+                changed.wait_for(lambda: len(waiting) >= at_once or is_done)
                 if not waiting:
                     break
-                item = waiting.popleft()
+                taken = waiting[:at_once]
+                del waiting[:at_once]
                 changed.notify_all()
-            yield item
+            yield from taken
         if error is not None:
             raise error
     finally:

@@ -27,6 +27,19 @@ def test_closing_ends_the_thread() -> None:
     assert threading.active_count() == before
 
 
+def test_items_are_handed_over_in_runs_and_the_rest_at_the_end() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    ahead = prefetch(items(), 8, at_once=4)
+    assert next(ahead) == 0 and len(made) >= 4
+    assert list(ahead) == list(range(1, 10))
+
+
 @pytest.mark.parametrize("depth", [1, 4])
 def test_items_that_wait_are_bounded(depth: int) -> None:
     made = []
