@@ -12,11 +12,11 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.shot_datasets import transitions
 from curate.scan import ScanConfig
 from curate.shot_list import find_shots
 from curate.shots.base import Transition
 from curate.shots.config import DETECTORS
+from tests.support.shot_datasets import transitions
 
 NEED_SETTINGS = frozenset({"whole", "stride", "spans"})
 """Members that find nothing in the picture."""

