@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from curate.scan import ScanConfig
 from curate.shot_list import find_shots
 from curate.shots.base import Transition
 from curate.shots.config import DETECTORS
 from tests.support.shot_datasets import transitions
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NEED_SETTINGS = frozenset({"whole", "stride", "spans"})
 """Members that find nothing in the picture."""
@@ -32,7 +38,8 @@ class Found:
     cpu_s: float
 
 
-Tool = Callable[[Path], Found]
+Tool = Callable[[Path], Found | None]
+"""None: it reads no frame of the file, as PySceneDetect's command with OpenCV of AV1."""
 
 
 def family(kinds: Sequence[str] | None) -> dict[str, Tool]:
@@ -72,38 +79,30 @@ def _scan(config: ScanConfig, path: Path) -> Found:
     )
 
 
-def _pyscenedetect(command: str, how: str, path: Path) -> Found:
-    return _run(
-        lambda out: [
-            command,
-            "-q",
-            "-i",
-            str(path),
-            "-o",
-            str(out.parent),
-            how,
-            "list-scenes",
-            "-s",
-            "-q",
-            "-f",
-            out.name,
-        ],
-        first="Start Frame",
-        last="End Frame",
-        offset=-1,
-    )
+def _pyscenedetect(command: str, how: str, path: Path) -> Found | None:
+    """Its frame numbers are times by the average rate, so of a varying rate they count other frames: read by time."""
+
+    def arguments(out: Path) -> list[str]:
+        lists = ["list-scenes", "-s", "-q", "-f", out.name]
+        return [command, "-q", "-i", str(path), "-o", str(out.parent), how, *lists]
+
+    def rows(table: "DataFrame") -> list[tuple[int, int]]:
+        times = frame_times(path)
+        starts = [int(np.abs(times - start).argmin()) for start in table["Start Time (seconds)"]]
+        return [(one, other - 1) for one, other in pairwise([*starts, len(times)])]
+
+    return _run(arguments, rows)
 
 
-def _transnetv2(command: str, path: Path) -> Found:
-    return _run(
-        lambda out: [command, str(path), "--quiet", "--no-progress-bar", "--format", "csv", "--output", str(out)],
-        first="start_frame",
-        last="end_frame",
-    )
+def _transnetv2(command: str, path: Path) -> Found | None:
+    def arguments(out: Path) -> list[str]:
+        return [command, str(path), "--quiet", "--no-progress-bar", "--format", "csv", "--output", str(out)]
+
+    return _run(arguments, lambda table: list(zip(table["start_frame"], table["end_frame"], strict=True)))
 
 
-def _run(arguments: Callable[[Path], list[str]], first: str, last: str, offset: int = 0) -> Found:
-    """A command that writes a CSV of shots, with the columns of their first and last frames."""
+def _run(arguments: Callable[[Path], list[str]], rows: Callable[["DataFrame"], list[tuple[int, int]]]) -> Found | None:
+    """A command that writes a CSV, and the first and the last frame of each shot that the CSV has."""
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as folder:
@@ -111,14 +110,28 @@ def _run(arguments: Callable[[Path], list[str]], first: str, last: str, offset: 
         wall, cpu = time.perf_counter(), _children_s()
         subprocess.run(arguments(out), check=True, capture_output=True, cwd=folder)
         wall, cpu = time.perf_counter() - wall, _children_s() - cpu
-        table = pd.read_csv(out)
-    rows = [(int(a) + offset, int(b) + offset) for a, b in zip(table[first], table[last], strict=True)]
+        if not out.exists():
+            return None
+        shots = rows(pd.read_csv(out))
     return Found(
-        transitions=transitions([(one[1], other[0]) for one, other in pairwise(rows)]),
-        clips=[(one, other + 1) for one, other in rows],
+        transitions=transitions([(one[1], other[0]) for one, other in pairwise(shots)]),
+        clips=[(one, other + 1) for one, other in shots],
         wall_s=wall,
         cpu_s=cpu,
     )
+
+
+def frame_times(path: Path) -> np.ndarray:
+    """`(n,)` float64, seconds from the first frame on at which each frame is shown."""
+    import av
+
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.video
+        assert stream.time_base
+        times = np.sort(
+            [float(packet.pts * stream.time_base) for packet in container.demux(stream) if packet.pts is not None]
+        )
+    return np.asarray(times - times[0])
 
 
 def _children_s() -> float:

