@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
+from curate.daemon_threads import DaemonPool
 from curate.media.counter import counts, counts_here
 from curate.stage import Stage
 from curate.threads import import_decoders
@@ -41,17 +42,17 @@ class LocalExecutor:
     def _in_threads(self, stage: Stage[Any, Any], work: Iterator[list[Any]]) -> Iterator[tuple[Any, Any]]:
         import_decoders()
         self._before = counts()
-        with ThreadPoolExecutor(self.num_workers, "worker") as pool:
-            running: set[Future[_Done]] = set()
-            try:
-                for batch in work:
-                    running.add(pool.submit(_process, stage, batch))
-                    if len(running) == self.num_workers:
-                        yield from self._ended(running)
-                while running:
+        pool, running = DaemonPool(self.num_workers, "worker"), set[Future[_Done]]()
+        try:
+            for batch in work:
+                running.add(pool.submit(_process, stage, batch))
+                if len(running) == self.num_workers:
                     yield from self._ended(running)
-            finally:
-                pool.shutdown(cancel_futures=True)
+            while running:
+                yield from self._ended(running)
+        except Exception:
+            wait(running)  # an interruption waits for nothing
+            raise
 
     def _ended(self, running: "set[Future[_Done]]") -> Iterator[tuple[Any, Any]]:
         """Wait for some of what is running, and take it out."""

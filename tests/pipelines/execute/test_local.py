@@ -46,6 +46,30 @@ def test_a_run_level_error_of_a_thread_stops_the_run() -> None:
         list(LocalExecutor(2).run(Doubling({7: "no room"}), range(1000), IN_THREADS))
 
 
+class Waiting(Doubling):
+    """Odd items wait for `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def process(self, items: Sequence[int]) -> list[int | Failure]:
+        if items[0] % 2:
+            self.go.wait()
+        return super().process(items)
+
+
+def test_a_run_that_is_interrupted_waits_for_no_item() -> None:
+    stage = Waiting()
+    run = LocalExecutor(2).run(stage, range(4), IN_THREADS)
+    assert next(run) == (0, 0)
+    closing = threading.Thread(target=run.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    stage.go.set()
+
+
 def test_an_item_that_fails_in_a_thread_fails_alone() -> None:
     results = dict(LocalExecutor(2).run(Doubling({7: "raise"}), range(20), IN_THREADS))
     failed = results.pop(7)
