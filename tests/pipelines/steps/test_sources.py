@@ -13,6 +13,7 @@ from curate.media.encode import encode_mp4
 from curate.scan import ScanStage, SourceFile
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
+from pipelines.estimate.plan_curation import plan
 from pipelines.inspection.explain import explain, files_named
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.status import status
@@ -118,3 +119,9 @@ def test_a_source_that_takes_no_input_is_told(films: Path, tmp_path: Path, capsy
     told = capsys.readouterr()
     assert "scan.sources: third/* takes none of 3 inputs" in told.out + told.err
     assert "second/* takes none" not in told.out + told.err
+
+
+def test_a_plan_runs_excerpts_with_the_detector_of_their_file(films: Path) -> None:
+    short = source("second/*", "{kind: stride, length_s: 0.25, min_last_s: 0}")
+    planned = plan([str(films / "second/a.mp4")], config(short), num_sampled=1, excerpt_s=1.0)
+    assert 9 <= planned.clips.value <= 15, "twelve in 3 s; by content there are two"
