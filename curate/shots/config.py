@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from curate.shots.adaptive import AdaptiveConfig
+from curate.shots.cascade import CascadeConfig
 from curate.shots.content import ContentConfig
 from curate.shots.hash import HashConfig
 from curate.shots.histogram import HistogramConfig
@@ -22,6 +23,7 @@ ShotDetectorConfig = Annotated[
     | ThresholdConfig
     | StrideConfig
     | SpansConfig
+    | CascadeConfig
     | TransNetV2Config
     | WholeConfig,
     Field(discriminator="kind"),

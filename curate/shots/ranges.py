@@ -14,12 +14,13 @@ def runs(marked: np.ndarray) -> list[tuple[int, int]]:
 
 
 def joined(transitions: Iterable[Transition]) -> list[Transition]:
-    """Transitions in the order of their first frames; those that overlap become one, of the kind of the longest."""
+    """Transitions in the order of their first frames. Those that overlap become one: a fade if one of them is, else of
+    the kind of the longest."""
     found: list[Transition] = []
     for one in transitions:
         if found and one.first < found[-1].end:
             before = found.pop()
-            kind = max(before, one, key=lambda each: each.end - each.first).kind
+            kind = max(before, one, key=lambda each: (each.kind == "fade", each.end - each.first)).kind
             one = Transition(before.first, max(before.end, one.end), kind)
         found.append(one)
     return found

@@ -87,14 +87,15 @@ class TransNetV2Detector:
 
 
 class Model:
-    """The network with its weights. Cheap to construct and to pickle; `setup` loads them.
+    """The network with its weights. Cheap to construct and to pickle; `setup`, or the first call, loads them.
 
     Args:
         device: auto, cpu, cuda or cuda:<n>.
+        fast: Use bfloat16 on CPUs that compute with it, in half the time. Probabilities differ by about 0.001.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, *, fast: bool = False) -> None:
+        self._device, self._fast = device, fast
         self._network: TransNetV2 | None = None
 
     @cached_property
@@ -106,19 +107,31 @@ class Model:
         """
         return path_digest(weights.resolve(WEIGHTS))
 
+    def check(self) -> None:
+        """Raises:
+        MissingWeights: they were not fetched.
+        """
+        weights.resolve(WEIGHTS)
+
     def setup(self) -> None:
         import torch
 
         from curate.shots import transnetv2_network
 
         device = pick_device(self._device, setting="scan.detector.device")
-        self._network = transnetv2_network.load(weights.resolve(WEIGHTS), device, torch.float32)
+        fast = self._fast and device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        dtype = torch.bfloat16 if fast else torch.float32
+        self._network = transnetv2_network.load(weights.resolve(WEIGHTS), device, dtype)
 
     def __call__(self, window: np.ndarray) -> np.ndarray:
         """`(100, 27, 48, 3)` uint8 RGB to `(100, 2)` float64, probabilities."""
         import torch
 
-        assert self._network is not None, "setup() comes first"
+        if self._network is None:
+            self.setup()
+        assert self._network is not None
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(window).to(next(self._network.parameters()).device))
+            logits = self._network(
+                torch.from_numpy(np.ascontiguousarray(window)).to(next(self._network.parameters()).device)
+            )
             return logits.double().sigmoid().cpu().numpy().round(DIGITS)
