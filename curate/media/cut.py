@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from curate.media.clock import TimedFrame
 from curate.media.codecs import EncodeConfig
 from curate.media.container import check_file, is_still_image, read_head
+from curate.media.counter import count_frame
 from curate.media.deinterlace import deinterlaced
 from curate.media.encode import Mp4Encoder
 from curate.media.errors import media_errors
@@ -234,6 +235,8 @@ def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> En
     first, last = (_shown(path, reader, pts) for pts in copied.ends)
     written = check_written(path, data, len(copied.packets), first, last)
     duration = copied.span.end_pts - copied.span.start_pts
+    for _ in copied.packets:
+        count_frame(copied.span.duration_s / len(copied.packets))
     return EncodedClip(
         data=data,
         ext="mp4",
@@ -249,7 +252,7 @@ def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> En
 
 def _shown(path: str, reader: VideoReader, pts: int) -> np.ndarray:
     """The source's frame at this time, small."""
-    frame = next(reader.frames(reader.stream_time_base, from_pts=pts), None)
+    frame = next(reader.frames(reader.stream_time_base, from_pts=pts, is_work=False), None)
     if frame is None or frame.pts != pts:
         raise MediaError(FailureKind.CORRUPT, f"{path}: the frame at pts {pts} does not decode")
     return thumb_of(frame)

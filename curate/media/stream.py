@@ -112,7 +112,9 @@ class VideoReader:
             return float(self.stream.duration * self.stream.time_base)
         return None if self.container.duration is None else self.container.duration / 1e6
 
-    def frames(self, time_base: Fraction, *, from_pts: int | None = None) -> Iterator[TimedFrame]:
+    def frames(
+        self, time_base: Fraction, *, from_pts: int | None = None, is_work: bool = True
+    ) -> Iterator[TimedFrame]:
         """All frames in order of presentation, or those from the one that is shown at `from_pts` on.
 
         A second call ends the first one's iterator.
@@ -120,6 +122,7 @@ class VideoReader:
         Args:
             time_base: The stream's own, or `counted_time_base(fps)`.
             from_pts: In units of `time_base`.
+            is_work: Whether the frames count for the progress of a step.
 
         Raises:
             MediaError: CORRUPT where the decoder refuses data or conceals damage.
@@ -133,7 +136,8 @@ class VideoReader:
             frames = self._sought(from_pts)
         for frame in cast("Iterator[TimedFrame]", frames or timed(self._decoded())):
             if from_pts is None or frame.pts + frame.duration > from_pts:
-                count_frame(float(frame.duration * time_base))
+                if is_work:
+                    count_frame(float(frame.duration * time_base))
                 yield frame
 
     def sparse_frames(self, *, from_pts: int | None = None) -> Iterator[TimedFrame | SkippedFrame]:

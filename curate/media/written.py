@@ -57,7 +57,7 @@ def check_written(path: str, data: bytes, num_frames: int, first: np.ndarray, la
     with VideoReader(data) as reader:
         found: list[TimedFrame] = []
         for name, pts, expected in (("first", times.pts[0], first), ("last", times.pts[-1], last)):
-            frame = next(reader.frames(reader.stream_time_base, from_pts=int(pts)), None)
+            frame = next(reader.frames(reader.stream_time_base, from_pts=int(pts), is_work=False), None)
             if frame is None or frame.pts != pts:
                 raise MediaError(FailureKind.MISMATCH, f"{path}: the {name} frame of the clip does not decode")
             difference = float(np.abs(thumb_of(frame).astype(np.int16) - expected).mean())

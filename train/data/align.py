@@ -106,7 +106,7 @@ class Alignment:
         self.config, self.targets = config, targets
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.projector = Projector(width, targets.dim, config.hidden_dim)
+            self.projector = Projector(width, targets.dim, config.projector_dim)
 
     def losses(self, model: nn.Module, objective: Objective, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """The objective's losses of tokens, (L,), and the sum of the samples' weighted alignment losses, from one

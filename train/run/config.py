@@ -84,7 +84,7 @@ class AlignConfig(BaseModel):
     weight: float = Field(0.0, ge=0, description="of the alignment loss added to the objective; 0: none. REPA has 0.5")
     block: int = Field(3, ge=0, description="whose output is aligned, counted from 0. REPA has the 8th of 28")
     embedding: str = Field("auto", description="score family of the clips' embeddings; auto: the only one")
-    hidden_dim: int = Field(2048, ge=1, description="width of the projector's two hidden layers. REPA has 2048")
+    projector_dim: int = Field(2048, ge=1, description="width of the projector's two hidden layers. REPA has 2048")
 
 
 class TrainConfig(BaseModel):

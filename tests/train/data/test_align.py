@@ -18,7 +18,7 @@ from train.model.dit import DiT
 from train.run.config import TrainConfig
 from train.run.export import export_run
 
-ALIGNED = {"align__weight": 0.5, "align__block": 0, "align__hidden_dim": 64}
+ALIGNED = {"align__weight": 0.5, "align__block": 0, "align__projector_dim": 64}
 
 
 def write_embeddings(dataset: Path, part: int, vectors: dict[str, np.ndarray], family: str = "embedding-0") -> None:
@@ -51,7 +51,7 @@ def test_features_come_to_point_where_the_embeddings_do(embedded: str, tmp_path:
     assert max(losses[:3]) > 0.35 and np.mean(losses[-10:]) < 0.5 * np.mean(losses[:3])
     model = DiT.from_pretrained(export_run(tmp_path / "run", tmp_path / "exported"))
     assert not [name for name, _ in model.named_parameters() if "projector" in name]
-    projector = (32 * 64 + 64) + (64 * 64 + 64) + (64 * 6 + 6)  # three layers, two of hidden_dim
+    projector = (32 * 64 + 64) + (64 * 64 + 64) + (64 * 6 + 6)  # three layers, two of projector_dim
     assert summary.num_parameters == projector + sum(weight.numel() for weight in model.parameters())
 
 
