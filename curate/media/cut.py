@@ -85,6 +85,14 @@ class EncodedClip:
     sound: SoundTrack | None = None
     sound_s: float = 0.0
 
+    @property
+    def width(self) -> int:
+        return self.written.width
+
+    @property
+    def height(self) -> int:
+        return self.written.height
+
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
     """Encodes the frames whose pts are in the span: MP4, upright, square pixels, with its

@@ -55,7 +55,7 @@ def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", [["a", "a"], ["a.b"]])
 def test_keys_that_webdataset_would_join_or_split_are_refused(tmp_path: Path, keys: list[str]) -> None:
-    with pytest.raises(ValueError, match="unique keys without a dot"):
+    with pytest.raises(ValueError, match=r"unique keys|without a dot"):
         write_tar(str(tmp_path / "t.tar"), [(key, {"txt": b""}) for key in keys])
     assert list(tmp_path.iterdir()) == []
 
