@@ -19,8 +19,8 @@ from curate.media.probe import content_id, probe
 from curate.media.skipping import NotSkippableError
 from curate.scanned import Scanned, clips_of_parts
 from curate.schema import Failure, FailureKind, MediaError, Video, content_digest
-from curate.shots.adaptive import AdaptiveConfig
 from curate.shots.base import ShotDetector
+from curate.shots.cascade import CascadeConfig
 from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.config import ShotDetectorConfig
 from curate.shots.sources import Detectors, SourceConfig
@@ -47,7 +47,7 @@ class ScanConfig(BaseModel):
         default="full",
         description="fast: no loop filter; frames that no other one refers to are skipped where packets are small",
     )
-    detector: ShotDetectorConfig = Field(default=AdaptiveConfig(), description="what finds the cuts")
+    detector: ShotDetectorConfig = Field(default=CascadeConfig(), description="what finds the cuts")
     sources: tuple[SourceConfig, ...] = Field(
         default=(),
         description="detectors for some of the files: the first that matches a file; else scan.detector",

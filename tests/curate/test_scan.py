@@ -20,6 +20,7 @@ from curate.shots.whole import WholeConfig
 from curate.signals.config import SIGNAL_NAMES
 
 LENGTHS = (30, 24, 40)
+ADAPTIVE = ScanConfig(detector=AdaptiveConfig())
 
 
 def source(path: str | Path) -> SourceFile:
@@ -27,7 +28,7 @@ def source(path: str | Path) -> SourceFile:
 
 
 def scanned(path: str | Path, config: ScanConfig | None = None) -> Scanned:
-    (outcome,) = ScanStage(config or ScanConfig()).process([source(path)])
+    (outcome,) = ScanStage(config or ADAPTIVE).process([source(path)])
     assert isinstance(outcome, Scanned), outcome
     return outcome
 
@@ -124,7 +125,10 @@ def test_bad_files_fail_alone_and_in_order(film: str, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     missing = SourceFile(uri="gone.mp4", path=str(tmp_path / "gone.mp4"), size_bytes=0)
     items = [source(tmp_path / "empty.mp4"), source(film), missing, source(tmp_path / "text.mp4")]
-    for stage in (ScanStage(ScanConfig()), IdentifyStage(ScanConfig())):
+    for stage in (
+        ScanStage(ADAPTIVE),
+        IdentifyStage(ADAPTIVE),
+    ):
         empty, good, gone, text = stage.process(items)
         assert not isinstance(good, Failure)
         assert isinstance(empty, Failure) and empty.kind is FailureKind.EMPTY_FILE and empty.subject == items[0].uri
@@ -133,7 +137,7 @@ def test_bad_files_fail_alone_and_in_order(film: str, tmp_path: Path) -> None:
 
 
 def test_time_limit_is_a_retryable_failure(film: str) -> None:
-    (outcome,) = ScanStage(ScanConfig(time_limit_s=1e-9)).process([source(film)])
+    (outcome,) = ScanStage(ScanConfig(detector=AdaptiveConfig(), time_limit_s=1e-9)).process([source(film)])
     assert isinstance(outcome, Failure) and outcome.kind is FailureKind.TIMEOUT and outcome.retryable
 
 
@@ -142,17 +146,17 @@ def test_key_names_what_the_result_depends_on() -> None:
         return ScanKeys(config).of("a.mp4")
 
     keys = [
-        key(ScanConfig()),
-        key(ScanConfig(short_side_px=120)),
+        key(ADAPTIVE),
+        key(ScanConfig(detector=AdaptiveConfig(), short_side_px=120)),
         key(ScanConfig(detector=WholeConfig())),
         key(ScanConfig(detector=AdaptiveConfig(threshold=3))),
-        key(ScanConfig(pieces=ClipRangeConfig(trim_s=0.1))),
+        key(ScanConfig(detector=AdaptiveConfig(), pieces=ClipRangeConfig(trim_s=0.1))),
     ]
     assert len(set(keys)) == len(keys)
-    assert key(ScanConfig(time_limit_s=5, part_s=None)) == key(ScanConfig())
+    assert key(ScanConfig(detector=AdaptiveConfig(), time_limit_s=5, part_s=None)) == key(ADAPTIVE)
 
 
 def test_stage_travels_to_a_worker(film: str) -> None:
-    stage = pickle.loads(pickle.dumps(ScanStage(ScanConfig())))
+    stage = pickle.loads(pickle.dumps(ScanStage(ADAPTIVE)))
     stage.setup()
-    assert stage.process([source(film)]) == ScanStage(ScanConfig()).process([source(film)])
+    assert stage.process([source(film)]) == ScanStage(ADAPTIVE).process([source(film)])

@@ -18,9 +18,10 @@ from curate.media.sample import sample_frames
 from curate.scan import Identified, IdentifyStage, ScanConfig, ScanStage, SourceFile, assemble
 from curate.scanned import Scanned
 from curate.schema import Failure
+from curate.shots.adaptive import AdaptiveConfig
 from tests.support.corpus import broken_corpus
 
-CONFIG = ScanConfig(time_limit_s=20)
+CONFIG = ScanConfig(detector=AdaptiveConfig(), time_limit_s=20)
 SLACK_S = 10
 """Beyond the time limit: it is looked at once per frame."""
 

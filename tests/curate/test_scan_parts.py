@@ -16,9 +16,11 @@ from curate.media.probe import probe
 from curate.scan import Identified, IdentifyStage, ScanConfig, ScanStage, SourceFile, assemble, scan
 from curate.scanned import Scanned
 from curate.schema import Failure, FailureKind
+from curate.shots.adaptive import AdaptiveConfig
 from tests.curate.media.test_exact_frames import FAST_HEVC, OPEN_GOP
 from tests.support.windowed_detector import WindowedConfig
 
+ADAPTIVE = ScanConfig(detector=AdaptiveConfig())
 LENGTHS = (31, 24, 55, 17, 70, 36, 20, 67)
 NUM_FRAMES = sum(LENGTHS)
 IRREGULAR = np.cumsum(np.random.default_rng(3).choice([5, 20, 41, 90, 700], NUM_FRAMES, p=[0.2, 0.3, 0.3, 0.19, 0.01]))
@@ -69,7 +71,7 @@ def measured(path: str, parts: Sequence[Part], config: ScanConfig) -> list[Any]:
 @pytest.mark.parametrize("name", VIDEOS)
 def test_parts_give_what_one_pass_gives(frames: np.ndarray, write_video: Callable[..., str], name: str) -> None:
     path = write_video(name, frames, **VIDEOS[name])
-    config = ScanConfig()
+    config = ADAPTIVE
     whole = scan(probe(path, path, "v"), path, config)
     assert len(whole.clips) >= 6 and whole.num_decoded_frames > NUM_FRAMES - 12
     duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
@@ -89,7 +91,7 @@ def test_parts_give_what_one_pass_gives_to_a_detector_that_looks_far(
     rgb = frames.copy()
     rgb[100:110] = rgb[200:212] = 0
     path = write_video(name, rgb, **VIDEOS[name])
-    config = ScanConfig().model_copy(update={"detector": WindowedConfig()})
+    config = ADAPTIVE.model_copy(update={"detector": WindowedConfig()})
     whole = scan(probe(path, path, "v"), path, config)
     duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
     parts = plan_parts(path, duration_s / 3, config.detector.build().window.warm_frames)
@@ -109,10 +111,10 @@ def test_parts_of_a_fast_pass_give_what_one_fast_pass_gives(
     frames: np.ndarray, write_video: Callable[..., str], name: str
 ) -> None:
     path = write_video(name, frames, **VIDEOS[name])
-    config = ScanConfig(decode="fast")
+    config = ScanConfig(detector=AdaptiveConfig(), decode="fast")
     video = probe(path, path, "v")
     whole = scan(video, path, config)
-    full = scan(video, path, ScanConfig())
+    full = scan(video, path, ADAPTIVE)
     assert [clip.clip for clip in whole.clips] == [clip.clip for clip in full.clips]
     assert name == "irregular.mp4" or whole != full
     duration_s = whole.clips[-1].clip.span.end_s - whole.clips[0].clip.span.start_s
@@ -132,7 +134,7 @@ def by_parts(path: str, part_s: float, config: ScanConfig) -> Any:
 def test_part_that_saw_another_past_than_the_one_before_it_ended_with_is_refused(
     frames: np.ndarray, write_video: Callable[..., str]
 ) -> None:
-    path, config = write_video("a.mp4", frames), ScanConfig()
+    path, config = write_video("a.mp4", frames), ADAPTIVE
     frame = int(1 / (24 * probe(path, path, "v").time_base))
     first, second, *rest = plan_parts(path, 3.0)
     assert second.warm_pts is not None and second.start_pts is not None
@@ -159,8 +161,8 @@ def test_damaged_file_ends_as_in_one_pass(
         damaged[rng.integers(len(data) // 10, len(data), count)] ^= rng.integers(1, 256, count, dtype=np.uint8)
         path = str(tmp_path / "damaged")
         damaged.tofile(path)
-        (whole,) = ScanStage(ScanConfig()).process([source(path)])
-        assert by_parts(path, 2.0, ScanConfig()) == whole
+        (whole,) = ScanStage(ADAPTIVE).process([source(path)])
+        assert by_parts(path, 2.0, ADAPTIVE) == whole
         kinds.add(type(whole))
     assert Failure in kinds
 
@@ -168,7 +170,7 @@ def test_damaged_file_ends_as_in_one_pass(
 def test_what_may_end_differently_next_time_is_the_outcome_of_the_file(
     frames: np.ndarray, write_video: Callable[..., str]
 ) -> None:
-    path, config = write_video("a.mp4", frames), ScanConfig()
+    path, config = write_video("a.mp4", frames), ADAPTIVE
     parts = plan_parts(path, 3.0)
     outcomes = measured(path, parts, config)
     late = Failure(subject=path, step="scan", kind=FailureKind.TIMEOUT, detail="late")
@@ -191,5 +193,5 @@ def test_only_long_files_that_can_be_sought_in_are_divided(
         str(tmp_path / "nowhere.mp4"),
     ]
     assert [plan_parts(path, 1.0) for path in undivided] == [(WHOLE,)] * len(undivided)
-    (identified,) = IdentifyStage(ScanConfig(part_s=10.0)).process([source(long)])
+    (identified,) = IdentifyStage(ScanConfig(detector=AdaptiveConfig(), part_s=10.0)).process([source(long)])
     assert isinstance(identified, Identified) and identified.parts == (WHOLE,)

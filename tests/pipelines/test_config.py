@@ -100,8 +100,8 @@ def test_a_flag_through_a_value_is_refused() -> None:
 
 
 def test_one_key_of_a_member_of_a_union_can_be_set() -> None:
-    config = load_config(overrides=["scan.detector.threshold=4"])
-    assert (config.scan.detector.kind, config.scan.detector.threshold) == ("adaptive", 4)
+    config = load_config(overrides=["scan.detector.threshold=0.3"])
+    assert (config.scan.detector.kind, config.scan.detector.threshold) == ("cascade", 0.3)
 
 
 def test_another_member_of_a_union_replaces_the_default_one() -> None:

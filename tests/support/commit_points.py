@@ -32,7 +32,12 @@ TROUBLES: tuple[Trouble, ...] = ("kill", "full", "read-only")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 LIMIT_S = 120
 SETTINGS = {
-    "curate": ["score.scorers=[]", "shards.clips_per_shard=2", "execute.publish_every_s=1e-9"],
+    "curate": [
+        "scan.detector.kind=adaptive",
+        "score.scorers=[]",
+        "shards.clips_per_shard=2",
+        "execute.publish_every_s=1e-9",
+    ],
     "caption": [
         *("caption.backend.device=cpu", "caption.frames.num_frames=1", "caption.short_max_tokens=4"),
         *("caption.dense_max_tokens=4", "caption.batch_size=1", "execute.publish_every_s=1e-9"),

@@ -17,7 +17,12 @@ from pipelines.dataset import config_of
 from pipelines.drivers.curate import curate
 from tests.support.videos import moving, write_video
 
-SETTINGS = ["score.scorers=[]", "execute.executor=local", "select.rules.short_side_px.min=16"]
+SETTINGS = [
+    "scan.detector.kind=adaptive",
+    "score.scorers=[]",
+    "execute.executor=local",
+    "select.rules.short_side_px.min=16",
+]
 
 
 def curated(folder: Path) -> SimpleNamespace:
