@@ -29,7 +29,8 @@ LAYOUTS = {
 """Layouts that are read as they are, and their channels."""
 
 MIXED_TO = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "5.1"}
-"""Layout by the number of channels, where a file does not say which is which, or has another one."""
+"""Layout by the number of channels, where a file does not say which is which, or has another one. PyAV 18.1 cannot
+make frames of eight planes (`findings/pyav_eight_channels.sh`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
