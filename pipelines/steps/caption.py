@@ -50,7 +50,7 @@ class Done:
     """What a run did.
 
     Attributes:
-        num_new: Clips with new records.
+        new: Ids of the clips with new records; a repeated caption has a clip captioned twice.
         num_records, num_rejected: Those records, and the ones whose text is not used.
         failed: Clip id → why a level of it could not be captioned.
         num_retried: Records that took more than one attempt.
@@ -58,7 +58,7 @@ class Done:
         earlier_libraries: Of the records that there were before, as JSON.
     """
 
-    num_new: int = 0
+    new: set[str] = field(default_factory=set)
     num_records: int = 0
     num_rejected: int = 0
     failed: dict[str, Failure] = field(default_factory=dict)
@@ -66,6 +66,10 @@ class Done:
     waited_s: float = 0.0
     asked_s: float = 0.0
     earlier_libraries: set[str] = field(default_factory=set)
+
+    @property
+    def num_new(self) -> int:
+        return len(self.new)
 
     @property
     def num_failed(self) -> int:
@@ -84,7 +88,7 @@ class Done:
         return f"{self.num_rejected / self.num_records:.0%} rejected", f"{self.starved:.0%} waiting for frames"
 
     def add(self, captioned: Captioned) -> None:
-        self.num_new += bool(captioned.records)
+        self.new |= {record.clip_id for record in captioned.records}
         self.num_records += len(captioned.records)
         self.num_rejected += sum(record.status not in USABLE for record in captioned.records)
         self.num_retried += sum(record.attempt > 1 for record in captioned.records)

@@ -201,7 +201,7 @@ def test_windows_are_scored_in_calls_of_the_declared_size(draw_scenes: Callable[
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer")  # a detector that is not in the union
 def test_weights_are_part_of_the_scan_key() -> None:
-    config = ScanConfig()
+    config = ScanConfig(detector=AdaptiveConfig())
     with_weights = config.model_copy(update={"detector": WindowedConfig()})
     key = ScanKeys(config).of("a.mp4")
     assert ScanKeys(with_weights).of("a.mp4") != key

@@ -14,13 +14,19 @@ from pipelines.drivers.curate import curate
 from pipelines.steps.decide import decided, read_stored
 from tests.support.videos import moving, write_video
 
+SETTINGS = [
+    "scan.detector.kind=adaptive",
+    "score.scorers=[]",
+    "execute.executor=local",
+    "select.split.val_fraction=0",
+]
 FAMILIES = {"sheen-1": {"sheen": pa.float64()}}
 
 
 @pytest.fixture
 def one_clip(tmp_path: Path) -> SimpleNamespace:
     write_video(tmp_path / "films/1.mp4", moving(1, 1.5))
-    config = load_config(overrides=["score.scorers=[]", "execute.executor=local"])
+    config = load_config(overrides=SETTINGS)
     curate([str(tmp_path / "films")], str(tmp_path / "out"), config)
     dataset = Dataset(str(tmp_path / "out"))
     (row,) = dataset.clips.rows()
@@ -59,7 +65,7 @@ def test_what_was_cut_for_training_is_never_held_out_nor_is_a_later_copy_of_it(
 ) -> None:
     write_video(tmp_path / "films/copy.mp4", moving(1, 1.5)[:-1])
     write_video(tmp_path / "films/other.mp4", moving(2, 1.5))
-    settings = ["score.scorers=[]", "execute.executor=local", 'select.split.hold_out=["*"]']
+    settings = [*SETTINGS, 'select.split.hold_out=["*"]']
     curate([str(tmp_path / "films")], one_clip.dataset.url, load_config(overrides=settings))
     splits = {Path(row["video_uri"]).name: row["split"] for row in one_clip.dataset.read_clips().to_pylist()}
     assert splits == {"1.mp4": "train", "copy.mp4": "train", "other.mp4": "val"}
