@@ -13,7 +13,7 @@ LONG, SHORT = StrideConfig(length_s=20), StrideConfig(length_s=5)
 
 def config(**patterns: StrideConfig) -> ScanConfig:
     sources = tuple(SourceConfig(match=match, detector=detector) for match, detector in patterns.items())
-    return ScanConfig(sources=sources)
+    return ScanConfig(detector=AdaptiveConfig(), sources=sources)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_first_pattern_that_matches_counts_and_useless_ones_are_named() -> N
 
 
 def test_a_source_changes_the_keys_of_the_files_that_it_matches_alone() -> None:
-    plain, more = ScanKeys(ScanConfig()), ScanKeys(config(**{"talks/*": LONG, "*.mkv": SHORT}))
+    plain, more = ScanKeys(config()), ScanKeys(config(**{"talks/*": LONG, "*.mkv": SHORT}))
     assert more.of("/x/a.mp4") == plain.of("/x/a.mp4") == plain.of("/x/talks/a.mp4")
     assert len({more.of(uri) for uri in ("/x/a.mp4", "/x/talks/a.mp4", "/x/a.mkv")}) == 3
     assert more.of("/x/a.mkv") == ScanKeys(ScanConfig(detector=SHORT)).of("/x/a.mkv"), "one scan, however it is asked"
