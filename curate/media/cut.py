@@ -95,8 +95,7 @@ class EncodedClip:
 
 
 def cut_clip(path: str, span: Span, config: CutConfig) -> EncodedClip:
-    """Encodes the frames whose pts are in the span: MP4, upright, square pixels, with its
-    sound.
+    """Encodes the frames whose pts are in the span: MP4, upright, square pixels, with their sound.
 
     Pixels that need not change are encoded as they were decoded, with their own color tags; others become BT.709. A
     variable frame rate stays variable: each frame keeps its time. A still image becomes a PNG.

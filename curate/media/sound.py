@@ -67,17 +67,6 @@ class Sound:
         return self.samples.shape[1] / self.track.rate
 
 
-def sound_track(path: str) -> SoundTrack | None:
-    """The main sound track by its header; None for a file without one that can be decoded.
-
-    Raises:
-        MediaError: The kinds of `VideoReader`.
-    """
-    with VideoReader(path) as reader:
-        stream = main_track(reader)
-        return None if stream is None else track_of(reader, stream)
-
-
 def read_sound(path: str, span: Span) -> Sound | None:
     """The sound of a span; None where the file has no track that can be decoded, or nothing sounds in the span.
 

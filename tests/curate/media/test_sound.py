@@ -12,7 +12,7 @@ import pytest
 from curate.media.cut import CutConfig, EncodedClip, cut_clip
 from curate.media.frames import iter_frames
 from curate.media.probe import probe
-from curate.media.sound import read_sound, sound_track
+from curate.media.sound import read_sound
 from curate.schema import Span
 from tests.support.numbered import click_times_s
 
@@ -103,9 +103,8 @@ def test_sound_that_ends_early_or_late_and_none_at_all(numbered, write_video: Ca
         clip = cut_clip(path, spans_all(path), CutConfig(preset="ultrafast"))
         assert clip.num_frames == NUM_FRAMES
         assert clip.sound_s == pytest.approx(min(sound_s, 4.0), abs=AUDIO_FRAME_S)
-    late = Span(start_pts=0, end_pts=0, time_base=spans_all(path).time_base)
     silent = write_video("silent.mp4", numbered.draw(NUM_FRAMES))
-    assert sound_track(silent) is None and read_sound(silent, late) is None
+    assert read_sound(silent, spans_all(silent)) is None
     clip = cut_clip(silent, spans_all(silent), CutConfig(preset="ultrafast"))
     assert clip.sound is None and clip.sound_s == 0
     after = write_video("after.mp4", numbered.draw(NUM_FRAMES), with_sound=True, sound_s=0.5)
@@ -135,5 +134,5 @@ def test_the_default_track_of_several_is_taken(tmp_path, numbered) -> None:
             frame = av.AudioFrame.from_ndarray(np.zeros((1, track.rate), np.float32), "fltp", "mono")
             frame.sample_rate, frame.pts = track.rate, 0
             output.mux([*track.encode(frame), *track.encode()])
-    found = sound_track(path)
-    assert found is not None and (found.rate, found.track, found.num_tracks) == (32000, 1, 2)
+    sound = read_sound(path, Span(start_pts=0, end_pts=1, time_base=Fraction(1)))
+    assert sound is not None and (sound.track.rate, sound.track.track, sound.track.num_tracks) == (32000, 1, 2)

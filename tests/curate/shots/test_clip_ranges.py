@@ -130,6 +130,13 @@ def test_shots_of_one_view_are_joined_up_to_a_length_and_count_their_shots() -> 
     assert frames(divide(cuts, [], timeline(96), thumbs, short))[0] == (0, 24)
 
 
+def test_shots_of_other_sizes_are_not_joined() -> None:
+    config = ClipRangeConfig(stitch=StitchConfig())
+    for transitions, resizes in (([], [48]), ([Transition(48, 48, "blend")], [])):
+        pieces = divide(transitions, resizes, timeline(96), pictures([1] * 32), config)
+        assert frames(pieces) == ((0, 48), (48, 96))
+
+
 def test_a_shot_without_a_picture_or_without_texture_is_not_joined() -> None:
     flat = Thumbs(numbers=np.arange(0, 96, 3), luma=np.full((32, 32, 32), 7, np.uint8))
     for thumbs in (NO_THUMBS, flat):
