@@ -128,7 +128,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
     settings = [f"execute.executor={arguments.executor}"]
     if not arguments.whole:
-        settings.append("score.scorers=[]")
+        settings.append("score.scorers=null")
         CutStage.process = timed  # type: ignore[method-assign, assignment]
     curate([str(arguments.video)], arguments.measure, pipelines.config.load_config(overrides=settings))
     start, end = min(starts), clocks()

@@ -129,7 +129,7 @@ def peak_mib(folder: Path, videos: Path, kind: str) -> tuple[float, float, float
     """Private memory of the driver and of the largest worker of a `reelpack curate`, and its seconds."""
     out, log = folder / f"{videos.name}_dataset", folder / f"{videos.name}.log"
     command = [sys.executable, "-m", "pipelines.cli", "curate", str(videos), "--out", str(out), "--executor", kind]
-    command += ["--set", "score.scorers=[]", "--set", "execute.num_cpus=2"]
+    command += ["--set", "score.scorers=null", "--set", "execute.num_cpus=2"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"RAY_TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
     driver = worker = 0.0

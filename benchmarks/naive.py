@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("--ffmpeg", default="ffmpeg")
-    parser.add_argument("--scorers", default="[]", help="as in `--set score.scorers=…`")
+    parser.add_argument("--scorers", default="null", help="as in `--set score.scorers=…`")
     arguments = parser.parse_args()
     config = load_config(overrides=[f"score.scorers={arguments.scorers}"]).score
     seconds: dict[str, float] = {}
@@ -57,7 +57,7 @@ def main() -> None:
         with step(type(signal()).__name__.removesuffix("ModulationParameters").lower()):
             for clip in clips:
                 summarized(signal, clip)
-    for scorer_config in config.scorers:
+    for scorer_config in config.scorers.values():
         with step(scorer_config.kind):
             scorer = scorer_config.build()
             scorer.setup(EncoderPool())

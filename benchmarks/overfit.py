@@ -52,7 +52,7 @@ CLIPS = {"clip_a.mp4": (150, 206), "clip_b.mp4": (560, 616)}
 
 IMAGES = {"image_a.png": 60, "image_b.png": 925}
 SETTINGS: Mapping[str, Any] = {
-    "score.scorers": "[]",
+    "score.scorers": "null",
     "dedup.perceptual.enabled": False,
     "select.split.val_fraction": 0,
     "execute.executor": "local",

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(described())
     config = ScoreConfig()
-    scorers = [scorer.build() for scorer in config.scorers]
+    scorers = [scorer.build() for scorer in config.scorers.values()]
     encoders, time_base = EncoderPool(), probe(arguments.video, arguments.video, "").time_base
     spent: dict[str, float] = defaultdict(float)
     with one_thread():

@@ -111,8 +111,9 @@ def make_dataset(folder: Path, num_clips: int) -> tuple[Dataset, dict[str, str]]
     dataset = Dataset(str(out))
     if not out.exists():
         write_films(films, num_clips)
-        settings = ["score.scorers=[]", "dedup.perceptual.enabled=false", "select.rules={}", "execute.executor=local",
-                    "select.split.val_fraction=0.15", f"shards.encode.short_side_px={SIDE_PX}"]  # fmt: skip
+        settings = ["score.scorers=null", "dedup.perceptual.enabled=false", "select.rules={}",
+                    "execute.executor=local", "select.split.val_fraction=0.15",
+                    f"shards.encode.short_side_px={SIDE_PX}"]  # fmt: skip
         curate([str(films)], str(out), load_config(overrides=settings))
     names = {row["video_id"]: Path(row["uri"]).stem.split("-")[:3] for row in dataset.videos.rows()}
     texts = {row["clip_id"]: text_of(*names[row["video_id"]]) for row in dataset.read_index().to_pylist()}

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from curate.columns import COLUMNS, default_rules
 from curate.dedup.best import best
 from curate.rules import BOUNDS, SETS, Rule
+from curate.scores.config import SCORERS
 from curate.split import Split, SplitConfig, draw_splits
 
 
@@ -70,7 +71,8 @@ class SelectConfig(BaseModel):
 def _unknown(name: str, columns: Iterable[str]) -> str:
     said = f"select.rules.{name}: no column of that name"
     if name in COLUMNS:
-        return f"{said} is computed: add its scorer to score.scorers, or remove the rule (select.rules.{name}=null)"
+        scorer = next((one.model_fields["kind"].default for one in SCORERS if name in one.columns), name)
+        return f"{said} is computed: switch on score.scorers.{scorer}, or remove the rule (select.rules.{name}=null)"
     if nearest := difflib.get_close_matches(name, columns, n=1):
         return f"{said}; the nearest one is {nearest[0]}"
     return f"{said}; there are {', '.join(sorted(columns))}"

@@ -22,7 +22,7 @@ from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
 from curate.encoders.text import TextEncoderConfig
 from curate.scan import ScanConfig
-from curate.scores.config import ScoreConfig
+from curate.scores.config import ScoreConfig, named_by_kind
 from curate.select import SelectConfig
 from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
@@ -121,6 +121,9 @@ def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
             for name in reversed(new.split(".")):
                 moved = {name: moved}
             tree = _merge(tree, moved)
+    score = _node(tree, ["score"])
+    if score is not None and isinstance(score.get("scorers"), list):
+        tree["score"] = {**score, "scorers": named_by_kind(score["scorers"])}
     return tree
 
 
@@ -136,9 +139,17 @@ def _short(value: Any, sparse: Any, base: Any) -> Any:
     if not isinstance(value, dict) or not isinstance(sparse, dict) or value == base:
         return value
     if "kind" in value and (not isinstance(base, dict) or value["kind"] != base.get("kind")):
-        return {"kind": value["kind"], **sparse}
+        return _with_kinds(sparse, value)
     others = base if isinstance(base, dict) else {}
     return {name: _short(child, sparse.get(name), others.get(name)) for name, child in value.items()}
+
+
+def _with_kinds(sparse: Any, value: Any) -> Any:
+    """`sparse`, whose sections lack what is their default, with the `kind` that each of them has in `value`."""
+    if not isinstance(sparse, dict):
+        return sparse
+    kind = {"kind": value["kind"]} if "kind" in value else {}
+    return {**kind, **{name: _with_kinds(child, value[name]) for name, child in sparse.items()}}
 
 
 def differences(value: Any, base: Any, path: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 import annotated_types
 import yaml
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -17,6 +17,10 @@ SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 INDENT = "  "
 MISSING = PydanticUndefined
 """The default of a key that has none."""
+
+
+class Table(BaseModel):
+    """A table of members of a union by name, as a section that has a key for each name."""
 
 
 def described(section: str = "") -> str:
@@ -33,7 +37,7 @@ def described(section: str = "") -> str:
     value: Any = Config()
     for depth, name in enumerate(names := section.split(".") if section else []):
         field = _field(model, name, section)
-        current = getattr(value, _attribute(model, name), MISSING)
+        current = _as_section(getattr(value, _attribute(model, name), MISSING))
         if depth == len(names) - 1:
             return "\n".join([*lines, *_field_lines(name, field, current, depth)])
         lines.append(f"{INDENT * depth}{name}:")
@@ -56,7 +60,7 @@ def schema(section: str = "") -> dict[str, Any]:
         if field is not None:
             model, value = _member(field, value, name, section)
         field = _field(model, name, section)
-        value = getattr(value, _attribute(model, name), MISSING)
+        value = _as_section(getattr(value, _attribute(model, name), MISSING))
     if field is None:
         return Config.model_json_schema()
     found = TypeAdapter[Any](cast(Any, field.annotation)).json_schema()
@@ -75,10 +79,19 @@ def _field(model: type[BaseModel], key: str, section: str) -> FieldInfo:
     return found
 
 
+def _as_section(value: Any) -> Any:
+    """A table of members of a union as a `Table`; any other value as it is."""
+    if isinstance(value, Mapping) and value and all("kind" in type(one).model_fields for one in value.values()):
+        fields: dict[str, Any] = {name: (type(one), one) for name, one in value.items()}
+        return create_model("Named", __base__=Table, **fields)()
+    return value
+
+
 def _member(field: FieldInfo, current: Any, key: str, section: str) -> tuple[type[BaseModel], Any]:
     """The model that has the key: that of the default, else another member of the union."""
-    models = sorted(models_in(field.annotation), key=lambda model: model is not type(current))
-    for model in models:
+    of_default = [type(current)] if isinstance(current, BaseModel) else []
+    others = [] if isinstance(current, Table) else models_in(field.annotation)
+    for model in dict.fromkeys([*of_default, *others]):
         if _attribute(model, key) in model.model_fields:
             return model, current if type(current) is model else MISSING
     raise _unknown(section)
@@ -98,7 +111,8 @@ def _model_lines(model: type[BaseModel], value: Any, depth: int) -> Iterator[str
 
 
 def _field_lines(key: str, field: FieldInfo, current: Any, depth: int) -> Iterator[str]:
-    pad, models = INDENT * depth, list(models_in(field.annotation))
+    pad, models, current = INDENT * depth, list(models_in(field.annotation)), _as_section(current)
+    shown = {type(one) for _, one in current} if isinstance(current, Table) else {type(current)}
     facts = "" if models or key == "kind" else _facts(field)
     if comment := f"{field.description or ''}{f' ({facts})' if facts else ''}".strip():
         yield f"{pad}# {comment}"
@@ -114,7 +128,7 @@ def _field_lines(key: str, field: FieldInfo, current: Any, depth: int) -> Iterat
         text = yaml.safe_dump({key: dumped}, sort_keys=False, allow_unicode=True, width=1000)
         yield from (f"{pad}{line}" for line in text.splitlines())
     for model in models:
-        if type(current) is not model:
+        if model not in shown:
             yield f"{pad}# {_or(field, key)}"
             yield from (f"{pad}# {INDENT}{line}" for line in _model_lines(model, MISSING, 0))
 

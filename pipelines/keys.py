@@ -24,7 +24,7 @@ def explain(detail: ErrorDetails, root: type[BaseModel], columns: Iterable[str] 
         columns: paths that are keys of tables, beside the fields.
     """
     known = [*(name for name in paths(root) if ANY not in name), *columns]
-    path = _dotted(detail["loc"], root)
+    path = _dotted(detail["loc"], root, ends_with_a_key=detail["type"] == "extra_forbidden")
     if detail["type"] == "value_error":  # of a validator, which says what it got
         return f"{path}: {detail['ctx']['error']}"
     if detail["type"] != "extra_forbidden":
@@ -76,24 +76,30 @@ def _elsewhere(leaf: str, section: str, known: Sequence[str]) -> str | None:
     return found[0] if found else outside[0] if len(outside) == 1 else None
 
 
-def _dotted(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
+def _dotted(location: tuple[int | str, ...], root: type[BaseModel], ends_with_a_key: bool) -> str:
     """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
     known, parts, pattern = set(paths(root)), list[str](), list[str]()
     for position, part in enumerate(location):
         found = next((name for name in (str(part), ANY) if ".".join([*pattern, name]) in known), None)
-        if position == len(location) - 1 or isinstance(part, int) or found:
+        is_last = position == len(location) - 1
+        if found or isinstance(part, int) or (is_last and ends_with_a_key):
             parts.append(str(part))
             pattern.append(found or str(part))
     return ".".join(parts)
 
 
 def paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all fields, through nested models and the members of unions; `ANY` for a name in a table."""
+    """Dotted names of all fields, through nested models and the members of unions; `ANY` for a name in a table, beside
+    those that it has by default."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{field.alias or name}"
         is_table = get_origin(field.annotation) in (dict, Mapping)
         if is_table:
             yield f"{prefix}{name}.{ANY}"
+            default = field.get_default(call_default_factory=True, validated_data={})
+            for entry, value in default.items() if isinstance(default, Mapping) else ():
+                yield f"{prefix}{name}.{entry}"
+                yield from paths(type(value), f"{prefix}{name}.{entry}.") if isinstance(value, BaseModel) else ()
         for child in models_in(field.annotation):
             yield from paths(child, f"{prefix}{name}.{ANY}." if is_table else f"{prefix}{name}.")
 

@@ -80,7 +80,7 @@ class AestheticScorer:
         if not path.is_file():
             raise MissingWeights(
                 f"aesthetic.head: {path.absolute()} is not there; no head is embedded. Name a local file such as "
-                "LAION's sac+logos+ava1-l14-linearMSE.pth, or take `aesthetic` out of score.scorers"
+                "LAION's sac+logos+ava1-l14-linearMSE.pth, or leave it out: score.scorers.aesthetic=null"
             )
         return path
 

@@ -77,7 +77,7 @@ class ScoreStage:
         self.config = config
         self.policy = policy or SelectConfig()
         self._scorers: tuple[tuple[ScorerSettings, Scorer], ...] = tuple(
-            (scorer, scorer.build()) for scorer in config.scorers
+            (scorer, scorer.build()) for scorer in config.scorers.values()
         )
 
     @cached_property

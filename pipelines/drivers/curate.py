@@ -112,7 +112,7 @@ def curate(
 def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataType]:
     """Column → type, for all that the policy can rule: known before the first file is opened."""
     own = {field.name: field.type for table in sidecars if table is not None for field in table.schema}
-    scored = {name: column.type for scorer in config.score.scorers for name, column in scorer.columns.items()}
+    scored = {name: column.type for scorer in config.score.scorers.values() for name, column in scorer.columns.items()}
     later = {name: column.type for name, column in CAPTION_SCORES.items()}
     return {**own, **SCANNED, **scored, **later}
 

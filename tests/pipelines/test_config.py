@@ -74,6 +74,46 @@ def test_a_renamed_key_is_refused_with_its_new_name(old: str) -> None:
         load_config(overrides=[f"{old}.min=1"])
 
 
+def test_one_scorer_is_changed_and_the_others_stay() -> None:
+    changed = load_config(overrides=["score.scorers.text_match.wanted=[a rabbit]", "score.scorers.nsfw=null"]).score
+    default = Config().score.scorers
+    assert changed.scorers.keys() == default.keys() - {"nsfw"}
+    assert [name for name, scorer in changed.scorers.items() if scorer != default[name]] == ["text_match"]
+    assert load_config(overrides=["score.scorers=null"]).score.scorers == {}
+
+
+def test_scorers_in_a_list_are_refused_with_the_table_in_its_place_and_read_where_they_were_saved() -> None:
+    listed = [{"kind": "brisque", "num_frames": 2}, {"kind": "sound"}]
+    with pytest.raises(ValueError, match=r"score\.scorers: got list, .* such as (\{.*\}): names") as caught:
+        load_config(overrides=[f"score.scorers={listed}"])
+    table = re.search(r"(\{.*\}): names", str(caught.value))
+    assert table is not None
+    shown = load_config(overrides=[f"score.scorers={table[1]}"]).score.scorers
+    saved = Config.model_validate(upgraded({"score": {"scorers": listed}})).score.scorers
+    assert saved == {"sound": Config().score.scorers["sound"], "brisque": shown["brisque"]}
+    assert list(saved) == ["sound", "brisque"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("text_mach.encoder.kind=open_clip", "text_mach: no scorer of that name; the nearest one is text_match"),
+        ("nfsw=null", "nfsw: no scorer of that name; the nearest one is nsfw"),
+        ("zzz.num_frames=3", "zzz: no scorer of that name; a new one says its kind: static_overlay"),
+        ("second={kind: brisque}", "brisque and second both write the column brisque"),
+        ("kind=brisque", r"expected scorers by name, such as {\"brisque\": {}}"),
+        (
+            "nsfw.devise=cpu",
+            r"devise: unknown key; the nearest valid one is score\.scorers\.nsfw\.device",
+        ),
+        ("text_match.encoder.kind=open_clip", r"text_match\.encoder: model ViT-B-32 needs `pretrained`"),
+    ],
+)
+def test_a_wrong_scorer_is_told_what_is_right(wrong: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_config(overrides=[f"score.scorers.{wrong}"])
+
+
 @pytest.mark.parametrize("old", [old for old in RENAMED if old.startswith("select.")])
 def test_a_renamed_rule_is_read_where_it_was_saved(old: str) -> None:
     *parents, leaf = old.split(".")
@@ -183,7 +223,9 @@ def test_a_section_of_another_kind_is_typed_without_its_defaults() -> None:
         ["select.rules.licence.in=[CC0]", "select.rules.motion=null", "select.rules={a b: {max: 1}}"],
         ["sidecar.types.rating=int", "sidecar.types={meta.size: float}"],
         ["select.rules.motion.min=0.5", "select.rules.letterbox_fraction.max=null", "execute.publish_every_s=1e-9"],
-        ["score.scorers=[]", "execute.executor=local", "execute.address='123'", "scan.detector.kind=whole"],
+        ["score.scorers=null", "execute.executor=local", "execute.address='123'", "scan.detector.kind=whole"],
+        ["score.scorers.text_match.encoder={kind: open_clip, pretrained: x}", "score.scorers.nsfw=null"],
+        ["score.scorers.own={kind: aesthetic, head: h.pth, encoder: {kind: conse}}"],
         ["scan.detector={kind: adaptive, threshold: 4}", "select.split={val_fraction: 0.25}"],
         ["caption.backend={kind: openai, base_url: http://x/v1, model: m}", "caption.fallback.model=y"],
     ],

@@ -13,6 +13,7 @@ from pipelines.describe import described, schema
 from pipelines.keys import ANY, paths
 
 SECTIONS = ["", *Config.model_fields, "train.optimizer", "scan.detector", "train.optimizer.lr", "caption.backend"]
+SECTIONS += ["score.scorers", "score.scorers.nsfw", "score.scorers.text_match.encoder"]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -41,6 +42,12 @@ def test_the_other_members_of_a_union_follow_as_comments() -> None:
     printed = described("scan.detector")
     assert yaml.safe_load(printed)["scan"]["detector"]["kind"] == Config().scan.detector.kind
     assert "# or detector:\n  #   kind: whole" in printed
+
+
+def test_a_table_is_printed_entry_by_entry_with_the_members_that_it_lacks_as_comments() -> None:
+    printed = described("score.scorers")
+    assert "      # frames per forward pass (int ≥ 1)\n      batch_size: 32" in described("score.scorers.nsfw")
+    assert "# a member of scorers:\n  #   kind: aesthetic" in printed and "#   kind: nsfw" not in printed
 
 
 def test_a_key_of_another_member_is_printed_with_its_kind() -> None:

@@ -18,6 +18,7 @@ from pipelines.inputs.sources import list_sources
 from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.support.curated import caption
+from tests.support.scorers import only
 from tests.support.videos import moving, write_video
 from train.data.align import _find_family
 from train.data.manifest import read_manifest
@@ -26,7 +27,7 @@ FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "5
 FILES += ["~root.mp4", "-x.mp4", "back\\slash.mp4", "new\nline.mp4", "bang!.mp4", "spaces .mp4 ", "[1].mp4"]
 FILES += ["*.mp4", "?.mp4"]
 FOLDERS = ["[1]*?", "a::b", "s3:", "~", "#50%20{}", "-x", "back\\slash\nnew!", "spaces  "]
-SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.rules.short_side_px.min=16"]
+SETTINGS = [f"score.scorers={only(static_overlay={})}", "execute.executor=local", "select.rules.short_side_px.min=16"]
 SETTINGS += ["encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
 CONFIG = load_config(overrides=SETTINGS)
 
@@ -34,7 +35,7 @@ CONFIG = load_config(overrides=SETTINGS)
 def test_every_file_of_a_folder_is_an_input_of_its_own(tmp_path: Path) -> None:
     for seed, name in enumerate(FILES):
         write_video(tmp_path / "s3:" / name, moving(seed, 1.2))
-    result = curate([str(tmp_path)], str(tmp_path / "out"), load_config(overrides=[*SETTINGS, "score.scorers=[]"]))
+    result = curate([str(tmp_path)], str(tmp_path / "out"), load_config(overrides=[*SETTINGS, "score.scorers=null"]))
     assert (result.num_inputs, result.num_failed_inputs, result.num_indexed) == (len(FILES), 0, len(FILES))
     videos = Dataset(str(tmp_path / "out")).videos.rows()
     assert {Path(row["uri"]).name for row in videos} == set(FILES)

@@ -17,9 +17,10 @@ from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources, refuse_mistyped
+from tests.support.scorers import only
 from tests.support.videos import moving, write_video
 
-SETTINGS = ["score.scorers=[{kind: static_overlay}]", "execute.executor=local", "select.rules.short_side_px.min=16"]
+SETTINGS = [f"score.scorers={only(static_overlay={})}", "execute.executor=local", "select.rules.short_side_px.min=16"]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ LIMIT_S = 120
 SETTINGS = {
     "curate": [
         "scan.detector.kind=adaptive",
-        "score.scorers=[]",
+        "score.scorers=null",
         "shards.clips_per_shard=2",
         "execute.publish_every_s=1e-9",
     ],

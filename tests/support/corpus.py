@@ -18,8 +18,10 @@ from typing import Any
 import av
 import numpy as np
 
+from tests.support.scorers import only
+
 MANY_PARTS = {
-    "score.scorers": "[{kind: static_overlay}, {kind: brisque}]",
+    "score.scorers": only(static_overlay={}, brisque={}),
     "shards.clips_per_shard": 3,
     "execute.publish_every_s": 0.05,
     "scan.time_limit_s": 60,

@@ -19,7 +19,7 @@ from tests.support.videos import moving, write_video
 
 SETTINGS = [
     "scan.detector.kind=adaptive",
-    "score.scorers=[]",
+    "score.scorers=null",
     "execute.executor=local",
     "select.rules.short_side_px.min=16",
 ]

@@ -81,7 +81,7 @@ def run_steps(
     Returns:
         The funnel, and the page of the report.
     """
-    config = load_config(overrides=[f"execute.executor={kind}", "execute.num_cpus=2", "score.scorers=[]"])
+    config = load_config(overrides=[f"execute.executor={kind}", "execute.num_cpus=2", "score.scorers=null"])
     dataset, stage = Dataset(f"{folder}/dataset"), NoScorers(embedding_dim)
     videos, clips = scanned_rows(num_clips, ScanKeys(config.scan).of("film.mp4"))
     with timed("publish videos and clips"):

@@ -88,6 +88,6 @@ def test_progressive_pictures_pass_unchanged(numbered, write_video: Callable[...
 
 
 def test_scores_of_whole_pictures_are_other_scores() -> None:
-    brisque = [{"kind": "brisque"}]
+    brisque = {"brisque": {}}
     plain, whole = (ScoreConfig.model_validate({"scorers": brisque, "deinterlace": on}) for on in (False, True))
     assert ScoreStage(plain).families.keys() != ScoreStage(whole).families.keys()

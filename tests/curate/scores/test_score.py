@@ -18,7 +18,8 @@ from curate.media.sample import sample_frames
 from curate.rules import Column, Rule
 from curate.schema import Failure, FailureKind
 from curate.scores.base import Value
-from curate.scores.config import ScoreConfig
+from curate.scores.brisque import BrisqueConfig
+from curate.scores.config import ScoreConfig, default_scorers
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
 from curate.scores.score import Scored, ScoreItem, ScoreStage
@@ -47,7 +48,7 @@ class LumaScorer:
 
 
 def stage_of(*scorers: Any, policy: SelectConfig = FREE, **settings: Any) -> ScoreStage:
-    stage = ScoreStage(ScoreConfig(scorers=(), num_frames=2, short_side_px=32, **settings), policy)
+    stage = ScoreStage(ScoreConfig(scorers={}, num_frames=2, short_side_px=32, **settings), policy)
     stage._scorers = tuple((scorer, scorer) for scorer in scorers)  # each is its own settings
     return stage
 
@@ -189,7 +190,9 @@ def test_scorers_with_one_encoder_load_it_once_and_show_it_each_frame_once(
         return features(self, images)
 
     monkeypatch.setattr(efficientnet.EfficientNetBackbone, "features", counting)
-    stage = ScoreStage(ScoreConfig(num_frames=3, scorers=(TextMatchConfig(), EmbeddingConfig())))
+    stage = ScoreStage(
+        ScoreConfig(num_frames=3, scorers={"text_match": TextMatchConfig(), "embedding": EmbeddingConfig()})
+    )
     stage.setup()
     stage.process(items)
     assert len(loads) == 1
@@ -212,7 +215,7 @@ def test_the_number_of_threads_changes_no_bit(stage: ScoreStage, items: list[Sco
 
 def test_families_name_everything_that_changes_a_value_and_nothing_else(embedded_weights: None) -> None:
     def families(text_match: TextMatchConfig | None = None, **settings: int) -> tuple[str, ...]:
-        config = ScoreConfig(scorers=(text_match or TextMatchConfig(),), **settings)  # type: ignore[arg-type]
+        config = ScoreConfig(scorers={"text_match": text_match or TextMatchConfig()}, **settings)  # type: ignore[arg-type]
         return tuple(ScoreStage(config).families)
 
     assert families() == families(TextMatchConfig(encoder=ConseConfig(device="cuda", batch_size=1)))
@@ -233,7 +236,7 @@ def test_a_description_moved_to_the_other_list_is_another_family(embedded_weight
         TextMatchConfig(wanted=("a", "b"), unwanted=("c",)),
         TextMatchConfig(wanted=("a",), unwanted=("b", "c")),
     ]
-    one, other = (ScoreStage(ScoreConfig(scorers=(config,))).families for config in configs)
+    one, other = (ScoreStage(ScoreConfig(scorers={"text_match": config})).families for config in configs)
     assert one.keys() != other.keys()
 
 
@@ -245,5 +248,15 @@ def test_the_constructor_is_cheap_and_pickles(embedded_weights: None, monkeypatc
 
 
 def test_two_scorers_that_would_write_the_same_columns_are_refused() -> None:
-    with pytest.raises(ValidationError, match="text_match more than once"):
-        ScoreConfig(scorers=(TextMatchConfig(), TextMatchConfig(wanted=("a rabbit",))))
+    with pytest.raises(ValidationError, match="text_match and rabbits both write the column text_match"):
+        ScoreConfig(scorers={"text_match": TextMatchConfig(), "rabbits": TextMatchConfig(wanted=("a rabbit",))})
+
+
+def test_scorers_run_in_the_order_of_their_declaration_however_they_are_given(embedded_weights: None) -> None:
+    given = dict(reversed(default_scorers().items()))
+    assert list(ScoreStage(ScoreConfig(scorers=given)).families) == list(ScoreStage(ScoreConfig()).families)
+
+
+def test_a_scorers_name_is_in_no_family(embedded_weights: None) -> None:
+    one, other = (ScoreStage(ScoreConfig(scorers={name: BrisqueConfig()})) for name in ("brisque", "quality"))
+    assert one.families == other.families

@@ -161,7 +161,7 @@ def test_a_config_survives_the_way_through_a_file(config: Any) -> None:
 
 
 def test_a_member_that_was_added_scores_clips_beside_the_others(items: list[ScoreItem]) -> None:
-    config = EXTENDED.ScoreConfig.model_validate({"scorers": [{"kind": "static_overlay"}, {"kind": "contrast"}]})
+    config = EXTENDED.ScoreConfig.model_validate({"scorers": {"static_overlay": {}, "contrast": {}}})
     stage = ScoreStage(config)
     stage.setup()
     (scored,) = stage.process(items[:1])

@@ -61,7 +61,7 @@ def test_silence_counts_the_time_without_sound_also_where_the_track_ends_early()
 def test_the_stage_reads_the_sound_of_the_clip_alone(tmp_path, numbered) -> None:
     path = tmp_path / "film.mp4"
     encode(path, numbered.draw(96), with_sound=True, clicks_s=(2.5, 2.6, 2.7), sound_rate=16000)
-    stage = ScoreStage(ScoreConfig(scorers=(SoundConfig(),)))
+    stage = ScoreStage(ScoreConfig(scorers={"sound": SoundConfig()}))
     stage.setup()
     base = probe(str(path), str(path), "").time_base
     spans = [

@@ -13,7 +13,7 @@ from pipelines.drivers.curate import curate, policy_change
 from pipelines.drivers.select import select
 from tests.support.videos import moving, write_video
 
-SETTINGS = ["score.scorers=[]", "execute.executor=local"]
+SETTINGS = ["score.scorers=null", "execute.executor=local"]
 
 
 @pytest.fixture

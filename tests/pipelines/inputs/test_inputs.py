@@ -67,7 +67,7 @@ def test_the_message_names_what_was_meant(films: Path) -> None:
 )
 def test_a_mistyped_option_makes_no_dataset(films: Path, mistyped: list[str], capsys: pytest.CaptureFixture) -> None:
     out = films.parent / "dataset"
-    assert run("curate", str(films), "--out", str(out), "--set", "score.scorers=[]", *mistyped) == 2
+    assert run("curate", str(films), "--out", str(out), "--set", "score.scorers=null", *mistyped) == 2
     assert not out.exists()
 
 

@@ -19,7 +19,7 @@ from tests.support.videos import moving, write_video
 
 
 def config(*settings: str) -> Config:
-    return load_config(overrides=["score.scorers=[]", "execute.executor=local", *settings])
+    return load_config(overrides=["score.scorers=null", "execute.executor=local", *settings])
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_the_policy_judges_the_columns_and_explain_names_the_rule(films: Path, t
     [
         ("select.rules.license.in=[CC0]", "select.rules.license: no column of that name; the nearest one is licence"),
         ("select.rules.licence.min=1", "min and max are for numbers, and the column holds text"),
-        ("select.rules.nsfw.max=0.5", "no column of that name is computed: add its scorer to score.scorers"),
+        ("select.rules.nsfw.max=0.5", "no column of that name is computed: switch on score.scorers.nsfw"),
     ],
 )
 def test_a_rule_that_no_column_can_answer_is_refused_before_any_work(

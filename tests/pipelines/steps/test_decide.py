@@ -16,7 +16,7 @@ from tests.support.videos import moving, write_video
 
 SETTINGS = [
     "scan.detector.kind=adaptive",
-    "score.scorers=[]",
+    "score.scorers=null",
     "execute.executor=local",
     "select.split.val_fraction=0",
 ]

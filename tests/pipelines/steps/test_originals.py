@@ -13,13 +13,14 @@ from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
 from pipelines.inputs.sources import list_sources, version_now
+from tests.support.scorers import only
 from tests.support.videos import FPS, moving, write_video
 
 NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:
-    return load_config(overrides=["score.scorers=[]", "execute.executor=local", *overrides])
+    return load_config(overrides=["score.scorers=null", "execute.executor=local", *overrides])
 
 
 def outcomes(summary: CurateSummary) -> list[tuple[str, str]]:
@@ -47,7 +48,7 @@ def test_other_bytes_under_the_name_of_an_earlier_input_are_not_cut_as_its_clips
 
 
 def test_other_bytes_under_the_name_of_an_earlier_input_are_not_scored_as_its_clips(tmp_path: Path) -> None:
-    out, scored = tmp_path / "out", "score.scorers=[{kind: static_overlay}]"
+    out, scored = tmp_path / "out", f"score.scorers={only(static_overlay={})}"
     write_video(tmp_path / "A/x.mp4", moving(3, 1.2))
     write_video(tmp_path / "B/y.mp4", moving(4, 1.2))
     curate([str(tmp_path / "A")], str(out), config(NONE_KEPT))

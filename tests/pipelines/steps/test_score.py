@@ -10,6 +10,7 @@ from curate.dataset.dataset import Dataset
 from curate.media.encode import encode_mp4
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
+from tests.support.scorers import only
 from tests.support.snapshot import snapshot
 from tests.support.videos import FPS, moving, write_video
 
@@ -24,7 +25,7 @@ def config(*overrides: str) -> Config:
 
 
 def scorers(min_moving: float) -> str:
-    return f"score.scorers=[{{kind: static_overlay, min_moving: {min_moving}}}, {{kind: brisque}}]"
+    return f"score.scorers={only(static_overlay={'min_moving': min_moving}, brisque={})}"
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_an_early_exit_does_not_fetch_the_film_of_a_clip_that_is_rejected_alread
     store.pipe("/early/more/bright.mp4", encode_mp4(moving(1, NUM_FRAMES / FPS), FPS))
     staging = f"execute.staging.cache_dir={tmp_path / 'cache'}"
     policy = ["select.rules.luminance.min=0.3", "score.early_exit=true", staging]
-    curate(["memory://early/films"], str(tmp_path / "out"), config(*policy, "score.scorers=[]"))
+    curate(["memory://early/films"], str(tmp_path / "out"), config(*policy, "score.scorers=null"))
     store.rm("/early/films", recursive=True)
     summary = curate(["memory://early/more"], str(tmp_path / "out"), config(*policy, scorers(0.75)))
     assert (summary.num_indexed, summary.failures) == (1, ())
