@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from curate.media.prefetch import prefetch
 from curate.storage.lease import Lease
+from curate.storage.place import AnyPath, path_of
 from train.data.align import Alignment, find_family, read_targets
 from train.data.check import check_data, check_positions, warn_of_islands
 from train.data.load import LoadedStep, PackLoader
@@ -38,12 +39,13 @@ from train.optim.optimizer import build_optimizer, learning_rate
 from train.optim.trainable import trainable_parameters
 from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.run.commit import remove_left_over
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, activation_dtype, autocast, build_model, check_ranks
 from train.run.hold import hold_run, restarted_by_torchrun
 from train.run.init import initialize
 from train.run.resume import open_run
-from train.run.storage import remove_left_over
+from train.run.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -85,15 +87,16 @@ def train(
             ]
         check_data(manifests, config.model.patch, ranks)
         check_positions(manifests, config.model, config.data.plan)
-        with hold_run(Path(out), ranks, is_restart=is_restart) as lease:
+        run = path_of(out)
+        with hold_run(run, ranks, is_restart=is_restart) as lease:
             # What holds the process group is gone with the function's frame, before the group is.
-            return _train(config, manifests, Path(out), ranks, lease, on_step, on_start)
+            return _train(config, manifests, run, ranks, lease, on_step, on_start)
 
 
 def _train(
     config: TrainConfig,
     manifests: Sequence[Manifest],
-    out: Path,
+    out: AnyPath,
     ranks: RankGrid,
     lease: Lease | None,
     on_step: OnStep | None,
@@ -125,10 +128,10 @@ def _train(
     estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)
     if ranks.is_main and on_start is not None:
         on_start(estimate)
-    with oom_report(config, estimate, ranks.device):
-        run = _Run(config, model, alignment, train_manifest, val_manifest, out, ranks, lease, on_step)
+    with oom_report(config, estimate, ranks.device), Spool(out) as spool:
+        run = _Run(config, model, alignment, train_manifest, val_manifest, out, spool, ranks, lease, on_step)
         run.train()
-    return run.summary()
+        return run.summary()
 
 
 class _Run:
@@ -141,12 +144,13 @@ class _Run:
         alignment: Alignment | None,
         train_manifest: Manifest,
         val_manifest: Manifest,
-        out: Path,
+        out: AnyPath,
+        spool: Spool,
         ranks: RankGrid,
         lease: Lease | None,
         on_step: OnStep | None,
     ) -> None:
-        self.config, self.out, self.ranks, self.on_step = config, out, ranks, on_step
+        self.config, self.out, self.spool, self.ranks, self.on_step = config, out, spool, ranks, on_step
         self.train_manifest, self.val_manifest = train_manifest, val_manifest
         self.objective, self.alignment = config.objective.build(), alignment
         self.loader = PackLoader(
@@ -167,7 +171,7 @@ class _Run:
                 plan=config.data.plan,
                 model=config.model,
                 ranks=ranks,
-                out=out,
+                out=spool.folder,
             ),
         )
         dtype, sharded = activation_dtype(config, ranks.device), config.parallel.mode == "fsdp"
@@ -186,7 +190,7 @@ class _Run:
             self.step, self.cursor = state.step, state.cursor
             logger.info("continuing %s after step %d", out, self.step)
         settings = config.model_dump(mode="json")
-        self.log = MetricsLog(out, self.step, config.log, settings) if ranks.is_main else None
+        self.log = MetricsLog(spool.folder, self.step, config.log, settings, out.name) if ranks.is_main else None
         self.skipped_in_a_row = 0
 
     def train(self) -> None:
@@ -209,6 +213,7 @@ class _Run:
                 with self.monitor.saving():
                     self.checkpointer.poll()
                     if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.config.steps:
+                        self.spool.sync()  # a checkpoint has the figures of its steps
                         self.checkpointer.save(RunState(step=self.step, cursor=self.cursor))
                 if stops:
                     break
@@ -339,6 +344,10 @@ class _Run:
     def _report(self, row: dict[str, Any]) -> None:
         if self.log is not None:
             self.log.write(row)
+            if "loss" in row:
+                self.spool.sync_if_due()
+            else:
+                self.spool.sync()  # for the report, which is written now
             if self.on_step is not None:
                 self.on_step(row)
 
@@ -347,7 +356,7 @@ class _Run:
         summary = None
         if self.ranks.is_main:
             summary = TrainSummary.of(
-                read_metrics(self.out / "metrics.jsonl"),
+                read_metrics(self.spool.folder / "metrics.jsonl"),
                 num_parameters=sum(p.numel() for p in self.model.parameters()),
                 train_clips=len(self.train_manifest),
                 val_clips=len(self.val_manifest),

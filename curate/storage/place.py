@@ -6,19 +6,23 @@ Names of files hold all of these: a path that is no URL of a known protocol is t
 
 import os
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import known_implementations, registry
+from upath import UPath
 
 CHAINING = frozenset(
     {"blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip"}
 )
 """Protocols that stand in front of another URL: `zip://a.mp4::s3://bucket/videos.zip`."""
 MAGIC = "*?["
+AnyPath: TypeAlias = Path | UPath
+"""A path of this machine, or one of another filesystem with the same methods."""
 
 
 def is_url(text: str) -> bool:
@@ -69,6 +73,13 @@ def local_path(text: str) -> str:
     if text.startswith("~") and not os.path.lexists(text):
         text = os.path.expanduser(text)
     return os.path.abspath(text)
+
+
+def path_of(text: str | AnyPath) -> AnyPath:
+    """A path or URL as an object with the methods of a path. It remembers no listing: other processes write, too."""
+    if not isinstance(text, str):
+        return text
+    return UPath(text, use_listings_cache=False) if is_url(text) else Path(text)
 
 
 def children(url: str) -> list[str]:

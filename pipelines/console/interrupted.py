@@ -45,9 +45,10 @@ def of_dataset(url: str) -> str:
 
 def of_run(out: str) -> str:
     """The checkpoint that a run resumes from."""
+    from curate.storage.place import path_of
     from train.run.checkpoint import list_checkpoints
 
-    found = list_checkpoints(Path(out) / "checkpoints")
+    found = list_checkpoints(path_of(out) / "checkpoints")
     if not found:
         return f"{out} has no checkpoint yet (train.checkpoint.every); the same command starts from the beginning"
     return f"{out} has the checkpoint {found[-1].name}; {RESUMES}"

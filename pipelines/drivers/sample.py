@@ -11,6 +11,7 @@ from torch import Tensor
 
 from caption.upsample import UpsampleConfig, Upsampled
 from curate.schema import MediaError
+from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
@@ -65,7 +66,7 @@ def sample_to_files(
     requests = [
         Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
     ]
-    train_config, record = read_run(Path(run))
+    train_config, record = read_run(path_of(run))
     if is_outdated(record.latents):
         logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
     autoencoder = autoencoder_of(record.latents)

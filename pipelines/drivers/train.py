@@ -14,7 +14,10 @@ from typing import Any, cast, get_args
 
 import torch
 import yaml
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
+from curate.storage.place import locate
 from curate.storage.publish import write_text
 from curate.terminal import leave_terminal
 from curate.threads import import_decoders
@@ -176,7 +179,7 @@ def train_on_ray(
     workers: int | tuple[int, int],
     gpu: bool,
     max_failures: int = 3,
-) -> Path:
+) -> str:
     """Train on Ray Train workers; when one is lost, the run resumes from its last checkpoint.
 
     Args:
@@ -203,12 +206,14 @@ def train_on_ray(
         leave_terminal()
         train_as_worker(dataset, out, Config.model_validate(settings))
 
+    fs, path = locate(out)
     trainer = TorchTrainer(
         work,
         train_loop_config=config.model_dump(mode="json"),
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
         run_config=ray.train.RunConfig(
-            storage_path=str(Path(out).absolute() / "ray"),
+            storage_path=f"{path}/ray",
+            storage_filesystem=None if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs)),
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
         ),
     )
@@ -222,7 +227,7 @@ def train_on_ray(
     finally:
         if connected_here:
             ray.shutdown()
-    return Path(out)
+    return out
 
 
 def failed_by(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """Prompts → captions in the style of a run. The driver behind `reelpack upsample` and `reelpack sample --upsample`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +9,7 @@ from caption.prompt_examples import PromptExamples, choose_examples
 from caption.upsample import UpsampleConfig, Upsampled, upsample
 from curate.dataset.captions import caption_column
 from curate.dataset.dataset import Dataset
+from curate.storage.place import path_of
 from curate.storage.publish import write_text
 
 EXAMPLES = "prompt_examples.json"
@@ -34,7 +34,7 @@ def read_examples(run: str) -> PromptExamples:
     Raises:
         ValueError: nothing.
     """
-    file = Path(run) / EXAMPLES
+    file = path_of(run) / EXAMPLES
     if not file.is_file():
         raise ValueError(
             f"{file} is not there: no run, one of an earlier reelpack, or one whose clips lack a short or a dense "
@@ -49,7 +49,7 @@ def read_examples(run: str) -> PromptExamples:
 def keep_examples(datasets: str | Sequence[str], out: str) -> None:
     """Write what a run keeps of the captions of its training clips; nothing where no clip has a short and a dense one,
     or where the run has it."""
-    file = Path(out) / EXAMPLES
+    file = path_of(out) / EXAMPLES
     if file.exists():
         return
     urls = [datasets] if isinstance(datasets, str) else datasets

@@ -1,6 +1,5 @@
 """Inputs and datasets on an object store: a real S3 API, served on this machine."""
 
-import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table, write_parquet
@@ -18,37 +18,35 @@ from curate.media.staging import StagingConfig
 from curate.schema import FailureKind, MediaError
 from curate.shards.tar import TarReader, list_members, write_tar
 from curate.storage.lease import Occupied, hold
+from curate.storage.place import path_of
 from curate.storage.publish import publish
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from pipelines.inputs.sources import list_sources
 from tests.support.latents import smooth_clips, write_dataset
+from tests.support.object_store import serve_s3
 from tests.support.snapshot import differences, snapshot
 from tests.support.videos import moving, write_video
 from train.loop import train
+from train.monitor.metrics import read_metrics
+from train.run.checkpoint import list_checkpoints
+from train.run.config import TrainConfig
+from train.run.folder import load_model
 
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64())])
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def server() -> Iterator[dict[str, str]]:
+    with serve_s3() as env:
+        yield env
 
 
 @pytest.fixture
-def bucket(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(server: dict[str, str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """URL of an empty bucket."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for variable, value in server.items():
+        monkeypatch.setenv(variable, value)
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     name = request.node.name.replace("_", "-")[:63].rstrip("-")
     fs.mkdir(name)
@@ -204,17 +202,45 @@ def _without_place(table: Table) -> list[dict[str, Any]]:
 def test_training_from_a_bucket_is_training_from_here(bucket: str, tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
     fsspec.filesystem("s3").put(str(tmp_path / "dataset"), f"{bucket}/dataset", recursive=True)
-    config = load_config(
-        overrides=[
-            "train.model={width: 32, num_heads: 2, depth: 1}",
-            "train.steps=3",
-            "train.device=cpu",
-            "train.data.plan.token_budget=128",
-        ]
-    )
     losses = {}
     for name, dataset in (("here", str(tmp_path / "dataset")), ("there", f"{bucket}/dataset")):
         rows: list[dict[str, Any]] = []
-        train(config.train, dataset, tmp_path / name, on_step=rows.append)
+        train(training(steps=3), dataset, tmp_path / name, on_step=rows.append)
         losses[name] = [row.get("loss", row.get("val_loss")) for row in rows]
     assert losses["here"] == losses["there"] and len(losses["here"]) >= 3
+
+
+def training(**settings: Any) -> TrainConfig:
+    """A small training that checkpoints every second step."""
+    model = {"width": 32, "num_heads": 2, "depth": 1}
+    tree: dict[str, Any] = {"device": "cpu", "model": model, "data": {"plan": {"token_budget": 128}}}
+    tree |= {"checkpoint": {"every": 2}, "optimizer": {"schedule": "constant"}}
+    return TrainConfig.model_validate(tree | {"evaluate": {"captions": {"every": 0}}} | settings)
+
+
+def test_a_run_in_a_bucket_resumes_there_to_the_weights_of_one_here(bucket: str, tmp_path: Path) -> None:
+    dataset, run = str(tmp_path / "dataset"), f"{bucket}/run"
+    write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
+    train(training(steps=5), dataset, run)
+    fsspec.filesystem("s3").pipe_file(f"{run}/checkpoints/step-000006/__0_0.distcp", b"half")  # as of a killed save
+    summary = train(training(steps=8), dataset, run)
+    train(training(steps=8), dataset, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(path_of(run) / "checkpoints")] == ["step-000006", "step-000008"]
+    assert summary.checkpoint == f"{run}/checkpoints/step-000008"
+    there, here = (load_model(path_of(place))[0].state_dict() for place in (run, str(tmp_path / "run")))
+    assert all(torch.equal(there[name], here[name]) for name in here)
+    assert [row["step"] for row in read_metrics(path_of(run) / "metrics.jsonl") if "loss" in row] == [*range(1, 9)]
+    assert {"config.yaml", "run.json", "summary.json"} <= {*names(run)}
+    assert any(name.startswith("tensorboard/") for name in names(run))
+    assert [name for name in names(run) if "lease" in name or name.endswith(".tmp")] == []
+
+
+def test_a_run_in_a_bucket_has_one_trainer_and_a_damaged_checkpoint_is_refused(bucket: str, tmp_path: Path) -> None:
+    dataset, run = str(tmp_path / "dataset"), f"{bucket}/run"
+    write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
+    train(training(steps=4), dataset, run)
+    with hold(run, "train"), pytest.raises(ValueError, match=f"{run} is being written by"):
+        train(training(steps=6), dataset, run)
+    fsspec.filesystem("s3").pipe_file(f"{run}/checkpoints/step-000004/__0_0.distcp", b"other bytes")
+    with pytest.raises(ValueError, match=r"step-000004: cannot continue .* continue from step-000002, which is whole"):
+        train(training(steps=6), dataset, run)

@@ -5,7 +5,6 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import level_of
+from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
 from train.data.blend import ORDER
 from train.data.epoch import EpochSamples
@@ -78,7 +78,7 @@ class BlendForecast:
     max_tokens: int | None
     edges: tuple[int, ...]
 
-    def write(self, run: Path) -> None:
+    def write(self, run: AnyPath) -> None:
         """Keep it with a run, for its report."""
         write_text(str(run / FILE), json.dumps(asdict(self), indent=1) + "\n")
 

@@ -45,7 +45,7 @@ class EvaluationContext:
     plan: PlanConfig
     model: ModelConfig
     ranks: RankGrid
-    out: Path  # folder of the run
+    out: Path  # folder of this machine; what is in it comes to the run
 
 
 class AveragedWeights(Protocol):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
 
 logger = logging.getLogger(__name__)
@@ -40,13 +41,16 @@ class MetricsLog:
     """Appends to `metrics.jsonl` and to `tensorboard/`; drops the rows of steps that a resumed run does again.
 
     Args:
-        out: the run's folder.
+        out: folder of this machine.
         resumed_step: rows up to this one are kept.
         config: where else the figures go.
         settings: of the whole run, for Weights & Biases.
+        name: of the run there.
     """
 
-    def __init__(self, out: Path, resumed_step: int, config: LogConfig, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, out: Path, resumed_step: int, config: LogConfig, settings: dict[str, Any], name: str | None = None
+    ) -> None:
         self.path = out / "metrics.jsonl"
         kept = [row for row in read_metrics(self.path) if row["step"] <= resumed_step]
         temporary = self.path.with_name(f".{self.path.name}.tmp")  # a kill here must not cost the rows
@@ -57,7 +61,7 @@ class MetricsLog:
         temporary.replace(self.path)
         self._file = self.path.open("a")
         self._board = _summary_writer(out / "tensorboard", resumed_step)
-        self._wandb = None if config.wandb is None else _wandb_run(config.wandb, out, settings)
+        self._wandb = None if config.wandb is None else _wandb_run(config.wandb, out, settings, name or out.name)
 
     def write(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(_finite(row)) + "\n")
@@ -111,7 +115,7 @@ def _summary_writer(folder: Path, resumed_step: int) -> Any | None:
     return SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
 
-def _wandb_run(project: str, out: Path, settings: dict[str, Any]) -> Any:
+def _wandb_run(project: str, out: Path, settings: dict[str, Any], title: str) -> Any:
     """The run's page at Weights & Biases; a run that continues, continues its page."""
     try:
         import wandb
@@ -122,15 +126,13 @@ def _wandb_run(project: str, out: Path, settings: dict[str, Any]) -> Any:
     name = out / "wandb.id"
     if not name.exists():
         write_text(str(name), secrets.token_hex(8))
-    run = wandb.init(
-        project=project, id=name.read_text(), name=out.name, dir=str(out), resume="allow", config=settings
-    )
+    run = wandb.init(project=project, id=name.read_text(), name=title, dir=str(out), resume="allow", config=settings)
     # Steps that a resumed run does again would be refused as W&B's own ones, which only grow.
     run.define_metric("*", step_metric="step")
     return run
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: AnyPath) -> list[dict[str, Any]]:
     """Whole rows of `metrics.jsonl`; a last line that a kill cut short is left out."""
     if not path.exists():
         return []
@@ -165,7 +167,7 @@ class TrainSummary:
 
     @classmethod
     def of(
-        cls, rows: list[dict[str, Any]], *, num_parameters: int, train_clips: int, val_clips: int, checkpoint: Path
+        cls, rows: list[dict[str, Any]], *, num_parameters: int, train_clips: int, val_clips: int, checkpoint: AnyPath
     ) -> "TrainSummary":
         """From the rows of `metrics.jsonl`, so a resumed run is summarized from its start."""
         steps = [row for row in rows if "loss" in row]
@@ -196,7 +198,7 @@ class TrainSummary:
             checkpoint=str(checkpoint),
         )
 
-    def write(self, path: Path) -> None:
+    def write(self, path: AnyPath) -> None:
         write_text(str(path), json.dumps(asdict(self), indent=2) + "\n")
 
 

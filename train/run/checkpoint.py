@@ -3,22 +3,19 @@
     checkpoints/step-000100/.metadata  __0_0.distcp  …  state.json  checksums.json
 
 torch.distributed.checkpoint: each rank copies its part to CPU memory and writes it in a thread of its own; a run may
-be continued on another number of ranks. A checkpoint is written under a temporary name and published by one rename:
-a folder that is there is whole. It is read where its bytes are those that were written (`storage`). Noise, timesteps
-and captions are functions of epoch and clip, the learning rate of the step: beside tensors, the step and the cursor of
-the plan are all there is to remember.
+be continued on another number of ranks. A checkpoint that is there is whole (`commit`). It is read where its bytes are
+those that were written (`storage`). Noise, timesteps and captions are functions of epoch and clip, the learning rate
+of the step: beside tensors, the step and the cursor of the plan are all there is to remember.
 """
 
 import json
 import pickle
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -31,22 +28,16 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.distributed.tensor import DTensor
 
 from curate.storage.lease import Lease
+from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
 from train.data.plan import Cursor
 from train.distributed.parallelize import reshard
 from train.distributed.ranks import RankGrid
 from train.optim.ema import EMA
 from train.optim.trainable import trainable_parameters
+from train.run.commit import begin_folder, draft_of, is_published, publish_folder, remove_folder
 from train.run.config import CheckpointConfig
-from train.run.storage import (
-    HashingWriter,
-    SafePlanner,
-    SafeReader,
-    damaged,
-    newest_intact,
-    publish_folder,
-    remove_folder,
-)
+from train.run.storage import HashingWriter, SafePlanner, SafeReader, damaged, newest_intact
 
 _STEP = re.compile(r"step-(\d{6,})")
 _UNREADABLE = (
@@ -74,7 +65,7 @@ class Checkpointer:
     """Saves and restores a run; one per rank, and every method is called on all of them together.
 
     Args:
-        root: folder of the checkpoints.
+        root: folder of the checkpoints, on this machine or on a store that all ranks see.
         model: its trainable parameters are saved, full or sharded.
         ema: their averages.
         optimizer: over the same parameters.
@@ -85,7 +76,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        root: Path,
+        root: AnyPath,
         model: nn.Module,
         ema: EMA,
         optimizer: torch.optim.Optimizer,
@@ -96,7 +87,7 @@ class Checkpointer:
         self.root, self.config, self.lease = root, config, lease
         self.model, self.ema, self.optimizer, self.ranks = model, ema, optimizer, ranks
         self._group = dist.new_group(backend="gloo") if ranks.world_size > 1 else None
-        self._pending: tuple[Future[Any], Path] | None = None
+        self._pending: tuple[Future[Any], AnyPath] | None = None
         # On a GPU kept: to pin memory takes longer than to copy into it.
         self._stager = DefaultStager(staging_options(ranks.device)) if ranks.device.type == "cuda" else None
 
@@ -108,23 +99,21 @@ class Checkpointer:
         """
         self.finish()
         folder = self.root / f"step-{state.step:06d}"
-        temporary = self.root / f".{folder.name}.tmp"
         if self.ranks.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            draft = begin_folder(folder)
             facts = {
                 "step": state.step,
                 "cursor": asdict(state.cursor),
                 "world_size": self.ranks.world_size,
                 "torch": torch.__version__,
             }
-            write_text(str(temporary / "state.json"), json.dumps(facts))
+            write_text(str(draft / "state.json"), json.dumps(facts))
         self.ranks.barrier()
         stager = self._stager or DefaultStager(staging_options(self.ranks.device))
         with _quiet():
             future = dcp.async_save(
                 self._own_part(),
-                storage_writer=HashingWriter(temporary),
+                storage_writer=HashingWriter(draft_of(folder)),
                 async_stager=stager,
                 process_group=self._group,
                 no_dist=self._group is None,
@@ -162,11 +151,11 @@ class Checkpointer:
         if self.ranks.is_main:
             if self.lease is not None:
                 self.lease.check()
-            publish_folder(folder.with_name(f".{folder.name}.tmp"), folder)
+            publish_folder(folder)
             for old in superseded(list_checkpoints(self.root), self.config):
                 remove_folder(old)
 
-    def load(self, folder: Path) -> RunState:
+    def load(self, folder: AnyPath) -> RunState:
         """Restore in place, on any number of ranks; returns how far the run was.
 
         Raises:
@@ -199,7 +188,7 @@ class Checkpointer:
                 torch.cuda.set_rng_state(tensors["rng"][f"cuda.{self.ranks.rank}"], self.ranks.device)
         return state
 
-    def _refusal(self, folder: Path, reason: str) -> str:
+    def _refusal(self, folder: AnyPath, reason: str) -> str:
         """Why a checkpoint is not taken, and which one can be."""
         older = [path for path in list_checkpoints(self.root) if _step(path) < _step(folder)]
         whole = newest_intact(older) if self.ranks.is_main else None
@@ -243,7 +232,7 @@ def staging_options(device: torch.device) -> StagingOptions:
     )
 
 
-def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Module) -> None:
+def load_weights(folder: AnyPath, weights: Literal["model", "ema"], model: nn.Module) -> None:
     """Fill the trainable parameters of a model, on this machine alone, with the weights of a checkpoint.
 
     Raises:
@@ -261,26 +250,26 @@ def load_weights(folder: Path, weights: Literal["model", "ema"], model: nn.Modul
         raise ValueError(f"{folder}: its weights cannot be read ({_reason(error)}); use another checkpoint") from error
 
 
-def _reader(folder: Path) -> SafeReader:
+def _reader(folder: AnyPath) -> SafeReader:
     """Whose list of tensors is one: torch would log the error's traceback, and look for another list."""
     reader = SafeReader(folder)
     reader.read_metadata()
     return reader
 
 
-def list_checkpoints(root: Path) -> list[Path]:
+def list_checkpoints(root: AnyPath) -> list[AnyPath]:
     """Whole checkpoints below `root`, oldest first."""
-    found = [(int(match[1]), path) for path in root.glob("step-*") if (match := _STEP.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    named = [(int(match[1]), path) for path in root.glob("step-*") if (match := _STEP.fullmatch(path.name))]
+    return [path for _, path in sorted(named, key=lambda found: found[0]) if is_published(path)]
 
 
-def superseded(checkpoints: Sequence[Path], config: CheckpointConfig) -> list[Path]:
+def superseded(checkpoints: Sequence[AnyPath], config: CheckpointConfig) -> list[AnyPath]:
     """Those that go, of all that there are, oldest first."""
     older = checkpoints[: -config.keep]
     return [path for path in older if not config.keep_every or _step(path) % config.keep_every]
 
 
-def _step(checkpoint: Path) -> int:
+def _step(checkpoint: AnyPath) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from curate.storage.place import path_of
 from train.run.folder import load_model
 
 
@@ -26,7 +27,7 @@ def export_run(
     others = sorted(names - {"model.safetensors", "config.json"})
     if others:
         raise ValueError(f"{out} holds {', '.join(others[:3])}; export into a new folder")
-    model, config, record = load_model(Path(run), weights=weights, step=step)
+    model, config, record = load_model(path_of(run), weights=weights, step=step)
     model.save_pretrained(
         out,
         weights=weights,

@@ -10,7 +10,6 @@ and text. The two are enough to sample without the dataset.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from textwrap import indent
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from curate.storage.place import AnyPath
 from train.data.manifest import Manifest
 from train.model.base import Denoiser
 from train.run.checkpoint import list_checkpoints, load_weights
@@ -114,7 +114,7 @@ def check_ranks(config: TrainConfig, num_ranks: int) -> None:
         )
 
 
-def read_run(run: Path) -> tuple[TrainConfig, RunRecord]:
+def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
     """Configuration and record of a run's folder.
 
     Raises:
@@ -144,7 +144,7 @@ def _explain(detail: ErrorDetails) -> str:
 
 
 def load_model(
-    run: Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+    run: AnyPath, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
 ) -> tuple[Denoiser, TrainConfig, RunRecord]:
     """The trained model of a run, from its newest checkpoint, or from that after `step`.
 

@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from curate.storage.lease import STALE_S, Lease, Occupied, hold
+from curate.storage.place import AnyPath
 from train.distributed.ranks import RankGrid
 
 
 @contextmanager
-def hold_run(out: Path, ranks: RankGrid, *, is_restart: bool) -> Iterator[Lease | None]:
+def hold_run(out: AnyPath, ranks: RankGrid, *, is_restart: bool) -> Iterator[Lease | None]:
     """Hold the run in `out` for the length of the block; the lease is the first rank's alone.
 
     Args:
@@ -25,7 +25,7 @@ def hold_run(out: Path, ranks: RankGrid, *, is_restart: bool) -> Iterator[Lease 
         lease, refusal = None, None
         if ranks.is_main:
             try:
-                lease = stack.enter_context(hold(out, "train", wait_s=2 * STALE_S if is_restart else 0))
+                lease = stack.enter_context(hold(str(out), "train", wait_s=2 * STALE_S if is_restart else 0))
             except (Occupied, OSError) as error:
                 refusal = str(error)
         refusal = ranks.all_gather_object(refusal)[0]

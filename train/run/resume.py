@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
 from train.run.checkpoint import list_checkpoints
 from train.run.config import TrainConfig
@@ -29,7 +29,7 @@ FREE_ON_RESUME = (
 kernels of attention differ in the last bits), or they are how a run that diverged is mended. `run.json` tells them."""
 
 
-def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
+def open_run(out: AnyPath, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
     """Write the identity of a new run, or check that of one that continues.
 
     Raises:
@@ -48,7 +48,7 @@ def open_run(out: Path, config: TrainConfig, record: RunRecord, *, write: bool) 
         write_text(str(out / "config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:
+def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:
     """The record of the run until now, and which of its settings are to change."""
     old_config, old_record = read_run(out)
     old, new = _flat(old_config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
@@ -78,7 +78,7 @@ def _check_same(out: Path, config: TrainConfig, record: RunRecord) -> tuple[RunR
     return old_record, changed
 
 
-def _check_same_datasets(out: Path, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
+def _check_same_datasets(out: AnyPath, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
     """A dataset alone may have moved; of several, names say which is which."""
     names, new_names = ([part["name"] for part in parts] for parts in (old, new))
     if len(names) != len(new_names) or (len(names) > 1 and names != new_names):

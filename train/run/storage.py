@@ -9,15 +9,16 @@ import io
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, EnumType
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint._fsspec_filesystem import FileSystem as RemoteFileSystem
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
@@ -25,9 +26,10 @@ from torch.distributed.checkpoint.planner import ReadItem, SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
-from curate.storage.publish import remove_unfinished, sync_folder
+from curate.storage.place import AnyPath
+from curate.storage.publish import write_text
+from train.run.commit import CHECKSUMS, UNPUBLISHED
 
-CHECKSUMS = "checksums.json"
 METADATA = ".metadata"
 """The list of tensors, as torch.distributed.checkpoint names it."""
 
@@ -60,13 +62,22 @@ class _Hashed(WriteResult):
 
 
 class HashingWriter(FileSystemWriter):
-    """Writes a checkpoint's files and `checksums.json`. Each rank reads what it has written once more."""
+    """Writes a checkpoint's files and its table of checksums. Each rank reads what it has written once more.
+
+    Args:
+        folder: that the files go into, of this machine or of another filesystem.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        super().__init__(str(folder), sync_files=isinstance(folder, Path))
+        self.folder = folder
+        if not isinstance(folder, Path):
+            self.fs = RemoteFileSystem()
+            self.path = self.fs.init_path(str(folder))
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         results = super().write_data(plan, planner).wait()
-        digests = {
-            name: file_digest(Path(self.path) / name) for name in {r.storage_data.relative_path for r in results}
-        }
+        digests = {name: file_digest(self.folder / name) for name in {r.storage_data.relative_path for r in results}}
         done: Future[list[WriteResult]] = Future()
         done.set_result(
             [_Hashed(r.index, r.size_in_bytes, r.storage_data, digests[r.storage_data.relative_path]) for r in results]
@@ -77,20 +88,30 @@ class HashingWriter(FileSystemWriter):
         """On the first rank alone, when all have written."""
         super().finish(metadata, results)
         told = {r.storage_data.relative_path: r.sha256 for of_rank in results for r in of_rank}
-        folder = Path(self.path)
-        names = sorted(path.name for path in folder.iterdir())
-        write_checksums(folder, {name: told.get(name) or file_digest(folder / name) for name in names})
+        names = sorted(path.name for path in self.folder.iterdir())
+        write_checksums(self.folder, {name: told.get(name) or file_digest(self.folder / name) for name in names})
 
 
 class SafeReader(FileSystemReader):
-    """Reads a checkpoint's files, and runs nothing that its list of tensors says."""
+    """Reads a checkpoint's files, and runs nothing that its list of tensors says.
+
+    Args:
+        folder: that the files lie in, of this machine or of another filesystem.
+    """
+
+    def __init__(self, folder: AnyPath) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+        if not isinstance(folder, Path):
+            self.fs = RemoteFileSystem()
+            self.path = self.fs.init_path(str(folder))
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
         """
         Raises:
             UnpicklingError: the list is none, names something else than tensors and files, or a file elsewhere.
         """
-        with (Path(self.path) / METADATA).open("rb") as file:
+        with (self.folder / METADATA).open("rb") as file:
             metadata = _Unpickler(file).load()
         if not isinstance(metadata, Metadata):
             raise pickle.UnpicklingError(f"{METADATA} holds a {type(metadata).__name__} and no list of tensors")
@@ -136,16 +157,19 @@ def _member(kind: object, name: object) -> Enum:
     return member
 
 
-def write_checksums(folder: Path, files: dict[str, str]) -> None:
-    """Write `checksums.json`: the SHA-256 of each file, and that of this table."""
+def write_checksums(folder: AnyPath, files: dict[str, str]) -> None:
+    """Write the table, which says that a folder is whole: the SHA-256 of each file, and that of this table."""
     text = json.dumps({"files": files, "sha256": _table_digest(files)}, indent=1)
+    if not isinstance(folder, Path):
+        write_text(str(folder / UNPUBLISHED), text)
+        return
     with (folder / CHECKSUMS).open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
 
-def damaged(folder: Path, part: int = 0, parts: int = 1) -> list[str]:
+def damaged(folder: AnyPath, part: int = 0, parts: int = 1) -> list[str]:
     """What is wrong with a checkpoint's files, a sentence each; `part` of `parts` of them are read."""
     try:
         table = json.loads((folder / CHECKSUMS).read_text())
@@ -161,7 +185,7 @@ def damaged(folder: Path, part: int = 0, parts: int = 1) -> list[str]:
     return [f"{name} {problem}" for name, problem in found if problem is not None]
 
 
-def _problem(path: Path, sha256: str) -> str | None:
+def _problem(path: AnyPath, sha256: str) -> str | None:
     try:
         same = file_digest(path) == sha256
     except FileNotFoundError:
@@ -171,40 +195,15 @@ def _problem(path: Path, sha256: str) -> str | None:
     return None if same else "is not what was written: its checksum is another"
 
 
-def newest_intact(checkpoints: Iterable[Path]) -> Path | None:
+def newest_intact(checkpoints: Iterable[AnyPath]) -> AnyPath | None:
     """The last of these, oldest first, whose files are all as they were written."""
     return next((folder for folder in reversed([*checkpoints]) if not damaged(folder)), None)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: AnyPath) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast("BufferedReader", file), "sha256").hexdigest()
 
 
 def _table_digest(files: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def publish_folder(temporary: Path, folder: Path) -> None:
-    """Give a folder, all files of which are on the disk, its name: what is there is intact, also after a power cut."""
-    sync_folder(temporary)
-    if folder.exists():
-        remove_folder(folder)
-    temporary.rename(folder)
-    sync_folder(folder.parent)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder so that at no time half of it is there under its name."""
-    doomed = folder.with_name(f".{folder.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def remove_left_over(run: Path) -> None:
-    """Remove what a training that was killed has left in its folder; called while no other process trains there."""
-    for pattern in (".step-*.tmp", ".step-*.removed"):
-        for left in (run / "checkpoints").glob(pattern):
-            shutil.rmtree(left)
-    remove_unfinished(str(run), ("run.json", "config.yaml"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from curate.device import pick_device
 from curate.media.encode import encode_mp4
+from curate.storage.place import path_of
 from train.data.fingerprint import NO_TEXT
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
@@ -60,7 +61,7 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
         ValueError: no trained run, a size or length that the autoencoder and the patch do not divide, a text
             encoder other than the run's, or a sampler that does not fit the run's objective.
     """
-    model, train_config, record = load_model(Path(run), weights=config.weights, step=config.step)
+    model, train_config, record = load_model(path_of(run), weights=config.weights, step=config.step)
     if unknown := sorted(set(config.conditions) - set(train_config.model.conditions)):
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")

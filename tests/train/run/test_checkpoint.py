@@ -31,12 +31,13 @@ from train.data.plan import Cursor
 from train.distributed.ranks import RankGrid
 from train.loop import train
 from train.optim.ema import EMA
-from train.run import storage
+from train.run import commit
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints, staging_options
+from train.run.commit import CHECKSUMS
 from train.run.config import CheckpointConfig, EMAConfig
 from train.run.folder import load_model
 from train.run.hold import hold_run
-from train.run.storage import CHECKSUMS, HashingWriter, SafePlanner, SafeReader, damaged, file_digest, write_checksums
+from train.run.storage import HashingWriter, SafePlanner, SafeReader, damaged, file_digest, write_checksums
 
 ROOT = Path(__file__).parents[3]
 SETTINGS: dict[str, Any] = {"checkpoint__every": 1, "checkpoint__keep": 3, "evaluate__held_out__first": 0}
@@ -260,9 +261,9 @@ def test_a_removed_checkpoint_goes_at_once(tmp_path: Path, monkeypatch: pytest.M
         seen.append(folder.exists())
         rmtree(path, *args, **options)
 
-    monkeypatch.setattr(storage.shutil, "rmtree", watched)
+    monkeypatch.setattr(commit.shutil, "rmtree", watched)
     assert folder.exists()
-    storage.remove_folder(folder)
+    commit.remove_folder(folder)
     assert seen[-1] is False and list(tmp_path.iterdir()) == []
 
 
