@@ -17,6 +17,7 @@ COMMANDS = (
     ("shots", "Curate"),
     ("status", "Inspect"),
     ("explain", "Inspect"),
+    ("search", "Inspect"),
     ("verify", "Inspect"),
     ("vacuum", "Inspect"),
     ("doctor", "Inspect"),

@@ -9,6 +9,7 @@ import numpy as np
 from curate.media.codecs import EncodeConfig
 from curate.media.mp4 import Mp4File
 from curate.media.planes import BT709, Coding
+from curate.media.scheduling import own_scheduling
 
 if TYPE_CHECKING:
     import av
@@ -66,7 +67,8 @@ class Mp4Encoder:
         frame.pict_type = PictureType.NONE  # a decoder's would decide on key frames
         frame.pts, frame.duration, frame.time_base = pts, duration, self._stream.codec_context.time_base
         self._durations[pts] = duration
-        self._packets += self._stream.encode(frame)
+        with own_scheduling():  # the first frame opens the encoder
+            self._packets += self._stream.encode(frame)
 
     @property
     def container(self) -> "OutputContainer":

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from curate.dataset.layout import Layout
 from curate.report import sections, training
 from curate.report.blend import blend
@@ -31,6 +34,7 @@ def build_report(
     failures: Sequence[Mapping[str, Any]] = (),
     max_clips: int = 60,
     films: Sequence[tuple[str, ScanConfig]] = (),
+    searches: Sequence[tuple[str, Mapping[str, float]]] = (),
 ) -> str:
     """Write DATASET/report/index.html: no request leaves the page, images and videos are inside it.
 
@@ -40,6 +44,7 @@ def build_report(
         runs: directories of training runs whose curves and samples are shown.
         max_clips: most clips on each of the two contact sheets, chosen evenly; the counts are always of all clips.
         films: URIs of films whose cuts are shown, with the settings that they were scanned with.
+        searches: what was searched for, and the cosine of each clip that was found, the nearest first.
 
     Returns:
         Path or URL of the page.
@@ -59,6 +64,8 @@ def build_report(
         section("rejected", "Rejected", "Rejected clips", _sheet(view, "reject", max_clips)),
         section("duplicates", "Duplicates", "Duplicates", duplicates(view, groups, copies)),
     ]
+    for number, (title, cosines) in enumerate(searches):
+        body.append(section(f"search-{number}", "Search", f"Search: {escape(title)}", _found(view, cosines)))
     for number, (uri, config) in enumerate(films):
         body.append(section(f"film-{number}", "Cuts", f"Cuts: {name_of(uri)}", film(uri, config)))
     for number, run in enumerate(run.rstrip("/") for run in runs):
@@ -83,18 +90,37 @@ def _sheet(view: DatasetView, decision: str, max_clips: int) -> str:
             else ""
         )
     rows = table.take(choose(table["reasons"].to_pylist(), max_clips)).to_pylist()
+    reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
+    return _cards(view, rows, table.num_rows, view.score_names(), reasons)
+
+
+def _found(view: DatasetView, cosines: Mapping[str, float]) -> str:
+    if not cosines:
+        return '<p class="muted">No clip has an embedding.</p>'
+    table = view.clips.filter(pc.is_in(view.clips["clip_id"], pa.array(list(cosines))))
+    rows = [{**row, "cosine": cosines[row["clip_id"]]} for row in table.to_pylist()]
+    rows.sort(key=lambda row: -row["cosine"])
+    return _cards(view, rows, len(rows), ["cosine", *view.score_names()])
+
+
+def _cards(
+    view: DatasetView,
+    rows: Sequence[Mapping[str, Any]],
+    total: int,
+    scores: Sequence[str],
+    reasons: Sequence[str] = (),
+) -> str:
+    """A sheet of cards of these rows, in their order."""
     members = view.members([row["clip_id"] for row in rows])
     strips = strips_of_clips(rows, members, Layout(view.url).shards, NUM_FRAMES)
-    names, own, has_captions = view.score_names(), view.own_names(), bool(view.captioned)
-    note = view.caption_note
+    own, has_captions, note = view.own_names(), bool(view.captioned), view.caption_note
     cards = []
     for row in rows:
         texts = {name: str(row[name]) for name in own if row[name] is not None}
         member, strip = members.get(row["clip_id"]), strips[row["clip_id"]]
-        cards.append(clip_card(row, member, strip, names, texts, has_captions=has_captions, caption_note=note))
-    reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
+        cards.append(clip_card(row, member, strip, scores, texts, has_captions=has_captions, caption_note=note))
     warning = f'<p class="muted">The captions are by {escape(note)}.</p>' if note and view.captioned else ""
-    return warning + sheet(cards, table.num_rows, names, reasons)
+    return warning + sheet(cards, total, scores, reasons)
 
 
 def _review(view: DatasetView, max_clips: int) -> str:

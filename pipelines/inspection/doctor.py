@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, cast
 
+from curate.media.scheduling import own_scheduling
 from curate.terminal import leave_terminal
 from pipelines.console.extras import extras_with
 from pipelines.execute.base import ExecuteConfig
@@ -152,7 +153,7 @@ def _decode(codec: str) -> tuple[str, str]:
 
     buffer = io.BytesIO()
     try:
-        with av.open(buffer, "w", format="matroska") as container:
+        with own_scheduling(), av.open(buffer, "w", format="matroska") as container:
             stream = cast("VideoStream", container.add_stream(ENCODERS[codec], rate=Fraction(24)))
             stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
             stream.options = {"x265-params": "log-level=none"} if codec == "hevc" else {}

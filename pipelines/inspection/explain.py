@@ -108,7 +108,7 @@ def explain(url: str, clip_id: str) -> Explanation:
     """
     dataset = Dataset(url)
     rows = clips_now(dataset).to_pylist()
-    clip = _find(rows, clip_id, url)
+    clip = find_clip(rows, clip_id, url)
     name = clip["clip_id"]
     config = config_of(dataset, or_running=True)
     videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
@@ -202,7 +202,12 @@ def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, dict[st
     return found
 
 
-def _find(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
+def find_clip(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
+    """The row of the clip whose id begins so.
+
+    Raises:
+        ValueError: no clip has such an id, or several.
+    """
     found = [row for row in rows if row["clip_id"].startswith(clip_id.lower())]
     if len(found) == 1:
         return found[0]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from curate.media.scheduling import own_scheduling
+
 Codec = Literal["h264", "hevc", "vp9", "av1"]
 ENCODERS: Mapping[Codec, tuple[str, Mapping[str, str]]] = {
     "h264": ("libx264", {"preset": "veryfast"}),
@@ -44,6 +46,7 @@ def write_film(frames: Iterator[np.ndarray], path: Path, rate: Fraction, encodin
                 stream.time_base = stream.codec_context.time_base = 1 / rate
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             picture.pts, picture.time_base = pts, 1 / rate
-            container.mux(stream.encode(picture))
+            with own_scheduling():
+                container.mux(stream.encode(picture))
             pts += int(rng.integers(1, 4)) if encoding.vfr else 1
         container.mux(stream.encode())

@@ -10,6 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
+from curate.media.scheduling import own_scheduling
+
 NUM_BITS = 10
 
 
@@ -83,7 +85,8 @@ def encode(
         for number, picture in enumerate(rgb):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = number if pts is None else pts[number], base
-            output.mux(stream.encode(frame))
+            with own_scheduling():
+                output.mux(stream.encode(frame))
         output.mux(stream.encode())
         if sound is not None:
             seconds = len(rgb) / float(fps) if sound_s is None else sound_s

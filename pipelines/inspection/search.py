@@ -1,0 +1,179 @@
+"""Clips that are nearest to a text, a picture or another clip, by the embeddings that `curate` stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.dataset.captions import texts_of
+from curate.dataset.dataset import Dataset
+from curate.dedup.semantic import BLOCK, SCALE, Embeddings
+from curate.encoders.base import ImageEncoder, ImageTextEncoder
+from curate.media.frames import shrink
+from curate.media.still import read_still
+from curate.schema import MediaError
+from curate.scores.embedding import EmbeddingConfig
+from curate.scores.score import ScoreStage
+from pipelines.dataset import config_of, curate_command
+from pipelines.inspection.explain import find_clip
+from pipelines.inspection.status import clips_now
+
+EMBEDDING = EmbeddingConfig.model_fields["kind"].default
+Decision = Literal["keep", "reject", "pending", "failed", "all"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """What is searched for: one of a text, the path of a picture, and the beginning of a clip id.
+
+    Raises:
+        ValueError: none of them is given, or several.
+    """
+
+    text: str | None = None
+    picture: str | None = None
+    clip: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.text, self.picture, self.clip) if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"got {len(given)} things to search for, expected one: a text, --like CLIP or --image FILE"
+            )
+        if not given[0].strip():
+            raise ValueError("got an empty text, expected words to search for")
+
+    @property
+    def title(self) -> str:
+        return self.text or (f"like {self.clip}" if self.clip is not None else f"like {self.picture}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """A clip that was found.
+
+    Attributes:
+        clip: Its row of `clips.parquet`.
+        cosine: With the query, -1 to 1.
+        caption: Its short caption, or another one; None where it has none.
+    """
+
+    clip: dict[str, Any]
+    cosine: float
+    caption: str | None
+
+
+def search(url: str, query: Query, *, count: int = 20, decision: Decision = "keep") -> list[Hit]:
+    """The clips nearest to the query, the nearest first.
+
+    Args:
+        url: the dataset directory.
+        query: a text needs an image–text encoder in `score.scorers.embedding.encoder`.
+        count: of clips.
+        decision: only clips of this decision.
+
+    Raises:
+        ValueError: no embeddings are stored, their encoder embeds no texts or is no longer there, the picture cannot
+            be read, or no clip has an id that begins so.
+    """
+    dataset = Dataset(url)
+    clips = clips_now(dataset)
+    family, settings = _embedded(dataset)
+    itself = None if query.clip is None else find_clip(clips.to_pylist(), query.clip, dataset.url)["clip_id"]
+    vector = _of_query(dataset, query, family, settings) if itself is None else _of_clip(dataset, family, itself)
+    wanted = clips if decision == "all" else clips.filter(pc.equal(clips["decision"], decision))
+    ids = [name for name in wanted["clip_id"].to_pylist() if name != itself]
+    found = nearest(_stored(dataset, family, ids), vector, count)
+    rows = wanted.filter(pc.is_in(wanted["clip_id"], pa.array([name for name, _ in found], pa.string()))).to_pylist()
+    row_of = {row["clip_id"]: row for row in rows}
+    captions = _captions(dataset, set(row_of))
+    return [Hit(clip=row_of[name], cosine=cosine, caption=captions.get(name)) for name, cosine in found]
+
+
+def nearest(embeddings: Embeddings, vector: np.ndarray, count: int) -> list[tuple[str, float]]:
+    """Ids and cosines of the `count` embeddings nearest to a unit vector (d,); of equal ones the smaller id first.
+
+    Raises:
+        ValueError: the vector has another width than the embeddings.
+    """
+    if not len(embeddings):
+        return []
+    if embeddings.vectors.shape[1] != len(vector):
+        width = embeddings.vectors.shape[1]
+        raise ValueError(f"the query has {len(vector)} numbers and the stored embeddings have {width}")
+    starts = range(0, len(embeddings), BLOCK)
+    cosines = (
+        np.concatenate([embeddings.vectors[at : at + BLOCK].astype(np.float32) @ vector for at in starts]) / SCALE
+    )
+    order = np.argsort(-cosines, kind="stable")[:count]
+    return [(embeddings.ids[row], float(np.clip(cosines[row], -1, 1))) for row in order]
+
+
+def _embedded(dataset: Dataset) -> tuple[str, EmbeddingConfig]:
+    """The score family of the dataset's embeddings, and the settings that they were computed with."""
+    families = [name for name, columns in dataset.families(or_running=True).items() if EMBEDDING in columns]
+    scorers = config_of(dataset, or_running=True).score.scorers
+    settings = next((scorer for scorer in scorers.values() if isinstance(scorer, EmbeddingConfig)), None)
+    if not families or settings is None:
+        raise ValueError(
+            f"{dataset.url}: no embeddings are stored; switch the scorer `{EMBEDDING}` on and run "
+            f"{curate_command(dataset)}"
+        )
+    return families[0], settings
+
+
+def _of_clip(dataset: Dataset, family: str, clip_id: str) -> np.ndarray:
+    """A clip's stored embedding (d,)."""
+    own = _stored(dataset, family, [clip_id])
+    if not len(own):
+        raise ValueError(f"{dataset.url}: clip {clip_id} has no embedding; `reelpack explain` tells why")
+    return own.vectors[0].astype(np.float32) / SCALE
+
+
+def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingConfig) -> np.ndarray:
+    """A text or a picture as a unit vector (d,) in the space of the dataset's embeddings."""
+    encoder: ImageEncoder = settings.encoder.build()
+    if query.text is not None and not _reads_text(encoder):
+        raise ValueError(
+            f"{dataset.url}: its embeddings are by {settings.encoder.kind}, which knows pictures alone; --like and "
+            "--image search them. A text needs an image–text encoder: curate again with --config clip, or with "
+            "--set score.scorers.embedding.encoder.kind=conse, which is embedded and weak"
+        )
+    config = config_of(dataset, or_running=True).score
+    if family not in ScoreStage(config.model_copy(update={"scorers": {EMBEDDING: settings}})).families:
+        raise ValueError(
+            f"{dataset.url}: its embeddings are by other weights than the encoder {settings.encoder.kind} has now; "
+            f"`{curate_command(dataset)}` computes them again"
+        )
+    encoder.setup()
+    if query.text is not None and _reads_text(encoder):
+        return encoder.embed_texts([query.text])[0]
+    assert query.picture is not None
+    try:
+        pixels = shrink(read_still(query.picture), config.short_side_px)
+    except (MediaError, OSError) as error:
+        raise ValueError(f"--image {query.picture}: cannot be read as a picture ({error})") from None
+    return encoder.embed_features(encoder.backbone.features([pixels]))[0]
+
+
+def _reads_text(encoder: ImageEncoder) -> TypeGuard[ImageTextEncoder]:
+    return hasattr(encoder, "embed_texts")
+
+
+def _stored(dataset: Dataset, family: str, ids: Sequence[str]) -> Embeddings:
+    table = dataset.scores(family, {EMBEDDING: pa.list_(pa.float32())})
+    return Embeddings.of(table.parts([EMBEDDING]), EMBEDDING, ids)
+
+
+def _captions(dataset: Dataset, ids: set[str]) -> dict[str, str]:
+    """Clip id → a caption, the short one where there is one, of those that are cut."""
+    try:
+        index = dataset.read_index()
+    except ValueError:  # nothing is cut yet
+        return {}
+    rows = index.filter(pc.is_in(index["clip_id"], pa.array(sorted(ids), pa.string()))).to_pylist()
+    texts = {row["clip_id"]: texts_of(row) for row in rows}
+    return {name: own.get("short") or next(iter(own.values())) for name, own in texts.items() if own}
