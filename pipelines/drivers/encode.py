@@ -81,6 +81,7 @@ def encode(url: str, config: Config) -> EncodeSummary:
 def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
     start = time.monotonic()
     rows, texts = index.to_pylist(), _texts(dataset, index)
+    encodings_of = {one.kind: one for one in encodings(dataset, index, config)}
     command = shlex.join(["reelpack", "encode", dataset.url])
     failures: list[dict[str, Any]] = []
 
@@ -91,8 +92,8 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
 
     with open_executor(config.execute) as executor:
         # Text takes minutes: what is wrong with it is known first.
-        text = run(_text(dataset, rows, texts, config)) if texts or dataset.fingerprints("text") else None
-        latents = run(_latents(dataset, rows, config))
+        text = run(encodings_of["text"]) if "text" in encodings_of else None
+        latents = run(encodings_of["latents"])
     dataset.failures.publish(failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
     stored = dataset.encoded("latents", latents).read(["num_tokens"])
@@ -109,6 +110,20 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         num_failed=len(failures),
         seconds=time.monotonic() - start,
     )
+
+
+def encodings(dataset: Dataset, index: pa.Table, config: Config) -> list[Encoding]:
+    """What the step makes: text embeddings where there is a caption, or was one, and latents.
+
+    Raises:
+        ValueError: weights are missing.
+    """
+    rows, texts = index.to_pylist(), _texts(dataset, index)
+    has_text = bool(texts) or bool(dataset.fingerprints("text"))
+    return [
+        *([_text(dataset, rows, texts, config)] if has_text else []),
+        _latents(dataset, rows, config),
+    ]
 
 
 def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:

@@ -21,6 +21,9 @@ class Estimate:
     low: float
     high: float
 
+    def times(self, factor: float) -> "Estimate":
+        return Estimate(value=factor * self.value, low=factor * self.low, high=factor * self.high)
+
 
 def drawn(rng: np.random.Generator, count: int) -> np.ndarray:
     """(1 + NUM_RESAMPLES, count) indices: each once, then drawn with replacement."""

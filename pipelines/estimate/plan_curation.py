@@ -116,8 +116,6 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
     step_s |= {step: sums.total(lambda one, step=step: one.step_s[step]) for step in STEPS}  # type: ignore[misc]
     clips, kept = sums.clips()
     num_workers = num_workers_of(config.execute)
-    in_shards = np.minimum(num_workers, np.ceil(kept / config.shards.clips_per_shard).clip(1))
-    spread = {step: spent / (in_shards if step == "cut" else num_workers) for step, spent in step_s.items()}
     return CurationPlan(
         num_files=len(sources),
         num_probed=len(tried),
@@ -126,7 +124,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
         num_workers=num_workers,
         video_s=estimated(sums.video_s()),
         step_s={step: estimated(spent) for step, spent in step_s.items()},
-        total_s=estimated(np.sum(list(spread.values()), axis=0)),
+        total_s=estimated(np.sum(list(step_s.values()), axis=0) / num_workers),
         clips=estimated(clips),
         kept=estimated(kept),
         shard_bytes=estimated(sums.total(lambda one: one.num_bytes)),

@@ -59,6 +59,11 @@ class Encoding:
     def fingerprint(self) -> str:
         return str(self.record["fingerprint"])
 
+    @property
+    def source_table(self) -> pa.Table:
+        """`clip_id` and `digest` of `sources`."""
+        return pa.table({"clip_id": list(self.sources), "digest": pa.array(self.sources.values(), pa.string())})
+
 
 def text_families(dataset: Dataset) -> list[str]:
     """Whose texts are embedded: they name the folder of the embeddings. The review changes a few texts; those are
@@ -90,10 +95,8 @@ def encode_missing(
     folder = dataset.layout.encoded(encoding.kind, encoding.fingerprint)
     write_text(folder.record, json.dumps(encoding.record, indent=1))
     table = dataset.encoded(encoding.kind, encoding.fingerprint)
-    stored = table.read(["shard", SOURCE])
-    sources = pa.table({"clip_id": list(encoding.sources), "digest": pa.array(encoding.sources.values(), pa.string())})
-    done = set(of_current(stored, sources)["clip_id"].to_pylist())
-    missing = [row for row in index if row["clip_id"] in encoding.items and row["clip_id"] not in done]
+    missing = missing_rows(dataset, encoding, index)
+    stored = table.read(["shard"])
     tars = list(_plan(missing, next_numbers(name for name in stored["shard"].to_pylist() if name)))
     num_frames = {row["clip_id"]: row["num_frames"] for row in missing}
     work = Work(
@@ -117,8 +120,15 @@ def encode_missing(
                 values = {name: outcomes[name] for name in tar.clip_ids if not isinstance(outcomes[name], Failure)}
                 if values:
                     table.publish(_write(encoding, tar, values, folder.url))
-    write_parquet(folder.index, _without_stale(table.read(), sources))
+    write_parquet(folder.index, _without_stale(table.read(), encoding.source_table))
     return failures
+
+
+def missing_rows(dataset: Dataset, encoding: Encoding, index: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of the index whose clips have an item and no result of what it is made of now."""
+    stored = dataset.encoded(encoding.kind, encoding.fingerprint).read([SOURCE])
+    done = set(of_current(stored, encoding.source_table)["clip_id"].to_pylist())
+    return [row for row in index if row["clip_id"] in encoding.items and row["clip_id"] not in done]
 
 
 def _plan(rows: Sequence[Mapping[str, Any]], first: Mapping[str, int]) -> Iterator[_Tar]:

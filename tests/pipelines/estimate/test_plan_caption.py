@@ -13,7 +13,7 @@ from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.item import Captioned
 from caption.provenance import Provenance
 from caption.quality.config import ChecksConfig
-from pipelines.commands.plan import show_captions
+from pipelines.commands.plan import Nodes, show_captions
 from pipelines.config import Config, load_config
 from pipelines.drivers.caption import caption
 from pipelines.estimate.plan_caption import Rates, plan, predicted
@@ -116,7 +116,9 @@ def test_requests_in_flight_share_the_time():
 def test_the_probe_is_the_same_clips_again_and_its_captions_stay(made, tmp_path, monkeypatch, capsys):
     costly = Costly(Clock(), [3.0])
     config = by(costly, tmp_path, monkeypatch)
-    show_captions(plan(made.url, config, num_sampled=30, rates=Rates(per_hour=2.0)))
+    show_captions(
+        plan(made.url, config, num_sampled=30, rates=Rates(per_hour=2.0)), Nodes(count=1, price_per_hour=2.0)
+    )
     said = capsys.readouterr().out
     assert "10 captioned by this probe" in said and "price" in said
     with pytest.raises(ValueError, match="every clip has its captions"):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from curate.dataset.dataset import Dataset
-from pipelines.commands.plan import show
+from pipelines.commands.plan import Nodes, show
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from pipelines.estimate.pilot import take_excerpt
@@ -112,7 +112,7 @@ def test_inputs_of_which_none_can_be_read_are_an_error(films: Path) -> None:
 def test_what_a_plan_says_names_the_interval_and_what_it_does_not_know(
     films: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(plan([str(films / "0.mp4")], load_config(overrides=SETTINGS)))
+    show(plan([str(films / "0.mp4")], load_config(overrides=SETTINGS)), Nodes(count=2, price_per_hour=3.6))
     said = capsys.readouterr().out
     assert "90 % interval" in said
     assert "one excerpt has no error bar" in said
