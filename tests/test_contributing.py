@@ -10,7 +10,7 @@ SECTIONS = re.split(r"^## ", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MU
 MEMBERS = [path.read_text() for path in sorted((ROOT / "tests/support/members").glob("*.py"))]
 
 
-@pytest.mark.parametrize("section", ["A scorer", "A signal", "A shot detector", "An encoder"])
+@pytest.mark.parametrize("section", ["A scorer", "A signal", "A shot detector", "An encoder", "An export layout"])
 def test_the_member_that_a_section_prints_is_the_one_that_its_contract_test_adds(section: str) -> None:
     (text,) = [one for one in SECTIONS if one.partition("\n")[0] == section]
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

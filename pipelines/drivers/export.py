@@ -1,81 +1,199 @@
-"""Clips and captions for other tools. The driver behind `reelpack export DATASET --out DIR`.
+"""Clips and captions for other tools. The driver behind `reelpack export DATASET --out DIR`."""
 
-Layouts: `webdataset`, tars of samples; `folder`, `{split}/{videos|images}/<clip_id>.mp4` beside `<clip_id>.txt`, as
-diffusion-pipe and musubi-tuner read them, and `metadata.jsonl` with the index rows.
-"""
-
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dataset.captions import CAPTION_COLUMNS
+from curate.dataset.captions import TEXT_LEVELS, CaptionLevel
 from curate.dataset.dataset import Dataset
-from curate.dataset.layout import EncodedLayout, shard_name
+from curate.dataset.layout import EncodedLayout
 from curate.dataset.sources import SOURCE, of_current
-from curate.shards.export import caption_of, export_samples, export_shard, uniform_facts
+from curate.dataset.where import all_columns, where
+from curate.export.base import Layout
+from curate.export.card import Origin, card
+from curate.export.folder import RECORD, Folder
+from curate.export.hub import check_local, push, repository
+from curate.export.shard_size import ShardSize
+from curate.export.source import SPLIT_NAMES, Source, captioned
+from curate.export.webdataset import WebDatasetLayout
 from curate.shards.tar import TarReader, read_member
-from curate.storage.lease import FOLDER as LEASES
 from curate.storage.lease import hold
-from curate.storage.place import children, locate
-from curate.storage.publish import publish, write_text
+from curate.storage.place import is_url, local_path, locate
+from curate.storage.publish import write_text
 from pipelines.console.progress import track
-from pipelines.execute.base import batches
+from pipelines.provenance import provenance
 from train.data.fingerprint import fingerprint, is_stored
 from train.data.index import PLACE, read_index
 
 logger = logging.getLogger(__name__)
 
-CLIPS_PER_SHARD = 256
-Layout = Literal["webdataset", "folder"]
-FOLDERS = {"video": "videos", "image": "images"}
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Which clips are exported, and with what.
+
+    Attributes:
+        where: a condition of SQL over all columns; None: every clip of the index.
+        split: `train` or `val`; None: both.
+        level: of captions; None: the most detailed that a clip has.
+        latents: fingerprint of the latents to include, `auto` for the only ones; None for none. Clips without are left
+            out.
+        shard_size: of files that hold several clips; None: as the layout has it.
+    """
+
+    where: str | None = None
+    split: str | None = None
+    level: CaptionLevel | None = None
+    latents: str | None = None
+    shard_size: ShardSize | None = None
 
 
-def export(url: str, out: str, latents: str | None = None, layout: Layout = "webdataset") -> tuple[int, int]:
-    """Write every indexed clip with its captions; returns how many clips, and how many of them have a caption.
+def choice_of(
+    where: str | None, split: str | None, level: str | None, latents: str | None, shard_size: str | None
+) -> Choice:
+    """The choice that the options of the command make.
+
+    Raises:
+        ValueError: there is no such split or level, or the size is none.
+    """
+    splits = {name: one for one, other in SPLIT_NAMES.items() for name in (one, other)}
+    if split is not None and split not in splits:
+        raise ValueError(f"--split {split}: expected one of {', '.join(splits)}")
+    found = next((one for one in TEXT_LEVELS if one == level), None)
+    if level is not None and found is None:
+        raise ValueError(f"--caption-level {level}: expected one of {', '.join(TEXT_LEVELS)}")
+    size = None if shard_size is None else ShardSize.parse(shard_size)
+    return Choice(
+        where=where, split=None if split is None else splits[split], level=found, latents=latents, shard_size=size
+    )
+
+
+def export(
+    url: str,
+    out: str,
+    layout: Layout = WebDatasetLayout(),  # noqa: B008  frozen
+    choice: Choice = Choice(),
+    push_to: str | None = None,
+) -> tuple[int, int]:
+    """Write clips with their captions; returns how many clips, and how many of them have a caption.
+
+    An export that was stopped resumes: files that are there are not written again.
 
     Args:
         url: the dataset directory.
-        out: an empty or new folder, local or remote.
-        latents: fingerprint of the latents to include, `auto` for the only ones; None for none. Clips without are
-            left out.
+        out: an empty or new folder, local or remote, or one in which the same export was stopped.
         layout: of `out`.
+        choice: which clips, and what of them.
+        push_to: a repository of the Hugging Face hub that gets the folder; None: none.
 
     Raises:
-        ValueError: `out` is not empty or being written, nothing is indexed, or the latents are not there.
+        ValueError: `out` holds something else or is being written, nothing is to be exported, the latents are not
+            there, or the hub does not take it.
     """
-    if latents and layout == "folder":
-        raise ValueError("--latents goes with --layout webdataset; a folder has clips and captions alone")
+    if choice.latents and not layout.takes_latents:
+        raise ValueError(f"--latents goes with --to webdataset or energon; {layout.kind} has clips and captions alone")
+    name = None if push_to is None else repository(push_to)
+    if name is not None:
+        check_local(out)
     dataset = Dataset(url)
+    source = _source(dataset, out, layout, choice)
+    layout.check(source)
+    count, num_captioned = source.index.num_rows, captioned(source.index, source.level)
+    folder = Folder(out, _plan(dataset, source, layout, choice))
+    if not folder.is_finished():
+        with hold(folder.url, "export"):
+            if not folder.is_finished():  # of two exports, one is the first
+                _write(folder, layout, source, _origin(dataset, source, choice))
+    if name is not None:
+        logger.info("pushed to %s", push(folder.url, name))
+    return count, num_captioned
+
+
+def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> None:
+    folder.begin()
+    for _ in track(_written(folder, layout, source), source.index.num_rows, "export"):
+        pass
+    write_text(folder.place("README.md"), card(layout, source, origin))
+    record = {
+        "num_clips": source.index.num_rows,
+        "layout": layout.model_dump(mode="json"),
+        "source": origin.name,
+        "where": origin.where,
+        "caption_level": source.level,
+        "caption_note": origin.caption_note,
+        **provenance(),
+        "plan": folder.plan,
+    }
+    write_text(folder.place(RECORD), json.dumps(record, indent=2))
+    folder.finish()
+
+
+def _written(folder: Folder, layout: Layout, source: Source) -> Iterator[None]:
+    """Write what is not there yet; an item for each clip that is done."""
+    for file in layout.files(source):
+        if not folder.has(file.name):
+            file.write(folder.place(file.name))
+        yield from (None for _ in range(file.num_clips))
+
+
+def _source(dataset: Dataset, out: str, layout: Layout, choice: Choice) -> Source:
     index = dataset.read_index()
     if not index.num_rows:
         raise ValueError(f"{dataset.url}: the index is empty, there is nothing to export")
-    _check_empty(out)
-    places = _latents(dataset, index, latents) if latents else None
+    if choice.where is not None:
+        index = where(all_columns(dataset, index), choice.where).select(index.column_names)
+        if not index.num_rows:
+            raise ValueError(f"--where {choice.where!r}: no clip meets it; a value that is not known meets nothing")
+    if choice.split is not None:
+        index = index.filter(pc.equal(index["split"], choice.split))
+        if not index.num_rows:
+            raise ValueError(f"--split {choice.split}: no clip is in it")
+    places = _latents(dataset, index, choice.latents) if choice.latents else None
     if places is not None:
         has_latent = pc.is_in(index["clip_id"], pa.array(sorted(places.rows), index["clip_id"].type))
         if missing := index.num_rows - pc.sum(has_latent).as_py():
             logger.warning("%d of %d clips have no such latents and are left out", missing, index.num_rows)
         index = index.filter(has_latent)
-    index = index.sort_by([("split", "ascending"), ("clip_id", "ascending")])
-    write = _write_tars if layout == "webdataset" else _write_folder
-    with hold(out, "export"):
-        _check_empty(out)  # of two exports, one is the first
-        count = write(dataset, out.rstrip("/"), index, places)
-        note = dataset.caption_note
-        record = {"num_clips": count, "latents": latents, "source": dataset.url, "caption_note": note}
-        write_text(f"{out.rstrip('/')}/dataset.json", json.dumps(record))
-    return count, sum(bool(caption_of(row)) for row in index.select(CAPTION_COLUMNS).to_pylist())
+    return Source(
+        index=index.sort_by([("split", "ascending"), ("clip_id", "ascending")]),
+        reader=TarReader(dataset.layout.shards),
+        out=out.rstrip("/") if is_url(out) else local_path(out),
+        shard_size=choice.shard_size or layout.shard_size,
+        level=choice.level,
+        latent=None if places is None else places.payload,
+    )
 
 
-def _check_empty(out: str) -> None:
-    fs, path = locate(out)
-    if fs.exists(path) and (not fs.isdir(path) or set(children(out)) - {LEASES}):
-        raise ValueError(f"--out {out} is not an empty folder; give a new or an empty one")
+def _plan(dataset: Dataset, source: Source, layout: Layout, choice: Choice) -> str:
+    """Names what is exported: equal clips, captions and settings have equal names."""
+    fs, path = locate(dataset.layout.index)
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
+    settings = {"layout": layout.model_dump(mode="json"), "choice": asdict(choice), "out": source.out}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    digest.update("".join(source.index["clip_id"].to_pylist()).encode())
+    return digest.hexdigest()[:32]
+
+
+def _origin(dataset: Dataset, source: Source, choice: Choice) -> Origin:
+    policy = dataset.sections().get("curate", {}).get("select", {})
+    models = pc.struct_field(dataset.current_records(source.index, ["provenance"])["provenance"], "model")
+    return Origin(
+        name=dataset.url.rpartition("/")[2],
+        version=provenance()["reelpack_version"],
+        rules=policy.get("rules", {}),
+        where=choice.where,
+        captioners=sorted(filter(None, pc.unique(models).to_pylist())),
+        caption_note=dataset.caption_note,
+    )
 
 
 class _Latents:
@@ -87,42 +205,6 @@ class _Latents:
 
     def payload(self, clip_id: str) -> bytes:
         return read_member(self._reader, self.rows[clip_id])
-
-
-def _write_tars(dataset: Dataset, out: str, index: pa.Table, latents: _Latents | None) -> int:
-    """`{split}-{n:06d}.tar`; returns the number of samples."""
-    reader, facts = TarReader(dataset.layout.shards), uniform_facts(index)
-    both = len(pc.unique(index["kind"])) > 1
-    plans: list[tuple[str, Sequence[dict[str, Any]]]] = []
-    for split, rows in groupby(index.to_pylist(), key=lambda row: row["split"]):
-        plans += [(shard_name(split, n), part) for n, part in enumerate(batches(list(rows), CLIPS_PER_SHARD))]
-    payload = None if latents is None else latents.payload
-    written = (
-        export_shard(f"{out}/{name}", export_samples(part, facts, reader, both=both, latent=payload))
-        for name, part in plans
-    )
-    return sum(track(written, len(plans), "export"))
-
-
-def _write_folder(dataset: Dataset, out: str, index: pa.Table, latents: _Latents | None) -> int:
-    """Files of their own; returns the number of clips."""
-    reader, facts = TarReader(dataset.layout.shards), uniform_facts(index)
-    lines = list(track(_written(out, index.to_pylist(), facts, reader), index.num_rows, "export"))
-    with publish(f"{out}/metadata.jsonl") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-    return len(lines)
-
-
-def _written(
-    out: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Mapping[str, Any]], reader: TarReader
-) -> Iterator[str]:
-    """Write the clips; each one's line of `metadata.jsonl`."""
-    for row in rows:
-        stem = f"{row['split']}/{FOLDERS[row['kind']]}/{row['clip_id']}"
-        for ext, data in ((row["ext"], read_member(reader, row)), ("txt", caption_of(row).encode())):
-            with publish(f"{out}/{stem}.{ext}") as file:
-                file.write(data)
-        yield json.dumps({"file_name": f"{stem}.{row['ext']}", **facts[row["clip_id"]]}, sort_keys=True)
 
 
 def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:

@@ -15,7 +15,7 @@ from pipelines.demo.run import PROMPTS
 from pipelines.drivers.caption import caption
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
-from pipelines.drivers.export import export
+from pipelines.drivers.export import Choice, export
 from tests.support.terminal import on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
@@ -97,7 +97,7 @@ def test_a_rerun_of_every_step_computes_nothing(demo: Path) -> None:
 
 
 def test_webdataset_reads_the_export(demo: Path, tmp_path: Path) -> None:
-    count, num_captioned = export(str(demo / "dataset"), str(tmp_path / "export"), latents="auto")
+    count, num_captioned = export(str(demo / "dataset"), str(tmp_path / "export"), choice=Choice(latents="auto"))
     assert 0 < num_captioned <= count
     urls = [str(path) for path in sorted((tmp_path / "export").glob("*.tar"))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False))

@@ -16,7 +16,7 @@ from pipelines.dataset import config_of, curate_command
 from pipelines.drivers.caption import caption as caption_clips
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
-from pipelines.drivers.export import export
+from pipelines.drivers.export import Choice, export
 from pipelines.drivers.retry import retry
 from pipelines.drivers.select import select
 from pipelines.inspection.explain import explain
@@ -80,9 +80,9 @@ def test_two_exports_do_not_mix(made: SimpleNamespace, tmp_path: Path) -> None:
         export(made.url, str(tmp_path / "export"))
     assert export(made.url, str(tmp_path / "export"))[0] == 2
     names = sorted(path.name for path in (tmp_path / "export").iterdir())
-    assert names == ["dataset.json", "train-000000.tar"]
+    assert names == ["README.md", "dataset.json", "train-000000.tar"]
     with pytest.raises(ValueError, match="not an empty folder"):
-        export(made.url, str(tmp_path / "export"))
+        export(made.url, str(tmp_path / "export"), choice=Choice(level="short"))
 
 
 def test_status_names_who_writes(made: SimpleNamespace) -> None:

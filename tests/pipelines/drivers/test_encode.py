@@ -20,7 +20,7 @@ from curate.schema import content_digest
 from pipelines.commands.encode import show
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
-from pipelines.drivers.export import export
+from pipelines.drivers.export import Choice, export
 from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.pipelines.test_train_commands import run
@@ -183,7 +183,7 @@ def test_latents_of_an_earlier_version_are_not_exported_and_are_encoded_again(
     path = made.out / "latents" / made.stored / "fingerprint.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
     with pytest.raises(ValueError, match="latents of version 1, which an earlier reelpack wrote"):
-        export(made.url, str(tmp_path / "export"), "auto")
+        export(made.url, str(tmp_path / "export"), choice=Choice(latents="auto"))
     [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
     assert [problem for problem in check.problems if "may be scrambled" in problem]
     assert status(made.url).next_command.startswith("reelpack encode")
@@ -318,9 +318,9 @@ def test_a_wrong_text_setting_is_known_before_the_latents_are_made(made: SimpleN
 
 def test_latents_that_are_not_stored_cannot_be_exported(made: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--latents .* holds no latents, only their sizes \(encode.store=false\)"):
-        export(made.url, str(tmp_path / "export"), made.online)
+        export(made.url, str(tmp_path / "export"), choice=Choice(latents=made.online))
     with pytest.raises(ValueError, match="give --latents one of them"):
-        export(made.url, str(tmp_path / "export"), "auto")
+        export(made.url, str(tmp_path / "export"), choice=Choice(latents="auto"))
 
 
 def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first_step(made: SimpleNamespace) -> None:
