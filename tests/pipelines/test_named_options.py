@@ -26,6 +26,8 @@ FOREIGN = {"--working-dir", "--no-wait", "--import-mode", "--force-reinstall"} |
     for option in re.findall(r'add_argument\(\s*"(--[a-z-]+)"', path.read_text())
 }
 """Of Ray's `job submit`, of pytest and pip, and of scripts that are no commands."""
+FOREIGN |= {"--deepspeed", "--vae", "--non-interactive", "--skip-dataset-yaml", "--split-parts"}
+"""Of the tools that exports are for."""
 STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job submit )"
 
 
