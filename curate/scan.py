@@ -6,6 +6,7 @@ whole file, bit for bit.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -24,6 +25,8 @@ from curate.shots.cascade import CascadeConfig
 from curate.shots.clip_ranges import ClipRangeConfig
 from curate.shots.config import ShotDetectorConfig
 from curate.shots.sources import Detectors, SourceConfig
+from curate.shots.stretch import part_of, seconds_of
+from curate.storage.inside import Ends, split_stretch
 
 SCAN_VERSION = 6
 """Raised when the same configuration gives other clips or signals."""
@@ -91,7 +94,7 @@ class ScanKeys:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
-    """One input.
+    """One input: a file, or a stretch of one.
 
     Attributes:
         uri: The user's name for it.
@@ -137,7 +140,11 @@ class IdentifyStage:
         return Failure(subject=item.uri, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
     def _identify(self, item: SourceFile) -> Identified | Failure:
+        stretch = split_stretch(item.uri)
         try:
+            if stretch is not None:
+                video_id = _content_id(item.path, item.version)
+                return Identified(video_id=video_id, parts=(WHOLE,), declared_s=seconds_of(stretch[1]))
             return Identified(
                 video_id=content_id(item.path),
                 parts=plan_parts(item.path, self._config.part_s, self._detectors.of(item.uri).window.warm_frames),
@@ -183,6 +190,8 @@ class ScanStage:
                 time_limit_s=self._config.time_limit_s,
             )
             detector = self._detectors.of(item.uri)
+            if (stretch := split_stretch(item.uri)) is not None:
+                return _scan_stretch(video, item, self._config, detector, stretch[1])
             if item.part != WHOLE:
                 return _measure(video, item.path, self._config, detector, item.part)
             return scan(video, item.path, self._config, detector)
@@ -217,6 +226,24 @@ def measure_file(video: Video, path: str, config: ScanConfig, detector: ShotDete
     except UnreliableTimestampsError:
         counted = replace(video, time_base=counted_time_base(video.fps))
         return _measure(counted, path, config, detector, WHOLE)
+
+
+def _scan_stretch(video: Video, item: SourceFile, config: ScanConfig, detector: ShotDetector, ends: Ends) -> Scanned:
+    """The clips of a stretch: no other frame is measured."""
+    try:
+        part = part_of(video, item.path, item.version, ends)
+        return clips_of_parts([_measure(video, item.path, config, detector, part)], detector, config.pieces)
+    except NotSkippableError:
+        return _scan_stretch(video, item, config.model_copy(update={"decode": "full"}), detector, ends)
+    except UnreliableTimestampsError:
+        counted = replace(video, time_base=counted_time_base(video.fps))
+        return _scan_stretch(counted, item, config, detector, ends)
+
+
+@lru_cache(maxsize=16)
+def _content_id(path: str, version: str | None) -> str:
+    """Of a file whose stretches follow one another."""
+    return content_id(path)
 
 
 def assemble(outcomes: Sequence[Measured | Failure], config: ScanConfig) -> Scanned | Failure | None:

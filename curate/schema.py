@@ -39,6 +39,7 @@ class FailureKind(StrEnum):
     REJECTED = "rejected"
     WORKER_DIED = "worker_died"
     SPANS = "spans"
+    DUPLICATE = "duplicate"
 
 
 RETRYABLE = frozenset(

@@ -42,7 +42,8 @@ def curate_command(dataset: Dataset) -> str:
     execute = made_with.get("execute", {}).items()
     shown = ExecuteConfig.model_validate({name: value for name, value in execute if name not in OF_A_MACHINE})
     settings = _flags(config_of(dataset, or_running=True).model_copy(update={"execute": shown}))
-    return shlex.join(["reelpack", "curate", *made_with["inputs"], "--out", absolute(dataset.url), *settings])
+    inputs = [*made_with["inputs"], *(word for url in made_with.get("lists", ()) for word in ("--list", url))]
+    return shlex.join(["reelpack", "curate", *inputs, "--out", absolute(dataset.url), *settings])
 
 
 def step_config(dataset: Dataset, step: str, execute: ExecuteConfig | None = None) -> Config:

@@ -1,7 +1,8 @@
-"""Remote inputs, staged: decoders seek, so a file behind a URL is copied to local disk first.
+"""Remote inputs and members of tars and tables, staged: decoders seek, so what is behind a URL, or inside a file, is
+copied to local disk first.
 
 The copies of all processes on a machine share one folder of bounded size: the least recently used copy is removed
-first, and never one in use. A copy is named by its URL, without signature, and the version of the object
+first, and never one in use. A copy is named by its URL, without signature, and the version of the bytes
 there. Nothing but locks that the system itself releases (flock) says who uses what, so a killed process leaves nothing
 that needs repair:
 
@@ -16,68 +17,72 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.media.counter import count_bytes
+from curate.media.members import is_mapped, member_of
+from curate.media.origin import Origin, RemoteFile
 from curate.media.staging import DEFAULT, Room, StagingConfig, is_at, lock, own_folder
-from curate.media.version import check_version, remote_version, unchanged
+from curate.media.version import check_version, unchanged
 from curate.schema import Failure, FailureKind, MediaError, content_digest
-from curate.storage.access import public, without_secrets
+from curate.storage.access import public
+from curate.storage.inside import file_uri, split_member
 from curate.storage.place import locate
 
-COPY_BYTES = 4 * 2**20
 POLL_S = 0.05
 
 
 @contextmanager
 def local_copy(uri: str, config: StagingConfig = DEFAULT, *, version: str | None = None) -> Iterator[str]:
-    """A local path with the bytes of `uri`, inside the `with` block: the path itself, or a copy.
+    """A local path with the bytes of `uri`, inside the `with` block: the path itself, or a copy. Of a stretch of a
+    video, the whole of it.
 
     Args:
-        uri: A local path or a URL, with its signature where it has one: what is said and kept is without.
+        uri: A local path or a URL, with its signature where it has one: what is said and kept is without. Or a member
+            of such a file (`curate.storage.inside`).
         config: The folder of the copies.
         version: That the bytes must have (`curate.media.version`); None accepts any.
 
     Raises:
-        MediaError: the remote file is not there (MISSING), may not be read (PERMISSION), or cannot be (IO). The file
-            has another version, or has got one inside the block or while it was fetched (CHANGED).
+        MediaError: the file or member is not there (MISSING), may not be read (PERMISSION), or cannot be (IO). It has
+            another version, or has got one inside the block or while it was fetched (CHANGED).
         OSError: the copy cannot be written. That is not the file's fault.
     """
-    fs, path = locate(uri)
-    if isinstance(fs, LocalFileSystem):
+    uri = file_uri(uri)
+    member = split_member(uri)
+    fs, path = locate(uri if member is None else member[0])
+    if member is None and isinstance(fs, LocalFileSystem):
         with unchanged(path, version):
             yield path
         return
-    copy = _Copy(uri, fs, path, config, version)
-    descriptor = copy.hold()
-    try:
+    with ExitStack() as held:
+        if member is None:
+            origin: Origin = RemoteFile(uri, fs, path)
+        else:
+            table = held.enter_context(local_copy(member[0], config)) if is_mapped(member[0]) else None
+            origin = member_of(*member, version, table)
+        copy = _Copy(origin, config, version)
+        held.callback(copy.room.make, 0)
+        held.callback(os.close, copy.hold())
         yield str(copy.file)
-    finally:
-        os.close(descriptor)
-        copy.room.make(0)
 
 
 class _Copy:
-    """One remote file and the place of its copy."""
+    """Bytes that are elsewhere, and the place of their copy."""
 
-    def __init__(
-        self, uri: str, fs: AbstractFileSystem, path: str, config: StagingConfig, version: str | None
-    ) -> None:
-        self.uri, self.fs, self.path = public(uri), fs, path
-        info = self._info()
-        self.num_bytes: int | None = info.get("size")
-        self.version = remote_version(info)
+    def __init__(self, origin: Origin, config: StagingConfig, version: str | None) -> None:
+        self.origin, self.uri = origin, origin.uri
+        self.num_bytes, self.version = origin.look()
         check_version(self.uri, self.version, version)
         folder = own_folder(config.folder)
         self.room = Room(folder, config.cache_bytes)
         # Decoders take the ending for a hint.
-        ending = PurePosixPath(path.partition("?")[0]).suffix[:16]
+        ending = PurePosixPath(origin.name).suffix[:16]
         self.file = folder / f"{content_digest(self.uri, self.version)}{ending}"
         self.part = folder / f"{self.file.name}.part"
 
@@ -113,41 +118,18 @@ class _Copy:
                 self.room.make(num_bytes)
             elif self.num_bytes != num_bytes:
                 raise MediaError(FailureKind.IO, f"{self.uri}: got {num_bytes} of its {self.num_bytes} bytes")
-            check_version(self.uri, remote_version(self._info()), self.version)
+            check_version(self.uri, self.origin.look()[1], self.version)
             self.part.rename(self.file)
         except BaseException:
             self.part.unlink(missing_ok=True)
             raise
 
-    def _info(self) -> dict[str, Any]:
-        with _remote_errors(self.uri):
-            self.fs.invalidate_cache(self.path)
-            return dict(self.fs.info(self.path))
-
     def _download(self, descriptor: int) -> int:
-        with _remote_errors(self.uri):
-            remote = self.fs.open(self.path, "rb")
-        with closing(remote), open(descriptor, "r+b", closefd=False) as local:
-            while True:
-                with _remote_errors(self.uri):
-                    data = remote.read(COPY_BYTES)
-                if not data:
-                    return local.tell()
+        with open(descriptor, "r+b", closefd=False) as local:
+            for data in self.origin.chunks():
                 local.write(data)
                 count_bytes(len(data))
-
-
-@contextmanager
-def _remote_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise MediaError(FailureKind.MISSING, f"{uri}: no such object") from error
-    except PermissionError as error:
-        raise MediaError(FailureKind.PERMISSION, f"{uri}: {without_secrets(str(error))}") from error
-    except Exception as error:  # of the filesystem's own library: they have no base class in common
-        detail = f"{uri}: {type(error).__name__}: {without_secrets(str(error))}"
-        raise MediaError(FailureKind.IO, detail) from error
+            return local.tell()
 
 
 class Staged:

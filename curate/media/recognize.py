@@ -13,6 +13,11 @@ MEDIA_ENDINGS = frozenset({
     "mpg", "mpv", "mts", "mxf", "nut", "obu", "ogm", "ogv", "png", "ps", "qt", "rm", "rmvb", "tga", "tif", "tiff",
     "tod", "vob", "webm", "webp", "wmv", "y4m",
 })  # fmt: skip
+IMAGE_ENDINGS = frozenset({
+    "apng", "avif", "bmp", "dng", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg", "jxl", "png", "tga",
+    "tif", "tiff", "webp",
+})  # fmt: skip
+"""Those of them that are mostly pictures."""
 OTHER_ENDINGS = frozenset({
     "7z", "aac", "aae", "aiff", "ass", "bak", "bat", "bz2", "c", "cfg", "ckpt", "conf", "cpp", "crdownload", "css",
     "csv", "db", "doc", "docx", "edl", "eml", "exe", "feather", "flac", "gz", "h", "htm", "html", "info", "ini",

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.shots.base import ShotDetector
 from curate.shots.config import ShotDetectorConfig
 from curate.shots.spans import SpansDetector
+from curate.shots.stretch import StretchDetector
+from curate.shots.whole import WholeConfig
+from curate.storage.inside import split_stretch
 
 
 class SourceConfig(BaseModel):
@@ -24,7 +27,8 @@ class SourceConfig(BaseModel):
 
 
 class Detectors:
-    """The detector of each file: that of the first source whose pattern matches its URI, else the default.
+    """The detector of each file: that of the first source whose pattern matches its URI, else the default. A stretch
+    of a file is one shot.
 
     Args:
         default: Settings of the default one.
@@ -34,8 +38,8 @@ class Detectors:
     def __init__(self, default: ShotDetectorConfig, sources: Sequence[SourceConfig] = ()) -> None:
         self._patterns = [re.compile(f"(?:.*/)?{fnmatch.translate(source.match)}", re.DOTALL) for source in sources]
         self._names = [source.match for source in sources]
-        self._configs = [*(source.detector for source in sources), default]
-        self._detectors = [config.build() for config in self._configs]
+        self._configs = [*(source.detector for source in sources), default, WholeConfig()]
+        self._detectors: list[ShotDetector] = [*(one.build() for one in self._configs[:-1]), StretchDetector()]
 
     def __iter__(self) -> Iterator[ShotDetector]:
         return iter(self._detectors)
@@ -70,5 +74,7 @@ class Detectors:
         return notes
 
     def _number(self, uri: str) -> int:
+        if split_stretch(uri) is not None:
+            return len(self._patterns) + 1
         found = (number for number, pattern in enumerate(self._patterns) if pattern.match(uri))
         return next(found, len(self._patterns))

@@ -6,6 +6,8 @@ URL without it, which stays the same when the signature is renewed.
 
 import re
 
+from curate.storage.inside import CONTAINERS, MARK
+
 URL = re.compile(r"\b(?!file://)[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>`]+")
 USER = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@]*)@")
 ACCOUNTS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
@@ -40,11 +42,15 @@ def without_secrets(text: str) -> str:
 
 def _unsigned(url: str) -> str:
     before, _, rest = url.partition("?")
+    inside = ""
+    if rest and before.lower().endswith(CONTAINERS):  # a member of a signed file
+        rest, mark, name = rest.rpartition(MARK) if MARK in rest else (rest, "", "")
+        inside = mark + name
     query, mark, fragment = rest.partition("#")
     parameters = [(text.partition("=")[0].lower(), text) for text in query.split("&") if text]
     azure = AZURE if "sig" in dict(parameters) else frozenset()
     kept = [text for name, text in parameters if name not in azure and not SECRET.fullmatch(name)]
-    return before + ("?" if kept else "") + "&".join(kept) + mark + fragment
+    return before + ("?" if kept else "") + "&".join(kept) + mark + fragment + inside
 
 
 def _user(found: re.Match[str]) -> str:

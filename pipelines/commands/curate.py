@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 
 
 def curate(
-    inputs: Annotated[list[str], typer.Argument(help="files, folders or globs of videos and images; paths or URLs")],
     out: Annotated[str, typer.Option(help="dataset directory; a rerun computes only what is missing")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="files, folders, globs of videos and images; WebDataset tars, tables, lists; URLs"),
+    ] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", help="a list of inputs: CSV, JSONL, Parquet, or a path per line")
+    ] = None,
     sidecar: Annotated[
         str | None, typer.Option(help="your own columns: CSV, JSONL or Parquet with a column `path`")
     ] = None,
@@ -44,10 +50,15 @@ def curate(
     from pipelines.inputs.sources import kept_by_job, refuse_mistyped
     from pipelines.inspection import status as current
 
+    given_inputs, given_lists = inputs or [], lists or []
+    if not given_inputs and not given_lists:
+        raise ValueError("got no inputs; expected files, folders, globs, or a list of them (--list FILE)")
     kept_by_job(out)
-    refuse_mistyped(inputs, curate_videos.known_inputs(Dataset(out)))
+    refuse_mistyped([*given_inputs, *given_lists], curate_videos.known_inputs(Dataset(out)))
     with stays(of_dataset, out):
-        result = curate_videos.curate(inputs, out, resolved, sidecar=sidecar, drop_failed=drop_failed)
+        result = curate_videos.curate(
+            given_inputs, out, resolved, lists=given_lists, sidecar=sidecar, drop_failed=drop_failed
+        )
     show(result, out)
     show_next(current.status(out))
     if not result.num_indexed:

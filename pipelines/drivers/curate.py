@@ -21,10 +21,12 @@ from curate.scores.score import ScoreStage
 from curate.select import funnel
 from pipelines.config import CURATION_SECTIONS, POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
+from pipelines.drivers.originals import store_texts
 from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
-from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_sidecar
-from pipelines.inputs.sources import Source, left_out_text, list_sources, named, refuse_mistyped
+from pipelines.inputs.listing import Listing, list_inputs
+from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_own, store_sidecar
+from pipelines.inputs.sources import left_out_text, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import SCANNED, decide, decided, read_stored
@@ -62,6 +64,7 @@ def curate(
     out: str,
     config: Config,
     *,
+    lists: Sequence[str] = (),
     sidecar: str | None = None,
     retry: Collection[FailureKind] = frozenset(),
     drop_failed: bool = False,
@@ -69,7 +72,8 @@ def curate(
     """Bring DATASET up to date with its inputs and its configuration; what is stored is not computed again.
 
     Args:
-        inputs: files, folders, globs; local paths or fsspec URLs.
+        inputs: files, folders, globs, lists; local paths or fsspec URLs (docs/inputs.md).
+        lists: files that are lists of inputs, whatever their names.
         out: the dataset directory; made if it is not there.
         config: the resolved configuration.
         sidecar: a CSV, JSONL or Parquet file of the user's own columns, keyed by path; None keeps those given before.
@@ -83,30 +87,47 @@ def curate(
         OSError: the dataset cannot be written.
     """
     dataset, left_out = Dataset(out), list[str]()
-    sources, unlisted = list_sources(inputs, exclude=out, leave_out=left_out.append)
-    if not sources:
-        refuse_mistyped(inputs, known_inputs(dataset))
-    if left_out:
-        console.print(left_out_text(left_out), highlight=False, markup=False, soft_wrap=True)
+    listing = list_inputs(
+        inputs,
+        exclude=out,
+        leave_out=left_out.append,
+        lists=lists,
+        sidecar=config.sidecar,
+        staging=config.execute.staging,
+    )
+    uris = [source.uri for source in listing.sources]
+    if not uris:
+        refuse_mistyped([*inputs, *lists], known_inputs(dataset))
+    for note in (*([left_out_text(left_out)] if left_out else []), *listing.notes):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     # Mistakes are reported before anything is written.
     stage = ScoreStage(config.score, config.select)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
-    config.select.rules_for(_columns(config, dataset.sidecar(), own))
-    check_detectors(config.scan, [source.uri for source in sources], dataset.videos.read([])["uri"].to_pylist())
+    config.select.rules_for(_columns(config, dataset.sidecar(), listing.own, own))
+    check_detectors(config.scan, uris, dataset.videos.read([])["uri"].to_pylist())
     if config.execute.executor == "ray":
         check_address(config.execute)
     dataset.make()
     with dataset.writer("curate"):
-        if sidecar is not None and own is not None:
-            before = dataset.sidecar()
-            lost = store_sidecar(dataset, sidecar, own, [source.uri for source in sources])
-            console.print(f"sidecar: {lost} rows name no input file" if lost else "sidecar: every row has its file")
-            if changed := num_changed(dataset, before):
-                console.print(
-                    f"sidecar: other columns for {changed} inputs of earlier runs; the index and exports have them, "
-                    "the .json of clips that are already cut stays as it was"
-                )
-        return _curate(dataset, inputs, sources, unlisted, config, stage, retry, drop_failed)
+        _store_columns(dataset, listing, sidecar, own)
+        return _curate(dataset, inputs, lists, listing, config, stage, retry, drop_failed)
+
+
+def _store_columns(dataset: Dataset, listing: Listing, sidecar: str | None, own: pa.Table | None) -> None:
+    """Keep the user's own columns: of the inputs, and over them those of `--sidecar`."""
+    if sidecar is None and listing.own is None:
+        return
+    before = dataset.sidecar()
+    if sidecar is not None and own is not None:
+        lost = store_sidecar(dataset, sidecar, own, [source.uri for source in listing.sources], listing.own)
+        console.print(f"sidecar: {lost} rows name no input file" if lost else "sidecar: every row has its file")
+    elif listing.own is not None:
+        store_own(dataset, listing.own)
+    if changed := num_changed(dataset, before):
+        console.print(
+            f"sidecar: other columns for {changed} inputs of earlier runs; the index and exports have them, "
+            "the .json of clips that are already cut stays as it was"
+        )
 
 
 def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataType]:
@@ -125,14 +146,15 @@ def known_inputs(dataset: Dataset) -> set[str]:
 def _named(dataset: Dataset) -> set[str]:
     """The inputs of the last run, and of an unfinished one."""
     sections = dataset.sections()
-    return {text for name in ("running", "curate") for text in sections.get(name, {}).get("inputs", ())}
+    runs = [sections.get(name, {}) for name in ("running", "curate")]
+    return {text for run in runs for text in (*run.get("inputs", ()), *run.get("lists", ()))}
 
 
 def _curate(
     dataset: Dataset,
     inputs: Sequence[str],
-    sources: Sequence[Source],
-    unlisted: Sequence[Failure],
+    lists: Sequence[str],
+    listing: Listing,
     config: Config,
     stage: ScoreStage,
     retry: Collection[FailureKind],
@@ -142,6 +164,7 @@ def _curate(
     families = stage.families
     made_with: dict[str, Any] = {
         "inputs": [named(text) for text in inputs],
+        **({"lists": [named(text) for text in lists]} if lists else {}),
         "families": list(families),
         **provenance(),
         **config.model_dump(mode="json", include={*CURATION_SECTIONS}),
@@ -149,12 +172,13 @@ def _curate(
     if changed := policy_change(dataset, config):
         console.print(f"{changed}\n", highlight=False, markup=False)
     named_before = _named(dataset)
-    dataset.save_section("running", {**made_with, "num_inputs": len(sources) + len(unlisted)})
-    listed = {source.uri: source.version for source in sources}
-    signed = {source.uri: source.signed for source in sources if source.signed}
+    dataset.save_section("running", {**made_with, "num_inputs": len(listing.sources) + len(listing.failures)})
+    listed = {source.uri: source.version for source in listing.sources}
+    signed = {source.uri: source.signed for source in listing.sources if source.signed}
     run = CurateRun(dataset, config, shlex.join(["reelpack", "retry", dataset.url]), listed, retry, signed)
     with open_executor(config.execute) as executor:
-        scan(run, executor, sources, unlisted, made_with["inputs"], named_before)
+        named_now = [*made_with["inputs"], *listing.containers]
+        scan(run, executor, listing.sources, listing.failures, named_now, named_before)
         score(run, executor, clips_of(dataset, config.scan), stage)
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
@@ -172,6 +196,8 @@ def _curate(
     dataset.save_section("running", None)
     dataset.compact(families)
     index = dataset.write_index(config.shards.key)
+    if listing.num_texts:
+        index = store_texts(dataset, config.shards.key) or index
     outcomes = current_videos(dataset, config.scan, ["outcome"])["outcome"].to_pylist()
     return CurateSummary(
         num_inputs=len(outcomes),

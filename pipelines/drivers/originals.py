@@ -4,9 +4,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from caption.original import check_column, is_text, original_family, original_records
 from caption.record import record_row
 from curate.dataset.dataset import Dataset
+from curate.storage.lease import Occupied
+from pipelines.console.progress import console
+from pipelines.inputs.sample import TEXT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,3 +73,26 @@ def store_originals(dataset: Dataset, given: str | None) -> OriginalSummary:
         codes=Counter(finding.code for record in records for finding in record.findings),
         num_new=len(new),
     )
+
+
+def store_texts(dataset: Dataset, cut_key: str) -> pa.Table | None:
+    """Store the texts that came with the inputs, so that clips train with them before any captioner runs.
+
+    Args:
+        dataset: whose `curate` has come to its end.
+        cut_key: names the settings of the encoder.
+
+    Returns:
+        The index with the texts; None where another command alone writes captions at the moment: the next run of
+        `caption` or `curate` stores them then.
+    """
+    if original_column(dataset, None) is None:
+        dataset.save_section("original_column", TEXT)
+    writer = Dataset(dataset.url)
+    try:
+        with writer.shared_writer("captions"):
+            store_originals(writer, None)
+            return writer.write_index(cut_key)
+    except Occupied as error:
+        console.print(f"the inputs' own texts are not stored as captions yet: {error}", highlight=False, markup=False)
+        return None

@@ -65,7 +65,14 @@ def retry(
     before = _standing(dataset)
     curated = None
     if set(before.values()) & set(kinds):
-        curated = curate(made_with["inputs"], url, config, retry=kinds, drop_failed=drop_failed)
+        curated = curate(
+            made_with["inputs"],
+            url,
+            config,
+            lists=made_with.get("lists", ()),
+            retry=kinds,
+            drop_failed=drop_failed,
+        )
     return RetrySummary(
         num_succeeded=len(before.keys() - _standing(dataset).keys()), failures=failing(url)[0], curated=curated
     )

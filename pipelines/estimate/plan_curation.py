@@ -20,12 +20,14 @@ from curate.media.probe import probe
 from curate.schema import MediaError
 from curate.shots.sources import Detectors
 from curate.shots.spans import SpansDetector
+from curate.storage.inside import container_uri
 from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import console, track
 from pipelines.estimate.bootstrap import NUM_RESAMPLES, SEED, Estimate, drawn, estimated, num_workers_of
 from pipelines.estimate.pilot import STEPS, Excerpt, Measured, Pilot, take_excerpt
-from pipelines.inputs.sources import Source, left_out_text, list_sources, refuse_mistyped
+from pipelines.inputs.listing import list_sources
+from pipelines.inputs.sources import Source, left_out_text, refuse_mistyped
 from pipelines.steps.scan import check_detectors
 
 MAX_PROBED = 1000
@@ -139,7 +141,7 @@ def plan(inputs: Sequence[str], config: Config, *, num_sampled: int = 8, excerpt
 
 def _to_probe(sources: Sequence[Source], num_sampled: int) -> list[Source]:
     """All files where that is quick; else a sample. A remote file is fetched to be probed."""
-    is_local = all(isinstance(locate(source.address)[0], LocalFileSystem) for source in sources)
+    is_local = all(isinstance(locate(container_uri(source.address))[0], LocalFileSystem) for source in sources)
     count = min(MAX_PROBED if is_local else num_sampled, len(sources))
     return random.Random(SEED).sample(list(sources), count)
 

@@ -8,12 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.columns import COLUMNS
 from curate.dataset.dataset import Dataset
-from curate.dataset.schemas import CLIPS, INDEX, PUBLIC_COLUMNS
 from curate.dataset.store import write_parquet
 from curate.storage.access import public
 from curate.storage.place import is_url, locate
+from pipelines.inputs.own_columns import TAKEN, laid_over
 from pipelines.inputs.sidecar_file import PATH, SidecarConfig, read_file
 
 
@@ -24,8 +23,7 @@ def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:
         ValueError: as `read_file`; or a column would hide one of the dataset's, or a path stands in two rows.
     """
     table, where = read_file(url, config or SidecarConfig()), f"--sidecar {public(url)}"
-    taken = {*CLIPS.names, *INDEX.names, *PUBLIC_COLUMNS, *COLUMNS, "uri"}
-    if clash := sorted(taken & set(table.column_names)):
+    if clash := sorted(TAKEN & set(table.column_names)):
         raise ValueError(f"{where}: the columns {', '.join(clash)} are the dataset's own; rename yours")
     rows_of = defaultdict(list)
     for row, path in enumerate(table[PATH].to_pylist()):
@@ -37,12 +35,15 @@ def read_sidecar(url: str, config: SidecarConfig | None = None) -> pa.Table:
     return table
 
 
-def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[str]) -> int:
+def store_sidecar(
+    dataset: Dataset, url: str, table: pa.Table, listed: Sequence[str], own: pa.Table | None = None
+) -> int:
     """Keep the columns of the files that are inputs, now or in earlier runs; returns the rows without a file.
 
     A row is of the file whose URI is its path, or ends with it: `films/a.mp4` is of `/data/films/a.mp4`; of several
     rows the longest. It is of one file: an input of this run, or where none is meant, of an earlier one. What was kept
     before is replaced for the inputs of this run; those of earlier runs keep it where this table does not name them.
+    `own` are columns that came with the inputs of this run; those of the table stand over them.
 
     Raises:
         ValueError: a row is of several files, or a column has another type than what is kept.
@@ -57,9 +58,9 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
     given = table.drop_columns([PATH]).take(pa.array(rows, pa.int64()))
     given = given.add_column(0, "uri", pa.array([owner[row] for row in rows], pa.string()))
     kept = _without(dataset.sidecar(), {*listed, *owner.values()})
-    if kept is not None:
+    if kept is not None or own is not None:
         try:
-            given = pa.concat_tables([given, kept], promote_options="permissive").sort_by("uri")
+            given = laid_over(laid_over(kept, own), given)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(
                 f"{where}: its columns do not fit those of earlier inputs, which are kept ({error}); give "
@@ -67,6 +68,23 @@ def store_sidecar(dataset: Dataset, url: str, table: pa.Table, listed: Sequence[
             ) from error
     write_parquet(dataset.layout.sidecar, given)
     return table.num_rows - len(owner)
+
+
+def store_own(dataset: Dataset, own: pa.Table) -> None:
+    """Keep the columns that came with the inputs, over those that these inputs had.
+
+    Raises:
+        ValueError: a column has another type than what is kept.
+    """
+    try:
+        table = laid_over(dataset.sidecar(), own)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(
+            f"the columns that the inputs bring do not fit those that are kept ({error}); give them the same type "
+            "(--set sidecar.types.NAME=int for lists), or curate into a new directory"
+        ) from error
+    assert table is not None
+    write_parquet(dataset.layout.sidecar, table)
 
 
 def num_changed(dataset: Dataset, before: pa.Table | None) -> int:

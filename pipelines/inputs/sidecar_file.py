@@ -65,9 +65,9 @@ def read_file(url: str, config: SidecarConfig) -> pa.Table:
         if ending == "parquet":
             table = pq.read_table(io.BytesIO(data))
         elif ending in ("csv", "tsv"):
-            table = _csv_table(_decoded(data, config.encoding, where), config.types, where)
+            table = _csv_table(decoded(data, config.encoding, where), config.types, where)
         else:
-            table = _json_table(_decoded(data, config.encoding, where), where)
+            table = _json_table(decoded(data, config.encoding, where), where)
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from error
     _check_columns(table.column_names, where)
@@ -75,7 +75,7 @@ def read_file(url: str, config: SidecarConfig) -> pa.Table:
     return _without_nan(table, where)
 
 
-def _decoded(data: bytes, encoding: str | None, where: str) -> str:
+def decoded(data: bytes, encoding: str | None, where: str) -> str:
     marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding or marked)
@@ -103,7 +103,7 @@ def _csv_table(text: str, types: Mapping[str, Type], where: str) -> pa.Table:
                 'separator or a newline stands in quotes: "a, b"'
             )
         for name, value in zip(names, row, strict=True):
-            columns[name].append(_typed(value, types.get(name, "text"), f"{where}, line {line}, column {name}"))
+            columns[name].append(typed(value, types.get(name, "text"), f"{where}, line {line}, column {name}"))
     return pa.table({name: pa.array(column, ARROW[types.get(name, "text")]) for name, column in columns.items()})
 
 
@@ -112,7 +112,7 @@ def _records(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     begins = 1
     limit = csv.field_size_limit(max(1, len(text)))  # a value may be as long as it likes
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator(text), strict=True)
         for row in reader:
             if row:
                 yield begins, row
@@ -125,13 +125,13 @@ def _records(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(limit)
 
 
-def _separator(text: str) -> str:
-    """The first under which the header has a column `path`."""
+def separator(text: str, columns: Sequence[str] = (PATH,)) -> str:
+    """The first under which the header has one of the columns."""
     header = next((line for line in text.splitlines() if line.strip()), "")
-    return next((one for one in SEPARATORS if PATH in next(csv.reader([header], delimiter=one), [])), ",")
+    return next((one for one in SEPARATORS if set(columns) & set(next(csv.reader([header], delimiter=one), []))), ",")
 
 
-def _typed(value: str, kind: Type, where: str) -> str | int | float | bool | None:
+def typed(value: str, kind: Type, where: str) -> str | int | float | bool | None:
     """A value of CSV; an empty one is null, or an empty text."""
     if kind == "text":
         return value

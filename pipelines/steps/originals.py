@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.scans import current_videos
+from curate.media.members import is_version_of
 from curate.schema import Clip, Failure, FailureKind
+from curate.storage.inside import container_uri
 from curate.storage.place import locate
 from pipelines.inputs.sources import version_now
 from pipelines.steps.run import CurateRun
@@ -37,11 +39,11 @@ def with_originals(run: CurateRun, clips: Sequence[Clip], step: str) -> tuple[li
     }
     elsewhere = [row for video_id, found in chosen.items() if found is None for row in copies[video_id]]
     for row in elsewhere:
-        locate(row["uri"])  # imports the filesystem: threads must not
+        locate(container_uri(row["uri"]))  # imports the filesystem: threads must not
     with ThreadPoolExecutor(NUM_LOOKS) as pool:
-        versions = pool.map(version_now, (row["uri"] for row in elsewhere))
+        versions = pool.map(version_now, (container_uri(row["uri"]) for row in elsewhere))
     for row, version in zip(elsewhere, versions, strict=True):
-        if version == row["version"]:
+        if version is not None and (version == row["version"] or is_version_of(row["version"], version)):
             chosen[row["video_id"]] = chosen[row["video_id"]] or row
     readable = [
         replace(clip, video_uri=original["uri"], video_version=original["version"])

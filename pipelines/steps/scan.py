@@ -56,7 +56,7 @@ def scan(
         executor: what runs the stages.
         sources: the files that the inputs name.
         unlisted: inputs that name nothing or cannot be listed.
-        inputs: all inputs of this run, as they are named from any folder.
+        inputs: all inputs of this run, as they are named from any folder, and the lists and tars among their files.
         named_before: those of the runs before.
     """
     keys, dataset = ScanKeys(run.config.scan), run.dataset
@@ -204,13 +204,13 @@ def _forget_found(
 ) -> None:
     """Inputs that named nothing or could not be listed, and now can, or are named no longer: they are no files, so no
     row takes the place of theirs."""
-    folders = [f"{text.rstrip('/')}/" for text in inputs]
+    insides = tuple(f"{text.rstrip('/')}{mark}" for text in inputs for mark in ("/", ", line "))
     found = [
         row["uri"]
         for row in rows
         if (row["outcome"], row["version"]) == ("failed", NOWHERE)
         and row["uri"] not in unlisted
-        and (row["uri"] in named or any(row["uri"].startswith(folder) for folder in folders))
+        and (row["uri"] in named or row["uri"].startswith(insides))
     ]
     keys = ScanKeys(run.config.scan)
     run.dataset.failures.discard([(uri, ScanStage.step, keys.of(uri)) for uri in found])
@@ -222,6 +222,7 @@ def _fail_videos(
 ) -> None:
     """Record failures. A file that was scanned before and is out of reach now keeps its row, and so its clips."""
     keys, by_key = ScanKeys(run.config.scan), defaultdict[str, list[Failure]](list)
+    failures = [_with_place(failure, by_uri[failure.subject].where) for failure in failures]
     for failure in failures:
         by_key[keys.of(failure.subject)].append(failure)
     for key, of_key in sorted(by_key.items()):
@@ -233,6 +234,10 @@ def _fail_videos(
         for failure in failures
         if not (failure.retryable and failure.subject in scanned)
     )
+
+
+def _with_place(failure: Failure, where: str) -> Failure:
+    return replace(failure, detail=f"{where}: {failure.detail}") if where else failure
 
 
 def _forget_failures(run: CurateRun, sources: Sequence[Source]) -> None:

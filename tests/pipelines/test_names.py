@@ -14,7 +14,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from pipelines.drivers.export import export
 from pipelines.drivers.select import select
-from pipelines.inputs.sources import list_sources
+from pipelines.inputs.listing import list_sources
 from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.support.curated import caption

@@ -22,7 +22,7 @@ from curate.storage.place import path_of
 from curate.storage.publish import publish
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
-from pipelines.inputs.sources import list_sources
+from pipelines.inputs.listing import list_sources
 from tests.support.latents import smooth_clips, write_dataset
 from tests.support.object_store import serve_s3
 from tests.support.snapshot import differences, snapshot

@@ -16,7 +16,8 @@ from curate.schema import FailureKind
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
-from pipelines.inputs.sources import list_sources, refuse_mistyped
+from pipelines.inputs.listing import list_sources
+from pipelines.inputs.sources import refuse_mistyped
 from tests.support.scorers import only
 from tests.support.videos import moving, write_video
 

@@ -10,7 +10,8 @@ from pipelines.cli import main
 from pipelines.commands.curate import show
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
-from pipelines.inputs.sources import list_sources, refuse_mistyped
+from pipelines.inputs.listing import list_sources
+from pipelines.inputs.sources import refuse_mistyped
 from tests.support.curated import SETTINGS
 from tests.support.videos import moving, write_video
 

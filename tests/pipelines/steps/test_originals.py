@@ -12,7 +12,8 @@ from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
-from pipelines.inputs.sources import list_sources, version_now
+from pipelines.inputs.listing import list_sources
+from pipelines.inputs.sources import version_now
 from tests.support.scorers import only
 from tests.support.videos import FPS, moving, write_video
 

@@ -15,7 +15,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.retry import failing
 from pipelines.execute.base import Resources
 from pipelines.execute.local import LocalExecutor
-from pipelines.inputs.sources import list_sources
+from pipelines.inputs.listing import list_sources
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import scan
 from tests.support.videos import moving, write_video

@@ -1,0 +1,112 @@
+"""Members of tars and rows of tables: where their bytes are, and reading no others.
+
+The version of a member is that of its file, then where it is in it: `VERSION@OFFSET+SIZE` in a tar, `VERSION@ROW` in a
+table. So a member whose version is known is read without a look at the others.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from fsspec.implementations.local import LocalFileSystem
+
+from curate.media.origin import COPY_BYTES, Origin, remote_errors, version_of
+from curate.media.table_rows import TableRow
+from curate.media.tar_members import tar_members
+from curate.schema import FailureKind, MediaError
+from curate.storage.access import public
+from curate.storage.inside import member_uri
+from curate.storage.place import locate
+
+LISTING_BYTES = 2**20
+"""Of a remote tar, read at once while its headers are looked for: small members are read on the way, large ones are
+passed over."""
+_PLACE = re.compile(r"(.*)@(\d+)\+(\d+)", re.DOTALL)
+
+
+def member_of(container: str, name: str, version: str | None, table: str | None = None) -> Origin:
+    """The bytes of a member.
+
+    Args:
+        container: The file that it is in, with its signature where it has one.
+        name: Of the member.
+        version: That it had when it was listed; None: it is looked for.
+        table: A local path of the file, where it `is_mapped`.
+    """
+    if container.partition("?")[0].lower().endswith(".tar"):
+        return TarFileMember(container, name, version)
+    return TableRow(container, name, table)
+
+
+def is_mapped(container: str) -> bool:
+    """Whether a file is read from a local disk alone."""
+    return container.partition("?")[0].lower().endswith(".arrow")
+
+
+class TarFileMember:
+    """A member of a tar, read by its offset."""
+
+    def __init__(self, container: str, name: str, version: str | None) -> None:
+        self.uri, self.name = member_uri(public(container), name), name
+        self._container = container
+        self._fs, self._path = locate(container)
+        found = version and _PLACE.fullmatch(version)
+        self._place = (int(found[2]), int(found[3])) if found else None
+
+    def look(self) -> tuple[int | None, str]:
+        version = version_of(self._container, self._fs, self._path)
+        if self._place is None:
+            places = _places(self._container, version)
+            if self.name not in places:
+                raise MediaError(FailureKind.MISSING, f"{self.uri}: the tar has no such member")
+            self._place = places[self.name]
+        return self._place[1], member_version(version, *self._place)
+
+    def chunks(self) -> Iterator[bytes]:
+        if self._place is None:
+            self.look()
+        assert self._place is not None
+        at, end = self._place[0], sum(self._place)
+        while at < end:
+            wanted = min(COPY_BYTES, end - at)
+            with remote_errors(self.uri):
+                data = self._range(at, at + wanted)
+            if len(data) != wanted:
+                detail = f"{self.uri}: asked for {wanted} bytes from {at} of its tar, got {len(data)}"
+                raise MediaError(FailureKind.IO, detail)
+            yield data
+            at += wanted
+
+    def _range(self, start: int, end: int) -> bytes:
+        if isinstance(self._fs, LocalFileSystem):
+            with open(self._path, "rb") as file:
+                file.seek(start)
+                return file.read(end - start)
+        data: bytes = self._fs.cat_file(self._path, start=start, end=end)
+        return data
+
+
+def member_version(version: str, offset: int, size: int) -> str:
+    """The version of a member of a tar with this version."""
+    return f"{version}@{offset}+{size}"
+
+
+def is_version_of(version: str, container: str) -> bool:
+    """Whether a member had this version when its file had that of `container`."""
+    return version.rpartition("@")[0] == container
+
+
+@lru_cache(maxsize=8)
+def _places(container: str, version: str) -> dict[str, tuple[int, int]]:
+    """Name → offset and size, of the first member of each name. A tar is looked through once per process."""
+    fs, path = locate(container)
+    places: dict[str, tuple[int, int]] = {}
+    options = {} if isinstance(fs, LocalFileSystem) else {"block_size": LISTING_BYTES}
+    with remote_errors(public(container)), fs.open(path, "rb", **options) as file:
+        try:
+            for member in tar_members(file, fs.size(path), public(container)):
+                places.setdefault(member.name, (member.offset, member.size))
+        except MediaError:
+            if not places:
+                raise
+    return places

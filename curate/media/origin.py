@@ -1,0 +1,95 @@
+"""Where bytes are that are copied to local disk: a file behind a URL, or a member of a file."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Protocol
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from curate.media.version import local_version, remote_version
+from curate.schema import FailureKind, MediaError
+from curate.storage.access import public, without_secrets
+
+COPY_BYTES = 4 * 2**20
+
+
+class Origin(Protocol):
+    """Bytes that can be looked at and read.
+
+    Attributes:
+        uri: For messages, without signature.
+        name: Whose ending is that of the copy.
+    """
+
+    uri: str
+    name: str
+
+    def look(self) -> tuple[int | None, str]:
+        """The number of bytes, None where it is not known before they are read, and their version.
+
+        Raises:
+            MediaError: MISSING, PERMISSION or IO.
+        """
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes.
+
+        Raises:
+            MediaError: MISSING, PERMISSION or IO.
+        """
+
+
+class RemoteFile:
+    """A file behind a URL."""
+
+    def __init__(self, uri: str, fs: AbstractFileSystem, path: str) -> None:
+        self.uri, self._fs, self._path = public(uri), fs, path
+        self.name = path.partition("?")[0]
+
+    def look(self) -> tuple[int | None, str]:
+        with remote_errors(self.uri):
+            info = _info(self._fs, self._path)
+        return info.get("size"), remote_version(info)
+
+    def chunks(self) -> Iterator[bytes]:
+        with remote_errors(self.uri):
+            remote = self._fs.open(self._path, "rb")
+        with closing(remote):
+            while True:
+                with remote_errors(self.uri):
+                    data = remote.read(COPY_BYTES)
+                if not data:
+                    return
+                yield data
+
+
+def version_of(uri: str, fs: AbstractFileSystem, path: str) -> str:
+    """The version of a file, local or remote, as it is at this moment.
+
+    Raises:
+        MediaError: MISSING, PERMISSION or IO.
+    """
+    with remote_errors(public(uri)):
+        return local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(_info(fs, path))
+
+
+def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
+    fs.invalidate_cache(path)
+    return dict(fs.info(path))
+
+
+@contextmanager
+def remote_errors(uri: str) -> Iterator[None]:
+    """What filesystems raise, as a `MediaError`."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except FileNotFoundError as error:
+        raise MediaError(FailureKind.MISSING, f"{uri}: no such object") from error
+    except PermissionError as error:
+        raise MediaError(FailureKind.PERMISSION, f"{uri}: {without_secrets(str(error))}") from error
+    except Exception as error:  # of the filesystem's own library: they have no base class in common
+        detail = f"{uri}: {type(error).__name__}: {without_secrets(str(error))}"
+        raise MediaError(FailureKind.IO, detail) from error
