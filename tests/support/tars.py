@@ -15,7 +15,7 @@ from tests.support.videos import FPS, moving
 
 SETTINGS = [
     "scan.detector.kind=whole",
-    "score.scorers=[]",
+    "score.scorers=null",
     "execute.executor=local",
     "select.rules.short_side_px.min=16",
     "select.rules.duration_s.min=null",
