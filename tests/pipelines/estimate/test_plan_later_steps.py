@@ -62,8 +62,8 @@ def test_a_training_is_predicted_by_its_first_steps_and_leaves_nothing(
     assert (planned.num_steps, planned.num_probed) == (500, 4)
     assert planned.total_s.value == pytest.approx(500 * planned.step_s.value)
     assert planned.step_s.low <= planned.step_s.value <= planned.step_s.high
-    # Weights, two moments and the average in float32, of two checkpoints.
-    assert planned.checkpoint_bytes == pytest.approx(2 * 16 * planned.forecast.num_parameters, rel=0.2)
+    # Weights, two moments and the average in float32, of two checkpoints; the headers of small tensors are as large.
+    assert 1 < planned.checkpoint_bytes / (2 * 16 * planned.forecast.num_parameters) < 2.5
     show_training(planned, Nodes(count=2, price_per_hour=3600.0))
     price = capsys.readouterr().out.partition("price")[2].split()[0]
     assert price == f"{2 * planned.total_s.value:,.2f}"
