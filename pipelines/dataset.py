@@ -9,7 +9,7 @@ from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sources import absolute
 
 Step = Literal["caption", "encode"]
-OF_A_MACHINE = ("address", "staging")
+OF_A_MACHINE = ("address", "staging", "metrics_port", "metrics_host")
 
 
 def config_of(dataset: Dataset, *, or_running: bool = False) -> Config:

@@ -1,5 +1,5 @@
-"""Counts of this process's work: decoded frames, seconds of video, bytes. They prove that a step decodes nothing, and
-show the progress of long items."""
+"""Counts of this process's work: decoded frames, seconds of video, bytes read and written. They prove that a step
+decodes nothing, and show the progress of long items."""
 
 from collections.abc import Mapping
 from threading import Lock, local
@@ -8,7 +8,7 @@ STILL_S = 1.0
 """Seconds of video that a still image counts as."""
 
 _lock = Lock()
-_counts = {"decoded_frames": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0}
+_counts = {"decoded_frames": 0.0, "frames": 0.0, "seconds": 0.0, "bytes": 0.0, "written_bytes": 0.0}
 
 
 class _Counts(local):
@@ -36,13 +36,18 @@ def count_bytes(num_bytes: int) -> None:
     _count("bytes", num_bytes)
 
 
+def count_written(num_bytes: int) -> None:
+    """To be called for every file that is published."""
+    _count("written_bytes", num_bytes)
+
+
 def frames_decoded() -> int:
     """Frames that decoders returned since the process began."""
     return int(_counts["decoded_frames"])
 
 
 def counts() -> Mapping[str, float]:
-    """Decoded frames, frames asked for, seconds of video and bytes, since the process began."""
+    """Decoded frames, frames asked for, seconds of video, bytes read and written, since the process began."""
     with _lock:
         return dict(_counts)
 

@@ -13,6 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from curate.media.counter import count_written
 from curate.storage.place import locate
 
 ATOMIC_PUT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2", "tos", "memory"})
@@ -78,7 +79,9 @@ def _renamed(folder: Path, name: str) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            num_bytes = os.fstat(file.fileno()).st_size
             temporary.replace(folder / name)
+        count_written(num_bytes)
         sync_folder(folder)
     finally:
         temporary.unlink(missing_ok=True)
@@ -94,7 +97,9 @@ def _put(fs: AbstractFileSystem, path: str) -> Iterator[IO[bytes]]:
         if isinstance(file, AbstractBufferedFile):
             file.closed = True  # or it would be closed, that is published, when it is forgotten
         raise
+    num_bytes = file.tell()
     file.close()
+    count_written(num_bytes)
 
 
 def sync_folder(folder: Path) -> None:

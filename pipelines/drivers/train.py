@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -26,6 +26,8 @@ from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.drivers.upsample import keep_examples
 from pipelines.execute.ray_cluster import connect
+from pipelines.monitor.metrics import Sink, TrainMetrics
+from pipelines.monitor.prometheus import served
 from train.convert.dit import read_checkpoint
 from train.convert.layouts import Tubelet
 from train.estimate.memory import MemoryEstimate, gib
@@ -44,27 +46,32 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     Raises:
         ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
     """
-    if not console.is_terminal or not is_first_rank():
-        return train_as_worker(dataset, out, config)
-    line = Line("train", config.train.steps, config.train.steps, STEPS)
+    with served(config.execute) if is_first_rank() else nullcontext(()) as sinks:
+        if not console.is_terminal or not is_first_rank():
+            return train_as_worker(dataset, out, config, sinks)
+        line, metrics = Line("train", config.train.steps, config.train.steps, STEPS), TrainMetrics(sinks, out)
 
-    def on_step(row: dict[str, Any]) -> None:
-        if "loss" in row:
-            line.num_done = line.finished = row["step"]
-            line.notes = tuple(_notes(row))
-        report(row)
+        def on_step(row: dict[str, Any]) -> None:
+            if "loss" in row:
+                line.num_done = line.finished = row["step"]
+                line.notes = tuple(_notes(row))
+            metrics.count(row)
+            report(row)
 
-    with _reported(out) as report, shown(line, lambda: line.update({})):
-        return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
+        with _reported(out) as report, shown(line, lambda: line.update({})):
+            return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
 
 
-def train_as_worker(dataset: str | Sequence[str], out: str, config: Config) -> TrainSummary:
-    """Train in this process, with lines for a log."""
-    say = _log_line(config.train.steps)
+def train_as_worker(
+    dataset: str | Sequence[str], out: str, config: Config, sinks: Sequence[Sink] = ()
+) -> TrainSummary:
+    """Train in this process, with lines for a log; metrics go to `sinks`."""
+    say, metrics = _log_line(config.train.steps), TrainMetrics(sinks, out)
     with _reported(out) as report:
 
         def on_step(row: dict[str, Any]) -> None:
             say(row)
+            metrics.count(row)
             report(row)
 
         return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
@@ -203,8 +210,10 @@ def train_on_ray(
         check_ranks(config.train, number)
 
     def work(settings: dict[str, Any]) -> None:
+        from pipelines.monitor.on_ray import RaySink
+
         leave_terminal()
-        train_as_worker(dataset, out, Config.model_validate(settings))
+        train_as_worker(dataset, out, Config.model_validate(settings), (RaySink(),))
 
     fs, path = locate(out)
     trainer = TorchTrainer(

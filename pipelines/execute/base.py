@@ -44,6 +44,10 @@ class ExecuteConfig(BaseModel):
         gt=0,
         description="on Ray: seconds on one item until its worker is killed and the item retried; null: no limit",
     )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port that this process serves Prometheus metrics on; none: it serves none"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address that the metrics are served on")
     staging: StagingConfig = Field(StagingConfig(), description="local copies of remote inputs")
 
 

@@ -10,6 +10,7 @@ from curate.media.counter import counts, counts_here
 from curate.stage import Stage
 from curate.threads import import_decoders
 from pipelines.execute.base import Resources, batches, batches_ahead, process_batch, since
+from pipelines.monitor.metrics import ItemMetrics, MediaMetrics, Sink
 
 
 class LocalExecutor:
@@ -18,13 +19,26 @@ class LocalExecutor:
 
     Args:
         num_workers: Threads of a stage that can run in threads; None: one per CPU.
+        sinks: Where metrics of the work go.
     """
 
-    def __init__(self, num_workers: int | None = None) -> None:
+    def __init__(self, num_workers: int | None = None, sinks: Sequence[Sink] = ()) -> None:
         self.num_workers = num_workers or len(os.sched_getaffinity(0))
+        self._sinks = sinks
         self._before = counts()
 
     def run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
+        results = self._run(stage, items, resources)
+        if not self._sinks:
+            yield from results
+            return
+        shown, media = ItemMetrics(self._sinks, stage.step, len(items)), MediaMetrics(self._sinks, stage.step)
+        for item, outcome in results:
+            shown.count(outcome)
+            media.send()
+            yield item, outcome
+
+    def _run(self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources) -> Iterator[tuple[Any, Any]]:
         if items:
             stage.setup()
         if resources.in_threads and self.num_workers > 1 and len(items) > 1:

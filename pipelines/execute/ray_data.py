@@ -10,8 +10,6 @@ in the next pass, each in a chunk of its own.
 import logging
 import pickle
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +17,14 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.util import metrics
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from curate.schema import Failure
 from curate.stage import Stage
 from pipelines.execute.base import ExecuteConfig, Resources
 from pipelines.execute.ray_cluster import connect
 from pipelines.execute.ray_worker import Ledger, Stopped, Worker, read_report
+from pipelines.monitor.metrics import ItemMetrics, Sink
+from pipelines.monitor.on_ray import RaySink
 
 MAX_CHUNK = 256
 """Most batches in a chunk, which is the most that a dead worker leaves to the next pass."""
@@ -35,10 +33,11 @@ GROWN_CLUSTER = 64
 
 
 class RayExecutor:
-    """Runs a stage as an actor pool of Ray Data."""
+    """Runs a stage as an actor pool of Ray Data. `sinks`: where else, than to Ray, metrics of the items go."""
 
-    def __init__(self, config: ExecuteConfig) -> None:
+    def __init__(self, config: ExecuteConfig, sinks: Sequence[Sink] = ()) -> None:
         self.config = config
+        self._sinks: Sequence[Sink] = (RaySink(), *sinks)
         self._connected_here = self._is_private = False
         self._ledger: Any = None
         self._num_runs = 0
@@ -69,7 +68,7 @@ class RayExecutor:
     def _outcomes(
         self, stage: Stage[Any, Any], items: Sequence[Any], resources: Resources, pool: "Pool"
     ) -> Iterator[tuple[Any, Any]]:
-        shown = ItemMetrics(stage.step, len(items))
+        shown = ItemMetrics(self._sinks, stage.step, len(items))
         pending: Sequence[int] = range(len(items))
         sizes = guided_chunks(len(items), resources.batch_size, pool.for_chunks)
         while pending:
@@ -186,31 +185,3 @@ def guided_chunks(num_items: int, batch_size: int, num_workers: int) -> list[int
         sizes.append(size)
         left -= size
     return sizes
-
-
-class ItemMetrics:
-    """Metrics of a stage for Ray's dashboard and Prometheus: `ray_reelpack_items_total` by step and outcome (`ok` or
-    the kind of failure), and `ray_reelpack_items_left` by step."""
-
-    EVERY_S = 1.0
-
-    def __init__(self, step: str, num_items: int) -> None:
-        self._step = step
-        self._num_left = num_items
-        self._waiting: Counter[str] = Counter()
-        self._items = metrics.Counter("reelpack_items", "items that have an outcome", ("step", "outcome"))
-        self._left = metrics.Gauge("reelpack_items_left", "items that have no outcome yet", ("step",))
-        self.send()
-
-    def count(self, outcome: Any) -> None:
-        self._waiting[outcome.kind if isinstance(outcome, Failure) else "ok"] += 1
-        self._num_left -= 1
-        if not self._num_left or time.monotonic() - self._sent_s > self.EVERY_S:
-            self.send()
-
-    def send(self) -> None:
-        for outcome, num_items in self._waiting.items():
-            self._items.inc(num_items, {"step": self._step, "outcome": outcome})
-        self._left.set(self._num_left, {"step": self._step})
-        self._waiting.clear()
-        self._sent_s = time.monotonic()

@@ -19,6 +19,8 @@ from curate.media.counter import counts
 from curate.schema import FailureKind
 from curate.terminal import leave_terminal
 from pipelines.execute.base import ExecuteConfig, batches_ahead, is_lost_device, process_batch, since
+from pipelines.monitor.metrics import MediaMetrics
+from pipelines.monitor.on_ray import RaySink
 
 REPORT_EVERY_S = 2.0
 REPORT_BYTES = 16 * 2**20
@@ -96,6 +98,7 @@ class Worker:
         self.watchdog = _Watchdog(config.item_limit_s)
         self.is_set_up = False
         self.unreported = counts()
+        self.media = MediaMetrics((RaySink(),), self.stage.step)
         threading.Thread(target=self._move, name="progress", daemon=True).start()
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.Table]:
@@ -153,6 +156,7 @@ class Worker:
             if is_late or num_done == len(items):
                 self.watchdog.disarm()  # until the driver takes the report
                 self.unreported = counts()
+                self.media.send()
                 yield _report(first, buffer.getvalue())
                 buffer, last, first = io.BytesIO(), time.monotonic(), at + num_done
 
