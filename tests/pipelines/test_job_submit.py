@@ -1,6 +1,6 @@
-"""Curation and captioning as jobs on a real Ray head with a dashboard and token authentication, all of it private to
-this test."""
+"""The four jobs on a real Ray head with a dashboard and token authentication, all of it private to this test."""
 
+import json
 import os
 import secrets
 import signal
@@ -11,29 +11,36 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import numpy as np
-import pyarrow.parquet as pq
+import fsspec
 import pytest
 
+from curate.dataset.captions import caption_column
 from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.shards.tar import TarReader, read_member
+from curate.storage.place import AnyPath, path_of
 from pipelines.config import load_config
 from pipelines.drivers.caption import caption
+from tests.support.caption_server import MODEL, CaptionServer
 from tests.support.curated import copied, curated
+from tests.support.object_store import SECRET, serve_s3
 from tests.support.videos import moving, write_video
 from tests.support.vlm_checkpoints import write_checkpoint
+from train.data.manifest import read_manifest
+from train.monitor.metrics import read_metrics
+from train.run.checkpoint import list_checkpoints
+from train.run.folder import load_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
 HEAD_START_LIMIT_S = 90
 JOB_LIMIT_S = 240
+TEXT = "Colored tiles drift slowly to the left."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +51,11 @@ class Head:
     env_with_token: dict[str, str]
     env_without_token: dict[str, str]
 
-    def submit(self, entrypoint: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [str(RAY), "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
+    def submit(
+        self, entrypoint: list[str], env: dict[str, str], options: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(RAY), "job", "submit", "--address", self.address, "--working-dir", ".", *options]
+        command += ["--", *entrypoint]
         deadline = time.monotonic() + HEAD_START_LIMIT_S
         while True:
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=JOB_LIMIT_S)
@@ -54,14 +64,26 @@ class Head:
                 return done
             time.sleep(2)
 
+    def ray(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of Ray about this head's jobs."""
+        env = self.env_with_token | {"RAY_API_SERVER_ADDRESS": self.address}
+        return subprocess.run([str(RAY), *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+def store() -> Iterator[dict[str, str]]:
+    with serve_s3() as env:
+        yield env
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Iterator[Head]:
     home = tmp_path_factory.mktemp("home")
     token = home / "token"
     token.write_text(secrets.token_hex(32))
     # Ray's own variables of whoever runs the tests, and their ~/.ray/auth_token, stay out of it.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    clean |= store  # as of a machine's role: no job says its credentials
     clean |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PATH": f"{RAY.parent}{os.pathsep}{clean['PATH']}"}
     clean.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # the embedded weights are where they were
     with_token = {**clean, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -124,18 +146,6 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _write_video(path: Path) -> None:
-    """Three seconds of 96x64 noise that drifts: one shot, bright, in motion."""
-    texture = np.random.default_rng(7).integers(60, 200, (64, 160, 3), dtype=np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for shift in range(36):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(texture[:, shift : shift + 96]), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
 def test_submit_without_a_token_is_refused(head: Head) -> None:
     refused = head.submit(["python", "-c", "print('ran')"], head.env_without_token)
     assert refused.returncode != 0
@@ -150,26 +160,76 @@ def test_submit_with_a_wrong_token_is_refused(head: Head) -> None:
     assert "token is invalid" in refused.stdout + refused.stderr
 
 
-def test_submitted_curation_writes_its_decisions(head: Head, tmp_path: Path) -> None:
-    videos, dataset = tmp_path / "videos", tmp_path / "dataset"
-    videos.mkdir()
-    _write_video(videos / "drift.mp4")
-    (videos / "notes.mp4").write_text("this is no video")
+@pytest.mark.timeout(4 * JOB_LIMIT_S)
+def test_four_jobs_make_a_model_in_a_bucket(
+    head: Head, store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Videos, DATASET and RUN are in the bucket; training on two workers is stopped once, and resumes there."""
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    for seed in range(1, 6):
+        write_video(tmp_path / "videos" / f"{seed}.mp4", moving(seed, 1.5))
+    (tmp_path / "videos" / "notes.mp4").write_text("this is no video")
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    fs.mkdir("films")
+    fs.put(f"{tmp_path}/videos", "films", recursive=True)
+    dataset, run = Dataset("s3://films/dataset"), path_of("s3://films/run")
+    said: list[str] = []
 
-    job = head.submit(
-        ["python", "-m", "pipelines.curate_videos", str(videos), "--out", str(dataset)], head.env_with_token
-    )
+    def submit(module: str, *words: str, settings: Sequence[str], options: Sequence[str] = ()) -> None:
+        flags = [word for setting in settings for word in ("--set", setting)]
+        job = head.submit(["python", "-m", f"pipelines.{module}", *words, *flags], head.env_with_token, options)
+        said.append(job.stdout + job.stderr)
+        assert job.returncode == 0, said[-1][-8000:]
 
-    assert job.returncode == 0, (job.stdout + job.stderr)[-8000:]
-    (clip,) = pq.read_table(dataset / "clips.parquet").to_pylist()
-    assert Path(clip["video_uri"]).name == "drift.mp4"
-    assert (clip["decision"], clip["num_frames"]) == ("keep", 36)
-    (row,) = pq.read_table(dataset / "shards" / "index.parquet").to_pylist()
-    payload = read_member(TarReader(str(dataset / "shards")), row)
-    assert row["clip_id"] == clip["clip_id"]
-    assert decode_clip(payload).rgb.shape == (36, 64, 96, 3)
-    failed = pq.read_table(dataset / "tables" / "failures").to_pylist()
-    assert {(Path(failure["subject"]).name, failure["kind"]) for failure in failed} == {("notes.mp4", "not_media")}
+    cheap = ["scan.detector.kind=adaptive", "score.scorers=null", "select.rules.short_side_px.min=16"]
+    split = 'select.split={val_fraction: 0, hold_out: ["*/5.mp4"]}'
+    submit("curate_videos", "s3://films/videos", "--out", dataset.url, settings=[*cheap, split])
+    index = dataset.read_index()
+    assert sorted(index["split"].to_pylist()) == ["train"] * 4 + ["val"]
+    payload = read_member(TarReader(dataset.layout.shards), index.to_pylist()[0])
+    assert decode_clip(payload).rgb.shape == (18, 96, 128, 3)
+    assert [row["kind"] for row in dataset.failures.rows()] == ["not_media"]
+
+    with CaptionServer(lambda body: TEXT) as server:
+        backend = ["caption.backend.kind=openai", f"caption.backend.base_url={server.url}"]
+        backend += [f"caption.backend.model={MODEL}", "caption.prompts=plain-v1", "caption.checks={}"]
+        submit("caption_clips", dataset.url, "--executor", "ray", settings=backend)
+    assert set(dataset.read_index()[caption_column("short")].to_pylist()) == {
+        "Colored tiles drift slowly to the left."
+    }
+
+    submit("encode_latents", dataset.url, "--executor", "ray", settings=["encode.max_area_px=6144"])
+    manifest = read_manifest(dataset.url, split="train", patch=(1, 2, 2))
+    assert len(manifest) == 4 and manifest.has_texts
+
+    small = ["model={width: 32, num_heads: 2, depth: 1}", "device=cpu", "checkpoint.every=2"]
+    small += ["data.plan={token_budget: 512, packs_per_step: 2}", "optimizer.schedule=constant"]
+    small = [f"train.{setting}" for setting in [*small, "evaluate.captions.every=0"]]
+    words = [dataset.url, "--out", str(run), "--workers", "2"]
+    submit("train_dit", *words, settings=[*small, "train.steps=10000"], options=["--no-wait", "--submission-id=train"])
+    deadline = time.monotonic() + JOB_LIMIT_S
+    while not list_checkpoints(run / "checkpoints"):
+        assert time.monotonic() < deadline, head.ray("job", "logs", "train").stdout[-8000:]
+        time.sleep(0.2)
+    head.ray("job", "stop", "train")
+    begun = newest_step(run)
+    submit("train_dit", *words, settings=[*small, f"train.steps={begun + 4}"])
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == [*range(1, begun + 5)]
+    assert newest_step(run) == begun + 4 == json.loads((run / "summary.json").read_text())["steps"]
+    newest = list_checkpoints(run / "checkpoints")[-1]
+    assert json.loads((newest / "state.json").read_text())["world_size"] == 2
+    model, _, record = load_model(run)
+    assert model.config.width == 32 and record.changes[0]["after"] == f"step-{begun:06d}"
+
+    objects = [fs.cat_file(name) for name in fs.find("films")]
+    assert not any(SECRET.encode() in data for data in objects)
+    assert SECRET not in "".join([*said, head.ray("job", "list").stdout])
+
+
+def newest_step(run: AnyPath) -> int:
+    return int(list_checkpoints(run / "checkpoints")[-1].name.removeprefix("step-"))
 
 
 def test_submitted_captioning_writes_the_records_of_a_local_run(head: Head, tmp_path: Path) -> None:
