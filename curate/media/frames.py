@@ -11,7 +11,7 @@ from curate.media.container import is_still_image, read_head
 from curate.media.geometry import Geometry, RgbConverter, geometry, still_geometry
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.prefetch import prefetch
-from curate.media.skipping import MAX_GAP_S, NotSkippableError
+from curate.media.skipping import MAX_GAP_S, NotSkippableError, Quiet
 from curate.media.still import read_still
 from curate.media.stream import VideoReader
 
@@ -103,7 +103,7 @@ def _sparse(reader: VideoReader, short_side_px: int, from_pts: int | None) -> It
     scale, max_gap = _Scaling(short_side_px), MAX_GAP_S / reader.stream_time_base
     before: Frame | None = None
     skipped: list[SkippedFrame] = []
-    for frame in reader.sparse_frames(from_pts=from_pts):
+    for frame in reader.sparse_frames(Quiet(reader.stream_time_base), from_pts=from_pts):
         if from_pts is not None and frame.pts + frame.duration <= from_pts - max_gap:
             continue
         if isinstance(frame, SkippedFrame):

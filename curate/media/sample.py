@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
-from curate.media.clock import TimedFrame
+from curate.media.clock import SkippedFrame, TimedFrame
 from curate.media.container import check_file, is_still_image, read_head
 from curate.media.deinterlace import deinterlaced
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
+from curate.media.skipping import Unwanted
 from curate.media.still import read_still
 from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
-
-SEEK_GAP_S = 4.0
-"""Times further apart than this, in seconds, are sought one by one; between nearer ones all frames are decoded."""
 
 NUM_LEADING = 2
 """Frames before a moment that are decoded too where they are needed."""
@@ -74,19 +74,16 @@ def moments(span: Span, count: int) -> list[int]:
 
 def _shown_at(reader: VideoReader, span: Span, wanted: list[int], *, deinterlace: bool) -> Iterator[TimedFrame]:
     """Each frame of the span that is shown at one of the wanted moments (increasing), once."""
-    groups: list[list[int]] = []
-    for moment in wanted:
-        if groups and (moment - groups[-1][-1]) * span.time_base <= SEEK_GAP_S:
-            groups[-1].append(moment)
-        else:
-            groups.append([moment])
     # A deinterlaced frame is made with the one before it.
     lead = int(NUM_LEADING / (reader.fps * span.time_base)) if deinterlace else 0
     last_pts: int | None = None
-    for group in groups:
-        pending = list(group)
-        frames = reader.frames(span.time_base, from_pts=max(span.start_pts, pending[0] - lead))
-        for frame in deinterlaced(frames) if deinterlace else frames:
+    for group in _groups(reader, span.time_base, wanted):
+        pending, from_pts = group, max(span.start_pts, group[0] - lead)
+        if deinterlace:
+            frames = deinterlaced(reader.frames(span.time_base, from_pts=from_pts))
+        else:
+            frames = _frames(reader, span.time_base, from_pts, group)
+        for frame in frames:
             if frame.pts + frame.duration <= pending[0]:
                 continue
             if last_pts is None or frame.pts > last_pts:
@@ -95,3 +92,33 @@ def _shown_at(reader: VideoReader, span: Span, wanted: list[int], *, deinterlace
             pending = [moment for moment in pending if moment >= frame.pts + frame.duration]
             if not pending:
                 break
+
+
+def _groups(reader: VideoReader, time_base: Fraction, wanted: list[int]) -> Iterator[list[int]]:
+    """The moments in groups, each of which is reached by a seek of its own."""
+    group = wanted[:1]
+    for previous, moment in pairwise(wanted):
+        if reader.can_enter_between(previous, moment, time_base):
+            yield group
+            group = []
+        group.append(moment)
+    yield group
+
+
+def _frames(reader: VideoReader, time_base: Fraction, from_pts: int, wanted: list[int]) -> Iterator[TimedFrame]:
+    """Frames from `from_pts` on, those at the wanted moments among them; the last ones can begin again at `from_pts`.
+
+    Only a read of all frames tells what is wrong with a file.
+    """
+    if reader.can_skip and time_base == reader.stream_time_base:
+        try:
+            for frame in reader.sparse_frames(Unwanted(wanted), from_pts=from_pts):
+                if not isinstance(frame, SkippedFrame):
+                    yield frame
+                elif any(frame.pts <= moment < frame.pts + frame.duration for moment in wanted):
+                    break  # the packet's duration was wrong
+            else:
+                return
+        except MediaError:
+            pass
+    yield from reader.frames(time_base, from_pts=from_pts)

@@ -1,16 +1,17 @@
-"""Frames that no other frame refers to are left undecoded where nothing happens.
+"""Frames that no other frame refers to are left undecoded where nothing happens, or where nobody wants them.
 
 The sizes of the packets tell, before they are decoded, which stretches are quiet: an encoder spends more on a frame
 that its references do not predict. State begins at each key frame, so that a part of a file skips what a pass over the
 whole of it skips.
 """
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from heapq import heappop, heappush
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from curate.schema import FailureKind, MediaError
 
@@ -38,34 +39,31 @@ class NotSkippableError(MediaError):
         super().__init__(FailureKind.CORRUPT, detail)
 
 
-class Skipping:
-    """What one decoder skips. `before` is called with each packet that it is given, `missing` with each frame that it
-    returns."""
+class SkipRule(Protocol):
+    """Which packets a decoder may leave out, if no other frame refers to theirs."""
 
-    def __init__(self, stream: "VideoStream", time_base: Fraction) -> None:
-        self._codec = stream.codec_context
+    def may_skip(self, packet: "av.Packet") -> bool:
+        """Called with each packet in order of decoding; the packet has a pts."""
+
+
+class Quiet:
+    """Packets of stretches in which nothing happens."""
+
+    def __init__(self, time_base: Fraction) -> None:
         self._max_step = MAX_STEP_S / time_base
         self._sizes: deque[int] = deque(maxlen=NUM_SIZES)
         self._limit = 0.0
         self._last_pts: int | None = None
         self._decodes_all = True
-        self._given: list[tuple[int, bool]] = []
 
-    def before(self, packet: "av.Packet") -> None:
-        """Sets what the decoder may leave out of this packet."""
-        if not packet.size:
-            return
-        if packet.pts is None:
-            raise NotSkippableError("a packet has no timestamp")
+    def may_skip(self, packet: "av.Packet") -> bool:
+        assert packet.pts is not None
         if packet.is_keyframe:
             self._sizes.clear()
             self._decodes_all, self._last_pts = True, packet.pts
         elif self._last_pts is None or packet.pts > self._last_pts:
             self._advance(packet.pts, packet.size)
-        may_skip = not self._decodes_all and packet.size <= self._limit
-        self._codec.skip_frame = "NONREF" if may_skip else "DEFAULT"
-        if not packet.is_discard:
-            heappush(self._given, (packet.pts, may_skip))
+        return not self._decodes_all and packet.size <= self._limit
 
     def _advance(self, pts: int, size: int) -> None:
         """A frame that is shown after all frames before it in the file; those in between follow it."""
@@ -74,6 +72,42 @@ class Skipping:
         self._decodes_all = is_step_long or size > self._limit
         self._last_pts = pts
         self._sizes.append(size)
+
+
+class Unwanted:
+    """Packets of frames that are shown at none of the `moments` (increasing), if the durations of packets are right.
+    Whether they were is known from the frames' times."""
+
+    def __init__(self, moments: Sequence[int]) -> None:
+        self._moments = moments
+
+    def may_skip(self, packet: "av.Packet") -> bool:
+        assert packet.pts is not None
+        if not packet.duration:
+            return False
+        next_moment = bisect_left(self._moments, packet.pts)
+        return next_moment == len(self._moments) or self._moments[next_moment] >= packet.pts + packet.duration
+
+
+class Skipping:
+    """What one decoder skips. `before` is called with each packet that it is given, `missing` with each frame that it
+    returns."""
+
+    def __init__(self, stream: "VideoStream", rule: SkipRule) -> None:
+        self._codec = stream.codec_context
+        self._rule = rule
+        self._given: list[tuple[int, bool]] = []
+
+    def before(self, packet: "av.Packet") -> None:
+        """Sets what the decoder may leave out of this packet."""
+        if not packet.size:
+            return
+        if packet.pts is None:
+            raise NotSkippableError("a packet has no timestamp")
+        may_skip = self._rule.may_skip(packet)
+        self._codec.skip_frame = "NONREF" if may_skip else "DEFAULT"
+        if not packet.is_discard:
+            heappush(self._given, (packet.pts, may_skip))
 
     def missing(self, pts: int | None, from_pts: int | None) -> Iterator[int]:
         """Times of the frames that were skipped before the frame at `pts`; None: up to the end. Those before

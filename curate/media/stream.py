@@ -26,7 +26,7 @@ from curate.media.counter import count_decoded, count_frame
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
 from curate.media.opening import open_container
-from curate.media.skipping import Skipping
+from curate.media.skipping import Skipping, SkipRule
 from curate.media.video_stream import choose_main_stream
 from curate.schema import FailureKind, MediaError
 
@@ -44,6 +44,12 @@ OPEN_ENDED_CONTAINERS = frozenset({"mpegts", "mpeg"})
 
 AVI_SLACK_S = 1.0
 """Headers of AVI count some frames more than there are."""
+
+SEEK_GAP_S = 4.0
+"""Where no index tells where the key frames are, one is expected between times further apart than this, in seconds."""
+
+MAX_REORDERED = 4
+"""Frames by which a key frame is commonly shown later than its time in an index, that of decoding."""
 
 MAX_WAITING = 64
 """Packets whose frames are still to come; decoders hold 16."""
@@ -79,7 +85,7 @@ class VideoReader:
             source: The path or the bytes.
             time_limit_s: Wall-clock seconds from now on after which reading on is a TIMEOUT; None: no limit.
             max_pixels: Of one frame; more is TOO_LARGE.
-            is_sparse: For `sparse_frames`.
+            is_sparse: Without the decoder's loop filter: pixels are rough. For `sparse_frames`.
 
         Raises:
             MediaError: MISSING, PERMISSION, NOT_MEDIA, NO_VIDEO_STREAM, UNKNOWN_CODEC, TOO_LARGE or TRUNCATED (no
@@ -95,6 +101,7 @@ class VideoReader:
         self.name = source if isinstance(source, str) else "the clip"
         self.container, self.stream = self._open()
         self._is_at_start = True
+        self._enters = True
         self.container_name = self.container.format.name.split(",")[0]
         self.fps = declared_fps(self.stream)
         self.stream_time_base = Fraction(self.stream.time_base or counted_time_base(self.fps))
@@ -111,6 +118,22 @@ class VideoReader:
         if self.stream.duration is not None and self.stream.time_base is not None:
             return float(self.stream.duration * self.stream.time_base)
         return None if self.container.duration is None else self.container.duration / 1e6
+
+    @property
+    def can_skip(self) -> bool:
+        """Whether frames that are decoded are the same when those are skipped that no other refers to: H.264 marks
+        these, and forbids to refer to them. HEVC marks what its own temporal layer does not refer to."""
+        return bool(self.stream.codec_context.name == "h264")
+
+    def can_enter_between(self, after_pts: int, until_pts: int, time_base: Fraction) -> bool:
+        """Whether a seek to `until_pts` enters the stream after `after_pts`."""
+        if self.container_name not in SEEKABLE_CONTAINERS or time_base != self.stream_time_base:
+            return False
+        index = self.stream.index_entries
+        if not len(index) or index[-1].timestamp < until_pts:  # some are read with the packets
+            return (until_pts - after_pts) * time_base > SEEK_GAP_S
+        entry = index.search_timestamp(until_pts - int(MAX_REORDERED / (self.fps * time_base)))
+        return self._enters and entry >= 0 and bool(index[entry].timestamp > after_pts)
 
     def frames(
         self, time_base: Fraction, *, from_pts: int | None = None, is_work: bool = True
@@ -140,18 +163,17 @@ class VideoReader:
                     count_frame(float(frame.duration * time_base))
                 yield frame
 
-    def sparse_frames(self, *, from_pts: int | None = None) -> Iterator[TimedFrame | SkippedFrame]:
-        """All frames in the stream's own time, some of them skipped (`curate.media.skipping`), without the decoder's
-        loop filter. They begin with a decoded frame at or before `from_pts`.
+    def sparse_frames(self, rule: SkipRule, *, from_pts: int | None = None) -> Iterator[TimedFrame | SkippedFrame]:
+        """All frames in the stream's own time, those skipped that the rule allows and that no other refers to. They
+        begin with a decoded frame at or before `from_pts`.
 
         Raises:
             MediaError: CORRUPT where the decoder refuses data or conceals damage, in what is decoded.
             UnreliableTimestampsError: As for `frames`.
             NotSkippableError: The file is to be read with `frames`.
         """
-        assert self._is_sparse
-        frames = None if from_pts is None else self._sought(from_pts)
-        for frame in frames or timed(self._decoded()):
+        frames = None if from_pts is None else self._sought(from_pts, rule)
+        for frame in frames or timed(self._decoded(rule=rule)):
             if from_pts is None or frame.pts + frame.duration > from_pts:
                 count_frame(float(frame.duration * self.stream_time_base))
             yield frame
@@ -179,8 +201,8 @@ class VideoReader:
                     raise MediaError(FailureKind.CORRUPT, f"{self.name}: a packet has no timestamp")
                 yield packet
 
-    def _sought(self, from_pts: int) -> Iterator[TimedFrame | SkippedFrame] | None:
-        """Frames from the one at `from_pts` on, entered at a key frame before it; sparse ones from the key frame on.
+    def _sought(self, from_pts: int, rule: SkipRule | None = None) -> Iterator[TimedFrame | SkippedFrame] | None:
+        """Frames from the one at `from_pts` on, entered at a key frame before it; with a rule from the key frame on.
         None where that does not work."""
         if self.container_name not in SEEKABLE_CONTAINERS:
             return None
@@ -189,20 +211,21 @@ class VideoReader:
             if target <= (self.stream.start_time or 0):
                 return None
             try:
-                frames = timed(self._decoded(seek_pts=target))
+                frames = timed(self._decoded(seek_pts=target, rule=rule))
                 entered = False
                 for frame in frames:
                     entered = entered or frame.pts <= from_pts
                     if not entered:
                         break
-                    if self._is_sparse or frame.pts + frame.duration > from_pts:
+                    if rule is not None or frame.pts + frame.duration > from_pts:
                         return chain([frame], frames)
             except MediaError:
                 # Entered where it cannot be decoded. If that is the file's fault, the read from its start will say so.
-                continue
+                pass
+            self._enters = False  # what is marked as a key frame may be none: intra refresh
         return None
 
-    def _decoded(self, seek_pts: int | None = None) -> Iterator[DecodedFrame | int]:
+    def _decoded(self, seek_pts: int | None = None, rule: SkipRule | None = None) -> Iterator[DecodedFrame | int]:
         """What the decoder gives, from the first key frame on; without `seek_pts` from the file's start. Of a frame
         that was skipped, its pts."""
         first_pts: int | None = None
@@ -213,7 +236,8 @@ class VideoReader:
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
-        skipping = Skipping(self.stream, self.stream_time_base) if self._is_sparse else None
+        self.stream.codec_context.skip_frame = "DEFAULT"
+        skipping = None if rule is None else Skipping(self.stream, rule)
         with media_errors(self.name, doing="decode", invalid=FailureKind.CORRUPT):
             if seek_pts is not None:
                 self.container.seek(seek_pts, stream=self.stream, backward=True)

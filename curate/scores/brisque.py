@@ -115,8 +115,13 @@ def _mscn(image: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(x, (WINDOW_PX, WINDOW_PX), WINDOW_SIGMA, borderType=cv2.BORDER_REPLICATE)
 
     mean = blurred(image)
-    deviation = np.sqrt(np.abs(blurred(image * image) - mean * mean))
-    return (image - mean) / (deviation + 1)
+    variance = blurred(image * image)
+    variance -= mean * mean
+    deviation = np.sqrt(np.abs(variance, out=variance), out=variance)
+    deviation += 1
+    image = image - mean
+    image /= deviation
+    return image
 
 
 def fit_asymmetric_gaussian(x: np.ndarray) -> tuple[float, float, float]:
@@ -125,14 +130,18 @@ def fit_asymmetric_gaussian(x: np.ndarray) -> tuple[float, float, float]:
     Lasmar, Stitou, Berthoumieu 2009, "Multiscale skewed heavy tailed model for texture analysis", as the paper has it.
     Where x is 0 everywhere (a flat image) the shape is the largest of the table.
     """
+    import cv2
+
     shapes, ratios = _shape_table()
-    left, right = (float(np.sqrt(np.mean(np.square(side)))) if side.size else 0.0 for side in (x[x < 0], x[x > 0]))
+    sides = np.minimum(x, 0), np.maximum(x, 0)
+    squares = [cv2.norm(side, cv2.NORM_L2SQR) for side in sides]
+    left, right = (math.sqrt(sum_ / max(1, cv2.countNonZero(side))) for sum_, side in zip(squares, sides, strict=True))
     if not left and not right:
         return float(shapes[-1]), 0.0, 0.0
     gamma = left / right if right else math.inf
     # (γ³ + 1)(γ + 1) / (γ² + 1)², which is 1 for sides that are as different as can be
     skew = (gamma**3 + 1) * (gamma + 1) / (gamma**2 + 1) ** 2 if 1e-6 < gamma < 1e6 else 1.0
-    ratio = float(np.mean(np.abs(x))) ** 2 / float(np.mean(np.square(x))) * skew
+    ratio = cv2.norm(x, cv2.NORM_L1) ** 2 / (x.size * sum(squares)) * skew
     return float(shapes[np.argmin(np.abs(ratios - ratio))]), left, right
 
 

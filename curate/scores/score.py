@@ -219,19 +219,22 @@ def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Val
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread.
+    """Torch and OpenCV on one thread.
 
-    On several threads it adds in another order, and a worker would store other last bits than a laptop. Clips are
+    On several threads torch adds in another order, and a worker would store other last bits than a laptop. Clips are
     spread over processes, so no core is idle.
     """
+    import cv2
     import torch
 
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def _sound(path: str, clip: Clip) -> Sound | None:

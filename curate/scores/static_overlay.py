@@ -79,17 +79,19 @@ class StaticOverlayScorer:
         gap = round(min(gray.shape[1:]) / 32) | 1
         joined = cv2.morphologyEx(edges, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_RECT, (gap, gap)))
         num_parts, parts = cv2.connectedComponents(joined)
-        sizes = np.bincount(parts.ravel(), weights=edges.ravel(), minlength=num_parts)
-        real = np.flatnonzero(sizes[1:] >= MIN_EDGE_PX) + 1
-        return np.isin(parts, real).astype(np.uint8)
+        is_real = np.bincount(parts[edges > 0], minlength=num_parts) >= MIN_EDGE_PX
+        is_real[0] = False  # the background
+        return is_real[parts].astype(np.uint8)
 
 
 def standing_edges(gray: np.ndarray) -> np.ndarray:
     """(T, H, W) luma to (H, W) bool: edges whose gradient is much the same in every frame."""
     import cv2
 
-    gradients = np.stack([np.stack([cv2.Sobel(frame, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (0, 1)]) for frame in gray])
-    mean = gradients.mean(axis=0)  # (2, H, W)
+    gradients = [np.stack([cv2.Sobel(frame, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (0, 1)]) for frame in gray]
+    mean = sum(gradients[1:], start=gradients[0]) / np.float32(len(gradients))  # (2, H, W)
+    furthest = np.zeros(gray.shape[1:], np.float32)  # squared distance from the mean
+    for each in gradients:  # one at a time, because they fit into a cache, and all of them do not
+        np.maximum(furthest, np.square(each - mean).sum(axis=0), out=furthest)
     strength = np.linalg.norm(mean, axis=0)
-    deviation = np.linalg.norm(gradients - mean, axis=1).max(axis=0)
-    return (strength >= MIN_GRADIENT) & (deviation <= MAX_DEVIATION * strength)
+    return (strength >= MIN_GRADIENT) & (np.sqrt(furthest) <= MAX_DEVIATION * strength)

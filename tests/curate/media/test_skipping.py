@@ -9,7 +9,7 @@ from curate.media.clock import SkippedFrame
 from curate.media.counter import frames_decoded
 from curate.media.frames import iter_frames
 from curate.media.probe import probe
-from curate.media.skipping import NotSkippableError, Skipping
+from curate.media.skipping import NotSkippableError, Quiet, Skipping
 from curate.media.stream import VideoReader
 from curate.scan import ScanConfig, scan
 
@@ -53,8 +53,8 @@ def test_a_pass_from_a_time_on_is_the_end_of_a_whole_one(film: str) -> None:
 
 def test_a_packet_that_gives_no_frame_ends_the_fast_pass(film: str) -> None:
     with VideoReader(film, is_sparse=True) as reader:
-        assert any(isinstance(frame, SkippedFrame) for frame in reader.sparse_frames())
-        skipping = Skipping(reader.stream, reader.stream_time_base)
+        assert any(isinstance(frame, SkippedFrame) for frame in reader.sparse_frames(Quiet(reader.stream_time_base)))
+        skipping = Skipping(reader.stream, Quiet(reader.stream_time_base))
         packet = next(reader.shown_packets())
         skipping.before(packet)
         with pytest.raises(NotSkippableError, match="gave no frame"):
