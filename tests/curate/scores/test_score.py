@@ -200,16 +200,19 @@ def test_scorers_with_one_encoder_load_it_once_and_show_it_each_frame_once(
 
 
 def test_the_number_of_threads_changes_no_bit(stage: ScoreStage, items: list[ScoreItem]) -> None:
+    import cv2
     import torch
 
-    before, outcomes = torch.get_num_threads(), []
+    before, outcomes = (torch.get_num_threads(), cv2.getNumThreads()), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
             outcomes.append(stage.process(items))
-            assert torch.get_num_threads() == threads
+            assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads, threads)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
     assert outcomes[0] == outcomes[1]
 
 

@@ -62,7 +62,8 @@ def test_an_early_exit_scores_only_what_the_policy_may_keep(films: Path, tmp_pat
     assert clips["bright"]["brisque"] is not None
     assert clips["dark"]["brisque"] is None
     free = curate([str(films)], out, config(scorers(0.75), "select.rules.luminance.min=null"))
-    assert (free.num_indexed, free.num_frames_decoded) == (2, 2 * NUM_FRAMES), "the other is scored and cut"
+    assert free.num_indexed == 2
+    assert NUM_FRAMES < free.num_frames_decoded <= 2 * NUM_FRAMES, "the other is cut, and scored by some frames"
 
 
 def test_an_early_exit_does_not_fetch_the_film_of_a_clip_that_is_rejected_already(tmp_path: Path) -> None:
