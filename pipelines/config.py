@@ -28,6 +28,7 @@ from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
 from pipelines.keys import explain
 from train.autoencoder.config import EncodeConfig
+from train.clip.config import TrainClipConfig
 from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
 
@@ -46,7 +47,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
 """Key of an earlier reelpack → its name now. A setting that is given is refused with the new name; settings that a
 dataset has saved are read."""
 
-WHOLE = frozenset({"train.data.blend"})
+WHOLE = frozenset({"train.data.blend", "train_clip.levels"})
 """Sections whose values make one whole: a given one replaces the one before, and what it leaves out has the default of
 its own model."""
 
@@ -71,6 +72,7 @@ class Config(BaseModel):
     execute: ExecuteConfig = ExecuteConfig()
     caption: CaptionConfig = CaptionConfig()
     train_captioner: CaptionerTrainConfig = CaptionerTrainConfig()
+    train_clip: TrainClipConfig = TrainClipConfig()
     encode: EncodeConfig = EncodeConfig()
     text: TextEncoderConfig = TextEncoderConfig()
     train: TrainConfig = TrainConfig()

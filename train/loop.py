@@ -236,9 +236,7 @@ class _Run:
         except Exception as raised:
             error = raised
         self.monitor.loaded()
-        if self.ranks.any(error is not None):
-            messages = self.ranks.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
-            raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))
+        self.ranks.raise_together(error)
         assert loaded is not None
         return loaded
 

@@ -85,30 +85,37 @@ class OpenClipEncoder:
             MissingWeights: a local checkpoint or folder that is not there.
             ValueError: open_clip knows neither the model nor the tag, or cannot load the weights.
         """
-        if self._model is not None:
-            return
-        self._local_path()
+        if self._model is None:
+            model, self._preprocess, self._tokenizer = self.load()
+            self._model = model.eval()
+
+    def load(self) -> tuple[Any, Any, Any]:
+        """Model (on the device), preprocessing of an image and tokenizer of texts, as open_clip makes them.
+
+        Raises:
+            MissingWeights, ValueError: as `setup`.
+        """
+        self.local_path()
         torchvision_cpu.repair()
         import open_clip
 
         config = self.config
         self._device = pick_device(config.device)
         try:
-            model, self._preprocess = open_clip.create_model_from_pretrained(
+            model, preprocess = open_clip.create_model_from_pretrained(
                 config.model, config.pretrained, precision=config.precision, device=self._device
             )
-            self._tokenizer = open_clip.get_tokenizer(config.model)
+            return model, preprocess, open_clip.get_tokenizer(config.model)
         except MISFITS as error:
             raise ValueError(
                 f"image–text encoder {self.name}: open_clip cannot load it: {_first_line(error)}. Is `pretrained` a "
                 f"checkpoint of `model` ({config.model})?"
             ) from error
-        self._model = model.eval()
 
     @cached_property
     def fingerprint(self) -> str:
         """Names the function: local weights by content, hub weights by model name and tag; precision."""
-        local = self._local_path()
+        local = self.local_path()
         model = "local" if self.config.model.startswith(LOCAL_DIR) else self.config.model
         source = path_digest(local) if local else str(self.config.pretrained)
         return content_digest("open_clip", model, source, self.config.precision)
@@ -150,7 +157,7 @@ class OpenClipEncoder:
 
         return in_batches(embed, texts, self.config.batch_size)
 
-    def _local_path(self) -> Path | None:
+    def local_path(self) -> Path | None:
         """The checkpoint or folder on this machine that holds the weights; None if they come from a hub.
 
         Raises:

@@ -43,14 +43,14 @@ def of_dataset(url: str) -> str:
     return f"{url} has {told or 'nothing yet'}; `reelpack status {url}` says more; {RESUMES}"
 
 
-def of_run(out: str) -> str:
-    """The checkpoint that a run resumes from."""
+def of_run(out: str, section: str = "train") -> str:
+    """The checkpoint that a run resumes from; `section` has its settings."""
     from curate.storage.place import path_of
     from train.run.checkpoint import list_checkpoints
 
     found = list_checkpoints(path_of(out) / "checkpoints")
     if not found:
-        return f"{out} has no checkpoint yet (train.checkpoint.every); the same command starts from the beginning"
+        return f"{out} has no checkpoint yet ({section}.checkpoint.every); the same command starts from the beginning"
     return f"{out} has the checkpoint {found[-1].name}; {RESUMES}"
 
 

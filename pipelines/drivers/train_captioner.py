@@ -28,9 +28,9 @@ from curate.storage.lease import hold
 from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, STEPS, Line, console, shown
+from pipelines.same_run import SETTINGS, check_same_run
 
 FILM = "bbb-film"
-SETTINGS = "config.yaml"
 MODEL = "model"
 ASKED_AS: Mapping[Task, CaptionLevel] = {"short": "short", "original": "short", "dense": "dense", "human": "dense"}
 """Level whose prompt asks for the texts of a task."""
@@ -99,7 +99,7 @@ def _train(dataset: Dataset, settings: CaptionerTrainConfig, out: Path, caption:
         "data": data.key,
         "model": path_digest(model) if model.is_dir() else f"{settings.model}@{settings.revision}",
     }
-    check_same_run(out, identity)
+    check_same_run(out, identity, "train_captioner", MAY_CHANGE, begun=(out / CHECKPOINT).exists())
     for stage in settings.stages:
         data.num_batches(stage)
     learner = load_learner(settings)
@@ -129,7 +129,7 @@ def _train_film(settings: CaptionerTrainConfig, out: Path, caption: CaptionConfi
         "train_captioner": settings.model_dump(mode="json", exclude={"model", "revision"}),
         "prompts": {level: p.id for level, p in prompts.items()},
     }
-    check_same_run(out, identity)
+    check_same_run(out, identity, "train_captioner", MAY_CHANGE, begun=(out / CHECKPOINT).exists())
     learner, film = load_film(settings, out, lambda level: prompts[level].text())
     write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
     rows = _run(out, settings, learner, film, contrastive=contrastive(learner))
@@ -244,25 +244,6 @@ def _rejected(made: Iterable[Instructions]) -> dict[str, int]:
         for reason, count in one.rejected.items():
             counts[reason] = counts.get(reason, 0) + count
     return counts
-
-
-def check_same_run(out: Path, identity: Mapping[str, Any]) -> None:
-    """That a folder with a checkpoint holds this run.
-
-    Raises:
-        ValueError: it holds another.
-    """
-    if not (out / CHECKPOINT).exists():
-        return
-    saved = yaml.safe_load((out / SETTINGS).read_text())
-    changed = [name for name in identity if name != "train_captioner" and identity[name] != saved.get(name)]
-    now, then = identity["train_captioner"], saved["train_captioner"]
-    changed += [f"train_captioner.{name}" for name in now if name not in MAY_CHANGE and now[name] != then.get(name)]
-    if changed:
-        raise ValueError(
-            f"{out} holds a run that was begun with other {', '.join(changed)}; expected the settings in "
-            f"{out / SETTINGS} and the same texts, or another --out"
-        )
 
 
 def _caption_command(url: str, folder: Path, caption: CaptionConfig, frames: FramesConfig) -> str:

@@ -13,7 +13,6 @@ import torch
 from torch.multiprocessing import start_processes
 
 from train.loop import train
-from train.run.config import TrainConfig
 
 PRELOADED = [
     "pytest",
@@ -83,7 +82,7 @@ class Ended:
 
 
 def run_ranks(
-    num_ranks: int, settings: TrainConfig, dataset: str, out: Path, entry: Callable[..., object] = train
+    num_ranks: int, settings: Any, dataset: str, out: Path, entry: Callable[..., object] = train
 ) -> list[Ended]:
     """Train on `num_ranks` ranks, each a process with the environment that torchrun sets. No launcher ends the others
     after one.
@@ -101,7 +100,7 @@ def run_ranks(
 
 def run_at_once(
     environments: Sequence[Mapping[str, str]],
-    settings: TrainConfig,
+    settings: Any,
     dataset: str,
     out: Path,
     entry: Callable[..., object] = train,
@@ -133,7 +132,7 @@ def _run(
     environment: Mapping[str, str],
     log: Path,
     entry: Callable[..., None],
-    settings: TrainConfig,
+    settings: Any,
     dataset: str,
     out: Path,
 ) -> None:

@@ -89,6 +89,17 @@ class RankGrid:
         dist.all_gather_object(values, value)
         return values
 
+    def raise_together(self, error: Exception | None) -> None:
+        """End all ranks where one of them has an error: the others would wait for it. Called by all of them.
+
+        Raises:
+            Exception: what is given here.
+            ValueError: what another rank gives.
+        """
+        if self.any(error is not None):
+            messages = self.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
+            raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))
+
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()

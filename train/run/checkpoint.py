@@ -67,7 +67,7 @@ class Checkpointer:
     Args:
         root: folder of the checkpoints, on this machine or on a store that all ranks see.
         model: its trainable parameters are saved, full or sharded.
-        ema: their averages.
+        ema: their averages; None: there are none.
         optimizer: over the same parameters.
         ranks: this rank.
         config: which checkpoints stay.
@@ -78,7 +78,7 @@ class Checkpointer:
         self,
         root: AnyPath,
         model: nn.Module,
-        ema: EMA,
+        ema: EMA | None,
         optimizer: torch.optim.Optimizer,
         ranks: RankGrid,
         config: CheckpointConfig,
@@ -212,9 +212,10 @@ class Checkpointer:
         reshard(self.model)
         tensors: dict[str, Any] = {
             "model": {name: p.detach() for name, p in trainable_parameters(self.model).items()},
-            "ema": self.ema.state_dict(),
             "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
         }
+        if self.ema is not None:
+            tensors["ema"] = self.ema.state_dict()
         if rng:
             rank = self.ranks.rank
             tensors["rng"] = {f"cpu.{rank}": torch.get_rng_state()}
