@@ -1,16 +1,17 @@
 """The folder of a training that names what it trains: `config.yaml`, and whether a command continues the run in it."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
+
+from curate.storage.place import AnyPath
 
 SETTINGS = "config.yaml"
 
 
 def check_same_run(
-    out: Path, identity: Mapping[str, Any], section: str, may_change: Collection[str], *, begun: bool
+    out: AnyPath, identity: Mapping[str, Any], section: str, may_change: Collection[str], *, begun: bool
 ) -> None:
     """That a folder with a run holds this one.
 

@@ -1,7 +1,6 @@
 """`reelpack train-clip`: fine-tune a CLIP on captioned clips."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def train_clip(
     dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option(help="folder of the run; a stopped run resumes from its last checkpoint")],
+    out: Annotated[str, typer.Option(help="folder of the run; a stopped run resumes from its last checkpoint")],
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
@@ -26,7 +25,7 @@ def train_clip(
     resolved = resolved_config(config, set)
     from pipelines.drivers import train_clip as driver
 
-    with stays(partial(of_run, section="train_clip"), str(out)):
+    with stays(partial(of_run, section="train_clip"), out):
         summary = driver.train_clip(dataset, out, resolved)
     if is_first_rank():
         show(summary)
@@ -55,4 +54,10 @@ def show(summary: "ClipSummary") -> None:
         console.print(recalls)
     for note in summary.notes:
         console.print(f"note: {note}", markup=False)
-    console.print(f"use it as an encoder, of score.scorers or caption.checks.match:\n{summary.encoder}", markup=False)
+    console.print("use it: --set, at `reelpack curate` and `reelpack caption`", markup=False)
+    for setting in (
+        "score.scorers.text_match.encoder",
+        "score.scorers.embedding.encoder",
+        "caption.checks.match.encoder",
+    ):
+        console.print(f"'{setting}={summary.encoder}'", markup=False, soft_wrap=True)

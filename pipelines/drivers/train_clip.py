@@ -11,15 +11,16 @@ import torch.distributed as dist
 import yaml
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.judged import HUMAN
 from curate.schema import content_digest
-from curate.storage.place import locate
+from curate.storage.place import AnyPath, children, path_of
 from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.same_run import SETTINGS, check_same_run
 from train.clip.card import Facts, card
 from train.clip.config import TrainClipConfig
-from train.clip.export import export
+from train.clip.export import CONFIG, export
 from train.clip.loop import ClipRun, Row, num_steps
 from train.clip.model import ClipModel
 from train.clip.notes import notes_of
@@ -27,8 +28,9 @@ from train.clip.pairs import CaptionedClip, FrameReader, Pairs
 from train.distributed.ranks import RankGrid, join_ranks
 from train.estimate.memory import device_bytes, gib
 from train.run.checkpoint import list_checkpoints
+from train.run.commit import remove_left_over
 from train.run.hold import hold_run, restarted_by_torchrun
-from train.run.storage import remove_left_over
+from train.run.spool import Spool
 
 MODEL = "model"
 MAY_CHANGE = {"device", "checkpoint", "num_decoders", "activation_checkpointing"}
@@ -52,17 +54,19 @@ class ClipSummary:
         notes: What a reader must know.
     """
 
-    model: Path
+    model: AnyPath
     facts: Facts
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def encoder(self) -> str:
-        return f'{{kind: open_clip, model: "local-dir:{self.model.absolute()}"}}'
+        """Settings of the model as an encoder; from a store it is copied to each machine that uses it."""
+        folder = self.model.absolute() if isinstance(self.model, Path) else "COPY_OF_" + self.model.name
+        return f'{{kind: open_clip, model: "local-dir:{folder}"}}'
 
 
-def train_clip(dataset: str, out: Path, config: Config) -> ClipSummary:
+def train_clip(dataset: str, out: str | AnyPath, config: Config) -> ClipSummary:
     """Train; a run that was stopped resumes from its last checkpoint. Under torchrun every rank calls it.
 
     Raises:
@@ -70,7 +74,7 @@ def train_clip(dataset: str, out: Path, config: Config) -> ClipSummary:
             share, a model that cannot be loaded or trained so, another process trains in `out`, or `out` holds a run
             with other settings or data.
     """
-    settings = config.train_clip
+    settings, out = config.train_clip, path_of(out)
     is_restart = dist.is_initialized() or restarted_by_torchrun()
     data = Dataset(dataset)
     pairs = Pairs(read_clips(data), settings.levels)
@@ -95,8 +99,8 @@ def train_clip(dataset: str, out: Path, config: Config) -> ClipSummary:
                 write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
                 say_before(settings, pairs, model, steps)
             ranks.barrier()
-            with _lines(steps, ranks) as (on_row, on_part):
-                run = ClipRun(out, settings, model, pairs, ranks, lease=lease, on_row=on_row)
+            with _lines(steps, ranks) as (on_row, on_part), Spool(out) as spool:
+                run = ClipRun(out, settings, model, pairs, ranks, spool, lease=lease, on_row=on_row)
                 depends = (encoder.fingerprint, pairs.key, settings.num_frames, settings.short_side_px, model.dtype)
                 vectors = out / "vectors" / content_digest("clip vectors", *map(str, depends))[:16]
                 frames = FrameReader(data.layout.shards, settings.num_frames, settings.short_side_px)
@@ -129,8 +133,7 @@ def read_clips(dataset: Dataset) -> list[CaptionedClip]:
 
 
 def _check_shards(dataset: Dataset, names: Sequence[str]) -> None:
-    fs, path = locate(dataset.layout.shards)
-    there = {entry.rpartition("/")[2] for entry in fs.ls(path, detail=False)}
+    there = set(children(dataset.layout.shards))
     if missing := [name for name in names if name not in there]:
         raise ValueError(
             f"{dataset.layout.shards}: {len(missing)} of {len(names)} shards of the index are not there, such as "
@@ -179,7 +182,7 @@ def _lines(steps: int, ranks: RankGrid) -> Iterator[tuple[Callable[[Row], None],
 
 
 def _finish(
-    out: Path,
+    out: AnyPath,
     settings: TrainClipConfig,
     data: Dataset,
     pairs: Pairs,
@@ -198,7 +201,7 @@ def _finish(
         text = card(facts, settings, rows, notes)
         write_text(str(out / "README.md"), text)
         try:
-            if not folder.is_dir():
+            if not (folder / CONFIG).exists():
                 export(model, folder, text)
         except (OSError, ValueError) as raised:
             error = raised
@@ -218,7 +221,7 @@ def facts_of(settings: TrainClipConfig, data: Dataset, pairs: Pairs, model: Clip
         num_pairs=len(pairs.train),
         num_held_out=len(pairs.held_out),
         num_texts={level: counts[level] for level in settings.levels if counts[level]},
-        captioners=tuple(data.current_captions),
+        captioners=tuple(name for name in data.current_captions if name != HUMAN or counts["human"]),
         steps=steps,
     )
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from curate.encoders.open_clip import LOCAL_DIR, OpenClipConfig
+from curate.storage.place import AnyPath
+from curate.storage.publish import publish, sync_folder
 from curate.storage.tensors import write_tensors
 from train.clip.model import ClipModel
 
@@ -20,30 +22,42 @@ TEXTS = ("a photo of a cat", "Two people: walking, slowly, on a beach at dusk!")
 TOLERANCE = 1e-4
 
 
-def export(model: ClipModel, folder: Path, card: str) -> Path:
-    """Write architecture, weights, preprocessing, tokenizer and card; the folder appears by one rename, after it was
-    loaded and gave the model's own vectors.
+def export(model: ClipModel, folder: AnyPath, card: str) -> AnyPath:
+    """Write architecture, weights, preprocessing, tokenizer and card. The folder is loaded and compared with the model
+    before it appears: by one rename, or on a store with its architecture as the last file.
 
     Raises:
         ValueError: what open_clip loads from it computes something else.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a killed run
-        shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.tmp-") as temporary:
+    here = folder.parent if isinstance(folder, Path) else None
+    if here is not None:
+        here.mkdir(parents=True, exist_ok=True)
+        for leftover in here.glob(f".{folder.name}.tmp-*"):  # of a killed run
+            shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(dir=here, prefix=f".{folder.name}.tmp-") as temporary:
         staged = Path(temporary) / "model"
-        staged.mkdir()
-        config = {"model_cfg": _architecture(model), "preprocess_cfg": model.net.visual.preprocess_cfg}
-        if hasattr(model.tokenizer, "save_pretrained"):  # of a hub; open_clip's own one is in its package
-            model.tokenizer.save_pretrained(str(staged))
-        (staged / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        (staged / "README.md").write_text(card)
-        write_tensors(model.net.state_dict(), staged / WEIGHTS, metadata={"format": "pt"})
-        with (staged / WEIGHTS).open("rb") as file:
-            os.fsync(file.fileno())
+        _write(model, staged, card)
         _check(model, staged)
-        staged.rename(folder)
+        if isinstance(folder, Path):
+            sync_folder(staged)
+            staged.rename(folder)
+            return folder
+        for file in sorted(staged.iterdir(), key=lambda file: file.name == CONFIG):
+            with file.open("rb") as source, publish(str(folder / file.name)) as to:
+                shutil.copyfileobj(source, to)
     return folder
+
+
+def _write(model: ClipModel, folder: Path, card: str) -> None:
+    folder.mkdir()
+    if hasattr(model.tokenizer, "save_pretrained"):  # of a hub; open_clip's own one is in its package
+        model.tokenizer.save_pretrained(str(folder))
+    config = {"model_cfg": _architecture(model), "preprocess_cfg": model.net.visual.preprocess_cfg}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "README.md").write_text(card)
+    write_tensors(model.net.state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
+    with (folder / WEIGHTS).open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _architecture(model: ClipModel) -> dict[str, Any]:

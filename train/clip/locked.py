@@ -3,11 +3,11 @@ the run's folder. A stopped run continues after the last part."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
+from curate.storage.place import AnyPath
 from curate.storage.publish import publish
 from curate.storage.tensors import tensors_to_bytes
 from train.clip.pairs import CaptionedClip
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def locked_vectors(
     clips: Sequence[CaptionedClip],
-    folder: Path,
+    folder: AnyPath,
     embed: Callable[[Sequence[CaptionedClip]], Iterator[Tensor | None]],
     ranks: RankGrid,
     on_part: Callable[[int, int], None] = lambda done, total: None,
@@ -35,7 +35,6 @@ def locked_vectors(
         ranks: this rank.
         on_part: called with the parts that this rank has done, and all of its parts.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parts = [clips[start : start + PART_SIZE] for start in range(0, len(clips), PART_SIZE)]
     own = [(number, part) for number, part in enumerate(parts) if number % ranks.world_size == ranks.rank]
     error: Exception | None = None
@@ -51,11 +50,11 @@ def locked_vectors(
     ranks.raise_together(error)
     found: dict[str, Tensor] = {}
     for number in range(len(parts)):
-        found |= load_file(_path(folder, number))
+        found |= load(_path(folder, number).read_bytes())
     if len(found) < len(clips):
         logger.warning("%d of %d clips cannot be decoded and are left out", len(clips) - len(found), len(clips))
     return found
 
 
-def _path(folder: Path, number: int) -> Path:
+def _path(folder: AnyPath, number: int) -> AnyPath:
     return folder / f"part-{number:06d}.safetensors"

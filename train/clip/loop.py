@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 
 from curate.media.prefetch import prefetch
 from curate.storage.lease import Lease
+from curate.storage.place import AnyPath
 from curate.threads import import_decoders
 from train.clip.config import TrainClipConfig
 from train.clip.gradient import backward, gather
@@ -31,6 +31,7 @@ from train.monitor.metrics import LogConfig, MetricsLog, read_metrics
 from train.optim.optimizer import learning_rate
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.config import OptimizerConfig
+from train.run.spool import Spool
 
 logger = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
@@ -48,22 +49,25 @@ class ClipRun:
         model: the model, as it begins.
         pairs: what it is trained and measured on.
         ranks: this rank.
+        spool: the run's files that grow.
         lease: on the run, of the first rank.
         on_row: called on the first rank with each row of metrics.
     """
 
     def __init__(
         self,
-        out: Path,
+        out: AnyPath,
         config: TrainClipConfig,
         model: ClipModel,
         pairs: Pairs,
         ranks: RankGrid,
+        spool: Spool,
         *,
         lease: Lease | None = None,
         on_row: Callable[[Row], None] = lambda row: None,
     ) -> None:
         self.out, self.config, self.model, self.pairs, self.ranks = out, config, model, pairs, ranks
+        self._spool = spool
         self.steps, self.on_row = num_steps(config, pairs), on_row
         self._at_once = config.chunk_size or config.batch_size
         self._schedule = OptimizerConfig(lr=1.0, warmup_steps=round(config.warmup * self.steps), schedule="cosine")
@@ -75,10 +79,10 @@ class ClipRun:
             self.step = self._checkpointer.load(saved[-1]).step
             logger.info("continuing %s after step %d", out, self.step)
         settings = config.model_dump(mode="json")
-        self._log = MetricsLog(out, self.step, LogConfig(), settings) if ranks.is_main else None
+        self._log = MetricsLog(spool.folder, self.step, LogConfig(), settings) if ranks.is_main else None
 
     def train(
-        self, frames: FrameReader, vectors: Path, on_part: Callable[[int, int], None] = lambda done, total: None
+        self, frames: FrameReader, vectors: AnyPath, on_part: Callable[[int, int], None] = lambda done, total: None
     ) -> list[Row]:
         """Train to the end; the rows of metrics of the whole run.
 
@@ -106,7 +110,7 @@ class ClipRun:
             self._measure(loader, "after")
         if self._log is not None:
             self._log.close()
-        return read_metrics(self.out / METRICS)
+        return read_metrics(self._spool.folder / METRICS)
 
     @property
     def _measured(self) -> list[Pair]:
@@ -123,6 +127,7 @@ class ClipRun:
                 stops = self.ranks.any(stop.is_set())
                 self._checkpointer.poll()
                 if stops or self.step % self.config.checkpoint.every == 0 or self.step == self.steps:
+                    self._spool.sync()  # a checkpoint has the figures of its steps
                     self._checkpointer.save(RunState(step=self.step, cursor=Cursor()))
                 if stops:
                     break
@@ -186,7 +191,7 @@ class ClipRun:
 
     def _measure(self, loader: PairLoader, when: str) -> None:
         """A row of retrieval, unless it is there already."""
-        is_there = any(row.get("when") == when for row in read_metrics(self.out / METRICS))
+        is_there = any(row.get("when") == when for row in read_metrics(self._spool.folder / METRICS))
         if not self.ranks.any(is_there):
             found = measure(self.model, loader, self._measured, self.ranks, self._at_once)
             if found:
@@ -195,6 +200,7 @@ class ClipRun:
     def _write(self, row: Row) -> None:
         if self._log is not None:
             self._log.write(row)
+            self._spool.sync_if_due()
             self.on_row(row)
 
 

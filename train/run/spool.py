@@ -43,6 +43,7 @@ class Spool:
         for name in RESUMED:
             if (there := out / name).exists():
                 (self.folder / name).write_bytes(there.read_bytes())
+                self._copied[self.folder / name] = _version(self.folder / name)  # other ranks leave it as it is
 
     def sync(self) -> None:
         """Copy what has changed to the run.
@@ -54,8 +55,7 @@ class Spool:
             return
         start_s = time.monotonic()
         for path in sorted(path for name in COPIED for path in _files(self.folder / name)):
-            state = path.stat()
-            if self._copied.get(path) != (version := (state.st_size, state.st_mtime_ns)):
+            if self._copied.get(path) != (version := _version(path)):
                 with path.open("rb") as file, publish(str(self._out / path.relative_to(self.folder).as_posix())) as to:
                     shutil.copyfileobj(file, to)
                 self._copied[path] = version
@@ -90,3 +90,8 @@ class Spool:
 
 def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+def _version(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from curate.dataset.dataset import Dataset
+from curate.encoders.fingerprint import path_digest
 from curate.storage.lease import hold
 from pipelines.cli import app
 from pipelines.commands.entry import run
@@ -69,8 +70,9 @@ def test_the_trained_model_scores_the_dataset_and_its_scores_are_its_own(
     encoders = [summary.encoder, f'{{kind: open_clip, model: "local-dir:{made.model}"}}']
     found = []
     for encoder in encoders:
-        scorers = f"score.scorers=[{{kind: text_match, wanted: [a red bar], encoder: {encoder}}}]"
-        curate([str(made.films / "0.mp4")], str(tmp_path / "scored"), load_config(overrides=[*SETTINGS, scorers]))
+        more = [f"score.scorers.text_match.{name}" for name in (f"encoder={encoder}", "wanted=[a red bar]")]
+        config = load_config(overrides=more, base=load_config(overrides=SETTINGS))  # which have no other scorer
+        curate([str(made.films / "0.mp4")], str(tmp_path / "scored"), config)
         scored = Dataset(str(tmp_path / "scored"))
         found.append((scored.made_with()["families"], scored.read_clips()["wanted_best"].to_pylist()))
     (families, [trained]), (other_families, [untrained]) = found
@@ -84,6 +86,20 @@ def test_a_second_run_continues_nothing_and_writes_nothing_twice(made: SimpleNam
     assert again.rows == first.rows and again.facts == first.facts
     assert (first.model / "open_clip_model.safetensors").stat().st_mtime_ns == written
     assert [row["when"] for row in first.rows if "when" in row] == ["before", "after"]
+
+
+def test_a_run_in_a_store_is_resumed_there_and_its_model_is_copied(made: SimpleNamespace, tmp_path: Path) -> None:
+    url = f"memory://clips/{tmp_path.name}"
+    train_clip(made.url, tmp_path / "run", settings(made))
+    first = train_clip(made.url, url, settings(made))
+    again = train_clip(made.url, url, settings(made))
+    assert again.rows == first.rows and "when" in first.rows[-1]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in first.model.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    here = path_digest(tmp_path / "run" / "model")
+    assert path_digest(copy) == here  # the same weights as those of a run on this machine
 
 
 def test_the_card_tells_data_recall_and_limits(made: SimpleNamespace, tmp_path: Path) -> None:

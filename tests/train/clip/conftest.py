@@ -14,6 +14,7 @@ from train.clip.loop import ClipRun, Row
 from train.clip.model import ClipModel
 from train.clip.pairs import CaptionedClip, FrameReader, Pairs
 from train.distributed.ranks import RankGrid
+from train.run.spool import Spool
 
 ALONE = RankGrid(rank=0, world_size=1, device=torch.device("cpu"))
 
@@ -41,8 +42,9 @@ class Made:
         out.mkdir(exist_ok=True)
         model = ClipModel(config, ALONE.device)
         pairs = Pairs(self.clips if clips is None else clips, config.levels)
-        run = ClipRun(out, config, model, pairs, ALONE, **options)
-        return run.train(self.frames(config), out / "vectors"), model
+        with Spool(out) as spool:
+            run = ClipRun(out, config, model, pairs, ALONE, spool, **options)
+            return run.train(self.frames(config), out / "vectors"), model
 
     def frames(self, config: TrainClipConfig) -> FrameReader:
         return FrameReader(str(self.shards), config.num_frames, config.short_side_px)

@@ -23,6 +23,7 @@ from train.clip.model import ClipModel
 from train.clip.pairs import FrameReader, Pairs
 from train.distributed.preempt import Preempted
 from train.run.checkpoint import list_checkpoints
+from train.run.spool import Spool
 
 LEARNS = {"epochs": 12.0, "num_evaluated": 100}
 FULL = {"image": "full", "epochs": 1.0, "num_evaluated": 0, "levels": {"short": 1.0}}
@@ -126,7 +127,7 @@ def test_a_damaged_checkpoint_is_not_continued_from(made: Made, tmp_path: Path) 
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match="its checksum is another.*continue from step-000002"):
+    with pytest.raises(ValueError, match=r"its checksum is another.*continue from step-000002"):
         made.run(tmp_path, made.config(**FULL))
 
 
@@ -155,7 +156,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_what_to_lower(made: Made, t
     model = ClipModel(config, ALONE.device)
     with torch.no_grad():
         model.net.text_projection[0, 0] = torch.nan
-    run = ClipRun(tmp_path, config, model, Pairs(made.clips, config.levels), ALONE)
+    run = ClipRun(tmp_path, config, model, Pairs(made.clips, config.levels), ALONE, Spool(tmp_path))
     with pytest.raises(ValueError, match=r"step 1: the loss is nan .*Lower train_clip\.lr \(it is 0\.01\)"):
         run.train(made.frames(config), tmp_path / "vectors")
     assert not list_checkpoints(tmp_path / "checkpoints")

@@ -45,6 +45,13 @@ def test_a_resumed_run_continues_its_rows(run: AnyPath) -> None:
     assert (run / "metrics.jsonl").read_text() == "1\n2\n"
 
 
+def test_a_rank_that_adds_nothing_keeps_the_rows_of_the_one_that_does(run: AnyPath) -> None:
+    (run / "metrics.jsonl").write_text("1\n")
+    with Spool(run), Spool(run) as main:
+        append(main, "metrics.jsonl", "2\n")
+    assert (run / "metrics.jsonl").read_text() == "1\n2\n"
+
+
 def test_a_run_that_fails_leaves_its_figures(run: AnyPath) -> None:
     with pytest.raises(ZeroDivisionError), Spool(run) as spool:
         append(spool, "metrics.jsonl", "1\n")
