@@ -81,10 +81,14 @@ def _field(model: type[BaseModel], key: str, section: str) -> FieldInfo:
 
 def _as_section(value: Any) -> Any:
     """A table of members of a union as a `Table`; any other value as it is."""
-    if isinstance(value, Mapping) and value and all("kind" in type(one).model_fields for one in value.values()):
+    if isinstance(value, Mapping) and value and all(map(_has_kind, value.values())):
         fields: dict[str, Any] = {name: (type(one), one) for name, one in value.items()}
         return create_model("Named", __base__=Table, **fields)()
     return value
+
+
+def _has_kind(value: Any) -> bool:
+    return isinstance(value, BaseModel) and "kind" in type(value).model_fields
 
 
 def _member(field: FieldInfo, current: Any, key: str, section: str) -> tuple[type[BaseModel], Any]:
