@@ -42,7 +42,7 @@ class Detectors:
         self._detectors: list[ShotDetector] = [*(one.build() for one in self._configs[:-1]), StretchDetector()]
 
     def __iter__(self) -> Iterator[ShotDetector]:
-        return iter(self._detectors)
+        return iter(self._detectors[:-1])  # that of stretches has nothing to set up
 
     def of(self, uri: str) -> ShotDetector:
         return self._detectors[self._number(uri)]

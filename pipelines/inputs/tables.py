@@ -98,7 +98,7 @@ def _read_arrow(url: str, config: StagingConfig) -> Iterator[Sample | Failure]:
                 raise MediaError(FailureKind.NOT_MEDIA, f"{public(url)}: {detail}")
             others = table.select(_others(table.schema, media))
             rows = _rows(iter(others.to_batches(BATCH_ROWS)), table.num_rows)
-            yield from _samples(url, version, media, rows, len(source) // max(1, table.num_rows))
+            yield from _samples(url, version, media, rows, source.size() // max(1, table.num_rows))
     except MediaError as error:
         yield failure_of(public(url), error.kind, error.detail)
 
