@@ -72,7 +72,10 @@ class TarFileMember:
             with remote_errors(self.uri):
                 data = self._range(at, at + wanted)
             if len(data) != wanted:
-                detail = f"{self.uri}: asked for {wanted} bytes from {at} of its tar, got {len(data)}"
+                detail = (
+                    f"{self.uri}: asked for {wanted} bytes from {at} of its tar, got {len(data)}; where the server "
+                )
+                detail += "answers no ranges, download the tar"
                 raise MediaError(FailureKind.IO, detail)
             yield data
             at += wanted

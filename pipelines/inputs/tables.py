@@ -66,7 +66,10 @@ def read_table(url: str, config: StagingConfig) -> Iterator[Sample | Failure]:
             media = media_columns(table.schema_arrow)
             others = _others(table.schema_arrow, media)
             size = sum(table.metadata.row_group(n).total_byte_size for n in range(table.num_row_groups))
-            rows = _rows(table.iter_batches(BATCH_ROWS, columns=others), table.metadata.num_rows)
+            # Of a struct its path alone, which tells whether the struct is there.
+            shown = [f"{name}.path" for name in media if not _is_bytes(table.schema_arrow.field(name).type)]
+            batches = table.iter_batches(BATCH_ROWS, columns=[*others, *shown])
+            rows = _rows(batches, media, table.metadata.num_rows)
             yield from _samples(url, version, media, rows, size // max(1, table.metadata.num_rows))
     except MediaError as error:
         yield failure_of(public(url), error.kind, error.detail)
@@ -96,8 +99,10 @@ def _read_arrow(url: str, config: StagingConfig) -> Iterator[Sample | Failure]:
             if not media:
                 detail = f"none of its columns holds images or videos ({', '.join(table.column_names)})"
                 raise MediaError(FailureKind.NOT_MEDIA, f"{public(url)}: {detail}")
-            others = table.select(_others(table.schema, media))
-            rows = _rows(iter(others.to_batches(BATCH_ROWS)), table.num_rows)
+            shown = table.select(_others(table.schema, media))
+            for name in media:
+                shown = shown.append_column(name, table[name].is_valid())
+            rows = _rows(iter(shown.to_batches(BATCH_ROWS)), media, table.num_rows)
             yield from _samples(url, version, media, rows, source.size() // max(1, table.num_rows))
     except MediaError as error:
         yield failure_of(public(url), error.kind, error.detail)
@@ -108,22 +113,27 @@ def _others(schema: pa.Schema, media: list[str]) -> list[str]:
     return [field.name for field in schema if field.name not in media and not _is_bytes(field.type)]
 
 
-def _rows(batches: Iterator[pa.RecordBatch], num_rows: int) -> Iterator[dict[str, Any]]:
-    """The rows of the other columns; empty ones where there is none."""
+def _rows(
+    batches: Iterator[pa.RecordBatch], media: list[str], num_rows: int
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The user's own values of each row, and the columns of its media: a null is none."""
     given = 0
     for batch in batches:
         for row in batch.to_pylist():
             given += 1
-            yield row
-    yield from ({} for _ in range(num_rows - given))
+            yield row, [name for name in media if row.pop(name, True)]
+    yield from (({}, media) for _ in range(num_rows - given))
 
 
 def _samples(
-    url: str, version: str, media: list[str], rows: Iterator[dict[str, Any]], row_bytes: int
-) -> Iterator[Sample]:
-    for number, row in enumerate(rows):
-        text, columns = text_of(row)
-        for column in media:
+    url: str, version: str, media: list[str], rows: Iterator[tuple[dict[str, Any], list[str]]], row_bytes: int
+) -> Iterator[Sample | Failure]:
+    for number, (row, columns) in enumerate(rows):
+        text, own = text_of(row)
+        if not columns:
+            subject = member_uri(public(url), f"{number}.{media[0]}")
+            yield failure_of(subject, FailureKind.MISSING, f"row {number} has neither an image nor a video")
+        for column in columns:
             name = f"{number}.{column}"
             source = Source(
                 uri=member_uri(public(url), name),
@@ -131,4 +141,4 @@ def _samples(
                 version=row_version(version, number),
                 signed=None if public(url) == url else member_uri(url, name),
             )
-            yield Sample(source=source, text=text, columns=columns)
+            yield Sample(source=source, text=text, columns=own)
