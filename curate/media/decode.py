@@ -1,9 +1,10 @@
 """A clip (a member of a shard, or a local file) → pixels. The wanted frames are known before any is decoded, and
 one of them is in memory at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
 import numpy as np
 
@@ -30,6 +31,14 @@ class ClipTimes:
     pts: np.ndarray
     end_pts: int
     time_base: Fraction
+
+    @classmethod
+    def of_packets(cls, shown: Iterable[tuple[int, int]], time_base: Fraction) -> Self:
+        """Of the pts and durations (0 where unknown) of the packets that are shown, one at least, in any order."""
+        packets = sorted(shown)
+        pts = np.array([start for start, _ in packets], np.int64)
+        last = packets[-1][1] or (pts[-1] - pts[-2] if len(pts) > 1 else 1)
+        return cls(pts=pts, end_pts=int(pts[-1] + last), time_base=time_base)
 
     @property
     def starts_s(self) -> np.ndarray:
@@ -115,12 +124,10 @@ def clip_times(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> Clip
     if _is_still(source):
         return ClipTimes(pts=np.zeros(1, np.int64), end_pts=1, time_base=STILL_TIME_BASE)
     with VideoReader(source, max_pixels=max_pixels) as reader:
-        shown = sorted((packet.pts, packet.duration or 0) for packet in reader.shown_packets())
+        shown = [(packet.pts, packet.duration or 0) for packet in reader.shown_packets() if packet.pts is not None]
         if not shown:
             raise MediaError(FailureKind.NO_FRAMES, f"{reader.name} has a video stream without frames")
-        pts = np.array([start for start, _ in shown], np.int64)
-        last = shown[-1][1] or (pts[-1] - pts[-2] if len(pts) > 1 else 1)
-        return ClipTimes(pts=pts, end_pts=int(pts[-1] + last), time_base=reader.stream_time_base)
+        return ClipTimes.of_packets(shown, reader.stream_time_base)
 
 
 def clip_frames(
