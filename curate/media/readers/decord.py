@@ -5,6 +5,7 @@ the frames that come out, so it is wrong, without a word, where some do not come
 group, what an edit list hides, MPEG-TS.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import ClassVar
@@ -52,17 +53,12 @@ class DecordDecoder:
         import decord
 
         try:
-            # A path is read as bytes: decord would take some names for those of other protocols.
-            data = source if isinstance(source, bytes) else _bytes(source)
-            reader = decord.VideoReader(BytesIO(data), height=size[0], width=size[1], num_threads=1)
+            # FFmpeg takes no absolute path for the name of a protocol.
+            file = BytesIO(source) if isinstance(source, bytes) else os.path.abspath(source)
+            reader = decord.VideoReader(file, height=size[0], width=size[1], num_threads=1)
             if len(reader) != len(stream.times.pts):
                 raise NotReadError("decord counts other frames")
             for batch in batches(numbers, size):
                 yield from reader.get_batch(batch).asnumpy()
         except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
             raise NotReadError(f"decord fails ({type(error).__name__})") from error
-
-
-def _bytes(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

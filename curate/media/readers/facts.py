@@ -1,5 +1,6 @@
 """A file → what decides which reader reads it right, in one pass over its packets. One frame is decoded."""
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from curate.media.clock import DecodedFrame
@@ -62,7 +63,7 @@ def stream_facts(
         codec, aspect = reader.stream.codec_context, reader.stream.sample_aspect_ratio
         return StreamFacts(
             times=ClipTimes.of_packets(shown, reader.stream_time_base),
-            shape=geometry(DecodedFrame(image=first, sample_aspect_ratio=aspect or 1)),
+            shape=geometry(DecodedFrame(image=first, sample_aspect_ratio=aspect or Fraction(1))),
             container=reader.container_name,
             codec=codec.codec.canonical_name,
             bits=first.format.components[0].bits,
