@@ -54,13 +54,14 @@ class CaptionStage:
         self._threads: _Threads | None = None
 
     def setup(self) -> None:
-        """Load the models, and what the checks need.
+        """Load the models, the reader of frames, and what the checks need.
 
         Raises:
             MissingWeights: embedded weights are not there.
             ValueError: a model cannot be loaded.
         """
         import_decoders()
+        self.config.reader.setup()
         for backend in self._backends():
             backend.setup()
         for check in self._all_checks():
@@ -123,13 +124,13 @@ class CaptionStage:
             data = self._reader.read(item.shard, item.offset, item.size, key=item.clip_id, digest=item.digest)
         except (OSError, ValueError) as error:  # the shard is missing or cut off
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.IO, detail=str(error))
-        frames = self.config.frames
+        frames, reader = self.config.frames, self.config.reader
         try:
             return DecodedItem(
                 item=item,
                 digest=media_digest(data),
-                windows=windows_of(data, frames),
-                decode_again=lambda attempt: windows_of(data, frames, attempt=attempt),
+                windows=windows_of(data, frames, reader=reader),
+                decode_again=lambda attempt: windows_of(data, frames, attempt=attempt, reader=reader),
             )
         except MediaError as error:
             return error.failure(item.clip_id, STEP)

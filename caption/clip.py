@@ -96,7 +96,8 @@ class ClipCaptioner:
             failures += [one for one in made if isinstance(one, Failure)]
             if records and records[-1].level == "fields" and records[-1].status in USABLE:
                 known.fields = salvage(records[-1].text).fields
-        return Captioned(records=(*records, *self._variants(clip, known)), failures=tuple(failures))
+        made_all = (*records, *self._variants(clip, known))
+        return Captioned(records=made_all, failures=tuple(failures), fallback=clip.fallback)
 
     def _of_frames(self, clip: DecodedItem) -> tuple[Finding, ...]:
         """Findings before the model is asked, up to the first check that refuses the clip."""
@@ -217,7 +218,7 @@ class ClipCaptioner:
             attempt=attempt,
             parents=self._parents(clip, prompt, known) if result else (),
             finish_reason=result.finish_reason if result else "not_asked",
-            provenance=_served(backend.provenance, result),
+            provenance=self._shown(clip, _served(backend.provenance, result)),
             prompt_id=prompt.id,
             prompt_hash=prompt.digest,
             prompt_text=self._prompt_text(clip, prompt, known, change),
@@ -228,6 +229,11 @@ class ClipCaptioner:
             num_output_tokens=result.num_output_tokens if result else 0,
         )
         return record if result is None else self._checked(record, clip, known, raw=text)
+
+    def _shown(self, clip: DecodedItem, provenance: Provenance) -> Provenance:
+        """With the library that read the frames, where it is not PyAV as ever."""
+        read_by = self.config.reader.read_by(clip.fallback)
+        return replace(provenance, libraries={**provenance.libraries, **read_by}) if read_by else provenance
 
     def _checked(self, record: CaptionRecord, clip: DecodedItem, known: _Known, *, raw: str) -> CaptionRecord:
         """With the checks' findings. `raw` is what the model wrote, from which the fields of `record` are salvaged."""

@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from caption.backends.config import BackendConfig
 from caption.backends.embedded import EmbeddedConfig
@@ -11,6 +11,8 @@ from caption.frames import FramesConfig
 from caption.prompts import PROMPT_SETS, PromptSet
 from caption.quality.config import ChecksConfig
 from curate.dataset.captions import CaptionLevel
+from curate.media.readers.config import MediaConfig
+from curate.media.readers.frames import FrameReader
 from curate.schema import content_digest
 
 KEY_HEX_DIGITS = 12
@@ -43,6 +45,8 @@ class CaptionConfig(BaseModel):
     )
     batch_size: int = Field(16, ge=1, description="clips per batch")
 
+    _media: MediaConfig = PrivateAttr(MediaConfig())
+
     @model_validator(mode="after")
     def _variants_have_fields(self) -> "CaptionConfig":
         if self.variants and (self.backend is None or "fields" not in self.prompt_set.levels):
@@ -51,6 +55,23 @@ class CaptionConfig(BaseModel):
                 "backend asks for none; expected prompts=fields-v1 and a model that follows them"
             )
         return self
+
+    def read_by(self, media: MediaConfig) -> "CaptionConfig":
+        """The same with the reader of the frames, which is a section of its own."""
+        copy = self.model_copy()
+        copy._media = media
+        copy.__dict__.pop("key", None)  # computed for another reader
+        return copy
+
+    @property
+    def media(self) -> MediaConfig:
+        """The settings of what decodes the clips."""
+        return self._media
+
+    @property
+    def reader(self) -> FrameReader:
+        """What decodes the clips."""
+        return self._media.build()
 
     @property
     def prompt_set(self) -> PromptSet:
@@ -94,6 +115,7 @@ class CaptionConfig(BaseModel):
             *(prompt.digest for prompt in self.prompt_set.prompts),
             merge.digest if merge and self.frames.window_s else "",
             *map(str, (*numbers, self.variants, self.max_attempts)),
+            *filter(None, [self.reader.key]),
         )[:KEY_HEX_DIGITS]
 
     def max_tokens(self, level: CaptionLevel) -> int:

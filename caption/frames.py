@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.media.decode import ClipTimes, Size, clip_frames, clip_times, middles
+from curate.media.decode import ClipTimes, Size, clip_times, middles
+from curate.media.readers.frames import PYAV, FrameReader
 
 NUM_CANDIDATES = 128
 """Frames of a window among which `scene` and `motion` choose: they are decoded at a low resolution."""
@@ -56,6 +57,7 @@ class WindowFrames:
         rgb: `(T, H, W, 3)` uint8 in the order of time; the frames of all windows of a clip have one size.
         indices: `(T,)` int64, numbers of the frames within the clip.
         pts_s: `(T,)` float64, when they are shown, seconds from the clip's start.
+        fallback: Why PyAV read them in the place of the chosen reader; None where that did not happen.
     """
 
     start_s: float
@@ -63,9 +65,12 @@ class WindowFrames:
     rgb: np.ndarray
     indices: np.ndarray
     pts_s: np.ndarray
+    fallback: str | None = None
 
 
-def windows_of(data: bytes, config: FramesConfig, *, attempt: int = 1) -> list[WindowFrames]:
+def windows_of(
+    data: bytes, config: FramesConfig, *, attempt: int = 1, reader: FrameReader = PYAV
+) -> list[WindowFrames]:
     """Decodes a clip's windows; the frames of all of them are in memory at the same time.
 
     Args:
@@ -73,6 +78,7 @@ def windows_of(data: bytes, config: FramesConfig, *, attempt: int = 1) -> list[W
         config: The settings.
         attempt: From 2 on, a window gives twice `num_frames`, and none that an earlier attempt gave, as long as it has
             enough of them.
+        reader: What decodes.
 
     Raises:
         MediaError: The bytes are no video, are damaged, or hold no frame.
@@ -87,11 +93,12 @@ def windows_of(data: bytes, config: FramesConfig, *, attempt: int = 1) -> list[W
     else:
         choose = _by_scene if config.sampling == "scene" else _by_motion
         pools = [frames[middles(len(frames), NUM_CANDIDATES)] for frames in ranges]
-        chosen = [_chosen(pool, config.num_frames, attempt, choose(data, times, pool)) for pool in pools]
+        chosen = [_chosen(pool, config.num_frames, attempt, choose(reader, data, times, pool)) for pool in pools]
     most = max(map(len, chosen))
     shown = np.unique(np.concatenate(chosen))
     size = None if config.max_pixels is None else _within(config.max_pixels / most)
-    rgb = np.stack(list(clip_frames(data, times, shown, size)))
+    reading = reader.frames(data, times, shown, size)
+    rgb = np.stack(list(reading))
     return [
         WindowFrames(
             start_s=start_s,
@@ -99,6 +106,7 @@ def windows_of(data: bytes, config: FramesConfig, *, attempt: int = 1) -> list[W
             rgb=rgb if len(chosen) == 1 else rgb[np.searchsorted(shown, indices)],
             indices=indices,
             pts_s=times.starts_s[indices],
+            fallback=reading.fallback,
         )
         for start_s, end_s, indices in zip(edges_s[:-1], edges_s[1:], chosen, strict=True)
     ]
@@ -138,14 +146,14 @@ def _evenly(positions: np.ndarray, count: int) -> np.ndarray:
     return positions[middles(len(positions), count)]
 
 
-def _by_scene(data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
+def _by_scene(reader: FrameReader, data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
     """One frame from each of `count` parts.
 
     The parts are the stretches whose frames differ least from their mean, squared, in sum. This division is found
     exactly, by dynamic programming over the frames' products (kernel temporal segmentation: Potapov et al., ECCV 2014,
     section 3, with a given number of parts). A part gives the frame that is nearest to its mean.
     """
-    pixels = _candidates(data, times, frames).reshape(len(frames), -1).astype(np.float64)
+    pixels = _candidates(reader, data, times, frames).reshape(len(frames), -1).astype(np.float64)
     when = times.starts_s[frames] / max(1e-9, times.starts_s[frames[-1]] - times.starts_s[frames[0]])
     # Sums of whole numbers: the number of BLAS's threads does not show.
     products = pixels @ pixels.T / (pixels.shape[1] * 255**2) + TIME_WEIGHT**2 * np.outer(when, when)
@@ -158,10 +166,10 @@ def _by_scene(data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
     return choose
 
 
-def _by_motion(data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
+def _by_motion(reader: FrameReader, data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
     """Frames at the middles of equal shares of the change between neighbors, the mean difference of their pixels. One
     step counts for at most one share: a cut is no motion."""
-    pixels = _candidates(data, times, frames).reshape(len(frames), -1).astype(np.int16)
+    pixels = _candidates(reader, data, times, frames).reshape(len(frames), -1).astype(np.int16)
 
     def choose(positions: np.ndarray, count: int) -> np.ndarray:
         change = np.abs(np.diff(pixels[positions], axis=0)).mean(axis=1)
@@ -177,14 +185,14 @@ def _by_motion(data: bytes, times: ClipTimes, frames: np.ndarray) -> Chooser:
     return choose
 
 
-def _candidates(data: bytes, times: ClipTimes, frames: np.ndarray) -> np.ndarray:
+def _candidates(reader: FrameReader, data: bytes, times: ClipTimes, frames: np.ndarray) -> np.ndarray:
     """`(T, h, w, 3)` uint8 of these frames, at a low resolution."""
 
     def size(height: int, width: int) -> Size:
         scale = min(1.0, CANDIDATE_SHORT_SIDE_PX / min(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    return np.stack(list(clip_frames(data, times, frames, size)))
+    return np.stack(list(reader.frames(data, times, frames, size)))
 
 
 def _parts(products: np.ndarray, count: int) -> list[tuple[int, int]]:

@@ -53,6 +53,11 @@ class DecodedItem:
     def num_bytes(self) -> int:
         return sum(window.rgb.nbytes for window in self.windows)
 
+    @property
+    def fallback(self) -> str | None:
+        """Why PyAV read the frames in the place of the chosen reader; None where that did not happen."""
+        return self.windows[0].fallback
+
     @cached_property
     def frames(self) -> np.ndarray:
         """Those of all windows, (T, H, W, 3) uint8 RGB; of one window: its own array, not a copy."""
@@ -68,6 +73,7 @@ class Captioned:
         waited_s: Seconds that the model waited for the frames of this clip.
         asked_s: Seconds that the model worked on it.
         num_prompt_tokens, num_output_tokens: Of all its requests, those of attempts and windows too.
+        fallback: Why PyAV read its frames in the place of the chosen reader; None where that did not happen.
     """
 
     records: tuple[CaptionRecord, ...]
@@ -76,6 +82,7 @@ class Captioned:
     asked_s: float = 0.0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

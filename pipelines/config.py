@@ -21,6 +21,7 @@ from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
 from curate.encoders.text import TextEncoderConfig
+from curate.media.readers.config import MediaConfig
 from curate.scan import ScanConfig
 from curate.scores.config import ScoreConfig, named_by_kind
 from curate.select import SelectConfig
@@ -51,7 +52,7 @@ WHOLE = frozenset({"train.data.blend", "train_clip.levels"})
 """Sections whose values make one whole: a given one replaces the one before, and what it leaves out has the default of
 its own model."""
 
-CURATION_SECTIONS = ("scan", "score", "dedup", "select", "shards", "sidecar", "execute")
+CURATION_SECTIONS = ("scan", "score", "dedup", "select", "shards", "sidecar", "media", "execute")
 """What `reelpack curate` runs with, and what a dataset saves of it."""
 
 POLICY_SECTIONS = ("select", "dedup")
@@ -69,6 +70,7 @@ class Config(BaseModel):
     select: SelectConfig = SelectConfig()
     shards: ShardConfig = ShardConfig()
     sidecar: SidecarConfig = SidecarConfig()
+    media: MediaConfig = MediaConfig()
     execute: ExecuteConfig = ExecuteConfig()
     caption: CaptionConfig = CaptionConfig()
     train_captioner: CaptionerTrainConfig = CaptionerTrainConfig()

@@ -49,7 +49,10 @@ def curate_command(dataset: Dataset) -> str:
 def step_config(dataset: Dataset, step: str, execute: ExecuteConfig | None = None) -> Config:
     """The settings with which a later step ran last, or the defaults if it never did."""
     sections = dataset.sections()
-    config = Config.model_validate(upgraded({step: sections[step]} if step in sections else {}))
+    saved = {step: sections[step]} if step in sections else {}
+    if f"{step}_media" in sections:
+        saved["media"] = sections[f"{step}_media"]
+    config = Config.model_validate(upgraded(saved))
     return config.model_copy(update={"execute": execute}) if execute else config
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from curate.encoders.base import EncoderPool
 from curate.media.counter import frames_decoded
-from curate.media.sample import sample_frames
+from curate.media.readers.config import MediaConfig
+from curate.media.readers.frames import FrameReader
 from curate.media.sound import Sound, read_sound
 from curate.schema import Clip, Failure, FailureKind, MediaError, content_digest
 from curate.scores.base import Scorer, ScorerSettings, Value
@@ -55,11 +56,13 @@ class Scored:
     Attributes:
         values: family → column → value. After an early exit, pending families can be missing.
         failures: one per family whose scorer failed on this clip; `step` is the family.
+        fallback: why PyAV read its frames in the place of the chosen reader; None where that did not happen.
     """
 
     clip_id: str
     values: Mapping[str, Mapping[str, Value]]
     failures: tuple[Failure, ...] = ()
+    fallback: str | None = None
     num_decoded_frames: int
 
 
@@ -69,12 +72,16 @@ class ScoreStage:
     Args:
         config: the scorers and their frames.
         policy: what an early exit consults.
+        media: what reads the frames; None: the defaults.
     """
 
     step = STEP
 
-    def __init__(self, config: ScoreConfig, policy: SelectConfig | None = None) -> None:
+    def __init__(
+        self, config: ScoreConfig, policy: SelectConfig | None = None, media: MediaConfig | None = None
+    ) -> None:
         self.config = config
+        self._reader = (media or MediaConfig()).build()
         self.policy = policy or SelectConfig()
         self._scorers: tuple[tuple[ScorerSettings, Scorer], ...] = tuple(
             (scorer, scorer.build()) for scorer in config.scorers.values()
@@ -97,13 +104,15 @@ class ScoreStage:
     def _by_family(self) -> dict[str, tuple[ScorerSettings, Scorer]]:
         frames = [str(self.config.num_frames), str(self.config.short_side_px)]
         frames += ["deinterlaced"] if self.config.deinterlace else []
+        frames += [self._reader.key] if self._reader.key else []
         return {
             f"{settings.kind}-{content_digest(scorer.key, *frames)[:KEY_HEX_DIGITS]}": (settings, scorer)
             for settings, scorer in self._scorers
         }
 
     def setup(self) -> None:
-        """Load the weights of every scorer; what several of them use is loaded once."""
+        """Load the reader, and the weights of every scorer; what several of them use is loaded once."""
+        self._reader.setup()
         encoders = EncoderPool()
         with one_thread():
             for _, scorer in self._scorers:
@@ -125,7 +134,7 @@ class ScoreStage:
 
     def _run(self, family: str, scorer: Scorer, jobs: Sequence["_Job"]) -> None:
         """One scorer on the clips whose values of it are pending."""
-        ready = [job for job in jobs if not self._is_rejected(job) and job.decode(self.config)]
+        ready = [job for job in jobs if not self._is_rejected(job) and job.decode(self.config, self._reader)]
         clips = [job.frames for job in ready if job.frames is not None]
         for job, result in zip(ready, contained(scorer, clips), strict=True):
             job.take(family, result)
@@ -146,15 +155,16 @@ class _Job:
         self._values: dict[str, dict[str, Value]] = {}
         self._failures: list[Failure] = []
         self._num_decoded = 0
+        self._fallback: str | None = None
 
-    def decode(self, config: ScoreConfig) -> bool:
+    def decode(self, config: ScoreConfig, reader: FrameReader) -> bool:
         """Whether there are frames; they are decoded for the first scorer that asks."""
         if self.frames is None and self._undecodable is None:
             clip = self.item.clip
             count = min(config.num_frames, clip.num_frames)
             try:
                 before = frames_decoded()
-                sampled = sample_frames(
+                sampled, self._fallback = reader.sample(
                     self.item.path,
                     clip.span,
                     count,
@@ -188,6 +198,7 @@ class _Job:
             clip_id=self.item.clip.clip_id,
             values=self._values,
             failures=tuple(self._failures),
+            fallback=self._fallback,
             num_decoded_frames=self._num_decoded,
         )
 

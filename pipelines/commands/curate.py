@@ -74,6 +74,8 @@ def show(summary: "CurateSummary", dataset: str) -> None:
     table.add_row("in the index", str(summary.num_indexed))
     table.add_row("frames decoded in this run", str(summary.num_frames_decoded))
     out.print(table)
+    if summary.reader_note:
+        out.print(summary.reader_note, markup=False)
     for failure in summary.failures[:MAX_FAILURES]:
         why = said_of(failure.subject, failure.detail)
         out.print(f"failed: {failure.subject}: {failure.kind}: {why}", markup=False)

@@ -54,6 +54,8 @@ def show(summary: "EncodeSummary") -> None:
     if summary.num_uncaptioned:
         table.add_row("clips without a caption", f"{summary.num_uncaptioned}: trained under the null caption")
     table.add_row("failed in this run", str(summary.num_failed))
+    if summary.reader_note:
+        table.add_row("reader", summary.reader_note)
     out.print(table)
 
 

@@ -12,6 +12,7 @@ from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import other_libraries
 from curate.storage.claims import Claims
 from pipelines.config import Config
+from pipelines.console.readers import fallback_note
 from pipelines.dataset import check_cut, config_of
 from pipelines.drivers.originals import OriginalSummary, original_column, store_originals
 from pipelines.steps.caption import Done, caption_missing, retry_command, save_settings
@@ -80,10 +81,11 @@ def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
 
 def _caption(dataset: Dataset, config: Config, claims: Claims, retry: bool) -> CaptionSummary:
     start = time.monotonic()
-    settings = config.caption.pinned()
+    settings = config.caption.pinned().read_by(config.media)
     original = store_originals(dataset, settings.original)
     done = Done()
     if settings.backend is not None:
+        settings.reader.setup()
         done = caption_missing(dataset, settings, config.execute, claims, retry=retry)
         save_settings(dataset, settings)
     else:
@@ -124,6 +126,8 @@ def _counted(reasons: Iterable[str]) -> list[str]:
 
 
 def _notes(settings: CaptionConfig, done: Done) -> Iterator[str]:
+    if note := fallback_note(settings.media, done.fallbacks):
+        yield note
     if settings.backend and (caveat := settings.backend.caveat):
         yield f"the captions are by {caveat}"
     for stored in sorted(done.earlier_libraries) if done.num_new else ():

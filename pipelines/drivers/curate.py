@@ -21,6 +21,7 @@ from curate.scores.score import ScoreStage
 from curate.select import funnel
 from pipelines.config import CURATION_SECTIONS, POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
+from pipelines.console.readers import fallback_note
 from pipelines.drivers.originals import store_texts
 from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
@@ -45,6 +46,7 @@ class CurateSummary:
     funnel: Mapping[str, int]
     num_indexed: int
     num_frames_decoded: int
+    reader_note: str | None  # which clips PyAV read, and not the chosen reader
     seconds: float
 
 
@@ -101,7 +103,8 @@ def curate(
     for note in (*([left_out_text(left_out)] if left_out else []), *listing.notes):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     # Mistakes are reported before anything is written.
-    stage = ScoreStage(config.score, config.select)
+    config.media.build().setup()
+    stage = ScoreStage(config.score, config.select, config.media)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
     config.select.rules_for(_columns(config, dataset.sidecar(), listing.own, own))
     check_detectors(config.scan, uris, dataset.videos.read([])["uri"].to_pylist())
@@ -206,5 +209,6 @@ def _curate(
         funnel=funnel(final),
         num_indexed=index.num_rows,
         num_frames_decoded=run.num_frames_decoded,
+        reader_note=fallback_note(config.media, run.fallbacks),
         seconds=time.monotonic() - start,
     )

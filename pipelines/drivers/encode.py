@@ -20,6 +20,7 @@ from curate.dataset.rows import failure_row
 from curate.schema import content_digest
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, FRAMES
+from pipelines.console.readers import fallback_note
 from pipelines.execute.build import open_executor
 from pipelines.steps.encode import Encoding, encode_missing, text_families
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
@@ -43,6 +44,7 @@ class EncodeSummary:
         captions_cut: Level → those of them that are cut off at `max_text_tokens`.
         max_text_tokens: Setting `text.max_tokens`.
         num_failed: Items that failed in this run.
+        reader_note: Which clips of this run PyAV read, and not the chosen reader; None: there are none.
         seconds: What this run took.
     """
 
@@ -55,6 +57,7 @@ class EncodeSummary:
     captions_cut: Mapping[str, int]
     max_text_tokens: int
     num_failed: int
+    reader_note: str | None
     seconds: float
 
     @property
@@ -74,6 +77,7 @@ def encode(url: str, config: Config) -> EncodeSummary:
     """
     dataset = Dataset(url)
     index = dataset.read_index()
+    config.media.build().setup()
     with dataset.writer("latents"):
         return _encode(dataset, index, config)
 
@@ -96,6 +100,7 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         latents = run(encodings_of["latents"])
     dataset.failures.publish(failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
+    dataset.save_section("encode_media", config.media.model_dump(mode="json"))
     stored = dataset.encoded("latents", latents).read(["num_tokens"])
     captions, captions_cut = ({}, {}) if text is None else _count(dataset.encoded_index("text", text))
     return EncodeSummary(
@@ -108,6 +113,7 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         captions_cut=captions_cut,
         max_text_tokens=config.text.max_tokens,
         num_failed=len(failures),
+        reader_note=fallback_note(config.media, encodings_of["latents"].fallbacks),
         seconds=time.monotonic() - start,
     )
 
@@ -137,11 +143,13 @@ def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:
 
 
 def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> Encoding:
-    stage = EncodeStage(config.encode, dataset.layout.shards)
+    stage = EncodeStage(config.encode, dataset.layout.shards, media=config.media)
     names = [field.name for field in fields(EncodeItem)]
+    fallbacks = Counter[str]()
 
     def facts(result: Encoded) -> dict[str, Any]:
         c, t, h, w = result.shape
+        fallbacks.update([result.fallback] if result.fallback else [])
         return {
             **{name: getattr(result, name) for name in ("num_frames", "height", "width", "fps")},
             **{"latent_c": c, "latent_t": t, "latent_h": h, "latent_w": w},
@@ -156,6 +164,7 @@ def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Confi
         sources={row["clip_id"]: row["digest"] for row in index},
         tensors=(lambda result: {"latent": result.latent}) if config.encode.store else None,
         facts=facts,
+        fallbacks=fallbacks,
         batch_size=1,
         name="encode",
         unit=FRAMES,

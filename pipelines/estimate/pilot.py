@@ -63,7 +63,7 @@ class Pilot:
         self.config = config
         self._identify = IdentifyStage(config.scan)
         self._scan = ScanStage(config.scan)
-        self._score = ScoreStage(config.score, config.select)
+        self._score = ScoreStage(config.score, config.select, config.media)
         self._score.setup()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "warm_up.mp4")

@@ -79,7 +79,7 @@ def plan(url: str, config: Config, *, num_sampled: int = 20, rates: Rates = Rate
         ValueError: no dataset, no model (`caption.backend: null`), no clip to caption, none of the probe's clips got a
             caption, or the model cannot be loaded.
     """
-    dataset, settings = Dataset(url), config.caption.pinned()
+    dataset, settings = Dataset(url), config.caption.pinned().read_by(config.media)
     if settings.family is None:
         raise ValueError("caption.backend=null: no model is asked, and captions cost nothing; expected a model")
     index = dataset.read_index()

@@ -6,7 +6,7 @@ one of them at a time looks at all captions together.
 """
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -56,6 +56,7 @@ class Done:
         num_retried: Records that took more than one attempt.
         waited_s, asked_s: Seconds that models waited for frames, and worked.
         earlier_libraries: Of the records that there were before, as JSON.
+        fallbacks: Why PyAV read clips in the place of the chosen reader, with their number.
     """
 
     new: set[str] = field(default_factory=set)
@@ -66,6 +67,7 @@ class Done:
     waited_s: float = 0.0
     asked_s: float = 0.0
     earlier_libraries: set[str] = field(default_factory=set)
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
     def num_new(self) -> int:
@@ -94,6 +96,7 @@ class Done:
         self.num_retried += sum(record.attempt > 1 for record in captioned.records)
         self.waited_s += captioned.waited_s
         self.asked_s += captioned.asked_s
+        self.fallbacks.update([captioned.fallback] if captioned.fallback else [])
 
 
 def caption_missing(
@@ -245,6 +248,7 @@ def save_settings(dataset: Dataset, settings: CaptionConfig) -> None:
     is killed, `retry` runs with the same settings."""
     assert settings.backend is not None
     dataset.save_section("caption", settings.model_dump(mode="json"))
+    dataset.save_section("caption_media", settings.media.model_dump(mode="json"))
     dataset.save_section("caption_family", settings.family)
     dataset.save_section("caption_note", settings.backend.caveat)
 

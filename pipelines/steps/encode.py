@@ -4,8 +4,9 @@ The tars are planned before any work is done, so they do not depend on which wor
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Encoding:
         sources: Clip id → digest of what the item is made of, or of nothing; None where the digest is unknown.
         tensors: A result's arrays by name; None: nothing is stored but rows of the index.
         facts: Columns of a result's row, without those of its location.
+        fallbacks: Why PyAV read clips in the place of the chosen reader, with their number; counted by `facts`.
         batch_size: Items that a worker takes at a time.
         name, unit: Of the progress line.
     """
@@ -54,6 +56,7 @@ class Encoding:
     batch_size: int
     name: str
     unit: Unit
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
     def fingerprint(self) -> str:

@@ -1,5 +1,6 @@
 """One run of `curate` over one dataset: what its steps share."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -40,6 +41,8 @@ class CurateRun:
         self.listed = listed
         self.signed = signed
         self.num_frames_decoded = 0
+        self.fallbacks: Counter[str] = Counter()
+        """Why PyAV read the frames of clips in the place of the chosen reader."""
         self.failures: list[Failure] = []
         self._command = command
         self._retry = RETRYABLE | frozenset(retry)

@@ -57,6 +57,7 @@ def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: Scor
         for family in stage.families:
             run.fail([failure for one in scored for failure in one.failures if failure.step == family], family)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)
+        run.fallbacks.update(one.fallback for one in scored if one.fallback)
 
 
 def _num_frames(item: ScoreItem) -> int:

@@ -12,6 +12,8 @@ import torch
 
 from curate.encoders.fingerprint import library_versions
 from curate.media.decode import ClipTimes, clip_frames, clip_times
+from curate.media.readers.config import MediaConfig
+from curate.media.readers.frames import Reading
 from curate.schema import Failure, FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader
 from curate.threads import import_decoders
@@ -44,6 +46,7 @@ class Encoded:
     Attributes:
         latent: (C, T, H, W) float16, normalized; None where it is not to be stored.
         shape: of the latent, in any case.
+        fallback: why PyAV read the frames in the place of the chosen reader; None where that did not happen.
     """
 
     clip_id: str
@@ -53,6 +56,7 @@ class Encoded:
     height: int
     width: int
     fps: float  # 0 for an image
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +66,7 @@ class _Opened:
     num_frames: int
     fps: float
     frames: Iterator[np.ndarray]
+    reading: Reading
 
 
 class EncodeStage:
@@ -70,9 +75,18 @@ class EncodeStage:
 
     step = STEP
 
-    def __init__(self, config: EncodeConfig, shards_root: str, device: torch.device | None = None) -> None:
-        """`device` is that of a training worker; None: the current one of the kind that the settings name."""
+    def __init__(
+        self,
+        config: EncodeConfig,
+        shards_root: str,
+        device: torch.device | None = None,
+        media: MediaConfig | None = None,
+    ) -> None:
+        """`device` is that of a training worker; None: the current one of the kind that the settings name. `media`:
+        what reads the frames; None: the defaults."""
         self.config = config
+        self._media = media or MediaConfig()
+        self._frame_reader = self._media.build()
         self._device = device
         self._reader = TarReader(shards_root)
         self._autoencoder: VideoAutoencoder | None = None
@@ -80,12 +94,13 @@ class EncodeStage:
         self._opener: ThreadPoolExecutor | None = None
 
     def setup(self) -> None:
-        """Loads the weights.
+        """Loads the weights and the reader of frames.
 
         Raises:
-            ValueError: Weights are missing, or `multiple_px` does not suit the autoencoder.
+            ValueError: Weights are missing, the reader does not load, or `multiple_px` does not suit the autoencoder.
         """
         import_decoders()
+        self._frame_reader.setup()
         autoencoder = self.config.autoencoder.build(self._device)
         stride = autoencoder.spatial_stride
         if self.config.multiple_px % stride:
@@ -116,6 +131,9 @@ class EncodeStage:
         }
         if config["store"]:  # as before there was a choice
             del settings["store"]
+        reader = self._frame_reader
+        if reader.key:
+            values["reader"] = reader.key
         parts = [f"{key}={value}" for key, value in sorted({**values, **settings}.items())]
         return {
             "fingerprint": content_digest("latents", *parts)[:16],
@@ -123,7 +141,8 @@ class EncodeStage:
             "is_causal": autoencoder.is_causal,
             **values,
             "config": config,
-            "libraries": library_versions("torch", "diffusers", "av"),
+            "libraries": {**library_versions("torch", "diffusers", "av"), **reader.read_by(None)},
+            **({"media": self._media.model_dump(mode="json")} if reader.key else {}),
         }
 
     def prefetch(self, items: Sequence[EncodeItem]) -> None:
@@ -165,8 +184,9 @@ class EncodeStage:
             return Failure(subject=item.clip_id, step=STEP, kind=FailureKind.TRUNCATED, detail=str(error))
         times = clip_times(data)
         indices, fps = self._chosen(times, is_image=item.kind == "image")
-        frames = clip_frames(data, times, indices, self._size)
-        return _Opened(num_frames=len(indices), fps=fps, frames=ahead(frames) if is_ahead else frames)
+        reading = self._frame_reader.frames(data, times, indices, self._size)
+        frames = ahead(reading) if is_ahead else reading
+        return _Opened(num_frames=len(indices), fps=fps, frames=frames, reading=reading)
 
     def _encoded(self, item: EncodeItem, opened: _Opened, *, latent: bool) -> Encoded | Failure:
         frames, num_frames = opened.frames, opened.num_frames
@@ -191,6 +211,7 @@ class EncodeStage:
             height=height,
             width=width,
             fps=opened.fps,
+            fallback=opened.reading.fallback,
         )
 
     def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> np.ndarray | Failure:
@@ -224,7 +245,8 @@ class EncodeStage:
 
     def __getstate__(self) -> dict[str, Any]:
         idle: dict[str, Any] = {"_autoencoder": None, "_opened": {}, "_opener": None}
-        return {"config": self.config, "_device": self._device, "_reader": self._reader, **idle}
+        kept = {name: getattr(self, name) for name in ("config", "_device", "_reader", "_media", "_frame_reader")}
+        return {**kept, **idle}
 
 
 def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from curate.dataset.layout import EncodedLayout
+from curate.media.readers.config import MediaConfig
 from curate.schema import Failure
 from curate.storage.place import locate
 from curate.threads import import_decoders
@@ -34,7 +35,8 @@ class Encoder:
         fs, path = locate(EncodedLayout(folder).record)
         record = json.loads(fs.cat_file(path))
         import_decoders()
-        self._stage = EncodeStage(EncodeConfig.model_validate(record["config"]), shards, device)
+        config, media = EncodeConfig.model_validate(record["config"]), MediaConfig(**record.get("media", {}))
+        self._stage = EncodeStage(config, shards, device, media)
         found = self._stage.fingerprint_record()["fingerprint"]
         if found != record["fingerprint"]:
             raise ValueError(

@@ -131,6 +131,10 @@ class FrameReader:
         return stream
 
 
+PYAV = FrameReader(PyavDecoder())
+"""As it is without a choice."""
+
+
 def _shown_at(times: ClipTimes, wanted: np.ndarray) -> np.ndarray:
     """`(n,)` numbers of the frames that are shown at these moments, once each; before the first frame, the first."""
     numbers = np.searchsorted(times.pts, wanted[wanted < times.end_pts], side="right") - 1
