@@ -142,8 +142,9 @@ def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingCo
             "--image search them. A text needs an image–text encoder: curate again with --config clip, or with "
             "--set score.scorers.embedding.encoder.kind=conse, which is embedded and weak"
         )
-    config = config_of(dataset, or_running=True).score
-    if family not in ScoreStage(config.model_copy(update={"scorers": {EMBEDDING: settings}})).families:
+    made_with = config_of(dataset, or_running=True)
+    config = made_with.score.model_copy(update={"scorers": {EMBEDDING: settings}})
+    if family not in ScoreStage(config, media=made_with.media).families:
         raise ValueError(
             f"{dataset.url}: its embeddings are by other weights than the encoder {settings.encoder.kind} has now; "
             f"`{curate_command(dataset)}` computes them again"
