@@ -1,35 +1,19 @@
 """A causal video encoder and decoder, without the bottleneck between them.
 
 Causal in time as in W.A.L.T (Gupta et al. 2023), section 3.1, and MAGVIT-v2 (Yu et al. 2023), section 3.2: the first
-frame is encoded alone, an image is a video of one frame, and `1 + 4k` frames become `1 + k` latent frames. Departures,
-all for speed on a CPU: space-to-depth in place of strided convolutions, (2+1)-D residual blocks with ReLU and without
-normalization (nothing to leak across time), no attention. Sizes and lengths are free.
+frame is encoded alone, an image is a video of one frame, and with a temporal stride of 4, `1 + 4k` frames become
+`1 + k` latent frames. Departures, all for speed on a CPU: space-to-depth in place of strided convolutions, (2+1)-D
+residual blocks with ReLU and without normalization (nothing to leak across time), no attention. Sizes and lengths are
+free.
 """
 
 from dataclasses import dataclass, field
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SPATIAL_STRIDE = 8
-TEMPORAL_STRIDE = 4
-PATCH = 4
-"""Pixels per side that the first space-to-depth takes; the second takes two of these."""
-
-
-class NetworkConfig(BaseModel):
-    """Shape of encoder and decoder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    latent_channels: int = Field(16, ge=1, description="channels of a latent position")
-    widths: tuple[int, int, int] = Field(
-        (48, 128, 192), description="channels at (1 frame, 4 px), (2 frames, 8 px) and (4 frames, 8 px)"
-    )
-    encoder_blocks: tuple[int, int, int] = Field((1, 1, 1), description="residual blocks per level, finest first")
-    decoder_blocks: tuple[int, int, int] = Field((2, 2, 2), description="residual blocks per level, finest first")
+from train.autoencoder.network_config import PATCH, NetworkConfig
 
 
 @dataclass(slots=True)
@@ -97,30 +81,31 @@ class Block(nn.Module):
 
 
 class Down(nn.Module):
-    """Halves time (and space by `pixels`). A copy of the first frame goes before it, so it forms a pair alone."""
+    """Reduces time by `frames` and space by `pixels`. With two frames, a copy of the first one goes before it, so that
+    it forms a pair alone."""
 
-    def __init__(self, in_channels: int, out_channels: int, pixels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, frames: int, pixels: int) -> None:
         super().__init__()
-        self.pixels = pixels
-        self.proj = _frame_conv(2 * pixels**2 * in_channels, out_channels, 1)
+        self.frames, self.pixels = frames, pixels
+        self.proj = _frame_conv(frames * pixels**2 * in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        if not stream.started:
+        if self.frames > 1 and not stream.started:
             x = torch.cat([x[:, :, :1], x], dim=2)
-        return self.proj(space_time_to_depth(x, frames=2, pixels=self.pixels))
+        return self.proj(space_time_to_depth(x, frames=self.frames, pixels=self.pixels))
 
 
 class Up(nn.Module):
-    """Inverse of `Down`: doubles time and drops the copy before the first frame."""
+    """Inverse of `Down`; drops the copy before the first frame."""
 
-    def __init__(self, in_channels: int, out_channels: int, pixels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, frames: int, pixels: int) -> None:
         super().__init__()
-        self.pixels = pixels
-        self.proj = _frame_conv(in_channels, 2 * pixels**2 * out_channels, 1)
+        self.frames, self.pixels = frames, pixels
+        self.proj = _frame_conv(in_channels, frames * pixels**2 * out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        x = depth_to_space_time(self.proj(x), frames=2, pixels=self.pixels)
-        return x if stream.started else x[:, :, 1:]
+        x = depth_to_space_time(self.proj(x), frames=self.frames, pixels=self.pixels)
+        return x if self.frames == 1 or stream.started else x[:, :, 1:]
 
 
 class Encoder(nn.Module):
@@ -128,27 +113,22 @@ class Encoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, out_channels: int) -> None:
         super().__init__()
-        fine, middle, coarse = config.widths
-        num_fine, num_middle, num_coarse = config.encoder_blocks
-        self.stem = _frame_conv(3 * PATCH**2, fine, 3)
-        self.layers = nn.ModuleList(
-            [
-                *(Block(fine) for _ in range(num_fine)),
-                Down(fine, middle, pixels=2),
-                *(Block(middle) for _ in range(num_middle)),
-                Down(middle, coarse, pixels=1),
-                *(Block(coarse) for _ in range(num_coarse)),
-            ]
-        )
-        self.head = _frame_conv(coarse, out_channels, 1)
+        widths, (num_blocks, _) = config.level_widths, config.level_blocks
+        self.stem = _frame_conv(3 * PATCH**2, widths[0], 3)
+        layers: list[nn.Module] = [Block(widths[0]) for _ in range(num_blocks[0])]
+        for level, (frames, pixels) in enumerate(config.reductions, 1):
+            layers.append(Down(widths[level - 1], widths[level], frames=frames, pixels=pixels))
+            layers += [Block(widths[level]) for _ in range(num_blocks[level])]
+        self.layers = nn.ModuleList(layers)
+        self.head = _frame_conv(widths[-1], out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        """(B, 3, T, H, W) in [-1, 1] to (B, out_channels, T', H/8, W/8) float32."""
-        x = space_time_to_depth(x, frames=1, pixels=PATCH)  # (B, 48, 1+4k, H/4, W/4)
-        x = self.stem(x)  # (B, 48, 1+4k, H/4, W/4)
+        """(B, 3, T, H, W) in [-1, 1] to (B, out_channels, T', H', W') float32."""
+        x = space_time_to_depth(x, frames=1, pixels=PATCH)  # (B, 48, T, H/4, W/4)
+        x = self.stem(x)  # (B, widths[0], T, H/4, W/4)
         for layer in self.layers:
-            x = layer(x, stream)  # ... (B, 128, 1+2k, H/8, W/8) ... (B, 192, 1+k, H/8, W/8)
-        return self.head(x).float()  # (B, out_channels, 1+k, H/8, W/8)
+            x = layer(x, stream)  # ... (B, widths[-1], T', H', W')
+        return self.head(x).float()  # (B, out_channels, T', H', W')
 
 
 class Decoder(nn.Module):
@@ -156,24 +136,19 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        fine, middle, coarse = config.widths
-        num_fine, num_middle, num_coarse = config.decoder_blocks
-        self.stem = _frame_conv(config.latent_channels, coarse, 3)
-        self.layers = nn.ModuleList(
-            [
-                *(Block(coarse) for _ in range(num_coarse)),
-                Up(coarse, middle, pixels=1),
-                *(Block(middle) for _ in range(num_middle)),
-                Up(middle, fine, pixels=2),
-                *(Block(fine) for _ in range(num_fine)),
-            ]
-        )
-        self.head = _frame_conv(fine, 3 * PATCH**2, 3)
+        widths, (_, num_blocks) = config.level_widths, config.level_blocks
+        self.stem = _frame_conv(config.num_channels, widths[-1], 3)
+        layers: list[nn.Module] = [Block(widths[-1]) for _ in range(num_blocks[-1])]
+        for level, (frames, pixels) in reversed(list(enumerate(config.reductions))):
+            layers.append(Up(widths[level + 1], widths[level], frames=frames, pixels=pixels))
+            layers += [Block(widths[level]) for _ in range(num_blocks[level])]
+        self.layers = nn.ModuleList(layers)
+        self.head = _frame_conv(widths[0], 3 * PATCH**2, 3)
 
     def forward(self, z: Tensor, stream: Stream) -> Tensor:
-        """(B, C, T', H/8, W/8) to (B, 3, T, H, W) float32, not clamped."""
-        x = self.stem(z)  # (B, 192, 1+k, H/8, W/8)
+        """(B, C, T', H', W') to (B, 3, T, H, W) float32, not clamped."""
+        x = self.stem(z)  # (B, widths[-1], T', H', W')
         for layer in self.layers:
-            x = layer(x, stream)  # ... (B, 128, 1+2k, H/8, W/8) ... (B, 48, 1+4k, H/4, W/4)
-        x = self.head(x).float()  # (B, 48, 1+4k, H/4, W/4)
-        return depth_to_space_time(x, frames=1, pixels=PATCH)  # (B, 3, 1+4k, H, W)
+            x = layer(x, stream)  # ... (B, widths[0], T, H/4, W/4)
+        x = self.head(x).float()  # (B, 48, T, H/4, W/4)
+        return depth_to_space_time(x, frames=1, pixels=PATCH)  # (B, 3, T, H, W)

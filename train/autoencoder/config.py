@@ -12,23 +12,29 @@ if TYPE_CHECKING:
     from train.autoencoder.base import VideoAutoencoder
 
 
-class ReelpackKLConfig(BaseModel):
-    """The causal video KL autoencoder of `train/autoencoder/kl.py`."""
+class ReelpackConfig(BaseModel):
+    """A causal video autoencoder of one's own (`train/autoencoder/network.py`), or the embedded one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["reelpack_kl"] = "reelpack_kl"
+    kind: Literal["reelpack", "reelpack_kl"] = Field("reelpack", description="reelpack_kl is its earlier name")
     path: str | None = Field(
         None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
     )
     chunk_latent_frames: int = Field(
         8, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
     )
+    tile_px: int | None = Field(
+        None,
+        ge=64,
+        description="longest side that is computed at a time, in overlapping tiles: bounds memory, changes "
+        "values near the seams; null: frames are not divided",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
 
     def build(self, device: "torch.device | None" = None) -> "VideoAutoencoder":
         """On `device`, the worker's, where the settings do not name another kind."""
-        return resolve_name("train.autoencoder.embedded:ReelpackKLAutoencoder")(self, device)
+        return resolve_name("train.autoencoder.own:ReelpackAutoencoder")(self, device)
 
 
 class DiffusersAutoencoderConfig(BaseModel):
@@ -50,7 +56,7 @@ class DiffusersAutoencoderConfig(BaseModel):
 
 
 AutoencoderConfig = Annotated[
-    ReelpackKLConfig  # one line per member
+    ReelpackConfig  # one line per member
     | DiffusersAutoencoderConfig,
     Field(discriminator="kind"),
 ]
@@ -61,7 +67,7 @@ class EncodeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    autoencoder: AutoencoderConfig = Field(ReelpackKLConfig(), description="which autoencoder, and its weights")
+    autoencoder: AutoencoderConfig = Field(ReelpackConfig(), description="which autoencoder, and its weights")
     fps: float | None = Field(None, gt=0, description="frames per second to resample to; null keeps each clip's own")
     max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
     multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")

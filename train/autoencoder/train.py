@@ -1,7 +1,8 @@
 """Recipe of the embedded autoencoder: `reelpack train-autoencoder`.
 
 Loss after Latent Diffusion (Rombach et al. 2022), section 3.1 and appendix G, without its discriminator: L1, L1 of the
-spatial differences at three scales (edges) and of the temporal differences (no flicker), and a slight KL.
+spatial differences at three scales (edges) and of the temporal differences (no flicker), and what the bottleneck
+costs.
 """
 
 import json
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from curate.storage.lease import hold
 from curate.storage.publish import publish, remove_unfinished, write_text
 from train.autoencoder.film import CACHE_SHORT_SIDE_PX, FilmClips, cache_frames
-from train.autoencoder.kl import CausalVideoKL, KLConfig
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.weights_folder import save
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ class TrainAutoencoderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     film: str | None = Field(None, description="path of the video; null for the asset `bbb-film`")
-    network: KLConfig = Field(KLConfig(), description="architecture")
+    network: NetworkConfig = Field(NetworkConfig(), description="architecture and bottleneck")
     steps: int = Field(6000, ge=1, description="optimizer steps")
     batch_px: int = Field(300_000, ge=4096, description="pixels of a batch: clips x frames x height x width")
     learning_rate: float = Field(1.5e-3, gt=0, description="peak of the cosine schedule")
@@ -44,7 +46,6 @@ class TrainAutoencoderConfig(BaseModel):
     grad_clip: float = Field(0.5, gt=0, description="largest gradient norm")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="of the average of weights that is saved")
     edge_weight: float = Field(0.5, ge=0, description="weight of the spatial and temporal differences")
-    kl_weight: float = Field(5e-4, ge=0, description="weight of the KL per latent value")
     bfloat16: bool = Field(
         True, description="autocast to bfloat16; several times faster where the CPU has AVX512-BF16"
     )
@@ -72,14 +73,6 @@ def reconstruction_loss(out: Tensor, video: Tensor, edge_weight: float) -> Tenso
     return loss + edge_weight * edges
 
 
-def kl_loss(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence of the posterior from a standard normal, mean per latent value: scalar.
-
-    `mean` and `logvar` are (B, C, T, H, W).
-    """
-    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-
-
 def learning_rate(config: TrainAutoencoderConfig, step: int) -> float:
     """Linear warm-up, then cosine to a hundredth of the peak."""
     if step < config.warmup_steps:
@@ -94,8 +87,8 @@ class AutoencoderTrainer:
     def __init__(self, config: TrainAutoencoderConfig) -> None:
         self.config = config
         torch.manual_seed(config.seed)
-        self.network = CausalVideoKL(config.network)
-        self.average = CausalVideoKL(config.network).requires_grad_(False)
+        self.network = CausalVideoAutoencoder(config.network)
+        self.average = CausalVideoAutoencoder(config.network).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay
@@ -107,28 +100,24 @@ class AutoencoderTrainer:
         config = self.config
         noise = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            mean, logvar = self.network.encode(video)
-            latent = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=noise)
-            out = self.network.decode(latent)
+            out, coded = self.network(video, noise)
         reconstruction = reconstruction_loss(out, video, config.edge_weight)
-        kl = kl_loss(mean, logvar)
         self.optimizer.zero_grad(set_to_none=True)
-        (reconstruction + config.kl_weight * kl).backward()
+        (reconstruction + coded.loss).backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.grad_clip)
         rate = learning_rate(config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        self.network.bottleneck.update(coded, noise)
         self._update_average()
         self.step += 1
         mse = (out.detach().clamp(-1, 1) - video).square().mean().item()
         return {
             "step": self.step,
             "loss": reconstruction.item(),
-            "kl": kl.item(),
             "psnr_db": 10.0 * math.log10(4.0 / max(mse, 1e-12)),
-            "latent_std": mean.detach().std().item(),
-            "noise_std": (0.5 * logvar.detach()).exp().mean().item(),
+            **{name: value.item() for name, value in coded.metrics.items()},
             "grad_norm": float(grad_norm),
             "lr": rate,
             "frames": video.shape[2],
@@ -138,6 +127,8 @@ class AutoencoderTrainer:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         for ours, theirs in zip(self.average.parameters(), self.network.parameters(), strict=True):
             ours.lerp_(theirs.detach(), 1.0 - decay)
+        for ours, theirs in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            ours.copy_(theirs)
 
     def save_checkpoint(self, path: Path) -> None:
         state = {
@@ -158,12 +149,13 @@ class AutoencoderTrainer:
 
 
 @torch.no_grad()
-def latent_statistics(model: CausalVideoKL, clips: FilmClips, *, num_batches: int = 100) -> tuple[Tensor, Tensor]:
+def latent_statistics(
+    model: CausalVideoAutoencoder, clips: FilmClips, *, num_batches: int = 100
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, (C,) float64, of the raw latents of batches of training data."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for index in range(num_batches):
-        mean, _ = model.encode(clips.batch(10_000_000 + index))
-        values = mean.double().transpose(0, 1).flatten(1)  # (C, n)
+        values = model.latent(clips.batch(10_000_000 + index)).double().transpose(0, 1).flatten(1)  # (C, n)
         count += values.shape[1]
         total = total + values.sum(dim=1)
         squares = squares + values.square().sum(dim=1)

@@ -1,6 +1,6 @@
-"""Weights of the KL autoencoder as a folder.
+"""Weights of an autoencoder of one's own as a folder.
 
-FOLDER/reelpack_kl.safetensors  config.json
+FOLDER/model.safetensors  config.json
 """
 
 import hashlib
@@ -13,14 +13,16 @@ from safetensors.torch import load_file
 
 from curate.storage.publish import publish, write_text
 from curate.storage.tensors import tensors_to_bytes
-from train.autoencoder.kl import CausalVideoKL, KLConfig
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.network_config import NetworkConfig
 from train.run.load_state import load_state
 
-WEIGHTS_FILE = "reelpack_kl.safetensors"
+WEIGHTS_FILE = "model.safetensors"
+FORMER_WEIGHTS_FILE = "reelpack_kl.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def save(model: CausalVideoKL, folder: str | Path) -> None:
+def save(model: CausalVideoAutoencoder, folder: str | Path) -> None:
     """Writes float16 weights and `config.json` into `folder`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,27 +32,29 @@ def save(model: CausalVideoKL, folder: str | Path) -> None:
     write_text(str(folder / CONFIG_FILE), json.dumps(model.config.model_dump(mode="json"), indent=2) + "\n")
 
 
-def load(folder: str | Path) -> tuple[CausalVideoKL, str]:
+def load(folder: str | Path) -> tuple[CausalVideoAutoencoder, str]:
     """The network in float32, evaluation mode, and the hash of its weights and configuration.
 
     Raises:
         ValueError: The folder lacks the weights or their configuration, or one is not of the other.
     """
     folder = Path(folder)
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
+    former = not (folder / WEIGHTS_FILE).is_file() and (folder / FORMER_WEIGHTS_FILE).is_file()
+    weights_file = FORMER_WEIGHTS_FILE if former else WEIGHTS_FILE
+    for name in (weights_file, CONFIG_FILE):
         if not (folder / name).is_file():
             raise ValueError(
                 f"no {name} in {folder}: expected the folder that `reelpack train-autoencoder` wrote; "
                 "leave `path` null for the embedded weights"
             )
     try:
-        config = KLConfig.model_validate_json((folder / CONFIG_FILE).read_text())
-        model = CausalVideoKL(config)
-        load_state(model, {k: v.float() for k, v in load_file(str(folder / WEIGHTS_FILE)).items()})
+        config = NetworkConfig.model_validate_json((folder / CONFIG_FILE).read_text())
+        model = CausalVideoAutoencoder(config)
+        load_state(model, {k: v.float() for k, v in load_file(str(folder / weights_file)).items()})
     except (ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{folder}: {WEIGHTS_FILE} and {CONFIG_FILE} do not belong together or are damaged ({error}); train "
+            f"{folder}: {weights_file} and {CONFIG_FILE} do not belong together or are damaged ({error}); train "
             "again, or leave `path` null for the embedded weights"
         ) from error
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes() + (folder / CONFIG_FILE).read_bytes())
+    digest = hashlib.sha256((folder / weights_file).read_bytes() + (folder / CONFIG_FILE).read_bytes())
     return model.eval().requires_grad_(False), digest.hexdigest()[:32]

@@ -25,8 +25,8 @@ from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, copied, curated
-from train.autoencoder.config import ReelpackKLConfig
-from train.autoencoder.embedded import ReelpackKLAutoencoder
+from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.own import ReelpackAutoencoder
 from train.data.check import problems
 from train.data.config import DataConfig
 from train.data.encode import encoder
@@ -95,19 +95,19 @@ def test_a_worker_encodes_on_its_own_device_in_any_thread(
     made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread's current CUDA device is the first one, whatever the worker's is: it is told, once for all threads."""
-    given, built, build = torch.device("cpu", 0), [], ReelpackKLConfig.build
-    used, encode_parts = [], ReelpackKLAutoencoder.encode_parts
+    given, built, build = torch.device("cpu", 0), [], ReelpackConfig.build
+    used, encode_parts = [], ReelpackAutoencoder.encode_parts
 
-    def watched_build(config: ReelpackKLConfig, device: torch.device | None = None) -> ReelpackKLAutoencoder:
+    def watched_build(config: ReelpackConfig, device: torch.device | None = None) -> ReelpackAutoencoder:
         built.append(device)
         return build(config.model_copy(update={"device": "auto"}), device)
 
-    def watched_encode(self: ReelpackKLAutoencoder, parts: Iterator[torch.Tensor]) -> torch.Tensor:
+    def watched_encode(self: ReelpackAutoencoder, parts: Iterator[torch.Tensor]) -> torch.Tensor:
         used.append((self.device, threading.current_thread() is threading.main_thread()))
         return encode_parts(self, parts)
 
-    monkeypatch.setattr(ReelpackKLConfig, "build", watched_build)
-    monkeypatch.setattr(ReelpackKLAutoencoder, "encode_parts", watched_encode)
+    monkeypatch.setattr(ReelpackConfig, "build", watched_build)
+    monkeypatch.setattr(ReelpackAutoencoder, "encode_parts", watched_encode)
     online, ranks = manifest(made, made.online), RankGrid(rank=0, world_size=1, device=given)
     encoder.cache_clear()
     assert list(problems(online, PATCH, ranks)) == []

@@ -19,8 +19,8 @@ from tests.support.videos import moving, write_video
 from tests.train.autoencoder.models import KINDS, SHIPPED, save_model
 from train.autoencoder.base import usable_frames
 from train.autoencoder.diffusers_vae import DiffusersAutoencoder
-from train.autoencoder.embedded import ReelpackKLAutoencoder
 from train.autoencoder.encode import to_video
+from train.autoencoder.own import ReelpackAutoencoder
 from train.data.manifest import read_manifest
 from train.data.read import ClipReader
 
@@ -52,7 +52,7 @@ def test_what_is_read_is_what_the_autoencoder_gave(
 ) -> None:
     shutil.rmtree(Path(made.url, "latents"), ignore_errors=True)  # what is encoded already is not encoded again
     if layout == "channels_last":
-        for cls in (DiffusersAutoencoder, ReelpackKLAutoencoder):
+        for cls in (DiffusersAutoencoder, ReelpackAutoencoder):
             encode_as_ever = cls.encode
             monkeypatch.setattr(cls, "encode", lambda self, video, f=encode_as_ever: channels_last(f(self, video)))
     config = load_config(overrides=["execute.executor=local", "encode.max_area_px=6144", "encode.multiple_px=32"])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.autoencoder.kl import CausalVideoKL, KLConfig
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.network_config import NetworkConfig
 
 
 @pytest.fixture(autouse=True)
@@ -13,8 +14,8 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def tiny_config() -> KLConfig:
-    return KLConfig(
+def tiny_config() -> NetworkConfig:
+    return NetworkConfig(
         latent_channels=4,
         widths=(8, 12, 16),
         encoder_blocks=(1, 1, 1),
@@ -25,10 +26,10 @@ def tiny_config() -> KLConfig:
 
 
 @pytest.fixture
-def tiny_model(tiny_config: KLConfig) -> CausalVideoKL:
+def tiny_model(tiny_config: NetworkConfig) -> CausalVideoAutoencoder:
     """Random weights, none at zero: at zero the temporal layers would let nothing through."""
     torch.manual_seed(0)
-    model = CausalVideoKL(tiny_config)
+    model = CausalVideoAutoencoder(tiny_config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.2)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.support.members.pixel_blocks import PixelBlocksConfig
-from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackKLConfig
+from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackConfig
 
 
 def stable_diffusion() -> nn.Module:
@@ -122,7 +122,7 @@ def save_model(name: str, folder: Path) -> AutoencoderConfig:
     """Random weights of a kind in `folder`, and the configuration that names them."""
     build = KINDS[name].build
     if build is None:
-        return PixelBlocksConfig() if name == "pixel_blocks" else ReelpackKLConfig(device="cpu")
+        return PixelBlocksConfig() if name == "pixel_blocks" else ReelpackConfig(device="cpu")
     from curate.encoders.torchvision_cpu import repair
 
     repair()

@@ -12,10 +12,10 @@ from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import write_tar
 from train.autoencoder import ahead
-from train.autoencoder.config import EncodeConfig, ReelpackKLConfig
+from train.autoencoder.config import EncodeConfig, ReelpackConfig
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
 
-CONFIG = EncodeConfig(autoencoder=ReelpackKLConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
+CONFIG = EncodeConfig(autoencoder=ReelpackConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
 
 
 class Counted:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader, write_tar
-from train.autoencoder.config import EncodeConfig, ReelpackKLConfig, autoencoder_of
+from train.autoencoder.config import EncodeConfig, ReelpackConfig, autoencoder_of
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage, decode_latent, encode_start, target_size
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.weights_folder import save
 
-CONFIG = EncodeConfig(autoencoder=ReelpackKLConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
+CONFIG = EncodeConfig(autoencoder=ReelpackConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
 
 
 def png(rgb: np.ndarray) -> bytes:
@@ -95,7 +95,7 @@ def test_latents_that_are_not_finite_are_a_failure(shards, tmp_path, tiny_model)
     with torch.no_grad():
         tiny_model.encoder.head.bias[0] = float("nan")
     save(tiny_model, tmp_path / "weights")
-    autoencoder = ReelpackKLConfig(path=str(tmp_path / "weights"), device="cpu")
+    autoencoder = ReelpackConfig(path=str(tmp_path / "weights"), device="cpu")
     stage = EncodeStage(CONFIG.model_copy(update={"autoencoder": autoencoder}), str(tmp_path))
     [outcome] = stage.process([shards["video"]])
     assert isinstance(outcome, Failure) and outcome.kind == FailureKind.MODEL
@@ -125,13 +125,13 @@ def test_every_setting_changes_the_fingerprint(change) -> None:
 def test_what_changes_no_value_does_not_change_the_fingerprint(tmp_path) -> None:
     before = EncodeStage(CONFIG, "shards").fingerprint_record()["fingerprint"]
     assert EncodeStage(CONFIG, "elsewhere").fingerprint_record()["fingerprint"] == before
-    auto = CONFIG.model_copy(update={"autoencoder": ReelpackKLConfig(device="cpu", chunk_latent_frames=3)})
+    auto = CONFIG.model_copy(update={"autoencoder": ReelpackConfig(device="cpu", chunk_latent_frames=3)})
     assert EncodeStage(auto, "shards").fingerprint_record()["fingerprint"] == before
 
 
 def test_other_weights_change_the_fingerprint_and_are_refused_for_decoding(tiny_model, tmp_path) -> None:
     save(tiny_model, tmp_path)
-    autoencoder = ReelpackKLConfig(path=str(tmp_path), device="cpu")
+    autoencoder = ReelpackConfig(path=str(tmp_path), device="cpu")
     stage = EncodeStage(CONFIG.model_copy(update={"autoencoder": autoencoder}), "shards")
     record = stage.fingerprint_record()
     assert record["fingerprint"] != EncodeStage(CONFIG, "shards").fingerprint_record()["fingerprint"]

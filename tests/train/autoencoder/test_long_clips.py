@@ -14,9 +14,9 @@ from curate.media.encode import encode_mp4
 from curate.media.geometry import RgbConverter
 from curate.shards.tar import write_tar
 from pipelines.inspection.verify import damage
-from train.autoencoder.config import EncodeConfig, ReelpackKLConfig
-from train.autoencoder.embedded import ReelpackKLAutoencoder
+from train.autoencoder.config import EncodeConfig, ReelpackConfig
 from train.autoencoder.encode import EncodeItem, EncodeStage, encode_start, to_video
+from train.autoencoder.own import ReelpackAutoencoder
 
 NUM_FRAMES = 400
 MOST_ALIVE = 3
@@ -54,19 +54,19 @@ def frames(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Frames of each part that the autoencoder is given."""
     seen: list[int] = []
-    encode_parts = ReelpackKLAutoencoder.encode_parts
+    encode_parts = ReelpackAutoencoder.encode_parts
 
-    def watched(self: ReelpackKLAutoencoder, given: Iterator[torch.Tensor]) -> torch.Tensor:
+    def watched(self: ReelpackAutoencoder, given: Iterator[torch.Tensor]) -> torch.Tensor:
         return encode_parts(self, (seen.append(part.shape[2]) or part for part in given))
 
-    monkeypatch.setattr(ReelpackKLAutoencoder, "encode_parts", watched)
+    monkeypatch.setattr(ReelpackAutoencoder, "encode_parts", watched)
     return seen
 
 
 def stage(clip: bytes, folder: Path, **settings: object) -> tuple[EncodeStage, EncodeItem]:
     [member] = write_tar(str(folder / "train-000000.tar"), [("clip", {"mp4": clip})])
     item = EncodeItem(clip_id="clip", shard=member.shard, offset=member.offset, size=member.size, kind="video")
-    config = EncodeConfig(autoencoder=ReelpackKLConfig(device="cpu", chunk_latent_frames=4), **settings)
+    config = EncodeConfig(autoencoder=ReelpackConfig(device="cpu", chunk_latent_frames=4), **settings)
     return EncodeStage(config, str(folder)), item
 
 
@@ -82,7 +82,7 @@ def test_encode_holds_a_few_frames_and_a_part(
     times = clip_times(clip)
     start = (NUM_FRAMES - num_frames) // 2
     rgb = np.stack(list(clip_frames(clip, times, np.arange(start, start + num_frames))))
-    whole = ReelpackKLConfig(device="cpu", chunk_latent_frames=4).build().encode(to_video(rgb))
+    whole = ReelpackConfig(device="cpu", chunk_latent_frames=4).build().encode(to_video(rgb))
     assert np.array_equal(outcome.latent, whole.numpy().astype(np.float16))
 
 
@@ -98,7 +98,7 @@ def test_a_start_is_the_end_of_the_clip_and_no_more_is_held(
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip)
-    autoencoder = ReelpackKLConfig(device="cpu").build()
+    autoencoder = ReelpackConfig(device="cpu").build()
     latent = encode_start(autoencoder, str(path), size=(32, 32), fps=24, max_latent_frames=2)
     assert frames.decoded == 5 and frames.most <= MOST_ALIVE
     times = clip_times(clip)

@@ -8,7 +8,8 @@ from curate.encoders.training_video import EXCERPTS, NUM_FRAMES, is_held_out
 from curate.storage import publish
 from curate.storage.lease import hold
 from train.autoencoder import film
-from train.autoencoder.config import ReelpackKLConfig
+from train.autoencoder.bottlenecks.config import BottleneckConfig, FSQConfig, KLConfig, VQConfig
+from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.film import FilmClips
 from train.autoencoder.train import (
     AutoencoderTrainer,
@@ -84,9 +85,16 @@ def test_loss_equals_a_naive_sum() -> None:
     torch.testing.assert_close(reconstruction_loss(out, video, 0.7), expected)
 
 
-def test_a_tiny_autoencoder_learns_one_clip(tiny_config, square_clip) -> None:
+@pytest.mark.parametrize(
+    "bottleneck", [KLConfig(weight=1e-5), VQConfig(codebook_size=64), FSQConfig(levels=(8, 8, 8, 8))]
+)
+def test_a_tiny_autoencoder_learns_one_clip(tiny_config, square_clip, bottleneck: BottleneckConfig) -> None:
     config = TrainAutoencoderConfig(
-        network=tiny_config, steps=150, warmup_steps=10, learning_rate=5e-3, kl_weight=1e-5, bfloat16=False
+        network=tiny_config.model_copy(update={"bottleneck": bottleneck}),
+        steps=150,
+        warmup_steps=10,
+        learning_rate=5e-3,
+        bfloat16=False,
     )
     trainer = AutoencoderTrainer(config)
     video = torch.from_numpy(square_clip[:5]).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
@@ -112,12 +120,12 @@ def test_a_killed_run_continues_as_if_it_had_not_been(frames, small_crops, tiny_
         patch.setattr(AutoencoderTrainer, "update", dies)
         train_autoencoder(config, tmp_path / "killed")
     results = {name: train_autoencoder(config, tmp_path / name) for name in ("whole", "killed")}
-    for file in ("reelpack_kl.safetensors", "config.json"):
+    for file in ("model.safetensors", "config.json"):
         assert (results["whole"] / file).read_bytes() == (results["killed"] / file).read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 3, 4]  # step 3 was lost with the kill and done again
 
-    autoencoder = ReelpackKLConfig(path=str(results["whole"]), device="cpu").build()
+    autoencoder = ReelpackConfig(path=str(results["whole"]), device="cpu").build()
     assert autoencoder.channels == tiny_config.latent_channels
 
 

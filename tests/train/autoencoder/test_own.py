@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from curate.media.decode import decode_clip
-from train.autoencoder.config import ReelpackKLConfig
-from train.autoencoder.embedded import ReelpackKLAutoencoder
+from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.evaluate import dct_kept, evaluate, psnr, resized, round_trip
+from train.autoencoder.own import ReelpackAutoencoder
 
 EXCERPTS = Path(__file__).parents[3] / "pipelines" / "demo" / "media"
 
 
 @pytest.fixture(scope="module")
-def autoencoder() -> ReelpackKLAutoencoder:
-    return ReelpackKLConfig(device="cpu").build()
+def autoencoder() -> ReelpackAutoencoder:
+    return ReelpackConfig(device="cpu").build()
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,28 @@ def test_motion_moves(autoencoder, excerpts) -> None:
 
 
 def test_chunks_change_no_pixel_by_more_than_rounding(excerpts) -> None:
-    whole = ReelpackKLConfig(device="cpu", chunk_latent_frames=100).build()
-    parts = ReelpackKLConfig(device="cpu", chunk_latent_frames=2).build()
+    whole = ReelpackConfig(device="cpu", chunk_latent_frames=100).build()
+    parts = ReelpackConfig(device="cpu", chunk_latent_frames=2).build()
     latent = whole.encode(to_video(excerpts[0]))
     torch.testing.assert_close(parts.encode(to_video(excerpts[0])), latent, rtol=1e-3, atol=1e-3)
     difference = decode_latent(whole, latent).astype(int) - decode_latent(parts, latent)
     assert np.abs(difference).max() <= 1
+
+
+def test_tiles_are_near_the_whole_and_bound_what_is_computed(
+    square_clip: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rgb = square_clip[:5].repeat(3, 1).repeat(3, 2)
+    video = to_video(rgb)
+    whole, tiled = (ReelpackConfig(device="cpu", tile_px=tile).build() for tile in (None, 96))
+    latent = whole.encode(video)
+    largest = []
+    encode = type(tiled._model).encode
+    monkeypatch.setattr(
+        type(tiled._model), "encode", lambda self, x, **given: largest.append(x.shape[-2:]) or encode(self, x, **given)
+    )
+    in_tiles = tiled.encode(video)
+    assert max(map(max, largest)) <= 96 and len(largest) > 4
+    assert (in_tiles - latent).abs().mean() < 0.05
+    difference = (tiled.decode(latent) - whole.decode(latent)).abs()
+    assert difference.mean() < 0.01 and difference.max() < 0.5

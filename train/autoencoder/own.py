@@ -1,0 +1,87 @@
+"""The embedded autoencoder, and any other that `reelpack train-autoencoder` wrote, behind the trainer's interface."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from curate.device import pick_device, with_index
+from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.tiles import tiled
+from train.autoencoder.weights_folder import load
+
+EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class ReelpackAutoencoder:
+    """The bottleneck's latents, normalized per channel. Computes in float32."""
+
+    is_causal = True
+
+    def __init__(self, config: ReelpackConfig, device: torch.device | None = None) -> None:
+        """Loads the weights.
+
+        Raises:
+            ValueError: The folder lacks weights, their configuration or the latents' statistics.
+        """
+        folder = EMBEDDED_WEIGHTS if config.path is None else Path(config.path)
+        model, self.fingerprint = load(folder)
+        settings = model.config
+        if settings.latent_mean is None or settings.latent_std is None:
+            raise ValueError(
+                f"{folder}: the configuration has no latent_mean and latent_std; finish the training first"
+            )
+        self.name = f"reelpack_{settings.bottleneck.kind}"
+        self.channels = settings.num_channels
+        self.temporal_stride, self.spatial_stride = model.temporal_stride, model.spatial_stride
+        self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
+        self._tile_px = config.tile_px
+        self._chunk = config.chunk_latent_frames
+        self.part_frames: int | None = self.temporal_stride * config.chunk_latent_frames
+        self._model = model.to(self.device)
+        self._mean = torch.tensor(settings.latent_mean, device=self.device).view(-1, 1, 1, 1)
+        self._std = torch.tensor(settings.latent_std, device=self.device).view(-1, 1, 1, 1)
+
+    @torch.inference_mode()
+    def encode(self, video: Tensor) -> Tensor:
+        if self._is_tiled(video.shape[-2:]):
+            return self._encode_tiles(video)
+        return self._normalized(self._model.encode(video.to(self.device), chunk=self._chunk))
+
+    @torch.inference_mode()
+    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+        if self._tile_px is not None:  # a tile has all frames
+            return self.encode(torch.cat(list(parts), dim=2))
+        encoded = self._model.encode_parts(part.to(self.device) for part in parts)
+        return torch.cat([self._normalized(one) for one in encoded], dim=1)
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        raw = latent.to(self.device, torch.float32) * self._std + self._mean
+        decode = partial(self._model.decode, chunk=self._chunk)
+        stride = self.spatial_stride
+        if self._tile_px is not None and self._is_tiled([side * stride for side in latent.shape[-2:]]):
+            video = tiled(decode, raw[None], tile=self._tile_px // stride, multiple=1, scale=(stride, 1))
+        else:
+            video = decode(raw[None])
+        return video.clamp(-1.0, 1.0).cpu()
+
+    def _encode_tiles(self, video: Tensor) -> Tensor:
+        assert self._tile_px is not None
+        encoded = tiled(
+            lambda tile: self._model.encode(tile.to(self.device), chunk=self._chunk),
+            video,
+            tile=self._tile_px,
+            multiple=self.spatial_stride,
+            scale=(1, self.spatial_stride),
+        )
+        return self._normalized(encoded.to(self.device))
+
+    def _is_tiled(self, sides_px: Iterable[int]) -> bool:
+        return self._tile_px is not None and max(sides_px) > self._tile_px
+
+    def _normalized(self, encoded: Tensor) -> Tensor:
+        """(1, num_inputs, T', H', W') of the encoder to (C, T', H', W')."""
+        return ((self._model.bottleneck.latent(encoded)[0] - self._mean) / self._std).cpu()
