@@ -4,10 +4,14 @@ The version of a member is that of its file, then where it is in it: `VERSION@OF
 table. So a member whose version is known is read without a look at the others.
 """
 
+import io
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import IO
 
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.media.origin import COPY_BYTES, Origin, remote_errors, version_of
@@ -47,11 +51,17 @@ class TarFileMember:
     """A member of a tar, read by its offset."""
 
     def __init__(self, container: str, name: str, version: str | None) -> None:
-        self.uri, self.name = member_uri(public(container), name), name
-        self._container = container
-        self._fs, self._path = locate(container)
+        self.name, self._container = name, container
+        self._fs, self._path, self._public = _located(container)
         found = version and _PLACE.fullmatch(version)
-        self._place = (int(found[2]), int(found[3])) if found else None
+        self._version = ""
+        self._place: tuple[int, int] | None = None
+        if found:
+            self._version, self._place = found[1], (int(found[2]), int(found[3]))
+
+    @property
+    def uri(self) -> str:
+        return member_uri(self._public, self.name)
 
     def look(self) -> tuple[int | None, str]:
         version = version_of(self._container, self._fs, self._path)
@@ -60,6 +70,7 @@ class TarFileMember:
             if self.name not in places:
                 raise MediaError(FailureKind.MISSING, f"{self.uri}: the tar has no such member")
             self._place = places[self.name]
+        self._version = version
         return self._place[1], member_version(version, *self._place)
 
     def chunks(self) -> Iterator[bytes]:
@@ -69,7 +80,7 @@ class TarFileMember:
         at, end = self._place[0], sum(self._place)
         while at < end:
             wanted = min(COPY_BYTES, end - at)
-            with remote_errors(self.uri):
+            with remote_errors(self._public):
                 data = self._range(at, at + wanted)
             if len(data) != wanted:
                 detail = (
@@ -82,9 +93,7 @@ class TarFileMember:
 
     def _range(self, start: int, end: int) -> bytes:
         if isinstance(self._fs, LocalFileSystem):
-            with open(self._path, "rb") as file:
-                file.seek(start)
-                return file.read(end - start)
+            return os.pread(_opened(self._path, self._version).fileno(), end - start, start)
         data: bytes = self._fs.cat_file(self._path, start=start, end=end)
         return data
 
@@ -99,15 +108,34 @@ def is_version_of(version: str, container: str) -> bool:
     return version.rpartition("@")[0] == container
 
 
+def open_tar(fs: AbstractFileSystem, path: str) -> IO[bytes]:
+    """A tar whose headers are to be read."""
+    if isinstance(fs, LocalFileSystem):
+        return open(path, "rb")
+    remote: IO[bytes] = fs.open(path, "rb", block_size=LISTING_BYTES)
+    return remote
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, version: str) -> io.FileIO:
+    """A local tar with this version, kept open for the members after this one."""
+    return open(path, "rb", buffering=0)
+
+
+@lru_cache(maxsize=64)
+def _located(container: str) -> tuple[AbstractFileSystem, str, str]:
+    """The filesystem, the path there, and the URL without its signature."""
+    return *locate(container), public(container)
+
+
 @lru_cache(maxsize=8)
 def _places(container: str, version: str) -> dict[str, tuple[int, int]]:
     """Name → offset and size, of the first member of each name. A tar is looked through once per process."""
-    fs, path = locate(container)
+    fs, path, name = _located(container)
     places: dict[str, tuple[int, int]] = {}
-    options = {} if isinstance(fs, LocalFileSystem) else {"block_size": LISTING_BYTES}
-    with remote_errors(public(container)), fs.open(path, "rb", **options) as file:
+    with remote_errors(name), open_tar(fs, path) as file:
         try:
-            for member in tar_members(file, fs.size(path), public(container)):
+            for member in tar_members(file, fs.size(path), name):
                 places.setdefault(member.name, (member.offset, member.size))
         except MediaError:
             if not places:

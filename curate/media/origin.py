@@ -22,8 +22,11 @@ class Origin(Protocol):
         name: Whose ending is that of the copy.
     """
 
-    uri: str
-    name: str
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
     def look(self) -> tuple[int | None, str]:
         """The number of bytes, None where it is not known before they are read, and their version.

@@ -2,8 +2,7 @@
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from curate.schema import FailureKind, MediaError
 
@@ -14,8 +13,7 @@ COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 """First bytes of gzip, bzip2, xz and Zstandard."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TarMember:
+class TarMember(NamedTuple):
     """A file in a tar: `size` bytes from byte `offset`. The name is a name, and no path of this machine."""
 
     name: str
@@ -52,7 +50,7 @@ def tar_members(file: IO[bytes], num_bytes: int, name: str) -> Iterator[TarMembe
                     detail = f"{name} ends at byte {num_bytes}, inside {info.name!r}, which ends at byte "
                     raise MediaError(FailureKind.TRUNCATED, f"{detail}{info.offset_data + info.size}")
                 if info.isreg() and not info.issparse():
-                    yield TarMember(name=info.name, offset=info.offset_data, size=info.size)
+                    yield TarMember(info.name, info.offset_data, info.size)
             offset = tar.offset
     except (tarfile.TarError, UnicodeDecodeError) as error:
         kind = FailureKind.NOT_MEDIA if last < 0 else FailureKind.CORRUPT

@@ -4,12 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, Any
 
-from fsspec.implementations.local import LocalFileSystem
-
-from curate.media.members import LISTING_BYTES, member_version
+from curate.media.members import member_version, open_tar
 from curate.media.origin import remote_errors, version_of
 from curate.media.recognize import IMAGE_ENDINGS, MEDIA_ENDINGS
 from curate.media.tar_members import TarMember, tar_members
@@ -81,11 +78,10 @@ class _Contents:
 
         fs, path = locate(self.url)
         self._version = version_of(self.url, fs, path)
-        options = {} if isinstance(fs, LocalFileSystem) else {"block_size": LISTING_BYTES}
         damage: list[MediaError] = []
-        with remote_errors(self.uri), fs.open(path, "rb", **options) as file:
+        with remote_errors(self.uri), open_tar(fs, path) as file:
             members = self._members(file, int(fs.size(path) or 0), damage)
-            self.groups = list(group_by_keys(members))
+            self.groups = list(group_by_keys(members, keys=lambda part: part))
         if damage:
             raise damage[0]
 
@@ -108,7 +104,7 @@ class _Contents:
                 if part[1] in TEXTS and member.size <= MAX_TEXT_BYTES:
                     file.seek(member.offset)
                     data = file.read(member.size)
-                yield {"fname": member.name, "data": data, "__url__": self.uri}
+                yield {"fname": part, "data": data, "__url__": self.uri}
         except MediaError as error:
             damage.append(error)
 
@@ -184,8 +180,8 @@ def media_parts(parts: Mapping[str, Any], kind: object) -> list[Any]:
 
 def _part_of(name: str, base_plus_ext: Callable[[str], tuple[str | None, str | None]]) -> tuple[str, str] | None:
     """Key and ending, as WebDataset has them; None for what is no part of a sample, such as what macOS adds."""
-    base = PurePosixPath(name).name
-    if base.startswith("._") or base == ".DS_Store" or "__MACOSX" in name or META.match(name):
+    base = name.rpartition("/")[2]
+    if base.startswith(".") or ("__" in name and ("__MACOSX" in name or META.match(name))):
         return None
     key, ending = base_plus_ext(name)
     return None if key is None or ending is None else (key, ending.lower())
