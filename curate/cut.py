@@ -42,7 +42,8 @@ class ShardConfig(BaseModel):
     @property
     def key(self) -> str:
         """Names the encoding: clips that were cut with another key are cut again."""
-        return content_digest("cut", str(CUT_VERSION), self.encode.model_dump_json())[:16]
+        kept = ["whole files as they are"] if self.encode.mode == "copy" else []
+        return content_digest("cut", str(CUT_VERSION), self.encode.model_dump_json(), *kept)[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from curate.media.encode import Mp4Encoder
 from curate.media.errors import media_errors
 from curate.media.frames import shrink
 from curate.media.geometry import Geometry, RgbConverter, geometry
+from curate.media.kept import kept_png, kept_sound
 from curate.media.planes import BT709, kept_coding
 from curate.media.remux import Mp4Copier, packets_within
 from curate.media.sound import SoundTrack
@@ -51,7 +53,7 @@ class CutConfig(EncodeConfig):
     mode: Literal["encode", "copy"] = Field(
         default="encode",
         description="copy: the source's packets, from the first key frame of the span on; without loss and much "
-        "faster, but clips get shorter",
+        "faster, but clips get shorter; of a whole MP4 or plain PNG its very bytes",
     )
     audio: Literal["none", "copy", "aac"] = Field(
         default="aac",
@@ -146,8 +148,9 @@ def cut_clips(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[E
 def _still(path: str, span: Span, config: CutConfig) -> EncodedClip:
     rgb = shrink(read_still(path), config.short_side_px)
     height, width = rgb.shape[:2]
+    kept = kept_png(path, rgb) if config.mode == "copy" else None
     return EncodedClip(
-        data=encode_png(rgb),
+        data=encode_png(rgb) if kept is None else kept,
         ext="png",
         num_frames=1,
         written=Written(width=width, height=height, codec="png", pixel_format="rgb24", color_transfer=""),
@@ -235,10 +238,15 @@ def _copy_attempt(path: str, span: Span, reader: VideoReader, config: CutConfig)
 
 def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> EncodedClip:
     copied = packets_within(reader, span)
-    copier = Mp4Copier(reader, copied)
     with media_errors(path, doing="copy", invalid=FailureKind.CORRUPT):
-        sound = _sound(copier.container, path, copied.span, config)
-        data = copier.finish(sound.packets if sound else ())
+        kept = kept_sound(path, reader, copied, config.audio)
+        if kept is not None:
+            data, (track, sound_s) = Path(path).read_bytes(), kept
+        else:
+            copier = Mp4Copier(reader, copied)
+            sound = _sound(copier.container, path, copied.span, config)
+            data = copier.finish(sound.packets if sound else ())
+            track, sound_s = (sound.track, sound.duration_s) if sound else (None, 0.0)
     first, last = (_shown(path, reader, pts) for pts in copied.ends)
     written = check_written(path, data, len(copied.packets), first, last)
     duration = copied.span.end_pts - copied.span.start_pts
@@ -252,8 +260,8 @@ def _copied(path: str, span: Span, reader: VideoReader, config: CutConfig) -> En
         fps=Fraction(len(copied.packets)) / (duration * span.time_base),
         duration_s=copied.span.duration_s,
         span=copied.span,
-        sound=sound.track if sound else None,
-        sound_s=sound.duration_s if sound else 0.0,
+        sound=track,
+        sound_s=sound_s,
     )
 
 

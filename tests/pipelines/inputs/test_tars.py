@@ -12,6 +12,7 @@ import webdataset
 from curate.media.fetch import local_copy
 from curate.media.staging import StagingConfig
 from curate.schema import FailureKind
+from curate.shards.tar import TarReader, read_member
 from curate.storage.inside import split_member
 from pipelines.config import load_config
 from pipelines.drivers.curate import CurateSummary, curate
@@ -79,6 +80,14 @@ def test_mixed_tars_are_curated_with_their_texts_and_columns(tmp_path: Path) -> 
     assert [check.problems for check in verify(str(out))] == [()] * 8
     (story,) = files_named(str(out), "00000.tar//1.mp4")
     assert story.video["uri"] == f"{tmp_path}/in/00000.tar//1.mp4"
+
+
+def test_clips_that_are_cut_already_keep_their_bytes(tmp_path: Path) -> None:
+    tar = write_members(tmp_path / "0.tar", clip("a", 1))
+    settings = [*SETTINGS, "shards.encode.mode=copy"]
+    curate([str(tar)], str(tmp_path / "out"), load_config(overrides=settings))
+    (row,) = pq.read_table(tmp_path / "out/shards/index.parquet").to_pylist()
+    assert read_member(TarReader(str(tmp_path / "out/shards")), row) == mp4(1)
 
 
 def test_a_member_is_told_where_it_is_no_sample_and_the_others_are_read(tmp_path: Path) -> None:
