@@ -57,7 +57,7 @@ def main() -> None:
         with step(type(signal()).__name__.removesuffix("ModulationParameters").lower()):
             for clip in clips:
                 summarized(signal, clip)
-    for scorer_config in config.scorers.values():
+    for scorer_config in config.complete().values():
         with step(scorer_config.kind):
             scorer = scorer_config.build()
             scorer.setup(EncoderPool())

@@ -68,6 +68,18 @@ class SelectConfig(BaseModel):
         return known
 
 
+def absolute(rules: Mapping[str, Rule], clips: pa.Table) -> dict[str, Rule]:
+    """The rules with what their relative bounds come to over these clips, whatever is decided of them: all that have a
+    value, without still images where a rule is not for them."""
+    is_video = pc.not_equal(clips["kind"], "image")
+    bounded = {}
+    for name, rule in rules.items():
+        if rule.relative and name in clips.column_names:
+            rule = rule.absolute(clips[name] if applies_to_images(name) else clips[name].filter(is_video))
+        bounded[name] = rule
+    return bounded
+
+
 def _unknown(name: str, columns: Iterable[str]) -> str:
     said = f"select.rules.{name}: no column of that name"
     if name in COLUMNS:
@@ -103,7 +115,7 @@ def decide(
         ValueError: a rule names a column that is not there, or one of another type; see `SelectConfig.rules_for`.
     """
     clip_ids = clips["clip_id"].to_pylist()
-    rules = config.rules_for(dict(zip(clips.column_names, clips.schema.types, strict=True)))
+    rules = absolute(config.rules_for(dict(zip(clips.column_names, clips.schema.types, strict=True))), clips)
     broken_rules, missing = _judge(clips, rules)
     decisions, reasons = [], []
     for clip_id, broken_of, unknown in zip(clip_ids, broken_rules, missing, strict=True):
@@ -140,7 +152,8 @@ def decide(
 
 
 def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[str]:
-    """Names of the rules that a partly known clip already breaks. `decide` rejects it for any other values.
+    """Names of the rules that a partly known clip already breaks. `decide` rejects it for any other values. What a
+    relative bound comes to is not known before all clips are.
 
     Args:
         values: column → value; columns that are not known yet are left out or None.

@@ -66,6 +66,9 @@ class ImageTextEncoder(ImageEncoder, Protocol):
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """M texts to (M, d) float32 of unit length."""
 
+    def fits(self, text: str) -> bool:
+        """Whether the encoder reads the whole text; the end of a longer one is cut off. Known after `setup`."""
+
 
 Encoder = TypeVar("Encoder", bound=ImageEncoder)
 

@@ -107,6 +107,9 @@ class ConseEncoder:
         centered = self._text.embed(texts) - self._center
         return centered / np.linalg.norm(centered, axis=-1, keepdims=True)
 
+    def fits(self, text: str) -> bool:
+        return self._text.fits(text)
+
 
 def class_names() -> tuple[str, ...]:
     """The 1000 ImageNet-1k classes in the models' order, as worded for zero-shot use in open_clip (MIT).

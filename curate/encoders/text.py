@@ -136,6 +136,10 @@ class TextEncoder:
         """Versions of what computes the states, for the record."""
         return library_versions("transformers", "tokenizers", "torch")
 
+    def fits(self, text: str) -> bool:
+        """Whether the text has at most `max_tokens` tokens, special ones included. Known after `setup`."""
+        return len(self._tokenizer(text).input_ids) <= self.config.max_tokens
+
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token states of each text, in order.
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from curate.dataset.sources import of_current
 from curate.dataset.table import read_parquet
 from curate.rules import Rule
 from curate.scan import ScanConfig
-from curate.select import SelectConfig
+from curate.select import SelectConfig, absolute
 from curate.storage.place import locate
 
 FACTS = frozenset(
@@ -35,7 +35,7 @@ NOT_RULED = frozenset({"balance_weight"})
 """Numbers of clips.parquet that come after the decision."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetView:
     """A dataset directory as read. Tables of steps that have not run are empty.
 
@@ -65,9 +65,14 @@ class DatasetView:
         """What the last `curate` that came to its end ran with; empty if none did."""
         return self.config.get("curate", {})
 
-    @property
+    @cached_property
     def rules(self) -> Mapping[str, Rule]:
-        """Column → rule of the policy that the dataset was last decided with."""
+        """Column → rule of the policy that the dataset was last decided with, its bounds absolute."""
+        return absolute(self.given_rules, self.clips)
+
+    @cached_property
+    def given_rules(self) -> Mapping[str, Rule]:
+        """The same as they were given, with relative bounds."""
         select = self.made_with.get("select", {})
         # An earlier reelpack saved the rules in the section itself.
         rules = select.get("rules", {name: rule for name, rule in select.items() if name in COLUMNS})

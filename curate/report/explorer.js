@@ -150,10 +150,14 @@ class Explorer {
     );
   }
 
-  /** The changed sides of rules, as `[name, side, value]`. */
+  /** The changed sides of rules, as `[name, side, value]`. A bound that is set here replaces a relative one. */
   changes() {
-    return Object.entries(this.policy).flatMap(([name, bound]) =>
-      SIDES.filter((side) => bound[side] !== this.base[name][side]).map((side) => [name, side, bound[side]]));
+    return this.clips.columns.flatMap(({ name, relative }) => SIDES
+      .filter((side) => this.policy[name][side] !== this.base[name][side])
+      .flatMap((side) => [
+        [name, side, this.policy[name][side]],
+        ...relative.filter((one) => one.startsWith(side)).map((one) => [name, one, null]),
+      ]));
   }
 
   commands() {

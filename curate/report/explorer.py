@@ -106,9 +106,13 @@ def _varies(values: pa.ChunkedArray) -> bool:
 
 def _column(view: DatasetView, clips: pa.Table, name: str, lost: list[int]) -> dict[str, Any]:
     low, high = view.bounds(name)
+    relative = view.given_rules[name].relative if name in view.given_rules else {}
+    said = [COLUMNS[name].description] if name in COLUMNS else []
+    said += [f"the policy bounds it by {side}: {bound:g}" for side, bound in relative.items()]
     return {
         "name": name,
-        "description": COLUMNS[name].description if name in COLUMNS else "",
+        "description": "; ".join(said),
+        "relative": list(relative),
         "is_rule": name not in NOT_RULED,
         "skips_images": not applies_to_images(name),
         "is_required": is_required(name),

@@ -7,10 +7,13 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from curate.encoders.config import ImageTextConfig
 from curate.scores.aesthetic import AestheticConfig
 from curate.scores.brisque import BrisqueConfig
 from curate.scores.embedding import EmbeddingConfig
+from curate.scores.label import LabelConfig
 from curate.scores.nsfw import NsfwConfig
+from curate.scores.own_text import OwnTextConfig
 from curate.scores.sound import SoundConfig
 from curate.scores.static_overlay import StaticOverlayConfig
 from curate.scores.text_area import TextAreaConfig
@@ -22,6 +25,8 @@ ScorerConfig = Annotated[
     | BrisqueConfig
     | NsfwConfig
     | TextMatchConfig
+    | LabelConfig
+    | OwnTextConfig
     | EmbeddingConfig
     | AestheticConfig
     | TextAreaConfig,
@@ -56,6 +61,11 @@ class ScoreConfig(BaseModel):
     num_frames: int = Field(8, ge=1, description="frames per clip, uniformly placed")
     short_side_px: int = Field(256, ge=32, description="shorter side that frames are scaled to, px")
     deinterlace: bool = Field(False, description="deinterlace the frames; set shards.encode.deinterlace too")
+    encoder: ImageTextConfig | None = Field(
+        None,
+        description="encoder of the scorers that name none, such as open_clip, which sees each frame once for all of "
+        "them; null: the embedded ones",
+    )
     scorers: Mapping[str, ScorerConfig] = Field(
         default_factory=default_scorers,
         description="by name; null switches one off, and `scorers: null` all; `kind` can be left out where it is the "
@@ -96,6 +106,20 @@ class ScoreConfig(BaseModel):
                         f"(score.scorers.{name}=null)"
                     )
         return dict(sorted(scorers.items(), key=lambda item: KINDS.index(item[1].kind)))
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """Kind of a scorer → the user's column whose text it reads."""
+        columns = ((scorer.kind, getattr(scorer, "column", None)) for scorer in self.scorers.values())
+        return {kind: column for kind, column in columns if column is not None}
+
+    def complete(self) -> dict[str, ScorerConfig]:
+        """The scorers by name, those that name no encoder with the one of the section."""
+        shared = {"encoder": self.encoder} if self.encoder else {}
+        return {
+            name: scorer.model_copy(update=shared) if getattr(scorer, "encoder", scorer) is None else scorer
+            for name, scorer in self.scorers.items()
+        }
 
 
 def named_by_kind(scorers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

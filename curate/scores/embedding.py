@@ -33,9 +33,7 @@ class EmbeddingConfig(BaseModel):
             type=pa.list_(pa.float32()),
         )
     }
-    encoder: ImageConfig = Field(
-        EfficientNetConfig(), description="embedded by default; open_clip for real collections"
-    )
+    encoder: ImageConfig | None = Field(None, description="null: score.encoder, or else the embedded EfficientNet")
 
     def build(self) -> "EmbeddingScorer":
         return EmbeddingScorer(self)
@@ -50,7 +48,7 @@ class EmbeddingScorer:
 
     def __init__(self, config: EmbeddingConfig) -> None:
         self.config = config
-        self._encoder = config.encoder.build()
+        self._encoder = (config.encoder or EfficientNetConfig()).build()
 
     @cached_property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """The sampled frames of one clip, with results that several scorers share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,15 +16,21 @@ class ClipFrames:
     Attributes:
         rgb: (T, H, W, 3) uint8 RGB, T ≥ 1.
         duration_s: Of the clip; 0 for an image.
+        texts: Column of the user → its text of the clip, for the scorers that read one.
         features: fingerprint of a backbone → its features of the frames, (T, f).
     """
 
     def __init__(
-        self, rgb: np.ndarray, duration_s: float = 0.0, read_sound: Callable[[], Sound | None] = lambda: None
+        self,
+        rgb: np.ndarray,
+        duration_s: float = 0.0,
+        read_sound: Callable[[], Sound | None] = lambda: None,
+        texts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`read_sound` decodes the clip's sound, for the first scorer that asks."""
         self.rgb = rgb
         self.duration_s = duration_s
+        self.texts = texts
         self._read_sound = read_sound
         self.features: dict[str, np.ndarray] = {}
 

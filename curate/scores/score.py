@@ -22,6 +22,8 @@ from curate.select import SelectConfig, broken
 
 STEP = "score"
 KEY_HEX_DIGITS = 12
+TEXT_DIGEST = "text_digest"
+"""Column of a family's table: which text of the user a row's values are of."""
 SCORE_DIGITS = 5
 """Decimals that are kept of a number: what follows differs from one kind of processor to the next."""
 
@@ -39,6 +41,7 @@ class ScoreItem:
         version: Version of the video's bytes; None accepts any.
         families: Score families that are pending; None is all.
         known: Its signals, stored scores and own columns by column, which early exit judges.
+        texts: Column of the user → the text that scorers read.
     """
 
     clip: Clip
@@ -46,6 +49,7 @@ class ScoreItem:
     version: str | None = None
     families: frozenset[str] | None = None
     known: Mapping[str, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +88,7 @@ class ScoreStage:
         self._reader = (media or MediaConfig()).build()
         self.policy = policy or SelectConfig()
         self._scorers: tuple[tuple[ScorerSettings, Scorer], ...] = tuple(
-            (scorer, scorer.build()) for scorer in config.scorers.values()
+            (scorer, scorer.build()) for scorer in config.complete().values()
         )
 
     @cached_property
@@ -97,8 +101,16 @@ class ScoreStage:
         """
         return {
             family: {name: column.type for name, column in settings.columns.items()}
+            | ({TEXT_DIGEST: pa.string()} if family in self.reads else {})
             for family, (settings, _) in self._by_family.items()
         }
+
+    @cached_property
+    def reads(self) -> dict[str, str]:
+        """Family → the user's column whose text it reads."""
+        columns = self.config.reads
+        kinds = {family: settings.kind for family, (settings, _) in self._by_family.items()}
+        return {family: columns[kind] for family, kind in kinds.items() if kind in columns}
 
     @cached_property
     def _by_family(self) -> dict[str, tuple[ScorerSettings, Scorer]]:
@@ -137,7 +149,7 @@ class ScoreStage:
         ready = [job for job in jobs if not self._is_rejected(job) and job.decode(self.config, self._reader)]
         clips = [job.frames for job in ready if job.frames is not None]
         for job, result in zip(ready, contained(scorer, clips), strict=True):
-            job.take(family, result)
+            job.take(family, result, self.reads.get(family))
 
     def _is_rejected(self, job: "_Job") -> bool:
         return self.config.early_exit and bool(broken(job.known, job.item.clip.kind, self.policy))
@@ -171,21 +183,24 @@ class _Job:
                     short_side_px=config.short_side_px,
                     deinterlace=config.deinterlace,
                 )
-                self.frames = ClipFrames(sampled.rgb, clip.span.duration_s, partial(_sound, self.item.path, clip))
+                sound = partial(_sound, self.item.path, clip)
+                self.frames = ClipFrames(sampled.rgb, clip.span.duration_s, sound, self.item.texts)
                 self._num_decoded = frames_decoded() - before
             except MediaError as error:
                 self._undecodable = error.failure(clip.clip_id, STEP)
         return self.frames is not None
 
-    def take(self, family: str, result: dict[str, Value] | Exception) -> None:
-        """Keep the values. NaN and infinity are a failure of the scorer: they would pass rules by accident."""
+    def take(self, family: str, result: dict[str, Value] | Exception, column: str | None) -> None:
+        """Keep the values, and which text of the user's `column` they are of. NaN and infinity are a failure of the
+        scorer: they would pass rules by accident."""
         if isinstance(result, Exception):
             self._fail(family, f"{type(result).__name__}: {result}")
         elif bad := {column: value for column, value in result.items() if not _is_finite(value)}:
             self._fail(family, f"gave {bad}")
         else:
             rounded = {column: _rounded(value) for column, value in result.items()}
-            self._values[family] = rounded
+            digest = {TEXT_DIGEST: text_digest(self.item.texts.get(column))} if column else {}
+            self._values[family] = {**rounded, **digest}
             self.known |= {column: value for column, value in rounded.items() if not isinstance(value, list)}
 
     def _fail(self, family: str, detail: str) -> None:
@@ -201,6 +216,11 @@ class _Job:
             fallback=self._fallback,
             num_decoded_frames=self._num_decoded,
         )
+
+
+def text_digest(text: str | None) -> str:
+    """Names a text of the user; "" where there is none."""
+    return content_digest(text)[:KEY_HEX_DIGITS] if text else ""
 
 
 def contained(scorer: Scorer, clips: Sequence[ClipFrames]) -> list[dict[str, Value] | Exception]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,10 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
+from curate.encoders.descriptions import PLAIN, embed_described
 from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
+
+Template = Annotated[str, Field(pattern=r"\{\}")]
+"""A sentence about a description, which is put in the place of `{}`."""
 
 
 class TextMatchConfig(BaseModel):
@@ -33,7 +37,7 @@ class TextMatchConfig(BaseModel):
             description="best cosine similarity with an unwanted description, mean over the frames", range=(-1, 1)
         ),
     }
-    encoder: ImageTextConfig = Field(ConseConfig(), description="embedded by default; open_clip for real collections")
+    encoder: ImageTextConfig | None = Field(None, description="null: score.encoder, or else the embedded ConSE")
     wanted: tuple[str, ...] = Field(
         ("people", "an animal", "a landscape", "a street in a city", "the inside of a room", "a vehicle", "food"),
         description="what the clips should show; a frame counts by its best match",
@@ -41,6 +45,12 @@ class TextMatchConfig(BaseModel):
     unwanted: tuple[str, ...] = Field(
         ("a page of text", "a screenshot of a web page", "a logo", "film credits", "a test pattern", "a blank screen"),
         description="what the clips should not show; a frame counts by its best match",
+    )
+
+    templates: tuple[Template, ...] = Field(
+        PLAIN,
+        min_length=1,
+        description="sentences with {} for a description; its embeddings by all of them are averaged",
     )
 
     @model_validator(mode="after")
@@ -66,18 +76,21 @@ class TextMatchScorer:
 
     def __init__(self, config: TextMatchConfig) -> None:
         self.config = config
-        self._encoder = config.encoder.build()
+        self._encoder = (config.encoder or ConseConfig()).build()
         self._texts: np.ndarray | None = None
 
     @cached_property
     def key(self) -> str:
         wanted, unwanted = self.config.wanted, self.config.unwanted
-        return content_digest(self.config.kind, self._encoder.fingerprint, str(len(wanted)), *wanted, *unwanted)
+        templates = [] if self.config.templates == PLAIN else ["templates", *self.config.templates]
+        named = [str(len(wanted)), *wanted, *unwanted, *templates]
+        return content_digest(self.config.kind, self._encoder.fingerprint, *named)
 
     def setup(self, encoders: EncoderPool) -> None:
         """Load the encoder, embed the descriptions."""
         self._encoder = encoders.load(self._encoder)
-        self._texts = self._encoder.embed_texts([*self.config.wanted, *self.config.unwanted])
+        descriptions = [*self.config.wanted, *self.config.unwanted]
+        self._texts = embed_described(self._encoder, descriptions, self.config.templates)
 
     def score(self, clips: Sequence[ClipFrames]) -> list[dict[str, Value]]:
         assert self._texts is not None, "setup() comes first"

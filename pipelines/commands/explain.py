@@ -14,7 +14,7 @@ from pipelines.commands.without_pandas import WithoutPandas
 from pipelines.console.tables import out, plain_table
 
 if TYPE_CHECKING:
-    from pipelines.inspection.explain import Explanation, FileStory, Measure
+    from pipelines.inspection.explain import Explanation, FileStory
 
 
 @WithoutPandas()
@@ -55,7 +55,14 @@ def show_explanation(story: "Explanation") -> None:
     table = Table("measured", "value", "policy", "margin", "", "by", box=None, pad_edge=False)
     for one in story.measures:
         margin = "" if one.margin is None else f"{one.margin:+.4g}"
-        table.add_row(one.name, escape(_value(one.value)), escape(_sides(one)), margin, one.verdict, one.family)
+        table.add_row(
+            one.name,
+            escape(_value(one.value)),
+            escape(one.rule.said(one.relative) if one.rule else ""),
+            margin,
+            one.verdict,
+            one.family,
+        )
     out.print(table)
     for record in story.captions:
         model = (record["provenance"] or {}).get("model", "an earlier reelpack")
@@ -134,16 +141,6 @@ def _add_group(add: Any, story: "Explanation") -> None:
 
 def _value(value: object) -> str:
     return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _sides(one: "Measure") -> str:
-    """The rule in short: `≥ 0.06 and ≤ 0.97`, `in CC0, CC-BY`."""
-    signs = {"min": "≥", "max": "≤", "in": "in", "not_in": "not in"}
-    sides = one.rule.sides if one.rule else {}
-    texts = {
-        side: ", ".join(map(str, bound)) if isinstance(bound, list) else f"{bound:g}" for side, bound in sides.items()
-    }
-    return " and ".join(f"{signs[side]} {text}" for side, text in texts.items())
 
 
 def _failure(row: Mapping[str, Any]) -> str:

@@ -47,6 +47,8 @@ def show(status: "Status") -> None:
         table.add_row(f"  {names.get(name, f'failed: {name}')}", str(count))
     for family, count in status.scored.items():
         table.add_row(f"scored by {family}", f"{count} of {status.funnel['clips']}")
+    for name, bound in status.relative.items():
+        table.add_row(f"rule {name}", bound)
     add_funnel(table, status.funnel)
     num_kept = status.funnel.get("keep", 0)
     table.add_row("cut", f"{status.num_cut} of {num_kept}")

@@ -27,10 +27,12 @@ from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.listing import Listing, list_inputs
 from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_own, store_sidecar
+from pipelines.inputs.sidecar_file import PATH
 from pipelines.inputs.sources import left_out_text, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import SCANNED, decide, decided, read_stored
+from pipelines.steps.own_texts import check_columns
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import check_detectors, scan
 from pipelines.steps.score import score
@@ -106,7 +108,9 @@ def curate(
     config.media.build().setup()
     stage = ScoreStage(config.score, config.select, config.media)
     own = None if sidecar is None else read_sidecar(sidecar, config.sidecar)
-    config.select.rules_for(_columns(config, dataset.sidecar(), listing.own, own))
+    columns = _columns(config, dataset.sidecar(), listing.own, own)
+    config.select.rules_for(columns)
+    check_columns(config.score, columns, _own_names(dataset.sidecar(), listing.own, own))
     check_detectors(config.scan, uris, dataset.videos.read([])["uri"].to_pylist())
     if config.execute.executor == "ray":
         check_address(config.execute)
@@ -139,6 +143,11 @@ def _columns(config: Config, *sidecars: pa.Table | None) -> dict[str, pa.DataTyp
     scored = {name: column.type for scorer in config.score.scorers.values() for name, column in scorer.columns.items()}
     later = {name: column.type for name, column in CAPTION_SCORES.items()}
     return {**own, **SCANNED, **scored, **later}
+
+
+def _own_names(*sidecars: pa.Table | None) -> list[str]:
+    names = [name for table in sidecars if table is not None for name in table.column_names]
+    return [name for name in names if name not in (PATH, "uri")]
 
 
 def known_inputs(dataset: Dataset) -> set[str]:

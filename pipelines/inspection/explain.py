@@ -14,7 +14,7 @@ from curate.dataset.layout import Layout
 from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
 from curate.rules import Rule
-from curate.select import applies_to_images, is_required
+from curate.select import absolute, applies_to_images, is_required
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
@@ -27,12 +27,14 @@ NUM_NEAREST = 3
 class Measure:
     """One stored value and the rule that judges it; `family` names the scorer, its parameters and weights.
 
-    `rule` is None where the policy has none, or where it is not for clips of this kind.
+    `rule` is None where the policy has none, or where it is not for clips of this kind. Its bounds are absolute;
+    `relative` has those that the policy gives as percentiles or standard deviations.
     """
 
     name: str
     value: Any
     rule: Rule | None
+    relative: Mapping[str, float]
     family: str
 
     @property
@@ -107,7 +109,8 @@ def explain(url: str, clip_id: str) -> Explanation:
         ValueError: no clip, or several, have an id that begins so.
     """
     dataset = Dataset(url)
-    rows = clips_now(dataset).to_pylist()
+    clips = clips_now(dataset)
+    rows = clips.to_pylist()
     clip = find_clip(rows, clip_id, url)
     name = clip["clip_id"]
     config = config_of(dataset, or_running=True)
@@ -123,7 +126,7 @@ def explain(url: str, clip_id: str) -> Explanation:
         video=videos[clip["video_uri"]],
         uris=tuple(sorted(videos)),
         place=(siblings.index(name) + 1, len(siblings)),
-        measures=tuple(_measures(dataset, clip)),
+        measures=tuple(_measures(dataset, clip, clips)),
         group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
         own={column: clip[column] for column in dataset.sidecar_names()},
         shard=next(iter(cut.to_pylist()), None),
@@ -174,8 +177,9 @@ def time_code(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
 
 
-def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
-    rules = config_of(dataset, or_running=True).select.rules
+def _measures(dataset: Dataset, clip: Mapping[str, Any], clips: pa.Table) -> Sequence[Measure]:
+    given = config_of(dataset, or_running=True).select.rules
+    rules = absolute(given, clips)
     families = dataset.families(or_running=True).items()
     own = [name for name in dataset.sidecar_names() if name in rules]
     source = dict.fromkeys([*FACTS, *SIGNAL_COLUMNS], "scan") | {
@@ -187,7 +191,8 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any]) -> Sequence[Measure]:
         if name in clip or name in rules:  # vectors are in no clip's row
             rule = rules.get(name) if clip["kind"] != "image" or applies_to_images(name) else None
             family = source.get(name, "scan" if name in clip else "no scorer")
-            measures.append(Measure(name=name, value=clip.get(name), rule=rule, family=family))
+            relative = given[name].relative if rule else {}
+            measures.append(Measure(name=name, value=clip.get(name), rule=rule, relative=relative, family=family))
     return measures
 
 

@@ -16,7 +16,8 @@ from curate.dataset.captions import TEXT_LEVELS, TO_RETRY, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.scans import current_videos
 from curate.dataset.sources import SOURCE, of_current
-from curate.select import funnel
+from curate.rules import Rule
+from curate.select import absolute, funnel
 from curate.storage.lease import owners
 from curate.storage.place import locate
 from pipelines.dataset import config_of, curate_command, step_command
@@ -38,6 +39,7 @@ class Status:
         num_inputs: Files that the run was given; None where no run is under way (then all that are known count).
         inputs: `ok` (scanned) and each kind of failure → files.
         scored: Score family → clips that have its values.
+        relative: Column → what its relative bounds come to: `≥ 0.0213 (min_percentile 10)`.
         funnel: As `curate.select.funnel`: clips, decisions, first reasons.
         num_cut: Kept clips that are in a shard.
         captioned: Captioner and prompts → clips with a usable caption.
@@ -55,6 +57,7 @@ class Status:
     num_inputs: int | None
     inputs: Mapping[str, int]
     scored: Mapping[str, int]
+    relative: Mapping[str, str]
     funnel: Mapping[str, int]
     num_cut: int
     captioned: Mapping[str, int]
@@ -102,6 +105,7 @@ def status(url: str) -> Status:
         num_inputs=made_with.get("num_inputs"),
         inputs=dict(Counter(row["failure"] or row["outcome"] for row in videos)),
         scored={name: len(ids & dataset.scores(name, columns).ids()) for name, columns in families.items()},
+        relative=_relative(config.select.rules, clips),
         funnel=funnel(clips),
         num_cut=len(cut),
         captioned={family: len(found & cut) for family, found in captioned.items()},
@@ -135,9 +139,14 @@ def decided_now(dataset: Dataset) -> pa.Table:
     stored = read_stored(dataset, config, families)
     for name in config.select.rules:  # a score that no clip has yet leaves its clips pending
         if name in SCORE_COLUMNS and name not in stored.clips.column_names:
-            nulls = pa.nulls(stored.clips.num_rows, pa.float64())
+            nulls = pa.nulls(stored.clips.num_rows, SCORE_COLUMNS[name].type)
             stored = replace(stored, clips=stored.clips.append_column(name, nulls))
     return decided(dataset, stored, config, families)
+
+
+def _relative(rules: Mapping[str, Rule], clips: pa.Table) -> dict[str, str]:
+    given = {name: rule for name, rule in rules.items() if rule.relative}
+    return {name: rule.said(given[name].relative) for name, rule in absolute(given, clips).items()}
 
 
 def _usable(records: pa.Table) -> set[str]:

@@ -20,12 +20,14 @@ from curate.dataset.table import left_join
 from curate.dedup.balance import balance_weights
 from curate.scan import ScanConfig
 from curate.scores.score import STEP as SCORE_STEP
+from curate.scores.score import TEXT_DIGEST
 from curate.select import decide as apply_policy
 from curate.split import Split, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
 from pipelines.steps.duplicates import find_duplicates
 from pipelines.steps.losses import refuse_losses
+from pipelines.steps.own_texts import of_texts_now, own_texts
 
 SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
     {
@@ -67,12 +69,16 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         keep: write duplicates and clusters to the cache, see `find_duplicates`.
     """
     clips = facts(dataset, config.scan)
+    uris = dict(zip(clips["clip_id"].to_pylist(), clips["video_uri"].to_pylist(), strict=True))
     vectors: tuple[Table, str] | None = None
     unscored: dict[str, set[str]] = {}
     for family, columns in families.items():
         table = dataset.scores(family, columns)
         values = [name for name in columns if not pa.types.is_nested(columns[name])]
         scored = table.read(values)
+        if TEXT_DIGEST in values:
+            column = config.score.reads.get(family.partition("-")[0], "")
+            scored = of_texts_now(scored, uris, own_texts(dataset, column))
         clips = left_join(clips, scored, "clip_id")
         for name in set(columns) - set(values):
             vectors = (table, name)

@@ -7,13 +7,14 @@ from curate.dataset.store import Table
 from curate.dataset.table import left_join
 from curate.media.fetch import Staged
 from curate.schema import Clip
-from curate.scores.score import ScoreItem, ScoreStage
+from curate.scores.score import TEXT_DIGEST, ScoreItem, ScoreStage, text_digest
 from curate.select import broken_by
 from pipelines.console.progress import FRAMES
 from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import failures_of, values_of
 from pipelines.steps.decide import facts, with_sidecar
 from pipelines.steps.originals import with_originals
+from pipelines.steps.own_texts import of_texts_now, own_texts
 from pipelines.steps.run import CurateRun
 
 SCORE_BATCH = 4
@@ -23,10 +24,16 @@ SCORE_BATCH = 4
 def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: ScoreStage) -> None:
     """Compute the values that are missing, family by family: only a changed scorer runs again."""
     tables = {family: run.dataset.scores(family, columns) for family, columns in stage.families.items()}
-    have = {family: table.ids() for family, table in tables.items()}
+    uris = {clip.clip_id: clip.video_uri for clip in clips}
+    texts = {column: own_texts(run.dataset, column) for column in stage.reads.values()}
+    have = {
+        family: _of_texts(table, uris, texts[stage.reads[family]]) if family in stage.reads else table.ids()
+        for family, table in tables.items()
+    }
     decoding = "+".join(stage.families)
     done = {family: have[family] | run.given_up({family}) for family in stage.families}
-    known, rejected = _known(run, tables) if run.config.score.early_exit else ({}, set())
+    judged = {family: tables[family] for family in tables.keys() - stage.reads.keys()}
+    known, rejected = _known(run, judged) if run.config.score.early_exit else ({}, set())
     left_out = run.given_up({decoding}) | rejected
     pending = {
         clip.clip_id: families
@@ -43,6 +50,7 @@ def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: Scor
             version=clip.video_version,
             families=pending[clip.clip_id],
             known=known.get(clip.clip_id, {}),
+            texts={column: of[uri] for column, of in texts.items() if (uri := uris[clip.clip_id]) in of},
         )
         for clip in readable
     ]
@@ -58,6 +66,14 @@ def score(run: CurateRun, executor: Executor, clips: Sequence[Clip], stage: Scor
             run.fail([failure for one in scored for failure in one.failures if failure.step == family], family)
         run.num_frames_decoded += sum(one.num_decoded_frames for one in scored)
         run.fallbacks.update(one.fallback for one in scored if one.fallback)
+
+
+def _of_texts(table: Table, uris: Mapping[str, str], texts: Mapping[str, str]) -> set[str]:
+    """Clips whose values are of their texts as they are now. Those that have no text get a row without a value."""
+    have = set(of_texts_now(table.read([TEXT_DIGEST]), uris, texts)["clip_id"].to_pylist())
+    without = [name for name, uri in uris.items() if uri not in texts and name not in have]
+    table.publish({"clip_id": name, TEXT_DIGEST: text_digest(None)} for name in without)
+    return have | set(without)
 
 
 def _num_frames(item: ScoreItem) -> int:

@@ -59,7 +59,7 @@ def test_rules_about_time_pass_over_images() -> None:
 
 
 def test_a_rule_on_a_score_that_is_not_computed_names_the_way_out() -> None:
-    with pytest.raises(ValueError, match=r"select\.rules\.text_match.*add its scorer.*text_match=null"):
+    with pytest.raises(ValueError, match=r"select\.rules\.text_match.*switch on score\.scorers\.text_match.*=null"):
         decide(clips({"motion": 1.0}), SelectConfig(rules={**RULES, "text_match": Rule(min=0.1)}))
 
 

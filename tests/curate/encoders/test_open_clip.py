@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from curate.encoders.open_clip import OpenClipConfig, OpenClipEncoder
 from curate.encoders.weights import MissingWeights
+from tests.support.open_clip import TINY, write_tiny_siglip
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,7 @@ def test_a_checkpoint_file_with_a_models_name_is_the_same_as_the_folder(
 ) -> None:
     import open_clip
 
-    config = json.loads((tiny_open_clip / "open_clip_config.json").read_text())["model_cfg"]
-    (tmp_path / "reelpack-tiny.json").write_text(json.dumps(config))
+    (tmp_path / "reelpack-tiny.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path / "reelpack-tiny.json")
     state = load_file(tiny_open_clip / "open_clip_model.safetensors")
     checkpoint = tmp_path / f"tiny{suffix}"
@@ -103,9 +103,63 @@ def test_random_weights_cannot_be_asked_for(tiny_open_clip: Path, tmp_path: Path
         local(tmp_path)
 
 
-def test_an_unknown_tag_is_an_error_that_names_it() -> None:
-    with pytest.raises(ValueError, match="no-such-tag"):
-        OpenClipConfig(model="ViT-B-32", pretrained="no-such-tag", device="cpu").build().setup()
+def test_an_unknown_name_is_told_before_anything_is_loaded_with_those_that_there_are() -> None:
+    for model, said in (
+        ("ViT-B-32:no-such-tag", r"got pretrained 'no-such-tag'.*a tag of ViT-B-32 \(openai, laion400m_e31"),
+        ("ViT-B-33:openai", r"got model 'ViT-B-33'.*the nearest are ViT-"),
+        ("ViT-S-32:openai", r"a tag of ViT-S-32 \(it has none\)"),
+    ):
+        encoder = OpenClipConfig(model=model, device="cpu").build()
+        for action in (encoder.setup, lambda encoder=encoder: encoder.fingerprint):
+            with pytest.raises(ValueError, match=said):
+                action()
+
+
+def test_one_key_names_architecture_and_weights() -> None:
+    config = OpenClipConfig(model="ViT-L-14:openai")
+    assert (config.model, config.pretrained) == ("ViT-L-14", "openai")
+    assert OpenClipConfig.model_validate(config.model_dump()) == config
+    assert OpenClipConfig(model="ViT-L-14:/a/b.pt").pretrained == "/a/b.pt"
+    with pytest.raises(ValidationError, match=r"names its weights; leave out `pretrained`"):
+        OpenClipConfig(model="ViT-L-14:openai", pretrained="/a/b.pt")
+
+
+@pytest.mark.parametrize(
+    ("model", "is_forced"),
+    [("ViT-L-14:openai", True), ("ViT-L-14-quickgelu:openai", False), ("ViT-L-14:laion2b_s32b_b82k", False),
+     ("ViT-B-16:dfn2b", True), ("ViT-B-32-SigLIP2-256:webli", False), ("MobileCLIP2-S0:dfndr2b", False)],
+)  # fmt: skip
+def test_a_tag_that_was_trained_with_quick_gelu_gets_it(model: str, is_forced: bool) -> None:
+    assert OpenClipConfig(model=model).build()._as_trained == ({"force_quick_gelu": True} if is_forced else {})
+
+
+def test_a_checkpoints_path_gets_the_preprocessing_of_its_architecture(tmp_path: Path) -> None:
+    from open_clip.pretrained import get_pretrained_cfg
+
+    (tmp_path / "a.pt").touch()
+    for name, tag in (("ViT-B-32-SigLIP2-256", "webli"), ("MobileCLIP2-S0", "dfndr2b"), ("ViT-B-32", "openai")):
+        found = OpenClipConfig(model=f"{name}:{tmp_path / 'a.pt'}").build()._as_trained
+        trained = get_pretrained_cfg(name, tag)
+        assert found.get("image_mean", (0.48145466, 0.4578275, 0.40821073)) == tuple(trained["mean"])
+        assert found.get("image_resize_mode", "shortest") == trained["resize_mode"]
+    assert found == {}, "CLIP's own is open_clip's default: fingerprints stay as they were"
+
+
+def test_the_manner_of_siglip_loads_from_a_folder(images: np.ndarray, tmp_path: Path) -> None:
+    encoder = local(write_tiny_siglip(tmp_path))
+    texts = encoder.embed_texts(["a dog on the beach", "a page of text"])
+    for vectors in (encoder.embed_images(images), texts):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (texts[0] != texts[1]).any()
+    assert encoder._model.logit_bias is not None
+    assert (encoder.fits("dog " * 15), encoder.fits("dog " * 16)) == (True, False), "16 tokens, one of them the end"
+
+
+def test_a_text_fits_if_its_last_token_is_read(tiny_open_clip: Path) -> None:
+    encoder = local(tiny_open_clip)
+    whole, cut = "dog " * 14, "dog " * 15  # and the two marks at the ends
+    assert (encoder.fits(""), encoder.fits(whole), encoder.fits(cut)) == (True, True, False)
+    assert (encoder.embed_texts([whole + "sky"]) == encoder.embed_texts([whole + "sea"])).all()
 
 
 @pytest.mark.parametrize("wrong", ["another architecture", "no weights", "an array"])

@@ -51,7 +51,8 @@ def item_of(path: str, start_s: float, end_s: float) -> ScoreItem:
 @pytest.fixture(scope="session")
 def film(items: list[ScoreItem]) -> list[ClipFrames]:
     """Four frames, of 256 px, of each of the three clips."""
-    return [ClipFrames(sample_frames(item.path, item.clip.span, 4, short_side_px=256).rgb) for item in items]
+    frames = [sample_frames(item.path, item.clip.span, 4, short_side_px=256).rgb for item in items]
+    return [ClipFrames(rgb, texts={"title": "a rabbit"}) for rgb in frames]
 
 
 @pytest.fixture(scope="session")

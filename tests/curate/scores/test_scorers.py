@@ -21,7 +21,9 @@ from curate.scores.brisque import BrisqueConfig
 from curate.scores.config import SCORERS
 from curate.scores.embedding import EmbeddingConfig
 from curate.scores.frames import ClipFrames
+from curate.scores.label import LabelConfig
 from curate.scores.nsfw import NsfwConfig
+from curate.scores.own_text import OwnTextConfig
 from curate.scores.score import Scored, ScoreItem, ScoreStage
 from curate.scores.sound import SoundConfig
 from curate.scores.static_overlay import StaticOverlayConfig
@@ -35,14 +37,20 @@ CHANGES: dict[type, list[dict[str, Any]]] = {
     StaticOverlayConfig: [{"min_moving": 0.9}, {"surroundings": 0.5}],
     SoundConfig: [{"silence_db": -50.0}],
     BrisqueConfig: [{"num_frames": 2}],
-    TextMatchConfig: [{"wanted": ("a rabbit",)}, {"unwanted": ()}, {"encoder": ConseConfig(num_classes=3)}],
+    TextMatchConfig: [{"wanted": ("a rabbit",)}, {"unwanted": ()}, {"encoder": ConseConfig(num_classes=3)},
+                      {"templates": ("a photo of {}",)}],
+    LabelConfig: [{"labels": ("a rabbit", "a sky")}, {"encoder": ConseConfig(num_classes=3)},
+                  {"templates": ("a photo of {}",)}],
+    OwnTextConfig: [{"column": "other"}, {"encoder": ConseConfig(num_classes=3)}, {"templates": ("a photo of {}",)}],
     EmbeddingConfig: [{"encoder": ConseConfig()}],
     NsfwConfig: [],
     TextAreaConfig: [{"num_frames": 1}, {"max_line": 1.0}],
     AestheticConfig: [{"encoder": ConseConfig()}],
-}
+}  # fmt: skip
 NO_CHANGES: dict[type, list[dict[str, Any]]] = {
     TextMatchConfig: [{"encoder": ConseConfig(device="cpu", batch_size=1)}],
+    LabelConfig: [{"encoder": ConseConfig(device="cpu", batch_size=1)}],
+    OwnTextConfig: [{"encoder": ConseConfig(device="cpu", batch_size=1)}],
     EmbeddingConfig: [{"encoder": EfficientNetConfig(device="cpu", batch_size=1)}],
     NsfwConfig: [{"batch_size": 1}, {"device": "cpu"}],
     TextAreaConfig: [{"device": "cpu"}],
@@ -61,8 +69,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=EXTENDED.SCORERS, ids=lambda member: member.__name__)
 def config(request: pytest.FixtureRequest, embedded_weights: None, head: Path) -> Any:
-    needed = {"head": head, "encoder": EfficientNetConfig()} if request.param is AestheticConfig else {}
-    return request.param(**needed)
+    needed = {AestheticConfig: {"head": head, "encoder": EfficientNetConfig()}, OwnTextConfig: {"column": "title"}}
+    return request.param(**needed.get(request.param, {}))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +91,9 @@ def clips() -> list[ClipFrames]:
     track = SoundTrack(codec="aac", rate=8000, channels=1, layout="mono", track=0, num_tracks=1)
     noise = [rng.normal(0, 0.02 * (number + 1), (1, 8000)).astype(np.float32) for number in range(len(pictures))]
     sounds = [Sound(track=track, samples=samples) if number % 3 < 2 else None for number, samples in enumerate(noise)]
-    return [ClipFrames(rgb, 1.0, lambda sound=sound: sound) for rgb, sound in zip(pictures, sounds, strict=True)]
+    texts = [{"title": f"picture {number}"} for number in range(len(pictures))]
+    given = zip(pictures, sounds, texts, strict=True)
+    return [ClipFrames(rgb, 1.0, lambda sound=sound: sound, own) for rgb, sound, own in given]
 
 
 def test_every_clip_gets_a_value_in_the_declared_range_of_every_column(
@@ -115,7 +125,7 @@ def test_a_default_rule_can_be_passed_and_be_broken(config: Any) -> None:
 
 def fresh(clip: ClipFrames) -> ClipFrames:
     """The same clip, with nothing derived from it yet."""
-    return ClipFrames(clip.rgb, clip.duration_s, lambda: clip.sound)
+    return ClipFrames(clip.rgb, clip.duration_s, lambda: clip.sound, clip.texts)
 
 
 def test_a_clips_values_do_not_depend_on_the_others_to_the_bit(scorer: Scorer, clips: list[ClipFrames]) -> None:
