@@ -35,6 +35,11 @@ class EmbeddingConfig(BaseModel):
     }
     encoder: ImageConfig | None = Field(None, description="null: score.encoder, or else the embedded EfficientNet")
 
+    @property
+    def used(self) -> ImageConfig:
+        """The encoder that is used where the section `score` names none."""
+        return self.encoder or EfficientNetConfig()
+
     def build(self) -> "EmbeddingScorer":
         return EmbeddingScorer(self)
 
@@ -48,7 +53,7 @@ class EmbeddingScorer:
 
     def __init__(self, config: EmbeddingConfig) -> None:
         self.config = config
-        self._encoder = (config.encoder or EfficientNetConfig()).build()
+        self._encoder = config.used.build()
 
     @cached_property
     def key(self) -> str:

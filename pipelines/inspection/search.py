@@ -115,7 +115,7 @@ def nearest(embeddings: Embeddings, vector: np.ndarray, count: int) -> list[tupl
 def _embedded(dataset: Dataset) -> tuple[str, EmbeddingConfig]:
     """The score family of the dataset's embeddings, and the settings that they were computed with."""
     families = [name for name, columns in dataset.families(or_running=True).items() if EMBEDDING in columns]
-    scorers = config_of(dataset, or_running=True).score.scorers
+    scorers = config_of(dataset, or_running=True).score.complete()
     settings = next((scorer for scorer in scorers.values() if isinstance(scorer, EmbeddingConfig)), None)
     if not families or settings is None:
         raise ValueError(
@@ -135,10 +135,10 @@ def _of_clip(dataset: Dataset, family: str, clip_id: str) -> np.ndarray:
 
 def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingConfig) -> np.ndarray:
     """A text or a picture as a unit vector (d,) in the space of the dataset's embeddings."""
-    encoder: ImageEncoder = settings.encoder.build()
+    encoder: ImageEncoder = settings.used.build()
     if query.text is not None and not _reads_text(encoder):
         raise ValueError(
-            f"{dataset.url}: its embeddings are by {settings.encoder.kind}, which knows pictures alone; --like and "
+            f"{dataset.url}: its embeddings are by {settings.used.kind}, which knows pictures alone; --like and "
             "--image search them. A text needs an image–text encoder: curate again with --config clip, or with "
             "--set score.scorers.embedding.encoder.kind=conse, which is embedded and weak"
         )
@@ -146,7 +146,7 @@ def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingCo
     config = made_with.score.model_copy(update={"scorers": {EMBEDDING: settings}})
     if family not in ScoreStage(config, media=made_with.media).families:
         raise ValueError(
-            f"{dataset.url}: its embeddings are by other weights than the encoder {settings.encoder.kind} has now; "
+            f"{dataset.url}: its embeddings are by other weights than the encoder {settings.used.kind} has now; "
             f"`{curate_command(dataset)}` computes them again"
         )
     encoder.setup()
