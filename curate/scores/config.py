@@ -76,6 +76,12 @@ class ScoreConfig(BaseModel):
         description="skip the remaining scores of a clip that the policy rejects by the known ones; they stay pending",
     )
 
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _open_clip(cls, encoder: Any) -> Any:
+        """`score.encoder.model` is of open_clip where no kind is given."""
+        return {"kind": "open_clip", **encoder} if isinstance(encoder, Mapping) else encoder
+
     @field_validator("scorers", mode="before")
     @classmethod
     def _by_name(cls, scorers: Any) -> Any:

@@ -82,6 +82,14 @@ def test_one_scorer_is_changed_and_the_others_stay() -> None:
     assert load_config(overrides=["score.scorers=null"]).score.scorers == {}
 
 
+def test_one_key_names_the_encoder_of_all_scorers_that_name_none() -> None:
+    score = load_config(overrides=["score.encoder.model=ViT-L-14:openai"]).score
+    assert score.encoder is not None and score.encoder.kind == "open_clip"
+    own = load_config(overrides=["score.encoder.model=x:y", "score.scorers.text_match.encoder.kind=conse"]).score
+    encoders = {name: getattr(scorer, "encoder", None) for name, scorer in own.complete().items()}
+    assert encoders["embedding"] == own.encoder != encoders["text_match"]
+
+
 def test_scorers_in_a_list_are_refused_with_the_table_in_its_place_and_read_where_they_were_saved() -> None:
     listed = [{"kind": "brisque", "num_frames": 2}, {"kind": "sound"}]
     with pytest.raises(ValueError, match=r"score\.scorers: got list, .* such as (\{.*\}): names") as caught:
