@@ -131,11 +131,11 @@ class OpenClipEncoder:
         torchvision_cpu.repair()
         import open_clip
 
-        config = self.config
+        config, as_trained = self.config, self.as_trained
         self._device = pick_device(config.device)
         try:
             model, preprocess = open_clip.create_model_from_pretrained(
-                config.model, config.pretrained, precision=config.precision, device=self._device, **self._as_trained
+                config.model, config.pretrained, precision=config.precision, device=self._device, **as_trained
             )
             return model, preprocess, open_clip.get_tokenizer(config.model)
         except MISFITS as error:
@@ -156,11 +156,11 @@ class OpenClipEncoder:
         local = self.local_path()
         model = "local" if self.config.model.startswith(LOCAL_DIR) else self.config.model
         source = path_digest(local) if local else str(self.config.pretrained)
-        as_trained = [f"{name}={value}" for name, value in sorted(self._as_trained.items())]
+        as_trained = [f"{name}={value}" for name, value in sorted(self.as_trained.items())]
         return content_digest("open_clip", model, source, self.config.precision, *as_trained)
 
     @cached_property
-    def _as_trained(self) -> dict[str, Any]:
+    def as_trained(self) -> dict[str, Any]:
         """What open_clip is told, since it does not take it from the weights: the activation of a tag that was trained
         with QuickGELU, and for a checkpoint's path the preprocessing that all tags of its architecture have.
 

@@ -61,12 +61,14 @@ def _write(model: ClipModel, folder: Path, card: str) -> None:
 
 
 def _architecture(model: ClipModel) -> dict[str, Any]:
-    """open_clip's settings of the model, with the bias that the sigmoid loss gave it."""
+    """open_clip's settings of the model, with the bias that the sigmoid loss gave it and the activation of its tag."""
     import open_clip
 
     config: dict[str, Any] = open_clip.get_model_config(model.config.init.model)
     if model.net.logit_bias is not None and config.get("init_logit_bias") is None:
         config["init_logit_bias"] = 0.0
+    if model.config.init.encoder(str(model.device)).build().as_trained.get("force_quick_gelu"):
+        config["quick_gelu"] = True
     return config
 
 

@@ -130,7 +130,7 @@ def test_one_key_names_architecture_and_weights() -> None:
      ("ViT-B-16:dfn2b", True), ("ViT-B-32-SigLIP2-256:webli", False), ("MobileCLIP2-S0:dfndr2b", False)],
 )  # fmt: skip
 def test_a_tag_that_was_trained_with_quick_gelu_gets_it(model: str, is_forced: bool) -> None:
-    assert OpenClipConfig(model=model).build()._as_trained == ({"force_quick_gelu": True} if is_forced else {})
+    assert OpenClipConfig(model=model).build().as_trained == ({"force_quick_gelu": True} if is_forced else {})
 
 
 def test_a_checkpoints_path_gets_the_preprocessing_of_its_architecture(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_checkpoints_path_gets_the_preprocessing_of_its_architecture(tmp_path:
 
     (tmp_path / "a.pt").touch()
     for name, tag in (("ViT-B-32-SigLIP2-256", "webli"), ("MobileCLIP2-S0", "dfndr2b"), ("ViT-B-32", "openai")):
-        found = OpenClipConfig(model=f"{name}:{tmp_path / 'a.pt'}").build()._as_trained
+        found = OpenClipConfig(model=f"{name}:{tmp_path / 'a.pt'}").build().as_trained
         trained = get_pretrained_cfg(name, tag)
         assert found.get("image_mean", (0.48145466, 0.4578275, 0.40821073)) == tuple(trained["mean"])
         assert found.get("image_resize_mode", "shortest") == trained["resize_mode"]
