@@ -218,7 +218,10 @@ def training(**settings: Any) -> TrainConfig:
     return TrainConfig.model_validate(tree | {"evaluate": {"captions": {"every": 0}}} | settings)
 
 
-def test_a_run_in_a_bucket_resumes_there_to_the_weights_of_one_here(bucket: str, tmp_path: Path) -> None:
+def test_a_run_in_a_bucket_resumes_there_to_the_weights_of_one_here(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sync", lambda: pytest.fail("the disks of the machine are flushed"))
     dataset, run = str(tmp_path / "dataset"), f"{bucket}/run"
     write_dataset(tmp_path / "dataset", smooth_clips(12, num_val=2))
     train(training(steps=5), dataset, run)

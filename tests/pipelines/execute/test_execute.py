@@ -12,7 +12,7 @@ from curate.schema import RETRYABLE, Failure, FailureKind
 from pipelines.execute.base import ExecuteConfig, Executor, Resources
 from pipelines.execute.build import open_executor
 from pipelines.execute.local import LocalExecutor
-from tests.support.stages import Doubling
+from tests.support.stages import Doubling, Reading
 
 
 @pytest.fixture
@@ -183,6 +183,30 @@ def test_prometheus_sees_the_outcomes_of_each_step() -> None:
     while (seen := _metrics(url, stage.step)) != expected and time.monotonic() < deadline:
         time.sleep(0.1)
     assert seen == expected
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("private_ray")
+def test_prometheus_sees_what_workers_read() -> None:
+    import ray
+
+    stage = Reading(time.time)
+    stage.step = "read and count"
+    on_ray(stage, [30] * 7, batch_size=2)
+    [node] = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    deadline = time.monotonic() + 30
+    while (seen := _read_bytes(url, stage.step)) != 210 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert seen == 210
+
+
+def _read_bytes(url: str, step: str) -> float:
+    """Of all workers together."""
+    with urllib.request.urlopen(url, timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    start, label = "ray_reelpack_read_bytes_total{", f'step="{step}"'
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start) and label in line)
 
 
 def _metrics(url: str, step: str) -> dict[tuple[str, str | None], float]:
