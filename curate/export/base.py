@@ -53,7 +53,7 @@ class Layout(BaseModel, ABC):
         return None
 
     def check(self, source: Source) -> None:
-        """Called before anything is written.
+        """Called before anything is written, and before threads start: imports what they need.
 
         Raises:
             ValueError: the clips cannot be laid out in this way.

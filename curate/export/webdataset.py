@@ -18,6 +18,7 @@ from curate.export.base import File, Layout
 from curate.export.source import Clip, Source
 from curate.schema import MediaError
 from curate.shards.tar import write_tar
+from curate.threads import import_decoders
 
 IMAGE, VIDEO = "png", "mp4"
 Sample = tuple[str, dict[str, bytes]]
@@ -44,6 +45,10 @@ class WebDatasetLayout(Layout):
 
     kind: Literal["webdataset"] = "webdataset"
     takes_latents: ClassVar[bool] = True
+
+    def check(self, source: Source) -> None:
+        if len(source.kinds) > 1:
+            import_decoders()
 
     def files(self, source: Source) -> Iterator[File]:
         for split, number, _, rows in source.shards():

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +35,9 @@ from train.data.fingerprint import fingerprint, is_stored
 from train.data.index import PLACE, read_index
 
 logger = logging.getLogger(__name__)
+
+NUM_WRITERS = 8
+"""Of small files: each waits for the disk, or for the store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,11 +141,24 @@ def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> No
 
 
 def _written(folder: Folder, layout: Layout, source: Source) -> Iterator[None]:
-    """Write what is not there yet; an item for each clip that is done."""
-    for file in layout.files(source):
-        if not folder.has(file.name):
-            file.write(folder.place(file.name))
-        yield from (None for _ in range(file.num_clips))
+    """Write what is not there yet, small files several at once; an item for each clip that is done."""
+    with ThreadPoolExecutor(NUM_WRITERS) as writers:
+        waiting: deque[tuple[Future[None], int]] = deque()
+        for file in layout.files(source):
+            if folder.has(file.name):
+                yield from repeat(None, file.num_clips)
+                continue
+            waiting.append((writers.submit(file.write, folder.place(file.name)), file.num_clips))
+            yield from _done(waiting, at_most=0 if file.num_clips > 1 else 2 * NUM_WRITERS)
+        yield from _done(waiting, at_most=0)
+
+
+def _done(waiting: deque[tuple[Future[None], int]], *, at_most: int) -> Iterator[None]:
+    """Wait until at most so many files are being written."""
+    while len(waiting) > at_most:
+        written, num_clips = waiting.popleft()
+        written.result()
+        yield from repeat(None, num_clips)
 
 
 def _source(dataset: Dataset, out: str, layout: Layout, choice: Choice) -> Source:
