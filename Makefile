@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUT ?= demo_output
 
-.PHONY: demo test check bench crash extras clean
+.PHONY: demo test check bench crash extras readers clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(f"reelpack needs Python 3.11 or newer, got {sys.version.split()[0]}" if sys.version_info < (3, 11) else 0)'
@@ -52,6 +52,11 @@ crash: $(VENV)/.installed
 # `make test` does the same in folders of links to what is installed (tests/support/environments.py).
 extras: $(VENV)/.installed
 	REELPACK_EXTRAS=fresh $(BIN)/python -m pytest tests/test_extras.py --timeout 1800
+
+# A tool whose own reader reads an export, and that cannot be installed beside reelpack's tests.
+readers: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/readers finetrainers==0.2.0
+	REELPACK_READERS=$(VENV)/readers $(BIN)/python -m pytest tests/curate/export/test_finetrainers.py
 
 clean:
 	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info

@@ -87,6 +87,15 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
     box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
 
 
+def test_export_chooses_clips_by_a_condition(made: SimpleNamespace, tmp_path: Path) -> None:
+    box = Box("export", tmp_path)
+    box.reelpack("export", made.url, "--out", "out", "--to", "hf", "--where", "motion > 0")
+    told = Box("", tmp_path / "bare").reelpack("export", made.url, "--out", "other", "--where", "motion > 0", code=2)
+    assert "pip install 'reelpack[export]'" in told
+    told = box.reelpack("export", made.url, "--out", "third", "--to", "litdata", code=2)
+    assert "pip install 'reelpack[litdata]'" in told and not (tmp_path / "third").exists()
+
+
 def test_train_trains_and_exports(trained: Path) -> None:
     assert (trained / "metrics.jsonl").is_file() and list((trained / "tensorboard").iterdir())
     assert (trained.parent / "exported/model.safetensors").is_file()

@@ -1,5 +1,6 @@
 """README.md of an export: what it holds and how it was made, with the front matter of the Hugging Face hub."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,8 +93,8 @@ def _sizes(index: pa.Table) -> pa.ChunkedArray:
 
 
 def _counts(values: pa.ChunkedArray) -> list[list[Any]]:
-    counted = sorted(pc.value_counts(values).to_pylist(), key=lambda one: (-one["counts"], str(one["values"])))
-    rows = [["none" if one["values"] is None else one["values"], one["counts"]] for one in counted]
+    counted = Counter("none" if value is None else str(value) for value in values.to_pylist())
+    rows: list[list[Any]] = [list(one) for one in sorted(counted.items(), key=lambda one: (-one[1], one[0]))]
     if len(rows) > MOST_ROWS:
         others = rows[MOST_ROWS - 1 :]
         rows = [*rows[: MOST_ROWS - 1], [f"{len(others)} others", sum(count for _, count in others)]]

@@ -41,9 +41,11 @@ def layout_of(kind: str, settings: Sequence[str] = ()) -> Layout:
         nearest = difflib.get_close_matches(kind, KINDS, 1, 0.4)
         hint = f"the nearest is {nearest[0]}; there are" if nearest else "there are"
         raise ValueError(f"--to {kind}: no such layout; {hint} {', '.join(KINDS)}")
-    given = dict(setting.partition("=")[::2] for setting in settings)
     try:
-        return KINDS[kind].model_validate({name: yaml.safe_load(value) for name, value in given.items()})
+        given = {name: yaml.safe_load(value) for name, _, value in (setting.partition("=") for setting in settings)}
+        return KINDS[kind].model_validate(given)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {', '.join(settings)}: no YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
         fields = [name for name in KINDS[kind].model_fields if name != "kind"]
         known = f"the settings of {kind} are {', '.join(fields)}" if fields else f"{kind} has no settings"

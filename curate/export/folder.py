@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from curate.storage.lease import FOLDER as LEASES
 from curate.storage.place import children, locate
-from curate.storage.publish import remove_folder, sync_folder, write_text
+from curate.storage.publish import remove_folder, sync_folder, unfinished_name, write_text
 
 UNFINISHED = ".unfinished"
 RECORD = "dataset.json"
@@ -59,9 +59,13 @@ class Folder:
         return False
 
     def begin(self) -> None:
-        """Mark the folder as unfinished, or resume."""
+        """Mark the folder as unfinished, or resume: what a killed process wrote by half goes."""
         if _read(self._note) is None:
             write_text(self._note, json.dumps({"plan": self.plan, "written": False}))
+        if self._is_local:
+            for path in Path(self._files).rglob(".*.tmp"):
+                if unfinished_name(path.name) is not None:
+                    path.unlink()
 
     def has(self, name: str) -> bool:
         """Whether a file was written by an earlier attempt."""

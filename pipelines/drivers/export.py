@@ -26,10 +26,12 @@ from curate.export.shard_size import ShardSize
 from curate.export.source import SPLIT_NAMES, Source, captioned
 from curate.export.webdataset import WebDatasetLayout
 from curate.shards.tar import TarReader, read_member
+from curate.storage.access import public
 from curate.storage.lease import hold
 from curate.storage.place import is_url, local_path, locate
 from curate.storage.publish import write_text
 from pipelines.console.progress import track
+from pipelines.inputs.sources import absolute
 from pipelines.provenance import provenance
 from train.data.fingerprint import fingerprint, is_stored
 from train.data.index import PLACE, read_index
@@ -113,15 +115,18 @@ def export(
     count, num_captioned = source.index.num_rows, captioned(source.index, source.level)
     folder = Folder(out, _plan(dataset, source, layout, choice))
     if not folder.is_finished():
-        with hold(folder.url, "export"):
+        with hold(folder.url, "export") as lease:
             if not folder.is_finished():  # of two exports, one is the first
                 _write(folder, layout, source, _origin(dataset, source, choice))
+                lease.check()
+                folder.finish()
     if name is not None:
         logger.info("pushed to %s", push(folder.url, name))
     return count, num_captioned
 
 
 def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> None:
+    """Write all files; they do not appear yet where the folder can be hidden."""
     folder.begin()
     for _ in track(_written(folder, layout, source), source.index.num_rows, "export"):
         pass
@@ -137,7 +142,6 @@ def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> No
         "plan": folder.plan,
     }
     write_text(folder.place(RECORD), json.dumps(record, indent=2))
-    folder.finish()
 
 
 def _written(folder: Folder, layout: Layout, source: Source) -> Iterator[None]:
@@ -206,7 +210,7 @@ def _origin(dataset: Dataset, source: Source, choice: Choice) -> Origin:
     policy = dataset.sections().get("curate", {}).get("select", {})
     models = pc.struct_field(dataset.current_records(source.index, ["provenance"])["provenance"], "model")
     return Origin(
-        name=dataset.url.rpartition("/")[2],
+        name=public(absolute(dataset.url)).rpartition("/")[2],
         version=provenance()["reelpack_version"],
         rules=policy.get("rules", {}),
         where=choice.where,

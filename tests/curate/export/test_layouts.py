@@ -87,6 +87,7 @@ def test_an_export_that_was_stopped_looks_not_whole_and_resumes(tmp_path: Path, 
         assert {path.name for path in out.iterdir()} == {UNFINISHED}
     root = out / UNFINISHED / "files"
     written = {name: (root / name).stat().st_mtime_ns for name in files(root)}
+    (root / ".clip.mp4.0.tmp").write_bytes(b"half a file")
     export(url, str(out), layout)
     assert not (out / UNFINISHED).exists()
     assert {name: (out / name).stat().st_mtime_ns for name in written} == written and written
@@ -143,6 +144,8 @@ def test_a_layout_or_a_setting_that_is_not_there_is_told_with_the_nearest() -> N
         family.layout_of("musubi", ["max_frames=x"])
     with pytest.raises(ValueError, match="hf has no settings"):
         family.layout_of("hf", ["a=1"])
+    with pytest.raises(ValueError, match=r"--set max_frames=\[: no YAML"):
+        family.layout_of("musubi", ["max_frames=["])
     assert family.layout_of("musubi", ["max_frames=49"]).model_dump()["max_frames"] == 49
 
 
