@@ -33,7 +33,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.scan
 	$(BIN)/python -m benchmarks.cut
 	$(BIN)/python -m benchmarks.shots
-	$(BIN)/python -m benchmarks.sample
+	$(BIN)/python -m benchmarks.readers
 	$(BIN)/python -m benchmarks.dedup
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.engine --executor ray
