@@ -4,7 +4,8 @@ and both as members of `curate.media.readers`.
     python -m benchmarks.readers [--codecs x264,x265,av1,vp9] [--rounds 5] [--film VIDEO]
 
 clips    bytes of clips as reelpack writes them: 8 frames at short side 256, and all frames in that size
-sources  8 frames of each of four stretches of 2-6 s, of pieces of a film of growing length; a reader opens the file for each
+sources  8 frames of each of four stretches of 2-6 s, of pieces of a film of growing length; a reader
+         opens the file for each
 
 One thread each; decord is given width and height, so it scales while it decodes, and all frames at once. A figure is
 the median over the rounds of CPU milliseconds; in parentheses the ratio to PyAV's. The readers run in turn.
@@ -53,9 +54,14 @@ def main() -> None:
     arguments = parser.parse_args()
     print(described())
     print(library_versions("av", *MEMBERS))
-    readers = {name: MediaConfig.model_validate({"reader": name}).build() for name in MEMBERS}
-    for reader in readers.values():
-        reader.setup()
+    readers = {}
+    for name in MEMBERS:
+        reader = MediaConfig.model_validate({"reader": name}).build()
+        try:
+            reader.setup()
+            readers[name] = reader
+        except (ModuleNotFoundError, ValueError) as error:
+            print(f"without {name}: {error}")
     for codec in filter(None, arguments.codecs.split(",")):
         for label, (height, count) in CLIPS.items():
             data = _clip(arguments.film, codec, height, count)
@@ -65,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for length_s in LENGTHS_S:
             path = _piece(arguments.film, str(Path(folder, f"{length_s}.mp4")), length_s)
-            _compare(f"source of {length_s} s", _of_source(path), arguments.rounds)
+            _compare(f"source of {length_s} s", _of_source(path, list(readers)), arguments.rounds)
 
 
 def _compare(label: str, reads: dict[str, Read], rounds: int) -> None:
@@ -101,7 +107,7 @@ def _of_clip(data: bytes, num_frames: int, readers: dict[str, FrameReader]) -> d
     return reads
 
 
-def _of_source(path: str) -> dict[str, Read]:
+def _of_source(path: str, members: Sequence[str]) -> dict[str, Read]:
     video, frames = probe(path, path, ""), list(iter_frames(path, short_side_px=32))
     starts, rng = [frame.pts for frame in frames], np.random.default_rng(0)
     spans = []
@@ -117,7 +123,7 @@ def _of_source(path: str) -> dict[str, Read]:
     def alone(read: Callable[..., object]) -> object:
         return [read(path, of_span, SIZE) for of_span in numbers]
 
-    return {"pyav": by_pyav, **{f"{name} alone": partial(alone, ALONE[name]) for name in MEMBERS}}
+    return {"pyav": by_pyav, **{f"{name} alone": partial(alone, ALONE[name]) for name in members}}
 
 
 def _decord(source: bytes | str, numbers: Sequence[int] | np.ndarray, size: tuple[int, int]) -> object:
@@ -155,6 +161,7 @@ def _clip(film: str, codec: str, height: int, count: int) -> bytes:
     with av.open(file, "w", format="webm") as output:
         stream: Any = output.add_stream("libvpx-vp9", rate=24)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.colorspace = 1  # BT.709, as reelpack tags its clips
         stream.options = {"deadline": "realtime", "cpu-used": "8", "b": "3M"}
         for picture in rgb:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -231,8 +231,8 @@ class ClipCaptioner:
         return record if result is None else self._checked(record, clip, known, raw=text)
 
     def _shown(self, clip: DecodedItem, provenance: Provenance) -> Provenance:
-        """With the library that read the frames, where it is not PyAV as ever."""
-        read_by = self.config.reader.read_by(clip.fallback)
+        """With the library that read the frames of a video, where PyAV is not the chosen reader."""
+        read_by = self.config.reader.read_by(clip.fallback) if clip.item.kind == "video" else {}
         return replace(provenance, libraries={**provenance.libraries, **read_by}) if read_by else provenance
 
     def _checked(self, record: CaptionRecord, clip: DecodedItem, known: _Known, *, raw: str) -> CaptionRecord:

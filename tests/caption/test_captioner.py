@@ -2,6 +2,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from caption.quality.base import Check
 from caption.record import Finding, record_row
 from curate.dataset.captions import CaptionStatus, reason_of
 from curate.dataset.schemas import CAPTIONS
+from curate.media.readers.config import MediaConfig
 from curate.schema import Failure, FailureKind
 from tests.support.caption_checks import WITHOUT_SENTENCES
+from tests.support.readers import reader
 
 
 def _config(model: Path, **changes: object) -> CaptionConfig:
@@ -69,6 +72,20 @@ def test_captions_do_not_depend_on_the_batch(stage, shards):
     alone = [stage.process([item])[0].records for item in items]
     assert together == alone
     assert len({records[1].text for records in together}) > 1, "the tiny model must tell clips apart for this to count"
+
+
+def test_a_record_says_which_library_read_the_frames_if_another_reader_is_chosen(tiny_vlm, shards, stage):
+    reader("decord")
+    settings = _config(tiny_vlm).read_by(MediaConfig(reader="decord"))
+    by_decord = pickle.loads(pickle.dumps(CaptionStage(settings, shards.root)))
+    by_decord.setup()
+    photos = [replace(one, kind="image") for one in _items(shards, "still")]
+    (video,), (still,) = (by_decord.process(items) for items in (_items(shards, "clip9"), photos))
+    assert video.records[0].provenance.libraries["decord"] and video.fallback is None
+    before, photo = stage.process([*_items(shards, "clip9"), *photos])
+    assert video.records[0].frame_indices == before.records[0].frame_indices
+    assert "decord" not in before.records[0].provenance.libraries
+    assert photo.records == still.records
 
 
 def test_a_record_says_which_frames_were_shown(stage, shards):
