@@ -6,6 +6,7 @@ group, what an edit list hides, MPEG-TS.
 """
 
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import ClassVar
@@ -16,6 +17,7 @@ from curate.encoders.fingerprint import library_versions
 from curate.media.decode import Size
 from curate.media.readers.base import NotReadError, StreamFacts, batches, common_limits
 
+WHEELS_FOR = frozenset({"x86_64", "AMD64"})
 CODECS = frozenset({"h264", "hevc", "vp8", "vp9"})
 
 
@@ -34,7 +36,13 @@ class DecordDecoder:
         return library_versions("decord")
 
     def setup(self) -> None:
-        import decord  # noqa: F401
+        try:
+            import decord  # noqa: F401
+        except ModuleNotFoundError as error:
+            if platform.machine() in WHEELS_FOR:
+                raise
+            found = f"media.reader=decord: decord is not installed, and has no wheel for {platform.machine()}"
+            raise ValueError(f"{found}; expected media.reader=pyav or torchcodec") from error
 
     def cannot_read(self, stream: StreamFacts) -> str | None:
         if stream.codec not in CODECS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.media.container import HEAD_BYTES, check_file, is_still_image, read_head
+from curate.media.counter import count_decoded
 from curate.media.decode import ClipTimes, Size, clip_frames
 from curate.media.limits import CEILING_PIXELS
 from curate.media.readers.base import FrameDecoder, NotReadError, StreamFacts
@@ -22,8 +23,8 @@ class Reading(Iterator[np.ndarray]):
     """Frames of a clip, one by one.
 
     Attributes:
-        fallback: Why PyAV reads them in the place of the chosen reader; None where that one does. Known with the
-            first frame.
+        fallback: Why PyAV read them in the place of the chosen reader; None where that one did. Known when they are
+            read.
     """
 
     def __init__(self, frames: "Callable[[Reading], Iterator[np.ndarray]]") -> None:
@@ -84,6 +85,7 @@ class FrameReader:
                     stream = self._readable(source, max_pixels=max_pixels)
                     for rgb in self.decoder.decode(source, stream, indices, _size(stream, size)):
                         done += 1
+                        count_decoded()
                         yield rgb
                 except NotReadError as error:
                     reading.fallback = str(error)
@@ -118,6 +120,8 @@ class FrameReader:
         if not len(numbers):
             raise NotReadError("it shows nothing there")
         rgb = np.stack(list(self.decoder.decode(path, stream, numbers, (height, width))))
+        for _ in rgb:
+            count_decoded()
         return SampledFrames(rgb=rgb, pts=stream.times.pts[numbers])
 
     def _readable(self, source: str | bytes, **limits: float) -> StreamFacts:

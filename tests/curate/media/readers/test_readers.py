@@ -152,6 +152,13 @@ def test_a_reader_that_does_not_load_says_what_to_do(tmp_path: Path, monkeypatch
         MediaConfig(reader="torchcodec").build().setup()
 
 
+def test_a_machine_for_which_decord_has_no_wheel_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(ValueError, match=r"no wheel for aarch64; expected media\.reader=pyav or torchcodec"):
+        MediaConfig(reader="decord").build().setup()
+
+
 def test_a_device_is_torchcodec_s_alone() -> None:
     with pytest.raises(ValueError, match="pyav decodes on the CPU; expected reader=torchcodec"):
         MediaConfig(reader="pyav", device="cuda")
