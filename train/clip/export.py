@@ -64,12 +64,17 @@ def _architecture(model: ClipModel) -> dict[str, Any]:
     """open_clip's settings of the model, with the bias that the sigmoid loss gave it and the activation of its tag."""
     import open_clip
 
-    config: dict[str, Any] = open_clip.get_model_config(model.config.init.model)
+    config: dict[str, Any] = open_clip.get_model_config(_named(model.config.init.model))
     if model.net.logit_bias is not None and config.get("init_logit_bias") is None:
         config["init_logit_bias"] = 0.0
     if model.config.init.encoder(str(model.device)).build().as_trained.get("force_quick_gelu"):
         config["quick_gelu"] = True
     return config
+
+
+def _named(model: str) -> str:
+    """ViT-B/32 is ViT-B-32 to open_clip, where it is no place."""
+    return model if ":" in model else model.replace("/", "-")
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """An open_clip model that trains: clips and texts to vectors, and which of its weights change."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ from train.clip.loss import MAX_LOG_SCALE
 STATE_BYTES = 16
 """Of a weight that trains: weight, gradient and two moments, each float32."""
 FROZEN_BYTES = 4
+BLOCK_LISTS = frozenset({"resblocks", "blocks", "block", "layers", "layer", "layer1", "layer2", "layer3", "layer4"})
+"""Names of the lists of blocks in the towers of open_clip, timm and transformers."""
 
 
 class ClipModel:
@@ -36,6 +37,7 @@ class ClipModel:
         self.config, self.device, self.name = config, device, encoder.name
         _check_towers(self.net, self.name)
         self.net.eval()
+        self._max_log_scale = max(MAX_LOG_SCALE, self.log_scale.item())
         half = config.dtype == "bfloat16" or (config.dtype == "auto" and device.type == "cuda")
         self.dtype = torch.bfloat16 if half else torch.float32
         self.had_bias = self.net.logit_bias is not None
@@ -85,8 +87,9 @@ class ClipModel:
 
     @torch.no_grad()
     def clip_scale(self) -> None:
-        """Keep the temperature within CLIP's bounds, after a step."""
-        self.net.logit_scale.clamp_(0, MAX_LOG_SCALE)
+        """Keep the temperature within CLIP's bounds, after a step. SigLIP's checkpoints are already beyond: their own
+        temperature is their bound."""
+        self.net.logit_scale.clamp_(0, self._max_log_scale)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For AdamW: matrices, other weights of the towers, temperature and bias; each with its peak learning rate."""
@@ -189,6 +192,11 @@ def _reached(
     if trained == "full":
         return _reach(weights, embed)
     blocks = list(_blocks(net, tower))
+    if not blocks:
+        raise ValueError(
+            f"train_clip.{tower}={trained}: the {tower} tower has no list of blocks that is known; set it to locked "
+            "or full"
+        )
     if trained > len(blocks):
         raise ValueError(
             f"train_clip.{tower}={trained}, and the {tower} tower has {len(blocks)} blocks; set it to at most "
@@ -217,13 +225,11 @@ def _without_history(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def _blocks(net: nn.Module, tower: str) -> Iterator[nn.Module]:
-    """The blocks of a tower, in order: what its lists hold, of the class that is in them most often."""
-    lists = [
-        module
-        for name, module in net.named_modules()
-        if name.startswith("visual.") == (tower == "image") and isinstance(module, nn.ModuleList | nn.Sequential)
-    ]
-    parts = [part for of_list in lists for part in of_list if any(True for _ in part.children())]
-    if parts:
-        (kind, _), *_ = Counter(type(part) for part in parts).most_common(1)
-        yield from (part for part in parts if type(part) is kind)
+    """The blocks of a tower, in order: the members of its outermost lists that have a name of such."""
+    found: list[str] = []
+    for name, module in net.named_modules():
+        is_list = isinstance(module, nn.ModuleList | nn.Sequential) and name.rpartition(".")[2] in BLOCK_LISTS
+        is_inside = any(name.startswith(f"{outer}.") for outer in found)
+        if is_list and not is_inside and name.startswith("visual.") == (tower == "image"):
+            found.append(name)
+            yield from module.children()

@@ -93,15 +93,17 @@ class Pairs:
         """The batches of an epoch: each clip once at most, with a text whose level is drawn by the weights."""
         rng = np.random.default_rng((seed, number))
         order = rng.permutation(len(self.train))
-        asked = [self._draw(self.train[row], rng) for row in order[: len(order) // batch_size * batch_size]]
-        for start in range(0, len(asked), batch_size):
-            yield asked[start : start + batch_size]
+        drawn = rng.random((len(order), 2))
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            rows = range(start, start + batch_size)
+            yield [self._draw(self.train[order[row]], *drawn[row].tolist()) for row in rows]
 
-    def _draw(self, clip: CaptionedClip, rng: np.random.Generator) -> Pair:
-        levels = [level for level in self.levels if level in clip.texts]
-        weights = np.array([self.levels[level] for level in levels])
-        texts = clip.texts[levels[rng.choice(len(levels), p=weights / weights.sum())]]
-        return Pair(clip=clip, text=texts[rng.integers(len(texts))])
+    def _draw(self, clip: CaptionedClip, level: float, variant: float) -> Pair:
+        """With two numbers in [0, 1)."""
+        levels = [name for name in self.levels if name in clip.texts]
+        sums = np.cumsum([self.levels[name] for name in levels])
+        texts = clip.texts[levels[int(np.searchsorted(sums, level * sums[-1], side="right"))]]
+        return Pair(clip=clip, text=texts[int(variant * len(texts))])
 
     def measured(self, limit: int) -> list[Pair]:
         """Held-out clips, the same for every run, each with its first text of the level that weighs most."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +21,11 @@ from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
 from pipelines.drivers.train_clip import ClipSummary, train_clip
 from tests.support.curated import SETTINGS, caption, copied
-from tests.support.forks import run_ranks
+from tests.support.forks import forks, run_ranks
 from tests.support.shapes import small_open_clip
 from tests.support.videos import moving, write_video
 from train.monitor.metrics import read_metrics
+from train.run.checkpoint import list_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +232,26 @@ def test_two_ranks_learn_what_one_does(made: SimpleNamespace, tmp_path: Path, gi
     both = load_file(tmp_path / "both" / "model" / "open_clip_model.safetensors")
     for name, weight in weights(alone).items():
         torch.testing.assert_close(both[name], weight, rtol=0, atol=2e-3)  # Adam's first steps are of sign
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image", ["locked", "full"])
+def test_a_run_that_is_killed_resumes_to_the_same_bits(made: SimpleNamespace, tmp_path: Path, image: str) -> None:
+    config = settings(made, image=image, epochs=30)
+    whole = train_clip(made.url, tmp_path / "whole", config)
+    process = forks().Process(target=_as_rank, args=(config, made.url, tmp_path / "killed"))
+    process.start()
+    while len(list_checkpoints(tmp_path / "killed" / "checkpoints")) < 2:
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    (last,) = list_checkpoints(tmp_path / "killed" / "checkpoints")[-1:]
+    assert process.exitcode == -9 and last.name < "step-000030"
+    resumed = train_clip(made.url, tmp_path / "killed", config)
+    assert path_digest(resumed.model) == path_digest(whole.model)
+    told = [[{**row, "seconds": 0} for row in one.rows] for one in (resumed, whole)]
+    assert told[0] == told[1]
 
 
 @pytest.mark.slow

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from curate.encoders import weights
 from curate.encoders.open_clip import OpenClipConfig, OpenClipEncoder
+from tests.support.shapes import small_open_clip
 from tests.train.clip.conftest import ALONE, Made
 from train.clip.export import export
 from train.clip.model import ClipModel
+
+
+@pytest.fixture(scope="module")
+def embedded_weights() -> None:
+    weights.fetch(["minilm-l6-v2"])
 
 
 def encoder_of(folder: Path) -> OpenClipEncoder:
@@ -62,3 +69,18 @@ def test_a_folder_that_would_compute_something_else_is_not_written(made: Made, t
     with pytest.raises(ValueError, match="gives other tokens, vectors of texts than the model itself"):
         export(model, tmp_path / "model", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tokenizer_of_a_hub_is_in_the_folder(made: Made, tmp_path: Path, embedded_weights: None) -> None:
+    """As SigLIP's: open_clip takes it from the folder, and texts are cleaned as before."""
+    text = {"context_length": 12, "vocab_size": 30522, "width": 16, "heads": 2, "layers": 1}
+    text |= {"hf_tokenizer_name": "any", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    source = small_open_clip(tmp_path / "source", text_cfg=text)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(weights.resolve("minilm-l6-v2") / name, source)
+    model = ClipModel(made.config(init={"model": f"local-dir:{source}"}), ALONE.device)
+    folder = export(model, tmp_path / "model", "")
+    shutil.rmtree(source)
+    *_, tokenizer = OpenClipConfig(model=f"local-dir:{folder}", device="cpu").build().load()
+    torch.testing.assert_close(tokenizer(["A dog, running!"]), tokenizer(["a dog running"]))
+    torch.testing.assert_close(tokenizer(["A dog"]), model.tokenizer(["A dog"]))

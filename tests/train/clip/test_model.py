@@ -10,7 +10,7 @@ from curate.encoders.open_clip import OpenClipConfig
 from tests.support.shapes import MODEL, small_open_clip
 from tests.train.clip.conftest import ALONE, Made
 from train.clip.config import TrainClipConfig
-from train.clip.model import ClipModel
+from train.clip.model import ClipModel, _blocks
 
 
 def model_of(config: TrainClipConfig) -> ClipModel:
@@ -71,6 +71,12 @@ def test_blocks_of_several_stages_are_counted_through(made: Made, tmp_path: Path
     stages = {name.split(".")[1] for name in names if name.startswith("visual.")}
     assert stages == {"layer2", "layer3", "layer4", "attnpool"}
     assert not any(name.startswith("visual.layer2.0.") for name in names)
+
+
+def test_a_tower_without_known_blocks_is_told(made: Made) -> None:
+    model = model_of(made.config())
+    model.net.visual.transformer.resblocks = nn.Identity()
+    assert not list(_blocks(model.net, "image")) and len(list(_blocks(model.net, "text"))) == 1
 
 
 def test_more_blocks_than_there_are_is_told(made: Made) -> None:
@@ -134,7 +140,12 @@ def test_a_text_that_the_context_cuts_is_known(made: Made) -> None:
     assert not model.is_cut("a red square") and model.is_cut("a red square " * 20)
 
 
-def test_the_temperature_stays_within_clips_bounds(made: Made) -> None:
+def test_the_temperature_stays_within_clips_bounds_or_the_checkpoints_own(made: Made, tmp_path: Path) -> None:
+    config = made.config(init={"model": f"local-dir:{small_open_clip(tmp_path, init_logit_scale=5.0)}"})
+    beyond = model_of(config)
+    nn.init.constant_(beyond.net.logit_scale, 9.0)
+    beyond.clip_scale()
+    assert beyond.log_scale.item() == pytest.approx(5.0)
     model = model_of(made.config())
     for given, expected in ((9.0, np.log(100)), (-2.0, 0.0), (3.0, 3.0)):
         nn.init.constant_(model.net.logit_scale, given)
