@@ -7,19 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from curate.dataset.dataset import Dataset
 from curate.encoders.fingerprint import path_digest
+from curate.encoders.open_clip import OpenClipConfig
 from curate.storage.lease import hold
 from pipelines.cli import app
 from pipelines.commands.entry import run
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
-from pipelines.drivers.train_clip import ClipSummary, train_clip
+from pipelines.drivers.train_clip import train_clip
 from tests.support.curated import SETTINGS, caption, copied
 from tests.support.forks import forks, run_ranks
 from tests.support.shapes import small_open_clip
@@ -59,10 +59,6 @@ def settings(made: SimpleNamespace, **more: Any) -> Config:
     }
     given |= {"epochs": 3, "checkpoint": {"every": 1}, **more}
     return load_config(overrides=[f"train_clip.{name}={json.dumps(value)}" for name, value in given.items()])
-
-
-def weights(summary: ClipSummary) -> dict[str, torch.Tensor]:
-    return load_file(summary.model / "open_clip_model.safetensors")
 
 
 def test_the_trained_model_scores_the_dataset_and_its_scores_are_its_own(
@@ -229,9 +225,13 @@ def test_two_ranks_learn_what_one_does(made: SimpleNamespace, tmp_path: Path, gi
             assert (name in row) == (name in expected)
             assert row.get(name, 0) == pytest.approx(expected.get(name, 0), rel=1e-4)
         assert row.get("text_to_clip", {}).get("num") == expected.get("text_to_clip", {}).get("num")
-    both = load_file(tmp_path / "both" / "model" / "open_clip_model.safetensors")
-    for name, weight in weights(alone).items():
-        torch.testing.assert_close(both[name], weight, rtol=0, atol=2e-3)  # Adam's first steps are of sign
+    texts, image = ["a red bar", "a blue bar"], np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    found = []
+    for run_folder in ("alone", "both"):  # weights without a gradient, as of a key's bias, move with the rounding
+        encoder = OpenClipConfig(model=f"local-dir:{tmp_path / run_folder / 'model'}", device="cpu").build()
+        encoder.setup()
+        found.append(np.concatenate([encoder.embed_texts(texts), encoder.embed_images([image])]))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
 
 
 @pytest.mark.slow
