@@ -31,6 +31,7 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.scan
+	$(BIN)/python -m benchmarks.tar_inputs
 	$(BIN)/python -m benchmarks.cut
 	$(BIN)/python -m benchmarks.shots
 	$(BIN)/python -m benchmarks.readers

@@ -1,7 +1,7 @@
 """Where bytes are that are copied to local disk: a file behind a URL, or a member of a file."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from fsspec import AbstractFileSystem
@@ -10,6 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from curate.media.version import local_version, remote_version
 from curate.schema import FailureKind, MediaError
 from curate.storage.access import public, without_secrets
+from curate.storage.place import is_url
 
 COPY_BYTES = 4 * 2**20
 
@@ -80,6 +81,11 @@ def version_of(uri: str, fs: AbstractFileSystem, path: str) -> str:
 def _info(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
     fs.invalidate_cache(path)
     return dict(fs.info(path))
+
+
+def reaching(url: str) -> AbstractContextManager[None]:
+    """What filesystems of URLs raise, as a `MediaError`; errors of local files stay as they are."""
+    return remote_errors(public(url)) if is_url(url) else nullcontext()
 
 
 @contextmanager

@@ -67,5 +67,5 @@ def _check_end(file: IO[bytes], offset: int, name: str) -> None:
     rest = file.read(PADDING_BYTES)
     if rest.strip(b"\0"):
         after = offset + BLOCK_BYTES + len(rest) - len(rest.lstrip(b"\0"))
-        detail = f"{name}: data follows its end, at byte {after}, and is not read; join tars by tar --concatenate"
+        detail = f"{name}: data follows its end, at byte {after}, and is not read; join tars by tar -A"
         raise MediaError(FailureKind.CORRUPT, detail)

@@ -20,7 +20,8 @@ from curate.media.probe import probe
 from curate.schema import MediaError
 from curate.shots.sources import Detectors
 from curate.shots.spans import SpansDetector
-from curate.storage.inside import container_uri
+from curate.shots.stretch import StretchDetector, seconds_of
+from curate.storage.inside import container_uri, split_stretch
 from curate.storage.place import locate
 from pipelines.config import Config
 from pipelines.console.progress import console, track
@@ -154,6 +155,9 @@ def _probed(source: Source, config: Config) -> _File | None:
         return None
     if video.kind == "image":
         return _File(source=source, is_image=True, length=1.0)
+    if (stretch := split_stretch(source.uri)) is not None:
+        length_s = seconds_of(stretch[1])
+        return _File(source=source, is_image=False, length=video.duration_s or 1.0 if length_s is None else length_s)
     # A header that is silent is taken for a short file: the pilot then runs all of it.
     return _File(source=source, is_image=False, length=video.duration_s or 1.0)
 
@@ -164,12 +168,12 @@ def _windows(
     """Excerpts to run: file, second at which it begins (None: the whole file), and how many the file gets.
 
     Files take turns, images and videos alternately; a long file is asked again when all have had theirs. A film whose
-    spans are listed is run as a whole.
+    spans are listed is run as a whole, and so is a stretch.
     """
 
     def is_whole(file: _File) -> bool:
         is_short = file.is_image or file.length <= 1.5 * excerpt_s
-        return is_short or isinstance(detectors.of(file.source.uri), SpansDetector)
+        return is_short or isinstance(detectors.of(file.source.uri), SpansDetector | StretchDetector)
 
     draw = random.Random(SEED)
     kinds = [[file for file in files if file.is_image == is_image] for is_image in (False, True)]

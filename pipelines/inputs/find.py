@@ -9,8 +9,9 @@ from typing import Literal
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.media.origin import reaching
 from curate.media.recognize import NUM_BYTES, may_be_media
-from curate.schema import Failure, FailureKind
+from curate.schema import Failure, FailureKind, MediaError
 from curate.storage.access import public
 from curate.storage.place import locate, url_of
 from pipelines.inputs.patterns import alternatives, is_http, is_there, matches
@@ -60,12 +61,17 @@ def find(text: str, leave_out: Callable[[str], object] = lambda _: None) -> Iter
         leave_out: called with each file that cannot be media.
     """
     for alternative in alternatives(text):
-        found = False
-        for entry in _expand(alternative, leave_out):
-            found = True
-            yield entry
+        found, name = False, absolute(alternative)
+        try:
+            with reaching(name):
+                for entry in _expand(alternative, leave_out):
+                    found = True
+                    yield entry
+        except MediaError as error:  # a store or hub that cannot be reached
+            yield failure_of(name, error.kind, error.detail)
+            continue
         if not found:
-            yield failure_of(absolute(alternative), FailureKind.MISSING, "no such file, and no folder with files")
+            yield failure_of(name, FailureKind.MISSING, "no such file, and no folder with files")
 
 
 def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Found]:

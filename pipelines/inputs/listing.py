@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from curate.media.origin import reaching
 from curate.media.staging import DEFAULT, StagingConfig
-from curate.schema import Failure, FailureKind
+from curate.schema import Failure, FailureKind, MediaError
 from curate.storage.place import locate, url_of
 from pipelines.inputs.find import Container, Media, find
 from pipelines.inputs.lists import read_list, read_metadata
 from pipelines.inputs.own_columns import OwnColumns
 from pipelines.inputs.sample import MAX_TEXT_BYTES, About, Sample, read_texts
 from pipelines.inputs.sidecar_file import SidecarConfig
-from pipelines.inputs.sources import Source, absolute, failure_of
+from pipelines.inputs.sources import Source, absolute, failure_of, kind_of_error
 from pipelines.inputs.tables import read_saved, read_table
 from pipelines.inputs.tars import TarEnds, read_tar
 
@@ -163,10 +164,13 @@ def _texts_beside(media: Media) -> tuple[str | None, dict[str, object]] | Failur
     for url in media.beside:
         fs, path = locate(url)
         try:
-            if fs.size(path) <= MAX_TEXT_BYTES:
-                texts[url.rpartition(".")[2]] = fs.cat_file(path)
+            with reaching(url):
+                if fs.size(path) <= MAX_TEXT_BYTES:
+                    texts[url.rpartition(".")[2]] = fs.cat_file(path)
         except OSError as error:
-            return failure_of(url, FailureKind.IO, str(error))
+            return failure_of(url, kind_of_error(error), str(error))
+        except MediaError as error:
+            return failure_of(url, error.kind, error.detail)
     try:
         text, columns = read_texts(texts.get("txt"), texts.get("json"))
     except ValueError as error:

@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curate.schema import Failure, FailureKind
+from curate.media.origin import reaching
+from curate.schema import Failure, FailureKind, MediaError
 from curate.shots.stretch import read_ends
 from curate.storage.access import public, without_secrets
 from curate.storage.inside import Ends, stretch_uri
@@ -46,10 +47,10 @@ Row = tuple[str, dict[str, Any]]
 
 def read_list(url: str, config: SidecarConfig) -> Iterator[Sample | Failure]:
     """The samples of a list, and a failure for each row that is none."""
-    uri = public(url)
     seen: dict[str, str] = {}
-    rows = _rows(url, config)
+    rows, is_empty = _rows(url, config), True
     while some := list(islice(rows, LOOK_AHEAD)):
+        is_empty = False
         with ThreadPoolExecutor(NUM_LOOKS) as pool:
             for result in pool.map(lambda row: row if isinstance(row, Failure) else _read(url, *row), some):
                 if isinstance(result, Failure):
@@ -61,8 +62,8 @@ def read_list(url: str, config: SidecarConfig) -> Iterator[Sample | Failure]:
                     yield failure_of(result.source.where, FailureKind.DUPLICATE, detail)
                 else:
                     yield result
-    if not seen:
-        yield failure_of(uri, FailureKind.NOT_MEDIA, "no row of the list is an input")
+    if is_empty:
+        yield failure_of(public(url), FailureKind.NOT_MEDIA, "the list has no row")
 
 
 def read_metadata(url: str, config: SidecarConfig) -> Iterator[About | Failure]:
@@ -90,7 +91,10 @@ def _read(url: str, where: str, values: Mapping[str, Any]) -> Sample | Failure:
         return failure_of(where, FailureKind.SPANS, f"{path}: {error}")
     place = _place(url, path)
     try:
-        source = source_of(*locate(place))
+        with reaching(place):
+            source = source_of(*locate(place))
+    except MediaError as error:
+        return failure_of(where, error.kind, error.detail)
     except (OSError, ValueError, ImportError) as error:
         return failure_of(where, FailureKind.IO, f"{public(place)}: {without_secrets(str(error))}")
     if isinstance(source, Failure):
@@ -166,12 +170,15 @@ def _rows(url: str, config: SidecarConfig) -> Iterator[Row | Failure]:
     }  # fmt: skip
     try:
         fs, path = locate(url)
+        with reaching(url):
+            data = fs.cat_file(path)
         if ending == "parquet":
-            with fs.open(path, "rb") as file:
-                yield from _parquet_rows(file, name)
+            yield from _parquet_rows(io.BytesIO(data), name)
             return
-        text = decoded(fs.cat_file(path), config.encoding, name)
+        text = decoded(data, config.encoding, name)
         yield from readers.get(ending, _lines)(text, name, config)
+    except MediaError as error:
+        yield failure_of(name, error.kind, error.detail)
     except (OSError, ValueError) as error:
         kind = kind_of_error(error) if isinstance(error, OSError) else FailureKind.CORRUPT
         yield failure_of(name, kind, f"cannot be read ({without_secrets(str(error))})")

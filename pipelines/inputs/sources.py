@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.media.origin import reaching
 from curate.media.version import local_version, remote_version
-from curate.schema import Failure, FailureKind
+from curate.schema import Failure, FailureKind, MediaError
 from curate.storage.access import public, without_secrets
 from curate.storage.inside import split_member, split_stretch
 from curate.storage.place import MAGIC, is_url, locate, url_of
@@ -59,8 +60,13 @@ def refuse_mistyped(inputs: Sequence[str], known: Collection[str] = ()) -> None:
 
 
 def _names_something(text: str) -> bool:
+    """Whether there is anything; what cannot be reached may have it, and is a failure of the listing."""
     fs, path = locate(absolute(text))
-    return any(is_there(fs, name) for name in matches(fs, path))
+    try:
+        with reaching(text):
+            return any(is_there(fs, name) for name in matches(fs, path))
+    except MediaError:
+        return True
 
 
 def _nothing_there(text: str) -> str:

@@ -18,6 +18,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from pipelines.drivers.export import export
 from pipelines.inputs.listing import list_inputs
+from pipelines.inputs.sources import refuse_mistyped
 from tests.support.object_store import serve_s3
 from tests.support.snapshot import differences, snapshot
 from tests.support.tars import SETTINGS, clip, pair, write_members
@@ -160,7 +161,31 @@ def test_a_server_without_ranges_is_a_typed_failure(server: str, tmp_path: Path)
     assert all("answers no ranges" in failure.detail for failure in result.failures)
 
 
-def test_a_hub_without_network_is_a_failure_and_the_rest_is_read(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Unreachable(fsspec.AbstractFileSystem):
+    """A hub whose library raises errors of its own."""
+
+    protocol = "unreachablehub"
+
+    def _out_of_reach(self, *given: object, **named: object) -> None:
+        raise RuntimeError("ConnectError: Name or service not known")
+
+    info = exists = lexists = ls = isdir = glob = _open = cat_file = _out_of_reach  # type: ignore[assignment]
+
+
+def test_a_hub_without_network_is_a_failure_and_the_rest_is_read(tars: Path, tmp_path: Path) -> None:
+    fsspec.register_implementation("unreachablehub", Unreachable, clobber=True)
+    (tars / "list.csv").write_text("path,caption\nunreachablehub://a/b.mp4,dead\n")
+    hub = ["unreachablehub://a/0.tar", "unreachablehub://a/list.csv"]
+    refuse_mistyped(hub)
+    listing = list_inputs([*hub, str(tars), str(tars / "list.csv")], lists=["unreachablehub://a/more.csv"])
+    assert len(listing.sources) == 3
+    assert {failure.kind for failure in listing.failures} == {FailureKind.IO}
+    unreached = {failure.subject for failure in listing.failures}
+    assert unreached == {*hub, "unreachablehub://a/more.csv", f"{tars}/list.csv, line 2"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hub_that_is_offline_is_a_failure(tars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     listing = list_inputs(["hf://datasets/nobody/nothing/0.tar", str(tars)])
