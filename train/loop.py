@@ -128,7 +128,7 @@ def _train(
     estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)
     if ranks.is_main and on_start is not None:
         on_start(estimate)
-    with oom_report(config, estimate, ranks.device), Spool(out) as spool:
+    with oom_report(config, estimate, ranks.device), Spool(out, writes=ranks.is_main) as spool:
         run = _Run(config, model, alignment, train_manifest, val_manifest, out, spool, ranks, lease, on_step)
         run.train()
         return run.summary()

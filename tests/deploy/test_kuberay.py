@@ -1,18 +1,15 @@
 """Manifests for KubeRay: known fields, versions that fit, and entry points that reelpack has."""
 
 import copy
-import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import typer
 
-from pipelines.config import load_config
 from tests.deploy.manifests import MANIFESTS, ROOT, check, documents, entrypoints, pods
+from tests.deploy.words import check_words
 
 JOBS = ("curate_videos", "caption_clips", "encode_latents", "train_dit")
 CLUSTER = ROOT / "deploy" / "kuberay" / "cluster.yaml"
@@ -54,19 +51,7 @@ def test_the_four_jobs_are_there_and_their_words_are_understood() -> None:
     assert {words[2] for words in found.values()} == {f"pipelines.{module}" for module in JOBS}
     for words in found.values():
         assert words[:2] == ["python", "-m"]
-        settings = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
-        config = words[words.index("--config") + 1] if "--config" in words else None
-        load_config(config, settings)
-        _command(words[2]).make_context("job", list(words[3:]))
-
-
-def _command(module: str) -> Any:
-    """The command line of a job's entry."""
-    entry = importlib.import_module(module)
-    (function,) = (entry.__dict__[name] for name in ("curate", "caption", "encode", "train") if name in entry.__dict__)
-    alone = typer.Typer()
-    alone.command()(function)
-    return typer.main.get_command(alone)
+        check_words(words)
 
 
 def test_ray_is_of_one_version_everywhere() -> None:

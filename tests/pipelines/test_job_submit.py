@@ -83,6 +83,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, store: dict[str, str]) -> Ite
     token.write_text(secrets.token_hex(32))
     # Ray's own variables of whoever runs the tests, and their ~/.ray/auth_token, stay out of it.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    clean.pop("PYTHONPATH", None)  # the code of a job comes with the job
     clean |= store  # as of a machine's role: no job says its credentials
     clean |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PATH": f"{RAY.parent}{os.pathsep}{clean['PATH']}"}
     clean.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # the embedded weights are where they were

@@ -28,10 +28,11 @@ class Spool:
 
     Args:
         out: the run. One on this machine is the folder itself.
+        writes: this is the first rank. What others put into their folders comes nowhere.
     """
 
-    def __init__(self, out: AnyPath) -> None:
-        self._out = out
+    def __init__(self, out: AnyPath, *, writes: bool = True) -> None:
+        self._out, self._writes = out, writes
         self._temporary: TemporaryDirectory[str] | None = None
         self._copied: dict[Path, tuple[int, int]] = {}
         self._last_s, self._took_s = time.monotonic(), 0.0
@@ -40,7 +41,7 @@ class Spool:
             return
         self._temporary = TemporaryDirectory(prefix="reelpack-run-", ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
-        for name in RESUMED:
+        for name in RESUMED if writes else ():
             if (there := out / name).exists():
                 (self.folder / name).write_bytes(there.read_bytes())
                 self._copied[self.folder / name] = _version(self.folder / name)  # other ranks leave it as it is
@@ -51,7 +52,7 @@ class Spool:
         Raises:
             OSError: it cannot be written.
         """
-        if self._temporary is None:
+        if self._temporary is None or not self._writes:
             return
         start_s = time.monotonic()
         for path in sorted(path for name in COPIED for path in _files(self.folder / name)):

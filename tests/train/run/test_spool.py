@@ -52,6 +52,15 @@ def test_a_rank_that_adds_nothing_keeps_the_rows_of_the_one_that_does(run: AnyPa
     assert (run / "metrics.jsonl").read_text() == "1\n2\n"
 
 
+def test_ranks_that_do_not_write_leave_the_rows_of_the_first_one_alone(run: AnyPath) -> None:
+    (run / "metrics.jsonl").write_text("1\n")
+    with Spool(run, writes=False) as other:
+        with Spool(run) as first:
+            append(first, "metrics.jsonl", "2\n")
+        append(other, "metrics.jsonl", "of no use\n")
+    assert (run / "metrics.jsonl").read_text() == "1\n2\n"
+
+
 def test_a_run_that_fails_leaves_its_figures(run: AnyPath) -> None:
     with pytest.raises(ZeroDivisionError), Spool(run) as spool:
         append(spool, "metrics.jsonl", "1\n")
