@@ -26,7 +26,7 @@ def webdataset(out: Path) -> Read:
 def hf(out: Path) -> Read:
     import datasets
 
-    found = {}
+    found: dict[str, tuple[bytes, str]] = {}
     for rows in datasets.load_dataset(str(out), cache_dir=str(out.parent / "cache")).values():
         kinds = [name for name in ("video", "image") if name in rows.features]
         assert all(type(rows.features[kind]).__name__ == kind.title() for kind in kinds)
@@ -50,7 +50,7 @@ def finetrainers(out: Path) -> Read:
     """What its `VideoFolderDataset` and `ImageFolderDataset` do with a folder that has `metadata.jsonl` (0.2.0)."""
     import datasets
 
-    found = {}
+    found: dict[str, tuple[bytes, str]] = {}
     folders = [path.parent for path in sorted(out.rglob("metadata.jsonl"))]
     assert {str(folder) for folder in folders if folder.parent.name == "train"} == {
         entry["data_root"] for entry in json.loads((out / "training.json").read_text())["datasets"]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -67,6 +69,18 @@ def test_its_reader_gets_the_bytes_and_the_caption_of_every_clip(tmp_path: Path,
     assert export(url, str(out), EXTENDED.layout_of(kind)) == (NUM_CLIPS, 3)
     clips = {clip_name(number): media(number, images=images)[1] for number in range(NUM_CLIPS)}
     assert READERS[kind](out) == {name: (clips[name], CAPTIONS[name]) for name in clips}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_of_the_user_hide_none_of_an_export(tmp_path: Path, kind: str) -> None:
+    url, out = write_dataset(tmp_path / "dataset"), tmp_path / "out"
+    index = tmp_path / "dataset/shards/index.parquet"
+    table = pq.read_table(index)
+    for name in ("caption", "media", "video", "image", "file_name", "row", "txt"):
+        table = table.append_column(name, pa.array(["mine"] * table.num_rows))
+    pq.write_table(table, index)
+    export(url, str(out), EXTENDED.layout_of(kind))
+    assert {name: caption for name, (_, caption) in READERS[kind](out).items()} == CAPTIONS
 
 
 @pytest.mark.parametrize("kind", KINDS)
