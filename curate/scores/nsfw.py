@@ -75,9 +75,10 @@ def _input(image: np.ndarray) -> np.ndarray:
 
     As in the authors' reference, without its round of JPEG compression, whose bytes differ between libraries.
     """
+    import cv2
     from PIL import Image
 
     square = Image.fromarray(image).resize((RESIZE_PX, RESIZE_PX), Image.Resampling.BILINEAR)
     edge = (RESIZE_PX - CROP_PX) // 2
-    cropped = np.asarray(square)[edge:-edge, edge:-edge, ::-1]
-    return cropped.astype(np.float32) - np.array(MEAN_BGR, np.float32)
+    cropped = cv2.cvtColor(np.asarray(square)[edge:-edge, edge:-edge], cv2.COLOR_RGB2BGR)
+    return cv2.subtract(cropped, np.array([*MEAN_BGR, 0.0]), dtype=cv2.CV_32F)

@@ -83,7 +83,8 @@ def _input(image: np.ndarray) -> np.ndarray:
 
     height, width = (max(STRIDE_PX, round(side / STRIDE_PX) * STRIDE_PX) for side in image.shape[:2])
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return (resized[..., ::-1].astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
+    bgr = cv2.cvtColor(resized, cv2.COLOR_RGB2BGR)
+    return (bgr / np.float32(127.5) - 1).transpose(2, 0, 1)
 
 
 def text_mask(likely: np.ndarray, max_line: float) -> np.ndarray:
