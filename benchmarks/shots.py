@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from benchmarks.machine import described
 from benchmarks.shot_tools import Tool, family, peers
 from curate.encoders import weights
 from curate.shots.base import Transition
+from tests.support.film_decoys import HARD
 from tests.support.film_files import Encoding
 from tests.support.films import Film, Recipe, make_film
 from tests.support.footage import film_footage
@@ -36,21 +37,29 @@ from tests.support.shot_scores import Tally, false_boundaries, tally
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """How a film is encoded, at which rate, and how bright it is."""
+    """What a film is made of, and how it is encoded."""
 
-    rate: Fraction = Fraction(24)
+    recipe: Recipe = Recipe()  # noqa: RUF009  frozen
     encoding: Encoding = Encoding()  # noqa: RUF009  frozen
-    gain: float = 1.0
 
 
 CONDITIONS: Mapping[str, Condition] = {
     "plain": Condition(),
-    "hevc-25": Condition(rate=Fraction(25), encoding=Encoding(codec="hevc", crf=26)),
-    "vp9-29.97": Condition(rate=Fraction(30000, 1001), encoding=Encoding(codec="vp9", crf=32)),
-    "av1-60": Condition(rate=Fraction(60), encoding=Encoding(codec="av1", crf=35)),
+    "hevc-25": Condition(recipe=Recipe(rate=Fraction(25)), encoding=Encoding(codec="hevc", crf=26)),
+    "vp9-29.97": Condition(recipe=Recipe(rate=Fraction(30000, 1001)), encoding=Encoding(codec="vp9", crf=32)),
+    "av1-60": Condition(recipe=Recipe(rate=Fraction(60)), encoding=Encoding(codec="av1", crf=35)),
+    "12-fps": Condition(recipe=Recipe(rate=Fraction(12), shot_frames=(12, 60))),
     "vfr": Condition(encoding=Encoding(vfr=True)),
-    "dark": Condition(gain=0.25),
+    "dark": Condition(recipe=Recipe(gain=0.25)),
     "low-bitrate": Condition(encoding=Encoding(crf=38)),
+    "vertical": Condition(recipe=Recipe(size=(480, 270))),
+    "moving": Condition(
+        recipe=Recipe(odds={"cut": 6, "blend": 3, "dissolve": 6, "wipe": 1}, decoys=1, decoy_names=["drift"])
+    ),
+    "events": Condition(recipe=Recipe(decoys=1, decoy_names=HARD)),
+    "effects": Condition(
+        recipe=Recipe(odds={"cut": 4, "wipe_diagonal": 3, "wipe_soft": 3, "iris": 3, "white_cut": 2, "dissolve": 2})
+    ),
 }
 
 
@@ -98,7 +107,7 @@ def made(names: Sequence[str], seeds: Sequence[int], num_shots: int, scratch: Pa
     footage = film_footage()
     for name in names:
         condition = CONDITIONS[name]
-        recipe = Recipe(num_shots=num_shots, rate=condition.rate, gain=condition.gain)
+        recipe = replace(condition.recipe, num_shots=num_shots)
         for seed in seeds:
             film = make_film(seed, footage, recipe)
             path = film.write(scratch / f"{name}-{seed}.mp4", condition.encoding)

@@ -28,7 +28,7 @@ from curate.shots.sources import Detectors, SourceConfig
 from curate.shots.stretch import part_of, seconds_of
 from curate.storage.inside import Ends, split_stretch
 
-SCAN_VERSION = 6
+SCAN_VERSION = 7
 """Raised when the same configuration gives other clips or signals."""
 
 NOT_KEYED: Mapping[str, bool | set[str]] = {

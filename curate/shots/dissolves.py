@@ -26,6 +26,8 @@ BEYOND = 12
 """Frames beyond the two that are compared: the scenes before and after."""
 LEAST = 12.0
 UNLIKE = 0.75
+FADED = 0.3
+"""Contrast of one of the two frames, of the other's: less is a fade."""
 MORE = 1.2
 """Change through a dissolve over that in as many frames before or after: steady motion changes as much in each."""
 
@@ -45,11 +47,14 @@ def likely_dissolves(pictures: Pictures, first: int, end: int, cuts: np.ndarray)
     place = np.searchsorted(edges, frames, side="right")
     begins, ends = edges[place - 1], edges[place]
     found = np.zeros(len(frames), bool)
+    deviation, last = pictures.deviation, len(pictures.cells) - 1
     for scale in SCALES:
         one, other = frames - scale.half, frames + scale.half
         likely = _is_blend(pictures, frames, scale) & (one >= begins) & (other < ends)
         left, right = np.maximum(one - BEYOND, begins), np.minimum(other + BEYOND, ends - 1)
         likely &= pictures.likeness(left, right) < UNLIKE
+        likely &= deviation[one.clip(0)] > FADED * deviation[other.clip(None, last)]
+        likely &= deviation[other.clip(None, last)] > FADED * deviation[one.clip(0)]
         likely &= _stands_out(pictures.distance, one, other, begins, ends)
         found |= likely
     return found

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.shots.pictures import FLAT, Pictures
+from curate.shots.pictures import FLAT, WIDE, Pictures
 
 MOST_MIXED = 5
 """Frames between two shots that are looked at."""
 SURE_MIXED = 1
 """Frames up to which a blend is no fast motion."""
+FLASH_MIXED = 3
+"""Frames up to which what is no blend may be a flash at a cut."""
 ERROR = 0.08
 """Mean squared difference of a mixed frame from a blend, of that of the two shots."""
 RETURN = 6
@@ -42,8 +44,11 @@ def find_jumps(pictures: Pictures, first: int, end: int) -> Jumps:
         ratio, likeness, stays = _measures(pictures, frames, count)
         likely = (ratio > 4) & (likeness < 0.75) & (stays > 0.5)
         if count == 0:
-            strength[(ratio > 1.5) & (likeness < 0.85) & (stays > 0.3)] = 0.5
-        for place in np.flatnonzero(likely).tolist():
+            doubt = frames[(ratio > 1.5) & (likeness < 0.85) & (stays > 0.3)]
+            strength[doubt[pictures.changed(doubt - 1, doubt) > WIDE] - first] = 0.5
+        places = np.flatnonzero(likely)
+        wide = pictures.changed(frames[places] - 1, frames[places] + count) > WIDE
+        for place in places[wide].tolist():
             near = slice(max(0, place - MOST_MIXED), place + MOST_MIXED + 1)
             if ratio[place] <= 3 * best[near].max():
                 continue
@@ -51,7 +56,7 @@ def find_jumps(pictures: Pictures, first: int, end: int) -> Jumps:
                 if count == 0 or is_mixture(pictures, first + place, count):
                     strength[near], best[near] = 0, 0
                     strength[place], mixed[place], best[place] = 1, count, ratio[place]
-            elif best[near].max() == 0 and is_mixture(pictures, first + place, count):
+            elif best[near].max() == 0 and (count <= FLASH_MIXED or is_mixture(pictures, first + place, count)):
                 strength[place] = 0.5
     return Jumps(strength, mixed)
 

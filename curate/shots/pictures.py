@@ -4,8 +4,13 @@ from functools import cached_property
 
 import numpy as np
 
+ROWS, COLUMNS = 13, 24
 FLAT = 3.0
 """Deviation, of 255, up to which a frame is of one color."""
+CHANGED = 0.05
+"""Squared difference of a cell that shows something else, of the mean one."""
+WIDE = 0.48
+"""Share of the cells that change at a cut, at least."""
 
 
 class Pictures:
@@ -18,10 +23,10 @@ class Pictures:
     def __init__(self, frames: np.ndarray) -> None:
         import cv2
 
-        count, _, width, _ = frames.shape
-        column = np.ascontiguousarray(frames[:, :26]).reshape(count * 26, width, 3)
-        cells = cv2.resize(column, (width // 2, count * 13), interpolation=cv2.INTER_AREA)
-        self.cells = cells.reshape(count, 13, width // 2, 3).astype(np.float32)
+        count = len(frames)
+        column = np.ascontiguousarray(frames[:, : 2 * ROWS]).reshape(count * 2 * ROWS, 2 * COLUMNS, 3)
+        cells = cv2.resize(column, (COLUMNS, count * ROWS), interpolation=cv2.INTER_AREA)
+        self.cells = cells.reshape(count, ROWS, COLUMNS, 3).astype(np.float32)
         self.means = self.cells.mean(axis=(1, 2))  # (T, 3)
         centered = (self.cells - self.means[:, None, None]).reshape(len(frames), -1)
         self._products = centered @ centered.T / centered.shape[1]
@@ -38,6 +43,11 @@ class Pictures:
     def deviation(self) -> np.ndarray:
         """`(T,)`, standard deviation of a frame's cells from its mean color."""
         return np.sqrt(np.maximum(self.variance, 0))
+
+    def changed(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Share of the cells that show something else in the other frame, 0 to 1. A title or bars change few."""
+        change = ((self.cells[other] - self.cells[one]) ** 2).mean(axis=3).reshape(len(one), ROWS * COLUMNS)
+        return np.asarray((change > CHANGED * change.mean(axis=1, keepdims=True)).mean(axis=1))
 
     def likeness(self, one: np.ndarray | int, other: np.ndarray | int) -> np.ndarray:
         """Correlation of two frames, -1 to 1, whatever their brightness and contrast; 0 where one is of one color."""

@@ -1,12 +1,13 @@
-"""Wipes with a straight edge: the next shot comes in from one side, and each frame is the one up to the edge and the
-other beyond it."""
+"""Wipes: the next shot comes in behind an edge, and each frame is the one up to the edge and the other beyond it. The
+edge is straight, diagonal or round."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from curate.shots.pictures import Pictures
+from curate.shots.pictures import COLUMNS, ROWS, Pictures
 
 HALVES = (6, 10, 16, 22)
 """Frames before and after the middle that a wipe is looked for between."""
@@ -21,8 +22,10 @@ UNEVEN = 0.07
 """Furthest from the place of an edge that moves evenly, of the picture's side."""
 UNEVEN_PACE = 0.25
 """Tolerated difference of the pace from that which crosses the picture in these frames."""
-FEWEST = 6
+FEWEST = 5
 """Frames with the edge within the picture."""
+BINS = 24
+"""Places of an edge that are told apart."""
 
 
 class _Split(NamedTuple):
@@ -32,28 +35,30 @@ class _Split(NamedTuple):
     places: np.ndarray
 
 
-def find_wipes(pictures: Pictures, cuts: np.ndarray, offset: int = 0) -> np.ndarray:
-    """`(T,)` bool, the frames of wipes.
+def find_wipes(pictures: Pictures, first: int, end: int, cuts: np.ndarray) -> np.ndarray:
+    """`(end - first,)` bool, the frames of wipes. The window has 2 * `REACH` frames around [first, end), and begins at
+    a multiple of `STEP`, counted in the file.
 
     Args:
-        pictures: Of T frames.
+        pictures: Of the window.
+        first: The first frame that is asked for.
+        end: The one after the last.
         cuts: Frames that begin a shot.
-        offset: Number of the first frame, where only its remainder by `STEP` counts.
     """
-    count = len(pictures.cells)
-    marked = np.zeros(count, bool)
+    marked = np.zeros(len(pictures.cells), bool)
     for half in HALVES:
-        middles = np.arange(half + (-half - offset) % STEP, count - half, STEP)
+        middles = np.arange(STEP, len(marked), STEP)
+        middles = middles[(middles >= first - half) & (middles < end + half)]
         one, other = middles - half, middles + half
         likely = np.searchsorted(cuts, one, side="right") == np.searchsorted(cuts, other, side="right")
         likely &= pictures.distance[one, other] > LEAST
         likely &= pictures.likeness(one, other) < UNLIKE
         likely &= _passes(pictures.distance, one, other, half)
-        for first, last in zip(one[likely], other[likely], strict=True):
-            frames = _frames(min(_splits(pictures, first, last), key=lambda split: split.error))
+        for before, after in zip(one[likely], other[likely], strict=True):
+            frames = _frames(min(_splits(pictures, before, after), key=lambda split: split.error))
             if frames is not None:
-                marked[max(0, first + 1 + frames[0]) : first + 1 + frames[1]] = True
-    return marked
+                marked[max(0, before + 1 + frames[0]) : before + 1 + frames[1]] = True
+    return marked[first:end]
 
 
 def _passes(distance: np.ndarray, one: np.ndarray, other: np.ndarray, half: int) -> np.ndarray:
@@ -72,23 +77,33 @@ def _passes(distance: np.ndarray, one: np.ndarray, other: np.ndarray, half: int)
 
 
 def _splits(pictures: Pictures, first: int, last: int) -> list[_Split]:
-    """The best places of an edge that comes from each of the four sides."""
+    """The best places of an edge of each shape, from either side."""
     cells = pictures.cells
     one, other, between = cells[first], cells[last], cells[first + 1 : last]
     old, new = np.abs(between - one).sum(axis=3), np.abs(between - other).sum(axis=3)
     scale = float(np.abs(one - other).sum()) * len(between) + 1e-3
+    gain = (new - old).reshape(len(between), -1) @ _shapes()  # what it costs that a bin shows the new shot
+    by_shape = gain.reshape(len(between), -1, BINS)
+    base = old.sum(axis=(1, 2))
     return [
-        _split(old.sum(axis=axis)[:, ::way], new.sum(axis=axis)[:, ::way], scale) for axis in (1, 2) for way in (1, -1)
+        _split(by_shape[:, shape, ::way], base, scale) for shape in range(by_shape.shape[1]) for way in (1, -1)
     ]
 
 
-def _split(old: np.ndarray, new: np.ndarray, scale: float) -> _Split:
-    """`old` and `new`: `(frames, side)`, differences from the old and the new shot along one side."""
-    start = np.zeros((len(old), 1), np.float32)
-    old_sum = np.concatenate([start, old.cumsum(axis=1)], axis=1)
-    new_sum = np.concatenate([start, new.cumsum(axis=1)], axis=1)
-    cost = new_sum + old_sum[:, -1:] - old_sum
-    return _Split(float(cost.min(axis=1).sum()) / scale, cost.argmin(axis=1) / old.shape[1])
+@cache
+def _shapes() -> np.ndarray:
+    """`(cells, shapes * BINS)` float32, which bin each cell is in, by how far an edge of each shape is when it passes."""
+    y, x = np.mgrid[:ROWS, :COLUMNS] + 0.5
+    y, x = y / ROWS, x / COLUMNS
+    fields = [x, y, (x + y) / 2, (x + 1 - y) / 2, np.hypot(2 * x - 1, 2 * y - 1) / math.sqrt(2)]
+    bins = [np.minimum((field / field.max() * BINS).astype(int), BINS - 1).ravel() for field in fields]
+    return np.concatenate([np.eye(BINS, dtype=np.float32)[one] for one in bins], axis=1)
+
+
+def _split(gain: np.ndarray, base: np.ndarray, scale: float) -> _Split:
+    """`gain`: `(frames, BINS)`, along the edge's way; `base`: `(frames,)`, difference from the old shot."""
+    cost = np.concatenate([np.zeros((len(gain), 1), np.float32), gain.cumsum(axis=1)], axis=1)
+    return _Split(float((base + cost.min(axis=1)).sum()) / scale, cost.argmin(axis=1) / BINS)
 
 
 def _frames(split: _Split) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from curate.shots.base import Transition
-from tests.support.film_decoys import DECOYS
+from tests.support.film_decoys import COMMON, DECOYS
 from tests.support.film_files import Encoding, write_film
 from tests.support.film_joins import COLORS, HOLD, KINDS, LENGTHS, Effect, Join, mixes
 from tests.support.footage import Footage
@@ -37,6 +37,7 @@ class Recipe:
         shot_frames: Fewest and most frames of a shot alone; a short shot of the footage gives what it has.
         odds: Relative frequency of each effect.
         decoys: Share of the shots that get one, where they are long enough.
+        decoy_names: Which ones.
         gain: Factor of all pixels; below 1 the film is dark.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
         default_factory=lambda: {"cut": 10, "blend": 2, "dissolve": 4, "fade_black": 2, "fade_white": 1, "wipe": 2}
     )
     decoys: float = 0.5
+    decoy_names: Sequence[str] = COMMON
     gain: float = 1.0
 
 
@@ -85,7 +87,7 @@ class Film:
         """In order."""
         labels, place = [], 0
         for take, before, join in zip(self.takes, (None, *self.joins), self.joins, strict=False):
-            place += take.num_frames - (before.mixed if before else 0) - join.mixed
+            place += take.num_frames - (before.mixed_after if before else 0) - join.mixed_before
             labels.append(Transition(place, place + join.num_frames, KINDS[join.effect]))
             place += join.num_frames
         return labels
@@ -104,15 +106,16 @@ class Film:
         """`(num_frames,)` int64, which shot each frame shows, from 0; -1 in a transition."""
         parts = []
         for number, take in enumerate(self.takes):
-            around = self.joins[max(0, number - 1) : number + 1] if number else self.joins[:1]
-            parts.append(np.full(take.num_frames - sum(join.mixed for join in around), number))
+            mixed = self.joins[number - 1].mixed_after if number else 0
+            mixed += self.joins[number].mixed_before if number < len(self.joins) else 0
+            parts.append(np.full(take.num_frames - mixed, number))
             if number < len(self.joins):
                 parts.append(np.full(self.joins[number].num_frames, -1))
         return np.concatenate(parts)
 
     @cached_property
     def decoys(self) -> list[Decoy]:
-        begins = [0, *(label.end - join.mixed for label, join in zip(self.labels, self.joins, strict=True))]
+        begins = [0, *(label.end - join.mixed_after for label, join in zip(self.labels, self.joins, strict=True))]
         return [
             Decoy(name=take.decoy.name, first=begin + take.decoy.first, end=begin + take.decoy.end)
             for take, begin in zip(self.takes, begins, strict=True)
@@ -134,10 +137,10 @@ class Film:
         shown, begin = self._read(self.takes[0]), 0
         for join, take in zip(self.joins, self.takes[1:], strict=True):
             following = self._read(take)
-            end = len(shown) - join.mixed
+            end = len(shown) - join.mixed_before
             yield from shown[begin:end]
-            yield from mixes(join, shown[end:], following[: join.mixed], take.seed)
-            shown, begin = following, join.mixed
+            yield from mixes(join, shown[end:], following[: join.mixed_after], take.seed)
+            shown, begin = following, join.mixed_after
         yield from shown[begin:]
 
     def _read(self, take: Take) -> np.ndarray:
@@ -179,10 +182,11 @@ def make_film(seed: int, footage: Footage, recipe: Recipe | None = None) -> Film
         joins.append(
             Join(effect=effect, mixed=mixed, hold=int(rng.integers(HOLD[0], HOLD[1] + 1)) * (effect in COLORS))
         )
-    mixed_around = pairwise([0, *(join.mixed for join in joins), 0])
+    heads = [0, *(join.mixed_after for join in joins)]
+    tails = [*(join.mixed_before for join in joins), 0]
     takes = [
         _take(rng, shot, int(lengths[shot]), head, tail, recipe)
-        for shot, (head, tail) in zip(shots, mixed_around, strict=True)
+        for shot, head, tail in zip(shots, heads, tails, strict=True)
     ]
     return Film(footage=footage, recipe=recipe, takes=takes, joins=joins)
 
@@ -192,12 +196,14 @@ def _take(rng: np.random.Generator, shot: int, length: int, head: int, tail: int
     alone = min(length - head - tail, int(rng.integers(recipe.shot_frames[0], recipe.shot_frames[1] + 1)))
     num_frames = head + alone + tail
     offset = int(rng.integers(0, length - num_frames + 1))
-    name = str(rng.choice(list(DECOYS)))
+    name = str(rng.choice(list(recipe.decoy_names)))
     fewest, most = DECOYS[name].lengths
     room = alone - 2 * CALM
     decoy = None
     if rng.random() < recipe.decoys and room >= fewest:
         count = int(rng.integers(fewest, min(most, room) + 1))
         first = head + CALM + int(rng.integers(0, room - count + 1))
-        decoy = Decoy(name=name, first=first, end=first + count)
+        first = {"inside": first, "start": head, "whole": 0}[DECOYS[name].place]
+        end = num_frames if DECOYS[name].place == "whole" else first + count
+        decoy = Decoy(name=name, first=first, end=end)
     return Take(shot=shot, offset=offset, num_frames=num_frames, decoy=decoy, seed=int(rng.integers(2**31)))

@@ -36,11 +36,11 @@ def test_frames_of_a_label_mix_and_their_neighbors_do_not(effect: Effect) -> Non
     assert len(frames) == film.num_frames and len(film.labels) == 7
     for number, (label, join) in enumerate(zip(film.labels, film.joins, strict=True)):
         before, length = frames[label.first - 1], film.takes[number].num_frames
-        assert np.array_equal(before, pure(film, number, length - join.mixed - 1))
-        assert np.array_equal(frames[label.end], pure(film, number + 1, join.mixed))
+        assert np.array_equal(before, pure(film, number, length - join.mixed_before - 1))
+        assert np.array_equal(frames[label.end], pure(film, number + 1, join.mixed_after))
         for k, frame in enumerate(frames[label.first : label.end]):
-            sides = [(number, length - join.mixed + k)] if k < join.mixed else []
-            after = k - (label.end - label.first - join.mixed)
+            sides = [(number, length - join.mixed_before + k)] if k < join.mixed_before else []
+            after = k - (label.end - label.first - join.mixed_after)
             sides += [(number + 1, after)] if after >= 0 else []
             assert not any(np.array_equal(frame, pure(film, *side)) for side in sides)
 
