@@ -170,9 +170,7 @@ class ScanStage:
         return any(detector.uses_gpu for detector in self._detectors)
 
     def setup(self) -> None:
-        """Load the weights of the shot detectors."""
-        for detector in self._detectors:
-            detector.setup()
+        """A detector is set up for the first file that needs it."""
 
     def process(self, items: Sequence[SourceFile]) -> list[Scanned | Measured | Failure]:
         return [self._scan(item) for item in items]
@@ -189,7 +187,7 @@ class ScanStage:
                 max_pixels=self._config.max_pixels,
                 time_limit_s=self._config.time_limit_s,
             )
-            detector = self._detectors.of(item.uri)
+            detector = self._detectors.ready(item.uri)
             if (stretch := split_stretch(item.uri)) is not None:
                 return _scan_stretch(video, item, self._config, detector, stretch[1])
             if item.part != WHOLE:
@@ -212,8 +210,7 @@ def scan(video: Video, path: str, config: ScanConfig, detector: ShotDetector | N
         MediaError: The file does not decode to its end, has no frames, or takes too long.
     """
     if detector is None:
-        detector = config.detectors.of(video.uri)
-        detector.setup()
+        detector = config.detectors.ready(video.uri)
     return clips_of_parts([measure_file(video, path, config, detector)], detector, config.pieces)
 
 

@@ -46,8 +46,7 @@ def find_shots(path: str, uri: str, config: ScanConfig) -> ShotList:
         MediaError: The kinds of `probe` and of `scan`.
         MissingWeights: The detector's weights are not on this machine.
     """
-    detector = config.detectors.of(uri)
-    detector.setup()
+    detector = config.detectors.ready(uri)
     video = probe(path, uri, content_id(path), max_pixels=config.max_pixels, time_limit_s=config.time_limit_s)
     measured = measure_file(video, path, config, detector)
     video, timeline = timeline_of([measured])

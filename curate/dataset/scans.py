@@ -3,6 +3,7 @@
 Files of several detectors have several scan keys, and equal bytes at two URIs can have two sets of clips.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,9 +15,38 @@ from curate.dataset.rows import clip_of
 from curate.dataset.table import left_join
 from curate.scan import ScanConfig, ScanKeys
 from curate.schema import Clip
+from curate.shots.span_lists import MissingList
 
 SCAN = "scan"
 """Column of the tables here: names the bytes and the key that they were scanned under."""
+
+
+class KnownKeys:
+    """Scan keys for commands that read. Where the list of shots that decides is gone, a file has the key of the only
+    scan that there is of it.
+
+    Args:
+        config: the settings.
+        videos: `uri` and `scan_key` of tables/videos.
+    """
+
+    def __init__(self, config: ScanConfig, videos: pa.Table) -> None:
+        self._keys, self._stored = ScanKeys(config), defaultdict[str, set[str]](set)
+        for uri, key in zip(videos["uri"].to_pylist(), videos["scan_key"].to_pylist(), strict=True):
+            self._stored[uri].add(key)
+
+    def of(self, uri: str) -> str | None:
+        """None: its list is gone, and it was not scanned.
+
+        Raises:
+            MissingList: it is gone, and there are several scans of the file.
+        """
+        try:
+            return self._keys.of(uri)
+        except MissingList:
+            if len(self._stored[uri]) > 1:
+                raise
+            return next(iter(self._stored[uri]), None)
 
 
 def current_videos(dataset: Dataset, config: ScanConfig, columns: Sequence[str] | None = None) -> pa.Table:
@@ -27,7 +57,8 @@ def current_videos(dataset: Dataset, config: ScanConfig, columns: Sequence[str] 
         config: the settings.
         columns: those to read with `uri` and `scan_key`; None: all.
     """
-    keys, videos = ScanKeys(config), dataset.videos.read(columns)
+    videos = dataset.videos.read(columns)
+    keys = KnownKeys(config, videos)
     wanted = pa.array(map(keys.of, videos["uri"].to_pylist()), pa.string())
     return videos.filter(pc.equal(videos["scan_key"], wanted))
 

@@ -22,6 +22,7 @@ from typing import IO
 from filelock import FileLock
 
 from curate.encoders.manifest import ASSETS, DEFAULT_NAMES, Asset
+from curate.schema import content_digest
 
 COPY_BYTES = 1 << 20
 
@@ -52,6 +53,16 @@ def resolve(name: str) -> Path:
             "REELPACK_CACHE names another cache folder"
         )
     return path
+
+
+def digest(name: str) -> str:
+    """Digest of what `resolve` gives, by the manifest: the weights need not be on this machine.
+
+    Raises:
+        ValueError: no weights of that name.
+    """
+    asset = _asset(name)
+    return content_digest(asset.name, asset.version, *(member.sha256 for member in asset.members))
 
 
 def fetch(names: Iterable[str] = DEFAULT_NAMES, progress: Callable[[str], None] | None = None) -> dict[str, Path]:

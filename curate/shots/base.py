@@ -4,6 +4,7 @@ A new one is a file with its settings and its class, and one line in `curate/sho
 in windows (`curate.shots.windows`), so it does not know how a file is read or divided.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple, Protocol
@@ -115,14 +116,22 @@ class ShotDetector(Protocol):
 
     def digest(self, uri: str) -> str:
         """Digest of what decides besides the settings: weights, or what a list says of the file at this URI. The scan
-        key of the file contains it. Empty for nothing. Needs no `setup`.
+        key of the file contains it. Empty for nothing. Needs no `setup`, and no weights on this machine.
+        """
+
+    def check(self, uris: Collection[str]) -> list[str]:
+        """See, before anything is scanned, that it has what it needs for the files that it is for.
+
+        Returns:
+            What is worth telling.
 
         Raises:
             MissingWeights: local weights that are not there.
+            ValueError: a list does not fit the files.
         """
 
     def setup(self) -> None:
-        """Load the weights, once per worker."""
+        """Make ready, once per worker, before the first file that needs it."""
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         """Scores of the `stride` frames in the middle of each window.

@@ -4,17 +4,19 @@ Windows are 150 frames. The network sees the middle 100, at the places that `tra
 are the same.
 """
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from curate.encoders import weights
 from curate.shots import dissolves, jumps, wipes
 from curate.shots.base import Timeline, Transition, TransitionKind, Window
 from curate.shots.fades import find_fades
 from curate.shots.pictures import FLAT, WIDE, Pictures
 from curate.shots.ranges import joined, runs
-from curate.shots.transnetv2 import Model
+from curate.shots.transnetv2 import WEIGHTS, Model
 
 BACK, STRIDE, AHEAD = 50, 50, 50
 SEEN = slice(25, 125)
@@ -23,8 +25,9 @@ NEAR = 6
 """Frames from a likely dissolve to the frames whose probabilities are asked for."""
 CUT, MIXED, CONTRAST, LIKENESS, WIPE, LIKELY, ONE, ALL = range(8)
 """The scores: a cut before this frame (0, 0.5 in doubt, 1) and the mixed frames at it; deviation from the mean color,
-0-255; likeness of the two frames around this one and the one before; in a wipe; in a likely dissolve; the probabilities of TransNet V2's
-heads, 0 where it was not asked."""
+0-255; likeness of the two frames around this one and the one before; in a wipe; in a
+likely dissolve; the probabilities of TransNet V2's heads, 0 where it was not asked. Likeness is 1 where little of the
+picture changes."""
 UNLIKE = 0.8
 """Likeness from which on the picture goes on: one frame that the network marks there is a flash or a jump of light."""
 MANY_LIKELY = 20
@@ -40,7 +43,7 @@ LONGER = 8
 begins."""
 MOST_SHORT = 2
 """Frames of a blend."""
-WIPE_MARGIN = 1
+WIPE_MARGIN = 2
 
 
 class CascadeConfig(BaseModel):
@@ -76,7 +79,11 @@ class CascadeDetector:
         self.uses_gpu = config.device != "cpu"
 
     def digest(self, uri: str) -> str:
-        return self._model.digest
+        return weights.digest(WEIGHTS)
+
+    def check(self, uris: Collection[str]) -> list[str]:
+        self._model.check()
+        return []
 
     def setup(self) -> None:
         """Raises:
@@ -107,12 +114,14 @@ class CascadeDetector:
         scores[:, CUT], scores[:, MIXED] = found.strength[inner], found.mixed[inner]
         scores[:, CONTRAST] = (pictures.deviation[own] / gain).round(2)
         frames = np.arange(own.start, own.stop)
-        likeness = np.where(pictures.changed(frames - 2, frames + 1) > WIDE, pictures.likeness(frames - 2, frames + 1), 1)
-        scores[:, LIKENESS] = likeness.round(4)
+        around_it = frames - 2, frames + 1
+        is_wide = pictures.changed(*around_it) > WIDE
+        scores[:, LIKENESS] = np.where(is_wide, pictures.likeness(*around_it), 1).round(4)
         scores[:, WIPE], scores[:, LIKELY] = wiped[NEAR:-NEAR], likely[NEAR:-NEAR]
         doubt = found.strength[inner.start - 1 : inner.stop] == 0.5
-        dim = pictures.deviation <= 2 * FLAT  # of a fade
-        doubt &= ~(dim[own.start - 2 : own.stop - 1] | dim[own.start - 1 : own.stop])
+        dim = pictures.deviation <= 2 * FLAT
+        near_fade = np.lib.stride_tricks.sliding_window_view(dim, jumps.MOST_MIXED + 2)[own.start - 2 : own.stop - 1]
+        doubt &= ~near_fade.any(axis=1)
         if doubt.any() or likely.sum() >= FEWEST:
             scores[:, ONE:] = self._model(lit[SEEN])[BACK - SEEN.start : BACK - SEEN.start + STRIDE]
         return scores

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curate.shots.base import ShotDetector
 from curate.shots.config import ShotDetectorConfig
-from curate.shots.spans import SpansDetector
 from curate.shots.stretch import StretchDetector
 from curate.shots.whole import WholeConfig
 from curate.storage.inside import split_stretch
@@ -27,8 +26,8 @@ class SourceConfig(BaseModel):
 
 
 class Detectors:
-    """The detector of each file: that of the first source whose pattern matches its URI, else the default. A stretch
-    of a file is one shot.
+    """The detector of each file: that of the first source whose pattern matches its URI, else the default; it is built
+    for the first file that it is of. A stretch of a file is one shot.
 
     Args:
         default: Settings of the default one.
@@ -39,13 +38,25 @@ class Detectors:
         self._patterns = [re.compile(f"(?:.*/)?{fnmatch.translate(source.match)}", re.DOTALL) for source in sources]
         self._names = [source.match for source in sources]
         self._configs = [*(source.detector for source in sources), default, WholeConfig()]
-        self._detectors: list[ShotDetector] = [*(one.build() for one in self._configs[:-1]), StretchDetector()]
+        self._detectors: dict[int, ShotDetector] = {len(self._configs) - 1: StretchDetector()}
+        self._ready: set[int] = set()
 
     def __iter__(self) -> Iterator[ShotDetector]:
-        return iter(self._detectors[:-1])  # that of stretches has nothing to set up
+        return map(self._at, range(len(self._configs)))
 
     def of(self, uri: str) -> ShotDetector:
-        return self._detectors[self._number(uri)]
+        """Raises:
+        MissingList: the list that it reads is not there.
+        """
+        return self._at(self._number(uri))
+
+    def ready(self, uri: str) -> ShotDetector:
+        """The same, after its `setup`."""
+        number = self._number(uri)
+        if number not in self._ready:
+            self._at(number).setup()
+            self._ready.add(number)
+        return self._at(number)
 
     def config_of(self, uri: str) -> ShotDetectorConfig:
         return self._configs[self._number(uri)]
@@ -59,7 +70,7 @@ class Detectors:
             known: Of files that were scanned before.
 
         Raises:
-            ValueError: a list does not fit the files that it is for.
+            ValueError: a detector lacks its weights or its list, or the list does not fit the files.
         """
         files: dict[int, list[str]] = {}
         for uri in uris:
@@ -68,10 +79,13 @@ class Detectors:
         unused = [name for number, name in enumerate(self._names) if number not in used]
         notes = [f"scan.sources: {name} takes none of {len(uris)} inputs" for name in unused]
         for number, of_detector in sorted(files.items()):
-            detector = self._detectors[number]
-            if isinstance(detector, SpansDetector):
-                notes += detector.check(of_detector)
+            notes += self._at(number).check(of_detector)
         return notes
+
+    def _at(self, number: int) -> ShotDetector:
+        if number not in self._detectors:
+            self._detectors[number] = self._configs[number].build()
+        return self._detectors[number]
 
     def _number(self, uri: str) -> int:
         if split_stretch(uri) is not None:

@@ -50,12 +50,17 @@ SpanTable = Mapping[str, tuple[Span, ...]]
 """What a list calls a film (as much of its path as tells films apart, or its name without ending) → its spans."""
 
 
+class MissingList(ValueError):
+    """A list of shots that is not there; the message says where."""
+
+
 def read_spans(url: str) -> SpanTable:
     """Read a list, or all lists in a folder. A list that names no films is of the film that it is called after:
     `talk.csv`, `talk-Scenes.csv` or `talk.edl` of `talk.mp4`.
 
     Raises:
-        ValueError: it is not there, cannot be read as it stands, or holds no span; with the line.
+        MissingList: it is not there.
+        ValueError: it cannot be read as it stands, or holds no span; with the line.
     """
     fs, path = locate(url)
     name = public(url)
@@ -68,7 +73,7 @@ def read_spans(url: str) -> SpanTable:
         else:
             lists = [_read(url)]
     except FileNotFoundError as error:
-        raise ValueError(f"{name}: there is no such list of shots; put it back, or name another one") from error
+        raise MissingList(f"{name}: there is no such list of shots; put it back, or name another one") from error
     except OSError as error:
         raise ValueError(f"{name}: cannot be read ({error})") from error
     table: dict[str, tuple[Span, ...]] = {}

@@ -4,7 +4,8 @@ Its second head marks the frames of a transition. Clips that were cut at the mar
 the frames of dissolves.
 """
 
-from functools import cached_property
+from collections.abc import Collection
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from curate.device import pick_device
 from curate.encoders import weights
-from curate.encoders.fingerprint import path_digest
 from curate.shots.base import Timeline, Transition, Window
 from curate.shots.ranges import joined, runs
 
@@ -54,7 +54,11 @@ class TransNetV2Detector:
         self.uses_gpu = config.device != "cpu"
 
     def digest(self, uri: str) -> str:
-        return self._model.digest
+        return weights.digest(WEIGHTS)
+
+    def check(self, uris: Collection[str]) -> list[str]:
+        self._model.check()
+        return []
 
     def setup(self) -> None:
         """Load the weights.
@@ -86,6 +90,10 @@ class TransNetV2Detector:
         return joined(found)
 
 
+_LOADING = Lock()
+"""Two threads of one process do not load the network at once."""
+
+
 class Model:
     """The network with its weights. Cheap to construct and to pickle; `setup`, or the first call, loads them.
 
@@ -97,15 +105,6 @@ class Model:
     def __init__(self, device: str, *, fast: bool = False) -> None:
         self._device, self._fast = device, fast
         self._network: TransNetV2 | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """Of the weights. Needs no `setup`.
-
-        Raises:
-            MissingWeights: they were not fetched.
-        """
-        return path_digest(weights.resolve(WEIGHTS))
 
     def check(self) -> None:
         """Raises:
@@ -127,8 +126,9 @@ class Model:
         """`(100, 27, 48, 3)` uint8 RGB to `(100, 2)` float64, probabilities."""
         import torch
 
-        if self._network is None:
-            self.setup()
+        with _LOADING:
+            if self._network is None:
+                self.setup()
         assert self._network is not None
         with torch.inference_mode():
             logits = self._network(

@@ -1,5 +1,7 @@
 """What detectors without weights have in common, and those that look at no frame."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from curate.shots.base import Window
@@ -12,6 +14,9 @@ class Weightless:
 
     def digest(self, uri: str) -> str:
         return ""
+
+    def check(self, uris: Collection[str]) -> list[str]:
+        return []
 
     def setup(self) -> None:
         """There is nothing to load."""

@@ -85,14 +85,12 @@ def _splits(pictures: Pictures, first: int, last: int) -> list[_Split]:
     gain = (new - old).reshape(len(between), -1) @ _shapes()  # what it costs that a bin shows the new shot
     by_shape = gain.reshape(len(between), -1, BINS)
     base = old.sum(axis=(1, 2))
-    return [
-        _split(by_shape[:, shape, ::way], base, scale) for shape in range(by_shape.shape[1]) for way in (1, -1)
-    ]
+    return [_split(by_shape[:, shape, ::way], base, scale) for shape in range(by_shape.shape[1]) for way in (1, -1)]
 
 
 @cache
 def _shapes() -> np.ndarray:
-    """`(cells, shapes * BINS)` float32, which bin each cell is in, by how far an edge of each shape is when it passes."""
+    """`(cells, shapes * BINS)` float32, 1 at the bin of each cell: how far an edge is when it meets it."""
     y, x = np.mgrid[:ROWS, :COLUMNS] + 0.5
     y, x = y / ROWS, x / COLUMNS
     fields = [x, y, (x + y) / 2, (x + 1 - y) / 2, np.hypot(2 * x - 1, 2 * y - 1) / math.sqrt(2)]

@@ -10,9 +10,8 @@ import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
-from curate.dataset.scans import current_clips
+from curate.dataset.scans import KnownKeys, current_clips
 from curate.dataset.sources import SOURCE, of_current
-from curate.scan import ScanKeys
 from curate.schema import RETRYABLE, FailureKind
 from pipelines.config import Config
 from pipelines.dataset import config_of, step_config
@@ -50,7 +49,7 @@ def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
     if not rows:
         return []
     config = config_of(dataset, or_running=True)
-    keys, clips = ScanKeys(config.scan), ids_of(current_clips(dataset, config.scan))
+    keys, clips = KnownKeys(config.scan, dataset.videos.read([])), ids_of(current_clips(dataset, config.scan))
     done = _done(dataset, config)
 
     def stands(row: Mapping[str, Any]) -> bool:

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
-from curate.scan import ScanConfig, ScanKeys
+from curate.dataset.scans import KnownKeys
+from curate.scan import ScanConfig
 
 COLUMNS = ["clip_id", "decision", "reasons", "duplicate_group"]
 
@@ -55,7 +56,7 @@ def _of_failed_files(dataset: Dataset, gone: set[str], scan: ScanConfig) -> dict
     """Clips that no scanned file has any more, because their file, or a folder above it, failed."""
     if not gone:
         return {}
-    keys, rows = ScanKeys(scan), dataset.failures.rows()
+    keys, rows = KnownKeys(scan, dataset.videos.read([])), dataset.failures.rows()
     failed = [row["subject"] for row in rows if row["step"] == "scan" and row["key"] == keys.of(row["subject"])]
     before = dataset.read_clips().select(["clip_id", "video_uri"])
     before = before.filter(pc.is_in(before["clip_id"], pa.array(sorted(gone), pa.string())))

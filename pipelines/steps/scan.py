@@ -34,9 +34,6 @@ def check_detectors(config: ScanConfig, uris: Collection[str], known: Collection
     Raises:
         ValueError: a detector lacks its weights, or the list that it reads, or that does not fit the files.
     """
-    keys = ScanKeys(config)
-    for uri in uris:
-        keys.of(uri)
     for note in config.detectors.check(uris, known):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """A shot detector like a network with weights: long windows, small frames, a batch, scores by place in the window."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ class WindowedDetector:
 
     def digest(self, uri: str) -> str:
         return "kernels-1"
+
+    def check(self, uris: Collection[str]) -> list[str]:
+        return []
 
     def setup(self) -> None:
         self._kernels = KERNELS

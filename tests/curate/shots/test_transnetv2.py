@@ -91,7 +91,8 @@ def test_transitions_whose_margins_overlap_are_one() -> None:
 
 def test_missing_weights_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REELPACK_CACHE", str(tmp_path))
-    for asked in (lambda: CPU.build().digest("a.mp4"), CPU.build().setup):
+    detector = CPU.build()
+    for asked in (lambda: detector.check(["a.mp4"]), detector.setup):
         with pytest.raises(MissingWeights, match="reelpack weights transnetv2"):
             asked()
 

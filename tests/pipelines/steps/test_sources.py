@@ -11,8 +11,10 @@ import pytest
 from curate.dataset.dataset import Dataset
 from curate.media.encode import encode_mp4
 from curate.scan import ScanStage, SourceFile
+from curate.shots.span_lists import MissingList
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
+from pipelines.drivers.select import select
 from pipelines.estimate.plan_curation import plan
 from pipelines.inspection.explain import explain, files_named
 from pipelines.inspection.failures import standing_failures
@@ -112,6 +114,34 @@ def test_a_new_source_scans_the_files_that_it_matches_alone_and_its_removal_none
     scanned.clear()
     back = curate([str(films)], str(out), config(source("second/*")))
     assert not scanned and back.funnel == before.funnel and spans(out)["first/b.mp4"] == [(0, 3)]
+
+
+def test_commands_that_read_need_no_list_where_each_file_has_one_scan(films: Path, tmp_path: Path) -> None:
+    listed, out = tmp_path / "shots.csv", str(tmp_path / "dataset")
+    listed.write_text("start_s,end_s,video\n0,1,second/a.mp4\n1,3,second/a.mp4\n")
+    detector = f"{{kind: spans, path: {listed}, unlisted: whole}}"
+    curate([str(films)], out, config(source("second/*", detector)))
+
+    def told() -> tuple[Any, ...]:
+        select(out)
+        found = status(out)
+        return found.inputs, found.funnel, files_named(out, "a.mp4"), standing_failures(Dataset(out)), spans(Path(out))
+
+    before = told()
+    listed.unlink()
+    assert told() == before and len(before[-1]["second/a.mp4"]) == 2
+    with pytest.raises(MissingList, match=r"shots\.csv: there is no such list"):
+        curate([str(films)], out, config(source("second/*", detector)))
+
+
+def test_where_a_file_has_two_scans_the_list_that_is_gone_is_named(films: Path, tmp_path: Path) -> None:
+    listed, out = tmp_path / "shots.csv", str(tmp_path / "dataset")
+    for middle in (1, 2):
+        listed.write_text(f"start_s,end_s,video\n0,{middle},second/a.mp4\n{middle},3,second/a.mp4\n")
+        curate([str(films)], out, config(source("second/*", f"{{kind: spans, path: {listed}, unlisted: whole}}")))
+    listed.unlink()
+    with pytest.raises(MissingList, match=r"shots\.csv: there is no such list"):
+        status(out)
 
 
 def test_a_source_that_takes_no_input_is_told(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.shots.base import Timeline, Transition, Window
+from curate.shots.weightless import Weightless
 
 
 class BlackConfig(BaseModel):
@@ -20,19 +21,12 @@ class BlackConfig(BaseModel):
         return BlackDetector(self)
 
 
-class BlackDetector:
+class BlackDetector(Weightless):
     window = Window(stride=16, size_px=(27, 48))
     num_scores = 1
-    uses_gpu = False
 
     def __init__(self, config: BlackConfig) -> None:
         self._config = config
-
-    def digest(self, uri: str) -> str:
-        return ""
-
-    def setup(self) -> None:
-        """A detector with weights loads them here, once per worker."""
 
     def score(self, windows: np.ndarray) -> np.ndarray:
         return windows.mean(axis=(2, 3, 4))[:, :, None]
