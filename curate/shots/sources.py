@@ -42,7 +42,7 @@ class Detectors:
         self._ready: set[int] = set()
 
     def __iter__(self) -> Iterator[ShotDetector]:
-        return map(self._at, range(len(self._configs)))
+        return map(self._at, range(len(self._configs) - 1))  # that of stretches has nothing to set up
 
     def of(self, uri: str) -> ShotDetector:
         """Raises:
