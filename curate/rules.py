@@ -46,10 +46,18 @@ class Rule(BaseModel):
         description="so many percent of the dataset's clips, those with the lowest values, do not pass",
     )
     max_percentile: float | None = Field(
-        None, ge=0, le=100, description="the clips with the highest values do not pass; so many percent are below them"
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="the clips with the highest values do not pass; so many percent are below them",
     )
-    min_z: float | None = Field(None, description="lowest that passes, standard deviations from the dataset's mean")
-    max_z: float | None = Field(None, description="highest that passes, standard deviations from the dataset's mean")
+    min_z: float | None = Field(
+        None, allow_inf_nan=False, description="lowest that passes, standard deviations from the dataset's mean"
+    )
+    max_z: float | None = Field(
+        None, allow_inf_nan=False, description="highest that passes, standard deviations from the dataset's mean"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,7 +112,7 @@ class Rule(BaseModel):
     def absolute(self, values: pa.ChunkedArray) -> "Rule":
         """The same rule with `min` and `max` in the place of its relative bounds; of several the tightest.
 
-        Of N values that are known, `min_percentile: p` lets all but the ⌊pN/100⌋ lowest pass, and `max_percentile: p`
+        Of N finite values, `min_percentile: p` lets all but the ⌊pN/100⌋ lowest pass, and `max_percentile: p`
         all but the ⌊(100-p)N/100⌋ highest; equal values pass or break it together, so that fewer can break it. The
         bound is one of the values. `min_z: z` is the mean plus z standard deviations of the N values. Their order
         changes no bit.
@@ -112,7 +120,7 @@ class Rule(BaseModel):
         if not self.relative:
             return self
         known = values.drop_null().to_numpy().astype(np.float64)
-        known = np.sort(known[~np.isnan(known)])
+        known = np.sort(known[np.isfinite(known)])
         found = {side: _found(known, side, bound) for side, bound in self.relative.items()} if len(known) else {}
         low = [self.min, *(bound for side, bound in found.items() if side.startswith("min"))]
         high = [self.max, *(bound for side, bound in found.items() if side.startswith("max"))]
@@ -189,9 +197,13 @@ class Column:
 def _found(values: np.ndarray, side: str, bound: float) -> float:
     """The value that a relative bound comes to, of N ≥ 1 sorted ones."""
     if side.endswith("_z"):
-        mean = fsum(values) / len(values)
-        deviation = sqrt(fsum((values - mean) ** 2) / len(values))
-        return float(values[0] if values[0] == values[-1] else mean + bound * deviation)
+        if values[0] == values[-1]:
+            return float(values[0])
+        _, exponents = np.frexp(values[[0, -1]])
+        scaled = np.ldexp(values, -exponents.max())  # to at most 1: squares of large numbers do not overflow
+        mean = fsum(scaled) / len(scaled)
+        deviation = sqrt(fsum((scaled - mean) ** 2) / len(scaled))
+        return float(np.ldexp(mean + bound * deviation, exponents.max()))
     below = Fraction(str(bound)) * len(values) / 100
     place = min(int(below), len(values) - 1) if side == "min_percentile" else max(ceil(below) - 1, 0)
     return float(values[place])

@@ -59,6 +59,14 @@ def test_values_that_are_missing_do_not_count_and_without_any_there_is_no_bound(
     assert Rule(min_percentile=10, max=3).absolute(values(None, None)).sides == {"max": 3}
 
 
+def test_infinite_values_do_not_count_and_large_ones_do_not_overflow() -> None:
+    assert Rule(min_z=-1).absolute(values(math.inf, 1, 3, -math.inf)).min == 1
+    assert Rule(min_z=-1).absolute(values(1e308, -1e308, 1.5e308, -1.5e308)).min == pytest.approx(
+        -1.2747548783981961e308
+    )
+    assert Rule(min_z=-1).absolute(values(1e-300, 3e-300)).min == pytest.approx(1e-300)
+
+
 def test_of_an_absolute_and_a_relative_bound_the_tighter_one_counts() -> None:
     numbers = values(*range(10))
     assert Rule(min=4, min_percentile=20, min_z=-9).absolute(numbers).min == 4
@@ -67,7 +75,7 @@ def test_of_an_absolute_and_a_relative_bound_the_tighter_one_counts() -> None:
 
 
 @pytest.mark.parametrize("sides", [{"min_percentile": 60, "max_percentile": 40}, {"min_z": 1, "max_z": 0},
-                                   {"min_percentile": 101}, {"min_percentil": 1}])  # fmt: skip
+                                   {"min_percentile": 101}, {"min_z": math.nan}, {"min_percentil": 1}])  # fmt: skip
 def test_impossible_relative_bounds_are_refused(sides: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Rule.model_validate(sides)

@@ -112,6 +112,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
     clips = pa.table(columns)
     rules = {"duration_s": Rule(min=1.0), "motion": Rule(min=0.004, max=0.2), "luminance": Rule(min=0.1)}
     rules["caption_match"] = Rule(min=0.2, not_in=(0.25,))
+    rules |= {"bitrate": Rule(max_percentile=97), "sharpness": Rule(min_z=-0.4)}
     own = {"rating": Rule(min=2, not_in=(4,)), "licence": Rule.model_validate({"in": ["CC0", "CC-BY"]})}
     policy = SelectConfig(rules={**rules, **own})
     unmeasured = [ids[row] for row in np.flatnonzero(np.asarray(clips["text_match"].is_null()))]
@@ -176,9 +177,11 @@ def test_moved_thresholds_decide_as_the_printed_command_would(browser, mixed: Mi
         then(() => type("motion.min", "1e-7"));
         then(() => slide("short_side_px.min", 241));
         then(() => type("rating.min", "3"));
+        then(() => type("bitrate.max", "4e6"));
+        then(() => type("sharpness.min", ""));
         return states"""
     states = browser.probe(mixed.page, COUNTS + STATE + moves)
-    assert len(states) == 8
+    assert len(states) == 10
     seen = set()
     for state in states:
         program, command, dataset, *flags = shlex.split(state["command"])
