@@ -86,6 +86,17 @@ def test_all_default_scorers_stay_and_the_encoder_is_the_models() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
+def test_all_default_scorers_give_values_beside_the_model(films: Path, model: Path, tmp_path: Path) -> None:
+    settings = [f"score.encoder.model=local-dir:{model}", "score.num_frames=2", "execute.executor=local", FREE]
+    curate([str(films / "a.mp4")], str(tmp_path / "out"), load_config("clip", settings))
+    (row,) = rows(tmp_path / "out")
+    columns = {name for scorer in load_config("clip").score.scorers.values() for name in scorer.columns}
+    given = columns - {"embedding", "loudness", "silence_fraction", "audio_codec", "audio_channels", "audio_rate"}
+    assert len(given) >= 9 and {name for name in given if row[name] is None} == set()
+    assert row["unscored"] == []
+
+
 @pytest.mark.parametrize("column", ["text_match", "wanted_best", "unwanted_best", "clip_label_margin"])
 @pytest.mark.parametrize("side", ["min", "max"])
 def test_a_bound_rejects_what_is_beyond_it(scored: Path, column: str, side: str) -> None:

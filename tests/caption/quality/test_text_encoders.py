@@ -1,5 +1,7 @@
 """Checks that need an encoder: overflow, and the text–clip score."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,9 @@ from caption.quality.overflow import EncoderLimit, OverflowConfig
 from caption.record import Remedy, finding_of, finding_row
 from curate.dataset.captions import CaptionStatus
 from curate.encoders.conse import ConseConfig
+from curate.encoders.open_clip import OpenClipConfig
 from tests.support.caption_faults import case
+from tests.support.open_clip import write_tiny_open_clip
 
 LIMIT = EncoderLimit(model="minilm-l6-v2", max_tokens=16)
 TEXT = " ".join(["word"] * 30)
@@ -64,6 +68,20 @@ def test_a_low_score_asks_for_other_frames_then_for_the_second_model(match: Matc
     assert (first.remedy, second.remedy) == (Remedy.FRAMES, Remedy.BACKEND)
     assert first.value == match.score("A page of text.", frames), "the number is stored, not only said"
     assert finding_of(finding_row(first)).value == first.value
+
+
+def test_an_open_clip_model_scores_captions_of_any_length(tmp_path: Path) -> None:
+    encoder = OpenClipConfig(model=f"local-dir:{write_tiny_open_clip(tmp_path)}", device="cpu")
+    check = MatchConfig(encoder=encoder).build()
+    assert isinstance(check, MatchCheck)
+    check.setup()
+    frames = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8)
+    clip = check._encoder.embed_images(list(frames)).mean(0)
+    short, other = "A rabbit sits.", "The sky is blue."
+    one, two = (float(check._encoder.embed_texts([text])[0] @ clip / np.linalg.norm(clip)) for text in (short, other))
+    assert check.score(short, frames) == pytest.approx(one, abs=1e-6)
+    assert check.score(f"{short} {other}", frames) == pytest.approx((one + two) / 2, abs=1e-6)
+    assert -1 <= check.score(f"{short} " * 200, frames) <= 1
 
 
 def test_without_an_encoder_nothing_is_measured() -> None:
