@@ -20,10 +20,9 @@ import torch
 
 # A torch without CUDA lacks two operators that torchvision 0.28 looks up at its import; they are not called here.
 if torch.version.cuda is None:
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-                   "int sampling_ratio, bool aligned) -> Tensor")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg

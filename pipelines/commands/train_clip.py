@@ -55,9 +55,5 @@ def show(summary: "ClipSummary") -> None:
     for note in summary.notes:
         console.print(f"note: {note}", markup=False)
     console.print("use it: --set, at `reelpack curate` and `reelpack caption`", markup=False)
-    for setting in (
-        "score.scorers.text_match.encoder",
-        "score.scorers.embedding.encoder",
-        "caption.checks.match.encoder",
-    ):
+    for setting in ("score.encoder", "caption.checks.match.encoder"):
         console.print(f"'{setting}={summary.encoder}'", markup=False, soft_wrap=True)
