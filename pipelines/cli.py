@@ -25,6 +25,7 @@ COMMANDS = (
     ("caption", "Caption and encode"),
     ("encode", "Caption and encode"),
     ("export", "Caption and encode"),
+    ("train-autoencoder", "Caption and encode"),
     ("train-captioner", "Caption and encode"),
     ("train-clip", "Caption and encode"),
     ("train", "Train"),
@@ -35,7 +36,6 @@ COMMANDS = (
     ("upsample", "Train"),
     ("report", "Inspect"),
     ("weights", "Embedded models"),
-    ("train-autoencoder", "Embedded models"),
     ("demo", "Embedded models"),
 )
 """Name and panel of each command, in the order of `--help`. `train-plan` is `train_plan` in

@@ -29,6 +29,7 @@ from pipelines.execute.base import ExecuteConfig
 from pipelines.inputs.sidecar_file import SidecarConfig
 from pipelines.keys import explain
 from train.autoencoder.config import EncodeConfig
+from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.clip.config import TrainClipConfig
 from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
@@ -75,6 +76,7 @@ class Config(BaseModel):
     caption: CaptionConfig = CaptionConfig()
     train_captioner: CaptionerTrainConfig = CaptionerTrainConfig()
     train_clip: TrainClipConfig = TrainClipConfig()
+    train_autoencoder: TrainAutoencoderConfig = TrainAutoencoderConfig()
     encode: EncodeConfig = EncodeConfig()
     text: TextEncoderConfig = TextEncoderConfig()
     train: TrainConfig = TrainConfig()

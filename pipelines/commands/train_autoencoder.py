@@ -1,15 +1,62 @@
-"""`reelpack train-autoencoder`: train the embedded video autoencoder."""
+"""`reelpack train-autoencoder`: train a video autoencoder on a dataset's clips."""
 
-from pathlib import Path
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.console.interrupted import is_first_rank, of_run, stays
+from pipelines.console.tables import out as console
+from pipelines.console.tables import plain_table
+
+if TYPE_CHECKING:
+    from pipelines.drivers.train_autoencoder import AutoencoderSummary
+
+FIGURES = (
+    ("psnr_db", "PSNR", "{:.2f} dB"),
+    ("worst_psnr_db", "PSNR of the worst clip", "{:.2f} dB"),
+    ("ssim", "SSIM", "{:.4f}"),
+    ("flicker", "flicker, of 255", "{:.3f}"),
+    ("code_usage", "codes used", "{:.1%}"),
+    ("perplexity", "perplexity of the codes", "{:,.0f}"),
+)
+FEW_CODES = 0.1
+
 
 def train_autoencoder(
-    out: Annotated[Path, typer.Option(help="folder for checkpoints and the resulting weights")],
+    dataset: Annotated[str, typer.Argument(help="dataset directory; bbb-film: the film of the embedded models")],
+    out: Annotated[str, typer.Option(help="folder of the run; a stopped run resumes from its last checkpoint")],
+    config: ConfigOption = None,
+    set: SetOption = None,
 ) -> None:
-    """Train the embedded video autoencoder (the recipe of its card)."""
-    from pipelines.drivers.recipes import autoencoder
+    """Train a causal video autoencoder with a KL, VQ or FSQ bottleneck on the dataset's clips and images."""
+    resolved = resolved_config(config, set)
+    from pipelines.drivers import train_autoencoder as driver
 
-    typer.echo(autoencoder(out))
+    with stays(partial(of_run, section="train_autoencoder"), out):
+        summary = driver.train_autoencoder(dataset, out, resolved)
+    if is_first_rank():
+        show(summary)
+
+
+def show(summary: "AutoencoderSummary") -> None:
+    table = plain_table()
+    table.add_row("clips (held out)", f"{summary.num_clips:,} ({summary.num_held_out:,})")
+    table.add_row("weights", f"{summary.num_weights:,}")
+    losses = [row["loss"] for row in summary.rows if "loss" in row]
+    last = losses[-max(1, len(losses) // 10) :]
+    table.add_row(f"loss, {len(losses):,} steps", f"{losses[0]:.4f} → {sum(last) / len(last):.4f}")
+    measured = [row["held_out"] for row in summary.rows if "held_out" in row]
+    for name, title, text in FIGURES if measured else ():
+        if name in measured[-1]:
+            table.add_row(f"held-out {title}", text.format(measured[-1][name]))
+    console.print(table)
+    usage = [row["code_usage"] for row in summary.rows if "code_usage" in row]
+    if usage and usage[-1] < FEW_CODES:
+        console.print(
+            f"only {usage[-1]:.1%} of the codes occur in a batch: a smaller codebook, larger batches "
+            "(train_autoencoder.clips.batch_px) or FSQ use more of them"
+        )
+    console.print("use it, at `reelpack encode`:", markup=False)
+    console.print(f"--set encode.autoencoder.path={summary.weights}", markup=False, soft_wrap=True)

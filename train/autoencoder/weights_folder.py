@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from curate.storage.place import AnyPath, path_of
 from curate.storage.publish import publish, write_text
 from curate.storage.tensors import tensors_to_bytes
 from train.autoencoder.network import CausalVideoAutoencoder
@@ -22,11 +23,12 @@ FORMER_WEIGHTS_FILE = "reelpack_kl.safetensors"
 CONFIG_FILE = "config.json"
 
 
-def save(model: CausalVideoAutoencoder, folder: str | Path) -> None:
-    """Writes float16 weights and `config.json` into `folder`."""
-    folder = Path(folder)
+def save(model: CausalVideoAutoencoder, folder: str | AnyPath) -> None:
+    """Writes weights and codes in float16, what codes follow as it is, and `config.json` into `folder`."""
+    folder = path_of(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.float16) for k, v in model.state_dict().items()}
+    halved = {"bottleneck.codebook", *dict(model.named_parameters())}
+    state = {name: v.to(torch.float16) if name in halved else v for name, v in model.state_dict().items()}
     with publish(str(folder / WEIGHTS_FILE)) as file:
         file.write(tensors_to_bytes(state))
     write_text(str(folder / CONFIG_FILE), json.dumps(model.config.model_dump(mode="json"), indent=2) + "\n")
@@ -50,7 +52,8 @@ def load(folder: str | Path) -> tuple[CausalVideoAutoencoder, str]:
     try:
         config = NetworkConfig.model_validate_json((folder / CONFIG_FILE).read_text())
         model = CausalVideoAutoencoder(config)
-        load_state(model, {k: v.float() for k, v in load_file(str(folder / weights_file)).items()})
+        state = load_file(str(folder / weights_file))
+        load_state(model, {name: v.float() if v.is_floating_point() else v for name, v in state.items()})
     except (ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder}: {weights_file} and {CONFIG_FILE} do not belong together or are damaged ({error}); train "

@@ -66,7 +66,7 @@ class Checkpointer:
 
     Args:
         root: folder of the checkpoints, on this machine or on a store that all ranks see.
-        model: its trainable parameters are saved, full or sharded.
+        model: its trainable parameters, full or sharded, and its persistent buffers are saved.
         ema: their averages; None: there are none.
         optimizer: over the same parameters.
         ranks: this rank.
@@ -214,6 +214,8 @@ class Checkpointer:
             "model": {name: p.detach() for name, p in trainable_parameters(self.model).items()},
             "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
         }
+        if buffers := saved_buffers(self.model):
+            tensors["buffers"] = buffers
         if self.ema is not None:
             tensors["ema"] = self.ema.state_dict()
         if rng:
@@ -222,6 +224,12 @@ class Checkpointer:
             if self.ranks.device.type == "cuda":
                 tensors["rng"][f"cuda.{rank}"] = torch.cuda.get_rng_state(self.ranks.device)
         return tensors
+
+
+def saved_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """What a model learns without gradients, such as a codebook: its persistent buffers by name."""
+    kept = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
 
 def staging_options(device: torch.device) -> StagingOptions:

@@ -1,0 +1,166 @@
+"""Clips → a video autoencoder. The driver behind `reelpack train-autoencoder`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import yaml
+
+from curate.dataset.dataset import Dataset
+from curate.encoders import weights
+from curate.storage.place import AnyPath, path_of
+from curate.storage.publish import write_text
+from pipelines.config import Config
+from pipelines.console.progress import STEPS, Line, console, shown
+from pipelines.same_run import SETTINGS, check_same_run
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.own import EMBEDDED_WEIGHTS
+from train.autoencoder.training.clips import ClipSource
+from train.autoencoder.training.config import TrainAutoencoderConfig
+from train.autoencoder.training.loop import AutoencoderRun, Row
+from train.autoencoder.training.sources import FilmClips, ShardClips, cache_frames
+from train.autoencoder.weights_folder import load
+from train.distributed.ranks import RankGrid, join_ranks
+from train.run.checkpoint import list_checkpoints
+from train.run.commit import remove_left_over
+from train.run.hold import hold_run, restarted_by_torchrun
+from train.run.spool import Spool
+
+FILM = "bbb-film"
+"""The asset that the embedded autoencoder is trained on; as a dataset it names it."""
+EMBEDDED = "embedded"
+MAY_CHANGE = {"device", "checkpoint", "parallel", "held_out"}
+"""Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
+SHAPE = ("spatial_stride", "temporal_stride", "latent_channels", "bottleneck")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderSummary:
+    """A trained autoencoder.
+
+    Attributes:
+        weights: Folder that `encode.autoencoder.path` takes.
+        num_weights: Of the network.
+        num_clips, num_held_out: That it was trained and measured on.
+        rows: Metrics of the whole run.
+    """
+
+    weights: AnyPath
+    num_weights: int
+    num_clips: int
+    num_held_out: int
+    rows: tuple[Row, ...]
+
+
+def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> AutoencoderSummary:
+    """Train; a run that was stopped resumes from its last checkpoint. Under torchrun every rank calls it.
+
+    Args:
+        dataset: a dataset directory, or `bbb-film`, the film of the embedded models.
+        out: the run's folder.
+        config: with the section `train_autoencoder`.
+
+    Raises:
+        ValueError: a dataset without clips of the train split, weights that do not fit the network, another process
+            trains in `out`, or `out` holds a run with other settings or data.
+    """
+    settings, out = config.train_autoencoder, path_of(out)
+    is_restart = dist.is_initialized() or restarted_by_torchrun()
+    with join_ranks(settings.device) as ranks, hold_run(out, ranks, is_restart=is_restart) as lease:
+        source = _source(dataset, out, settings, ranks)
+        identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
+        begun = bool(list_checkpoints(out / "checkpoints"))
+        check_same_run(out, identity, "train_autoencoder", MAY_CHANGE, begun=begun)
+        model = _model(settings)
+        num_weights = sum(p.numel() for p in model.parameters())
+        if ranks.is_main:
+            remove_left_over(out)
+            write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
+            _say_before(source, num_weights, settings)
+        ranks.barrier()
+        with _line(settings.steps, ranks) as on_row, Spool(out) as spool:
+            run = AutoencoderRun(out, settings, model, source, ranks, spool, lease=lease, on_row=on_row)
+            rows = run.train()
+    return AutoencoderSummary(
+        weights=out / "weights",
+        num_weights=num_weights,
+        num_clips=len(source.train),
+        num_held_out=len(source.held_out),
+        rows=tuple(rows),
+    )
+
+
+def _source(dataset: str, out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> ClipSource:
+    if dataset == FILM:
+        return _film(out, settings, ranks)
+    data = Dataset(dataset)
+    source = ShardClips(data.read_index().to_pylist(), data.layout.shards)
+    if not source.train:
+        raise ValueError(f"{data.url}: no clip of the train split is kept; `reelpack status {data.url}` says why")
+    return source
+
+
+def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> FilmClips:
+    """Its frames are kept beside the run: they are decoded once."""
+    if not isinstance(out, Path):
+        raise ValueError(f"--out {out}: the film's frames are mapped from a folder of this machine; expected one")
+    cache = out / "frames.npy"
+    if ranks.is_main and not cache.exists():
+        from curate.media.frames import iter_frames
+
+        out.mkdir(parents=True, exist_ok=True)
+        weights.fetch([FILM], progress=lambda line: console.print(line, highlight=False))
+        film = str(weights.resolve(FILM))
+        cache_frames((frame.rgb for frame in iter_frames(film, short_side_px=settings.clips.decoded_px)), cache)
+    ranks.barrier()
+    return FilmClips(cache_frames((), cache))
+
+
+def _model(settings: TrainAutoencoderConfig) -> CausalVideoAutoencoder:
+    """The network as a run begins: weights are a function of the seed, or those of `init`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = CausalVideoAutoencoder(settings.network)
+    if settings.init is not None:
+        begun, _ = load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)
+        theirs, ours = begun.config, settings.network
+        unlike = [name for name in SHAPE if getattr(theirs, name) != getattr(ours, name)]
+        unlike += [name for name in ("level_widths", "level_blocks") if getattr(theirs, name) != getattr(ours, name)]
+        if unlike:
+            told = ", ".join(f"{name} {getattr(theirs, name)} (here {getattr(ours, name)})" for name in unlike)
+            raise ValueError(f"train_autoencoder.init={settings.init}: its network has {told}; set them as there")
+        model.load_state_dict(begun.state_dict())
+    return model
+
+
+def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoderConfig) -> None:
+    console.print(
+        f"{len(source.train):,} clips, {len(source.held_out):,} held out; {num_weights:,} weights; {settings.steps:,} "
+        f"steps of about {settings.clips.batch_px / 1e6:g} Mpx",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _line(steps: int, ranks: RankGrid) -> Iterator[Callable[[Row], None]]:
+    """The progress line of the first rank."""
+    if not ranks.is_main:
+        yield lambda row: None
+        return
+    line = Line("train", steps, steps, STEPS)
+
+    def on_row(row: Row) -> None:
+        if "loss" in row:
+            line.num_done = line.finished = row["step"]
+            line.notes = (f"loss {row['loss']:.3f}", f"{row['psnr_db']:.1f} dB", *_usage(row))
+
+    with shown(line, lambda: line.update({})):
+        yield on_row
+
+
+def _usage(row: Row) -> Sequence[str]:
+    return (f"codes {row['code_usage']:.0%}",) if "code_usage" in row else ()

@@ -1,0 +1,95 @@
+"""`reelpack train-autoencoder` on a dataset: its weights encode the dataset, and a folder holds one run."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from curate.media.decode import decode_clip
+from curate.shards.tar import TarReader, read_member
+from pipelines.cli import main
+from pipelines.config import Config, load_config
+from pipelines.drivers.encode import encode
+from pipelines.drivers.train_autoencoder import train_autoencoder
+from tests.support.curated import curated
+from train.autoencoder.config import autoencoder_of
+from train.autoencoder.encode import to_video
+
+TINY = [
+    "train_autoencoder.network.widths=[8, 12, 16]",
+    "train_autoencoder.network.latent_channels=4",
+    "train_autoencoder.clips.sizes_px=[[32, 32]]",
+    "train_autoencoder.clips.lengths=[1, 5]",
+    "train_autoencoder.clips.batch_px=20480",
+    "train_autoencoder.clips.decoded_px=48",
+    "train_autoencoder.clips.short_side_px=[32, 48]",
+    "train_autoencoder.steps=3",
+    "train_autoencoder.optimizer.warmup_steps=0",
+    "train_autoencoder.num_measured=2",
+    "train_autoencoder.device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    return curated(tmp_path_factory.mktemp("autoencoder"))
+
+
+def config(*settings: str) -> Config:
+    return load_config(overrides=[*TINY, *settings])
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq", "fsq"])
+def test_its_weights_encode_the_dataset_and_decode_it(kind: str, made: SimpleNamespace, tmp_path: Path) -> None:
+    codes = {"kl": [], "vq": ["train_autoencoder.network.bottleneck.codebook_size=32"], "fsq": []}
+    chosen = f"train_autoencoder.network.bottleneck.kind={kind}"
+    summary = train_autoencoder(made.url, tmp_path / "run", config(chosen, *codes[kind]))
+    assert summary.num_clips + summary.num_held_out == 2 and len([r for r in summary.rows if "loss" in r]) == 3
+    settings = ["execute.executor=local", f"encode.autoencoder.path={summary.weights}", "encode.max_area_px=6144"]
+    done = encode(made.url, load_config(overrides=settings))
+    folder = made.dataset.layout.encoded("latents", done.latents)
+    record = json.loads(Path(folder.record).read_text())
+    assert record["autoencoder"] == f"reelpack_{kind}"
+    row = made.dataset.read_index().to_pylist()[0]
+    rgb = decode_clip(read_member(TarReader(made.dataset.layout.shards), row), num_frames=5, size=(48, 64)).rgb
+    autoencoder = autoencoder_of(record)
+    latent = autoencoder.encode(to_video(rgb))
+    assert latent.shape[0] == record["channels"] and latent.isfinite().all()
+    assert autoencoder.decode(latent).shape == torch.Size((1, 3, 5, 48, 64))
+
+
+def test_the_command_resumes_its_own_run_and_no_other(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    words = [word for setting in TINY for word in ("--set", setting)]
+
+    def run(*further: str) -> object:
+        with pytest.raises(SystemExit) as stopped:
+            main(["train-autoencoder", made.url, "--out", out, *words, *further])
+        return stopped.value.code
+
+    assert run() == 0
+    printed = capsys.readouterr().out
+    assert "loss, 3 steps" in printed and f"--set encode.autoencoder.path={out}/weights" in printed
+    weights = Path(out, "weights", "model.safetensors").read_bytes()
+    assert run("--set", "train_autoencoder.checkpoint.keep=1") == 0  # it is at its end
+    assert Path(out, "weights", "model.safetensors").read_bytes() == weights
+    assert run("--set", "train_autoencoder.seed=1") == 2
+    assert "begun with other train_autoencoder.seed" in capsys.readouterr().err
+
+
+def test_weights_to_begin_with_fit_the_network(made: SimpleNamespace, tmp_path: Path) -> None:
+    begun = train_autoencoder(made.url, tmp_path / "first", config())
+    one_step = config("train_autoencoder.steps=1", f"train_autoencoder.init={begun.weights}")
+    again = train_autoencoder(made.url, tmp_path / "second", one_step)
+    assert again.rows[0]["loss"] < begun.rows[0]["loss"]
+    with pytest.raises(ValueError, match=r"its network has latent_channels 16 \(here 4\)"):
+        train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.init=embedded"))
+
+
+def test_a_dataset_without_clips_to_train_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="reelpack curate"):
+        train_autoencoder(str(tmp_path / "nothing"), tmp_path / "run", config())
