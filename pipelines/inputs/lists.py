@@ -23,6 +23,7 @@ from curate.storage.place import is_url, locate
 from pipelines.inputs.sample import About, Sample, text_of
 from pipelines.inputs.sidecar_file import SidecarConfig, decoded, separator, typed
 from pipelines.inputs.sources import Source, failure_of, kind_of_error, source_of
+from pipelines.inputs.spread import spread
 
 PATHS = (
     "path", "file_name", "file", "file_path", "filename", "video_path", "image_path", "media_path", "video", "image",
@@ -48,7 +49,7 @@ Row = tuple[str, dict[str, Any]]
 def read_list(url: str, config: SidecarConfig) -> Iterator[Sample | Failure]:
     """The samples of a list, and a failure for each row that is none."""
     seen: dict[str, str] = {}
-    rows, is_empty = _rows(url, config), True
+    rows, is_empty = _stretches(_rows(url, config)), True
     while some := list(islice(rows, LOOK_AHEAD)):
         is_empty = False
         with ThreadPoolExecutor(NUM_LOOKS) as pool:
@@ -64,6 +65,11 @@ def read_list(url: str, config: SidecarConfig) -> Iterator[Sample | Failure]:
                     yield result
     if is_empty:
         yield failure_of(public(url), FailureKind.NOT_MEDIA, "the list has no row")
+
+
+def _stretches(rows: Iterator[Row | Failure]) -> Iterator[Row | Failure]:
+    for row in rows:
+        yield from [row] if isinstance(row, Failure) else spread(*row)
 
 
 def read_metadata(url: str, config: SidecarConfig) -> Iterator[About | Failure]:

@@ -106,6 +106,33 @@ def test_what_is_wrong_with_a_row_is_told_by_its_line_and_the_rest_is_read(films
     assert "list.csv, line 2" in duplicate.detail
 
 
+def test_a_row_with_several_stretches_is_one_for_each_with_its_text(films: Path) -> None:
+    listing = listed(
+        films / "panda.csv",
+        "videoID,path,timestamp,caption,score\n"
+        """x,1.mp4,"[['0:00:00.000', '0:00:01.500'], ['0:00:02.000', '3']]","['a first, part', 'then']","[1, 2]"\n"""
+        'y,2.mp4,"[0, 1.5]",one text,3\n'
+        """z,2.mp4,"[['0', '1'], ['1']]","['one', 'two']",\n"""
+        """z,2.mp4,"[['0', '1']]","['one', 'two']",\n"""
+        """z,2.mp4,"[__import__('os')]",words,\n""",
+        "sidecar.types.score=text",
+    )
+    assert listing.own is not None
+    found = {row["uri"].rpartition("/films/")[2]: (row["caption"], row["score"]) for row in listing.own.to_pylist()}
+    assert found == {
+        "1.mp4//t=0:00:00.000,0:00:01.500": ("a first, part", "1"),
+        "1.mp4//t=0:00:02.000,3": ("then", "2"),
+        "2.mp4//t=0,1.5": ("one text", "3"),
+        "2.mp4//t=0,1": ("one", None),
+    }
+    wrong = {failure.subject.partition(", ")[2]: failure.kind for failure in listing.failures}
+    assert wrong == {
+        "line 4, stretch 2": FailureKind.SPANS,
+        "line 5": FailureKind.CORRUPT,
+        "line 6": FailureKind.SPANS,
+    }
+
+
 def test_times_past_the_end_are_a_failure_of_the_row(films: Path, tmp_path: Path) -> None:
     (films / "list.csv").write_text("path,first_frame,end_frame\n1.mp4,30,99\n1.mp4,0,12\np.jpg,0,1\n")
     result = curate([str(films / "list.csv")], str(tmp_path / "out"), load_config(overrides=SETTINGS))
