@@ -9,6 +9,7 @@ from typing import Literal
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from curate.dataset.layout import CLIPS_FILE
 from curate.media.origin import reaching
 from curate.media.recognize import NUM_BYTES, may_be_media
 from curate.schema import Failure, FailureKind, MediaError
@@ -21,6 +22,8 @@ LISTS = frozenset({"csv", "tsv", "jsonl", "ndjson", "json"})
 """Endings of lists of inputs, where they are named themselves."""
 TEXTS = ("txt", "json")
 """Endings of what is said of a file, beside it under its name. A .json without a .txt is something else."""
+OWN = frozenset({"config.yaml", CLIPS_FILE})
+"""Files of a dataset of reelpack, which is passed over inside of other folders, and named gives its shards."""
 METADATA = frozenset({"metadata.csv", "metadata.jsonl", "metadata.parquet"})
 """Files that say something of the other files of their folder."""
 
@@ -43,6 +46,8 @@ class Container:
 
     kind: Literal["tar", "table", "dataset", "list", "metadata"]
     url: str
+    is_named: bool = True
+    """By the user, and not found in a folder."""
 
     @property
     def uri(self) -> str:
@@ -84,7 +89,7 @@ def _expand(text: str, leave_out: Callable[[str], object]) -> Iterator[Found]:
         if fs.isdir(name):
             yield from _walk(fs, name, set(), leave_out)
         elif kind := _kind_of(fs, name, is_named=is_named):
-            yield Container(kind=kind, url=url_of(fs, name))
+            yield Container(kind=kind, url=url_of(fs, name), is_named=is_named)
         elif is_named or _is_tried(fs, name):
             stem = name.rpartition(".")[0]
             texts = [] if not stem or is_http(fs) else _texts(stem, fs.isfile)
@@ -158,6 +163,12 @@ def _walk(
             seen.add(real)
         folders[:] = sorted(child for child in folders if not child.startswith("."))
         names, unread, left_out = set(files), set(files), list[str]()
+        if names >= OWN:
+            is_named = folder.rstrip("/") == name.rstrip("/")
+            folders[:] = [child for child in folders if is_named and child == "shards"]
+            if not is_named:
+                leave_out(public(url_of(fs, folder.rstrip("/"))))
+            continue
         if "state.json" in names and any(child.endswith(".arrow") for child in names):
             folders.clear()
             yield Container(kind="dataset", url=url_of(fs, folder.rstrip("/")))
@@ -169,7 +180,7 @@ def _walk(
             if isinstance(fs, LocalFileSystem) and os.path.isdir(path):  # a link
                 yield from _walk(fs, path, seen, leave_out)
             elif kind := _kind_of(fs, path, is_named=False):
-                yield Container(kind=kind, url=url_of(fs, path))
+                yield Container(kind=kind, url=url_of(fs, path), is_named=False)
             elif _is_tried(fs, path):
                 stem = child.rpartition(".")[0]
                 texts = _texts(stem, names.__contains__)

@@ -119,7 +119,11 @@ class _Gathered:
     def _read(self, container: Container) -> None:
         for entry in self._entries(container):
             if isinstance(entry, Failure):
-                self._failures.append(entry)
+                is_other = entry.kind is FailureKind.NOT_MEDIA and entry.subject == container.uri
+                if is_other and not container.is_named:
+                    self._leave_out(entry.subject)
+                else:
+                    self._failures.append(entry)
             elif isinstance(entry, TarEnds):
                 self._last_tar = entry
             elif isinstance(entry, About):

@@ -1,7 +1,7 @@
 """Tables that hold media: Parquet files, and folders that Hugging Face's `datasets` saved. Payloads are not read.
 
-A column of media is a struct `{bytes, path}`, as the features Image and Video are stored, or the one column of bytes.
-The other columns are the user's own.
+A column of media is a struct `{bytes, path}`, as the features Image and Video are stored, or the one column of bytes
+that is called so. The other columns are the user's own.
 """
 
 import json
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curate.media.fetch import local_copy
 from curate.media.origin import remote_errors, version_of
+from curate.media.recognize import MEDIA_ENDINGS
 from curate.media.staging import StagingConfig
 from curate.media.table_rows import row_version
 from curate.schema import Failure, FailureKind, MediaError
@@ -24,6 +25,8 @@ from curate.storage.place import locate
 from pipelines.inputs.sample import Sample, text_of
 from pipelines.inputs.sources import Source, failure_of
 
+PLAIN = MEDIA_ENDINGS | {f"{name}{end}" for name in ("image", "video", "media") for end in ("", "_bytes")} | {"bytes"}
+"""Names of columns that hold plain bytes of media."""
 BATCH_ROWS = 1000
 
 
@@ -42,7 +45,7 @@ def media_columns(schema: pa.Schema) -> list[str]:
     told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features: Mapping[str, Any] = told.get("info", {}).get("features", {})
     found = [field.name for field in schema if _is_media(field.type, features.get(field.name, {}))]
-    plain = [field.name for field in schema if _is_bytes(field.type)]
+    plain = [field.name for field in schema if field.name.lower() in PLAIN and _is_bytes(field.type)]
     return found or (plain if len(plain) == 1 else [])
 
 

@@ -164,6 +164,30 @@ def test_a_tar_without_media_is_one_failure(tmp_path: Path) -> None:
     assert ".npy" in failure.detail
 
 
+def test_what_a_folder_holds_beside_samples_is_left_out(tmp_path: Path) -> None:
+    write_members(tmp_path / "in/latents.tar", [("a.safetensors", b"1")])
+    write_members(tmp_path / "in/0.tar", pair("a", 1))
+    curate([str(tmp_path / "in/0.tar")], str(tmp_path / "in/dataset"), load_config(overrides=SETTINGS))
+    left_out: list[str] = []
+    listing = listed(tmp_path / "in", left_out=left_out)
+    assert (names(listing), listing.failures) == (["a.jpg"], [])
+    assert sorted(left_out) == [f"{tmp_path}/in/dataset", f"{tmp_path}/in/latents.tar"]
+    named = listed(tmp_path / "in/dataset")
+    assert len(named.sources) == 1
+    assert named.sources[0].uri.startswith(f"{tmp_path}/in/dataset/shards/")
+
+
+def test_a_sidecar_stands_over_what_a_tar_says(tmp_path: Path) -> None:
+    tar, sidecar = write_members(tmp_path / "0.tar", [*pair("a", 1, licence="CC0"), *pair("b", 2)]), tmp_path / "s.csv"
+    sidecar.write_text("path,licence,year\n0.tar//a.jpg,bought,1999\nb.jpg,CC-BY,2000\n")
+    for given, expected in ((str(sidecar), ["bought", "CC-BY"]), (None, ["CC0", None])):
+        curate([str(tar)], str(tmp_path / "out"), load_config(overrides=SETTINGS), sidecar=given)
+        rows = pq.read_table(tmp_path / "out/clips.parquet").sort_by("video_uri")
+        assert rows["licence"].to_pylist() == expected
+        assert rows["year"].to_pylist() == ["1999", "2000"]
+        assert rows["own_width"].to_pylist() == [128, 128]
+
+
 def test_failures_are_counted_and_go_when_the_tar_is_mended(tmp_path: Path) -> None:
     def run(*members: tuple[str, bytes]) -> CurateSummary:
         write_members(tmp_path / "in/0.tar", [*pair("a", 1), *members])
