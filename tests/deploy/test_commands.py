@@ -1,5 +1,6 @@
 """Commands that the page on clusters and the scripts for Slurm show are ones that reelpack has."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ def test_a_slip_in_a_command_is_found() -> None:
         check_words([*words, "--outt", "x"])
     with pytest.raises(ValueError, match="nearest"):
         check_words([*words, "--set", "scan.detectr.kind=adaptive"])
+
+
+def test_what_a_job_uploads_is_small() -> None:
+    """`--working-dir .` sends every file that git does not ignore, to each cluster and for each change."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+    assert 0 < sum(sizes.values()) < 32e6, sorted(sizes, key=lambda name: -sizes[name])[:5]
