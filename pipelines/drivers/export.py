@@ -117,7 +117,7 @@ def export(
     if not folder.is_finished():
         with hold(folder.url, "export") as lease:
             if not folder.is_finished():  # of two exports, one is the first
-                _write(folder, layout, source, _origin(dataset, source, choice))
+                _write(folder, layout, source, choice, _origin(dataset, source, choice))
                 lease.check()
                 folder.finish()
     if name is not None:
@@ -125,7 +125,7 @@ def export(
     return count, num_captioned
 
 
-def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> None:
+def _write(folder: Folder, layout: Layout, source: Source, choice: Choice, origin: Origin) -> None:
     """Write all files; they do not appear yet where the folder can be hidden."""
     folder.begin()
     for _ in track(_written(folder, layout, source), source.index.num_rows, "export"):
@@ -135,8 +135,10 @@ def _write(folder: Folder, layout: Layout, source: Source, origin: Origin) -> No
         "num_clips": source.index.num_rows,
         "layout": layout.model_dump(mode="json"),
         "source": origin.name,
-        "where": origin.where,
-        "caption_level": source.level,
+        "where": choice.where,
+        "split": choice.split,
+        "latents": choice.latents,
+        "caption_level": choice.level,
         "caption_note": origin.caption_note,
         **provenance(),
         "plan": folder.plan,

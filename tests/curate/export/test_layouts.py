@@ -1,6 +1,7 @@
 """What holds for every layout, and for one that is added as CONTRIBUTING.md says."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.main import get_command
 
 import curate.export.config as family
 from curate.export.base import File, Layout
 from curate.export.folder import RECORD, UNFINISHED
+from pipelines.cli import app
 from pipelines.drivers.export import Choice, export
 from tests.support.export_readers import READERS
 from tests.support.exportable import NUM_CLIPS, clip_name, media, write_dataset
@@ -145,6 +148,11 @@ def test_the_card_names_the_layout_the_counts_and_the_licences(tmp_path: Path, k
     assert str(tmp_path) not in body
     record = json.loads((out / RECORD).read_text())
     assert record["num_clips"] == NUM_CLIPS and record["layout"]["kind"] == kind and record["reelpack_version"]
+
+
+def test_the_help_names_every_layout() -> None:
+    [option] = [one for one in get_command(app).commands["export"].params if one.name == "to"]  # type: ignore[attr-defined]
+    assert re.findall(r"[\w-]+", option.help.replace(" or ", " ")) == list(family.KINDS)
 
 
 def test_a_layout_or_a_setting_that_is_not_there_is_told_with_the_nearest() -> None:
