@@ -76,6 +76,11 @@ class Pairs:
         Raises:
             ValueError: there are fewer pairs than a batch has.
         """
+        if self.held_out and not self.train:
+            raise ValueError(
+                f"all {len(self.held_out)} captioned clips are held out; lower select.split.val_fraction, or caption "
+                "the others"
+            )
         if not self.train:
             raise ValueError(
                 f"none of the {self.num_clips} clips has a caption of {', '.join(self.levels)} and is in the train "

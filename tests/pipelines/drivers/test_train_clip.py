@@ -113,7 +113,7 @@ def test_the_card_tells_data_recall_and_limits(made: SimpleNamespace, tmp_path: 
     assert (
         "held-out texts are few" in card
         and str(made.out.parent) not in card
-        and "the local checkpoint model, trained" in card
+        and "The local checkpoint model, trained" in card
     )
     assert "100% of the captions are longer than the model's context of 16 tokens" in card
 

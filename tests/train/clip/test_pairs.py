@@ -60,6 +60,8 @@ def test_held_out_clips_measure_and_do_not_train() -> None:
 def test_what_is_missing_is_told_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"none of the 10 clips has a caption of dense .*`reelpack caption`"):
         Pairs(CLIPS, {"dense": 1}).steps_per_epoch(2)
+    with pytest.raises(ValueError, match=r"all 10 captioned clips are held out; lower select\.split\.val_fraction"):
+        Pairs([replace(one, is_held_out=True) for one in CLIPS], {"short": 1}).steps_per_epoch(2)
     with pytest.raises(ValueError, match=r"batch_size=64, and the train split has 10 .* lower it to at most 10"):
         Pairs(CLIPS, {"short": 1}).steps_per_epoch(64)
 
