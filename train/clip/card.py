@@ -47,9 +47,9 @@ def card(facts: Facts, config: TrainClipConfig, rows: Sequence[Mapping[str, Any]
     lines = [
         "# A CLIP fitted to one dataset",
         "",
-        f"{facts.name[0].upper()}{facts.name[1:]}, trained further by `reelpack train-clip` on the clips and captions of "
-        "one dataset. It is fitted to this dataset: on other material it can be worse than the model that it began with, "
-        "and its scores compare with no other model's.",
+        f"{facts.name[0].upper()}{facts.name[1:]}, trained further by `reelpack train-clip` on the clips and captions "
+        "of one dataset. It is fitted to this dataset: on other material it can be worse than the model that it began "
+        "with, and its scores compare with no other model's.",
         "",
         f"- **Data**: {facts.num_pairs:,} clips with {texts} captions; {facts.num_held_out:,} held out. Captions by "
         f"{', '.join(facts.captioners) or 'unknown'}: what these get wrong, the model has learned.",
