@@ -89,6 +89,8 @@ def in_process(tree: Path, video: str, settings: dict[str, str]) -> Scan:
 
 
 def measured(path: str, settings: dict[str, str]) -> Scan:
+    import torch  # noqa: F401  the network of a detector needs it, and an import is no scan
+
     from curate.media.probe import probe
     from curate.scan import ScanConfig, scan
 
