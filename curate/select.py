@@ -71,12 +71,11 @@ class SelectConfig(BaseModel):
 def absolute(rules: Mapping[str, Rule], clips: pa.Table) -> dict[str, Rule]:
     """The rules with what their relative bounds come to over these clips, whatever is decided of them: all that have a
     value, without still images where a rule is not for them."""
-    is_video = pc.not_equal(clips["kind"], "image")
-    bounded = {}
+    bounded = dict(rules)
     for name, rule in rules.items():
         if rule.relative and name in clips.column_names:
-            rule = rule.absolute(clips[name] if applies_to_images(name) else clips[name].filter(is_video))
-        bounded[name] = rule
+            counted = clips if applies_to_images(name) else clips.filter(pc.not_equal(clips["kind"], "image"))
+            bounded[name] = rule.absolute(counted[name])
     return bounded
 
 
