@@ -39,3 +39,10 @@ def test_the_context_holds_what_the_wheel_is_built_of_and_no_more() -> None:
     packages = {name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     needed = packages | {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
     assert allowed == needed | {"constraints.txt"}
+
+
+def test_images_have_the_tags_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    files = [DOCKERFILE, *(ROOT / "deploy" / "kuberay").glob("*.yaml")]
+    tags = {tag for file in files for tag in re.findall(r"reelpack:([\w.-]+)", file.read_text())}
+    assert tags == {f"{version}-cpu", f"{version}-gpu"}
