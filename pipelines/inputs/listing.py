@@ -175,6 +175,8 @@ def _texts_beside(media: Media) -> tuple[str | None, dict[str, object]] | Failur
             return failure_of(url, kind_of_error(error), str(error))
         except MediaError as error:
             return failure_of(url, error.kind, error.detail)
+    if b"\0" in texts.get("txt", b""):
+        return None  # no text, but another file of that name
     try:
         text, columns = read_texts(texts.get("txt"), texts.get("json"))
     except ValueError as error:

@@ -47,10 +47,10 @@ def test_a_text_beside_a_file_is_its_caption(tmp_path: Path) -> None:
     told = json.dumps({"caption": "a dog", "fps": 12, "licence": "CC0"})
     folder = write(
         tmp_path / "in/deep", a_mp4=mp4(1), a_txt=" a dog \n", a_json=told, b_jpg=jpg(2), b_txt=b"\xff\xfe\xfd",
-        c_jpg=jpg(3), c_json="words", README_txt="of no file",
+        c_jpg=jpg(3), c_json="words", README_txt="of no file", d_jpg=jpg(4), d_txt=mp4(5),
     )  # fmt: skip
     listing, left_out = listed(tmp_path / "in")
-    assert [Path(source.uri).name for source in listing.sources] == ["a.mp4", "b.jpg", "c.jpg"]
+    assert [Path(source.uri).name for source in listing.sources] == ["a.mp4", "b.jpg", "c.jpg", "d.jpg"]
     assert own(listing) == {"a.mp4": {"caption": "a dog", "licence": "CC0", "own_fps": 12}}
     assert {Path(path).name for path in left_out} == {"README.txt", "c.json"}
     assert {(Path(one.subject).name, one.kind) for one in listing.failures} == {("b.txt", FailureKind.CORRUPT)}
