@@ -19,7 +19,7 @@ MODULES = {"train": "train", "caption": "caption", "pipelines.curate_videos": "c
 COMMAND = r"(?:reelpack|(?:python -m|torchrun [^`\n]*?-m) (?P<module>[\w.]+))(?: (?P<name>[a-z][a-z-]+))?"
 OPTION = r"(?<![\w-])--[a-z][a-z-]*[a-z](?!:)\b"
 """Without the properties of CSS, which have a colon."""
-FOREIGN = {"--working-dir", "--no-wait", "--import-mode", "--force-reinstall"} | {
+FOREIGN = {"--working-dir", "--runtime-env", "--no-wait", "--import-mode", "--force-reinstall"} | {
     option
     for package in (*PACKAGES, "benchmarks")
     for path in (REPOSITORY / package).rglob("*.py")
