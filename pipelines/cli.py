@@ -26,6 +26,7 @@ COMMANDS = (
     ("encode", "Caption and encode"),
     ("export", "Caption and encode"),
     ("train-autoencoder", "Caption and encode"),
+    ("autoencoder-check", "Caption and encode"),
     ("train-captioner", "Caption and encode"),
     ("train-clip", "Caption and encode"),
     ("train", "Train"),

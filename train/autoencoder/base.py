@@ -7,6 +7,20 @@ import torch
 from torch import Tensor
 
 
+class Codebook(Protocol):
+    """Latents that take one of finitely many values at each position."""
+
+    num_codes: int
+
+    def ids(self, latent: Tensor) -> Tensor:
+        """(C, T, H, W), normalized, to the numbers of its codes, (T, H, W) int64 from 0 to `num_codes` - 1."""
+        ...
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """(T, H, W) int64 to the latent (C, T, H, W), normalized: the inverse of `ids`."""
+        ...
+
+
 class VideoAutoencoder(Protocol):
     """Videos to normalized latents and back. An image is a video of one frame.
 
@@ -21,6 +35,8 @@ class VideoAutoencoder(Protocol):
     name: str
     fingerprint: str
     """Names the weights, and all settings that change what they compute."""
+    codebook: Codebook | None
+    """None where latents are continuous."""
     part_frames: int | None
     """Frames of a part of `encode_parts`; the first one has `temporal_stride - 1` less. None: a video is encoded as a
     whole."""

@@ -13,6 +13,7 @@ from curate.device import pick_device, with_index
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.hub import resolve_commit
 from curate.schema import content_digest
+from train.autoencoder.base import Codebook
 from train.autoencoder.config import DiffusersAutoencoderConfig
 
 PROBE_FRAMES = 25
@@ -26,6 +27,7 @@ CAUSAL_TOLERANCE = 0.01
 class DiffusersAutoencoder:
     """Posterior modes, normalized as the pipelines do: (z - shift or mean) * scaling_factor / std."""
 
+    codebook: Codebook | None = None
     part_frames: int | None = None  # what they keep of earlier frames is their own
 
     def __init__(self, config: DiffusersAutoencoderConfig, device: torch.device | None = None) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from curate.device import pick_device, with_index
+from train.autoencoder.bottlenecks.base import Bottleneck
 from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.tiles import tiled
 from train.autoencoder.weights_folder import load
@@ -43,6 +44,8 @@ class ReelpackAutoencoder:
         self._model = model.to(self.device)
         self._mean = torch.tensor(settings.latent_mean, device=self.device).view(-1, 1, 1, 1)
         self._std = torch.tensor(settings.latent_std, device=self.device).view(-1, 1, 1, 1)
+        num_codes = model.bottleneck.num_codes
+        self.codebook = None if num_codes is None else _Codes(num_codes, model.bottleneck, self._mean, self._std)
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
@@ -85,3 +88,20 @@ class ReelpackAutoencoder:
     def _normalized(self, encoded: Tensor) -> Tensor:
         """(1, num_inputs, T', H', W') of the encoder to (C, T', H', W')."""
         return ((self._model.bottleneck.latent(encoded)[0] - self._mean) / self._std).cpu()
+
+
+class _Codes:
+    """The codes of a bottleneck, as normalized latents."""
+
+    def __init__(self, num_codes: int, bottleneck: Bottleneck, mean: Tensor, std: Tensor) -> None:
+        self.num_codes, self._bottleneck, self._mean, self._std = num_codes, bottleneck, mean, std
+
+    @torch.inference_mode()
+    def ids(self, latent: Tensor) -> Tensor:
+        raw = latent.to(self._std.device, torch.float32) * self._std + self._mean
+        return self._bottleneck.ids(raw[None])[0].cpu()
+
+    @torch.inference_mode()
+    def vectors(self, ids: Tensor) -> Tensor:
+        raw = self._bottleneck.vectors(ids.to(self._std.device)[None])[0]
+        return ((raw - self._mean) / self._std).cpu()

@@ -25,6 +25,7 @@ class PixelBlocks:
     channels, temporal_stride, spatial_stride = 3, 1, 8
     name = "pixel_blocks"
     fingerprint = "pixel_blocks-1"
+    codebook = None  # latents are continuous
     part_frames: int | None = 4
     is_causal = True
 

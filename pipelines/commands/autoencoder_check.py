@@ -1,0 +1,83 @@
+"""`reelpack autoencoder-check`: is an autoencoder good on these clips?"""
+
+import json as json_lines
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.console.tables import out as console
+from pipelines.console.tables import size_text
+
+if TYPE_CHECKING:
+    from pipelines.inspection.autoencoder_check import Comparison
+
+NUM_WORST = 5
+
+
+def autoencoder_check(
+    source: Annotated[str, typer.Argument(help="dataset directory, or a video")],
+    autoencoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="embedded, a folder of train-autoencoder, or settings such as '{kind: diffusers, path: FOLDER}'; "
+            "repeatable; else that of encode.autoencoder",
+        ),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="clips of the dataset, or excerpts of the video")] = 32,
+    video: Annotated[
+        str | None, typer.Option(metavar="FILE", help="MP4 to write: source, reconstruction, error of the worst clips")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per autoencoder, for scripts")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Measure one or several autoencoders on your clips: reconstruction, flicker, latents, codes, speed, memory."""
+    settings = resolved_config(config, set_).encode
+    from pipelines.inspection.autoencoder_check import compare
+
+    found = compare(source, autoencoder or (), settings, num_clips=clips, video=video)
+    if json:
+        for name, check in zip(found.given, found.checks, strict=True):
+            typer.echo(json_lines.dumps({"autoencoder": name, **asdict(check)}))
+    else:
+        show(found)
+
+
+def show(found: "Comparison") -> None:
+    table = Table("", *found.given, box=None, pad_edge=False)
+    rows: dict[str, list[str]] = {}
+    for check in found.checks:
+        psnr, ssim, flicker = (check.mean(name) for name in ("psnr_db", "ssim", "flicker"))
+        spread = f"{min(check.channel_std):.2f} – {max(check.channel_std):.2f}"
+        cells = {
+            "PSNR, mean": f"{psnr:.2f} dB",
+            "PSNR, worst clip": f"{check.clips[0].psnr_db:.2f} dB",
+            "SSIM": f"{ssim:.4f}",
+            "flicker, of 255": "–" if flicker is None else f"{flicker:.2f}",
+            "strides, channels": f"{check.spatial_stride} px, {check.temporal_stride} frames, {check.channels}",
+            "bits per pixel": f"{check.bits_per_pixel:.3f}",
+            "latents: deviation of channels": spread,
+            "latents: largest mean of a channel": f"{max(map(abs, check.channel_mean)):.2f}",
+            "latents: largest kurtosis": f"{max(check.channel_kurtosis):.1f}",
+            "latents: beyond 5": f"{check.outliers:.3%}",
+            "codes used": "–" if check.code_usage is None else f"{check.code_usage:.1%}",
+            "perplexity": "–" if check.perplexity is None else f"{check.perplexity:,.0f}",
+            "frames/s, encode": f"{check.encoded_per_s:,.1f}",
+            "frames/s, decode": f"{check.decoded_per_s:,.1f}",
+            "GPU memory": "–" if check.memory_bytes is None else size_text(check.memory_bytes),
+        }
+        for name, cell in cells.items():
+            rows.setdefault(name, []).append(cell)
+    for name, values in rows.items():
+        if set(values) != {"–"}:
+            table.add_row(name, *values)
+    console.print(f"{found.num_clips} clips")
+    console.print(table)
+    for name, check in zip(found.given, found.checks, strict=True):
+        console.print(f"worst by {name}:", markup=False)
+        for clip in check.clips[:NUM_WORST]:
+            console.print(f"  {clip.psnr_db:6.2f} dB  {clip.name}", markup=False)

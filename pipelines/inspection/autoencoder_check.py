@@ -1,0 +1,164 @@
+"""Autoencoders on the clips of a dataset, or on excerpts of a video. The driver of `reelpack autoencoder-check`."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Layout
+from curate.media.codecs import EncodeConfig as CodecConfig
+from curate.media.decode import clip_frames, clip_times
+from curate.media.encode import Mp4Encoder
+from curate.media.fetch import local_copy
+from curate.schema import MediaError
+from curate.shards.tar import TarReader, read_member
+from curate.storage.place import locate
+from pipelines.console.progress import CLIPS, console, track
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.check import Check, CheckedClip, check, comparison
+from train.autoencoder.config import AutoencoderConfig, EncodeConfig, ReelpackConfig
+from train.autoencoder.encode import target_size
+
+SEED = 0
+EMBEDDED = "embedded"
+SECONDS_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What was found, autoencoder by autoencoder, and the names under which they were given."""
+
+    checks: tuple[Check, ...]
+    given: tuple[str, ...]
+    num_clips: int
+
+
+def compare(
+    source: str, given: Sequence[str], config: EncodeConfig, *, num_clips: int, video: str | None = None
+) -> Comparison:
+    """Measure autoencoders on equal clips.
+
+    Args:
+        source: a dataset directory, or a video.
+        given: autoencoders: `embedded`, a folder that `train-autoencoder` wrote, or settings in YAML; none: that of
+            `encode.autoencoder`.
+        config: size, rate and length of clips, as `encode` takes them.
+        num_clips: of the dataset, drawn by a seed; or excerpts of the video.
+        video: an MP4 to write, of the clips that the first autoencoder reconstructs worst.
+
+    Raises:
+        ValueError: no clip can be decoded, an autoencoder cannot be loaded, or the video cannot be written.
+    """
+    settings = [_settings(one) for one in given] or [config.autoencoder]
+    names = [*given] or [config.autoencoder.kind]
+    autoencoders = [one.build() for one in settings]
+    multiple = math.lcm(config.multiple_px, *(one.spatial_stride for one in autoencoders))
+    clips = list(track(_clips(source, config, num_clips, multiple), num_clips, "decode", unit=CLIPS, total=num_clips))
+    if not clips:
+        raise ValueError(f"{source}: no clip of it can be decoded")
+    checks = []
+    for name, autoencoder in zip(names, autoencoders, strict=True):
+        console.print(f"{name}: {len(clips)} clips", highlight=False, markup=False)
+        checks.append(check(autoencoder, clips, multiple_px=multiple))
+    if video is not None:
+        worst = [one.name for one in checks[0].clips]
+        _write(video, autoencoders, sorted(clips, key=lambda clip: worst.index(clip.name)), multiple)
+    return Comparison(checks=tuple(checks), given=tuple(names), num_clips=len(clips))
+
+
+def _settings(given: str) -> AutoencoderConfig:
+    if given == EMBEDDED:
+        return ReelpackConfig()
+    if not given.lstrip().startswith("{"):
+        return ReelpackConfig(path=given)
+    try:
+        adapter: TypeAdapter[AutoencoderConfig] = TypeAdapter(AutoencoderConfig)
+        return adapter.validate_python(yaml.safe_load(given))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ValueError(
+            f"--autoencoder {given}: no settings of an autoencoder ({error}); expected such as "
+            "'{kind: diffusers, path: FOLDER, subfolder: vae}', a folder of train-autoencoder, or embedded"
+        ) from None
+
+
+def _clips(source: str, config: EncodeConfig, num_clips: int, multiple: int) -> Iterator[CheckedClip]:
+    """Clips as `encode` would take them, without those that cannot be decoded."""
+    if _is_dataset(source):
+        dataset = Dataset(source)
+        rows = dataset.read_index().to_pylist()
+        reader = TarReader(dataset.layout.shards)
+        for row in random.Random(SEED).sample(rows, min(num_clips, len(rows))):
+            try:
+                yield CheckedClip(name=row["clip_id"], rgb=_middle(read_member(reader, row), config, multiple))
+            except MediaError as error:
+                console.print(f"clip {row['clip_id']} is left out: {error}", highlight=False, markup=False)
+        return
+    try:
+        with local_copy(source) as path:
+            yield from _excerpts(path, config, num_clips, multiple)
+    except MediaError as error:
+        raise ValueError(f"{source}: {error.kind}: {error.detail}") from None
+
+
+def _is_dataset(source: str) -> bool:
+    fs, path = locate(Layout(source).index)
+    return bool(fs.exists(path))
+
+
+def _middle(data: bytes, config: EncodeConfig, multiple: int) -> np.ndarray:
+    times = clip_times(data)
+    indices = times.at(None if len(times.pts) == 1 else config.fps)
+    count = min(len(indices), config.max_frames)
+    start = (len(indices) - count) // 2
+    return _frames(data, indices[start : start + count], config, multiple)
+
+
+def _excerpts(path: str, config: EncodeConfig, num_clips: int, multiple: int) -> Iterator[CheckedClip]:
+    """Of a video, evenly spaced; fewer where it is short."""
+    times = clip_times(path)
+    indices = times.at(None if len(times.pts) == 1 else config.fps)
+    count = min(len(indices), config.max_frames)
+    for start in np.unique(np.linspace(0, len(indices) - count, num_clips).astype(int)):
+        seconds = times.starts_s[indices[start]]
+        yield CheckedClip(
+            name=f"{Path(path).name} at {seconds:.2f} s",
+            rgb=_frames(path, indices[start : start + count], config, multiple),
+        )
+
+
+def _frames(source: str | bytes, indices: np.ndarray, config: EncodeConfig, multiple: int) -> np.ndarray:
+    def size(height: int, width: int) -> tuple[int, int]:
+        return target_size(height, width, max_area_px=config.max_area_px, multiple_px=multiple)
+
+    return np.stack(list(clip_frames(source, clip_times(source), indices, size)))
+
+
+def _write(video: str, autoencoders: Sequence[VideoAutoencoder], clips: Sequence[CheckedClip], multiple: int) -> None:
+    """The clips one after the other, of the size of the first."""
+    from fractions import Fraction
+
+    import cv2
+
+    rate, num_left, encoder = Fraction(12), SECONDS_SHOWN * 12 * 4, None
+    size = (0, 0)
+    for clip in clips:
+        for frame in comparison(autoencoders, clip, multiple):
+            if num_left == 0:
+                break
+            if encoder is None:
+                size = (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
+                encoder = Mp4Encoder(CodecConfig(), size=size, fps=rate, time_base=1 / rate)
+            shown = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            encoder.add(shown, pts=SECONDS_SHOWN * 12 * 4 - num_left, duration=1)
+            num_left -= 1
+    assert encoder is not None
+    try:
+        Path(video).write_bytes(encoder.finish())
+    except OSError as error:
+        raise ValueError(f"--video {video}: cannot be written ({error.strerror})") from None

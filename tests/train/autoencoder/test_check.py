@@ -1,0 +1,113 @@
+"""The check of an autoencoder: closed forms of its figures, the worst first, several on equal frames."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.members.pixel_blocks import PixelBlocks
+from train.autoencoder.check import CheckedClip, check, comparison, fitted, quality
+from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.evaluate import psnr
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.network_config import NetworkConfig
+from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.weights_folder import save
+
+CPU = torch.device("cpu")
+
+
+def clips() -> list[CheckedClip]:
+    rng = np.random.default_rng(0)
+    flat = np.full((5, 16, 24, 3), 90, np.uint8)
+    blocks = rng.integers(0, 256, (1, 2, 3, 3), np.uint8).repeat(8, 1).repeat(8, 2).repeat(5, 0)
+    noise = rng.integers(0, 256, (5, 16, 24, 3), np.uint8)
+    return [CheckedClip(name=name, rgb=rgb) for name, rgb in (("flat", flat), ("noise", noise), ("blocks", blocks))]
+
+
+def test_the_figures_of_an_autoencoder_that_is_known() -> None:
+    found = check(PixelBlocks(CPU), clips(), multiple_px=8)
+    assert found.clips[0].name == "noise"
+    by_name = {clip.name: clip for clip in found.clips}
+    assert by_name["flat"].psnr_db > 50 and by_name["blocks"].psnr_db > 50
+    assert by_name["flat"].flicker == 0 and by_name["noise"].flicker > 20
+    assert found.bits_per_pixel == pytest.approx(16 * 3 / 64)
+    assert (found.channels, found.code_usage, found.perplexity, found.memory_bytes) == (3, None, None, None)
+    assert found.mean("psnr_db") == pytest.approx(np.mean([clip.psnr_db for clip in found.clips]))
+    assert found.encoded_per_s > 0 and found.decoded_per_s > 0
+
+
+class Given:
+    """Its latents are what the test gives."""
+
+    channels, temporal_stride, spatial_stride = 2, 1, 8
+    name, fingerprint, part_frames, codebook, is_causal, device = "given", "1", None, None, True, CPU
+
+    def __init__(self, latent: torch.Tensor) -> None:
+        self.latent = latent
+
+    def encode(self, video: torch.Tensor) -> torch.Tensor:
+        return self.latent
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 3, 1, 64, 64)
+
+
+def test_statistics_of_latents_are_those_of_their_distribution() -> None:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(1, 400, 500, generator=generator) * 2 + 1
+    uniform = torch.rand(1, 400, 500, generator=generator)
+    uniform[0, 0, :100] = 9.0  # outliers
+    found = check(
+        Given(torch.stack([normal, uniform])),  # type: ignore[arg-type]
+        [CheckedClip(name="x", rgb=np.zeros((1, 64, 64, 3), np.uint8))],
+        multiple_px=8,
+    )
+    assert found.channel_mean[0] == pytest.approx(1, abs=0.02)
+    assert found.channel_std[0] == pytest.approx(2, abs=0.02)
+    assert found.channel_kurtosis[0] == pytest.approx(0, abs=0.05)
+    far = (normal.half().abs() > 5).sum() + 100
+    assert found.outliers == pytest.approx(float(far) / 400_000)
+
+
+def test_codes_are_counted_and_cost_their_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        bottleneck={"kind": "fsq", "levels": (4, 4)}, widths=(8, 8, 8), latent_mean=(0.1, 0.2), latent_std=(0.5, 2.0)
+    )
+    save(CausalVideoAutoencoder(config), tmp_path)
+    autoencoder = ReelpackAutoencoder(ReelpackConfig(path=str(tmp_path), device="cpu"))
+    found = check(autoencoder, clips(), multiple_px=8)
+    assert found.bits_per_pixel == pytest.approx(4 * 2 / (5 * 64))  # two latent frames of five frames
+    assert found.code_usage is not None and 0 < found.code_usage <= 1
+    assert found.perplexity is not None and 1 <= found.perplexity <= 16
+    assert autoencoder.codebook is not None
+    ids = torch.arange(16).view(1, 4, 4)
+    assert torch.equal(autoencoder.codebook.ids(autoencoder.codebook.vectors(ids)), ids)
+
+
+def test_frames_are_trimmed_and_resized_to_what_is_taken() -> None:
+    rgb = np.zeros((7, 30, 50, 3), np.uint8)
+    embedded = ReelpackConfig(device="cpu").build()
+    assert fitted(rgb, embedded, 8).shape == (5, 24, 40, 3)
+    assert fitted(rgb, PixelBlocks(CPU), 8).shape == (7, 24, 40, 3)
+
+
+def test_a_flicker_is_an_error_of_changes_and_not_of_levels() -> None:
+    source = np.full((4, 16, 16, 3), 100, np.uint8)
+    brighter, blinking = source + 10, source.copy()
+    blinking[1::2] += 10
+    assert quality("x", source, brighter).flicker == 0
+    assert quality("x", source, blinking).flicker == 10
+    assert quality("x", source[:1], brighter[:1]).flicker is None
+
+
+def test_the_comparison_shows_source_reconstruction_and_error_side_by_side() -> None:
+    clip = clips()[1]
+    frames = list(comparison([PixelBlocks(CPU), PixelBlocks(CPU)], clip, 8))
+    assert len(frames) == 5 and frames[0].shape == (16, 24 * 5, 3)
+    source, decoded, error = (frames[2][:, at : at + 24] for at in (0, 24, 48))
+    assert np.array_equal(source, clip.rgb[2])
+    assert np.array_equal(error, (4 * np.abs(source.astype(int) - decoded)).clip(0, 255))
+    assert psnr(source[None], decoded[None]) < 15

@@ -1,0 +1,211 @@
+"""Is an autoencoder good on these clips? Reconstructions, latents, codes, speed: several autoencoders on equal frames.
+
+What is measured is what `encode` stores: latents go through float16. Latents suit diffusion where their values are
+about standard normal; far outliers, and channels without information, cost capacity of the model.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.autoencoder.base import VideoAutoencoder, usable_frames
+from train.autoencoder.bottlenecks.base import usage
+from train.autoencoder.encode import target_size, to_video
+from train.autoencoder.evaluate import psnr, ssim
+
+OUTLIER = 5.0
+"""Of a normalized latent: a normal distribution has one value in 1.7 million beyond it."""
+STORED_BITS = 16
+"""Of a latent's value."""
+ERROR_GAIN = 4
+"""Errors are shown as many times as large."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipQuality:
+    """A reconstruction.
+
+    Attributes:
+        name: Of the clip.
+        num_frames: That the autoencoder took.
+        psnr_db: Over all values.
+        ssim: Mean over the frames.
+        flicker: Mean absolute error of the changes from frame to frame, of 255; None for an image.
+    """
+
+    name: str
+    num_frames: int
+    psnr_db: float
+    ssim: float
+    flicker: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """An autoencoder on all clips.
+
+    Attributes:
+        name: Of the autoencoder.
+        channels, temporal_stride, spatial_stride: Of its latents.
+        clips: The worst first, by PSNR.
+        bits_per_pixel: That latents are stored in; of codes, by their number.
+        channel_mean, channel_std, channel_kurtosis: Per channel; kurtosis is 0 for a normal distribution.
+        outliers: Share of the latents' values beyond `OUTLIER`.
+        code_usage, perplexity: Of codes; None where latents are continuous.
+        encoded_per_s, decoded_per_s: Frames per second.
+        memory_bytes: Peak of the GPU; None on a CPU.
+    """
+
+    name: str
+    channels: int
+    temporal_stride: int
+    spatial_stride: int
+    clips: tuple[ClipQuality, ...]
+    bits_per_pixel: float
+    channel_mean: tuple[float, ...]
+    channel_std: tuple[float, ...]
+    channel_kurtosis: tuple[float, ...]
+    outliers: float
+    code_usage: float | None
+    perplexity: float | None
+    encoded_per_s: float
+    decoded_per_s: float
+    memory_bytes: int | None
+
+    def mean(self, figure: str) -> float | None:
+        """Of a figure of `ClipQuality` over the clips that have it."""
+        values = [value for clip in self.clips if (value := getattr(clip, figure)) is not None]
+        return float(np.mean(values)) if values else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckedClip:
+    """Frames (T, H, W, 3) uint8 by name."""
+
+    name: str
+    rgb: np.ndarray
+
+
+def check(autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multiple_px: int) -> Check:
+    """Encode and decode each clip, trimmed to the frames and resized to the sides that the autoencoder takes.
+
+    Args:
+        autoencoder: as `encode` loads it.
+        clips: at least one.
+        multiple_px: of which the sides are; a common multiple of the strides of all autoencoders that are compared.
+    """
+    qualities: list[ClipQuality] = []
+    moments = _Moments(autoencoder.channels)
+    bits = pixels = 0.0
+    spent = {"encode": 0.0, "decode": 0.0}
+    num_frames = 0
+    codes: list[Tensor] = []
+    on_gpu = autoencoder.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(autoencoder.device)
+    for clip in clips:
+        rgb = fitted(clip.rgb, autoencoder, multiple_px)
+        start = time.perf_counter()
+        latent = autoencoder.encode(to_video(rgb)).half()
+        between = time.perf_counter()
+        out = autoencoder.decode(latent.float())
+        spent["encode"] += between - start
+        spent["decode"] += time.perf_counter() - between
+        decoded = ((out[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        qualities.append(quality(clip.name, rgb, decoded))
+        moments.add(latent)
+        if autoencoder.codebook is None:
+            bits += latent.numel() * STORED_BITS
+        else:
+            codes.append(autoencoder.codebook.ids(latent.float()).flatten())
+            bits += codes[-1].numel() * math.log2(autoencoder.codebook.num_codes)
+        pixels += rgb.shape[0] * rgb.shape[1] * rgb.shape[2]
+        num_frames += len(rgb)
+    used = usage(torch.cat(codes), autoencoder.codebook.num_codes) if autoencoder.codebook else {}
+    mean, std, kurtosis = moments.summary()
+    return Check(
+        name=autoencoder.name,
+        channels=autoencoder.channels,
+        temporal_stride=autoencoder.temporal_stride,
+        spatial_stride=autoencoder.spatial_stride,
+        clips=tuple(sorted(qualities, key=lambda one: one.psnr_db)),
+        bits_per_pixel=bits / pixels,
+        channel_mean=mean,
+        channel_std=std,
+        channel_kurtosis=kurtosis,
+        outliers=moments.outliers,
+        code_usage=float(used["code_usage"]) if used else None,
+        perplexity=float(used["perplexity"]) if used else None,
+        encoded_per_s=num_frames / spent["encode"],
+        decoded_per_s=num_frames / spent["decode"],
+        memory_bytes=torch.cuda.max_memory_allocated(autoencoder.device) if on_gpu else None,
+    )
+
+
+def fitted(rgb: np.ndarray, autoencoder: VideoAutoencoder, multiple_px: int) -> np.ndarray:
+    """The first frames of (T, H, W, 3) uint8 that the autoencoder takes, with sides that are multiples."""
+    import cv2
+
+    rgb = rgb[: usable_frames(len(rgb), autoencoder.temporal_stride)]
+    height, width = target_size(*rgb.shape[1:3], max_area_px=rgb.shape[1] * rgb.shape[2], multiple_px=multiple_px)
+    if (height, width) == rgb.shape[1:3]:
+        return rgb
+    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in rgb])
+
+
+def quality(name: str, source: np.ndarray, decoded: np.ndarray) -> ClipQuality:
+    """Of two (T, H, W, 3) uint8."""
+    flicker = None
+    if len(source) > 1:
+        changes = np.diff(decoded.astype(np.int16), axis=0) - np.diff(source.astype(np.int16), axis=0)
+        flicker = float(np.abs(changes).mean())
+    return ClipQuality(
+        name=name, num_frames=len(source), psnr_db=psnr(source, decoded), ssim=ssim(source, decoded), flicker=flicker
+    )
+
+
+def comparison(autoencoders: Sequence[VideoAutoencoder], clip: CheckedClip, multiple_px: int) -> Iterator[np.ndarray]:
+    """Frames (H, W · (1 + 2 n), 3) uint8 to look at: the source, then a reconstruction and its error for each of n."""
+    sources = [fitted(clip.rgb, one, multiple_px) for one in autoencoders]
+    count = min(map(len, sources))
+    panels = [sources[0][:count]]
+    for autoencoder, rgb in zip(autoencoders, sources, strict=True):
+        out = autoencoder.decode(autoencoder.encode(to_video(rgb)).half().float())
+        decoded = ((out[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()[:count]
+        error = (ERROR_GAIN * np.abs(rgb[:count].astype(np.int16) - decoded)).clip(0, 255).astype(np.uint8)
+        panels += [decoded, error]
+    for frames in zip(*panels, strict=True):
+        yield np.concatenate(frames, axis=1)
+
+
+class _Moments:
+    """Sums of the first four powers of latents, per channel."""
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._sums = torch.zeros(4, channels, dtype=torch.float64)
+        self._num_far = 0
+
+    def add(self, latent: Tensor) -> None:
+        """(C, T, H, W)."""
+        values = latent.double().flatten(1)
+        self._count += values.shape[1]
+        self._sums += torch.stack([values.pow(power).sum(1) for power in (1, 2, 3, 4)])
+        self._num_far += int((values.abs() > OUTLIER).sum())
+
+    @property
+    def outliers(self) -> float:
+        return self._num_far / (self._count * self._sums.shape[1])
+
+    def summary(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+        """Mean, standard deviation and excess kurtosis of each channel."""
+        first, second, third, fourth = self._sums / self._count
+        variance = (second - first.square()).clamp(min=1e-12)
+        central = fourth - 4 * first * third + 6 * first.square() * second - 3 * first.pow(4)
+        kurtosis = central / variance.square() - 3
+        return tuple(first.tolist()), tuple(variance.sqrt().tolist()), tuple(kurtosis.tolist())
