@@ -55,6 +55,26 @@ class ClipsConfig(BaseModel):
         return self
 
 
+class AdversaryConfig(BaseModel):
+    """A discriminator of patches (`train/autoencoder/training/adversary.py`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weight: float = Field(0.5, gt=0, description="of its loss, relative to the reconstruction's where `adaptive`")
+    adaptive: bool = Field(
+        True, description="scale its gradient at the decoder's last layer to that of the reconstruction"
+    )
+    start: int = Field(2000, ge=0, description="step from which it is trained and counts")
+    over_time: bool = Field(True, description="its convolutions reach over 3 frames; false: over one")
+    width: int = Field(64, ge=8, multiple_of=8, description="channels of its first layer; doubled by the next ones")
+    num_layers: int = Field(3, ge=1, description="layers that halve height and width")
+    lr: float = Field(1e-4, gt=0, description="its learning rate, which is constant")
+    r1: float = Field(
+        0.0, ge=0, description="weight of the squared gradient at videos (Mescheder et al. 2018); 0: none"
+    )
+    lecam: float = Field(0.0, ge=0, description="weight of LeCam's regularization (Tseng et al. 2021); 0: none")
+
+
 class LossConfig(BaseModel):
     """What a reconstruction costs; the bottleneck adds its own part."""
 
@@ -64,6 +84,7 @@ class LossConfig(BaseModel):
     edge_weight: float = Field(
         0.5, ge=0, description="of L1 of the differences between neighbors in space (three scales) and in time"
     )
+    adversary: AdversaryConfig | None = Field(None, description="sharper details for lower PSNR; null: none")
 
 
 class HeldOutConfig(BaseModel):

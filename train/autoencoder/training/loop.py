@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from curate.media.prefetch import prefetch
 from curate.storage.lease import Lease
 from curate.storage.place import AnyPath
 from curate.threads import import_decoders
 from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.training.adversary import Adversary, adaptive_weight
 from train.autoencoder.training.clips import Batches, ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.autoencoder.training.loss import reconstruction_loss
@@ -68,11 +69,15 @@ class AutoencoderRun:
         self.out, self.config, self.model, self.source, self.ranks = out, config, model, source, ranks
         self.on_row, self._spool = on_row, spool
         self._replica = parallelize(model, ranks, config.parallel, getattr(torch, config.dtype))
+        self._adversary = _adversary(config, ranks)
+        trained = model if self._adversary is None else nn.ModuleList([model, self._adversary])
         self._optimizer = build_optimizer(model, config.optimizer)
+        if self._adversary is not None:
+            self._optimizer.add_param_group({"params": [*self._adversary.parameters()], "weight_decay": 0.0})
         self._ema = EMA(model, config.ema)
         self._batches = Batches(source, config.clips, config.seed, ranks.dp_rank, ranks.dp_size)
         root = out / "checkpoints"
-        self._checkpointer = Checkpointer(root, model, self._ema, self._optimizer, ranks, config.checkpoint, lease)
+        self._checkpointer = Checkpointer(root, trained, self._ema, self._optimizer, ranks, config.checkpoint, lease)
         self.step = 0
         if saved := list_checkpoints(root):
             self.step = self._checkpointer.load(saved[-1]).step
@@ -131,18 +136,23 @@ class AutoencoderRun:
     def _optimize(self, video: Tensor) -> Row:
         """One step on (B, 3, T, H, W) in [-1, 1]; its metrics, those of losses averaged over the ranks."""
         config, lr = self.config, learning_rate(self.step, self.config.optimizer, self.config.steps)
+        own = config.loss.adversary
         for group in self._optimizer.param_groups:
             group["lr"] = lr
+        if own is not None:
+            self._optimizer.param_groups[-1]["lr"] = own.lr
         noise = torch.Generator().manual_seed(
             (config.seed * 1_000_003 + self.step) * self.ranks.dp_size + self.ranks.dp_rank
         )
         with torch.autocast(video.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             out, coded = self._replica(video, noise)
         reconstruction = reconstruction_loss(out, video, config.loss)
-        (reconstruction + coded.loss).backward()
+        loss, told = reconstruction + coded.loss, self._told_apart(reconstruction, out)
+        (loss if told is None else loss + told).backward()
+        of_adversary = self._oppose(video, out) if told is not None else {}
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm))
         mse = (out.detach().clamp(-1, 1) - video).square().mean()
-        figures = {"loss": reconstruction.detach(), "mse": mse, **coded.metrics}
+        figures = {"loss": reconstruction.detach(), "mse": mse, **coded.metrics, **of_adversary}
         values = self.ranks.sum(torch.stack([value.float() for value in figures.values()])) / self.ranks.dp_size
         row = dict(zip(figures, values.tolist(), strict=True))
         if not (math.isfinite(row["loss"]) and math.isfinite(float(norm))):
@@ -152,11 +162,40 @@ class AutoencoderRun:
                 f"train into another --out; {self.out} keeps its last checkpoint before this step"
             )
         self._optimizer.step()
+        if self._adversary is not None and of_adversary:
+            self._adversary.update({name: torch.tensor(row[name]) for name in of_adversary})
         self.model.bottleneck.update(coded, noise)
         self._ema.update(self.model, self.step)
         clear_gradients(self._replica, self._optimizer)
         row["psnr_db"] = 10.0 * math.log10(4.0 / max(row.pop("mse"), 1e-12))
         return {**row, "grad_norm": float(norm), "lr": lr, "frames": video.shape[0] * video.shape[2]}
+
+    def _told_apart(self, reconstruction: Tensor, out: Tensor) -> Tensor | None:
+        """What the adversary adds to the loss of this step; None before it counts."""
+        settings, adversary = self.config.loss.adversary, self._adversary
+        if settings is None or adversary is None:
+            return None
+        if self.step < settings.start:
+            for parameter in adversary.parameters():  # it stays as it is, and checkpoints have its moments already
+                parameter.grad = torch.zeros_like(parameter)
+            return None
+        adversary.requires_grad_(False)
+        told = adversary.reconstruction_loss(out.float())
+        last_layer = self.model.decoder.head.weight
+        scale = adaptive_weight(reconstruction, told, last_layer) if settings.adaptive else 1.0
+        return settings.weight * scale * told
+
+    def _oppose(self, video: Tensor, out: Tensor) -> Row:
+        """The adversary's own gradients, averaged over the ranks; figures for the log."""
+        assert self._adversary is not None
+        self._adversary.requires_grad_(True)
+        loss, figures = self._adversary.own_loss(video, out.float())
+        loss.backward()
+        for parameter in self._adversary.parameters():
+            assert parameter.grad is not None
+            parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.dp_size
+        torch.nn.utils.clip_grad_norm_(self._adversary.parameters(), self.config.optimizer.clip_norm)
+        return {"adversary_loss": loss.detach(), **figures}
 
     def _measure(self) -> None:
         """A row of held-out clips, where it is due. Each rank has the averaged weights; the first one measures."""
@@ -200,3 +239,12 @@ class AutoencoderRun:
             self._log.write(row)
             self._spool.sync_if_due()
             self.on_row(row)
+
+
+def _adversary(config: TrainAutoencoderConfig, ranks: RankGrid) -> Adversary | None:
+    """Its weights are a function of the seed."""
+    if config.loss.adversary is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Adversary(config.loss.adversary).to(ranks.device)
