@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from curate.media.decode import ClipTimes, Size, clip_times, middles
+from curate.media.decode import ClipTimes, Size, clip_times, middles, within_short_side
 from curate.media.readers.frames import PYAV, FrameReader
 
 NUM_CANDIDATES = 128
@@ -187,12 +187,7 @@ def _by_motion(reader: FrameReader, data: bytes, times: ClipTimes, frames: np.nd
 
 def _candidates(reader: FrameReader, data: bytes, times: ClipTimes, frames: np.ndarray) -> np.ndarray:
     """`(T, h, w, 3)` uint8 of these frames, at a low resolution."""
-
-    def size(height: int, width: int) -> Size:
-        scale = min(1.0, CANDIDATE_SHORT_SIDE_PX / min(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
-    return np.stack(list(reader.frames(data, times, frames, size)))
+    return np.stack(list(reader.frames(data, times, frames, within_short_side(CANDIDATE_SHORT_SIDE_PX))))
 
 
 def _parts(products: np.ndarray, count: int) -> list[tuple[int, int]]:

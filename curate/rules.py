@@ -43,6 +43,7 @@ class Rule(BaseModel):
         None,
         ge=0,
         le=100,
+        allow_inf_nan=False,
         description="so many percent of the dataset's clips, those with the lowest values, do not pass",
     )
     max_percentile: float | None = Field(

@@ -9,7 +9,7 @@ from pydantic import Field
 from curate.export.base import File, Layout, text_file
 from curate.export.folders import FOLDERS, folder_of, pairs
 from curate.export.source import Source
-from curate.export.toml import toml
+from curate.export.toml import settings_name, toml
 
 GUIDE = """\
 In the training file: `dataset = 'DIR/dataset.toml'`, and `eval_datasets = [{name = 'held_out', config =
@@ -49,8 +49,3 @@ class DiffusionPipeLayout(Layout):
 
     def guide(self, source: Source) -> str:
         return GUIDE
-
-
-def settings_name(split: str) -> str:
-    """`dataset.toml` is that of the clips to train on."""
-    return "dataset.toml" if split == "train" else f"dataset_{split}.toml"

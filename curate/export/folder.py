@@ -59,7 +59,7 @@ class Folder:
         return False
 
     def begin(self) -> None:
-        """Mark the folder as unfinished, or resume: what a killed process wrote by half goes."""
+        """Mark the folder as unfinished, or resume: half-written files of a killed process are removed."""
         if _read(self._note) is None:
             write_text(self._note, json.dumps({"plan": self.plan, "written": False}))
         if self._is_local:

@@ -8,10 +8,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from curate.export.base import File, Layout, text_file
-from curate.export.diffusion_pipe import settings_name
 from curate.export.folders import FOLDERS, pairs
 from curate.export.source import Clip, Source
-from curate.export.toml import toml
+from curate.export.toml import settings_name, toml
 
 GUIDE = """\
 `dataset.toml` has an entry for each frame rate, because `source_fps` holds for a folder. The paths in it are those of

@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def settings_name(split: str) -> str:
+    """File of the settings of a split; `dataset.toml` is that of the clips to train on."""
+    return "dataset.toml" if split == "train" else f"dataset_{split}.toml"
+
+
 def toml(table: Mapping[str, Any], **tables: Sequence[Mapping[str, Any]]) -> str:
     """Keys of the file, then arrays of tables by name. Values are texts, numbers, truth values and lists of them,
     which JSON writes in the same way; a table within `table` is a section."""

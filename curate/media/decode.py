@@ -19,6 +19,16 @@ Size = tuple[int, int]
 """Height and width, px."""
 
 
+def within_short_side(short_side_px: int) -> Callable[[int, int], Size]:
+    """Height and width of a frame → those at which its short side is at most `short_side_px`; never enlarged."""
+
+    def size(height: int, width: int) -> Size:
+        scale = min(1.0, short_side_px / min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    return size
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipTimes:
     """When the frames of a clip are shown, known without decoding.

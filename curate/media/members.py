@@ -83,11 +83,11 @@ class TarFileMember:
             with remote_errors(self._public):
                 data = self._range(at, at + wanted)
             if len(data) != wanted:
-                detail = (
+                raise MediaError(
+                    FailureKind.IO,
                     f"{self.uri}: asked for {wanted} bytes from {at} of its tar, got {len(data)}; where the server "
+                    "answers no ranges, download the tar",
                 )
-                detail += "answers no ranges, download the tar"
-                raise MediaError(FailureKind.IO, detail)
             yield data
             at += wanted
 

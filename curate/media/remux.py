@@ -10,7 +10,8 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from curate.media.mp4 import Mp4File
-from curate.media.stream import MAX_WAITING, VideoReader
+from curate.media.pixel_shape import MAX_WAITING
+from curate.media.stream import VideoReader
 from curate.schema import FailureKind, MediaError, Span
 
 if TYPE_CHECKING:

@@ -4,9 +4,7 @@ Everything in `curate.media` that decodes video goes through `VideoReader`: the 
 therefore agree on the time of each frame. PyAV is imported on opening only.
 """
 
-import io
 import time
-from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -21,19 +19,17 @@ from curate.media.clock import (
     declared_fps,
     timed,
 )
-from curate.media.container import missing_bytes
 from curate.media.counter import count_decoded, count_frame
 from curate.media.errors import media_errors
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S, check_size
-from curate.media.opening import open_container
+from curate.media.open_stream import open_stream
+from curate.media.pixel_shape import PixelShape
 from curate.media.skipping import Skipping, SkipRule
-from curate.media.video_stream import choose_main_stream
 from curate.schema import FailureKind, MediaError
 
 if TYPE_CHECKING:
     import av
     import av.container
-    from av.video.stream import VideoStream
 
 SEEKABLE_CONTAINERS = frozenset({"mov", "matroska", "mpegts", "avi"})
 """Containers in which a seek was tested to land where it should and to give the same times as a pass from the start.
@@ -50,12 +46,6 @@ SEEK_GAP_S = 4.0
 
 MAX_REORDERED = 4
 """Frames by which a key frame is commonly shown later than its time in an index, that of decoding."""
-
-MAX_WAITING = 64
-"""Packets whose frames are still to come; decoders hold 16."""
-
-MARGIN_PX = 256
-"""Decoders align and pad the sides of a frame by less."""
 
 SEEK_MARGINS_S = (0, 2, 10)
 """How far before the wanted time to seek, in turn, until a decodable frame is at or before it."""
@@ -95,11 +85,10 @@ class VideoReader:
         self._time_limit_s = time_limit_s
         self._max_pixels = max_pixels
         self._is_sparse = is_sparse
-        self._file: io.FileIO | None = None
         self._main: int | None = None
         self._start_s = time.monotonic()
         self.name = source if isinstance(source, str) else "the clip"
-        self.container, self.stream = self._open()
+        self._open()
         self._is_at_start = True
         self._enters = True
         self.container_name = self.container.format.name.split(",")[0]
@@ -110,7 +99,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close(self.container)
+        self._close()
 
     @property
     def duration_s(self) -> float | None:
@@ -232,7 +221,7 @@ class VideoReader:
         started = shown = False
         damage: MediaError | None = None
         last_pts: int | None = None
-        shape = _PixelShape(self.stream)
+        shape = PixelShape(self.stream)
         if seek_pts is None:
             self._rewind()
         self._is_at_start = False
@@ -298,75 +287,18 @@ class VideoReader:
     def _rewind(self) -> None:
         """Back to the start by opening the file again: seeking there is not exact in every container."""
         if not self._is_at_start:
-            self._close(self.container)
-            self.container, self.stream = self._open()
+            self._close()
+            self._open()
             self._is_at_start = True
 
-    def _close(self, container: "av.container.InputContainer") -> None:
-        container.close()
-        if self._file is not None:
-            self._file.close()
-
-    def _open(self) -> "tuple[av.container.InputContainer, VideoStream]":
-        path = self._source if isinstance(self._source, str) else None
-        try:
-            container, self._file = open_container(
-                self._source, self.name, time_limit_s=self._time_limit_s, max_pixels=self._max_pixels
-            )
-        except MediaError as error:
-            shortfall = missing_bytes(path) if path is not None and error.kind is FailureKind.NOT_MEDIA else None
-            if shortfall is not None:
-                raise MediaError(FailureKind.TRUNCATED, f"{self.name}: {shortfall}") from error
-            raise
-        try:
-            if self._main is None:
-                main, has_read = choose_main_stream(self.name, container)
-                self._main = main.index
-                if has_read:
-                    self._close(container)
-                    return self._open()
-            stream = cast("VideoStream", container.streams[self._main])
-            codec = stream.codec_context
-            check_size(self.name, codec.width, codec.height, self._max_pixels)
-        except MediaError:
-            self._close(container)
-            raise
-        # The frame size can change within a stream. Decoders count margins too.
-        most_pixels = self._max_pixels + (codec.width + codec.height) * MARGIN_PX + MARGIN_PX**2
-        codec.options = {"max_pixels": str(most_pixels)} | ({"skip_loop_filter": "all"} if self._is_sparse else {})
-        # By one thread: with frame threads the H.264 decoder reads a frame's damage while another thread is still
-        # finding it, and with slice threads it leaves damaged parts as the memory was. The same file is now this, now
-        # that. Files are read side by side instead.
-        codec.thread_count = 1
-        return container, stream
-
-
-class _PixelShape:
-    """Width over height of a pixel, which a stream may change on its way. The container's word counts until then."""
-
-    def __init__(self, stream: "VideoStream") -> None:
-        self._stream = stream
-        self._declared = stream.sample_aspect_ratio or Fraction(1)
-        self._first: Fraction | None = None
-        self._by_pts: dict[int, Fraction | None] = {}
-        self._untimed: deque[Fraction | None] = deque(maxlen=MAX_WAITING)
-
-    def after(self, pts: int | None) -> None:
-        """The packet with this time was decoded: what the decoder says now is true of its frame, shown later."""
-        ratio = self._stream.codec_context.sample_aspect_ratio
-        if pts is None:
-            self._untimed.append(ratio)
-        else:
-            self._by_pts[pts] = ratio
-            if len(self._by_pts) > MAX_WAITING:  # not every packet gives a frame
-                del self._by_pts[next(iter(self._by_pts))]
-
-    def of(self, pts: int | None) -> Fraction:
-        """Of the frame with this time. Without times, frames of one shape come out before those of the next."""
-        if pts is None:
-            ratio = self._untimed.popleft() if self._untimed else self._first
-        else:
-            ratio = self._by_pts.pop(pts, self._first)
-        if self._first is None:
-            self._first = ratio
-        return self._declared if ratio is None or ratio == self._first else ratio
+    def _open(self) -> None:
+        opened = open_stream(
+            self._source,
+            self.name,
+            index=self._main,
+            time_limit_s=self._time_limit_s,
+            max_pixels=self._max_pixels,
+            is_sparse=self._is_sparse,
+        )
+        self.container, self.stream, self._close = opened.container, opened.stream, opened.close
+        self._main = opened.stream.index

@@ -43,7 +43,7 @@ def tar_members(file: IO[bytes], num_bytes: int, name: str) -> Iterator[TarMembe
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it keeps every header
-                if info.size < 0 or info.offset_data <= last:  # Python's reader goes round in circles
+                if info.size < 0 or info.offset_data <= last:  # Python's reader would not end
                     raise MediaError(FailureKind.CORRUPT, f"{name}: the header of {info.name!r} gives a negative size")
                 last = info.offset_data
                 if info.offset_data + info.size > num_bytes:

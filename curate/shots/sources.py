@@ -45,8 +45,10 @@ class Detectors:
         return map(self._at, range(len(self._configs) - 1))  # that of stretches has nothing to set up
 
     def of(self, uri: str) -> ShotDetector:
-        """Raises:
-        MissingList: the list that it reads is not there.
+        """The detector of a file.
+
+        Raises:
+            MissingList: the list that it reads is not there.
         """
         return self._at(self._number(uri))
 

@@ -37,8 +37,6 @@ MAY_CHANGE = {"device", "checkpoint", "num_decoders", "activation_checkpointing"
 """Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
 NUM_SAMPLED = 500
 """Texts among which those that are longer than the model's context are counted."""
-
-
 LOG_EVERY_S = 20
 """Seconds between lines about the vectors of clips."""
 

@@ -136,7 +136,7 @@ class _Gathered:
         if container.kind == "tar":
             return read_tar(container.url, self._leave_out, self._last_tar)
         if container.kind == "table":
-            return read_table(container.url, self._staging)
+            return read_table(container.url)
         if container.kind == "dataset":
             return read_saved(container.url, self._staging)
         if container.kind == "list":

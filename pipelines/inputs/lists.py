@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -22,7 +23,7 @@ from curate.storage.inside import Ends, stretch_uri
 from curate.storage.place import is_url, locate
 from pipelines.inputs.sample import About, Sample, text_of
 from pipelines.inputs.sidecar_file import SidecarConfig, decoded, separator, typed
-from pipelines.inputs.sources import Source, failure_of, kind_of_error, source_of
+from pipelines.inputs.sources import failure_of, kind_of_error, source_of
 from pipelines.inputs.spread import spread
 
 PATHS = (
@@ -107,16 +108,9 @@ def _read(url: str, where: str, values: Mapping[str, Any]) -> Sample | Failure:
         return failure_of(where, source.kind, f"{source.subject}: {source.detail}")
     if ends is not None:
         signed = source.signed and stretch_uri(source.signed, ends)
-        source = Source(
-            uri=stretch_uri(source.uri, ends), size_bytes=source.size_bytes, version=source.version, signed=signed,
-            where=where,
-        )  # fmt: skip
-    else:
-        source = Source(
-            uri=source.uri, size_bytes=source.size_bytes, version=source.version, signed=source.signed, where=where
-        )
+        source = replace(source, uri=stretch_uri(source.uri, ends), signed=signed)
     text, columns = text_of(rest)
-    return Sample(source=source, text=text, columns=columns)
+    return Sample(source=replace(source, where=where), text=text, columns=columns)
 
 
 def _path_of(values: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:

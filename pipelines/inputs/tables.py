@@ -60,7 +60,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def read_table(url: str, config: StagingConfig) -> Iterator[Sample | Failure]:
+def read_table(url: str) -> Iterator[Sample | Failure]:
     """The samples of a Parquet file, row by row."""
     try:
         fs, path = locate(url)

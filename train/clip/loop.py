@@ -121,7 +121,7 @@ class ClipRun:
         with closing(batches), stop_on_sigterm() as stop:
             while self.step < self.steps:
                 start = time.monotonic()
-                row = self._optimize(*self._next(batches))
+                row = self._optimize(*self.ranks.next_of(batches))
                 self.step += 1
                 self._write({"step": self.step, **row, "seconds": time.monotonic() - start})
                 stops = self.ranks.any(stop.is_set())
@@ -145,17 +145,6 @@ class ClipRun:
             for number, batch in enumerate(batches, epoch * per_epoch):
                 if first <= number < self.steps:
                     yield loader.load(batch[own]), shared(batch)
-
-    def _next(self, batches: Iterator[Step]) -> Step:
-        """What cannot be loaded on one rank ends all of them, where the others would wait for it."""
-        found, error = None, None
-        try:
-            found = next(batches)
-        except Exception as raised:
-            error = raised
-        self.ranks.raise_together(error)
-        assert found is not None
-        return found
 
     def _optimize(self, own: list[Loaded | None], not_negative: np.ndarray) -> Row:
         """One step; its metrics."""
@@ -184,7 +173,7 @@ class ClipRun:
         """A model that was not trained with the sigmoid loss begins with the bias that its vectors ask for."""
         if self.model.bias is None or self.model.had_bias:
             return
-        own, _ = self._next(self._batches(loader, 0))
+        own, _ = self.ranks.next_of(self._batches(loader, 0))
         pairs = [pair for pair in own if pair is not None]
         batch = gather(own, [embed(self.model, pairs)] if pairs else [], self.model.dim, self.ranks)
         self.model.net.logit_bias.fill_(matching_bias(batch.clips, batch.texts, self.model.log_scale))

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from curate.media.decode import Size, clip_frames, clip_times, middles
+from curate.media.decode import clip_frames, clip_times, middles, within_short_side
 from curate.schema import content_digest
 from curate.shards.tar import TarReader
 from train.clip.config import Level
@@ -147,7 +147,8 @@ class FrameReader:
     """
 
     def __init__(self, shards: str, num_frames: int, short_side_px: int) -> None:
-        self._reader, self._num_frames, self._short_side_px = TarReader(shards), num_frames, short_side_px
+        self._reader, self._num_frames = TarReader(shards), num_frames
+        self._size = within_short_side(short_side_px)
 
     def read(self, clip: CaptionedClip) -> list[np.ndarray]:
         """(H, W, 3) uint8 each, at least one.
@@ -158,8 +159,4 @@ class FrameReader:
         """
         data = self._reader.read(clip.shard, clip.offset, clip.size, key=clip.clip_id, digest=clip.digest)
         times = clip_times(data)
-        return list(clip_frames(data, times, middles(len(times.pts), self._num_frames), self._scaled))
-
-    def _scaled(self, height: int, width: int) -> Size:
-        scale = min(1.0, self._short_side_px / min(height, width))
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        return list(clip_frames(data, times, middles(len(times.pts), self._num_frames), self._size))

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from curate.device import pick_device
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +101,17 @@ class RankGrid:
         if self.any(error is not None):
             messages = self.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
             raise error or ValueError("; ".join(f"rank {i}: {m}" for i, m in enumerate(messages) if m is not None))
+
+    def next_of(self, items: Iterator[Item]) -> Item:
+        """The next item. What cannot be loaded on one rank ends all of them, as by `raise_together`."""
+        found, error = None, None
+        try:
+            found = next(items)
+        except Exception as raised:
+            error = raised
+        self.raise_together(error)
+        assert found is not None
+        return found
 
     def barrier(self) -> None:
         if self.world_size > 1:

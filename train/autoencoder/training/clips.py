@@ -20,6 +20,8 @@ from curate.schema import MediaError
 from train.autoencoder.training.config import ClipsConfig
 
 logger = logging.getLogger(__name__)
+STEPS_AHEAD = 8
+"""Steps before which a clip begins to be decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +108,7 @@ class Batches:
 
     def batch(self, step: int, pool: ThreadPoolExecutor) -> Tensor:
         """The batch of a step; clips of later steps begin to be decoded."""
-        here, later = self._window.positions(step), self._window.positions(step + self._ahead)
+        here, later = self._window.positions(step), self._window.positions(step + STEPS_AHEAD)
         for position in (*here, *later):
             if position not in self._decoded:
                 self._decoded[position] = pool.submit(self._decode, position)
@@ -114,10 +116,6 @@ class Batches:
             del self._decoded[position]
         rng = np.random.default_rng((self._seed, 0, step, self._rank))
         return self._draw(self._frames(here), rng)
-
-    @property
-    def _ahead(self) -> int:
-        return 8
 
     def _frames(self, positions: range) -> list[np.ndarray]:
         found = [frames for position in positions if (frames := self._decoded[position].result()) is not None]

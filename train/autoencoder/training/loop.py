@@ -107,7 +107,7 @@ class AutoencoderRun:
     def _train(self, batches: Iterator[Tensor], is_told_to_stop: Callable[[], bool]) -> None:
         while self.step < self.config.steps:
             start = time.monotonic()
-            row = self._optimize(self._next(batches).to(self.ranks.device))
+            row = self._optimize(self.ranks.next_of(batches).to(self.ranks.device))
             self.step += 1
             self._write({"step": self.step, **row, "seconds": time.monotonic() - start})
             self._measure()
@@ -121,17 +121,6 @@ class AutoencoderRun:
         self._checkpointer.finish()
         if self.step < self.config.steps:
             raise Preempted(f"told to stop: saved after step {self.step}; the same command resumes from there")
-
-    def _next(self, batches: Iterator[Tensor]) -> Tensor:
-        """What cannot be loaded on one rank ends all of them, where the others would wait for it."""
-        found, error = None, None
-        try:
-            found = next(batches)
-        except Exception as raised:
-            error = raised
-        self.ranks.raise_together(error)
-        assert found is not None
-        return found
 
     def _optimize(self, video: Tensor) -> Row:
         """One step on (B, 3, T, H, W) in [-1, 1]; its metrics, those of losses averaged over the ranks."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from curate.encoders.training_video import EXCERPTS, FPS, NUM_FRAMES
-from curate.media.decode import Size, clip_frames, clip_times
+from curate.media.decode import clip_frames, clip_times, within_short_side
 from curate.schema import FailureKind, MediaError, content_digest
 from curate.shards.tar import TarReader, read_member
 from curate.storage.publish import publish
@@ -48,12 +48,8 @@ class ShardClips:
         if len(times.pts) < start + num_frames:
             detail = f"got {len(times.pts)} frames, and the index says {clip.num_frames}"
             raise MediaError(FailureKind.CORRUPT, detail)
-
-        def size(height: int, width: int) -> Size:
-            scale = min(1.0, short_side_px / min(height, width))
-            return max(1, round(height * scale)), max(1, round(width * scale))
-
-        return np.stack(list(clip_frames(data, times, np.arange(start, start + num_frames), size)))
+        numbers = np.arange(start, start + num_frames)
+        return np.stack(list(clip_frames(data, times, numbers, within_short_side(short_side_px))))
 
 
 def _clip(row: Mapping[str, Any]) -> Clip:
