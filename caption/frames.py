@@ -57,7 +57,7 @@ class WindowFrames:
         rgb: `(T, H, W, 3)` uint8 in the order of time; the frames of all windows of a clip have one size.
         indices: `(T,)` int64, numbers of the frames within the clip.
         pts_s: `(T,)` float64, when they are shown, seconds from the clip's start.
-        fallback: Why PyAV read them in the place of the chosen reader; None where that did not happen.
+        fallback: Why PyAV read them instead of the chosen reader; None where that did not happen.
     """
 
     start_s: float

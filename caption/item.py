@@ -55,7 +55,7 @@ class DecodedItem:
 
     @property
     def fallback(self) -> str | None:
-        """Why PyAV read the frames in the place of the chosen reader; None where that did not happen."""
+        """Why PyAV read the frames instead of the chosen reader; None where that did not happen."""
         return self.windows[0].fallback
 
     @cached_property
@@ -73,7 +73,7 @@ class Captioned:
         waited_s: Seconds that the model waited for the frames of this clip.
         asked_s: Seconds that the model worked on it.
         num_prompt_tokens, num_output_tokens: Of all its requests, those of attempts and windows too.
-        fallback: Why PyAV read its frames in the place of the chosen reader; None where that did not happen.
+        fallback: Why PyAV read its frames instead of the chosen reader; None where that did not happen.
     """
 
     records: tuple[CaptionRecord, ...]

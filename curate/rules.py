@@ -44,14 +44,14 @@ class Rule(BaseModel):
         ge=0,
         le=100,
         allow_inf_nan=False,
-        description="so many percent of the dataset's clips, those with the lowest values, do not pass",
+        description="percent of the dataset's clips that do not pass: those with the lowest values",
     )
     max_percentile: float | None = Field(
         None,
         ge=0,
         le=100,
         allow_inf_nan=False,
-        description="the clips with the highest values do not pass; so many percent are below them",
+        description="percent of the dataset's clips that pass: the others have the highest values",
     )
     min_z: float | None = Field(
         None, allow_inf_nan=False, description="lowest that passes, standard deviations from the dataset's mean"
@@ -111,7 +111,7 @@ class Rule(BaseModel):
         return " and ".join(texts) + (f" ({origin})" if origin else "")
 
     def absolute(self, values: pa.ChunkedArray) -> "Rule":
-        """The same rule with `min` and `max` in the place of its relative bounds; of several the tightest.
+        """The same rule with `min` and `max` instead of its relative bounds; of several the tightest.
 
         Of N finite values, `min_percentile: p` lets all but the ⌊pN/100⌋ lowest pass, and `max_percentile: p`
         all but the ⌊(100-p)N/100⌋ highest; equal values pass or break it together, so that fewer can break it. The

@@ -69,8 +69,8 @@ class SelectConfig(BaseModel):
 
 
 def absolute(rules: Mapping[str, Rule], clips: pa.Table) -> dict[str, Rule]:
-    """The rules with what their relative bounds come to over these clips, whatever is decided of them: all that have a
-    value, without still images where a rule is not for them."""
+    """The rules with what their relative bounds come to over these clips, kept or not: all that have a value,
+    without still images where a rule is not for them."""
     bounded = dict(rules)
     for name, rule in rules.items():
         if rule.relative and name in clips.column_names:

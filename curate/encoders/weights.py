@@ -49,8 +49,8 @@ def resolve(name: str) -> Path:
     path = _folder(asset) / asset.entry
     if not path.exists():
         raise MissingWeights(
-            f"weights {name!r}: {path} is not there; `reelpack weights {name}` fetches it. "
-            "REELPACK_CACHE names another cache folder"
+            f"weights {name!r}: {path} is not there; `reelpack weights {name}` fetches it, `reelpack weights` all "
+            "that are embedded. REELPACK_CACHE names another cache folder"
         )
     return path
 

@@ -1,7 +1,7 @@
 """Tars of samples: <clip_id>.mp4 or .png, .txt, .json, latents by option.
 
 Every sample of an export has the same extensions, and every .json the same keys with values of the same types.
-`datasets` infers both from the first five samples of one tar: what it did not see there it leaves out without a word,
+`datasets` infers both from the first five samples of one tar: what it did not see there it leaves out silently,
 and a number where it saw nulls is an error.
 """
 

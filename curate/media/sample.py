@@ -95,7 +95,7 @@ def _shown_at(reader: VideoReader, span: Span, wanted: list[int], *, deinterlace
 
 
 def _groups(reader: VideoReader, time_base: Fraction, wanted: list[int]) -> Iterator[list[int]]:
-    """The moments in groups, each of which is reached by a seek of its own."""
+    """The moments in groups; each group is reached by one seek."""
     group = wanted[:1]
     for previous, moment in pairwise(wanted):
         if reader.can_enter_between(previous, moment, time_base):

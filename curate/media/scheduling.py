@@ -1,4 +1,4 @@
-"""Threads keep the priority that they have, whatever an encoder asks for.
+"""Threads keep their priority, also where an encoder sets another one.
 
 SVT-AV1, run by root or with CAP_SYS_NICE, as in most containers, makes its threads and the thread that opens it
 real-time (SCHED_FIFO, priority 99). Such a thread takes a core from every other process, and keeps the priority

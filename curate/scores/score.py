@@ -60,7 +60,7 @@ class Scored:
     Attributes:
         values: family → column → value. After an early exit, pending families can be missing.
         failures: one per family whose scorer failed on this clip; `step` is the family.
-        fallback: why PyAV read its frames in the place of the chosen reader; None where that did not happen.
+        fallback: why PyAV read its frames instead of the chosen reader; None where that did not happen.
     """
 
     clip_id: str

@@ -18,7 +18,7 @@ NUM_TIMELINES = 4
 
 
 class StretchDetector(Unscored):
-    """The detector of every stretch, whatever the settings say of the file."""
+    """The detector of every stretch, under all settings."""
 
     def digest(self, uri: str) -> str:
         stretch = split_stretch(uri)

@@ -1,4 +1,4 @@
-"""Which clips PyAV read in the place of the reader that was chosen."""
+"""Which clips PyAV read instead of the chosen reader."""
 
 from collections.abc import Mapping
 

@@ -77,7 +77,7 @@ def curate(
 
     Args:
         inputs: files, folders, globs, lists; local paths or fsspec URLs (docs/inputs.md).
-        lists: files that are lists of inputs, whatever their names.
+        lists: files that are lists of inputs, under any name.
         out: the dataset directory; made if it is not there.
         config: the resolved configuration.
         sidecar: a CSV, JSONL or Parquet file of the user's own columns, keyed by path; None keeps those given before.

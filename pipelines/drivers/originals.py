@@ -83,7 +83,7 @@ def store_texts(dataset: Dataset, cut_key: str) -> pa.Table | None:
         cut_key: names the settings of the encoder.
 
     Returns:
-        The index with the texts; None where another command alone writes captions at the moment: the next run of
+        The index with the texts; None where another command writes captions alone now: the next run of
         `caption` or `curate` stores them then.
     """
     if original_column(dataset, None) is None:

@@ -153,7 +153,7 @@ def _is_tried(fs: fsspec.AbstractFileSystem, path: str) -> bool:
 def _walk(
     fs: fsspec.AbstractFileSystem, name: str, seen: set[str], leave_out: Callable[[str], object]
 ) -> Iterator[Found]:
-    """The files of a folder and of those in it, by way of links, too; each folder once, however it is reached."""
+    """The files of a folder and of those in it, also through links; each folder once, however it is reached."""
     errors: list[OSError] = []
     for folder, folders, files in fs.walk(name, on_error=errors.append):
         if isinstance(fs, LocalFileSystem):

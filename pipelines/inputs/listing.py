@@ -67,7 +67,7 @@ def list_inputs(
         inputs: files, folders, globs, lists; local paths or fsspec URLs.
         exclude: a folder that is skipped although it can be inside an input: the dataset that is written.
         leave_out: called with each file that cannot be media.
-        lists: files that are lists of inputs, whatever their names; of an ending that is no table's a path per line.
+        lists: files that are lists of inputs, under any name; of an ending that is no table's a path per line.
         sidecar: how lists are read.
         staging: where tables are copied to that can only be read from a local disk.
     """

@@ -86,7 +86,7 @@ class _Contents:
             raise damage[0]
 
     def _members(self, file: IO[bytes], num_bytes: int, damage: list[MediaError]) -> Iterator[dict[str, Any]]:
-        """What `group_by_keys` takes. A second member of a name is put aside: it would end the reading."""
+        """What `group_by_keys` takes. A second member of a name is kept apart: it would end the reading."""
         from webdataset.tariterators import base_plus_ext
 
         seen: dict[tuple[str, str], TarMember] = {}

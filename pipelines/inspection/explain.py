@@ -15,6 +15,7 @@ from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
 from curate.rules import Rule
 from curate.select import absolute, applies_to_images, is_required
+from curate.storage.inside import file_uri
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
@@ -138,7 +139,8 @@ def explain(url: str, clip_id: str) -> Explanation:
 
 
 def files_named(url: str, path: str) -> list[FileStory]:
-    """The input files that are called so: by URI, by a path from the current folder, or by the end of it.
+    """The input files that are called so, and the stretches of them: by URI, by a path from the current folder, or by
+    the end of it.
 
     Raises:
         ValueError: nothing was curated into `url`.
@@ -146,7 +148,11 @@ def files_named(url: str, path: str) -> list[FileStory]:
     dataset = Dataset(url)
     detectors = config_of(dataset, or_running=True).scan.detectors
     ending = f"/{path.removeprefix('./')}"
-    found = [row for row in _videos(dataset) if row["uri"] in (path, named(path)) or row["uri"].endswith(ending)]
+    found = [
+        row
+        for row in _videos(dataset)
+        if any(uri in (path, named(path)) or uri.endswith(ending) for uri in (row["uri"], file_uri(row["uri"])))
+    ]
     clips = clips_now(dataset).to_pylist() if found else []
     return [
         FileStory(

@@ -56,7 +56,7 @@ class Done:
         num_retried: Records that took more than one attempt.
         waited_s, asked_s: Seconds that models waited for frames, and worked.
         earlier_libraries: Of the records that there were before, as JSON.
-        fallbacks: Why PyAV read clips in the place of the chosen reader, with their number.
+        fallbacks: Why PyAV read clips instead of the chosen reader, with their number.
     """
 
     new: set[str] = field(default_factory=set)

@@ -41,7 +41,7 @@ class Encoding:
         sources: Clip id → digest of what the item is made of, or of nothing; None where the digest is unknown.
         tensors: A result's arrays by name; None: nothing is stored but rows of the index.
         facts: Columns of a result's row, without those of its location.
-        fallbacks: Why PyAV read clips in the place of the chosen reader, with their number; counted by `facts`.
+        fallbacks: Why PyAV read clips instead of the chosen reader, with their number; counted by `facts`.
         batch_size: Items that a worker takes at a time.
         name, unit: Of the progress line.
     """

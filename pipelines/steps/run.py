@@ -42,7 +42,7 @@ class CurateRun:
         self.signed = signed
         self.num_frames_decoded = 0
         self.fallbacks: Counter[str] = Counter()
-        """Why PyAV read the frames of clips in the place of the chosen reader."""
+        """Why PyAV read the frames of clips instead of the chosen reader."""
         self.failures: list[Failure] = []
         self._command = command
         self._retry = RETRYABLE | frozenset(retry)

@@ -46,7 +46,7 @@ class Encoded:
     Attributes:
         latent: (C, T, H, W) float16, normalized; None where it is not to be stored.
         shape: of the latent, in any case.
-        fallback: why PyAV read the frames in the place of the chosen reader; None where that did not happen.
+        fallback: why PyAV read the frames instead of the chosen reader; None where that did not happen.
     """
 
     clip_id: str

@@ -5,7 +5,7 @@
 torch.distributed.checkpoint: each rank copies its part to CPU memory and writes it in a thread of its own; a run may
 be continued on another number of ranks. A checkpoint that is there is whole (`commit`). It is read where its bytes are
 those that were written (`storage`). Noise, timesteps and captions are functions of epoch and clip, the learning rate
-of the step: beside tensors, the step and the cursor of the plan are all there is to remember.
+of the step: besides tensors, only the step and the cursor of the plan are stored.
 """
 
 import json

@@ -32,7 +32,7 @@ def begin_folder(folder: AnyPath) -> AnyPath:
 
 
 def publish_folder(folder: AnyPath) -> None:
-    """Publish the draft, all files of which are stored: what is there is intact, also after a power cut."""
+    """Publish the draft, whose files are all stored: what is there is intact, also after a power cut."""
     if not isinstance(folder, Path):
         publish.write_text(str(folder / CHECKSUMS), (folder / UNPUBLISHED).read_text())
         (folder / UNPUBLISHED).unlink()

@@ -64,7 +64,7 @@ class Spool:
         self._took_s = self._last_s - start_s
 
     def sync_if_due(self) -> None:
-        """Copy now and then. A store that does not answer costs no run: the next checkpoint finds out."""
+        """Copy from time to time. A store that does not answer costs no run: the next checkpoint finds out."""
         if time.monotonic() - self._last_s < max(EVERY_S, self._took_s / MOST_OF_TIME):
             return
         try:

@@ -1,7 +1,7 @@
 """decord: sampled access by frame number, scaled while it decodes, on one thread.
 
 Its wheel carries FFmpeg 4.1 of 2018: what it does not know (AV1) it does not open. It seeks to a key frame and counts
-the frames that come out, so it is wrong, without a word, where some do not come out: the leading frames of an open
+the frames that come out, so it is silently wrong where some do not come out: the leading frames of an open
 group, what an edit list hides, MPEG-TS.
 """
 

@@ -23,7 +23,7 @@ class Reading(Iterator[np.ndarray]):
     """Frames of a clip, one by one.
 
     Attributes:
-        fallback: Why PyAV read them in the place of the chosen reader; None where that one did. Known when they are
+        fallback: Why PyAV read them instead of the chosen reader; None where that one did. Known when they are
             read.
     """
 
@@ -97,7 +97,7 @@ class FrameReader:
     def sample(
         self, path: str, span: Span, num_frames: int, *, short_side_px: int | None, deinterlace: bool = False
     ) -> tuple[SampledFrames, str | None]:
-        """As `sample_frames`, with its arguments and errors; and why PyAV read them in the place of the reader."""
+        """As `sample_frames`, with its arguments and errors; and why PyAV read them instead of the reader."""
         fallback = None
         if not self.is_pyav:
             check_file(path)

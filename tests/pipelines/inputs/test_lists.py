@@ -15,6 +15,7 @@ from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
 from pipelines.inputs.listing import Listing, list_inputs
+from pipelines.inspection.explain import files_named
 from tests.support.tars import SETTINGS, jpg
 from tests.support.videos import FPS, moving, write_video
 
@@ -63,6 +64,8 @@ def test_each_row_is_a_clip_to_the_frame_with_its_own_text(films: Path, tmp_path
         assert int(np.argmin(differences)) == first
     assert found["a whole film"][0]["num_frames"] == 36
     assert found["a still picture"][0]["kind"] == "image"
+    stretches = files_named(str(out), str(films / "1.mp4"))
+    assert [len(story.clips) for story in stretches] == [1, 1], "a file is explained by its stretches"
 
 
 def test_a_stretch_has_the_clip_id_of_the_same_span_of_a_list_of_shots(films: Path, tmp_path: Path) -> None:

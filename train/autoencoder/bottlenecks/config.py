@@ -54,7 +54,7 @@ class VQConfig(BaseModel):
 
 
 class FSQConfig(BaseModel):
-    """Every channel is rounded to a few levels (Mentzer et al. 2023); nothing of it is learned."""
+    """Every channel is rounded to a few levels (Mentzer et al. 2023); it has no weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

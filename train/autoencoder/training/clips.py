@@ -182,7 +182,7 @@ def crop(
 
 
 def augment(clip: Tensor, config: ClipsConfig, rng: np.random.Generator) -> Tensor:
-    """Mirrors (T, 3, H, W) in [-1, 1], and now and then adds colors and bars that the clips lack."""
+    """Mirrors (T, 3, H, W) in [-1, 1], and sometimes adds colors and bars that the clips lack."""
     if rng.random() < config.flip:
         clip = clip.flip(-1)
     if rng.random() < config.recolor:
