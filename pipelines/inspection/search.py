@@ -149,15 +149,21 @@ def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingCo
             f"{dataset.url}: its embeddings are by other weights than the encoder {settings.used.kind} has now; "
             f"`{curate_command(dataset)}` computes them again"
         )
-    encoder.setup()
     if query.text is not None and _reads_text(encoder):
+        encoder.setup()
         return encoder.embed_texts([query.text])[0]
     assert query.picture is not None
-    try:
-        pixels = shrink(read_still(query.picture), config.short_side_px)
-    except (MediaError, OSError) as error:
-        raise ValueError(f"--image {query.picture}: cannot be read as a picture ({error})") from None
+    pixels = _picture(query.picture, config.short_side_px)
+    encoder.setup()
     return encoder.embed_features(encoder.backbone.features([pixels]))[0]
+
+
+def _picture(path: str, short_side_px: int) -> np.ndarray:
+    """`(H, W, 3)` uint8."""
+    try:
+        return shrink(read_still(path), short_side_px)
+    except (MediaError, OSError) as error:
+        raise ValueError(f"--image {path}: cannot be read as a picture ({error})") from None
 
 
 def _reads_text(encoder: ImageEncoder) -> TypeGuard[ImageTextEncoder]:

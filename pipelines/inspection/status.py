@@ -178,7 +178,8 @@ def _next(
     captioned = cut & ids_of(texts.filter(pc.is_in(texts["level"], pa.array(TEXT_LEVELS))))
     captioner = dataset.caption_family
     records = of_current(dataset.captions(captioner or "none").read(["status", SOURCE]), now)
-    is_without_model = dataset.sections().get("caption", {}).get("backend", {}) is None
+    has_own_texts = captioner is None and bool(cut) and cut <= captioned
+    is_without_model = has_own_texts or dataset.sections().get("caption", {}).get("backend", {}) is None
     if encoded and not missing and not captioned and not records.num_rows:
         why = why_uncaptioned(dataset.url, cut)
         return f"reelpack train {url} --out RUN", f"no text is embedded: the null caption is trained on; {why}"
@@ -194,7 +195,8 @@ def _next(
             return retry_command(dataset), f"no caption passed the checks; if a retry does not help, {other}"
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if missing or not encoded:
-        return step_command(dataset, "encode"), f"{missing or len(cut)} clips in the index have no latents"
+        own = "; they train with their own texts, and `reelpack caption` adds a model's" if has_own_texts else ""
+        return step_command(dataset, "encode"), f"{missing or len(cut)} clips in the index have no latents{own}"
     if unread := captioned - _embedded(dataset, now):
         return step_command(dataset, "encode"), f"the captions of {len(unread)} clips in the index are not embedded"
     return f"reelpack train {url} --out RUN", f"of {len(cut)} clips with latents {len(captioned)} have a caption"

@@ -19,6 +19,7 @@ from pipelines.drivers.encode import encode
 from pipelines.drivers.export import export
 from pipelines.inputs.listing import list_inputs
 from pipelines.inputs.sources import refuse_mistyped
+from pipelines.inspection.status import status
 from tests.support.object_store import serve_s3
 from tests.support.snapshot import differences, snapshot
 from tests.support.tars import SETTINGS, clip, pair, write_members
@@ -48,6 +49,7 @@ def test_pairs_of_images_and_clips_train_with_their_own_text(tars: Path, tmp_pat
     out, small = str(tmp_path / "out"), {"width": 32, "depth": 1, "num_heads": 2, "text": "cross_attention"}
     assert curate([str(tars)], out, config()).num_indexed == 3
     assert texts(out) == TEXTS
+    assert status(out).next_command.startswith("reelpack encode"), "no captioner is needed"
     encode(out, config())
     settings = {"steps": 2, "model": small, "device": "cpu", "data": {"caption_dropout": 0.0}}
     train(Config.model_validate({"train": settings}).train, out, str(tmp_path / "run"))
