@@ -170,7 +170,8 @@ def _add(table: Table, name: str, estimate: "Estimate", text: Callable[[float], 
 
 def _add_time(table: Table, total_s: "Estimate", num_workers: int, nodes: Nodes) -> None:
     machines = f" on each of {nodes.count} machines" if nodes.count > 1 else ""
-    _add(table, f"all, {num_workers} workers{machines}", total_s, duration_text)
+    workers = f"{num_workers} worker{'' if num_workers == 1 else 's'}"
+    _add(table, f"all, {workers}{machines}", total_s, duration_text)
 
 
 def _add_price(table: Table, machine_s: "Estimate", nodes: Nodes) -> None:

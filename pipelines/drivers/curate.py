@@ -23,6 +23,7 @@ from pipelines.config import CURATION_SECTIONS, POLICY_SECTIONS, Config, differe
 from pipelines.console.progress import console
 from pipelines.console.readers import fallback_note
 from pipelines.drivers.originals import store_texts
+from pipelines.execute.base import Executor
 from pipelines.execute.build import open_executor
 from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.listing import Listing, list_inputs
@@ -31,7 +32,7 @@ from pipelines.inputs.sidecar_file import PATH
 from pipelines.inputs.sources import left_out_text, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
-from pipelines.steps.decide import SCANNED, decide, decided, read_stored
+from pipelines.steps.decide import SCANNED, Families, Stored, decide, decided, read_stored
 from pipelines.steps.own_texts import check_columns
 from pipelines.steps.run import CurateRun
 from pipelines.steps.scan import check_detectors, scan
@@ -174,13 +175,7 @@ def _curate(
 ) -> CurateSummary:
     start = time.monotonic()
     families = stage.families
-    made_with: dict[str, Any] = {
-        "inputs": [named(text) for text in inputs],
-        **({"lists": [named(text) for text in lists]} if lists else {}),
-        "families": list(families),
-        **provenance(),
-        **config.model_dump(mode="json", include={*CURATION_SECTIONS}),
-    }
+    made_with = _made_with(inputs, lists, families, config)
     if changed := policy_change(dataset, config):
         console.print(f"{changed}\n", highlight=False, markup=False)
     named_before = _named(dataset)
@@ -194,14 +189,7 @@ def _curate(
         score(run, executor, clips_of(dataset, config.scan), stage)
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
-        clips = clips_of(dataset, config.scan)
-        while True:  # a clip that fails is not kept in the next round, so this ends
-            so_far = decided(dataset, stored, config, families, uncut(run))
-            kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
-            splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
-            to_cut = [clip for clip in clips if clip.clip_id in splits]
-            if not cut(run, executor, to_cut, splits, columns_by_clip(dataset, so_far)):
-                break
+        _cut_kept(run, executor, stored, families)
     final = decide(dataset, stored, config, families, drop_failed=drop_failed)
     # The settings are saved only now that the tables are complete under them.
     dataset.save_section("curate", made_with)
@@ -221,3 +209,26 @@ def _curate(
         reader_note=fallback_note(config.media, run.fallbacks),
         seconds=time.monotonic() - start,
     )
+
+
+def _made_with(inputs: Sequence[str], lists: Sequence[str], families: Families, config: Config) -> dict[str, Any]:
+    """What the dataset saves of a run."""
+    return {
+        "inputs": [named(text) for text in inputs],
+        **({"lists": [named(text) for text in lists]} if lists else {}),
+        "families": list(families),
+        **provenance(),
+        **config.model_dump(mode="json", include={*CURATION_SECTIONS}),
+    }
+
+
+def _cut_kept(run: CurateRun, executor: Executor, stored: Stored, families: Families) -> None:
+    """Cut what the policy keeps. A clip that fails is not kept in the next round, so this ends."""
+    dataset, clips = run.dataset, clips_of(run.dataset, run.config.scan)
+    while True:
+        so_far = decided(dataset, stored, run.config, families, uncut(run))
+        kept = so_far.filter(pc.equal(so_far["decision"], "keep"))
+        splits = dict(zip(kept["clip_id"].to_pylist(), kept["split"].to_pylist(), strict=True))
+        to_cut = [clip for clip in clips if clip.clip_id in splits]
+        if not cut(run, executor, to_cut, splits, columns_by_clip(dataset, so_far)):
+            return

@@ -184,7 +184,9 @@ def _next(
         why = why_uncaptioned(dataset.url, cut)
         return f"reelpack train {url} --out RUN", f"no text is embedded: the null caption is trained on; {why}"
     if (unseen := cut - ids_of(records)) and not is_without_model:
-        return step_command(dataset, "caption"), f"{len(unseen)} clips in the index have no caption by the captioner"
+        return step_command(
+            dataset, "caption"
+        ), f"{len(unseen)} of {len(cut)} clips in the index have no caption by the captioner"
     if not captioned and _usable(records):
         return retry_command(
             dataset
@@ -196,7 +198,9 @@ def _next(
         return other, "the captioner wrote nothing of any clip; docs/models/reelpack_llava.md names others"
     if missing or not encoded:
         own = "; they train with their own texts, and `reelpack caption` adds a model's" if has_own_texts else ""
-        return step_command(dataset, "encode"), f"{missing or len(cut)} clips in the index have no latents{own}"
+        return step_command(
+            dataset, "encode"
+        ), f"{missing or len(cut)} of {len(cut)} clips in the index have no latents{own}"
     if unread := captioned - _embedded(dataset, now):
         return step_command(dataset, "encode"), f"the captions of {len(unread)} clips in the index are not embedded"
     return f"reelpack train {url} --out RUN", f"of {len(cut)} clips with latents {len(captioned)} have a caption"
