@@ -1,5 +1,6 @@
 """Autoencoders of diffusers: of videos (Wan, HunyuanVideo, CogVideoX) and, frame by frame, of images (SD, FLUX)."""
 
+import inspect
 import json
 from collections.abc import Iterable
 from functools import cached_property
@@ -41,10 +42,13 @@ class DiffusersAutoencoder:
         self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._dtype: torch.dtype = getattr(torch, config.dtype)
         model = _load(folder, self.name, self._dtype).to(self.device)
+        self._is_tiling = config.tiling
         if config.tiling:
             model.enable_tiling()
         self._model = model
-        self._is_video = any(isinstance(module, nn.Conv3d) for module in model.modules())
+        encoder = getattr(model, "encoder", model)  # SVD's has frames alone, and its decoder time as well
+        self._is_video = any(isinstance(module, nn.Conv3d) for module in encoder.modules())
+        self._counts_frames = "num_frames" in inspect.signature(model.decode).parameters
         self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
         self._measure_strides()
         self._shift, self._scale = self._normalization()
@@ -61,7 +65,8 @@ class DiffusersAutoencoder:
     def decode(self, latent: Tensor) -> Tensor:
         raw = latent.to(self.device, torch.float32) / self._scale + self._shift
         batch = raw[None] if self._is_video else raw.transpose(0, 1)  # (1, C, T', H', W') or (T', C, H', W')
-        out = self._model.decode(batch.to(self._dtype)).sample.float()
+        given = {"num_frames": len(batch)} if self._counts_frames else {}
+        out = self._model.decode(batch.to(self._dtype), **given).sample.float()
         video = out if self._is_video else out.transpose(0, 1)[None]
         # CogVideoX gives the first frame four times where the number of latent frames is even.
         video = video[:, :, -(1 + self.temporal_stride * (latent.shape[1] - 1)) :]
@@ -78,12 +83,26 @@ class DiffusersAutoencoder:
 
     @torch.inference_mode()
     def _measure_strides(self) -> None:
-        """By encoding, because every class of diffusers spells its strides differently."""
+        """By encoding, because every class of diffusers spells its strides differently.
+
+        Raises:
+            ValueError: It does not code `1 + k · stride` frames as `1 + k`, or one frame as one.
+        """
         frames = PROBE_FRAMES if self._is_video else 1
-        c, t, h, _ = self._encode_raw(torch.zeros(1, 3, frames, PROBE_PX, PROBE_PX)).shape
+        try:
+            c, t, h, _ = self._encode_raw(torch.zeros(1, 3, frames, PROBE_PX, PROBE_PX)).shape
+            alone = self._encode_raw(torch.zeros(1, 3, 1, PROBE_PX, PROBE_PX)).shape[1]
+        except (NotImplementedError, RuntimeError) as error:
+            tiles = "" if self._is_tiling else "; some classes need encode.autoencoder.tiling=true"
+            raise ValueError(f"encode.autoencoder: {self.name} does not encode a video ({error}){tiles}") from error
         self.channels = c
         self.spatial_stride = PROBE_PX // h
         self.temporal_stride = (frames - 1) // (t - 1) if t > 1 else 1
+        if alone != 1 or (t - 1) * self.temporal_stride != frames - 1:
+            raise ValueError(
+                f"encode.autoencoder: {self.name} codes {frames} frames as {t} and one frame as {alone}; expected an "
+                "autoencoder whose first frame is a latent frame of its own (1 + k frames of 1 + k · stride)"
+            )
 
     @cached_property
     @torch.inference_mode()

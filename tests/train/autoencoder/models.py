@@ -92,6 +92,101 @@ def ltx() -> nn.Module:
     )
 
 
+def wan_22() -> nn.Module:
+    """Patches of two pixels, and shortcuts around the levels."""
+    from diffusers import AutoencoderKLWan
+
+    return AutoencoderKLWan(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 3.0],
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+
+
+def hunyuan_15() -> nn.Module:
+    from diffusers import AutoencoderKLHunyuanVideo15
+
+    return AutoencoderKLHunyuanVideo15(latent_channels=4, block_out_channels=(8,) * 5, layers_per_block=1)
+
+
+def ltx_2() -> nn.Module:
+    from diffusers import AutoencoderKLLTX2Video
+
+    return AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8, 16, 32, 64),
+        decoder_block_out_channels=(8, 16, 32),
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 4,
+    )
+
+
+def mochi() -> nn.Module:
+    from diffusers import AutoencoderKLMochi
+
+    return AutoencoderKLMochi(
+        encoder_block_out_channels=(32,) * 4,
+        decoder_block_out_channels=(32,) * 4,
+        latent_channels=4,
+        layers_per_block=(1,) * 5,
+        latents_mean=(0.1,) * 4,
+        latents_std=(0.5,) * 4,
+        add_attention_block=(False,) * 5,
+    )
+
+
+def cosmos() -> nn.Module:
+    from diffusers import AutoencoderKLCosmos
+
+    return AutoencoderKLCosmos(
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 4,
+        decode_block_out_channels=(8,) * 4,
+        num_layers=1,
+        attention_resolutions=(),
+        latents_mean=None,
+        latents_std=None,
+    )
+
+
+def magvit() -> nn.Module:
+    from diffusers import AutoencoderKLMagvit
+
+    return AutoencoderKLMagvit(
+        latent_channels=4, block_out_channels=[8, 8, 8, 8], layers_per_block=1, norm_num_groups=2
+    )
+
+
+def stable_video() -> nn.Module:
+    """Frames are encoded alone, and decoded together."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    return AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1
+    )
+
+
+def tiny() -> nn.Module:
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny(
+        encoder_block_out_channels=(4,) * 4,
+        decoder_block_out_channels=(4,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
     """What is known of an autoencoder without running it; `build` is None for the embedded one."""
@@ -111,11 +206,19 @@ KINDS = {
     "cogvideox": Kind(build=cogvideox, temporal_stride=4, spatial_stride=8, is_causal=False),
     "hunyuan": Kind(build=hunyuan, temporal_stride=4, spatial_stride=8, is_causal=False),
     "ltx": Kind(build=ltx, temporal_stride=8, spatial_stride=32, is_causal=True),
+    "wan_22": Kind(build=wan_22, temporal_stride=4, spatial_stride=16, is_causal=True),
+    "hunyuan_15": Kind(build=hunyuan_15, temporal_stride=4, spatial_stride=16, is_causal=True),
+    "ltx_2": Kind(build=ltx_2, temporal_stride=8, spatial_stride=32, is_causal=True),
+    "mochi": Kind(build=mochi, temporal_stride=6, spatial_stride=8, is_causal=True),
+    "cosmos": Kind(build=cosmos, temporal_stride=8, spatial_stride=8, is_causal=True),
+    "magvit": Kind(build=magvit, temporal_stride=4, spatial_stride=8, is_causal=True),
+    "stable_video": Kind(build=stable_video, temporal_stride=1, spatial_stride=2, is_causal=True),
+    "tiny": Kind(build=tiny, temporal_stride=1, spatial_stride=8, is_causal=True),
     "pixel_blocks": Kind(build=None, channels=3, temporal_stride=1, spatial_stride=8, is_causal=True),
 }
 
-SHIPPED = tuple(name for name in KINDS if name != "pixel_blocks")
-"""Those that a configuration can name."""
+SHIPPED = ("embedded", "stable_diffusion", "deep_compression", "wan", "cogvideox", "hunyuan", "ltx")
+"""Those that `encode` is tried with: one of each manner."""
 
 
 def save_model(name: str, folder: Path) -> AutoencoderConfig:

@@ -60,3 +60,17 @@ def test_a_folder_that_holds_no_autoencoder_is_named(tmp_path) -> None:
         DiffusersAutoencoderConfig(path=str(tmp_path)).build()
     with pytest.raises(ValueError, match="no folder"):
         DiffusersAutoencoderConfig(path=str(tmp_path / "nothing")).build()
+
+
+@pytest.mark.parametrize("tiling", [False, True])
+def test_an_autoencoder_without_a_first_frame_is_refused(tiling: bool, tmp_path: Path) -> None:
+    """Allegro codes groups of four frames, in tiles alone."""
+    from diffusers import AutoencoderKLAllegro
+
+    model = AutoencoderKLAllegro(
+        latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
+    )
+    model.save_pretrained(tmp_path)
+    message = r"does not encode a video .*-1: \[-1" if tiling else "some classes need encode.autoencoder.tiling=true"
+    with pytest.raises(ValueError, match=message):
+        DiffusersAutoencoderConfig(path=str(tmp_path), device="cpu", tiling=tiling).build()
