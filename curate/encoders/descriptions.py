@@ -6,11 +6,15 @@ that is longer than the encoder's context is embedded in parts, which are averag
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from curate.encoders.base import ImageTextEncoder
 
+Template = Annotated[str, Field(pattern=r"\{\}")]
+"""A sentence about a description, which replaces `{}`."""
 PLAIN = ("{}",)
 """The template of a text as it is."""
 

@@ -52,6 +52,15 @@ def read_head(path: str) -> bytes:
         return file.read(HEAD_BYTES)
 
 
+def is_still(source: str | bytes) -> bool:
+    """Whether a local file, or a file's bytes, is a still image.
+
+    Raises:
+        MediaError: As `read_head`.
+    """
+    return is_still_image(source[:HEAD_BYTES] if isinstance(source, bytes) else read_head(source))
+
+
 def is_still_image(head: bytes) -> bool:
     """Whether a file with these first bytes is a JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC or JPEG XL."""
     if head[:4] == b"RIFF":

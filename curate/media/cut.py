@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from curate.media.clock import TimedFrame
 from curate.media.codecs import EncodeConfig
-from curate.media.container import check_file, is_still_image, read_head
+from curate.media.container import check_file, is_still
 from curate.media.counter import count_frame
 from curate.media.deinterlace import deinterlaced
 from curate.media.encode import Mp4Encoder
@@ -125,7 +125,7 @@ def cut_clips(path: str, spans: Sequence[Span], config: CutConfig) -> Iterator[E
         MediaError: The file cannot be opened.
     """
     check_file(path)
-    if is_still_image(read_head(path)):
+    if is_still(path):
         yield from (_still(path, span, config) for span in spans)
         return
     with VideoReader(path) as reader:

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from curate.media.container import HEAD_BYTES, is_still_image
+from curate.media.container import is_still
 from curate.media.geometry import RgbConverter, geometry
 from curate.media.limits import CEILING_PIXELS
 from curate.media.still import STILL_TIME_BASE, read_still
@@ -131,7 +131,7 @@ def clip_times(source: str | bytes, *, max_pixels: int = CEILING_PIXELS) -> Clip
     Raises:
         MediaError: The source is no video, has no frame, or frames that are too large.
     """
-    if _is_still(source):
+    if is_still(source):
         return ClipTimes(pts=np.zeros(1, np.int64), end_pts=1, time_base=STILL_TIME_BASE)
     with VideoReader(source, max_pixels=max_pixels) as reader:
         shown = [(packet.pts, packet.duration or 0) for packet in reader.shown_packets() if packet.pts is not None]
@@ -160,7 +160,7 @@ def clip_frames(
     Raises:
         MediaError: The source is damaged, or has frames that are too large.
     """
-    if _is_still(source):
+    if is_still(source):
         rgb = _resized(read_still(source, max_pixels=max_pixels), size)
         for _ in indices:
             yield rgb
@@ -192,13 +192,6 @@ def middles(length: int, count: int) -> np.ndarray:
     if count >= length:
         return np.arange(length)
     return ((np.arange(count) + 0.5) * length / count).astype(np.int64)
-
-
-def _is_still(source: str | bytes) -> bool:
-    if isinstance(source, bytes):
-        return is_still_image(source[:HEAD_BYTES])
-    with open(source, "rb") as file:
-        return is_still_image(file.read(HEAD_BYTES))
 
 
 def _resized(rgb: np.ndarray, size: Size | Callable[[int, int], Size] | None) -> np.ndarray:

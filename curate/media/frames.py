@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from curate.media.clock import SkippedFrame, TimedFrame
-from curate.media.container import is_still_image, read_head
+from curate.media.container import is_still
 from curate.media.geometry import Geometry, RgbConverter, geometry, still_geometry
 from curate.media.limits import CEILING_PIXELS, READ_LIMIT_S
 from curate.media.prefetch import prefetch
@@ -63,7 +63,7 @@ def iter_frames(
         UnreliableTimestampsError: The stream's own times are missing or do not increase.
         NotSkippableError: The file is to be decoded in full.
     """
-    if is_still_image(read_head(path)):
+    if is_still(path):
         rgb = read_still(path, max_pixels=max_pixels)
         yield Frame(pts=0, duration=1, rgb=shrink(rgb, short_side_px), shape=still_geometry(rgb))
         return

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from curate.media.container import check_file, is_still_image, read_head
+from curate.media.container import check_file, is_still
 from curate.media.stream import SEEKABLE_CONTAINERS, VideoReader
 from curate.schema import MediaError
 
@@ -56,7 +56,7 @@ def plan_parts(path: str, part_s: float | None, warm_frames: int = 1) -> tuple[P
         return (WHOLE,)
     try:
         check_file(path)
-        if is_still_image(read_head(path)):
+        if is_still(path):
             return (WHOLE,)
         with VideoReader(path) as reader:
             is_short = reader.duration_s is not None and reader.duration_s < part_s * (1 + MIN_LAST_PART)
@@ -81,7 +81,7 @@ def declared_s(path: str) -> float | None:
     """Seconds of video that a file's header declares; None where it declares nothing, or cannot be read."""
     try:
         check_file(path)
-        if is_still_image(read_head(path)):
+        if is_still(path):
             return None
         with VideoReader(path) as reader:
             return reader.duration_s

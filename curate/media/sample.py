@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from curate.media.clock import SkippedFrame, TimedFrame
-from curate.media.container import check_file, is_still_image, read_head
+from curate.media.container import check_file, is_still
 from curate.media.deinterlace import deinterlaced
 from curate.media.frames import shrink
 from curate.media.geometry import RgbConverter, geometry
@@ -49,7 +49,7 @@ def sample_frames(
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
     check_file(path)
-    if is_still_image(read_head(path)):
+    if is_still(path):
         return SampledFrames(rgb=shrink(read_still(path), short_side_px)[None], pts=np.zeros(1, np.int64))
     images: list[np.ndarray] = []
     times: list[int] = []

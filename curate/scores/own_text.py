@@ -10,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
-from curate.encoders.descriptions import PLAIN, embed_described
+from curate.encoders.descriptions import PLAIN, Template, embed_described
 from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
-from curate.scores.text_match import Template
 
 
 class OwnTextConfig(BaseModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,14 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from curate.encoders.base import EncoderPool
 from curate.encoders.config import ImageTextConfig
 from curate.encoders.conse import ConseConfig
-from curate.encoders.descriptions import PLAIN, embed_described
+from curate.encoders.descriptions import PLAIN, Template, embed_described
 from curate.rules import Column
 from curate.schema import content_digest
 from curate.scores.base import Value
 from curate.scores.frames import ClipFrames, embed
-
-Template = Annotated[str, Field(pattern=r"\{\}")]
-"""A sentence about a description, which is put in the place of `{}`."""
 
 
 class TextMatchConfig(BaseModel):

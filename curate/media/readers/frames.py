@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.media.container import HEAD_BYTES, check_file, is_still_image, read_head
+from curate.media.container import check_file, is_still
 from curate.media.counter import count_decoded
 from curate.media.decode import ClipTimes, Size, clip_frames
 from curate.media.limits import CEILING_PIXELS
@@ -80,7 +80,7 @@ class FrameReader:
 
         def read(reading: Reading) -> Iterator[np.ndarray]:
             done = 0
-            if not self.is_pyav and not _is_still(source):
+            if not self.is_pyav and not is_still(source):
                 try:
                     stream = self._readable(source, max_pixels=max_pixels)
                     for rgb in self.decoder.decode(source, stream, indices, _size(stream, size)):
@@ -101,7 +101,7 @@ class FrameReader:
         fallback = None
         if not self.is_pyav:
             check_file(path)
-            if not is_still_image(read_head(path)):
+            if not is_still(path):
                 try:
                     if deinterlace:
                         raise NotReadError("frames are deinterlaced")
@@ -148,7 +148,3 @@ def _shown_at(times: ClipTimes, wanted: np.ndarray) -> np.ndarray:
 def _size(stream: StreamFacts, size: Size | Callable[[int, int], Size] | None) -> Size:
     width, height = stream.shape.scaled(None)
     return size(height, width) if callable(size) else size or (height, width)
-
-
-def _is_still(source: str | bytes) -> bool:
-    return is_still_image(source[:HEAD_BYTES] if isinstance(source, bytes) else read_head(source))
