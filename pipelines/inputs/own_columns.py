@@ -71,7 +71,7 @@ class OwnColumns:
         told = []
         if self.renamed:
             pairs = ", ".join(f"{old} → {new}" for old, new in sorted(self.renamed.items()))
-            told.append(f"columns of the inputs that are called as the dataset's own: {pairs}")
+            told.append(f"columns of the inputs are renamed, since the dataset has columns of these names: {pairs}")
         if self.left_out:
             some = ", ".join(sorted(self.left_out)[:3])
             told.append(f"{len(self.left_out)} columns beyond {MAX_COLUMNS} are left out ({some} …)")
