@@ -21,7 +21,6 @@ RULES = {
     "python_enable_replacements": "false",
     "lock_configuration": "true",
 }
-ROW, MET = "__row", "__met"
 
 
 def where(table: pa.Table, condition: str) -> pa.Table:
@@ -33,15 +32,17 @@ def where(table: pa.Table, condition: str) -> pa.Table:
     import duckdb
 
     connection = duckdb.connect(config={**RULES})
-    numbered = table.append_column(ROW, pa.array(range(table.num_rows), pa.int64()))
+    row_name, met_name = _free("__row", table.column_names), _free("__met", table.column_names)
+    numbered = table.append_column(row_name, pa.array(range(table.num_rows), pa.int64()))
     try:
+        _refuse_ambiguous(condition, table.column_names)
         relation = connection.from_arrow(numbered)
-        row = duckdb.ColumnExpression(ROW)
-        found = relation.select(row, duckdb.SQLExpression(condition).alias(MET))
+        row = duckdb.ColumnExpression(row_name)
+        found = relation.select(row, duckdb.SQLExpression(condition).alias(met_name))
         if [str(kind) for kind in found.types[1:]] not in (["BOOLEAN"], ['"NULL"'], ["NULL"]):
             kinds = ", ".join(str(kind) for kind in found.types[1:])
             raise ValueError(f"got {kinds}, expected a condition that is true or false for each clip")
-        met = found.filter(duckdb.ColumnExpression(MET)).select(row).to_arrow_table()[ROW].combine_chunks()
+        met = found.filter(duckdb.ColumnExpression(met_name)).select(row).to_arrow_table()[row_name].combine_chunks()
     except (duckdb.Error, ValueError) as error:
         raise ValueError(f"--where {condition!r}: {_told(error, table.column_names)}") from error
     finally:
@@ -57,6 +58,24 @@ def all_columns(dataset: Dataset, index: pa.Table) -> pa.Table:
     clips = dataset.read_clips()
     further = [name for name in clips.column_names if name == "clip_id" or name not in index.column_names]
     return left_join(index, clips.select(further), "clip_id")
+
+
+def _free(name: str, columns: list[str]) -> str:
+    """The name, longer where it is one of the user's."""
+    return name if name not in map(str.lower, columns) else _free(f"{name}_", columns)
+
+
+def _refuse_ambiguous(condition: str, columns: list[str]) -> None:
+    """DuckDB takes the first of two columns whose names differ in case alone.
+
+    Raises:
+        ValueError: the condition names such a column.
+    """
+    words = set(re.findall(r"\w+", condition.lower()))
+    for name in columns:
+        others = [other for other in columns if other != name and other.lower() == name.lower()]
+        if others and name.lower() in words:
+            raise ValueError(f"{name} and {others[0]} differ in case alone, so a condition cannot tell them apart")
 
 
 def _told(error: Any, columns: list[str]) -> str:

@@ -13,6 +13,10 @@ from curate.storage.access import public, without_secrets
 from curate.storage.place import is_url
 
 COPY_BYTES = 4 * 2**20
+REFUSALS = (401, 403)
+"""Of HTTP: the one who asks may not have it."""
+GONE = (404, 410)
+"""Of HTTP: there is nothing."""
 
 
 class Origin(Protocol):
@@ -88,6 +92,18 @@ def reaching(url: str) -> AbstractContextManager[None]:
     return remote_errors(public(url)) if is_url(url) else nullcontext()
 
 
+def not_found(error: OSError) -> tuple[FailureKind, str] | None:
+    """What fsspec reports as a missing file although it is none: refusals of a web server, and one out of reach."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    status = getattr(cause, "status", None)
+    if status is not None and status not in GONE:
+        kind = FailureKind.PERMISSION if status in REFUSALS else FailureKind.IO
+        return kind, f"the server answers {status}{'; has its signature expired?' if status in REFUSALS else ''}"
+    if isinstance(cause, TimeoutError | OSError) and not isinstance(cause, FileNotFoundError):
+        return FailureKind.IO, f"cannot be reached ({without_secrets(str(cause)) or type(cause).__name__})"
+    return None
+
+
 @contextmanager
 def remote_errors(uri: str) -> Iterator[None]:
     """What filesystems raise, as a `MediaError`."""
@@ -96,7 +112,8 @@ def remote_errors(uri: str) -> Iterator[None]:
     except MediaError:
         raise
     except FileNotFoundError as error:
-        raise MediaError(FailureKind.MISSING, f"{uri}: no such object") from error
+        kind, detail = not_found(error) or (FailureKind.MISSING, "no such object")
+        raise MediaError(kind, f"{uri}: {detail}") from error
     except PermissionError as error:
         raise MediaError(FailureKind.PERMISSION, f"{uri}: {without_secrets(str(error))}") from error
     except Exception as error:  # of the filesystem's own library: they have no base class in common

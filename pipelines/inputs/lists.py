@@ -5,7 +5,6 @@ A row that cannot be used is a failure that names it; the others are read.
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,8 @@ from curate.shots.stretch import read_ends
 from curate.storage.access import public, without_secrets
 from curate.storage.inside import Ends, stretch_uri
 from curate.storage.place import is_url, locate
-from pipelines.inputs.sample import About, Sample, text_of
+from pipelines.inputs.rows import rows_of
+from pipelines.inputs.sample import About, Sample, read_json, text_of
 from pipelines.inputs.sidecar_file import SidecarConfig, decoded, separator, typed
 from pipelines.inputs.sources import failure_of, kind_of_error, source_of
 from pipelines.inputs.spread import spread
@@ -179,7 +179,7 @@ def _rows(url: str, config: SidecarConfig) -> Iterator[Row | Failure]:
         yield from readers.get(ending, _lines)(text, name, config)
     except MediaError as error:
         yield failure_of(name, error.kind, error.detail)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         kind = kind_of_error(error) if isinstance(error, OSError) else FailureKind.CORRUPT
         yield failure_of(name, kind, f"cannot be read ({without_secrets(str(error))})")
 
@@ -219,13 +219,13 @@ def _json_lines(text: str, name: str, config: SidecarConfig) -> Iterator[Row | F
         if line.strip():
             where = f"{name}, line {number}"
             try:
-                yield _object(where, json.loads(line))
+                yield _object(where, read_json(line))
             except ValueError as error:
                 yield failure_of(where, FailureKind.CORRUPT, f"is no JSON ({error})")
 
 
 def _json_rows(text: str, name: str, config: SidecarConfig) -> Iterator[Row | Failure]:
-    rows = json.loads(text)
+    rows = read_json(text)
     if not isinstance(rows, list):
         raise ValueError(f"holds {type(rows).__name__}, expected a list of objects")
     yield from (_object(f"{name}, line {number}", row) for number, row in enumerate(rows, 1))
@@ -247,6 +247,6 @@ def _parquet_rows(file: Any, name: str) -> Iterator[Row]:
     with pq.ParquetFile(file) as table:
         number = 0
         for batch in table.iter_batches():
-            for row in batch.to_pylist():
+            for row in rows_of(batch):
                 number += 1
                 yield f"{name}, line {number}", row

@@ -78,6 +78,7 @@ class OwnColumns:
         return told
 
     def _name(self, name: str, *, has_text: bool) -> str | None:
+        name = _encodable(name)
         if name in TAKEN or (name == TEXT and has_text):
             self.renamed[name] = name = f"own_{name}"
         if name not in self._names and len(self._names) >= MAX_COLUMNS:
@@ -101,10 +102,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int) and value not in INT64:
         return str(value)
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # half of a surrogate pair is no text
+        return _encodable(value)
     if isinstance(value, bool | int):
         return value
     return json.dumps(value, default=str)
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair is no text."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _array(values: list[Any]) -> pa.Array:

@@ -34,6 +34,18 @@ class About:
     columns: Mapping[str, Any]
 
 
+def read_json(text: str | bytes) -> Any:
+    """What a text of JSON says.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def read_texts(txt: bytes | None, json_text: bytes | None) -> tuple[str | None, dict[str, Any]]:
     """The text of a sample and its columns, of its .txt and .json. The .txt counts where both have a text.
 
@@ -42,7 +54,7 @@ def read_texts(txt: bytes | None, json_text: bytes | None) -> tuple[str | None, 
     """
     columns: dict[str, Any] = {}
     if json_text is not None:
-        found = json.loads(json_text)
+        found = read_json(json_text)
         if not isinstance(found, dict):
             raise ValueError(f"its .json holds {type(found).__name__}, expected an object")
         columns = found

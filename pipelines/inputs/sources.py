@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from curate.media.origin import reaching
+from curate.media.origin import REFUSALS, not_found, reaching
 from curate.media.version import local_version, remote_version
 from curate.schema import Failure, FailureKind, MediaError
 from curate.storage.access import public, without_secrets
@@ -18,8 +18,6 @@ from pipelines.inputs.patterns import alternatives, is_http, is_there, matches, 
 
 IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the entry point of a submitted job."""
-REFUSALS = (401, 403)
-"""Of HTTP: the one who asks may not have it."""
 MAX_NAMES = 5
 """Of files that are left out, those that are named."""
 
@@ -153,7 +151,8 @@ def source_of(fs: fsspec.AbstractFileSystem, path: str) -> Source | Failure:
             return failure_of(uri, FailureKind.MISSING, "a link to a file that is not there")
         version = local_version(path) if isinstance(fs, LocalFileSystem) else remote_version(info)
     except OSError as error:
-        return failure_of(uri, kind_of_error(error), error.strerror or str(error))
+        kind, detail = not_found(error) or (kind_of_error(error), error.strerror or str(error))
+        return failure_of(uri, kind, detail)
     return Source(
         uri=public(uri),
         size_bytes=int(info["size"] or 0),

@@ -4,7 +4,6 @@ A column of media is a struct `{bytes, path}`, as the features Image and Video a
 that is called so. The other columns are the user's own.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ from curate.schema import Failure, FailureKind, MediaError
 from curate.storage.access import public
 from curate.storage.inside import member_uri
 from curate.storage.place import locate
-from pipelines.inputs.sample import Sample, text_of
+from pipelines.inputs.rows import rows_of
+from pipelines.inputs.sample import Sample, read_json, text_of
 from pipelines.inputs.sources import Source, failure_of
 
 PLAIN = MEDIA_ENDINGS | {f"{name}{end}" for name in ("image", "video", "media") for end in ("", "_bytes")} | {"bytes"}
@@ -42,11 +42,19 @@ def read_schema(fs: fsspec.AbstractFileSystem, path: str) -> pa.Schema:
 
 def media_columns(schema: pa.Schema) -> list[str]:
     """The columns that hold images or videos."""
-    told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features: Mapping[str, Any] = told.get("info", {}).get("features", {})
+    features = _features(schema)
     found = [field.name for field in schema if _is_media(field.type, features.get(field.name, {}))]
     plain = [field.name for field in schema if field.name.lower() in PLAIN and _is_bytes(field.type)]
     return found or (plain if len(plain) == 1 else [])
+
+
+def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    """The features by column, as `datasets` writes them; none where what stands there is of another form."""
+    try:
+        found = read_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_media(kind: pa.DataType, feature: object) -> bool:
@@ -84,7 +92,7 @@ def read_saved(url: str, config: StagingConfig) -> Iterator[Sample | Failure]:
     names: list[str] = []
     try:
         with remote_errors(public(url)):
-            state = json.loads(fs.cat_file(f"{path}/state.json"))
+            state = read_json(fs.cat_file(f"{path}/state.json"))
             names = [str(entry["filename"]) for entry in state["_data_files"]]
     except (MediaError, KeyError, TypeError) as error:
         yield failure_of(public(url), FailureKind.CORRUPT, f"state.json names no data files ({error})")
@@ -122,7 +130,7 @@ def _rows(
     """The user's own values of each row, and the columns of its media: a null is none."""
     given = 0
     for batch in batches:
-        for row in batch.to_pylist():
+        for row in rows_of(batch):
             given += 1
             yield row, [name for name in media if row.pop(name, True)]
     yield from (({}, media) for _ in range(num_rows - given))

@@ -184,7 +184,9 @@ def _part_of(name: str, base_plus_ext: Callable[[str], tuple[str | None, str | N
     if base.startswith(".") or ("__" in name and ("__MACOSX" in name or META.match(name))):
         return None
     key, ending = base_plus_ext(name)
-    return None if key is None or ending is None else (key, ending.lower())
+    if key is None or ending is None or ending.startswith("__"):  # as WebDataset's own entries of a sample
+        return None
+    return key, ending.lower()
 
 
 def _parts(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,3 +74,16 @@ def test_what_is_no_condition_is_told_on_one_line(condition: str, told: str) -> 
 def test_nothing_else_is_run_or_read(condition: str) -> None:
     with pytest.raises(ValueError, match="--where"):
         where(TABLE, condition)
+
+
+@pytest.mark.parametrize("name", ["__row", "__ROW"])
+def test_a_column_of_any_name_is_the_users(name: str) -> None:
+    table = pa.table({"n": [1, 2, 3], name: [2, 2, 0]})
+    assert where(table, f"n = 3 or {name} = 7")["n"].to_pylist() == [3]
+
+
+def test_columns_that_differ_in_case_alone_cannot_be_named() -> None:
+    table = pa.table({"n": [1, 2], "A": [1, 2], "a": [2, 1]})
+    assert where(table, "n = 1").num_rows == 1
+    with pytest.raises(ValueError, match="A and a differ in case alone"):
+        where(table, "a = 1")

@@ -126,3 +126,12 @@ def test_a_column_of_bytes_alone_is_media(tmp_path: Path) -> None:
     buffer = io.BytesIO((tmp_path / "0.parquet").read_bytes()[:-20])
     (tmp_path / "0.parquet").write_bytes(buffer.getvalue())
     assert {failure.kind for failure in listed(tmp_path / "0.parquet")[0].failures} == {FailureKind.CORRUPT}
+
+
+@pytest.mark.parametrize("told", [b"{", b"[1]", b'{"info": null}', b'{"info": {"features": [1]}}'])
+def test_a_table_whose_features_are_not_told_is_known_by_its_columns(tmp_path: Path, told: bytes) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array([{"bytes": jpg(1), "path": None}], kind)})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": told}), tmp_path / "a.parquet")
+    listing = list_inputs([str(tmp_path / "a.parquet")])
+    assert (len(listing.sources), listing.failures) == (1, [])

@@ -1,6 +1,7 @@
 """Lists of inputs: a row is a file, or a stretch of a video to the frame; a row that is none is told by its line."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,38 @@ def test_a_list_is_given_by_its_option_and_retried_by_it(films: Path, tmp_path: 
     with pytest.raises(SystemExit) as stopped:
         main(["retry", out, "--executor", "local"])
     assert "1 succeeded now, 0 still fail" in capsys.readouterr().out
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def test_json_that_is_nested_too_deeply_is_a_failure_of_its_row(films: Path) -> None:
+    listing = listed(films / "list.jsonl", f'{{"path": "1.mp4", "a": {DEEP}}}\n{{"path": "2.mp4"}}\n')
+    assert lines(listing) == {"line 1": FailureKind.CORRUPT}
+    assert len(listing.sources) == 1
+    assert [failure.kind for failure in listed(films / "list.json", DEEP).failures] == [FailureKind.CORRUPT]
+
+
+def test_names_of_columns_that_are_no_text_are_kept_as_far_as_they_are(films: Path) -> None:
+    listing = listed(films / "list.jsonl", json.dumps({"path": "1.mp4", "\ud800b": 1}))
+    assert listing.own is not None
+    assert listing.own.column_names == ["uri", "?b"]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.date32()])
+def test_dates_and_times_that_python_cannot_hold_are_text(films: Path, kind: pa.DataType) -> None:
+    number = pa.int32() if kind == pa.date32() else pa.int64()
+    times = pa.array([2**30 if kind == pa.date32() else 2**50, 1, None], number).cast(kind)
+    pq.write_table(pa.table({"path": ["1.mp4", "2.mp4", "p.jpg"], "when": times}), films / "list.parquet")
+    listing = listed(films / "list.parquet")
+    assert listing.own is not None
+    assert not listing.failures
+    assert [isinstance(value, str) for value in listing.own["when"].to_pylist()] == [True, True, False]
+
+
+def test_a_server_out_of_reach_is_no_missing_file(films: Path) -> None:
+    with socket.socket() as server:  # bound, and not listening
+        server.bind(("127.0.0.1", 0))
+        listing = listed(films / "list.csv", f"path\nhttp://127.0.0.1:{server.getsockname()[1]}/a.mp4\n2.mp4\n")
+    assert lines(listing) == {"line 2": FailureKind.IO}
+    assert "cannot be reached" in listing.failures[0].detail

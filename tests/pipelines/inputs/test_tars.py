@@ -236,3 +236,13 @@ def test_listing_reads_no_payload_of_media(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "open", opened)
     assert len(listed(tar).sources) == 8
     assert 0 < sum(read) < 2**20
+
+
+def test_members_that_no_sample_can_hold_cost_no_other_one(tmp_path: Path) -> None:
+    deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    members = [*pair("0", 1), ("1.jpg", jpg(2)), ("1.json", deep), ("2.__key__", b"x"), ("2.jpg", jpg(3))]
+    left_out: list[str] = []
+    listing = listed(write_members(tmp_path / "0.tar", members), left_out=left_out)
+    assert names(listing) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert {name: kind for name, (kind, _) in told(listing).items()} == {"1.json": FailureKind.CORRUPT}
+    assert [name.rpartition("/")[2] for name in left_out] == ["2.__key__"]
