@@ -23,6 +23,8 @@ CHUNK = 10_000
 """Rows that wait to become Arrow's."""
 MAX_COLUMNS = 256
 """Names that vary from sample to sample are values, and make no table."""
+UNNAMED = "unnamed"
+"""A column without a name, such as the numbers of the rows that pandas writes."""
 ARROW = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 INT64 = range(-(2**63), 2**63)
 
@@ -78,7 +80,7 @@ class OwnColumns:
         return told
 
     def _name(self, name: str, *, has_text: bool) -> str | None:
-        name = _encodable(name)
+        name = _encodable(name).strip() or UNNAMED
         if name in TAKEN or (name == TEXT and has_text):
             self.renamed[name] = name = f"own_{name}"
         if name not in self._names and len(self._names) >= MAX_COLUMNS:

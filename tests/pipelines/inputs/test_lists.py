@@ -218,6 +218,12 @@ def test_names_of_columns_that_are_no_text_are_kept_as_far_as_they_are(films: Pa
     assert listing.own.column_names == ["uri", "?b"]
 
 
+def test_a_column_without_a_name_gets_one(films: Path) -> None:
+    listing = listed(films / "list.csv", ",path\n7,1.mp4\n")
+    assert listing.own is not None
+    assert listing.own["unnamed"].to_pylist() == ["7"]
+
+
 @pytest.mark.parametrize("kind", [pa.timestamp("ms"), pa.date32()])
 def test_dates_and_times_that_python_cannot_hold_are_text(films: Path, kind: pa.DataType) -> None:
     number = pa.int32() if kind == pa.date32() else pa.int64()
