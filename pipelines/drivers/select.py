@@ -10,7 +10,7 @@ from curate.dataset.dataset import Dataset
 from curate.media.counter import frames_decoded
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, load_config
-from pipelines.dataset import config_of
+from pipelines.dataset import config_of, curate_command
 from pipelines.steps.decide import decide, read_stored
 
 
@@ -36,7 +36,8 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
         overrides: `select.…=value` or `dedup.…=value`, on top.
 
     Raises:
-        ValueError: nothing was curated here, a setting is no policy: it would need frames, or another command curates.
+        ValueError: nothing was curated here, a setting is no policy: it would need frames, another version
+            of the scan found the clips, or another command curates.
     """
     start, decoded_before = time.monotonic(), frames_decoded()
     dataset = Dataset(url)
@@ -52,7 +53,13 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
     with dataset.writer("curate"):
         before = funnel(dataset.read_clips())
         families = dataset.families()
-        decided = decide(dataset, read_stored(dataset, new, families, keep=True), new, families)
+        stored = read_stored(dataset, new, families, keep=True)
+        if before.get("clips") and not stored.clips.num_rows:
+            raise ValueError(
+                f"{url}: its clips were found by another version of the scan, and none is stored by this one; nothing "
+                f"is changed. `{curate_command(dataset)}` computes them again"
+            )
+        decided = decide(dataset, stored, new, families)
         policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
         dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
         index = dataset.write_index(new.shards.key)

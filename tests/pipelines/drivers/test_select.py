@@ -65,6 +65,17 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
         select(str(dataset), overrides=["scan.short_side_px=100"])
 
 
+def test_clips_of_another_scan_are_kept_as_they_are(dataset: Path) -> None:
+    stored = Dataset(str(dataset))
+    made_with = stored.sections()["curate"]
+    stored.save_section("curate", {**made_with, "scan": {**made_with["scan"], "detector": {"kind": "whole"}}})
+    files = [dataset / name for name in ("clips.parquet", "shards/index.parquet", "config.yaml")]
+    before = [file.read_bytes() for file in files]
+    with pytest.raises(ValueError, match="another version of the scan"):
+        select(str(dataset), overrides=["select.rules.duration_s.min=2"])
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_one_file_serves_curate_and_select(dataset: Path, tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("select: {rules: {duration_s: {min: 2}}}\nexecute: {executor: local}\n")
