@@ -10,7 +10,7 @@ from curate.dataset.dataset import Dataset
 from curate.media.counter import frames_decoded
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, load_config
-from pipelines.dataset import config_of, curate_command
+from pipelines.dataset import check_cut, config_of, curate_command
 from pipelines.steps.decide import decide, read_stored
 
 
@@ -37,7 +37,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
 
     Raises:
         ValueError: nothing was curated here, a setting is no policy: it would need frames, another version
-            of the scan found the clips, or another command curates.
+            of the scan found the clips or of the cut wrote them, or another command curates.
     """
     start, decoded_before = time.monotonic(), frames_decoded()
     dataset = Dataset(url)
@@ -59,6 +59,7 @@ def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> 
                 f"{url}: its clips were found by another version of the scan, and none is stored by this one; nothing "
                 f"is changed. `{curate_command(dataset)}` computes them again"
             )
+        check_cut(dataset)
         decided = decide(dataset, stored, new, families)
         policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
         dataset.save_section("curate", {**dataset.sections()["curate"], **policy})

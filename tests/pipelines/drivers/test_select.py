@@ -1,6 +1,7 @@
 """Another policy over a curated dataset: nothing is decoded, nothing is cut."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -65,13 +66,22 @@ def test_a_setting_that_needs_frames_is_refused(dataset: Path) -> None:
         select(str(dataset), overrides=["scan.short_side_px=100"])
 
 
-def test_clips_of_another_scan_are_kept_as_they_are(dataset: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "setting", "message"),
+    [
+        ("scan", {"detector": {"kind": "whole"}}, "another version of the scan"),
+        ("shards", {"encode": {"crf": 30}}, "are cut with other settings"),
+    ],
+)
+def test_clips_of_another_scan_or_cut_are_kept_as_they_are(
+    section: str, setting: dict[str, Any], message: str, dataset: Path
+) -> None:
     stored = Dataset(str(dataset))
     made_with = stored.sections()["curate"]
-    stored.save_section("curate", {**made_with, "scan": {**made_with["scan"], "detector": {"kind": "whole"}}})
+    stored.save_section("curate", {**made_with, section: {**made_with[section], **setting}})
     files = [dataset / name for name in ("clips.parquet", "shards/index.parquet", "config.yaml")]
     before = [file.read_bytes() for file in files]
-    with pytest.raises(ValueError, match="another version of the scan"):
+    with pytest.raises(ValueError, match=message):
         select(str(dataset), overrides=["select.rules.duration_s.min=2"])
     assert [file.read_bytes() for file in files] == before
 
