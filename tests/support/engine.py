@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ class NoScorers:
     """A score stage whose scorers return numbers made from the clip's id: 4 columns, and an embedding if asked for."""
 
     step = "score"
+    reads: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, embedding_dim: int) -> None:
         self.embedding_dim = embedding_dim

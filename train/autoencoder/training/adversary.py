@@ -29,7 +29,7 @@ class Adversary(nn.Module):
         super().__init__()
         self.config = config
         frames = 3 if config.over_time else 1
-        widths = [config.width * min(2**level, 8) for level in range(config.num_layers)]
+        widths = [config.width * min(2**level, 8) for level in range(config.depth)]
         layers: list[nn.Module] = [_conv(3, widths[0], frames, stride=2), nn.LeakyReLU(0.2)]
         for before, width in pairwise(widths):
             layers += [_conv(before, width, frames, stride=2), nn.GroupNorm(NUM_GROUPS, width), nn.LeakyReLU(0.2)]

@@ -67,7 +67,7 @@ class AdversaryConfig(BaseModel):
     start: int = Field(2000, ge=0, description="step from which it is trained and counts")
     over_time: bool = Field(True, description="its convolutions reach over 3 frames; false: over one")
     width: int = Field(64, ge=8, multiple_of=8, description="channels of its first layer; doubled by the next ones")
-    num_layers: int = Field(3, ge=1, description="layers that halve height and width")
+    depth: int = Field(3, ge=1, description="layers that halve height and width")
     lr: float = Field(1e-4, gt=0, description="its learning rate, which is constant")
     r1: float = Field(
         0.0, ge=0, description="weight of the squared gradient at videos (Mescheder et al. 2018); 0: none"

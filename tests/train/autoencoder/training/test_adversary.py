@@ -13,7 +13,7 @@ from train.autoencoder.training.config import AdversaryConfig
 from train.autoencoder.training.loop import AutoencoderRun
 from train.run.checkpoint import list_checkpoints
 
-SMALL: dict[str, Any] = {"width": 8, "num_layers": 2, "start": 2}
+SMALL: dict[str, Any] = {"width": 8, "depth": 2, "start": 2}
 
 
 def adversary(**settings: Any) -> Adversary:
