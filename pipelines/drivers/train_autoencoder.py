@@ -32,7 +32,7 @@ from train.run.spool import Spool
 FILM = "bbb-film"
 """The asset that the embedded autoencoder is trained on; as a dataset it names it."""
 EMBEDDED = "embedded"
-MAY_CHANGE = {"device", "checkpoint", "parallel", "held_out"}
+MAY_CHANGE = {"device", "checkpoint", "held_out"}
 """Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
 SHAPE = ("spatial_stride", "temporal_stride", "latent_channels", "bottleneck")
 

@@ -4,6 +4,8 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.media.codecs import EncodeConfig as CodecConfig
-from curate.media.decode import clip_frames, clip_times
+from curate.media.decode import ClipTimes, clip_frames, clip_times
 from curate.media.encode import Mp4Encoder
 from curate.media.fetch import local_copy
 from curate.schema import MediaError
@@ -27,7 +29,9 @@ from train.autoencoder.encode import target_size
 
 SEED = 0
 EMBEDDED = "embedded"
-SECONDS_SHOWN = 4
+SHOWN_RATE = Fraction(12)
+MOST_SHOWN = 192
+"""Frames of the video, at 12 a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,8 @@ def compare(
     Raises:
         ValueError: no clip can be decoded, an autoencoder cannot be loaded, or the video cannot be written.
     """
+    if video is not None:
+        _check_target(video)
     settings = [_settings(one) for one in given] or [config.autoencoder]
     names = [*given] or [config.autoencoder.kind]
     autoencoders = [one.build() for one in settings]
@@ -112,52 +118,54 @@ def _is_dataset(source: str) -> bool:
 
 
 def _middle(data: bytes, config: EncodeConfig, multiple: int) -> np.ndarray:
-    times = clip_times(data)
-    indices = times.at(None if len(times.pts) == 1 else config.fps)
+    times, indices = _ticks(data, config)
     count = min(len(indices), config.max_frames)
     start = (len(indices) - count) // 2
-    return _frames(data, indices[start : start + count], config, multiple)
+    return _frames(data, times, indices[start : start + count], config, multiple)
 
 
 def _excerpts(path: str, config: EncodeConfig, num_clips: int, multiple: int) -> Iterator[CheckedClip]:
     """Of a video, evenly spaced; fewer where it is short."""
-    times = clip_times(path)
-    indices = times.at(None if len(times.pts) == 1 else config.fps)
+    times, indices = _ticks(path, config)
     count = min(len(indices), config.max_frames)
     for start in np.unique(np.linspace(0, len(indices) - count, num_clips).astype(int)):
-        seconds = times.starts_s[indices[start]]
-        yield CheckedClip(
-            name=f"{Path(path).name} at {seconds:.2f} s",
-            rgb=_frames(path, indices[start : start + count], config, multiple),
-        )
+        rgb = _frames(path, times, indices[start : start + count], config, multiple)
+        yield CheckedClip(name=f"{Path(path).name} at {times.starts_s[indices[start]]:.2f} s", rgb=rgb)
 
 
-def _frames(source: str | bytes, indices: np.ndarray, config: EncodeConfig, multiple: int) -> np.ndarray:
+def _ticks(source: str | bytes, config: EncodeConfig) -> tuple[ClipTimes, np.ndarray]:
+    """When frames are shown, and the numbers of those at the settings' rate."""
+    times = clip_times(source)
+    return times, times.at(None if len(times.pts) == 1 else config.fps)
+
+
+def _frames(
+    source: str | bytes, times: ClipTimes, indices: np.ndarray, config: EncodeConfig, multiple: int
+) -> np.ndarray:
     def size(height: int, width: int) -> tuple[int, int]:
         return target_size(height, width, max_area_px=config.max_area_px, multiple_px=multiple)
 
-    return np.stack(list(clip_frames(source, clip_times(source), indices, size)))
+    return np.stack(list(clip_frames(source, times, indices, size)))
+
+
+def _check_target(video: str) -> None:
+    """Told before minutes of work."""
+    if not Path(video).parent.is_dir():
+        raise ValueError(f"--video {video}: there is no folder {Path(video).parent}; make it, or choose another")
+    if Path(video).suffix.lower() != ".mp4":
+        raise ValueError(f"--video {video}: expected a name that ends in .mp4")
 
 
 def _write(video: str, autoencoders: Sequence[VideoAutoencoder], clips: Sequence[CheckedClip], multiple: int) -> None:
     """The clips one after the other, of the size of the first."""
-    from fractions import Fraction
-
     import cv2
 
-    rate, num_left, encoder = Fraction(12), SECONDS_SHOWN * 12 * 4, None
-    size = (0, 0)
-    for clip in clips:
-        for frame in comparison(autoencoders, clip, multiple):
-            if num_left == 0:
-                break
-            if encoder is None:
-                size = (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
-                encoder = Mp4Encoder(CodecConfig(), size=size, fps=rate, time_base=1 / rate)
-            shown = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-            encoder.add(shown, pts=SECONDS_SHOWN * 12 * 4 - num_left, duration=1)
-            num_left -= 1
-    assert encoder is not None
+    frames = islice(chain.from_iterable(comparison(autoencoders, clip, multiple) for clip in clips), MOST_SHOWN)
+    first = next(frames)
+    size = (first.shape[1] // 2 * 2, first.shape[0] // 2 * 2)
+    encoder = Mp4Encoder(CodecConfig(), size=size, fps=SHOWN_RATE, time_base=1 / SHOWN_RATE)
+    for number, frame in enumerate(chain([first], frames)):
+        encoder.add(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), pts=number, duration=1)
     try:
         Path(video).write_bytes(encoder.finish())
     except OSError as error:

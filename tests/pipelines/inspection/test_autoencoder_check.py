@@ -53,7 +53,8 @@ def test_a_video_is_taken_in_excerpts_and_json_is_one_line_each(
     [
         (["--autoencoder", "{kind: nothing}"], "no settings of an autoencoder"),
         (["--autoencoder", "/nowhere"], "no model.safetensors in /nowhere"),
-        (["--video", "/nowhere/x.mp4"], "--video /nowhere/x.mp4: cannot be written"),
+        (["--video", "/nowhere/x.mp4"], "there is no folder /nowhere"),
+        (["--video", "x.gif"], "a name that ends in .mp4"),
     ],
 )
 def test_what_cannot_be_compared_is_told(

@@ -61,9 +61,9 @@ class Adversary(nn.Module):
         return loss, figures
 
     @torch.no_grad()
-    def update(self, figures: dict[str, Tensor]) -> None:
-        """Let the averages follow the logits of a step, which are equal on all ranks."""
-        self.logits.lerp_(torch.stack([figures["real_logit"], figures["fake_logit"]]), 1 - LOGITS_DECAY)
+    def update(self, real_logit: float, fake_logit: float) -> None:
+        """Let the averages follow the mean logits of a step, which are those of all ranks."""
+        self.logits.lerp_(self.logits.new_tensor([real_logit, fake_logit]), 1 - LOGITS_DECAY)
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -65,6 +66,7 @@ class Window:
         self._num_clips, self._seed = num_clips, seed
         self.size = min(size, num_clips)
         self._per_step = per_step if self.size < num_clips else 0.0
+        self._order = lru_cache(maxsize=2)(self._draw_order)
 
     def positions(self, step: int) -> range:
         """Places in the endless order."""
@@ -74,7 +76,10 @@ class Window:
     def clip(self, position: int) -> int:
         """Which clip stands at a place."""
         epoch, place = divmod(position, self._num_clips)
-        return int(np.random.default_rng((self._seed, 1, epoch)).permutation(self._num_clips)[place])
+        return int(self._order(epoch)[place])
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self._seed, 1, epoch)).permutation(self._num_clips)
 
 
 class Batches:

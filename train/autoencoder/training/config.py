@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.autoencoder.network_config import NetworkConfig
-from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig, ParallelConfig
+from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig
 
 
 class ClipsConfig(BaseModel):
@@ -115,7 +115,6 @@ class TrainAutoencoderConfig(BaseModel):
         lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-3, warmup_steps=100, schedule="cosine", clip_norm=0.5
     )
     ema: EMAConfig = EMAConfig(decay=0.998)
-    parallel: ParallelConfig = ParallelConfig()
     held_out: HeldOutConfig = HeldOutConfig()
     checkpoint: CheckpointConfig = CheckpointConfig(every=250, keep=2)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")

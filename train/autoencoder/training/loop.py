@@ -31,6 +31,7 @@ from train.monitor.metrics import LogConfig, MetricsLog, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer, learning_rate
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
+from train.run.config import ParallelConfig
 from train.run.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class AutoencoderRun:
     ) -> None:
         self.out, self.config, self.model, self.source, self.ranks = out, config, model, source, ranks
         self.on_row, self._spool = on_row, spool
-        self._replica = parallelize(model, ranks, config.parallel, getattr(torch, config.dtype))
+        # Replicas alone: blocks keep frames of the pass, so none is computed twice; one rank measures held-out clips.
+        self._replica = parallelize(model, ranks, ParallelConfig())
         self._adversary = _adversary(config, ranks)
         trained = model if self._adversary is None else nn.ModuleList([model, self._adversary])
         self._optimizer = build_optimizer(model, config.optimizer)
@@ -152,7 +154,7 @@ class AutoencoderRun:
             )
         self._optimizer.step()
         if self._adversary is not None and of_adversary:
-            self._adversary.update({name: torch.tensor(row[name]) for name in of_adversary})
+            self._adversary.update(row["real_logit"], row["fake_logit"])
         self.model.bottleneck.update(coded, noise)
         self._ema.update(self.model, self.step)
         clear_gradients(self._replica, self._optimizer)

@@ -63,10 +63,12 @@ def config(bottleneck: str = "kl", **settings: Any) -> TrainAutoencoderConfig:
     )  # fmt: skip
 
 
-def run(out: Path, settings: TrainAutoencoderConfig, ranks: RankGrid = ALONE) -> list[dict[str, Any]]:
+def run(
+    out: Path, settings: TrainAutoencoderConfig, ranks: RankGrid = ALONE, model: CausalVideoAutoencoder | None = None
+) -> list[dict[str, Any]]:
     out.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    model = CausalVideoAutoencoder(settings.network)
+    model = CausalVideoAutoencoder(settings.network) if model is None else model
     with Spool(out) as spool:
         return AutoencoderRun(out, settings, model, Squares(), ranks, spool).train()
 
@@ -112,21 +114,29 @@ def test_a_stopped_run_resumes_bitwise(bottleneck: str, tmp_path: Path, monkeypa
 def _one_of_two(rank: int, folder: str, settings: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    ranks = RankGrid.of_group(torch.device("cpu"))
-    run(Path(folder, "run"), TrainAutoencoderConfig.model_validate_json(settings), ranks)
+    ranks, given = RankGrid.of_group(torch.device("cpu")), TrainAutoencoderConfig.model_validate_json(settings)
+    torch.manual_seed(0)
+    model = CausalVideoAutoencoder(given.network)
+    run(Path(folder, "run"), given, ranks, model)
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bottleneck", ["kl", "vq"])
-def test_two_ranks_train_one_network(bottleneck: str, tmp_path: Path) -> None:
-    start_both(_one_of_two, str(tmp_path), config(bottleneck).model_dump_json())
+@pytest.mark.parametrize(
+    ("bottleneck", "loss"),
+    [("kl", {}), ("vq", {}), ("kl", {"adversary": {"width": 8, "depth": 2, "start": 1, "lecam": 0.1}})],
+)
+def test_two_ranks_train_one_network(bottleneck: str, loss: dict[str, Any], tmp_path: Path) -> None:
+    start_both(_one_of_two, str(tmp_path), config(bottleneck, loss=loss).model_dump_json())
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
     model, _ = load(tmp_path / "run" / "weights")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     # On another number of ranks the run is at its end already.
-    assert len(run(tmp_path / "run", config(bottleneck))) == len(rows)
+    assert len(run(tmp_path / "run", config(bottleneck, loss=loss))) == len(rows)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
