@@ -63,14 +63,15 @@ def config(bottleneck: str = "kl", **settings: Any) -> TrainAutoencoderConfig:
     )  # fmt: skip
 
 
-def run(
-    out: Path, settings: TrainAutoencoderConfig, ranks: RankGrid = ALONE, model: CausalVideoAutoencoder | None = None
-) -> list[dict[str, Any]]:
-    out.mkdir(exist_ok=True)
+def begun(out: Path, settings: TrainAutoencoderConfig, spool: Spool, ranks: RankGrid = ALONE) -> AutoencoderRun:
     torch.manual_seed(0)
-    model = CausalVideoAutoencoder(settings.network) if model is None else model
+    return AutoencoderRun(out, settings, CausalVideoAutoencoder(settings.network), Squares(), ranks, spool)
+
+
+def run(out: Path, settings: TrainAutoencoderConfig) -> list[dict[str, Any]]:
+    out.mkdir(exist_ok=True)
     with Spool(out) as spool:
-        return AutoencoderRun(out, settings, model, Squares(), ranks, spool).train()
+        return begun(out, settings, spool).train()
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)
@@ -114,11 +115,13 @@ def test_a_stopped_run_resumes_bitwise(bottleneck: str, tmp_path: Path, monkeypa
 def _one_of_two(rank: int, folder: str, settings: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    ranks, given = RankGrid.of_group(torch.device("cpu")), TrainAutoencoderConfig.model_validate_json(settings)
-    torch.manual_seed(0)
-    model = CausalVideoAutoencoder(given.network)
-    run(Path(folder, "run"), given, ranks, model)
-    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    ranks, out = RankGrid.of_group(torch.device("cpu")), Path(folder, "run")
+    out.mkdir(exist_ok=True)
+    with Spool(out) as spool:
+        trained = begun(out, TrainAutoencoderConfig.model_validate_json(settings), spool, ranks)
+        trained.train()
+    opposed = {} if trained._adversary is None else trained._adversary.state_dict()
+    torch.save({**trained.model.state_dict(), **opposed}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
