@@ -81,7 +81,7 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
             write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
             _say_before(source, num_weights, settings)
         ranks.barrier()
-        with _line(settings.steps, ranks) as on_row, Spool(out) as spool:
+        with _line(settings.steps, ranks) as on_row, Spool(out, writes=ranks.is_main) as spool:
             run = AutoencoderRun(out, settings, model, source, ranks, spool, lease=lease, on_row=on_row)
             rows = run.train()
     return AutoencoderSummary(

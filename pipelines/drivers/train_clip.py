@@ -97,7 +97,7 @@ def train_clip(dataset: str, out: str | AnyPath, config: Config) -> ClipSummary:
                 write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
                 say_before(settings, pairs, model, steps)
             ranks.barrier()
-            with _lines(steps, ranks) as (on_row, on_part), Spool(out) as spool:
+            with _lines(steps, ranks) as (on_row, on_part), Spool(out, writes=ranks.is_main) as spool:
                 run = ClipRun(out, settings, model, pairs, ranks, spool, lease=lease, on_row=on_row)
                 depends = (encoder.fingerprint, pairs.key, settings.num_frames, settings.short_side_px, model.dtype)
                 vectors = out / "vectors" / content_digest("clip vectors", *map(str, depends))[:16]

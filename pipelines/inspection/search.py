@@ -119,8 +119,8 @@ def _embedded(dataset: Dataset) -> tuple[str, EmbeddingConfig]:
     settings = next((scorer for scorer in scorers.values() if isinstance(scorer, EmbeddingConfig)), None)
     if not families or settings is None:
         raise ValueError(
-            f"{dataset.url}: no embeddings are stored; switch the scorer `{EMBEDDING}` on and run "
-            f"{curate_command(dataset)}"
+            f"{dataset.url}: no embeddings are stored; this computes them, and nothing else again: "
+            f"{curate_command(dataset)} --set 'score.scorers.{EMBEDDING}={{}}'"
         )
     return families[0], settings
 

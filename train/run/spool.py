@@ -31,7 +31,7 @@ class Spool:
         writes: this is the first rank. What others put into their folders comes nowhere.
     """
 
-    def __init__(self, out: AnyPath, *, writes: bool = True) -> None:
+    def __init__(self, out: AnyPath, *, writes: bool) -> None:
         self._out, self._writes = out, writes
         self._temporary: TemporaryDirectory[str] | None = None
         self._copied: dict[Path, tuple[int, int]] = {}

@@ -90,6 +90,14 @@ def test_weights_to_begin_with_fit_the_network(made: SimpleNamespace, tmp_path: 
         train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.init=embedded"))
 
 
+def test_a_run_in_a_store_resumes_and_its_weights_are_there(made: SimpleNamespace) -> None:
+    out = "memory://autoencoder/run"
+    first = train_autoencoder(made.url, out, config("train_autoencoder.checkpoint.every=1"))
+    again = train_autoencoder(made.url, out, config("train_autoencoder.checkpoint.every=1"))
+    assert [row["step"] for row in again.rows] == [row["step"] for row in first.rows] == [1, 2, 3]
+    assert (first.weights / "model.safetensors").exists()
+
+
 def test_a_dataset_without_clips_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="reelpack curate"):
         train_autoencoder(str(tmp_path / "nothing"), tmp_path / "run", config())

@@ -130,7 +130,9 @@ def test_a_picture_that_cannot_be_read_and_an_unknown_clip_are_told(made: Simple
 
 
 def test_without_embeddings_the_command_that_makes_them_is_named(changed: Callable[..., str]) -> None:
-    with pytest.raises(ValueError, match=r"no embeddings are stored.*reelpack curate"):
+    with pytest.raises(
+        ValueError, match=r"no embeddings are stored.*reelpack curate .* --set 'score.scorers.embedding=\{\}'$"
+    ):
         search(changed(lambda made_with: made_with.update(families=[])), Query(text="a dog"))
 
 

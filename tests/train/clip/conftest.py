@@ -42,7 +42,7 @@ class Made:
         out.mkdir(exist_ok=True)
         model = ClipModel(config, ALONE.device)
         pairs = Pairs(self.clips if clips is None else clips, config.levels)
-        with Spool(out) as spool:
+        with Spool(out, writes=True) as spool:
             run = ClipRun(out, config, model, pairs, ALONE, spool, **options)
             return run.train(self.frames(config), out / "vectors"), model
 

@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_what_to_lower(made: Made, t
     model = ClipModel(config, ALONE.device)
     with torch.no_grad():
         model.net.text_projection[0, 0] = torch.nan
-    run = ClipRun(tmp_path, config, model, Pairs(made.clips, config.levels), ALONE, Spool(tmp_path))
+    run = ClipRun(tmp_path, config, model, Pairs(made.clips, config.levels), ALONE, Spool(tmp_path, writes=True))
     with pytest.raises(ValueError, match=r"step 1: the loss is nan .*Lower train_clip\.lr \(it is 0\.01\)"):
         run.train(made.frames(config), tmp_path / "vectors")
     assert not list_checkpoints(tmp_path / "checkpoints")

@@ -70,7 +70,7 @@ def begun(out: Path, settings: TrainAutoencoderConfig, spool: Spool, ranks: Rank
 
 def run(out: Path, settings: TrainAutoencoderConfig) -> list[dict[str, Any]]:
     out.mkdir(exist_ok=True)
-    with Spool(out) as spool:
+    with Spool(out, writes=True) as spool:
         return begun(out, settings, spool).train()
 
 
@@ -117,7 +117,7 @@ def _one_of_two(rank: int, folder: str, settings: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     ranks, out = RankGrid.of_group(torch.device("cpu")), Path(folder, "run")
     out.mkdir(exist_ok=True)
-    with Spool(out) as spool:
+    with Spool(out, writes=ranks.is_main) as spool:
         trained = begun(out, TrainAutoencoderConfig.model_validate_json(settings), spool, ranks)
         trained.train()
     opposed = {} if trained._adversary is None else trained._adversary.state_dict()
