@@ -16,11 +16,12 @@ from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.same_run import SETTINGS, check_same_run
-from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.own import EMBEDDED_WEIGHTS
+from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.autoencoder.training.loop import AutoencoderRun, Row
+from train.autoencoder.training.own_network import OwnNetwork
 from train.autoencoder.training.sources import FilmClips, ShardClips, cache_frames
 from train.autoencoder.weights_folder import load
 from train.distributed.ranks import RankGrid, join_ranks
@@ -119,11 +120,11 @@ def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> Fi
     return FilmClips(cache_frames((), cache))
 
 
-def _model(settings: TrainAutoencoderConfig) -> CausalVideoAutoencoder:
+def _model(settings: TrainAutoencoderConfig) -> TrainedAutoencoder:
     """The network as a run begins: weights are a function of the seed, or those of `init`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = CausalVideoAutoencoder(settings.network)
+        model = OwnNetwork(settings.network)
     if settings.init is not None:
         begun, _ = load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)
         theirs, ours = begun.config, settings.network

@@ -18,6 +18,9 @@ class CausalVideoAutoencoder(nn.Module):
     """Videos are (B, 3, 1 + temporal_stride · k, H, W) in [-1, 1], H and W multiples of `spatial_stride`; latents are
     not normalized."""
 
+    temporal_stride: int
+    spatial_stride: int
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config

@@ -6,12 +6,14 @@ An image is a video of one frame.
 """
 
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.autoencoder.training.config import AdversaryConfig
+from train.autoencoder.training.config import AdversaryConfig, TrainAutoencoderConfig
+from train.distributed.ranks import RankGrid
 
 NUM_GROUPS = 8
 LOGITS_DECAY = 0.99
@@ -64,6 +66,54 @@ class Adversary(nn.Module):
     def update(self, real_logit: float, fake_logit: float) -> None:
         """Let the averages follow the mean logits of a step, which are those of all ranks."""
         self.logits.lerp_(self.logits.new_tensor([real_logit, fake_logit]), 1 - LOGITS_DECAY)
+
+
+class Opponent:
+    """An adversary that a run trains beside its network; every rank has the same one.
+
+    Args:
+        net: on the rank's device.
+        ranks: over which its gradients are averaged.
+    """
+
+    def __init__(self, net: Adversary, ranks: RankGrid) -> None:
+        self.net, self._ranks = net, ranks
+
+    @classmethod
+    def of(cls, config: TrainAutoencoderConfig, ranks: RankGrid) -> Self | None:
+        """That of the settings, its weights a function of the seed; None: there is none."""
+        if config.loss.adversary is None:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return cls(Adversary(config.loss.adversary).to(ranks.device), ranks)
+
+    def counts(self, step: int) -> bool:
+        """Whether it is trained in a step."""
+        return step >= self.net.config.start
+
+    def rest(self) -> None:
+        """In a step before, it stays as it is, and checkpoints have its moments already."""
+        for parameter in self.net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+    def told_apart(self, reconstruction: Tensor, out: Tensor, last_layer: Tensor) -> Tensor:
+        """What it adds to the loss of a step."""
+        self.net.requires_grad_(False)
+        told = self.net.reconstruction_loss(out.float())
+        scale = adaptive_weight(reconstruction, told, last_layer) if self.net.config.adaptive else 1.0
+        return self.net.config.weight * scale * told
+
+    def oppose(self, video: Tensor, out: Tensor, clip_norm: float) -> dict[str, Tensor]:
+        """Its own gradients, averaged over the ranks; figures for the log."""
+        self.net.requires_grad_(True)
+        loss, figures = self.net.own_loss(video, out.float())
+        loss.backward()
+        for parameter in self.net.parameters():
+            assert parameter.grad is not None
+            parameter.grad = self._ranks.sum(parameter.grad) / self._ranks.dp_size
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), clip_norm)
+        return {"adversary_loss": loss.detach(), **figures}
 
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:

@@ -16,13 +16,12 @@ from curate.media.prefetch import prefetch
 from curate.storage.lease import Lease
 from curate.storage.place import AnyPath
 from curate.threads import import_decoders
-from train.autoencoder.network import CausalVideoAutoencoder
-from train.autoencoder.training.adversary import Adversary, adaptive_weight
+from train.autoencoder.training.adversary import Opponent
+from train.autoencoder.training.base import LatentStatistics, TrainedAutoencoder
 from train.autoencoder.training.clips import Batches, ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
-from train.autoencoder.training.loss import reconstruction_loss
+from train.autoencoder.training.loss import ReconstructionLoss
 from train.autoencoder.training.measure import held_out_clips, measure
-from train.autoencoder.weights_folder import save
 from train.data.plan import Cursor
 from train.distributed.parallelize import clear_gradients, full_tensor, parallelize
 from train.distributed.preempt import Preempted, stop_on_sigterm
@@ -59,7 +58,7 @@ class AutoencoderRun:
         self,
         out: AnyPath,
         config: TrainAutoencoderConfig,
-        model: CausalVideoAutoencoder,
+        model: TrainedAutoencoder,
         source: ClipSource,
         ranks: RankGrid,
         spool: Spool,
@@ -71,11 +70,12 @@ class AutoencoderRun:
         self.on_row, self._spool = on_row, spool
         # Replicas alone: blocks keep frames of the pass, so none is computed twice; one rank measures held-out clips.
         self._replica = parallelize(model, ranks, ParallelConfig())
-        self._adversary = _adversary(config, ranks)
-        trained = model if self._adversary is None else nn.ModuleList([model, self._adversary])
+        self._cost = ReconstructionLoss(config.loss, ranks.device)
+        self._opponent = Opponent.of(config, ranks)
+        trained = model if self._opponent is None else nn.ModuleList([model, self._opponent.net])
         self._optimizer = build_optimizer(model, config.optimizer)
-        if self._adversary is not None:
-            self._optimizer.add_param_group({"params": [*self._adversary.parameters()], "weight_decay": 0.0})
+        if self._opponent is not None:
+            self._optimizer.add_param_group({"params": [*self._opponent.net.parameters()], "weight_decay": 0.0})
         self._ema = EMA(model, config.ema)
         self._batches = Batches(source, config.clips, config.seed, ranks.dp_rank, ranks.dp_size)
         root = out / "checkpoints"
@@ -127,25 +127,27 @@ class AutoencoderRun:
     def _optimize(self, video: Tensor) -> Row:
         """One step on (B, 3, T, H, W) in [-1, 1]; its metrics, those of losses averaged over the ranks."""
         config, lr = self.config, learning_rate(self.step, self.config.optimizer, self.config.steps)
-        own = config.loss.adversary
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        if own is not None:
-            self._optimizer.param_groups[-1]["lr"] = own.lr
+        if self._opponent is not None:
+            self._optimizer.param_groups[-1]["lr"] = self._opponent.net.config.lr
         noise = torch.Generator().manual_seed(
             (config.seed * 1_000_003 + self.step) * self.ranks.dp_size + self.ranks.dp_rank
         )
         with torch.autocast(video.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             out, coded = self._replica(video, noise)
-        reconstruction = reconstruction_loss(out, video, config.loss)
-        loss, told = reconstruction + coded.loss, self._told_apart(reconstruction, out)
-        (loss if told is None else loss + told).backward()
-        of_adversary = self._oppose(video, out) if told is not None else {}
+        reconstruction, figures = self._cost(out, video)
+        loss, of_opponent = reconstruction + coded.loss, dict[str, Tensor]()
+        if self._opponent is not None and self._opponent.counts(self.step):
+            (loss + self._opponent.told_apart(reconstruction, out, self.model.last_layer)).backward()
+            of_opponent = self._opponent.oppose(video, out, config.optimizer.clip_norm)
+        else:
+            loss.backward()
+            if self._opponent is not None:
+                self._opponent.rest()
         norm = full_tensor(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.clip_norm))
         mse = (out.detach().clamp(-1, 1) - video).square().mean()
-        figures = {"loss": reconstruction.detach(), "mse": mse, **coded.metrics, **of_adversary}
-        values = self.ranks.sum(torch.stack([value.float() for value in figures.values()])) / self.ranks.dp_size
-        row = dict(zip(figures, values.tolist(), strict=True))
+        row = self._mean({"loss": reconstruction.detach(), "mse": mse, **figures, **coded.metrics, **of_opponent})
         if not (math.isfinite(row["loss"]) and math.isfinite(float(norm))):
             raise ValueError(
                 f"step {self.step + 1}: the loss is {row['loss']} and the norm of its gradient {float(norm)}. Lower "
@@ -153,40 +155,18 @@ class AutoencoderRun:
                 f"train into another --out; {self.out} keeps its last checkpoint before this step"
             )
         self._optimizer.step()
-        if self._adversary is not None and of_adversary:
-            self._adversary.update(row["real_logit"], row["fake_logit"])
-        self.model.bottleneck.update(coded, noise)
+        if self._opponent is not None and of_opponent:
+            self._opponent.net.update(row["real_logit"], row["fake_logit"])
+        self.model.after_step(coded, noise)
         self._ema.update(self.model, self.step)
         clear_gradients(self._replica, self._optimizer)
         row["psnr_db"] = 10.0 * math.log10(4.0 / max(row.pop("mse"), 1e-12))
         return {**row, "grad_norm": float(norm), "lr": lr, "frames": video.shape[0] * video.shape[2]}
 
-    def _told_apart(self, reconstruction: Tensor, out: Tensor) -> Tensor | None:
-        """What the adversary adds to the loss of this step; None before it counts."""
-        settings, adversary = self.config.loss.adversary, self._adversary
-        if settings is None or adversary is None:
-            return None
-        if self.step < settings.start:
-            for parameter in adversary.parameters():  # it stays as it is, and checkpoints have its moments already
-                parameter.grad = torch.zeros_like(parameter)
-            return None
-        adversary.requires_grad_(False)
-        told = adversary.reconstruction_loss(out.float())
-        last_layer = self.model.decoder.head.weight
-        scale = adaptive_weight(reconstruction, told, last_layer) if settings.adaptive else 1.0
-        return settings.weight * scale * told
-
-    def _oppose(self, video: Tensor, out: Tensor) -> Row:
-        """The adversary's own gradients, averaged over the ranks; figures for the log."""
-        assert self._adversary is not None
-        self._adversary.requires_grad_(True)
-        loss, figures = self._adversary.own_loss(video, out.float())
-        loss.backward()
-        for parameter in self._adversary.parameters():
-            assert parameter.grad is not None
-            parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.dp_size
-        torch.nn.utils.clip_grad_norm_(self._adversary.parameters(), self.config.optimizer.clip_norm)
-        return {"adversary_loss": loss.detach(), **figures}
+    def _mean(self, figures: dict[str, Tensor]) -> Row:
+        """Over the ranks."""
+        values = self.ranks.sum(torch.stack([value.float() for value in figures.values()])) / self.ranks.dp_size
+        return dict(zip(figures, values.tolist(), strict=True))
 
     def _measure(self) -> None:
         """A row of held-out clips, where it is due. Each rank has the averaged weights; the first one measures."""
@@ -208,34 +188,27 @@ class AutoencoderRun:
     def _finish(self, pool: ThreadPoolExecutor) -> None:
         """The averaged weights, with the mean and the deviation of their latents over training data."""
         with self._ema.applied_to(self.model):
-            moments = torch.zeros(3, self.model.config.num_channels, dtype=torch.float64)
-            for number in range(self.ranks.dp_rank, self.config.num_measured, self.ranks.dp_size):
-                video = self._batches.batch(STATISTICS + number, pool).to(self.ranks.device)
-                with torch.no_grad():
-                    values = self.model.latent(video).double().transpose(0, 1).flatten(1).cpu()  # (C, n)
-                count = torch.full((len(values),), float(values.shape[1]))
-                moments += torch.stack([count, values.sum(1), values.square().sum(1)])
-            counts, total, squares = self.ranks.sum(moments.to(self.ranks.device)).cpu()
-            mean = total / counts
-            std = (squares / counts - mean.square()).clamp(min=1e-12).sqrt()
+            statistics = self._statistics(pool)
             if self.ranks.is_main:
-                statistics = {"latent_mean": mean, "latent_std": std}
-                rounded = {name: tuple(round(v, 6) for v in values.tolist()) for name, values in statistics.items()}
-                self.model.config = self.model.config.model_copy(update=rounded)
-                save(self.model, self.out / "weights")
+                self.model.save(self.out / "weights", statistics)
         self.ranks.barrier()
+
+    @torch.no_grad()
+    def _statistics(self, pool: ThreadPoolExecutor) -> LatentStatistics:
+        moments = torch.zeros(3, self.model.num_channels, dtype=torch.float64)
+        for number in range(self.ranks.dp_rank, self.config.num_measured, self.ranks.dp_size):
+            video = self._batches.batch(STATISTICS + number, pool).to(self.ranks.device)
+            values = self.model.latent(video).double().transpose(0, 1).flatten(1).cpu()  # (C, n)
+            count = torch.full((len(values),), float(values.shape[1]))
+            moments += torch.stack([count, values.sum(1), values.square().sum(1)])
+        counts, total, squares = self.ranks.sum(moments.to(self.ranks.device)).cpu()
+        mean = total / counts
+        std = (squares / counts - mean.square()).clamp(min=1e-12).sqrt()
+        rounded = (tuple(round(value, 6) for value in values.tolist()) for values in (mean, std))
+        return LatentStatistics(mean=next(rounded), std=next(rounded))
 
     def _write(self, row: Row) -> None:
         if self._log is not None:
             self._log.write(row)
             self._spool.sync_if_due()
             self.on_row(row)
-
-
-def _adversary(config: TrainAutoencoderConfig, ranks: RankGrid) -> Adversary | None:
-    """Its weights are a function of the seed."""
-    if config.loss.adversary is None:
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return Adversary(config.loss.adversary).to(ranks.device)

@@ -1,11 +1,23 @@
 """What a reconstruction costs, after Latent Diffusion (Rombach et al. 2022), section 3.1 and appendix G."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from train.autoencoder.training.config import LossConfig
 
 NUM_SCALES = 3
+
+
+class ReconstructionLoss:
+    """All that a reconstruction costs but what the bottleneck and an adversary add, by the settings."""
+
+    def __init__(self, config: LossConfig, device: torch.device) -> None:
+        self.config = config
+
+    def __call__(self, out: Tensor, video: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a scalar, and parts of it for the log. `out` and `video` are (B, 3, T, H, W) in [-1, 1]."""
+        return reconstruction_loss(out, video, self.config), {}
 
 
 def reconstruction_loss(out: Tensor, video: Tensor, config: LossConfig) -> Tensor:

@@ -13,7 +13,7 @@ from train.autoencoder.base import usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.encode import target_size, to_video
 from train.autoencoder.evaluate import psnr, ssim
-from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
 from train.autoencoder.training.config import HeldOutConfig
 
@@ -53,9 +53,7 @@ def held_out_clips(
 
 
 @torch.no_grad()
-def measure(
-    model: CausalVideoAutoencoder, clips: Sequence[np.ndarray], device: torch.device, num_shown: int
-) -> HeldOut:
+def measure(model: TrainedAutoencoder, clips: Sequence[np.ndarray], device: torch.device, num_shown: int) -> HeldOut:
     """Figures of one rank's model over clips, at least one; dB, shares, and `flicker`: mean absolute error of the
     differences between consecutive frames, in units of 0 to 255."""
     rows: list[dict[str, float]] = []
@@ -69,15 +67,15 @@ def measure(
         if len(clip) > 1:
             changes = np.diff(rgb.astype(np.int16), axis=0) - np.diff(clip.astype(np.int16), axis=0)
             rows[-1]["flicker"] = float(np.abs(changes).mean())
-        if model.bottleneck.num_codes is not None:
-            codes.append(model.bottleneck.ids(latent).flatten().cpu())
+        if model.num_codes is not None:
+            codes.append(model.ids(latent).flatten().cpu())
         if len(shown) < num_shown:
             shown.append(_strip(clip, rgb))
     names = dict.fromkeys(name for row in rows for name in row)
     metrics: dict[str, Any] = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
     metrics["worst_psnr_db"] = min(row["psnr_db"] for row in rows)
-    if codes and model.bottleneck.num_codes is not None:
-        counted = usage(torch.cat(codes), model.bottleneck.num_codes)
+    if codes and model.num_codes is not None:
+        counted = usage(torch.cat(codes), model.num_codes)
         metrics |= {name: float(value) for name, value in counted.items()}
     return HeldOut(metrics=metrics, picture=_stacked(shown) if shown else None)
 

@@ -12,11 +12,11 @@ import torch.distributed as dist
 from curate.schema import content_digest
 from tests.support.forks import start_both
 from train.autoencoder.config import ReelpackConfig
-from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.training.clips import Clip
 from train.autoencoder.training.config import LossConfig, TrainAutoencoderConfig
 from train.autoencoder.training.loop import AutoencoderRun
 from train.autoencoder.training.loss import reconstruction_loss
+from train.autoencoder.training.own_network import OwnNetwork
 from train.autoencoder.weights_folder import load
 from train.distributed.ranks import RankGrid
 from train.run.checkpoint import list_checkpoints
@@ -65,7 +65,7 @@ def config(bottleneck: str = "kl", **settings: Any) -> TrainAutoencoderConfig:
 
 def begun(out: Path, settings: TrainAutoencoderConfig, spool: Spool, ranks: RankGrid = ALONE) -> AutoencoderRun:
     torch.manual_seed(0)
-    return AutoencoderRun(out, settings, CausalVideoAutoencoder(settings.network), Squares(), ranks, spool)
+    return AutoencoderRun(out, settings, OwnNetwork(settings.network), Squares(), ranks, spool)
 
 
 def run(out: Path, settings: TrainAutoencoderConfig) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ def _one_of_two(rank: int, folder: str, settings: str) -> None:
     with Spool(out, writes=ranks.is_main) as spool:
         trained = begun(out, TrainAutoencoderConfig.model_validate_json(settings), spool, ranks)
         trained.train()
-    opposed = {} if trained._adversary is None else trained._adversary.state_dict()
+    opposed = {} if trained._opponent is None else trained._opponent.net.state_dict()
     torch.save({**trained.model.state_dict(), **opposed}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
