@@ -52,8 +52,11 @@ class VideoAutoencoder(Protocol):
         ...
 
     def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
-        """What `encode` gives for consecutive parts of a video, put together; only one of them is in memory at a time
-        where `part_frames` says how long they are to be."""
+        """What `encode` gives for each of B videos of one shape, (B, C, T', H', W') float32.
+
+        `parts` are consecutive, (B, 3, T, H, W) each. Only one of them is in memory at a time where `part_frames` says
+        how long they are to be. The latent of a video depends on the others of the batch by rounding at most.
+        """
         ...
 
     def decode(self, latent: Tensor) -> Tensor:

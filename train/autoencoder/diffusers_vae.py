@@ -51,15 +51,17 @@ class DiffusersAutoencoder:
         self._counts_frames = "num_frames" in inspect.signature(model.decode).parameters
         self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
         self._measure_strides()
+        self._takes_batches = self._measure_batches()
         self._shift, self._scale = self._normalization()
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
-        return ((self._encode_raw(video) - self._shift) * self._scale).cpu()
+        return self._encode_batch(video)[0]
 
+    @torch.inference_mode()
     def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
         videos = list(parts)
-        return self.encode(videos[0] if len(videos) == 1 else torch.cat(videos, dim=2))  # one is not copied
+        return self._encode_batch(videos[0] if len(videos) == 1 else torch.cat(videos, dim=2))  # one is not copied
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -72,14 +74,20 @@ class DiffusersAutoencoder:
         video = video[:, :, -(1 + self.temporal_stride * (latent.shape[1] - 1)) :]
         return video.clamp(-1.0, 1.0).cpu()
 
-    def _encode_raw(self, video: Tensor) -> Tensor:
-        video = video.to(self.device, self._dtype)
-        out = self._model.encode(video if self._is_video else video[0].transpose(0, 1))
+    def _encode_batch(self, videos: Tensor) -> Tensor:
+        batches = [videos] if self._takes_batches else videos.split(1)
+        raw = torch.cat([self._encode_raw(batch) for batch in batches])
+        return ((raw - self._shift) * self._scale).cpu()
+
+    def _encode_raw(self, videos: Tensor) -> Tensor:
+        """(B, 3, T, H, W) to (B, C, T', H', W') float32, not normalized."""
+        videos = videos.to(self.device, self._dtype)
+        out = self._model.encode(videos if self._is_video else videos.transpose(1, 2).flatten(0, 1))
         if hasattr(out, "latent_dist"):
             latent = out.latent_dist.mode()
         else:  # those without a posterior
             latent = out.latents if hasattr(out, "latents") else out.latent
-        return (latent[0] if self._is_video else latent.transpose(0, 1)).float()
+        return (latent if self._is_video else latent.unflatten(0, (len(videos), -1)).transpose(1, 2)).float()
 
     @torch.inference_mode()
     def _measure_strides(self) -> None:
@@ -90,8 +98,8 @@ class DiffusersAutoencoder:
         """
         frames = PROBE_FRAMES if self._is_video else 1
         try:
-            c, t, h, _ = self._encode_raw(torch.zeros(1, 3, frames, PROBE_PX, PROBE_PX)).shape
-            alone = self._encode_raw(torch.zeros(1, 3, 1, PROBE_PX, PROBE_PX)).shape[1]
+            _, c, t, h, _ = self._encode_raw(torch.zeros(1, 3, frames, PROBE_PX, PROBE_PX)).shape
+            alone = self._encode_raw(torch.zeros(1, 3, 1, PROBE_PX, PROBE_PX)).shape[2]
         except (NotImplementedError, RuntimeError) as error:
             tiles = "" if self._is_tiling else "; some classes need encode.autoencoder.tiling=true"
             raise ValueError(f"encode.autoencoder: {self.name} does not encode a video ({error}){tiles}") from error
@@ -103,6 +111,15 @@ class DiffusersAutoencoder:
                 f"encode.autoencoder: {self.name} codes {frames} frames as {t} and one frame as {alone}; expected an "
                 "autoencoder whose first frame is a latent frame of its own (1 + k frames of 1 + k · stride)"
             )
+
+    @torch.inference_mode()
+    def _measure_batches(self) -> bool:
+        """Whether it encodes several videos together: the attention mask of HunyuanVideo 1.5 has the shape of one."""
+        try:
+            self._encode_raw(torch.zeros(2, 3, 1, PROBE_PX, PROBE_PX))
+        except RuntimeError:
+            return False
+        return True
 
     @cached_property
     @torch.inference_mode()
@@ -119,7 +136,7 @@ class DiffusersAutoencoder:
             other = video.clone()
             other[:, :, num_same:] *= 0.1
             same = slice(0, 1 + (num_same - 1) // self.temporal_stride)
-            difference = (self._encode_raw(other)[:, same] - latent[:, same]).abs().max()
+            difference = (self._encode_raw(other)[:, :, same] - latent[:, :, same]).abs().max()
             if difference > CAUSAL_TOLERANCE * latent.std():
                 return False
         return True

@@ -217,7 +217,7 @@ class EncodeStage:
     def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> np.ndarray | Failure:
         """Frames (H, W, 3) uint8 to (C, T', H', W') float16."""
         autoencoder = self._loaded()
-        latent = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder)).numpy().astype(np.float16)
+        latent = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder))[0].numpy().astype(np.float16)
         if not np.isfinite(latent).all():
             detail = "the autoencoder gave values that are not finite in float16; try another dtype"
             return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)

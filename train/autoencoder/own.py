@@ -49,16 +49,14 @@ class ReelpackAutoencoder:
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
-        if self._is_tiled(video.shape[-2:]):
-            return self._encode_tiles(video)
-        return self._normalized(self._model.encode(video.to(self.device), chunk=self._chunk))
+        return self._encode_batch(video)[0]
 
     @torch.inference_mode()
     def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
         if self._tile_px is not None:  # a tile has all frames
-            return self.encode(torch.cat(list(parts), dim=2))
+            return self._encode_batch(torch.cat(list(parts), dim=2))
         encoded = self._model.encode_parts(part.to(self.device) for part in parts)
-        return torch.cat([self._normalized(one) for one in encoded], dim=1)
+        return torch.cat([self._normalized(one) for one in encoded], dim=2)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -71,11 +69,16 @@ class ReelpackAutoencoder:
             video = decode(raw[None])
         return video.clamp(-1.0, 1.0).cpu()
 
-    def _encode_tiles(self, video: Tensor) -> Tensor:
+    def _encode_batch(self, videos: Tensor) -> Tensor:
+        if self._is_tiled(videos.shape[-2:]):
+            return self._encode_tiles(videos)
+        return self._normalized(self._model.encode(videos.to(self.device), chunk=self._chunk))
+
+    def _encode_tiles(self, videos: Tensor) -> Tensor:
         assert self._tile_px is not None
         encoded = tiled(
             lambda tile: self._model.encode(tile.to(self.device), chunk=self._chunk),
-            video,
+            videos,
             tile=self._tile_px,
             multiple=self.spatial_stride,
             scale=(1, self.spatial_stride),
@@ -86,8 +89,8 @@ class ReelpackAutoencoder:
         return self._tile_px is not None and max(sides_px) > self._tile_px
 
     def _normalized(self, encoded: Tensor) -> Tensor:
-        """(1, num_inputs, T', H', W') of the encoder to (C, T', H', W')."""
-        return ((self._model.bottleneck.latent(encoded)[0] - self._mean) / self._std).cpu()
+        """(B, num_inputs, T', H', W') of the encoder to (B, C, T', H', W')."""
+        return ((self._model.bottleneck.latent(encoded) - self._mean) / self._std).cpu()
 
 
 class _Codes:

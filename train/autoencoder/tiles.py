@@ -19,14 +19,14 @@ def tiled(
     """Compute tile by tile what `compute` gives for the whole.
 
     Args:
-        compute: (1, C, T, h, w) to (1, C', T', h · up / down, w · up / down).
-        x: (1, C, T, H, W), H and W multiples of `multiple`.
+        compute: (B, C, T, h, w) to (B, C', T', h · up / down, w · up / down).
+        x: (B, C, T, H, W), H and W multiples of `multiple`.
         tile: longest side of a tile, in positions of `x`.
         multiple: of which the sides and places of tiles are.
         scale: `(up, down)`, of sides of the output over those of the input.
 
     Returns:
-        (1, C', T', H · up / down, W · up / down) float32 on the CPU.
+        (B, C', T', H · up / down, W · up / down) float32 on the CPU.
     """
     up, down = scale
     height, width = x.shape[-2:]

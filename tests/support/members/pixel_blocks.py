@@ -42,7 +42,8 @@ class PixelBlocks:
     def encode_parts(self, parts: Iterable["Tensor"]) -> "Tensor":
         import torch
 
-        return torch.cat([self.encode(part) for part in parts], dim=1)
+        latents = [torch.stack([self.encode(video[None]) for video in part]) for part in parts]
+        return torch.cat(latents, dim=2)
 
     def decode(self, latent: "Tensor") -> "Tensor":
         from torch.nn import functional as F

@@ -74,7 +74,19 @@ def test_parts_are_the_whole(made, video) -> None:
     video = video[:, :, : usable_frames(NUM_FRAMES, stride)]
     parts = torch.split(video, [1 + stride, *[stride] * ((NUM_FRAMES - 1) // stride - 1)], dim=2)
     assert len(parts) > 1
-    torch.testing.assert_close(autoencoder.encode_parts(iter(parts)), autoencoder.encode(video), rtol=1e-3, atol=1e-3)
+    [latent] = autoencoder.encode_parts(iter(parts))
+    torch.testing.assert_close(latent, autoencoder.encode(video), rtol=1e-3, atol=1e-3)
+
+
+def test_a_latent_is_that_of_its_video_in_any_batch(made) -> None:
+    _, autoencoder = made
+    stride = autoencoder.temporal_stride
+    shape = (3, 3, 1 + stride, *SIZE)
+    videos = torch.rand(shape, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    latents = autoencoder.encode_parts(videos.split([1, stride], dim=2) if autoencoder.part_frames else [videos])
+    assert latents.shape == (3, *latent_shape(autoencoder, 1 + stride, *SIZE))
+    for latent, video in zip(latents, videos, strict=True):
+        torch.testing.assert_close(latent, autoencoder.encode(video[None]), rtol=1e-4, atol=1e-4)
 
 
 def test_causality_is_measured_in_the_precision_that_is_used(tmp_path: Path) -> None:
