@@ -35,7 +35,6 @@ FILM = "bbb-film"
 EMBEDDED = "embedded"
 MAY_CHANGE = {"device", "checkpoint", "held_out"}
 """Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
-SHAPE = ("spatial_stride", "temporal_stride", "latent_channels", "bottleneck")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +74,7 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
         identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
         begun = bool(list_checkpoints(out / "checkpoints"))
         check_same_run(out, identity, "train_autoencoder", MAY_CHANGE, begun=begun)
-        model = _model(settings)
+        model = _model(settings, _say if ranks.is_main and not begun else lambda line: None)
         num_weights = sum(p.numel() for p in model.parameters())
         if ranks.is_main:
             remove_left_over(out)
@@ -120,30 +119,32 @@ def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> Fi
     return FilmClips(cache_frames((), cache))
 
 
-def _model(settings: TrainAutoencoderConfig) -> TrainedAutoencoder:
-    """The network as a run begins: weights are a function of the seed, or those of `init`."""
+def _model(settings: TrainAutoencoderConfig, say: Callable[[str], None]) -> TrainedAutoencoder:
+    """The network as a run begins: weights are a function of the seed, or those of `init`. `say` is told which layers
+    `init` does not have."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OwnNetwork(settings.network)
     if settings.init is not None:
         begun, _ = load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)
-        theirs, ours = begun.config, settings.network
-        unlike = [name for name in SHAPE if getattr(theirs, name) != getattr(ours, name)]
-        unlike += [name for name in ("level_widths", "level_blocks") if getattr(theirs, name) != getattr(ours, name)]
-        if unlike:
-            told = ", ".join(f"{name} {getattr(theirs, name)} (here {getattr(ours, name)})" for name in unlike)
-            raise ValueError(f"train_autoencoder.init={settings.init}: its network has {told}; set them as there")
-        model.load_state_dict(begun.state_dict())
+        try:
+            new = model.begin_with(begun)
+        except ValueError as error:
+            raise ValueError(f"train_autoencoder.init={settings.init}: {error}") from error
+        if new:
+            say(f"{settings.init} has another bottleneck: {', '.join(new)} begin with random weights")
     return model
 
 
 def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoderConfig) -> None:
-    console.print(
+    _say(
         f"{len(source.train):,} clips, {len(source.held_out):,} held out; {num_weights:,} weights; {settings.steps:,} "
-        f"steps of about {settings.clips.batch_px / 1e6:g} Mpx",
-        highlight=False,
-        soft_wrap=True,
+        f"steps of about {settings.clips.batch_px / 1e6:g} Mpx"
     )
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager

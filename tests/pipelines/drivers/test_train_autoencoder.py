@@ -81,13 +81,20 @@ def test_the_command_resumes_its_own_run_and_no_other(
     assert "begun with other train_autoencoder.seed" in capsys.readouterr().err
 
 
-def test_weights_to_begin_with_fit_the_network(made: SimpleNamespace, tmp_path: Path) -> None:
+def test_weights_to_begin_with_are_of_the_same_layers(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begun = train_autoencoder(made.url, tmp_path / "first", config())
-    one_step = config("train_autoencoder.steps=1", f"train_autoencoder.init={begun.weights}")
-    again = train_autoencoder(made.url, tmp_path / "second", one_step)
+    init = f"train_autoencoder.init={begun.weights}"
+    weight = "train_autoencoder.network.bottleneck.weight=0.1"  # of a loss: all layers fit
+    again = train_autoencoder(made.url, tmp_path / "second", config("train_autoencoder.steps=1", init, weight))
     assert again.rows[0]["loss"] < begun.rows[0]["loss"]
-    with pytest.raises(ValueError, match=r"its network has latent_channels 16 \(here 4\)"):
-        train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.init=embedded"))
+    assert "random weights" not in capsys.readouterr().err
+    fsq = "train_autoencoder.network.bottleneck={kind: fsq}"
+    train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.steps=1", init, fsq))
+    assert "another bottleneck: encoder.head, decoder.stem begin with random weights" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"init=embedded: its network has level_widths .* \(here \(8, 12, 16\)\)"):
+        train_autoencoder(made.url, tmp_path / "fourth", config("train_autoencoder.init=embedded"))
 
 
 def test_a_run_in_a_store_resumes_and_its_weights_are_there(made: SimpleNamespace) -> None:

@@ -106,7 +106,8 @@ class TrainAutoencoderConfig(BaseModel):
 
     network: NetworkConfig = Field(NetworkConfig(), description="strides, widths and bottleneck")
     init: str | None = Field(
-        None, description="folder with weights of the same network, which a new run begins with; embedded: those"
+        None,
+        description="folder with weights that a new run begins with; embedded: those. The bottleneck may differ",
     )
     clips: ClipsConfig = ClipsConfig()
     loss: LossConfig = LossConfig()

@@ -10,6 +10,10 @@ from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.training.base import LatentStatistics, TrainedAutoencoder
 from train.autoencoder.weights_folder import save
 
+TRUNK = ("spatial_stride", "temporal_stride", "level_widths", "level_blocks")
+AT_THE_LATENTS = ("encoder.head", "bottleneck", "decoder.stem")
+"""Layers whose shapes depend on the bottleneck."""
+
 
 class OwnNetwork(CausalVideoAutoencoder, TrainedAutoencoder):
     """All of its weights are trained."""
@@ -32,3 +36,27 @@ class OwnNetwork(CausalVideoAutoencoder, TrainedAutoencoder):
         measured = {"latent_mean": statistics.mean, "latent_std": statistics.std}
         self.config = self.config.model_copy(update=measured)
         save(self, folder)
+
+    def begin_with(self, other: CausalVideoAutoencoder) -> list[str]:
+        """Take the weights of a trained network. Layers at the latents stay as they are where the other's have other
+        shapes, or another kind of bottleneck between them: their names.
+
+        Raises:
+            ValueError: the layers before and after them are other ones.
+        """
+        if unlike := [name for name in TRUNK if getattr(other.config, name) != getattr(self.config, name)]:
+            told = (f"{name} {getattr(other.config, name)} (here {getattr(self.config, name)})" for name in unlike)
+            raise ValueError(f"its network has {', '.join(told)}; set them as there")
+        theirs = other.state_dict()
+        new = [layer for layer in AT_THE_LATENTS if not self._fits(layer, other)]
+        kept = {name: value for name, value in self.state_dict().items() if name.startswith(tuple(new))}
+        self.load_state_dict({name: kept.get(name, theirs.get(name)) for name in self.state_dict()})
+        return new
+
+    def _fits(self, layer: str, other: CausalVideoAutoencoder) -> bool:
+        theirs, ours = (
+            {name: value.shape for name, value in model.state_dict().items() if name.startswith(layer)}
+            for model in (other, self)
+        )
+        same_kind = other.config.bottleneck.kind == self.config.bottleneck.kind
+        return not ours or (theirs == ours and (same_kind or layer == "decoder.stem"))
