@@ -7,7 +7,9 @@ residual blocks with ReLU and without normalization (nothing to leak across time
 free.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ def depth_to_space_time(x: Tensor, *, frames: int, pixels: int) -> Tensor:
     return x.reshape(b, t * frames, h * pixels, w * pixels, -1).permute(0, 4, 1, 2, 3)
 
 
-def _frame_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv3d:
+def frame_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv3d:
     conv = nn.Conv3d(in_channels, out_channels, (1, kernel, kernel), padding=(0, kernel // 2, kernel // 2))
     nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
     nn.init.zeros_(conv.bias)
@@ -51,33 +53,39 @@ def _frame_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv3d:
 
 
 class CausalTemporalConv(nn.Module):
-    """Convolution over a frame and the two before it; before the first frame stand copies of it."""
+    """Convolution over a frame and those before it, `frames` in all; before the first frame stand copies of it."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, frames: int = 3) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(channels, channels, (3, 1, 1))
+        self.conv = nn.Conv3d(in_channels, out_channels, (frames, 1, 1))
+        self.num_before = frames - 1
         nn.init.zeros_(self.conv.weight)  # the residual block begins as the identity
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         before = stream.tails.get(self)
         if before is None:
-            before = x[:, :, :1].expand(-1, -1, 2, -1, -1)
+            before = x[:, :, :1].expand(-1, -1, self.num_before, -1, -1)
         x = torch.cat([before, x], dim=2)
-        stream.tails[self] = x[:, :, -2:]
+        stream.tails[self] = x[:, :, x.shape[2] - self.num_before :]
         return self.conv(x)
 
 
 class Block(nn.Module):
-    """(2+1)-D residual block: 3 x 3 within the frame, then 3 causal in time."""
+    """(2+1)-D residual block: 3 x 3 within the frame, then `frames` causal in time."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, frames: int = 3) -> None:
         super().__init__()
-        self.spatial = _frame_conv(channels, channels, 3)
-        self.temporal = CausalTemporalConv(channels)
+        self.spatial = frame_conv(channels, channels, 3)
+        self.temporal = CausalTemporalConv(channels, channels, frames)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         return x + self.temporal(F.relu(self.spatial(F.relu(x))), stream)
+
+
+def _block_of(config: NetworkConfig) -> Callable[[int], Block]:
+    """The residual block of a number of channels."""
+    return partial(Block, frames=3 if config.over_time else 1)
 
 
 class Down(nn.Module):
@@ -87,7 +95,7 @@ class Down(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, frames: int, pixels: int) -> None:
         super().__init__()
         self.frames, self.pixels = frames, pixels
-        self.proj = _frame_conv(frames * pixels**2 * in_channels, out_channels, 1)
+        self.proj = frame_conv(frames * pixels**2 * in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         if self.frames > 1 and not stream.started:
@@ -101,7 +109,7 @@ class Up(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, frames: int, pixels: int) -> None:
         super().__init__()
         self.frames, self.pixels = frames, pixels
-        self.proj = _frame_conv(in_channels, frames * pixels**2 * out_channels, 1)
+        self.proj = frame_conv(in_channels, frames * pixels**2 * out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         x = depth_to_space_time(self.proj(x), frames=self.frames, pixels=self.pixels)
@@ -113,14 +121,14 @@ class Encoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, out_channels: int) -> None:
         super().__init__()
-        widths, (num_blocks, _) = config.level_widths, config.level_blocks
-        self.stem = _frame_conv(3 * PATCH**2, widths[0], 3)
-        layers: list[nn.Module] = [Block(widths[0]) for _ in range(num_blocks[0])]
+        widths, (num_blocks, _), block = config.level_widths, config.level_blocks, _block_of(config)
+        self.stem = frame_conv(3 * PATCH**2, widths[0], 3)
+        layers: list[nn.Module] = [block(widths[0]) for _ in range(num_blocks[0])]
         for level, (frames, pixels) in enumerate(config.reductions, 1):
             layers.append(Down(widths[level - 1], widths[level], frames=frames, pixels=pixels))
-            layers += [Block(widths[level]) for _ in range(num_blocks[level])]
+            layers += [block(widths[level]) for _ in range(num_blocks[level])]
         self.layers = nn.ModuleList(layers)
-        self.head = _frame_conv(widths[-1], out_channels, 1)
+        self.head = frame_conv(widths[-1], out_channels, 1)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """(B, 3, T, H, W) in [-1, 1] to (B, out_channels, T', H', W') float32."""
@@ -136,14 +144,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        widths, (_, num_blocks) = config.level_widths, config.level_blocks
-        self.stem = _frame_conv(config.num_channels, widths[-1], 3)
-        layers: list[nn.Module] = [Block(widths[-1]) for _ in range(num_blocks[-1])]
+        widths, (_, num_blocks), block = config.level_widths, config.level_blocks, _block_of(config)
+        self.stem = frame_conv(config.num_channels, widths[-1], 3)
+        layers: list[nn.Module] = [block(widths[-1]) for _ in range(num_blocks[-1])]
         for level, (frames, pixels) in reversed(list(enumerate(config.reductions))):
             layers.append(Up(widths[level + 1], widths[level], frames=frames, pixels=pixels))
-            layers += [Block(widths[level]) for _ in range(num_blocks[level])]
+            layers += [block(widths[level]) for _ in range(num_blocks[level])]
         self.layers = nn.ModuleList(layers)
-        self.head = _frame_conv(widths[0], 3 * PATCH**2, 3)
+        self.head = frame_conv(widths[0], 3 * PATCH**2, 3)
 
     def forward(self, z: Tensor, stream: Stream) -> Tensor:
         """(B, C, T', H', W') to (B, 3, T, H, W) float32, not clamped."""

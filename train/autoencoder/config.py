@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
+
 if TYPE_CHECKING:
     import torch
 
@@ -57,7 +59,8 @@ class DiffusersAutoencoderConfig(BaseModel):
 
 AutoencoderConfig = Annotated[
     ReelpackConfig  # one line per member
-    | DiffusersAutoencoderConfig,
+    | DiffusersAutoencoderConfig
+    | TemporalDecoderConfig,
     Field(discriminator="kind"),
 ]
 

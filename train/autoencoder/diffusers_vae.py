@@ -37,7 +37,7 @@ class DiffusersAutoencoder:
         Raises:
             ValueError: No such folder or hub id, or its config names no autoencoder class of diffusers.
         """
-        folder = _local_folder(config)
+        folder = self.folder = _local_folder(config)
         self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
         self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._dtype: torch.dtype = getattr(torch, config.dtype)
@@ -65,7 +65,7 @@ class DiffusersAutoencoder:
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
-        raw = latent.to(self.device, torch.float32) / self._scale + self._shift
+        raw = self.raw(latent)
         batch = raw[None] if self._is_video else raw.transpose(0, 1)  # (1, C, T', H', W') or (T', C, H', W')
         given = {"num_frames": len(batch)} if self._counts_frames else {}
         out = self._model.decode(batch.to(self._dtype), **given).sample.float()
@@ -140,6 +140,23 @@ class DiffusersAutoencoder:
             if difference > CAUSAL_TOLERANCE * latent.std():
                 return False
         return True
+
+    def raw(self, latent: Tensor) -> Tensor:
+        """(…, C, T, H, W), normalized, to what the model decodes."""
+        return latent.to(self.device, torch.float32) / self._scale + self._shift
+
+    @property
+    def model(self) -> Any:
+        return self._model
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
+
+    @property
+    def decodes_videos(self) -> bool:
+        """Whether a frame is decoded together with others."""
+        return self._is_video or self._counts_frames
 
     def _normalization(self) -> tuple[Tensor, Tensor]:
         config = self._model.config

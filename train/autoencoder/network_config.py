@@ -24,6 +24,9 @@ class NetworkConfig(BaseModel):
     temporal_stride: Literal[1, 2, 4, 8] = Field(
         4, description="frames that become one latent frame; the first frame of a video is one by itself"
     )
+    over_time: bool = Field(
+        True, description="convolutions reach over 3 frames; false: frames are coded alone (temporal_stride: 1)"
+    )
     latent_channels: int = Field(16, ge=1, description="channels of a latent position")
     bottleneck: BottleneckConfig = Field(KLConfig(), description="kl, vq or fsq")
     widths: tuple[int, ...] | None = Field(
@@ -47,6 +50,12 @@ class NetworkConfig(BaseModel):
                     f"{name}: got {list(given)}; strides {self.spatial_stride} and {self.temporal_stride} have "
                     f"{self.num_levels} levels, so {self.num_levels} numbers are expected"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _frames_alone_have_no_stride(self) -> Self:
+        if not self.over_time and self.temporal_stride != 1:
+            raise ValueError(f"over_time=false: got temporal_stride {self.temporal_stride}, expected 1")
         return self
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 from curate.device import pick_device, with_index
 from train.autoencoder.bottlenecks.base import Bottleneck
 from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.tiles import tiled
 from train.autoencoder.weights_folder import load
 
@@ -27,7 +28,7 @@ class ReelpackAutoencoder:
         Raises:
             ValueError: The folder lacks weights, their configuration or the latents' statistics.
         """
-        folder = EMBEDDED_WEIGHTS if config.path is None else Path(config.path)
+        folder = self.folder = EMBEDDED_WEIGHTS if config.path is None else Path(config.path)
         model, self.fingerprint = load(folder)
         settings = model.config
         if settings.latent_mean is None or settings.latent_std is None:
@@ -60,7 +61,7 @@ class ReelpackAutoencoder:
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
-        raw = latent.to(self.device, torch.float32) * self._std + self._mean
+        raw = self.raw(latent)
         decode = partial(self._model.decode, chunk=self._chunk)
         stride = self.spatial_stride
         if self._tile_px is not None and self._is_tiled([side * stride for side in latent.shape[-2:]]):
@@ -91,6 +92,14 @@ class ReelpackAutoencoder:
     def _normalized(self, encoded: Tensor) -> Tensor:
         """(B, num_inputs, T', H', W') of the encoder to (B, C, T', H', W')."""
         return ((self._model.bottleneck.latent(encoded) - self._mean) / self._std).cpu()
+
+    def raw(self, latent: Tensor) -> Tensor:
+        """(…, C, T, H, W), normalized, to what the network's decoder takes."""
+        return latent.to(self.device, torch.float32) * self._std + self._mean
+
+    @property
+    def model(self) -> CausalVideoAutoencoder:
+        return self._model
 
 
 class _Codes:

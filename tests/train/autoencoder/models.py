@@ -9,6 +9,10 @@ from torch import nn
 
 from tests.support.members.pixel_blocks import PixelBlocksConfig
 from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackConfig
+from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
+from train.autoencoder.temporal_decoder.folder import save
+from train.autoencoder.temporal_decoder.network import TemporalDecoder
+from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 
 
 def stable_diffusion() -> nn.Module:
@@ -214,6 +218,7 @@ KINDS = {
     "magvit": Kind(build=magvit, temporal_stride=4, spatial_stride=8, is_causal=True),
     "stable_video": Kind(build=stable_video, temporal_stride=1, spatial_stride=2, is_causal=True),
     "tiny": Kind(build=tiny, temporal_stride=1, spatial_stride=8, is_causal=True),
+    "temporal_decoder": Kind(build=None, temporal_stride=1, spatial_stride=2, is_causal=True),
     "pixel_blocks": Kind(build=None, channels=3, temporal_stride=1, spatial_stride=8, is_causal=True),
 }
 
@@ -221,9 +226,23 @@ SHIPPED = ("embedded", "stable_diffusion", "deep_compression", "wan", "cogvideox
 """Those that `encode` is tried with: one of each manner."""
 
 
+def save_temporal_decoder(base: DiffusersAutoencoderConfig | ReelpackConfig, folder: Path) -> TemporalDecoderConfig:
+    """As after training: no layer is the identity."""
+    decoder = TemporalDecoder(base.build(), "temporal")
+    with torch.no_grad():
+        for number, parameter in enumerate(decoder.layers.parameters()):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+    save(decoder, TrainTemporalDecoderConfig(base=base), folder)
+    return TemporalDecoderConfig(path=str(folder), device="cpu")
+
+
 def save_model(name: str, folder: Path) -> AutoencoderConfig:
     """Random weights of a kind in `folder`, and the configuration that names them."""
     build = KINDS[name].build
+    if name == "temporal_decoder":
+        base = save_model("stable_diffusion", folder / "its base")
+        assert isinstance(base, DiffusersAutoencoderConfig)
+        return save_temporal_decoder(base, folder)
     if build is None:
         return PixelBlocksConfig() if name == "pixel_blocks" else ReelpackConfig(device="cpu")
     from curate.encoders.torchvision_cpu import repair

@@ -15,12 +15,14 @@ SIZE = (64, 96)
 
 
 EXTENDED = with_member(
-    family, "tests.support.members.pixel_blocks", "PixelBlocksConfig", after="| DiffusersAutoencoderConfig"
+    family, "tests.support.members.pixel_blocks", "PixelBlocksConfig", after="| TemporalDecoderConfig"
 )
 
 
 def test_each_member_of_the_union_is_held_to_the_contract_and_a_new_one_is_one_line(tmp_path: Path) -> None:
-    built = {type(save_model(name, tmp_path / name)) for name in ("embedded", "wan", "pixel_blocks")}
+    built = {
+        type(save_model(name, tmp_path / name)) for name in ("embedded", "wan", "temporal_decoder", "pixel_blocks")
+    }
     assert {member.__name__ for member in members(EXTENDED.AutoencoderConfig)} == {kind.__name__ for kind in built}
     settings = EXTENDED.EncodeConfig.model_validate({"autoencoder": {"kind": "pixel_blocks"}})
     assert EXTENDED.EncodeConfig.model_validate_json(settings.model_dump_json()) == settings

@@ -10,7 +10,7 @@ from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.training.base import LatentStatistics, TrainedAutoencoder
 from train.autoencoder.weights_folder import save
 
-TRUNK = ("spatial_stride", "temporal_stride", "level_widths", "level_blocks")
+TRUNK = ("spatial_stride", "temporal_stride", "over_time", "level_widths", "level_blocks")
 AT_THE_LATENTS = ("encoder.head", "bottleneck", "decoder.stem")
 """Layers whose shapes depend on the bottleneck."""
 
