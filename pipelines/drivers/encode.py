@@ -162,7 +162,7 @@ def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Confi
         stage=stage,
         items={row["clip_id"]: EncodeItem(**{name: row[name] for name in names}) for row in index},
         sources={row["clip_id"]: row["digest"] for row in index},
-        tensors=(lambda result: {"latent": result.latent}) if config.encode.store else None,
+        tensors=(lambda result: result.tensors) if config.encode.store else None,
         facts=facts,
         fallbacks=fallbacks,
         batch_size=1,

@@ -24,7 +24,8 @@ TEXT_RECORD = {"fingerprint": "txt0", "encoder": "synthetic", "dim": TEXT_DIM, "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticClip:
-    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None, `others` by the names of their texts."""
+    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None, `others` by the names of their texts; `logvar` as
+    `latent`, of one that is the mean of a posterior."""
 
     clip_id: str
     split: str
@@ -32,6 +33,7 @@ class SyntheticClip:
     short: np.ndarray | None
     dense: np.ndarray | None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    logvar: np.ndarray | None = None
 
 
 def smooth_clips(num_clips: int, *, num_val: int = 0, seed: int = 0) -> list[SyntheticClip]:
@@ -73,7 +75,7 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
             for kind, payloads in (
                 (
                     "latents/lat0",
-                    [(c.clip_id, {"safetensors": arrays_to_bytes({"latent": c.latent})}) for c in members],
+                    [(c.clip_id, {"safetensors": arrays_to_bytes(_latent(c))}) for c in members],
                 ),
                 (
                     "text/txt0",
@@ -102,6 +104,10 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
         _write(root / folder / "index.parquet", rows)
         (root / folder / "fingerprint.json").write_text(json.dumps(record))
     return root
+
+
+def _latent(clip: SyntheticClip) -> dict[str, np.ndarray]:
+    return {"latent": clip.latent} | ({} if clip.logvar is None else {"logvar": clip.logvar})
 
 
 def _states(clip: SyntheticClip) -> dict[str, np.ndarray]:

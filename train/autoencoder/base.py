@@ -42,6 +42,11 @@ class VideoAutoencoder(Protocol):
     whole."""
 
     @property
+    def has_posterior(self) -> bool:
+        """A latent is the mean of a Gaussian, whose variance `encode_parts` gives by option."""
+        ...
+
+    @property
     def is_causal(self) -> bool:
         """No latent frame depends on later frames: an image is coded as the first frame of a video is, and the first
         latent frames of a video are those of its beginning alone."""
@@ -51,11 +56,13 @@ class VideoAutoencoder(Protocol):
         """(1, 3, T, H, W) float32 in [-1, 1] -> (C, T', H', W') float32 of about zero mean and unit deviation."""
         ...
 
-    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+    def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
         """What `encode` gives for each of B videos of one shape, (B, C, T', H', W') float32.
 
         `parts` are consecutive, (B, 3, T, H, W) each. Only one of them is in memory at a time where `part_frames` says
         how long they are to be. The latent of a video depends on the others of the batch by rounding at most.
+
+        `moments`, where `has_posterior`: the mean, then the logarithm of the variance, (B, 2 C, T', H', W').
         """
         ...
 

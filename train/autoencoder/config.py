@@ -2,9 +2,9 @@
 torch, is in a file of its own."""
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
 
@@ -77,9 +77,31 @@ class EncodeConfig(BaseModel):
     max_frames: int = Field(
         129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
     )
-    store: bool = Field(
-        True, description="false: only the sizes of latents; training decodes and encodes a clip when it meets it"
+    posterior: Literal["mean", "sample", "mean_logvar"] = Field(
+        "mean",
+        description="of an autoencoder that gives a Gaussian, what latents are: its mean; one draw from it; or both "
+        "moments, from which training draws a latent for each sample of each epoch",
     )
+    posterior_seed: int = Field(0, ge=0, description="of the draws of posterior=sample")
+    store: Literal["values", "ids", False] = Field(
+        "values",
+        description="values: float16; ids: numbers of codes, of an autoencoder with a codebook; false: only the sizes "
+        "of latents, and training decodes and encodes a clip when it meets it",
+    )
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _true_means_values(cls, store: Any) -> Any:
+        return "values" if store is True else store
+
+    @model_validator(mode="after")
+    def _codes_have_no_posterior(self) -> Self:
+        if self.store == "ids" and self.posterior != "mean":
+            raise ValueError(
+                f"store=ids and posterior={self.posterior}: codes are no Gaussians; leave posterior=mean, or set "
+                "store=values"
+            )
+        return self
 
 
 def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None) -> "VideoAutoencoder":

@@ -59,9 +59,10 @@ class DiffusersAutoencoder:
         return self._encode_batch(video)[0]
 
     @torch.inference_mode()
-    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
-        videos = list(parts)
-        return self._encode_batch(videos[0] if len(videos) == 1 else torch.cat(videos, dim=2))  # one is not copied
+    def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
+        parts = list(parts)
+        videos = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)  # one is not copied
+        return self._encode_batch(videos, moments=moments)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -74,20 +75,28 @@ class DiffusersAutoencoder:
         video = video[:, :, -(1 + self.temporal_stride * (latent.shape[1] - 1)) :]
         return video.clamp(-1.0, 1.0).cpu()
 
-    def _encode_batch(self, videos: Tensor) -> Tensor:
+    def _encode_batch(self, videos: Tensor, *, moments: bool = False) -> Tensor:
         batches = [videos] if self._takes_batches else videos.split(1)
-        raw = torch.cat([self._encode_raw(batch) for batch in batches])
-        return ((raw - self._shift) * self._scale).cpu()
+        raw = torch.cat([self._encode_raw(batch, moments=moments) for batch in batches])
+        mean, *logvars = raw.split(self.channels, dim=1)
+        logvars = [logvar + 2 * self._scale.abs().log() for logvar in logvars]
+        return torch.cat([(mean - self._shift) * self._scale, *logvars], dim=1).cpu()
 
-    def _encode_raw(self, videos: Tensor) -> Tensor:
-        """(B, 3, T, H, W) to (B, C, T', H', W') float32, not normalized."""
-        videos = videos.to(self.device, self._dtype)
-        out = self._model.encode(videos if self._is_video else videos.transpose(1, 2).flatten(0, 1))
-        if hasattr(out, "latent_dist"):
+    def _encode_raw(self, videos: Tensor, *, moments: bool = False) -> Tensor:
+        """(B, 3, T, H, W) to (B, C, T', H', W') float32, not normalized; with the logarithm of the variance after the
+        mean, (B, 2 C, T', H', W')."""
+        out = self._output(videos)
+        if moments:
+            latent = torch.cat([out.latent_dist.mean, out.latent_dist.logvar], dim=1)
+        elif hasattr(out, "latent_dist"):
             latent = out.latent_dist.mode()
         else:  # those without a posterior
             latent = out.latents if hasattr(out, "latents") else out.latent
         return (latent if self._is_video else latent.unflatten(0, (len(videos), -1)).transpose(1, 2)).float()
+
+    def _output(self, videos: Tensor) -> Any:
+        videos = videos.to(self.device, self._dtype)
+        return self._model.encode(videos if self._is_video else videos.transpose(1, 2).flatten(0, 1))
 
     @torch.inference_mode()
     def _measure_strides(self) -> None:
@@ -120,6 +129,13 @@ class DiffusersAutoencoder:
         except RuntimeError:
             return False
         return True
+
+    @cached_property
+    @torch.inference_mode()
+    def has_posterior(self) -> bool:
+        """Cosmos has a `latent_dist` that is no Gaussian; Sana and Tiny have none."""
+        out = self._output(torch.zeros(1, 3, 1, PROBE_PX, PROBE_PX))
+        return hasattr(getattr(out, "latent_dist", None), "logvar")
 
     @cached_property
     @torch.inference_mode()

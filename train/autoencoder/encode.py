@@ -1,7 +1,7 @@
 """Stage: clips of the shards to normalized latents, at their own shape and length."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -20,6 +20,7 @@ from curate.threads import import_decoders
 from train.autoencoder.ahead import ahead
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
 from train.autoencoder.config import EncodeConfig
+from train.autoencoder.stored import arrays, check_fits
 from train.data.fingerprint import LATENTS_VERSION
 
 STEP = "encode"
@@ -44,19 +45,25 @@ class Encoded:
     """A latent of `num_frames` frames of `height` x `width` px at `fps`.
 
     Attributes:
-        latent: (C, T, H, W) float16, normalized; None where it is not to be stored.
+        tensors: as they are stored, see `train.autoencoder.stored`; None where nothing is to be stored.
         shape: of the latent, in any case.
         fallback: why PyAV read the frames instead of the chosen reader; None where that did not happen.
     """
 
     clip_id: str
-    latent: np.ndarray | None
+    tensors: Mapping[str, np.ndarray] | None
     shape: tuple[int, int, int, int]
     num_frames: int
     height: int
     width: int
     fps: float  # 0 for an image
     fallback: str | None = None
+
+    @property
+    def latent(self) -> np.ndarray:
+        """(C, T, H, W) float16, normalized; the mean where moments are stored."""
+        assert self.tensors is not None
+        return self.tensors["latent"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +104,8 @@ class EncodeStage:
         """Loads the weights and the reader of frames.
 
         Raises:
-            ValueError: Weights are missing, the reader does not load, or `multiple_px` does not suit the autoencoder.
+            ValueError: Weights are missing, the reader does not load, or `multiple_px`, `posterior` or `store` does
+                not suit the autoencoder.
         """
         import_decoders()
         self._frame_reader.setup()
@@ -108,6 +116,7 @@ class EncodeStage:
                 f"encode.multiple_px: got {self.config.multiple_px}, expected a multiple of {stride}, the "
                 f"spatial stride of {autoencoder.name}"
             )
+        check_fits(self.config, autoencoder)
         self._autoencoder = autoencoder
 
     @property
@@ -129,8 +138,11 @@ class EncodeStage:
             "layout": "CTHW",
             "dtype": "float16",
         }
-        if config["store"]:  # as before there was a choice
-            del settings["store"]
+        for name in ("store", "posterior"):  # as before there was a choice
+            if settings[name] == EncodeConfig.model_fields[name].default:
+                del settings[name]
+        if self.config.posterior != "sample":
+            del settings["posterior_seed"]
         reader = self._frame_reader
         if reader.key:
             values["reader"] = reader.key
@@ -154,7 +166,7 @@ class EncodeStage:
 
     def process(self, items: Sequence[EncodeItem]) -> list[Encoded | Failure]:
         """In order; a clip that cannot be read or gives no finite latents becomes a failure."""
-        return [self.encode(item, latent=self.config.store) for item in items]
+        return [self.encode(item, latent=self.config.store is not False) for item in items]
 
     def give_up(self, item: EncodeItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
@@ -205,7 +217,7 @@ class EncodeStage:
             return values
         return Encoded(
             clip_id=item.clip_id,
-            latent=values,
+            tensors=values,
             shape=latent_shape(self._loaded(), num_frames, height, width),
             num_frames=num_frames,
             height=height,
@@ -214,14 +226,14 @@ class EncodeStage:
             fallback=opened.reading.fallback,
         )
 
-    def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> np.ndarray | Failure:
-        """Frames (H, W, 3) uint8 to (C, T', H', W') float16."""
-        autoencoder = self._loaded()
-        latent = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder))[0].numpy().astype(np.float16)
-        if not np.isfinite(latent).all():
-            detail = "the autoencoder gave values that are not finite in float16; try another dtype"
-            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=detail)
-        return latent
+    def _latent(self, clip_id: str, frames: Iterator[np.ndarray], num_frames: int) -> dict[str, np.ndarray] | Failure:
+        """Frames (H, W, 3) uint8 to what is stored of their latent."""
+        autoencoder, moments = self._loaded(), self.config.posterior != "mean"
+        [latent] = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder), moments=moments)
+        try:
+            return arrays(latent, self.config, autoencoder.codebook, clip_id)
+        except ValueError as error:
+            return Failure(subject=clip_id, step=STEP, kind=FailureKind.MODEL, detail=str(error))
 
     def _chosen(self, times: ClipTimes, *, is_image: bool) -> tuple[np.ndarray, float]:
         """(T,) numbers of the frames that enter the autoencoder, and their rate."""

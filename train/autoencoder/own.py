@@ -45,6 +45,7 @@ class ReelpackAutoencoder:
         self._model = model.to(self.device)
         self._mean = torch.tensor(settings.latent_mean, device=self.device).view(-1, 1, 1, 1)
         self._std = torch.tensor(settings.latent_std, device=self.device).view(-1, 1, 1, 1)
+        self.has_posterior = model.bottleneck.has_posterior
         num_codes = model.bottleneck.num_codes
         self.codebook = None if num_codes is None else _Codes(num_codes, model.bottleneck, self._mean, self._std)
 
@@ -53,11 +54,11 @@ class ReelpackAutoencoder:
         return self._encode_batch(video)[0]
 
     @torch.inference_mode()
-    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
+    def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
         if self._tile_px is not None:  # a tile has all frames
-            return self._encode_batch(torch.cat(list(parts), dim=2))
+            return self._encode_batch(torch.cat(list(parts), dim=2), moments=moments)
         encoded = self._model.encode_parts(part.to(self.device) for part in parts)
-        return torch.cat([self._normalized(one) for one in encoded], dim=2)
+        return torch.cat([self._normalized(one, moments) for one in encoded], dim=2)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -70,12 +71,12 @@ class ReelpackAutoencoder:
             video = decode(raw[None])
         return video.clamp(-1.0, 1.0).cpu()
 
-    def _encode_batch(self, videos: Tensor) -> Tensor:
+    def _encode_batch(self, videos: Tensor, *, moments: bool = False) -> Tensor:
         if self._is_tiled(videos.shape[-2:]):
-            return self._encode_tiles(videos)
-        return self._normalized(self._model.encode(videos.to(self.device), chunk=self._chunk))
+            return self._encode_tiles(videos, moments)
+        return self._normalized(self._model.encode(videos.to(self.device), chunk=self._chunk), moments)
 
-    def _encode_tiles(self, videos: Tensor) -> Tensor:
+    def _encode_tiles(self, videos: Tensor, moments: bool) -> Tensor:
         assert self._tile_px is not None
         encoded = tiled(
             lambda tile: self._model.encode(tile.to(self.device), chunk=self._chunk),
@@ -84,14 +85,17 @@ class ReelpackAutoencoder:
             multiple=self.spatial_stride,
             scale=(1, self.spatial_stride),
         )
-        return self._normalized(encoded.to(self.device))
+        return self._normalized(encoded.to(self.device), moments)
 
     def _is_tiled(self, sides_px: Iterable[int]) -> bool:
         return self._tile_px is not None and max(sides_px) > self._tile_px
 
-    def _normalized(self, encoded: Tensor) -> Tensor:
-        """(B, num_inputs, T', H', W') of the encoder to (B, C, T', H', W')."""
-        return ((self._model.bottleneck.latent(encoded) - self._mean) / self._std).cpu()
+    def _normalized(self, encoded: Tensor, moments: bool) -> Tensor:
+        """(B, num_inputs, T', H', W') of the encoder to (B, C, T', H', W'), of `moments` to (B, 2 C, T', H', W')."""
+        if not moments:
+            return ((self._model.bottleneck.latent(encoded) - self._mean) / self._std).cpu()
+        mean, logvar = self._model.bottleneck.posterior(encoded)
+        return torch.cat([(mean - self._mean) / self._std, logvar - 2 * self._std.log()], dim=1).cpu()
 
     def raw(self, latent: Tensor) -> Tensor:
         """(…, C, T, H, W), normalized, to what the network's decoder takes."""

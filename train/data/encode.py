@@ -49,8 +49,8 @@ class Encoder:
             self._stream = torch.cuda.Stream(chosen)
             self._stream.wait_stream(torch.cuda.current_stream(chosen))  # which has loaded the weights
 
-    def latent(self, row: dict[str, Any]) -> Tensor:
-        """(C, T, H, W) float32 of a row of the manifest; one at a time, from any thread.
+    def tensors(self, row: dict[str, Any]) -> dict[str, Tensor]:
+        """Of a row of the manifest, what would be stored; one at a time, from any thread.
 
         Raises:
             ValueError: the clip cannot be read or encoded.
@@ -60,7 +60,8 @@ class Encoder:
             outcome = self._stage.encode(item)
         if isinstance(outcome, Failure):
             raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")
-        return torch.from_numpy(outcome.latent).float()
+        assert outcome.tensors is not None
+        return {name: torch.from_numpy(array) for name, array in outcome.tensors.items()}
 
 
 @cache

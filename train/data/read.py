@@ -1,6 +1,5 @@
 """A clip's latent and the states of its captions, each a byte range of a shard."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader
+from train.autoencoder.stored import drawn, unfit
 from train.data.manifest import Manifest
 from train.packing.patches import fitting_size
 from train.packing.shapes import Patch
@@ -37,24 +37,31 @@ class ClipReader:
         for folder, shards in _to_encode(self.manifest):
             _encoder(folder, shards, self.device)
 
-    def latent(self, row: dict[str, Any]) -> Tensor:
+    def latent(self, row: dict[str, Any], noise: torch.Generator | None = None) -> Tensor:
         """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
+
+        Args:
+            row: of the manifest.
+            noise: draws from the posterior where it is stored; None: its mean.
 
         Raises:
             ValueError: the latent is not what the index says, or holds NaN or infinities.
         """
         where = f"{row['latents_root']}/{row['shard']}"
         if row["encode"]:
-            latent = _encoder(row["encode"], row["latents_root"], self.device).latent(row)
+            tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row)
         else:
-            payload = self._read(row["latents_root"], row, "")
-            latent = _tensors(payload, row["clip_id"], where, ["latent"])["latent"].float()
+            tensors = _tensors(self._read(row["latents_root"], row, ""), row["clip_id"], where, "latent")
+        tensors = {name: tensors[name].float() for name in ("latent", "logvar") if name in tensors}
         expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
-        if tuple(latent.shape) != expected or not _is_finite(latent):
-            raise ValueError(
-                f"clip {row['clip_id']} in {where}: got a latent of shape {tuple(latent.shape)}, finite: "
-                f"{bool(latent.isfinite().all())}; expected {expected}, finite; encode it again"
-            )
+        for name, tensor in tensors.items():
+            if tuple(tensor.shape) != expected or not _is_finite(tensor):
+                found = unfit(tensor) or "finite values"
+                raise ValueError(
+                    f"clip {row['clip_id']} in {where}: got a {name} of shape {tuple(tensor.shape)} with {found}; "
+                    f"expected {expected} and finite values; encode it again"
+                )
+        latent = drawn(tensors, noise)
         t, h, w = fitting_size(expected[1:], self.patch)
         return latent[:, :t, :h, :w]
 
@@ -105,12 +112,15 @@ def _is_finite(latent: Tensor) -> bool:
     return bool(latent.sum().isfinite()) or bool(latent.isfinite().all())
 
 
-def _tensors(payload: bytes, clip_id: str, where: str, names: Sequence[str] = ()) -> dict[str, Tensor]:
+def _tensors(payload: bytes, clip_id: str, where: str, name: str | None = None) -> dict[str, Tensor]:
+    """By name; `name` is one of them."""
     try:
         tensors = load_safetensors(payload)
-        return {name: tensors[name] for name in names} if names else tensors
+        if name is not None and name not in tensors:
+            raise KeyError(name)
+        return tensors
     except (KeyError, SafetensorError) as error:
         raise ValueError(
-            f"clip {clip_id} in {where}: its index points at no safetensors of {', '.join(names) or 'captions'} "
+            f"clip {clip_id} in {where}: its index points at no safetensors of {name or 'captions'} "
             f"({error}); encode again"
         ) from error

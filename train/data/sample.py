@@ -71,7 +71,7 @@ class SampleBuilder:
         """The sample of a row of the manifest in `epoch`."""
         row = self.manifest.row(planned.row)
         timestep, caption, is_null, generator = self._draws(planned, row, epoch)
-        latent = self._crop(self.reader.latent(row), planned)
+        latent = self._crop(self.reader.latent(row, self._posterior(planned, row, epoch)), planned)
         noise = draw_noise(latent.shape, self.patch, generator)
         sample = Sample(
             clip_id=row["clip_id"],
@@ -92,15 +92,22 @@ class SampleBuilder:
         return self._draws(planned, self.manifest.row(planned.row, KEY), epoch)
 
     def _draws(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Draws:
-        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
-        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
-        generator = keyed_generator(self.seed, epoch, row["clip_id"], grid, *again)
+        generator = keyed_generator(*self._key(planned, row, epoch))
         drop, _ = torch.rand(2, generator=generator).tolist()
         caption = self._caption_position(planned, epoch)
         timestep = self.objective.draw_timestep(generator, self._num_grid_tokens(planned))
         is_null = self._is_null(generator)
         is_dropped = is_null or drop < self.config.caption_dropout
         return Draws(timestep, None if is_dropped else caption, is_null, generator)
+
+    def _posterior(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> torch.Generator:
+        """What draws the latent, where its posterior is stored: apart from the other draws, which are equal without."""
+        return keyed_generator("posterior", *self._key(planned, row, epoch))
+
+    def _key(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> tuple[object, ...]:
+        grid = (row["latent_t"], row["latent_h"], row["latent_w"])
+        again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
+        return self.seed, epoch, row["clip_id"], grid, *again
 
     def _caption_position(self, planned: PlannedSample, epoch: int) -> float:
         """In [0, 1), spread evenly over the rows of an epoch, over the epochs of a row, and over its occurrences, so

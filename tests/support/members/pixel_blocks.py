@@ -26,6 +26,7 @@ class PixelBlocks:
     name = "pixel_blocks"
     fingerprint = "pixel_blocks-1"
     codebook = None  # latents are continuous
+    has_posterior = False
     part_frames: int | None = 4
     is_causal = True
 
@@ -39,7 +40,7 @@ class PixelBlocks:
 
         return F.avg_pool2d(video[0].transpose(0, 1), self.spatial_stride).transpose(0, 1)
 
-    def encode_parts(self, parts: Iterable["Tensor"]) -> "Tensor":
+    def encode_parts(self, parts: Iterable["Tensor"], *, moments: bool = False) -> "Tensor":
         import torch
 
         latents = [torch.stack([self.encode(video[None]) for video in part]) for part in parts]

@@ -9,10 +9,13 @@ from tests.support.families import members, with_member
 from tests.train.autoencoder.models import KINDS, save_model
 from train.autoencoder import config as family
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
+from train.autoencoder.diffusers_vae import DiffusersAutoencoder
 
 NUM_FRAMES = 17
 SIZE = (64, 96)
 
+
+WITHOUT_POSTERIOR = {"cosmos", "deep_compression", "tiny", "pixel_blocks"}
 
 EXTENDED = with_member(
     family, "tests.support.members.pixel_blocks", "PixelBlocksConfig", after="| TemporalDecoderConfig"
@@ -89,6 +92,24 @@ def test_a_latent_is_that_of_its_video_in_any_batch(made) -> None:
     assert latents.shape == (3, *latent_shape(autoencoder, 1 + stride, *SIZE))
     for latent, video in zip(latents, videos, strict=True):
         torch.testing.assert_close(latent, autoencoder.encode(video[None]), rtol=1e-4, atol=1e-4)
+
+
+def test_moments_are_the_latent_and_its_variance(made, video) -> None:
+    name, autoencoder = made
+    assert autoencoder.has_posterior == (name not in WITHOUT_POSTERIOR)
+    if not autoencoder.has_posterior:
+        return
+    beginning = video[:, :, : 1 + autoencoder.temporal_stride]
+    mean, logvar = autoencoder.encode_parts([beginning], moments=True)[0].chunk(2)
+    assert torch.equal(mean, autoencoder.encode(beginning)) and logvar.shape == mean.shape
+    assert logvar.isfinite().all() and logvar.std() > 0
+    if isinstance(autoencoder, DiffusersAutoencoder):
+        # A latent that is one deviation above the mean is so before normalization, too.
+        above = mean + (0.5 * logvar).exp()
+        raw = [part / autoencoder._scale + autoencoder._shift for part in (mean, above)]
+        wanted = autoencoder._output(beginning).latent_dist.std
+        wanted = wanted[0] if autoencoder._is_video else wanted.transpose(0, 1)
+        torch.testing.assert_close(raw[1] - raw[0], wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_causality_is_measured_in_the_precision_that_is_used(tmp_path: Path) -> None:

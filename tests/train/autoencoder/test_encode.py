@@ -98,7 +98,8 @@ def test_latents_that_are_not_finite_are_a_failure(shards, tmp_path, tiny_model)
     autoencoder = ReelpackConfig(path=str(tmp_path / "weights"), device="cpu")
     stage = EncodeStage(CONFIG.model_copy(update={"autoencoder": autoencoder}), str(tmp_path))
     [outcome] = stage.process([shards["video"]])
-    assert isinstance(outcome, Failure) and outcome.kind == FailureKind.MODEL
+    assert isinstance(outcome, Failure) and (outcome.subject, outcome.kind) == ("video", FailureKind.MODEL)
+    assert outcome.detail.startswith("the autoencoder gave 96 NaN of 384 values, in channels 0 of 4; look at")
 
 
 def test_a_stage_is_cheap_to_send_and_works_there(shards, tmp_path) -> None:

@@ -32,11 +32,13 @@ class Bottleneck(nn.Module, ABC):
         num_inputs: Channels that it reads per position.
         num_channels: Channels C of a latent.
         num_codes: Size of the codebook; None where latents are continuous.
+        has_posterior: It gives a Gaussian per latent value.
     """
 
     num_inputs: int
     num_channels: int
     num_codes: int | None = None
+    has_posterior: bool = False
 
     @abstractmethod
     def code(self, x: Tensor, noise: torch.Generator) -> Coded:
@@ -50,6 +52,10 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def latent(self, x: Tensor) -> Tensor:
         """(B, num_inputs, T, H, W) to the latents (B, C, T, H, W) that are stored: the mode, or the code vectors."""
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the variance, each (B, C, T, H, W), of (B, num_inputs, T, H, W)."""
+        raise TypeError(f"{type(self).__name__} has no Gaussian posterior")
 
     def update(self, coded: Coded, noise: torch.Generator) -> None:
         """What is learned without gradients, such as a codebook: called after each optimizer step, on all ranks."""

@@ -12,6 +12,8 @@ LOGVAR_RANGE = (-20.0, 4.0)
 class KL(Bottleneck):
     """Half of the channels are the mean, half the logarithm of the variance. The mean is the latent."""
 
+    has_posterior = True
+
     def __init__(self, config: KLConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
@@ -32,7 +34,6 @@ class KL(Bottleneck):
         return self.posterior(x)[0]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance, each (B, C, T, H, W)."""
         mean, logvar = x.chunk(2, dim=1)
         return mean, logvar.clamp(*LOGVAR_RANGE)
 

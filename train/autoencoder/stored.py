@@ -1,0 +1,93 @@
+"""Latents as they are stored: `latent` in float16, with `logvar` where training draws from a posterior; or `ids`, the
+numbers of codes, with the codebook beside them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.autoencoder.base import Codebook, VideoAutoencoder
+from train.autoencoder.config import EncodeConfig
+from train.data.generator import keyed_generator
+
+MOST = torch.finfo(torch.float16).max
+MAX_NAMED_CHANNELS = 8
+
+
+def check_fits(config: EncodeConfig, autoencoder: VideoAutoencoder) -> None:
+    """See that the autoencoder gives what is to be stored.
+
+    Raises:
+        ValueError: it has no posterior, or no codebook.
+    """
+    if config.posterior != "mean" and not autoencoder.has_posterior:
+        raise ValueError(
+            f"encode.posterior={config.posterior}: autoencoder {autoencoder.name} gives no Gaussian, as those with a "
+            "KL bottleneck do; leave encode.posterior=mean, which stores what it gives"
+        )
+    if config.store == "ids" and autoencoder.codebook is None:
+        raise ValueError(
+            f"encode.store=ids: latents of autoencoder {autoencoder.name} are continuous, and have no codes; set "
+            "encode.store=values, or take an autoencoder with a VQ or FSQ bottleneck"
+        )
+
+
+def arrays(latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key: object) -> dict[str, np.ndarray]:
+    """What is stored of a latent, by name.
+
+    Args:
+        latent: (C, T, H, W) float32, normalized; where `config.posterior` is not the mean, its moments (2 C, T, H, W).
+        config: says what is stored.
+        codebook: of the autoencoder.
+        key: names the latent, for the draw of posterior=sample: it does not depend on who draws it.
+
+    Raises:
+        ValueError: it holds what is not stored: NaN, infinities, or values beyond the range of float16.
+    """
+    if problem := unfit(latent):
+        raise ValueError(f"the autoencoder gave {problem}{_remedy(config)}")
+    if config.store == "ids":
+        assert codebook is not None
+        ids = codebook.ids(latent).numpy()
+        return {"ids": ids.astype(id_type(codebook.num_codes))}
+    parts = {"latent": latent}
+    if config.posterior != "mean":
+        parts = dict(zip(("latent", "logvar"), latent.chunk(2), strict=True))
+    if config.posterior == "sample":
+        parts = {"latent": drawn(parts, keyed_generator("posterior", config.posterior_seed, *key))}
+    return {name: part.numpy().astype(np.float16) for name, part in parts.items()}
+
+
+def drawn(tensors: Mapping[str, Tensor], noise: torch.Generator | None) -> Tensor:
+    """(C, T, H, W) float32 of a stored latent: from its posterior where `logvar` is stored. `noise` None: its mean."""
+    mean = tensors["latent"].float()
+    if noise is None or "logvar" not in tensors:
+        return mean
+    return mean + (0.5 * tensors["logvar"].float()).exp() * torch.randn(mean.shape, generator=noise)
+
+
+def id_type(num_codes: int) -> np.dtype:
+    """The smallest type of numbers from 0 to `num_codes` - 1."""
+    return np.min_scalar_type(num_codes - 1) if num_codes <= 2**16 else np.dtype(np.int32)
+
+
+def unfit(latent: Tensor) -> str | None:
+    """What of (C, T, H, W) float16 cannot hold, with its channels; None: nothing."""
+    if bool((latent.abs() <= MOST).all()):
+        return None
+    kinds = {"NaN": latent.isnan(), "infinite": latent.isinf()}
+    kinds[f"beyond ±{MOST:.0f}, the range of float16"] = latent.isfinite() & (latent.abs() > MOST)
+    found = {name: where for name, where in kinds.items() if where.any()}
+    counts = ", ".join(f"{int(where.sum())} {name}" for name, where in found.items())
+    channels = torch.stack(list(found.values())).any(0).flatten(1).any(1).nonzero().flatten().tolist()
+    more = " …" if len(channels) > MAX_NAMED_CHANNELS else ""
+    named = ", ".join(map(str, channels[:MAX_NAMED_CHANNELS])) + more
+    return f"{counts} of {latent.numel()} values, in channels {named} of {len(latent)}"
+
+
+def _remedy(config: EncodeConfig) -> str:
+    dtype = getattr(config.autoencoder, "dtype", "float32")
+    if dtype != "float32":
+        return f"; it computes in {dtype}: set encode.autoencoder.dtype=float32"
+    return "; look at the clip and at the autoencoder's weights and statistics of latents (reelpack autoencoder-check)"
