@@ -24,8 +24,8 @@ TEXT_RECORD = {"fingerprint": "txt0", "encoder": "synthetic", "dim": TEXT_DIM, "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticClip:
-    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None, `others` by the names of their texts; `logvar` as
-    `latent`, of one that is the mean of a posterior."""
+    """`latent` (C, T, H, W); `short` and `dense` (n, D_text) or None, `others` by the names of their texts; `logvar`
+    as `latent`, where that is the mean of a posterior."""
 
     clip_id: str
     split: str

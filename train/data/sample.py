@@ -101,7 +101,7 @@ class SampleBuilder:
         return Draws(timestep, None if is_dropped else caption, is_null, generator)
 
     def _posterior(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> torch.Generator:
-        """What draws the latent, where its posterior is stored: apart from the other draws, which are equal without."""
+        """What draws the latent, where its posterior is stored; it leaves the other draws as they are."""
         return keyed_generator("posterior", *self._key(planned, row, epoch))
 
     def _key(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> tuple[object, ...]:

@@ -335,3 +335,29 @@ def test_other_settings_than_those_of_the_fingerprint_are_found_before_the_first
     finally:
         path.write_text(json.dumps(record))
         encoder.cache_clear()
+
+
+@pytest.mark.parametrize("posterior", ["sample", "mean_logvar"])
+def test_posteriors_that_are_stored_are_those_that_training_makes(
+    made: SimpleNamespace, tmp_path: Path, posterior: str
+) -> None:
+    made = copied(made, tmp_path)
+    settings = [*SETTINGS, f"encode.posterior={posterior}"]
+    stored, online = (
+        encode(made.url, load_config(overrides=[*settings, f"encode.store={store}"])).latents
+        for store in ("values", "false")
+    )
+    means, *others = (manifest(made, latents) for latents in (made.stored, stored, online))
+    for row in range(len(means)):
+        mean = ClipReader(means, PATCH).latent(means.row(row))
+        draws = [
+            [
+                ClipReader(of, PATCH).latent(of.row(row), noise and torch.Generator().manual_seed(noise))
+                for of in others
+            ]
+            for noise in (None, 1, 2)
+        ]
+        assert all(torch.equal(one, other) and one.std() > 0 for one, other in draws)
+        assert torch.equal(draws[0][0], mean) == (posterior == "mean_logvar")
+        assert torch.equal(draws[1][0], draws[2][0]) == (posterior == "sample")
+        assert not torch.equal(draws[1][0], mean)

@@ -1,5 +1,6 @@
 """Latents that training draws from their posterior."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.forks import run_ranks
 from tests.support.latents import smooth_clips, write_dataset
-from tests.train.test_loop import Stopped, config, logged, stop_after
+from tests.train.test_loop import config, killed_after_step_7, logged
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.manifest import read_manifest
@@ -67,14 +69,15 @@ def test_validation_has_the_mean(posteriors: str, dataset: str) -> None:
     assert torch.equal(one.latent, other.latent)
 
 
-def test_a_stopped_run_on_posteriors_continues_bitwise(posteriors: str, tmp_path: Path) -> None:
-    train(config(), posteriors, tmp_path / "whole")
-    with pytest.raises(Stopped):
-        train(config(), posteriors, tmp_path / "cut", on_step=stop_after(4))
-    train(config(), posteriors, tmp_path / "cut")
-    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
-    whole, cut = (load_model(tmp_path / run)[0].state_dict() for run in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+def test_kill_9_of_a_run_on_posteriors_continues_bitwise(posteriors: str, tmp_path: Path) -> None:
+    settings = config(steps=8)
+    train(settings, posteriors, tmp_path / "whole")
+    (killed,) = run_ranks(1, settings, posteriors, tmp_path / "killed", killed_after_step_7)
+    assert killed.code == -signal.SIGKILL, killed
+    train(settings, posteriors, tmp_path / "killed")
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+    whole, other = (load_model(tmp_path / run)[0].state_dict() for run in ("whole", "killed"))
+    assert all(torch.equal(whole[name], other[name]) for name in whole)
 
 
 def test_a_logvar_that_is_damaged_is_told_with_its_clip(tmp_path: Path) -> None:
