@@ -43,9 +43,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.overfit
 
-# Long forms of tests/pipelines/test_crash.py (a quarter of an hour) and tests/train/distributed/test_train_kill.py.
+# Long forms of tests/pipelines/test_crash.py (half an hour) and tests/train/distributed/test_train_kill.py.
 crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --kills 20
+	$(BIN)/python -m benchmarks.crash --step encode --kills 9
 	$(BIN)/python -m benchmarks.commit_points
 	$(BIN)/python -m benchmarks.train_kill
 

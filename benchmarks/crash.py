@@ -1,11 +1,14 @@
-"""Kills `reelpack curate` at random moments, runs it to its end, and compares all it wrote with an undisturbed run.
+"""Kills `reelpack curate` or `encode` at random moments, runs it to its end, and compares all it wrote with an
+undisturbed run.
 
-    python -m benchmarks.crash [--kills 20] [--seed 0] [--victims driver,worker,raylet] [--executor ray]
+    python -m benchmarks.crash [--step curate] [--kills 20] [--seed 0] [--victims driver,worker,raylet]
+        [--executor ray]
 
 Each kill is `kill -9` of a process that this script started, on a fresh dataset over the same generated corpus; the
 moments are spread over the length of an undisturbed run. Then the same command runs again until it ends. Every table,
-`clips.parquet`, the index and every byte of the shards must equal those of the undisturbed run; only how often
-something was attempted may differ. Exit code 1 where they do not, with the tables and rows.
+`clips.parquet`, the indices and every byte of the shards, the latents and the text embeddings must equal those of the
+undisturbed run; only how often something was attempted may differ. Exit code 1 where they do not, with the tables and
+rows.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,12 +27,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import described
-from tests.support.corpus import MANY_PARTS, mixed_corpus, write_sidecar
+from tests.support.corpus import MANY_PARTS, mixed_corpus, shot, write, write_sidecar
 from tests.support.processes import Tree, kill
 from tests.support.snapshot import Snapshot, differences, digest, leftovers, snapshot
 
 ROOT = Path(__file__).parent.parent
 
+COMMAND = (sys.executable, "-m", "pipelines.cli")
+CURATE = ("scan.detector.kind=adaptive", "score.scorers=null", "dedup.perceptual.enabled=false")
+"""So that all clips are kept, soon."""
+NUM_SHOTS = 150
+"""More than two tars of latents hold."""
 KINDS = ("driver", "worker", "raylet")
 POLL_S = 0.01
 WATCH_S = 0.1
@@ -48,16 +57,33 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Crashes:
-    """The command under test, and where it works."""
+    """The command under test, and where it works.
+
+    Attributes:
+        folder: Of the datasets and of what the runs say.
+        command: Without the dataset, which is its last word.
+        env: Of its processes.
+        template: The dataset that each run begins with; None: none.
+        first_file: Pattern of what it writes first, in the dataset.
+        limit_s: After so long it hangs.
+    """
 
     folder: Path
     command: Sequence[str]
     env: Mapping[str, str]
+    template: Path | None
+    first_file: str
     limit_s: float = 600
+
+    def begin(self, out: Path) -> None:
+        """A fresh dataset."""
+        shutil.rmtree(out, ignore_errors=True)
+        if self.template is not None:
+            shutil.copytree(self.template, out)
 
     def start(self, out: Path) -> Tree:
         log = self.folder / f"{out.name}.log"
-        return Tree([*self.command, "--out", str(out)], env=self.env, cwd=ROOT, log=log)
+        return Tree([*self.command, str(out)], env=self.env, cwd=ROOT, log=log)
 
     def finish(self, tree: Tree) -> Ended:
         while tree.is_running() and tree.seconds < self.limit_s:
@@ -82,7 +108,7 @@ class Crashes:
 
     def await_first_file(self, tree: Tree, out: Path) -> float:
         """When the run began to write: a kill before that changes nothing."""
-        while tree.is_running() and not (out / "config.yaml").exists():
+        while tree.is_running() and not any(out.glob(self.first_file)):
             time.sleep(POLL_S)
         return tree.seconds
 
@@ -97,18 +123,19 @@ class Crashes:
             if pid is None or not tree.is_running():
                 return None
             kill(pid)
-            at_s, parts = tree.seconds, sum(1 for _ in (out / "tables").rglob("part-*"))
+            at_s, parts = tree.seconds, sum(1 for _ in out.rglob("part-*"))
             ended = self.finish(tree)
         return f"{victim} {pid} at {at_s:.1f} s with {parts} parts", ended
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step", choices=["curate", "encode"], default="curate")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--victims", default="driver,worker,raylet", help="taken in turn")
     parser.add_argument("--executor", choices=["ray", "local"], default="ray")
-    parser.add_argument("--set", action="append", default=[], help="a setting of curate, section.key=value")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the command, section.key=value")
     parser.add_argument("--keep", type=Path, help="an empty folder to work in, kept; none: a temporary one")
     arguments = parser.parse_args()
     victims = arguments.victims.split(",") if arguments.executor == "ray" else ["driver"]
@@ -120,21 +147,60 @@ def main() -> None:
     # Short, because Ray's sockets lie below it and their paths must fit in 107 bytes.
     with tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as temporary:
         folder = arguments.keep or Path(temporary)
-        crashes = prepare(folder, Path(temporary), arguments.executor, arguments.set)
+        crashes = PREPARE[arguments.step](folder, Path(temporary), arguments.executor, arguments.set)
         sys.exit(0 if run(crashes, arguments.kills, arguments.seed, victims) else 1)
 
 
-def prepare(folder: Path, ray_folder: Path, executor: str, settings: Sequence[str]) -> Crashes:
+def prepare_curate(folder: Path, ray_folder: Path, executor: str, settings: Sequence[str]) -> Crashes:
     """Make the corpus and the command."""
     videos, sidecar = folder / "videos", folder / "sidecar.csv"
     mixed_corpus(videos)
     write_sidecar(videos, sidecar)
     given = [f"{name}={value}" for name, value in MANY_PARTS.items()] + ["execute.num_cpus=2", *settings]
-    options = [word for setting in given for word in ("--set", setting)]
-    command = [sys.executable, "-m", "pipelines.cli", "curate", str(videos), "--sidecar", str(sidecar)]
+    command = [*COMMAND, "curate", str(videos), "--sidecar", str(sidecar), "--executor", executor, *as_options(given)]
+    return Crashes(
+        folder=folder,
+        command=[*command, "--out"],
+        env=environment(ray_folder),
+        template=None,
+        first_file="config.yaml",
+    )
+
+
+def prepare_encode(folder: Path, ray_folder: Path, executor: str, settings: Sequence[str]) -> Crashes:
+    """Make a dataset of clips and images with texts, enough for several tars, and the command."""
+    videos, template, env = folder / "videos", folder / "curated", environment(ray_folder)
+    captioned_corpus(videos)
+    curate = [*COMMAND, "curate", str(videos), "--executor", "local", "--out", str(template)]
+    subprocess.run([*curate, *as_options(CURATE)], env=env, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    given = ["encode.max_area_px=6144", "execute.num_cpus=2", *settings]
+    return Crashes(
+        folder=folder,
+        command=[*COMMAND, "encode", "--executor", executor, *as_options(given)],
+        env=env,
+        template=template,
+        first_file="*/*/fingerprint.json",
+    )
+
+
+PREPARE = {"curate": prepare_curate, "encode": prepare_encode}
+
+
+def captioned_corpus(folder: Path) -> None:
+    """The mixed corpus, and many short shots with texts beside them."""
+    mixed_corpus(folder)
+    for seed in range(NUM_SHOTS):
+        write(folder / f"shot_{seed:03d}.mp4", shot(100 + seed, 1.2))
+        (folder / f"shot_{seed:03d}.txt").write_text(f"Colored squares slide to the left, number {seed}.")
+
+
+def environment(ray_folder: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"RAY_TMPDIR": str(ray_folder), "PYTHONPATH": str(ROOT)}
-    return Crashes(folder=folder, command=[*command, "--executor", executor, *options], env=env)
+    return env | {"RAY_TMPDIR": str(ray_folder), "PYTHONPATH": str(ROOT)}
+
+
+def as_options(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def run(crashes: Crashes, num_kills: int, seed: int, victims: Sequence[str]) -> bool:
@@ -162,6 +228,7 @@ def run(crashes: Crashes, num_kills: int, seed: int, victims: Sequence[str]) -> 
 def undisturbed(crashes: Crashes) -> tuple[Snapshot, dict[str, Window]]:
     """What every run must give, and when there is what to kill."""
     out = crashes.folder / "undisturbed"
+    crashes.begin(out)
     ended, windows = crashes.watch(out)
     if ended.code != 0:
         said = (crashes.folder / "undisturbed.log").read_text()[-2000:]
@@ -176,7 +243,7 @@ def one_kill(crashes: Crashes, out: Path, victim: str, moment_s: float, expected
     """Kill, finish, compare: what happened, and what differs."""
     killed = None
     while killed is None:  # it ended before its moment came: nearer to the start, on a fresh dataset
-        shutil.rmtree(out, ignore_errors=True)
+        crashes.begin(out)
         killed = crashes.kill_at(out, victim, moment_s)
         moment_s *= 0.9
     said, ended = killed

@@ -5,12 +5,13 @@ import json
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Encoded
 from curate.dataset.store import Table
 
 HISTORY = frozenset({"attempts", "retry_command"})
@@ -23,7 +24,7 @@ Snapshot = Mapping[str, Mapping[str, str]]
 
 
 def snapshot(folder: Path) -> Snapshot:
-    """Every table, `clips.parquet`, the index and all members of the shards."""
+    """Every table, `clips.parquet`, the indices, and all members of the shards, of latents and of text embeddings."""
     dataset = Dataset(str(folder))
     tables = {table.url: table for table in vars(dataset).values() if isinstance(table, Table)}
     found: dict[str, dict[str, str]] = {}
@@ -36,7 +37,10 @@ def snapshot(folder: Path) -> Snapshot:
             content = pq.read_table(folder / name)
             key = ["uri"] if "sidecar" in name else ["clip_id"]
             found[name] = _by_key(content.to_pylist(), key) | {"the file": _sha256((folder / name).read_bytes())}
-    for tar in sorted((folder / "shards").glob("*.tar")):
+    encoded = [path for kind in get_args(Encoded) for path in folder.glob(f"{kind}/*")]
+    for index in sorted(path / "index.parquet" for path in encoded if (path / "index.parquet").exists()):
+        found[str(index.relative_to(folder))] = _by_key(pq.read_table(index).to_pylist(), ["clip_id"])
+    for tar in sorted(tar for path in (folder / "shards", *encoded) for tar in path.glob("*.tar")):
         found[str(tar.relative_to(folder))] = _members(tar) | {"the file": _sha256(tar.read_bytes())}
     return found
 
