@@ -77,7 +77,7 @@ def test_what_kills_leave_is_shown_and_then_removed_and_nothing_else(
     assert {orphan.path for orphan in vacuum(made.url, 0)} == expected
     assert {str(path.relative_to(made.out)) for path in made.out.rglob("*") if path.is_file()} == files - expected
     changed = differences(before, snapshot(made.out))
-    assert changed == ["shards/train-000009.tar: missing"]
+    assert changed == ["latents/abc/train-000000.tar: missing", "shards/train-000009.tar: missing"]
     assert orphans(made.url, 0) == []
 
 
