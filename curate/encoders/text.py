@@ -1,23 +1,22 @@
 """Text encoder: a caption becomes the hidden states of its tokens (for cross-attention), or one vector (for ConSE).
 
-The embedded default is MiniLM (all-MiniLM-L6-v2, docs/models/minilm.md). Any encoder that transformers loads works: of
-encoder–decoders such as T5 the encoder alone is loaded, everything else through `AutoModel`.
+The embedded default is MiniLM (all-MiniLM-L6-v2, docs/models/minilm.md). `text_weights.py` says what else is loaded.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from curate.device import pick_device
-from curate.encoders import torchvision_cpu, weights
-from curate.encoders.fingerprint import library_versions, path_digest
+from curate.encoders import weights
+from curate.encoders.fingerprint import library_versions
 from curate.encoders.hub import resolve_commit
 from curate.encoders.manifest import ASSETS
+from curate.encoders.text_weights import content_of, load, text_config
 from curate.schema import content_digest
 
 if TYPE_CHECKING:
@@ -34,6 +33,22 @@ class TextEncoderConfig(BaseModel):
     model: str = Field("minilm-l6-v2", description="embedded weights by name, a local folder, or a hub id")
     revision: str | None = Field(
         None, description="commit, branch or tag of a hub id; none: main. A run stays with the commit that it means"
+    )
+    subfolder: str | None = Field(
+        None,
+        description="folder of the text encoder in a diffusers pipeline, such as `text_encoder_2`; the tokenizer is "
+        "in the folder of the same number, `tokenizer_2`",
+    )
+    layer: int | None = Field(
+        None,
+        le=-2,
+        description="hidden states that are taken, counted from the end: -2 is the penultimate layer (SDXL), -3 what "
+        "HunyuanVideo takes; null: the last, after the final norm",
+    )
+    padding: Literal["none", "attended", "stored"] = Field(
+        "none",
+        description="none: a text's tokens see no padding; attended: they see padding to `max_tokens` (LTX-Video); "
+        "stored: its states are stored as well (SD, FLUX, CogVideoX)",
     )
     max_tokens: int = Field(256, ge=1, description="longer texts are cut off, special tokens included")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the model")
@@ -83,35 +98,20 @@ class TextEncoder:
 
         Raises:
             MissingWeights: embedded weights that were not fetched.
-            ValueError: transformers cannot load the model.
+            ValueError: transformers cannot load the model, or it is shorter than `max_tokens` or `layer` ask for.
         """
         if self._model is not None:
             return
-        torchvision_cpu.repair()
-        import torch
-        from safetensors import SafetensorError
-        from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
-
-        config = self.config.pinned()
-        source, options = str(config.path or config.model), {"revision": config.revision or "main"}
-        try:
-            architecture = AutoConfig.from_pretrained(source, **options)
-            loader = AutoModelForTextEncoding if architecture.is_encoder_decoder else AutoModel
-            model = loader.from_pretrained(source, dtype=getattr(torch, self.config.dtype), **options)
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        except (EOFError, LookupError, OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError) as error:
-            is_pickle = isinstance(error, UnpicklingError)
-            said = "its weights hold more than tensors, which could run code" if is_pickle else error
-            raise ValueError(
-                f"text encoder model {self.config.model!r}: transformers cannot load it. Expected embedded weights "
-                f"({', '.join(ASSETS)}), a local folder with config and tokenizer, or a hub id: {said}"
-            ) from error
-        positions = getattr(model.config, "max_position_embeddings", None)
+        model, tokenizer = load(self.config.pinned())
+        positions = getattr(text_config(model), "max_position_embeddings", None)
         if positions is not None and self.config.max_tokens > positions:
             raise ValueError(
                 f"text.max_tokens: got {self.config.max_tokens}; expected at most {positions}, the positions that "
                 f"{self.config.model} has"
             )
+        num_layers = getattr(text_config(model), "num_hidden_layers", None)
+        if self.config.layer is not None and num_layers is not None and -self.config.layer > num_layers + 1:
+            raise ValueError(f"text.layer: got {self.config.layer}; {self.config.model} has {num_layers} layers")
         tokenizer.padding_side = "right"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -121,15 +121,21 @@ class TextEncoder:
     @property
     def dim(self) -> int:
         """Width of the token states. Known after `setup`."""
-        config = self._model.config
+        config = text_config(self._model)
         return int(getattr(config, "hidden_size", None) or config.d_model)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the function text → states: weights and tokenizer by content (hub ids by commit), max_tokens, type."""
-        path = self.config.path
-        content = path_digest(path) if path else f"hub:{self.config.model}@{self.config.pinned().revision}"
-        return content_digest("text", content, str(self.config.max_tokens), self.config.dtype)
+        """Names the function text → states: weights and tokenizer by content (hub ids by commit), and the settings
+        that change a value."""
+        config = self.config.pinned()
+        fields = TextEncoderConfig.model_fields
+        changed = [
+            f"{name}={value}"
+            for name in ("layer", "padding")
+            if (value := getattr(config, name)) != fields[name].default  # which names nothing: as before they existed
+        ]
+        return content_digest("text", content_of(config), str(config.max_tokens), config.dtype, *changed)
 
     @property
     def libraries(self) -> dict[str, str]:
@@ -144,7 +150,8 @@ class TextEncoder:
         """Token states of each text, in order.
 
         Returns:
-            One (n, dim) float16 array per text: its own n tokens, special tokens included, padding not.
+            One (n, dim) float16 array per text: its own n tokens, special tokens included. Padding is not, except
+            where `padding` is "stored": then n is `max_tokens`.
         """
         states: list[np.ndarray] = [np.empty(0)] * len(texts)
         for index, state in self._states(texts):
@@ -181,12 +188,21 @@ class TextEncoder:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             lengths = [len(tokens[index]) for index in batch]
-            ids = torch.full((len(batch), max(lengths)), self._tokenizer.pad_token_id)
-            mask = torch.zeros_like(ids)
+            width = max(lengths) if self.config.padding == "none" else self.config.max_tokens
+            ids = torch.full((len(batch), width), self._tokenizer.pad_token_id)
+            mask = torch.full_like(ids, self.config.padding != "none")
             for row, index in enumerate(batch):
                 ids[row, : lengths[row]] = torch.tensor(tokens[index])
                 mask[row, : lengths[row]] = 1
-            with torch.inference_mode():
-                output = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
+            states = self._forward(ids.to(self._device), mask.to(self._device))
             for row, index in enumerate(batch):
-                yield index, output.last_hidden_state[row, : lengths[row]]
+                yield index, states[row] if self.config.padding == "stored" else states[row, : lengths[row]]
+
+    def _forward(self, ids: "torch.Tensor", mask: "torch.Tensor") -> "torch.Tensor":
+        """(B, n) of tokens to their states (B, n, dim)."""
+        import torch
+
+        layer = self.config.layer
+        with torch.inference_mode():
+            output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=layer is not None)
+        return output.last_hidden_state if layer is None else output.hidden_states[layer]
