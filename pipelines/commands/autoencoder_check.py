@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipelines.inspection.autoencoder_check import Comparison
 
 NUM_WORST = 5
+FEW_VIDEOS = "rFVD of a few clips is too high, the more so the fewer: compare it only at equal numbers of clips"
 
 
 def autoencoder_check(
@@ -25,6 +26,21 @@ def autoencoder_check(
             metavar="NAME",
             help="embedded, a folder of train-autoencoder, or settings such as '{kind: diffusers, path: FOLDER}'; "
             "repeatable; else that of encode.autoencoder",
+        ),
+    ] = None,
+    perceptual: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="what compares frames: features (embedded), or settings such as '{kind: lpips, path: FILE}'; "
+            "repeatable",
+        ),
+    ] = None,
+    rfvd: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTINGS",
+            help="network of videos for rFVD: '{kind: i3d, path: FILE}', '{kind: videomae, path: FOLDER}'; repeatable",
         ),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="clips of the dataset, or excerpts of the video")] = 32,
@@ -39,7 +55,15 @@ def autoencoder_check(
     settings = resolved_config(config, set_).encode
     from pipelines.inspection.autoencoder_check import compare
 
-    found = compare(source, autoencoder or (), settings, num_clips=clips, video=video)
+    found = compare(
+        source,
+        autoencoder or (),
+        settings,
+        num_clips=clips,
+        video=video,
+        distances=perceptual or (),
+        rfvd=rfvd or (),
+    )
     if json:
         for name, check in zip(found.given, found.checks, strict=True):
             typer.echo(json_lines.dumps({"autoencoder": name, **asdict(check)}))
@@ -50,6 +74,8 @@ def autoencoder_check(
 def show(found: "Comparison") -> None:
     table = Table("", *found.given, box=None, pad_edge=False)
     rows: dict[str, list[str]] = {}
+    distances = dict.fromkeys(name for check in found.checks for clip in check.clips for name in clip.distances)
+    of_videos = dict.fromkeys(name for check in found.checks for name in check.rfvd)
     for check in found.checks:
         psnr, ssim, flicker = (check.mean(name) for name in ("psnr_db", "ssim", "flicker"))
         spread = f"{min(check.channel_std):.2f} – {max(check.channel_std):.2f}"
@@ -58,6 +84,8 @@ def show(found: "Comparison") -> None:
             "PSNR, worst clip": f"{check.clips[0].psnr_db:.2f} dB",
             "SSIM": f"{ssim:.4f}",
             "flicker, of 255": "–" if flicker is None else f"{flicker:.2f}",
+            **{name: _figure(check.mean(name)) for name in distances},
+            **{name: _figure(check.rfvd.get(name)) for name in of_videos},
             "strides, channels": f"{check.spatial_stride} px, {check.temporal_stride} frames, {check.channels}",
             "bits per pixel": f"{check.bits_per_pixel:.3f}",
             "latents: deviation of channels": spread,
@@ -77,7 +105,13 @@ def show(found: "Comparison") -> None:
             table.add_row(name, *values)
     console.print(f"{found.num_clips} clips")
     console.print(table)
+    if of_videos:
+        console.print(FEW_VIDEOS)
     for name, check in zip(found.given, found.checks, strict=True):
         console.print(f"worst by {name}:", markup=False)
         for clip in check.clips[:NUM_WORST]:
             console.print(f"  {clip.psnr_db:6.2f} dB  {clip.name}", markup=False)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -21,6 +21,8 @@ FIGURES = (
     ("code_usage", "codes used", "{:.1%}"),
     ("perplexity", "perplexity of the codes", "{:,.0f}"),
 )
+JUDGED = ("lpips_", "features_", "rfvd_")
+"""What names of figures begin with that say which network measured them."""
 FEW_CODES = 0.1
 
 
@@ -51,6 +53,9 @@ def show(summary: "AutoencoderSummary") -> None:
     for name, title, text in FIGURES if measured else ():
         if name in measured[-1]:
             table.add_row(f"held-out {title}", text.format(measured[-1][name]))
+    judged = [name for name in measured[-1] if name.startswith(JUDGED)] if measured else []
+    for name in judged:
+        table.add_row(f"held-out {name}", f"{measured[-1][name]:.4g}")
     console.print(table)
     usage = [row["code_usage"] for row in summary.rows if "code_usage" in row]
     if usage and usage[-1] < FEW_CODES:

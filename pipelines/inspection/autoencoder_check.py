@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -26,6 +27,9 @@ from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.check import Check, CheckedClip, check, comparison
 from train.autoencoder.config import AutoencoderConfig, EncodeConfig, ReelpackConfig
 from train.autoencoder.encode import target_size
+from train.autoencoder.perceptual.config import FrameDistanceConfig
+from train.autoencoder.perceptual.judges import judges_of
+from train.evaluate.video_features.config import VideoFeaturesConfig
 
 SEED = 0
 EMBEDDED = "embedded"
@@ -44,7 +48,14 @@ class Comparison:
 
 
 def compare(
-    source: str, given: Sequence[str], config: EncodeConfig, *, num_clips: int, video: str | None = None
+    source: str,
+    given: Sequence[str],
+    config: EncodeConfig,
+    *,
+    num_clips: int,
+    video: str | None = None,
+    distances: Sequence[str] = (),
+    rfvd: Sequence[str] = (),
 ) -> Comparison:
     """Measure autoencoders on equal clips.
 
@@ -55,15 +66,20 @@ def compare(
         config: size, rate and length of clips, as `encode` takes them.
         num_clips: of the dataset, drawn by a seed; or excerpts of the video.
         video: an MP4 to write, of the clips that the first autoencoder reconstructs worst.
+        distances: networks that compare frames, of `train/autoencoder/perceptual`: a kind, or settings in YAML.
+        rfvd: networks of `train/evaluate/video_features`, likewise.
 
     Raises:
         ValueError: no clip can be decoded, an autoencoder cannot be loaded, or the video cannot be written.
     """
     if video is not None:
         _check_target(video)
+    of_frames: list[FrameDistanceConfig] = [_judge(one, FrameDistanceConfig, "--perceptual") for one in distances]
+    of_videos: list[VideoFeaturesConfig] = [_judge(one, VideoFeaturesConfig, "--rfvd") for one in rfvd]
     settings = [_settings(one) for one in given] or [config.autoencoder]
     names = [*given] or [config.autoencoder.kind]
     autoencoders = [one.build() for one in settings]
+    judges = judges_of(of_frames, of_videos, autoencoders[0].device)
     multiple = math.lcm(config.multiple_px, *(one.spatial_stride for one in autoencoders))
     clips = list(track(_clips(source, config, num_clips, multiple), num_clips, "decode", unit=CLIPS, total=num_clips))
     if not clips:
@@ -71,7 +87,7 @@ def compare(
     checks = []
     for name, autoencoder in zip(names, autoencoders, strict=True):
         console.print(f"{name}: {len(clips)} clips", highlight=False, markup=False)
-        checks.append(check(autoencoder, clips, multiple_px=multiple))
+        checks.append(check(autoencoder, clips, multiple_px=multiple, judges=judges))
     if video is not None:
         worst = [one.name for one in checks[0].clips]
         _write(video, autoencoders, sorted(clips, key=lambda clip: worst.index(clip.name)), multiple)
@@ -91,6 +107,15 @@ def _settings(given: str) -> AutoencoderConfig:
             f"--autoencoder {given}: no settings of an autoencoder ({error}); expected such as "
             "'{kind: diffusers, path: FOLDER, subfolder: vae}', a folder of train-autoencoder, or embedded"
         ) from None
+
+
+def _judge(given: str, family: Any, option: str) -> Any:
+    """Settings of a member of a family."""
+    try:
+        text = given if given.lstrip().startswith("{") else f"{{kind: {given}}}"
+        return TypeAdapter(family).validate_python(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"{option} {given}: {error}") from None
 
 
 def _clips(source: str, config: EncodeConfig, num_clips: int, multiple: int) -> Iterator[CheckedClip]:

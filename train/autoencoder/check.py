@@ -6,8 +6,8 @@ about standard normal; far outliers, and channels without information, cost capa
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from train.autoencoder.base import VideoAutoencoder, usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.encode import target_size, to_video
 from train.autoencoder.evaluate import psnr, ssim
+from train.autoencoder.perceptual.judges import Judgement, Judges
 
 OUTLIER = 5.0
 """Of a normalized latent: a normal distribution has one value in 1.7 million beyond it."""
@@ -36,6 +37,7 @@ class ClipQuality:
         psnr_db: Over all values.
         ssim: Mean over the frames.
         flicker: Mean absolute error of the changes from frame to frame, of 255; None for an image.
+        distances: Of frames, by the name of what measured them.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ClipQuality:
     psnr_db: float
     ssim: float
     flicker: float | None
+    distances: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,7 @@ class Check:
         code_usage, perplexity: Of codes; None where latents are continuous.
         encoded_per_s, decoded_per_s: Frames per second.
         memory_bytes: Peak of the GPU; None on a CPU.
+        rfvd: Fréchet distances of sources and reconstructions, and the numbers of clips that they are of, by name.
     """
 
     name: str
@@ -76,10 +80,12 @@ class Check:
     encoded_per_s: float
     decoded_per_s: float
     memory_bytes: int | None
+    rfvd: Mapping[str, float] = field(default_factory=dict)
 
     def mean(self, figure: str) -> float | None:
-        """Of a figure of `ClipQuality` over the clips that have it."""
-        values = [value for clip in self.clips if (value := getattr(clip, figure)) is not None]
+        """Of a figure of `ClipQuality`, or a distance by its name, over the clips that have it."""
+        found = (clip.distances.get(figure, getattr(clip, figure, None)) for clip in self.clips)
+        values = [value for value in found if value is not None]
         return float(np.mean(values)) if values else None
 
 
@@ -91,13 +97,16 @@ class CheckedClip:
     rgb: np.ndarray
 
 
-def check(autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multiple_px: int) -> Check:
+def check(
+    autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multiple_px: int, judges: Judges | None = None
+) -> Check:
     """Encode and decode each clip, trimmed to the frames and resized to the sides that the autoencoder takes.
 
     Args:
         autoencoder: as `encode` loads it.
         clips: at least one.
         multiple_px: of which the sides are; a common multiple of the strides of all autoencoders that are compared.
+        judges: networks that compare reconstructions with sources.
     """
     qualities: list[ClipQuality] = []
     moments = _Moments(autoencoder.channels)
@@ -105,6 +114,7 @@ def check(autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multip
     spent = {"encode": 0.0, "decode": 0.0}
     num_frames = 0
     codes: list[Tensor] = []
+    judgement = Judgement(judges or Judges())
     on_gpu = autoencoder.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(autoencoder.device)
@@ -117,7 +127,7 @@ def check(autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multip
         spent["encode"] += between - start
         spent["decode"] += time.perf_counter() - between
         decoded = ((out[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
-        qualities.append(quality(clip.name, rgb, decoded))
+        qualities.append(replace(quality(clip.name, rgb, decoded), distances=judgement.add(rgb, decoded)))
         moments.add(latent)
         if autoencoder.codebook is None:
             bits += latent.numel() * STORED_BITS
@@ -144,6 +154,7 @@ def check(autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multip
         encoded_per_s=num_frames / spent["encode"],
         decoded_per_s=num_frames / spent["decode"],
         memory_bytes=torch.cuda.max_memory_allocated(autoencoder.device) if on_gpu else None,
+        rfvd=judgement.frechet(),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from curate.media.decode import decode_clip
 from pipelines.cli import main
 from tests.support.curated import curated
+from tests.support.video_networks import write_i3d
 from tests.support.videos import moving, write_video
 
 SMALL = ["--set", "encode.max_area_px=4096", "--set", "encode.max_frames=5"]
@@ -48,12 +49,30 @@ def test_a_video_is_taken_in_excerpts_and_json_is_one_line_each(
     assert found["clips"][0]["psnr_db"] == min(clip["psnr_db"] for clip in found["clips"])
 
 
+def test_networks_that_compare_are_named_in_the_table_and_in_json(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = f"{{kind: i3d, path: {write_i3d(tmp_path / 'tiny.pt')}, num_frames: 10}}"
+    words = ["--perceptual", "features", "--rfvd", network, *SMALL, "--set", "encode.max_frames=13"]
+    assert run(made.url, *words) == 0
+    printed = capsys.readouterr().out
+    assert "features_efficientnet_lite0" in printed and "rfvd_tiny_10" in printed and "lpips" not in printed
+    assert "compare it only at equal numbers of clips" in printed
+    assert run(made.url, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rfvd"]["rfvd_tiny_10_clips"] == 2
+    assert all(clip["distances"]["features_efficientnet_lite0"] > 0 for clip in found["clips"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--autoencoder", "{kind: nothing}"], "no settings of an autoencoder"),
         (["--autoencoder", "/nowhere"], "no model.safetensors in /nowhere"),
         (["--video", "/nowhere/x.mp4"], "there is no folder /nowhere"),
+        (["--perceptual", "nothing"], "--perceptual nothing: "),
+        (["--perceptual", "{kind: lpips, path: /nowhere.pth}"], "/nowhere.pth is no file"),
+        (["--rfvd", "i3d"], "--rfvd i3d: "),
         (["--video", "x.gif"], "a name that ends in .mp4"),
     ],
 )

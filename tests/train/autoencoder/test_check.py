@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from tests.support.members.pixel_blocks import PixelBlocks
+from tests.support.video_networks import write_i3d
 from train.autoencoder.check import CheckedClip, check, comparison, fitted, quality
 from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.perceptual.config import FeaturesConfig
+from train.autoencoder.perceptual.judges import judges_of
 from train.autoencoder.weights_folder import save
+from train.evaluate.video_features.config import I3DConfig
 
 CPU = torch.device("cpu")
 
@@ -111,3 +115,14 @@ def test_the_comparison_shows_source_reconstruction_and_error_side_by_side() -> 
     assert np.array_equal(source, clip.rgb[2])
     assert np.array_equal(error, (4 * np.abs(source.astype(int) - decoded)).clip(0, 255))
     assert psnr(source[None], decoded[None]) < 15
+
+
+def test_judges_give_distances_clip_by_clip_and_rfvd_over_all(tmp_path: Path) -> None:
+    network = I3DConfig(path=str(write_i3d(tmp_path / "tiny.pt")), num_frames=10)
+    judges = judges_of([FeaturesConfig()], [network], CPU)
+    shown = [CheckedClip(name=clip.name, rgb=clip.rgb.repeat(2, 0).repeat(2, 1).repeat(2, 2)) for clip in clips()]
+    found = check(PixelBlocks(CPU), shown, multiple_px=8, judges=judges)
+    by_name = {clip.name: clip.distances["features_efficientnet_lite0"] for clip in found.clips}
+    assert by_name["noise"] > 0.05 > by_name["flat"] >= 0
+    assert found.mean("features_efficientnet_lite0") == pytest.approx(np.mean([*by_name.values()]))
+    assert found.rfvd["rfvd_tiny_10_clips"] == 3 and found.rfvd["rfvd_tiny_10"] > 0

@@ -26,6 +26,7 @@ class Adversary(nn.Module):
     """(B, 3, T, H, W) in [-1, 1] to logits of patches, (B, 1, T, h, w): positive means a video."""
 
     logits: Tensor
+    num_updates: Tensor
 
     def __init__(self, config: AdversaryConfig) -> None:
         super().__init__()
@@ -37,6 +38,7 @@ class Adversary(nn.Module):
             layers += [_conv(before, width, frames, stride=2), nn.GroupNorm(NUM_GROUPS, width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, _conv(widths[-1], 1, frames, stride=1))
         self.register_buffer("logits", torch.zeros(2))  # averages of those of videos and of reconstructions
+        self.register_buffer("num_updates", torch.zeros(()))
 
     def forward(self, video: Tensor) -> Tensor:
         logits: Tensor = self.layers(video)
@@ -59,13 +61,16 @@ class Adversary(nn.Module):
         if config.lecam:
             average_real, average_fake = self.logits
             apart = F.relu(real - average_fake).square().mean() + F.relu(average_real - fake).square().mean()
-            loss = loss + config.lecam * apart
+            loss = loss + config.lecam * apart * (self.num_updates > 0)  # nothing is known in the first step
         return loss, figures
 
     @torch.no_grad()
     def update(self, real_logit: float, fake_logit: float) -> None:
-        """Let the averages follow the mean logits of a step, which are those of all ranks."""
-        self.logits.lerp_(self.logits.new_tensor([real_logit, fake_logit]), 1 - LOGITS_DECAY)
+        """Let the averages follow the mean logits of a step, which are those of all ranks. They begin with those of
+        the first one: an anchor at 0 would draw the logits of both together."""
+        self.num_updates += 1
+        share = (1 / self.num_updates).clamp(min=1 - LOGITS_DECAY)
+        self.logits.lerp_(self.logits.new_tensor([real_logit, fake_logit]), share)
 
 
 class Opponent:

@@ -5,6 +5,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.autoencoder.network_config import NetworkConfig
+from train.autoencoder.perceptual.config import FeaturesConfig, FrameDistanceConfig
+from train.evaluate.video_features.config import VideoFeaturesConfig
 from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig
 
 
@@ -75,6 +77,18 @@ class AdversaryConfig(BaseModel):
     lecam: float = Field(0.0, ge=0, description="weight of LeCam's regularization (Tseng et al. 2021); 0: none")
 
 
+class PerceptualConfig(BaseModel):
+    """What a network sees of the error (Rombach et al. 2022, section 3.1)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    distance: FrameDistanceConfig = Field(FeaturesConfig(), description="what measures it")
+    weight: float = Field(1.0, gt=0, description="of the distance, relative to the error of values in [-1, 1]")
+    frames_per_batch: int = Field(
+        4, ge=1, description="frames of a batch on a rank, drawn at each step, that are compared: bounds the cost"
+    )
+
+
 class LossConfig(BaseModel):
     """What a reconstruction costs; the bottleneck adds its own part."""
 
@@ -84,6 +98,7 @@ class LossConfig(BaseModel):
     edge_weight: float = Field(
         0.5, ge=0, description="of L1 of the differences between neighbors in space (three scales) and in time"
     )
+    perceptual: PerceptualConfig | None = Field(None, description="textures for lower PSNR; null: none")
     adversary: AdversaryConfig | None = Field(None, description="sharper details for lower PSNR; null: none")
 
 
@@ -96,6 +111,12 @@ class HeldOutConfig(BaseModel):
     max_clips: int = Field(16, ge=1, description="held-out clips, at most")
     max_frames: int = Field(33, ge=1, description="first frames of each")
     max_area_px: int = Field(128 * 80, ge=1024, description="largest height x width")
+    distances: tuple[FrameDistanceConfig, ...] = Field(
+        (), description="distances of frames that are measured, beside that of `loss.perceptual`"
+    )
+    rfvd: tuple[VideoFeaturesConfig, ...] = Field(
+        (), description="networks of videos: the Fréchet distance of their features of sources and reconstructions"
+    )
     num_shown: int = Field(4, ge=0, description="clips in the picture of sources, reconstructions and errors")
 
 
@@ -132,6 +153,11 @@ class TrainAutoencoderConfig(BaseModel):
         in_time, in_space = self.network.temporal_stride, self.network.spatial_stride
         if unfit := [length for length in self.clips.lengths if (length - 1) % in_time]:
             raise ValueError(f"clips.lengths: got {unfit}; a temporal stride of {in_time} takes 1 + {in_time}k frames")
+        seen = self.loss.perceptual and self.loss.perceptual.distance
+        if seen and min(map(min, self.clips.sizes_px)) < seen.min_side_px:
+            raise ValueError(
+                f"clips.sizes_px: got {self.clips.sizes_px}; {seen.name} sees {seen.min_side_px} px or more"
+            )
         if odd := [size for size in self.clips.sizes_px if size[0] % in_space or size[1] % in_space]:
             raise ValueError(f"clips.sizes_px: got {odd}; expected multiples of the spatial stride, {in_space}")
         return self

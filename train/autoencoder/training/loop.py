@@ -21,7 +21,7 @@ from train.autoencoder.training.base import LatentStatistics, TrainedAutoencoder
 from train.autoencoder.training.clips import Batches, ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.autoencoder.training.loss import ReconstructionLoss
-from train.autoencoder.training.measure import held_out_clips, measure
+from train.autoencoder.training.measure import held_out_clips, held_out_judges, measure
 from train.data.plan import Cursor
 from train.distributed.parallelize import clear_gradients, full_tensor, parallelize
 from train.distributed.preempt import Preempted, stop_on_sigterm
@@ -86,6 +86,7 @@ class AutoencoderRun:
             logger.info("continuing %s after step %d", out, self.step)
         settings = config.model_dump(mode="json")
         self._log = MetricsLog(spool.folder, self.step, LogConfig(), settings) if ranks.is_main else None
+        self._judges = held_out_judges(config, ranks.device) if ranks.is_main else None
         self._held_out: list[np.ndarray] | None = None
 
     def train(self) -> list[Row]:
@@ -136,7 +137,7 @@ class AutoencoderRun:
         )
         with torch.autocast(video.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
             out, coded = self._replica(video, noise)
-        reconstruction, figures = self._cost(out, video)
+        reconstruction, figures = self._cost(out, video, noise)
         loss, of_opponent = reconstruction + coded.loss, dict[str, Tensor]()
         if self._opponent is not None and self._opponent.counts(self.step):
             (loss + self._opponent.told_apart(reconstruction, out, self.model.last_layer)).backward()
@@ -174,13 +175,13 @@ class AutoencoderRun:
         if not every or (self.step % every and self.step != self.config.steps):
             return
         with self._ema.applied_to(self.model):
-            if self._log is None:
+            if self._log is None or self._judges is None:
                 return
             if self._held_out is None:
                 strides = {"temporal_stride": self.model.temporal_stride, "multiple": self.model.spatial_stride}
                 self._held_out = held_out_clips(self.source, self.config.held_out, **strides)
             if self._held_out:
-                found = measure(self.model, self._held_out, self.ranks.device, self.config.held_out.num_shown)
+                found = measure(self.model, self._held_out, self._judges, self.config.held_out.num_shown)
                 self._write({"step": self.step, "held_out": found.metrics})
                 if found.picture is not None:
                     self._log.show("held out: source, reconstruction, error", found.picture, self.step)

@@ -13,9 +13,10 @@ from train.autoencoder.base import usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.encode import target_size, to_video
 from train.autoencoder.evaluate import psnr, ssim
+from train.autoencoder.perceptual.judges import Judgement, Judges, judges_of
 from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
-from train.autoencoder.training.config import HeldOutConfig
+from train.autoencoder.training.config import HeldOutConfig, TrainAutoencoderConfig
 
 CHUNK = 8
 """Latent frames at a time."""
@@ -52,18 +53,29 @@ def held_out_clips(
     return clips
 
 
+def held_out_judges(config: TrainAutoencoderConfig, device: torch.device) -> Judges:
+    """Those of the settings, with the network that the loss asks.
+
+    Raises:
+        ValueError: as members of their families say.
+    """
+    trained_by = [config.loss.perceptual.distance] if config.loss.perceptual else []
+    return judges_of([*config.held_out.distances, *trained_by], config.held_out.rfvd, device)
+
+
 @torch.no_grad()
-def measure(model: TrainedAutoencoder, clips: Sequence[np.ndarray], device: torch.device, num_shown: int) -> HeldOut:
+def measure(model: TrainedAutoencoder, clips: Sequence[np.ndarray], judges: Judges, num_shown: int) -> HeldOut:
     """Figures of one rank's model over clips, at least one; dB, shares, and `flicker`: mean absolute error of the
-    differences between consecutive frames, in units of 0 to 255."""
+    differences between consecutive frames, in units of 0 to 255; and what the judges see, by their names."""
+    judgement = Judgement(judges)
     rows: list[dict[str, float]] = []
     codes: list[Tensor] = []
     shown: list[np.ndarray] = []
     for clip in clips:
-        latent = model.latent(to_video(clip).to(device), chunk=CHUNK)
+        latent = model.latent(to_video(clip).to(judges.device), chunk=CHUNK)
         out = model.decode(latent, chunk=CHUNK)
         rgb = ((out[0].permute(1, 2, 3, 0).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        rows.append({"psnr_db": psnr(clip, rgb), "ssim": ssim(clip, rgb)})
+        rows.append({"psnr_db": psnr(clip, rgb), "ssim": ssim(clip, rgb), **judgement.add(clip, rgb)})
         if len(clip) > 1:
             changes = np.diff(rgb.astype(np.int16), axis=0) - np.diff(clip.astype(np.int16), axis=0)
             rows[-1]["flicker"] = float(np.abs(changes).mean())
@@ -77,6 +89,7 @@ def measure(model: TrainedAutoencoder, clips: Sequence[np.ndarray], device: torc
     if codes and model.num_codes is not None:
         counted = usage(torch.cat(codes), model.num_codes)
         metrics |= {name: float(value) for name, value in counted.items()}
+    metrics |= judgement.frechet()
     return HeldOut(metrics=metrics, picture=_stacked(shown) if shown else None)
 
 

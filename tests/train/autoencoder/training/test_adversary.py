@@ -49,11 +49,24 @@ def test_penalties_are_those_of_their_papers() -> None:
     (slope,) = torch.autograd.grad(adversary()(x).sum(), x)
     torch.testing.assert_close(sloped - plain, 1.5 * slope.square().sum((1, 2, 3, 4)).mean())
     anchored = adversary(lecam=2.0)
-    anchored.logits.copy_(torch.tensor([0.7, -0.4]))
+    unknown, _ = anchored.own_loss(video, out)
+    torch.testing.assert_close(unknown, plain)
+    anchored.update(0.7, -0.4)
     held, _ = anchored.own_loss(video, out)
     real, fake = anchored(video), anchored(out)
     wanted = F.relu(real + 0.4).square().mean() + F.relu(0.7 - fake).square().mean()
     torch.testing.assert_close(held - plain, 2.0 * wanted)
+
+
+def test_averages_of_logits_begin_at_the_first_and_follow_slowly() -> None:
+    judge = adversary(lecam=1.0)
+    for real, wanted in ((3.0, 3.0), (1.0, 2.0)):
+        judge.update(real, -real)
+        torch.testing.assert_close(judge.logits, torch.tensor([wanted, -wanted]))
+    for _ in range(2000):
+        judge.update(0.0, 0.0)
+    judge.update(1.0, 0.0)
+    assert judge.logits[0] == pytest.approx(0.01, abs=1e-3)
 
 
 def test_the_adaptive_weight_makes_both_gradients_equally_long() -> None:
