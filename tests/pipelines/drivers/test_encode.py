@@ -102,9 +102,9 @@ def test_a_worker_encodes_on_its_own_device_in_any_thread(
         built.append(device)
         return build(config.model_copy(update={"device": "auto"}), device)
 
-    def watched_encode(self: ReelpackAutoencoder, parts: Iterator[torch.Tensor]) -> torch.Tensor:
+    def watched_encode(self: ReelpackAutoencoder, parts: Iterator[torch.Tensor], **given: bool) -> torch.Tensor:
         used.append((self.device, threading.current_thread() is threading.main_thread()))
-        return encode_parts(self, parts)
+        return encode_parts(self, parts, **given)
 
     monkeypatch.setattr(ReelpackConfig, "build", watched_build)
     monkeypatch.setattr(ReelpackAutoencoder, "encode_parts", watched_encode)

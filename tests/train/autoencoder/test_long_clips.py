@@ -56,8 +56,8 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     encode_parts = ReelpackAutoencoder.encode_parts
 
-    def watched(self: ReelpackAutoencoder, given: Iterator[torch.Tensor]) -> torch.Tensor:
-        return encode_parts(self, (seen.append(part.shape[2]) or part for part in given))
+    def watched(self: ReelpackAutoencoder, given: Iterator[torch.Tensor], **options: bool) -> torch.Tensor:
+        return encode_parts(self, (seen.append(part.shape[2]) or part for part in given), **options)
 
     monkeypatch.setattr(ReelpackAutoencoder, "encode_parts", watched)
     return seen

@@ -31,11 +31,15 @@ class TemporalDecoderAutoencoder:
     def is_causal(self) -> bool:
         return self._base.is_causal
 
+    @property
+    def has_posterior(self) -> bool:
+        return self._base.has_posterior
+
     def encode(self, video: Tensor) -> Tensor:
         return self._base.encode(video)
 
-    def encode_parts(self, parts: Iterable[Tensor]) -> Tensor:
-        return self._base.encode_parts(parts)
+    def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
+        return self._base.encode_parts(parts, moments=moments)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
