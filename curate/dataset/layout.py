@@ -37,6 +37,11 @@ class EncodedLayout:
         return f"{self.url}/index.parquet"
 
     @property
+    def codebook(self) -> str:
+        """Vectors of the codes, where latents are stored by their numbers."""
+        return f"{self.url}/codebook.safetensors"
+
+    @property
     def parts(self) -> str:
         """The table that `index` is written from."""
         return f"{self.url}/parts"

@@ -163,6 +163,7 @@ def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Confi
         items={row["clip_id"]: EncodeItem(**{name: row[name] for name in names}) for row in index},
         sources={row["clip_id"]: row["digest"] for row in index},
         tensors=(lambda result: result.tensors) if config.encode.store else None,
+        codebook=stage.codebook(),
         facts=facts,
         fallbacks=fallbacks,
         batch_size=1,

@@ -4,9 +4,10 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -222,14 +223,20 @@ def _origin(dataset: Dataset, source: Source, choice: Choice) -> Origin:
 
 
 class _Latents:
-    """Stored latents by clip."""
+    """Stored latents by clip; of ids the vectors, which other tools can read."""
 
-    def __init__(self, root: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, root: str, rows: Mapping[str, Mapping[str, Any]], *, is_ids: bool) -> None:
         self.rows = rows
         self._reader = TarReader(root)
+        self._values: Callable[[bytes], bytes] | None = None
+        if is_ids:
+            from train.data.codebook import as_values, read_codebook
+
+            self._values = partial(as_values, tables=read_codebook(root))
 
     def payload(self, clip_id: str) -> bytes:
-        return read_member(self._reader, self.rows[clip_id])
+        payload = read_member(self._reader, self.rows[clip_id])
+        return payload if self._values is None else self._values(payload)
 
 
 def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:
@@ -240,4 +247,5 @@ def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:
             f"{dataset.url} --set encode.store=true`, and export those"
         )
     rows = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id"], PLACE, [SOURCE])
-    return _Latents(root, {row["clip_id"]: row for row in of_current(rows, index).to_pylist()})
+    current = of_current(rows, index).to_pylist()
+    return _Latents(root, {row["clip_id"]: row for row in current}, is_ids="codebook" in record)

@@ -250,8 +250,9 @@ def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[st
         if not all(np.isfinite(array.astype(np.float32)).all() for array in arrays.values()):
             problems.append(f"{row['clip_id']} in {row['shard']}: holds numbers that are not finite")
         if "latent_c" in row:
-            expected = tuple(row[f"latent_{axis}"] for axis in "cthw")
-            if (shape := arrays["latent"].shape) != expected:
+            is_ids = "ids" in arrays
+            expected = tuple(row[f"latent_{axis}"] for axis in ("thw" if is_ids else "cthw"))
+            if (shape := arrays["ids" if is_ids else "latent"].shape) != expected:
                 problems.append(f"{row['clip_id']} in {row['shard']}: its shape is {shape}, the index says {expected}")
     return problems
 

@@ -20,7 +20,7 @@ from curate.dataset.store import write_parquet
 from curate.schema import Failure
 from curate.shards.tar import PLACE, write_tar
 from curate.stage import Stage
-from curate.storage.publish import write_text
+from curate.storage.publish import publish, write_text
 from curate.storage.tensors import arrays_to_bytes
 from pipelines.console.progress import FRAMES, Unit
 from pipelines.execute.base import ExecuteConfig, Executor, Resources, batches
@@ -41,6 +41,7 @@ class Encoding:
         sources: Clip id → digest of what the item is made of, or of nothing; None where the digest is unknown.
         tensors: A result's arrays by name; None: nothing is stored but rows of the index.
         facts: Columns of a result's row, without those of its location.
+        codebook: What lies beside the tars of latents that are stored as ids.
         fallbacks: Why PyAV read clips instead of the chosen reader, with their number; counted by `facts`.
         batch_size: Items that a worker takes at a time.
         name, unit: Of the progress line.
@@ -56,6 +57,7 @@ class Encoding:
     batch_size: int
     name: str
     unit: Unit
+    codebook: bytes | None = None
     fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -97,6 +99,9 @@ def encode_missing(
     """
     folder = dataset.layout.encoded(encoding.kind, encoding.fingerprint)
     write_text(folder.record, json.dumps(encoding.record, indent=1))
+    if encoding.codebook is not None:
+        with publish(folder.codebook) as file:
+            file.write(encoding.codebook)
     table = dataset.encoded(encoding.kind, encoding.fingerprint)
     missing = missing_rows(dataset, encoding, index)
     stored = table.read(["shard"])

@@ -20,6 +20,10 @@ class Codebook(Protocol):
         """(T, H, W) int64 to the latent (C, T, H, W), normalized: the inverse of `ids`."""
         ...
 
+    def tables(self) -> tuple[Tensor, ...]:
+        """The vectors of all codes, normalized, as `bottlenecks.base.look_up` takes them; on the CPU."""
+        ...
+
 
 class VideoAutoencoder(Protocol):
     """Videos to normalized latents and back. An image is a video of one frame.

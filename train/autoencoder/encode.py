@@ -1,5 +1,6 @@
 """Stage: clips of the shards to normalized latents, at their own shape and length."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from curate.threads import import_decoders
 from train.autoencoder.ahead import ahead
 from train.autoencoder.base import VideoAutoencoder, latent_shape, usable_frames
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.stored import arrays, check_fits
+from train.autoencoder.stored import arrays, check_fits, codebook_bytes, id_type
 from train.data.fingerprint import LATENTS_VERSION
 
 STEP = "encode"
@@ -138,6 +139,12 @@ class EncodeStage:
             "layout": "CTHW",
             "dtype": "float16",
         }
+        beside: dict[str, Any] = {}
+        if (payload := self.codebook()) is not None:
+            assert autoencoder.codebook is not None
+            num_codes = autoencoder.codebook.num_codes
+            values["dtype"] = str(id_type(num_codes))
+            beside = {"codebook": {"num_codes": num_codes, "sha256": hashlib.sha256(payload).hexdigest()}}
         for name in ("store", "posterior"):  # as before there was a choice
             if settings[name] == EncodeConfig.model_fields[name].default:
                 del settings[name]
@@ -152,10 +159,16 @@ class EncodeStage:
             "autoencoder": autoencoder.name,
             "is_causal": autoencoder.is_causal,
             **values,
+            **beside,
             "config": config,
             "libraries": {**library_versions("torch", "diffusers", "av"), **reader.read_by(None)},
             **({"media": self._media.model_dump(mode="json")} if reader.key else {}),
         }
+
+    def codebook(self) -> bytes | None:
+        """What lies beside the tars where they hold ids."""
+        codebook = self._loaded().codebook
+        return codebook_bytes(codebook) if codebook is not None and self.config.store == "ids" else None
 
     def prefetch(self, items: Sequence[EncodeItem]) -> None:
         """Start to decode items of a later call of `process`."""

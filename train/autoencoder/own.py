@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curate.device import pick_device, with_index
-from train.autoencoder.bottlenecks.base import Bottleneck
+from train.autoencoder.bottlenecks.base import Bottleneck, look_up
 from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.tiles import tiled
@@ -117,7 +117,12 @@ class _Codes:
         raw = latent.to(self._std.device, torch.float32) * self._std + self._mean
         return self._bottleneck.ids(raw[None])[0].cpu()
 
-    @torch.inference_mode()
     def vectors(self, ids: Tensor) -> Tensor:
-        raw = self._bottleneck.vectors(ids.to(self._std.device)[None])[0]
-        return ((raw - self._mean) / self._std).cpu()
+        return look_up(ids, self.tables()).movedim(-1, 0)
+
+    @torch.inference_mode()
+    def tables(self) -> tuple[Tensor, ...]:
+        tables = self._bottleneck.tables()
+        widths = [table.shape[1] for table in tables]
+        statistics = zip(*(values.flatten().split(widths) for values in (self._mean, self._std)), strict=True)
+        return tuple(((table - mean) / std).cpu() for table, (mean, std) in zip(tables, statistics, strict=True))

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curate.storage.tensors import tensors_to_bytes
 from train.autoencoder.base import Codebook, VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
 from train.data.generator import keyed_generator
@@ -57,6 +58,11 @@ def arrays(latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key
     if config.posterior == "sample":
         parts = {"latent": drawn(parts, keyed_generator("posterior", config.posterior_seed, *key))}
     return {name: part.numpy().astype(np.float16) for name, part in parts.items()}
+
+
+def codebook_bytes(codebook: Codebook) -> bytes:
+    """The codebook as it lies beside the ids: tables by number, in float16, as latents of `values` are."""
+    return tensors_to_bytes({str(number): table.half() for number, table in enumerate(codebook.tables())})
 
 
 def drawn(tensors: Mapping[str, Tensor], noise: torch.Generator | None) -> Tensor:

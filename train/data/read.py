@@ -10,6 +10,7 @@ from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader
 from train.autoencoder.stored import drawn, unfit
+from train.data.codebook import latent_of, read_codebook
 from train.data.manifest import Manifest
 from train.packing.patches import fitting_size
 from train.packing.shapes import Patch
@@ -27,6 +28,7 @@ class ClipReader:
         self.device = device
         self.patch = patch
         self._readers: dict[str, TarReader] = {}
+        self._codebooks: dict[str, tuple[Tensor, ...]] = {}
 
     def prepare(self) -> None:
         """Load what encodes latents that were not stored; called before several threads read.
@@ -51,7 +53,7 @@ class ClipReader:
         if row["encode"]:
             tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row)
         else:
-            tensors = _tensors(self._read(row["latents_root"], row, ""), row["clip_id"], where, "latent")
+            tensors = self._stored(row, where)
         tensors = {name: tensors[name].float() for name in ("latent", "logvar") if name in tensors}
         expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
         for name, tensor in tensors.items():
@@ -64,6 +66,26 @@ class ClipReader:
         latent = drawn(tensors, noise)
         t, h, w = fitting_size(expected[1:], self.patch)
         return latent[:, :t, :h, :w]
+
+    def _stored(self, row: dict[str, Any], where: str) -> dict[str, Tensor]:
+        payload, root = self._read(row["latents_root"], row, ""), row["latents_root"]
+        tensors = _tensors(payload, row["clip_id"], where)
+        if "ids" in tensors:
+            try:
+                return {"latent": latent_of(tensors["ids"], self._codebook(root))}
+            except ValueError as error:
+                raise ValueError(f"clip {row['clip_id']} in {where}: {error}") from error
+        if "latent" not in tensors:
+            raise ValueError(
+                f"clip {row['clip_id']} in {where}: its index points at no safetensors of a latent (there are "
+                f"{', '.join(tensors)}); encode again"
+            )
+        return tensors
+
+    def _codebook(self, root: str) -> tuple[Tensor, ...]:
+        if root not in self._codebooks:
+            self._codebooks[root] = read_codebook(root)
+        return self._codebooks[root]
 
     def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
         """Token states (n, D_text) by caption kind, in the type they are stored in; none where there is no caption."""
@@ -112,15 +134,10 @@ def _is_finite(latent: Tensor) -> bool:
     return bool(latent.sum().isfinite()) or bool(latent.isfinite().all())
 
 
-def _tensors(payload: bytes, clip_id: str, where: str, name: str | None = None) -> dict[str, Tensor]:
-    """By name; `name` is one of them."""
+def _tensors(payload: bytes, clip_id: str, where: str) -> dict[str, Tensor]:
     try:
-        tensors = load_safetensors(payload)
-        if name is not None and name not in tensors:
-            raise KeyError(name)
-        return tensors
-    except (KeyError, SafetensorError) as error:
+        return load_safetensors(payload)
+    except SafetensorError as error:
         raise ValueError(
-            f"clip {clip_id} in {where}: its index points at no safetensors of {name or 'captions'} "
-            f"({error}); encode again"
+            f"clip {clip_id} in {where}: its index points at no safetensors ({error}); encode again"
         ) from error

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from tests.support.members.pixel_blocks import PixelBlocksConfig
+from train.autoencoder import weights_folder
+from train.autoencoder.bottlenecks.config import BottleneckConfig
 from train.autoencoder.config import AutoencoderConfig, DiffusersAutoencoderConfig, ReelpackConfig
+from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
 from train.autoencoder.temporal_decoder.folder import save
 from train.autoencoder.temporal_decoder.network import TemporalDecoder
@@ -234,6 +238,25 @@ def save_temporal_decoder(base: DiffusersAutoencoderConfig | ReelpackConfig, fol
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
     save(decoder, TrainTemporalDecoderConfig(base=base), folder)
     return TemporalDecoderConfig(path=str(folder), device="cpu")
+
+
+def save_own(bottleneck: BottleneckConfig, folder: Path) -> ReelpackConfig:
+    """A tiny network of one's own in `folder`, 8 px and 4 frames to a position; none of its weights is zero."""
+    channels = bottleneck.num_channels(4)
+    network = NetworkConfig(
+        latent_channels=4,
+        bottleneck=bottleneck,
+        widths=(8, 12, 16),
+        decoder_blocks=(1, 1, 1),
+        latent_mean=tuple(0.1 * i - 0.2 for i in range(channels)),
+        latent_std=tuple(0.5 + 0.3 * i for i in range(channels)),
+    )
+    torch.manual_seed(0)
+    model = CausalVideoAutoencoder(network)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    weights_folder.save(model, folder)
+    return ReelpackConfig(path=str(folder), device="cpu")
 
 
 def save_model(name: str, folder: Path) -> AutoencoderConfig:

@@ -68,6 +68,14 @@ class TestContract:
         every = torch.arange(bottleneck.num_codes).view(1, -1, 1, 1)
         assert torch.equal(bottleneck.ids(bottleneck.vectors(every)), every)
 
+    def test_what_is_not_finite_is_not_hidden_in_a_code(self, kind: str) -> None:
+        bottleneck = built(kind)
+        x = outputs(bottleneck)
+        x[0, 1, 2, 0, 1] = torch.nan
+        latent = bottleneck.latent(x)
+        assert latent[0, :, 2, 0, 1].isnan().any()
+        assert latent.isnan().any(1).sum() == 1
+
     def test_the_latent_that_is_stored_is_the_one_that_is_trained(self, kind: str) -> None:
         bottleneck = built(kind)
         x = outputs(bottleneck)
@@ -95,6 +103,16 @@ def test_the_nearest_code_is_the_nearest() -> None:
     wanted = torch.cdist(rows, vq.codebook).argmin(1).view(2, 3, 2, 2)
     assert torch.equal(vq.nearest(x), wanted)
     assert torch.equal(vq.vectors(wanted), vq.codebook[wanted].permute(0, 4, 1, 2, 3))
+
+
+def test_codes_that_float16_tells_apart_are_told_apart() -> None:
+    vq = built("vq")
+    assert isinstance(vq, VQ)
+    vq.codebook.copy_(vq.codebook.half().float() * 4)
+    vq.codebook[1::2] = vq.codebook[::2]
+    vq.codebook[1::2, 0] = torch.nextafter(vq.codebook[::2, 0].half(), torch.tensor(100.0).half()).float()
+    every = torch.arange(16).view(1, -1, 1, 1)
+    assert torch.equal(vq.ids(vq.vectors(every)), every)
 
 
 def test_the_decoders_gradient_passes_straight_through_and_the_commitment_draws_to_the_code() -> None:

@@ -5,13 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
-from tests.train.autoencoder.models import save_model
+from curate.storage.tensors import arrays_to_bytes
+from pipelines.config import load_config
+from tests.train.autoencoder.models import save_model, save_own
+from train.autoencoder.bottlenecks.config import FSQConfig, VQConfig
 from train.autoencoder.config import DiffusersAutoencoderConfig, EncodeConfig, ReelpackConfig
 from train.autoencoder.encode import EncodeStage
 from train.autoencoder.network import CausalVideoAutoencoder
-from train.autoencoder.stored import arrays, drawn, unfit
+from train.autoencoder.stored import arrays, codebook_bytes, drawn, id_type, unfit
 from train.autoencoder.weights_folder import save
+from train.data.codebook import latent_of
 
 OWN = ReelpackConfig(device="cpu")
 SHAPE = (4, 3, 8, 8)
@@ -69,6 +74,58 @@ def test_what_has_no_posterior_is_refused(name: str, tmp_path: Path) -> None:
         config = EncodeConfig(autoencoder=save_model(name, tmp_path), posterior=posterior, multiple_px=32)
         with pytest.raises(ValueError, match=rf"encode\.posterior={posterior}: .* gives no Gaussian.*=mean"):
             EncodeStage(config, "shards").setup()
+
+
+BOTTLENECKS = {
+    "vq": (VQConfig(codebook_size=300), np.uint16),
+    "small vq": (VQConfig(codebook_size=256), np.uint8),
+    "fsq": (FSQConfig(levels=(8, 5, 5, 5)), np.uint16),
+}
+
+
+@pytest.mark.parametrize("kind", BOTTLENECKS)
+def test_ids_lead_back_to_the_values_exactly(kind: str, tmp_path: Path) -> None:
+    bottleneck, dtype = BOTTLENECKS[kind]
+    autoencoder = save_own(bottleneck, tmp_path).build()
+    codebook = autoencoder.codebook
+    assert codebook is not None
+    video = torch.rand(1, 3, 9, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latent = autoencoder.encode(video)
+    values = torch.from_numpy(arrays(latent, EncodeConfig(), codebook)["latent"])
+    ids = arrays(latent, EncodeConfig(store="ids"), codebook)["ids"]
+    assert ids.dtype == dtype and ids.shape == latent.shape[1:] and len(np.unique(ids)) > 8
+    tables = [load(codebook_bytes(codebook))[str(number)] for number in range(len(codebook.tables()))]
+    read = load(arrays_to_bytes({"ids": ids}))["ids"]
+    assert torch.equal(latent_of(read, tables), values) and len(values.unique()) > 8
+    every = torch.arange(codebook.num_codes).view(-1, 1, 1)
+    assert torch.equal(latent_of(every, tables), codebook.vectors(every).half())
+    assert torch.equal(codebook.ids(codebook.vectors(every)), every)
+    assert torch.equal(autoencoder.decode(latent), autoencoder.decode(codebook.vectors(torch.from_numpy(ids).long())))
+
+
+def test_ids_of_continuous_latents_and_moments_of_codes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"encode\.store=ids: latents of autoencoder reelpack_kl are continuous"):
+        EncodeStage(EncodeConfig(autoencoder=OWN, store="ids"), "shards").setup()
+    config = EncodeConfig(autoencoder=save_own(VQConfig(codebook_size=16), tmp_path), posterior="sample")
+    with pytest.raises(ValueError, match=r"reelpack_vq gives no Gaussian"):
+        EncodeStage(config, "shards").setup()
+    with pytest.raises(ValueError, match=r"store=ids and posterior=sample"):
+        EncodeConfig(store="ids", posterior="sample")
+
+
+@pytest.mark.parametrize(("num_codes", "dtype"), [(2, "uint8"), (256, "uint8"), (257, "uint16"), (65536, "uint16"),
+                                                  (65537, "int32"), (2**31, "int32")])  # fmt: skip
+def test_ids_take_the_smallest_type(num_codes: int, dtype: str) -> None:
+    assert id_type(num_codes) == np.dtype(dtype) and np.iinfo(dtype).max >= num_codes - 1
+
+
+def test_settings_of_storage_are_read_as_before() -> None:
+    assert EncodeConfig.model_validate({"store": True}).store == "values"
+    assert EncodeConfig.model_validate({"store": False}).store is False
+    assert load_config(overrides=["encode.store=true"]).encode.store == "values"
+    assert load_config(overrides=["encode.store=false"]).encode.store is False
+    with pytest.raises(ValueError, match="store"):
+        EncodeConfig.model_validate({"store": "codes"})
 
 
 def test_posteriors_have_fingerprints_of_their_own() -> None:

@@ -1,7 +1,7 @@
 """What stands between an encoder and a decoder: the encoder's output becomes a latent, and costs something."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -64,9 +64,26 @@ class Bottleneck(nn.Module, ABC):
         """(B, C, T, H, W) code vectors to their numbers, (B, T, H, W) int64."""
         raise TypeError(f"{type(self).__name__} has continuous latents: there are no ids")
 
+    def tables(self) -> tuple[Tensor, ...]:
+        """The codebook, as `look_up` takes it: (K, C) float32, or a table for each group of channels."""
+        raise TypeError(f"{type(self).__name__} has continuous latents: there are no codes")
+
     def vectors(self, ids: Tensor) -> Tensor:
         """(B, T, H, W) int64 to code vectors (B, C, T, H, W): the inverse of `ids`."""
-        raise TypeError(f"{type(self).__name__} has continuous latents: there are no ids")
+        return look_up(ids, self.tables()).movedim(-1, 1)
+
+
+def look_up(ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
+    """Numbers of codes (…) int64 to vectors (…, C).
+
+    A vector is a row of each table, one after the other. Its number counts the combinations of rows, the first table
+    fastest: 0 to the product of the tables' lengths - 1.
+    """
+    rows = []
+    for table in tables:
+        rows.append(table[ids % len(table)])
+        ids = ids // len(table)
+    return torch.cat(rows, dim=-1)
 
 
 def usage(ids: Tensor, num_codes: int) -> dict[str, Tensor]:

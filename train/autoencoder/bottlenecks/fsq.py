@@ -45,9 +45,10 @@ class FSQ(Bottleneck):
         digits = (latent * self._halves).round().long() + self._column(self.levels) // 2  # (B, C, T, H, W), 0 to L - 1
         return (digits * self._column(self.bases)).sum(1)
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        digits = ids[:, None] // self._column(self.bases) % self._column(self.levels)
-        return (digits - self._column(self.levels) // 2) / self._halves
+    def tables(self) -> tuple[Tensor, ...]:
+        """One per channel: its levels."""
+        device = self.levels.device
+        return tuple((torch.arange(n, device=device)[:, None] - n // 2) / (n // 2) for n in self.config.levels)
 
     def _bounded(self, x: Tensor) -> Tensor:
         """To what rounds to the levels: L values from `-(L // 2)` on. An even L is not symmetric about 0."""

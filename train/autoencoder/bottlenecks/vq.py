@@ -51,7 +51,8 @@ class VQ(Bottleneck):
         )
 
     def latent(self, x: Tensor) -> Tensor:
-        return self.vectors(self.nearest(x.float()))
+        # NaN is nearest to nothing: it stays NaN.
+        return torch.where(x.isfinite().all(1, keepdim=True), self.vectors(self.nearest(x.float())), torch.nan)
 
     @torch.no_grad()
     def update(self, coded: Coded, noise: torch.Generator) -> None:
@@ -76,16 +77,17 @@ class VQ(Bottleneck):
         self.codebook.copy_(self.sums / self.counts.clamp(min=EPSILON)[:, None])
 
     def ids(self, latent: Tensor) -> Tensor:
-        return self.nearest(latent.float())
+        return self.nearest(latent.double())  # codes may be as near to each other as float16 tells apart
 
-    def vectors(self, ids: Tensor) -> Tensor:
-        return self.codebook[ids].movedim(-1, 1)
+    def tables(self) -> tuple[Tensor, ...]:
+        return (self.codebook,)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) float32 to the numbers (B, T, H, W) int64 of the nearest codes."""
-        squares = self.codebook.square().sum(1)
+        """(B, C, T, H, W) to the numbers (B, T, H, W) int64 of the nearest codes, computed in the type of `x`."""
+        codes = self.codebook.to(x.dtype)
+        squares = codes.square().sum(1)
         # |x - c|² without |x|², which is the same for every code
-        found = [(squares - 2 * (rows @ self.codebook.T)).argmin(1) for rows in _rows(x).split(ROWS)]
+        found = [(squares - 2 * (rows @ codes.T)).argmin(1) for rows in _rows(x).split(ROWS)]
         return torch.cat(found).view(x.shape[0], *x.shape[2:])
 
     def _begin(self, outputs: Tensor, noise: torch.Generator) -> None:
