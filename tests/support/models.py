@@ -9,10 +9,10 @@ MIXER = set(AttentionConfig.model_fields) - {"kind"}
 
 
 def nested(**settings: Any) -> dict[str, Any]:
-    """Settings of `train.model`: `pattern`, `kernel` and windows belong to its mixer."""
+    """Settings of `train.model`: `pattern`, `kernel` and windows belong to its mixer, where that is attention."""
     mixer = {name: value for name, value in settings.items() if name in MIXER}
     rest = {name: value for name, value in settings.items() if name not in MIXER}
-    return rest | ({"mixer": {"kind": "attention", **mixer}} if mixer else {})
+    return rest if "mixer" in rest or not mixer else rest | {"mixer": {"kind": "attention", **mixer}}
 
 
 def dit_config(**settings: Any) -> DiTConfig:

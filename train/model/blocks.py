@@ -24,15 +24,16 @@ Layouts: TypeAlias = Sequence[Sequence[WindowLayout]]
 class DiTBlock(nn.Module):
     """Token mixers (spatial, then temporal where factorised), cross-attention, MLP; each added to its input."""
 
-    def __init__(self, config: DiTConfig, num_mixers: int) -> None:
+    def __init__(self, config: DiTConfig, block: int) -> None:
         super().__init__()
         hidden = int(config.width * config.mlp_ratio)
+        num_mixers = len(config.windows(block))
         sizes = {"width": config.width, "num_heads": config.num_heads}
         self.modulation = Modulation(config, num_mixers + 1) if config.modulated else None
         self.norms = nn.ModuleList(layer_norm(config) for _ in range(num_mixers))
         # The token mixers, under their name in checkpoints.
         self.self_attentions = nn.ModuleList(
-            config.mixer.build(**sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
+            config.mixer.build(block=block, **sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
         )
         self.cross_norm = layer_norm(config) if config.cross_attends else None
         self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if config.cross_attends else None

@@ -16,7 +16,7 @@ from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
 from train.packing.patches import first_frame_is_alone
 from train.packing.segments import Segments, WindowLayout, map_tensors
-from train.packing.shapes import WHOLE, Patch, Window
+from train.packing.shapes import STORED, WHOLE, Patch, Window
 
 
 def reaches_all(config: DiTConfig, grid: Patch) -> bool:
@@ -110,9 +110,12 @@ def window_layout(
     alone = is_image & window.images_alone
     group_ids, group_segments, joined = _boxes(window, segments.segment_ids, positions, is_patch, alone)
     tokens = is_patch.nonzero()[:, 0]
+    scan = _scan(window, positions[tokens])
+    group_ids, tokens = group_ids[scan], tokens[scan]
     has_context = len(tokens) < len(is_patch)
     if has_context:
-        group_ids, tokens = _join_context(group_ids, group_segments, joined, segments, is_patch)
+        context_ids, context = _context_members(group_segments, joined, segments, is_patch)
+        group_ids, tokens = torch.cat([context_ids, group_ids]), torch.cat([context, tokens])
     lengths = group_ids.bincount()
     by_length = lengths.argsort(stable=True)
     order = tokens[by_length.argsort()[group_ids].argsort(stable=True)]
@@ -137,10 +140,18 @@ def _boxes(
     return group_ids, segment, joins
 
 
-def _join_context(
-    group_ids: Tensor, group_segments: Tensor, joined: Tensor, segments: Segments, is_patch: Tensor
+def _scan(window: Window, positions: Tensor) -> Tensor:
+    """(L,) places of the patches of `positions`, (L, 3), in the order that the window reads them in."""
+    key = torch.zeros(len(positions), dtype=torch.int64)
+    for axis in map(STORED.index, window.order):
+        key = key * (positions[:, axis].max() + 1) + positions[:, axis]
+    return key.argsort(stable=True, descending=window.backward)
+
+
+def _context_members(
+    group_segments: Tensor, joined: Tensor, segments: Segments, is_patch: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Group and token of every member, in-context tokens in each group of their segment.
+    """Group and token of the in-context tokens, which are in each group of their segment, before its patches.
 
     The in-context tokens of a segment whose groups they do not join are a group of their own.
     """
@@ -150,9 +161,7 @@ def _join_context(
     host_segments = torch.cat([group_segments[joined], left_out.nonzero()[:, 0]])
     copies = num_context[host_segments]
     starts = segments.cu_seqlens[:-1].long()[host_segments] - (copies.cumsum(0) - copies)
-    context = starts.repeat_interleave(copies) + torch.arange(int(copies.sum()))
-    tokens = torch.cat([context, is_patch.nonzero()[:, 0]])
-    return torch.cat([hosts.repeat_interleave(copies), group_ids]), tokens
+    return hosts.repeat_interleave(copies), starts.repeat_interleave(copies) + torch.arange(int(copies.sum()))
 
 
 def _sources(*segment_ids: Tensor | None) -> list[Tensor]:

@@ -61,7 +61,7 @@ class DiT(Denoiser):
         num_conditioners = config.depth if config.embedders_per_block else 1
         self.conditioners = nn.ModuleList(Conditioner(config, text_dim) for _ in range(num_conditioners))
         self.windows = [config.windows(i) for i in range(config.depth)]
-        self.blocks = nn.ModuleList(DiTBlock(config, len(windows)) for windows in self.windows)
+        self.blocks = nn.ModuleList(DiTBlock(config, block) for block in range(config.depth))
         self.shared_modulation = None
         if config.adaln != "block":
             self.shared_modulation = ConditionLinear(config.width, self.blocks[0].modulation.num_chunks * config.width)

@@ -121,8 +121,8 @@ class DiTConfig(DenoiserConfig):
 
     @property
     def values_per_token(self) -> float:
-        """Queries, keys, values and output of attention, or the MLP's hidden features with its input."""
-        return (4 + self.mlp_ratio) * self.width
+        """What the token mixer holds, and the MLP's hidden features."""
+        return self.mixer.values_per_token(self.width) + self.mlp_ratio * self.width
 
     def windows(self, block: int) -> BlockWindows:
         """Windows of the token mixers of block number `block`."""
@@ -134,7 +134,7 @@ class DiTConfig(DenoiserConfig):
 
     def islands(self, grid: Patch) -> str | None:
         if resolve_name("train.model.build_layout:reaches_all")(self, grid):
-            return None
+            return self.mixer.islands(grid, self.depth)
         return (
             f"the windows of {self.mixer} in {self.depth} blocks; set train.model.mixer.shift_windows=true, wider "
             "windows (null: a side), or more blocks"
@@ -170,11 +170,16 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(
                 f"got width {self.width} and num_heads {self.num_heads}; expected a multiple of the heads"
             )
-        self.mixer.check(num_heads=self.num_heads, depth=self.depth)
+        self.mixer.check(width=self.width, num_heads=self.num_heads, depth=self.depth)
         if self.position == "rope" and not self.mixer.rotates:
             raise ValueError(
                 f"position rope rotates queries and keys, and mixer {self.mixer.kind} has none; set position to "
                 "sincos, absolute or fractional"
+            )
+        if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
+            raise ValueError(
+                f"mixer {self.mixer.kind} shows in-context tokens to the patches near them alone; set conditioning to "
+                "adaln_zero, adaln or cross_attention, and text to cross_attention, pooled or none"
             )
         if min(*self.max_grid, *(self.rope_grid or (1,))) < 1:
             raise ValueError(f"got max_grid {self.max_grid}, rope_grid {self.rope_grid}; expected sides above 0")

@@ -1,13 +1,18 @@
 """Sizes of patches and windows. Settings name them, so nothing here needs torch."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Patch: TypeAlias = tuple[int, int, int]
 """Size of a patch in latent frames, rows and columns; or of a grid in patches along (t, h, w)."""
 
 WindowSize: TypeAlias = tuple[int | None, int | None, int | None]
 """In patches along (t, h, w); None: the whole side."""
+
+
+ScanOrder: TypeAlias = Literal["thw", "twh", "htw", "hwt", "wth", "wht"]
+"""Order of the patches of a sample: by these axes, the slowest first. Patches are stored in `thw`."""
+STORED: ScanOrder = "thw"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +22,8 @@ class Window:
     size: WindowSize
     shifted: bool = False  # boxes begin half a size earlier
     images_alone: bool = False  # in a sample of one frame each patch sees itself
+    order: ScanOrder = STORED  # of a box's patches, for mixers that read them one after the other
+    backward: bool = False  # from the last patch to the first
 
 
 WHOLE = Window(size=(None, None, None))

@@ -38,6 +38,18 @@ VARIANTS = [
 ]
 
 
+LINEAR_MIXERS: dict[str, dict[str, object]] = {
+    "mamba": {"kind": "mamba", "chunk": 4, "state": 5},
+    "mamba_along_time": {"kind": "mamba", "chunk": 7, "state": 5, "orders": ["wth", "hwt"]},
+    "sliding_attention": {"kind": "sliding_attention", "reach": 3},
+    "samba": {"kind": "samba", "mamba": {"chunk": 5, "state": 6}, "attention": {"reach": 4, "orders": ["twh"]}},
+}
+
+
+def linear_settings(mixer: str, conditioning: str, **more: object) -> dict[str, object]:
+    return {**EVERYTHING, "mixer": LINEAR_MIXERS[mixer], "conditioning": conditioning, "position": "sincos", **more}
+
+
 def name(settings: dict[str, object]) -> str:
     return "-".join(str(value) for key, value in settings.items() if key not in EVERYTHING)
 
@@ -62,7 +74,8 @@ def outputs_loss_and_gradients(
     return outputs, total, gradients(model)
 
 
-def check_packed_equals_alone(model: DiT, samples: list[Sample]) -> None:
+def check_packed_equals_alone(model: DiT, samples: list[Sample], atol: float = 1e-5) -> None:
+    """`atol`: of gradients, relative to the largest of a parameter."""
     together, loss, grads = outputs_loss_and_gradients(model, [samples])
     alone, loss_alone, grads_alone = outputs_loss_and_gradients(model, [[sample] for sample in samples])
     for a, b in zip(together, alone, strict=True):
@@ -72,7 +85,7 @@ def check_packed_equals_alone(model: DiT, samples: list[Sample]) -> None:
     for key, grad in grads.items():
         assert grad.abs().max() > 0, key
         scale = max(1.0, grad.abs().max().item())
-        torch.testing.assert_close(grad, grads_alone[key], atol=1e-5 * scale, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(grad, grads_alone[key], atol=atol * scale, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -95,7 +108,22 @@ def test_tubelets_packed_equal_one_by_one(redrawn: Callable[..., DiT], samples: 
     check_packed_equals_alone(redrawn(**settings), samples)
 
 
+LINEAR = [
+    pair
+    for pair in itertools.product(LINEAR_MIXERS, CONDITIONINGS)
+    if "sliding" not in pair[0] or pair[1] != "in_context"  # which it refuses
+]
+
+
+@pytest.mark.parametrize(("mixer", "conditioning"), LINEAR)
+def test_linear_mixers_packed_equal_one_by_one(
+    redrawn: Callable[..., DiT], mixed_samples: list[Sample], conditioning: str, mixer: str
+):
+    check_packed_equals_alone(redrawn(**linear_settings(mixer, conditioning)), mixed_samples, atol=3e-5)
+
+
 PAIRS = [settings_of(*pair) for pair in itertools.product(PATTERNS, CONDITIONINGS)] + VARIANTS[:4]
+PAIRS += [linear_settings(*pair) for pair in LINEAR]
 
 
 @pytest.mark.parametrize("settings", PAIRS, ids=name)

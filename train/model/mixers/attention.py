@@ -45,6 +45,13 @@ class Projections(nn.Module):
         q, k = (normalised_and_rotated(y, w, rotation) for y, w in zip((q, k), weights, strict=True))
         return q, k, v
 
+    @torch.no_grad()
+    def initialize_projections(self) -> None:
+        """DiT draws query, key and value as one matrix, (3 D, D)."""
+        bound = math.sqrt(6 / (4 * self.width))
+        for layer in (self.to_q, self.to_kv):
+            nn.init.uniform_(layer.weight, -bound, bound)
+
 
 class SelfAttention(Projections, TokenMixer):
     """Tokens see the tokens of their window; the heads are split evenly over the window layouts."""
@@ -68,12 +75,8 @@ class SelfAttention(Projections, TokenMixer):
         width = self.width // len(layouts)
         return linear_flops(self, num_tokens) + sum(4 * width * num_pairs(one.segments) for one in layouts)
 
-    @torch.no_grad()
     def initialize(self) -> None:
-        """DiT draws query, key and value as one matrix, (3 D, D)."""
-        bound = math.sqrt(6 / (4 * self.width))
-        for layer in (self.to_q, self.to_kv):
-            nn.init.uniform_(layer.weight, -bound, bound)
+        self.initialize_projections()
 
 
 class CrossAttention(Projections):

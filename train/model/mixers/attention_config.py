@@ -82,12 +82,12 @@ class AttentionConfig(MixerConfig):
         """4 D operations of a pair, over 24 D² of a token."""
         return 1 / (6 * width)
 
-    def check(self, *, num_heads: int, depth: int) -> None:
+    def check(self, *, width: int, num_heads: int, depth: int) -> None:
         if self.pattern == "factorized_dot_product" and num_heads % 2:
             raise ValueError(f"factorized_dot_product needs an even number of heads, got num_heads {num_heads}")
         if self.pattern == "factorized_encoder" and depth < 2:
             raise ValueError(f"factorized_encoder needs at least two blocks, got depth {depth}")
 
-    def build(self, *, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
         sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
         return resolve_name("train.model.mixers.attention:SelfAttention")(**sizes, kernel=self.kernel)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from train.packing.shapes import BlockWindows
+from train.packing.shapes import BlockWindows, Patch
 
 if TYPE_CHECKING:
     from train.model.mixers.base import TokenMixer
@@ -18,6 +18,8 @@ class MixerConfig(BaseModel, ABC):
 
     rotates: ClassVar[bool] = False
     """The mixer takes rotary positions."""
+    reads_context: ClassVar[bool] = True
+    """Patches see the in-context tokens of their sample, wherever they are."""
 
     @abstractmethod
     def windows(self, block: int, depth: int) -> BlockWindows:
@@ -28,10 +30,19 @@ class MixerConfig(BaseModel, ABC):
         """Cost of a pair of tokens of one sample over that of a token's linear layers: 0 where cost is linear."""
 
     @abstractmethod
-    def build(self, *, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
-        """One token mixer."""
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+        """One token mixer of block number `block`."""
 
-    def check(self, *, num_heads: int, depth: int) -> None:
+    def values_per_token(self, width: int) -> float:
+        """Numbers that it holds for each token while it samples; by default queries, keys, values and output."""
+        return 4 * width
+
+    def islands(self, grid: Patch, depth: int) -> str | None:
+        """Why patches of a sample of this grid cannot all reach each other though windows leave none apart, and what
+        to set; None: they can."""
+        return None
+
+    def check(self, *, width: int, num_heads: int, depth: int) -> None:
         """See that a model of these sizes can have the mixer.
 
         Raises:

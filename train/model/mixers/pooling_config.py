@@ -26,5 +26,5 @@ class PoolingConfig(MixerConfig):
         """0: the cost is linear in tokens."""
         return 0.0
 
-    def build(self, *, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
         return resolve_name("train.model.mixers.pooling:Pooling")()
