@@ -24,6 +24,14 @@ def sample(
     upsample: Annotated[
         bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
     ] = False,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="what decodes, of the same latents: a folder of train-autoencoder, or settings; none: what made the "
+            "latents of the run",
+        ),
+    ] = None,
     step: StepOption = None,
     config: ConfigOption = None,
     set: SetOption = None,
@@ -36,10 +44,20 @@ def sample(
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
     from pipelines.drivers.sample import sample_to_files
+    from train.autoencoder.given import autoencoder_given
 
     rewriting = settings.upsample if upsample else None
     paths = sample_to_files(
-        run, prompt or (), out, size, frames, resolved, labels=label or (), start=start, upsampling=rewriting
+        run,
+        prompt or (),
+        out,
+        size,
+        frames,
+        resolved,
+        labels=label or (),
+        start=start,
+        upsampling=rewriting,
+        autoencoder=None if autoencoder is None else autoencoder_given(autoencoder),
     )
     for path in paths:
         typer.echo(path)

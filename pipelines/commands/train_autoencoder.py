@@ -32,7 +32,8 @@ def train_autoencoder(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train a causal video autoencoder with a KL, VQ or FSQ bottleneck on the dataset's clips and images."""
+    """Train a causal video autoencoder with a KL, VQ or FSQ bottleneck on the dataset's clips and images, or temporal
+    layers for the decoder of a trained one."""
     resolved = resolved_config(config, set)
     from pipelines.drivers import train_autoencoder as driver
 
@@ -49,13 +50,13 @@ def show(summary: "AutoencoderSummary") -> None:
     losses = [row["loss"] for row in summary.rows if "loss" in row]
     last = losses[-max(1, len(losses) // 10) :]
     table.add_row(f"loss, {len(losses):,} steps", f"{losses[0]:.4f} → {sum(last) / len(last):.4f}")
-    measured = [row["held_out"] for row in summary.rows if "held_out" in row]
-    for name, title, text in FIGURES if measured else ():
-        if name in measured[-1]:
-            table.add_row(f"held-out {title}", text.format(measured[-1][name]))
-    judged = [name for name in measured[-1] if name.startswith(JUDGED)] if measured else []
-    for name in judged:
-        table.add_row(f"held-out {name}", f"{measured[-1][name]:.4g}")
+    measured = {row["step"]: row["held_out"] for row in summary.rows if "held_out" in row}
+    shown = [measured[step] for step in sorted({*measured} & {0, max(measured, default=0)})]  # before, and at the end
+    for name, title, text in FIGURES if shown else ():
+        if name in shown[-1]:
+            table.add_row(f"held-out {title}", " → ".join(text.format(figures[name]) for figures in shown))
+    for name in [name for name in shown[-1] if name.startswith(JUDGED)] if shown else ():
+        table.add_row(f"held-out {name}", " → ".join(f"{figures[name]:.4g}" for figures in shown))
     console.print(table)
     usage = [row["code_usage"] for row in summary.rows if "code_usage" in row]
     if usage and usage[-1] < FEW_CODES:
@@ -64,4 +65,4 @@ def show(summary: "AutoencoderSummary") -> None:
             "(train_autoencoder.clips.batch_px) or FSQ use more of them"
         )
     console.print("use it, at `reelpack encode`:", markup=False)
-    console.print(f"--set encode.autoencoder.path={summary.weights}", markup=False, soft_wrap=True)
+    console.print(f"--set {summary.setting}", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from curate.schema import MediaError
 from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from train.autoencoder.base import VideoAutoencoder
-from train.autoencoder.config import autoencoder_of
+from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.encode import decode_latent, encode_start
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task
@@ -35,6 +35,7 @@ def sample_to_files(
     labels: Sequence[str] = (),
     start: Path | None = None,
     upsampling: UpsampleConfig | None = None,
+    autoencoder: AutoencoderConfig | None = None,
 ) -> list[Path]:
     """Generate one video per prompt and write it, with a .json of the request; one frame becomes a PNG.
 
@@ -49,6 +50,7 @@ def sample_to_files(
             other way round.
         start: an image that each video begins with, or a clip that it continues (its last frames are the first).
         upsampling: how prompts become captions of the run's style first; None: they are used as they are.
+        autoencoder: what decodes, of the same latents; None: what made those that the run was trained on.
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
@@ -69,19 +71,19 @@ def sample_to_files(
     train_config, record = read_run(path_of(run))
     if is_outdated(record.latents):
         logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
-    autoencoder = autoencoder_of(record.latents)
+    decoder = autoencoder_of(record.latents, chosen=autoencoder)
     check_size(requests[0], config, train_config, record.latents)
     _check_inputs(run, [task for task in train_config.data.tasks if task.weight], start)
     if start is not None:
         most = max_input_frames(requests[0], "start", train_config, record.latents)
-        latent = start_latent(autoencoder, start, (height, width), config.fps or record.fps, most)
+        latent = start_latent(decoder, start, (height, width), config.fps or record.fps, most)
         requests = [replace(request, inputs={"start": latent}) for request in requests]
     if upsampling is not None:
         texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     generated = sample(run, requests, config)
     for path, result, (typed, _) in zip(paths, generated, asked, strict=True):
-        write_video(path, decode_latent(autoencoder, result.latent), result.fps)
+        write_video(path, decode_latent(decoder, result.latent), result.fps)
         facts = {
             "prompt": result.request.prompt,
             **({} if upsampling is None else {"typed": typed}),

@@ -17,6 +17,8 @@ from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.same_run import SETTINGS, check_same_run
 from train.autoencoder.own import EMBEDDED_WEIGHTS
+from train.autoencoder.temporal_decoder.trained import TrainedTemporalDecoder
+from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
@@ -42,13 +44,15 @@ class AutoencoderSummary:
     """A trained autoencoder.
 
     Attributes:
-        weights: Folder that `encode.autoencoder.path` takes.
+        weights: Folder that `encode.autoencoder` takes, by `setting`.
+        setting: As `--set` takes it, quoted for a shell.
         num_weights: Of the network.
         num_clips, num_held_out: That it was trained and measured on.
         rows: Metrics of the whole run.
     """
 
     weights: AnyPath
+    setting: str
     num_weights: int
     num_clips: int
     num_held_out: int
@@ -71,10 +75,12 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
     is_restart = dist.is_initialized() or restarted_by_torchrun()
     with join_ranks(settings.device) as ranks, hold_run(out, ranks, is_restart=is_restart) as lease:
         source = _source(dataset, out, settings, ranks)
-        identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
         begun = bool(list_checkpoints(out / "checkpoints"))
+        model = _model(settings, ranks, _say if ranks.is_main and not begun else lambda line: None)
+        identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
+        if isinstance(model, TrainedTemporalDecoder):
+            identity["base"] = model.base.fingerprint
         check_same_run(out, identity, "train_autoencoder", MAY_CHANGE, begun=begun)
-        model = _model(settings, _say if ranks.is_main and not begun else lambda line: None)
         num_weights = sum(p.numel() for p in model.parameters())
         if ranks.is_main:
             remove_left_over(out)
@@ -84,8 +90,12 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
         with _line(settings.steps, ranks) as on_row, Spool(out, writes=ranks.is_main) as spool:
             run = AutoencoderRun(out, settings, model, source, ranks, spool, lease=lease, on_row=on_row)
             rows = run.train()
+    named = f"encode.autoencoder.path={out / 'weights'}"
+    if settings.temporal_decoder is not None:
+        named = f"'encode.autoencoder={{kind: temporal_decoder, path: {out / 'weights'}}}'"
     return AutoencoderSummary(
         weights=out / "weights",
+        setting=named,
         num_weights=num_weights,
         num_clips=len(source.train),
         num_held_out=len(source.held_out),
@@ -119,9 +129,11 @@ def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> Fi
     return FilmClips(cache_frames((), cache))
 
 
-def _model(settings: TrainAutoencoderConfig, say: Callable[[str], None]) -> TrainedAutoencoder:
+def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, say: Callable[[str], None]) -> TrainedAutoencoder:
     """The network as a run begins: weights are a function of the seed, or those of `init`. `say` is told which layers
     `init` does not have."""
+    if settings.temporal_decoder is not None:
+        return _temporal_decoder(settings, settings.temporal_decoder, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OwnNetwork(settings.network)
@@ -134,6 +146,20 @@ def _model(settings: TrainAutoencoderConfig, say: Callable[[str], None]) -> Trai
         if new:
             say(f"{settings.init} has another bottleneck: {', '.join(new)} begin with random weights")
     return model
+
+
+def _temporal_decoder(
+    settings: TrainAutoencoderConfig, own: TrainTemporalDecoderConfig, ranks: RankGrid
+) -> TrainedTemporalDecoder:
+    """Its base as it is, and layers whose weights are a function of the seed."""
+    base = own.base.model_copy(update={"device": "auto"}).build(ranks.device)
+    try:
+        settings.check_samples(base.temporal_stride, base.spatial_stride)
+    except ValueError as error:
+        raise ValueError(f"train_autoencoder.{error} ({base.name})") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return TrainedTemporalDecoder(own, base)
 
 
 def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoderConfig) -> None:

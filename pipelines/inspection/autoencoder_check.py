@@ -25,14 +25,14 @@ from curate.storage.place import locate
 from pipelines.console.progress import CLIPS, console, track
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.check import Check, CheckedClip, check, comparison
-from train.autoencoder.config import AutoencoderConfig, EncodeConfig, ReelpackConfig
+from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import target_size
+from train.autoencoder.given import autoencoder_given
 from train.autoencoder.perceptual.config import FrameDistanceConfig
 from train.autoencoder.perceptual.judges import judges_of
 from train.evaluate.video_features.config import VideoFeaturesConfig
 
 SEED = 0
-EMBEDDED = "embedded"
 SHOWN_RATE = Fraction(12)
 MOST_SHOWN = 192
 """Frames of the video, at 12 a second."""
@@ -76,7 +76,7 @@ def compare(
         _check_target(video)
     of_frames: list[FrameDistanceConfig] = [_judge(one, FrameDistanceConfig, "--perceptual") for one in distances]
     of_videos: list[VideoFeaturesConfig] = [_judge(one, VideoFeaturesConfig, "--rfvd") for one in rfvd]
-    settings = [_settings(one) for one in given] or [config.autoencoder]
+    settings = [autoencoder_given(one) for one in given] or [config.autoencoder]
     names = [*given] or [config.autoencoder.kind]
     autoencoders = [one.build() for one in settings]
     judges = judges_of(of_frames, of_videos, autoencoders[0].device)
@@ -92,21 +92,6 @@ def compare(
         worst = [one.name for one in checks[0].clips]
         _write(video, autoencoders, sorted(clips, key=lambda clip: worst.index(clip.name)), multiple)
     return Comparison(checks=tuple(checks), given=tuple(names), num_clips=len(clips))
-
-
-def _settings(given: str) -> AutoencoderConfig:
-    if given == EMBEDDED:
-        return ReelpackConfig()
-    if not given.lstrip().startswith("{"):
-        return ReelpackConfig(path=given)
-    try:
-        adapter: TypeAdapter[AutoencoderConfig] = TypeAdapter(AutoencoderConfig)
-        return adapter.validate_python(yaml.safe_load(given))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ValueError(
-            f"--autoencoder {given}: no settings of an autoencoder ({error}); expected such as "
-            "'{kind: diffusers, path: FOLDER, subfolder: vae}', a folder of train-autoencoder, or embedded"
-        ) from None
 
 
 def _judge(given: str, family: Any, option: str) -> Any:

@@ -104,9 +104,11 @@ class EncodeConfig(BaseModel):
         return self
 
 
-def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None) -> "VideoAutoencoder":
+def autoencoder_of(
+    record: dict[str, Any], device: "torch.device | None" = None, chosen: "AutoencoderConfig | None" = None
+) -> "VideoAutoencoder":
     """The autoencoder that made the latents of a `fingerprint.json`, to decode what was trained on them; on `device`,
-    that of a worker, where its settings allow it.
+    that of a worker, where its settings allow it. `chosen` takes its place: of equal latents, with another decoder.
 
     Raises:
         ValueError: The record names no autoencoder, or the weights found now are not those that made the latents.
@@ -117,7 +119,7 @@ def autoencoder_of(record: dict[str, Any], device: "torch.device | None" = None)
             "decoded here; expected latents that `reelpack encode` wrote"
         )
     config: AutoencoderConfig = TypeAdapter(AutoencoderConfig).validate_python(record["config"]["autoencoder"])
-    autoencoder: VideoAutoencoder = config.build(device)
+    autoencoder: VideoAutoencoder = (chosen or config).build(device)
     if autoencoder.fingerprint != record["autoencoder_fingerprint"]:
         raise ValueError(
             f"autoencoder {autoencoder.name}: got weights {autoencoder.fingerprint}, the latents were made with "

@@ -18,7 +18,8 @@ from pipelines.drivers.sample import _check_inputs, start_latent
 from pipelines.drivers.upsample import EXAMPLES
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
-from tests.train.autoencoder.models import save_model
+from tests.train.autoencoder.models import save_model, save_temporal_decoder
+from train.autoencoder.config import ReelpackConfig
 
 TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
 
@@ -135,3 +136,19 @@ def test_a_run_on_latents_of_an_earlier_version_is_told(
         caplog.clear()
         assert run("sample", run_folder, "--out", str(tmp_path / "x.png"), *asked) == 0
         assert ("may have been scrambled" in caplog.text) == told
+
+
+def test_another_decoder_of_the_same_latents_shows_a_sample(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_temporal_decoder(ReelpackConfig(device="cpu"), tmp_path / "decoder")
+    asked = ["--prompt", "a", "--size", "32x32", "--frames", "5", "--set", "sample.num_steps=1"]
+    shown = []
+    for chosen in ([], ["--autoencoder", str(tmp_path / "decoder")], ["--autoencoder", "embedded"]):
+        assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *chosen) == 0
+        shown.append(decode_clip((tmp_path / "x.mp4").read_bytes()).rgb.astype(float))
+    assert np.array_equal(shown[0], shown[2]) and np.abs(shown[0] - shown[1]).mean() > 1
+    save_model("stable_diffusion", tmp_path / "other")
+    other = ["--autoencoder", f"{{kind: diffusers, path: {tmp_path / 'other'}}}"]
+    assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *other) == 2
+    assert "the latents were made with" in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """`reelpack train-autoencoder` on a dataset: its weights encode the dataset, and a folder holds one run."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +13,14 @@ import torch
 from curate.media.decode import decode_clip
 from curate.shards.tar import TarReader, read_member
 from pipelines.cli import main
+from pipelines.commands.train_autoencoder import show
 from pipelines.config import Config, load_config
 from pipelines.drivers.encode import encode
-from pipelines.drivers.train_autoencoder import train_autoencoder
+from pipelines.drivers.train_autoencoder import AutoencoderSummary, train_autoencoder
 from tests.support.curated import curated
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import to_video
+from train.autoencoder.training.loop import Row
 
 TINY = [
     "train_autoencoder.network.widths=[8, 12, 16]",
@@ -95,6 +100,56 @@ def test_weights_to_begin_with_are_of_the_same_layers(
     assert "another bottleneck: encoder.head, decoder.stem begin with random weights" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"init=embedded: its network has level_widths .* \(here \(8, 12, 16\)\)"):
         train_autoencoder(made.url, tmp_path / "fourth", config("train_autoencoder.init=embedded"))
+
+
+def test_the_decoder_of_images_learns_time_and_old_latents_stay_valid(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames_alone = "{over_time: false, temporal_stride: 1, widths: [8, 12], latent_channels: 4}"
+    images = [f"train_autoencoder.network={frames_alone}"]
+    alone = [setting for setting in TINY if not setting.startswith("train_autoencoder.network")]
+    base = train_autoencoder(made.url, tmp_path / "base", load_config(overrides=[*alone, *images])).weights
+    folder = str(tmp_path / "run")
+    words = [word for setting in alone for word in ("--set", setting)]
+    told = ["--set", f"train_autoencoder.temporal_decoder.base={{kind: reelpack, path: {base}}}"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train-autoencoder", made.url, "--out", folder, *words, *told])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    kind = f"encode.autoencoder={{kind: temporal_decoder, path: {folder}/weights}}"
+    assert f"--set '{kind}'" in printed
+    names = [f"encode.autoencoder.path={base}", kind]
+    small = ["execute.executor=local", "encode.max_area_px=6144"]
+    done = [encode(made.url, load_config(overrides=[*small, name])) for name in names]
+    assert done[0].latents == done[1].latents
+    # Weights of the base that are other ones now end the run.
+    others = [*alone, *images, "train_autoencoder.seed=1"]
+    other = train_autoencoder(made.url, tmp_path / "other", load_config(overrides=others)).weights
+    shutil.copytree(other, base, dirs_exist_ok=True)
+    with pytest.raises(SystemExit):
+        main(["train-autoencoder", made.url, "--out", folder, *words, *told])
+    assert "begun with other base" in capsys.readouterr().err
+
+
+def test_held_out_figures_are_shown_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[Row] = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
+    rows += [{"step": step, "held_out": {"flicker": 3.0 - step, "psnr_db": 30.0}} for step in (1, 3)]
+    summary = AutoencoderSummary(
+        weights=tmp_path, setting="", num_weights=1, num_clips=1, num_held_out=1, rows=tuple(rows)
+    )
+    show(summary)
+    assert re.search(r"flicker, of 255 +0\.000\n", capsys.readouterr().out)
+    begun: Row = {"step": 0, "held_out": {"flicker": 3.5, "psnr_db": 29.0}}
+    show(replace(summary, rows=(begun, *rows)))
+    assert re.search(r"PSNR +29.00 dB → 30.00 dB\n.*flicker, of 255 +3\.500 → 0\.000", capsys.readouterr().out)
+
+
+def test_a_base_whose_strides_do_not_take_the_samples_is_told(made: SimpleNamespace, tmp_path: Path) -> None:
+    chosen = "train_autoencoder.temporal_decoder.base={kind: reelpack, path: null}"
+    settings = [setting for setting in TINY if not setting.startswith("train_autoencoder.network")]
+    lengths = "train_autoencoder.clips.lengths=[4]"
+    with pytest.raises(ValueError, match=r"clips.lengths: got \[4\]; a temporal stride of 4 takes .*reelpack_kl"):
+        train_autoencoder(made.url, tmp_path / "run", load_config(overrides=[*settings, chosen, lengths]))
 
 
 def test_a_run_in_a_store_resumes_and_its_weights_are_there(made: SimpleNamespace) -> None:

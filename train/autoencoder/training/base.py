@@ -28,12 +28,14 @@ class TrainedAutoencoder(nn.Module, ABC):
             `spatial_stride`.
         num_channels: Of a latent position.
         num_codes: Size of the codebook; None where latents are continuous.
+        measures_start: Held-out clips are measured before the first step, too: it begins as something that works.
     """
 
     temporal_stride: int
     spatial_stride: int
     num_channels: int
     num_codes: int | None = None
+    measures_start: bool = False
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.perceptual.config import FeaturesConfig, FrameDistanceConfig
+from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.evaluate.video_features.config import VideoFeaturesConfig
 from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig
 
@@ -130,6 +131,9 @@ class TrainAutoencoderConfig(BaseModel):
         None,
         description="folder with weights that a new run begins with; embedded: those. The bottleneck may differ",
     )
+    temporal_decoder: TrainTemporalDecoderConfig | None = Field(
+        None, description="temporal layers for the decoder of a trained autoencoder, in place of a network; null: none"
+    )
     clips: ClipsConfig = ClipsConfig()
     loss: LossConfig = LossConfig()
     steps: int = Field(6000, ge=1, description="optimizer steps in all")
@@ -150,7 +154,18 @@ class TrainAutoencoderConfig(BaseModel):
 
     @model_validator(mode="after")
     def _samples_fit_the_strides(self) -> Self:
-        in_time, in_space = self.network.temporal_stride, self.network.spatial_stride
+        if self.temporal_decoder is None:
+            self.check_samples(self.network.temporal_stride, self.network.spatial_stride)
+        elif self.network != NetworkConfig() or self.init is not None:
+            raise ValueError("temporal_decoder: the network is that of its base; leave network and init out")
+        return self
+
+    def check_samples(self, in_time: int, in_space: int) -> None:
+        """See that an autoencoder of these strides takes what is drawn of the clips.
+
+        Raises:
+            ValueError: it does not.
+        """
         if unfit := [length for length in self.clips.lengths if (length - 1) % in_time]:
             raise ValueError(f"clips.lengths: got {unfit}; a temporal stride of {in_time} takes 1 + {in_time}k frames")
         seen = self.loss.perceptual and self.loss.perceptual.distance
@@ -160,4 +175,3 @@ class TrainAutoencoderConfig(BaseModel):
             )
         if odd := [size for size in self.clips.sizes_px if size[0] % in_space or size[1] % in_space]:
             raise ValueError(f"clips.sizes_px: got {odd}; expected multiples of the spatial stride, {in_space}")
-        return self

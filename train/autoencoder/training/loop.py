@@ -85,8 +85,9 @@ class AutoencoderRun:
             self.step = self._checkpointer.load(saved[-1]).step
             logger.info("continuing %s after step %d", out, self.step)
         settings = config.model_dump(mode="json")
-        self._log = MetricsLog(spool.folder, self.step, LogConfig(), settings) if ranks.is_main else None
         self._judges = held_out_judges(config, ranks.device) if ranks.is_main else None
+        kept = self.step if saved else -1  # a row of step 0 is measured again
+        self._log = MetricsLog(spool.folder, kept, LogConfig(), settings) if ranks.is_main else None
         self._held_out: list[np.ndarray] | None = None
 
     def train(self) -> list[Row]:
@@ -108,6 +109,8 @@ class AutoencoderRun:
         return read_metrics(self._spool.folder / METRICS)
 
     def _train(self, batches: Iterator[Tensor], is_told_to_stop: Callable[[], bool]) -> None:
+        if self.step == 0 and self.model.measures_start:
+            self._measure()
         while self.step < self.config.steps:
             start = time.monotonic()
             row = self._optimize(self.ranks.next_of(batches).to(self.ranks.device))

@@ -65,7 +65,9 @@ OWN = {
 BASES = [*DIFFUSERS, *OWN]
 
 
-def base_of(name: str, folder: Path) -> VideoAutoencoder:
+def base_of(name: str, folder: Path, *, deviation: float | None = 0.2) -> VideoAutoencoder:
+    """Weights of networks of one's own have this deviation; None: as training begins, where layers of time are zero
+    and let nothing through."""
     torch.manual_seed(0)
     if name in DIFFUSERS:
         from curate.encoders.torchvision_cpu import repair
@@ -78,8 +80,8 @@ def base_of(name: str, folder: Path) -> VideoAutoencoder:
     config = NetworkConfig(**strides, latent_channels=4, widths=widths, latent_mean=(0.1,) * 4, latent_std=(2.0,) * 4)
     model = CausalVideoAutoencoder(config)
     with torch.no_grad():
-        for parameter in model.parameters():  # none at zero: there layers let nothing through
-            parameter.normal_(0.0, 0.2)
+        for parameter in model.parameters() if deviation else ():
+            parameter.normal_(0.0, deviation)
     save(model, folder)
     return ReelpackConfig(path=str(folder), device="cpu").build()
 
