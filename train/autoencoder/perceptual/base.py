@@ -1,5 +1,6 @@
 """What a distance of frames is: what a network sees of the difference between two pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -44,18 +45,26 @@ def state_dict_at(path: str) -> dict[str, Tensor]:
     return state
 
 
-def load_whole(module: torch.nn.Module, state: dict[str, Tensor], path: str, what: str) -> None:
+def load_whole(
+    module: torch.nn.Module,
+    state: dict[str, Tensor],
+    path: str,
+    what: str,
+    name_in_file: Callable[[str], str] = lambda name: name,
+) -> None:
     """Load every tensor of `module`, and freeze it; further tensors of `state` are left.
 
     Raises:
         ValueError: a tensor is missing, or has another shape.
     """
+    found = {name: state.get(name_in_file(name)) for name in module.state_dict()}
     for name, own in module.state_dict().items():
-        if name not in state:
-            raise ValueError(f"{path}: there is no {name}; expected the state dict of {what}")
-        if state[name].shape != own.shape:
+        given = found[name]
+        if given is None:
+            raise ValueError(f"{path}: there is no {name_in_file(name)}; expected the state dict of {what}")
+        if given.shape != own.shape:
             raise ValueError(
-                f"{path}: {name} has the shape {tuple(state[name].shape)}, that of {what} is {tuple(own.shape)}"
+                f"{path}: {name_in_file(name)} has the shape {tuple(given.shape)}, that of {what} {tuple(own.shape)}"
             )
-    module.load_state_dict({name: state[name] for name in module.state_dict()})
+    module.load_state_dict(found)
     module.eval().requires_grad_(False)

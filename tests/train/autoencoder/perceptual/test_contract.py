@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -110,8 +111,17 @@ def test_lpips_is_that_of_its_paper(net: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, torch.stack(terms).sum(0), rtol=1e-3, atol=1e-5)
 
 
+def test_a_network_that_cannot_be_downloaded_is_to_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fails)
+    with pytest.raises(ValueError, match=r"lpips_squeeze: .*no network.*; give its file as `path`"):
+        LpipsConfig().build(CPU)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has the shape .*torchvision's squeeze"):
+    with pytest.raises(ValueError, match=r"features.0.weight has the shape .*torchvision's squeeze"):
         Lpips(LpipsConfig(net="squeeze", path=saved(tmp_path, "alex")), CPU)
     with pytest.raises(ValueError, match=r"there is no .*; expected the state dict of timm's test_efficientnet"):
         Features(FeaturesConfig(model=SMALL_NET, path=saved(tmp_path, "squeeze")), CPU)

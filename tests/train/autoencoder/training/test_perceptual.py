@@ -1,5 +1,6 @@
 """A network that sees the error of a few frames: its part of the loss, in steps, checkpoints and held-out rows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.forks import start_both
 from tests.support.video_networks import write_i3d
-from tests.train.autoencoder.training.test_loop import config, run
+from tests.train.autoencoder.training.test_loop import _one_of_two, config, run
 from train.autoencoder.training.config import LossConfig, TrainAutoencoderConfig
 from train.autoencoder.training.loop import AutoencoderRun
 from train.autoencoder.training.loss import ReconstructionLoss, reconstruction_loss
@@ -109,6 +111,15 @@ def test_it_trains_under_bfloat16_and_changes_what_is_learned(tmp_path: Path) ->
         return (tmp_path / name / "weights" / "model.safetensors").read_bytes()
 
     assert weights("weak", weight=1e-6) != weights("strong", weight=1.0)
+
+
+@pytest.mark.slow
+def test_two_ranks_train_one_network_with_it(tmp_path: Path) -> None:
+    start_both(_one_of_two, str(tmp_path), settings().model_copy(update={"steps": 2}).model_dump_json())
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row[NAME] > 0 for row in rows if "loss" in row] == [True] * 2
 
 
 def test_crops_that_are_too_small_for_it_are_refused() -> None:
