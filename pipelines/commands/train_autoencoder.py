@@ -1,7 +1,8 @@
 """`reelpack train-autoencoder`: train a video autoencoder on a dataset's clips."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -58,11 +59,19 @@ def show(summary: "AutoencoderSummary") -> None:
     for name in [name for name in shown[-1] if name.startswith(JUDGED)] if shown else ():
         table.add_row(f"held-out {name}", " → ".join(f"{figures[name]:.4g}" for figures in shown))
     console.print(table)
-    usage = [row["code_usage"] for row in summary.rows if "code_usage" in row]
-    if usage and usage[-1] < FEW_CODES:
-        console.print(
-            f"only {usage[-1]:.1%} of the codes occur in a batch: a smaller codebook, larger batches "
-            "(train_autoencoder.clips.batch_px) or FSQ use more of them"
-        )
+    _warn_of_collapse(summary.rows, [*measured.values()])
     console.print("use it, at `reelpack encode`:", markup=False)
     console.print(f"--set {summary.setting}", markup=False, soft_wrap=True)
+
+
+def _warn_of_collapse(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> None:
+    """Of a codebook that is learned: that of FSQ is not, and larger than what a batch or a few clips can use."""
+    learned = [row for row in rows if "commitment" in row]
+    if not learned:
+        return
+    seen, where = (measured[-1], "in the held-out clips") if measured else (learned[-1], "in a batch")
+    if seen["code_usage"] < FEW_CODES:
+        console.print(
+            f"only {seen['code_usage']:.1%} of the codes occur {where}: a smaller codebook, larger batches "
+            "(train_autoencoder.clips.batch_px) or FSQ use more of them"
+        )

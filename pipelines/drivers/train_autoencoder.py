@@ -167,6 +167,11 @@ def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoder
         f"{len(source.train):,} clips, {len(source.held_out):,} held out; {num_weights:,} weights; {settings.steps:,} "
         f"steps of about {settings.clips.batch_px / 1e6:g} Mpx"
     )
+    if not source.held_out:
+        _say(
+            "no clip is held out, so no reconstruction is measured: `reelpack select DATASET --set "
+            "select.split.val_fraction=0.1` holds some out, select.split.hold_out whole sources"
+        )
 
 
 def _say(line: str) -> None:

@@ -81,13 +81,14 @@ def compare(
     autoencoders = [one.build() for one in settings]
     judges = judges_of(of_frames, of_videos, autoencoders[0].device)
     multiple = math.lcm(config.multiple_px, *(one.spatial_stride for one in autoencoders))
-    clips = list(track(_clips(source, config, num_clips, multiple), num_clips, "decode", unit=CLIPS, total=num_clips))
+    chosen = _clips(source, config, num_clips, multiple)
+    clips = list(track(chosen, _num_clips(source, num_clips), "decode", unit=CLIPS))
     if not clips:
         raise ValueError(f"{source}: no clip of it can be decoded")
     checks = []
     for name, autoencoder in zip(names, autoencoders, strict=True):
-        console.print(f"{name}: {len(clips)} clips", highlight=False, markup=False)
-        checks.append(check(autoencoder, clips, multiple_px=multiple, judges=judges))
+        tried = track(clips, len(clips), name, unit=CLIPS)
+        checks.append(check(autoencoder, tried, multiple_px=multiple, judges=judges))
     if video is not None:
         worst = [one.name for one in checks[0].clips]
         _write(video, autoencoders, sorted(clips, key=lambda clip: worst.index(clip.name)), multiple)
@@ -101,6 +102,11 @@ def _judge(given: str, family: Any, option: str) -> Any:
         return TypeAdapter(family).validate_python(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
         raise ValueError(f"{option} {given}: {error}") from None
+
+
+def _num_clips(source: str, most: int) -> int:
+    """How many `_clips` there are, of a dataset; of a video, at most."""
+    return min(most, Dataset(source).read_index().num_rows) if _is_dataset(source) else most
 
 
 def _clips(source: str, config: EncodeConfig, num_clips: int, multiple: int) -> Iterator[CheckedClip]:

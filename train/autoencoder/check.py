@@ -6,7 +6,7 @@ about standard normal; far outliers, and channels without information, cost capa
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -98,7 +98,7 @@ class CheckedClip:
 
 
 def check(
-    autoencoder: VideoAutoencoder, clips: Sequence[CheckedClip], *, multiple_px: int, judges: Judges | None = None
+    autoencoder: VideoAutoencoder, clips: Iterable[CheckedClip], *, multiple_px: int, judges: Judges | None = None
 ) -> Check:
     """Encode and decode each clip, trimmed to the frames and resized to the sides that the autoencoder takes.
 

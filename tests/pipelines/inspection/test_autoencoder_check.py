@@ -33,7 +33,8 @@ def test_two_autoencoders_are_compared_on_a_dataset(
     video = str(tmp_path / "worst.mp4")
     other = "{kind: reelpack, tile_px: 64}"
     code = run(made.url, "--autoencoder", "embedded", "--autoencoder", other, "--clips", "9", "--video", video, *SMALL)
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert "decode: 2/2" in progress and "embedded: 2/2" in progress
     assert code == 0 and "2 clips" in printed and "worst by embedded:" in printed and "codes used" not in printed
     assert len(decode_clip(Path(video).read_bytes()).rgb) == 10
 
