@@ -24,7 +24,8 @@ def train(
     """Train a packed-sequence DiT on a Ray cluster."""
     from pipelines.config import load_config
     from pipelines.console.interrupted import of_run, stays
-    from pipelines.drivers.train import read_workers, train_on_ray
+    from pipelines.drivers.train import train_on_ray
+    from pipelines.execute.ray_train import read_workers
     from pipelines.inputs.sources import kept_by_job
 
     folders, run = [kept_by_job(url) for url in dataset], kept_by_job(out)

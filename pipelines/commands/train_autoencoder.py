@@ -1,6 +1,7 @@
 """`reelpack train-autoencoder`: train a video autoencoder on a dataset's clips."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +38,11 @@ def train_autoencoder(
     layers for the decoder of a trained one."""
     resolved = resolved_config(config, set)
     from pipelines.drivers import train_autoencoder as driver
+    from pipelines.monitor.prometheus import served
 
-    with stays(partial(of_run, section="train_autoencoder"), out):
-        summary = driver.train_autoencoder(dataset, out, resolved)
+    metrics = served(resolved.execute) if is_first_rank() else nullcontext(())
+    with stays(partial(of_run, section="train_autoencoder"), out), metrics as sinks:
+        summary = driver.train_autoencoder(dataset, out, resolved, sinks)
     if is_first_rank():
         show(summary)
 

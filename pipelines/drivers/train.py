@@ -4,7 +4,6 @@
 `ray job submit --working-dir . -- python -m pipelines.train_dit DATASET --out RUN --workers 8 --gpu`.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,18 +13,14 @@ from typing import Any, cast, get_args
 
 import torch
 import yaml
-from fsspec.implementations.local import LocalFileSystem
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from curate.storage.place import locate
 from curate.storage.publish import write_text
-from curate.terminal import leave_terminal
 from curate.threads import import_decoders
 from pipelines.config import Config
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.drivers.upsample import keep_examples
-from pipelines.execute.ray_cluster import connect
+from pipelines.execute.ray_train import run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.monitor.prometheus import served
 from train.convert.dit import read_checkpoint
@@ -201,10 +196,6 @@ def train_on_ray(
     Raises:
         ValueError: the packs of a step cannot be dealt over so many workers.
     """
-    import ray
-    import ray.train
-    from ray.train.torch import TorchTrainer
-
     least, most = (workers, workers) if isinstance(workers, int) else workers
     for number in range(least, most + 1):
         check_ranks(config.train, number)
@@ -212,49 +203,7 @@ def train_on_ray(
     def work(settings: dict[str, Any]) -> None:
         from pipelines.monitor.on_ray import RaySink
 
-        leave_terminal()
         train_as_worker(dataset, out, Config.model_validate(settings), (RaySink(),))
 
-    fs, path = locate(out)
-    trainer = TorchTrainer(
-        work,
-        train_loop_config=config.model_dump(mode="json"),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu),
-        run_config=ray.train.RunConfig(
-            storage_path=f"{path}/ray",
-            storage_filesystem=None if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs)),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures),
-        ),
-    )
-    connected_here = not ray.is_initialized()
-    if connected_here:
-        connect(config.execute)
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise RuntimeError(failed_by(error)) from error
-    finally:
-        if connected_here:
-            ray.shutdown()
+    run_workers(work, config, out, workers=workers, gpu=gpu, max_failures=max_failures)
     return out
-
-
-def failed_by(error: Exception) -> str:
-    """What ended a training on Ray (`TrainingFailedError`), in one line: of several workers the first one's error."""
-    errors = getattr(error, "worker_failures", {}) or {None: getattr(error, "controller_failure", None) or error}
-    rank, first = min(errors.items(), key=lambda pair: pair[0] or 0)
-    last_line = str(first).strip().splitlines()[-1]
-    return f"the training ended{'' if rank is None else f' on rank {rank}'}: {last_line}"
-
-
-def read_workers(text: str) -> int | tuple[int, int]:
-    """`4`, or `2:8` for two to eight.
-
-    Raises:
-        ValueError: neither.
-    """
-    match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
-    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= least <= most:
-        raise ValueError(f"--workers {text}: expected a number, such as 4, or the least and the most, such as 2:8")
-    return least if least == most else (least, most)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from curate.storage.place import AnyPath, path_of
 from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
+from pipelines.execute.ray_train import Workers, run_workers
+from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.same_run import SETTINGS, check_same_run
 from train.autoencoder.own import EMBEDDED_WEIGHTS
 from train.autoencoder.temporal_decoder.trained import TrainedTemporalDecoder
@@ -35,7 +38,7 @@ from train.run.spool import Spool
 FILM = "bbb-film"
 """The asset that the embedded autoencoder is trained on; as a dataset it names it."""
 EMBEDDED = "embedded"
-MAY_CHANGE = {"device", "checkpoint", "held_out"}
+MAY_CHANGE = {"device", "checkpoint", "held_out", "parallel"}
 """Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
 
 
@@ -59,13 +62,16 @@ class AutoencoderSummary:
     rows: tuple[Row, ...]
 
 
-def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> AutoencoderSummary:
+def train_autoencoder(
+    dataset: str, out: str | AnyPath, config: Config, sinks: Sequence[Sink] = ()
+) -> AutoencoderSummary:
     """Train; a run that was stopped resumes from its last checkpoint. Under torchrun every rank calls it.
 
     Args:
         dataset: a dataset directory, or `bbb-film`, the film of the embedded models.
         out: the run's folder.
         config: with the section `train_autoencoder`.
+        sinks: where metrics go.
 
     Raises:
         ValueError: a dataset without clips of the train split, weights that do not fit the network, another process
@@ -87,7 +93,10 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
             write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
             _say_before(source, num_weights, settings)
         ranks.barrier()
-        with _line(settings.steps, ranks) as on_row, Spool(out, writes=ranks.is_main) as spool:
+        with (
+            _line(settings.steps, ranks, TrainMetrics(sinks, str(out))) as on_row,
+            Spool(out, writes=ranks.is_main) as spool,
+        ):
             run = AutoencoderRun(out, settings, model, source, ranks, spool, lease=lease, on_row=on_row)
             rows = run.train()
     named = f"encode.autoencoder.path={out / 'weights'}"
@@ -101,6 +110,33 @@ def train_autoencoder(dataset: str, out: str | AnyPath, config: Config) -> Autoe
         num_held_out=len(source.held_out),
         rows=tuple(rows),
     )
+
+
+def train_on_ray(
+    dataset: str, out: str, config: Config, *, workers: Workers, gpu: bool, max_failures: int = 3
+) -> AnyPath:
+    """Train on Ray Train workers, each with batches of its own; when one is lost, the run resumes from its last
+    checkpoint.
+
+    Args:
+        dataset: on storage that every worker sees, as is `out`.
+        out: folder of the run.
+        config: with the section `train_autoencoder`.
+        workers: how many, or the least and the most.
+        gpu: one for each worker.
+        max_failures: lost workers until the run ends with an error.
+
+    Returns:
+        Folder of the weights.
+    """
+
+    def work(settings: dict[str, Any]) -> None:
+        from pipelines.monitor.on_ray import RaySink
+
+        train_autoencoder(dataset, out, Config.model_validate(settings), (RaySink(),))
+
+    run_workers(work, config, out, workers=workers, gpu=gpu, max_failures=max_failures)
+    return path_of(out) / "weights"
 
 
 def _source(dataset: str, out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> ClipSource:
@@ -179,7 +215,7 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _line(steps: int, ranks: RankGrid) -> Iterator[Callable[[Row], None]]:
+def _line(steps: int, ranks: RankGrid, metrics: TrainMetrics) -> Iterator[Callable[[Row], None]]:
     """The progress line of the first rank."""
     if not ranks.is_main:
         yield lambda row: None
@@ -187,6 +223,7 @@ def _line(steps: int, ranks: RankGrid) -> Iterator[Callable[[Row], None]]:
     line = Line("train", steps, steps, STEPS)
 
     def on_row(row: Row) -> None:
+        metrics.count(row)
         if "loss" in row:
             line.num_done = line.finished = row["step"]
             line.notes = (f"loss {row['loss']:.3f}", f"{row['psnr_db']:.1f} dB", *_usage(row))

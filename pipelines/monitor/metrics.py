@@ -170,8 +170,10 @@ class TrainMetrics:
     def _count_step(self, sink: Sink, row: Mapping[str, Any]) -> None:
         sink.add("reelpack_train_steps", 1, self._labels)
         for key, name in _OF_STEPS.items():
-            sink.add(name, row[key], self._labels)
+            if key in row:  # an autoencoder has no tokens
+                sink.add(name, row[key], self._labels)
         for key, name in _OF_LAST_STEP.items():
-            if row[key] is not None and math.isfinite(row[key]):
+            if row.get(key) is not None and math.isfinite(row[key]):
                 sink.set(name, row[key], self._labels)
-        sink.set("reelpack_train_memory_bytes", row["memory_gib"] * 2**30, self._labels)
+        if "memory_gib" in row:
+            sink.set("reelpack_train_memory_bytes", row["memory_gib"] * 2**30, self._labels)

@@ -14,6 +14,7 @@ from pipelines.drivers import train as train_dit
 from pipelines.execute import ray_cluster
 from pipelines.execute.base import ExecuteConfig
 from pipelines.execute.ray_cluster import connect
+from pipelines.execute.ray_train import failed_by
 from pipelines.inputs.sources import IN_JOB, kept_by_job
 from tests.support.latents import smooth_clips, write_dataset
 
@@ -31,6 +32,7 @@ def run(*arguments: str) -> object:
         ("caption", "DATASET"),
         ("pipelines.curate_videos", "INPUTS"),
         ("pipelines.train_dit", ""),
+        ("pipelines.train_autoencoder", ""),
     ],
 )
 def test_a_module_prints_its_own_usage(
@@ -119,8 +121,8 @@ def test_a_training_on_ray_that_fails_is_one_line() -> None:
     class WorkerGroupError(Exception):
         worker_failures = {1: ValueError("later"), 0: ValueError("Traceback …\n  File …\nValueError: /data: no index")}  # noqa: RUF012
 
-    assert train_dit.failed_by(WorkerGroupError()) == "the training ended on rank 0: ValueError: /data: no index"
-    assert train_dit.failed_by(RuntimeError("controller is gone")) == "the training ended: controller is gone"
+    assert failed_by(WorkerGroupError()) == "the training ended on rank 0: ValueError: /data: no index"
+    assert failed_by(RuntimeError("controller is gone")) == "the training ended: controller is gone"
 
 
 def test_heads_of_a_converted_model_can_be_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.main import get_command
 
+from pipelines import train_autoencoder, train_dit
 from pipelines.cli import app
-from pipelines.train_dit import train
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("curate", "caption", "train", "pipelines")
@@ -33,9 +33,11 @@ STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job sub
 
 def commands() -> dict[str, set[str]]:
     """The options of each command."""
-    job = typer.Typer()
-    job.command()(train)
-    found = {**get_command(app).commands, "pipelines.train_dit": get_command(job)}  # type: ignore[attr-defined]
+    found = dict(get_command(app).commands)  # type: ignore[attr-defined]
+    for module in (train_dit, train_autoencoder):
+        job = typer.Typer()
+        job.command()(module.train)
+        found[module.__name__] = get_command(job)
     return {
         name: {o for p in one.params for o in (*p.opts, *p.secondary_opts)} | {"--help"} for name, one in found.items()
     }

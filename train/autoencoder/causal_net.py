@@ -20,8 +20,10 @@ from train.autoencoder.network_config import PATCH, NetworkConfig
 
 @dataclass(slots=True)
 class Stream:
-    """What the causal layers remember between the chunks of one clip."""
+    """What the causal layers remember between the chunks of one clip; of a whole one, nothing: a layer that is called
+    again gives the same."""
 
+    is_whole: bool = False
     started: bool = False
     tails: dict[nn.Module, Tensor] = field(default_factory=dict)
 
@@ -67,7 +69,8 @@ class CausalTemporalConv(nn.Module):
         if before is None:
             before = x[:, :, :1].expand(-1, -1, self.num_before, -1, -1)
         x = torch.cat([before, x], dim=2)
-        stream.tails[self] = x[:, :, x.shape[2] - self.num_before :]
+        if not stream.is_whole:
+            stream.tails[self] = x[:, :, x.shape[2] - self.num_before :]
         return self.conv(x)
 
 

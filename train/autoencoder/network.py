@@ -45,6 +45,8 @@ class CausalVideoAutoencoder(nn.Module):
     def encode(self, video: Tensor, *, chunk: int | None = None) -> Tensor:
         """What the bottleneck reads, (B, num_inputs, T', H', W') float32. `chunk`: latent frames at a time."""
         self._check(video)
+        if chunk is None:
+            return self.encoder(video, Stream(is_whole=True))
         return torch.cat(
             list(self.encode_parts(_chunks(video, first=1, step=self.temporal_stride, chunk=chunk))), dim=2
         )
@@ -63,6 +65,8 @@ class CausalVideoAutoencoder(nn.Module):
 
     def decode(self, latent: Tensor, *, chunk: int | None = None) -> Tensor:
         """(B, C, T', H', W') -> (B, 3, T, H, W), not clamped."""
+        if chunk is None:
+            return self.decoder(latent, Stream(is_whole=True))
         stream, videos = Stream(), []
         for part in _chunks(latent, first=1, step=1, chunk=chunk):
             videos.append(self.decoder(part, stream))
@@ -79,11 +83,8 @@ class CausalVideoAutoencoder(nn.Module):
             )
 
 
-def _chunks(x: Tensor, *, first: int, step: int, chunk: int | None) -> Iterator[Tensor]:
-    """Splits dimension 2 into `first + (chunk - 1) * step` frames, then `chunk * step` at a time; None: all."""
-    if chunk is None:
-        yield x
-        return
+def _chunks(x: Tensor, *, first: int, step: int, chunk: int) -> Iterator[Tensor]:
+    """Splits dimension 2 into `first + (chunk - 1) * step` frames, then `chunk * step` at a time."""
     end = first + (chunk - 1) * step
     yield x[:, :, :end]
     for start in range(end, x.shape[2], chunk * step):

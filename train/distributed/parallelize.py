@@ -54,6 +54,7 @@ def parallelize(
 
 
 def _fully_sharded(model: nn.Module, blocks: Sequence[nn.Module], ranks: RankGrid, dtype: torch.dtype) -> nn.Module:
+    model.to(memory_format=torch.contiguous_format)  # FSDP2 refuses weights of convolutions that are channels-last
     # Blocks travel in the type that autocast would give their weights. The rest is small and stays as it is: what
     # embeds conditions computes norms and tables of float32 numbers, with weights of the same type.
     for block in blocks:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.config import load_config
-from pipelines.drivers.train import read_workers, train_on_ray
+from pipelines.drivers.train import train_on_ray
+from pipelines.execute.ray_train import read_workers
 from tests.support.latents import smooth_clips, write_dataset
 
 SETTINGS = ["model.width=64", "model.num_heads=4", "model.depth=2", "device=cpu", "steps=120", "checkpoint.every=10",

@@ -8,7 +8,7 @@ from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.perceptual.config import FeaturesConfig, FrameDistanceConfig
 from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.evaluate.video_features.config import VideoFeaturesConfig
-from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig
+from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig, ParallelConfig
 
 
 class ClipsConfig(BaseModel):
@@ -143,6 +143,7 @@ class TrainAutoencoderConfig(BaseModel):
     ema: EMAConfig = EMAConfig(decay=0.998)
     held_out: HeldOutConfig = HeldOutConfig()
     checkpoint: CheckpointConfig = CheckpointConfig(every=250, keep=2)
+    parallel: ParallelConfig = Field(ParallelConfig(), description="replicas or shards; `compile` is not offered")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
     dtype: Literal["float32", "bfloat16"] = Field(
         "bfloat16", description="of activations (autocast; weights stay float32); fast where the CPU has AVX512-BF16"
@@ -153,11 +154,15 @@ class TrainAutoencoderConfig(BaseModel):
     seed: int = Field(0, ge=0, description="of the initial weights, the order of clips, crops and noise")
 
     @model_validator(mode="after")
-    def _samples_fit_the_strides(self) -> Self:
+    def _settings_fit_the_network(self) -> Self:
         if self.temporal_decoder is None:
             self.check_samples(self.network.temporal_stride, self.network.spatial_stride)
         elif self.network != NetworkConfig() or self.init is not None:
             raise ValueError("temporal_decoder: the network is that of its base; leave network and init out")
+        elif self.parallel != ParallelConfig():
+            raise ValueError("temporal_decoder: its layers are replicated; leave parallel out")
+        if self.parallel.compile:
+            raise ValueError("parallel.compile: got true; blocks of autoencoders are not compiled, leave it false")
         return self
 
     def check_samples(self, in_time: int, in_space: int) -> None:

@@ -1,11 +1,12 @@
 """The training loop of autoencoders: clips in, weights with the statistics of their latents out."""
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,13 @@ from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.autoencoder.training.loss import ReconstructionLoss
 from train.autoencoder.training.measure import held_out_clips, held_out_judges, measure
 from train.data.plan import Cursor
-from train.distributed.parallelize import clear_gradients, full_tensor, parallelize
+from train.distributed.parallelize import clear_gradients, full_tensor, parallelize, reshard
 from train.distributed.preempt import Preempted, stop_on_sigterm
 from train.distributed.ranks import RankGrid
 from train.monitor.metrics import LogConfig, MetricsLog, read_metrics
 from train.optim.ema import EMA
 from train.optim.optimizer import build_optimizer, learning_rate
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
-from train.run.config import ParallelConfig
 from train.run.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,10 @@ class AutoencoderRun:
     ) -> None:
         self.out, self.config, self.model, self.source, self.ranks = out, config, model, source, ranks
         self.on_row, self._spool = on_row, spool
-        # Replicas alone: blocks keep frames of the pass, so none is computed twice; one rank measures held-out clips.
-        self._replica = parallelize(model, ranks, ParallelConfig())
+        is_sharded = ranks.world_size > 1 and config.parallel.mode == "fsdp"
+        self._whole = copy.deepcopy(model) if is_sharded else None
+        dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
+        self._replica = parallelize(model, ranks, config.parallel, dtype)
         self._cost = ReconstructionLoss(config.loss, ranks.device)
         self._opponent = Opponent.of(config, ranks)
         trained = model if self._opponent is None else nn.ModuleList([model, self._opponent.net])
@@ -173,36 +175,36 @@ class AutoencoderRun:
         return dict(zip(figures, values.tolist(), strict=True))
 
     def _measure(self) -> None:
-        """A row of held-out clips, where it is due. Each rank has the averaged weights; the first one measures."""
+        """A row of held-out clips, where it is due, of the first rank."""
         every = self.config.held_out.every
         if not every or (self.step % every and self.step != self.config.steps):
             return
-        with self._ema.applied_to(self.model):
+        with self._averaged() as model:
             if self._log is None or self._judges is None:
                 return
             if self._held_out is None:
-                strides = {"temporal_stride": self.model.temporal_stride, "multiple": self.model.spatial_stride}
+                strides = {"temporal_stride": model.temporal_stride, "multiple": model.spatial_stride}
                 self._held_out = held_out_clips(self.source, self.config.held_out, **strides)
             if self._held_out:
-                found = measure(self.model, self._held_out, self._judges, self.config.held_out.num_shown)
+                found = measure(model, self._held_out, self._judges, self.config.held_out.num_shown)
                 self._write({"step": self.step, "held_out": found.metrics})
                 if found.picture is not None:
                     self._log.show("held out: source, reconstruction, error", found.picture, self.step)
 
     def _finish(self, pool: ThreadPoolExecutor) -> None:
         """The averaged weights, with the mean and the deviation of their latents over training data."""
-        with self._ema.applied_to(self.model):
-            statistics = self._statistics(pool)
+        with self._averaged() as model:
+            statistics = self._statistics(model, pool)
             if self.ranks.is_main:
-                self.model.save(self.out / "weights", statistics)
+                model.save(self.out / "weights", statistics)
         self.ranks.barrier()
 
     @torch.no_grad()
-    def _statistics(self, pool: ThreadPoolExecutor) -> LatentStatistics:
-        moments = torch.zeros(3, self.model.num_channels, dtype=torch.float64)
+    def _statistics(self, model: TrainedAutoencoder, pool: ThreadPoolExecutor) -> LatentStatistics:
+        moments = torch.zeros(3, model.num_channels, dtype=torch.float64)
         for number in range(self.ranks.dp_rank, self.config.num_measured, self.ranks.dp_size):
             video = self._batches.batch(STATISTICS + number, pool).to(self.ranks.device)
-            values = self.model.latent(video).double().transpose(0, 1).flatten(1).cpu()  # (C, n)
+            values = model.latent(video).double().transpose(0, 1).flatten(1).cpu()  # (C, n)
             count = torch.full((len(values),), float(values.shape[1]))
             moments += torch.stack([count, values.sum(1), values.square().sum(1)])
         counts, total, squares = self.ranks.sum(moments.to(self.ranks.device)).cpu()
@@ -210,6 +212,19 @@ class AutoencoderRun:
         std = (squares / counts - mean.square()).clamp(min=1e-12).sqrt()
         rounded = (tuple(round(value, 6) for value in values.tolist()) for values in (mean, std))
         return LatentStatistics(mean=next(rounded), std=next(rounded))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[TrainedAutoencoder]:
+        """The network with the averaged weights, whole on each rank."""
+        if self._whole is None:
+            with self._ema.applied_to(self.model):
+                yield self.model
+            return
+        reshard(self.model)
+        state = {name: full_tensor(self._ema.average.get(name, v)) for name, v in self.model.state_dict().items()}
+        self._whole.load_state_dict(state)
+        yield self._whole.to(self.ranks.device)
+        self._whole.to("cpu")
 
     def _write(self, row: Row) -> None:
         if self._log is not None:

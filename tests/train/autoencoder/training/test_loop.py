@@ -18,6 +18,7 @@ from train.autoencoder.training.loop import AutoencoderRun
 from train.autoencoder.training.loss import reconstruction_loss
 from train.autoencoder.training.own_network import OwnNetwork
 from train.autoencoder.weights_folder import load
+from train.distributed.parallelize import full_tensor
 from train.distributed.ranks import RankGrid
 from train.run.checkpoint import list_checkpoints
 from train.run.spool import Spool
@@ -121,7 +122,8 @@ def _one_of_two(rank: int, folder: str, settings: str) -> None:
         trained = begun(out, TrainAutoencoderConfig.model_validate_json(settings), spool, ranks)
         trained.train()
     opposed = {} if trained._opponent is None else trained._opponent.net.state_dict()
-    torch.save({**trained.model.state_dict(), **opposed}, f"{folder}/{rank}.pt")
+    whole = {name: full_tensor(value) for name, value in trained.model.state_dict().items()}
+    torch.save({**whole, **opposed}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -142,6 +144,30 @@ def test_two_ranks_train_one_network(bottleneck: str, loss: dict[str, Any], tmp_
     assert len(run(tmp_path / "run", config(bottleneck, loss=loss))) == len(rows)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bottleneck", "loss"), [("vq", {}), ("kl", {"adversary": {"width": 8, "depth": 2, "start": 1, "lecam": 0.1}})]
+)
+def test_sharded_ranks_learn_what_replicas_learn(bottleneck: str, loss: dict[str, Any], tmp_path: Path) -> None:
+    learned, settings = {}, config(bottleneck, loss=loss)
+    for mode in ("ddp", "fsdp"):
+        parallel = {"mode": mode, "activation_checkpoint_every": 1 if mode == "fsdp" else 0}
+        settings = config(bottleneck, loss=loss, parallel=parallel)
+        (tmp_path / mode).mkdir()
+        start_both(_one_of_two, str(tmp_path / mode), settings.model_dump_json())
+        model, _ = load(tmp_path / mode / "run" / "weights")
+        rows = [json.loads(line) for line in (tmp_path / mode / "run" / "metrics.jsonl").read_text().splitlines()]
+        figures = [row.get("loss") or row["held_out"]["psnr_db"] for row in rows]
+        learned[mode] = {**model.state_dict(), "figures": torch.tensor(figures), "mean": model.config.latent_mean}
+    torch.testing.assert_close(learned["fsdp"], learned["ddp"], rtol=1e-3, atol=2e-4)  # weights are stored in float16
+    assert len(run(tmp_path / "fsdp" / "run", settings)) == 6  # on one rank it is at its end
+
+
+def test_activations_that_are_computed_again_are_the_same(tmp_path: Path) -> None:
+    rows = [run(tmp_path / str(n), config("vq", parallel={"activation_checkpoint_every": n})) for n in (0, 1)]
+    assert [row.get("loss") for row in rows[0]] == [row.get("loss") for row in rows[1]]
+
+
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"step \d+: the loss is .*optimizer.lr"):
         run(tmp_path, config(optimizer={"lr": 1e9, "warmup_steps": 0, "clip_norm": 1e9}, steps=20))
@@ -154,9 +180,10 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
         ({"clips": {"sizes_px": [[20, 32]]}}, "expected multiples of the spatial stride, 8"),
         ({"clips": {"lengths": [1, 5], "length_odds": [1.0]}}, "1 numbers for 2 lengths"),
         ({"clips": {"short_side_px": [90, 80]}}, "least and most"),
+        ({"parallel": {"compile": True}}, "parallel.compile: .* leave it false"),
     ],
 )
-def test_samples_that_the_strides_do_not_take_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainAutoencoderConfig.model_validate(settings)
 
