@@ -2,9 +2,16 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from train.autoencoder import weights_folder
-from train.autoencoder.causal_net import depth_to_space_time, space_time_to_depth
+from train.autoencoder.causal_net import (
+    CausalTemporalConv,
+    Stream,
+    depth_to_space_time,
+    frame_conv,
+    space_time_to_depth,
+)
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.weights_folder import load, save
@@ -121,9 +128,9 @@ def test_every_stride_is_causal_and_has_an_image_as_the_first_frame(strides: tup
     latent = model.latent(video)
     assert latent.shape == (1, 4, 3, 2, 2)
     assert model.decode(latent).shape == video.shape
-    torch.testing.assert_close(latent[:, :, :1], model.latent(video[:, :, :1]), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.latent(video, chunk=1), latent, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.decode(latent, chunk=1), model.decode(latent), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(latent[:, :, :1], model.latent(video[:, :, :1]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.latent(video, chunk=1), latent, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.decode(latent, chunk=1), model.decode(latent), rtol=1e-4, atol=1e-4)
     other = video.clone()
     other[:, :, 1 + in_time :] = 0
     assert torch.equal(model.latent(other)[:, :, :2], latent[:, :, :2])
@@ -159,3 +166,16 @@ def test_weights_that_are_not_of_their_configuration_are_refused(tiny_config, tm
     with pytest.raises(ValueError, match="do not belong together or are damaged") as error:
         load(tmp_path)
     assert len(str(error.value)) < 1200
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_layers_are_the_three_dimensional_convolutions_that_they_stand_for(kernel: int) -> None:
+    x = torch.randn(2, 6, 5, 8, 12).to(memory_format=torch.channels_last_3d)
+    frames, temporal = frame_conv(6, 4, kernel), CausalTemporalConv(6, 4)
+    torch.nn.init.normal_(temporal.conv.weight)
+    expected = F.conv3d(x, frames.weight, frames.bias, padding=(0, kernel // 2, kernel // 2))
+    torch.testing.assert_close(frames(x), expected, rtol=1e-5, atol=1e-5)
+    before = torch.cat([x[:, :, :1], x[:, :, :1], x], dim=2)
+    expected = F.conv3d(before, temporal.conv.weight, temporal.conv.bias)
+    torch.testing.assert_close(temporal(x, Stream()), expected, rtol=1e-5, atol=1e-5)
+    assert frames(x).is_contiguous(memory_format=torch.channels_last_3d)  # no layer copies what the next one reads
