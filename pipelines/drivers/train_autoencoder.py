@@ -205,8 +205,8 @@ def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoder
     )
     if not source.held_out:
         _say(
-            "no clip is held out, so no reconstruction is measured: `reelpack select DATASET --set "
-            "select.split.val_fraction=0.1` holds some out, select.split.hold_out whole sources"
+            "no clip is held out, so no reconstruction is measured; `reelpack curate` with --set "
+            "select.split.val_fraction=0.1 holds some of its new clips out: those that are in shards keep their split"
         )
 
 
