@@ -21,6 +21,7 @@ def sample(
         Path | None,
         typer.Option(help="image to begin with, or clip to continue (runs with the task first_frames)"),
     ] = None,
+    negative: Annotated[str | None, typer.Option(help="prompt that guidance leads away from: sample.negative")] = None,
     upsample: Annotated[
         bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
     ] = False,
@@ -43,6 +44,8 @@ def sample(
     resolved = settings.sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
+    if negative is not None:
+        resolved = type(resolved).model_validate(resolved.model_dump() | {"negative": negative})
     from pipelines.drivers.sample import sample_to_files
     from train.autoencoder.given import autoencoder_given
 

@@ -152,10 +152,7 @@ def load_model(
         ValueError: no run, or no such checkpoint in it.
     """
     config, record = read_run(run)
-    checkpoints = list_checkpoints(run / "checkpoints")
-    if not checkpoints:
-        raise ValueError(f"{run}: the run has no checkpoint yet")
-    by_step = {int(path.name.removeprefix("step-")): path for path in checkpoints}
+    by_step = _checkpoints(run)
     if step is not None and step not in by_step:
         there = ", ".join(map(str, by_step))
         raise ValueError(
@@ -163,5 +160,22 @@ def load_model(
             "train.checkpoint.keep and keep_every say which stay"
         )
     model = build_model(config, record)
-    load_weights(checkpoints[-1] if step is None else by_step[step], weights, model)
+    load_weights(by_step[max(by_step) if step is None else step], weights, model)
     return model.eval(), config, record
+
+
+def checkpoint_steps(run: AnyPath) -> list[int]:
+    """After which steps there are checkpoints, in order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    return sorted(_checkpoints(run))
+
+
+def _checkpoints(run: AnyPath) -> dict[int, AnyPath]:
+    """By the steps that they were written after."""
+    checkpoints = list_checkpoints(run / "checkpoints")
+    if not checkpoints:
+        raise ValueError(f"{run}: the run has no checkpoint yet")
+    return {int(path.name.removeprefix("step-")): path for path in checkpoints}

@@ -1,10 +1,17 @@
 """Settings of sampling. Nothing here needs torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from train.sampling.guidance.config import ConstantGuidance, Guidance, num_branches
+from train.sampling.guidance.config import (
+    AutoGuidance,
+    CombinationConfig,
+    ConstantGuidance,
+    Guidance,
+    LinearCombination,
+    num_branches,
+)
 from train.sampling.samplers.config import EulerSampler, SamplerConfig
 
 if TYPE_CHECKING:
@@ -28,6 +35,12 @@ class SampleConfig(BaseModel):
         description="classifier-free guidance: its weight (1: the caption as trained, 0: no caption), or a list of "
         "rules, each with what it drops (drop) and its weight",
     )
+    combination: CombinationConfig = Field(
+        LinearCombination(), description="how what guidance adds is combined with the model's answer"
+    )
+    negative: str = Field(
+        "", description="prompt that guidance leads away from, in branches without the caption; empty: no caption"
+    )
     seed: int = Field(0, ge=0, description="of the noise")
     conditions: dict[str, float] = Field(
         {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
@@ -35,6 +48,22 @@ class SampleConfig(BaseModel):
     fps: float | None = Field(None, gt=0, description="frames per second; none: the run's most frequent rate")
     weights: Literal["ema", "model"] = Field("ema", description="EMA or last weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where there is a device")
+
+    @model_validator(mode="after")
+    def _has_one_weaker_model(self) -> Self:
+        if len({(rule.run, rule.step) for rule in self.guidance if isinstance(rule, AutoGuidance)}) > 1:
+            raise ValueError("guidance: got several weaker models of autoguidance; expected one")
+        if self.negative and not any("caption" in rule.drop for rule in self.guidance):
+            raise ValueError(
+                "negative: no rule of guidance drops the caption, in whose place the negative prompt stands; expected "
+                "one, such as guidance=4"
+            )
+        return self
+
+    @property
+    def weaker(self) -> AutoGuidance | None:
+        """The rule with a weaker model."""
+        return next((rule for rule in self.guidance if isinstance(rule, AutoGuidance)), None)
 
     def check_objective(self, objective: "ObjectiveSettings") -> None:
         """See that a model that is trained on this objective can be sampled so.

@@ -16,7 +16,7 @@ from train.objective.base import Estimate, NoiseLevel, Objective
 from train.packing.batch import PackedBatch, Sample, pack, unpack
 from train.packing.patches import patchify
 from train.sampling.config import SampleConfig
-from train.sampling.guidance.compose import GuidedModel, Network
+from train.sampling.guidance.compose import GuidedModel, Network, Prediction
 from train.sampling.samplers.base import ReverseProcess
 
 
@@ -35,13 +35,21 @@ def generate(
     shape: ModelConfig,
     text_dim: int,
     device: torch.device,
+    *,
+    weaker: tuple[Network, ModelConfig] | None = None,
+    negatives: Sequence[Tensor | None] | None = None,
 ) -> list[Tensor]:
     """One latent (C, T, H, W) per sample, from its noise and under its conditions, all in one pack.
 
     Conditioning tokens (`Sample.clean_mask`) come out as they are in its latent.
 
+    Args:
+        weaker: the model of autoguidance, of the same patch.
+        negatives: token states of a sample's negative prompt; None: it has none.
+
     Raises:
-        ValueError: the sampler does not fit the objective, or takes more steps than the objective has timesteps.
+        ValueError: the sampler does not fit the objective, or takes more steps than the objective has timesteps; there
+            is no weaker model for autoguidance.
     """
     config.check_objective(objective.config)
     whole = pack(samples, shape.patch, text_dim, shape.conditions)
@@ -49,8 +57,11 @@ def generate(
     free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
     generators = [keyed_generator("ancestral", config.seed, sample.clip_id) for sample in samples]
 
-    def packed(branches: Sequence[Sample]) -> PackedBatch:
-        return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
+    def prediction(network: Network, shape: ModelConfig) -> Prediction:
+        def packed(branches: Sequence[Sample]) -> PackedBatch:
+            return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
+
+        return Prediction(network=network, packed=packed)
 
     def spread(values: Tensor) -> Tensor:
         return segments.gather(values.to(noise.dtype).to(device, non_blocking=True))[:, None]
@@ -60,12 +71,23 @@ def generate(
         drawn = [torch.randn(sample.latent.shape, generator=g) for sample, g in zip(samples, generators, strict=True)]
         return torch.cat([patchify(latent, shape.patch) for latent in drawn]).to(noise)
 
-    guided = GuidedModel(model, samples, config.guidance, packed)
+    guided = GuidedModel(
+        prediction(model, shape),
+        samples,
+        config.guidance,
+        config.combination,
+        weaker=None if weaker is None else prediction(*weaker),
+        negatives=negatives,
+    )
 
     def estimate(x: Tensor, level: NoiseLevel) -> Estimate:
         alpha, sigma = spread(level.alpha), spread(level.sigma)
         x = torch.where(free, x, alpha * clean + sigma * noise)  # for branches that drop conditioning frames
-        return objective.estimate(guided(x, level, spread), x, alpha, sigma)
+
+        def data_of(output: Tensor, x: Tensor) -> Tensor:
+            return objective.estimate(output, x, alpha, sigma).x_0
+
+        return objective.estimate(guided(x, level, spread, data_of), x, alpha, sigma)
 
     levels = objective.levels(config.num_steps, segments.lengths)
     process = ReverseProcess(levels=levels, estimate=estimate, spread=spread, draw_noise=draw_noise)

@@ -22,11 +22,12 @@ from train.data.fingerprint import NO_TEXT
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
+from train.model.base import Denoiser
 from train.packing.batch import Sample
 from train.packing.patches import grid_size
 from train.packing.shapes import Patch
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, autocast, load_model
+from train.run.folder import RunRecord, autocast, checkpoint_steps, load_model
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
 
@@ -79,7 +80,9 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
                 f"got {request.num_frames} frames, and the run was trained on images alone: it knows no rate; "
                 "sample 1 frame, or set sample.fps to try a video"
             )
-    texts = _texts(requests, train_config, record)
+    texts = _texts([request.prompt for request in requests], train_config, record)
+    negatives = _texts([config.negative] * len(requests), train_config, record) if config.negative else None
+    weaker = _weaker(run, config, train_config, record)
     labels = [class_number(request.label, train_config, record) for request in requests]
     samples = [
         Sample(
@@ -106,7 +109,17 @@ def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -
     for indices in packs_to_generate(counts, config, train_config.data.plan):
         chosen = [samples[i] for i in indices]
         with autocast(train_config, device):
-            drawn = generate(model, chosen, objective, config, train_config.model, text_dim, device)
+            drawn = generate(
+                model,
+                chosen,
+                objective,
+                config,
+                train_config.model,
+                text_dim,
+                device,
+                weaker=None if weaker is None else (weaker.to(device), weaker.config),
+                negatives=None if negatives is None else [negatives[i] for i in indices],
+            )
         latents |= zip(indices, drawn, strict=True)
     return [Generated(request=request, latent=latents[i], fps=fps[i]) for i, request in enumerate(requests)]
 
@@ -160,15 +173,49 @@ def max_input_frames(request: Request, name: str, config: TrainConfig, latents: 
     return task_for(config.data.tasks, [name]).max_latent_frames(name, shape[1], config.model.patch)
 
 
-def _texts(requests: Sequence[Request], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:
+def _weaker(run: str | Path, config: SampleConfig, own: TrainConfig, record: RunRecord) -> Denoiser | None:
+    """The weaker model of autoguidance, where there is such a rule.
+
+    Raises:
+        ValueError: it is the model itself, or was trained on other latents, text embeddings, patches or objective.
+    """
+    rule = config.weaker
+    if rule is None:
+        return None
+    folder, step = path_of(rule.run or run), rule.step
+    if rule.run is None and step is None:
+        steps = checkpoint_steps(folder)
+        if len(steps) < 2:
+            raise ValueError(
+                f"sample.guidance: autoguidance needs an earlier checkpoint, and {folder} has one alone; set `run` to "
+                "that of a smaller model, or keep earlier ones (train.checkpoint.keep_every)"
+            )
+        step = steps[0]
+    model, other, its_record = load_model(folder, weights=config.weights, step=step)
+    pairs = {
+        "latents": (record.latents["fingerprint"], its_record.latents["fingerprint"]),
+        "text embeddings": (record.text["fingerprint"], its_record.text["fingerprint"]),
+        "train.model.patch": (own.model.patch, other.model.patch),
+        "train.objective": (own.objective, other.objective),
+    }
+    for name, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise ValueError(
+                f"sample.guidance: the weaker model of {folder} has {name} {theirs}, and {run} has {ours}; expected "
+                "the same"
+            )
+    return model
+
+
+def _texts(texts: Sequence[str], config: TrainConfig, record: RunRecord) -> list[Tensor | None]:
     """Token states of the prompts; the encoder is not loaded where there is nothing to embed."""
-    prompts = [request.prompt for request in requests if request.prompt]
+    prompts = [text for text in dict.fromkeys(texts) if text]
     if prompts and not config.model.reads_captions:
         raise ValueError("the run was trained without captions (train.model.text=none); leave the prompts out")
     if prompts and record.text["fingerprint"] == NO_TEXT["fingerprint"]:
         raise ValueError("the run was trained on clips without captions; leave the prompts out")
-    states = iter(embed_prompts(prompts, record) if prompts else ())
-    return [next(states) if request.prompt else None for request in requests]
+    states = dict(zip(prompts, embed_prompts(prompts, record) if prompts else (), strict=True))
+    return [states.get(text) for text in texts]
 
 
 def class_number(label: str | None, config: TrainConfig, record: RunRecord) -> int | None:

@@ -37,7 +37,7 @@ OBJECTIVES = [
     DDPMConfig(zero_terminal_snr=True, prediction="v"),
 ]
 SAMPLERS: list[Any] = [member() for member in members(SamplerConfig)]
-SECOND_ORDER = ("heun", "dpm-solver++")
+SECOND_ORDER = ("heun", "dpm-solver++", "unipc")
 SHAPE = DiTConfig(width=32, depth=1, num_heads=2)
 
 pairs = pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Samplers give what the formulas of their papers gave when each was written for one objective."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from tests.train.sampling.gaussian import exact, prediction, process
@@ -19,6 +20,7 @@ from train.sampling.samplers.ddim import DDIMSampler
 from train.sampling.samplers.dpm_solver import DPMSolverSampler
 from train.sampling.samplers.euler import EulerSampler
 from train.sampling.samplers.heun import HeunSampler
+from train.sampling.samplers.unipc import UniPCSampler
 
 NUM_STEPS = 12
 
@@ -98,6 +100,25 @@ def test_dpm_solver_is_that_of_diffusers(settings: dict[str, Any], atol: float):
         alpha, sigma = cumulative.sqrt(), (1 - cumulative).sqrt()
         x = scheduler.step(prediction(objective, exact(x, alpha, sigma), alpha, sigma), number, x).prev_sample
     torch.testing.assert_close(out, x.float(), rtol=0, atol=atol)
+
+
+def test_unipc_is_that_of_diffusers():
+    """On a flow that begins below pure noise, whose log-SNR diffusers divides by."""
+    objective, grid = FlowConfig().build(), torch.linspace(0.98, 0, NUM_STEPS + 1, dtype=torch.float64)
+    levels = [NoiseLevel(timesteps=t[None].float(), alpha=1 - t[None], sigma=t[None]) for t in grid]
+    (x,) = noise()
+    begun = replace(process(objective, NUM_STEPS, _velocity, dtype=torch.float32), levels=levels)
+    out = UniPCSampler().sample(x, begun)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(NUM_STEPS)
+    scheduler.sigmas, scheduler.timesteps = grid.float(), 1000 * grid[:-1]
+    for level, t in zip(levels, scheduler.timesteps, strict=False):
+        x = scheduler.step(_velocity(x, level), t, x).prev_sample
+    torch.testing.assert_close(out, x, rtol=0, atol=1e-5)
+
+
+def _velocity(x: Tensor, level: NoiseLevel) -> Tensor:
+    return exact(x, level.alpha, level.sigma).velocity.to(x.dtype)
 
 
 @pytest.mark.parametrize("learn_sigma", [False, True])

@@ -16,11 +16,16 @@ from train.data.plan import PlanConfig
 from train.model.dit import DiT
 from train.model.dit_config import DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
-from train.packing.batch import PackedBatch, Sample
+from train.packing.batch import PackedBatch, Sample, pack
+from train.packing.segments import Segments
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
+from train.sampling.guidance.apg import ProjectedCombination
+from train.sampling.guidance.combination import Answer
+from train.sampling.guidance.compose import GuidedModel, Prediction
 from train.sampling.guidance.config import ConstantGuidance, RuleConfig, coefficients, num_branches
 from train.sampling.guidance.interval import IntervalGuidance
+from train.sampling.guidance.linear import LinearCombination
 
 RULES: list[Any] = [member() for member in members(RuleConfig)]
 SHAPE = DiTConfig(width=32, depth=1, num_heads=2, num_classes=3)
@@ -36,7 +41,8 @@ def made(model: Model, samples: list[Sample], objective: Any = None, **settings:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
 def test_a_rule_takes_the_weights_that_it_tells_and_names_what_it_drops(rule: Any):
     assert {rule.weight_at(time) for time in TIMES} == set(rule.weights)
-    assert rule.drop and TypeAdapter(RuleConfig).validate_python(rule.model_dump()) == rule
+    assert rule.drop or rule.kind == "autoguidance"
+    assert TypeAdapter(RuleConfig).validate_python(rule.model_dump()) == rule
     assert num_branches([rule]) == 2
 
 
@@ -173,3 +179,105 @@ def test_the_rule_of_contributing_joins_the_family(monkeypatch: pytest.MonkeyPat
     rule = TypeAdapter(family.RuleConfig).validate_python({"kind": "ramp", "weight": 3})
     assert [rule.weight_at(time) for time in (0, 0.5, 1)] == [1, 2, 3]
     assert family.num_branches([rule]) == 2 and len(members(family.RuleConfig)) == len(RULES) + 1
+
+
+def counting_caption(x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
+    """A model whose answer is the mean of its caption's states, in every value."""
+    return torch.ones_like(x) * batch.segments.gather(batch.text_segments.mean(batch.text)[:, :1])
+
+
+def test_a_negative_prompt_stands_where_the_caption_is_dropped(samples: list[Sample]):
+    captions = [torch.full((2, 12), value) for value in (1.0, 2.0)]
+    chosen = [replace(sample, text=text) for sample, text in zip(samples[:2], captions, strict=True)]
+    config = SampleConfig.model_validate({"num_steps": 1, "guidance": 3, "negative": "blurry"})
+    negatives = [torch.full((1, 12), -1.0), None]
+    objective = FlowConfig().build()
+    found = generate(counting_caption, chosen, objective, config, SHAPE, 12, torch.device("cpu"), negatives=negatives)
+    for latent, sample, output in zip(found, chosen, (1 + 2 * (1 + 1), 2 + 2 * 2), strict=True):  # x_0 = ε - v
+        torch.testing.assert_close(latent, sample.noise - output)
+
+
+def test_a_negative_prompt_needs_a_rule_that_drops_the_caption():
+    with pytest.raises(ValidationError, match="no rule of guidance drops the caption"):
+        SampleConfig.model_validate({"negative": "blurry", "guidance": {"kind": "constant", "drop": ["label"]}})
+
+
+@pytest.mark.parametrize("objective", [FlowConfig(), DDPMConfig(learn_sigma=True)], ids=lambda one: one.kind)
+def test_rescaled_answers_have_the_deviation_of_the_models(objective: Any, samples: list[Sample]):
+    """Of each sample by itself, of its free tokens."""
+    chosen = [replace(samples[0], clean_mask=torch.arange(18) < 6), samples[3]]
+    whole = torch.cat([torch.randn(18, 16), 3 * torch.randn(6, 16)])
+
+    def combined(rescale: float) -> Tensor:
+        rules = [ConstantGuidance(weight=5.0)]
+        guided = GuidedModel(
+            Prediction(network=two_branches, packed=lambda branches: pack(branches, (1, 2, 2), 12)),
+            chosen,
+            rules,
+            LinearCombination(rescale=rescale),
+        )
+        level = FlowConfig().build().levels(2, [18, 6])[0]
+        segments = pack(chosen, (1, 2, 2), 12).segments
+        return guided(whole, level, lambda values: segments.gather(values.float())[:, None], lambda out, x: x)
+
+    def two_branches(x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
+        out = torch.cat([whole, 0.5 * whole.flip(1) + 1])
+        return torch.cat([out, out], 1) if objective.num_outputs == 2 else out
+
+    plain, rescaled = combined(0.0), combined(1.0)
+    for part in (slice(6, 18), slice(18, 24)):
+        assert plain[part, :16].std() > 1.5 * whole[part].std()
+        ratio = rescaled[part, :16].std(correction=0) / whole[part].std(correction=0)
+        assert ratio.item() == pytest.approx(1, rel=1e-4)
+    assert torch.equal(plain[:, 16:], rescaled[:, 16:])
+
+
+def answer() -> Answer:
+    """Of two segments of 3 and 2 tokens, whose x_0 is -2 times the output."""
+    segments, generator = Segments.of([3, 2]), torch.Generator().manual_seed(0)
+    output, update = (torch.randn(5, 4, generator=generator) for _ in range(2))
+
+    def mean(values: Tensor) -> Tensor:
+        return segments.gather(segments.mean(values).mean(1, keepdim=True))
+
+    scale = torch.full((5, 1), -2.0)
+    return Answer(output=output, update=update, data=scale * output, data_scale=scale, mean=mean)
+
+
+def test_apg_leaves_nothing_of_the_update_along_the_answer():
+    given = answer()
+    left = ProjectedCombination().combined(given) - given.output
+    for part in (slice(0, 3), slice(3, 5)):
+        assert (left[part] * given.data[part]).sum().abs() < 1e-5
+        across = given.update[part] - left[part]  # what is gone lies along the answer
+        ratio = across / given.data[part]
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), atol=1e-4, rtol=1e-3)
+    kept = ProjectedCombination(parallel=1.0).combined(given)
+    torch.testing.assert_close(kept, given.output + given.update)
+
+
+def test_apg_bounds_the_update_and_remembers_it():
+    given = answer()
+    bounded = ProjectedCombination(parallel=1.0, max_rms=0.1).combined(given) - given.output
+    for part in (slice(0, 3), slice(3, 5)):
+        assert (2 * bounded[part]).square().mean().sqrt() == pytest.approx(0.1, rel=1e-4)
+    settings = ProjectedCombination(parallel=1.0, momentum=-0.5)
+    first, second = (settings.combined(given) - given.output for _ in range(2))
+    torch.testing.assert_close(first, given.update)
+    torch.testing.assert_close(second, 0.5 * given.update)
+
+
+def test_autoguidance_leads_away_from_the_weaker_model(samples: list[Sample]):
+    config = SampleConfig.model_validate({"num_steps": 1, "guidance": {"kind": "autoguidance", "weight": 3}})
+    objective, device = FlowConfig().build(), torch.device("cpu")
+
+    def weak(x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
+        return torch.full_like(x, -1.0)
+
+    chosen = [replace(samples[0], text=torch.full((2, 12), 1.0))]
+    (latent,) = generate(counting_caption, chosen, objective, config, SHAPE, 12, device, weaker=(weak, SHAPE))
+    torch.testing.assert_close(latent, chosen[0].noise - (1 + 2 * (1 + 1)))
+    with pytest.raises(ValueError, match="needs a weaker model, which `reelpack sample` loads"):
+        generate(counting_caption, chosen, objective, config, SHAPE, 12, device)
+    with pytest.raises(ValidationError, match="several weaker models of autoguidance; expected one"):
+        SampleConfig.model_validate({"guidance": [{"kind": "autoguidance", "step": n} for n in (1, 2)]})

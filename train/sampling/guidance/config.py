@@ -1,4 +1,4 @@
-"""The family of guidance rules: one line each."""
+"""The families of guidance rules and of their combinations: one line each."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -6,14 +6,24 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
+from train.sampling.guidance.apg import ProjectedCombination
+from train.sampling.guidance.autoguidance import AutoGuidance
 from train.sampling.guidance.constant import ConstantGuidance
 from train.sampling.guidance.interval import IntervalGuidance
+from train.sampling.guidance.linear import LinearCombination
 
 AnyRule: TypeAlias = (
     ConstantGuidance  #
     | IntervalGuidance
+    | AutoGuidance
 )
 RuleConfig = Annotated[AnyRule, Field(discriminator="kind")]
+
+AnyCombination: TypeAlias = (
+    LinearCombination  #
+    | ProjectedCombination
+)
+CombinationConfig = Annotated[AnyCombination, Field(discriminator="kind")]
 
 
 def _of_weight(value: Any) -> Any:

@@ -9,12 +9,14 @@ from train.sampling.samplers.ddim import DDIMSampler
 from train.sampling.samplers.dpm_solver import DPMSolverSampler
 from train.sampling.samplers.euler import EulerSampler
 from train.sampling.samplers.heun import HeunSampler
+from train.sampling.samplers.unipc import UniPCSampler
 
 AnySampler: TypeAlias = (
     EulerSampler  #
     | HeunSampler
     | DDIMSampler
     | DPMSolverSampler
+    | UniPCSampler
     | AncestralSampler
 )
 
