@@ -110,7 +110,8 @@ def show(found: "Comparison") -> None:
     for name, check in zip(found.given, found.checks, strict=True):
         console.print(f"worst by {name}:", markup=False)
         for clip in check.clips[:NUM_WORST]:
-            console.print(f"  {clip.psnr_db:6.2f} dB  {clip.name}", markup=False)
+            seen = "".join(f"  {distance} {value:.3f}" for distance, value in clip.distances.items())
+            console.print(f"  {clip.psnr_db:6.2f} dB  {clip.name}{seen}", markup=False)
 
 
 def _figure(value: float | None) -> str:
