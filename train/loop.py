@@ -43,7 +43,7 @@ from train.run.commit import remove_left_over
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, activation_dtype, autocast, build_model, check_ranks
 from train.run.hold import hold_run, restarted_by_torchrun
-from train.run.init import initialize
+from train.run.init import check_latents, initialize
 from train.run.resume import open_run
 from train.run.spool import Spool
 
@@ -118,6 +118,8 @@ def _train(
     ranks.barrier()
     model, dtype = build_model(config, record), activation_dtype(config, ranks.device)
     if config.init is not None and not list_checkpoints(out / "checkpoints"):
+        if config.init_latents == "same":
+            check_latents(config.init, record.latents)
         initialize(model, config.init, config.init_tubelet)
     alignment = None
     if family is not None:

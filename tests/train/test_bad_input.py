@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ BROKEN = {
     between_members: r"expected a member of \w{32} at offset \d+, got none",
     in_a_missing_file: r"text/txt0/gone.tar: no such shard",
     captions_of_others: r"text/txt0/train-000000.tar: expected a member of",
-    nan_in_the_first_clip: r"clip \w{32} in .*finite: False; expected .*encode it again",
+    nan_in_the_first_clip: r"clip \w{32} in .*NaN of .* in channels 0, 1, 2, 3 of 4; expected .*encode it again",
     text_of_another_width: r"got \w+ states of shape .*expected \(n, 99\): another encoder's; embed them",
     no_training_clips: r"no clip of split 'train' has latents .*run `reelpack encode",
     a_clip_twice: r"text/txt0/index.parquet: 1 clips stand there more than once, such as \w{32}",
@@ -227,7 +227,10 @@ def test_a_run_is_not_continued_on_other_clips(change: Callable, copy: Path, tmp
     [
         ({"embedding": "embedding-ours-1234"}, r"was aligned to None, the dataset now gives embedding-ours-1234"),
         ({"labels": ("cat", "dog")}, r"was trained on the classes None, the datasets now have \('cat', 'dog'\)"),
-        ({"latents": {"fingerprint": "lat1"}}, r"was trained on latents lat0, the dataset now gives lat1"),
+        (
+            {"latents": {"fingerprint": "lat1"}},
+            r"was trained on latents lat0 .*, the dataset now gives lat1, of the same space",
+        ),
         ({"text": {"fingerprint": "txt1"}}, r"was trained on text txt0, the dataset now gives txt1"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -238,6 +241,32 @@ def test_a_run_goes_on_with_what_it_began_with(copy: Path, tmp_path: Path, part:
     open_run(tmp_path / "run", settings, record, write=False)
     with pytest.raises(ValueError, match=told):
         open_run(tmp_path / "run", settings, replace(record, **part), write=False)
+
+
+@pytest.mark.parametrize("name", ["autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride"])
+def test_a_run_does_not_go_on_in_another_latent_space(copy: Path, tmp_path: Path, name: str):
+    """Whatever its folder is called."""
+    run(copy, tmp_path / "run")
+    settings, record = read_run(tmp_path / "run")
+    before = record.latents | {"autoencoder_fingerprint": "1234", "autoencoder": "ours"}
+    (tmp_path / "run/run.json").write_text(json.dumps(asdict(replace(record, latents=before))))
+    open_run(tmp_path / "run", settings, replace(record, latents=before), write=False)
+    swapped = before | {name: 9, "autoencoder": "theirs"}
+    told = rf"lat0 \(autoencoder ours.* gives lat0 \(autoencoder theirs.* 9.* \({name} differ\).*init_latents=other"
+    with pytest.raises(ValueError, match=told):
+        open_run(tmp_path / "run", settings, replace(record, latents=swapped), write=False)
+
+
+@pytest.mark.parametrize("kind", ["latents", "text"])
+def test_a_run_on_several_datasets_goes_on_with_what_each_of_them_gave(copy: Path, tmp_path: Path, kind: str):
+    run(copy, tmp_path / "run")
+    settings, record = read_run(tmp_path / "run")
+    both = replace(record, datasets=tuple({**record.datasets[0], "name": name} for name in ("a", "b")))
+    (tmp_path / "run/run.json").write_text(json.dumps(asdict(both)))
+    open_run(tmp_path / "run", settings, both, write=False)
+    other = replace(both, datasets=(both.datasets[0], both.datasets[1] | {kind: "new"}))
+    with pytest.raises(ValueError, match=rf"was trained on {kind} ...0 of .*, which now gives new"):
+        open_run(tmp_path / "run", settings, other, write=False)
 
 
 def half_written(checkpoint: Path) -> None:

@@ -1,12 +1,14 @@
 """The family of autoencoders: settings of each member, and of what goes into them. A member's class, which needs
 torch, is in a file of its own."""
 
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
+from train.data.space import described_latents
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +113,8 @@ def autoencoder_of(
     that of a worker, where its settings allow it. `chosen` takes its place: of equal latents, with another decoder.
 
     Raises:
-        ValueError: The record names no autoencoder, or the weights found now are not those that made the latents.
+        ValueError: The record names no autoencoder, it cannot be loaded, or the weights found now are not those that
+            made the latents.
     """
     if "autoencoder" not in record.get("config", {}):
         raise ValueError(
@@ -119,10 +122,30 @@ def autoencoder_of(
             "decoded here; expected latents that `reelpack encode` wrote"
         )
     config: AutoencoderConfig = TypeAdapter(AutoencoderConfig).validate_python(record["config"]["autoencoder"])
-    autoencoder: VideoAutoencoder = (chosen or config).build(device)
-    if autoencoder.fingerprint != record["autoencoder_fingerprint"]:
+    try:
+        autoencoder: VideoAutoencoder = (chosen or config).build(device)
+    except ValueError as error:
         raise ValueError(
-            f"autoencoder {autoencoder.name}: got weights {autoencoder.fingerprint}, the latents were made with "
-            f"{record['autoencoder_fingerprint']}; put the weights back, or encode and train again"
+            f"the latents were made as {described_latents(record)}, and this autoencoder cannot be loaded: {error}"
+        ) from error
+    if autoencoder.fingerprint != record["autoencoder_fingerprint"]:
+        found = {
+            "autoencoder": autoencoder.name,
+            "autoencoder_fingerprint": autoencoder.fingerprint,
+            "channels": autoencoder.channels,
+            "temporal_stride": autoencoder.temporal_stride,
+            "spatial_stride": autoencoder.spatial_stride,
+        }
+        raise ValueError(
+            f"the latents were made as {described_latents(record)}; got {described_latents(found)}, which cannot decode "
+            f"them. {_remedy(config, record)}, name their folder (`reelpack sample --autoencoder`), or encode and train "
+            "again"
         )
     return autoencoder
+
+
+def _remedy(config: BaseModel, record: Mapping[str, Any]) -> str:
+    version = record.get("libraries", {}).get("reelpack")
+    if isinstance(config, ReelpackConfig) and config.path is None and version:
+        return f"Put the weights back, which came with reelpack {version}"
+    return "Put the weights back"

@@ -161,7 +161,7 @@ class EncodeStage:
             **values,
             **beside,
             "config": config,
-            "libraries": {**library_versions("torch", "diffusers", "av"), **reader.read_by(None)},
+            "libraries": {**library_versions("reelpack", "torch", "diffusers", "av"), **reader.read_by(None)},
             **({"media": self._media.model_dump(mode="json")} if reader.key else {}),
         }
 

@@ -16,6 +16,7 @@ from curate.storage.place import locate
 from curate.threads import import_decoders
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import EncodeItem, EncodeStage
+from train.data.space import described_latents
 
 
 class Encoder:
@@ -37,11 +38,11 @@ class Encoder:
         import_decoders()
         config, media = EncodeConfig.model_validate(record["config"]), MediaConfig(**record.get("media", {}))
         self._stage = EncodeStage(config, shards, device, media)
-        found = self._stage.fingerprint_record()["fingerprint"]
-        if found != record["fingerprint"]:
+        found = self._stage.fingerprint_record()
+        if found["fingerprint"] != record["fingerprint"]:
             raise ValueError(
-                f"{folder}: these settings and weights now give latents {found}; put the autoencoder's weights back, "
-                "or run `reelpack encode` again"
+                f"{folder}: the dataset has latents {described_latents(record)}, these settings and weights now give "
+                f"{described_latents(found)}; put the autoencoder's weights back, or run `reelpack encode` again"
             )
         self._lock = Lock()
         self._stream: torch.cuda.Stream | None = None

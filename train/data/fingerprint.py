@@ -7,6 +7,7 @@ from typing import Any
 
 from curate.dataset.layout import Encoded, EncodedLayout, Layout
 from curate.storage.place import children, locate
+from train.data.space import LATENT_SPACE, described_latents
 
 LATENTS_VERSION = 2
 """Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder
@@ -17,8 +18,6 @@ REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
 NO_TEXT: Mapping[str, Any] = MappingProxyType({"fingerprint": "none", "dim": 1})
 """The text record of a run whose clips have no captions: a pack holds a row of one zero for each of them."""
-LATENT_SPACE = ("autoencoder_fingerprint", "channels", "temporal_stride", "spatial_stride")
-"""What latents of one run agree in: clips may differ in size and rate."""
 
 
 def fingerprints(dataset: str, names: str | Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -54,7 +53,7 @@ def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = No
     if name == "auto" and len(current := _current(dataset, kind, found) or found) == 1:
         name = current[0]
     if name not in found:
-        problem = "there is none" if not found else f"there are {', '.join(found)}"
+        problem = "there is none" if not found else f"there are {_listed(dataset, kind, found)}"
         remedy = (
             f"run `reelpack encode {dataset}`"
             if not found
@@ -103,10 +102,17 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for record in records[1:]:
         if different := [name for name in LATENT_SPACE if record.get(name) != records[0].get(name)]:
             raise ValueError(
-                f"train.data.latents: {records[0]['fingerprint']} and {record['fingerprint']} differ in "
+                f"train.data.latents: {described_latents(records[0])} and {described_latents(record)} differ in "
                 f"{', '.join(different)}; a run needs latents of one autoencoder"
             )
     return {**records[0], "fingerprint": "+".join(record["fingerprint"] for record in records)}
+
+
+def _listed(dataset: str, kind: Encoded, names: Sequence[str]) -> str:
+    if kind == "text":
+        return ", ".join(names)
+    records = (read_record(Layout(dataset).encoded(kind, name)) or {"fingerprint": name} for name in names)
+    return ", ".join(map(described_latents, records))
 
 
 def is_stored(record: dict[str, Any]) -> bool:

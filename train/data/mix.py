@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 from curate.dataset.layout import Encoded
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
-from train.data.fingerprint import LATENT_SPACE
 from train.data.fit import check_blend, check_causality, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
+from train.data.space import LATENT_SPACE, described_latents
 from train.model.config import ModelConfig
 
 SPACES: Mapping[Encoded, Sequence[str]] = {
@@ -177,10 +177,14 @@ def _check_space(kind: Encoded, one: tuple[str, Manifest], other: tuple[str, Man
     facts = [[record.get(name) for name in names] for record in records]
     if records[0]["fingerprint"] == records[1]["fingerprint"] or (None not in facts[0] and facts[0] == facts[1]):
         return
+    spaces = [
+        described_latents(record)
+        if kind == "latents"
+        else f"{record['fingerprint']} ({', '.join(f'{name} {record.get(name)}' for name in names)})"
+        for record in records
+    ]
     told = " and ".join(
-        f"{manifest.parts[0].url} has {record['fingerprint']} "
-        f"({', '.join(f'{name} {value}' for name, value in zip(names, values, strict=True))})"
-        for (_, manifest), record, values in zip((one, other), records, facts, strict=True)
+        f"{manifest.parts[0].url} has {space}" for (_, manifest), space in zip((one, other), spaces, strict=True)
     )
     raise ValueError(
         f"datasets of one run share a space of {kind}: {told}; `reelpack encode` one of them with the settings of "

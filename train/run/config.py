@@ -107,6 +107,11 @@ class TrainConfig(BaseModel):
     init_tubelet: Literal["central", "uniform"] = Field(
         "central", description="init from an image model with patches of several frames: which of them it sees"
     )
+    init_latents: Literal["same", "other"] = Field(
+        "same",
+        description="same: init takes a model of the dataset's autoencoder; other: of any with as many channels, and "
+        "the model learns the new latent space",
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = DiTConfig()
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")

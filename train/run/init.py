@@ -6,7 +6,9 @@ starts without effect: the run begins with the folder's function. Everything els
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from train.convert.layouts import Tubelet
+from train.data.space import described_latents, differing
 from train.model.base import Denoiser, described
 from train.model.config import ModelConfig
 from train.run.load_state import misfits, some
@@ -40,6 +43,28 @@ def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
     model.load_state_dict(model.state_dict() | state)
     if added := sorted(set(model.state_dict()) - set(state)):
         logger.info("%s: the folder has no %s; they start without effect", folder, some(added))
+
+
+def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
+    """See that the folder's model was trained in the space of these latents. One that was imported does not say.
+
+    Args:
+        folder: as for `initialize`.
+        latents: their fingerprint.json.
+
+    Raises:
+        ValueError: it was trained in another one.
+    """
+    try:
+        theirs = json.loads((Path(folder) / "config.json").read_text()).get("latents") or {}
+    except (OSError, ValueError, AttributeError):
+        return  # `initialize` says what is wrong
+    if different := differing(theirs, latents):
+        raise ValueError(
+            f"train.init={folder}: its model was trained on latents {described_latents(theirs)}, the dataset has "
+            f"{described_latents(latents)}: another latent space ({', '.join(different)} differ). Encode the dataset "
+            "with that autoencoder, or set train.init_latents=other: the model then learns the new space"
+        )
 
 
 def _read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

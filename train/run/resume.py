@@ -9,6 +9,7 @@ import yaml
 
 from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
+from train.data.space import described_latents, differing
 from train.run.checkpoint import list_checkpoints
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, read_run
@@ -56,26 +57,50 @@ def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[R
     if refused := [key for key in changed if not key.startswith(FREE_ON_RESUME)]:
         differences = ", ".join(f"{key}: {changed[key]}" for key in refused)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
+    _check_same_space(out, old_record.latents, record.latents)
     _check_same_datasets(out, old_record.datasets, record.datasets)
     if old_record.labels != record.labels:
         raise ValueError(
             f"{out} was trained on the classes {old_record.labels}, the datasets now have {record.labels}; set "
             f"train.data.labels to the former (new names at their end) or train elsewhere"
         )
-    for kind in ("latents", "text"):
-        before, now = (getattr(r, kind)["fingerprint"] for r in (old_record, record))
-        if before != now:
-            setting = f"[{before.replace('+', ', ')}]" if "+" in before else before  # latents of several sizes
-            raise ValueError(
-                f"{out} was trained on {kind} {before}, the dataset now gives {now}; set train.data.{kind}={setting} "
-                "or train elsewhere"
-            )
+    if old_record.latents["fingerprint"] != record.latents["fingerprint"]:
+        raise ValueError(
+            f"{_told(out, old_record.latents, record.latents)}, of the same space; set "
+            f"train.data.latents={_setting(old_record.latents)}, or begin another run with the weights of this one: "
+            f"`reelpack train-export {out} --out MODEL`, then train.init=MODEL"
+        )
+    before, now = (one.text["fingerprint"] for one in (old_record, record))
+    if before != now:
+        raise ValueError(
+            f"{out} was trained on text {before}, the dataset now gives {now}; set train.data.text={before} or train "
+            "elsewhere"
+        )
     if old_record.embedding != record.embedding:
         raise ValueError(
             f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
             f"train.align.embedding={old_record.embedding} or train elsewhere"
         )
     return old_record, changed
+
+
+def _check_same_space(out: AnyPath, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if different := differing(before, now):
+        raise ValueError(
+            f"{_told(out, before, now)}: another latent space ({', '.join(different)} differ), in which its model "
+            f"knows nothing. Set train.data.latents={_setting(before)} where the dataset still has them, or encode "
+            "with that autoencoder again; or train elsewhere. To take the model to the new space: `reelpack "
+            f"train-export {out} --out MODEL`, then train.init=MODEL and train.init_latents=other"
+        )
+
+
+def _told(out: AnyPath, before: dict[str, Any], now: dict[str, Any]) -> str:
+    return f"{out} was trained on latents {described_latents(before)}, the dataset now gives {described_latents(now)}"
+
+
+def _setting(latents: dict[str, Any]) -> str:
+    name = str(latents["fingerprint"])
+    return f"[{name.replace('+', ', ')}]" if "+" in name else name  # latents of several sizes
 
 
 def _check_same_datasets(out: AnyPath, old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> None:
@@ -87,6 +112,12 @@ def _check_same_datasets(out: AnyPath, old: Sequence[dict[str, Any]], new: Seque
             "elsewhere"
         )
     for before, now in zip(old, new, strict=True):
+        for kind in ("latents", "text") if len(old) > 1 else ():
+            if before.get(kind, now[kind]) != now[kind]:
+                raise ValueError(
+                    f"{out} was trained on {kind} {before[kind]} of {now['url']}, which now gives {now[kind]}; put "
+                    "them back, or train elsewhere"
+                )
         if before.get("sha256", now["sha256"]) != now["sha256"]:
             raise ValueError(
                 f"{out} was trained on {before['train_clips']} clips of {now['url']}, which now has other ones "

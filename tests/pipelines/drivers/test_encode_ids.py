@@ -1,6 +1,7 @@
 """Latents that are stored as numbers of codes: what is trained, exported, checked and sampled is their vectors."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from pipelines.inspection.verify import verify
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, copied, curated
 from tests.train.autoencoder.models import save_own
-from train.autoencoder.bottlenecks.config import FSQConfig, VQConfig
+from train.autoencoder.bottlenecks.config import FSQConfig, KLConfig, VQConfig
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
 from train.sampling.config import SampleConfig
@@ -69,6 +70,16 @@ def test_a_run_on_ids_loses_what_a_run_on_values_does_and_is_sampled(made: Simpl
         str(tmp_path / made.ids), [], tmp_path / "x.png", "96x64", 1, SampleConfig(num_steps=1, device="cpu")
     )
     assert path.stat().st_size > 0
+    weights = shutil.move(made.out.parent / "weights", tmp_path / "weights")
+    try:
+        save_own(KLConfig(), made.out.parent / "weights")
+        with pytest.raises(
+            ValueError, match=rf"made as {made.ids} .* stored ids.* is now .*reelpack_kl.*put the weights"
+        ):
+            sample_to_files(str(tmp_path / made.ids), [], tmp_path / "y.png", "96x64", 1, SampleConfig(device="cpu"))
+    finally:
+        shutil.rmtree(made.out.parent / "weights")
+        shutil.move(weights, made.out.parent / "weights")
 
 
 def test_verify_reads_ids_and_an_export_has_values(made: SimpleNamespace, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_each_member_of_the_union_is_held_to_the_contract_and_a_new_one_is_one_l
     assert EXTENDED.EncodeConfig.model_validate_json(settings.model_dump_json()) == settings
     record = {"config": settings.model_dump(), "autoencoder_fingerprint": "pixel_blocks-1"}
     assert EXTENDED.autoencoder_of(record).name == "pixel_blocks"
-    with pytest.raises(ValueError, match="put the weights back"):
+    with pytest.raises(ValueError, match="Put the weights back"):
         EXTENDED.autoencoder_of(record | {"autoencoder_fingerprint": "other"})
 
 

@@ -137,10 +137,16 @@ def test_other_weights_change_the_fingerprint_and_are_refused_for_decoding(tiny_
     record = stage.fingerprint_record()
     assert record["fingerprint"] != EncodeStage(CONFIG, "shards").fingerprint_record()["fingerprint"]
     autoencoder_of(record)
+    before = record["autoencoder_fingerprint"][:12]
     with torch.no_grad():
         tiny_model.decoder.head.bias[0] += 0.1
     save(tiny_model, tmp_path)
-    with pytest.raises(ValueError, match="encode and train again"):
+    with pytest.raises(ValueError, match=rf"made as .*weights {before}.*; got .*channels 4.*encode and train again"):
+        autoencoder_of(record)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(
+        ValueError, match=rf"made as {record['fingerprint']} .* cannot be loaded: no model.safetensors"
+    ):
         autoencoder_of(record)
 
 

@@ -1,5 +1,7 @@
 """First weights from a folder."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +17,7 @@ from train.model.dit_config import DiTConfig
 from train.model.mixers.attention_config import AttentionConfig, Pattern
 from train.packing.batch import Sample, pack, unpack
 from train.run.config import TrainConfig
+from train.run.export import export_run
 from train.run.folder import load_model
 from train.run.init import initialize
 
@@ -207,3 +210,23 @@ def test_a_folder_that_predicts_other_values_than_the_objective_is_refused(folde
     begun = DiT(DiTConfig.model_validate(SHAPE | {"condition_on_fps": False}), channels=4, text_dim=12, num_outputs=2)
     with pytest.raises(ValueError, match=r"predicts 1 values per feature, the run's 2; .*learn_sigma=false"):
         initialize(begun, folder, "central")
+
+
+def test_a_model_of_another_latent_space_is_taken_on_purpose_alone(dataset: str, tmp_path: Path):
+    settings = {"steps": 1, "device": "cpu", "model": {"width": 32, "depth": 1, "num_heads": 2},
+                "data": {"plan": {"token_budget": 128, "packs_per_step": 1}}}  # fmt: skip
+    root = Path(shutil.copytree(dataset, tmp_path / "data"))
+    path = root / "latents/lat0/fingerprint.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"autoencoder": "ours", "autoencoder_fingerprint": "1234"}))
+    train(TrainConfig.model_validate(settings), str(root), tmp_path / "first")
+    folder = export_run(tmp_path / "first", tmp_path / "model")
+    settings["init"] = str(folder)
+    train(TrainConfig.model_validate(settings), str(root), tmp_path / "same")
+    path.write_text(json.dumps(record | {"autoencoder": "theirs", "autoencoder_fingerprint": "5678"}))
+    told = (
+        r"trained on latents lat0 \(autoencoder ours, weights 1234.*has lat0 \(autoencoder theirs.*init_latents=other"
+    )
+    with pytest.raises(ValueError, match=told):
+        train(TrainConfig.model_validate(settings), str(root), tmp_path / "swapped")
+    assert train(TrainConfig.model_validate(settings | {"init_latents": "other"}), str(root), tmp_path / "other").steps
