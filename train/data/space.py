@@ -23,7 +23,7 @@ def described_latents(record: Mapping[str, Any]) -> str:
     config = record.get("config") or {}
     told = {
         "autoencoder": record.get("autoencoder"),
-        "weights": (record.get("autoencoder_fingerprint") or "")[:SHOWN_DIGITS],
+        "weights": str(record.get("autoencoder_fingerprint") or "")[:SHOWN_DIGITS],
         "channels": record.get("channels"),
         "frames of a position": record.get("temporal_stride"),
         "px of a position": record.get("spatial_stride"),

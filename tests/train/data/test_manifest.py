@@ -123,7 +123,7 @@ def test_sizes_of_another_autoencoder_are_refused(copy: Path):
     at_half_size(copy)
     path = copy / "latents/lat1/fingerprint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "autoencoder_fingerprint": "another"}))
-    with pytest.raises(ValueError, match="lat0 .* and lat1 .*weights another.* differ in autoencoder_fingerprint"):
+    with pytest.raises(ValueError, match=r"lat0 .* and lat1 .*weights another.* differ in autoencoder_fingerprint"):
         read_manifest(str(copy), split="train", patch=PATCH, latents=["lat1", "lat0"])
 
 
