@@ -137,9 +137,9 @@ def autoencoder_of(
             "spatial_stride": autoencoder.spatial_stride,
         }
         raise ValueError(
-            f"the latents were made as {described_latents(record)}; got {described_latents(found)}, which cannot decode "
-            f"them. {_remedy(config, record)}, name their folder (`reelpack sample --autoencoder`), or encode and train "
-            "again"
+            f"the latents were made as {described_latents(record)}; got {described_latents(found)}, which cannot "
+            f"decode them. {_remedy(config, record)}, name their folder (`reelpack sample --autoencoder`), or encode "
+            "and train again"
         )
     return autoencoder
 

@@ -74,7 +74,7 @@ def test_a_run_on_ids_loses_what_a_run_on_values_does_and_is_sampled(made: Simpl
     try:
         save_own(KLConfig(), made.out.parent / "weights")
         with pytest.raises(
-            ValueError, match=rf"made as {made.ids} .* stored ids.* is now .*reelpack_kl.*put the weights"
+            ValueError, match=rf"made as {made.ids} .* stored ids.* got .*reelpack_kl.*Put the weights"
         ):
             sample_to_files(str(tmp_path / made.ids), [], tmp_path / "y.png", "96x64", 1, SampleConfig(device="cpu"))
     finally:
