@@ -1,9 +1,8 @@
 """`reelpack train-autoencoder`: train a video autoencoder on a dataset's clips."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +24,6 @@ FIGURES = (
 )
 JUDGED = ("lpips_", "features_", "rfvd_")
 """What names of figures begin with that say which network measured them."""
-FEW_CODES = 0.1
 
 
 def train_autoencoder(
@@ -48,6 +46,8 @@ def train_autoencoder(
 
 
 def show(summary: "AutoencoderSummary") -> None:
+    from train.autoencoder.training.collapse import FEW, PERIOD, REMEDY, used_share
+
     table = plain_table()
     table.add_row("clips (held out)", f"{summary.num_clips:,} ({summary.num_held_out:,})")
     table.add_row("weights", f"{summary.num_weights:,}")
@@ -61,20 +61,10 @@ def show(summary: "AutoencoderSummary") -> None:
             table.add_row(f"held-out {title}", " → ".join(text.format(figures[name]) for figures in shown))
     for name in [name for name in shown[-1] if name.startswith(JUDGED)] if shown else ():
         table.add_row(f"held-out {name}", " → ".join(f"{figures[name]:.4g}" for figures in shown))
+    table.add_row("report", f"{summary.weights.parent}/report.html")
     console.print(table)
-    _warn_of_collapse(summary.rows, [*measured.values()])
+    share = used_share([row for row in summary.rows if "loss" in row][-PERIOD:])
+    if share is not None and share < FEW:
+        console.print(f"the codebook has collapsed: batches use {share:.1%} of the codes that they could; {REMEDY}")
     console.print("use it, at `reelpack encode`:", markup=False)
     console.print(f"--set {summary.setting}", markup=False, soft_wrap=True)
-
-
-def _warn_of_collapse(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> None:
-    """Of a codebook that is learned: that of FSQ is not, and larger than what a batch or a few clips can use."""
-    learned = [row for row in rows if "commitment" in row]
-    if not learned:
-        return
-    seen, where = (measured[-1], "in the held-out clips") if measured else (learned[-1], "in a batch")
-    if seen["code_usage"] < FEW_CODES:
-        console.print(
-            f"only {seen['code_usage']:.1%} of the codes occur {where}: a smaller codebook, larger batches "
-            "(train_autoencoder.clips.batch_px) or FSQ use more of them"
-        )

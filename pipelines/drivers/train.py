@@ -5,9 +5,8 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,7 +14,6 @@ import torch
 import yaml
 
 from curate.storage.publish import write_text
-from curate.threads import import_decoders
 from pipelines.config import Config
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
@@ -23,10 +21,11 @@ from pipelines.drivers.upsample import keep_examples
 from pipelines.execute.ray_train import run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.monitor.prometheus import served
+from pipelines.run_report import reported
 from train.convert.dit import read_checkpoint
 from train.convert.layouts import Tubelet
 from train.estimate.memory import MemoryEstimate, gib
-from train.loop import OnStep, train
+from train.loop import train
 from train.monitor.metrics import TrainSummary
 from train.objective.config import DDPMConfig
 from train.run.folder import check_ranks
@@ -41,6 +40,8 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     Raises:
         ValueError: what `train.loop.train` raises: a dataset, run or number of ranks that does not fit.
     """
+    from curate.report.run import build_run_report
+
     with served(config.execute) if is_first_rank() else nullcontext(()) as sinks:
         if not console.is_terminal or not is_first_rank():
             return train_as_worker(dataset, out, config, sinks)
@@ -53,7 +54,7 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
             metrics.count(row)
             report(row)
 
-        with _reported(out) as report, shown(line, lambda: line.update({})):
+        with reported(out, build_run_report) as report, shown(line, lambda: line.update({})):
             return train(config.train, dataset, out, on_step=on_step, on_start=_at_start(dataset, out))
 
 
@@ -61,8 +62,10 @@ def train_as_worker(
     dataset: str | Sequence[str], out: str, config: Config, sinks: Sequence[Sink] = ()
 ) -> TrainSummary:
     """Train in this process, with lines for a log; metrics go to `sinks`."""
+    from curate.report.run import build_run_report
+
     say, metrics = _log_line(config.train.steps), TrainMetrics(sinks, out)
-    with _reported(out) as report:
+    with reported(out, build_run_report) as report:
 
         def on_step(row: dict[str, Any]) -> None:
             say(row)
@@ -87,28 +90,6 @@ def _say_memory(estimate: MemoryEstimate) -> None:
     if torch.cuda.is_available():
         has = f"; the device has {gib(torch.cuda.get_device_properties(0).total_memory)}"
     console.print(f"memory of a rank: {estimate}{has}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _reported(out: str) -> Iterator[OnStep]:
-    """After each evaluation a thread writes RUN/report.html while training continues, if the one before has ended. The
-    main rank writes the report once more at the end."""
-    from curate.report.run import build_run_report
-
-    writing: Future[str] | None = None
-    is_told = False
-
-    def on_step(row: dict[str, Any]) -> None:
-        nonlocal writing, is_told
-        is_told = True
-        if "loss" not in row and (writing is None or writing.done()):
-            writing = pool.submit(build_run_report, out)
-
-    import_decoders()  # of samples, which the steps write and the report reads
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="report") as pool:
-        yield on_step
-    if is_told:
-        build_run_report(out)
 
 
 def _notes(row: dict[str, Any]) -> list[str]:

@@ -12,12 +12,14 @@ import yaml
 
 from curate.dataset.dataset import Dataset
 from curate.encoders import weights
+from curate.report.autoencoder import build_autoencoder_report
 from curate.storage.place import AnyPath, path_of
 from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.execute.ray_train import Workers, run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
+from pipelines.run_report import reported
 from pipelines.same_run import SETTINGS, check_same_run
 from train.autoencoder.own import EMBEDDED_WEIGHTS
 from train.autoencoder.temporal_decoder.trained import TrainedTemporalDecoder
@@ -93,9 +95,11 @@ def train_autoencoder(
             write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
             _say_before(source, num_weights, settings)
         ranks.barrier()
+        metrics = TrainMetrics(sinks, str(out))
         with (
-            _line(settings.steps, ranks, TrainMetrics(sinks, str(out))) as on_row,
+            reported(str(out), build_autoencoder_report) as report,
             Spool(out, writes=ranks.is_main) as spool,
+            _line(settings.steps, ranks, metrics.count, report) as on_row,
         ):
             run = AutoencoderRun(out, settings, model, source, ranks, spool, lease=lease, on_row=on_row)
             rows = run.train()
@@ -215,15 +219,16 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _line(steps: int, ranks: RankGrid, metrics: TrainMetrics) -> Iterator[Callable[[Row], None]]:
-    """The progress line of the first rank."""
+def _line(steps: int, ranks: RankGrid, *further: Callable[[Row], None]) -> Iterator[Callable[[Row], None]]:
+    """The progress line of the first rank; `further` are told its rows, too."""
     if not ranks.is_main:
         yield lambda row: None
         return
     line = Line("train", steps, steps, STEPS)
 
     def on_row(row: Row) -> None:
-        metrics.count(row)
+        for told in further:
+            told(row)
         if "loss" in row:
             line.num_done = line.finished = row["step"]
             line.notes = (f"loss {row['loss']:.3f}", f"{row['psnr_db']:.1f} dB", *_usage(row))

@@ -78,6 +78,7 @@ def test_the_command_resumes_its_own_run_and_no_other(
 
     assert run() == 0
     printed = capsys.readouterr().out
+    assert "loss of the reconstruction" in Path(out, "report.html").read_text()
     assert "loss, 3 steps" in printed and f"--set encode.autoencoder.path={out}/weights" in printed
     weights = Path(out, "weights", "model.safetensors").read_bytes()
     assert run("--set", "train_autoencoder.checkpoint.keep=1") == 0  # it is at its end

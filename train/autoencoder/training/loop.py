@@ -20,9 +20,10 @@ from curate.threads import import_decoders
 from train.autoencoder.training.adversary import Opponent
 from train.autoencoder.training.base import LatentStatistics, TrainedAutoencoder
 from train.autoencoder.training.clips import Batches, ClipSource
+from train.autoencoder.training.collapse import CollapseWatch
 from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.autoencoder.training.loss import ReconstructionLoss
-from train.autoencoder.training.measure import held_out_clips, held_out_judges, measure
+from train.autoencoder.training.measure import held_out_clips, held_out_judges, measure, write_picture
 from train.data.plan import Cursor
 from train.distributed.parallelize import clear_gradients, full_tensor, parallelize, reshard
 from train.distributed.preempt import Preempted, stop_on_sigterm
@@ -34,7 +35,7 @@ from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.spool import Spool
 
 logger = logging.getLogger(__name__)
-METRICS = "metrics.jsonl"
+METRICS, SAMPLES = "metrics.jsonl", "samples"
 Row = dict[str, Any]
 STATISTICS = 10_000_000
 """The first of the steps whose batches are measured at the end."""
@@ -91,6 +92,7 @@ class AutoencoderRun:
         kept = self.step if saved else -1  # a row of step 0 is measured again
         self._log = MetricsLog(spool.folder, kept, LogConfig(), settings) if ranks.is_main else None
         self._held_out: list[np.ndarray] | None = None
+        self._collapse = CollapseWatch()
 
     def train(self) -> list[Row]:
         """Train to the end, and write the weights to OUT/weights; the rows of metrics of the whole run.
@@ -117,7 +119,9 @@ class AutoencoderRun:
             start = time.monotonic()
             row = self._optimize(self.ranks.next_of(batches).to(self.ranks.device))
             self.step += 1
-            self._write({"step": self.step, **row, "seconds": time.monotonic() - start})
+            row = {"step": self.step, **row, "seconds": time.monotonic() - start}
+            self._write(row)
+            self._collapse.see(row)
             self._measure()
             stops = self.ranks.any(is_told_to_stop())
             self._checkpointer.poll()
@@ -163,6 +167,8 @@ class AutoencoderRun:
         self._optimizer.step()
         if self._opponent is not None and of_opponent:
             self._opponent.net.update(row["real_logit"], row["fake_logit"])
+        if "commitment" in row and self.model.num_codes is not None:  # codes that are learned
+            row["code_usage_limit"] = min(1.0, coded.latent[:, 0].numel() / self.model.num_codes)
         self.model.after_step(coded, noise)
         self._ema.update(self.model, self.step)
         clear_gradients(self._replica, self._optimizer)
@@ -190,6 +196,7 @@ class AutoencoderRun:
                 self._write({"step": self.step, "held_out": found.metrics})
                 if found.picture is not None:
                     self._log.show("held out: source, reconstruction, error", found.picture, self.step)
+                    write_picture(self._spool.folder / SAMPLES / f"step-{self.step:06d}.png", found.picture)
 
     def _finish(self, pool: ThreadPoolExecutor) -> None:
         """The averaged weights, with the mean and the deviation of their latents over training data."""

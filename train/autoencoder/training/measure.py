@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from curate.schema import MediaError
+from curate.storage.publish import publish
 from train.autoencoder.base import usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.encode import target_size, to_video
@@ -103,3 +105,12 @@ def _strip(clip: np.ndarray, rgb: np.ndarray) -> np.ndarray:
 def _stacked(strips: Sequence[np.ndarray]) -> np.ndarray:
     width = max(strip.shape[1] for strip in strips)
     return np.concatenate([np.pad(strip, ((0, 4), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """(H, W, 3) uint8 as PNG."""
+    import cv2
+
+    path.parent.mkdir(exist_ok=True)
+    with publish(str(path)) as file:
+        file.write(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
