@@ -122,7 +122,10 @@ class Verifier:
                 root, rows = folder.url, [{**row, "ext": "safetensors"} for row in index.to_pylist()]
                 stored = [row for row in rows if row["shard"]]
                 found = verify_index(root, stored, clips)
-                if kind == "latents" and is_outdated(read_record(folder) or {}):
+                record = read_record(folder) or {}
+                if "codebook" in record:
+                    found += _wrong_codebook(root)
+                if kind == "latents" and is_outdated(record):
                     found.append("an earlier reelpack wrote them, they may be scrambled; encode again and remove them")
                 elif kind == "latents":
                     found += [
@@ -236,6 +239,16 @@ def _misplaced(
         elif any(not 0 <= frame < num_frames[name] for frame in record["frame_indices"]):
             frames = f"frames {record['frame_indices']}, the clip has {num_frames[name]}"
             yield f"{name}: its {record['level']} caption was written for {frames}"
+
+
+def _wrong_codebook(folder: str) -> list[str]:
+    from train.data.codebook import read_codebook
+
+    try:
+        read_codebook(folder)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _unreadable(reader: TarReader, rows: Sequence[Mapping[str, Any]]) -> list[str]:

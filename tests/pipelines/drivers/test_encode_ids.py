@@ -111,6 +111,9 @@ def test_a_codebook_that_is_missing_or_another_is_told_with_the_clip(made: Simpl
             ValueError, match=rf"clip {rows.clip_ids[0]} .*codebook.safetensors: got a codebook .*put it"
         ):
             ClipReader(rows, PATCH).latent(rows.row(0))
+        [check] = [check for check in verify(made.url) if check.what.startswith("latents")]
+        [problem] = check.problems
+        assert problem.startswith(f"latents/{made.ids}: ") and "codebook.safetensors: got a codebook" in problem
 
 
 def test_a_number_without_a_code_is_told_with_the_clip(made: SimpleNamespace, tmp_path: Path) -> None:

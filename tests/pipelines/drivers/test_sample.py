@@ -151,4 +151,4 @@ def test_another_decoder_of_the_same_latents_shows_a_sample(
     save_model("stable_diffusion", tmp_path / "other")
     other = ["--autoencoder", f"{{kind: diffusers, path: {tmp_path / 'other'}}}"]
     assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *other) == 2
-    assert "the latents were made with" in capsys.readouterr().err
+    assert "the latents were made as" in capsys.readouterr().err

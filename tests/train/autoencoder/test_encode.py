@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader, write_tar
+from tests.train.autoencoder.models import save_model
 from train.autoencoder.config import EncodeConfig, ReelpackConfig, autoencoder_of
 from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage, decode_latent, encode_start, target_size
 from train.autoencoder.evaluate import psnr
@@ -100,6 +102,22 @@ def test_latents_that_are_not_finite_are_a_failure(shards, tmp_path, tiny_model)
     [outcome] = stage.process([shards["video"]])
     assert isinstance(outcome, Failure) and (outcome.subject, outcome.kind) == ("video", FailureKind.MODEL)
     assert outcome.detail.startswith("the autoencoder gave 96 NaN of 384 values, in channels 0 of 4; look at")
+
+
+def test_half_precision_that_overflows_is_a_failure_with_what_to_set(shards, tmp_path) -> None:
+    config = save_model("stable_diffusion", tmp_path / "vae")
+    weights = tmp_path / "vae/diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    save_file({name: 1e3 * v if name.startswith("encoder") else v for name, v in state.items()}, weights)
+    for dtype, remedy in (
+        ("float16", "computes in float16: set encode.autoencoder.dtype=float32"),
+        ("float32", "look at"),
+    ):
+        autoencoder = config.model_copy(update={"dtype": dtype})
+        stage = EncodeStage(CONFIG.model_copy(update={"autoencoder": autoencoder}), str(tmp_path))
+        [outcome] = stage.process([shards["image"]])
+        assert isinstance(outcome, Failure) and (outcome.subject, outcome.kind) == ("image", FailureKind.MODEL)
+        assert "values, in channels 0, 1, 2, 3 of 4" in outcome.detail and remedy in outcome.detail
 
 
 def test_a_stage_is_cheap_to_send_and_works_there(shards, tmp_path) -> None:
