@@ -1,21 +1,20 @@
 """Autoencoders of diffusers: of videos (Wan, HunyuanVideo, CogVideoX) and, frame by frame, of images (SD, FLUX)."""
 
 import inspect
-import json
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from curate.device import pick_device, with_index
 from curate.encoders.fingerprint import path_digest
-from curate.encoders.hub import resolve_commit
 from curate.schema import content_digest
 from train.autoencoder.base import Codebook
 from train.autoencoder.config import DiffusersAutoencoderConfig
+from train.autoencoder.diffusers_folder import load, local_folder
 
 PROBE_FRAMES = 25
 PROBE_PX = 64
@@ -37,17 +36,19 @@ class DiffusersAutoencoder:
         Raises:
             ValueError: No such folder or hub id, or its config names no autoencoder class of diffusers.
         """
-        folder = self.folder = _local_folder(config)
+        folder = self.folder = local_folder(config)
         self.name = config.path if config.subfolder is None else f"{config.path}/{config.subfolder}"
         self.device = with_index(pick_device(config.device, setting="encode.autoencoder.device", worker=device))
         self._dtype: torch.dtype = getattr(torch, config.dtype)
-        model = _load(folder, self.name, self._dtype).to(self.device)
+        model = load(folder, self.name, self._dtype).to(self.device)
         self._is_tiling = config.tiling
         if config.tiling:
             model.enable_tiling()
         self._model = model
         encoder = getattr(model, "encoder", model)  # SVD's has frames alone, and its decoder time as well
         self._is_video = any(isinstance(module, nn.Conv3d) for module in encoder.modules())
+        # FLUX.2's pipeline normalizes patches of its latents, by the statistics of a layer that is called `bn`.
+        self._patch: int = model.config.patch_size[0] if hasattr(model, "bn") else 1
         self._counts_frames = "num_frames" in inspect.signature(model.decode).parameters
         self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
         self._measure_strides()
@@ -92,6 +93,7 @@ class DiffusersAutoencoder:
             latent = out.latent_dist.mode()
         else:  # those without a posterior
             latent = out.latents if hasattr(out, "latents") else out.latent
+        latent = functional.pixel_unshuffle(latent, self._patch) if self._patch > 1 else latent
         return (latent if self._is_video else latent.unflatten(0, (len(videos), -1)).transpose(1, 2)).float()
 
     def _output(self, videos: Tensor) -> Any:
@@ -133,9 +135,11 @@ class DiffusersAutoencoder:
     @cached_property
     @torch.inference_mode()
     def has_posterior(self) -> bool:
-        """Cosmos has a `latent_dist` that is no Gaussian; Sana and Tiny have none."""
+        """Cosmos has a `latent_dist` that is no Gaussian, KVAE's one of a variance that was not learned; Sana and Tiny
+        have none."""
         out = self._output(torch.zeros(1, 3, 1, PROBE_PX, PROBE_PX))
-        return hasattr(getattr(out, "latent_dist", None), "logvar")
+        logvar: Tensor | None = getattr(getattr(out, "latent_dist", None), "logvar", None)
+        return logvar is not None and bool(logvar.any())
 
     @cached_property
     @torch.inference_mode()
@@ -159,7 +163,10 @@ class DiffusersAutoencoder:
 
     def raw(self, latent: Tensor) -> Tensor:
         """(…, C, T, H, W), normalized, to what the model decodes."""
-        return latent.to(self.device, torch.float32) / self._scale + self._shift
+        raw = latent.to(self.device, torch.float32) / self._scale + self._shift
+        if self._patch > 1:
+            raw = functional.pixel_shuffle(raw.transpose(-4, -3), self._patch).transpose(-4, -3)
+        return raw
 
     @property
     def model(self) -> Any:
@@ -176,6 +183,9 @@ class DiffusersAutoencoder:
 
     def _normalization(self) -> tuple[Tensor, Tensor]:
         config = self._model.config
+        if self._patch > 1:
+            bn = self._model.bn
+            return self._per_channel(bn.running_mean), self._per_channel((bn.running_var + bn.eps).rsqrt())
         factor = config.get("scaling_factor") or 1.0
         mean, std = (self._statistic(name) for name in ("latents_mean", "latents_std"))
         if mean is None:
@@ -192,40 +202,3 @@ class DiffusersAutoencoder:
         if value is None:
             value = dict(self._model.named_buffers()).get(name)
         return None if value is None else torch.as_tensor(value)
-
-
-def _local_folder(config: DiffusersAutoencoderConfig) -> Path:
-    folder = Path(config.path)
-    if not folder.is_dir():
-        if folder.is_absolute() or config.path.startswith(".") or config.path.count("/") != 1:
-            raise ValueError(f"encode.autoencoder.path: no folder {config.path}; give a local folder or a hub id")
-        from huggingface_hub import snapshot_download
-
-        try:
-            wanted = f"{config.subfolder}/*" if config.subfolder else "*"
-            commit = resolve_commit(config.path, config.revision, "encode.autoencoder.path")
-            folder = Path(snapshot_download(config.path, revision=commit, allow_patterns=[wanted]))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"encode.autoencoder.path: {config.path} is no local folder, and the hub did not give it: {error}"
-            ) from error
-    return folder / config.subfolder if config.subfolder else folder
-
-
-def _load(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    from curate.encoders.torchvision_cpu import repair
-
-    repair()
-    import diffusers
-
-    file = folder / "config.json"
-    class_name = json.loads(file.read_text()).get("_class_name", "") if file.is_file() else ""
-    loader = (
-        getattr(diffusers, class_name, None) if class_name.startswith(("Auto", "Asymmetric", "Consistency")) else None
-    )
-    if loader is None:
-        raise ValueError(
-            f"encode.autoencoder.path: {name} has _class_name {class_name!r} in {file}; expected an autoencoder class "
-            "of diffusers; for a whole pipeline set `subfolder: vae`"
-        )
-    return loader.from_pretrained(str(folder), local_files_only=True, torch_dtype=dtype).eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -195,6 +196,93 @@ def tiny() -> nn.Module:
     )
 
 
+def asymmetric() -> nn.Module:
+    from diffusers import AsymmetricAutoencoderKL
+
+    return AsymmetricAutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_out_channels=(4, 8),
+        up_block_out_channels=(4, 8),
+        norm_num_groups=2,
+    )
+
+
+def flux_2() -> nn.Module:
+    """Its pipeline normalizes patches of 2 x 2 latents by running statistics."""
+    from diffusers import AutoencoderKLFlux2
+
+    model = AutoencoderKLFlux2(
+        block_out_channels=(4, 8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=2
+    )
+    model.bn.running_mean.uniform_(-1, 1)
+    model.bn.running_var.uniform_(0.5, 2)
+    return model
+
+
+def hunyuan_image() -> nn.Module:
+    from diffusers import AutoencoderKLHunyuanImage
+
+    return AutoencoderKLHunyuanImage(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=(32,) * 6,
+        layers_per_block=1,
+        spatial_compression_ratio=32,
+        sample_size=64,
+        scaling_factor=0.75,
+    )
+
+
+def hunyuan_refiner() -> nn.Module:
+    from diffusers import AutoencoderKLHunyuanImageRefiner
+
+    return AutoencoderKLHunyuanImageRefiner(latent_channels=4, block_out_channels=(8,) * 5, layers_per_block=1)
+
+
+def kvae() -> nn.Module:
+    from diffusers import AutoencoderKLKVAE
+
+    return AutoencoderKLKVAE(channels=32, num_enc_blocks=1, num_dec_blocks=1, z_channels=4, ch_mult=(1, 1, 1, 1))
+
+
+def kvae_video() -> nn.Module:
+    from diffusers import AutoencoderKLKVAEVideo
+
+    return AutoencoderKLKVAEVideo(ch=32, ch_mult=(1, 1, 1, 1), num_res_blocks=1, z_channels=4)
+
+
+def qwen_image() -> nn.Module:
+    from diffusers import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=4, z_dim=4, dim_mult=[1] * 4, num_res_blocks=1, latents_mean=[0.1] * 4, latents_std=[0.5] * 4
+    )
+
+
+def kandinsky_sr() -> nn.Module:
+    from diffusers import Kandinsky6SRVAE
+
+    widths = (8,) * 5
+    return Kandinsky6SRVAE(
+        latent_channels=4, encoder_block_out_channels=widths, decoder_block_out_channels=widths, layers_per_block=1
+    )
+
+
+def vq() -> nn.Module:
+    """Latents before the codebook, as its pipelines have them; the decoder looks the codes up."""
+    from diffusers import VQModel
+
+    return VQModel(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        norm_num_groups=2,
+        num_vq_embeddings=16,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
     """What is known of an autoencoder without running it; `build` is None for the embedded one."""
@@ -223,6 +311,15 @@ KINDS = {
     "stable_video": Kind(build=stable_video, temporal_stride=1, spatial_stride=2, is_causal=True),
     "tiny": Kind(build=tiny, temporal_stride=1, spatial_stride=8, is_causal=True),
     "temporal_decoder": Kind(build=None, temporal_stride=1, spatial_stride=2, is_causal=True),
+    "asymmetric": Kind(build=asymmetric, temporal_stride=1, spatial_stride=2, is_causal=True),
+    "flux_2": Kind(build=flux_2, channels=16, temporal_stride=1, spatial_stride=16, is_causal=True),
+    "hunyuan_image": Kind(build=hunyuan_image, temporal_stride=1, spatial_stride=32, is_causal=True),
+    "hunyuan_refiner": Kind(build=hunyuan_refiner, temporal_stride=1, spatial_stride=16, is_causal=False),
+    "kvae": Kind(build=kvae, temporal_stride=1, spatial_stride=8, is_causal=True),
+    "kvae_video": Kind(build=kvae_video, temporal_stride=4, spatial_stride=8, is_causal=False),
+    "qwen_image": Kind(build=qwen_image, temporal_stride=4, spatial_stride=8, is_causal=True),
+    "kandinsky_sr": Kind(build=kandinsky_sr, temporal_stride=4, spatial_stride=16, is_causal=True),
+    "vq": Kind(build=vq, channels=3, temporal_stride=1, spatial_stride=2, is_causal=True),
     "pixel_blocks": Kind(build=None, channels=3, temporal_stride=1, spatial_stride=8, is_causal=True),
 }
 
@@ -259,8 +356,8 @@ def save_own(bottleneck: BottleneckConfig, folder: Path) -> ReelpackConfig:
     return ReelpackConfig(path=str(folder), device="cpu")
 
 
-def save_model(name: str, folder: Path) -> AutoencoderConfig:
-    """Random weights of a kind in `folder`, and the configuration that names them."""
+def save_model(name: str, folder: Path, **options: Any) -> AutoencoderConfig:
+    """Random weights of a kind in `folder`, and the configuration that names them; `options` of `save_pretrained`."""
     build = KINDS[name].build
     if name == "temporal_decoder":
         base = save_model("stable_diffusion", folder / "its base")
@@ -272,5 +369,5 @@ def save_model(name: str, folder: Path) -> AutoencoderConfig:
 
     repair()
     torch.manual_seed(0)
-    build().eval().save_pretrained(folder)
+    build().eval().save_pretrained(folder, **options)
     return DiffusersAutoencoderConfig(path=str(folder), device="cpu")

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from curate.encoders import torchvision_cpu
 from tests.train.autoencoder.models import KINDS, save_model
 from train.autoencoder.config import DiffusersAutoencoderConfig
+from train.autoencoder.diffusers_folder import REFUSED
 
 
 @pytest.fixture(scope="module", params=["stable_diffusion", "wan", "cogvideox"])
@@ -62,11 +66,32 @@ def test_a_folder_that_holds_no_autoencoder_is_named(tmp_path) -> None:
         DiffusersAutoencoderConfig(path=str(tmp_path / "nothing")).build()
 
 
+def test_each_class_of_diffusers_is_under_contract_or_refused() -> None:
+    """A later diffusers has more: each is then to be tried."""
+    torchvision_cpu.repair()
+    import diffusers
+
+    names = {name for name in dir(diffusers) if name.endswith(("VAE", "VQModel")) or "Autoencoder" in name}
+    built = {type(kind.build()).__name__ for kind in KINDS.values() if kind.build}
+    assert not built & REFUSED.keys()
+    assert names <= built | REFUSED.keys()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_class_that_cannot_be_used_is_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(ValueError, match=f"{name}, which cannot be used: {REFUSED[name][:20]}"):
+        DiffusersAutoencoderConfig(path=str(tmp_path), device="cpu").build()
+
+
 @pytest.mark.parametrize("tiling", [False, True])
-def test_an_autoencoder_without_a_first_frame_is_refused(tiling: bool, tmp_path: Path) -> None:
-    """Allegro codes groups of four frames, in tiles alone."""
+def test_a_class_that_does_not_code_a_first_frame_is_told(
+    tiling: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one would be that this version does not know. Allegro codes groups of four frames, in tiles alone."""
     from diffusers import AutoencoderKLAllegro
 
+    monkeypatch.setattr("train.autoencoder.diffusers_folder.REFUSED", {})
     model = AutoencoderKLAllegro(
         latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
     )
@@ -74,3 +99,62 @@ def test_an_autoencoder_without_a_first_frame_is_refused(tiling: bool, tmp_path:
     message = r"does not encode a video .*-1: \[-1" if tiling else "some classes need encode.autoencoder.tiling=true"
     with pytest.raises(ValueError, match=message):
         DiffusersAutoencoderConfig(path=str(tmp_path), device="cpu", tiling=tiling).build()
+
+
+def test_flux_2_normalizes_patches_as_its_pipeline_does(tmp_path: Path) -> None:
+    """(B, C, 2 h, 2 w) to (B, 4 C, h, w), then by the running statistics."""
+    autoencoder = save_model("flux_2", tmp_path).build()
+    model = autoencoder.model
+    video = torch.rand(1, 3, 1, 32, 48) * 2 - 1
+    raw = model.encode(video[:, :, 0]).latent_dist.mode()
+    patches = raw.view(1, 4, 2, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(1, 16, 2, 3)
+    std = (model.bn.running_var.view(1, -1, 1, 1) + model.config.batch_norm_eps).sqrt()
+    expected = (patches - model.bn.running_mean.view(1, -1, 1, 1)) / std
+    latent = autoencoder.encode(video)
+    torch.testing.assert_close(latent, expected.transpose(0, 1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(autoencoder.decode(latent)[:, :, 0], model.decode(raw).sample.clamp(-1, 1))
+
+
+def pipeline(root: Path, **options: Any) -> Path:
+    save_model("stable_diffusion", root / "vae", **options)
+    (root / "vae_2").mkdir()
+    (root / "model_index.json").write_text("{}")
+    return root / "vae"
+
+
+@pytest.mark.parametrize("options", [{"variant": "fp16"}, {"max_shard_size": "1KB"}, {"safe_serialization": False}])
+def test_weights_are_found_however_they_are_stored(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "other", **options)
+    usual = save_model("stable_diffusion", tmp_path / "usual").build()
+    video = torch.rand(1, 3, 1, 32, 48)
+    found = DiffusersAutoencoderConfig(path=str(folder.parent), subfolder="vae", device="cpu").build()
+    assert torch.equal(found.encode(video), usual.encode(video))
+
+
+@pytest.mark.parametrize("damage", ["none", "subfolder", "weights", "cut", "tensor", "shard", "config"])
+def test_what_cannot_be_loaded_is_told(damage: str, tmp_path: Path) -> None:
+    folder = pipeline(tmp_path, **({"max_shard_size": "1KB"} if damage == "shard" else {}))
+    weights, subfolder = folder / "diffusion_pytorch_model.safetensors", "vae"
+    if damage == "none":
+        subfolder, message = None, "is a whole pipeline; set encode.autoencoder.subfolder to one of vae, vae_2"
+    elif damage == "subfolder":
+        subfolder, message = "autoencoder", "no folder 'autoencoder' in .*; expected one of vae, vae_2"
+    elif damage == "weights":
+        weights.unlink()
+        message = "no file named diffusion_pytorch_model"
+    elif damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-9])
+        message = "diffusers cannot load"
+    elif damage == "tensor":
+        tensors = load_file(weights)
+        tensors.pop("encoder.conv_in.weight")
+        save_file(tensors, weights, metadata={"format": "pt"})
+        message = "lack 1 tensors: encoder.conv_in.weight"
+    elif damage == "shard":
+        min(folder.glob("*-00001-of-*")).unlink()
+        message = "diffusers cannot load"
+    else:
+        (folder / "config.json").write_text("[]")
+        message = "is no configuration of a model"
+    with pytest.raises(ValueError, match=message):
+        DiffusersAutoencoderConfig(path=str(tmp_path), subfolder=subfolder, device="cpu").build()
