@@ -8,47 +8,15 @@ here, and find the same.
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from train.data.draw import uniform
+from train.data.drop import TokenDropConfig
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 
 REPEAT, RESOLUTION, DROP = range(3)
 """Purposes of draws."""
-
-
-class TokenDropConfig(BaseModel):
-    """Continuous token dropping (NaViT, Dehghani et al. 2023, §2.1): each sample of each epoch has its own rate."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    distribution: Literal["none", "constant", "uniform", "truncated_normal"] = "none"
-    low: float = Field(0.0, ge=0, lt=1, description="least share that is dropped; of `constant`: the share")
-    high: float = Field(0.9, ge=0, lt=1, description="largest share that is dropped")
-    mean: float = Field(0.5, description="of `truncated_normal`, before it is cut at low and high")
-    std: float = Field(0.2, gt=0)
-
-    @model_validator(mode="after")
-    def _bounds_ascend(self) -> "TokenDropConfig":
-        if self.distribution in ("uniform", "truncated_normal") and self.low > self.high:
-            raise ValueError(f"got low {self.low} above high {self.high}; exchange them")
-        return self
-
-    def rates(self, draws: np.ndarray) -> np.ndarray:
-        """(N,) uniform draws to (N,) shares that are dropped."""
-        if self.distribution == "none":
-            return np.zeros(len(draws))
-        if self.distribution == "constant":
-            return np.full(len(draws), self.low)
-        if self.distribution == "uniform":
-            return self.low + (self.high - self.low) * draws
-        import torch
-
-        ends = torch.tensor([(self.low - self.mean) / self.std, (self.high - self.mean) / self.std]).double()
-        below, above = torch.special.ndtr(ends).tolist()
-        normal = torch.special.ndtri(torch.from_numpy(below + (above - below) * draws)).numpy()
-        return np.clip(self.mean + self.std * normal, self.low, self.high)
 
 
 class EpochConfig(BaseModel):
@@ -60,6 +28,11 @@ class EpochConfig(BaseModel):
     resolution: Literal["all", "one"] = Field(
         "all",
         description="of a clip that was encoded at several sizes (data.latents): all, or one, drawn again each epoch",
+    )
+    size_power: float = Field(
+        0.0,
+        description="resolution: one: odds of a size are its tokens to this power; 0: all alike, -1: each size gives "
+        "as many tokens",
     )
     drop: TokenDropConfig = TokenDropConfig()
 
@@ -81,10 +54,8 @@ class EpochSamples:
         keys = manifest.keys
         starts = np.concatenate([[True], keys[1:] != keys[:-1]]) if len(keys) else np.zeros(0, bool)
         group = starts.cumsum() - 1  # rows of one clip are adjacent
-        first = np.flatnonzero(starts)
-        self._size = np.diff([*first.tolist(), len(keys)])[group] if len(keys) else group
+        self._from, self._to = _shares(manifest.num_tokens, group, config.size_power)
         self._weights = self._expected(manifest, config)
-        self._number = np.arange(len(keys)) - first[group] if len(keys) else group
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -94,11 +65,12 @@ class EpochSamples:
         keys = self.manifest.keys[rows]
         repeats = np.floor(self._weights[rows] + uniform(keys, self.seed, epoch, REPEAT)).astype(np.int64)
         if self.config.resolution == "one":
-            drawn = (uniform(keys, self.seed, epoch, RESOLUTION) * self._size[rows]).astype(np.int64)
-            repeats = np.where(drawn == self._number[rows], repeats, 0)
+            u = uniform(keys, self.seed, epoch, RESOLUTION)
+            is_drawn = (self._from[rows] <= u) & (u < self._to[rows])
+            repeats = np.where(is_drawn, repeats, 0)
         tokens = self.manifest.grids[rows, 0] if self.budget is None else self.num_frames(rows)
         tokens = tokens * self.manifest.grids[rows, 1] * self.manifest.grids[rows, 2]
-        rates = self.config.drop.rates(uniform(keys, self.seed, epoch, DROP))
+        rates = self.config.drop.rates(uniform(keys, self.seed, epoch, DROP), tokens, epoch)
         return repeats, np.maximum(1, np.rint(tokens * (1 - rates))).astype(np.int64)
 
     def _expected(self, manifest: Manifest, config: EpochConfig) -> np.ndarray:
@@ -106,7 +78,7 @@ class EpochSamples:
         weights = manifest.weights if config.balance else np.ones(len(manifest))
         if any(part.share is None for part in manifest.parts):
             return weights
-        clips = weights / self._size if config.resolution == "one" else weights
+        clips = weights * (self._to - self._from) if config.resolution == "one" else weights
         seen = np.bincount(manifest.sources, clips, len(manifest.parts))
         shares = np.array([part.share for part in manifest.parts], np.float64)
         return weights * (shares * seen.sum() / np.maximum(seen, 1e-9))[manifest.sources]
@@ -117,6 +89,22 @@ class EpochSamples:
         if self.budget is None:
             return grids[:, 0]
         return np.minimum(grids[:, 0], np.maximum(1, self.budget // (grids[:, 1] * grids[:, 2])))
+
+
+def _shares(num_tokens: np.ndarray, group: np.ndarray, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows of a group, side by side in [0, 1): where the share of each begins and ends, (N,) float64 each."""
+    if not len(group):
+        return np.zeros(0), np.zeros(0)
+    odds = num_tokens.astype(np.float64) ** power
+    totals = np.bincount(group, odds)
+    ends = odds.cumsum()
+    before = np.concatenate([[0.0], ends[np.flatnonzero(np.diff(group))]])[group]
+    to = (ends - before) / totals[group]
+    is_last = np.append(np.diff(group) != 0, True)
+    to[is_last] = 1.0
+    begins = np.concatenate([[0.0], to[:-1]])
+    begins[np.concatenate([[True], np.diff(group) != 0])] = 0.0
+    return begins, to
 
 
 def _refuse_above(budget: int, manifest: Manifest) -> None:

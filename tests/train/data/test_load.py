@@ -14,7 +14,8 @@ import torch
 from curate.shards.tar import TarReader
 from train.data.blend import BlendConfig
 from train.data.config import DataConfig
-from train.data.epoch import EpochConfig, EpochSamples, TokenDropConfig
+from train.data.drop import TokenDropConfig
+from train.data.epoch import EpochConfig, EpochSamples
 from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor, PlanConfig, PlannedSample
@@ -113,7 +114,7 @@ def test_a_latent_that_is_not_what_the_index_says_is_named(make_dataset: Callabl
     clips[1].latent[0, 0, 0, 0] = np.nan
     source = loader(make_dataset(clips))
     index = source.manifest.clip_ids.index(clips[1].clip_id)
-    with pytest.raises(ValueError, match=f"clip {clips[1].clip_id} .*finite: False.*encode it again"):
+    with pytest.raises(ValueError, match=f"clip {clips[1].clip_id} .* with 1 NaN of .*encode it again"):
         source.builder.build(whole(source, index), 0)
 
 
@@ -205,12 +206,28 @@ def test_of_several_sizes_of_a_clip_one_is_drawn_for_each_epoch(dataset: str):
     assert 0.4 < met[:, ::2].mean() < 0.6
 
 
-@pytest.mark.parametrize("distribution", ["none", "constant", "uniform", "truncated_normal"])
+@pytest.mark.parametrize(("power", "expected"), [(0.0, 1 / 2), (-1.0, 4 / 5), (1.0, 1 / 5)])
+def test_odds_of_sizes_are_a_power_of_their_tokens(dataset: str, power: float, expected: float):
+    """A clip at two sizes, of which the second has four times the tokens."""
+    manifest = read_manifest(dataset, split="train", patch=PATCH)
+    grids = np.repeat(manifest.grids, 2, 0)
+    grids[1::2, 1:] *= 2
+    twice = replace(manifest, table=pa.concat_tables([manifest.table] * 2), grids=grids,
+                    keys=np.repeat(manifest.keys, 2), sources=np.repeat(manifest.sources, 2),
+                    weights=np.ones(2 * len(manifest)))  # fmt: skip
+    samples = EpochSamples(twice, EpochConfig(resolution="one", size_power=power), PlanConfig(), seed=0)
+    met = np.array([samples.in_epoch(np.arange(len(twice)), epoch)[0] for epoch in range(100)])
+    assert (met.reshape(100, -1, 2).sum(2) == 1).all()
+    assert met[:, ::2].mean() == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("distribution", ["none", "constant", "uniform", "truncated_normal", "beta"])
 def test_drop_rates_follow_their_distribution(distribution: str):
     config = TokenDropConfig(distribution=distribution, low=0.1, high=0.7, mean=0.4, std=0.1)
-    rates = config.rates(np.linspace(0.001, 0.999, 999))
-    expected = {"none": (0, 0), "constant": (0.1, 0), "uniform": (0.4, 0.6 / 12**0.5), "truncated_normal": (0.4, 0.1)}
-    mean, std = expected[distribution]
+    rates = config.rates(np.linspace(0.001, 0.999, 999), np.full(999, 256), 0)
+    around = (0.4, 0.1)
+    expected = {"none": (0, 0), "constant": (0.1, 0), "uniform": (0.4, 0.6 / 12**0.5)}
+    mean, std = expected.get(distribution, around)
     assert rates.mean() == pytest.approx(mean, abs=0.01)
     assert rates.std() == pytest.approx(std, abs=0.01)
 
@@ -271,6 +288,44 @@ def test_of_the_smallest_sample_a_token_is_left(dataset: str):
     samples = EpochSamples(manifest, EpochConfig(drop=drop), PlanConfig(), seed=0)
     _, tokens = samples.in_epoch(np.arange(len(manifest)), 0)
     assert tokens.min() == 1 and len(tokens) == len(manifest)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.2), (0.2, 0.15), (0.3, 0.25)])
+def test_beta_has_the_quantiles_of_the_distribution(mean: float, std: float):
+    u = np.linspace(0.01, 0.99, 99)
+    config = TokenDropConfig(distribution="beta", low=0.0, high=0.9, mean=mean, std=std)
+    total = (mean / 0.9) * (1 - mean / 0.9) / (std / 0.9) ** 2 - 1
+    a, b = mean / 0.9 * total, (1 - mean / 0.9) * total
+    found = torch.from_numpy(config.rates(u, np.full(99, 256), 0) / 0.9)
+    x = torch.linspace(0, 1, 200_001, dtype=torch.float64)[1:-1]
+    density = torch.distributions.Beta(torch.tensor(a).double(), torch.tensor(b).double()).log_prob(x).exp()
+    below = (density.cumsum(0) / density.sum())[(found * 200_000).long().clamp(0, len(x) - 1)]
+    torch.testing.assert_close(below, torch.from_numpy(u), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("distribution", ["truncated_normal", "beta"])
+def test_larger_samples_lose_more_and_later_epochs_less(distribution: str):
+    settings = {"mean": 0.4, "std": 0.05, "per_doubling": 0.1, "final": 0.5, "final_epoch": 10}
+    config = TokenDropConfig.model_validate({"distribution": distribution, **settings})
+    u, sizes = np.full(4, 0.5), np.array([128, 256, 512, 512])
+    rates = config.rates(u, sizes, 0)
+    np.testing.assert_allclose(rates, [0.3, 0.4, 0.5, 0.5], atol=0.005)
+    np.testing.assert_allclose(config.rates(u, sizes, 5), 0.75 * rates)
+    np.testing.assert_allclose(config.rates(u, sizes, 50), 0.5 * rates)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"distribution": "uniform", "per_doubling": 0.1}, "per_doubling moves a mean, and uniform has none"),
+        ({"distribution": "beta", "mean": 0.95}, "expected a mean between them"),
+        ({"distribution": "beta", "std": 0.5}, "a deviation below the root of"),
+        ({"distribution": "constant", "low": 0.6, "final": 2.0}, "a factor that leaves all rates below 1"),
+    ],
+)
+def test_settings_of_dropping_that_contradict_are_told(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        TokenDropConfig.model_validate(settings)
 
 
 def test_shares_of_dropped_tokens_that_descend_are_refused():
