@@ -45,8 +45,8 @@ class TokenDropConfig(BaseModel):
             low, high = self.low, self.high
             if not low < self.mean < high or self.std**2 >= (self.mean - low) * (high - self.mean):
                 raise ValueError(
-                    f"got mean {self.mean:g} and std {self.std:g} of beta between {low:g} and {high:g}; expected a mean "
-                    "between them, and a deviation below the root of (mean - low) (high - mean)"
+                    f"got mean {self.mean:g} and std {self.std:g} of beta between {low:g} and {high:g}; expected a "
+                    "mean between them, and a deviation below the root of (mean - low) (high - mean)"
                 )
         return self
 

@@ -24,7 +24,7 @@ from train.model.conditioning import Conditioner, ConditioningEmbedder, Conditio
 from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
-from train.model.position import LearnedEmbedding, RotaryEmbedding, sincos_embedding
+from train.model.position import FourierEmbedding, LearnedEmbedding, RotaryEmbedding, sincos_embedding
 from train.model.segment_attention import workspace_bytes
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
@@ -55,9 +55,11 @@ class DiT(Denoiser):
         if config.position == "rope":
             head_dim = config.width // config.num_heads
             self.rope = RotaryEmbedding(head_dim, trained_grid=config.rope_grid, scaling=config.rope_scaling)
+        elif config.position == "fourier":
+            self.positions = FourierEmbedding(config.max_grid, config.width)
         elif config.position != "sincos":
-            fractional = config.position == "fractional"
-            self.positions = LearnedEmbedding(config.max_grid, config.width, fractional=fractional)
+            kinds = {"fractional": config.position == "fractional", "product": config.position_product}
+            self.positions = LearnedEmbedding(config.max_grid, config.width, **kinds)
         num_conditioners = config.depth if config.embedders_per_block else 1
         self.conditioners = nn.ModuleList(Conditioner(config, text_dim) for _ in range(num_conditioners))
         self.windows = [config.windows(i) for i in range(config.depth)]
@@ -211,6 +213,8 @@ class DiT(Denoiser):
                 modulation.zero()
             if self.shared_modulation is not None:
                 nn.init.zeros_(self.shared_modulation.weight)
+        if isinstance(self.positions, FourierEmbedding):
+            self.positions.initialize()
         for block in self.blocks:
             for mixer in block.self_attentions:
                 mixer.initialize()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from train.packing.batch import PackedBatch
 
 Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "adaln_zero"]
-Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional"]
+Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional", "fourier"]
 
 MOVED = {
     "attention": "mixer.kernel",
@@ -48,9 +48,14 @@ class DiTConfig(DenoiserConfig):
     position: Position = Field(
         "rope",
         description="rope: queries and keys are rotated. sincos: a fixed table is added. absolute, fractional: "
-        "learned tables per axis are added, by index or by index over side",
+        "learned tables per axis are added, by index or by index over side. fourier: learned frequencies of the index",
     )
-    max_grid: Patch = Field((64, 128, 128), description="absolute and fractional: rows of the learned tables")
+    position_product: bool = Field(
+        False, description="absolute and fractional: the vectors of the axes are multiplied, not summed"
+    )
+    max_grid: Patch = Field(
+        (64, 128, 128), description="absolute and fractional: rows of the learned tables; fourier: the unit"
+    )
     rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")
     rope_scaling: Literal["interpolation", "ntk"] = Field(
         "ntk", description="what is done beyond rope_grid: positions move closer, or low frequencies slow down"
@@ -183,6 +188,8 @@ class DiTConfig(DenoiserConfig):
             )
         if min(*self.max_grid, *(self.rope_grid or (1,))) < 1:
             raise ValueError(f"got max_grid {self.max_grid}, rope_grid {self.rope_grid}; expected sides above 0")
+        if self.position_product and self.position not in ("absolute", "fractional"):
+            raise ValueError(f"position_product multiplies learned tables, and position is {self.position}")
         if self.position == "sincos" and self.width % 4:
             raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
         if self.adaln != "block" and not self.modulated:

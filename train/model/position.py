@@ -6,6 +6,7 @@ the frame's. `LearnedEmbedding` adds NaViT's learned tables (Dehghani et al. 202
 or at fractional coordinates.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from train.packing.shapes import Patch
 
 NUM_AXES = 3
+FOURIER_TURNS = 8.0
+"""Deviation, at the start, of the turns that a learned frequency makes over `max_grid`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,11 +89,12 @@ def _sincos(positions: Tensor, width: int, base: float) -> Tensor:
 
 
 class LearnedEmbedding(nn.Module):
-    """One learned table per axis, read at real coordinates by linear interpolation, and summed."""
+    """One learned table per axis, read at real coordinates by linear interpolation, and summed; or multiplied, each
+    plus 1, so that tables near 0 tell little at the start."""
 
-    def __init__(self, max_grid: Patch, width: int, *, fractional: bool) -> None:
+    def __init__(self, max_grid: Patch, width: int, *, fractional: bool, product: bool = False) -> None:
         super().__init__()
-        self.fractional = fractional
+        self.fractional, self.product = fractional, product
         self.tables = nn.ModuleList(nn.Embedding(n, width) for n in max_grid)
 
     def forward(self, positions: Tensor, sides: Tensor) -> Tensor:
@@ -104,7 +108,29 @@ class LearnedEmbedding(nn.Module):
             low = position.floor().long().clamp(max=last)  # (L,)
             share = (position - low)[:, None]  # (L, 1)
             rows.append(torch.lerp(table(low), table((low + 1).clamp(max=last)), share))
-        return torch.stack(rows).sum(0)  # (L, D)
+        stacked = torch.stack(rows)  # (3, L, D)
+        return (1 + stacked).prod(0) - 1 if self.product else stacked.sum(0)  # (L, D)
+
+
+class FourierEmbedding(nn.Module):
+    """Learned Fourier features (Li et al. 2021; NaViT, Dehghani et al. 2023, §3.4): sines and cosines of learned
+    combinations of the three coordinates, then a linear layer. Coordinates are in units of `max_grid`, and may exceed
+    it."""
+
+    def __init__(self, max_grid: Patch, width: int) -> None:
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.empty(NUM_AXES, width // 2))
+        self.out = nn.Linear(2 * (width // 2), width)
+        self.register_buffer("unit", torch.tensor(max_grid, dtype=torch.float32), persistent=False)
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        nn.init.normal_(self.frequencies, std=2 * math.pi * FOURIER_TURNS)
+
+    def forward(self, positions: Tensor, sides: Tensor) -> Tensor:
+        """(L, 3) float positions to (L, D); `sides` are not read."""
+        angles = (positions.float() / self.unit) @ self.frequencies.float()  # (L, D / 2)
+        return self.out(torch.cat([angles.sin(), angles.cos()], dim=-1))  # (L, D)
 
 
 def frame_rates(fps: Tensor, reference_fps: float | None) -> Tensor:

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.model.dit_config import DiTConfig
 from train.model.position import (
+    FourierEmbedding,
     LearnedEmbedding,
     RotaryEmbedding,
     frame_rates,
@@ -99,3 +101,26 @@ def test_learned_tables_are_read_by_index_or_by_fraction_of_the_side():
     t, h, w = (table.weight for table in fractional.tables)
     torch.testing.assert_close(fractional(point * 0 + sides / 2, sides)[0], t[1] + h[2] + w[4])
     torch.testing.assert_close(fractional(point, sides), fractional(point * 3, sides * 3))
+
+
+def test_multiplied_tables_are_the_product_of_the_axes():
+    table = LearnedEmbedding((3, 4, 5), 8, fractional=False, product=True)
+    found = table(torch.tensor([[2.0, 1.0, 3.0]]), torch.tensor([[3.0, 4.0, 5.0]]))
+    rows = [table.tables[axis].weight[index] for axis, index in enumerate((2, 1, 3))]
+    torch.testing.assert_close(found[0], (1 + rows[0]) * (1 + rows[1]) * (1 + rows[2]) - 1)
+
+
+def test_learned_frequencies_turn_with_all_three_coordinates():
+    embedding = FourierEmbedding((4, 8, 8), 6)
+    embedding.initialize()
+    at = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [40, 80, 80]])
+    found = embedding(at, at)
+    angles = (at / torch.tensor([4.0, 8, 8])) @ embedding.frequencies
+    expected = torch.cat([angles.sin(), angles.cos()], 1) @ embedding.out.weight.T + embedding.out.bias
+    torch.testing.assert_close(found, expected)
+    assert torch.cdist(found, found)[0, 1:].min() > 1e-3
+
+
+def test_a_product_needs_learned_tables():
+    with pytest.raises(ValueError, match="position_product multiplies learned tables, and position is rope"):
+        DiTConfig(position_product=True)
