@@ -35,7 +35,7 @@ def check_same_run(
     if changed:
         raise ValueError(
             f"{out} holds a run that was begun with other {', '.join(changed)}; expected the settings in "
-            f"{out / SETTINGS} and the same texts, or another --out"
+            f"{out / SETTINGS} and the same data, or another --out"
         )
 
 

@@ -84,7 +84,7 @@ def train_autoencoder(
     with join_ranks(settings.device) as ranks, hold_run(out, ranks, is_restart=is_restart) as lease:
         source = _source(dataset, out, settings, ranks)
         begun = bool(list_checkpoints(out / "checkpoints"))
-        model = _model(settings, ranks, _say if ranks.is_main and not begun else lambda line: None)
+        model = _model(settings, ranks, is_begun=begun)
         identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
         if isinstance(model, TrainedTemporalDecoder):
             identity["base"] = model.base.fingerprint
@@ -169,22 +169,21 @@ def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> Fi
     return FilmClips(cache_frames((), cache))
 
 
-def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, say: Callable[[str], None]) -> TrainedAutoencoder:
-    """The network as a run begins: weights are a function of the seed, or those of `init`. `say` is told which layers
-    `init` does not have."""
+def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, *, is_begun: bool) -> TrainedAutoencoder:
+    """The network as a run begins: weights are a function of the seed, or those of `init`. Where it has begun, a
+    checkpoint has them."""
     if settings.temporal_decoder is not None:
         return _temporal_decoder(settings, settings.temporal_decoder, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OwnNetwork(settings.network)
-    if settings.init is not None:
-        begun, _ = load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)
+    if settings.init is not None and not is_begun:
         try:
-            new = model.begin_with(begun)
+            new = model.begin_with(load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)[0])
         except ValueError as error:
             raise ValueError(f"train_autoencoder.init={settings.init}: {error}") from error
-        if new:
-            say(f"{settings.init} has another bottleneck: {', '.join(new)} begin with random weights")
+        if new and ranks.is_main:
+            _say(f"{settings.init} has another bottleneck: {', '.join(new)} begin with random weights")
     return model
 
 

@@ -51,7 +51,7 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.ray
 def test_a_run_whose_worker_is_killed_learns_the_same(tmp_path: Path) -> None:
     dataset = curated(tmp_path).url
-    settings = [*TINY, "train_autoencoder.steps=40", "train_autoencoder.checkpoint.every=3", "execute.num_cpus=2"]
+    settings = [*TINY, "train_autoencoder.steps=60", "train_autoencoder.checkpoint.every=3", "execute.num_cpus=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     ended = run_ranks(2, load_config(overrides=settings), dataset, whole, _train)
     assert [one.code for one in ended] == [0, 0], ended

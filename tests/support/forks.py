@@ -24,6 +24,7 @@ PRELOADED = [
     "pipelines.drivers.caption",
     "pipelines.drivers.curate",
     "pipelines.drivers.encode",
+    "pipelines.drivers.train_autoencoder",
     "train.loop",
     "tests.support.forks",
 ]
@@ -50,7 +51,7 @@ def run_commands(commands: Mapping[str, Sequence[str]], folder: Path) -> dict[st
     print. `folder` gets their logs."""
     logs = {name: folder / f"{name}.log" for name in commands}
     processes = {
-        name: forks().Process(target=_run_command, args=(list(words), logs[name])) for name, words in commands.items()
+        name: forks().Process(target=run_command, args=(list(words), logs[name])) for name, words in commands.items()
     }
     try:
         for process in processes.values():
@@ -63,7 +64,8 @@ def run_commands(commands: Mapping[str, Sequence[str]], folder: Path) -> dict[st
             process.kill()
 
 
-def _run_command(words: list[str], log: Path) -> None:
+def run_command(words: list[str], log: Path) -> None:
+    """What `reelpack` does with these words, in a process of its own; `log` gets what it prints."""
     from pipelines.cli import main
 
     with log.open("w") as printed:

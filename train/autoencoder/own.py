@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -48,6 +49,17 @@ class ReelpackAutoencoder:
         self.has_posterior = model.bottleneck.has_posterior
         num_codes = model.bottleneck.num_codes
         self.codebook = None if num_codes is None else _Codes(num_codes, model.bottleneck, self._mean, self._std)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path | None = None, *, device: Literal["auto", "cpu", "cuda"] = "auto"
+    ) -> Self:
+        """That of RUN/weights, or, without a folder, the embedded one.
+
+        Raises:
+            ValueError: The folder lacks weights, their configuration or the latents' statistics.
+        """
+        return cls(ReelpackConfig(path=None if folder is None else str(folder), device=device))
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:

@@ -46,8 +46,7 @@ def load(folder: str | Path) -> tuple[CausalVideoAutoencoder, str]:
     for name in (weights_file, CONFIG_FILE):
         if not (folder / name).is_file():
             raise ValueError(
-                f"no {name} in {folder}: expected the folder that `reelpack train-autoencoder` wrote; "
-                "leave `path` null for the embedded weights"
+                f"no {name} in {folder}: expected RUN/weights, which `reelpack train-autoencoder` writes at the end"
             )
     try:
         config = NetworkConfig.model_validate_json((folder / CONFIG_FILE).read_text())
@@ -57,7 +56,7 @@ def load(folder: str | Path) -> tuple[CausalVideoAutoencoder, str]:
     except (ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder}: {weights_file} and {CONFIG_FILE} do not belong together or are damaged ({error}); train "
-            "again, or leave `path` null for the embedded weights"
+            "again, or take the embedded weights"
         ) from error
     digest = hashlib.sha256((folder / weights_file).read_bytes() + (folder / CONFIG_FILE).read_bytes())
     return model.eval().requires_grad_(False), digest.hexdigest()[:32]

@@ -20,6 +20,7 @@ from pipelines.drivers.train_autoencoder import AutoencoderSummary, train_autoen
 from tests.support.curated import curated
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.encode import to_video
+from train.autoencoder.own import ReelpackAutoencoder
 from train.autoencoder.training.loop import Row
 
 TINY = [
@@ -99,6 +100,14 @@ def test_weights_to_begin_with_are_of_the_same_layers(
     fsq = "train_autoencoder.network.bottleneck={kind: fsq}"
     train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.steps=1", init, fsq))
     assert "another bottleneck: encoder.head, decoder.stem begin with random weights" in capsys.readouterr().err
+    gone = Path(begun.weights).rename(tmp_path / "gone")
+    again = train_autoencoder(made.url, tmp_path / "third", config("train_autoencoder.steps=1", init, fsq))  # resumes
+    assert len(again.rows) == 1
+    with pytest.raises(ValueError, match=r"autoencoder.init=.*/weights: no model.safetensors in .*weights"):
+        train_autoencoder(made.url, tmp_path / "fifth", config("train_autoencoder.steps=1", init))
+    video = torch.zeros(1, 3, 5, 32, 32)
+    latent = ReelpackAutoencoder.from_pretrained(gone, device="cpu").encode(video)
+    assert latent.shape == (4, 2, 4, 4)
     with pytest.raises(ValueError, match=r"init=embedded: its network has level_widths .* \(here \(8, 12, 16\)\)"):
         train_autoencoder(made.url, tmp_path / "fourth", config("train_autoencoder.init=embedded"))
 
