@@ -42,6 +42,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.overfit
+	$(BIN)/python -m benchmarks.autoencoders
 
 # Long forms of tests/pipelines/test_crash.py (half an hour) and tests/train/distributed/test_train_kill.py.
 crash: $(VENV)/.installed
