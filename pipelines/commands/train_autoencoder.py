@@ -32,8 +32,7 @@ def train_autoencoder(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train a causal video autoencoder with a KL, VQ or FSQ bottleneck on the dataset's clips and images, or temporal
-    layers for the decoder of a trained one."""
+    """Train a video autoencoder (KL, VQ or FSQ) on the dataset's clips, or temporal layers for a trained decoder."""
     resolved = resolved_config(config, set)
     from pipelines.drivers import train_autoencoder as driver
     from pipelines.monitor.prometheus import served
