@@ -21,19 +21,22 @@ import torch
 from PIL import Image
 
 from benchmarks.machine import described
+from curate.encoders import weights
 from curate.encoders.torchvision_cpu import repair
+from curate.media.frames import iter_frames
 from pipelines.config import load_config
 from pipelines.drivers.train_autoencoder import FILM, train_autoencoder
 from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.check import quality
 from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.given import autoencoder_given
 from train.autoencoder.training.clips import Batches, ClipSource
-from train.autoencoder.training.config import HeldOutConfig
+from train.autoencoder.training.config import HeldOutConfig, TrainAutoencoderConfig
 from train.autoencoder.training.measure import held_out_clips
 from train.autoencoder.training.sources import FilmClips, cache_frames
 
 SHARED = (
-    "dtype=float32",
+    "dtype=bfloat16",
     "device=cpu",
     "num_measured=10",
     "held_out={every: 100000, max_clips: 8, max_frames: 33}",
@@ -41,19 +44,19 @@ SHARED = (
     "clips.short_side_px=[80, 160]",
 )
 IMAGES = (
-    "network={over_time: false, temporal_stride: 1, spatial_stride: 8, latent_channels: 8, widths: [32, 64]}",
+    "network={over_time: false, temporal_stride: 1, spatial_stride: 4, latent_channels: 4, widths: [32]}",
     "network.bottleneck={kind: kl, weight: 1e-5}",
     "clips.lengths=[1]",
     "clips.batch_px=100000",
     "optimizer={lr: 0.003, warmup_steps: 50}",
 )
 VIDEOS = (
-    "loss.adversary={width: 16, depth: 2, start: 200, weight: 0.05}",
+    "loss.adversary={width: 16, depth: 2, start: 100, weight: 0.05}",
     "optimizer={lr: 0.002, warmup_steps: 50}",
     "ema.decay=0.99",
 )
-LENGTHS = {"own": ("clips.lengths=[1, 9, 13]", "clips.batch_px=120000"),
-           "diffusers": ("clips.lengths=[1, 7]", "clips.batch_px=50000")}  # fmt: skip
+LENGTHS = {"own": ("clips.lengths=[1, 9]", "clips.batch_px=100000"),
+           "diffusers": ("clips.lengths=[1, 7]", "clips.batch_px=40000")}  # fmt: skip
 FIGURES = {"psnr_db": "PSNR, dB", "flicker": "flicker, of 255", "ssim": "SSIM"}
 SHOWN = (6, 12)
 """Frames of the picture."""
@@ -81,21 +84,32 @@ def main() -> None:
 
 def compare(kind: str, out: Path, image_steps: int, steps: int) -> bool:
     """Train a base and its temporal decoder, print and draw; True if the promises are kept."""
-    own = train(out / "base", image_steps, IMAGES)  # it also decodes the film
-    frames = out / "base" / "frames.npy"
-    base = f"{{kind: reelpack, path: {own}}}"
-    if kind == "diffusers":
-        base = f"{{kind: diffusers, path: {train_diffusers(out / 'vae', frames, image_steps // 3)}}}"
-    (out / kind).mkdir(exist_ok=True)
-    if not (out / kind / "frames.npy").exists():
-        (out / kind / "frames.npy").symlink_to(frames.resolve())
+    frames = film(out)
+    if kind == "own":
+        base = f"{{kind: reelpack, path: {train(out / 'base', image_steps, IMAGES)}}}"
+    else:
+        base = f"{{kind: diffusers, path: {train_diffusers(out / 'vae', frames, image_steps)}}}"
     start = time.monotonic()
     chosen = f"temporal_decoder.base={base}"
-    tuned = train(out / kind, steps if kind == "own" else steps // 2, (*VIDEOS, *LENGTHS[kind], chosen))
+    tuned = train(out / kind, steps, (*VIDEOS, *LENGTHS[kind], chosen))
     print(f"{kind}: {time.monotonic() - start:.0f} s")
     return show(
         kind, out, FilmClips(cache_frames((), frames)), [autoencoder_given(one).build() for one in (base, tuned)]
     )
+
+
+def film(out: Path) -> Path:
+    """Its frames, which all trainings in OUT share."""
+    frames = out / "frames.npy"
+    if not frames.exists():
+        weights.fetch([FILM])
+        decoded = iter_frames(str(weights.resolve(FILM)), short_side_px=TrainAutoencoderConfig().clips.decoded_px)
+        cache_frames((frame.rgb for frame in decoded), frames)
+    for name in ("base", *LENGTHS):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        if not (out / name / frames.name).exists():
+            (out / name / frames.name).symlink_to(frames.resolve())
+    return frames
 
 
 def train(out: Path, steps: int, settings: Sequence[str]) -> str:
@@ -126,7 +140,7 @@ def train_diffusers(folder: Path, frames: Path, steps: int) -> Path:
         norm_num_groups=8,
         latent_channels=4,
     )
-    given = [f"train_autoencoder.{one}" for one in (*SHARED, *IMAGES, "clips.batch_px=40000")]
+    given = [f"train_autoencoder.{one}" for one in (*SHARED, *IMAGES, "clips.batch_px=30000")]
     config = load_config(None, given).train_autoencoder
     batches = Batches(FilmClips(cache_frames((), frames)), config.clips, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -165,8 +179,6 @@ def show(kind: str, out: Path, source: ClipSource, autoencoders: Sequence[VideoA
 
 def measured(clips: Sequence[np.ndarray], decoded: Sequence[np.ndarray]) -> dict[str, float]:
     """Means over pairs of (T, H, W, 3) uint8."""
-    from train.autoencoder.check import quality
-
     found = [quality("", clip, other) for clip, other in zip(clips, decoded, strict=True)]
     flickers = [one.flicker for one in found if one.flicker is not None]
     return {"psnr_db": float(np.mean([one.psnr_db for one in found])), "flicker": float(np.mean(flickers))}
