@@ -58,7 +58,7 @@ class TemporalDecoder(nn.Module):
 
     def decode_parts(self, latent: Tensor, chunk: int | None) -> Iterator[Tensor]:
         """The same in parts along time; layers remember the frames before a part."""
-        stream = Stream()
+        stream = Stream(is_whole=chunk is None)
         for part in latent.split(chunk or latent.shape[2], dim=2):
             self._now = len(latent), stream
             try:
