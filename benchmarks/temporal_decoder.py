@@ -51,13 +51,14 @@ IMAGES = (
     "optimizer={lr: 0.003, warmup_steps: 50}",
 )
 VIDEOS = (
-    "loss.adversary={width: 16, depth: 2, start: 100, weight: 0.05}",
-    "optimizer={lr: 0.002, warmup_steps: 50}",
+    "optimizer={lr: 0.004, warmup_steps: 20}",
     "ema.decay=0.99",
 )
 LENGTHS = {"own": ("clips.lengths=[1, 9]", "clips.batch_px=100000"),
            "diffusers": ("clips.lengths=[1, 7]", "clips.batch_px=40000")}  # fmt: skip
 FIGURES = {"psnr_db": "PSNR, dB", "flicker": "flicker, of 255", "ssim": "SSIM"}
+OPPOSED_FROM = 0.8
+"""Share of the steps after which the discriminator of videos joins."""
 SHOWN = (6, 12)
 """Frames of the picture."""
 GAIN = 6
@@ -91,7 +92,8 @@ def compare(kind: str, out: Path, image_steps: int, steps: int) -> bool:
         base = f"{{kind: diffusers, path: {train_diffusers(out / 'vae', frames, image_steps)}}}"
     start = time.monotonic()
     chosen = f"temporal_decoder.base={base}"
-    tuned = train(out / kind, steps, (*VIDEOS, *LENGTHS[kind], chosen))
+    opposed = f"loss.adversary={{width: 16, depth: 2, start: {round(OPPOSED_FROM * steps)}, weight: 0.05}}"
+    tuned = train(out / kind, steps, (opposed, *VIDEOS, *LENGTHS[kind], chosen))
     print(f"{kind}: {time.monotonic() - start:.0f} s")
     return show(
         kind, out, FilmClips(cache_frames((), frames)), [autoencoder_given(one).build() for one in (base, tuned)]
@@ -152,7 +154,7 @@ def train_diffusers(folder: Path, frames: Path, steps: int) -> Path:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    model.register_to_config(scaling_factor=1 / float(posterior.mean.std()))
+    model.register_to_config(scaling_factor=1 / posterior.mean.std().item())
     model.save_pretrained(folder)
     return folder
 
