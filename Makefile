@@ -50,6 +50,7 @@ crash: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.crash --step encode --kills 9
 	$(BIN)/python -m benchmarks.commit_points
 	$(BIN)/python -m benchmarks.train_kill
+	$(BIN)/python -m benchmarks.train_autoencoder_kill
 
 # What each extra brings, by pip and in a virtual environment of its own: some minutes, and gigabytes for a while.
 # `make test` does the same in folders of links to what is installed (tests/support/environments.py).

@@ -63,12 +63,10 @@ def build_autoencoder_report(run: str) -> str:
         section("pictures", "Reconstructions", "Held-out clips: source, reconstruction, error × 4", _pictures(run)),
         section("settings", "Settings", "Settings", f"<pre>{escape(config)}</pre>" if config else ""),
     ]
-    network = settings.get("network", {})
     facts = {
         "run": run,
         "steps": settings.get("steps"),
-        "bottleneck": network.get("bottleneck", {}).get("kind"),
-        "pixels × frames of a position": f"{network.get('spatial_stride')} × {network.get('temporal_stride')}",
+        **_network(settings),
         "weights": f"{run}/weights" if _read(f"{run}/weights/config.json") else "after the last step",
     }
     known = {name: value for name, value in facts.items() if value is not None}
@@ -77,6 +75,17 @@ def build_autoencoder_report(run: str) -> str:
     path = f"{run}/report.html"
     write_text(path, text)
     return path
+
+
+def _network(settings: Mapping[str, Any]) -> dict[str, Any]:
+    if settings.get("temporal_decoder"):
+        base = settings["temporal_decoder"]["base"]
+        return {"temporal layers for": base.get("path") or "the embedded autoencoder"}
+    network = settings.get("network")
+    if not network:
+        return {}
+    position = f"{network['spatial_stride']} × {network['temporal_stride']}"
+    return {"bottleneck": network["bottleneck"]["kind"], "pixels × frames of a position": position}
 
 
 def _training(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from curate.report import training
 from curate.report.autoencoder import MAX_PICTURES, build_autoencoder_report
 
 SETTINGS = {"steps": 200, "network": {"spatial_stride": 8, "temporal_stride": 4, "bottleneck": {"kind": "vq"}}}
@@ -23,7 +24,7 @@ def run(tmp_path: Path) -> Path:
         if not step % 20:
             rows.append({"step": step, "held_out": {"psnr_db": 20 + step / 50, "ssim": 0.8, "lpips_<alex>": 0.3}})
             (tmp_path / "samples").mkdir(exist_ok=True)
-            cv2.imwrite(str(tmp_path / "samples" / f"step-{step:06d}.png"), np.full((96, 64, 3), step, np.uint8))
+            cv2.imwrite(str(tmp_path / "samples" / f"held-out-{step:06d}.png"), np.full((96, 64, 3), step, np.uint8))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"train_autoencoder": SETTINGS, "data": "<digest>"}))
     return tmp_path
@@ -36,6 +37,17 @@ def test_a_page_has_curves_figures_pictures_and_settings(run: Path) -> None:
     shown = [int(step) for step in re.findall(r"<figcaption>step (\d+)</figcaption>", page)]
     assert shown == [200, 140, 80, 20] and page.count("data:image/jpeg;base64,") == MAX_PICTURES
     assert "after the last step" in page and not re.search(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_a_temporal_decoder_names_its_base(tmp_path: Path) -> None:
+    settings = {"temporal_decoder": {"base": {"kind": "diffusers", "path": "/vae"}}, **SETTINGS}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"train_autoencoder": settings}))
+    page = Path(build_autoencoder_report(str(tmp_path))).read_text()
+    assert "<dt>temporal layers for</dt><dd>/vae</dd>" in page and "<dt>bottleneck</dt>" not in page
+
+
+def test_it_can_be_shown_with_a_dataset(run: Path) -> None:
+    assert "each step" in training.training(str(run)) and not training.previews(str(run))
 
 
 def test_a_run_that_has_logged_nothing_has_a_page(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class AutoencoderRun:
                 self._write({"step": self.step, "held_out": found.metrics})
                 if found.picture is not None:
                     self._log.show("held out: source, reconstruction, error", found.picture, self.step)
-                    write_picture(self._spool.folder / SAMPLES / f"step-{self.step:06d}.png", found.picture)
+                    write_picture(self._spool.folder / SAMPLES / f"held-out-{self.step:06d}.png", found.picture)
 
     def _finish(self, pool: ThreadPoolExecutor) -> None:
         """The averaged weights, with the mean and the deviation of their latents over training data."""
