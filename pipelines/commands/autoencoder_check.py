@@ -92,6 +92,7 @@ def show(found: "Comparison") -> None:
             "latents: largest mean of a channel": f"{max(map(abs, check.channel_mean)):.2f}",
             "latents: largest kurtosis": f"{max(check.channel_kurtosis):.1f}",
             "latents: beyond 5": f"{check.outliers:.3%}",
+            "latents: deviation of a posterior": _figure(check.posterior_std),
             "codes used": "–" if check.code_usage is None else f"{check.code_usage:.1%}",
             "perplexity": "–" if check.perplexity is None else f"{check.perplexity:,.0f}",
             "frames/s, encode": f"{check.encoded_per_s:,.1f}",

@@ -59,6 +59,7 @@ class Check:
         bits_per_pixel: That latents are stored in; of codes, by their number.
         channel_mean, channel_std, channel_kurtosis: Per channel; kurtosis is 0 for a normal distribution.
         outliers: Share of the latents' values beyond `OUTLIER`.
+        posterior_std: Mean deviation of a latent value, of the autoencoder's Gaussian; None where it gives none.
         code_usage, perplexity: Of codes; None where latents are continuous.
         encoded_per_s, decoded_per_s: Frames per second.
         memory_bytes: Peak of the GPU; None on a CPU.
@@ -75,6 +76,7 @@ class Check:
     channel_std: tuple[float, ...]
     channel_kurtosis: tuple[float, ...]
     outliers: float
+    posterior_std: float | None
     code_usage: float | None
     perplexity: float | None
     encoded_per_s: float
@@ -114,6 +116,7 @@ def check(
     spent = {"encode": 0.0, "decode": 0.0}
     num_frames = 0
     codes: list[Tensor] = []
+    deviations = 0.0
     judgement = Judgement(judges or Judges())
     on_gpu = autoencoder.device.type == "cuda"
     if on_gpu:
@@ -121,7 +124,8 @@ def check(
     for clip in clips:
         rgb = fitted(clip.rgb, autoencoder, multiple_px)
         start = time.perf_counter()
-        latent = autoencoder.encode(to_video(rgb)).half()
+        values, deviation = _encoded(autoencoder, to_video(rgb))
+        latent = values.half()
         between = time.perf_counter()
         out = autoencoder.decode(latent.float())
         spent["encode"] += between - start
@@ -136,6 +140,7 @@ def check(
             bits += codes[-1].numel() * math.log2(autoencoder.codebook.num_codes)
         pixels += rgb.shape[0] * rgb.shape[1] * rgb.shape[2]
         num_frames += len(rgb)
+        deviations += deviation * len(rgb)
     used = usage(torch.cat(codes), autoencoder.codebook.num_codes) if autoencoder.codebook else {}
     mean, std, kurtosis = moments.summary()
     return Check(
@@ -149,6 +154,7 @@ def check(
         channel_std=std,
         channel_kurtosis=kurtosis,
         outliers=moments.outliers,
+        posterior_std=deviations / num_frames if autoencoder.has_posterior else None,
         code_usage=float(used["code_usage"]) if used else None,
         perplexity=float(used["perplexity"]) if used else None,
         encoded_per_s=num_frames / spent["encode"],
@@ -156,6 +162,17 @@ def check(
         memory_bytes=torch.cuda.max_memory_allocated(autoencoder.device) if on_gpu else None,
         rfvd=judgement.frechet(),
     )
+
+
+def _encoded(autoencoder: VideoAutoencoder, video: Tensor) -> tuple[Tensor, float]:
+    """The latent of (1, 3, T, H, W), and the mean deviation of its posterior; 0 where there is none."""
+    if not autoencoder.has_posterior:
+        return autoencoder.encode(video), 0.0
+    part = autoencoder.part_frames or video.shape[2]
+    first = 1 + part - autoencoder.temporal_stride if autoencoder.part_frames else part
+    parts = [video[:, :, :first], *(video[:, :, i : i + part] for i in range(first, video.shape[2], part))]
+    [mean], [logvar] = autoencoder.encode_parts(parts, moments=True).chunk(2, dim=1)
+    return mean, float((0.5 * logvar).exp().mean())
 
 
 def fitted(rgb: np.ndarray, autoencoder: VideoAutoencoder, multiple_px: int) -> np.ndarray:

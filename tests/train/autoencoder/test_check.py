@@ -10,6 +10,7 @@ from tests.support.members.pixel_blocks import PixelBlocks
 from tests.support.video_networks import write_i3d
 from train.autoencoder.check import CheckedClip, check, comparison, fitted, quality
 from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.encode import to_video
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.network_config import NetworkConfig
@@ -47,6 +48,7 @@ class Given:
 
     channels, temporal_stride, spatial_stride = 2, 1, 8
     name, fingerprint, part_frames, codebook, is_causal, device = "given", "1", None, None, True, CPU
+    has_posterior = False
 
     def __init__(self, latent: torch.Tensor) -> None:
         self.latent = latent
@@ -73,6 +75,16 @@ def test_statistics_of_latents_are_those_of_their_distribution() -> None:
     assert found.channel_kurtosis[0] == pytest.approx(0, abs=0.05)
     far = (normal.half().abs() > 5).sum() + 100
     assert found.outliers == pytest.approx(float(far) / 400_000)
+
+
+def test_the_deviation_of_a_posterior_is_that_of_its_values() -> None:
+    embedded = ReelpackConfig(device="cpu", chunk_latent_frames=1).build()
+    rgb = np.random.default_rng(0).integers(0, 256, (13, 16, 24, 3), np.uint8)
+    found = check(embedded, [CheckedClip(name="x", rgb=rgb)], multiple_px=8)
+    mean, logvar = embedded.encode_parts([to_video(rgb)], moments=True)[0].chunk(2)
+    assert found.posterior_std == pytest.approx(float((0.5 * logvar).exp().mean()), rel=1e-3)
+    assert found.channel_mean == pytest.approx(mean.flatten(1).mean(1).tolist(), abs=1e-2)
+    assert check(PixelBlocks(CPU), clips(), multiple_px=8).posterior_std is None
 
 
 def test_codes_are_counted_and_cost_their_bits(tmp_path: Path) -> None:
