@@ -84,7 +84,11 @@ class PerceptualConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     distance: FrameDistanceConfig = Field(FeaturesConfig(), description="what measures it")
-    weight: float = Field(1.0, gt=0, description="of the distance, relative to the error of values in [-1, 1]")
+    weight: float = Field(
+        0.1,
+        gt=0,
+        description="of the distance, relative to the error of values in [-1, 1]; LDM has 1, with LPIPS of VGG16",
+    )
     frames_per_batch: int = Field(
         4, ge=1, description="frames of a batch on a rank, drawn at each step, that are compared: bounds the cost"
     )
