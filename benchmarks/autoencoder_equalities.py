@@ -13,8 +13,8 @@ from curate.media.frames import iter_frames
 from pipelines.demo.inputs import MEDIA
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import DiffusersAutoencoderConfig, ReelpackConfig
-from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.evaluate import psnr
+from train.autoencoder.pixels import decode_latent, to_video
 
 WAN = "AutoencoderKLWan with random weights"
 NUM_FRAMES, BEGINNING = 33, 9

@@ -44,8 +44,9 @@ from pipelines.drivers.train_autoencoder import train_autoencoder
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.check import Check, CheckedClip, check, fitted
 from train.autoencoder.config import EncodeConfig, autoencoder_of
-from train.autoencoder.encode import decode_latent, target_size, to_video
 from train.autoencoder.evaluate import psnr
+from train.autoencoder.pixels import decode_latent, to_video
+from train.autoencoder.sizes import target_size
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_sample

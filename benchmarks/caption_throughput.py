@@ -42,8 +42,9 @@ from curate.shards.tar import write_tar
 from pipelines.execute.base import Resources
 from pipelines.execute.local import LocalExecutor
 from tests.support.caption_server import MODEL, CaptionServer
+from train.autoencoder.clip import EncodeItem
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.encode import EncodeItem, EncodeStage
+from train.autoencoder.encode import EncodeStage
 
 FIELDS = ("clip_id", "shard", "offset", "size", "kind")
 MEDIAN_S, SIGMA = 0.4, 0.35

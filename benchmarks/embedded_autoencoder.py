@@ -22,9 +22,9 @@ from curate.media.decode import clip_frames, clip_times
 from curate.scan import ScanConfig
 from curate.shot_list import find_shots
 from train.autoencoder.config import ReelpackConfig
-from train.autoencoder.encode import to_video
 from train.autoencoder.evaluate import BLOCK, Quality, dct_kept, evaluate, resized, round_trip
 from train.autoencoder.own import EMBEDDED_WEIGHTS
+from train.autoencoder.pixels import to_video
 
 MEDIA = Path(__file__).parents[1] / "pipelines" / "demo" / "media"
 EXCERPTS = ("bbb_a.mp4", "bbb_b.mp4")

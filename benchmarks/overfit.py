@@ -37,7 +37,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from pipelines.drivers.train import train_here
 from train.autoencoder.config import autoencoder_of
-from train.autoencoder.encode import decode_latent
+from train.autoencoder.pixels import decode_latent
 from train.data.manifest import Manifest, read_manifest
 from train.data.read import ClipReader
 from train.distributed.ranks import RankGrid

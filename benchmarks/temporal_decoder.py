@@ -28,8 +28,8 @@ from pipelines.config import load_config
 from pipelines.drivers.train_autoencoder import FILM, train_autoencoder
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.check import quality
-from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.given import autoencoder_given
+from train.autoencoder.pixels import decode_latent, to_video
 from train.autoencoder.training.clips import Batches, ClipSource
 from train.autoencoder.training.config import HeldOutConfig, TrainAutoencoderConfig
 from train.autoencoder.training.measure import held_out_clips

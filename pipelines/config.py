@@ -127,6 +127,8 @@ def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
             for name in reversed(new.split(".")):
                 moved = {name: moved}
             tree = _merge(tree, moved)
+    if (encode := _node(tree, ["encode"])) is not None:
+        encode.setdefault("windows", "middle")  # before there was a choice
     score = _node(tree, ["score"])
     if score is not None and isinstance(score.get("scorers"), list):
         tree["score"] = {**score, "scorers": named_by_kind(score["scorers"])}

@@ -127,7 +127,8 @@ class Dataset:
 
     def encoded(self, kind: Encoded, fingerprint: str) -> Table:
         """The table that the index of latents, or of text embeddings, is written from."""
-        return Table(self.layout.encoded(kind, fingerprint).parts, SCHEMAS[kind], ["clip_id"])
+        key = ["clip_id", "window"] if kind == "latents" else ["clip_id"]
+        return Table(self.layout.encoded(kind, fingerprint).parts, SCHEMAS[kind], key)
 
     def encoded_index(self, kind: Encoded, fingerprint: str) -> pa.Table | None:
         """None where `encode` was stopped before its end."""

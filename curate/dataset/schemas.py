@@ -206,8 +206,12 @@ LATENTS = pa.schema(
         ("latent_h", pa.int32()),
         ("latent_w", pa.int32()),
         ("num_tokens", pa.int64()),
+        pa.field("window", pa.int32(), nullable=False),  # 0 also where an earlier reelpack wrote the row
+        ("start_frame", pa.int64()),  # of the window, among `clip_frames` at its rate
+        ("clip_frames", pa.int64()),
     ]
 )
+"""One row per window of a clip."""
 TEXT = pa.schema(
     [
         *LOCATION,

@@ -56,7 +56,7 @@ class Source:
         out: the folder that the export gets: a path or URL, for settings that name it.
         shard_size: of files that hold several clips.
         level: of captions; None: the most detailed that a clip has.
-        latent: gives the .safetensors payload of a clip; None: no latents.
+        latents: gives the payloads of a clip's latents by extension; None: no latents.
     """
 
     index: pa.Table
@@ -64,7 +64,7 @@ class Source:
     out: str
     shard_size: ShardSize
     level: CaptionLevel | None = None
-    latent: Callable[[str], bytes] | None = field(default=None, compare=False)
+    latents: Callable[[str], Mapping[str, bytes]] | None = field(default=None, compare=False)
 
     @cached_property
     def splits(self) -> dict[str, pa.Table]:

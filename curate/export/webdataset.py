@@ -79,8 +79,8 @@ def sample(clip: Clip, source: Source, *, both: bool = False) -> Sample:
         parts |= _other_form(clip.id, clip.ext, data)
     parts["txt"] = clip.caption.encode()
     parts["json"] = json.dumps(clip.facts, sort_keys=True).encode()
-    if source.latent is not None:
-        parts["safetensors"] = source.latent(clip.id)
+    if source.latents is not None:
+        parts |= source.latents(clip.id)
     return clip.id, parts
 
 

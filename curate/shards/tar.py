@@ -146,9 +146,14 @@ class TarReader:
         return payload
 
 
+def sample_key(row: Mapping[str, Any]) -> str:
+    """Of the sample that a row of an index points at: the clip's id, with the number of a later window of it."""
+    return f"{row['clip_id']}-{window}" if (window := row.get("window")) else str(row["clip_id"])
+
+
 def read_member(reader: TarReader, row: Mapping[str, Any]) -> bytes:
     """The member that a row of an index points at; see `TarReader.read`."""
-    return reader.read(row["shard"], row["offset"], row["size"], key=row["clip_id"], digest=row.get("digest"))
+    return reader.read(row["shard"], row["offset"], row["size"], key=sample_key(row), digest=row.get("digest"))
 
 
 def member_key(header: bytes) -> str | None:

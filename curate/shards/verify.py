@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from curate.shards.tar import list_members
+from curate.shards.tar import list_members, sample_key
 from curate.storage.place import locate
 
 
@@ -22,7 +22,7 @@ def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collec
     fs, path = locate(root)
     expected: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in rows:
-        expected[row["shard"]][f"{row['clip_id']}.{row['ext']}"] = (row["offset"], row["size"])
+        expected[row["shard"]][f"{sample_key(row)}.{row['ext']}"] = (row["offset"], row["size"])
     problems = []
     present = {name.rpartition("/")[2] for name in fs.ls(path, detail=False) if name.endswith(".tar")}
     problems += [f"{shard}: the index points at it, but it is not in {root}" for shard in expected.keys() - present]
@@ -37,6 +37,8 @@ def verify_index(root: str, rows: Iterable[Mapping[str, Any]], unindexed: Collec
             if members.get(name) != place:
                 problems.append(f"{shard}: the index has {name} at {place}, the tar has it at {members.get(name)}")
         media = {name for name in members if not name.endswith(".json")}
-        unknown = {name for name in media - expected[shard].keys() if name.split(".")[0] not in unindexed}
+        keys = {name: name.split(".")[0] for name in media - expected[shard].keys()}
+        # Of a clip, or of a later window of one.
+        unknown = {name for name, key in keys.items() if not {key, key.rpartition("-")[0]} & set(unindexed)}
         problems += [f"{shard}: member {name} is in no row of the index" for name in sorted(unknown)]
     return problems

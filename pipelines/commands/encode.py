@@ -44,7 +44,8 @@ def show(summary: "EncodeSummary") -> None:
     table = plain_table()
     table.add_row("latents", summary.latents)
     table.add_row("text embeddings", summary.text or "none: no clip has a caption")
-    table.add_row("clips", str(summary.num_clips))
+    windows = f", in {summary.num_windows} windows" if summary.num_windows > summary.num_clips else ""
+    table.add_row("clips", f"{summary.num_clips}{windows}")
     table.add_row("tokens", str(summary.num_tokens))
     table.add_row("captions", _by_level(summary.captions))
     if summary.num_captions_cut:

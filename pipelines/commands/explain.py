@@ -115,10 +115,10 @@ def _facts(story: "Explanation") -> Table:
         add(name, value)
     if story.shard:
         add("shard", f"{story.shard['shard']}, {story.shard['size']} bytes from {story.shard['offset']}")
-    for fingerprint, row in story.latents.items():
+    for fingerprint, row in ((name, row) for name, rows in story.latents.items() for row in rows):
         grid = "x".join(str(row[f"latent_{axis}"]) for axis in "cthw")
         place = f"{row['shard']} from {row['offset']}" if row["shard"] else "not stored"
-        add("latents", f"{fingerprint}: {grid}, {row['num_tokens']} tokens, {place}")
+        add("latents", f"{fingerprint}: {_window(row)}{grid}, {row['num_tokens']} tokens, {place}")
     _add_group(add, story)
     return facts
 
@@ -146,3 +146,9 @@ def _value(value: object) -> str:
 def _failure(row: Mapping[str, Any]) -> str:
     attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
     return f"{row['step']}: {row['kind']}: {row['detail']} ({attempts}; {row['retry_command']})"
+
+
+def _window(row: Mapping[str, Any]) -> str:
+    """Which frames of its clip a latent shows, where it does not show all of them."""
+    start, count, of = row.get("start_frame"), row["num_frames"], row.get("clip_frames")
+    return "" if start is None or count == of else f"frames {start} to {start + count - 1} of {of}, "

@@ -8,7 +8,7 @@ import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -23,9 +23,13 @@ from pipelines.console.progress import CLIPS, FRAMES
 from pipelines.console.readers import fallback_note
 from pipelines.execute.build import open_executor
 from pipelines.steps.encode import Encoding, encode_missing, text_families
-from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage
+from train.autoencoder.clip import PLACE, EncodeItem
+from train.autoencoder.encode import Encoded, EncodeStage
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
+FACTS = ("num_frames", "height", "width", "fps", "window", "start_frame", "clip_frames")
+GPU_BATCH = 16
+"""Clips that a worker with a GPU takes at a time: it encodes those of one shape together."""
 PATCH = (1, 2, 2)
 """Patch (t, h, w) at which `num_tokens` of the index is counted; a model with another patch counts for itself."""
 
@@ -37,7 +41,7 @@ class EncodeSummary:
     Attributes:
         latents: Fingerprint of the latents.
         text: Fingerprint of the text embeddings; None: no clip has, or had, a caption.
-        num_clips: Clips with latents.
+        num_clips: Clips with latents, `num_windows` of them in all.
         num_tokens: Of these, at `PATCH`.
         num_uncaptioned: Clips of the index that have no text.
         captions: Level → texts that are embedded, variants too.
@@ -51,6 +55,7 @@ class EncodeSummary:
     latents: str
     text: str | None
     num_clips: int
+    num_windows: int
     num_tokens: int
     num_uncaptioned: int
     captions: Mapping[str, int]
@@ -101,12 +106,14 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
     dataset.failures.publish(failures)
     dataset.save_section("encode", config.encode.model_dump(mode="json"))
     dataset.save_section("encode_media", config.media.model_dump(mode="json"))
-    stored = dataset.encoded("latents", latents).read(["num_tokens"])
+    stored = dataset.encoded_index("latents", latents)
+    assert stored is not None, "it was written now"
     captions, captions_cut = ({}, {}) if text is None else _count(dataset.encoded_index("text", text))
     return EncodeSummary(
         latents=latents,
         text=text,
-        num_clips=stored.num_rows,
+        num_clips=pc.count_distinct(stored["clip_id"]).as_py(),
+        num_windows=stored.num_rows,
         num_tokens=sum(stored["num_tokens"].to_pylist()),
         num_uncaptioned=sum(row["clip_id"] not in texts for row in rows),
         captions=captions,
@@ -144,14 +151,13 @@ def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:
 
 def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Config) -> Encoding:
     stage = EncodeStage(config.encode, dataset.layout.shards, media=config.media)
-    names = [field.name for field in fields(EncodeItem)]
     fallbacks = Counter[str]()
 
     def facts(result: Encoded) -> dict[str, Any]:
         c, t, h, w = result.shape
         fallbacks.update([result.fallback] if result.fallback else [])
         return {
-            **{name: getattr(result, name) for name in ("num_frames", "height", "width", "fps")},
+            **{name: getattr(result, name) for name in FACTS},
             **{"latent_c": c, "latent_t": t, "latent_h": h, "latent_w": w},
             "num_tokens": -(-t // PATCH[0]) * -(-h // PATCH[1]) * -(-w // PATCH[2]),
         }
@@ -160,13 +166,14 @@ def _latents(dataset: Dataset, index: Sequence[Mapping[str, Any]], config: Confi
         kind="latents",
         record=stage.fingerprint_record(),
         stage=stage,
-        items={row["clip_id"]: EncodeItem(**{name: row[name] for name in names}) for row in index},
+        items={row["clip_id"]: EncodeItem(**{name: row[name] for name in PLACE}) for row in index},
         sources={row["clip_id"]: row["digest"] for row in index},
         tensors=(lambda result: result.tensors) if config.encode.store else None,
         codebook=stage.codebook(),
         facts=facts,
+        results=lambda windows: windows,
         fallbacks=fallbacks,
-        batch_size=1,
+        batch_size=GPU_BATCH if config.execute.gpus_per_worker or stage.device.type != "cpu" else 1,
         name="encode",
         unit=FRAMES,
     )
@@ -195,6 +202,7 @@ def _text(
         sources={row["clip_id"]: _digest(texts.get(row["clip_id"], {})) for row in index},
         tensors=lambda result: result.states,
         facts=facts,
+        results=lambda embedded: [embedded],
         batch_size=32,
         name="embed text",
         unit=CLIPS,

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,7 +35,7 @@ from pipelines.console.progress import track
 from pipelines.inputs.sources import absolute
 from pipelines.provenance import provenance
 from train.data.fingerprint import fingerprint, is_stored
-from train.data.index import PLACE, read_index
+from train.data.index import PLACE, WINDOW, read_index
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _source(dataset: Dataset, out: str, layout: Layout, choice: Choice) -> Sourc
         out=out.rstrip("/") if is_url(out) else local_path(out),
         shard_size=choice.shard_size or layout.shard_size,
         level=choice.level,
-        latent=None if places is None else places.payload,
+        latents=None if places is None else places.payloads,
     )
 
 
@@ -225,7 +225,7 @@ def _origin(dataset: Dataset, source: Source, choice: Choice) -> Origin:
 class _Latents:
     """Stored latents by clip; of ids the vectors, which other tools can read."""
 
-    def __init__(self, root: str, rows: Mapping[str, Mapping[str, Any]], *, is_ids: bool) -> None:
+    def __init__(self, root: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], *, is_ids: bool) -> None:
         self.rows = rows
         self._reader = TarReader(root)
         self._values: Callable[[bytes], bytes] | None = None
@@ -234,9 +234,14 @@ class _Latents:
 
             self._values = partial(as_values, tables=read_codebook(root))
 
-    def payload(self, clip_id: str) -> bytes:
-        payload = read_member(self._reader, self.rows[clip_id])
-        return payload if self._values is None else self._values(payload)
+    def payloads(self, clip_id: str) -> dict[str, bytes]:
+        """By extension; that of a later window begins with its number."""
+        found = {}
+        for row in self.rows[clip_id]:
+            payload = read_member(self._reader, row)
+            extension = f"{row[WINDOW]}.safetensors" if row[WINDOW] else "safetensors"
+            found[extension] = payload if self._values is None else self._values(payload)
+        return found
 
 
 def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:
@@ -246,6 +251,9 @@ def _latents(dataset: Dataset, index: pa.Table, name: str) -> _Latents:
             f"--latents {name}: {root} holds no latents, only their sizes (encode.store=false); run `reelpack encode "
             f"{dataset.url} --set encode.store=true`, and export those"
         )
-    rows = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id"], PLACE, [SOURCE])
-    current = of_current(rows, index).to_pylist()
-    return _Latents(root, {row["clip_id"]: row for row in current}, is_ids="codebook" in record)
+    key = ["clip_id", WINDOW]
+    rows = read_index(EncodedLayout(root).index, "reelpack encode", key, [*PLACE, WINDOW], [SOURCE])
+    of_clip: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in of_current(rows, index).sort_by(WINDOW).to_pylist():
+        of_clip[row["clip_id"]].append(row)
+    return _Latents(root, of_clip, is_ids="codebook" in record)

@@ -15,7 +15,7 @@ from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
-from train.autoencoder.encode import decode_latent, encode_start
+from train.autoencoder.pixels import decode_latent, encode_start
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task
 from train.run.folder import read_run

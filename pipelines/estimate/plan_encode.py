@@ -23,7 +23,7 @@ from pipelines.estimate.bootstrap import NUM_RESAMPLES, SEED, Estimate, drawn, e
 from pipelines.execute.base import batches
 from pipelines.steps.encode import Encoding, missing_rows
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.encode import target_size
+from train.autoencoder.sizes import target_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +121,9 @@ def _num_pixels(row: Mapping[str, Any], config: EncodeConfig) -> float:
     num_frames = row["num_frames"]
     if config.fps is not None and row["fps"]:
         num_frames = max(1, round(num_frames * config.fps / row["fps"]))
-    return float(min(num_frames, config.max_frames) * height * width)
+    if config.windows == "middle":
+        num_frames = min(num_frames, config.max_frames)
+    return float(num_frames * height * width)
 
 
 def _probe(encoding: Encoding, missing: list[str], size: Callable[[str], float], num_sampled: int) -> list[_Unit]:
@@ -136,7 +138,7 @@ def _probe(encoding: Encoding, missing: list[str], size: Callable[[str], float],
         start = time.perf_counter()
         outcomes = stage.process([encoding.items[name] for name in portion])
         seconds = time.perf_counter() - start
-        results = [one for one in outcomes if not isinstance(one, Failure)]
+        results = [result for one in outcomes if not isinstance(one, Failure) for result in encoding.results(one)]
         facts: list[Mapping[str, Any]] = [encoding.facts(one) for one in results]
         units.append(
             _Unit(
@@ -146,7 +148,7 @@ def _probe(encoding: Encoding, missing: list[str], size: Callable[[str], float],
                 if encoding.tensors
                 else 0,
                 num_tokens=sum(one["num_tokens"] for one in facts) if encoding.kind == "latents" else 0,
-                num_failed=len(outcomes) - len(results),
+                num_failed=sum(isinstance(one, Failure) for one in outcomes),
             )
         )
         failure = next((one for one in outcomes if isinstance(one, Failure)), None)

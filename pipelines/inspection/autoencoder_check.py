@@ -26,10 +26,10 @@ from pipelines.console.progress import CLIPS, console, track
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.check import Check, CheckedClip, check, comparison
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.encode import target_size
 from train.autoencoder.given import autoencoder_given
 from train.autoencoder.perceptual.config import FrameDistanceConfig
 from train.autoencoder.perceptual.judges import judges_of
+from train.autoencoder.sizes import target_size
 from train.evaluate.video_features.config import VideoFeaturesConfig
 
 SEED = 0

@@ -71,7 +71,7 @@ class Explanation:
         shard: Its row of tables/shards under the current settings; None if it is not cut.
         captions: Its caption records: the review's, the current captioner's, and of the user's own text.
         caption_note: What a reader of their texts must know; None: nothing.
-        latents: Fingerprint → its row of the latents' index.
+        latents: Fingerprint → its rows of the latents' index, one per window.
         failures: Rows of tables/failures that still stand, of the clip and of its files.
     """
 
@@ -85,7 +85,7 @@ class Explanation:
     shard: Mapping[str, Any] | None
     captions: tuple[Mapping[str, Any], ...]
     caption_note: str | None
-    latents: Mapping[str, Mapping[str, Any]]
+    latents: Mapping[str, Sequence[Mapping[str, Any]]]
     failures: tuple[Mapping[str, Any], ...]
 
 
@@ -202,14 +202,14 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any], clips: pa.Table) -> Seq
     return measures
 
 
-def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
     for fingerprint in dataset.fingerprints("latents"):
         index = dataset.encoded_index("latents", fingerprint)
         if index is not None:
             rows = of_current(index.filter(pc.equal(index["clip_id"], clip_id)), cut)
             if rows.num_rows:
-                found[fingerprint] = rows.to_pylist()[0]
+                found[fingerprint] = rows.to_pylist()
     return found
 
 

@@ -18,7 +18,7 @@ from curate.dataset.layout import SPLITS, Encoded, next_numbers, shard_name
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.store import write_parquet
 from curate.schema import Failure
-from curate.shards.tar import PLACE, write_tar
+from curate.shards.tar import PLACE, sample_key, write_tar
 from curate.stage import Stage
 from curate.storage.publish import publish, write_text
 from curate.storage.tensors import arrays_to_bytes
@@ -36,11 +36,12 @@ class Encoding:
     Attributes:
         kind: What it holds.
         record: Its fingerprint.json; names the folder by `fingerprint`.
-        stage: Gives a result for an item.
+        stage: Gives an outcome for an item.
         items: Clip id → item, of the clips that there is work for.
         sources: Clip id → digest of what the item is made of, or of nothing; None where the digest is unknown.
         tensors: A result's arrays by name; None: nothing is stored but rows of the index.
         facts: Columns of a result's row, without those of its location.
+        results: What an outcome of the stage holds: one result, or one for each window of a clip.
         codebook: What lies beside the tars of latents that are stored as ids.
         fallbacks: Why PyAV read clips instead of the chosen reader, with their number; counted by `facts`.
         batch_size: Items that a worker takes at a time.
@@ -54,6 +55,7 @@ class Encoding:
     sources: Mapping[str, str | None]
     tensors: Callable[[Any], Mapping[str, np.ndarray]] | None
     facts: Callable[[Any], dict[str, Any]]
+    results: Callable[[Any], Sequence[Any]]
     batch_size: int
     name: str
     unit: Unit
@@ -135,6 +137,8 @@ def encode_missing(
 def missing_rows(dataset: Dataset, encoding: Encoding, index: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of the index whose clips have an item and no result of what it is made of now."""
     stored = dataset.encoded(encoding.kind, encoding.fingerprint).read([SOURCE])
+    if "window" in stored.column_names:  # those of a clip are published together; of an earlier cut it had others
+        stored = stored.filter(pc.equal(stored["window"], 0))
     done = set(of_current(stored, encoding.source_table)["clip_id"].to_pylist())
     return [row for row in index if row["clip_id"] in encoding.items and row["clip_id"] not in done]
 
@@ -148,19 +152,24 @@ def _plan(rows: Sequence[Mapping[str, Any]], first: Mapping[str, int]) -> Iterat
 
 def _write(encoding: Encoding, tar: _Tar, values: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
     """Write a tar, where tensors are stored; the rows of its clips."""
-    rows = {
-        clip_id: {"clip_id": clip_id, "split": tar.split, SOURCE: encoding.sources[clip_id], **encoding.facts(value)}
-        for clip_id, value in values.items()
-    }
+    rows: dict[str, dict[str, Any]] = {}
+    results: dict[str, Any] = {}
+    for clip_id, outcome in values.items():
+        place = {"clip_id": clip_id, "split": tar.split, SOURCE: encoding.sources[clip_id]}
+        for result in encoding.results(outcome):
+            row = {**place, **encoding.facts(result)}
+            rows[sample_key(row)], results[sample_key(row)] = row, result
     if (tensors := encoding.tensors) is not None:
-        samples = ((name, {"safetensors": arrays_to_bytes(tensors(value))}) for name, value in values.items())
+        samples = ((key, {"safetensors": arrays_to_bytes(tensors(result))}) for key, result in results.items())
         for member in write_tar(f"{folder}/{tar.name}", samples):
             rows[member.key] |= {column: getattr(member, column) for column in PLACE}
     return list(rows.values())
 
 
 def _without_stale(rows: pa.Table, sources: pa.Table) -> pa.Table:
-    """The rows without those of clips that have another source now and could not be encoded again."""
-    current = of_current(rows, sources)["clip_id"]
-    stale = pc.and_(pc.is_in(rows["clip_id"], sources["clip_id"]), pc.invert(pc.is_in(rows["clip_id"], current)))
-    return rows.filter(pc.invert(stale))
+    """The rows without those of clips that have another source now, and could not be encoded again or had more
+    windows before."""
+    numbers = pa.array(np.arange(rows.num_rows))
+    current = of_current(rows.select(["clip_id", SOURCE]).append_column("number", numbers), sources)["number"]
+    is_known = pc.is_in(rows["clip_id"], sources["clip_id"])
+    return rows.filter(pc.or_(pc.is_in(numbers, current), pc.invert(is_known)))

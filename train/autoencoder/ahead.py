@@ -7,18 +7,21 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_AHEAD_BYTES = 32 << 20
-"""Of one clip: decoded frames that nobody has taken yet. One frame alone can exceed it."""
+"""Decoded frames that nobody has taken yet, of the clips that are begun together. One frame of each can exceed it."""
 POLL_S = 0.1
 
 
-def ahead(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same frames, in order. Decoding begins now and pauses at `MAX_AHEAD_BYTES`: a long clip streams.
+def ahead(frames: Iterator[np.ndarray], num_clips: int = 1) -> Iterator[np.ndarray]:
+    """The same frames, in order. Decoding begins now and pauses at the clip's part of `MAX_AHEAD_BYTES`: a long clip
+    streams. `num_clips` are begun together.
 
     Raises:
         Exception: what `frames` raises, after the frames before it.
     """
     first = next(frames)
-    waiting: queue.Queue[np.ndarray | Exception | None] = queue.Queue(max(1, MAX_AHEAD_BYTES // first.nbytes))
+    waiting: queue.Queue[np.ndarray | Exception | None] = queue.Queue(
+        max(1, MAX_AHEAD_BYTES // (num_clips * first.nbytes))
+    )
     is_over = threading.Event()
 
     def put(value: np.ndarray | Exception | None) -> None:

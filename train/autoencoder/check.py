@@ -15,9 +15,10 @@ from torch import Tensor
 
 from train.autoencoder.base import VideoAutoencoder, usable_frames
 from train.autoencoder.bottlenecks.base import usage
-from train.autoencoder.encode import target_size, to_video
 from train.autoencoder.evaluate import psnr, ssim
 from train.autoencoder.perceptual.judges import Judgement, Judges
+from train.autoencoder.pixels import to_video
+from train.autoencoder.sizes import target_size
 
 OUTLIER = 5.0
 """Of a normalized latent: a normal distribution has one value in 1.7 million beyond it."""

@@ -77,7 +77,12 @@ class EncodeConfig(BaseModel):
     max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
     multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")
     max_frames: int = Field(
-        129, ge=1, description="longest clip in frames after `fps`; of a longer one the middle is taken"
+        129, ge=1, description="most frames of a latent, after `fps`; what becomes of longer clips says `windows`"
+    )
+    windows: Literal["all", "middle"] = Field(
+        "all",
+        description="of clips longer than max_frames; all: every frame, in the fewest windows of equal length, each a "
+        "training sample; middle: one window",
     )
     posterior: Literal["mean", "sample", "mean_logvar"] = Field(
         "mean",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.autoencoder.base import VideoAutoencoder
-from train.autoencoder.encode import decode_latent, to_video
+from train.autoencoder.pixels import decode_latent, to_video
 
 BLOCK = (4, 8, 8)
 """Frames, rows and columns of one latent position of the embedded autoencoder."""

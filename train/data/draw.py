@@ -28,6 +28,11 @@ def copy_keys(keys: np.ndarray, copies: np.ndarray) -> np.ndarray:
     return np.where(copies > 0, _mix(keys + copies.astype(np.uint64) * np.uint64(_GOLDEN)), keys)
 
 
+def window_keys(keys: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """(N,) keys of the windows of clips, by number; the first keeps the clip's own key."""
+    return copy_keys(keys, windows.astype(np.int64) << 32)
+
+
 def uniform(keys: np.ndarray, *purpose: int) -> np.ndarray:
     """(N,) float64 in [0, 1): one number per key and purpose, the same on every machine."""
     state = keys.astype(np.uint64)

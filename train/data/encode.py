@@ -14,8 +14,9 @@ from curate.media.readers.config import MediaConfig
 from curate.schema import Failure
 from curate.storage.place import locate
 from curate.threads import import_decoders
-from train.autoencoder.config import EncodeConfig
-from train.autoencoder.encode import EncodeItem, EncodeStage
+from train.autoencoder.clip import PLACE, EncodeItem
+from train.autoencoder.encode import EncodeStage
+from train.autoencoder.record import config_of
 from train.data.space import described_latents
 
 
@@ -36,7 +37,7 @@ class Encoder:
         fs, path = locate(EncodedLayout(folder).record)
         record = json.loads(fs.cat_file(path))
         import_decoders()
-        config, media = EncodeConfig.model_validate(record["config"]), MediaConfig(**record.get("media", {}))
+        config, media = config_of(record), MediaConfig(**record.get("media", {}))
         self._stage = EncodeStage(config, shards, device, media)
         found = self._stage.fingerprint_record()
         if found["fingerprint"] != record["fingerprint"]:
@@ -56,13 +57,14 @@ class Encoder:
         Raises:
             ValueError: the clip cannot be read or encoded.
         """
-        item = EncodeItem(**{name: row[name] for name in ("clip_id", "shard", "offset", "size", "kind", "digest")})
+        item = EncodeItem(**{name: row[name] for name in PLACE}, window=row["window"])
         with self._lock, nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             outcome = self._stage.encode(item)
         if isinstance(outcome, Failure):
             raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")
-        assert outcome.tensors is not None
-        return {name: torch.from_numpy(array) for name, array in outcome.tensors.items()}
+        [window] = outcome
+        assert window.tensors is not None
+        return {name: torch.from_numpy(array) for name, array in window.tensors.items()}
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,15 +12,16 @@ from curate.storage.place import locate
 
 BALANCE = "balance_weight"
 PLACE = ["clip_id", "shard", "offset", "size", "digest"]
-OPTIONAL = (BALANCE, "digest")
+WINDOW = "window"
+OPTIONAL = (BALANCE, "digest", WINDOW)
 """What another tool, or an earlier reelpack, does not write."""
 
 
 def read_index(
     url: str, command: str, key: Sequence[str], columns: Sequence[str], others: Sequence[str] = ()
 ) -> pa.Table:
-    """`columns` of a table (`digest` null where it has none), and those of `others` that it has; no row of the same
-    `key` twice. Text is large_string: string columns end at 2 GiB."""
+    """`columns` of a table (`digest` null where it has none, `window` 0), and those of `others` that it has; no row of
+    the same `key` twice. Text is large_string: string columns end at 2 GiB."""
     file = _open_index(url, command)
     stored = file.schema_arrow.names
     if missing := [name for name in columns if name not in stored and name not in OPTIONAL]:
@@ -33,6 +35,8 @@ def read_index(
         raise _unreadable(url, command, error) from error
     if "digest" in columns and "digest" not in stored:
         table = table.append_column("digest", pa.nulls(table.num_rows, pa.large_string()))
+    if WINDOW in columns and WINDOW not in stored:
+        table = table.append_column(WINDOW, pa.array(np.zeros(table.num_rows, np.int32)))
     table = table.cast(pa.schema([field.with_type(_large(field.type)) for field in table.schema]))
     if pc.count_distinct(table["clip_id"]).as_py() == table.num_rows:
         return table

@@ -20,9 +20,9 @@ from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import left_join
 from curate.storage.place import locate
-from train.data.draw import clip_keys
+from train.data.draw import clip_keys, window_keys
 from train.data.fingerprint import NO_TEXT, fingerprints, is_stored, joined, text_fingerprint
-from train.data.index import BALANCE, PLACE, index_column, read_index
+from train.data.index import BALANCE, PLACE, WINDOW, index_column, read_index
 from train.packing.shapes import Patch
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def read_manifest(
     text_index = text_index.select(PLACE).rename_columns(["clip_id", *(f"text_{name}" for name in PLACE[1:])])
     table = left_join(latent_index, clips, "clip_id")
     table = left_join(table.filter(table["kind"].is_valid()), text_index, "clip_id")
-    table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, "folder")])
+    table = table.sort_by([(name, "ascending") for name in ("clip_id", *SIDES, WINDOW, "folder")])
     folder = table["folder"].combine_chunks()
     places = [root if is_stored(record) else layout.shards for root, record in encoded]
     to_encode = ["" if is_stored(record) else root for root, record in encoded]
@@ -180,7 +180,7 @@ def read_manifest(
     return Manifest(
         table=table,
         grids=_grids(table, patch),
-        keys=clip_keys(table["clip_id"]),
+        keys=window_keys(clip_keys(table["clip_id"]), table[WINDOW].to_numpy()),
         weights=pc.fill_null(table[BALANCE], 1.0).to_numpy(),
         sources=np.zeros(table.num_rows, np.int64),
         parts=(
@@ -213,10 +213,15 @@ def _clips(
 
 
 def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
-    """Where a fingerprint's latents are stored, or the clips that they are made of; `folder` is its number."""
-    columns = [*PLACE, "fps", *SIDES]
-    index = read_index(EncodedLayout(root).index, "reelpack encode", ["clip_id", *SIDES], columns, [SOURCE])
-    index = of_current(index, shards).select(columns)
+    """Where a fingerprint's latents are stored, or the clips that they are made of; `folder` is its number, `part` how
+    much of the clip's length a latent shows."""
+    columns, key = [*PLACE, "fps", *SIDES, WINDOW], ["clip_id", *SIDES, WINDOW]
+    frames = ["num_frames", "clip_frames"] if record.get("config", {}).get("windows") == "all" else []
+    index = read_index(EncodedLayout(root).index, "reelpack encode", key, [*columns, *frames], [SOURCE])
+    index = of_current(index, shards)
+    part = np.divide(*(index[name].to_numpy() for name in frames)) if frames else np.ones(index.num_rows)
+    columns = [*columns, "part"]
+    index = index.append_column("part", pa.array(part, pa.float64())).select(columns)
     if not is_stored(record):
         index = left_join(index.drop_columns(PLACE[1:]), shards.select(PLACE), "clip_id").select(columns)
         index = index.filter(index["shard"].is_valid())

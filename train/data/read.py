@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from curate.shards.tar import PLACE, TarReader
+from curate.shards.tar import PLACE, TarReader, sample_key
 from train.autoencoder.stored import drawn, unfit
 from train.data.codebook import latent_of, read_codebook
 from train.data.manifest import Manifest
@@ -109,7 +109,8 @@ class ClipReader:
         if root not in self._readers:
             self._readers[root] = TarReader(root)
         try:
-            return self._readers[root].read(shard, offset, size, key=clip_id, digest=digest)
+            key = clip_id if prefix else sample_key(row)
+            return self._readers[root].read(shard, offset, size, key=key, digest=digest)
         except FileNotFoundError as error:
             raise ValueError(f"clip {clip_id}: {root}/{shard} is not there any more; put it back") from error
         except ValueError as error:

@@ -26,7 +26,7 @@ from train.packing.patches import draw_noise
 OF_LENGTH = ("duration_s", "num_frames")
 """Scalar conditions that are proportional to the length of a clip."""
 
-KEY = ("clip_id", "latent_t", "latent_h", "latent_w", "copy")
+KEY = ("clip_id", "latent_t", "latent_h", "latent_w", "window", "copy")
 """Columns that the draws of a row depend on."""
 
 CAPTION_STEPS = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
@@ -107,7 +107,8 @@ class SampleBuilder:
     def _key(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> tuple[object, ...]:
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])
         again = (planned.occurrence, row["copy"]) if row["copy"] else (planned.occurrence,) * (planned.occurrence > 0)
-        return self.seed, epoch, row["clip_id"], grid, *again
+        window = (f"window {row['window']}",) * (row["window"] > 0)
+        return self.seed, epoch, row["clip_id"], grid, *again, *window
 
     def _caption_position(self, planned: PlannedSample, epoch: int) -> float:
         """In [0, 1), spread evenly over the rows of an epoch, over the epochs of a row, and over its occurrences, so
@@ -172,8 +173,9 @@ class SampleBuilder:
 
 
 def sample_scalars(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:
-    """Numbers of a clip by name, those that it has."""
-    return {name: float(row[name]) for name in names if row[name] is not None}
+    """Numbers of a clip by name, those that it has; those of length are the part of them that a window has."""
+    found = {name: float(row[name]) for name in names if row[name] is not None}
+    return {name: value * row["part"] if name in OF_LENGTH else value for name, value in found.items()}
 
 
 def sample_label(row: dict[str, Any]) -> int | None:

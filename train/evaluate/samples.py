@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
-from train.autoencoder.encode import decode_latent
+from train.autoencoder.pixels import decode_latent
 from train.data.read import ClipReader
 from train.data.reference import noised, reference_prompts, reference_sample
 from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext

@@ -19,8 +19,8 @@ from tests.support.videos import moving, write_video
 from tests.train.autoencoder.models import KINDS, SHIPPED, save_model
 from train.autoencoder.base import usable_frames
 from train.autoencoder.diffusers_vae import DiffusersAutoencoder
-from train.autoencoder.encode import to_video
 from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.pixels import to_video
 from train.data.manifest import read_manifest
 from train.data.read import ClipReader
 

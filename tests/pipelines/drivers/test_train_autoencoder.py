@@ -19,8 +19,8 @@ from pipelines.drivers.encode import encode
 from pipelines.drivers.train_autoencoder import AutoencoderSummary, train_autoencoder
 from tests.support.curated import curated
 from train.autoencoder.config import autoencoder_of
-from train.autoencoder.encode import to_video
 from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.pixels import to_video
 from train.autoencoder.training.loop import Row
 
 TINY = [

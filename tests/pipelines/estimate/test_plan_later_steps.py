@@ -43,7 +43,9 @@ def test_encoding_is_predicted_and_the_probe_stores_nothing(
 def test_what_enters_the_autoencoder_is_counted(num_frames: int, fps: float, wanted: int) -> None:
     config = load_config(overrides=["encode.fps=12", "encode.max_area_px=1024", "encode.multiple_px=16"]).encode
     row = {"num_frames": num_frames, "fps": fps, "height": 720, "width": 720}
-    assert plan_encode._num_pixels(row, config) == wanted * 32 * 32
+    middle = config.model_copy(update={"windows": "middle"})
+    assert plan_encode._num_pixels(row, middle) == wanted * 32 * 32
+    assert plan_encode._num_pixels(row, config) == (num_frames // 2 if fps else 1) * 32 * 32  # every frame
 
 
 def tiny(*settings: str) -> Config:

@@ -38,7 +38,7 @@ def litter(made: SimpleNamespace) -> set[str]:
     root = made.out / "latents/abc"
     for number in (0, 1):
         write_tar(f"{root}/train-{number:06d}.tar", [("clip", {"safetensors": b"x"})])
-    row = {"clip_id": "clip", "split": "train", "shard": "train-000001.tar", "offset": 512, "size": 1}
+    row = {"clip_id": "clip", "window": 0, "split": "train", "shard": "train-000001.tar", "offset": 512, "size": 1}
     parts = Table(f"{root}/parts", LATENTS, ["clip_id"])
     parts.publish([{**row, "shard": "train-000000.tar"}])
     parts.publish([row])  # encoded again

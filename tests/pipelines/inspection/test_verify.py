@@ -147,7 +147,7 @@ def test_latents_of_no_clip_of_no_number_and_of_another_shape_are_found(made: Si
         "nobody": np.zeros((4, 1, 2, 3), np.float32),
     }
     payloads = ((name, {"safetensors": safetensors.numpy.save({"latent": array})}) for name, array in arrays.items())
-    facts = {"split": "train", "latent_c": 4, "latent_t": 1, "latent_h": 2, "latent_w": 2}
+    facts = {"split": "train", "window": 0, "latent_c": 4, "latent_t": 1, "latent_h": 2, "latent_w": 2}
     rows = [
         {"clip_id": member.key, "shard": member.shard, "offset": member.offset, "size": member.size, **facts}
         for member in write_tar(f"{root}/train-000000.tar", payloads)

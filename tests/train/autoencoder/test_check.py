@@ -10,13 +10,13 @@ from tests.support.members.pixel_blocks import PixelBlocks
 from tests.support.video_networks import write_i3d
 from train.autoencoder.check import CheckedClip, check, comparison, fitted, quality
 from train.autoencoder.config import ReelpackConfig
-from train.autoencoder.encode import to_video
 from train.autoencoder.evaluate import psnr
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.own import ReelpackAutoencoder
 from train.autoencoder.perceptual.config import FeaturesConfig
 from train.autoencoder.perceptual.judges import judges_of
+from train.autoencoder.pixels import to_video
 from train.autoencoder.weights_folder import save
 from train.evaluate.video_features.config import I3DConfig
 

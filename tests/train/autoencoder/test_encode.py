@@ -13,9 +13,12 @@ from curate.media.encode import encode_mp4
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader, write_tar
 from tests.train.autoencoder.models import save_model
+from train.autoencoder.clip import EncodeItem
 from train.autoencoder.config import EncodeConfig, ReelpackConfig, autoencoder_of
-from train.autoencoder.encode import Encoded, EncodeItem, EncodeStage, decode_latent, encode_start, target_size
+from train.autoencoder.encode import Encoded, EncodeStage
 from train.autoencoder.evaluate import psnr
+from train.autoencoder.pixels import decode_latent, encode_start
+from train.autoencoder.sizes import target_size
 from train.autoencoder.weights_folder import save
 
 CONFIG = EncodeConfig(autoencoder=ReelpackConfig(device="cpu"), fps=12, max_area_px=48 * 64, max_frames=9)
@@ -51,8 +54,9 @@ def encoded(config: EncodeConfig, root, item: EncodeItem) -> Encoded:
     stage = EncodeStage(config, str(root))
     stage.setup()
     [outcome] = stage.process([item])
-    assert isinstance(outcome, Encoded), outcome
-    return outcome
+    assert not isinstance(outcome, Failure), outcome
+    [window] = outcome
+    return window
 
 
 def test_every_item_ends_in_order_with_latents_or_a_typed_failure(shards, tmp_path) -> None:
@@ -60,7 +64,7 @@ def test_every_item_ends_in_order_with_latents_or_a_typed_failure(shards, tmp_pa
     stage.setup()
     outcomes = stage.process(list(shards.values()))
     ends = {
-        (o.subject if isinstance(o, Failure) else o.clip_id): o.kind if isinstance(o, Failure) else o.latent.shape
+        o.subject if isinstance(o, Failure) else o[0].clip_id: o.kind if isinstance(o, Failure) else o[0].latent.shape
         for o in outcomes
     }
     assert list(ends) == list(shards)
@@ -88,7 +92,7 @@ def test_an_image_has_one_latent_frame_and_no_rate(shards, tmp_path) -> None:
 
 
 def test_no_rate_keeps_the_clips_own_frames(shards, tmp_path) -> None:
-    outcome = encoded(CONFIG.model_copy(update={"fps": None}), tmp_path, shards["video"])
+    outcome = encoded(CONFIG.model_copy(update={"fps": None, "windows": "middle"}), tmp_path, shards["video"])
     assert outcome.fps == pytest.approx(24.0)
     assert outcome.num_frames == 9  # max_frames
 
@@ -127,7 +131,7 @@ def test_a_stage_is_cheap_to_send_and_works_there(shards, tmp_path) -> None:
     assert len(sent) < 5000
     copy = pickle.loads(sent)
     copy.setup()
-    [here], [there] = stage.process([shards["video"]]), copy.process([shards["video"]])
+    [[here]], [[there]] = stage.process([shards["video"]]), copy.process([shards["video"]])
     assert np.array_equal(here.latent, there.latent)
 
 

@@ -8,9 +8,9 @@ import torch
 
 from curate.media.decode import decode_clip
 from train.autoencoder.config import ReelpackConfig
-from train.autoencoder.encode import decode_latent, to_video
 from train.autoencoder.evaluate import dct_kept, evaluate, psnr, resized, round_trip
 from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.pixels import decode_latent, to_video
 
 EXCERPTS = Path(__file__).parents[3] / "pipelines" / "demo" / "media"
 

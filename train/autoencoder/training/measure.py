@@ -13,9 +13,10 @@ from curate.schema import MediaError
 from curate.storage.publish import publish
 from train.autoencoder.base import usable_frames
 from train.autoencoder.bottlenecks.base import usage
-from train.autoencoder.encode import target_size, to_video
 from train.autoencoder.evaluate import psnr, ssim
 from train.autoencoder.perceptual.judges import Judgement, Judges, judges_of
+from train.autoencoder.pixels import to_video
+from train.autoencoder.sizes import target_size
 from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
 from train.autoencoder.training.config import HeldOutConfig, TrainAutoencoderConfig

@@ -1,0 +1,64 @@
+"""The fingerprint.json of latents: what names them, and what is needed to decode them."""
+
+import hashlib
+from typing import Any
+
+from curate.encoders.fingerprint import library_versions
+from curate.media.readers.config import MediaConfig
+from curate.schema import content_digest
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.config import EncodeConfig
+from train.autoencoder.stored import id_type
+from train.data.fingerprint import LATENTS_VERSION
+
+AS_BEFORE = {"store": "values", "posterior": "mean", "windows": "middle"}
+"""Settings that have no part in the fingerprint at these values: before there was a choice, they were the rule."""
+
+
+def latents_record(
+    config: EncodeConfig, autoencoder: VideoAutoencoder, media: MediaConfig, codebook: bytes | None
+) -> dict[str, Any]:
+    """Args:
+    config: of the latents.
+    autoencoder: that of `config`.
+    media: what reads the frames.
+    codebook: what lies beside latents that are stored as ids.
+    """
+    saved = config.model_dump(mode="json")
+    settings = {key: value for key, value in saved.items() if key != "autoencoder" and value != AS_BEFORE.get(key)}
+    values = {
+        "version": LATENTS_VERSION,
+        "autoencoder_fingerprint": autoencoder.fingerprint,
+        "channels": autoencoder.channels,
+        "temporal_stride": autoencoder.temporal_stride,
+        "spatial_stride": autoencoder.spatial_stride,
+        "layout": "CTHW",
+        "dtype": "float16",
+    }
+    beside: dict[str, Any] = {}
+    if codebook is not None:
+        assert autoencoder.codebook is not None
+        num_codes = autoencoder.codebook.num_codes
+        values["dtype"] = str(id_type(num_codes))
+        beside = {"codebook": {"num_codes": num_codes, "sha256": hashlib.sha256(codebook).hexdigest()}}
+    if config.posterior != "sample":
+        del settings["posterior_seed"]
+    reader = media.build()
+    if reader.key:
+        values["reader"] = reader.key
+    parts = [f"{key}={value}" for key, value in sorted({**values, **settings}.items())]
+    return {
+        "fingerprint": content_digest("latents", *parts)[:16],
+        "autoencoder": autoencoder.name,
+        "is_causal": autoencoder.is_causal,
+        **values,
+        **beside,
+        "config": saved,
+        "libraries": {**library_versions("reelpack", "torch", "diffusers", "av"), **reader.read_by(None)},
+        **({"media": media.model_dump(mode="json")} if reader.key else {}),
+    }
+
+
+def config_of(record: dict[str, Any]) -> EncodeConfig:
+    """The settings in a fingerprint.json, of an earlier reelpack too."""
+    return EncodeConfig.model_validate({**AS_BEFORE, **record["config"]})
