@@ -124,7 +124,7 @@ def _train(
     alignment = None
     if family is not None:
         targets = read_targets(urls, family, train_manifest.clip_ids)
-        alignment = Alignment(config.align, targets, config.model.feature_dim, config.seed)
+        alignment = Alignment(config.align, targets, config.model.feature_dim(config.align.block), config.seed)
         model.add_module("projector", alignment.projector)  # trained and saved with the model
     num_tokens = largest_pack(train_manifest, config.data.plan)
     estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)

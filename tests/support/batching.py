@@ -22,6 +22,7 @@ from train.model.dit_config import DiTConfig
 from train.model.mixers.attention import Projections
 from train.model.position import Rotation
 from train.packing.batch import PackedBatch, Sample, pack
+from train.packing.layout import Layout
 from train.packing.segments import Segments, WindowLayout
 from train.packing.shapes import WHOLE
 
@@ -92,7 +93,7 @@ def _fill(order: list[int], counts: np.ndarray, budget: int) -> Iterator[list[in
 
 def _attention_stops(batch: PackedBatch, lengths: list[int], longest: int) -> PackedBatch:
     """Self-attention among the real tokens alone; padding attends in pieces to itself, which costs next to nothing."""
-    assert batch.layout is not None
+    assert isinstance(batch.layout, Layout)
     pieces = []
     for n in lengths:
         whole, rest = divmod(longest - n, PAD_PIECE)
@@ -121,7 +122,7 @@ def plain_forward(model: DiT, x: Tensor, batch: PackedBatch) -> Tensor:
     joint attention, rotary positions, adaLN-Zero and captions by cross-attention.
     """
     layout = batch.layout
-    assert layout is not None and model.rope is not None
+    assert isinstance(layout, Layout) and model.rope is not None
     size, count = x.shape[:2]
     rows, _, text = model.conditioner(batch.timesteps, batch)  # (B, D), caption tokens (B · m, D)
     assert text is not None and model.final.modulation is not None

@@ -38,12 +38,18 @@ from train.run.config import TrainConfig
 from train.run.export import export_run
 from train.run.folder import autocast, load_model
 
+DIT: dict[str, Any] = {"width": 32, "depth": 2, "num_heads": 2}
+UNET: dict[str, Any] = {
+    "kind": "unet", "patch": (1, 2, 2), "width": 16, "multipliers": (1, 2), "depths": (1, 1), "attention_levels": (1,),
+    "temporal": "convolution", "text": "pooled", "head_width": 8, "num_groups": 4, "condition_width": 32,
+}  # fmt: skip
+
 
 def config(**changes: Any) -> TrainConfig:
     tree: dict[str, Any] = {
         "steps": 8,
         "device": "cpu",
-        "model": {"width": 32, "depth": 2, "num_heads": 2},
+        "model": DIT,
         "data": {"plan": {"token_budget": 128, "packs_per_step": 2}},
         "optimizer": {"lr": 2e-3, "warmup_steps": 4, "schedule": "cosine"},
         "ema": {"decay": 0.9},
@@ -79,13 +85,14 @@ def stop_after(step: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-@pytest.mark.parametrize("stop", [4, 6])
-def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int):
-    summary = train(config(), dataset, tmp_path / "whole")
+@pytest.mark.parametrize(("stop", "model"), [(4, DIT), (6, DIT), (6, UNET)])
+def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int, model: dict[str, Any]):
+    settings = config(model=model)
+    summary = train(settings, dataset, tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(config(), dataset, tmp_path / "cut", on_step=stop_after(stop))
+        train(settings, dataset, tmp_path / "cut", on_step=stop_after(stop))
     assert len(logged(tmp_path / "cut")) < len(logged(tmp_path / "whole"))
-    resumed = train(config(), dataset, tmp_path / "cut")
+    resumed = train(settings, dataset, tmp_path / "cut")
     assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
     for name in ("model", "ema"):
         a, b = (load_model(tmp_path / run, weights=name)[0].state_dict() for run in ("whole", "cut"))

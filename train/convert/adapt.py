@@ -7,18 +7,23 @@ number of classes begins with "no label" in each of them.
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from train.convert.layouts import PARTS, Tubelet, inflate_embedding, with_silent_sublayer
 from train.model.base import Denoiser
+from train.model.conditioning import Conditioner
 from train.model.dit_config import DiTConfig
+
+if TYPE_CHECKING:
+    from train.model.dit import DiT
 
 logger = logging.getLogger(__name__)
 
 
-def adapted(model: Denoiser, source: DiTConfig, state: dict[str, Tensor], tubelet: Tubelet) -> dict[str, Tensor]:
+def adapted(model: "DiT", source: DiTConfig, state: dict[str, Tensor], tubelet: Tubelet) -> dict[str, Tensor]:
     """Weights of a DiT of `source`, brought to the shapes of `model` where that is possible.
 
     Raises:
@@ -29,20 +34,26 @@ def adapted(model: Denoiser, source: DiTConfig, state: dict[str, Tensor], tubele
         state = _inflated(state, source, model, tubelet)
     if len(model.config.windows(0)) > len(source.windows(0)):
         state = _with_second_mixer(state, source)
-    return _with_classes(state, model)
+    return with_classes(state, model)
 
 
 @torch.no_grad()
 def silence_additions(model: Denoiser) -> None:
     """What DiT does not have starts without effect. (Cross-attention already does.)"""
     for conditioner in model.conditioners:
-        scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
-        pools = [] if conditioner.caption is None else [conditioner.caption.pool]
-        rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
-        labels = [] if conditioner.label is None else [conditioner.label.table]
-        for layer in [*scalars, *pools, *rates, *labels]:
-            for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
-                parameter.zero_()
+        silence_conditioner(conditioner)
+
+
+@torch.no_grad()
+def silence_conditioner(conditioner: Conditioner) -> None:
+    """Captions, labels, rates and numbers start without effect on the condition vector."""
+    scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
+    pools = [] if conditioner.caption is None else [conditioner.caption.pool]
+    rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
+    labels = [] if conditioner.label is None else [conditioner.label.table]
+    for layer in [*scalars, *pools, *rates, *labels]:
+        for parameter in layer.parameters(recurse=isinstance(layer, nn.Linear | nn.Embedding)):
+            parameter.zero_()
 
 
 @torch.no_grad()
@@ -89,7 +100,7 @@ def _with_second_mixer(state: dict[str, Tensor], source: DiTConfig) -> dict[str,
     return state | {name: with_silent_sublayer(state[name]) for name in whole}
 
 
-def _with_classes(state: dict[str, Tensor], model: Denoiser) -> dict[str, Tensor]:
+def with_classes(state: dict[str, Tensor], model: Denoiser) -> dict[str, Tensor]:
     """Tables of as many classes as the run has: each begins as the folder's row for "no label", its last."""
     ours = model.state_dict()
     tables = [name for name in state.keys() & ours.keys() if name.endswith(".label.table.weight")]

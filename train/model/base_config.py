@@ -22,6 +22,9 @@ class DenoiserConfig(BaseModel, ABC):
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset()
     """Settings that may differ from those of `train.init`: they add parts, or the weights serve both."""
 
+    takes_dropped_tokens: ClassVar[bool] = True
+    """Samples may lack some of their tokens (`train.data.epoch.drop`)."""
+
     patch: Patch = Field((1, 2, 2), description="patch in latent frames, rows, columns")
     num_classes: int | None = Field(None, ge=1, description="class labels; none: no labels")
     condition_on_fps: bool = Field(True, description="the clip's frames per second steer the model")
@@ -38,10 +41,9 @@ class DenoiserConfig(BaseModel, ABC):
     @abstractmethod
     def num_blocks(self) -> int: ...
 
-    @property
     @abstractmethod
-    def feature_dim(self) -> int:
-        """Features of a token after each block."""
+    def feature_dim(self, block: int) -> int:
+        """Features of a token after block number `block`, counted from 0."""
 
     @property
     @abstractmethod

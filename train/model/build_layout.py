@@ -14,7 +14,6 @@ from train.model.dit_config import DiTConfig
 from train.model.position import frame_rates, scale_frames
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
-from train.packing.patches import first_frame_is_alone
 from train.packing.segments import Segments, WindowLayout, map_tensors
 from train.packing.shapes import STORED, WHOLE, Patch, Window
 
@@ -53,6 +52,11 @@ def prepare(batch: PackedBatch, config: DiTConfig) -> PackedBatch:
     return replace(batch, layout=build_layout(batch, config))
 
 
+def layout_of(batch: PackedBatch, config: DiTConfig) -> Layout:
+    """What `prepare` worked out, or, of a pack that it has not seen, works out now."""
+    return batch.layout if isinstance(batch.layout, Layout) else build_layout(batch, config)
+
+
 def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     """The layout of a pack, on the pack's device.
 
@@ -71,7 +75,6 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     num_context = segments.num_tokens - cpu.segments.num_tokens
     patches = order.argsort()[num_context:]  # (L,)
     context_segments, context_order = _interleave(read) if read else (None, None)
-    alone = torch.tensor([first_frame_is_alone(frames, config.patch) for frames in cpu.num_frames])
     positions = cpu.positions.new_zeros(segments.num_tokens, 3).index_copy(0, patches, cpu.positions)  # (N, 3)
     is_patch = torch.zeros(segments.num_tokens, dtype=torch.bool).index_fill(0, patches, True)
     grids = torch.tensor(cpu.grid_sizes)  # (S, 3)
@@ -87,7 +90,6 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
         context_order=context_order if len(read) > 1 else None,
         coordinates=scale_frames(positions.float(), rates),
         sides=scale_frames(segments.gather(grids.float()), rates),
-        lone_frames=cpu.segments.gather(alone) & (cpu.positions[:, 0] == 0) if alone.any() else None,
         groups={window: window_layout(window, segments, positions, is_patch, is_image) for window in windows},
     )
     return map_tensors(layout, lambda x: x.to(batch.tokens.device, non_blocking=True))

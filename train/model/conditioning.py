@@ -7,13 +7,14 @@ without.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model.dit_config import DiTConfig
+from train.model.base_config import DenoiserConfig
 from train.model.flops import linear_flops
 from train.packing.batch import PackedBatch
 from train.packing.segments import Segments
@@ -113,28 +114,28 @@ class ConditioningEmbedder(nn.Module):
     §3). The weights start at zero: a model without conditioning latents is continued as it is. Absent is zero.
     """
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(self, config: DenoiserConfig, width: int) -> None:
         super().__init__()
         features = {name: n * math.prod(config.patch) for name, n in config.conditioning_latents.items()}
-        self.layers = nn.ModuleDict({name: nn.Linear(n, config.width, bias=False) for name, n in features.items()})
+        self.layers = nn.ModuleDict({name: nn.Linear(n, width, bias=False) for name, n in features.items()})
 
     def zero(self) -> None:
         for layer in self.layers.values():
             nn.init.zeros_(layer.weight)
 
-    def forward(self, x: Tensor, batch: PackedBatch) -> Tensor:
-        """Embedded patches (L, D) to (L, D).
+    def forward(self, x: Tensor, latents: Mapping[str, Tensor]) -> Tensor:
+        """Embedded patches (L, D) and the pack's latents by name, (L, C' · patch), to (L, D).
 
         Raises:
             ValueError: the pack carries a latent that the model does not read.
         """
-        if unread := sorted(set(batch.conditioning) - set(self.layers)):
+        if unread := sorted(set(latents) - set(self.layers)):
             raise ValueError(
                 f"the pack carries the conditioning latents {', '.join(unread)}, and the model reads "
                 f"{', '.join(self.layers) or 'none'}; set train.model.conditioning_latents"
             )
         for name, layer in self.layers.items():
-            tokens = batch.conditioning.get(name)
+            tokens = latents.get(name)
             if tokens is None:  # the layer takes part in every step: ranks of DDP wait for each gradient
                 tokens = x.new_zeros(len(x), layer.in_features)
             x = x + layer(tokens)
@@ -153,15 +154,29 @@ class Conditions:
 
 
 class Conditioner(nn.Module):
-    """All conditions of a pack."""
+    """All conditions of a pack.
 
-    def __init__(self, config: DiTConfig, text_dim: int) -> None:
+    Args:
+        config: which there are.
+        text_dim: features of a caption's token states.
+        width: D.
+        timestep_scale: timesteps are multiplied by it before their sinusoids.
+        includes_slowest: the sinusoids' frequencies end on the slowest.
+    """
+
+    def __init__(
+        self,
+        config: DenoiserConfig,
+        text_dim: int,
+        width: int,
+        timestep_scale: float,
+        *,
+        includes_slowest: bool = False,
+    ) -> None:
         super().__init__()
-        width, self.names = config.width, config.conditions
-        self.timestep = ScalarEmbedder(
-            width, config.timestep_scale, includes_slowest=config.timestep_frequencies == "diffusers"
-        )
-        self.caption = None if config.text == "none" else CaptionEmbedder(text_dim, width)
+        self.names = config.conditions
+        self.timestep = ScalarEmbedder(width, timestep_scale, includes_slowest=includes_slowest)
+        self.caption = CaptionEmbedder(text_dim, width) if config.reads_captions else None
         self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
         self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
         # `extras` is the name in checkpoints.
@@ -200,3 +215,8 @@ class Conditioner(nn.Module):
         if name not in batch.scalar_names:
             raise ValueError(f"the model is conditioned on {name}, the pack carries {batch.scalar_names or 'nothing'}")
         return batch.scalars[:, batch.scalar_names.index(name)]  # (S,)
+
+
+def two_or_more(vectors: Tensor) -> Tensor:
+    """(n, D); for n = 1 with a second vector, which no token reads: compilers make other code for sides of 1."""
+    return torch.cat([vectors, vectors.detach()]) if len(vectors) == 1 else vectors

@@ -6,6 +6,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from train.model.dit_config import DiTConfig
+from train.model.unet.config import UNetConfig
 
 
 class ByKind:
@@ -29,6 +30,7 @@ class ByKind:
 
 
 ModelConfig: TypeAlias = Annotated[
-    DiTConfig,
+    DiTConfig  # transformer
+    | UNetConfig,  # convolutions, with attention within frames and along time
     ByKind("dit"),
 ]

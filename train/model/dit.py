@@ -19,8 +19,8 @@ from train.convert.adapt import adapted, silence_additions, silence_second_mixer
 from train.model.activations import bytes_per_token
 from train.model.base import Denoiser, Losses, State
 from train.model.blocks import DiTBlock, FinalLayer
-from train.model.build_layout import build_layout
-from train.model.conditioning import Conditioner, ConditioningEmbedder, ConditionLinear, Conditions
+from train.model.build_layout import layout_of
+from train.model.conditioning import Conditioner, ConditioningEmbedder, ConditionLinear, Conditions, two_or_more
 from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
@@ -28,6 +28,7 @@ from train.model.position import FourierEmbedding, LearnedEmbedding, RotaryEmbed
 from train.model.segment_attention import workspace_bytes
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
+from train.packing.patches import tie_copies
 
 __all__ = ["DiT", "DiTConfig"]
 
@@ -42,13 +43,15 @@ class DiT(Denoiser):
         num_outputs: values predicted for each feature of a token (the objective's settings say how many).
     """
 
+    config: DiTConfig
+
     def __init__(self, config: DiTConfig, *, channels: int, text_dim: int, num_outputs: int = 1) -> None:
         super().__init__()
         self.config, self.channels, self.text_dim, self.num_outputs = config, channels, text_dim, num_outputs
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
         self.embed = nn.Linear(patch_dim, config.width)
-        self.embed_conditioning = ConditioningEmbedder(config)
+        self.embed_conditioning = ConditioningEmbedder(config, config.width)
         # Where conditions are no rows, what a given token is told in their stead.
         self.given = None if config.modulated else nn.Parameter(torch.empty(config.width))
         self.rope, self.positions = None, None
@@ -61,7 +64,7 @@ class DiT(Denoiser):
             kinds = {"fractional": config.position == "fractional", "product": config.position_product}
             self.positions = LearnedEmbedding(config.max_grid, config.width, **kinds)
         num_conditioners = config.depth if config.embedders_per_block else 1
-        self.conditioners = nn.ModuleList(Conditioner(config, text_dim) for _ in range(num_conditioners))
+        self.conditioners = nn.ModuleList(self._conditioner() for _ in range(num_conditioners))
         self.windows = [config.windows(i) for i in range(config.depth)]
         self.blocks = nn.ModuleList(DiTBlock(config, block) for block in range(config.depth))
         self.shared_modulation = None
@@ -75,6 +78,11 @@ class DiT(Denoiser):
         """Embeds timestep, caption, label and numbers: for all blocks, or with embedders per block for the first."""
         return self.conditioners[0]
 
+    def _conditioner(self) -> Conditioner:
+        config = self.config
+        published = config.timestep_frequencies == "diffusers"
+        return Conditioner(config, self.text_dim, config.width, config.timestep_scale, includes_slowest=published)
+
     @overload
     def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: None = None) -> Tensor: ...
     @overload
@@ -82,7 +90,7 @@ class DiT(Denoiser):
     def forward(
         self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: int | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        layout = batch.layout or build_layout(batch, self.config)
+        layout = layout_of(batch, self.config)
         # One per conditioner, (S, V, D), (M, D).
         conditions, condition_tokens, text = self._conditions(timesteps, batch, layout)
         x = self._embed(x, batch, layout)  # (L, D)
@@ -95,7 +103,7 @@ class DiT(Denoiser):
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
         out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
-        out = self._tie_copies(out, layout)  # (L, P)
+        out = tie_copies(out, batch.lone_frames, self.config.patch)  # (L, P)
         return out if features is None else (out, features)
 
     def _conditions(
@@ -105,7 +113,7 @@ class DiT(Denoiser):
         embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
         all_conditions = []
         for condition_vectors, tokens, text in embedded:  # (R, D), (S, V, D), (M, D)
-            condition_vectors = _two_or_more(condition_vectors)
+            condition_vectors = two_or_more(condition_vectors)
             context = [tokens.flatten(0, 1)] if self.config.conditions_in_cross_attention else []
             context += [text] if self.config.text == "cross_attention" else []
             conditions = Conditions(
@@ -114,7 +122,7 @@ class DiT(Denoiser):
                 shared=None
                 if self.shared_modulation is None
                 else self.shared_modulation(F.silu(condition_vectors.float())),
-                context=_two_or_more(_merge(context, layout.context_order)) if context else None,
+                context=two_or_more(_merge(context, layout.context_order)) if context else None,
                 context_segments=layout.context_segments,
             )
             all_conditions.append(conditions)
@@ -123,7 +131,7 @@ class DiT(Denoiser):
 
     def _embed(self, x: Tensor, batch: PackedBatch, layout: Layout) -> Tensor:
         """Patches to tokens that know where they are: (L, P) to (L, D)."""
-        x = self.embed_conditioning(self.embed(x), batch)  # (L, D)
+        x = self.embed_conditioning(self.embed(x), batch.conditioning)  # (L, D)
         coordinates, sides = layout.without_context(layout.coordinates), layout.without_context(layout.sides)  # (L, 3)
         if self.config.position == "sincos":
             x = x + sincos_embedding(coordinates, self.config.width).to(x.dtype)  # (L, D)
@@ -139,17 +147,8 @@ class DiT(Denoiser):
         parts += [text.to(x.dtype)] if self.config.text == "in_context" and text is not None else []
         return _merge([*parts, x], layout.order)
 
-    def _tie_copies(self, out: Tensor, layout: Layout) -> Tensor:
-        """A frame that fills a tubelet by being repeated has one answer: the mean of its copies'."""
-        if layout.lone_frames is None:
-            return out
-        pt, ph, pw = self.config.patch
-        frames = out.unflatten(-1, (-1, pt, ph * pw))  # (L, C, pt, ph·pw)
-        tied = frames.mean(dim=2, keepdim=True).expand_as(frames).flatten(1)  # (L, P)
-        return torch.where(layout.lone_frames[:, None], tied, out)
-
     def flops(self, batch: PackedBatch) -> int:
-        layout = batch.layout or build_layout(batch, self.config)
+        layout = layout_of(batch, self.config)
         num_vectors, num_patches = len(batch.condition_segments), batch.segments.num_tokens
         total = linear_flops(self.embed, num_patches) + linear_flops(self.final.linear, layout.segments.num_tokens)
         total += linear_flops(self.embed_conditioning, num_patches) + linear_flops(self.shared_modulation, num_vectors)
@@ -185,9 +184,11 @@ class DiT(Denoiser):
         return workspace_bytes(num_tokens, num_heads, head_dim, flash=dtype.itemsize == 2)
 
     def adapted(self, source: ModelConfig, state: State, tubelet: Literal["central", "uniform"]) -> State:
+        assert isinstance(source, DiTConfig)
         return adapted(self, source, state, tubelet)
 
     def silence_additions(self, source: ModelConfig) -> None:
+        assert isinstance(source, DiTConfig)
         silence_additions(self)
         if len(self.windows[0]) > len(source.windows(0)) and self.config.conditioning != "adaln_zero":
             silence_second_mixer(self)
@@ -225,11 +226,6 @@ class DiT(Denoiser):
         # Zero output. Differs: DiT zeroes the last modulation too. A velocity has opposite signs at t = 0 and t = 1,
         # so that two zero factors wait for each other (80 steps of a small model: loss 1.82 instead of 1.88).
         nn.init.zeros_(self.final.linear.weight)
-
-
-def _two_or_more(vectors: Tensor) -> Tensor:
-    """(n, D); for n = 1 with a second vector, which no token reads: compilers make other code for sides of 1."""
-    return torch.cat([vectors, vectors.detach()]) if len(vectors) == 1 else vectors
 
 
 def _merge(parts: list[Tensor], order: Tensor | None) -> Tensor:

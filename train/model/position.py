@@ -72,6 +72,20 @@ class RotaryEmbedding(nn.Module):
         return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
 
 
+class TemporalRotation(nn.Module):
+    """RoPE along time alone: all pairs of the head are the frame's."""
+
+    def __init__(self, head_dim: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        pairs = head_dim // 2
+        self.register_buffer("frequencies", base ** (-torch.arange(pairs) / pairs), persistent=False)
+
+    def forward(self, frames: Tensor) -> Rotation:
+        """(L,) numbers of frames."""
+        angles = frames.float()[:, None] * self.frequencies  # (L, D_head / 2)
+        return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
+
+
 def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
     """(L, 3) positions to (L, width) float32: column and row in half the width each, as DiT's code has it, plus the
     frame in all of it, less frame 0's, so that an image has exactly the table of DiT."""

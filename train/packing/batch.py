@@ -11,8 +11,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from train.packing.layout import Layout
-from train.packing.patches import grid_index, grid_positions, grid_size, patchify, unpatchify
+from train.packing.patches import first_frame_is_alone, grid_index, grid_positions, grid_size, patchify, unpatchify
 from train.packing.segments import Segments, map_tensors
 from train.packing.shapes import Patch
 
@@ -68,7 +67,8 @@ class PackedBatch:
     condition_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on conditioning tokens
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
-    layout: Layout | None = None  # what `prepare` worked out ahead of the model
+    lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
+    layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
 
     def to(self, device: torch.device | str) -> "PackedBatch":
         return map_tensors(self, lambda x: x.to(device, non_blocking=True))  # without pinned memory this blocks anyway
@@ -87,13 +87,15 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
     timesteps = torch.tensor([sample.timestep for sample in samples], dtype=torch.float32)
     clean = torch.cat([_clean_tokens(sample, grid) for sample, grid in zip(samples, grids, strict=True)])
     condition_ids, condition_segments = _condition_vectors(segments, clean)
+    positions = torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)])
+    alone = torch.tensor([first_frame_is_alone(sample.latent.shape[1], patch) for sample in samples])
     return PackedBatch(
         clip_ids=tuple(sample.clip_id for sample in samples),
         segments=segments,
         tokens=_joined([sample.latent for sample in samples], samples, segments, patch),
         noise=_joined([sample.noise for sample in samples], samples, segments, patch),
         timesteps=timesteps,
-        positions=torch.cat([_kept(grid_positions(g), sample) for sample, g in zip(samples, grids, strict=True)]),
+        positions=positions,
         grid_sizes=grids,
         num_frames=tuple(sample.latent.shape[1] for sample in samples),
         fps=torch.tensor([sample.fps for sample in samples], dtype=torch.float32),
@@ -111,6 +113,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         condition_segments=condition_segments,
         loss_mask=~clean,
         conditioning=_conditioning(samples, segments, patch),
+        lone_frames=segments.gather(alone) & (positions[:, 0] == 0) if alone.any() else None,
     )
 
 

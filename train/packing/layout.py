@@ -22,7 +22,6 @@ class Layout:
         Tensor  # (N, 3) float32: place in the sample's grid, frames in the configured unit; (0, 0, 0) in context
     )
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
-    lone_frames: Tensor | None  # (L,) bool: tubelets of one repeated frame; None: there are none
     groups: dict[Window, WindowLayout]
 
     def without_context(self, tokens: Tensor) -> Tensor:

@@ -87,6 +87,25 @@ def unpatchify(tokens: Tensor, grid: Patch, patch: Patch, num_frames: int | None
     return torch.cat([x[:, :pt].mean(dim=1, keepdim=True), x[:, pt:]], dim=1)
 
 
+def tie_copies(tokens: Tensor, lone_frames: Tensor | None, patch: Patch) -> Tensor:
+    """A frame that fills a tubelet by being repeated has one answer: the mean of its copies'.
+
+    Args:
+        tokens: (L, C * pt * ph * pw) what a model says.
+        lone_frames: (L,) bool, tubelets of one repeated frame; None: there are none.
+        patch: of the tokens.
+
+    Returns:
+        (L, C * pt * ph * pw).
+    """
+    if lone_frames is None:
+        return tokens
+    pt, ph, pw = patch
+    frames = tokens.unflatten(-1, (-1, pt, ph * pw))  # (L, C, pt, ph * pw)
+    tied = frames.mean(dim=2, keepdim=True).expand_as(frames).flatten(1)  # (L, C * pt * ph * pw)
+    return torch.where(lone_frames[:, None], tied, tokens)
+
+
 def grid_positions(grid: Patch) -> Tensor:
     """(t * h * w, 3) int64: frame, row and column of each token, in the order of `patchify`."""
     return torch.cartesian_prod(*(torch.arange(n) for n in grid)).reshape(-1, 3)

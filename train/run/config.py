@@ -143,4 +143,9 @@ class TrainConfig(BaseModel):
             raise ValueError(f"evaluate.samples.num_steps: {error}") from error
         if self.align.weight and self.align.block >= self.model.num_blocks:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.num_blocks} blocks")
+        if self.data.epoch.drop.distribution != "none" and not self.model.takes_dropped_tokens:
+            raise ValueError(
+                f"data.epoch.drop.distribution is {self.data.epoch.drop.distribution}, and model.kind "
+                f"{self.model.kind} needs all tokens of a sample; set it to none, or model.kind to dit"
+            )
         return self

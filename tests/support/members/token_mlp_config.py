@@ -30,8 +30,7 @@ class TokenMLPConfig(DenoiserConfig):
     def num_blocks(self) -> int:
         return self.depth
 
-    @property
-    def feature_dim(self) -> int:
+    def feature_dim(self, block: int) -> int:
         return self.width
 
     @property

@@ -25,6 +25,16 @@ CHANNELS, TEXT_DIM = 4, 12
 CPU = torch.device("cpu")
 SMALL: dict[str, dict[str, Any]] = {
     "dit": {"width": 32, "depth": 2, "num_heads": 2},
+    "unet": {
+        "width": 16,
+        "multipliers": (1, 2),
+        "depths": (1, 1),
+        "attention_levels": (1,),
+        "head_width": 8,
+        "num_groups": 4,
+        "condition_width": 24,
+        "patch": (1, 2, 2),
+    },
     "token_mlp": {},
 }
 """Settings of a small model of each kind."""
@@ -84,7 +94,7 @@ def test_features_of_a_block_are_one_row_per_token(kind: str, samples: list[Samp
     batch = packed(model, samples)
     out, features = model(batch.tokens, batch.timesteps, batch, features_of=0)
     assert out.shape == batch.tokens.shape
-    assert features.shape == (batch.segments.num_tokens, model.config.feature_dim)
+    assert features.shape == (batch.segments.num_tokens, model.config.feature_dim(0))
 
 
 @every_denoiser
@@ -162,7 +172,7 @@ def test_dit_is_the_kind_of_settings_and_of_exported_models_that_name_none(tmp_p
 
 
 def test_another_kind_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValidationError, match=r"'unet' found using 'kind'.*'dit'"):
-        TypeAdapter(ModelConfig).validate_python({"kind": "unet"})
-    with pytest.raises(ValidationError, match="'dit', 'token_mlp'"):
-        TypeAdapter(EXTENDED).validate_python({"kind": "unet"})
+    with pytest.raises(ValidationError, match=r"'gan' found using 'kind'.*'dit', 'unet'"):
+        TypeAdapter(ModelConfig).validate_python({"kind": "gan"})
+    with pytest.raises(ValidationError, match="'dit', 'token_mlp', 'unet'"):
+        TypeAdapter(EXTENDED).validate_python({"kind": "gan"})

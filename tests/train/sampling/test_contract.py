@@ -173,7 +173,7 @@ def test_a_lone_frame_in_a_tubelet_has_the_width_of_the_data(sampler: Sampler, n
         noise = batch.segments.gather((1 - cumulative).sqrt())[:, None].float() * x
         copies = noise.unflatten(-1, (-1, patch[0], 4))
         tied = copies.mean(2, keepdim=True).expand_as(copies).flatten(1)
-        return torch.where(batch.layout.lone_frames[:, None], tied, noise)
+        return torch.where(batch.lone_frames[:, None], tied, noise)
 
     noise = torch.randn(8, num_frames, 32, 32, generator=torch.Generator().manual_seed(0))
     one = Sample(clip_id="0", latent=torch.zeros_like(noise), noise=noise, timestep=1.0, fps=8.0, text=None)

@@ -22,11 +22,12 @@ from train.packing.segments import Segments, WindowLayout
 class Projections(nn.Module):
     """Queries, keys and values, normalised per head (ViT-22B, Dehghani et al. 2023, §2), and the output layer."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: bool) -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm: bool, context_width: int | None = None) -> None:
+        """`context_width`: features of what keys and values are made of; none: D."""
         super().__init__()
         self.width, self.num_heads = width, num_heads
         self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(width, 2 * width)
+        self.to_kv = nn.Linear(context_width or width, 2 * width)
         self.out = nn.Linear(width, width)
         norms = (nn.RMSNorm(width // num_heads, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
         self.norm_q, self.norm_k = norms
