@@ -135,17 +135,17 @@ def train_diffusers(folder: Path, frames: Path, steps: int) -> Path:
 
     torch.manual_seed(0)
     model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=4,
         latent_channels=4,
     )
     given = [f"train_autoencoder.{one}" for one in (*SHARED, *IMAGES, "clips.batch_px=30000")]
     config = load_config(None, given).train_autoencoder
     batches = Batches(FilmClips(cache_frames((), frames)), config.clips, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     with ThreadPoolExecutor(2) as pool:
         for step in range(steps):
             images = batches.batch(step, pool)[:, :, 0]
