@@ -19,7 +19,7 @@ FEW_VIDEOS = "rFVD of a few clips is too high, the more so the fewer: compare it
 
 
 def autoencoder_check(
-    source: Annotated[str, typer.Argument(help="dataset directory, or a video")],
+    source: Annotated[str, typer.Argument(help="dataset directory, a video, or a folder of videos")],
     autoencoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +43,7 @@ def autoencoder_check(
             help="network of videos for rFVD: '{kind: i3d, path: FILE}', '{kind: videomae, path: FOLDER}'; repeatable",
         ),
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="clips of the dataset, or excerpts of the video")] = 32,
+    clips: Annotated[int, typer.Option(min=1, help="clips of the dataset, or excerpts of the videos")] = 32,
     video: Annotated[
         str | None, typer.Option(metavar="FILE", help="MP4 to write: source, reconstruction, error of the worst clips")
     ] = None,
@@ -78,26 +78,27 @@ def show(found: "Comparison") -> None:
     of_videos = dict.fromkeys(name for check in found.checks for name in check.rfvd)
     for check in found.checks:
         psnr, ssim, flicker = (check.mean(name) for name in ("psnr_db", "ssim", "flicker"))
-        spread = f"{min(check.channel_std):.2f} – {max(check.channel_std):.2f}"
+        std, mean, kurtosis = check.channel_std, check.channel_mean, check.channel_kurtosis
         cells = {
-            "PSNR, mean": f"{psnr:.2f} dB",
-            "PSNR, worst clip": f"{check.clips[0].psnr_db:.2f} dB",
-            "SSIM": f"{ssim:.4f}",
+            "failed": str(len(check.failures)) if check.failures else "–",
+            "PSNR, mean": "–" if psnr is None else f"{psnr:.2f} dB",
+            "PSNR, worst clip": f"{check.clips[0].psnr_db:.2f} dB" if check.clips else "–",
+            "SSIM": "–" if ssim is None else f"{ssim:.4f}",
             "flicker, of 255": "–" if flicker is None else f"{flicker:.2f}",
             **{name: _figure(check.mean(name)) for name in distances},
             **{name: _figure(check.rfvd.get(name)) for name in of_videos},
             "strides, channels": f"{check.spatial_stride} px, {check.temporal_stride} frames, {check.channels}",
-            "bits per pixel": f"{check.bits_per_pixel:.3f}",
-            "latents: deviation of channels": spread,
-            "latents: largest mean of a channel": f"{max(map(abs, check.channel_mean)):.2f}",
-            "latents: largest kurtosis": f"{max(check.channel_kurtosis):.1f}",
-            "latents: beyond 5": f"{check.outliers:.3%}",
+            "bits per pixel": "–" if check.bits_per_pixel is None else f"{check.bits_per_pixel:.3f}",
+            "latents: deviation of channels": f"{min(std):.2f} – {max(std):.2f}" if std else "–",
+            "latents: largest mean of a channel": f"{max(map(abs, mean)):.2f}" if mean else "–",
+            "latents: largest kurtosis": f"{max(kurtosis):.1f}" if kurtosis else "–",
+            "latents: beyond 5": "–" if check.outliers is None else f"{check.outliers:.3%}",
             "latents: deviation of a posterior": _figure(check.posterior_std),
             "codes used": "–" if check.code_usage is None else f"{check.code_usage:.1%}",
             "perplexity": "–" if check.perplexity is None else f"{check.perplexity:,.0f}",
-            "frames/s, encode": f"{check.encoded_per_s:,.1f}",
-            "frames/s, decode": f"{check.decoded_per_s:,.1f}",
-            "GPU memory": "–" if check.memory_bytes is None else size_text(check.memory_bytes),
+            "frames/s, encode": "–" if check.encoded_per_s is None else f"{check.encoded_per_s:,.1f}",
+            "frames/s, decode": "–" if check.decoded_per_s is None else f"{check.decoded_per_s:,.1f}",
+            "memory beyond the weights": "–" if check.memory_bytes is None else size_text(check.memory_bytes),
         }
         for name, cell in cells.items():
             rows.setdefault(name, []).append(cell)
@@ -113,6 +114,8 @@ def show(found: "Comparison") -> None:
         for clip in check.clips[:NUM_WORST]:
             seen = "".join(f"  {distance} {value:.3f}" for distance, value in clip.distances.items())
             console.print(f"  {clip.psnr_db:6.2f} dB  {clip.name}{seen}", markup=False)
+        for failure in check.failures:
+            console.print(f"  failed: {failure.subject}: {failure.detail}", markup=False)
 
 
 def _figure(value: float | None) -> str:

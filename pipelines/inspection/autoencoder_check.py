@@ -34,6 +34,10 @@ from train.evaluate.video_features.config import VideoFeaturesConfig
 
 SEED = 0
 SHOWN_RATE = Fraction(12)
+DATASET_CONFIG = "config.yaml"
+"""That `curate` writes into a dataset."""
+NUM_TOLD = 5
+"""Files by name that are no videos."""
 MOST_SHOWN = 192
 """Frames of the video, at 12 a second."""
 
@@ -60,11 +64,11 @@ def compare(
     """Measure autoencoders on equal clips.
 
     Args:
-        source: a dataset directory, or a video.
+        source: a dataset directory, a video, or a local folder of videos.
         given: autoencoders: `embedded`, a folder that `train-autoencoder` wrote, or settings in YAML; none: that of
             `encode.autoencoder`.
         config: size, rate and length of clips, as `encode` takes them.
-        num_clips: of the dataset, drawn by a seed; or excerpts of the video.
+        num_clips: of the dataset, drawn by a seed; or excerpts of the videos.
         video: an MP4 to write, of the clips that the first autoencoder reconstructs worst.
         distances: networks that compare frames, of `train/autoencoder/perceptual`: a kind, or settings in YAML.
         rfvd: networks of `train/evaluate/video_features`, likewise.
@@ -89,9 +93,11 @@ def compare(
     for name, autoencoder in zip(names, autoencoders, strict=True):
         tried = track(clips, len(clips), name, unit=CLIPS)
         checks.append(check(autoencoder, tried, multiple_px=multiple, judges=judges))
-    if video is not None:
-        worst = [one.name for one in checks[0].clips]
-        _write(video, autoencoders, sorted(clips, key=lambda clip: worst.index(clip.name)), multiple)
+    failed = {failure.subject for one in checks for failure in one.failures}
+    worst = [one.name for one in checks[0].clips if one.name not in failed]
+    if video is not None and worst:
+        by_name = {clip.name: clip for clip in clips}
+        _write(video, autoencoders, [by_name[name] for name in worst], multiple)
     return Comparison(checks=tuple(checks), given=tuple(names), num_clips=len(clips))
 
 
@@ -121,11 +127,45 @@ def _clips(source: str, config: EncodeConfig, num_clips: int, multiple: int) -> 
             except MediaError as error:
                 console.print(f"clip {row['clip_id']} is left out: {error}", highlight=False, markup=False)
         return
-    try:
-        with local_copy(source) as path:
-            yield from _excerpts(path, config, num_clips, multiple)
-    except MediaError as error:
-        raise ValueError(f"{source}: {error.kind}: {error.detail}") from None
+    videos = _videos(source)
+    done, broken = 0, 0
+    for number, video in enumerate(videos):
+        wanted = math.ceil((num_clips - done) / (len(videos) - number))
+        try:
+            with local_copy(video) as path:
+                for clip in _excerpts(path, config, wanted, multiple):
+                    done += 1
+                    yield clip
+        except MediaError as error:
+            if len(videos) == 1:
+                raise ValueError(f"{source}: {error.kind}: {error.detail}") from None
+            broken += 1
+            if broken <= NUM_TOLD:
+                console.print(f"{video} is left out: {error.kind}", highlight=False, markup=False)
+    if broken > NUM_TOLD:
+        console.print(f"{broken - NUM_TOLD} more files are left out", highlight=False, markup=False)
+
+
+def _videos(source: str) -> list[str]:
+    """The file, or the files of a local folder, those of its folders too.
+
+    Raises:
+        ValueError: the folder has none.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return [source]
+    files = sorted(one for one in folder.rglob("*") if one.is_file() and not _is_hidden(one.relative_to(folder)))
+    if (folder / DATASET_CONFIG).is_file() or not files:
+        raise ValueError(
+            f"{source}: a dataset without clips, or a folder without videos; expected a video, a folder of videos, or "
+            "a dataset that `reelpack curate` has finished"
+        )
+    return list(map(str, files))
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def _is_dataset(source: str) -> bool:
@@ -173,16 +213,27 @@ def _check_target(video: str) -> None:
 
 
 def _write(video: str, autoencoders: Sequence[VideoAutoencoder], clips: Sequence[CheckedClip], multiple: int) -> None:
-    """The clips one after the other, of the size of the first."""
-    import cv2
-
+    """The clips one after the other, of the size of the first; bars fill up those of another shape."""
     frames = islice(chain.from_iterable(comparison(autoencoders, clip, multiple) for clip in clips), MOST_SHOWN)
     first = next(frames)
     size = (first.shape[1] // 2 * 2, first.shape[0] // 2 * 2)
     encoder = Mp4Encoder(CodecConfig(), size=size, fps=SHOWN_RATE, time_base=1 / SHOWN_RATE)
     for number, frame in enumerate(chain([first], frames)):
-        encoder.add(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), pts=number, duration=1)
+        encoder.add(_fitted(frame, size), pts=number, duration=1)
     try:
         Path(video).write_bytes(encoder.finish())
     except OSError as error:
         raise ValueError(f"--video {video}: cannot be written ({error.strerror})") from None
+
+
+def _fitted(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 as large as `size`, (width, height), takes it, in the middle."""
+    import cv2
+
+    height, width = frame.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left, top = ((whole - part) // 2 for whole, part in zip(size, inner, strict=True))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(frame, inner, interpolation=cv2.INTER_AREA)
+    return canvas

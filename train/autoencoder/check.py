@@ -13,17 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curate.schema import Failure, FailureKind
 from train.autoencoder.base import VideoAutoencoder, usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.evaluate import psnr, ssim
+from train.autoencoder.peak_memory import PeakMemory
 from train.autoencoder.perceptual.judges import Judgement, Judges
 from train.autoencoder.pixels import to_video
 from train.autoencoder.sizes import target_size
+from train.autoencoder.stored import unfit
 
+STEP = "autoencoder_check"
 OUTLIER = 5.0
 """Of a normalized latent: a normal distribution has one value in 1.7 million beyond it."""
 STORED_BITS = 16
 """Of a latent's value."""
+CPU_MEMORY = "DefaultCPUAllocator"
+"""In torch's message where the memory of the machine is not enough; for a GPU it has a class."""
 ERROR_GAIN = 4
 """Errors are shown as many times as large."""
 
@@ -57,13 +63,15 @@ class Check:
         name: Of the autoencoder.
         channels, temporal_stride, spatial_stride: Of its latents.
         clips: The worst first, by PSNR.
+        failures: Clips that it could not be measured on, which no figure counts.
         bits_per_pixel: That latents are stored in; of codes, by their number.
         channel_mean, channel_std, channel_kurtosis: Per channel; kurtosis is 0 for a normal distribution.
-        outliers: Share of the latents' values beyond `OUTLIER`.
+        outliers: Share of the latents' values beyond `OUTLIER`; None, as all figures, where every clip failed.
         posterior_std: Mean deviation of a latent value, of the autoencoder's Gaussian; None where it gives none.
         code_usage, perplexity: Of codes; None where latents are continuous.
         encoded_per_s, decoded_per_s: Frames per second.
-        memory_bytes: Peak of the GPU; None on a CPU.
+        memory_bytes: Peak over encoding and decoding beyond weights and clips, of the GPU or of the process; None
+            where the system does not tell.
         rfvd: Fréchet distances of sources and reconstructions, and the numbers of clips that they are of, by name.
     """
 
@@ -72,16 +80,17 @@ class Check:
     temporal_stride: int
     spatial_stride: int
     clips: tuple[ClipQuality, ...]
-    bits_per_pixel: float
+    failures: tuple[Failure, ...]
+    bits_per_pixel: float | None
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     channel_kurtosis: tuple[float, ...]
-    outliers: float
+    outliers: float | None
     posterior_std: float | None
     code_usage: float | None
     perplexity: float | None
-    encoded_per_s: float
-    decoded_per_s: float
+    encoded_per_s: float | None
+    decoded_per_s: float | None
     memory_bytes: int | None
     rfvd: Mapping[str, float] = field(default_factory=dict)
 
@@ -112,6 +121,7 @@ def check(
         judges: networks that compare reconstructions with sources.
     """
     qualities: list[ClipQuality] = []
+    failures: list[Failure] = []
     moments = _Moments(autoencoder.channels)
     bits = pixels = 0.0
     spent = {"encode": 0.0, "decode": 0.0}
@@ -119,19 +129,32 @@ def check(
     codes: list[Tensor] = []
     deviations = 0.0
     judgement = Judgement(judges or Judges())
-    on_gpu = autoencoder.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(autoencoder.device)
+    memory: list[int] = []
     for clip in clips:
         rgb = fitted(clip.rgb, autoencoder, multiple_px)
+        peak = PeakMemory(autoencoder.device)
         start = time.perf_counter()
-        values, deviation = _encoded(autoencoder, to_video(rgb))
-        latent = values.half()
-        between = time.perf_counter()
-        out = autoencoder.decode(latent.float())
+        try:
+            with peak:
+                latent, deviation = _encoded(autoencoder, to_video(rgb))
+                between = time.perf_counter()
+                decoded = _reconstruction(autoencoder, latent)
+            now = time.perf_counter()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if type(error) is RuntimeError and CPU_MEMORY not in str(error):
+                raise
+            detail = (
+                f"{len(rgb)} frames of {rgb.shape[2]}x{rgb.shape[1]} do not fit into memory ({_first_line(error)})"
+            )
+            failures.append(_failure(clip.name, detail))
+            continue
+        except _NotFinite as error:
+            failures.append(_failure(clip.name, str(error)))
+            continue
+        latent = latent.half()
         spent["encode"] += between - start
-        spent["decode"] += time.perf_counter() - between
-        decoded = ((out[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        spent["decode"] += now - between
+        memory += [] if peak.bytes is None else [peak.bytes]
         qualities.append(replace(quality(clip.name, rgb, decoded), distances=judgement.add(rgb, decoded)))
         moments.add(latent)
         if autoencoder.codebook is None:
@@ -142,25 +165,26 @@ def check(
         pixels += rgb.shape[0] * rgb.shape[1] * rgb.shape[2]
         num_frames += len(rgb)
         deviations += deviation * len(rgb)
-    used = usage(torch.cat(codes), autoencoder.codebook.num_codes) if autoencoder.codebook else {}
-    mean, std, kurtosis = moments.summary()
+    used = usage(torch.cat(codes), autoencoder.codebook.num_codes) if autoencoder.codebook and codes else {}
+    mean, std, kurtosis = moments.summary() if qualities else ((), (), ())
     return Check(
         name=autoencoder.name,
         channels=autoencoder.channels,
         temporal_stride=autoencoder.temporal_stride,
         spatial_stride=autoencoder.spatial_stride,
         clips=tuple(sorted(qualities, key=lambda one: one.psnr_db)),
-        bits_per_pixel=bits / pixels,
+        failures=tuple(failures),
+        bits_per_pixel=bits / pixels if qualities else None,
         channel_mean=mean,
         channel_std=std,
         channel_kurtosis=kurtosis,
-        outliers=moments.outliers,
-        posterior_std=deviations / num_frames if autoencoder.has_posterior else None,
+        outliers=moments.outliers if qualities else None,
+        posterior_std=deviations / num_frames if autoencoder.has_posterior and qualities else None,
         code_usage=float(used["code_usage"]) if used else None,
         perplexity=float(used["perplexity"]) if used else None,
-        encoded_per_s=num_frames / spent["encode"],
-        decoded_per_s=num_frames / spent["decode"],
-        memory_bytes=torch.cuda.max_memory_allocated(autoencoder.device) if on_gpu else None,
+        encoded_per_s=num_frames / spent["encode"] if qualities else None,
+        decoded_per_s=num_frames / spent["decode"] if qualities else None,
+        memory_bytes=max(memory) if memory else None,
         rfvd=judgement.frechet(),
     )
 
@@ -174,6 +198,28 @@ def _encoded(autoencoder: VideoAutoencoder, video: Tensor) -> tuple[Tensor, floa
     parts = [video[:, :, :first], *(video[:, :, i : i + part] for i in range(first, video.shape[2], part))]
     [mean], [logvar] = autoencoder.encode_parts(parts, moments=True).chunk(2, dim=1)
     return mean, float((0.5 * logvar).exp().mean())
+
+
+class _NotFinite(Exception):
+    """A latent or a reconstruction holds what cannot be stored or shown."""
+
+
+def _reconstruction(autoencoder: VideoAutoencoder, latent: Tensor) -> np.ndarray:
+    """(C, T', H', W') float32 as it is stored, decoded: (T, H, W, 3) uint8."""
+    if problem := unfit(latent):
+        raise _NotFinite(f"the encoder gave {problem}")
+    out = autoencoder.decode(latent.half().float())[0]
+    if not out.isfinite().all():
+        raise _NotFinite("the decoder gave values that are not finite")
+    return ((out.permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _failure(clip: str, detail: str) -> Failure:
+    return Failure(subject=clip, step=STEP, kind=FailureKind.MODEL, detail=detail)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def fitted(rgb: np.ndarray, autoencoder: VideoAutoencoder, multiple_px: int) -> np.ndarray:
@@ -204,8 +250,7 @@ def comparison(autoencoders: Sequence[VideoAutoencoder], clip: CheckedClip, mult
     count = min(map(len, sources))
     panels = [sources[0][:count]]
     for autoencoder, rgb in zip(autoencoders, sources, strict=True):
-        out = autoencoder.decode(autoencoder.encode(to_video(rgb)).half().float())
-        decoded = ((out[0].permute(1, 2, 3, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()[:count]
+        decoded = _reconstruction(autoencoder, autoencoder.encode(to_video(rgb)))[:count]
         error = (ERROR_GAIN * np.abs(rgb[:count].astype(np.int16) - decoded)).clip(0, 255).astype(np.uint8)
         panels += [decoded, error]
     for frames in zip(*panels, strict=True):

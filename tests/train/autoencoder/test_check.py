@@ -1,10 +1,13 @@
 """The check of an autoencoder: closed forms of its figures, the worst first, several on equal frames."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tests.support.members.pixel_blocks import PixelBlocks
 from tests.support.video_networks import write_i3d
@@ -14,6 +17,7 @@ from train.autoencoder.evaluate import psnr
 from train.autoencoder.network import CausalVideoAutoencoder
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.own import ReelpackAutoencoder
+from train.autoencoder.peak_memory import PeakMemory
 from train.autoencoder.perceptual.config import FeaturesConfig
 from train.autoencoder.perceptual.judges import judges_of
 from train.autoencoder.pixels import to_video
@@ -38,7 +42,7 @@ def test_the_figures_of_an_autoencoder_that_is_known() -> None:
     assert by_name["flat"].psnr_db > 50 and by_name["blocks"].psnr_db > 50
     assert by_name["flat"].flicker == 0 and by_name["noise"].flicker > 20
     assert found.bits_per_pixel == pytest.approx(16 * 3 / 64)
-    assert (found.channels, found.code_usage, found.perplexity, found.memory_bytes) == (3, None, None, None)
+    assert (found.channels, found.code_usage, found.perplexity, found.failures) == (3, None, None, ())
     assert found.mean("psnr_db") == pytest.approx(np.mean([clip.psnr_db for clip in found.clips]))
     assert found.encoded_per_s > 0 and found.decoded_per_s > 0
 
@@ -138,3 +142,82 @@ def test_judges_give_distances_clip_by_clip_and_rfvd_over_all(tmp_path: Path) ->
     assert by_name["noise"] > 0.05 > by_name["flat"] >= 0
     assert found.mean("features_efficientnet_lite0") == pytest.approx(np.mean([*by_name.values()]))
     assert found.rfvd["rfvd_tiny_10_clips"] == 3 and found.rfvd["rfvd_tiny_10"] > 0
+
+
+class Ill(PixelBlocks):
+    """Fails on clips by their brightness."""
+
+    def encode(self, video: torch.Tensor) -> torch.Tensor:
+        latent = super().encode(video)
+        level = round(float((video.mean() + 1) * 127.5))
+        if level == 1:
+            latent[0, 0, 0, 0] = float("nan")
+        elif level == 2:
+            latent[1] = 1e6
+        elif level == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        elif level == 4:
+            torch.empty(2**60, dtype=torch.uint8)  # more than any machine has
+        return latent
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        decoded = super().decode(latent)
+        return decoded * float("nan") if decoded.mean() > 0.9 else decoded
+
+
+def flat(level: int) -> CheckedClip:
+    return CheckedClip(name=str(level), rgb=np.full((2, 16, 24, 3), level, np.uint8))
+
+
+def test_a_clip_that_fails_is_told_and_counts_in_no_figure() -> None:
+    found = check(Ill(CPU), [flat(level) for level in (1, 90, 2, 3, 4, 255)], multiple_px=8)
+    assert [clip.name for clip in found.clips] == ["90"]
+    details = {failure.subject: failure.detail for failure in found.failures}
+    assert "1 NaN of" in details["1"] and "beyond ±65504" in details["2"]
+    assert details["3"] == "2 frames of 24x16 do not fit into memory (CUDA out of memory.)"
+    assert "do not fit into memory" in details["4"] and "decoder" in details["255"]
+    assert all(failure.kind == "model" for failure in found.failures)
+    alone = check(PixelBlocks(CPU), [flat(90)], multiple_px=8)
+    assert (found.channel_std, found.bits_per_pixel, found.outliers) == (
+        alone.channel_std, alone.bits_per_pixel, alone.outliers,
+    )  # fmt: skip
+
+
+def test_where_every_clip_fails_there_are_no_figures() -> None:
+    found = check(Ill(CPU), [flat(1)], multiple_px=8)
+    assert (found.clips, len(found.failures), found.mean("psnr_db")) == ((), 1, None)
+    assert (found.bits_per_pixel, found.outliers, found.encoded_per_s, found.memory_bytes) == (None,) * 4
+    assert json.loads(json.dumps(asdict(found)))["failures"][0]["subject"] == "1"
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    class Wrong(PixelBlocks):
+        def encode(self, video: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        check(Wrong(CPU), [flat(90)], multiple_px=8)
+
+
+def test_kurtosis_and_deviation_are_those_of_scipy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(2, 7, 64, 64, generator=generator) ** 3 + 0.5
+    found = check(Given(latent), [CheckedClip(name="x", rgb=np.zeros((1, 64, 64, 3), np.uint8))], multiple_px=8)  # type: ignore[arg-type]
+    values = latent.half().double().flatten(1).numpy()
+    np.testing.assert_allclose(found.channel_kurtosis, stats.kurtosis(values, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found.channel_std, values.std(1), rtol=1e-6)
+    np.testing.assert_allclose(found.channel_mean, values.mean(1), rtol=1e-6)
+    assert found.outliers == pytest.approx((np.abs(values) > 5).mean())
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process's peak")
+def test_the_peak_is_that_of_what_runs_inside() -> None:
+    """Before and after it more is held, and nothing of that counts."""
+    held = torch.ones(64 << 20, dtype=torch.uint8)
+    earlier = torch.ones(128 << 20, dtype=torch.uint8)
+    del earlier
+    with PeakMemory(CPU) as peak:
+        inside = torch.ones(48 << 20, dtype=torch.uint8)
+        del inside
+    assert peak.bytes is not None and 40 << 20 < peak.bytes < 64 << 20
+    assert len(held)
