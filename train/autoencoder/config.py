@@ -26,7 +26,7 @@ class ReelpackConfig(BaseModel):
         None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
     )
     chunk_latent_frames: int = Field(
-        8, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
+        2, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"
     )
     tile_px: int | None = Field(
         None,
