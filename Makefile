@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.curate
 	$(BIN)/python -m benchmarks.pack
 	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.overfit
 	$(BIN)/python -m benchmarks.autoencoders
 

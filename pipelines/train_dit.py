@@ -21,7 +21,7 @@ def train(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train a packed-sequence DiT on a Ray cluster."""
+    """Train a DiT or a U-Net on packs on a Ray cluster."""
     from pipelines.config import load_config
     from pipelines.console.interrupted import of_run, stays
     from pipelines.drivers.train import train_on_ray

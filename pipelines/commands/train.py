@@ -1,4 +1,4 @@
-"""`reelpack train`: train a packed-sequence DiT."""
+"""`reelpack train`: train a denoiser on packed sequences."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ def train(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train a packed-sequence DiT on the encoded clips."""
+    """Train a DiT or a U-Net on packs of the encoded clips."""
     resolved = resolved_config(config, set)
     from pipelines.drivers import train as train_dit
 

@@ -14,7 +14,7 @@ def train_export(
     last: Annotated[bool, typer.Option("--last", help="the last weights instead of the averaged ones")] = False,
     step: StepOption = None,
 ) -> None:
-    """Write a trained model as a folder that `train.model.dit.DiT.from_pretrained` reads."""
+    """Write a trained model as a folder that `train.model.base.Denoiser.from_pretrained` reads."""
     from train.run.export import export_run
 
     typer.echo(export_run(run, out, weights="model" if last else "ema", step=step))

@@ -175,6 +175,13 @@ def test_a_recipe_is_a_model_of_the_paper_for_one_gpu_or_eight(name: str, shape:
     assert train.data.plan.token_budget * train.data.plan.packs_per_step == 2**18
 
 
+def test_the_recipe_of_a_u_net_is_for_one_gpu_or_eight() -> None:
+    train = load_config("unet_s").train
+    assert train.model.kind == "unet"
+    for num_ranks in (1, 2, 4, 8):
+        check_ranks(train, num_ranks)
+
+
 def test_every_setting_that_the_documents_name_is_one() -> None:
     root = Path(__file__).parents[2]
     texts = [(root / "README.md").read_text(), *(path.read_text() for path in (root / "docs").rglob("*.md"))]

@@ -16,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from train.distributed.ranks import RankGrid
 from train.run.config import ParallelConfig
 
+MAX_GRAPHS = 64
+"""Of all blocks."""
+
 
 def parallelize(
     model: nn.Module, ranks: RankGrid, config: ParallelConfig, dtype: torch.dtype = torch.float32
@@ -70,6 +73,8 @@ def _set_up_compiler() -> None:
     torch._dynamo.config.specialize_float = True
     # Replicas' gradients travel while the blocks before them are differentiated: a block is not cut into buckets.
     torch._dynamo.config.optimize_ddp = False
+    # Blocks of one code and unlike widths, those of a U-Net, are a graph each.
+    torch._dynamo.config.recompile_limit = MAX_GRAPHS
     # As without compilation: gradients of what is computed in float32 are.
     torch._functorch.config.backward_pass_autocast = "off"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.support.plain_unet import plain_forward
 from tests.train.model.conftest import CHANNELS, TEXT_DIM
 from tests.train.model.test_packed_equals_alone import check_packed_equals_alone
 from train.model.unet.config import UNetConfig
@@ -84,6 +85,24 @@ def output(model: UNet, samples: list[Sample]) -> list[Tensor]:
 @pytest.mark.parametrize(("temporal", "text"), PAIRS)
 def test_packed_outputs_loss_and_gradients_equal_one_by_one(odd_samples: list[Sample], temporal: str, text: str):
     check_packed_equals_alone(redrawn(temporal=temporal, text=text, **EVERYTHING), odd_samples, atol=3e-5)
+
+
+@pytest.mark.parametrize(("temporal", "text"), PAIRS)
+@pytest.mark.parametrize("shape", [(3, 8, 4), (2, 7, 5), (1, 5, 6)])
+def test_equal_shapes_are_what_a_network_of_fixed_shapes_makes_of_them(
+    shape: tuple[int, int, int], temporal: str, text: str
+):
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, CHANNELS, *shape, generator=generator)
+    texts = torch.randn(2, 3, TEXT_DIM, generator=generator)
+    samples = [
+        Sample(clip_id=str(i), latent=latent, noise=latent, timestep=0.3 + i / 2, fps=8.0, text=texts[i])
+        for i, latent in enumerate(latents)
+    ]
+    model = redrawn(temporal=temporal, text=text)
+    ours = torch.stack([part.T.unflatten(1, shape) for part in output(model, samples)])  # (2, C, T, H, W)
+    with torch.no_grad():
+        torch.testing.assert_close(ours, plain_forward(model, latents, packed(model, samples)), atol=1e-5, rtol=1e-4)
 
 
 def test_tubelets_packed_equal_one_by_one(samples: list[Sample]):

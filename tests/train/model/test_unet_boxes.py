@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from train.model.unet.boxes import EPS, Boxes, box_convolution, box_norm
 from train.model.unet.pyramid import Level, build_pyramid, copied_to_children
+from train.model.unet.taps import gathered_convolution, neighbors
 from train.packing.batch import Sample, pack
 
 RUNS = [(3, 5, 4), (1, 1, 1), (2, 2, 7)]
@@ -53,6 +54,17 @@ def test_a_convolution_of_boxes_is_that_of_each(kernel: tuple[int, int], stride:
     )
 
 
+def test_gathered_neighbors_make_the_same_convolution():
+    taps = neighbors(RUNS)
+    same_with_gradients(
+        lambda x, weight, bias: gathered_convolution(x, weight, bias, taps),
+        lambda x, weight, bias: row([F.conv2d(box, weight, bias, padding=1) for box in apart(x)]),
+        drawn(BOXES.num_values, 6),
+        drawn(8, 6, 3, 3),
+        drawn(8),
+    )
+
+
 def test_the_norm_of_boxes_is_that_of_each():
     same_with_gradients(
         lambda x: box_norm(x, BOXES.sizes, BOXES.num_boxes, 3)[0],
@@ -76,7 +88,7 @@ def levels() -> dict[int, Level]:
     samples = [
         Sample(clip_id=str(i), latent=x, noise=x, timestep=0.5, fps=0.0, text=None) for i, x in enumerate(latents)
     ]
-    return build_pyramid(pack(samples, (1, 1, 1), 1), 3).levels
+    return build_pyramid(pack(samples, (1, 1, 1), 1), [8, 8, 8]).levels
 
 
 def test_sides_are_halved_and_rounded_up(levels: dict[int, Level]):

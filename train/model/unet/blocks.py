@@ -15,6 +15,7 @@ from train.model.position import Rotation
 from train.model.unet.boxes import Boxes, box_convolution, box_norm
 from train.model.unet.config import BlockShape, UNetConfig
 from train.model.unet.pyramid import Level, copied_to_children
+from train.model.unet.taps import gathered_convolution
 from train.packing.segments import Segments
 
 
@@ -27,12 +28,20 @@ class Convolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(width, in_width, *kernel))
         self.bias = nn.Parameter(torch.empty(width))
 
+    def within(self, x: Tensor, level: Level) -> Tensor:
+        """Of the pictures of a level: (N, C) to (N, C')."""
+        if level.taps is None:
+            return self(x, level.pictures)
+        return gathered_convolution(*self._cast(x), level.taps)
+
     def forward(self, x: Tensor, boxes: Boxes, num_out: int | None = None) -> Tensor:
         """(N, C) to (N', C'); `num_out`: N' where the stride is not 1."""
+        return box_convolution(*self._cast(x), boxes.sizes, len(x) if num_out is None else num_out, self.stride)
+
+    def _cast(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
-        tensors = (tensor.to(dtype) for tensor in (x, self.weight, self.bias))
-        return box_convolution(*tensors, boxes.sizes, len(x) if num_out is None else num_out, self.stride)
+        return x.to(dtype), self.weight.to(dtype), self.bias.to(dtype)
 
     def flops(self, num_out: int) -> int:
         return 2 * num_out * self.weight.numel()
@@ -71,11 +80,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, conditions: Conditions, level: Level) -> Tensor:
         """(N, C) to (N, C')."""
-        h = self.first(F.silu(self.norm(x, level.pictures)), level.pictures)  # (N, C')
+        h = self.first.within(F.silu(self.norm(x, level.pictures)), level)  # (N, C')
         shift, scale = self.modulation(F.silu(conditions.vectors.float())).chunk(2, dim=-1)  # 2 × (R, C')
         modulation = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids)
         h = modulation.modulate(normalised(h, level.pictures, self.num_groups))  # (N, C')
-        return self.shortcut(x) + self.second(F.silu(h), level.pictures)  # (N, C')
+        return self.shortcut(x) + self.second.within(F.silu(h), level)  # (N, C')
 
     def flops(self, num_rows: int, num_vectors: int) -> int:
         of_linear = linear_flops(self.modulation, num_vectors) + linear_flops(self.shortcut, num_rows)
@@ -136,7 +145,7 @@ class UNetBlock(nn.Module):
         if self.change is None:
             return x
         if self.changes_to == "up":
-            return self.change(copied_to_children(x, level), level.pictures)
+            return self.change.within(copied_to_children(x, level), level)
         return self.change(x, level.finer, level.segments.num_tokens)
 
     def _over_time(self, h: Tensor, level: Level, rotation: Rotation | None) -> Tensor:

@@ -30,7 +30,8 @@ from train.model.segment_attention import workspace_bytes
 from train.model.unet.activations import kept_bytes_per_token
 from train.model.unet.blocks import Convolution, GroupNorm, UNetBlock
 from train.model.unet.config import UNetConfig
-from train.model.unet.pyramid import Pyramid, copied_to_children, pyramid_of
+from train.model.unet.pyramid import SMALL, Pyramid, copied_to_children, pyramid_of
+from train.model.unet.taps import NUM_TAPS
 from train.packing.batch import PackedBatch
 from train.packing.patches import tie_copies
 
@@ -71,9 +72,9 @@ class UNet(Denoiser):
         pyramid = pyramid_of(batch, self.config)
         conditions = self._conditions(timesteps, batch, pyramid)
         rotations = {number: self._rotation(level.frames) for number, level in pyramid.levels.items()}
-        pictures = pyramid.levels[0].pictures
+        first = pyramid.levels[0]
         conditioning = {name: pyramid.rows.apply(tokens) for name, tokens in batch.conditioning.items()}
-        x = self.embed(pyramid.rows.apply(x), pictures)  # (N, C)
+        x = self.embed.within(pyramid.rows.apply(x), first)  # (N, C)
         x = self.embed_conditioning(x, conditioning)  # (N, C)
         skips, features = list[Tensor](), None
         for i, (block, shape) in enumerate(zip(self.blocks, self.config.block_shapes, strict=True)):
@@ -84,7 +85,7 @@ class UNet(Denoiser):
                 skips.append(x)
             if i == features_of:
                 features = pyramid.rows.undo(_at_patches(x, at, pyramid))  # (L, C)
-        out = self.final(F.silu(self.final_norm(x, pictures)), pictures)  # (N, P)
+        out = self.final.within(F.silu(self.final_norm(x, first.pictures)), first)  # (N, P)
         out = tie_copies(pyramid.rows.undo(out), batch.lone_frames, self.config.patch)  # (L, P)
         return out if features is None else (out, features)
 
@@ -120,12 +121,14 @@ class UNet(Denoiser):
         return int(num_tokens * kept_bytes_per_token(self, losses, dtype, checkpoint_every))
 
     def workspace_bytes(self, num_tokens: int, dtype: torch.dtype) -> int:
-        """Of attention, or of a convolution: its result once more, where unlike frames are joined to one row."""
+        """Of attention, or of a convolution: its result once more, where unlike frames are joined to one row, or the
+        neighbors of small ones."""
         flash, most = dtype.itemsize == 2, 2 * num_tokens * max(self.config.widths[:2]) * dtype.itemsize
         for shape in self.config.block_shapes:
             heads = max(1, shape.width // self.config.head_width)
             rows = max(1, num_tokens // 4**shape.level)
-            most = max(most, workspace_bytes(rows, heads, self.config.head_width, flash=flash))
+            around = NUM_TAPS * min(rows, SMALL * shape.width) * (shape.in_width + shape.skip_width) * dtype.itemsize
+            most = max(most, around, workspace_bytes(rows, heads, self.config.head_width, flash=flash))
         return most
 
     def adapted(self, source: ModelConfig, state: State, tubelet: Literal["central", "uniform"]) -> State:

@@ -18,10 +18,15 @@ from torch import Tensor
 from train.model.build_layout import window_layout
 from train.model.unet.boxes import Boxes
 from train.model.unet.config import UNetConfig
+from train.model.unet.taps import neighbors
 from train.packing.batch import PackedBatch
 from train.packing.patches import grid_positions
 from train.packing.segments import Segments, WindowLayout, map_tensors
 from train.packing.shapes import TEMPORAL, Patch
+
+SMALL = 2
+"""Pictures of a level are small where the patches of one size are, on average, fewer than this many times its
+channels: there a convolution per size was slower than one product over all of them, on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,7 @@ class Level:
     spatial: WindowLayout  # of the frames, one after the other
     temporal: WindowLayout  # of the places of frames, along time
     pictures: Boxes  # frames: rows × columns
+    taps: Tensor | None  # (N, 9): their neighbors, where pictures are small and unlike; None: they are not
     films: Boxes  # samples: frames × patches of a frame
     finer: Boxes | None  # frames of the level before; None: this is the first
     is_video: Tensor  # (N, 1) bool
@@ -52,16 +58,20 @@ class Pyramid:
 
 def prepare(batch: PackedBatch, config: UNetConfig) -> PackedBatch:
     """The pack with its pyramid, worked out ahead: call it where the pack is loaded, before it moves to a GPU."""
-    return replace(batch, layout=build_pyramid(batch, len(config.depths)))
+    return replace(batch, layout=build_pyramid(batch, config.widths))
 
 
 def pyramid_of(batch: PackedBatch, config: UNetConfig) -> Pyramid:
     """What `prepare` worked out, or, of a pack that it has not seen, works out now."""
-    return batch.layout if isinstance(batch.layout, Pyramid) else build_pyramid(batch, len(config.depths))
+    return batch.layout if isinstance(batch.layout, Pyramid) else build_pyramid(batch, config.widths)
 
 
-def build_pyramid(batch: PackedBatch, num_levels: int) -> Pyramid:
+def build_pyramid(batch: PackedBatch, widths: Sequence[int]) -> Pyramid:
     """The pyramid of a pack, on the pack's device.
+
+    Args:
+        batch: the pack.
+        widths: channels of each level.
 
     Raises:
         ValueError: tokens were dropped: convolutions need all neighbours.
@@ -75,10 +85,11 @@ def build_pyramid(batch: PackedBatch, num_levels: int) -> Pyramid:
     vectors = _condition_vectors(cpu)[:, order]  # (2, S)
     levels, finer = dict[int, Level](), None
     sizes = [grids[i] for i in order]
-    for number in range(num_levels):
+    for number, width in enumerate(widths):
         coarser = [(t, -(-h // 2), -(-w // 2)) for t, h, w in sizes]
-        parents, children = _family(sizes, coarser) if number < num_levels - 1 else (None, None)
-        levels[number] = _level(sizes, finer, torch.where(given, *_of_rows(vectors, sizes)), parents, children)
+        parents, children = _family(sizes, coarser) if number < len(widths) - 1 else (None, None)
+        condition_ids = torch.where(given, *_of_rows(vectors, sizes))  # (N,)
+        levels[number] = _level(sizes, width, finer, condition_ids, parents, children)
         finer, sizes = levels[number].pictures, coarser
         if children is not None:  # a coarse patch is given where all that it stands for are
             given = torch.cat([given, given.new_ones(1)])[children].all(1)  # (N',)
@@ -97,6 +108,7 @@ def _check_whole(batch: PackedBatch) -> None:
 
 def _level(
     sizes: Sequence[Patch],
+    width: int,
     finer: Boxes | None,
     condition_ids: Tensor,
     parents: Tensor | None,
@@ -113,6 +125,7 @@ def _level(
         spatial=WindowLayout(segments=Segments.of([h * w for t, h, w in sizes for _ in range(t)])),
         temporal=window_layout(TEMPORAL, segments, positions, everywhere, is_image),
         pictures=Boxes(pictures),
+        taps=neighbors(sizes) if segments.num_tokens < SMALL * width * len(pictures) else None,
         films=Boxes(films),
         finer=finer,
         is_video=~is_image[:, None],
