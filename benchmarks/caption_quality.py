@@ -30,7 +30,8 @@ from tests.support.caption_grounding import Shown, blind, measure
 
 def overflow(half: str) -> Score:
     """Captions against an encoder of 24 tokens; what they have is counted by the encoder's own class."""
-    from curate.encoders.text import TextEncoder, TextEncoderConfig
+    from curate.encoders.text import TextEncoder
+    from curate.encoders.text_config import TextEncoderConfig
 
     limit = 24
     (check,) = ready([OverflowConfig(encoders=(EncoderLimit(model="minilm-l6-v2", max_tokens=limit),)).build()])

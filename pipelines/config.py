@@ -20,7 +20,7 @@ from caption.upsample import UpsampleConfig
 from curate.columns import COLUMNS
 from curate.cut import ShardConfig
 from curate.dedup.config import DedupConfig
-from curate.encoders.text import TextEncoderConfig
+from curate.encoders.text_config import TextEncoderConfig
 from curate.media.readers.config import MediaConfig
 from curate.scan import ScanConfig
 from curate.scores.config import ScoreConfig, named_by_kind

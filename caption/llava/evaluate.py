@@ -26,7 +26,8 @@ from caption.llava.corpus import SUBJECTS, load_shots
 from caption.prompts import PLAIN_V1
 from curate.encoders import weights
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 from curate.media.decode import middles
 from curate.media.frames import iter_frames
 

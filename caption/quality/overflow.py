@@ -10,7 +10,7 @@ from caption.quality.prose import ProseCheck
 from caption.quality.words import words
 from caption.record import CaptionRecord, Finding, Remedy
 from curate.dataset.captions import CaptionStatus
-from curate.encoders.text import TextEncoderConfig
+from curate.encoders.text_config import TextEncoderConfig
 
 MARGIN = 0.9
 """Of the words that would fit: another wording can have more tokens a word."""

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from curate.encoders import weights
 from curate.encoders.efficientnet import WEIGHTS, EfficientNetBackbone
 from curate.encoders.efficientnet_lite import load_classifier
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 from curate.schema import content_digest
 
 if TYPE_CHECKING:

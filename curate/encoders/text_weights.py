@@ -6,16 +6,14 @@ everything else through `AutoModel`. Of a causal language model that is the stac
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.encoders import torchvision_cpu
 from curate.encoders.fingerprint import path_digest
 from curate.encoders.manifest import ASSETS
 from curate.encoders.pipeline_folder import model_folder, variant_of
+from curate.encoders.text_config import TextEncoderConfig
 from curate.schema import content_digest
-
-if TYPE_CHECKING:
-    from curate.encoders.text import TextEncoderConfig
 
 PART = "text_encoder"
 WEIGHTS = "model|pytorch_model"
@@ -23,7 +21,7 @@ UNUSED = ("pooler.", "text_projection.")
 """Weights that no token state depends on: many checkpoints lack them."""
 
 
-def load(config: "TextEncoderConfig") -> tuple[Any, Any]:
+def load(config: TextEncoderConfig) -> tuple[Any, Any]:
     """The model, on the CPU, and its tokenizer.
 
     Raises:
@@ -72,7 +70,7 @@ def text_config(model: Any) -> Any:
     return model.config.get_text_config()
 
 
-def content_of(config: "TextEncoderConfig") -> str:
+def content_of(config: TextEncoderConfig) -> str:
     """Names weights and tokenizer: by content, or those of a hub id by its commit.
 
     Raises:
@@ -87,7 +85,7 @@ def content_of(config: "TextEncoderConfig") -> str:
     return digests[0] if len(digests) == 1 else content_digest("pipeline", *digests)
 
 
-def _place(config: "TextEncoderConfig", subfolder: str | None) -> tuple[str, dict[str, Any]]:
+def _place(config: TextEncoderConfig, subfolder: str | None) -> tuple[str, dict[str, Any]]:
     """Where transformers finds a folder, and its options."""
     root = config.path
     if root is not None:
@@ -100,5 +98,5 @@ def _tokenizer_folder(subfolder: str | None) -> str | None:
     return subfolder.replace(PART, "tokenizer", 1) if subfolder else None
 
 
-def _name(config: "TextEncoderConfig") -> str:
+def _name(config: TextEncoderConfig) -> str:
     return repr(config.model) + (f" in its folder {config.subfolder!r}" if config.subfolder else "")

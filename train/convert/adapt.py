@@ -7,7 +7,6 @@ number of classes begins with "no label" in each of them.
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +16,13 @@ from train.model.base import Denoiser
 from train.model.conditioning import Conditioner
 from train.model.dit_config import DiTConfig
 
-if TYPE_CHECKING:
-    from train.model.dit import DiT
-
 logger = logging.getLogger(__name__)
 
 
-def adapted(model: "DiT", source: DiTConfig, state: dict[str, Tensor], tubelet: Tubelet) -> dict[str, Tensor]:
-    """Weights of a DiT of `source`, brought to the shapes of `model` where that is possible.
+def adapted(
+    model: Denoiser, config: DiTConfig, source: DiTConfig, state: dict[str, Tensor], tubelet: Tubelet
+) -> dict[str, Tensor]:
+    """Weights of a DiT of `source`, brought to the shapes of `model`, one of `config`, where that is possible.
 
     Raises:
         ValueError: the models predict different numbers of values for a feature.
@@ -32,7 +30,7 @@ def adapted(model: "DiT", source: DiTConfig, state: dict[str, Tensor], tubelet: 
     _check_outputs(state, model)
     if state["embed.weight"].shape != model.state_dict()["embed.weight"].shape:
         state = _inflated(state, source, model, tubelet)
-    if len(model.config.windows(0)) > len(source.windows(0)):
+    if len(config.windows(0)) > len(source.windows(0)):
         state = _with_second_mixer(state, source)
     return with_classes(state, model)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 from curate.schema import Failure, FailureKind
 
 STEP = "embed_text"

@@ -185,7 +185,7 @@ class DiT(Denoiser):
 
     def adapted(self, source: ModelConfig, state: State, tubelet: Literal["central", "uniform"]) -> State:
         assert isinstance(source, DiTConfig)
-        return adapted(self, source, state, tubelet)
+        return adapted(self, self.config, source, state, tubelet)
 
     def silence_additions(self, source: ModelConfig) -> None:
         assert isinstance(source, DiTConfig)

@@ -241,7 +241,8 @@ def embed_prompts(prompts: Sequence[str], record: RunRecord) -> list[Tensor]:
     Raises:
         ValueError: the encoder found here is another one.
     """
-    from curate.encoders.text import TextEncoder, TextEncoderConfig
+    from curate.encoders.text import TextEncoder
+    from curate.encoders.text_config import TextEncoderConfig
 
     encoder = TextEncoder(TextEncoderConfig.model_validate(record.text["config"]))
     if encoder.fingerprint != record.text["encoder_fingerprint"]:

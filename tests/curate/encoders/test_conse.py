@@ -6,7 +6,8 @@ from curate.encoders import weights
 from curate.encoders.base import EncoderPool
 from curate.encoders.conse import ConseConfig, ConseEncoder, class_names
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 from curate.encoders.weights import MissingWeights
 
 

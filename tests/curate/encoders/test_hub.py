@@ -6,7 +6,8 @@ from huggingface_hub import constants
 from caption.backends.transformers_vlm import TransformersVlmConfig
 from caption.config import CaptionConfig
 from curate.encoders.hub import resolve_commit
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 
 OLD, NEW = "a" * 40, "b" * 40
 

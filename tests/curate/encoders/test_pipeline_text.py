@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from curate.encoders import torchvision_cpu
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 
 TEXT = "a big gray rabbit"
 WORDS = ("<pad>", "<s>", "</s>", "<unk>", "a", "big", "gray", "rabbit", "in", "the", "sky")

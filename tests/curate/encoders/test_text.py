@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from curate.encoders import torchvision_cpu, weights
-from curate.encoders.text import TextEncoder, TextEncoderConfig
+from curate.encoders.text import TextEncoder
+from curate.encoders.text_config import TextEncoderConfig
 
 TEXTS = [
     "A big gray rabbit stands in a meadow and looks at a butterfly, while the camera slowly moves closer to its face.",

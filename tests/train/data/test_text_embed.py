@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.encoders.text import TextEncoderConfig
+from curate.encoders.text_config import TextEncoderConfig
 from curate.schema import Failure
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 from train.run.folder import RunRecord

@@ -1,38 +1,37 @@
 """Bytes that a U-Net keeps for its backward pass, measured on a narrow one: they grow with the width."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from train.model.activations import bytes_per_token
-from train.model.base import Losses
-
-if TYPE_CHECKING:
-    from train.model.unet.network import UNet
+from train.model.base import Denoiser, Losses
+from train.model.unet.config import UNetConfig
 
 
-def kept_bytes_per_token(model: "UNet", losses: Losses, dtype: torch.dtype, checkpoint_every: int) -> float:
+def kept_bytes_per_token(
+    model: Denoiser, config: UNetConfig, losses: Losses, dtype: torch.dtype, checkpoint_every: int
+) -> float:
     """
     Args:
-        model: whose shape is taken.
+        model: whose channels are taken.
+        config: of the model.
         losses: of the objective.
         dtype: of activations.
         checkpoint_every: every n-th block keeps its input alone; 0: none.
     """
-    config = model.config
     narrow = config.model_copy(update={"width": 8, "num_groups": 4, "head_width": 8, "condition_width": 8})
 
     def measured(checkpointed: list[int]) -> float:
-        small = type(model)(narrow, channels=model.channels, text_dim=model.text_dim, num_outputs=model.num_outputs)
+        small = narrow.build(channels=model.channels, text_dim=model.text_dim, num_outputs=model.num_outputs)
         for number in checkpointed:
             block = small.blocks[number]
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         return bytes_per_token(small, losses, dtype)
 
     with torch.random.fork_rng(devices=[]):
-        numbers = list(range(0, model.config.num_blocks, checkpoint_every)) if checkpoint_every else []
+        numbers = list(range(0, config.num_blocks, checkpoint_every)) if checkpoint_every else []
         kept = measured(numbers)
         if numbers:
             # The last block, of the finest level and the widest input, stands for the one that is computed again.

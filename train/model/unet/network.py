@@ -118,7 +118,7 @@ class UNet(Denoiser):
         return total
 
     def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:
-        return int(num_tokens * kept_bytes_per_token(self, losses, dtype, checkpoint_every))
+        return int(num_tokens * kept_bytes_per_token(self, self.config, losses, dtype, checkpoint_every))
 
     def workspace_bytes(self, num_tokens: int, dtype: torch.dtype) -> int:
         """Of attention, or of a convolution: its result once more, where unlike frames are joined to one row, or the
