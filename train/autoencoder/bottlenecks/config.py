@@ -35,9 +35,9 @@ class VQConfig(BaseModel):
     kind: Literal["vq"] = "vq"
     codebook_size: int = Field(4096, ge=2, description="vectors of the codebook")
     commitment: float = Field(0.25, ge=0, description="weight of the distance from the encoder's output to its code")
-    decay: float = Field(0.99, gt=0, lt=1, description="of the averages that the codes follow")
+    decay: float = Field(0.95, gt=0, lt=1, description="of the averages that the codes follow")
     revive_below: float = Field(
-        0.03,
+        0.1,
         ge=0,
         lt=1,
         description="a code that is used less than this share of the mean use is put on an output of "
