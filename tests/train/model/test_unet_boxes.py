@@ -67,9 +67,16 @@ def test_gathered_neighbors_make_the_same_convolution():
 
 def test_the_norm_of_boxes_is_that_of_each():
     same_with_gradients(
-        lambda x: box_norm(x, BOXES.sizes, BOXES.num_boxes, 3)[0],
+        lambda x: box_norm(x, None, None, BOXES.sizes, BOXES.num_boxes, 3)[0],
         lambda x: row([F.group_norm(box, 3, eps=EPS) for box in apart(x)]),
         drawn(BOXES.num_values, 6),
+    )
+    same_with_gradients(
+        lambda x, weight, bias: box_norm(x, weight, bias, BOXES.sizes, BOXES.num_boxes, 3)[0],
+        lambda x, weight, bias: row([F.group_norm(box, 3, weight, bias, EPS) for box in apart(x)]),
+        drawn(BOXES.num_values, 6),
+        drawn(6),
+        drawn(6) + 1,
     )
 
 
@@ -78,7 +85,9 @@ def test_operators_pass_the_checks_of_torch():
     num_out = sum(n * -(-h // 2) * -(-w // 2) for n, h, w in RUNS)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(box_convolution, (x, weight, bias, BOXES.sizes, num_out, 2), test_utils=tests)
-    torch.library.opcheck(box_norm, (x, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
+    torch.library.opcheck(box_norm, (x, None, None, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
+    scale = bias[:4].detach().requires_grad_()
+    torch.library.opcheck(box_norm, (x, scale, scale, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
 
 
 @pytest.fixture

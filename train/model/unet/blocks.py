@@ -56,13 +56,9 @@ class GroupNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor, pictures: Boxes) -> Tensor:
-        return normalised(x, pictures, self.num_groups) * self.weight + self.bias
-
-
-def normalised(x: Tensor, pictures: Boxes, num_groups: int) -> Tensor:
-    """Group norm of each frame: (N, C) to (N, C)."""
-    out, _, _ = box_norm(x, pictures.sizes, pictures.num_boxes, num_groups)
-    return out
+        """(N, C) to (N, C)."""
+        affine = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return box_norm(x, *affine, pictures.sizes, pictures.num_boxes, self.num_groups)[0]
 
 
 class ResidualBlock(nn.Module):
@@ -83,7 +79,9 @@ class ResidualBlock(nn.Module):
         h = self.first.within(F.silu(self.norm(x, level.pictures)), level)  # (N, C')
         shift, scale = self.modulation(F.silu(conditions.vectors.float())).chunk(2, dim=-1)  # 2 × (R, C')
         modulation = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids)
-        h = modulation.modulate(normalised(h, level.pictures, self.num_groups))  # (N, C')
+        pictures = level.pictures
+        h, _, _ = box_norm(h, None, None, pictures.sizes, pictures.num_boxes, self.num_groups)  # (N, C')
+        h = modulation.modulate(h)  # (N, C')
         return self.shortcut(x) + self.second.within(F.silu(h), level)  # (N, C')
 
     def flops(self, num_rows: int, num_vectors: int) -> int:

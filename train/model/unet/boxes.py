@@ -6,7 +6,7 @@ is cut is data on the host: compilers and autograd meet one operator, and no pac
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.backends import cudnn
 from torch.utils.flop_counter import register_flop_formula
 
 EPS = 1e-5
+
+Norm: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""What is normalised, (N, C), and of each box mean and inverse standard deviation, (B, num_groups)."""
 
 
 class Boxes:
@@ -100,11 +103,15 @@ def _flops(_x: Tensor, weight: Tensor, _bias: Tensor, _sizes: Tensor, num_out: i
 
 
 @torch.library.custom_op("reelpack::box_norm", mutates_args=())
-def box_norm(x: Tensor, sizes: Tensor, num_boxes: int, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+def box_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, sizes: Tensor, num_boxes: int, num_groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Group norm (Wu & He 2018) of each box.
 
     Args:
         x: (N, C) boxes in a row.
+        weight: (C,) in the type of `x`; None: no scale.
+        bias: (C,), where there is a weight.
         sizes: (G, 3) of the boxes, on the host.
         num_boxes: B of all runs.
         num_groups: of channels.
@@ -115,44 +122,53 @@ def box_norm(x: Tensor, sizes: Tensor, num_boxes: int, num_groups: int) -> tuple
     parts = []
     for box in _boxes(x, sizes):
         n, c, h, w = box.shape
-        parts.append(torch.ops.aten.native_group_norm(box, None, None, n, c, h * w, num_groups, EPS))
+        parts.append(torch.ops.aten.native_group_norm(box, weight, bias, n, c, h * w, num_groups, EPS))
     outs, means, scales = zip(*parts, strict=True)
     return _row(outs), torch.cat(means), torch.cat(scales)
 
 
 @torch.library.custom_op("reelpack::box_norm_backward", mutates_args=())
-def box_norm_backward(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, sizes: Tensor, num_groups: int) -> Tensor:
-    """Gradient of x, (N, C)."""
-    counts = sizes[:, 0].tolist()
-    grads = []
+def box_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, sizes: Tensor, num_groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x (N, C), and of weight and bias, summed over the runs in float32; zeros where there are none."""
+    counts, grads = sizes[:, 0].tolist(), []
+    wide, has_weight = torch.promote_types(x.dtype, torch.float32), weight is not None
+    of_weight, of_bias = x.new_zeros(x.shape[1], dtype=wide), x.new_zeros(x.shape[1], dtype=wide)
     for upstream, box, *of_run in zip(
         _boxes(grad, sizes), _boxes(x, sizes), mean.split(counts), scale.split(counts), strict=True
     ):
         n, c, h, w = box.shape
-        of_box, _, _ = torch.ops.aten.native_group_norm_backward(
-            upstream, box, *of_run, None, n, c, h * w, num_groups, [True, False, False]
+        of_box, *of_affine = torch.ops.aten.native_group_norm_backward(
+            upstream, box, *of_run, weight, n, c, h * w, num_groups, [True, has_weight, has_weight]
         )
         grads.append(of_box)
-    return _row(grads)
+        if has_weight:
+            of_weight += of_affine[0]
+            of_bias += of_affine[1]
+    return _row(grads), of_weight.to(x.dtype), of_bias.to(x.dtype)
 
 
 @box_norm.register_fake
-def _(x: Tensor, _sizes: Tensor, num_boxes: int, num_groups: int) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, _weight: Any, _bias: Any, _sizes: Tensor, num_boxes: int, num_groups: int) -> Norm:
     return torch.empty_like(x), x.new_empty(num_boxes, num_groups), x.new_empty(num_boxes, num_groups)
 
 
 @box_norm_backward.register_fake
-def _(_grad: Tensor, x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x)
+def _(_grad: Tensor, x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
-def _keep_norm(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, sizes, _, ctx.num_groups = inputs
-    ctx.save_for_backward(x, *output[1:], sizes)
+def _keep_norm(ctx: Any, inputs: tuple[Any, ...], output: Norm) -> None:
+    x, weight, _, sizes, _, ctx.num_groups = inputs
+    ctx.save_for_backward(x, weight, *output[1:], sizes)
+    ctx.set_materialize_grads(False)  # mean and deviation have none
 
 
 def _norm_gradients(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    return box_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.num_groups), None, None, None
+    weight = ctx.saved_tensors[1]
+    of_x, *of_affine = box_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.num_groups)
+    return (of_x, *(of_affine if weight is not None else (None, None)), None, None, None)
 
 
 box_norm.register_autograd(_norm_gradients, setup_context=_keep_norm)
