@@ -166,9 +166,10 @@ def _keep_norm(ctx: Any, inputs: tuple[Any, ...], output: Norm) -> None:
 
 
 def _norm_gradients(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    weight = ctx.saved_tensors[1]
-    of_x, *of_affine = box_norm_backward(grad.contiguous(), *ctx.saved_tensors, ctx.num_groups)
-    return (of_x, *(of_affine if weight is not None else (None, None)), None, None, None)
+    saved = ctx.saved_tensors  # read once: under checkpointing they are computed again
+    of_x, of_weight, of_bias = box_norm_backward(grad.contiguous(), *saved, ctx.num_groups)
+    of_affine = (None, None) if saved[1] is None else (of_weight, of_bias)
+    return (of_x, *of_affine, None, None, None)
 
 
 box_norm.register_autograd(_norm_gradients, setup_context=_keep_norm)
