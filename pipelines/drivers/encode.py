@@ -19,12 +19,15 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.rows import failure_row
 from curate.schema import content_digest
 from pipelines.config import Config
-from pipelines.console.progress import CLIPS, FRAMES
+from pipelines.console.progress import CLIPS, FRAMES, console
 from pipelines.console.readers import fallback_note
 from pipelines.execute.build import open_executor
 from pipelines.steps.encode import Encoding, encode_missing, text_families
 from train.autoencoder.clip import PLACE, EncodeItem
+from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import Encoded, EncodeStage
+from train.autoencoder.record import config_of
+from train.data.fingerprint import read_record
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
 FACTS = ("num_frames", "height", "width", "fps", "window", "start_frame", "clip_frames")
@@ -91,6 +94,8 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
     start = time.monotonic()
     rows, texts = index.to_pylist(), _texts(dataset, index)
     encodings_of = {one.kind: one for one in encodings(dataset, index, config)}
+    if note := _note_of_windows(dataset, config.encode, encodings_of["latents"].record):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     command = shlex.join(["reelpack", "encode", dataset.url])
     failures: list[dict[str, Any]] = []
 
@@ -137,6 +142,23 @@ def encodings(dataset: Dataset, index: pa.Table, config: Config) -> list[Encodin
         *([_text(dataset, rows, texts, config)] if has_text else []),
         _latents(dataset, rows, config),
     ]
+
+
+def _note_of_windows(dataset: Dataset, config: EncodeConfig, record: Mapping[str, Any]) -> str | None:
+    """What is begun again, where the dataset has latents that differ in `windows` alone: its default has changed."""
+    names = dataset.fingerprints("latents")
+    if record["fingerprint"] in names or config.windows == "middle":
+        return None
+    for name in names:
+        other = read_record(dataset.layout.encoded("latents", name)) or {}
+        if other.get("autoencoder_fingerprint") == record["autoencoder_fingerprint"] and "config" in other:
+            update = {"windows": "all", "autoencoder": config.autoencoder}
+            if config_of(other).model_copy(update=update) == config:
+                return (
+                    f"latents {name} have one window of each clip; all clips are encoded again, to "
+                    f"{record['fingerprint']}, with every window. To continue {name}: --set encode.windows=middle"
+                )
+    return None
 
 
 def _texts(dataset: Dataset, index: pa.Table) -> dict[str, dict[str, str]]:

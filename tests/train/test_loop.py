@@ -354,6 +354,7 @@ def test_a_run_of_another_configuration_or_dataset_is_not_continued(dataset: str
     with pytest.raises(ValueError, match=r"ema\.decay: 0\.9 → 0\.1"):
         train(config(steps=3, ema__decay=0.1), dataset, tmp_path)
     train(config(steps=3, model__mixer__kernel="dense"), dataset, tmp_path)  # a kernel is no part of what is learned
+    train(config(steps=3, data__latents="lat0", data__text="txt0"), dataset, tmp_path)  # the same, named
     record = json.loads((tmp_path / "run.json").read_text())
     record["latents"]["fingerprint"] = "other"
     (tmp_path / "run.json").write_text(json.dumps(record))

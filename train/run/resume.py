@@ -23,11 +23,14 @@ FREE_ON_RESUME = (
     "parallel",
     "log",
     "data.prefetch_steps",
+    "data.latents",
+    "data.text",
     "model.mixer.kernel",
     "optimizer",
 )
 """Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and
-kernels of attention differ in the last bits), or they are how a run that diverged is mended. `run.json` tells them."""
+kernels of attention differ in the last bits; `data.latents` and `data.text` choose what the run was trained on, by the
+fingerprints in its record), or they are how a run that diverged is mended. `run.json` tells them."""
 
 
 def open_run(out: AnyPath, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
@@ -58,17 +61,17 @@ def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[R
         differences = ", ".join(f"{key}: {changed[key]}" for key in refused)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
     _check_same_space(out, old_record.latents, record.latents)
+    if len(record.datasets) == 1 and old_record.latents["fingerprint"] != record.latents["fingerprint"]:
+        raise ValueError(
+            f"{_told(out, old_record.latents, record.latents)}, of the same space; set "
+            f"train.data.latents={_setting(old_record.latents)}, or begin another run with the weights of this one: "
+            f"`reelpack train-export {out} --out MODEL`, then train.init=MODEL"
+        )
     _check_same_datasets(out, old_record.datasets, record.datasets)
     if old_record.labels != record.labels:
         raise ValueError(
             f"{out} was trained on the classes {old_record.labels}, the datasets now have {record.labels}; set "
             f"train.data.labels to the former (new names at their end) or train elsewhere"
-        )
-    if old_record.latents["fingerprint"] != record.latents["fingerprint"]:
-        raise ValueError(
-            f"{_told(out, old_record.latents, record.latents)}, of the same space; set "
-            f"train.data.latents={_setting(old_record.latents)}, or begin another run with the weights of this one: "
-            f"`reelpack train-export {out} --out MODEL`, then train.init=MODEL"
         )
     before, now = (one.text["fingerprint"] for one in (old_record, record))
     if before != now:

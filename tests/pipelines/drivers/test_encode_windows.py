@@ -1,6 +1,7 @@
 """Every frame of a long clip is encoded: windows in the index, in the tars and in training."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,3 +173,20 @@ def test_latents_of_an_earlier_reelpack_stay_readable_and_whole(made: SimpleName
     assert again(made, "encode.windows=middle").num_windows == 2  # its rows count
     table = made.dataset.encoded("latents", folders[0])
     assert table.read().num_rows == 2 and np.all(table.read()["window"].to_numpy() == 0)
+
+
+def test_latents_that_a_new_default_leaves_behind_are_named(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    made = copied(made, tmp_path)
+    shutil.rmtree(made.out / "latents")
+    [before, same] = [again(made, "encode.windows=middle").latents for _ in range(2)]
+    assert before == same and "encoded again" not in capsys.readouterr().err
+    now = again(made).latents
+    told = capsys.readouterr().err
+    assert f"latents {before} have one window" in told and f"to {now}" in told and "encode.windows=middle" in told
+    again(made)
+    again(made, "encode.max_frames=5")
+    assert "encoded again" not in capsys.readouterr().err
+    with pytest.raises(ValueError, match=rf"{before} .*windows middle.*{now} .*windows all|{now} .*{before} "):
+        manifest(made, "auto")
