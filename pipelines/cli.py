@@ -31,6 +31,7 @@ COMMANDS = (
     ("train-clip", "Caption and encode"),
     ("train", "Train"),
     ("train-plan", "Train"),
+    ("compare", "Train"),
     ("train-export", "Train"),
     ("train-import", "Train"),
     ("sample", "Train"),

@@ -24,8 +24,8 @@ def autoencoder_check(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="embedded, a folder of train-autoencoder, or settings such as '{kind: diffusers, path: FOLDER}'; "
-            "repeatable; else that of encode.autoencoder",
+            help="embedded, embedded-fsq, a folder of train-autoencoder, or settings such as "
+            "'{kind: diffusers, path: FOLDER}'; repeatable; else that of encode.autoencoder",
         ),
     ] = None,
     perceptual: Annotated[

@@ -21,7 +21,7 @@ from pipelines.execute.ray_train import Workers, run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.run_report import reported
 from pipelines.same_run import SETTINGS, check_same_run
-from train.autoencoder.own import EMBEDDED_WEIGHTS
+from train.autoencoder.own import weights_of
 from train.autoencoder.temporal_decoder.trained import TrainedTemporalDecoder
 from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.autoencoder.training.base import TrainedAutoencoder
@@ -39,7 +39,6 @@ from train.run.spool import Spool
 
 FILM = "bbb-film"
 """The asset that the embedded autoencoder is trained on; as a dataset it names it."""
-EMBEDDED = "embedded"
 MAY_CHANGE = {"device", "checkpoint", "held_out", "parallel"}
 """Settings of a run that a resumed one may have otherwise: what is learned does not depend on them."""
 
@@ -179,7 +178,7 @@ def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, *, is_begun: bool)
         model = OwnNetwork(settings.network)
     if settings.init is not None and not is_begun:
         try:
-            new = model.begin_with(load(EMBEDDED_WEIGHTS if settings.init == EMBEDDED else settings.init)[0])
+            new = model.begin_with(load(weights_of(settings.init))[0])
         except ValueError as error:
             raise ValueError(f"train_autoencoder.init={settings.init}: {error}") from error
         if new and ranks.is_main:

@@ -66,7 +66,8 @@ def plan(dataset: str | Sequence[str], config: Config, *, num_sampled: int = 10,
             f"{num_ranks} machines do not divide the {packs} packs of a step (train.data.plan.packs_per_step)"
         )
     told = forecast(settings, dataset, num_ranks)
-    seconds, checkpoint_bytes = _probe(dataset, settings, num_sampled)
+    rows, checkpoint_bytes = first_steps(dataset, settings, num_sampled)
+    seconds = np.array([row["seconds"] for row in rows])
     steps = estimated(seconds[drawn(np.random.default_rng(SEED), len(seconds))].mean(1) / num_ranks)
     return TrainPlan(
         forecast=told,
@@ -84,8 +85,10 @@ def plan(dataset: str | Sequence[str], config: Config, *, num_sampled: int = 10,
     )
 
 
-def _probe(dataset: str | Sequence[str], settings: TrainConfig, num_sampled: int) -> tuple[np.ndarray, int]:
-    """(n,) seconds of the steps after the first ones, and the bytes of a checkpoint."""
+def first_steps(
+    dataset: str | Sequence[str], settings: TrainConfig, num_sampled: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Metrics of `num_sampled` steps after the first ones, and the bytes of a checkpoint; the folder is removed."""
     never = {"every": 0}
     evaluate = settings.evaluate.model_copy(
         update={
@@ -102,13 +105,13 @@ def _probe(dataset: str | Sequence[str], settings: TrainConfig, num_sampled: int
             "log": settings.log.model_copy(update={"wandb": None}),
         }
     )
-    seconds: list[float] = []
+    rows: list[dict[str, Any]] = []
 
     def on_step(row: dict[str, Any]) -> None:
         if "seconds" in row and row["step"] > NUM_WARM_UP_STEPS:
-            seconds.append(row["seconds"])
+            rows.append(row)
 
     with tempfile.TemporaryDirectory() as folder:
         train(probe, dataset, f"{folder}/run", on_step=on_step)
         files = [file for file in Path(folder, "run", "checkpoints").rglob("*") if file.is_file()]
-        return np.array(seconds), sum(file.stat().st_size for file in files)
+        return rows, sum(file.stat().st_size for file in files)

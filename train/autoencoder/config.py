@@ -23,7 +23,9 @@ class ReelpackConfig(BaseModel):
 
     kind: Literal["reelpack", "reelpack_kl"] = Field("reelpack", description="reelpack_kl is its earlier name")
     path: str | None = Field(
-        None, description="folder that `reelpack train-autoencoder` wrote; null for the embedded weights"
+        None,
+        description="folder that `reelpack train-autoencoder` wrote; null: the embedded KL; embedded-fsq: the "
+        "embedded FSQ, whose latents are codes",
     )
     chunk_latent_frames: int = Field(
         2, ge=1, description="latent frames computed at a time: bounds memory, changes no value beyond rounding"

@@ -16,6 +16,8 @@ from train.autoencoder.tiles import tiled
 from train.autoencoder.weights_folder import load
 
 EMBEDDED_WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = {"embedded": EMBEDDED_WEIGHTS, "embedded-fsq": EMBEDDED_WEIGHTS.with_name("weights_fsq")}
+"""Folders of the embedded weights, by the names that stand for them."""
 
 
 class ReelpackAutoencoder:
@@ -29,7 +31,7 @@ class ReelpackAutoencoder:
         Raises:
             ValueError: The folder lacks weights, their configuration or the latents' statistics.
         """
-        folder = self.folder = EMBEDDED_WEIGHTS if config.path is None else Path(config.path)
+        folder = self.folder = weights_of(config.path)
         model, self.fingerprint = load(folder)
         settings = model.config
         if settings.latent_mean is None or settings.latent_std is None:
@@ -116,6 +118,11 @@ class ReelpackAutoencoder:
     @property
     def model(self) -> CausalVideoAutoencoder:
         return self._model
+
+
+def weights_of(path: str | None) -> Path:
+    """The folder of a setting: null and `embedded` are the embedded KL, `embedded-fsq` is the embedded FSQ."""
+    return EMBEDDED.get(path or "embedded") or Path(str(path))
 
 
 class _Codes:

@@ -111,3 +111,14 @@ def test_tiles_are_near_the_whole_and_bound_what_is_computed(
     assert (in_tiles - latent).abs().mean() < 0.05
     difference = (tiled.decode(latent) - whole.decode(latent)).abs()
     assert difference.mean() < 0.01 and difference.max() < 0.5
+
+
+def test_the_embedded_codes_come_back_from_their_ids(excerpts) -> None:
+    coded = ReelpackConfig(path="embedded-fsq", device="cpu").build()
+    assert coded.codebook is not None and coded.codebook.num_codes == 64_000
+    latents = [coded.encode(to_video(clip)) for clip in excerpts]
+    for latent in latents:
+        torch.testing.assert_close(coded.codebook.vectors(coded.codebook.ids(latent)), latent, atol=1e-5, rtol=0)
+    used = torch.cat([coded.codebook.ids(latent).flatten() for latent in latents]).unique()
+    assert len(used) > 500
+    assert evaluate(excerpts, round_trip(coded)).psnr_db > 21.5

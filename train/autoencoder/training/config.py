@@ -133,7 +133,8 @@ class TrainAutoencoderConfig(BaseModel):
     network: NetworkConfig = Field(NetworkConfig(), description="strides, widths and bottleneck")
     init: str | None = Field(
         None,
-        description="folder with weights that a new run begins with; embedded: those. The bottleneck may differ",
+        description="folder with weights that a new run begins with; embedded, embedded-fsq: those. The bottleneck "
+        "may differ",
     )
     temporal_decoder: TrainTemporalDecoderConfig | None = Field(
         None, description="temporal layers for the decoder of a trained autoencoder, in place of a network; null: none"

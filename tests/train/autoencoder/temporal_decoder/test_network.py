@@ -83,7 +83,7 @@ def base_of(name: str, folder: Path, *, deviation: float | None = 0.2) -> VideoA
         for parameter in model.parameters() if deviation else ():
             parameter.normal_(0.0, deviation)
     save(model, folder)
-    return ReelpackConfig(path=str(folder), device="cpu").build()
+    return ReelpackConfig(path=str(folder), device="cpu", chunk_latent_frames=8).build()  # the clips are one chunk
 
 
 def disturb(decoder: TemporalDecoder) -> None:
