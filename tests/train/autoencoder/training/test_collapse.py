@@ -30,6 +30,16 @@ def test_it_warns_when_a_codebook_collapses_and_again_after_it_recovered(caplog:
     assert "used 2.0 % of the codes" in told[0] and "revive_below" in told[0]
 
 
+@pytest.mark.parametrize(("usage", "is_told"), [(0.11, False), (0.09, True)])
+def test_less_than_a_tenth_of_the_codes_is_a_collapse(
+    usage: float, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = CollapseWatch()
+    for row in rows([usage] * PERIOD):
+        watch.see(row)
+    assert bool(caplog.records) == is_told
+
+
 def test_a_run_on_black_frames_is_warned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
