@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -49,7 +50,7 @@ def config(**changes: Any) -> TrainConfig:
     tree: dict[str, Any] = {
         "steps": 8,
         "device": "cpu",
-        "model": DIT,
+        "model": deepcopy(DIT),
         "data": {"plan": {"token_budget": 128, "packs_per_step": 2}},
         "optimizer": {"lr": 2e-3, "warmup_steps": 4, "schedule": "cosine"},
         "ema": {"decay": 0.9},
