@@ -47,6 +47,7 @@ def show(summary: "EncodeSummary") -> None:
     windows = f", in {summary.num_windows} windows" if summary.num_windows > summary.num_clips else ""
     table.add_row("clips", f"{summary.num_clips}{windows}")
     table.add_row("tokens", str(summary.num_tokens))
+    table.add_row("frame rule", summary.frame_rule)
     table.add_row("captions", _by_level(summary.captions))
     if summary.num_captions_cut:
         share = summary.num_captions_cut / summary.num_captions

@@ -23,6 +23,7 @@ from pipelines.console.progress import CLIPS, FRAMES, console
 from pipelines.console.readers import fallback_note
 from pipelines.execute.build import open_executor
 from pipelines.steps.encode import Encoding, encode_missing, text_families
+from pipelines.steps.frame_rule import frame_rule
 from train.autoencoder.clip import PLACE, EncodeItem
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import Encoded, EncodeStage
@@ -46,6 +47,7 @@ class EncodeSummary:
         text: Fingerprint of the text embeddings; None: no clip has, or had, a caption.
         num_clips: Clips with latents, `num_windows` of them in all.
         num_tokens: Of these, at `PATCH`.
+        frame_rule: Frames and sides that the autoencoder takes, and how many frames that leaves out.
         num_uncaptioned: Clips of the index that have no text.
         captions: Level → texts that are embedded, variants too.
         captions_cut: Level → those of them that are cut off at `max_text_tokens`.
@@ -60,6 +62,7 @@ class EncodeSummary:
     num_clips: int
     num_windows: int
     num_tokens: int
+    frame_rule: str
     num_uncaptioned: int
     captions: Mapping[str, int]
     captions_cut: Mapping[str, int]
@@ -120,6 +123,7 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         num_clips=pc.count_distinct(stored["clip_id"]).as_py(),
         num_windows=stored.num_rows,
         num_tokens=sum(stored["num_tokens"].to_pylist()),
+        frame_rule=frame_rule(encodings_of["latents"].record, stored),
         num_uncaptioned=sum(row["clip_id"] not in texts for row in rows),
         captions=captions,
         captions_cut=captions_cut,
