@@ -9,15 +9,17 @@ from pipelines.commands.train_autoencoder import show
 from pipelines.drivers.train_autoencoder import AutoencoderSummary
 
 STEP = {"loss": 1.0, "code_usage": 0.01}
+COULD = {"code_usage_limit": 0.25}
+"""Share of the codes that a batch has positions for; of codes that are learned."""
 
 
 @pytest.mark.parametrize(
     ("rows", "warned"),
     [
-        ([STEP | {"commitment": 0.1}], "1.0% of the codes occur in a batch"),
-        ([STEP | {"commitment": 0.1}, {"held_out": {"code_usage": 0.02}}], "2.0% of the codes occur in the held-out"),
-        ([STEP | {"commitment": 0.1}, {"held_out": {"code_usage": 0.5}}], None),
-        ([STEP], None),  # FSQ: no batch has as many positions as there are codes
+        ([STEP | COULD], "batches use 4.0% of the codes that they could"),
+        ([STEP | COULD, STEP | COULD | {"code_usage": 0.03}], "batches use 8.0% of the codes that they could"),
+        ([STEP | COULD | {"code_usage": 0.05}], None),
+        ([STEP], None),  # FSQ: they are not learned
     ],
 )
 def test_a_codebook_that_is_learned_is_told_to_collapse(
