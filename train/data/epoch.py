@@ -31,7 +31,7 @@ class EpochConfig(BaseModel):
     )
     size_power: float = Field(
         0.0,
-        description="resolution: one: odds of a size are its tokens to this power; 0: all alike, -1: each size gives "
+        description="resolution: one: odds of a size are its tokens to this power; 0: equal odds, -1: each size gives "
         "as many tokens",
     )
     drop: TokenDropConfig = TokenDropConfig()

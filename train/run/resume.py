@@ -30,7 +30,7 @@ FREE_ON_RESUME = (
 )
 """Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and
 kernels of attention differ in the last bits; `data.latents` and `data.text` choose what the run was trained on, by the
-fingerprints in its record), or they are how a run that diverged is mended. `run.json` tells them."""
+fingerprints in its record), or they repair a run that diverged. `run.json` tells them."""
 
 
 def open_run(out: AnyPath, config: TrainConfig, record: RunRecord, *, write: bool) -> None:

@@ -90,3 +90,26 @@ def test_a_size_that_no_machine_holds_is_refused_before_anything_is_allocated(da
     request = Request(prompt="", width=160_000, height=160_000, num_frames=5)
     with pytest.raises(ValueError, match=r"5 frames of 160000x160000 are .* at least .* GiB; this machine"):
         sample(tmp_path / "run", [request], SampleConfig(num_steps=1, device="cpu"))
+
+
+def test_autoguidance_is_led_by_the_oldest_checkpoint_or_by_another_run(dataset: str, tmp_path: Path):
+    run, other, single = (tmp_path / name for name in ("run", "other", "single"))
+    train(tiny(steps=4), dataset, run)
+    train(tiny(steps=1, model__patch=[1, 1, 1], data__plan__token_budget=512), dataset, other)
+    train(tiny(steps=1), dataset, single)
+
+    def drawn(of: Path, **rule: object) -> torch.Tensor:
+        guidance = {"kind": "autoguidance", "weight": 3, **rule}
+        settings = SampleConfig.model_validate({"num_steps": 2, "guidance": guidance, "device": "cpu"})
+        return sample(of, [Request(prompt="", width=32, height=32, num_frames=1)], settings)[0].latent
+
+    assert torch.equal(drawn(run), drawn(run, step=3))
+    assert not torch.equal(drawn(run), drawn(run, weight=1))
+    assert torch.equal(drawn(run, step=4), drawn(run, weight=1)), "the model itself leads nowhere"
+    assert drawn(single, run=str(run)).isfinite().all()
+    with pytest.raises(ValueError, match=r"needs an earlier checkpoint, and .*single has one alone"):
+        drawn(single)
+    with pytest.raises(
+        ValueError, match=r"has train\.model\.patch \(1, 1, 1\), and .* \(1, 2, 2\); expected the same"
+    ):
+        drawn(run, run=str(other))

@@ -1,5 +1,8 @@
-"""Distance of unit-normalized features of a classifier, all channels alike: equation 1 of Zhang et al. 2018 with
-weights of one. It orders distortions less well than LPIPS, whose heads are learned from judgments of people."""
+"""Distance of unit-normalized features of a classifier, with equal weights of channels.
+
+Equation 1 of Zhang et al. 2018 with weights of one. It orders distortions less well than LPIPS, whose heads are
+learned from judgments of people.
+"""
 
 import torch
 from torch import Tensor
