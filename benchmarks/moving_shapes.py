@@ -1,0 +1,213 @@
+"""A made dataset: one colored shape per clip moves in one direction over gray, and its caption says so.
+
+    python -m benchmarks.moving_shapes OUT [--train 200] [--held-out 40] [--seed 0]
+
+OUT is a dataset directory that `reelpack encode` has finished: shards, captions of level `short`, latents of the
+embedded autoencoder and text embeddings. Clips have several sizes and lengths, images among them. Equal arguments give
+equal clips. All that decides a clip's pixels is in OUT/shapes.json: `read(OUT)` gives them back, before any codec.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from caption.original import original_family, original_records
+from caption.record import record_row
+from curate.dataset.dataset import Dataset
+from curate.dataset.schemas import INDEX
+from curate.dataset.store import write_parquet
+from curate.media.codecs import EncodeConfig
+from curate.media.encode import encode_mp4
+from curate.media.still import encode_png
+from curate.schema import content_digest
+from curate.shards.tar import Member, write_tar
+from pipelines.config import load_config
+from pipelines.drivers.encode import encode
+
+FPS = 12
+COLORS = {
+    "red": (220, 40, 40),
+    "green": (40, 180, 60),
+    "blue": (50, 80, 220),
+    "yellow": (235, 220, 50),
+    "white": (245, 245, 245),
+    "purple": (160, 60, 190),
+}
+SHAPES = ("square", "circle", "triangle")
+DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
+"""(y, x), downwards and to the right."""
+SIZES = {
+    (17, 64, 64): 0.5,
+    (17, 48, 80): 0.1,
+    (17, 80, 48): 0.1,
+    (9, 64, 64): 0.1,
+    (1, 64, 64): 0.1,
+    (1, 80, 48): 0.05,
+    (1, 48, 80): 0.05,
+}
+"""(frames, height, width) in pixels, and their shares."""
+SETTINGS = ("execute.executor=local", "encode.windows=middle")
+COLUMN = "made"
+CLIPS = "shapes.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MovingShape:
+    """A clip: what is seen, and where. Lengths are pixels, points (y, x), velocities pixels per frame."""
+
+    clip_id: str
+    split: str
+    shape: str
+    color: str
+    direction: str
+    size: tuple[int, int, int]
+    radius: float
+    start: tuple[float, float]
+    velocity: tuple[float, float]
+    gray: int
+
+    @property
+    def caption(self) -> str:
+        moves = f" moves {self.direction}" if self.size[0] > 1 else ""
+        return f"a {self.color} {self.shape}{moves} on a gray field"
+
+    def centers(self) -> np.ndarray:
+        """(T, 2) float64: (y, x) of the shape's center in each frame."""
+        return np.array(self.start) + np.arange(self.size[0])[:, None] * np.array(self.velocity)
+
+    def frames(self) -> np.ndarray:
+        """(T, H, W, 3) uint8: the true pixels."""
+        y, x = np.meshgrid(np.arange(self.size[1]), np.arange(self.size[2]), indexing="ij")
+        at = self.centers()[:, :, None, None]
+        covered = np.clip(0.5 - _distance(self.shape, y - at[:, 0], x - at[:, 1], self.radius), 0, 1)[..., None]
+        return np.rint(covered * COLORS[self.color] + (1 - covered) * self.gray).astype(np.uint8)
+
+
+def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:
+    """Of points from the shape's edge, below 0 inside."""
+    if shape == "circle":
+        return np.hypot(y, x) - radius
+    if shape == "square":
+        return np.maximum(abs(y), abs(x)) - 0.85 * radius
+    return np.maximum(abs(x) * 3**0.5 / 2 - y / 2, y) - radius / 2  # equilateral, one corner up
+
+
+def drawn(num_train: int = 200, num_held_out: int = 40, seed: int = 0) -> list[MovingShape]:
+    """The clips of a dataset: of both splits the same distribution."""
+    rng = np.random.default_rng(seed)
+    return [
+        _drawn(rng, content_digest("moving shape", str(seed), str(number)), "train" if number < num_train else "val")
+        for number in range(num_train + num_held_out)
+    ]
+
+
+def _drawn(rng: np.random.Generator, clip_id: str, split: str) -> MovingShape:
+    size = list(SIZES)[rng.choice(len(SIZES), p=list(SIZES.values()))]
+    direction = str(rng.choice(list(DIRECTIONS)))
+    radius = float(rng.uniform(8, 14))
+    way, space = np.array(DIRECTIONS[direction]), np.array(size[1:]) - 2 * radius  # where the center can be
+    steps = max(1, size[0] - 1)
+    speed = min(float(rng.uniform(0.5, 2)), float(space[way != 0][0]) / steps)
+    travelled = way * speed * steps * (size[0] > 1)
+    start = radius - np.minimum(travelled, 0) + rng.uniform(0, 1, 2) * (space - abs(travelled))
+    return MovingShape(
+        clip_id=clip_id,
+        split=split,
+        shape=str(rng.choice(SHAPES)),
+        color=str(rng.choice(list(COLORS))),
+        direction=direction,
+        size=size,
+        radius=radius,
+        start=(float(start[0]), float(start[1])),
+        velocity=(float(way[0] * speed), float(way[1] * speed)),
+        gray=int(rng.integers(60, 150)),
+    )
+
+
+def make(out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: int = 0) -> list[MovingShape]:
+    """Write the dataset, or what of it is missing, and give its clips.
+
+    Raises:
+        ValueError: other clips are there.
+    """
+    clips, known = drawn(num_train, num_held_out, seed), Path(out) / CLIPS
+    if not known.exists():
+        _write(Dataset(str(out)), clips)
+        known.write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
+    elif list(read(out).values()) != clips:
+        raise ValueError(f"{out} has other moving shapes; choose another folder, or the numbers and seed of these")
+    encode(str(out), load_config(None, SETTINGS))
+    return clips
+
+
+def _write(dataset: Dataset, clips: Sequence[MovingShape]) -> None:
+    """Shards, captions and index."""
+    dataset.make()
+    members = [
+        member
+        for split in ("train", "val")
+        for member in write_tar(
+            f"{dataset.layout.shards}/{split}-000000.tar", (_sample(clip) for clip in clips if clip.split == split)
+        )
+    ]
+    family = original_family(COLUMN)
+    texts = original_records([clip.clip_id for clip in clips], [clip.caption for clip in clips], COLUMN)
+    dataset.captions(family).publish([record_row(replace(record, level="short")) for record in texts])
+    dataset.save_section("caption_family", family)
+    write_parquet(dataset.layout.index, pa.Table.from_pylist(list(_rows(clips, members)), INDEX))
+
+
+def read(out: str | Path) -> dict[str, MovingShape]:
+    """The clips of a dataset that `make` wrote, by id."""
+    rows: list[dict[str, Any]] = json.loads((Path(out) / CLIPS).read_text())
+    tuples = ("size", "start", "velocity")
+    clips = [MovingShape(**row | {name: tuple(row[name]) for name in tuples}) for row in rows]
+    return {clip.clip_id: clip for clip in clips}
+
+
+def _sample(clip: MovingShape) -> tuple[str, dict[str, bytes]]:
+    frames = clip.frames()
+    if len(frames) == 1:
+        return clip.clip_id, {"png": encode_png(frames[0])}
+    return clip.clip_id, {"mp4": encode_mp4(frames, FPS, EncodeConfig(crf=12))}
+
+
+def _rows(clips: Iterable[MovingShape], members: Iterable[Member]) -> Iterator[dict[str, Any]]:
+    placed = {member.key: member for member in members}
+    for clip in clips:
+        num_frames, height, width = clip.size
+        is_image, at = num_frames == 1, placed[clip.clip_id]
+        yield {
+            "clip_id": clip.clip_id,
+            "video_id": clip.clip_id,
+            "kind": "image" if is_image else "video",
+            "split": clip.split,
+            **{name: getattr(at, name) for name in ("shard", "ext", "offset", "size", "digest")},
+            "num_frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": float(FPS),
+            "duration_s": 0.0 if is_image else num_frames / FPS,
+            "caption_short": clip.caption,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--train", type=int, default=200, help="clips that train")
+    parser.add_argument("--held-out", type=int, default=40, help="clips that do not")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    clips = make(arguments.out, arguments.train, arguments.held_out, arguments.seed)
+    print(f"{len(clips)} clips in {arguments.out}, such as {clips[0].caption!r}")
+
+
+if __name__ == "__main__":
+    main()
