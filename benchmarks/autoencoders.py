@@ -57,7 +57,8 @@ from train.packing.batch import PackedBatch, Sample, pack, unpack
 from train.packing.shapes import Patch
 from train.run.config import TrainConfig
 from train.run.folder import load_model
-from train.sampling.sample import Request, sample
+from train.sampling.request import Request
+from train.sampling.sample import sample
 
 KINDS = ("kl", "vq", "fsq")
 PROBES = (2, 2, 32)

@@ -44,7 +44,8 @@ from train.distributed.ranks import RankGrid
 from train.evaluate.base import EvaluationContext
 from train.evaluate.held_out import HeldOutLoss
 from train.run.folder import build_model, load_model
-from train.sampling.sample import Request, sample
+from train.sampling.request import Request
+from train.sampling.sample import sample
 
 PROMISED_SHARE = 0.05
 CLIPS = {"clip_a.mp4": (150, 206), "clip_b.mp4": (560, 616)}

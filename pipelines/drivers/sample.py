@@ -20,7 +20,8 @@ from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
-from train.sampling.sample import Request, check_size, max_input_frames, sample, write_video
+from train.sampling.request import Request, check_size, max_input_frames
+from train.sampling.sample import sample, write_video
 
 logger = logging.getLogger(__name__)
 

@@ -53,12 +53,17 @@ class SampleConfig(BaseModel):
     def _has_one_weaker_model(self) -> Self:
         if len({(rule.run, rule.step) for rule in self.guidance if isinstance(rule, AutoGuidance)}) > 1:
             raise ValueError("guidance: got several weaker models of autoguidance; expected one")
-        if self.negative and not any("caption" in rule.drop for rule in self.guidance):
+        if self.negative and not self.drops_caption:
             raise ValueError(
                 "negative: no rule of guidance drops the caption, in whose place the negative prompt stands; expected "
                 "one, such as guidance=4"
             )
         return self
+
+    @property
+    def drops_caption(self) -> bool:
+        """Whether a branch has the negative prompt in the place of the caption."""
+        return any("caption" in rule.drop for rule in self.guidance)
 
     @property
     def weaker(self) -> AutoGuidance | None:

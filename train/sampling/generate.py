@@ -4,7 +4,7 @@ Which pack a sample is in does not change it: its noise is its own, and so are i
 shifts them by token count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ def generate(
     *,
     weaker: tuple[Network, ModelConfig] | None = None,
     negatives: Sequence[Tensor | None] | None = None,
+    seeds: Sequence[int] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> list[Tensor]:
     """One latent (C, T, H, W) per sample, from its noise and under its conditions, all in one pack.
 
@@ -46,6 +48,8 @@ def generate(
     Args:
         weaker: the model of autoguidance, of the same patch.
         negatives: token states of a sample's negative prompt; None: it has none.
+        seeds: of the noise that a sampler adds to each sample; None: `config.seed` for all.
+        on_progress: is told the share of the steps that is done; what it raises ends the sampling.
 
     Raises:
         ValueError: the sampler does not fit the objective, or takes more steps than the objective has timesteps; there
@@ -55,7 +59,8 @@ def generate(
     whole = pack(samples, shape.patch, text_dim, shape.conditions)
     segments = whole.segments.to(device)
     free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
-    generators = [keyed_generator("ancestral", config.seed, sample.clip_id) for sample in samples]
+    keys = zip(seeds or [config.seed] * len(samples), samples, strict=True)
+    generators = [keyed_generator("ancestral", seed, sample.clip_id) for seed, sample in keys]
 
     def prediction(network: Network, shape: ModelConfig) -> Prediction:
         def packed(branches: Sequence[Sample]) -> PackedBatch:
@@ -81,6 +86,8 @@ def generate(
     )
 
     def estimate(x: Tensor, level: NoiseLevel) -> Estimate:
+        if on_progress is not None and id(level) in done:
+            on_progress(done[id(level)])
         alpha, sigma = spread(level.alpha), spread(level.sigma)
         x = torch.where(free, x, alpha * clean + sigma * noise)  # for branches that drop conditioning frames
 
@@ -90,6 +97,7 @@ def generate(
         return objective.estimate(guided(x, level, spread, data_of), x, alpha, sigma)
 
     levels = objective.levels(config.num_steps, segments.lengths)
+    done = {id(level): number / (len(levels) - 1) for number, level in enumerate(levels)}
     process = ReverseProcess(levels=levels, estimate=estimate, spread=spread, draw_noise=draw_noise)
     x = torch.where(free, config.sampler.sample(noise, process), clean)
     return unpack(x.cpu(), whole, shape.patch)

@@ -22,7 +22,8 @@ from train.objective.flow import RectifiedFlow
 from train.run.config import TrainConfig
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
-from train.sampling.sample import Request, class_number, sample
+from train.sampling.request import Request, class_number
+from train.sampling.sample import sample
 
 GENRES = ["drama", "comedy", None, "action"]
 MODEL = {"width": 32, "depth": 1, "num_heads": 2, "num_classes": 3, "text": "none"}

@@ -10,7 +10,7 @@ from curate.encoders.text_config import TextEncoderConfig
 from curate.schema import Failure
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 from train.run.folder import RunRecord
-from train.sampling.sample import embed_prompts
+from train.sampling.loaded import embed_prompts, load_text_encoder
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_what_a_limit_cuts_off_is_counted(config: TextEncoderConfig, caplog: pyt
     assert one.num_uncut == {"short": 4, "dense": 8}
     assert len(two.states["short"]) == 5 and two.num_uncut == {"short": 5}  # as long as the limit, and not cut
     record = RunRecord(latents={}, text=stage.fingerprint_record(), fps=12.0, datasets=())
-    embed_prompts(["a rabbit runs", "a rabbit sleeps under a tree"], record)
+    embed_prompts(["a rabbit runs", "a rabbit sleeps under a tree"], load_text_encoder(record))
     [warning] = caplog.messages
     assert "'a rabbit sleeps under a tree': cut off at 5 of 8 tokens" in warning
 
@@ -74,8 +74,9 @@ def test_prompts_are_embedded_as_the_captions_were_and_another_encoder_is_refuse
     stage.setup()
     text = stage.fingerprint_record()
     assert text["libraries"].keys() >= {"transformers", "tokenizers", "torch"}
-    states = embed_prompts(["a rabbit runs"], RunRecord(latents={}, text=text, fps=12.0, datasets=()))
+    record = RunRecord(latents={}, text=text, fps=12.0, datasets=())
+    states = embed_prompts(["a rabbit runs"], load_text_encoder(record))
     np.testing.assert_allclose(states[0].numpy(), stage.process(ITEMS[2:])[0].states["short"], atol=2e-3)
     text["encoder_fingerprint"] = "another"
     with pytest.raises(ValueError, match="the run was trained with another"):
-        embed_prompts(["a rabbit runs"], RunRecord(latents={}, text=text, fps=12.0, datasets=()))
+        load_text_encoder(record)

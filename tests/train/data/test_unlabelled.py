@@ -18,7 +18,8 @@ from train.loop import train
 from train.model.dit_config import DiTConfig
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
-from train.sampling.sample import Request, sample
+from train.sampling.request import Request
+from train.sampling.sample import sample
 
 MODEL = DiTConfig(width=32, depth=1, num_heads=2)
 

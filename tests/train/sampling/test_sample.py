@@ -9,7 +9,9 @@ from train.loop import train
 from train.model.dit import DiT
 from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
-from train.sampling.sample import Request, latent_shape, max_input_frames, sample
+from train.sampling.loaded import LoadedRun
+from train.sampling.request import Request, latent_shape, max_input_frames
+from train.sampling.sample import draw, sample
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
 
@@ -113,3 +115,34 @@ def test_autoguidance_is_led_by_the_oldest_checkpoint_or_by_another_run(dataset:
         ValueError, match=r"has train\.model\.patch \(1, 1, 1\), and .* \(1, 2, 2\); expected the same"
     ):
         drawn(run, run=str(other))
+
+
+def test_a_loaded_run_draws_what_sample_does_and_a_seed_is_the_same_in_any_place(dataset: str, tmp_path: Path):
+    """Ancestral: the noise of each step is keyed as the first one is."""
+    train(tiny(steps=1), dataset, tmp_path / "run")
+    settings = SampleConfig.model_validate({"num_steps": 3, "sampler": "ancestral", "seed": 7, "device": "cpu"})
+    plain = Request(prompt="", width=32, height=32, num_frames=5)
+    first, second = sample(tmp_path / "run", [plain, plain], settings)
+    run, other = LoadedRun(tmp_path / "run", settings), settings.model_copy(update={"seed": 1})
+    asked = [plain, replace(plain, seed=7), replace(plain, seed=8)]
+    drawn = dict(draw(run, asked, other))
+    torch.testing.assert_close(drawn[1].latent, first.latent)
+    assert not torch.isclose(drawn[2].latent, first.latent).all()
+    assert not torch.isclose(drawn[0].latent, first.latent).all()
+    assert not torch.isclose(second.latent, first.latent).all()
+
+
+def test_progress_rises_over_packs_and_what_it_raises_ends_the_sampling(dataset: str, tmp_path: Path):
+    train(tiny(steps=1, data__plan__token_budget=16), dataset, tmp_path / "run")
+    settings = SampleConfig.model_validate({"num_steps": 2, "sampler": "heun", "guidance": 2, "device": "cpu"})
+    run, asked = LoadedRun(tmp_path / "run", settings), [Request(prompt="", width=32, height=32, num_frames=1)] * 3
+    told: list[float] = []
+    assert sorted(number for number, _ in draw(run, asked, settings, told.append)) == [0, 1, 2]
+    assert told[0] == 0 < told[-1] < 1 and told == sorted(told) and len(set(told)) == 4  # 2 packs of 2 steps
+
+    def stop(share: float) -> None:
+        if share:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(draw(run, asked, settings, stop))
