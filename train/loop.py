@@ -173,6 +173,7 @@ class _Run:
                 plan=config.data.plan,
                 model=config.model,
                 ranks=ranks,
+                run=out.name,
                 out=spool.folder,
             ),
         )

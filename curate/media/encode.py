@@ -1,7 +1,8 @@
 """Pixels → a file in MP4, with the same bytes for the same pixels (`curate.media.codecs`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -81,8 +82,15 @@ class Mp4Encoder:
         return self._file.finish(self._packets, self._durations, sound)
 
 
-def encode_mp4(rgb: np.ndarray, fps: float | Fraction, config: EncodeConfig | None = None) -> bytes:
-    """`(T, H, W, 3)` uint8 RGB → an MP4 file at a constant rate. Odd sides lose their last row or column.
+def encode_mp4(
+    rgb: np.ndarray,
+    fps: float | Fraction,
+    config: EncodeConfig | None = None,
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """`(T, H, W, 3)` uint8 RGB → an MP4 file at a constant rate. Odd sides lose their last row or column. `tags` are
+    those that players show: `description`, `comment`, ….
 
     Raises:
         ValueError: Another shape or dtype, no frames, sides under 2 pixels.
@@ -92,6 +100,7 @@ def encode_mp4(rgb: np.ndarray, fps: float | Fraction, config: EncodeConfig | No
     rate = Fraction(fps).limit_denominator(1001)
     height, width = rgb.shape[1] // 2 * 2, rgb.shape[2] // 2 * 2
     encoder = Mp4Encoder(config or EncodeConfig(), size=(width, height), fps=rate, time_base=1 / rate)
+    encoder.container.metadata.update(tags)
     for number, frame in enumerate(rgb[:, :height, :width]):
         encoder.add(np.ascontiguousarray(frame), pts=number, duration=1)
     return encoder.finish()

@@ -1,6 +1,5 @@
 """Prompts → video files. The driver behind `reelpack sample`."""
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -20,8 +19,11 @@ from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
+from train.sampling.files import write_generated
+from train.sampling.loaded import LoadedRun
+from train.sampling.provenance import Provenance
 from train.sampling.request import Request, check_size, max_input_frames
-from train.sampling.sample import sample, write_video
+from train.sampling.sample import draw
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +84,24 @@ def sample_to_files(
     if upsampling is not None:
         texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
-    generated = sample(run, requests, config)
-    for path, result, (typed, _) in zip(paths, generated, asked, strict=True):
-        write_video(path, decode_latent(decoder, result.latent), result.fps)
-        facts = {
-            "prompt": result.request.prompt,
-            **({} if upsampling is None else {"typed": typed}),
+    loaded = LoadedRun(run, config)
+    for number, result in draw(loaded, requests, config):
+        settings = {
+            **config.model_dump(mode="json", exclude={"step", "seed"}),
+            **({} if upsampling is None else {"typed": asked[number][0]}),
             "label": result.request.label,
             "size": size,
             "num_frames": num_frames,
             "start": None if start is None else str(start),
-            **config.model_dump(),
         }
-        path.with_suffix(".json").write_text(json.dumps(facts, indent=1))
+        provenance = Provenance(
+            run=loaded.name,
+            step=loaded.step,
+            prompt=result.request.prompt,
+            seed=result.seed,
+            is_composite=start is not None,
+        )
+        write_generated(paths[number], decode_latent(decoder, result.latent), result.fps, provenance, settings)
     return paths
 
 

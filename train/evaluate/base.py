@@ -45,6 +45,7 @@ class EvaluationContext:
     plan: PlanConfig
     model: ModelConfig
     ranks: RankGrid
+    run: str = ""  # name of the run
     out: Path  # folder of this machine; what is in it comes to the run
 
 

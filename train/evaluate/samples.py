@@ -7,7 +7,6 @@ A caption is sampled at the size and length of its clip; its token states are th
 encoder is needed. Decoded and written by the first rank.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
 from train.evaluate.config import SamplesConfig
 from train.packing.batch import Sample
 from train.sampling.config import SampleConfig
+from train.sampling.files import write_generated
 from train.sampling.generate import generate, packs_to_generate
-from train.sampling.sample import write_video
+from train.sampling.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class SampleLogging:
     def __init__(self, config: SamplesConfig, context: EvaluationContext) -> None:
         self.manifest, self.objective, self.config = context.val, context.objective, config
         self.model, self.ranks, self.folder = context.model, context.ranks, context.out / "samples"
+        self.run = context.run
         captioned = np.flatnonzero(self.manifest.table["text_shard"].is_valid())
         rows = captioned if self.manifest.has_texts else np.arange(len(self.manifest))
         self.rows = rows[: config.num_samples].tolist()
@@ -109,10 +110,9 @@ class SampleLogging:
         for number, one in enumerate(drawn):
             rgb = decode_latent(autoencoder, one.latent)
             path = folder / f"step-{step:06d}" / f"{number:02d}{'.mp4' if len(rgb) > 1 else '.png'}"
-            write_video(path, rgb, one.fps)
-            facts = {"prompt": one.prompt, "clip_id": one.clip_id, "step": step, "fps": one.fps}
+            provenance = Provenance(run=self.run, step=step, prompt=one.prompt, seed=None)
             settings = {"guidance": self.config.guidance, "num_steps": self.config.num_steps}
-            path.with_suffix(".json").write_text(json.dumps(facts | settings, indent=1))
+            write_generated(path, rgb, one.fps, provenance, {"clip_id": one.clip_id, "fps": one.fps, **settings})
             strips.append(_strip(rgb))
         width = max(strip.shape[1] for strip in strips)
         return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])

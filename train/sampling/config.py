@@ -41,7 +41,7 @@ class SampleConfig(BaseModel):
     negative: str = Field(
         "", description="prompt that guidance leads away from, in branches without the caption; empty: no caption"
     )
-    seed: int = Field(0, ge=0, description="of the noise")
+    seed: int = Field(0, ge=0, description="of the noise of the first video; each further one has the next number")
     conditions: dict[str, float] = Field(
         {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
     )

@@ -13,7 +13,7 @@ from curate.device import pick_device
 from curate.storage.place import path_of
 from train.model.base import Denoiser
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, checkpoint_steps, load_model
+from train.run.folder import RunRecord, checkpoint_steps, load_model, read_run
 from train.sampling.config import SampleConfig
 from train.sampling.guidance.autoguidance import AutoGuidance
 
@@ -36,7 +36,11 @@ class LoadedRun:
 
     def __init__(self, run: str | Path, config: SampleConfig) -> None:
         self.run = run
-        model, self.config, self.record = load_model(path_of(run), weights=config.weights, step=config.step)
+        folder = path_of(run)
+        read_run(folder)  # says first if there is none
+        self.step = checkpoint_steps(folder)[-1] if config.step is None else config.step
+        self.name = folder.name
+        model, self.config, self.record = load_model(folder, weights=config.weights, step=self.step)
         self.device = pick_device(config.device, setting="sample.device")
         self.model = model.to(self.device)
         self._weaker: tuple[AutoGuidance, Denoiser] | None = None

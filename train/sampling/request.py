@@ -27,7 +27,7 @@ class Request:
     num_frames: int
     label: str | None = None  # a class by name, or by number
     inputs: Mapping[str, Tensor] = field(default_factory=dict)  # by the task's names, (C, T', H, W) each: `start` …
-    seed: int | None = None  # of its noise; None: sample.seed and the number of the request
+    seed: int | None = None  # of its noise; None: sample.seed plus the number of the request
     negative: str | None = None  # None: sample.negative
 
 

@@ -9,11 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from curate.media.encode import encode_mp4
 from train.data.generator import keyed_generator
 from train.data.tasks.base import task_for
 from train.packing.batch import Sample
@@ -32,6 +30,7 @@ class Generated:
     request: Request
     latent: Tensor  # (C, T, H, W) float32, normalized as the training latents are
     fps: float  # 0 for an image
+    seed: int  # of its noise
 
 
 def sample(run: str | Path, requests: Sequence[Request], config: SampleConfig) -> list[Generated]:
@@ -71,9 +70,9 @@ def draw(
     states = _texts([*(request.prompt for request in requests), *negatives], run)
     samples = [
         Sample(
-            clip_id=str(i if request.seed is None else 0),
+            clip_id="0",  # of the key of its noise
             latent=torch.zeros(shape),
-            noise=torch.randn(shape, generator=keyed_generator("sample", *_noise_key(i, request, config))),
+            noise=torch.randn(shape, generator=keyed_generator("sample", seed_of(i, request, config), 0)),
             timestep=1.0,
             fps=fps[i],
             temporal_stride=int(record.latents["temporal_stride"]),
@@ -108,16 +107,17 @@ def draw(
                 run.device,
                 weaker=None if weaker is None else (weaker, weaker.config),
                 negatives=[states[len(requests) + i] for i in indices] if any(negatives) else None,
-                seeds=[_noise_key(i, requests[i], config)[0] for i in indices],
+                seeds=[seed_of(i, requests[i], config) for i in indices],
                 on_progress=report,
             )
         done += num_tokens
         for i, latent in zip(indices, latents, strict=True):
-            yield i, Generated(request=requests[i], latent=latent, fps=fps[i])
+            yield i, Generated(request=requests[i], latent=latent, fps=fps[i], seed=seed_of(i, requests[i], config))
 
 
-def _noise_key(number: int, request: Request, config: SampleConfig) -> tuple[int, int]:
-    return (config.seed, number) if request.seed is None else (request.seed, 0)
+def seed_of(number: int, request: Request, config: SampleConfig) -> int:
+    """Of the noise of a request, by its number among those that are drawn together."""
+    return config.seed + number if request.seed is None else request.seed
 
 
 def _texts(texts: Sequence[str], run: LoadedRun) -> list[Tensor | None]:
@@ -125,14 +125,3 @@ def _texts(texts: Sequence[str], run: LoadedRun) -> list[Tensor | None]:
     prompts = [text for text in dict.fromkeys(texts) if text]
     states = dict(zip(prompts, embed_prompts(prompts, run.text_encoder) if prompts else (), strict=True))
     return [states.get(text) for text in texts]
-
-
-def write_video(path: Path, rgb: np.ndarray, fps: float) -> None:
-    """Frames (T, H, W, 3) uint8 as an mp4; a single one as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if len(rgb) > 1:
-        path.write_bytes(encode_mp4(rgb, fps))
-        return
-    from PIL import Image
-
-    Image.fromarray(rgb[0]).save(path)
