@@ -4,17 +4,18 @@ What trains on them needs neither videos nor weights: the tests of the trainer, 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import load
 
 from curate.dataset.captions import LEVELS, caption_column
 from curate.schema import content_digest
-from curate.shards.tar import write_tar
+from curate.shards.tar import TarReader, read_member, write_tar
 from curate.storage.tensors import arrays_to_bytes
 
 CHANNELS, TEXT_DIM = 4, 12
@@ -104,6 +105,35 @@ def write_dataset(root: Path, clips: list[SyntheticClip]) -> Path:
         _write(root / folder / "index.parquet", rows)
         (root / folder / "fingerprint.json").write_text(json.dumps(record))
     return root
+
+
+def add_latents(
+    dataset: Path,
+    name: str,
+    change: Callable[[np.ndarray], np.ndarray],
+    *,
+    of: str = "lat0",
+    every: int = 1,
+    slower: int = 1,
+) -> None:
+    """Every n-th latent (C, T, H, W) of fingerprint `of` again as `name`, changed, and at a rate that is so much
+    slower."""
+    old, new = dataset / "latents" / of, dataset / "latents" / name
+    known, reader, rows = pq.read_table(old / "index.parquet").to_pylist()[::every], TarReader(str(old)), []
+    for split in ("train", "val"):
+        members = {row["clip_id"]: row for row in known if row["split"] == split}
+        changed = {
+            clip: np.ascontiguousarray(change(load(read_member(reader, row))["latent"]))
+            for clip, row in members.items()
+        }
+        samples = ((clip, {"safetensors": arrays_to_bytes({"latent": latent})}) for clip, latent in changed.items())
+        for member in write_tar(str(new / f"{split}-000000.tar"), samples):
+            sides = dict(zip(("latent_t", "latent_h", "latent_w"), changed[member.key].shape[1:], strict=True))
+            place = {"shard": member.shard, "offset": member.offset, "size": member.size}
+            row = members[member.key]
+            rows.append(row | place | sides | {"fps": row["fps"] / slower})
+    _write(new / "index.parquet", rows)
+    (new / "fingerprint.json").write_text(json.dumps({**LATENTS_RECORD, "fingerprint": name}))
 
 
 def _latent(clip: SyntheticClip) -> dict[str, np.ndarray]:

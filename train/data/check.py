@@ -87,8 +87,9 @@ def warn_of_islands(manifest: Manifest, model: ModelConfig) -> None:
 def problems(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[str]:
     """What is wrong with this rank's part of a manifest's shards, a sentence each."""
     damaged = False
-    for prefix, root in (("", "latents_root"), ("text_", "text_root")):
-        for problem in _wrong_sizes(manifest.table, root, prefix, ranks.rank, ranks.world_size):
+    latents = ((table, "", "latents_root") for table in manifest.latent_tables)
+    for table, prefix, root in (*latents, (manifest.table, "text_", "text_root")):
+        for problem in _wrong_sizes(table, root, prefix, ranks.rank, ranks.world_size):
             damaged = True
             yield problem
     if not damaged:
@@ -137,6 +138,8 @@ def _unreadable(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[s
         clip = manifest.row(row)
         try:
             reader.latent(clip)
+            for one in manifest.conditioning:
+                reader.conditioning(clip, one)
             reader.captions(clip)
         except (OSError, ValueError) as error:
             yield str(error)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from train.data.blend import DEFAULT_BLEND, BlendConfig
+from train.data.conditioning.config import ConditioningConfig
 from train.data.epoch import EpochConfig
 from train.data.plan import PlanConfig
 from train.data.tasks.config import TaskConfig
@@ -54,6 +55,11 @@ class DataConfig(BaseModel):
         min_length=1,
         description="generation tasks: what a sample is generated from; each sample draws one by the tasks' weights",
     )
+    conditioning: tuple[ConditioningConfig, ...] = Field(
+        (),
+        description="latents of the same clip, of another size or rate, that each sample is conditioned on: a stage "
+        "of a cascade. train.model.conditioning_latents has the same names",
+    )
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()
     plan: PlanConfig = PlanConfig()
@@ -79,6 +85,13 @@ class DataConfig(BaseModel):
         if not any(task.weight for task in tasks):
             raise ValueError("got tasks whose weights are all 0; expected at least one above 0")
         return tasks
+
+    @field_validator("conditioning")
+    @classmethod
+    def _kinds_are_distinct(cls, conditioning: tuple[ConditioningConfig, ...]) -> tuple[ConditioningConfig, ...]:
+        if len({one.kind for one in conditioning}) < len(conditioning):
+            raise ValueError(f"got {', '.join(one.kind for one in conditioning)}; expected each kind once")
+        return conditioning
 
     @field_validator("mix")
     @classmethod

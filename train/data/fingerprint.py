@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.dataset.layout import Encoded, EncodedLayout, Layout
 from curate.storage.place import children, locate
-from train.data.space import LATENT_SPACE, described_latents
+from train.data.space import LATENT_SPACE, described_latents, differing
 
 LATENTS_VERSION = 2
 """Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder
@@ -91,6 +91,12 @@ def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = No
 def is_outdated(record: dict[str, Any]) -> bool:
     """Whether latents of this fingerprint.json must be made again. Other tools' records have no version."""
     return bool(record.get("version", LATENTS_VERSION) < LATENTS_VERSION)
+
+
+def of_space(dataset: str, record: dict[str, Any]) -> list[str]:
+    """Fingerprints of all latents of the dataset that are in the space of these."""
+    records = {name: read_record(Layout(dataset).encoded("latents", name)) for name in _found(dataset, "latents")}
+    return [name for name, one in records.items() if one and not is_outdated(one) and not differing(record, one)]
 
 
 def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from curate.storage.place import locate
 BALANCE = "balance_weight"
 PLACE = ["clip_id", "shard", "offset", "size", "digest"]
 WINDOW = "window"
+START = "start_frame"
 OPTIONAL = (BALANCE, "digest", WINDOW)
 """What another tool, or an earlier reelpack, does not write."""
 

@@ -47,7 +47,8 @@ NUM_LOCAL_READERS = 2
 
 def num_readers(manifest: Manifest) -> int:
     is_local = all(isinstance(locate(part.url)[0], LocalFileSystem) for part in manifest.parts)
-    return NUM_LOCAL_READERS if is_local and not any(manifest.table["encode"].unique().to_pylist()) else NUM_READERS
+    encodes = any(any(table["encode"].unique().to_pylist()) for table in manifest.latent_tables)
+    return NUM_LOCAL_READERS if is_local and not encodes else NUM_READERS
 
 
 class PackLoader:
@@ -93,5 +94,5 @@ class PackLoader:
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = list(self._pool.map(lambda one: self.builder.build(one, planned.epoch), planned.samples))
-        batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.conditions))
+        batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.scalar_names))
         return batch.pin_memory() if self.pin else batch

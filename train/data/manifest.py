@@ -6,7 +6,7 @@ text embeddings' (where each tensor is stored). Order and file names carry no me
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,9 +20,10 @@ from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import left_join
 from curate.storage.place import locate
+from train.data.conditioning.base import ConditioningSettings
 from train.data.draw import clip_keys, window_keys
 from train.data.fingerprint import NO_TEXT, fingerprints, is_stored, joined, text_fingerprint
-from train.data.index import BALANCE, PLACE, WINDOW, index_column, read_index
+from train.data.index import BALANCE, PLACE, START, WINDOW, index_column, read_index
 from train.packing.shapes import Patch
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Manifest:
     labels: tuple[str, ...] | None = None  # names of the classes that the column "label" counts; None: numbers alone
     latents: dict[str, Any]  # the latents' fingerprint.json
     text: dict[str, Any]  # the text embeddings' fingerprint.json
+    conditioning: tuple[ConditioningSettings, ...] = ()  # each with a column of rows like these: what is shown as well
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -92,6 +94,31 @@ class Manifest:
     def row(self, index: int, names: Iterable[str] | None = None) -> dict[str, Any]:
         """A row by column; `names`: these columns alone."""
         return {name: self._columns[name][index].as_py() for name in names or self._columns}
+
+    def of_rows(self, rows: np.ndarray) -> "Manifest":
+        """Some of its rows, ascending."""
+        return replace(
+            self,
+            table=self.table.take(rows),
+            **{name: getattr(self, name)[rows] for name in ("grids", "keys", "weights", "sources")},
+        )
+
+    @staticmethod
+    def conditioning_column(name: str) -> str:
+        """Of rows of the latents that `name` is made of."""
+        return f"conditioning_{name}"
+
+    @property
+    def latent_tables(self) -> list[pa.Table]:
+        """All rows of latents that are read: its table, and for each conditioning latent one with the same columns."""
+        columns = [self.table[self.conditioning_column(one.kind)] for one in self.conditioning]
+        return [self.table, *map(pa.Table.from_struct_array, columns)]
+
+    @property
+    def conditioning_record(self) -> dict[str, Any]:
+        """What samples are conditioned on, by name."""
+        tables = zip(self.conditioning, self.latent_tables[1:], strict=True)
+        return {one.kind: one.record(stored_fingerprints(table)) for one, table in tables}
 
     @cached_property
     def _columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
@@ -162,7 +189,9 @@ def read_manifest(
     folder = table["folder"].combine_chunks()
     places = [root if is_stored(record) else layout.shards for root, record in encoded]
     to_encode = ["" if is_stored(record) else root for root, record in encoded]
+    names = [record["fingerprint"] for _, record in encoded]
     table = table.drop_columns(["folder"])
+    table = table.append_column("fingerprint", pa.DictionaryArray.from_arrays(folder, names))
     table = table.append_column("latents_root", pa.DictionaryArray.from_arrays(folder, places))
     table = table.append_column("encode", pa.DictionaryArray.from_arrays(folder, to_encode))
     everywhere = pa.array(np.zeros(table.num_rows, np.int32))
@@ -214,13 +243,16 @@ def _clips(
 
 def _latent_index(root: str, record: dict[str, Any], number: int, shards: pa.Table) -> pa.Table:
     """Where a fingerprint's latents are stored, or the clips that they are made of; `folder` is its number, `part` how
-    much of the clip's length a latent shows."""
+    much of the clip's length a latent shows, from frame `start_frame` on."""
     columns, key = [*PLACE, "fps", *SIDES, WINDOW], ["clip_id", *SIDES, WINDOW]
     frames = ["num_frames", "clip_frames"] if record.get("config", {}).get("windows") == "all" else []
-    index = read_index(EncodedLayout(root).index, "reelpack encode", key, [*columns, *frames], [SOURCE])
+    index = read_index(EncodedLayout(root).index, "reelpack encode", key, [*columns, *frames], [SOURCE, START])
     index = of_current(index, shards)
+    if START not in index.column_names:  # made by another tool
+        index = index.append_column(START, pa.array(np.zeros(index.num_rows)))
+    index = index.set_column(index.column_names.index(START), START, index[START].cast(pa.int64()))
     part = np.divide(*(index[name].to_numpy() for name in frames)) if frames else np.ones(index.num_rows)
-    columns = [*columns, "part"]
+    columns = [*columns, START, "part"]
     index = index.append_column("part", pa.array(part, pa.float64())).select(columns)
     if not is_stored(record):
         index = left_join(index.drop_columns(PLACE[1:]), shards.select(PLACE), "clip_id").select(columns)
@@ -237,6 +269,11 @@ def _grids(table: pa.Table, patch: Patch) -> np.ndarray:
         clip = table["clip_id"][int(np.argmin(grids.min(1)))].as_py()
         raise ValueError(f"clip {clip}: its latent is smaller than one patch {tuple(patch)}; lower train.model.patch")
     return grids
+
+
+def stored_fingerprints(table: pa.Table) -> list[str]:
+    """Of the latents that rows of a manifest point at."""
+    return sorted(pc.unique(table["fingerprint"].cast(pa.large_string())).to_pylist())
 
 
 def label_names(dataset: str, column: str) -> set[str] | None:

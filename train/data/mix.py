@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.layout import Encoded
+from train.data.conditioning.match import with_conditioning
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
-from train.data.fit import check_blend, check_causality, warn_of_uncaptioned
+from train.data.fit import check_blend, check_causality, check_conditioning, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.data.space import LATENT_SPACE, described_latents
 from train.model.config import ModelConfig
@@ -57,6 +58,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
         )
         for name, url in names.items()
     }
+    parts = {name: with_conditioning(manifest, data.conditioning, split) for name, manifest in parts.items()}
     if data.label_column is not None:
         classes = _classes(list(names.values()), data.label_column, data.labels, model.num_classes)
         parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
@@ -67,6 +69,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     if model.reads_captions and split == "train":
         check_blend(manifest, data.blend)
     check_causality(manifest, data)
+    check_conditioning(manifest, model)
     return manifest
 
 
@@ -113,6 +116,7 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
         labels=manifests[0].labels,
         latents=manifests[0].latents,
         text=next((manifest.text for manifest in manifests if manifest.has_texts), manifests[0].text),
+        conditioning=manifests[0].conditioning,
     )
 
 

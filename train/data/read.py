@@ -11,6 +11,7 @@ from torch import Tensor
 from curate.shards.tar import PLACE, TarReader, sample_key
 from train.autoencoder.stored import drawn, unfit
 from train.data.codebook import latent_of, read_codebook
+from train.data.conditioning.base import ConditioningSettings
 from train.data.manifest import Manifest
 from train.packing.patches import fitting_size
 from train.packing.shapes import Patch
@@ -49,6 +50,9 @@ class ClipReader:
         Raises:
             ValueError: the latent is not what the index says, or holds NaN or infinities.
         """
+        return self._fitting(self._whole(row, noise))
+
+    def _whole(self, row: dict[str, Any], noise: torch.Generator | None) -> Tensor:
         where = f"{row['latents_root']}/{row['shard']}"
         if row["encode"]:
             tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row)
@@ -63,8 +67,21 @@ class ClipReader:
                     f"clip {row['clip_id']} in {where}: got a {name} of shape {tuple(tensor.shape)} with {found}; "
                     f"expected {expected} and finite values; encode it again"
                 )
-        latent = drawn(tensors, noise)
-        t, h, w = fitting_size(expected[1:], self.patch)
+        return drawn(tensors, noise)
+
+    def conditioning(
+        self, row: dict[str, Any], one: ConditioningSettings, noise: torch.Generator | None = None
+    ) -> Tensor:
+        """What a row is conditioned on, on the grid of its latent, (C, T, H, W) float32.
+
+        Raises:
+            ValueError: as `latent`.
+        """
+        stored = self._whole(row[self.manifest.conditioning_column(one.kind)], noise)
+        return self._fitting(one.on_grid(stored, (row["latent_t"], row["latent_h"], row["latent_w"])))
+
+    def _fitting(self, latent: Tensor) -> Tensor:
+        t, h, w = fitting_size(latent.shape[1:], self.patch)
         return latent[:, :t, :h, :w]
 
     def _stored(self, row: dict[str, Any], where: str) -> dict[str, Tensor]:
@@ -119,8 +136,9 @@ class ClipReader:
 
 def _to_encode(manifest: Manifest) -> set[tuple[str, str]]:
     """Folders of latents that were not stored, each with that of the clips."""
-    columns = {name: manifest.table[name].cast(pa.string()) for name in ("encode", "latents_root")}
-    pairs = pa.table(columns).group_by(list(columns)).aggregate([]).to_pylist()
+    names = ("encode", "latents_root")
+    tables = [pa.table({name: table[name].cast(pa.string()) for name in names}) for table in manifest.latent_tables]
+    pairs = pa.concat_tables(tables).group_by(list(names)).aggregate([]).to_pylist()
     return {(pair["encode"], pair["latents_root"]) for pair in pairs if pair["encode"]}
 
 

@@ -15,10 +15,11 @@ from train.packing.batch import Sample
 
 
 def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) -> Sample:
-    """A row of the manifest by its number, clean: `noised` gives it noise."""
+    """A row of the manifest by its number, clean: `noised` gives it noise. Conditioning latents have half of the noise
+    that training gives them at most."""
     row = reader.manifest.row(index)
     latent = reader.latent(row)
-    return Sample(
+    sample = Sample(
         clip_id=row["clip_id"],
         latent=latent,
         noise=torch.zeros_like(latent),
@@ -29,6 +30,10 @@ def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) 
         label=sample_label(row),
         text=reference_caption(reader, index),
     )
+    for one in reader.manifest.conditioning:
+        generator = keyed_generator("reference", one.kind, row["clip_id"], *latent.shape)
+        sample = one.condition(sample, reader.conditioning(row, one), one.max_noise / 2, generator)
+    return sample
 
 
 def reference_caption(reader: ClipReader, index: int) -> Tensor | None:

@@ -85,7 +85,15 @@ class SampleBuilder:
             kept=self._kept(planned, generator),
             label=None if is_null else self._label(row, generator),
         )
-        return self._task(generator).draw(sample, self.patch, generator)
+        return self._conditioned(self._task(generator).draw(sample, self.patch, generator), planned, row, epoch)
+
+    def _conditioned(self, sample: Sample, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Sample:
+        """With the conditioning latents of the run, whose draws leave the other draws as they are."""
+        key = self._key(planned, row, epoch)
+        for one in self.manifest.conditioning:
+            latent = self.reader.conditioning(row, one, keyed_generator("posterior", one.kind, *key))
+            sample = one.draw(sample, self._crop(latent, planned), keyed_generator("conditioning", one.kind, *key))
+        return sample
 
     def draws(self, planned: PlannedSample, epoch: int) -> Draws:
         """What `build` draws for this sample before its noise; reads no tensor."""

@@ -174,13 +174,13 @@ class Conditioner(nn.Module):
         includes_slowest: bool = False,
     ) -> None:
         super().__init__()
-        self.names = config.conditions
+        self.names = config.scalar_names
         self.timestep = ScalarEmbedder(width, timestep_scale, includes_slowest=includes_slowest)
         self.caption = CaptionEmbedder(text_dim, width) if config.reads_captions else None
         self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
         self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
         # `extras` is the name in checkpoints.
-        self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in config.conditions)
+        self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in self.names)
 
     def forward(self, timesteps: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Timesteps of the segments, (S,), to condition vectors (R, D), condition tokens (S, V, D) and caption tokens

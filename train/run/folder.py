@@ -9,7 +9,7 @@ and text. The two are enough to sample without the dataset.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from textwrap import indent
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ class RunRecord:
     datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, its clips and their hash
     labels: tuple[str, ...] | None = None  # names of the classes by number
     embedding: str | None = None  # score family that features are aligned to
+    conditioning: dict[str, Any] = field(default_factory=dict)  # by name: of which latents, and how it is shown
     changes: tuple[dict[str, Any], ...] = ()  # settings of a run that continued otherwise, after which step
 
     @classmethod
@@ -54,6 +55,7 @@ class RunRecord:
             ),
             labels=manifest.labels,
             embedding=embedding,
+            conditioning=manifest.conditioning_record,
         )
 
 

@@ -79,6 +79,11 @@ def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[R
             f"{out} was trained on text {before}, the dataset now gives {now}; set train.data.text={before} or train "
             "elsewhere"
         )
+    if old_record.conditioning != record.conditioning:
+        raise ValueError(
+            f"{out} was conditioned on {old_record.conditioning}, the dataset now gives {record.conditioning}; name "
+            "the former latents in train.data.conditioning, or train elsewhere"
+        )
     if old_record.embedding != record.embedding:
         raise ValueError(
             f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "

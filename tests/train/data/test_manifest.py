@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from safetensors.torch import load, save
 
-from curate.shards.tar import TarReader, read_member, write_tar
+from tests.support.latents import add_latents
 from train.data.draw import clip_keys
 from train.data.epoch import EpochConfig, EpochSamples
 from train.data.manifest import read_manifest
@@ -66,30 +65,8 @@ def test_two_fingerprints_are_listed_and_one_is_chosen_by_name(copy: Path):
     assert read_manifest(str(copy), split="train", patch=PATCH, latents="lat1").latents["fingerprint"] == "lat1"
 
 
-def at_half_size(dataset: Path) -> None:
-    """Every second latent of `dataset` again as fingerprint lat1, its sides halved."""
-    root = dataset / "latents/lat1"
-    table = pq.read_table(dataset / "latents/lat0/index.parquet").to_pylist()[::2]
-    reader = TarReader(str(dataset / "latents/lat0"))
-    rows = []
-    for split in ("train", "val"):
-        members = {row["clip_id"]: row for row in table if row["split"] == split}
-        halves = {
-            name: load(read_member(reader, row))["latent"][:, :, ::2, ::2].contiguous()
-            for name, row in members.items()
-        }
-        samples = ((name, {"safetensors": save({"latent": half})}) for name, half in halves.items())
-        for member in write_tar(str(root / f"{split}-000000.tar"), samples):
-            t, h, w = halves[member.key].shape[1:]
-            place = {"shard": member.shard, "offset": member.offset, "size": member.size}
-            rows.append({**members[member.key], **place, "latent_t": t, "latent_h": h, "latent_w": w})
-    pq.write_table(pa.Table.from_pylist(rows), root / "index.parquet")
-    record = json.loads((dataset / "latents/lat0/fingerprint.json").read_text())
-    (root / "fingerprint.json").write_text(json.dumps({**record, "fingerprint": "lat1"}))
-
-
 def test_of_several_sizes_one_is_drawn_each_epoch_and_all_are_met_in_time(copy: Path):
-    at_half_size(copy)
+    add_latents(copy, "lat1", lambda latent: latent[:, :, ::2, ::2], every=2)
     manifest = read_manifest(str(copy), split="train", patch=PATCH, latents="all")
     assert manifest.latents["fingerprint"] == "lat0+lat1"
     sizes = Counter(manifest.clip_ids)
@@ -108,7 +85,7 @@ def test_of_several_sizes_one_is_drawn_each_epoch_and_all_are_met_in_time(copy: 
 
 def test_latents_of_an_earlier_version_are_refused_and_passed_over(copy: Path):
     """They may be scrambled. Where there are newer ones, those are meant by "auto" and "all"."""
-    at_half_size(copy)
+    add_latents(copy, "lat1", lambda latent: latent[:, :, ::2, ::2], every=2)
     path = copy / "latents/lat0/fingerprint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 1}))
     for names in ("auto", "all", "lat1"):
@@ -120,7 +97,7 @@ def test_latents_of_an_earlier_version_are_refused_and_passed_over(copy: Path):
 
 
 def test_sizes_of_another_autoencoder_are_refused(copy: Path):
-    at_half_size(copy)
+    add_latents(copy, "lat1", lambda latent: latent[:, :, ::2, ::2], every=2)
     path = copy / "latents/lat1/fingerprint.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "autoencoder_fingerprint": "another"}))
     with pytest.raises(ValueError, match=r"lat0 .* and lat1 .*weights another.* differ in autoencoder_fingerprint"):

@@ -64,6 +64,7 @@ def odd_samples() -> list[Sample]:
             label=i if i < 3 else None,
             scalars={"motion": 0.3 * i} if i else {"height": 720.0},
             conditioning={"low_resolution": drawn(CHANNELS, *shape)} if i % 2 else {},
+            noise_levels={"low_resolution": 0.1 * i} if i % 2 else {},
         )
         for i, shape in enumerate(SHAPES)
     ]
@@ -73,7 +74,7 @@ def odd_samples() -> list[Sample]:
 
 
 def packed(model: UNet, samples: list[Sample]) -> PackedBatch:
-    return pack(samples, model.config.patch, TEXT_DIM, model.config.conditions)
+    return pack(samples, model.config.patch, TEXT_DIM, model.config.scalar_names)
 
 
 def output(model: UNet, samples: list[Sample]) -> list[Tensor]:
