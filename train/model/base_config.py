@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from train.packing.shapes import Patch, noise_of
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,11 +32,6 @@ class DenoiserConfig(BaseModel, ABC):
     conditioning_latents: dict[str, int] = Field(
         {}, description="further latents that are shown to the model, by name: their channels"
     )
-
-    @property
-    def scalar_names(self) -> tuple[str, ...]:
-        """Scalar conditions that steer the model: numbers of the clip, and the noise of each conditioning latent."""
-        return (*self.conditions, *map(noise_of, self.conditioning_latents))
 
     @property
     @abstractmethod

@@ -106,7 +106,7 @@ class DiTConfig(DenoiserConfig):
     def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
-        return 1 + sum(optional) + len(self.scalar_names)
+        return 1 + sum(optional) + len(self.conditions) + len(self.conditioning_latents)
 
     @property
     def reads_captions(self) -> bool:
