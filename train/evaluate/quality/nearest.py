@@ -15,7 +15,10 @@ QUANTILE = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Nearest:
-    """Of N videos: numbers of their nearest training clips, (N,) int64, and the distances, (N,) float64 from 0 to 2. A distance is 1 less the cosine of features that are centered by the training clips' mean."""
+    """Of N videos: numbers of their nearest training clips, (N,) int64, and the distances, (N,) float64 from 0 to 2.
+
+    A distance is 1 less the cosine of features that are centered by the training clips' mean.
+    """
 
     clip: Tensor
     distance: Tensor
