@@ -180,6 +180,12 @@ class DiTConfig(DenoiserConfig):
                 f"position rope rotates queries and keys, and mixer {self.mixer.kind} has none; set position to "
                 "sincos, absolute or fractional"
             )
+        head_width = self.width // self.num_heads
+        if self.position == "rope" and (head_width % 2 or head_width < 6):
+            raise ValueError(
+                f"position rope rotates pairs of each axis of a head, got head width {head_width} (width {self.width} "
+                f"of {self.num_heads} heads); expected an even number of at least 6"
+            )
         if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
             raise ValueError(
                 f"mixer {self.mixer.kind} shows in-context tokens to the patches near them alone; set conditioning to "
