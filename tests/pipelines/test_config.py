@@ -175,9 +175,10 @@ def test_a_recipe_is_a_model_of_the_paper_for_one_gpu_or_eight(name: str, shape:
     assert train.data.plan.token_budget * train.data.plan.packs_per_step == 2**18
 
 
-def test_the_recipe_of_a_u_net_is_for_one_gpu_or_eight() -> None:
-    train = load_config("unet_s").train
-    assert train.model.kind == "unet"
+@pytest.mark.parametrize(("name", "kind"), [("unet_s", "unet"), ("walt_s", "dit")])
+def test_a_recipe_of_another_model_is_for_one_gpu_or_eight(name: str, kind: str) -> None:
+    train = load_config(name).train
+    assert train.model.kind == kind
     for num_ranks in (1, 2, 4, 8):
         check_ranks(train, num_ranks)
 

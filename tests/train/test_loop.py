@@ -43,6 +43,11 @@ DIT: dict[str, Any] = {"width": 32, "depth": 2, "num_heads": 2}
 UNET: dict[str, Any] = {
     "kind": "unet", "patch": (1, 2, 2), "width": 16, "multipliers": (1, 2), "depths": (1, 1), "attention_levels": (1,),
     "temporal": "convolution", "text": "pooled", "head_width": 8, "num_groups": 4, "condition_width": 32,
+    "self_conditioning": 0.5,
+}  # fmt: skip
+WALT: dict[str, Any] = DIT | {
+    "mixer": {"pattern": "windows", "spacetime_window": (None, 1, 2)}, "adaln": "lora", "adaln_rank": 2,
+    "cross_attention_in": "spatial", "cross_attention_over": "joint", "self_conditioning": 0.9,
 }  # fmt: skip
 
 
@@ -86,7 +91,7 @@ def stop_after(step: int) -> Callable[[dict[str, Any]], None]:
     return on_step
 
 
-@pytest.mark.parametrize(("stop", "model"), [(4, DIT), (6, DIT), (6, UNET)])
+@pytest.mark.parametrize(("stop", "model"), [(4, DIT), (6, WALT), (6, UNET)])
 def test_a_stopped_run_continues_bitwise(dataset: str, tmp_path: Path, stop: int, model: dict[str, Any]):
     settings = config(model=model)
     summary = train(settings, dataset, tmp_path / "whole")

@@ -84,6 +84,7 @@ class SampleBuilder:
             scalars=self._scalars(row, latent.shape[1], generator),
             kept=self._kept(planned, generator),
             label=None if is_null else self._label(row, generator),
+            self_conditioned=self._self_conditioned(planned, row, epoch),
         )
         return self._conditioned(self._task(generator).draw(sample, self.patch, generator), planned, row, epoch)
 
@@ -111,6 +112,13 @@ class SampleBuilder:
     def _posterior(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> torch.Generator:
         """What draws the latent, where its posterior is stored; it leaves the other draws as they are."""
         return keyed_generator("posterior", *self._key(planned, row, epoch))
+
+    def _self_conditioned(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> bool | None:
+        """Whether the model is shown its own estimate; the other draws are as without."""
+        share = self.model.self_conditioning
+        if not share:
+            return None
+        return float(torch.rand((), generator=keyed_generator("estimate", *self._key(planned, row, epoch)))) < share
 
     def _key(self, planned: PlannedSample, row: dict[str, Any], epoch: int) -> tuple[object, ...]:
         grid = (row["latent_t"], row["latent_h"], row["latent_w"])

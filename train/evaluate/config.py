@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from train.evaluate.quality.config import QualityConfig
 from train.evaluate.settings import TIMESTEPS, EvaluatorSettings, Timesteps
 
 
@@ -75,7 +74,6 @@ class EvaluateConfig(BaseModel):
     held_out: HeldOutLossConfig = HeldOutLossConfig()
     captions: CaptionLossConfig = CaptionLossConfig()
     samples: SamplesConfig = SamplesConfig()
-    quality: QualityConfig = QualityConfig()
 
 
 def _bin(value: float, edges: Sequence[float], unit: str) -> str:

@@ -58,7 +58,7 @@ class FixedNoiseLoss:
                     self._captioned(reader, sample, rows[i], caption_rows[i])
                     for i, sample in zip(indices, clean, strict=True)
                 ]
-                packed = pack(captioned, self.patch, manifest.text_dim, self.model.conditions)
+                packed = pack(captioned, self.patch, manifest.text_dim, self.model.scalar_names)
                 batch = self.model.prepare(packed).to(self.ranks.device)
                 for column, t in enumerate(self.timesteps):
                     noises = [noised(sample, t, "validation", sample.clip_id, t).noise for sample in captioned]
@@ -68,6 +68,8 @@ class FixedNoiseLoss:
         return self.ranks.sum(losses).cpu()
 
     def _captioned(self, reader: ClipReader, sample: Sample, row: int, caption_row: int) -> Sample:
+        if self.model.self_conditioning:
+            sample = replace(sample, self_conditioned=True)  # as in all steps of sampling but the first
         if caption_row == row:
             return sample
         return replace(sample, text=reference_caption(reader, caption_row))

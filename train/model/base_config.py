@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from train.packing.shapes import Patch
+from train.packing.shapes import Patch, noise_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from train.packing.batch import PackedBatch
+
+ESTIMATE = "estimate"
+"""Conditioning latent of a pack: the model's own estimate of x_0."""
 
 
 class DenoiserConfig(BaseModel, ABC):
@@ -32,6 +35,19 @@ class DenoiserConfig(BaseModel, ABC):
     conditioning_latents: dict[str, int] = Field(
         {}, description="further latents that are shown to the model, by name: their channels"
     )
+    self_conditioning: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training samples that are shown the model's own estimate of x_0, of a pass without "
+        "gradients; above 0, each step of sampling is shown the estimate of the step before. 0: the model reads none. "
+        "Analog Bits has 0.5",
+    )
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """Scalar conditions that steer the model: numbers of the clip, and the noise of each conditioning latent."""
+        return (*self.conditions, *map(noise_of, self.conditioning_latents))
 
     @property
     @abstractmethod
@@ -92,6 +108,13 @@ class DenoiserConfig(BaseModel, ABC):
         if min(patch) < 1:
             raise ValueError(f"got patch {patch}; expected sides above 0")
         return patch
+
+    @field_validator("conditioning_latents")
+    @classmethod
+    def _names_are_free(cls, latents: dict[str, int]) -> dict[str, int]:
+        if ESTIMATE in latents:
+            raise ValueError(f"{ESTIMATE} is the name of the model's own estimate (self_conditioning); take another")
+        return latents
 
     @field_validator("conditions")
     @classmethod

@@ -15,6 +15,7 @@ from train.model.flops import linear_flops
 from train.model.mixers.attention import CrossAttention
 from train.model.modulation import Modulation, ModulationParameters
 from train.model.position import Rotation
+from train.packing.layout import JointKeys
 from train.packing.segments import Segments, WindowLayout
 
 Layouts: TypeAlias = Sequence[Sequence[WindowLayout]]
@@ -35,15 +36,22 @@ class DiTBlock(nn.Module):
         self.self_attentions = nn.ModuleList(
             config.mixer.build(block=block, **sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
         )
-        self.cross_norm = layer_norm(config) if config.cross_attends else None
-        self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if config.cross_attends else None
+        attends = config.cross_attends(block)
+        self.cross_norm = layer_norm(config) if attends else None
+        self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if attends else None
         self.mlp_norm = layer_norm(config, config.mlp_norm_eps)
         self.mlp = nn.Sequential(
             nn.Linear(config.width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, config.width)
         )
 
     def forward(
-        self, x: Tensor, conditions: Conditions, segments: Segments, layouts: Layouts, rotation: Rotation | None
+        self,
+        x: Tensor,
+        conditions: Conditions,
+        segments: Segments,
+        layouts: Layouts,
+        rotation: Rotation | None,
+        keys: JointKeys | None,
     ) -> Tensor:
         *modulations, of_mlp = self._modulations(conditions)  # of vectors (R, D)
         for i, (norm, mixer) in enumerate(zip(self.norms, self.self_attentions, strict=True)):
@@ -51,19 +59,24 @@ class DiTBlock(nn.Module):
             x = modulations[i].added(x, mixer(h, layouts[i], rotation))  # (N, D)
         if self.cross_attention is not None and self.cross_norm is not None:
             h = self.cross_norm(x)  # (N, D)
-            x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments)  # (N, D)
+            x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments, keys)  # (N, D)
         h = of_mlp.modulate(self.mlp_norm(x))  # (N, D)
         return of_mlp.added(x, self.mlp(h))  # (N, D)
 
     def flops(
-        self, layouts: Layouts, segments: Segments, context_segments: Segments | None, num_condition_vectors: int
+        self,
+        layouts: Layouts,
+        segments: Segments,
+        context_segments: Segments | None,
+        keys: JointKeys | None,
+        num_condition_vectors: int,
     ) -> int:
         """Matrix products of one forward pass."""
         total = linear_flops(self.modulation, num_condition_vectors) + linear_flops(self.mlp, segments.num_tokens)
         for mixer, of_mixer in zip(self.self_attentions, layouts, strict=True):
             total += mixer.flops(of_mixer, segments.num_tokens)
         if self.cross_attention is not None and context_segments is not None:
-            total += self.cross_attention.flops(segments, context_segments)
+            total += self.cross_attention.flops(segments, context_segments, keys)
         return total
 
     def _modulations(self, conditions: Conditions) -> list[ModulationParameters]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from train.model.dit_config import DiTConfig
 from train.model.position import frame_rates, scale_frames
 from train.packing.batch import PackedBatch
-from train.packing.layout import Layout
+from train.packing.layout import JointKeys, Layout
 from train.packing.segments import Segments, WindowLayout, map_tensors
 from train.packing.shapes import STORED, WHOLE, Patch, Window
 
@@ -81,6 +81,8 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     is_image = segments.gather(grids[:, 0] == 1)
     rates = segments.gather(_rates(cpu.latent_fps, config))  # (N,)
     windows = {w for block in range(config.depth) for heads in config.windows(block) for w in heads}
+    groups = {window: window_layout(window, segments, positions, is_patch, is_image) for window in windows}
+    joint = {config.windows(block)[0][0] for block in range(config.depth) if config.reads_jointly(block)}
     layout = Layout(
         segments=segments,
         condition_ids=segments.segment_ids.index_copy(0, patches, cpu.condition_ids),
@@ -90,7 +92,8 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
         context_order=context_order if len(read) > 1 else None,
         coordinates=scale_frames(positions.float(), rates),
         sides=scale_frames(segments.gather(grids.float()), rates),
-        groups={window: window_layout(window, segments, positions, is_patch, is_image) for window in windows},
+        groups=groups,
+        keys={} if context_segments is None else {w: joint_keys(groups[w], segments, context_segments) for w in joint},
     )
     return map_tensors(layout, lambda x: x.to(batch.tokens.device, non_blocking=True))
 
@@ -122,6 +125,23 @@ def window_layout(
     by_length = lengths.argsort(stable=True)
     order = tokens[by_length.argsort()[group_ids].argsort(stable=True)]
     return WindowLayout.of(order, lengths[by_length].tolist(), averages=has_context)
+
+
+def joint_keys(queries: WindowLayout, segments: Segments, context_segments: Segments) -> JointKeys:
+    """What the tokens of each group read together with the context of their segment.
+
+    Args:
+        queries: the groups of N tokens.
+        segments: over N.
+        context_segments: over M'.
+    """
+    tokens = torch.arange(segments.num_tokens) if queries.order is None else queries.order
+    owners = segments.segment_ids[tokens[queries.segments.cu_seqlens[:-1].long()]]  # (groups,): their segments
+    copies = context_segments.cu_seqlens.diff().long()[owners]
+    starts = context_segments.cu_seqlens[:-1].long()[owners] - (copies.cumsum(0) - copies)
+    context = starts.repeat_interleave(copies) + torch.arange(int(copies.sum()))
+    both, order = _interleave([queries.segments.segment_ids, torch.arange(len(owners)).repeat_interleave(copies)])
+    return JointKeys(queries=queries, order=torch.cat([tokens, segments.num_tokens + context])[order], segments=both)
 
 
 def _boxes(

@@ -51,7 +51,7 @@ class DiT(Denoiser):
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
         self.embed = nn.Linear(patch_dim, config.width)
-        self.embed_conditioning = ConditioningEmbedder(config, config.width)
+        self.embed_conditioning = ConditioningEmbedder(config, config.width, channels)
         # Where conditions are no rows, what a given token is told in their stead.
         self.given = None if config.modulated else nn.Parameter(torch.empty(config.width))
         self.rope, self.positions = None, None
@@ -99,7 +99,8 @@ class DiT(Denoiser):
         features = None
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
-            x = block(x, conditions[i % len(conditions)], layout.segments, layouts, rotation)  # (N, D)
+            keys = layout.keys.get(windows[0][0])
+            x = block(x, conditions[i % len(conditions)], layout.segments, layouts, rotation, keys)  # (N, D)
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
         out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
@@ -156,7 +157,8 @@ class DiT(Denoiser):
         total += sum(conditioner.flops(batch) for conditioner in self.conditioners)
         for block, windows in zip(self.blocks, self.windows, strict=True):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
-            total += block.flops(layouts, layout.segments, layout.context_segments, num_vectors)
+            keys = layout.keys.get(windows[0][0])
+            total += block.flops(layouts, layout.segments, layout.context_segments, keys, num_vectors)
         return total
 
     def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:

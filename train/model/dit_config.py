@@ -34,7 +34,7 @@ class DiTConfig(DenoiserConfig):
 
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
         {"mixer", "patch", "rope_grid", "rope_scaling", "reference_fps"}
-        | {"text", "num_classes", "condition_on_fps", "conditions", "conditioning_latents"}
+        | {"text", "num_classes", "condition_on_fps", "conditions", "conditioning_latents", "self_conditioning"}
     )
 
     kind: Literal["dit"] = "dit"
@@ -77,6 +77,15 @@ class DiTConfig(DenoiserConfig):
         description="how the caption's tokens come in; in_context: they join every group of the pattern, so that "
         "temporal and windowed ones repeat them many times; pooled: only their mean comes in",
     )
+    cross_attention_in: Literal["all", "spatial"] = Field(
+        "all",
+        description="blocks with cross-attention. spatial: those that mix tokens of single frames, as in W.A.L.T",
+    )
+    cross_attention_over: Literal["context", "joint"] = Field(
+        "context",
+        description="what cross-attention reads: caption and conditions, or joint: the tokens of the block's window, "
+        "too, as in W.A.L.T",
+    )
     timestep_scale: float = Field(1000.0, gt=0, description="timesteps are multiplied by it before their sinusoids")
     # Both differ between the published DiT and its port in diffusers, whose checkpoints import exactly.
     timestep_frequencies: Literal["dit", "diffusers"] = Field(
@@ -98,15 +107,23 @@ class DiTConfig(DenoiserConfig):
     def conditions_in_cross_attention(self) -> bool:
         return self.conditioning == "cross_attention"
 
-    @property
-    def cross_attends(self) -> bool:
-        return self.conditions_in_cross_attention or self.text == "cross_attention"
+    def cross_attends(self, block: int) -> bool:
+        if not self.conditions_in_cross_attention and self.text != "cross_attention":
+            return False
+        return self.cross_attention_in == "all" or self._is_spatial(block)
+
+    def reads_jointly(self, block: int) -> bool:
+        """Cross-attention of the block reads the tokens of its window, too."""
+        return self.cross_attention_over == "joint" and self.cross_attends(block)
+
+    def _is_spatial(self, block: int) -> bool:
+        return all(window.size[0] == 1 for heads in self.windows(block) for window in heads)
 
     @property
     def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
-        return 1 + sum(optional) + len(self.conditions) + len(self.conditioning_latents)
+        return 1 + sum(optional) + len(self.scalar_names)
 
     @property
     def reads_captions(self) -> bool:
@@ -180,12 +197,6 @@ class DiTConfig(DenoiserConfig):
                 f"position rope rotates queries and keys, and mixer {self.mixer.kind} has none; set position to "
                 "sincos, absolute or fractional"
             )
-        head_width = self.width // self.num_heads
-        if self.position == "rope" and (head_width % 2 or head_width < 6):
-            raise ValueError(
-                f"position rope rotates pairs of each axis of a head, got head width {head_width} (width {self.width} "
-                f"of {self.num_heads} heads); expected an even number of at least 6"
-            )
         if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
             raise ValueError(
                 f"mixer {self.mixer.kind} shows in-context tokens to the patches near them alone; set conditioning to "
@@ -199,4 +210,29 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
         if self.adaln != "block" and not self.modulated:
             raise ValueError(f"adaln {self.adaln} needs conditioning adaln or adaln_zero, got {self.conditioning}")
+        self._check_cross_attention()
         return self
+
+    def _check_cross_attention(self) -> None:
+        """Raises ValueError: there is none that could be in spatial blocks, or over windows."""
+        place, read = self.cross_attention_in, self.cross_attention_over
+        if (place, read) == ("all", "context"):
+            return
+        mixer = f"mixer {self.mixer.kind}, pattern {getattr(self.mixer, 'pattern', 'none')}"
+        if not self.conditions_in_cross_attention and self.text != "cross_attention":
+            raise ValueError(
+                f"got cross_attention_in {place} and cross_attention_over {read}, and the model has no "
+                "cross-attention; set text or conditioning to cross_attention, or leave them out"
+            )
+        if not any(self.cross_attends(block) for block in range(self.depth)):
+            raise ValueError(
+                f"cross_attention_in spatial: no block of {mixer} stays within frames; set mixer.pattern to windows "
+                "with a spatial_window of one frame, alternating or factorized_encoder, or cross_attention_in to all"
+            )
+        has_one_window = all(len(self.windows(b)) == len(self.windows(b)[0]) == 1 for b in range(self.depth))
+        if read == "joint" and not (isinstance(self.mixer, AttentionConfig) and has_one_window):
+            raise ValueError(
+                f"cross_attention_over joint needs attention with one window in each block, got {mixer}; set "
+                "mixer.pattern to windows, joint, alternating or factorized_encoder, or cross_attention_over to "
+                "context"
+            )

@@ -74,9 +74,8 @@ class ThroughputMonitor:
         settle(self.ranks.device)  # or what was launched last, the optimizer, were in no step's seconds
         seconds = time.perf_counter() - self._began
         worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
-        flops = 3 * sum(
-            self.model.flops(batch) for batch in loaded.batches
-        )  # the backward pass takes twice the forward's
+        # The backward pass takes twice the forward's; self-conditioning adds a forward pass.
+        flops = sum((3 + (batch.self_conditioned is not None)) * self.model.flops(batch) for batch in loaded.batches)
         own = [seconds, worked, self._waited, self._stalled, peak_memory(self.ranks.device), flops]
         self._stalled = 0.0
         figures = self.ranks.all_gather(own)  # (dp, 6)

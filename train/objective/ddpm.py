@@ -52,7 +52,7 @@ class DDPM(ReducedObjective):
         free = batch.loss_mask[:, None]  # conditioning tokens are clean
         signal, noise = torch.where(free, schedule.signal, 1.0), torch.where(free, schedule.noise, 0.0)  # 2 × (L, 1)
         x_t = signal * batch.tokens + noise * batch.noise  # (L, P)
-        output = model(x_t, batch.timesteps, batch).float()  # (L, P), with learned variances (L, 2 P)
+        output = self.predict(model, x_t, signal, noise, batch).float()  # (L, P), with learned variances (L, 2 P)
         prediction, variance = output.chunk(2, -1) if self.config.learn_sigma else (output, None)
         target = {
             "epsilon": batch.noise,

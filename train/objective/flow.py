@@ -47,7 +47,7 @@ class RectifiedFlow(ReducedObjective):
         """Squared velocity error of each token, mean over its features: (L,) float32."""
         t = batch.condition_timesteps[batch.condition_ids][:, None]  # (L, 1); 0 on conditioning tokens
         x_t = (1 - t) * batch.tokens + t * batch.noise  # (L, P)
-        velocity = model(x_t, batch.timesteps, batch)  # (L, P)
+        velocity = self.predict(model, x_t, 1 - t, t, batch)  # (L, P)
         losses = (velocity.float() - (batch.noise - batch.tokens)).square().mean(-1)
         return losses * batch.loss_mask
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from train.packing.patches import first_frame_is_alone, grid_index, grid_positions, grid_size, patchify, unpatchify
 from train.packing.segments import Segments, map_tensors
-from train.packing.shapes import Patch
+from train.packing.shapes import Patch, noise_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,7 @@ class Sample:
     clean_mask: Tensor | None = None  # (t * h * w,) bool over the whole grid: conditioning tokens, shown at t = 0
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (C', T, H, W) float: further latents
     noise_levels: Mapping[str, float] = field(default_factory=dict)  # of these, by name: share of noise, 0 to 1
+    self_conditioned: bool | None = None  # the model is shown its own estimate; None: it reads none
 
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1:
@@ -68,7 +69,7 @@ class PackedBatch:
     condition_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on conditioning tokens
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
-    noise_levels: Mapping[str, Tensor] = field(default_factory=dict)  # of these, by name, (S,) float32; NaN: none said
+    self_conditioned: Tensor | None = None  # (S,) bool: who is shown the model's own estimate; None: it reads none
     lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
 
@@ -80,7 +81,8 @@ class PackedBatch:
 
 
 def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: Sequence[str] = ()) -> PackedBatch:
-    """Lay samples end to end. `scalar_names` are the conditions that become columns of `scalars`."""
+    """Lay samples end to end. `scalar_names` are the conditions that become columns of `scalars`; that of the noise of
+    the conditioning latent x is `noise_of(x)`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
     null = torch.zeros(1, text_dim, dtype=torch.float16)
     texts = [null if sample.text is None else sample.text for sample in samples]
@@ -107,7 +109,8 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
         labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
         scalars=torch.tensor(
-            [[sample.scalars.get(name, math.nan) for name in scalar_names] for sample in samples], dtype=torch.float32
+            [[numbers.get(name, math.nan) for name in scalar_names] for numbers in map(_numbers, samples)],
+            dtype=torch.float32,
         ).reshape(len(samples), len(scalar_names)),
         scalar_names=tuple(scalar_names),
         condition_ids=condition_ids,
@@ -115,9 +118,13 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         condition_segments=condition_segments,
         loss_mask=~clean,
         conditioning=_conditioning(samples, segments, patch),
-        noise_levels=_noise_levels(samples),
+        self_conditioned=_self_conditioned(samples),
         lone_frames=segments.gather(alone) & (positions[:, 0] == 0) if alone.any() else None,
     )
+
+
+def _numbers(sample: Sample) -> dict[str, float]:
+    return {**sample.scalars, **{noise_of(name): level for name, level in sample.noise_levels.items()}}
 
 
 def _joined(latents: Sequence[Tensor], samples: Sequence[Sample], segments: Segments, patch: Patch) -> Tensor:
@@ -169,9 +176,9 @@ def _conditioning(samples: Sequence[Sample], segments: Segments, patch: Patch) -
     }
 
 
-def _noise_levels(samples: Sequence[Sample]) -> dict[str, Tensor]:
-    names = {name: None for sample in samples for name in sample.noise_levels}
-    return {name: torch.tensor([sample.noise_levels.get(name, math.nan) for sample in samples]) for name in names}
+def _self_conditioned(samples: Sequence[Sample]) -> Tensor | None:
+    drawn = [sample.self_conditioned for sample in samples]
+    return None if None in drawn else torch.tensor(drawn)
 
 
 def _condition_vectors(segments: Segments, clean: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,15 @@ from train.packing.shapes import Window
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JointKeys:
+    """Keys of the tokens of a window: these tokens, then the context of their segment."""
+
+    queries: WindowLayout
+    order: Tensor  # (K,) int64 into the N tokens of the sequence, then the M' of the context
+    segments: Segments  # over K: one for each group of the queries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """The sequence that the blocks see: of each segment first its in-context tokens, then its patches."""
 
@@ -23,6 +32,7 @@ class Layout:
     )
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
     groups: dict[Window, WindowLayout]
+    keys: dict[Window, JointKeys]  # of cross-attention that reads the window, too; empty: none does
 
     def without_context(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (L, ...): the patches alone."""

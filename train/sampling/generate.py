@@ -56,7 +56,7 @@ def generate(
             is no weaker model for autoguidance.
     """
     config.check_objective(objective.config)
-    whole = pack(samples, shape.patch, text_dim, shape.conditions)
+    whole = pack(samples, shape.patch, text_dim, shape.scalar_names)
     segments = whole.segments.to(device)
     free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
     keys = zip(seeds or [config.seed] * len(samples), samples, strict=True)
@@ -64,9 +64,9 @@ def generate(
 
     def prediction(network: Network, shape: ModelConfig) -> Prediction:
         def packed(branches: Sequence[Sample]) -> PackedBatch:
-            return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
+            return shape.prepare(pack(branches, shape.patch, text_dim, shape.scalar_names)).to(device)
 
-        return Prediction(network=network, packed=packed)
+        return Prediction(network=network, packed=packed, reads_estimate=shape.self_conditioning > 0)
 
     def spread(values: Tensor) -> Tensor:
         return segments.gather(values.to(noise.dtype).to(device, non_blocking=True))[:, None]
@@ -94,7 +94,9 @@ def generate(
         def data_of(output: Tensor, x: Tensor) -> Tensor:
             return objective.estimate(output, x, alpha, sigma).x_0
 
-        return objective.estimate(guided(x, level, spread, data_of), x, alpha, sigma)
+        found = objective.estimate(guided(x, level, spread, data_of), x, alpha, sigma)
+        guided.show(torch.where(free, found.x_0, 0.0))  # in a branch without given frames, too, they have none
+        return found
 
     levels = objective.levels(config.num_steps, segments.lengths)
     done = {id(level): number / (len(levels) - 1) for number, level in enumerate(levels)}

@@ -264,6 +264,20 @@ def test_first_frames_of_videos_are_shown_and_nothing_else_changes(dataset: str)
     assert set(num_frames) == {0, 1, 2}
 
 
+def test_who_is_shown_an_estimate_is_drawn_for_each_sample_and_moves_no_other_draw(dataset: str):
+    plain, drawing = loader(dataset), loader(dataset)
+    drawing.builder.model = drawing.builder.model.model_copy(update={"self_conditioning": 0.7})
+    drawn = []
+    for row in range(20):
+        for epoch in range(10):
+            one, other = (source.builder.build(whole(source, row), epoch) for source in (plain, drawing))
+            assert one.self_conditioned is None
+            assert one.timestep == other.timestep and torch.equal(one.noise, other.noise)
+            drawn.append(other.self_conditioned)
+    assert np.mean(drawn) == pytest.approx(0.7, abs=0.07) and len(set(drawn[:10])) == 2
+    assert drawn[3] == drawing.builder.build(whole(drawing, 0), 3).self_conditioned
+
+
 def test_the_samples_of_a_pack_are_read_at_the_same_time(dataset: str, monkeypatch: pytest.MonkeyPatch):
     source, read, at_once = loader(dataset), TarReader.read, []
     reading: set[int] = set()

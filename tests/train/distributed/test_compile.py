@@ -42,7 +42,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"pattern": "alternating"},
     {"pattern": "factorized_dot_product", "adaln": "shared"},
     {"pattern": "factorized_self_attention", "text": "in_context", "conditioning": "in_context"},
-    {"pattern": "windows", "qk_norm": False, "conditioning": "cross_attention"},
+    {"pattern": "windows", "qk_norm": False, "conditioning": "cross_attention"}
+    | {"cross_attention_in": "spatial", "cross_attention_over": "joint"},
 ]
 
 
@@ -123,7 +124,8 @@ def test_a_block_is_one_graph_for_every_pack_with_the_same_numbers(settings: dic
         assert counted.calls - before == 2 * DEPTH, "one call of a block in each pass"
         if number == 0:
             graphs = counted.graphs
-            assert graphs == 2, "one to train, one to evaluate: each of all blocks, and traced once"
+            kinds = {block.cross_attention is None for block in model.blocks}
+            assert graphs == 2 * len(kinds), "one to train, one to evaluate: each of all like blocks, and traced once"
         assert counted.graphs == graphs, f"pack {number} was compiled again"
         expected = loss(plain, batch)
         expected.backward()

@@ -30,10 +30,9 @@ Extended: type[EvaluateConfig] = with_field(
     "tests.support.members.weight_norm",
     "WeightNormConfig",
     "weight_norm: WeightNormConfig = WeightNormConfig()",
-    after="quality: QualityConfig = QualityConfig()",
+    after="samples: SamplesConfig = SamplesConfig()",
 ).EvaluateConfig
-OF_PIXELS = ("samples", "quality")  # they need an autoencoder: test_samples.py, quality/test_evaluator.py
-MEMBERS = [name for name in Extended.model_fields if name not in OF_PIXELS]
+MEMBERS = [name for name in Extended.model_fields if name != "samples"]  # it needs an autoencoder: test_samples.py
 
 
 def settings(name: str) -> BaseModel:

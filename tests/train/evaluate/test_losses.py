@@ -16,12 +16,13 @@ from train.evaluate.base import EvaluationContext
 from train.evaluate.captions import CaptionLoss, caption_donors
 from train.evaluate.config import CaptionLossConfig, HeldOutLossConfig
 from train.evaluate.held_out import HeldOutLoss
+from train.model.base_config import ESTIMATE
 from train.model.dit import DiT
 from train.model.dit_config import DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.objective.flow import RectifiedFlow
 from train.optim.ema import EMA
-from train.packing.batch import Sample, pack
+from train.packing.batch import PackedBatch, Sample, pack
 from train.run.config import EMAConfig, TrainConfig
 
 PATCH = (1, 2, 2)
@@ -66,6 +67,20 @@ def test_held_out_loss_is_the_same_every_time_whatever_the_packs(dataset: str, m
     assert small_packs["loss"] == pytest.approx(first["loss"], rel=1e-6)
     assert first["loss"] == pytest.approx(sum(first["by_timestep"].values()) / 2)
     assert first["by_timestep"]["0.2"] != first["by_timestep"]["0.8"]
+
+
+def test_a_model_that_reads_its_own_estimate_is_measured_with_it(dataset: str):
+    seen: list[bool] = []
+
+    def model(x: torch.Tensor, _: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        estimate = batch.conditioning.get(ESTIMATE)
+        seen.append(estimate is not None and bool(estimate.any(1).all()))
+        return 0 * x
+
+    manifest = read_manifest(dataset, split="val", patch=PATCH)
+    shape = DiTConfig(self_conditioning=0.1)
+    HeldOutLoss(HeldOutLossConfig(timesteps=(0.2, 0.8)), replace(context(manifest, 4096), model=shape)).losses(model)
+    assert seen == [False, True] * 2
 
 
 def test_each_clip_is_read_once(dataset: str, model: DiT, monkeypatch: pytest.MonkeyPatch):

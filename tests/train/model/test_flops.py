@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.train.model.conftest import packed
-from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, VARIANTS, settings_of
+from tests.train.model.test_packed_equals_alone import CONDITIONINGS, PATTERNS, VARIANTS, WALTS, settings_of
 from train.estimate.peak_flops import peak_flops, peak_of
 from train.model.dit import DiT
 from train.packing.batch import Sample
@@ -17,7 +17,7 @@ from train.packing.batch import Sample
 
 @pytest.mark.parametrize(
     "settings",
-    [settings_of(p, c) for p in PATTERNS for c in CONDITIONINGS] + VARIANTS,
+    [settings_of(p, c) for p in PATTERNS for c in CONDITIONINGS] + VARIANTS + WALTS,
     ids=lambda s: "-".join(str(s[key]) for key in ("pattern", "conditioning")),
 )
 def test_counted_flops_are_those_of_the_flop_counter(

@@ -37,6 +37,17 @@ VARIANTS = [
     settings_of("joint", "adaln_zero", rope_grid=(2, 2, 2)),
 ]
 
+WALT: dict[str, object] = {
+    "pattern": "windows", "spatial_window": (1, None, None), "spacetime_window": (None, 1, 2), "depth": 4,
+    "adaln": "lora", "cross_attention_in": "spatial", "cross_attention_over": "joint",
+}  # fmt: skip
+"""Windows, adaptive norms and captions of W.A.L.T (Gupta et al. 2023, §3.2–3.3)."""
+WALTS = [
+    WALT | EVERYTHING | {"conditioning": "adaln_zero"},
+    WALT | EVERYTHING | {"conditioning": "adaln", "position": "absolute"},
+    WALT | EVERYTHING | {"conditioning": "cross_attention", "adaln": "block", "text": "pooled"},
+    WALT | EVERYTHING | {"conditioning": "in_context", "adaln": "block", "cross_attention_in": "all"},
+]
 
 LINEAR_MIXERS: dict[str, dict[str, object]] = {
     "mamba": {"kind": "mamba", "chunk": 4, "state": 5},
@@ -97,7 +108,7 @@ def test_packed_outputs_loss_and_gradients_equal_one_by_one(
     check_packed_equals_alone(redrawn(**settings_of(pattern, conditioning, position)), mixed_samples)
 
 
-@pytest.mark.parametrize("settings", VARIANTS, ids=name)
+@pytest.mark.parametrize("settings", VARIANTS + WALTS, ids=name)
 def test_variants_packed_equal_one_by_one(redrawn: Callable[..., DiT], mixed_samples: list[Sample], settings: dict):
     check_packed_equals_alone(redrawn(**settings), mixed_samples)
 
@@ -122,7 +133,7 @@ def test_linear_mixers_packed_equal_one_by_one(
     check_packed_equals_alone(redrawn(**linear_settings(mixer, conditioning)), mixed_samples, atol=3e-5)
 
 
-PAIRS = [settings_of(*pair) for pair in itertools.product(PATTERNS, CONDITIONINGS)] + VARIANTS[:4]
+PAIRS = [settings_of(*pair) for pair in itertools.product(PATTERNS, CONDITIONINGS)] + VARIANTS[:4] + WALTS
 PAIRS += [linear_settings(*pair) for pair in LINEAR]
 
 

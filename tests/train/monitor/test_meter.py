@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from tests.train.test_loop import config, on_ranks
+from train.data.load import PackLoader
+from train.data.mix import read_datasets
+from train.data.plan import Cursor
 from train.loop import train
 from train.monitor import meter
 from train.monitor.metrics import MEASURED, read_metrics
 from train.objective.flow import RectifiedFlow
 from train.optim.ema import EMA
 from train.run.config import ParallelConfig, TrainConfig
+from train.run.folder import load_model
 
 
 def steps_of(run: Path) -> list[dict[str, Any]]:
@@ -43,6 +47,16 @@ def test_without_a_known_peak_there_is_no_utilization(dataset: str, tmp_path: Pa
     summary = train(config(steps=2), dataset, tmp_path)
     assert summary.mfu is None and [row["mfu"] for row in steps_of(tmp_path)] == [None, None]
     assert summary.rank_idle == 0.0 and 0 < summary.loader_wait < 1
+
+
+def test_the_pass_of_self_conditioning_is_counted(dataset: str, tmp_path: Path):
+    settings = config(steps=1, model__self_conditioning=0.5)
+    train(settings, dataset, tmp_path)
+    manifest = read_datasets(dataset, split="train", data=settings.data, model=settings.model)
+    loader = PackLoader(manifest, settings.objective.build(), settings.data, model=settings.model, seed=settings.seed)
+    model, _, _ = load_model(tmp_path, weights="model")
+    flops = sum(model.flops(batch) for batch in next(loader.steps(Cursor(), 0, 1)).batches)
+    assert steps_of(tmp_path)[0]["tflop"] == pytest.approx(4 * flops / 1e12)
 
 
 def test_what_a_device_still_does_when_a_step_ends_is_in_its_seconds(

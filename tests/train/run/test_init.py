@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outputs(of: DiT, samples: list[Sample]) -> list[torch.Tensor]:
-    batch = pack(samples, of.config.patch, 12, of.config.conditions)
+    batch = pack(samples, of.config.patch, 12, of.config.scalar_names)
     with torch.no_grad():
         return unpack(of(batch.tokens, batch.timesteps, batch), batch, of.config.patch)
 
@@ -117,6 +117,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "condition_on_fps": {"condition_on_fps": True},
     "conditions": {"conditions": ("motion",)},
     "conditioning_latents": {"conditioning_latents": {"low_resolution": 4}},
+    "self_conditioning": {"self_conditioning": 0.5},
 }
 
 

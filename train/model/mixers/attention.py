@@ -16,6 +16,7 @@ from train.model.heads import normalised_and_rotated
 from train.model.mixers.attention_config import Backend
 from train.model.mixers.base import TokenMixer
 from train.model.position import Rotation
+from train.packing.layout import JointKeys
 from train.packing.segments import Segments, WindowLayout
 
 
@@ -81,15 +82,29 @@ class SelfAttention(Projections, TokenMixer):
 
 
 class CrossAttention(Projections):
-    """Tokens see the context of their segment."""
+    """Tokens see the context of their segment, and with joint keys the tokens of their window as well (W.A.L.T, Gupta
+    et al. 2023, §3.3)."""
 
-    def forward(self, x: Tensor, context: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
-        """(N, D) over (M', D) to (N, D)."""
-        q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
-        return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor,
+        segments: Segments,
+        context_segments: Segments,
+        joint: JointKeys | None = None,
+    ) -> Tensor:
+        """(N, D) over (M', D), with joint keys of the same width, to (N, D)."""
+        if joint is None:
+            q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
+            return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
+        q, k, v = self.project(x, torch.cat([x, context.to(x.dtype)]))  # (N, H, D_head), 2 × (N + M', H, D_head)
+        q, k, v = joint.queries.apply(q), k.index_select(0, joint.order), v.index_select(0, joint.order)
+        h = attention(q, k, v, joint.queries.segments, joint.segments)  # (G, H, D_head)
+        return self.out(joint.queries.undo(h).flatten(1))  # (N, D)
 
-    def flops(self, segments: Segments, context_segments: Segments) -> int:
+    def flops(self, segments: Segments, context_segments: Segments, joint: JointKeys | None = None) -> int:
         """Matrix products of one forward pass."""
+        num_read = context_segments.num_tokens + (0 if joint is None else segments.num_tokens)
+        pairs = (segments, context_segments) if joint is None else (joint.queries.segments, joint.segments)
         of_tokens = linear_flops(self.to_q, segments.num_tokens) + linear_flops(self.out, segments.num_tokens)
-        of_context = linear_flops(self.to_kv, context_segments.num_tokens)
-        return of_tokens + of_context + 4 * self.width * num_pairs(segments, context_segments)
+        return of_tokens + linear_flops(self.to_kv, num_read) + 4 * self.width * num_pairs(*pairs)

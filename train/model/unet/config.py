@@ -38,7 +38,8 @@ class UNetConfig(DenoiserConfig):
     """3-D U-Net of space-time separable blocks."""
 
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
-        {"temporal", "text", "num_classes", "condition_on_fps", "conditions", "conditioning_latents"}
+        {"temporal", "text", "num_classes", "condition_on_fps", "conditions"}
+        | {"conditioning_latents", "self_conditioning"}
     )
     takes_dropped_tokens: ClassVar[bool] = False
 

@@ -54,7 +54,7 @@ class UNet(Denoiser):
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
         self.embed = Convolution(patch_dim, config.width)
-        self.embed_conditioning = ConditioningEmbedder(config, config.width)
+        self.embed_conditioning = ConditioningEmbedder(config, config.width, channels)
         self.conditioner = Conditioner(config, text_dim, config.condition_width, config.timestep_scale)
         self.rotation = TemporalRotation(config.head_width) if config.temporal == "attention" else None
         self.blocks = nn.ModuleList(UNetBlock(config, shape) for shape in config.block_shapes)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from train.objective.base import NoiseLevel
+from train.objective.self_conditioning import shown
 from train.packing.batch import PackedBatch, Sample
 from train.sampling.guidance.autoguidance import AutoGuidance
 from train.sampling.guidance.base import Droppable
@@ -32,10 +33,12 @@ WITHOUT: dict[Droppable, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What predicts a branch: a network, and how samples become a pack that is ready for it."""
+    """What predicts a branch: a network, how samples become a pack that is ready for it, and whether the network reads
+    its estimate of x_0."""
 
     network: Network
     packed: Callable[[Sequence[Sample]], PackedBatch]
+    reads_estimate: bool = False
 
 
 class GuidedModel:
@@ -78,6 +81,11 @@ class GuidedModel:
                 self._predictions.append(whole)
         self._packs: dict[tuple[int, ...], PackedBatch] = {}
         self._memory: dict[str, Tensor] = {}
+        self._estimate: Tensor | None = None
+
+    def show(self, x_0: Tensor) -> None:
+        """The estimate, (L, P), that all branches are shown from now on; before, there is none."""
+        self._estimate = x_0
 
     def __call__(
         self,
@@ -146,6 +154,8 @@ class GuidedModel:
             own = tuple(i for i in active if self._predictions[i] is prediction)
             batch = self._pack(own, prediction)
             inputs = torch.where(batch.loss_mask[:, None], x.repeat(len(own), 1), batch.tokens)  # (branches · L, P)
+            if prediction.reads_estimate and self._estimate is not None:
+                batch = shown(batch, self._estimate.repeat(len(own), 1))
             outputs = prediction.network(inputs, timesteps.repeat(len(own)), batch).float()
             found |= zip(own, outputs.chunk(len(own)), strict=True)
         return [found[i] for i in active]
