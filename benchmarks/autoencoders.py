@@ -236,7 +236,7 @@ def decoded(
             clip_id=clip.name, latent=latent, noise=latent, timestep=0.0, fps=fps, temporal_stride=stride, text=None
         )
         noisy = noised(clean, HALF, "from noise", clip.name)
-        batch = config.model.prepare(pack([noisy], patch, text_dim, config.model.scalar_names))
+        batch = config.model.prepare(pack([noisy], patch, text_dim, config.model.conditions))
         x_t = (1 - HALF) * batch.tokens + HALF * batch.noise
         x_0 = x_t - HALF * model(x_t, batch.timesteps, batch)
         yield rgb, decode_latent(autoencoder, latent), decode_latent(autoencoder, unpack(x_0, batch, patch)[0])

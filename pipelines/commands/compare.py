@@ -1,12 +1,15 @@
 """`reelpack compare`: several models on one dataset, at equal steps, operations or time."""
 
 import re
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
+from curate.report.comparison import verdict
 from pipelines.commands.options import ConfigOption, DatasetArgument, SetOption, resolved_config
+from pipelines.console.interrupted import of_comparison, stays
 from pipelines.console.tables import out as console
 
 if TYPE_CHECKING:
@@ -39,9 +42,10 @@ def compare(
         raise ValueError(f"--variant: got a name twice in {', '.join(one.partition('=')[0] for one in variant)}")
     from pipelines.drivers import compare as driver
 
-    found, page = driver.compare(
-        dataset, out, variants, budget=budget, match_parameters=match_parameters, seeds=range(seeds)
-    )
+    with stays(of_comparison, out):
+        found, page = driver.compare(
+            dataset, out, variants, budget=budget, match_parameters=match_parameters, seeds=range(seeds)
+        )
     show(found)
     typer.echo(page)
 
@@ -64,12 +68,14 @@ def _variant(given: str, config: str | None, shared: list[str]) -> tuple[str, "C
 def show(found: "list[Compared]") -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("variant")
-    for head in ("held-out loss", "parameters", "steps", "TFLOP", "tokens/s", "GiB"):
+    for head in ("held-out loss", "parameters", "steps", "TFLOP", "tokens/s", "time, s", "GiB"):
         table.add_column(head, justify="right")
     for one in found:
         spread = "" if one.spread is None else f" ± {one.spread:.4f}"
-        speed = sum(run.tokens_per_s for run in one.runs) / len(one.runs)
+        speed, seconds = (fmean(getattr(run, name) for run in one.runs) for name in ("tokens_per_s", "seconds"))
         memory = max(run.memory_gib for run in one.runs)
         cells = (f"{one.loss:.4f}{spread}", f"{one.num_parameters:,}", f"{one.steps:,}", f"{one.tflop:.3g}")
-        table.add_row(one.name, *cells, f"{speed:,.0f}", f"{memory:.2f}")
+        table.add_row(one.name, *cells, f"{speed:,.0f}", f"{seconds:.3g}", f"{memory:.2f}")
     console.print(table)
+    told = verdict([(one.name, one.loss, one.spread) for one in found])
+    console.print(told, highlight=False, markup=False, soft_wrap=True)

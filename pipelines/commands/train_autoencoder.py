@@ -22,7 +22,7 @@ FIGURES = (
     ("code_usage", "codes used", "{:.1%}"),
     ("perplexity", "perplexity of the codes", "{:,.0f}"),
 )
-JUDGED = ("lpips_", "features_", "rfvd_")
+JUDGED = ("lpips_", "features_", "rfvd_", "rfid_", "rfd_")
 """What names of figures begin with that say which network measured them."""
 
 

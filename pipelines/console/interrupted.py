@@ -17,7 +17,7 @@ def stays(what: Callable[[str], str], place: str) -> Iterator[None]:
     """Turn an interruption of the block into one that says what stays valid.
 
     Args:
-        what: `of_dataset`, `of_run` or `of_captioner`.
+        what: `of_dataset`, `of_run`, `of_comparison` or `of_captioner`.
         place: that the block writes to.
     """
     try:
@@ -52,6 +52,14 @@ def of_run(out: str, section: str = "train") -> str:
     if not found:
         return f"{out} has no checkpoint yet ({section}.checkpoint.every); the same command starts from the beginning"
     return f"{out} has the checkpoint {found[-1].name}; {RESUMES}"
+
+
+def of_comparison(out: str) -> str:
+    """The runs of a comparison that are done."""
+    from curate.storage.place import path_of
+
+    done = len(list(path_of(out).glob("*/seed-*/summary.json")))
+    return f"{out} has {done} whole run{'' if done == 1 else 's'}, and maybe a checkpoint of the next; {RESUMES}"
 
 
 def of_captioner(out: str) -> str:

@@ -28,6 +28,24 @@ def write_i3d(file: Path) -> Path:
     return file
 
 
+class TinyInception(nn.Module):
+    """Called as StyleGAN2-ADA's InceptionV3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 6, 3, stride=2)
+
+    def forward(self, img: Tensor, return_features: bool = False) -> Tensor:
+        x = self.layer(img.float() / 127.5 - 1).relu().mean([2, 3])
+        return x if return_features else x.softmax(1)
+
+
+def write_inception(file: Path) -> Path:
+    torch.manual_seed(0)
+    torch.jit.script(TinyInception()).save(str(file))
+    return file
+
+
 def write_videomae(folder: Path) -> Path:
     torchvision_cpu.repair()
     from transformers import VideoMAEConfig, VideoMAEImageProcessor, VideoMAEModel

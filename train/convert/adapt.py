@@ -45,7 +45,9 @@ def silence_additions(model: Denoiser) -> None:
 @torch.no_grad()
 def silence_conditioner(conditioner: Conditioner) -> None:
     """Captions, labels, rates and numbers start without effect on the condition vector."""
-    scalars = [layer for one in conditioner.extras for layer in (one.scalar.mlp[2], one)]
+    scalars = [
+        layer for one in (*conditioner.extras, *conditioner.noise.values()) for layer in (one.scalar.mlp[2], one)
+    ]
     pools = [] if conditioner.caption is None else [conditioner.caption.pool]
     rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
     labels = [] if conditioner.label is None else [conditioner.label.table]

@@ -58,7 +58,7 @@ class DataConfig(BaseModel):
     conditioning: tuple[ConditioningConfig, ...] = Field(
         (),
         description="latents of the same clip, of another size or rate, that each sample is conditioned on: a stage "
-        "of a cascade. train.model.conditioning_latents has the same names",
+        "of a cascade",
     )
     prefetch_steps: int = Field(2, ge=1, description="steps loaded ahead of training, in a thread")
     epoch: EpochConfig = EpochConfig()

@@ -8,7 +8,6 @@ from train.data.fingerprint import NO_TEXT
 from train.data.manifest import Manifest
 from train.data.texts import levels_of, read_texts
 from train.data.uncaptioned import captioned, why_uncaptioned
-from train.model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -112,20 +111,4 @@ def check_causality(manifest: Manifest, data: DataConfig) -> None:
         raise ValueError(
             f"train.data.plan.oversize=crop: {why}, so that what is left of a latent is not that of a shorter clip; "
             "set it to own_pack or refuse, raise train.data.plan.token_budget, or lower encode.max_frames"
-        )
-
-
-def check_conditioning(manifest: Manifest, model: ModelConfig) -> None:
-    """See that the model reads the latents that samples are conditioned on.
-
-    Raises:
-        ValueError: names the setting.
-    """
-    expected = {one.kind: manifest.channels for one in manifest.conditioning}
-    missing = expected.items() - model.conditioning_latents.items()
-    if missing:
-        raise ValueError(
-            f"train.data.conditioning has {', '.join(expected)}, of {manifest.channels} channels, and "
-            f"train.model.conditioning_latents is {model.conditioning_latents}; set it to "
-            f"{model.conditioning_latents | expected}"
         )

@@ -94,5 +94,5 @@ class PackLoader:
 
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = list(self._pool.map(lambda one: self.builder.build(one, planned.epoch), planned.samples))
-        batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.scalar_names))
+        batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.conditions))
         return batch.pin_memory() if self.pin else batch

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from train.evaluate.quality.config import QualityConfig
 from train.evaluate.settings import TIMESTEPS, EvaluatorSettings, Timesteps
 
 
@@ -74,6 +75,7 @@ class EvaluateConfig(BaseModel):
     held_out: HeldOutLossConfig = HeldOutLossConfig()
     captions: CaptionLossConfig = CaptionLossConfig()
     samples: SamplesConfig = SamplesConfig()
+    quality: QualityConfig = QualityConfig()
 
 
 def _bin(value: float, edges: Sequence[float], unit: str) -> str:

@@ -58,7 +58,7 @@ class FixedNoiseLoss:
                     self._captioned(reader, sample, rows[i], caption_rows[i])
                     for i, sample in zip(indices, clean, strict=True)
                 ]
-                packed = pack(captioned, self.patch, manifest.text_dim, self.model.scalar_names)
+                packed = pack(captioned, self.patch, manifest.text_dim, self.model.conditions)
                 batch = self.model.prepare(packed).to(self.ranks.device)
                 for column, t in enumerate(self.timesteps):
                     noises = [noised(sample, t, "validation", sample.clip_id, t).noise for sample in captioned]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from train.packing.shapes import Patch, noise_of
+from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,11 +43,6 @@ class DenoiserConfig(BaseModel, ABC):
         "gradients; above 0, each step of sampling is shown the estimate of the step before. 0: the model reads none. "
         "Analog Bits has 0.5",
     )
-
-    @property
-    def scalar_names(self) -> tuple[str, ...]:
-        """Scalar conditions that steer the model: numbers of the clip, and the noise of each conditioning latent."""
-        return (*self.conditions, *map(noise_of, self.conditioning_latents))
 
     @property
     @abstractmethod

@@ -176,13 +176,14 @@ class Conditioner(nn.Module):
         includes_slowest: bool = False,
     ) -> None:
         super().__init__()
-        self.names = config.scalar_names
+        self.names = config.conditions
         self.timestep = ScalarEmbedder(width, timestep_scale, includes_slowest=includes_slowest)
         self.caption = CaptionEmbedder(text_dim, width) if config.reads_captions else None
         self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
         self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
         # `extras` is the name in checkpoints.
-        self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in self.names)
+        self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in config.conditions)
+        self.noise = nn.ModuleDict({name: ScalarConditionEmbedder(width) for name in config.conditioning_latents})
 
     def forward(self, timesteps: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Timesteps of the segments, (S,), to condition vectors (R, D), condition tokens (S, V, D) and caption tokens
@@ -198,6 +199,7 @@ class Conditioner(nn.Module):
         if self.fps is not None:
             conditions.append(self.fps(batch.fps))  # (S, D)
         conditions += [embed(self._scalar(name, batch)) for name, embed in zip(self.names, self.extras, strict=True)]
+        conditions += [embed(self._noise_level(name, batch)) for name, embed in self.noise.items()]
         num_given = len(batch.condition_segments) - len(timesteps)
         time = self.timestep(torch.cat([timesteps, timesteps.new_zeros(num_given)]))  # (R, D)
         vectors = time + sum(conditions).index_select(0, batch.condition_segments) if conditions else time  # (R, D)
@@ -208,6 +210,7 @@ class Conditioner(nn.Module):
         num_segments = batch.segments.num_segments
         total = linear_flops(self.timestep, len(batch.condition_segments))
         total += linear_flops(self.fps, num_segments) + linear_flops(self.extras, num_segments)
+        total += linear_flops(self.noise, num_segments)
         if self.caption is not None:
             total += linear_flops(self.caption.mlp, batch.text_segments.num_tokens)
             total += linear_flops(self.caption.pool, num_segments)
@@ -217,6 +220,11 @@ class Conditioner(nn.Module):
         if name not in batch.scalar_names:
             raise ValueError(f"the model is conditioned on {name}, the pack carries {batch.scalar_names or 'nothing'}")
         return batch.scalars[:, batch.scalar_names.index(name)]  # (S,)
+
+    def _noise_level(self, name: str, batch: PackedBatch) -> Tensor:
+        """Of a conditioning latent, (S,)."""
+        levels = batch.noise_levels.get(name)
+        return batch.timesteps.new_full(batch.timesteps.shape, torch.nan) if levels is None else levels
 
 
 def two_or_more(vectors: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class DiTConfig(DenoiserConfig):
     def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
-        return 1 + sum(optional) + len(self.scalar_names)
+        return 1 + sum(optional) + len(self.conditions) + len(self.conditioning_latents)
 
     @property
     def reads_captions(self) -> bool:
@@ -196,6 +196,12 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(
                 f"position rope rotates queries and keys, and mixer {self.mixer.kind} has none; set position to "
                 "sincos, absolute or fractional"
+            )
+        head_width = self.width // self.num_heads
+        if self.position == "rope" and (head_width % 2 or head_width < 6):
+            raise ValueError(
+                f"position rope rotates pairs of each axis of a head, got head width {head_width} (width {self.width} "
+                f"of {self.num_heads} heads); expected an even number of at least 6"
             )
         if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
             raise ValueError(

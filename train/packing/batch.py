@@ -13,7 +13,7 @@ from torch import Tensor
 
 from train.packing.patches import first_frame_is_alone, grid_index, grid_positions, grid_size, patchify, unpatchify
 from train.packing.segments import Segments, map_tensors
-from train.packing.shapes import Patch, noise_of
+from train.packing.shapes import Patch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +69,7 @@ class PackedBatch:
     condition_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on conditioning tokens
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
+    noise_levels: Mapping[str, Tensor] = field(default_factory=dict)  # of these, by name, (S,) float32; NaN: none said
     self_conditioned: Tensor | None = None  # (S,) bool: who is shown the model's own estimate; None: it reads none
     lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
@@ -81,8 +82,7 @@ class PackedBatch:
 
 
 def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: Sequence[str] = ()) -> PackedBatch:
-    """Lay samples end to end. `scalar_names` are the conditions that become columns of `scalars`; that of the noise of
-    the conditioning latent x is `noise_of(x)`."""
+    """Lay samples end to end. `scalar_names` are the conditions that become columns of `scalars`."""
     grids = tuple(grid_size(sample.latent.shape, patch) for sample in samples)
     null = torch.zeros(1, text_dim, dtype=torch.float16)
     texts = [null if sample.text is None else sample.text for sample in samples]
@@ -109,8 +109,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         has_caption=torch.tensor([sample.text is not None for sample in samples]),
         labels=torch.tensor([-1 if sample.label is None else sample.label for sample in samples]),
         scalars=torch.tensor(
-            [[numbers.get(name, math.nan) for name in scalar_names] for numbers in map(_numbers, samples)],
-            dtype=torch.float32,
+            [[sample.scalars.get(name, math.nan) for name in scalar_names] for sample in samples], dtype=torch.float32
         ).reshape(len(samples), len(scalar_names)),
         scalar_names=tuple(scalar_names),
         condition_ids=condition_ids,
@@ -118,13 +117,10 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         condition_segments=condition_segments,
         loss_mask=~clean,
         conditioning=_conditioning(samples, segments, patch),
+        noise_levels=_noise_levels(samples),
         self_conditioned=_self_conditioned(samples),
         lone_frames=segments.gather(alone) & (positions[:, 0] == 0) if alone.any() else None,
     )
-
-
-def _numbers(sample: Sample) -> dict[str, float]:
-    return {**sample.scalars, **{noise_of(name): level for name, level in sample.noise_levels.items()}}
 
 
 def _joined(latents: Sequence[Tensor], samples: Sequence[Sample], segments: Segments, patch: Patch) -> Tensor:
@@ -174,6 +170,11 @@ def _conditioning(samples: Sequence[Sample], segments: Segments, patch: Patch) -
         )
         for name, n in channels.items()
     }
+
+
+def _noise_levels(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    names = {name: None for sample in samples for name in sample.noise_levels}
+    return {name: torch.tensor([sample.noise_levels.get(name, math.nan) for sample in samples]) for name in names}
 
 
 def _self_conditioned(samples: Sequence[Sample]) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Sizes of patches and windows, and a name. Settings use them, so nothing here needs torch."""
+"""Sizes of patches and windows. Settings name them, so nothing here needs torch."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -32,8 +32,3 @@ TEMPORAL = Window(size=(None, 1, 1))
 
 BlockWindows: TypeAlias = tuple[tuple[Window, ...], ...]
 """For each token mixer of a block, the windows that its heads are split over."""
-
-
-def noise_of(name: str) -> str:
-    """The scalar condition that tells the noise in the conditioning latent `name`."""
-    return f"{name}_noise"

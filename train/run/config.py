@@ -136,11 +136,11 @@ class TrainConfig(BaseModel):
                     self.objective.check_timestep(timestep)
                 except ValueError as error:
                     raise ValueError(f"evaluate.{name}.timesteps: {error}") from error
-        drawn = self.evaluate.samples.num_steps if self.evaluate.samples.every else 0
-        try:
-            self.objective.check_num_steps(drawn)
-        except ValueError as error:
-            raise ValueError(f"evaluate.samples.num_steps: {error}") from error
+        for name, drawn in (("samples", self.evaluate.samples), ("quality", self.evaluate.quality)):
+            try:
+                self.objective.check_num_steps(drawn.num_steps if drawn.every else 0)
+            except ValueError as error:
+                raise ValueError(f"evaluate.{name}.num_steps: {error}") from error
         if self.align.weight and self.align.block >= self.model.num_blocks:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.num_blocks} blocks")
         if self.data.epoch.drop.distribution != "none" and not self.model.takes_dropped_tokens:

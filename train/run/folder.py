@@ -89,8 +89,11 @@ def build_model(config: TrainConfig, record: RunRecord) -> Denoiser:
     """The model of a run, its weights a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model: Denoiser = config.model.build(
-            channels=int(record.latents["channels"]),
+        channels = int(record.latents["channels"])
+        latents = config.model.conditioning_latents | dict.fromkeys(record.conditioning, channels)
+        shape = config.model.model_copy(update={"conditioning_latents": latents})
+        model: Denoiser = shape.build(
+            channels=channels,
             text_dim=int(record.text["dim"]),
             num_outputs=config.objective.num_outputs,
         )

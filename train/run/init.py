@@ -106,7 +106,7 @@ def _check(folder: Path, config: ModelConfig, state: dict[str, Tensor], model: D
         ]
         problems.append(f"its model has {', '.join(told)}")
     if _renamed(config, model.config):
-        problems.append(f"its conditions {config.scalar_names} do not come first in {model.config.scalar_names}")
+        problems.append(f"its conditions {config.conditions} do not come first in {model.config.conditions}")
     if unknown:
         problems.append(f"the run's model has no {some(unknown)}")
     if shapes:
@@ -116,4 +116,4 @@ def _check(folder: Path, config: ModelConfig, state: dict[str, Tensor], model: D
 
 def _renamed(theirs: ModelConfig, ours: ModelConfig) -> bool:
     """Conditions are numbered: those that are added come last."""
-    return theirs.scalar_names != ours.scalar_names[: len(theirs.scalar_names)]
+    return theirs.conditions != ours.conditions[: len(theirs.conditions)]

@@ -56,7 +56,7 @@ def generate(
             is no weaker model for autoguidance.
     """
     config.check_objective(objective.config)
-    whole = pack(samples, shape.patch, text_dim, shape.scalar_names)
+    whole = pack(samples, shape.patch, text_dim, shape.conditions)
     segments = whole.segments.to(device)
     free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
     keys = zip(seeds or [config.seed] * len(samples), samples, strict=True)
@@ -64,7 +64,7 @@ def generate(
 
     def prediction(network: Network, shape: ModelConfig) -> Prediction:
         def packed(branches: Sequence[Sample]) -> PackedBatch:
-            return shape.prepare(pack(branches, shape.patch, text_dim, shape.scalar_names)).to(device)
+            return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
 
         return Prediction(network=network, packed=packed, reads_estimate=shape.self_conditioning > 0)
 

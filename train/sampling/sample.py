@@ -102,7 +102,7 @@ def draw(
                 [samples[i] for i in indices],
                 train_config.objective.build(),
                 config,
-                train_config.model,
+                run.model.config,
                 int(record.text["dim"]),
                 run.device,
                 weaker=None if weaker is None else (weaker, weaker.config),

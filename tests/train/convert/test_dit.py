@@ -110,7 +110,7 @@ def inputs(samples: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
 @torch.no_grad()
 def output(model: DiT, samples: list[Sample]) -> Tensor:
     """(N, 2 C, H, W) of images in one pack."""
-    batch = pack(samples, model.config.patch, model.text_dim, model.config.scalar_names)
+    batch = pack(samples, model.config.patch, model.text_dim, model.config.conditions)
     out = model(batch.tokens, batch.timesteps, batch)
     halves = [torch.stack(unpack(half, batch, model.config.patch)) for half in out.chunk(2, dim=-1)]
     return torch.cat(halves, dim=1)[:, :, 0]

@@ -1,5 +1,6 @@
 """Latents that samples are conditioned on: matched by the indices, brought to the grid, shown with noise."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -46,9 +47,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def builder(dataset: str, *conditioning: dict[str, Any], **data: Any) -> SampleBuilder:
     settings = DataConfig.model_validate({"latents": "lat0", "conditioning": conditioning, **data})
-    model = DiTConfig(
-        width=32, num_heads=2, depth=1, patch=PATCH, conditioning_latents={one["kind"]: 4 for one in conditioning}
-    )
+    model = DiTConfig(width=32, num_heads=2, depth=1, patch=PATCH)
     manifest = read_datasets(dataset, split="train", data=settings, model=model)
     samples = EpochSamples(manifest, settings.epoch, settings.plan, 0)
     return SampleBuilder(samples, ClipReader(manifest, PATCH), FlowConfig().build(), settings, model, seed=0)
@@ -88,8 +87,9 @@ def test_noise_has_a_level_that_is_told_and_keeps_the_variance(member: type[Cond
         assert float((latent * shown).mean()) == pytest.approx((1 - level**2) ** 0.5, abs=0.02)
     again = one.draw(large, shown, torch.Generator().manual_seed(7))
     assert torch.equal(again.conditioning[one.kind], drawn[7].conditioning[one.kind])
-    batch = pack(drawn[:2], PATCH, 8, (f"{one.kind}_noise",))
-    assert batch.scalars[:, 0].tolist() == pytest.approx(levels[:2])
+    assert pack([large, *drawn[:2]], PATCH, 8).noise_levels[one.kind].tolist() == pytest.approx(
+        [math.nan, *levels[:2]], nan_ok=True
+    )
 
 
 def test_super_resolution_is_conditioned_on_the_smaller_size_of_the_same_clip(stored: str):
@@ -150,9 +150,6 @@ def test_a_dataset_without_a_second_size_is_refused_with_the_setting_that_stores
             builder(dataset, {"kind": kind})
     with pytest.raises(ValueError, match="spatial, factor 8"):
         builder(stored, {"kind": "spatial", "factor": 8})
-    settings = DataConfig.model_validate({"latents": "lat0", "conditioning": [{"kind": "spatial"}]})
-    with pytest.raises(ValueError, match=r"conditioning_latents is {}; set it to {'spatial': 4}"):
-        read_datasets(stored, split="train", data=settings, model=DiTConfig())
     with pytest.raises(ValidationError, match="each kind once"):
         DataConfig.model_validate({"conditioning": [{"kind": "spatial"}, {"kind": "spatial", "factor": 4}]})
 
@@ -173,7 +170,7 @@ def test_a_sample_in_a_pack_is_steered_by_its_own_condition_and_level_as_alone(k
 
     @torch.no_grad()
     def output(samples: list[Sample]) -> list[torch.Tensor]:
-        batch = settings.prepare(pack(samples, settings.patch, 8, settings.scalar_names))
+        batch = settings.prepare(pack(samples, settings.patch, 8, settings.conditions))
         found: torch.Tensor = model(batch.tokens, batch.timesteps, batch)
         return list(found.split(batch.segments.lengths))
 
@@ -189,8 +186,7 @@ def test_a_run_resumes_exactly_and_its_record_says_what_it_was_conditioned_on(st
         "latents": "lat0",
         "conditioning": [{"kind": "spatial"}],
     }
-    model = {"width": 32, "depth": 2, "num_heads": 2, "conditioning_latents": {"spatial": 4}}
-    settings = config(steps=5, data=data, model=model)
+    settings = config(steps=5, data=data)
     train(settings, stored, tmp_path / "whole")
     with pytest.raises(Stopped):
         train(settings, stored, tmp_path / "stopped", on_step=stop_after(4))

@@ -30,9 +30,10 @@ Extended: type[EvaluateConfig] = with_field(
     "tests.support.members.weight_norm",
     "WeightNormConfig",
     "weight_norm: WeightNormConfig = WeightNormConfig()",
-    after="samples: SamplesConfig = SamplesConfig()",
+    after="quality: QualityConfig = QualityConfig()",
 ).EvaluateConfig
-MEMBERS = [name for name in Extended.model_fields if name != "samples"]  # it needs an autoencoder: test_samples.py
+OF_PIXELS = ("samples", "quality")  # they need an autoencoder: test_samples.py, quality/test_evaluator.py
+MEMBERS = [name for name in Extended.model_fields if name not in OF_PIXELS]
 
 
 def settings(name: str) -> BaseModel:

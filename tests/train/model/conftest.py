@@ -52,7 +52,7 @@ def num_patches(sample: Sample) -> int:
 
 
 def packed(model: DiT, samples: list[Sample]) -> PackedBatch:
-    return pack(samples, model.config.patch, TEXT_DIM, model.config.scalar_names)
+    return pack(samples, model.config.patch, TEXT_DIM, model.config.conditions)
 
 
 def output(model: DiT, samples: list[Sample]) -> list[torch.Tensor]:

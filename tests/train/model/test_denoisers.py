@@ -66,7 +66,7 @@ def built(kind: str) -> Denoiser:
 
 
 def packed(model: Denoiser, samples: list[Sample]) -> PackedBatch:
-    return model.config.prepare(pack(samples, model.config.patch, TEXT_DIM, model.config.scalar_names))
+    return model.config.prepare(pack(samples, model.config.patch, TEXT_DIM, model.config.conditions))
 
 
 def output(model: Denoiser, samples: list[Sample]) -> list[Tensor]:

@@ -136,6 +136,7 @@ def test_copies_of_a_lone_frame_have_one_answer(redrawn: Callable[..., DiT], sam
     "settings, message",
     [
         ({"width": 36, "num_heads": 5}, "width 36 and num_heads 5"),
+        ({"width": 27, "num_heads": 3}, "head width 9 .*expected an even number"),
         ({"pattern": "factorized_dot_product", "num_heads": 3}, "even number of heads, got num_heads 3"),
         ({"pattern": "factorized_encoder", "depth": 1}, "at least two blocks"),
         ({"conditioning": "in_context", "adaln": "lora"}, "adaln lora needs conditioning adaln"),

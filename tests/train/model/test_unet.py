@@ -74,7 +74,7 @@ def odd_samples() -> list[Sample]:
 
 
 def packed(model: UNet, samples: list[Sample]) -> PackedBatch:
-    return pack(samples, model.config.patch, TEXT_DIM, model.config.scalar_names)
+    return pack(samples, model.config.patch, TEXT_DIM, model.config.conditions)
 
 
 def output(model: UNet, samples: list[Sample]) -> list[Tensor]:

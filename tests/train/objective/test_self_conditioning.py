@@ -80,7 +80,7 @@ def test_those_that_are_drawn_are_shown_the_estimate_of_a_pass_without_gradients
 def losses_and_gradients(model: Denoiser, packs: list[list[Sample]]) -> tuple[list[Tensor], list[Tensor]]:
     objective, found = FlowConfig().build(), list[Tensor]()
     for samples in packs:
-        batch = model.config.prepare(pack(samples, model.config.patch, TEXT_DIM, model.config.scalar_names))
+        batch = model.config.prepare(pack(samples, model.config.patch, TEXT_DIM, model.config.conditions))
         losses = objective.token_losses(model, batch)
         objective.loss_sum(losses, batch).backward()
         found += losses.detach().split(batch.segments.lengths)

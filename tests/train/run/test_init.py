@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def outputs(of: DiT, samples: list[Sample]) -> list[torch.Tensor]:
-    batch = pack(samples, of.config.patch, 12, of.config.scalar_names)
+    batch = pack(samples, of.config.patch, 12, of.config.conditions)
     with torch.no_grad():
         return unpack(of(batch.tokens, batch.timesteps, batch), batch, of.config.patch)
 

@@ -71,11 +71,13 @@ class Judgement:
         return total / rgb.shape[1]
 
     def frechet(self) -> dict[str, float]:
-        """`rfvd_<name>` of each network that saw at least two clips, and `rfvd_<name>_clips`: their number."""
+        """`rfvd_<name>` of each network that saw at least two clips, and `rfvd_<name>_clips`: their number. Networks
+        of pictures give `rfd_<name>` or `rfid_<name>`."""
         figures: dict[str, float] = {}
-        for name, pairs in self._features.items():
+        for network in self._judges.videos:
+            pairs, name = self._features[network.name], f"r{network.distance}_{network.name}"
             if len(pairs) < 2:
                 continue
             sources, decoded = (Gaussian.of(torch.stack(features)) for features in zip(*pairs, strict=True))
-            figures |= {f"rfvd_{name}": frechet_distance(sources, decoded), f"rfvd_{name}_clips": len(pairs)}
+            figures |= {name: frechet_distance(sources, decoded), f"{name}_clips": len(pairs)}
         return figures

@@ -1,10 +1,13 @@
-"""The family of networks whose features make an FVD: settings of each member, by path. Their classes, which need
-torch, are in files of their own."""
+"""The family of networks whose features make a Fréchet distance: settings of each member, by path. Their classes,
+which need torch, are in files of their own."""
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from curate.encoders.efficientnet import EfficientNetConfig
+from curate.encoders.open_clip import OpenClipConfig
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +43,40 @@ class VideoMAEConfig(BaseModel):
         return features
 
 
+class FramesConfig(BaseModel):
+    """An encoder of pictures: the mean of its features over frames, and of their absolute changes. It is no FVD."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["frames"] = "frames"
+    encoder: Annotated[EfficientNetConfig | OpenClipConfig, Field(discriminator="kind")] = Field(
+        EfficientNetConfig(), description="the embedded EfficientNet-Lite0, or an open_clip model"
+    )
+    num_frames: int = Field(8, ge=1, description="frames that are seen, evenly spaced; 1: no change is seen")
+
+    def build(self, device: "torch.device") -> "VideoFeatures":
+        features: VideoFeatures = resolve_name("train.evaluate.video_features.frames:Frames")(self, device)
+        return features
+
+
+class InceptionConfig(BaseModel):
+    """A network of pictures as a TorchScript file that is called as that of StyleGAN2-ADA, `inception-2015-12-05.pt`:
+    the network of published FIDs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["inception"] = "inception"
+    path: str = Field(description="TorchScript file; it runs code, so it is to be one that you trust")
+
+    def build(self, device: "torch.device") -> "VideoFeatures":
+        features: VideoFeatures = resolve_name("train.evaluate.video_features.inception:Inception")(self, device)
+        return features
+
+
 VideoFeaturesConfig = Annotated[
     I3DConfig  # one line per member
-    | VideoMAEConfig,
+    | VideoMAEConfig
+    | FramesConfig
+    | InceptionConfig,
     Field(discriminator="kind"),
 ]

@@ -5,6 +5,7 @@ Kinetics-400.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ class I3D:
     """Raises:
     ValueError: there is no such file, or it is another one.
     """
+
+    distance: Literal["fvd", "fid", "fd"] = "fvd"
+    is_spread = False
 
     def __init__(self, config: I3DConfig, device: torch.device) -> None:
         if not Path(config.path).is_file():

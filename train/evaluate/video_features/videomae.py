@@ -1,6 +1,7 @@
 """VideoMAE (Tong et al. 2022): a transformer that was trained to fill in masked parts of videos."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ class VideoMAE:
     """Raises:
     ValueError: transformers is not installed, or there are no weights of a VideoMAE.
     """
+
+    distance: Literal["fvd", "fid", "fd"] = "fvd"
+    is_spread = False
 
     def __init__(self, config: VideoMAEConfig, device: torch.device) -> None:
         torchvision_cpu.repair()

@@ -10,15 +10,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tests.support.video_networks import write_i3d, write_videomae
-from train.evaluate.video_features.config import I3DConfig, VideoFeaturesConfig, VideoMAEConfig
+from tests.support.video_networks import write_i3d, write_inception, write_videomae
+from train.evaluate.video_features.config import (
+    FramesConfig,
+    I3DConfig,
+    InceptionConfig,
+    VideoFeaturesConfig,
+    VideoMAEConfig,
+)
 
 CPU = torch.device("cpu")
 MEMBERS: dict[str, Callable[[Path], Any]] = {
     "i3d": lambda folder: I3DConfig(path=str(write_i3d(folder / "i3d_torchscript.pt")), num_frames=10),
     "videomae": lambda folder: VideoMAEConfig(path=str(write_videomae(folder / "tiny-one"))),
+    "frames": lambda folder: FramesConfig(num_frames=2),
+    "inception": lambda folder: InceptionConfig(path=str(write_inception(folder / "inception-tiny.pt"))),
 }
-NAMES = {"i3d": ("i3d_torchscript_10", 10, 6), "videomae": ("videomae_tiny_one", 4, 16)}
+NAMES = {
+    "i3d": ("i3d_torchscript_10", 10, 6),
+    "videomae": ("videomae_tiny_one", 4, 16),
+    "frames": ("efficientnet_lite0_2", 2, 2560),
+    "inception": ("inception_tiny", 1, 6),
+}
 
 
 def test_every_kind_is_tested() -> None:
@@ -57,6 +70,20 @@ def test_videomae_is_given_values_by_its_own_mean_and_deviation(tmp_path: Path) 
     torch.testing.assert_close(network(flat), wanted, atol=1e-5, rtol=1e-4)
 
 
+def test_frames_have_the_mean_of_their_features_and_of_their_changes(tmp_path: Path) -> None:
+    network, one = FramesConfig(num_frames=3).build(CPU), FramesConfig(num_frames=1).build(CPU)
+    videos = torch.randint(0, 256, (2, 3, 24, 40, 3), dtype=torch.uint8)
+    frames = torch.stack([one(videos[:, [t]]) for t in range(3)], dim=1)  # (2, 3, 1280)
+    changes = (frames[:, 1:] - frames[:, :-1]).abs()
+    torch.testing.assert_close(network(videos), torch.cat([frames.mean(1), changes.mean(1)], 1), atol=1e-5, rtol=1e-4)
+
+
+def test_an_open_clip_model_is_named_by_its_weights(tmp_path: Path) -> None:
+    encoder = {"kind": "open_clip", "model": "ViT-B-32", "pretrained": str(tmp_path / "nowhere" / "my-clip.pt")}
+    with pytest.raises(ValueError, match=r"my-clip\.pt is not there"):
+        FramesConfig.model_validate({"encoder": encoder}).build(CPU)
+
+
 class Plain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -71,6 +98,9 @@ def test_files_that_are_no_i3d_are_told(tmp_path: Path) -> None:
     torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))
     with pytest.raises(ValueError, match="does not take rescale, resize, return_features"):
         I3DConfig(path=str(tmp_path / "plain.pt")).build(CPU)
+    for name, message in (("text.pt", "no TorchScript"), ("plain.pt", "take return_features"), ("no.pt", "no file")):
+        with pytest.raises(ValueError, match=message):
+            InceptionConfig(path=str(tmp_path / name)).build(CPU)
 
 
 def test_folders_that_are_no_videomae_are_told(tmp_path: Path) -> None:
