@@ -35,6 +35,7 @@ COMMANDS = (
     ("train-export", "Train"),
     ("train-import", "Train"),
     ("sample", "Train"),
+    ("serve", "Train"),
     ("upsample", "Train"),
     ("report", "Inspect"),
     ("weights", "Embedded models"),

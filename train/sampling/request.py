@@ -49,12 +49,13 @@ def check_requests(
         class_number(request.label, train_config, record)
         if request.inputs:
             task_for(train_config.data.tasks, request.inputs)
-        if request.negative and not config.drops_caption:
+        negative = config.negative if request.negative is None else request.negative
+        if negative and not config.drops_caption:
             raise ValueError(
-                f"negative {request.negative!r}: no rule of sample.guidance drops the caption, in whose place the "
+                f"negative {negative!r}: no rule of sample.guidance drops the caption, in whose place the "
                 "negative prompt stands; expected one, such as guidance=4"
             )
-        if request.prompt or request.negative or config.negative:
+        if request.prompt or negative:
             _check_reads_captions(train_config, record)
 
 

@@ -3,15 +3,9 @@
 import io
 import json
 import math
-import os
-import re
-import shutil
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +23,11 @@ from curate.dataset.schemas import INDEX, VIDEOS
 from curate.dataset.store import Table
 from curate.rules import Rule
 from curate.scan import ScanConfig, ScanKeys
-from curate.schema import Span, clip_id, content_digest
+from curate.schema import Span, clip_id
 from curate.select import SelectConfig, decide
 from curate.shards.tar import write_tar
+from tests.support.browser import Browser, found_browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-LIMIT_S = 60
 FPS = 12
 FRAMES_PER_CLIP = 24
 
@@ -95,63 +88,9 @@ def source(path: Path, frames: npt.NDArray[np.uint8]) -> Fraction:
         return container.streams.video[0].time_base
 
 
-class Browser:
-    """Headless Chromium with a profile of its own; every run is one process that ends by itself."""
-
-    def __init__(self, binary: str, profile: Path) -> None:
-        self.command = [binary, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-        self.command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        self.command += ["--disable-dev-shm-usage", "--hide-scrollbars", "--allow-file-access-from-files"]
-        self.command += ["--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000"]
-        self.command += [f"--user-data-dir={profile}"]
-
-    def run(self, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-        command = [*self.command, *flags, page.as_uri()]
-        try:
-            done = _run(command)
-        except subprocess.TimeoutExpired:  # Chromium's zygote sometimes spins at the start
-            done = _run(command)
-        done.check_returncode()
-        assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stderr
-        return done
-
-    def dom(self, page: Path) -> str:
-        return self.run(page, "--dump-dom").stdout
-
-    def probe(self, page: Path, script: str) -> Any:
-        """What a script behind the page's own returns, once the explorer stands."""
-        title = f"document.title = JSON.stringify(await (async (explorer) => {{ {script} }})(explorer))"
-        behind = f"<script>explorerReady.then(async (explorer) => {{ {title} }})</script></body>"
-        probe = page.with_name(f"probe-{content_digest(script)[:8]}.html")
-        probe.write_text(page.read_text().replace("</body>", behind))
-        found = re.search(r"<title>(.*?)</title>", self.dom(probe), re.DOTALL)
-        assert found
-        return json.loads(unescape(found[1]))
-
-    def picture(self, page: Path, to: Path, width: int, height: int) -> np.ndarray:
-        self.run(page, f"--screenshot={to}", f"--window-size={width},{height}")
-        return np.asarray(Image.open(to).convert("RGB"))
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run to the end; at the limit end the whole process group, whose helpers would hold the pipes open."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None) or os.environ.get("CHROMIUM")
-    if found is None:
-        pytest.skip(f"no browser: looked for {', '.join(NAMES)} on the PATH (on Debian: apt-get install chromium)")
-    return Browser(found, tmp_path_factory.mktemp("profile"))
+    return found_browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+"""What was generated, in a folder: it outlives the server, and is shown newest first."""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curate.storage.publish import remove_unfinished, unfinished_name
+
+NAME = re.compile(r"\d{8}-\d{6}-\d{3}-\d{1,20}\.(mp4|png)")
+"""When, in UTC to a millisecond, and the seed: names sort by time."""
+GIVEN = "given"
+"""Folder of the pictures and clips that were uploaded."""
+
+
+class Gallery:
+    """An item is a video or a picture and its .json, which is written last: without it, a file is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.given = folder, folder / GIVEN
+        self._facts: dict[str, Mapping[str, Any]] = {}  # of files that stay as they are
+        self.given.mkdir(parents=True, exist_ok=True)
+        for part in (self.folder, self.given):
+            names = {unfinished_name(path.name) for path in part.iterdir()}
+            remove_unfinished(str(part), {name for name in names if name is not None})
+
+    def place(self, seed: int, suffix: str) -> Path:
+        """A file that is not there yet, later in order than those that are."""
+        while True:
+            seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+            moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+            path = self.folder / f"{moment}-{milliseconds:03d}-{seed}{suffix}"
+            if not path.exists():
+                return path
+            time.sleep(0.001)
+
+    def names(self) -> list[str]:
+        """Of the items, newest first."""
+        there = {path.name for path in self.folder.iterdir()}
+        whole = (name for name in there if NAME.fullmatch(name) and f"{Path(name).stem}.json" in there)
+        return sorted(whole, reverse=True)
+
+    def facts(self, name: str) -> Mapping[str, Any]:
+        """Of an item."""
+        if name not in self._facts:
+            self._facts[name] = json.loads((self.folder / name).with_suffix(".json").read_text())
+        return self._facts[name]
+
+    def file(self, name: str) -> Path | None:
+        """An item by its name; None: there is none of it."""
+        path = self.folder / name
+        return path if NAME.fullmatch(name) and path.is_file() and path.with_suffix(".json").is_file() else None

@@ -1,0 +1,266 @@
+"use strict";
+const $ = (id) => document.getElementById(id);
+const form = $("form"), fields = form.elements;
+const PAGE_SIZE = 24;
+let about, start = null, shown = PAGE_SIZE, newest, known = new Map();
+
+// The token is in a cookie now; it need not stay in the history.
+if (location.search) history.replaceState(null, "", location.pathname);
+
+async function ask(path, options = {}) {
+  const answer = await fetch(path, options);
+  const kind = answer.headers.get("Content-Type") || "";
+  const values = kind.includes("json") ? await answer.json() : { error: await answer.text() };
+  if (!answer.ok) throw new Error(values.error || answer.statusText);
+  return values;
+}
+
+function say(problem) {
+  $("problem").textContent = problem || "";
+  $("problem").hidden = !problem;
+}
+
+function options(select, names, chosen) {
+  select.replaceChildren(...names.map(([value, text]) => new Option(text, value, false, value === chosen)));
+}
+
+function setUp() {
+  $("run").textContent = about.run;
+  document.title = `${about.run} · reelpack serve`;
+  const fps = about.fps ? `, ${about.fps.toFixed(2).replace(/\.?0+$/, "")} frames a second` : ", pictures";
+  $("about").textContent = `step ${about.step.toLocaleString("en")}${fps} · kept in ${about.folder}`;
+  $("prompt-field").hidden = $("negative-field").hidden = !about.prompts;
+  $("label-field").hidden = !about.labels.length;
+  options(fields.label, [["", "none"], ...about.labels.map((name) => [name, name])], "");
+  $("start-field").hidden = !about.takes.includes("start");
+  $("frames-field").hidden = !about.frames.step;
+  options(fields.sampler, about.samplers.map((name) => [name, name]), about.sampler);
+  for (const name of ["width", "height"]) {
+    fields[name].value = about.size[name];
+    fields[name].step = fields[name].min = about.size.step;
+  }
+  fields.num_frames.value = about.frames.usual;
+  fields.num_frames.step = about.frames.step || 1;
+  fields.num_steps.value = about.num_steps;
+  fields.guidance.placeholder = about.guidance ?? "as started";
+  if (about.guidance !== null) fields.guidance.value = about.guidance;
+  fields.negative.value = about.negative;
+  fields.seed.value = about.seed;
+  fields.num_seeds.max = about.most_seeds;
+  $("conditions").replaceChildren(...about.conditions.map((name) => {
+    const label = document.createElement("label"), input = document.createElement("input");
+    Object.assign(input, { type: "number", step: "any", name: `condition:${name}`, placeholder: "none" });
+    label.append(name.replaceAll("_", " "), input);
+    return label;
+  }));
+}
+
+function wish() {
+  const number = (name) => (fields[name].value === "" ? null : Number(fields[name].value));
+  const found = { width: number("width"), height: number("height"), num_frames: number("num_frames") };
+  Object.assign(found, { seed: number("seed"), num_seeds: number("num_seeds"), num_steps: number("num_steps") });
+  Object.assign(found, { guidance: number("guidance"), sampler: fields.sampler.value });
+  if (about.prompts) Object.assign(found, { prompt: fields.prompt.value, negative: fields.negative.value });
+  if (fields.label.value) found.label = fields.label.value;
+  if (start) found.start = start;
+  const given = about.conditions.filter((name) => fields[`condition:${name}`].value !== "");
+  if (given.length) found.conditions = Object.fromEntries(given.map((name) => [name, number(`condition:${name}`)]));
+  return found;
+}
+
+async function generate(event) {
+  event?.preventDefault();
+  say("");
+  const headers = { "Content-Type": "application/json" };
+  try {
+    await ask("api/jobs", { method: "POST", headers, body: JSON.stringify(wish()) });
+    await refresh();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+async function give(file) {
+  if (!file) return;
+  say("");
+  $("start-facts").textContent = "sending …";
+  try {
+    const kept = await ask("api/uploads", { method: "POST", body: file });
+    const view = document.createElement(kept.num_frames > 1 ? "video" : "img");
+    view.src = URL.createObjectURL(file);
+    showStart(kept.name, `${kept.width}×${kept.height}${kept.num_frames > 1 ? `, ${kept.num_frames} frames` : ""}`, view);
+  } catch (error) {
+    showStart(null);
+    say(error.message);
+  }
+}
+
+function showStart(name, facts = "", view = null) {
+  start = name;
+  if (!name) fields.start.value = "";
+  $("start-facts").textContent = facts;
+  $("start-view").replaceChildren(...(view ? [view] : []));
+  $("start-field").querySelector(".given").hidden = !name;
+}
+
+function secondsLeft(job) {
+  if (!job.share || job.share > 0.995) return "";
+  const left = (job.seconds * (1 - job.share)) / job.share;
+  return `, about ${left < 90 ? `${Math.ceil(left)} s` : `${Math.ceil(left / 60)} min`} left`;
+}
+
+function describe(job) {
+  if (job.state === "running") {
+    if (job.cancelling) return "ends at the next step";
+    return `${Math.floor(job.share * 100)} %${secondsLeft(job)}`;
+  }
+  return job.message ? `${job.state}: ${job.message}` : job.state;
+}
+
+function showJobs(jobs) {
+  const alive = jobs.filter((job) => !["done", "cancelled"].includes(job.state));
+  $("queue").hidden = !alive.length;
+  const cards = new Map([...$("jobs").children].map((card) => [card.dataset.number, card]));
+  $("jobs").replaceChildren(...alive.map((job) => {
+    const card = cards.get(String(job.number)) ?? $("job").content.cloneNode(true).firstElementChild;
+    card.dataset.number = job.number;
+    card.className = `job ${job.state}`;
+    const seeds = job.seeds.length > 1 ? `seeds ${job.seeds[0]}–${job.seeds.at(-1)}` : `seed ${job.seeds[0]}`;
+    card.querySelector(".caption").textContent = job.prompt || "(no prompt)";
+    card.querySelector(".facts").textContent = `${seeds} · ${describe(job)}`;
+    card.querySelector(".track").hidden = job.state !== "running";
+    card.querySelector(".track i").style.width = `${job.share * 100}%`;
+    const button = card.querySelector("button");
+    button.hidden = job.state === "failed";
+    button.disabled = job.cancelling;
+    button.onclick = () => ask(`api/jobs/${job.number}`, { method: "DELETE" }).then(refresh, () => refresh());
+    return card;
+  }));
+}
+
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting && !target.src) target.src = target.dataset.src;
+    if (target.play) isIntersecting ? target.play().catch(() => {}) : target.pause();
+  }
+}, { rootMargin: "200px" });
+
+function card(item) {
+  const made = $("item").content.cloneNode(true).firstElementChild, { facts, name } = item;
+  const isVideo = name.endsWith(".mp4"), view = document.createElement(isVideo ? "video" : "img");
+  if (isVideo) Object.assign(view, { loop: true, muted: true, playsInline: true, title: "Click to stop or resume" });
+  else view.alt = facts.prompt;
+  if (isVideo) view.onclick = () => (view.paused ? view.play() : view.pause());
+  view.dataset.src = `media/${name}`;
+  made.querySelector(".stage").append(view);
+  seen.observe(view);
+  made.dataset.name = name;
+  made.querySelector(".caption").textContent = facts.prompt || (facts.label ? `class ${facts.label}` : "(no prompt)");
+  const length = facts.num_frames > 1 ? ` · ${facts.num_frames} frames` : "";
+  const guidance = facts.guidance.map((rule) => rule.weight).join(", ");
+  const start = facts.start ? " · with a start" : "";
+  made.querySelector(".facts").textContent =
+    `seed ${facts.seed} · ${facts.size}${length} · ${facts.sampler.kind}, ${facts.num_steps} steps · guidance ${guidance}${start}`;
+  made.querySelector("a").href = view.dataset.src;
+  made.querySelector('[data-do="start"]').hidden = !about.takes.includes("start");
+  made.querySelector(".actions").onclick = (event) => act(event.target.dataset.do, item);
+  return made;
+}
+
+function act(what, item) {
+  if (what === "use") use(item.facts);
+  if (what === "command") copy(item.command);
+  if (what === "json") copy(JSON.stringify(item.facts, null, 1));
+  if (what === "start") {
+    fetch(`media/${item.name}`).then((answer) => answer.blob()).then(give);
+    form.scrollIntoView({ behavior: "smooth" });
+  }
+}
+
+function use(facts) {
+  const [width, height] = facts.size.split("x");
+  const set = { prompt: facts.prompt, negative: facts.negative, width, height, seed: facts.seed };
+  Object.assign(set, { num_frames: facts.num_frames, num_steps: facts.num_steps, sampler: facts.sampler.kind });
+  Object.assign(set, { label: facts.label ?? "", num_seeds: 1 });
+  for (const [name, value] of Object.entries(set)) fields[name].value = value;
+  if (facts.guidance.length === 1) fields.guidance.value = facts.guidance[0].weight;
+  for (const name of about.conditions) fields[`condition:${name}`].value = facts.conditions[name] ?? "";
+  const given = facts.start?.split("/").at(-1);
+  showStart(given && /^[0-9a-f]{32}$/.test(given) ? given : null, "the same as then");
+  form.scrollIntoView({ behavior: "smooth" });
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Browsers give the clipboard to pages of this machine and of https alone.
+    $("copied").querySelector("textarea").value = text;
+    $("copied").showModal();
+    $("copied").querySelector("textarea").select();
+  }
+}
+
+async function showGallery() {
+  const items = [];
+  let total;
+  while (items.length < shown) {
+    const before = items.length ? `&before=${encodeURIComponent(items.at(-1).name)}` : "";
+    const part = await ask(`api/items?limit=${Math.min(60, shown - items.length)}${before}`);
+    total = part.total;
+    items.push(...part.items);
+    if (!part.items.length) break;
+  }
+  const cards = items.map((item) => known.get(item.name) ?? card(item));
+  known = new Map(cards.map((one) => [one.dataset.name, one]));
+  $("gallery").replaceChildren(...cards);
+  $("count").textContent = total || "";
+  $("empty").hidden = total > 0;
+  $("more").hidden = total <= shown;
+}
+
+async function refresh() {
+  try {
+    const state = await ask("api/state");
+    $("offline").hidden = true;
+    showJobs(state.jobs);
+    if (state.newest !== newest) {
+      newest = state.newest;
+      await showGallery();
+    }
+    return state;
+  } catch (error) {
+    $("offline").hidden = error instanceof TypeError === false;
+    return { jobs: [] };
+  }
+}
+
+async function watch() {
+  const { jobs } = await refresh();
+  const busy = jobs.some((job) => ["waiting", "running"].includes(job.state));
+  setTimeout(watch, busy ? 500 : 2000);
+}
+
+form.addEventListener("submit", generate);
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+});
+fields.start.addEventListener("change", () => give(fields.start.files[0]));
+$("start-clear").addEventListener("click", () => showStart(null));
+$("dice").addEventListener("click", () => { fields.seed.value = Math.floor(Math.random() * 2 ** 31); });
+$("more").addEventListener("click", () => { shown += PAGE_SIZE; showGallery(); });
+const drop = $("start-field");
+drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  give(event.dataTransfer.files[0]);
+});
+
+const ready = (async () => {
+  about = await ask("api/about");
+  setUp();
+  await watch();
+  document.body.dataset.ready = "true";
+})().catch((error) => say(error.message));

@@ -1,0 +1,86 @@
+"""What the page sends: the settings of one prompt, checked by their own rules before the run's."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.generation.asked import Asked
+from pipelines.serve.uploads import Uploads
+from train.sampling.config import SampleConfig
+
+Text = Annotated[str, Field(max_length=4000)]
+MOST_SEEDS = 16
+
+
+class Wish(BaseModel):
+    """Videos of one prompt, for the seeds from `seed` on. What is left out is as the server was started."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: Text = Field("", description="what to show; empty: none")
+    negative: Text | None = Field(None, description="what guidance leads away from")
+    width: int = Field(ge=1, le=1 << 16, description="px")
+    height: int = Field(ge=1, le=1 << 16, description="px")
+    num_frames: int = Field(ge=1, le=1 << 16, description="frames of a video; 1: a picture")
+    seed: int = Field(0, ge=0, lt=1 << 53, description="of the first video's noise")
+    num_seeds: int = Field(1, ge=1, le=MOST_SEEDS, description="videos, each of the next seed")
+    num_steps: int | None = Field(None, ge=1, le=10_000, description="steps from noise to data")
+    guidance: float | None = Field(None, ge=0, le=1000, description="weight of classifier-free guidance")
+    sampler: str | None = Field(None, max_length=40, description="name of a sampler")
+    conditions: dict[str, float] | None = Field(None, description="scalar conditions by name")
+    label: str | None = Field(None, max_length=400, description="a class of the run")
+    start: str | None = Field(None, max_length=64, description="an uploaded picture or clip, by its name")
+
+    def asked(self, uploads: Uploads) -> list[Asked]:
+        """One for each seed.
+
+        Raises:
+            ValueError: the start is no longer there.
+        """
+        start = None if self.start is None else uploads.file(self.start)
+        return [
+            Asked(
+                prompt=self.prompt.strip(),
+                width=self.width,
+                height=self.height,
+                num_frames=self.num_frames,
+                seed=seed,
+                label=self.label,
+                negative=self.negative,
+                start=start,
+            )
+            for seed in range(self.seed, self.seed + self.num_seeds)
+        ]
+
+    def config(self, base: SampleConfig) -> SampleConfig:
+        """How to sample.
+
+        Raises:
+            ValueError: a sampler that there is not, a negative prompt without guidance, ….
+        """
+        own = {name: getattr(self, name) for name in ("num_steps", "guidance", "sampler", "conditions")}
+        changes = {name: value for name, value in own.items() if value is not None}
+        try:
+            return SampleConfig.model_validate(base.model_dump() | changes)
+        except ValidationError as error:
+            raise ValueError(_in_words(error)) from error
+
+
+def wish_of(values: Any) -> Wish:
+    """What was sent, checked.
+
+    Raises:
+        ValueError: in the words of the page.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError("expected settings by name, as the page sends them")
+    try:
+        return Wish.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    parts = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False))
+    return "; ".join(part.removeprefix(": ") for part in parts)

@@ -1,0 +1,359 @@
+"""`reelpack serve`: a tiny run behind its page, over HTTP as a browser asks."""
+
+import http.client
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curate.media.decode import decode_clip
+from curate.media.still import encode_png
+from pipelines.generation.generator import Generator
+from pipelines.serve.access import Access
+from pipelines.serve.jobs import MOST_WAITING, Job, State
+from pipelines.serve.server import FILES, PageServer
+from pipelines.serve.studio import Studio
+from tests.pipelines.test_train_commands import run
+from tests.support.browser import Browser, found_browser
+from tests.support.tiny_run import tiny_run
+from train.sampling.config import SampleConfig
+
+SETTINGS = SampleConfig(num_steps=2, guidance=2, device="cpu")
+WISH = {"prompt": "a disc", "width": 48, "height": 32, "num_frames": 5}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def generator(trained: Path) -> Generator:
+    return Generator(str(trained), SETTINGS)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    return found_browser(tmp_path / "profile")
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def values(self) -> Any:
+        return json.loads(self.body)
+
+
+class Visitor:
+    """A browser that was opened with the address of the page."""
+
+    def __init__(self, server: PageServer) -> None:
+        self.address, self.host = server.server_address, f"127.0.0.1:{server.server_address[1]}"
+        self.headers = {"Host": self.host, "Origin": f"http://{self.host}"}
+        opened = self.ask("GET", "/" + server.url.rpartition("/")[2])
+        self.headers["Cookie"] = opened.headers["Set-Cookie"].partition(";")[0]
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str | None) -> Answer:
+        connection = http.client.HTTPConnection(*self.address[:2], timeout=30)
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        connection.putrequest(method, path, skip_host=True)
+        for name, value in sent.items():
+            if value is not None:
+                connection.putheader(name, value)
+        if body is not None and "Content-Length" not in sent and "Transfer-Encoding" not in sent:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+
+    def wish(self, **changes: Any) -> Answer:
+        return self.ask("POST", "/api/jobs", json.dumps({**WISH, **changes}).encode())
+
+
+@pytest.fixture
+def served(generator: Generator, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A server whose queue is worked off by the test."""
+    studio = Studio(generator, SETTINGS, tmp_path / "gallery")
+    server = PageServer("127.0.0.1", 0, Access("127.0.0.1", is_network=False), studio)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield SimpleNamespace(studio=studio, server=server, visit=lambda: Visitor(server), folder=tmp_path / "gallery")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def work_off(studio: Studio) -> Job:
+    job = studio.queue.next()
+    studio.run(job)
+    return job
+
+
+def test_what_one_browser_asks_for_both_see_with_settings_that_make_it_again(
+    served: SimpleNamespace, trained: Path, tmp_path: Path
+) -> None:
+    one, other = served.visit(), served.visit()
+    assert one.wish(seed=5, num_seeds=2, negative="blue").status == 202
+    assert one.wish(num_frames=1, width=32).status == 202
+    assert [job["state"] for job in other.ask("GET", "/api/state").values["jobs"]] == ["waiting", "waiting"]
+    work_off(served.studio), work_off(served.studio)
+    state = other.ask("GET", "/api/state").values
+    assert [job["state"] for job in state["jobs"]] == ["done", "done"]
+    items = other.ask("GET", "/api/items").values["items"]
+    assert [(item["facts"]["seed"], item["name"][-3:]) for item in items] == [(0, "png"), (6, "mp4"), (5, "mp4")]
+    assert items[0]["name"] == state["newest"]
+    video = other.ask("GET", f"/media/{items[1]['name']}")
+    assert video.headers["Content-Type"] == "video/mp4" and len(decode_clip(video.body).rgb) == 5
+    part = other.ask("GET", f"/media/{items[1]['name']}", Range="bytes=4-7")
+    assert (part.status, part.body) == (206, video.body[4:8])
+    older = other.ask("GET", f"/api/items?before={items[1]['name']}&limit=5").values
+    assert [item["name"] for item in older["items"]] == [items[2]["name"]] and older["total"] == 3
+
+    command = shlex.split(items[1]["command"])
+    assert command[:2] == ["reelpack", "sample"] and command[-1] == "sample.mp4"
+    assert run(*command[1:-1], str(tmp_path / "again.mp4"), "--set", "sample.device=cpu") == 0
+    again = decode_clip((tmp_path / "again.mp4").read_bytes()).rgb.astype(int)
+    assert np.abs(again - decode_clip(video.body).rgb).mean() < 2, "as sampled, up to what shares its pack"
+
+
+def test_a_gallery_survives_the_server_and_shows_whole_items_alone(
+    served: SimpleNamespace, generator: Generator
+) -> None:
+    assert served.visit().wish().status == 202
+    [name] = work_off(served.studio).files
+    data = (served.folder / name).read_bytes()
+    (served.folder / "20260101-000000-000-1.mp4").write_bytes(data[:100])  # killed before its .json
+    (served.folder / f".{name}.0123.tmp").write_bytes(data[:100])  # killed while it was written
+    (served.folder / "20260101-000000-000-2.json").write_text("{}")
+    (served.folder / "notes.txt").write_text("mine")
+    later = Studio(generator, SETTINGS, served.folder)
+    assert later.gallery.names() == [name] and later.items(None, 9)["items"][0]["facts"]["prompt"] == "a disc"
+    assert sorted(path.name for path in served.folder.glob(".*")) == []
+    assert (served.folder / "notes.txt").exists()
+
+
+def test_what_the_run_cannot_make_is_said_at_once(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    for changes, said in (
+        ({"width": 50}, "nearest that this run's autoencoder and patch can make are 5 frames of 48x32"),
+        ({"width": 65536, "height": 65536}, "this machine has"),
+        ({"prompt": "\ud800"}, "prompt:"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"num_seeds": 99}, "num_seeds:"),
+        ({"sampler": "lms"}, "sampler:"),
+        ({"label": "drama"}, "trained on no such class"),
+        ({"conditions": {"motion": 1}}, "was not trained on motion"),
+        ({"start": "../../run.json"}, "choose it again"),
+        ({"out": "x.mp4"}, "out: Extra inputs"),
+        ({"guidance": {"kind": "autoguidance", "run": "other"}}, "guidance:"),
+    ):
+        answer = visitor.wish(**changes)
+        assert answer.status == 400 and said in answer.values["error"], answer.body
+    for body in (b"{", b"[]", b"\xff", b"[" * 60_000, b'{"width": NaN}'):
+        assert visitor.ask("POST", "/api/jobs", body).status == 400
+    assert visitor.ask("GET", "/api/state").values["jobs"] == []
+
+
+def test_a_start_is_decoded_before_it_is_kept_and_begins_the_video(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    picture = encode_png(np.full((32, 48, 3), (200, 30, 30), np.uint8))
+    kept = visitor.ask("POST", "/api/uploads", picture).values
+    assert (kept["width"], kept["height"], kept["num_frames"]) == (48, 32, 1)
+    assert visitor.wish(start=kept["name"]).status == 202
+    [name] = work_off(served.studio).files
+    video = decode_clip((served.folder / name).read_bytes()).rgb.astype(int)
+    like, unlike = np.abs(video[[0, -1]] - (200, 30, 30)).mean(axis=(1, 2, 3))
+    assert like < 30 < unlike
+    facts = visitor.ask("GET", "/api/items").values["items"][0]["facts"]
+    assert (
+        facts["start"] == str(served.folder / "given" / kept["name"]) and "composite" in facts["digital_source_type"]
+    )
+    for data in (b"", b"#!/bin/sh", picture[:60], b"#EXTM3U\nother.ts\n"):
+        answer = visitor.ask("POST", "/api/uploads", data)
+        assert answer.status == 400 and "expected a picture or a video" in answer.values["error"]
+    assert [path.name for path in (served.folder / "given").iterdir()] == [kept["name"]]
+
+
+def test_a_generation_ends_at_the_next_step_when_it_is_cancelled_and_a_waiting_one_never_begins(
+    served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor, shares, progress = served.visit(), [], Job.progress
+    for seed in (1, 2, 3):
+        visitor.wish(seed=seed, num_steps=4)
+
+    def cancelling(job: Job, share: float) -> None:
+        progress(job, share)
+        shares.append(share)
+        if share == 0.5:
+            assert visitor.ask("DELETE", f"/api/jobs/{job.number}").status == 200
+            assert visitor.ask("DELETE", f"/api/jobs/{job.number + 1}").status == 200
+
+    monkeypatch.setattr(Job, "progress", cancelling)
+    assert work_off(served.studio).state is State.CANCELLED and shares == [0.0, 0.0, 0.25, 0.5]
+    monkeypatch.undo()
+    last = work_off(served.studio)
+    assert (last.number, last.state, len(served.studio.gallery.names())) == (3, State.DONE, 1)
+    assert visitor.ask("DELETE", "/api/jobs/3").status == visitor.ask("DELETE", "/api/jobs/77").status == 404
+
+
+def test_a_failure_is_the_message_of_its_generation_and_the_next_one_runs(
+    served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visitor = served.visit()
+    visitor.wish(), visitor.wish()
+
+    def fails(*given: Any) -> Iterator[Any]:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(served.studio.generator, "make", fails)
+    work_off(served.studio)
+    monkeypatch.undo()
+    assert work_off(served.studio).state is State.DONE
+    first = visitor.ask("GET", "/api/state").values["jobs"][0]
+    assert (first["state"], first["message"]) == ("failed", "CUDA out of memory")
+
+
+def test_a_full_queue_takes_no_more(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    assert {visitor.wish().status for _ in range(MOST_WAITING)} == {202}
+    assert "wait already" in visitor.wish().values["error"]
+
+
+def test_nothing_is_answered_to_strangers(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    for path in ("/", "/page.js", "/api/about", "/api/state", "/api/items", "/media/20260101-000000-000-1.mp4"):
+        assert visitor.ask("GET", path, Cookie=None).status == 403
+        assert visitor.ask("GET", path, Host="rebound.example").status == 403
+    token = visitor.headers["Cookie"].partition("=")[2]
+    assert visitor.ask("GET", f"/api/about?token={token}", Cookie=None).status == 403, "in the page's address alone"
+    body = json.dumps(WISH).encode()
+    for headers in ({"Origin": None}, {"Origin": "http://rebound.example"}, {"Cookie": None}, {"Host": "x"}):
+        assert visitor.ask("POST", "/api/jobs", body, **headers).status == 403
+        assert visitor.ask("DELETE", "/api/jobs/1", **headers).status == 403
+    assert visitor.ask("GET", "/api/state").values["jobs"] == []
+
+
+def test_paths_of_a_client_reach_no_file_and_bodies_have_a_limit(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    (served.folder / "secret.json").write_text("{}")
+    (served.folder / "secret.mp4").write_bytes(b"x")
+    names = ["secret.mp4", "../run.json", "..%2frun.json", "/notes.txt", "given/x", "20260101-000000-000-1.json"]
+    assert {visitor.ask("GET", f"/media/{name}").status for name in names} == {404}
+    assert visitor.ask("POST", "/api/jobs", Content_Length=str(1 << 17)).status == 413
+    assert visitor.ask("POST", "/api/uploads", Content_Length=str(1 << 40)).status == 413
+    assert visitor.ask("POST", "/api/jobs", Content_Length="-1").status == 411
+    assert visitor.ask("POST", "/api/jobs", b"0\r\n\r\n", Transfer_Encoding="chunked").status == 411
+
+
+def test_a_page_is_told_to_load_nothing_from_elsewhere(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    page = visitor.ask("GET", "/")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert not re.findall(rb"https?://| style=| on\w+=", page.body)
+    parts = set(re.findall(r'(?:src|href)="(\w.*?)"', page.body.decode())) - {"data:,"}
+    assert len(parts) == 3 and {visitor.ask("GET", f"/{name}").status for name in parts} == {200}
+
+
+@pytest.mark.browser
+def test_the_page_generates_and_says_what_is_wrong(
+    served: SimpleNamespace, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driven by a script behind the page's own; a job is done before it is answered, as no time passes in the page."""
+    ask = served.studio.ask
+    monkeypatch.setattr(served.studio, "ask", lambda values: (ask(values), work_off(served.studio))[1])
+    (tmp_path / "page.js").write_text(FILES["/page.js"][0].read_text() + DRIVEN)
+    monkeypatch.setitem(FILES, "/page.js", (tmp_path / "page.js", FILES["/page.js"][1]))
+    dom = browser.dom(served.server.url)
+    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]))
+    assert found == {
+        "captions": [HOSTILE, HOSTILE],
+        "facts": "seed 8 · 48x32 · 5 frames · heun, 2 steps · guidance 3",
+        "size": [48, 32],
+        "again": ["7", HOSTILE, "heun"],
+        "problem": found["problem"],
+        "address": "/",
+        "wide": False,
+    }
+    assert "nearest that this run" in found["problem"]
+    assert served.studio.items(None, 1)["items"][0]["facts"]["prompt"] == HOSTILE
+
+
+HOSTILE = "a <b>disc</b> & </script>"
+DRIVEN = (
+    f"const HOSTILE = {json.dumps(HOSTILE)};"
+    + """
+ready.then(async () => {
+  const set = { prompt: HOSTILE, width: 48, height: 32, num_frames: 5, seed: 7, num_seeds: 2, guidance: 3 };
+  for (const [name, value] of Object.entries({ ...set, sampler: "heun", num_steps: 2 })) fields[name].value = value;
+  await generate();
+  const cards = [...$("gallery").children], video = cards[0].querySelector("video");
+  await new Promise((done) => { video.onloadedmetadata = done; video.src = video.dataset.src; });
+  for (const name of ["prompt", "seed"]) fields[name].value = 0;
+  cards[1].querySelector('[data-do="use"]').click();
+  const again = [fields.seed.value, fields.prompt.value, fields.sampler.value];
+  fields.width.value = 50;
+  await generate();
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  document.title = JSON.stringify({
+    captions: cards.map((card) => card.querySelector(".caption").textContent),
+    facts: cards[0].querySelector(".facts").textContent, size: [video.videoWidth, video.videoHeight], again,
+    problem: $("problem").textContent, address: location.pathname + location.search, wide,
+  });
+});
+"""
+)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_while_it_samples_leaves_its_gallery_whole(trained: Path, tmp_path: Path) -> None:
+    options = ["--port", "0", "--out", str(tmp_path / "gallery"), "--set", "sample.device=cpu"]
+    command = [sys.executable, "-m", "pipelines.cli", "serve", str(trained), *options]
+
+    def started() -> tuple[subprocess.Popen[str], Visitor]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        port = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=\S+", url)[1]
+        seen = SimpleNamespace(server_address=("127.0.0.1", int(port)), url=url)
+        return process, Visitor(seen)  # type: ignore[arg-type]
+
+    def until(holds: Callable[[], bool]) -> None:
+        while not holds():
+            threading.Event().wait(0.05)
+
+    process, visitor = started()
+    try:
+        visitor.wish(num_steps=1)
+        until(lambda: visitor.ask("GET", "/api/items").values["total"] == 1)
+        visitor.wish(num_steps=5000)
+        until(lambda: visitor.ask("GET", "/api/state").values["jobs"][-1]["share"] > 0)
+    finally:
+        process.kill()
+        process.wait()
+    files = sorted(path.name for path in (tmp_path / "gallery").iterdir() if path.is_file())
+    process, visitor = started()
+    try:
+        [item] = visitor.ask("GET", "/api/items").values["items"]
+        assert files == [item["name"].replace("mp4", "json"), item["name"]]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
