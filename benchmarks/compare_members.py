@@ -1,12 +1,13 @@
 """The denoisers of the family on two datasets: equal parameters, equal operations, three seeds.
 
-    python -m benchmarks.compare_members OUT [--datasets shapes demo] [--seeds 3] [--steps 240]
+    python -m benchmarks.compare_members OUT [--datasets shapes demo] [--seeds 3] [--steps 100]
 
 OUT/shapes is made by `benchmarks.moving_shapes`, and OUT/demo of the demo's films, curated, captioned and encoded as
 `reelpack demo` does; both have latents of the embedded autoencoder. `reelpack compare` does the rest: widths that give
 the parameters of the first member, steps that take its operations, held-out loss with fixed noise. The rate is
 constant, so that a run is a whole run at each of its evaluations: losses at equal steps, hence equal samples, are read
-from the same runs. Speed and memory of a step are measured apart, on equal packs, the members in turn, on one thread.
+from the same runs. Speed and memory of a step are measured apart, on equal packs and on one thread: speed with the
+members in turn, memory in a process for each.
 
 Tables of Markdown, also in OUT/tables.md. What is done is kept in OUT; the same command resumes.
 """
@@ -14,6 +15,8 @@ Tables of Markdown, also in OUT/tables.md. What is done is kept in OUT; the same
 import argparse
 import json
 import math
+import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +34,12 @@ from pipelines.drivers.caption import caption
 from pipelines.drivers.compare import Compared, compare
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
+from pipelines.execute.own_process import in_own_process
 from tests.support.timing import median_seconds
 from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor
-from train.run.config import TrainConfig
-from train.run.folder import RunRecord, build_model, read_run
+from train.run.folder import build_model, read_run
 
 DIT = {"width": 72, "depth": 4, "num_heads": 4}
 LINEAR = DIT | {"num_heads": 2, "position": "sincos"}
@@ -52,7 +55,7 @@ MEMBERS: Mapping[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """`train.model` of each; the first one has the parameters that the others are brought to."""
-NUM_EVALUATIONS = 4
+NUM_EVALUATIONS = 2
 NUM_REPEATS = 7
 NUM_TIMED = 3
 
@@ -62,7 +65,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=240, help="of the first member")
+    parser.add_argument("--steps", type=int, default=100, help="of the first member")
     arguments = parser.parse_args()
     told = [described()]
     for name in arguments.datasets:
@@ -89,14 +92,14 @@ def config(model: Mapping[str, Any], steps: int) -> Config:
         "steps": steps,
         "device": "cpu",
         "model": model,
-        "data": {"plan": {"token_budget": 1024}},
-        "optimizer": {"lr": 2e-3, "warmup_steps": 20},
-        "ema": {"decay": 0.98},
+        "data": {"plan": {"token_budget": 768}},
+        "optimizer": {"lr": 3e-3, "warmup_steps": 10},
+        "ema": {"decay": 0.95},
         "evaluate": {
-            "held_out": {"every": math.ceil(steps / NUM_EVALUATIONS), "first": 0, "max_clips": 32},
+            "held_out": {"every": math.ceil(steps / NUM_EVALUATIONS), "first": 0, "max_clips": 24},
             "captions": {"every": 0},
         },
-        "checkpoint": {"every": 40, "keep": 1},
+        "checkpoint": {"every": 50, "keep": 1},
     }
     return load_config(None, [f"train={json.dumps(train)}"])
 
@@ -123,55 +126,56 @@ DATASETS: Mapping[str, Callable[[Path], None]] = {"shapes": shapes, "demo": demo
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Forward and backward of a member: tokens of the first member's patch per CPU second, bytes that the backward
-    pass needs per token, operations per token."""
+    """Forward and backward of a member: tokens of the first member's patch per CPU second, operations per token, the
+    most bytes that the process takes on top of what it had before."""
 
     tokens_per_s: float
-    kept: float
     flops: float
+    peak_bytes: int
 
 
 def steps_of(dataset: str, found: list[Compared]) -> dict[str, Step]:
     """On the first packs of seed 0."""
     torch.set_num_threads(1)
-    ways, kept, flops, tokens = dict[str, Callable[[], None]](), dict[str, int](), dict[str, float](), dict[str, int]()
-    for one in found:
-        settings, record = read_run(Path(one.runs[0].folder))
-        ways[one.name], kept[one.name], flops[one.name], tokens[one.name] = _step(dataset, settings, record)
-    first = min(tokens.values())  # the largest patch has the fewest tokens
-    seconds = median_seconds(ways, torch.device("cpu"), NUM_REPEATS)
+    members = {one.name: Member(dataset, one.runs[0].folder) for one in found}
+    tokens = min(member.num_tokens for member in members.values())  # the largest patch has the fewest
+    seconds = median_seconds({name: member.step for name, member in members.items()}, torch.device("cpu"), NUM_REPEATS)
     return {
-        name: Step(tokens_per_s=first / seconds[name], kept=kept[name] / first, flops=flops[name] / first)
-        for name in ways
+        name: Step(
+            tokens_per_s=tokens / seconds[name],
+            flops=member.flops / tokens,
+            peak_bytes=in_own_process(peak_bytes, dataset, member.folder),
+        )
+        for name, member in members.items()
     }
 
 
-def _step(dataset: str, settings: TrainConfig, record: RunRecord) -> tuple[Callable[[], None], int, float, int]:
-    manifest = read_manifest(dataset, split="train", patch=settings.model.patch)
-    objective = settings.objective.build()
-    loader = PackLoader(manifest, objective, settings.data, model=settings.model, seed=0)
-    steps = loader.steps(Cursor(), 0, 1)
-    batches = [next(steps).batches[0] for _ in range(NUM_TIMED)]
-    model = build_model(settings, record)
+class Member:
+    """A run's model at its start, and its first packs."""
 
-    def step() -> None:
-        for batch in batches:
-            objective.loss_sum(objective.token_losses(model, batch), batch).backward()
+    def __init__(self, dataset: str, folder: str) -> None:
+        settings, record = read_run(Path(folder))
+        manifest = read_manifest(dataset, split="train", patch=settings.model.patch)
+        self.folder, self.objective = folder, settings.objective.build()
+        loader = PackLoader(manifest, self.objective, settings.data, model=settings.model, seed=0)
+        steps = loader.steps(Cursor(), 0, 1)
+        self.batches = [next(steps).batches[0] for _ in range(NUM_TIMED)]
+        self.model = build_model(settings, record)
+        self.num_tokens = sum(batch.segments.num_tokens for batch in self.batches)
+        self.flops = sum(3 * self.model.flops(batch) for batch in self.batches)
 
-    storages: dict[int, int] = {}
+    def step(self) -> None:
+        for batch in self.batches:
+            self.objective.loss_sum(self.objective.token_losses(self.model, batch), batch).backward()
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
 
-    held = []  # so that no storage is freed and its address given to another
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        for batch in batches:
-            held.append(objective.loss_sum(objective.token_losses(model, batch), batch))
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept = sum(size for place, size in storages.items() if place not in weights)
-    num_tokens = sum(batch.segments.num_tokens for batch in batches)
-    return step, kept, sum(3 * model.flops(batch) for batch in batches), num_tokens
+def peak_bytes(dataset: str, folder: str) -> int:
+    """Of this process, by the steps."""
+    torch.set_num_threads(1)
+    member = Member(dataset, folder)
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    member.step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 
 
 def table(title: str, found: list[Compared], steps: Mapping[str, Step]) -> str:
@@ -180,7 +184,7 @@ def table(title: str, found: list[Compared], steps: Mapping[str, Step]) -> str:
     head = (
         f"loss at {min(one.tflop for one in found):.2f} TFLOP",
         f"loss at {common} steps",
-        *("parameters", "steps", "tokens/s", "MFLOP/token", "kept for backward, KiB/token", "process, GiB"),
+        *("parameters", "steps", "MFLOP/token", "tokens/s", "memory, MiB"),
     )
     lines = [f"**{title}**", "", f"| member | {' | '.join(head)} |", f"| --- |{' ---: |' * len(head)}"]
     for one in found:
@@ -191,10 +195,9 @@ def table(title: str, found: list[Compared], steps: Mapping[str, Step]) -> str:
             told(at_common),
             f"{one.num_parameters:,}",
             f"{one.steps}",
-            f"{step.tokens_per_s:,.0f}",
             f"{step.flops / 1e6:.2f}",
-            f"{step.kept / 1024:.1f}",
-            f"{max(run.memory_gib for run in one.runs):.2f}",
+            f"{step.tokens_per_s:,.0f}",
+            f"{step.peak_bytes / 2**20:,.0f}",
         )
         lines.append(f"| {one.name} | {' | '.join(cells)} |")
     return "\n".join(lines)

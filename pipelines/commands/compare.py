@@ -24,8 +24,8 @@ def compare(
         list[str],
         typer.Option(
             metavar="NAME=SETTINGS",
-            help="a model: settings as of --set, separated by ;, or a YAML file; repeatable, and the first sets the "
-            "budget",
+            help="a model: settings as of --set, separated by ;, or a YAML file or a shipped one by name; repeatable, "
+            "and the first sets the budget",
         ),
     ],
     budget: Annotated[Literal["steps", "flops", "time"], typer.Option(help="what every run has as much of")] = "flops",
@@ -57,12 +57,14 @@ def _variant(given: str, config: str | None, shared: list[str]) -> tuple[str, "C
             f"--variant {given}: expected NAME=SETTINGS, such as mamba='train.model.mixer={{kind: mamba}};"
             "train.model.position=sincos'; NAME has letters, digits, dots and dashes"
         )
-    if settings.endswith((".yaml", ".yml")):
-        if config is not None:
-            raise ValueError(f"--variant {given}: got a file, and --config {config}; give one of them")
-        return name, resolved_config(settings, shared)
     own = [one.strip() for one in settings.split(";") if one.strip()]
-    return name, resolved_config(config, [*shared, *own])
+    is_file = bool(own) and "=" not in settings
+    if is_file and config is not None:
+        raise ValueError(f"--variant {given}: got a file, and --config {config}; give one of them")
+    try:
+        return name, resolved_config(settings, shared) if is_file else resolved_config(config, [*shared, *own])
+    except ValueError as error:
+        raise ValueError(f"--variant {name}: {error}") from error
 
 
 def show(found: "list[Compared]") -> None:

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ ROOT = Path(__file__).parents[2]
 
 PACKS_PER_STEP = 6
 """Three workers have two each, and two have three."""
+
+
+MODEL: Mapping[str, Any] = {"width": 48, "depth": 3, "num_heads": 2}
+"""`train.model` of runs that name no other."""
+
+
+PACK_PATCHES = 96
+"""Patches of a pack, of 1 latent frame, 2 rows and 2 columns each."""
 
 
 FIRST_LOSS_TOLERANCE = 1e-6
@@ -54,10 +62,12 @@ class Runs:
     Attributes:
         folder: Where everything lies; short, because Ray's sockets lie below it.
         num_steps: Of each run.
+        model: Settings `train.model`.
     """
 
     folder: Path
     num_steps: int
+    model: Mapping[str, Any] = field(default_factory=lambda: MODEL)
 
     @property
     def dataset(self) -> Path:
@@ -70,11 +80,12 @@ class Runs:
     def prepare(self) -> None:
         """Write the dataset, 40 clips and 4 held-out ones, and the configuration."""
         write_dataset(self.dataset, smooth_clips(44, num_val=4))
-        plan = {"token_budget": 96, "packs_per_step": PACKS_PER_STEP}
+        patches = 4 if self.model.get("kind") == "unet" else 1  # its own are of one row and column
+        plan = {"token_budget": PACK_PATCHES * patches, "packs_per_step": PACKS_PER_STEP}
         settings = {
             "steps": self.num_steps,
             "device": "cpu",
-            "model": {"width": 48, "depth": 3, "num_heads": 2},
+            "model": dict(self.model),
             "data": {"plan": plan},
             "optimizer": {"lr": 2e-3, "warmup_steps": 5, "schedule": "cosine"},
             "ema": {"decay": 0.9},

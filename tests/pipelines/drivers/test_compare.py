@@ -132,6 +132,9 @@ def test_a_variant_is_a_name_with_settings_or_a_file(tmp_path: Path):
     assert (name, config.train.model.depth, config.train.steps, config.train.model.width) == ("deep", 3, 7, 32)
     (tmp_path / "m.yaml").write_text("train: {steps: 9}")
     assert _variant(f"file={tmp_path / 'm.yaml'}", None, [])[1].train.steps == 9
+    assert _variant("small=dit_s", None, [])[1].train.model.width == 384
+    with pytest.raises(ValueError, match=r"--variant odd: train\.model: .*head width 9"):
+        _variant("odd=train.model.width=27;train.model.num_heads=3", None, [])
     for wrong in ("deep", "a/b=train.steps=1", "=train.steps=1"):
         with pytest.raises(ValueError, match=f"--variant {re.escape(wrong)}: expected NAME=SETTINGS"):
             _variant(wrong, None, [])
