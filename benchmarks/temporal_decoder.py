@@ -57,6 +57,8 @@ VIDEOS = (
 LENGTHS = {"own": ("clips.lengths=[1, 9]", "clips.batch_px=100000"),
            "diffusers": ("clips.lengths=[1, 7]", "clips.batch_px=40000")}  # fmt: skip
 FIGURES = {"psnr_db": "PSNR, dB", "flicker": "flicker, of 255", "ssim": "SSIM"}
+DIFFUSERS_LR, STATE_EVERY = 2e-3, 100
+"""Greatest learning rate of the AutoencoderKL, and the steps after which it can resume."""
 OPPOSED_FROM = 0.8
 """Share of the steps after which the discriminator of videos joins."""
 SHOWN = (6, 12)
@@ -145,15 +147,29 @@ def train_diffusers(folder: Path, frames: Path, steps: int) -> Path:
     given = [f"train_autoencoder.{one}" for one in (*SHARED, *IMAGES, "clips.batch_px=30000")]
     config = load_config(None, given).train_autoencoder
     batches = Batches(FilmClips(cache_frames((), frames)), config.clips, seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=DIFFUSERS_LR)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, DIFFUSERS_LR, total_steps=steps)
+    parts = {"model": model, "optimizer": optimizer, "rate": rate}
+    done, state = 0, folder / "state.pt"
+    if state.exists():
+        stored = torch.load(state, weights_only=True)
+        done = stored.pop("done")
+        for name, values in stored.items():
+            parts[name].load_state_dict(values)
     with ThreadPoolExecutor(2) as pool:
-        for step in range(steps):
+        for step in range(done, steps):
             images = batches.batch(step, pool)[:, :, 0]
             posterior = model.encode(images).latent_dist
-            loss = (model.decode(posterior.sample()).sample - images).abs().mean() + 1e-6 * posterior.kl().mean()
+            drawn = posterior.sample(torch.Generator().manual_seed(step))
+            loss = (model.decode(drawn).sample - images).abs().mean() + 1e-6 * posterior.kl().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            rate.step()
+            if (step + 1) % STATE_EVERY == 0:
+                print(f"{folder.name}, step {step + 1}: L1 {loss.item():.4f}", flush=True)
+                folder.mkdir(parents=True, exist_ok=True)
+                torch.save({"done": step + 1, **{name: part.state_dict() for name, part in parts.items()}}, state)
     model.register_to_config(scaling_factor=1 / posterior.mean.std().item())
     model.save_pretrained(folder)
     return folder
