@@ -63,8 +63,9 @@ class VideoAutoencoder(Protocol):
     def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
         """What `encode` gives for each of B videos of one shape, (B, C, T', H', W') float32.
 
-        `parts` are consecutive, (B, 3, T, H, W) each. Only one of them is in memory at a time where `part_frames` says
-        how long they are to be. The latent of a video depends on the others of the batch by rounding at most.
+        `parts` are consecutive, (B, 3, T, H, W) each: float32 in [-1, 1], or uint8 levels, of a quarter of the size.
+        Only one of them is in memory at a time where `part_frames` says how long they are to be. The latent of a video
+        depends on the others of the batch by rounding at most.
 
         `moments`, where `has_posterior`: the mean, then the logarithm of the variance, (B, 2 C, T', H', W').
         """

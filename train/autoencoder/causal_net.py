@@ -49,9 +49,11 @@ def depth_to_space_time(x: Tensor, *, frames: int, pixels: int) -> Tensor:
 
 class FrameConv(nn.Conv3d):
     """Convolution within a frame, computed in two dimensions: on a CPU, three are slower, and with several videos they
-    round differently."""
+    round differently. One of single pixels is a product of matrices."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size[1] == 1:
+            return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)  # (B, C', T, H, W)
         frames = x.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
         frames = F.conv2d(frames, self.weight[:, :, 0], self.bias, padding=self.kernel_size[1] // 2)
         return frames.unflatten(0, (len(x), -1)).transpose(1, 2)  # (B, C', T, H, W)
@@ -75,14 +77,16 @@ class CausalTemporalConv(nn.Module):
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        x = x.movedim(1, -1)  # (B, T, H, W, C), as it lies in memory: nothing is copied into another order
         before = stream.tails.get(self)
         if before is None:
-            before = x[:, :, :1].expand(-1, -1, self.num_before, -1, -1)
-        x = torch.cat([before, x], dim=2)
+            before = x[:, :1].expand(-1, self.num_before, -1, -1, -1)
+        x = torch.cat([before, x], dim=1)
         if not stream.is_whole:
-            stream.tails[self] = x[:, :, x.shape[2] - self.num_before :]
-        out = F.conv2d(x.flatten(3), self.conv.weight[..., 0], self.conv.bias)  # (B, C', T, H W)
-        return out.unflatten(3, x.shape[3:])
+            stream.tails[self] = x[:, x.shape[1] - self.num_before :].clone()
+        pixels = x.flatten(2, 3).permute(0, 3, 1, 2)  # (B, C, T, H W)
+        out = F.conv2d(pixels, self.conv.weight[..., 0], self.conv.bias)  # (B, C', T, H W)
+        return out.unflatten(3, x.shape[2:4])
 
 
 class Block(nn.Module):
@@ -94,7 +98,8 @@ class Block(nn.Module):
         self.temporal = CausalTemporalConv(channels, channels, frames)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return x + self.temporal(F.relu(self.spatial(F.relu(x))), stream)
+        hidden = F.relu(self.spatial(F.relu(x)), inplace=True)
+        return self.temporal(hidden, stream).add_(x)
 
 
 def _block_of(config: NetworkConfig) -> Callable[[int], Block]:

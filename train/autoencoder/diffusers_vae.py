@@ -15,6 +15,7 @@ from curate.schema import content_digest
 from train.autoencoder.base import Codebook
 from train.autoencoder.config import DiffusersAutoencoderConfig
 from train.autoencoder.diffusers_folder import load, local_folder
+from train.autoencoder.pixels import in_unit_range
 
 PROBE_FRAMES = 25
 PROBE_PX = 64
@@ -97,7 +98,7 @@ class DiffusersAutoencoder:
         return (latent if self._is_video else latent.unflatten(0, (len(videos), -1)).transpose(1, 2)).float()
 
     def _output(self, videos: Tensor) -> Any:
-        videos = videos.to(self.device, self._dtype)
+        videos = in_unit_range(videos.to(self.device)).to(self._dtype)
         return self._model.encode(videos if self._is_video else videos.transpose(1, 2).flatten(0, 1))
 
     @torch.inference_mode()

@@ -44,12 +44,15 @@ class CausalVideoAutoencoder(nn.Module):
 
     def encode(self, video: Tensor, *, chunk: int | None = None) -> Tensor:
         """What the bottleneck reads, (B, num_inputs, T', H', W') float32. `chunk`: latent frames at a time."""
-        self._check(video)
         if chunk is None:
+            self._check(video)
             return self.encoder(video, Stream(is_whole=True))
-        return torch.cat(
-            list(self.encode_parts(_chunks(video, first=1, step=self.temporal_stride, chunk=chunk))), dim=2
-        )
+        return torch.cat(list(self.encode_parts(self.parts(video, chunk))), dim=2)
+
+    def parts(self, video: Tensor, chunk: int) -> Iterator[Tensor]:
+        """A video as parts of `chunk` latent frames, for `encode_parts`."""
+        self._check(video)
+        return _chunks(video, first=1, step=self.temporal_stride, chunk=chunk)
 
     def encode_parts(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
         """What the bottleneck reads of consecutive parts of a video: 1 + temporal_stride · k frames, then multiples of

@@ -1,7 +1,8 @@
 """The embedded autoencoder, and any other that `reelpack train-autoencoder` wrote, behind the trainer's interface."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +13,7 @@ from curate.device import pick_device, with_index
 from train.autoencoder.bottlenecks.base import Bottleneck, look_up
 from train.autoencoder.config import ReelpackConfig
 from train.autoencoder.network import CausalVideoAutoencoder
+from train.autoencoder.pixels import in_unit_range
 from train.autoencoder.tiles import tiled
 from train.autoencoder.weights_folder import load
 
@@ -63,43 +65,42 @@ class ReelpackAutoencoder:
         """
         return cls(ReelpackConfig(path=None if folder is None else str(folder), device=device))
 
-    @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
-        return self._encode_batch(video)[0]
+        return self.encode_parts(self._model.parts(video, self._chunk))[0]
 
     @torch.inference_mode()
     def encode_parts(self, parts: Iterable[Tensor], *, moments: bool = False) -> Tensor:
-        if self._tile_px is not None:  # a tile has all frames
-            return self._encode_batch(torch.cat(list(parts), dim=2), moments=moments)
-        encoded = self._model.encode_parts(part.to(self.device) for part in parts)
-        return torch.cat([self._normalized(one, moments) for one in encoded], dim=2)
-
-    @torch.inference_mode()
-    def decode(self, latent: Tensor) -> Tensor:
-        raw = self.raw(latent)
-        decode = partial(self._model.decode, chunk=self._chunk)
-        stride = self.spatial_stride
-        if self._tile_px is not None and self._is_tiled([side * stride for side in latent.shape[-2:]]):
-            video = tiled(decode, raw[None], tile=self._tile_px // stride, multiple=1, scale=(stride, 1))
-        else:
-            video = decode(raw[None])
-        return video.clamp(-1.0, 1.0).cpu()
-
-    def _encode_batch(self, videos: Tensor, *, moments: bool = False) -> Tensor:
-        if self._is_tiled(videos.shape[-2:]):
-            return self._encode_tiles(videos, moments)
-        return self._normalized(self._model.encode(videos.to(self.device), chunk=self._chunk), moments)
-
-    def _encode_tiles(self, videos: Tensor, moments: bool) -> Tensor:
+        parts = iter(parts)
+        first = next(parts)
+        parts = chain([first], parts)
+        if not self._is_tiled(first.shape[-2:]):
+            return torch.cat([self._normalized(one, moments).cpu() for one in self._encoded(parts)], dim=2)
         assert self._tile_px is not None
+        held = list(parts)  # a tile has all frames
         encoded = tiled(
-            lambda tile: self._model.encode(tile.to(self.device), chunk=self._chunk),
-            videos,
+            lambda place: torch.cat(list(self._encoded(part[place] for part in held)), dim=2),
+            first.shape[-2:],
             tile=self._tile_px,
             multiple=self.spatial_stride,
             scale=(1, self.spatial_stride),
         )
-        return self._normalized(encoded.to(self.device), moments)
+        return self._normalized(encoded.to(self.device), moments).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        raw = self.raw(latent)[None]
+        decode = partial(self._model.decode, chunk=self._chunk)
+        stride = self.spatial_stride
+        if self._tile_px is not None and self._is_tiled([side * stride for side in latent.shape[-2:]]):
+            tile = self._tile_px // stride
+            video = tiled(lambda place: decode(raw[place]), raw.shape[-2:], tile=tile, multiple=1, scale=(stride, 1))
+        else:
+            video = decode(raw)
+        return video.clamp(-1.0, 1.0).cpu()
+
+    def _encoded(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What the bottleneck reads of each part."""
+        return self._model.encode_parts(in_unit_range(part.to(self.device)) for part in parts)
 
     def _is_tiled(self, sides_px: Iterable[int]) -> bool:
         return self._tile_px is not None and max(sides_px) > self._tile_px
@@ -107,9 +108,9 @@ class ReelpackAutoencoder:
     def _normalized(self, encoded: Tensor, moments: bool) -> Tensor:
         """(B, num_inputs, T', H', W') of the encoder to (B, C, T', H', W'), of `moments` to (B, 2 C, T', H', W')."""
         if not moments:
-            return ((self._model.bottleneck.latent(encoded) - self._mean) / self._std).cpu()
+            return (self._model.bottleneck.latent(encoded) - self._mean) / self._std
         mean, logvar = self._model.bottleneck.posterior(encoded)
-        return torch.cat([(mean - self._mean) / self._std, logvar - 2 * self._std.log()], dim=1).cpu()
+        return torch.cat([(mean - self._mean) / self._std, logvar - 2 * self._std.log()], dim=1)
 
     def raw(self, latent: Tensor) -> Tensor:
         """(…, C, T, H, W), normalized, to what the network's decoder takes."""

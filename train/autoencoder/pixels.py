@@ -12,28 +12,28 @@ from train.autoencoder.base import VideoAutoencoder, usable_frames
 
 def to_video(rgb: np.ndarray) -> torch.Tensor:
     """(T, H, W, 3) uint8 -> (1, 3, T, H, W) float32 in [-1, 1]."""
-    return _scaled(torch.tensor(rgb).float())
+    return in_unit_range(torch.tensor(rgb).permute(3, 0, 1, 2)[None])
 
 
-def _scaled(pixels: torch.Tensor) -> torch.Tensor:
-    """(T, H, W, 3) float32 of 0 to 255, which is changed, as (1, 3, T, H, W) in [-1, 1]."""
-    return pixels.div_(127.5).sub_(1.0).permute(3, 0, 1, 2)[None]
+def in_unit_range(part: torch.Tensor) -> torch.Tensor:
+    """Levels 0 to 255 of uint8 as float32 in [-1, 1]; what is in this range already as it is."""
+    return part.float().div_(127.5).sub_(1.0) if part.dtype == torch.uint8 else part
 
 
 def video_parts(
     frames: Iterator[np.ndarray], num_frames: int, autoencoder: VideoAutoencoder
 ) -> Iterator[torch.Tensor]:
-    """Frames (H, W, 3) uint8 as the parts (1, 3, T, H, W) float32 in [-1, 1] that `encode_parts` takes."""
+    """Frames (H, W, 3) uint8 as the parts (1, 3, T, H, W) uint8 that `encode_parts` takes."""
     step, done = autoencoder.part_frames or num_frames, 0
     size = 1 + step - autoencoder.temporal_stride if autoencoder.part_frames else num_frames
     while done < num_frames:
         size = min(size, num_frames - done)
-        pixels: torch.Tensor | None = None
+        pixels: np.ndarray | None = None
         for number, rgb in enumerate(islice(frames, size)):
-            pixels = torch.empty(size, *rgb.shape) if pixels is None else pixels
-            pixels[number] = torch.tensor(rgb)
+            pixels = np.empty((size, *rgb.shape), np.uint8) if pixels is None else pixels
+            pixels[number] = rgb
         assert pixels is not None
-        yield _scaled(pixels)
+        yield torch.from_numpy(pixels).permute(3, 0, 1, 2)[None]
         done, size = done + size, step
 
 

@@ -4,7 +4,8 @@ A tile's values near its edges differ from those of the whole frame, because wha
 an overlap the weight of a tile falls linearly towards its edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -12,29 +13,32 @@ from torch import Tensor
 OVERLAP = 0.25
 """Of a tile's side, at least."""
 
+Place = tuple[EllipsisType, slice, slice]
+"""Where a tile lies: `x[place]`."""
+
 
 def tiled(
-    compute: Callable[[Tensor], Tensor], x: Tensor, *, tile: int, multiple: int, scale: tuple[int, int]
+    compute: Callable[[Place], Tensor], sides: Sequence[int], *, tile: int, multiple: int, scale: tuple[int, int]
 ) -> Tensor:
-    """Compute tile by tile what `compute` gives for the whole.
+    """Compute tile by tile what is too large as a whole.
 
     Args:
-        compute: (B, C, T, h, w) to (B, C', T', h · up / down, w · up / down).
-        x: (B, C, T, H, W), H and W multiples of `multiple`.
-        tile: longest side of a tile, in positions of `x`.
+        compute: the place of a tile of height h and width w to (B, C, T, h · up / down, w · up / down).
+        sides: height H and width W of the whole, multiples of `multiple`.
+        tile: longest side of a tile.
         multiple: of which the sides and places of tiles are.
         scale: `(up, down)`, of sides of the output over those of the input.
 
     Returns:
-        (B, C', T', H · up / down, W · up / down) float32 on the CPU.
+        (B, C, T, H · up / down, W · up / down) float32 on the CPU.
     """
     up, down = scale
-    height, width = x.shape[-2:]
+    height, width = sides
     out: Tensor | None = None
     weight = torch.zeros(height * up // down, width * up // down)
     for top, bottom in spans(height, tile, multiple):
         for left, right in spans(width, tile, multiple):
-            part = compute(x[..., top:bottom, left:right]).float().cpu()
+            part = compute((..., slice(top, bottom), slice(left, right))).float().cpu()
             ramp = _ramp(part.shape[-2], top > 0, bottom < height)[:, None] * _ramp(
                 part.shape[-1], left > 0, right < width
             )

@@ -43,7 +43,9 @@ class PixelBlocks:
     def encode_parts(self, parts: Iterable["Tensor"], *, moments: bool = False) -> "Tensor":
         import torch
 
-        latents = [torch.stack([self.encode(video[None]) for video in part]) for part in parts]
+        from train.autoencoder.pixels import in_unit_range
+
+        latents = [torch.stack([self.encode(video[None]) for video in in_unit_range(part)]) for part in parts]
         return torch.cat(latents, dim=2)
 
     def decode(self, latent: "Tensor") -> "Tensor":

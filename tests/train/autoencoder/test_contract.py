@@ -83,6 +83,13 @@ def test_parts_are_the_whole(made, video) -> None:
     torch.testing.assert_close(latent, autoencoder.encode(video), rtol=1e-3, atol=1e-3)
 
 
+def test_levels_of_frames_are_taken_as_values_are(made) -> None:
+    _, autoencoder = made
+    levels = torch.randint(256, (1, 3, 1, *SIZE), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    [latent] = autoencoder.encode_parts([levels])
+    assert torch.equal(latent, autoencoder.encode(levels / 127.5 - 1))
+
+
 def test_a_latent_is_that_of_its_video_in_any_batch(made) -> None:
     _, autoencoder = made
     stride = autoencoder.temporal_stride

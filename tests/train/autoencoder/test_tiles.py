@@ -29,7 +29,7 @@ def test_what_is_computed_place_by_place_is_equal(scale: tuple[int, int]) -> Non
         return small.repeat_interleave(up, -1).repeat_interleave(up, -2)
 
     x = torch.randn(1, 2, 3, 64, 40)
-    found = tiled(compute, x, tile=24, multiple=4, scale=scale)
+    found = tiled(lambda place: compute(x[place]), x.shape[-2:], tile=24, multiple=4, scale=scale)
     torch.testing.assert_close(found, compute(x))
 
 
@@ -37,6 +37,6 @@ def test_seams_are_blended() -> None:
     """Tiles that disagree by 1 pass into each other in steps below 1 / 4."""
     calls = iter(range(100))
     x = torch.zeros(1, 1, 1, 8, 112)
-    found = tiled(lambda part: part + next(calls) % 2, x, tile=32, multiple=8, scale=(1, 1))
+    found = tiled(lambda place: x[place] + next(calls) % 2, x.shape[-2:], tile=32, multiple=8, scale=(1, 1))
     assert found.min() == 0 and found.max() == 1
     assert found.diff(dim=-1).abs().max() < 0.25

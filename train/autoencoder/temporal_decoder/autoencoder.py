@@ -46,7 +46,8 @@ class TemporalDecoderAutoencoder:
         stride = self.spatial_stride
         if self._tile_px is None or max(latent.shape[-2:]) * stride <= self._tile_px:
             return self._decode(latent[None])
-        return tiled(self._decode, latent[None], tile=self._tile_px // stride, multiple=1, scale=(stride, 1))
+        tile, sides = self._tile_px // stride, latent.shape[-2:]
+        return tiled(lambda place: self._decode(latent[place][None]), sides, tile=tile, multiple=1, scale=(stride, 1))
 
     def _decode(self, latent: Tensor) -> Tensor:
         """(1, C, T', H', W') -> (1, 3, T, H, W); only a part of it is on the device at a time."""
