@@ -1,11 +1,14 @@
 """`reelpack sample`: generate videos from a trained run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+
+if TYPE_CHECKING:
+    from train.sampling.config import SampleConfig
 
 
 def sample(
@@ -14,7 +17,15 @@ def sample(
     label: Annotated[
         list[str] | None, typer.Option(help="class of a run with labels, by name or number; repeatable")
     ] = None,
-    out: Annotated[Path, typer.Option(help="file to write, .mp4 (or .png for one frame)")] = Path("sample.mp4"),
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="file of prompts (.txt, .jsonl, .csv); OUT is a folder, what is there stays"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="file to write, .mp4 (or .png for one frame); none: sample.mp4, of --prompts FILE its name"),
+    ] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="also write all videos side by side in one file")] = False,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
     frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
     start: Annotated[
@@ -38,14 +49,21 @@ def sample(
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
-    if not prompt and not label and not start:
-        raise ValueError("got neither --prompt nor --label nor --start; expected what to show")
+    if prompts is not None and (prompt or label or start or upsample):
+        raise ValueError(
+            f"--prompts {prompts} has what to show in its lines: leave --prompt and what goes with it out"
+        )
+    if prompts is None and not prompt and not label and not start:
+        raise ValueError("got none of --prompt, --prompts, --label and --start; expected what to show")
     settings = resolved_config(config, set)
     resolved = settings.sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
     if negative is not None:
         resolved = type(resolved).model_validate(resolved.model_dump() | {"negative": negative})
+    if prompts is not None:
+        _of_file(run, prompts, out, size, frames, resolved, grid, autoencoder)
+        return
     from pipelines.drivers.sample import sample_to_files
     from train.autoencoder.given import autoencoder_given
 
@@ -53,7 +71,7 @@ def sample(
     paths = sample_to_files(
         run,
         prompt or (),
-        out,
+        out or Path("sample.mp4"),
         size,
         frames,
         resolved,
@@ -61,6 +79,29 @@ def sample(
         start=start,
         upsampling=rewriting,
         autoencoder=None if autoencoder is None else autoencoder_given(autoencoder),
+        grid=grid,
     )
     for path in paths:
+        typer.echo(path)
+
+
+def _of_file(
+    run: str,
+    file: Path,
+    out: Path | None,
+    size: str,
+    frames: int,
+    config: "SampleConfig",
+    grid: bool,
+    decoder: str | None,
+) -> None:
+    from pipelines.drivers.sample_prompts import sample_prompts
+    from pipelines.generation.generator import Generator
+    from train.autoencoder.given import autoencoder_given
+
+    if out is not None and out.suffix in (".mp4", ".png"):
+        raise ValueError(f"--out {out}: expected a folder, as --prompts {file} has several videos")
+    generator = Generator(run, config, None if decoder is None else autoencoder_given(decoder))
+    folder = file.with_suffix("") if out is None else out
+    for path in sample_prompts(generator, file, folder, size, frames, config, grid=grid):
         typer.echo(path)

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from caption.upsample import UpsampleConfig, Upsampled
 from curate.schema import MediaError
 from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
+from pipelines.generation.contact_sheet import Cell, contact_sheet
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent, encode_start
@@ -39,13 +41,14 @@ def sample_to_files(
     start: Path | None = None,
     upsampling: UpsampleConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
+    grid: bool = False,
 ) -> list[Path]:
-    """Generate one video per prompt and write it, with a .json of the request; one frame becomes a PNG.
+    """Generate one video per prompt and seed and write it, with a .json of the request; one frame becomes a PNG.
 
     Args:
         run: directory of a training run.
         prompts: what to show.
-        out: a file per prompt; or one name, numbered (`x-0.mp4`, `x-1.mp4`, …) where there are several prompts.
+        out: a file per video; or one name, numbered (`x-0.mp4`, `x-1.mp4`, …) where there are several.
         size: "WIDTHxHEIGHT" in px.
         num_frames: frames of each video.
         config: how to sample.
@@ -54,6 +57,7 @@ def sample_to_files(
         start: an image that each video begins with, or a clip that it continues (its last frames are the first).
         upsampling: how prompts become captions of the run's style first; None: they are used as they are.
         autoencoder: what decodes, of the same latents; None: what made those that the run was trained on.
+        grid: also write all videos side by side (`x-grid.mp4`): a row per prompt, a column per seed.
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
@@ -63,13 +67,15 @@ def sample_to_files(
     if not match:
         raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
     width, height = int(match[1]), int(match[2])
-    asked = _asked(prompts, labels)
+    seeds = config.seeds or (None,)
+    asked = [one for one in _asked(prompts, labels) for _ in seeds]
     paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
     expected = ".mp4" if num_frames > 1 else ".png"
     if any(path.suffix != expected for path in paths):
         raise ValueError(f"--out {paths[0]}: {num_frames} frames are written as {expected}")
     requests = [
-        Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label) for text, label in asked
+        Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label, seed=seed)
+        for (text, label), seed in zip(asked, cycle(seeds), strict=False)
     ]
     train_config, record = read_run(path_of(run))
     if is_outdated(record.latents):
@@ -85,9 +91,10 @@ def sample_to_files(
         texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     loaded = LoadedRun(run, config)
+    cells: dict[int, Cell] = {}
     for number, result in draw(loaded, requests, config):
         settings = {
-            **config.model_dump(mode="json", exclude={"step", "seed"}),
+            **config.model_dump(mode="json", exclude={"step", "seed", "seeds"}),
             **({} if upsampling is None else {"typed": asked[number][0]}),
             "label": result.request.label,
             "size": size,
@@ -102,6 +109,15 @@ def sample_to_files(
             is_composite=start is not None,
         )
         write_generated(paths[number], decode_latent(decoder, result.latent), result.fps, provenance, settings)
+        cells[number] = Cell(path=paths[number], heading=f"seed {result.seed}")
+    if grid:
+        rows = [
+            (asked[first][0] or asked[first][1] or "(no prompt)", [cells[first + n] for n in range(len(seeds))])
+            for first in range(0, len(asked), len(seeds))
+        ]
+        of_all = Provenance(run=loaded.name, step=loaded.step, prompt="; ".join(title for title, _ in rows), seed=None)
+        sheet = paths[0].with_name(f"{_stem(out, paths)}-grid{paths[0].suffix}")
+        paths.append(contact_sheet(rows, sheet, config.fps or record.fps, of_all))
     return paths
 
 
@@ -159,6 +175,10 @@ def _asked(prompts: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str
         raise ValueError(f"got {len(texts)} prompts and {len(classes)} labels; expected as many, or one of either")
     count = max(len(texts), len(classes))
     return list(zip(texts * (count // len(texts)), classes * (count // len(classes)), strict=True))
+
+
+def _stem(out: Path | Sequence[Path], paths: Sequence[Path]) -> str:
+    return out.stem if isinstance(out, Path) else paths[0].stem
 
 
 def _numbered(out: Path, count: int, num_frames: int) -> list[Path]:

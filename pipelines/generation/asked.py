@@ -1,5 +1,6 @@
 """What a user asks for, one video at a time, and the command that asks for it again."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -36,6 +37,11 @@ class Asked:
     negative: str | None = None
     start: Path | None = None
 
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.prompt or (f"class {self.label}" if self.label else "(no prompt)")
+
     def settings(self, config: SampleConfig) -> dict[str, Any]:
         """For the .json, besides prompt and seed."""
         return {
@@ -45,6 +51,7 @@ class Asked:
             "size": f"{self.width}x{self.height}",
             "num_frames": self.num_frames,
             "start": None if self.start is None else str(self.start),
+            "start_sha256": None if self.start is None else hashlib.sha256(self.start.read_bytes()).hexdigest(),
         }
 
 

@@ -122,11 +122,10 @@ class Generator:
         fps, size = config.fps or self.record.fps, (asked.height, asked.width)
         return replace(request, inputs={"start": start_latent(self.decoder, asked.start, size, fps, most)})
 
+    def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
+        """What a file of the run says of itself."""
+        run = path_of(self.run).name
+        return Provenance(run=run, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
+
     def _provenance(self, asked: Asked) -> Provenance:
-        return Provenance(
-            run=path_of(self.run).name,
-            step=self.step,
-            prompt=asked.prompt,
-            seed=asked.seed,
-            is_composite=asked.start is not None,
-        )
+        return self.provenance(asked.prompt, asked.seed, is_composite=asked.start is not None)

@@ -1,6 +1,6 @@
 """Settings of sampling. Nothing here needs torch."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,6 +42,9 @@ class SampleConfig(BaseModel):
         "", description="prompt that guidance leads away from, in branches without the caption; empty: no caption"
     )
     seed: int = Field(0, ge=0, description="of the noise of the first video; each further one has the next number")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="of `reelpack sample`: a video of each prompt for each of them, in place of `seed`"
+    )
     conditions: dict[str, float] = Field(
         {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
     )

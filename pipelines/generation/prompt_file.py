@@ -1,0 +1,122 @@
+"""A file of prompts: a line each (.txt), or with settings of their own (.jsonl, .csv)."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.generation.asked import Asked, size_of
+from train.sampling.config import SampleConfig
+
+MOST_TOLD = 10
+"""Lines of a file that one message names."""
+KINDS = (".txt", ".jsonl", ".csv")
+
+
+class PromptLine(BaseModel):
+    """One prompt. What is left out is as the command says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str = Field("", description="what to show")
+    seed: int | None = Field(
+        None, ge=0, description="of the noise; none: sample.seeds, or the next one of sample.seed"
+    )
+    size: str | None = Field(None, description="WIDTHxHEIGHT, px")
+    frames: int | None = Field(None, ge=1, description="number of frames")
+    negative: str | None = Field(None, description="prompt that guidance leads away from")
+    label: str | None = Field(None, description="class of the run")
+    start: str | None = Field(
+        None, description="picture or clip to begin with; a relative path is from the file's folder"
+    )
+
+
+def read_prompts(file: Path, size: str, num_frames: int, config: SampleConfig) -> list[tuple[int, Asked]]:
+    """What a file asks for, with the number of its line: one video for each prompt and seed.
+
+    Args:
+        file: .txt, .jsonl or .csv, in UTF-8.
+        size: where a line has none.
+        num_frames: likewise.
+        config: seeds of lines that have none.
+
+    Raises:
+        ValueError: lines that cannot be used, each by its number; nothing is generated.
+    """
+    if file.suffix.lower() not in KINDS:
+        raise ValueError(f"--prompts {file}: expected a file {', '.join(KINDS)}")
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--prompts {file}: is not in UTF-8 ({error.reason} at byte {error.start})") from error
+    found: list[tuple[int, Asked]] = []
+    refused: list[str] = []
+    for order, (number, values) in enumerate(_lines(text, file.suffix.lower())):
+        try:
+            found += [(number, one) for one in _asked(_line(values), order, file.parent, size, num_frames, config)]
+        except ValueError as error:
+            refused.append(f"line {number}: {error}")
+    if refused:
+        more = f"\n  and {len(refused) - MOST_TOLD} more lines" if len(refused) > MOST_TOLD else ""
+        lines = "".join(f"\n  {one}" for one in refused[:MOST_TOLD])
+        raise ValueError(
+            f"--prompts {file}: {len(refused)} lines cannot be used; correct them or leave them out:{lines}{more}"
+        )
+    if not found:
+        raise ValueError(f"--prompts {file}: has no prompt")
+    return found
+
+
+def _lines(text: str, kind: str) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line that is not empty."""
+    if kind == ".csv":
+        rows = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+        for row in rows:
+            yield rows.line_num, {name: value for name, value in row.items() if value or name == ""}
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, line.strip() if kind == ".jsonl" else {"prompt": line.strip()}
+
+
+def _line(values: Any) -> PromptLine:
+    """Raises ValueError in the words of the file."""
+    if isinstance(values, str):
+        values = json.loads(values)
+        values = {"prompt": values} if isinstance(values, str) else values
+    if not isinstance(values, dict):
+        raise ValueError('expected settings by name, such as {"prompt": …}')
+    if "" in values:
+        raise ValueError("has more cells than the first line names columns")
+    try:
+        return PromptLine.model_validate(values)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
+        raise ValueError(f"{'; '.join(problems)}; known are {', '.join(PromptLine.model_fields)}") from error
+
+
+def _asked(
+    line: PromptLine, order: int, folder: Path, size: str, num_frames: int, config: SampleConfig
+) -> Iterator[Asked]:
+    """One for each seed."""
+    width, height = size_of(line.size or size, "size")
+    start = None if line.start is None else folder / line.start
+    if start is not None and not start.is_file():
+        raise ValueError(f"start {start}: there is no such file")
+    if not (line.prompt or line.label or line.start):
+        raise ValueError("has neither prompt nor label nor start; expected what to show")
+    for seed in [line.seed] if line.seed is not None else config.seeds or [config.seed + order]:
+        yield Asked(
+            prompt=line.prompt,
+            width=width,
+            height=height,
+            num_frames=line.frames or num_frames,
+            seed=seed,
+            label=line.label,
+            negative=line.negative,
+            start=start,
+        )
