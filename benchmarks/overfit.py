@@ -44,6 +44,7 @@ from train.distributed.ranks import RankGrid
 from train.evaluate.base import EvaluationContext
 from train.evaluate.held_out import HeldOutLoss
 from train.run.folder import build_model, load_model
+from train.sampling.given import Given
 from train.sampling.request import Request
 from train.sampling.sample import sample
 
@@ -115,7 +116,7 @@ def overfit(out: Path, config: Config) -> bool:
     print(f"loss with fixed noise: {losses[0]:.4f} before, {losses[1]:.4f} after: {share:.2%}")
     samples = reproduce(run, manifest, config)
     told = show(samples)
-    if any("start" in task.inputs for task in config.train.data.tasks):
+    if any(task.kind == "first_frames" for task in config.train.data.tasks):
         print("from the first frame, without a caption:")
         samples += (begun := reproduce(run, manifest, config, from_start=True))
         told = show(begun) and told
@@ -175,7 +176,7 @@ def reproduce(run: Path, manifest: Manifest, config: Config, *, from_start: bool
             width=row["latent_w"] * stride,
             height=row["latent_h"] * stride,
             num_frames=1 + (row["latent_t"] - 1) * stride_t,
-            inputs={"start": reader.latent(row)[:, :1]} if from_start else {},
+            given=Given(start=reader.latent(row)[:, :1]) if from_start else Given(),
         )
         for row in rows
     ]

@@ -1,7 +1,8 @@
 """`reelpack sample`: generate videos from a trained run."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,10 +29,23 @@ def sample(
     grid: Annotated[bool, typer.Option("--grid", help="also write all videos side by side in one file")] = False,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT, px")] = "128x80",
     frames: Annotated[int, typer.Option(min=1, help="number of frames")] = 17,
-    start: Annotated[
-        Path | None,
-        typer.Option(help="image to begin with, or clip to continue (runs with the task first_frames)"),
+    start: Annotated[Path | None, typer.Option(help="picture to begin with, or clip to continue")] = None,
+    end: Annotated[Path | None, typer.Option(help="picture to end with, or clip to lead to")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option(metavar="N=FILE", help="picture at frame N, counted from 0; repeatable")
     ] = None,
+    video: Annotated[Path | None, typer.Option(help="video to edit (--mask, --strength) or to extend")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="white where the video is made new: a picture, or a video of as many frames")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="how much of the video is made new, above 0 to 1: sample.strength")
+    ] = None,
+    extend: Annotated[
+        Literal["back", "forward"] | None,
+        typer.Option(help="generate what leads to the video, or what follows it"),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="return to the start")] = False,
     negative: Annotated[str | None, typer.Option(help="prompt that guidance leads away from: sample.negative")] = None,
     upsample: Annotated[
         bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
@@ -49,23 +63,29 @@ def sample(
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
-    if prompts is not None and (prompt or label or start or upsample):
+    others = (prompt, label, start, end, keys, video)
+    if prompts is not None and (any(others) or upsample):
         raise ValueError(
             f"--prompts {prompts} has what to show in its lines: leave --prompt and what goes with it out"
         )
-    if prompts is None and not prompt and not label and not start:
-        raise ValueError("got none of --prompt, --prompts, --label and --start; expected what to show")
+    if prompts is None and not any(others):
+        raise ValueError(
+            "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
+        )
     settings = resolved_config(config, set)
     resolved = settings.sample
     if step is not None:
         resolved = resolved.model_copy(update={"step": step})
     if negative is not None:
         resolved = type(resolved).model_validate(resolved.model_dump() | {"negative": negative})
+    if strength is not None:
+        resolved = type(resolved).model_validate(resolved.model_dump() | {"strength": strength})
     if prompts is not None:
         _of_file(run, prompts, out, size, frames, resolved, grid, autoencoder)
         return
     from pipelines.drivers.sample import sample_to_files
     from train.autoencoder.given import autoencoder_given
+    from train.sampling.given_files import GivenFiles
 
     rewriting = settings.upsample if upsample else None
     paths = sample_to_files(
@@ -76,7 +96,15 @@ def sample(
         frames,
         resolved,
         labels=label or (),
-        start=start,
+        given=GivenFiles(
+            start=start,
+            end=end,
+            keys=_by_frame(keys or ()),
+            video=video,
+            mask=mask,
+            extend=extend,
+            loop=loop,
+        ),
         upsampling=rewriting,
         autoencoder=None if autoencoder is None else autoencoder_given(autoencoder),
         grid=grid,
@@ -105,3 +133,16 @@ def _of_file(
     folder = file.with_suffix("") if out is None else out
     for path in sample_prompts(generator, file, folder, size, frames, config, grid=grid):
         typer.echo(path)
+
+
+def _by_frame(keys: Sequence[str]) -> dict[int, Path]:
+    """`24=a.png` … by number."""
+    found: dict[int, Path] = {}
+    for key in keys:
+        number, separator, path = key.partition("=")
+        if not separator or not number.isdecimal() or not path:
+            raise ValueError(f"--keys {key}: expected N=FILE, such as 24=a.png")
+        if int(number) in found:
+            raise ValueError(f"--keys {key}: frame {number} has a picture already; expected one for each frame")
+        found[int(number)] = Path(path)
+    return found

@@ -7,27 +7,26 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-from torch import Tensor
-
 from caption.upsample import UpsampleConfig, Upsampled
-from curate.schema import MediaError
 from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from pipelines.generation.contact_sheet import Cell, contact_sheet
-from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
-from train.autoencoder.pixels import decode_latent, encode_start
+from train.autoencoder.pixels import decode_latent
 from train.data.fingerprint import is_outdated
-from train.data.tasks.base import Task
+from train.data.tasks.base import Task, described
 from train.run.folder import read_run
 from train.sampling.config import SampleConfig
 from train.sampling.files import write_generated
+from train.sampling.given_files import GivenFiles, read_given
 from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
-from train.sampling.request import Request, check_size, max_input_frames
+from train.sampling.request import Request, check_size
 from train.sampling.sample import draw
 
 logger = logging.getLogger(__name__)
+
+NOTHING = GivenFiles()
 
 
 def sample_to_files(
@@ -38,7 +37,7 @@ def sample_to_files(
     num_frames: int,
     config: SampleConfig,
     labels: Sequence[str] = (),
-    start: Path | None = None,
+    given: GivenFiles = NOTHING,
     upsampling: UpsampleConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
     grid: bool = False,
@@ -54,13 +53,13 @@ def sample_to_files(
         config: how to sample.
         labels: a class per video, by name or number; one alone is that of all prompts, and the
             other way round.
-        start: an image that each video begins with, or a clip that it continues (its last frames are the first).
+        given: files that each video is generated from.
         upsampling: how prompts become captions of the run's style first; None: they are used as they are.
         autoencoder: what decodes, of the same latents; None: what made those that the run was trained on.
         grid: also write all videos side by side (`x-grid.mp4`): a row per prompt, a column per seed.
 
     Raises:
-        ValueError: a size that is none, or that the run's strides do not divide; no run there; a start that cannot be
+        ValueError: a size that is none, or that the run's strides do not divide; no run there; a file that cannot be
             read, or for a run that was not trained on a task that takes it.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", size)
@@ -82,11 +81,12 @@ def sample_to_files(
         logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
     decoder = autoencoder_of(record.latents, chosen=autoencoder)
     check_size(requests[0], config, train_config, record.latents)
-    _check_inputs(run, [task for task in train_config.data.tasks if task.weight], start)
-    if start is not None:
-        most = max_input_frames(requests[0], "start", train_config, record.latents)
-        latent = start_latent(decoder, start, (height, width), config.fps or record.fps, most)
-        requests = [replace(request, inputs={"start": latent}) for request in requests]
+    given.check_strength(config.strength)
+    if given == NOTHING:
+        _warn_of_nothing(run, train_config.data.tasks)
+    else:
+        encoded = read_given(given, requests[0], train_config, record, decoder, config.fps or record.fps)
+        requests = [replace(request, given=encoded) for request in requests]
     if upsampling is not None:
         texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
@@ -99,14 +99,14 @@ def sample_to_files(
             "label": result.request.label,
             "size": size,
             "num_frames": num_frames,
-            "start": None if start is None else str(start),
+            **given.facts,
         }
         provenance = Provenance(
             run=loaded.name,
             step=loaded.step,
             prompt=result.request.prompt,
             seed=result.seed,
-            is_composite=start is not None,
+            is_composite=given != NOTHING,
         )
         write_generated(paths[number], decode_latent(decoder, result.latent), result.fps, provenance, settings)
         cells[number] = Cell(path=paths[number], heading=f"seed {result.seed}")
@@ -121,44 +121,10 @@ def sample_to_files(
     return paths
 
 
-def _check_inputs(run: str, tasks: Sequence[Task], start: Path | None) -> None:
-    """See that the run was trained on what it is given: a start, or nothing. Where all its tasks are given something,
-    nothing is warned of.
-
-    Raises:
-        ValueError: no task takes a start.
-    """
-    inputs = [task.inputs for task in tasks]
-    if (() if start is None else ("start",)) in inputs:
-        return
-    known = "; ".join(f"{task.kind}: {', '.join(task.inputs) or 'nothing'}" for task in tasks)
-    remedies = ["pass --start FILE"] if ("start",) in inputs else ["leave --start out"] if () in inputs else []
-    if others := sorted({name for names in inputs for name in names} - {"start"}):
-        remedies.append(
-            f"this command gives a start alone; for {', '.join(others)} call train.sampling.sample.sample in Python, "
-            f"with Request(inputs={{{others[0]!r}: latent}})"
-        )
-    message = f"{run} was trained on the tasks ({known}), and is given {'a start' if start else 'nothing'}"
-    if start is not None:
-        raise ValueError(f"--start {start}: {message}; {'; '.join(remedies)}; or train with train.data.tasks")
-    logger.warning("%s; %s", message, "; ".join(remedies))
-
-
-def start_latent(autoencoder: VideoAutoencoder, path: Path, size: tuple[int, int], fps: float, most: int) -> Tensor:
-    """The latent that a video begins with, (C, T, H, W) with T at most `most`, see `encode_start`.
-
-    Raises:
-        ValueError: the autoencoder is not causal, or the file is no picture or video.
-    """
-    if not autoencoder.is_causal:
-        raise ValueError(
-            f"--start {path}: autoencoder {autoencoder.name} codes a picture otherwise than the first frame of a "
-            "video; leave the start out"
-        )
-    try:
-        return encode_start(autoencoder, str(path), size=size, fps=fps, max_latent_frames=most)
-    except (OSError, MediaError) as error:
-        raise ValueError(f"--start {path}: cannot be read ({error}); expected a picture or a video") from error
+def _warn_of_nothing(run: str, tasks: Sequence[Task]) -> None:
+    """Say so where a run was trained to be given something."""
+    if not any(task.weight and task.kind == "unconditional" for task in tasks):
+        logger.warning("%s was trained on the tasks (%s), and is given nothing", run, described(tasks))
 
 
 def _text_of(result: Upsampled) -> str:

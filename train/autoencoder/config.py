@@ -98,13 +98,25 @@ class EncodeConfig(BaseModel):
         "of latents, and training decodes and encodes a clip when it meets it",
     )
 
+    lone_frames: Literal["none", "last", "all"] = Field(
+        "none",
+        description="frames that are stored as they are encoded alone, too, for tasks that show pictures "
+        "(train.data.tasks): the last of a latent, or the last of each latent frame, which doubles what is stored and "
+        "takes the time of a frame in every temporal stride; nothing to set where store is false",
+    )
+
     @field_validator("store", mode="before")
     @classmethod
     def _true_means_values(cls, store: Any) -> Any:
         return "values" if store is True else store
 
     @model_validator(mode="after")
-    def _codes_have_no_posterior(self) -> Self:
+    def _what_is_stored_is_consistent(self) -> Self:
+        if not self.store and self.lone_frames != "none":
+            raise ValueError(
+                f"store=false and lone_frames={self.lone_frames}: nothing is stored, and training encodes the frames "
+                "that its tasks show; leave lone_frames out"
+            )
         if self.store == "ids" and self.posterior != "mean":
             raise ValueError(
                 f"store=ids and posterior={self.posterior}: codes are no Gaussians; leave posterior=mean, or set "

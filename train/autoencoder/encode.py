@@ -18,8 +18,8 @@ from train.autoencoder.batch import Batcher, batch_px_of
 from train.autoencoder.clip import STEP, ClipOpener, EncodeItem, OpenedClip
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.record import latents_record
-from train.autoencoder.stored import arrays, check_fits, codebook_bytes
-from train.autoencoder.windows import Window
+from train.autoencoder.stored import arrays, check_fits, codebook_bytes, lone_frames_of
+from train.autoencoder.windows import Window, keeping
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +55,13 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Begun:
-    """A window whose latent may still have to be computed; None: it is not wanted."""
+    """A window whose latent may still have to be computed; None: it is not wanted. `lone`: frames encoded alone."""
 
     window: Window
     height: int
     width: int
     latent: Future[torch.Tensor] | None
+    lone: Sequence[Future[torch.Tensor]]
 
 
 KEPT = ("config", "_device", "_reader", "_media", "_frame_reader", "_batch_px")
@@ -139,18 +140,21 @@ class EncodeStage:
         """In order, the windows of each clip; one that cannot be read or gives no finite latents becomes a failure."""
         return self._outcomes(items, latents=self.config.store is not False)
 
-    def encode(self, item: EncodeItem) -> tuple[Encoded, ...] | Failure:
-        """The windows of one clip with their latents, also where they are not stored."""
-        return self._outcomes([item], latents=True)[0]
+    def encode(self, item: EncodeItem, lone_frames: Sequence[int] = ()) -> tuple[Encoded, ...] | Failure:
+        """The windows of one clip with their latents, also where they are not stored, and in `lone` the last frames of
+        these latent frames, encoded alone."""
+        return self._outcomes([item], latents=True, lone_frames=lone_frames)[0]
 
     def give_up(self, item: EncodeItem, kind: FailureKind, detail: str, attempts: int) -> Failure:
         return Failure(subject=item.clip_id, step=STEP, kind=kind, detail=detail, attempts=attempts)
 
-    def _outcomes(self, items: Sequence[EncodeItem], *, latents: bool) -> list[tuple[Encoded, ...] | Failure]:
+    def _outcomes(
+        self, items: Sequence[EncodeItem], *, latents: bool, lone_frames: Sequence[int] = ()
+    ) -> list[tuple[Encoded, ...] | Failure]:
         autoencoder = self._loaded()
         batch_px = batch_px_of(autoencoder.device) if self._batch_px is None else self._batch_px
         batcher = Batcher(autoencoder, batch_px, moments=self.config.posterior != "mean") if latents else None
-        begun = [self._begin(item, batcher) for item in items]
+        begun = [self._begin(item, batcher, lone_frames) for item in items]
         if batcher is not None:
             batcher.flush()
         return [
@@ -158,20 +162,27 @@ class EncodeStage:
             for item, one in zip(items, begun, strict=True)
         ]
 
-    def _begin(self, item: EncodeItem, batcher: Batcher | None) -> tuple[OpenedClip, list[_Begun]] | Failure:
+    def _begin(
+        self, item: EncodeItem, batcher: Batcher | None, lone_frames: Sequence[int]
+    ) -> tuple[OpenedClip, list[_Begun]] | Failure:
         """All frames of the clip are taken: what cannot be decoded is found now, not while training."""
         _, opening = self._opened.pop(id(item), (item, None))
-        windows = []
+        windows, stride = [], self._loaded().temporal_stride
         try:
             opened = self._open(item) if opening is None else opening.result()
             if isinstance(opened, Failure):
                 return opened
             for window, frames in opened.in_windows():
-                first = next(frames)
-                latent = None if batcher is None else batcher.add(chain([first], frames), window.num_frames)
+                first, latent, alone = next(frames), None, dict[int, np.ndarray]()
+                if batcher is not None:
+                    wanted = [stride * frame for frame in lone_frames or self._lone_frames(window)]
+                    frames = keeping(chain([first], frames), wanted, alone)
+                    latent = batcher.add(frames, window.num_frames)
                 for _ in frames:
                     pass
-                windows.append(_Begun(window=window, height=first.shape[0], width=first.shape[1], latent=latent))
+                lone = [batcher.add(iter([rgb]), 1) for _, rgb in sorted(alone.items())] if batcher else []
+                height, width, _ = first.shape
+                windows.append(_Begun(window=window, height=height, width=width, latent=latent, lone=lone))
         except MediaError as error:
             return error.failure(item.clip_id, STEP)
         return opened, windows
@@ -192,7 +203,8 @@ class EncodeStage:
         tensors = None
         if begun.latent is not None:
             key = (clip_id, window.number) if window.number else (clip_id,)
-            tensors = arrays(begun.latent.result(), self.config, autoencoder.codebook, *key)
+            lone = torch.cat([one.result() for one in begun.lone], dim=1) if begun.lone else None
+            tensors = arrays(begun.latent.result(), self.config, autoencoder.codebook, *key, lone=lone)
         return Encoded(
             clip_id=clip_id,
             tensors=tensors,
@@ -206,6 +218,9 @@ class EncodeStage:
             clip_frames=opened.num_frames,
             fallback=opened.reading.fallback,
         )
+
+    def _lone_frames(self, window: Window) -> tuple[int, ...]:
+        return lone_frames_of(self.config, 1 + (window.num_frames - 1) // self._loaded().temporal_stride)
 
     def _open(self, item: EncodeItem, *, num_ahead: int = 0) -> OpenedClip | Failure:
         """See `ClipOpener.open`."""

@@ -1,13 +1,17 @@
 """Frames to what autoencoders take, and what they give to frames."""
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 
-from curate.media.decode import clip_frames, clip_times
-from train.autoencoder.base import VideoAutoencoder, usable_frames
+from curate.media.decode import ClipTimes, Size
+from curate.media.readers.frames import FrameReader
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.sizes import target_size
 
 
 def to_video(rgb: np.ndarray) -> torch.Tensor:
@@ -37,41 +41,41 @@ def video_parts(
         done, size = done + size, step
 
 
-def encode_start(
-    autoencoder: VideoAutoencoder, source: str | bytes, *, size: tuple[int, int], fps: float, max_latent_frames: int
-) -> torch.Tensor:
-    """What a sampled video begins with, from a picture, or from the last frames of a clip that is to go on.
+def covering_size(height: int, width: int, *, size: Size, multiple_px: int) -> Size:
+    """What a picture is scaled to, before what is over `size` is cut off on both sides.
 
-    Args:
-        autoencoder: of the run.
-        source: local path, or bytes, of the picture or the clip.
-        size: height and width in px; what is left over of another shape is cut off on both sides.
-        fps: rate of the video.
-        max_latent_frames: take as many frames of the clip as give so many of the latent.
+    A picture that `reelpack encode` scales to this shape becomes it, as there; its aspect ratio changes slightly.
+    """
+    enlarged = max(1, math.ceil(math.sqrt(math.prod(size) / (height * width))))
+    if target_size(height * enlarged, width * enlarged, max_area_px=math.prod(size), multiple_px=multiple_px) == size:
+        return size
+    scale = max(size[0] / height, size[1] / width)
+    return max(size[0], round(height * scale)), max(size[1], round(width * scale))
 
-    Returns:
-        (C, T, H, W) float32, normalized.
+
+def covering_frames(
+    reader: FrameReader, source: str, times: ClipTimes, indices: np.ndarray, *, size: Size, multiple_px: int
+) -> Iterator[np.ndarray]:
+    """Frames of a picture or a clip, (H, W, 3) uint8 of `size`: see `covering_size`.
 
     Raises:
         MediaError: the source is neither.
     """
-    times = clip_times(source)
-    indices = times.at(None if len(times.pts) == 1 else fps or None)
-    most = 1 + autoencoder.temporal_stride * (max_latent_frames - 1)
-    indices = indices[-usable_frames(min(len(indices), most), autoencoder.temporal_stride) :]
-    frames = clip_frames(source, times, indices)
-    return autoencoder.encode(torch.cat([_covering(to_video(rgb[None]), size) for rgb in frames], dim=2))
+    scaled = partial(covering_size, size=size, multiple_px=multiple_px)
+    for rgb in reader.frames(source, times, indices, scaled):
+        yield middle(rgb, size)
 
 
-def _covering(video: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(1, C, T, H, W) cut to the shape of `size` around its middle, and scaled to it."""
-    height, width = video.shape[-2:]
-    scale = min(height / size[0], width / size[1])
-    rows, columns = (max(1, round(side * scale)) for side in size)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    frames = video[0, :, :, top : top + rows, left : left + columns].transpose(0, 1)  # (T, C, rows, columns)
-    scaled = torch.nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
-    return scaled.transpose(0, 1)[None]
+def middle(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """(H, W, …), the part of `size` in its middle."""
+    top, left = ((have - want) // 2 for have, want in zip(pixels.shape, size, strict=False))
+    return pixels[top : top + size[0], left : left + size[1]]
+
+
+def encode_frames(autoencoder: VideoAutoencoder, frames: Iterator[np.ndarray], num_frames: int) -> torch.Tensor:
+    """`1 + temporal_stride * k` frames, (H, W, 3) uint8, to (C, 1 + k, H', W') float32, as `reelpack encode` does."""
+    [latent] = autoencoder.encode_parts(video_parts(frames, num_frames, autoencoder))
+    return latent
 
 
 def decode_latent(autoencoder: VideoAutoencoder, latent: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from train.autoencoder.config import EncodeConfig
 from train.autoencoder.stored import id_type
 from train.data.fingerprint import LATENTS_VERSION
 
-AS_BEFORE = {"store": "values", "posterior": "mean", "windows": "middle"}
+AS_BEFORE = {"store": "values", "posterior": "mean", "windows": "middle", "lone_frames": "none"}
 """Settings that have no part in the fingerprint at these values: before there was a choice, they were the rule."""
 
 

@@ -1,7 +1,7 @@
 """Latents as they are stored: `latent` in float16, with `logvar` where training draws from a posterior; or `ids`, the
-numbers of codes, with the codebook beside them."""
+numbers of codes, with the codebook beside them. `lone` or `lone_ids`: frames of the clip, each encoded alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -34,7 +34,32 @@ def check_fits(config: EncodeConfig, autoencoder: VideoAutoencoder) -> None:
         )
 
 
-def arrays(latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key: object) -> dict[str, np.ndarray]:
+def lone_frames_of(config: EncodeConfig, num_frames: int) -> tuple[int, ...]:
+    """Of `num_frames` latent frames, those whose last frame is stored as it is encoded alone: the last n. The first
+    latent frame is one already."""
+    return tuple({"none": (), "last": range(1, num_frames)[-1:], "all": range(1, num_frames)}[config.lone_frames])
+
+
+def lone_at(tensors: Mapping[str, Tensor], frames: Sequence[int]) -> Tensor:
+    """(C, n, H, W) float32: the last frame of each of these latent frames, encoded alone.
+
+    Raises:
+        ValueError: it is not stored.
+    """
+    latent, lone = tensors["latent"].float(), tensors.get("lone")
+    alone = latent[:, :1] if lone is None else torch.cat([latent[:, :1], lone.float()], dim=1)
+    places = [frame and frame - latent.shape[1] for frame in frames]  # of the last ones, from the end
+    if min(places) <= -alone.shape[1]:
+        raise ValueError(
+            f"got {alone.shape[1] - 1} frames that are encoded alone, and a task shows the last frame of latent frame "
+            f"{min(filter(None, frames))} of {latent.shape[1]}; encode with encode.lone_frames=all"
+        )
+    return alone[:, places]
+
+
+def arrays(
+    latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key: object, lone: Tensor | None = None
+) -> dict[str, np.ndarray]:
     """What is stored of a latent, by name.
 
     Args:
@@ -42,21 +67,25 @@ def arrays(latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key
         config: says what is stored.
         codebook: of the autoencoder.
         key: names the latent, for the draw of posterior=sample: it does not depend on who draws it.
+        lone: (C, n, H, W) frames that are encoded alone, or their moments, of which the mean is stored.
 
     Raises:
         ValueError: it holds what is not stored: NaN, infinities, or values beyond the range of float16.
     """
-    if problem := unfit(latent):
+    given = [latent] if lone is None else [latent, lone]
+    if problem := next(filter(None, map(unfit, given)), None):
         raise ValueError(f"the autoencoder gave {problem}{_remedy(config)}")
     if config.store == "ids":
         assert codebook is not None
-        ids = codebook.ids(latent).numpy()
-        return {"ids": ids.astype(id_type(codebook.num_codes))}
+        ids = dict(zip(("ids", "lone_ids"), map(codebook.ids, given), strict=False))
+        return {name: numbers.numpy().astype(id_type(codebook.num_codes)) for name, numbers in ids.items()}
     parts = {"latent": latent}
     if config.posterior != "mean":
         parts = dict(zip(("latent", "logvar"), latent.chunk(2), strict=True))
     if config.posterior == "sample":
         parts = {"latent": drawn(parts, keyed_generator("posterior", config.posterior_seed, *key))}
+    if lone is not None:
+        parts["lone"] = lone if config.posterior == "mean" else lone.chunk(2)[0]
     return {name: part.numpy().astype(np.float16) for name, part in parts.items()}
 
 

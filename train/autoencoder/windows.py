@@ -1,6 +1,6 @@
 """Windows of a clip: every frame of a long clip is encoded, in pieces that the autoencoder's frame rule takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 
@@ -73,4 +73,14 @@ def _keeping(frames: Iterator[np.ndarray], num_own: int, kept: list[np.ndarray])
     for number, frame in enumerate(frames):
         if number >= num_own:
             kept.append(frame)
+        yield frame
+
+
+def keeping(
+    frames: Iterator[np.ndarray], numbers: Collection[int], kept: dict[int, np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The frames; those of these numbers are added to `kept`."""
+    for number, frame in enumerate(frames):
+        if number in numbers:
+            kept[number] = frame
         yield frame

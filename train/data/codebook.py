@@ -1,7 +1,7 @@
 """Token numbers (`encode.store=ids`) to latents, by the codebook that lies beside them: no autoencoder is loaded."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from safetensors.torch import load
@@ -12,6 +12,8 @@ from curate.storage.place import locate
 from curate.storage.tensors import tensors_to_bytes
 from train.autoencoder.bottlenecks.base import look_up
 from train.data.fingerprint import read_record
+
+NAMES = {"ids": "latent", "lone_ids": "lone"}
 
 
 def read_codebook(folder: str) -> tuple[Tensor, ...]:
@@ -49,6 +51,11 @@ def latent_of(ids: Tensor, tables: Sequence[Tensor]) -> Tensor:
     return look_up(numbers, tables).movedim(-1, 0)
 
 
+def latents_of(tensors: Mapping[str, Tensor], tables: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What `encode.store=values` stores, of what `ids` does: each is named after its numbers."""
+    return {NAMES[name]: latent_of(ids, tables) for name, ids in tensors.items() if name in NAMES}
+
+
 def as_values(payload: bytes, tables: Sequence[Tensor]) -> bytes:
     """The safetensors file of ids as that of `encode.store=values`."""
-    return tensors_to_bytes({"latent": latent_of(load(payload)["ids"], tables)})
+    return tensors_to_bytes(latents_of(load(payload), tables))

@@ -1,6 +1,7 @@
 """Latents that were not stored (`encode.store=false`): made from the clip on the loader's thread."""
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache
 from threading import Lock
@@ -51,15 +52,16 @@ class Encoder:
             self._stream = torch.cuda.Stream(chosen)
             self._stream.wait_stream(torch.cuda.current_stream(chosen))  # which has loaded the weights
 
-    def tensors(self, row: dict[str, Any]) -> dict[str, Tensor]:
-        """Of a row of the manifest, what would be stored; one at a time, from any thread.
+    def tensors(self, row: dict[str, Any], lone_frames: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Of a row of the manifest, what would be stored; one at a time, from any thread. Of frames that are encoded
+        alone: these.
 
         Raises:
             ValueError: the clip cannot be read or encoded.
         """
         item = EncodeItem(**{name: row[name] for name in PLACE}, window=row["window"])
         with self._lock, nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-            outcome = self._stage.encode(item)
+            outcome = self._stage.encode(item, lone_frames)
         if isinstance(outcome, Failure):
             raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")
         [window] = outcome

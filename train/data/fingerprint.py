@@ -14,6 +14,7 @@ LATENTS_VERSION = 2
 gave with its channels last were stored in the order of their memory."""
 
 OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
+LONE_FRAMES = ("none", "last", "all")
 REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
 NO_TEXT: Mapping[str, Any] = MappingProxyType({"fingerprint": "none", "dim": 1})
@@ -111,7 +112,12 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 f"train.data.latents: {described_latents(records[0])} and {described_latents(record)} differ in "
                 f"{', '.join(different)}; a run needs latents of one autoencoder"
             )
-    return {**records[0], "fingerprint": "+".join(record["fingerprint"] for record in records)}
+    fewest = min(map(stored_lone_frames, records), key=LONE_FRAMES.index)
+    return {
+        **records[0],
+        "fingerprint": "+".join(record["fingerprint"] for record in records),
+        "lone_frames": fewest,
+    }
 
 
 def _listed(dataset: str, kind: Encoded, names: Sequence[str]) -> str:
@@ -124,6 +130,13 @@ def _listed(dataset: str, kind: Encoded, names: Sequence[str]) -> str:
 def is_stored(record: dict[str, Any]) -> bool:
     """Whether latents of this fingerprint.json are in shards; else training encodes (`encode.store`)."""
     return bool(record.get("config", {}).get("store", True))
+
+
+def stored_lone_frames(record: dict[str, Any]) -> str:
+    """Which frames of a fingerprint.json of latents training has as they are encoded alone (`encode.lone_frames`)."""
+    if "lone_frames" in record:  # of several latents
+        return str(record["lone_frames"])
+    return str(record.get("config", {}).get("lone_frames", "none")) if is_stored(record) else "all"
 
 
 def _current(dataset: str, kind: Encoded, names: Sequence[str]) -> list[str]:

@@ -4,8 +4,9 @@ import logging
 
 from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
-from train.data.fingerprint import NO_TEXT
+from train.data.fingerprint import NO_TEXT, stored_lone_frames
 from train.data.manifest import Manifest
+from train.data.tasks.base import lone_frames_of
 from train.data.texts import levels_of, read_texts
 from train.data.uncaptioned import captioned, why_uncaptioned
 
@@ -111,4 +112,24 @@ def check_causality(manifest: Manifest, data: DataConfig) -> None:
         raise ValueError(
             f"train.data.plan.oversize=crop: {why}, so that what is left of a latent is not that of a shorter clip; "
             "set it to own_pack or refuse, raise train.data.plan.token_budget, or lower encode.max_frames"
+        )
+
+
+def check_lone_frames(manifest: Manifest, data: DataConfig) -> None:
+    """See that the pictures which tasks show are stored as they are encoded alone, as sampling encodes them.
+
+    Raises:
+        ValueError: says how to encode.
+    """
+    needed, stored = lone_frames_of(data.tasks), stored_lone_frames(manifest.latents)
+    if needed == "none":
+        return
+    if stored == "last" and data.plan.oversize == "crop" and (manifest.num_tokens > data.plan.token_budget).any():
+        needed = "all"  # other frames are the last ones of what is left
+    if stored != "all" and stored != needed:
+        kinds = ", ".join(task.kind for task in data.tasks if task.weight and task.lone_frames != "none")
+        raise ValueError(
+            f"train.data.tasks, {kinds}: they show frames of a clip as pictures, which are encoded alone, and latents "
+            f"{manifest.latents['fingerprint']} have of these: {stored}; expected {needed}: encode with "
+            f"encode.lone_frames={needed}, or with encode.store=false, which encodes them while training"
         )

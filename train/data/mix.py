@@ -23,7 +23,7 @@ from curate.dataset.layout import Encoded
 from train.data.conditioning.match import with_conditioning
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
-from train.data.fit import check_blend, check_causality, warn_of_uncaptioned
+from train.data.fit import check_blend, check_causality, check_lone_frames, warn_of_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.data.space import LATENT_SPACE, described_latents
 from train.model.config import ModelConfig
@@ -65,6 +65,8 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     if model.reads_captions:
         for url, manifest in zip(names.values(), parts.values(), strict=True):
             warn_of_uncaptioned(url, manifest, split, data.text)
+    for manifest in parts.values():
+        check_lone_frames(manifest, data)
     manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
     if model.reads_captions and split == "train":
         check_blend(manifest, data.blend)

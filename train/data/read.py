@@ -1,5 +1,6 @@
 """A clip's latent and the states of its captions, each a byte range of a shard."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -9,8 +10,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader, sample_key
-from train.autoencoder.stored import drawn, unfit
-from train.data.codebook import latent_of, read_codebook
+from train.autoencoder.stored import drawn, lone_at, unfit
+from train.data.codebook import latents_of, read_codebook
 from train.data.conditioning.base import ConditioningSettings
 from train.data.manifest import Manifest
 from train.packing.patches import fitting_size
@@ -41,33 +42,31 @@ class ClipReader:
             _encoder(folder, shards, self.device)
 
     def latent(self, row: dict[str, Any], noise: torch.Generator | None = None) -> Tensor:
+        """As `read`, without frames that are encoded alone."""
+        return self.read(row, noise)[0]
+
+    def read(
+        self, row: dict[str, Any], noise: torch.Generator | None = None, lone_frames: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor | None]:
         """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
 
         Args:
             row: of the manifest.
             noise: draws from the posterior where it is stored; None: its mean.
+            lone_frames: latent frames whose last frame is wanted as it is encoded alone, too, (C, n, H, W) float32.
 
         Raises:
-            ValueError: the latent is not what the index says, or holds NaN or infinities.
+            ValueError: the latent is not what the index says, holds NaN or infinities, or lacks such a frame.
         """
-        return self._fitting(self._whole(row, noise))
-
-    def _whole(self, row: dict[str, Any], noise: torch.Generator | None) -> Tensor:
-        where = f"{row['latents_root']}/{row['shard']}"
-        if row["encode"]:
-            tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row)
-        else:
-            tensors = self._stored(row, where)
-        tensors = {name: tensors[name].float() for name in ("latent", "logvar") if name in tensors}
-        expected = (self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"])
-        for name, tensor in tensors.items():
-            if tuple(tensor.shape) != expected or not _is_finite(tensor):
-                found = unfit(tensor) or "finite values"
-                raise ValueError(
-                    f"clip {row['clip_id']} in {where}: got a {name} of shape {tuple(tensor.shape)} with {found}; "
-                    f"expected {expected} and finite values; encode it again"
-                )
-        return drawn(tensors, noise)
+        tensors = self._whole(row, lone_frames)
+        latent = self._fitting(drawn(tensors, noise))
+        if not lone_frames:
+            return latent, None
+        try:
+            alone = tensors["lone"] if row["encode"] else lone_at(tensors, lone_frames)
+        except ValueError as error:
+            raise ValueError(f"clip {row['clip_id']} in {row['latents_root']}/{row['shard']}: {error}") from error
+        return latent, alone[..., : latent.shape[2], : latent.shape[3]]
 
     def conditioning(
         self, row: dict[str, Any], one: ConditioningSettings, noise: torch.Generator | None = None
@@ -77,8 +76,28 @@ class ClipReader:
         Raises:
             ValueError: as `latent`.
         """
-        stored = self._whole(row[self.manifest.conditioning_column(one.kind)], noise)
+        stored = drawn(self._whole(row[self.manifest.conditioning_column(one.kind)]), noise)
         return self._fitting(one.on_grid(stored, (row["latent_t"], row["latent_h"], row["latent_w"])))
+
+    def _whole(self, row: dict[str, Any], lone_frames: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Tensors by name, as they are stored, float32."""
+        where = f"{row['latents_root']}/{row['shard']}"
+        if row["encode"]:
+            tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row, lone_frames)
+        else:
+            tensors = self._stored(row, where)
+        tensors = {name: tensors[name].float() for name in ("latent", "logvar", "lone") if name in tensors}
+        c, t, *sides = self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"]
+        num_lone = len(tensors["lone"][0]) if "lone" in tensors else 0
+        for name, tensor in tensors.items():
+            expected = (c, num_lone if name == "lone" else t, *sides)
+            if tuple(tensor.shape) != expected or not _is_finite(tensor):
+                found = unfit(tensor) or "finite values"
+                raise ValueError(
+                    f"clip {row['clip_id']} in {where}: got a {name} of shape {tuple(tensor.shape)} with {found}; "
+                    f"expected {expected} and finite values; encode it again"
+                )
+        return tensors
 
     def _fitting(self, latent: Tensor) -> Tensor:
         t, h, w = fitting_size(latent.shape[1:], self.patch)
@@ -89,7 +108,7 @@ class ClipReader:
         tensors = _tensors(payload, row["clip_id"], where)
         if "ids" in tensors:
             try:
-                return {"latent": latent_of(tensors["ids"], self._codebook(root))}
+                return latents_of(tensors, self._codebook(root))
             except ValueError as error:
                 raise ValueError(f"clip {row['clip_id']} in {where}: {error}") from error
         if "latent" not in tensors:

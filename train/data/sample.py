@@ -16,12 +16,12 @@ from train.data.epoch import EpochSamples
 from train.data.generator import keyed_generator
 from train.data.plan import PlannedSample
 from train.data.read import ClipReader
-from train.data.tasks.base import pick
+from train.data.tasks.base import canvas_of, pick, show
 from train.data.tasks.config import TaskConfig
 from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import Sample
-from train.packing.patches import draw_noise
+from train.packing.patches import draw_noise, fitting_size
 
 OF_LENGTH = ("duration_s", "num_frames")
 """Scalar conditions that are proportional to the length of a clip."""
@@ -71,29 +71,37 @@ class SampleBuilder:
         """The sample of a row of the manifest in `epoch`."""
         row = self.manifest.row(planned.row)
         timestep, caption, is_null, generator = self._draws(planned, row, epoch)
-        latent = self._crop(self.reader.latent(row, self._posterior(planned, row, epoch)), planned)
-        noise = draw_noise(latent.shape, self.patch, generator)
+        shape = self._shape(planned, row)
+        noise = draw_noise(shape, self.patch, generator)
+        scalars = self._scalars(row, shape[1], generator)
+        kept = self._kept(planned, generator)
+        label = None if is_null else self._label(row, generator)
+        shown = self._task(generator).draw(canvas_of(shape, self.patch), generator)
+        pictures = () if shown is None else shown.frames
+        latent, alone = self.reader.read(row, self._posterior(planned, row, epoch), pictures)
         sample = Sample(
             clip_id=row["clip_id"],
-            latent=latent,
+            latent=latent[:, : shape[1]],
             noise=noise,
             timestep=timestep,
             fps=sample_fps(row),
             temporal_stride=int(self.manifest.latents["temporal_stride"]),
             text=None if caption is None else self._text(row, caption),
-            scalars=self._scalars(row, latent.shape[1], generator),
-            kept=self._kept(planned, generator),
-            label=None if is_null else self._label(row, generator),
+            scalars=scalars,
+            kept=kept,
+            label=label,
             self_conditioned=self._self_conditioned(planned, row, epoch),
         )
-        return self._conditioned(self._task(generator).draw(sample, self.patch, generator), planned, row, epoch)
+        sample = sample if shown is None else show(sample, shown, alone)
+        return self._conditioned(sample, planned, row, epoch)
 
     def _conditioned(self, sample: Sample, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Sample:
         """With the conditioning latents of the run, whose draws leave the other draws as they are."""
         key = self._key(planned, row, epoch)
         for one in self.manifest.conditioning:
             latent = self.reader.conditioning(row, one, keyed_generator("posterior", one.kind, *key))
-            sample = one.draw(sample, self._crop(latent, planned), keyed_generator("conditioning", one.kind, *key))
+            latent = latent[:, : sample.latent.shape[1]]
+            sample = one.draw(sample, latent, keyed_generator("conditioning", one.kind, *key))
         return sample
 
     def draws(self, planned: PlannedSample, epoch: int) -> Draws:
@@ -164,12 +172,12 @@ class SampleBuilder:
         left = (1 + (num_frames - 1) * stride) / (1 + (row["latent_t"] - 1) * stride)
         return {name: value * left if name in OF_LENGTH else value for name, value in scalars.items()}
 
-    def _crop(self, latent: Tensor, planned: PlannedSample) -> Tensor:
-        """The first frames, as many as the plan keeps of a sample above the budget.
-
-        The first latent frame is encoded alone in every sample, so it stays first.
+    def _shape(self, planned: PlannedSample, row: dict[str, Any]) -> tuple[int, int, int, int]:
+        """(C, T, H, W) that patches fill. Of a sample above the budget the plan keeps the first frames, as the first
+        latent frame is encoded alone in every sample.
         """
-        return latent[:, : self._num_frames(planned) * self.patch[0]]
+        t, h, w = fitting_size((row["latent_t"], row["latent_h"], row["latent_w"]), self.patch)
+        return self.manifest.channels, min(t, self._num_frames(planned) * self.patch[0]), h, w
 
     def _num_frames(self, planned: PlannedSample) -> int:
         """Patches along time that the plan keeps."""

@@ -32,3 +32,6 @@ TEMPORAL = Window(size=(None, 1, 1))
 
 BlockWindows: TypeAlias = tuple[tuple[Window, ...], ...]
 """For each token mixer of a block, the windows that its heads are split over."""
+
+LONE_FRAMES = "lone_frames"
+"""Name of the conditioning latent of frames that are encoded alone: C channels, and one that is 1 where one is."""

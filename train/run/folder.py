@@ -22,7 +22,9 @@ from pydantic_core import ErrorDetails
 
 from curate.storage.place import AnyPath
 from train.data.manifest import Manifest
+from train.data.tasks.base import lone_frames_of
 from train.model.base import Denoiser
+from train.packing.shapes import LONE_FRAMES
 from train.run.checkpoint import list_checkpoints, load_weights
 from train.run.config import (
     TrainConfig,
@@ -91,6 +93,8 @@ def build_model(config: TrainConfig, record: RunRecord) -> Denoiser:
         torch.manual_seed(config.seed)
         channels = int(record.latents["channels"])
         latents = config.model.conditioning_latents | dict.fromkeys(record.conditioning, channels)
+        if lone_frames_of(config.data.tasks) != "none":
+            latents |= {LONE_FRAMES: channels + 1}
         shape = config.model.model_copy(update={"conditioning_latents": latents})
         model: Denoiser = shape.build(
             channels=channels,

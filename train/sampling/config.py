@@ -29,6 +29,13 @@ class SampleConfig(BaseModel):
     num_steps: int = Field(
         50, ge=1, description="steps from noise to data; heun evaluates the model twice in each but the last"
     )
+    strength: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of a video that is edited: share of the steps that are taken, from as much noise on; the less, "
+        "the more of it stays; 1: from noise alone",
+    )
     step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
     guidance: Guidance = Field(
         (ConstantGuidance(),),

@@ -43,7 +43,8 @@ def generate(
 ) -> list[Tensor]:
     """One latent (C, T, H, W) per sample, from its noise and under its conditions, all in one pack.
 
-    Conditioning tokens (`Sample.clean_mask`) come out as they are in its latent.
+    Conditioning tokens (`Sample.clean_mask`) come out as they are in its latent. With `config.strength` below 1 the
+    last steps alone are taken, from its latent with as much noise (SDEdit, Meng et al. 2021, §3).
 
     Args:
         weaker: the model of autoguidance, of the same patch.
@@ -98,8 +99,12 @@ def generate(
         guided.show(torch.where(free, found.x_0, 0.0))  # in a branch without given frames, too, they have none
         return found
 
-    levels = objective.levels(config.num_steps, segments.lengths)
-    done = {id(level): number / (len(levels) - 1) for number, level in enumerate(levels)}
+    num_steps = max(1, round(config.strength * config.num_steps))
+    levels = objective.levels(config.num_steps, segments.lengths)[-num_steps - 1 :]
+    done = {id(level): number / num_steps for number, level in enumerate(levels)}
+    x = noise
+    if num_steps < config.num_steps:
+        x = spread(levels[0].alpha) * clean + spread(levels[0].sigma) * noise
     process = ReverseProcess(levels=levels, estimate=estimate, spread=spread, draw_noise=draw_noise)
-    x = torch.where(free, config.sampler.sample(noise, process), clean)
+    x = torch.where(free, config.sampler.sample(x, process), clean)
     return unpack(x.cpu(), whole, shape.patch)

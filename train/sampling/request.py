@@ -1,20 +1,19 @@
 """What can be asked of a run: a video by its prompt, size and length, checked before anything is loaded."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from train.data.fingerprint import NO_TEXT
-from train.data.tasks.base import task_for
+from train.data.tasks.base import canvas_of
 from train.estimate.memory import gib, least_sampling_bytes, machine_bytes
 from train.packing.patches import grid_size
 from train.packing.shapes import Patch
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
 from train.sampling.config import SampleConfig
+from train.sampling.given import Given, check_trained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +25,7 @@ class Request:
     height: int  # px
     num_frames: int
     label: str | None = None  # a class by name, or by number
-    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # by the task's names, (C, T', H, W) each: `start` …
+    given: Given = field(default_factory=Given)  # what it is generated from, besides the prompt
     seed: int | None = None  # of its noise; None: sample.seed plus the number of the request
     negative: str | None = None  # None: sample.negative
 
@@ -43,12 +42,18 @@ def check_requests(
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
     config.check_objective(train_config.objective)
+    patch = train_config.model.patch
     for request in requests:
         check_size(request, config, train_config, record.latents)
         rate_of(request, config, record)
         class_number(request.label, train_config, record)
-        if request.inputs:
-            task_for(train_config.data.tasks, request.inputs)
+        if request.given:
+            canvas = canvas_of(latent_shape(request, record.latents, patch), patch)
+            check_trained(train_config.data.tasks, canvas, request.given.shown(canvas, patch))
+        if config.strength < 1 and request.given.video is None:
+            raise ValueError(
+                f"sample.strength={config.strength:g} starts from a video, and none is given; supply one, or set 1"
+            )
         negative = config.negative if request.negative is None else request.negative
         if negative and not config.drops_caption:
             raise ValueError(
@@ -118,16 +123,6 @@ def check_size(request: Request, config: SampleConfig, train_config: TrainConfig
             f"{request.num_frames} frames of {request.width}x{request.height} are {math.prod(grid):,} tokens and take "
             f"at least {gib(needed)}; this machine has {gib(has)}. Ask for a smaller size or fewer frames"
         )
-
-
-def max_input_frames(request: Request, name: str, config: TrainConfig, latents: dict[str, Any]) -> int:
-    """The largest number of latent frames of the input `name` of a request, as the run was trained.
-
-    Raises:
-        ValueError: the run was trained on no task with this input, or the request is too short for it.
-    """
-    shape = latent_shape(request, latents, config.model.patch)
-    return task_for(config.data.tasks, [name]).max_latent_frames(name, shape[1], config.model.patch)
 
 
 def class_number(label: str | None, config: TrainConfig, record: RunRecord) -> int | None:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from train.data.generator import keyed_generator
-from train.data.tasks.base import task_for
 from train.packing.batch import Sample
 from train.packing.patches import grid_size
 from train.run.folder import autocast
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
+from train.sampling.given import conditioned
 from train.sampling.loaded import LoadedRun, embed_prompts
 from train.sampling.request import Request, check_requests, class_number, latent_shape, rate_of
 
@@ -83,7 +83,7 @@ def draw(
         for i, (request, shape) in enumerate(zip(requests, shapes, strict=True))
     ]
     samples = [
-        task_for(tasks, request.inputs).condition(one, patch, request.inputs) if request.inputs else one
+        conditioned(one, patch, request.given, tasks) if request.given else one
         for request, one in zip(requests, samples, strict=True)
     ]
     weaker = run.weaker(config)

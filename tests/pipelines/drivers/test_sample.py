@@ -1,53 +1,70 @@
 """What `reelpack sample` writes."""
 
 import json
+import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+import torch
+from PIL import Image
 
 from caption.llava.language import EmbeddedLanguageModel
 from caption.prompt_examples import PromptExamples
 from curate.media.decode import decode_clip
+from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
-from pipelines.drivers.sample import _check_inputs, start_latent
+from pipelines.drivers.sample import _warn_of_nothing
 from pipelines.drivers.upsample import EXAMPLES
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
 from tests.train.autoencoder.models import save_model, save_temporal_decoder
-from train.autoencoder.config import ReelpackConfig
+from train.autoencoder.config import ReelpackConfig, autoencoder_of
+from train.data.manifest import read_manifest
+from train.data.read import ClipReader
+from train.data.tasks.first_frames import FirstFrames
+from train.data.tasks.unconditional import Unconditional
+from train.run.folder import read_run
+from train.sampling.given_files import GivenFiles, read_given
+from train.sampling.request import Request
 
 TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
+ENCODE = ["execute.executor=local", "encode.max_area_px=6144"]
+SMALL = ["--size", "64x48", "--frames", "17"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Two runs: one of them was trained on first frames."""
+    """Two runs: one of them was trained on every task."""
     folder = tmp_path_factory.mktemp("sampled")
     made = curated(folder)
     caption(made.dataset)
-    encode(made.url, load_config(overrides=["execute.executor=local", "encode.max_area_px=6144"]))
-    plain = "{kind: unconditional}"
-    for name, tasks in (("plain", f"[{plain}]"), ("begun", f"[{plain}, {{kind: first_frames}}]")):
+    encode(made.url, load_config(overrides=[*ENCODE, "encode.lone_frames=all"]))
+    kinds = ["unconditional", "first_frames", "last_frames", "both_ends", "key_frames", "random_frames", "inpainting"]
+    every = ", ".join(f"{{kind: {kind}}}" for kind in kinds)
+    for name, tasks in (("plain", "[{kind: unconditional}]"), ("begun", f"[{every}]")):
         settings = [*TRAIN, f"data.tasks={tasks}"]
         options = [part for setting in settings for part in ("--set", f"train.{setting}")]
         assert run("train", made.url, "--out", str(folder / name), *options) == 0
     made.plain, made.begun = str(folder / "plain"), str(folder / "begun")
+    film = decode_clip((made.films / "1.mp4").read_bytes()).rgb
+    made.first, made.last, made.mask, made.wrong = (folder / f"{name}.png" for name in ("a", "b", "mask", "wrong"))
+    white = np.zeros_like(film[0])
+    white[:, : white.shape[1] // 2] = 255
+    for path, pixels in ((made.first, film[0]), (made.last, film[-1]), (made.mask, white), (made.wrong, white[1:])):
+        Image.fromarray(pixels).save(path)
     return made
 
 
 def test_a_video_goes_on_from_a_clip_and_begins_with_a_picture(made: SimpleNamespace, tmp_path: Path) -> None:
-    from PIL import Image
-
     film = decode_clip((made.films / "1.mp4").read_bytes()).rgb
-    Image.fromarray(film[0]).save(tmp_path / "first.png")
     small = ["--size", "64x48", "--frames", "17", "--set", "sample.num_steps=2"]
     shown = {}
-    for name, start in (("clip", made.films / "1.mp4"), ("picture", tmp_path / "first.png")):
+    for name, start in (("clip", made.films / "1.mp4"), ("picture", made.first)):
         out = tmp_path / f"{name}.mp4"
         assert run("sample", made.begun, "--start", str(start), "--out", str(out), *small) == 0
         shown[name] = decode_clip(out.read_bytes()).rgb.astype(float)
@@ -84,44 +101,119 @@ def test_a_short_prompt_is_written_in_the_style_of_the_run_first(
     ]
 
 
-def test_a_start_that_cannot_be_is_one_message(made: SimpleNamespace, tmp_path: Path, capsys) -> None:
-    out = ["--out", str(tmp_path / "x.mp4"), "--size", "64x48"]
-    assert run("sample", made.plain, "--start", str(made.films / "1.mp4"), *out) == 2
-    assert "train.data.tasks" in capsys.readouterr().err
-    assert run("sample", made.begun, "--start", str(made.films / "broken.mp4"), *out) == 2
-    assert "cannot be read" in capsys.readouterr().err
-    assert run("sample", made.begun, *out) == 2
-    assert "expected what to show" in capsys.readouterr().err
+def test_what_a_video_is_made_from_is_encoded_as_in_training(made: SimpleNamespace, tmp_path: Path) -> None:
+    """Pictures by files, of a clip that the autoencoder has not seen, and as a run reads them, stored or not."""
+    config, record = read_run(Path(made.begun))
+    unscaled = [ENCODE[0], "encode.max_area_px=65536"]
+    for how in ("encode.lone_frames=all", "encode.store=false"):
+        latents = encode(made.url, load_config(overrides=[*unscaled, how])).latents
+        manifest = read_manifest(made.url, split="train", patch=(1, 2, 2), latents=latents)
+        row, places = manifest.row(0), (0, 2, int(manifest.grids[0, 0]) - 1)
+        latent, alone = ClipReader(manifest, (1, 2, 2)).read(row, lone_frames=places)
+        [clip] = made.dataset.read_index().filter(pc.field("clip_id") == row["clip_id"]).to_pylist()
+        film = decode_clip(read_member(TarReader(made.dataset.layout.shards), clip)).rgb
+        num_frames, paths = 1 + 4 * places[-1], [tmp_path / f"{place}.png" for place in places]
+        for place, path in zip(places, paths, strict=True):
+            Image.fromarray(film[(len(film) - num_frames) // 2 + 4 * place]).save(path)
+        size = {"width": 8 * row["latent_w"], "height": 8 * row["latent_h"]}
+        request = Request(prompt="", num_frames=num_frames, **size)
+        asked = request, config, record, autoencoder_of(record.latents), row["fps"]
+        keys = read_given(GivenFiles(keys={4 * n: path for n, path in zip(places, paths, strict=True)}), *asked)
+        ends = read_given(GivenFiles(start=paths[0], end=paths[2]), *asked)
+        assert torch.equal(torch.stack([keys.frames[n] for n in places], dim=1).half().float(), alone)
+        assert torch.equal(ends.start.half().float(), latent[:, :1])
+        assert torch.equal(ends.frames[places[-1]], keys.frames[places[-1]])
+        inside = (alone[:, 1] - latent[:, 2]).abs().mean()
+        assert inside > 0.3 * latent.std(), "in the clip, the latent frame that ends with the picture is another"
 
 
-@dataclass(frozen=True)
-class Given:
-    """A generation task, by what it is given."""
+GIVEN = {
+    "end": (["--end", "{last}"], {"end": "{last}"}),
+    "lead_to": (["--extend", "back", "--video", "{film}"], {"extend": "back", "video": "{film}"}),
+    "loop": (["--start", "{first}", "--loop"], {"loop": True}),
+    "keys": (["--keys", "0={first}", "--keys", "8={last}"], {"keys": {"0": "{first}", "8": "{last}"}}),
+    "mask": (["--video", "{film}", "--mask", "{mask}"], {"mask": "{mask}"}),
+    "edit": (["--video", "{film}", "--strength", "0.5"], {"strength": 0.5}),
+}
 
-    kind: str
-    inputs: tuple[str, ...]
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_video_is_made_from_files_and_its_record_says_from_which(
+    made: SimpleNamespace, tmp_path: Path, name: str
+) -> None:
+    paths = {"film": made.films / "1.mp4", "first": made.first, "last": made.last, "mask": made.mask}
+    options, recorded = GIVEN[name]
+    out = tmp_path / "x.mp4"
+    given = [option.format(**paths) for option in options]
+    assert run("sample", made.begun, *given, "--out", str(out), *SMALL, "--set", "sample.num_steps=2") == 0
+    facts = json.loads(out.with_suffix(".json").read_text())
+    for key, value in recorded.items():
+        assert json.dumps(facts[key]) == _filled(json.dumps(value), paths)
+    assert len(decode_clip(out.read_bytes()).rgb) == 17
 
 
-def test_inputs_that_the_command_does_not_take_are_told_with_what_takes_them(caplog: pytest.LogCaptureFixture) -> None:
-    whole, first, depth = Given("unconditional", ()), Given("first_frames", ("start",)), Given("depth", ("depth",))
-    for tasks, start in (([whole], None), ([first, depth], Path("x.png"))):
-        _check_inputs("RUN", tasks, start)
+def _filled(text: str, paths: dict[str, Path]) -> str:
+    for name, path in paths.items():
+        text = text.replace(f"{{{name}}}", str(path))
+    return text
+
+
+REFUSED = {
+    "untrained": ("plain", ["--end", "{last}"], r"pictures at latent frames 4.*\(unconditional: nothing\).*tasks"),
+    "between": ("begun", ["--keys", "9={last}"], "the nearest are 8 and 12"),
+    "beyond": ("begun", ["--keys", "17={last}"], "expected a frame from 0 to 16, of 17"),
+    "twice": ("begun", ["--keys", "8={last}", "--keys", "8={first}"], "has a picture already"),
+    "unnamed": ("begun", ["--keys", "{last}"], "expected N=FILE"),
+    "film_as_key": ("begun", ["--keys", "8={film}"], "frames; expected a picture"),
+    "unread": ("begun", ["--end", "{broken}"], "--end .*cannot be read"),
+    "other_mask": ("begun", ["--video", "{film}", "--mask", "{wrong}"], r"got \d+x\d+ px; expected the video's"),
+    "full_mask": ("begun", ["--video", "{film}", "--mask", "{first}"], "of it is white"),
+    "short": ("begun", ["--video", "{film}", "--strength", "0.5", "--frames", "65"], "--frames is 65; ask for"),
+    "no_edit": ("begun", ["--video", "{film}"], "--mask FILE, --strength below 1, or --extend"),
+    "no_video": ("begun", ["--start", "{first}", "--strength", "0.5"], "expected --video FILE"),
+    "no_start": ("begun", ["--end", "{first}", "--loop"], "returns to the start"),
+    "nothing": ("begun", [], "expected what to show"),
+    "two_sides": ("begun", ["--video", "{film}", "--extend", "back", "--end", "{last}"], "leave one of them out"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_files_that_do_not_fit_are_one_message_that_says_what_would(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run_name, options, message = REFUSED[name]
+    paths = {"film": made.films / "1.mp4", "broken": made.films / "broken.mp4"} | vars(made)
+    given = [option.format(**paths) for option in options]
+    assert run("sample", getattr(made, run_name), "--out", str(tmp_path / "x.mp4"), *SMALL, *given) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_run_that_is_always_given_something_says_so(made: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_nothing("RUN", [Unconditional(), FirstFrames()])
     assert not caplog.messages
-    with pytest.raises(ValueError, match=r"--start x\.png: RUN was trained on .*unconditional: nothing.*leave"):
-        _check_inputs("RUN", [whole], Path("x.png"))
-    with pytest.raises(ValueError, match=r"depth: depth.*in Python, with Request\(inputs=\{'depth': latent\}\)"):
-        _check_inputs("RUN", [depth], Path("x.png"))
-    _check_inputs("RUN", [first], None)
-    _check_inputs("RUN", [depth], None)
-    without_start, without_depth = caplog.messages
-    assert "pass --start FILE" in without_start and "Python" not in without_start
-    assert "is given nothing" in without_depth and "Request(inputs={'depth': latent})" in without_depth
+    _warn_of_nothing("RUN", [Unconditional(weight=0), FirstFrames()])
+    assert "(first_frames: --start), and is given nothing" in caplog.text
 
 
-def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(tmp_path: Path) -> None:
+def test_latents_without_frames_that_are_encoded_alone_are_refused_before_training(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = encode(made.url, load_config(overrides=ENCODE)).latents
+    tasks = ["--set", "train.data.tasks=[{kind: last_frames}]", "--set", f"train.data.latents={bare}"]
+    assert run("train", made.url, "--out", str(tmp_path / "run"), *tasks) == 2
+    assert "have of these: none; expected last: encode with encode.lone_frames=last" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_start_needs_an_autoencoder_that_codes_a_picture_as_a_first_frame(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
     autoencoder = save_model("hunyuan", tmp_path / "vae").build()
+    config, record = read_run(Path(made.begun))
+    request = Request(prompt="", width=64, height=48, num_frames=17)
     with pytest.raises(ValueError, match=r"--start .*codes a picture otherwise than the first frame"):
-        start_latent(autoencoder, tmp_path / "first.png", (32, 32), 12.0, 1)
+        read_given(GivenFiles(start=made.first), request, config, record, autoencoder, 12.0)
 
 
 def test_a_run_on_latents_of_an_earlier_version_is_told(

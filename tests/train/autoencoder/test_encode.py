@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from curate.media.decode import clip_times
 from curate.media.encode import encode_mp4
+from curate.media.readers.frames import PYAV
 from curate.schema import Failure, FailureKind
-from curate.shards.tar import TarReader, write_tar
+from curate.shards.tar import write_tar
 from tests.train.autoencoder.models import save_model
 from train.autoencoder.clip import EncodeItem
 from train.autoencoder.config import EncodeConfig, ReelpackConfig, autoencoder_of
 from train.autoencoder.encode import Encoded, EncodeStage
 from train.autoencoder.evaluate import psnr
-from train.autoencoder.pixels import decode_latent, encode_start
+from train.autoencoder.pixels import covering_frames, covering_size, decode_latent, encode_frames
 from train.autoencoder.sizes import target_size
 from train.autoencoder.weights_folder import save
 
@@ -203,20 +205,18 @@ def test_a_16_to_9_clip_of_the_demo_becomes_128_by_80() -> None:
     assert target_size(1280, 720, max_area_px=128 * 80, multiple_px=16) == (128, 80)
 
 
-@pytest.mark.parametrize(
-    ("name", "max_latent_frames", "num_frames"), [("image", 2, 1), ("video", 1, 1), ("video", 2, 5)]
-)
-def test_a_video_begins_with_a_picture_or_the_end_of_a_clip(
-    shards, tmp_path, square_clip, name: str, max_latent_frames: int, num_frames: int
-) -> None:
-    autoencoder = CONFIG.autoencoder.build()
-    item = shards[name]
-    data = TarReader(str(tmp_path)).read(item.shard, item.offset, item.size, key=item.clip_id, digest=None)
-    size = (48, 32)  # half as wide as the clip: its middle
-    latent = encode_start(autoencoder, data, size=size, fps=24, max_latent_frames=max_latent_frames)
-    assert latent.shape == (16, 1 + (num_frames - 1) // 4, 6, 4)
-    shown = square_clip[:1] if name == "image" else square_clip[-num_frames:]
-    assert psnr(decode_latent(autoencoder, latent), shown[:, :, 16:48]) > 20
+def test_what_is_left_over_of_another_shape_is_cut_off_on_both_sides(tmp_path, square_clip) -> None:
+    (tmp_path / "a.png").write_bytes(png(square_clip[0]))
+    times, first = clip_times(str(tmp_path / "a.png")), np.zeros(1, np.int64)
+    half = covering_frames(PYAV, str(tmp_path / "a.png"), times, first, size=(48, 32), multiple_px=16)
+    latent = encode_frames(CONFIG.autoencoder.build(), half, 1)
+    assert psnr(decode_latent(CONFIG.autoencoder.build(), latent), square_clip[:1, :, 16:48]) > 20
+
+
+def test_a_picture_that_training_would_scale_to_a_size_is_not_cut() -> None:
+    assert covering_size(360, 640, size=(80, 128), multiple_px=16) == (80, 128)
+    assert covering_size(45, 80, size=(80, 128), multiple_px=16) == (80, 128), "an image is enlarged"
+    assert covering_size(360, 640, size=(80, 80), multiple_px=16) == (80, 142)
 
 
 def test_a_record_without_an_autoencoder_is_one_message() -> None:

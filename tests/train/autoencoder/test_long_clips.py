@@ -12,13 +12,14 @@ import torch
 from curate.media.decode import clip_frames, clip_times
 from curate.media.encode import encode_mp4
 from curate.media.geometry import RgbConverter
+from curate.media.readers.frames import PYAV
 from curate.shards.tar import write_tar
 from pipelines.inspection.verify import damage
 from train.autoencoder.clip import EncodeItem
 from train.autoencoder.config import EncodeConfig, ReelpackConfig
 from train.autoencoder.encode import EncodeStage
 from train.autoencoder.own import ReelpackAutoencoder
-from train.autoencoder.pixels import encode_start, to_video
+from train.autoencoder.pixels import covering_frames, encode_frames, to_video
 
 NUM_FRAMES = 400
 MOST_ALIVE = 3
@@ -95,13 +96,15 @@ def test_sizes_alone_hold_a_few_frames(clip: bytes, tmp_path: Path, frames: Simp
     assert frames.most <= MOST_ALIVE
 
 
-def test_a_start_is_the_end_of_the_clip_and_no_more_is_held(
+def test_of_a_long_clip_only_the_frames_that_are_given_are_decoded(
     clip: bytes, tmp_path: Path, frames: SimpleNamespace
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip)
     autoencoder = ReelpackConfig(device="cpu").build()
-    latent = encode_start(autoencoder, str(path), size=(32, 32), fps=24, max_latent_frames=2)
+    last_ones = np.arange(NUM_FRAMES - 5, NUM_FRAMES)
+    shown = covering_frames(PYAV, str(path), clip_times(str(path)), last_ones, size=(32, 32), multiple_px=16)
+    latent = encode_frames(autoencoder, shown, 5)
     assert frames.decoded == 5 and frames.most <= MOST_ALIVE
     times = clip_times(clip)
     last = np.stack(list(clip_frames(clip, times, np.arange(NUM_FRAMES - 5, NUM_FRAMES))))

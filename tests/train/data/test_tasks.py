@@ -3,25 +3,33 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
 from tests.support.families import members, with_member
 from train.data.config import DataConfig
 from train.data.tasks import config as family
-from train.data.tasks.base import Task, pick, task_for
+from train.data.tasks.base import Shown, Task, canvas_of, lone_frames_of, pick, show
+from train.data.tasks.both_ends import BothEnds
 from train.data.tasks.config import TaskConfig
 from train.data.tasks.first_frames import FirstFrames
+from train.data.tasks.inpainting import Inpainting
+from train.data.tasks.key_frames import KeyFrames
+from train.data.tasks.last_frames import LastFrames
+from train.data.tasks.random_frames import RandomFrames
 from train.data.tasks.unconditional import Unconditional
 from train.packing.batch import Sample, pack
-from train.packing.patches import grid_size
+from train.packing.shapes import LONE_FRAMES
+from train.sampling.given import Given, conditioned
 
-EXTENDED = with_member(family, "tests.support.members.last_frame", "LastFrame", after="| FirstFrames")
+EXTENDED = with_member(family, "tests.support.members.middle_frame", "MiddleFrame", after="| KeyFrames")
 TASKS = [member() for member in members(EXTENDED.TaskConfig)]
 PATCHES = ((1, 2, 2), (2, 2, 2))
 LENGTHS = (1, 2, 3, 7)
+CONTAINED = {("last_frames", "key_frames"), ("first_frames", "random_frames")}
+"""What a task is given that another one draws, too."""
 
 
 def of_length(num_frames: int) -> Sample:
@@ -29,20 +37,13 @@ def of_length(num_frames: int) -> Sample:
     return Sample(clip_id="a", latent=latent, noise=torch.randn_like(latent), timestep=0.5, fps=12, text=None)
 
 
-def drawn(task: Task, sample: Sample, patch: tuple[int, int, int], seed: int = 0) -> Sample:
-    return task.draw(sample, patch, torch.Generator().manual_seed(seed))
-
-
-def mask(sample: Sample, patch: tuple[int, int, int]) -> Tensor:
-    t, h, w = grid_size(sample.latent.shape, patch)
-    return torch.zeros(t * h * w, dtype=torch.bool) if sample.clean_mask is None else sample.clean_mask
+def drawn(task: Task, num_frames: int, patch: tuple[int, int, int], seed: int = 0) -> Shown | None:
+    return task.draw(canvas_of((num_frames, 4, 6), patch), torch.Generator().manual_seed(seed))
 
 
 def test_a_member_is_one_file_and_one_line():
-    assert [member.__name__ for member in members(EXTENDED.TaskConfig)] == [
-        *(member.__name__ for member in members(TaskConfig)),
-        "LastFrame",
-    ]
+    added = {member.__name__ for member in members(EXTENDED.TaskConfig)}
+    assert added - {member.__name__ for member in members(TaskConfig)} == {"MiddleFrame"}
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
@@ -52,38 +53,66 @@ def test_settings_are_found_by_their_kind(task: Task):
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
 @pytest.mark.parametrize("patch", PATCHES)
-def test_a_draw_conditions_the_sample_and_leaves_something_to_generate(task: Task, patch: tuple[int, int, int]):
-    for num_frames, seed in product(LENGTHS, range(8)):
-        before = of_length(num_frames)
-        after = drawn(task, before, patch, seed)
-        again = drawn(task, before, patch, seed)
-        assert torch.equal(mask(after, patch), mask(again, patch)), "a draw is a function of its generator"
-        assert after.latent.shape == before.latent.shape and after.noise is before.noise
-        assert after.timestep == before.timestep
+def test_a_draw_leaves_something_to_generate_and_is_what_sampling_takes(task: Task, patch: tuple[int, int, int]):
+    for num_frames, seed in product(LENGTHS, range(16)):
+        before, shown = of_length(num_frames), drawn(task, num_frames, patch, seed)
+        assert num_frames > 1 or shown is None or task.kind == "inpainting", "an image is generated as a whole"
+        if shown is None:
+            continue
+        again = drawn(task, num_frames, patch, seed)
+        assert again is not None and np.array_equal(shown.patches, again.patches) and shown.frames == again.frames
+        assert task.allows(canvas_of((num_frames, 4, 6), patch), shown)
+        pictures = torch.ones(4, len(shown.frames), 4, 6)
+        after = show(before, shown, pictures)
+        assert after.latent is before.latent and after.noise is before.noise
         batch = pack([after, before], patch, 8)
-        assert batch.loss_mask[: batch.segments.lengths[0]].any(), "nothing is left to generate"
+        own = batch.loss_mask[: batch.segments.lengths[0]]
+        assert own.any(), "nothing is left to generate"
+        assert not own.all() or shown.frames, "nothing is shown"
+        if shown.frames:
+            where = after.conditioning[LONE_FRAMES][-1].amax((1, 2)).nonzero()[:, 0].tolist()
+            assert tuple(where) == shown.frames
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
-@pytest.mark.parametrize("patch", PATCHES)
-def test_what_is_sampled_was_trained(task: Task, patch: tuple[int, int, int]):
-    """The mask of a sampled video is one that training draws, and shows what the user supplied."""
-    trained = of_length(7)
-    masks = [mask(drawn(task, trained, patch, seed), patch).tolist() for seed in range(64)]
-    empty = replace(trained, latent=torch.zeros_like(trained.latent))
-    lengths = {name: task.max_latent_frames(name, 7, patch) for name in task.inputs}
-    inputs = {name: torch.ones(4, frames, 4, 6) for name, frames in lengths.items()}
-    sampled = task.condition(empty, patch, inputs)
-    shown = mask(sampled, patch)
-    assert shown.tolist() in masks
-    assert pack([sampled], patch, 8).tokens[shown].eq(1).all() and bool(inputs) == bool(shown.any())
-    assert not empty.latent.any(), "the sample that is conditioned stays as it is"
+def test_what_was_not_trained_is_refused_with_the_tasks_of_the_run():
+    start, end = torch.ones(4, 1, 4, 6), {6: torch.ones(4, 4, 6)}
+    of_tasks = {
+        "first_frames": ([FirstFrames()], Given(start=start)),
+        "last_frames": ([LastFrames()], Given(frames=end)),
+        "both_ends": ([BothEnds()], Given(start=start, frames=end)),
+        "key_frames": ([KeyFrames()], Given(frames={0: end[6], 3: end[6]})),
+        "random_frames": ([RandomFrames()], Given(video=torch.ones(4, 7, 4, 6), kept=rows(7, [0, 3]))),
+        "inpainting": ([Inpainting()], Given(video=torch.ones(4, 7, 4, 6), kept=columns(7, [0]))),
+    }
+    empty = replace(of_length(7), latent=torch.zeros(4, 7, 4, 6))
+    for (kind, (tasks, given)), (other, (others, _)) in product(of_tasks.items(), of_tasks.items()):
+        if kind == other or (kind, other) in CONTAINED:
+            sampled = conditioned(empty, (1, 2, 2), given, tasks)
+            assert not empty.latent.any(), "the sample that is conditioned stays as it is"
+            shown = pack([sampled], (1, 2, 2), 8)
+            assert shown.tokens[~shown.loss_mask].eq(1).all()
+        else:
+            with pytest.raises(ValueError, match=rf"trained on the tasks \({other}: --.*train\.data\.tasks"):
+                conditioned(empty, (1, 2, 2), given, others)
 
 
-@pytest.mark.parametrize("task", [task for task in TASKS if task.inputs], ids=lambda task: task.kind)
-def test_a_sample_that_is_too_short_is_refused(task: Task):
-    with pytest.raises(ValueError, match="longer video"):
-        task.max_latent_frames(task.inputs[0], 1, (1, 2, 2))
+def rows(num_frames: int, kept: list[int]) -> np.ndarray:
+    patches = np.zeros((num_frames, 2, 3), bool)
+    patches[kept] = True
+    return patches
+
+
+def columns(num_frames: int, kept: list[int]) -> np.ndarray:
+    patches = np.zeros((num_frames, 2, 3), bool)
+    patches[..., kept] = True
+    return patches
+
+
+def test_a_start_beyond_the_trained_length_is_refused():
+    given = Given(start=torch.ones(4, 3, 4, 6))
+    with pytest.raises(ValueError, match="a start of 3 of 7 patches"):
+        conditioned(of_length(7), (1, 2, 2), given, [FirstFrames(max_frames=2)])
+    assert conditioned(of_length(7), (1, 2, 2), given, [FirstFrames(max_frames=3)]).clean_mask is not None
 
 
 def test_each_task_is_drawn_by_its_weight():
@@ -93,18 +122,18 @@ def test_each_task_is_drawn_by_its_weight():
     assert pick(tasks[:2], 1 - 2**-53) is tasks[0]
 
 
-def test_a_task_is_found_by_what_the_user_supplies():
-    tasks = [Unconditional(), FirstFrames(max_frames=5), FirstFrames(weight=0)]
-    assert task_for(tasks, ["start"]) is tasks[1]
-    with pytest.raises(ValueError, match=r"got end and start, .*first_frames: start.*train\.data\.tasks"):
-        task_for(tasks, ["start", "end"])
-    with pytest.raises(ValueError, match="got start"):
-        task_for(tasks[2:], ["start"])
+def test_what_is_encoded_alone_is_what_the_tasks_with_a_weight_need():
+    assert lone_frames_of([FirstFrames(), KeyFrames(weight=0)]) == "none"
+    assert lone_frames_of([BothEnds(), LastFrames()]) == "last"
+    assert lone_frames_of([BothEnds(), LastFrames(max_frames=2)]) == "all"
 
 
-def test_a_start_shorter_than_a_patch_is_refused():
-    with pytest.raises(ValueError, match="a start of 1 latent frames, and a patch has 2"):
-        FirstFrames().condition(of_length(4), (2, 2, 2), {"start": torch.ones(4, 1, 4, 6)})
+def test_a_box_of_inpainting_keeps_or_makes_a_region_of_each_frame_and_may_move():
+    task, canvas = Inpainting(), canvas_of((5, 16, 16), (1, 1, 1))
+    draws = [task.draw(canvas, torch.Generator().manual_seed(seed)) for seed in range(64)]
+    shares = [shown.patches.mean() for shown in draws if shown]
+    moving = [shown for shown in draws if shown and not (shown.patches == shown.patches[:1]).all()]
+    assert len(shares) == 64 and min(shares) < 0.3 < 0.7 < max(shares) and 10 < len(moving) < 40
 
 
 def test_the_old_keys_are_refused_with_the_new_one():

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from tests.train.test_loop import config as tiny
+from train.data.tasks.base import canvas_of
 from train.loop import train
 from train.model.dit import DiT
-from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
+from train.sampling.given import whole_patches
 from train.sampling.loaded import LoadedRun
-from train.sampling.request import Request, latent_shape, max_input_frames
+from train.sampling.request import Request, latent_shape
 from train.sampling.sample import draw, sample
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
@@ -32,17 +33,16 @@ def test_any_length_that_was_trained_on_can_be_sampled():
         latent_shape(replace(request, num_frames=9), LATENTS, (4, 2, 2))
 
 
-def test_a_start_fills_whole_patches_and_is_what_the_run_was_trained_with():
-    config = TrainConfig.model_validate({"data": {"tasks": [{"kind": "first_frames", "max_frames": 2}]}})
-    request = Request(prompt="", width=32, height=32, num_frames=17)
-    assert max_input_frames(request, "start", config, LATENTS) == 2
-    with pytest.raises(ValueError, match="ask for a longer video"):
-        max_input_frames(replace(request, num_frames=1), "start", config, LATENTS)
-    with pytest.raises(ValueError, match=r"got start, .*train\.data\.tasks"):
-        max_input_frames(request, "start", TrainConfig(), LATENTS)
-    tubelets = config.model_copy(update={"model": config.model.model_copy(update={"patch": (2, 2, 2)})})
-    assert max_input_frames(request, "start", tubelets, LATENTS) == 1  # 1 + 2 + 2: half of 3 patches is one
-    assert max_input_frames(replace(request, num_frames=13), "start", tubelets, LATENTS) == 2  # 4 frames are 2 + 2
+def test_a_start_fills_whole_patches():
+    for latent_frames, num_start, patch, filled in (
+        (5, 2, 1, 2),
+        (5, 1, 2, 1),
+        (5, 2, 2, 1),
+        (4, 1, 2, 0),
+        (4, 3, 2, 1),
+    ):
+        canvas = canvas_of((4, latent_frames, 4, 4), (patch, 2, 2))
+        assert whole_patches(num_start, canvas, (patch, 2, 2)) == filled  # 5 frames in twos are 1 + 2 + 2
 
 
 def test_sampled_frames_lie_where_trained_ones_did(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

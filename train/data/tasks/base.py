@@ -1,16 +1,17 @@
-"""Generation tasks: which part of a sample the model is shown, so that it generates the rest from it.
+"""Generation tasks: which part of a video the model is shown, so that it generates the rest from it.
 
-The loader calls `draw` on each training sample; sampling calls `condition` with what a user supplies. Both return the
-sample with its conditioning set: `clean_mask` for tokens that are shown without noise, `conditioning` for further
-latents by name.
+The loader draws what is shown of each training sample, from its shape alone; sampling asks whether a task could have
+drawn what a user supplies. `show` sets either in a sample.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.packing.shapes import Patch
+from train.packing.shapes import LONE_FRAMES, Patch
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +19,49 @@ if TYPE_CHECKING:
 
     from train.packing.batch import Sample
 
+StoredLoneFrames: TypeAlias = Literal["none", "last", "all"]
+"""Which latent frames of a clip have their last frame encoded alone, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Shown:
+    """What of a video is shown.
+
+    Attributes:
+        patches: (t, h, w) bool: patches of its own latent, without noise. They are not generated.
+        frames: Numbers of latent frames, ascending. The last frame of each is shown as a picture, encoded alone. The
+            whole latent frame is generated.
+    """
+
+    patches: np.ndarray
+    frames: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Canvas:
+    """The shape of a latent that a task is drawn on."""
+
+    num_frames: int  # of the latent
+    grid: Patch  # patches along (t, h, w)
+
+    def first(self, num_patches: int) -> np.ndarray:
+        """(t, h, w) bool: the first patches along time."""
+        t, h, w = self.grid
+        return np.broadcast_to(np.arange(t)[:, None, None] < num_patches, (t, h, w))
+
+    def last_frames(self, num_frames: int) -> tuple[int, ...]:
+        return tuple(range(self.num_frames - num_frames, self.num_frames))
+
+    @property
+    def nothing(self) -> np.ndarray:
+        return self.first(0)
+
 
 class Task(Protocol):
     """One way of generating."""
 
-    inputs: ClassVar[tuple[str, ...]]
-    """What a user supplies when sampling, by name; no input: the sample is generated as a whole."""
+    takes: ClassVar[str]
+    """What a user supplies: options of `reelpack sample`, or nothing."""
     needs_causal: ClassVar[bool]
     """The task is sound only if later frames do not change the first latent frames."""
 
@@ -33,29 +71,17 @@ class Task(Protocol):
     @property
     def weight(self) -> float: ...
 
-    def draw(self, sample: "Sample", patch: Patch, generator: "torch.Generator") -> "Sample":
-        """Condition a training sample on parts of its own latent. A sample that is too short is left as it is."""
+    @property
+    def lone_frames(self) -> StoredLoneFrames:
+        """Which frames of a clip it shows as pictures."""
         ...
 
-    def max_latent_frames(self, name: str, num_frames: int, patch: Patch) -> int:
-        """The largest number of latent frames of the input `name`, as trained, for a latent of `num_frames`.
-
-        Raises:
-            ValueError: a latent of `num_frames` is too short for the task.
-        """
+    def draw(self, canvas: Canvas, generator: "torch.Generator") -> Shown | None:
+        """What is shown of a training sample; None: it is too short for the task, and is generated as a whole."""
         ...
 
-    def condition(self, sample: "Sample", patch: Patch, inputs: Mapping[str, "Tensor"]) -> "Sample":
-        """Condition a sample that is generated.
-
-        Args:
-            sample: its latent is zeros, (C, T, H, W).
-            patch: of the model.
-            inputs: a latent, (C, T', H, W), for each name in `Task.inputs`.
-
-        Raises:
-            ValueError: an input is too short for one patch.
-        """
+    def allows(self, canvas: Canvas, shown: Shown) -> bool:
+        """Whether `draw` can give this."""
         ...
 
 
@@ -82,18 +108,54 @@ def pick(tasks: Sequence[AnyTask], u: float) -> AnyTask:
     return next(task for task in reversed(tasks) if task.weight)  # rounding
 
 
-def task_for(tasks: Sequence[AnyTask], names: Iterable[str]) -> AnyTask:
-    """The task that generates from the inputs `names`.
+def uniform(generator: "torch.Generator", count: int) -> list[float]:
+    """Draws in [0, 1)."""
+    import torch
 
-    Raises:
-        ValueError: the run was trained on no such task.
+    draws: list[float] = torch.rand(count, generator=generator).tolist()
+    return draws
+
+
+def up_to(limit: int, generator: "torch.Generator") -> int:
+    """A number from 1 to `limit`, all equally likely; 0 where the limit is 0."""
+    [u] = uniform(generator, 1)
+    return 1 + int(u * limit) if limit else 0
+
+
+def canvas_of(shape: Sequence[int], patch: Patch) -> Canvas:
+    """Of a latent of shape (..., T, H, W)."""
+    from train.packing.patches import grid_size
+
+    return Canvas(num_frames=shape[-3], grid=grid_size(shape, patch))
+
+
+def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None) -> "Sample":
+    """The sample with its conditioning set: `clean_mask`, and `conditioning` for pictures.
+
+    Args:
+        sample: its latent has what `shown.patches` shows.
+        shown: of this sample.
+        pictures: (C, n, H, W), encoded alone, of `shown.frames`.
     """
-    wanted = sorted(names)
-    for task in tasks:
-        if task.weight and sorted(task.inputs) == wanted:
-            return task
-    known = "; ".join(f"{task.kind}: {', '.join(task.inputs) or 'nothing'}" for task in tasks if task.weight)
-    raise ValueError(
-        f"got {' and '.join(wanted)}, and the run was trained on the tasks ({known}); leave it out, or train a run "
-        "with a task that takes it (train.data.tasks)"
-    )
+    import torch
+
+    if shown.patches.any():
+        sample = replace(sample, clean_mask=torch.tensor(shown.patches.reshape(-1)))
+    if not shown.frames:
+        return sample
+    assert pictures is not None, f"{sample.clip_id}: no pictures for frames {shown.frames}"
+    c, *sides = sample.latent.shape
+    latent, frames = sample.latent.new_zeros(c + 1, *sides), list(shown.frames)
+    latent[:c, frames], latent[c, frames] = pictures, 1.0
+    return replace(sample, conditioning={**sample.conditioning, LONE_FRAMES: latent})
+
+
+def lone_frames_of(tasks: Iterable[Task]) -> StoredLoneFrames:
+    """Which frames encoded alone the tasks need together."""
+    order: tuple[StoredLoneFrames, ...] = ("none", "last", "all")
+    return max((task.lone_frames for task in tasks if task.weight), key=order.index, default="none")
+
+
+def described(tasks: Iterable[Task]) -> str:
+    """Tasks in a message, with what each takes."""
+    return "; ".join(f"{task.kind}: {task.takes}" for task in tasks if task.weight)

@@ -1,31 +1,24 @@
 """Everything is generated: from noise, under the caption and the scalar conditions."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from train.data.tasks.base import TaskSettings
-from train.packing.shapes import Patch
+from train.data.tasks.base import Canvas, Shown, StoredLoneFrames, TaskSettings
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
-
-    from train.packing.batch import Sample
 
 
 class Unconditional(TaskSettings):
     """No part of the latent is shown to the model."""
 
-    inputs: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[str] = "nothing"
     needs_causal: ClassVar[bool] = False
+    lone_frames: ClassVar[StoredLoneFrames] = "none"
 
     kind: Literal["unconditional"] = "unconditional"
 
-    def draw(self, sample: "Sample", patch: Patch, generator: "torch.Generator") -> "Sample":
-        return sample
+    def draw(self, canvas: Canvas, generator: "torch.Generator") -> Shown | None:
+        return None
 
-    def max_latent_frames(self, name: str, num_frames: int, patch: Patch) -> int:
-        raise ValueError(f"unconditional generation takes no {name}; leave it out")
-
-    def condition(self, sample: "Sample", patch: Patch, inputs: Mapping[str, "Tensor"]) -> "Sample":
-        return sample
+    def allows(self, canvas: Canvas, shown: Shown) -> bool:
+        return not shown.frames and not shown.patches.any()

@@ -14,6 +14,7 @@ from torch import Tensor
 from train.objective.base import NoiseLevel
 from train.objective.self_conditioning import shown
 from train.packing.batch import PackedBatch, Sample
+from train.packing.shapes import LONE_FRAMES
 from train.sampling.guidance.autoguidance import AutoGuidance
 from train.sampling.guidance.base import Droppable
 from train.sampling.guidance.combination import Answer
@@ -28,7 +29,7 @@ WITHOUT: dict[Droppable, dict[str, Any]] = {
     "scalars": {"scalars": {}},
     "frames": {"clean_mask": None},
 }
-"""Fields of a sample from which a part is dropped."""
+"""Fields of a sample from which a part is dropped; pictures are among `conditioning`, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,4 +169,7 @@ class GuidedModel:
 
 def without(sample: Sample, drop: Sequence[Droppable]) -> Sample:
     """The sample without these parts."""
+    if "frames" in drop:
+        latents = {name: latent for name, latent in sample.conditioning.items() if name != LONE_FRAMES}
+        sample = replace(sample, conditioning=latents)
     return replace(sample, **{name: value for part in drop for name, value in WITHOUT[part].items()})
