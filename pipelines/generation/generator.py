@@ -1,13 +1,15 @@
 """A run that turns what is asked into files. It is loaded once, and makes any number of them."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from curate.storage.place import path_of
-from pipelines.drivers.sample import start_latent
 from pipelines.generation.asked import Asked
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
@@ -15,9 +17,11 @@ from train.autoencoder.pixels import decode_latent
 from train.run.folder import checkpoint_steps, read_run
 from train.sampling.config import SampleConfig
 from train.sampling.files import facts_of, write_generated
+from train.sampling.given import Given
+from train.sampling.given_files import GivenFiles, read_given
 from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
-from train.sampling.request import Request, check_requests, max_input_frames
+from train.sampling.request import Request, check_requests
 from train.sampling.sample import draw
 
 
@@ -57,8 +61,9 @@ class Generator:
 
     @property
     def takes(self) -> frozenset[str]:
-        """What a video can be generated from, besides the prompt."""
-        return frozenset(name for task in self.train_config.data.tasks if task.weight for name in task.inputs)
+        """What a video can be generated from, besides the prompt: options of `reelpack sample`."""
+        told = " ".join(task.takes for task in self.train_config.data.tasks if task.weight)
+        return frozenset(re.findall(r"--(\w+)", told))
 
     def check(self, asked: Asked, config: SampleConfig) -> None:
         """See that the run can make this, before anything is loaded.
@@ -67,9 +72,9 @@ class Generator:
             ValueError: It cannot; with what would work.
         """
         request = self._request(asked)
+        if asked.start is not None:  # one patch of it, as far as it matters here
+            request = replace(request, given=Given(start=torch.empty(0, self.train_config.model.patch[0])))
         check_requests([request], config, self.train_config, self.record)
-        if asked.start is not None:
-            max_input_frames(request, "start", self.train_config, self.record.latents)
 
     def facts(self, asked: Asked, config: SampleConfig) -> dict[str, Any]:
         """What the .json of the file will say."""
@@ -118,9 +123,9 @@ class Generator:
         request = self._request(asked)
         if asked.start is None:
             return request
-        most = max_input_frames(request, "start", self.train_config, self.record.latents)
-        fps, size = config.fps or self.record.fps, (asked.height, asked.width)
-        return replace(request, inputs={"start": start_latent(self.decoder, asked.start, size, fps, most)})
+        files, fps = GivenFiles(start=asked.start), config.fps or self.record.fps
+        given = read_given(files, request, self.train_config, self.record, self.decoder, fps)
+        return replace(request, given=given)
 
     def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
         """What a file of the run says of itself."""
