@@ -36,6 +36,7 @@ COMMANDS = (
     ("train-import", "Train"),
     ("sample", "Train"),
     ("serve", "Train"),
+    ("evaluate", "Train"),
     ("upsample", "Train"),
     ("report", "Inspect"),
     ("weights", "Embedded models"),

@@ -31,6 +31,7 @@ from pipelines.keys import explain
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.training.config import TrainAutoencoderConfig
 from train.clip.config import TrainClipConfig
+from train.evaluate.quality.config import MeasureConfig
 from train.run.config import TrainConfig
 from train.sampling.config import SampleConfig
 
@@ -81,6 +82,7 @@ class Config(BaseModel):
     text: TextEncoderConfig = TextEncoderConfig()
     train: TrainConfig = TrainConfig()
     sample: SampleConfig = SampleConfig()
+    evaluate: MeasureConfig = MeasureConfig()
     upsample: UpsampleConfig = UpsampleConfig()
 
 

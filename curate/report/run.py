@@ -6,6 +6,7 @@ import yaml
 
 from curate.report import training
 from curate.report.blend import blend
+from curate.report.evaluation import evaluation
 from curate.report.page import page, section
 from curate.storage.place import locate
 from curate.storage.publish import write_text
@@ -14,7 +15,8 @@ MODEL = ("width", "depth", "num_heads", "patch", "pattern", "position", "conditi
 
 
 def build_run_report(run: str) -> str:
-    """Write RUN/report.html: curves, shares of captions, held-out losses by bin, skipped steps, samples over steps.
+    """Write RUN/report.html: curves, shares of captions, held-out losses by bin, skipped steps, samples over steps,
+    evaluations.
 
     Args:
         run: directory of a training run, a local path or an fsspec URL. What it has not logged yet is left out.
@@ -29,6 +31,7 @@ def build_run_report(run: str) -> str:
         section("held-out", "Held out", "Loss on held-out clips", training.held_out(run)),
         section("previews", "Over steps", "Held-out captions, step by step", training.previews(run)),
         section("samples", "Samples", "Samples", training.samples(run)),
+        section("evaluation", "Evaluation", "Samples beside clips", evaluation(run)),
         section("skipped", "Skipped", "Skipped steps", training.skipped(run)),
     ]
     config = _config(run)

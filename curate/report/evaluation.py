@@ -1,0 +1,104 @@
+"""The part of a run's page that shows evaluations: figures with intervals, and samples, the worst first."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from curate.media.decode import decode_clip
+from curate.report.cards import filmstrip
+from curate.report.filmstrip import NUM_FRAMES, Strip, strip_of_frames
+from curate.schema import MediaError
+from curate.storage.place import folders, locate
+
+MAX_EVALUATIONS, MAX_VIDEOS = 4, 24
+
+
+def evaluation(run: str) -> str:
+    """Figures of the last evaluations side by side, and the samples of the last one; empty without any."""
+    found = sorted(_read(run), key=lambda pair: pair[1]["step"])[-MAX_EVALUATIONS:]
+    if not found:
+        return ""
+    heads = "".join(f"<th>{escape(_title(facts))}</th>" for _, facts in found)
+    rows: dict[str, list[str]] = {}
+    for number, (_, facts) in enumerate(found):
+        for name, cell in _cells(facts["figures"]):
+            rows.setdefault(name, ["<td></td>"] * len(found))[number] = f"<td>{cell}</td>"
+    lines = "".join(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>" for name, cells in rows.items())
+    table = f'<table class="losses"><thead><tr><th></th>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+    folder, last = found[-1]
+    figures = last["figures"]
+    note = (
+        f"<p>{figures['num_videos']} samples beside {figures['num_held_out']} held-out clips, and the nearest of "
+        f"{figures['num_training']} training clips; intervals of {last['measured']['confidence']:.0%}.</p>"
+    )
+    videos = _videos(folder, figures["videos"][:MAX_VIDEOS], len(figures["videos"]))
+    return f'{note}<div class="scroll">{table}</div>{videos}'
+
+
+def _read(run: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Folders of evaluations that have ended, and their facts."""
+    for name in folders(f"{run}/evaluation"):
+        fs, path = locate(f"{run}/evaluation/{name}/evaluate.json")
+        if fs.exists(path):
+            yield f"{run}/evaluation/{name}", json.loads(fs.cat_file(path))
+
+
+def _title(facts: Mapping[str, Any]) -> str:
+    view, sampling = facts["view"], facts["sampling"]
+    size = f"{view['num_frames']} × {view['width']}x{view['height']}"
+    return f"step {facts['step']}, {size}, {sampling['sampler']['kind']} {sampling['num_steps']}"
+
+
+def _cells(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, one in figures["distances"].items():
+        yield name, _cell(one["frechet"], f"training clips {_number(one['training_frechet'])}")
+        yield f"{name} kernel", _cell(one["kernel"], f"training clips {_number(one['training_kernel'])}")
+    for name, one in figures["consistency"].items():
+        beside = f"shuffled {_number(one['shuffled'])}, p = {one['p_value']:.2g}, clips {_number(one['held_out'])}"
+        yield name, _cell(one["own"], beside)
+    for name, one in figures["movement"].items():
+        yield name, _cell(one["generated"], f"clips {_number(one['held_out'])}")
+    if near := figures["memorization"]:
+        yield "nearest training clip", _cell(near["generated"], f"clips {_number(near['held_out'])}")
+        yield "nearer than 95 % of the clips", f"{near['share']:.1%}"
+
+
+def _cell(interval: Mapping[str, float], beside: str) -> str:
+    ends = f"{_number(interval['low'])} – {_number(interval['high'])}"
+    return f'{_number(interval["value"])} <span class="muted">({ends}; {escape(beside)})</span>'
+
+
+def _videos(folder: str, videos: Sequence[Mapping[str, Any]], total: int) -> str:
+    fs, path = locate(folder)
+    names = {name.rpartition("/")[2] for name in fs.ls(path, detail=False)}
+    shown = []
+    for video in videos:
+        stem = f"{video['number']:05d}"
+        name = next((f"{stem}{end}" for end in (".mp4", ".png") if f"{stem}{end}" in names), None)
+        pictures = [] if name is None else [(fs.cat_file(f"{path}/{name}"), "sample")]
+        if fs.exists(f"{path}/nearest/{stem}.mp4"):
+            distance = _number(video["nearest_distance"]) + (", suspiciously near" if video["is_suspect"] else "")
+            pictures.append((fs.cat_file(f"{path}/nearest/{stem}.mp4"), f"nearest training clip, at {distance}"))
+        figures = "".join(
+            f'<figure class="copy">{filmstrip(_strip(data), title)}<figcaption>{escape(title)}</figcaption></figure>'
+            for data, title in pictures
+        )
+        matches = ", ".join(f"{escape(name)} {_number(value)}" for name, value in video["consistency"].items())
+        prompt = escape(video["prompt"] or f"sample {video['number']}")
+        shown.append(
+            f'<div class="group large"><p>{prompt} <span class="muted">{matches}</span></p>'
+            f'<div class="copies">{figures}</div></div>'
+        )
+    return f'<p class="muted">{len(videos)} of {total} samples, the worst first</p>{"".join(shown)}'
+
+
+def _strip(payload: bytes) -> Strip | str:
+    try:
+        return strip_of_frames(decode_clip(payload, num_frames=NUM_FRAMES).rgb)
+    except MediaError as error:
+        return f"not playable: {error}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

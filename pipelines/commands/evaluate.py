@@ -1,0 +1,110 @@
+"""`reelpack evaluate`: how good are the samples of a run?"""
+
+import json as json_text
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+from pipelines.console.tables import out as console
+
+if TYPE_CHECKING:
+    from train.evaluate.bootstrap import Interval
+    from train.evaluate.quality.figures import Figures
+
+NUM_WORST = 5
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="what to show, one prompt a line; none: captions of held-out clips"),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="videos to generate, of the prompts in turn")] = 64,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATASET", help="dataset to compare with; repeatable; none: what the run was trained on"),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT, px; none: that of most clips")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="number of frames; none: that of most clips")] = None,
+    step: StepOption = None,
+    vbench: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="copy the videos there, in VBench's layout of custom input")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="the figures as one JSON object, for scripts")] = False,
+    config: ConfigOption = None,
+    set: SetOption = None,
+) -> None:
+    """Generate samples of a run and measure them beside real clips."""
+    settings = resolved_config(config, set)
+    sampling = settings.sample if step is None else settings.sample.model_copy(update={"step": step})
+    from curate.report.run import build_run_report
+    from pipelines.console.interrupted import is_first_rank
+    from pipelines.drivers import evaluate as driver
+
+    found = driver.evaluate(
+        run,
+        settings.evaluate,
+        sampling,
+        num_samples=samples,
+        prompts=() if prompts is None else driver.read_prompts(prompts),
+        against=against or (),
+        size=size,
+        num_frames=frames,
+    )
+    if not is_first_rank():
+        return
+    if json:
+        typer.echo(json_text.dumps(asdict(found.figures)))
+    else:
+        show(found.figures)
+    if vbench is not None:
+        typer.echo(driver.to_vbench(found, vbench))
+    typer.echo(f"{found.folder}/evaluate.json")
+    typer.echo(build_run_report(run))
+
+
+def show(figures: "Figures") -> None:
+    console.print(f"{figures.num_videos} samples, {figures.num_held_out} held-out clips")
+    table = Table("", "samples", "interval", "beside it", box=None, pad_edge=False)
+    for cells in _rows(figures):
+        table.add_row(*cells)
+    console.print(table)
+    for name, distance in figures.distances.items():
+        if min(figures.num_videos, figures.num_held_out) <= distance.num_features:
+            console.print(
+                f"{name}: fewer videos than its {distance.num_features:,} features; it is too high, and compares at "
+                "equal numbers alone: read the kernel distance"
+            )
+    console.print("worst:")
+    for video in figures.videos[:NUM_WORST]:
+        matches = "  ".join(f"{value:.3f}" for value in video.consistency.values())
+        near = "" if video.nearest is None else f"  nearest {video.nearest[:12]} at {video.nearest_distance:.3f}"
+        console.print(f"  {video.number:05d}  {matches}{near}  {video.prompt}", markup=False)
+
+
+def _rows(figures: "Figures") -> Iterator[tuple[str, str, str, str]]:
+    for name, distance in figures.distances.items():
+        training = f"training clips {_number(distance.training_frechet)}, without end {distance.infinity:.4g}"
+        yield name, *_cells(distance.frechet), training
+        yield f"{name} kernel", *_cells(distance.kernel), f"training clips {_number(distance.training_kernel)}"
+    for name, match in figures.consistency.items():
+        beside = f"shuffled {_number(match.shuffled)} (p = {match.p_value:.2g}), clips {_number(match.held_out)}"
+        yield name, *_cells(match.own), beside
+    for name, movement in figures.movement.items():
+        yield name, *_cells(movement.generated), f"clips {_number(movement.held_out)}"
+    if (near := figures.memorization) is not None:
+        yield "nearest training clip", *_cells(near.generated), f"clips {near.held_out:.4g}"
+        yield "  nearer than 95 % of clips", f"{near.share:.1%}", "", "clips 5 %"
+
+
+def _cells(interval: "Interval") -> tuple[str, str]:
+    return f"{interval.value:.4g}", f"{interval.low:.4g} – {interval.high:.4g}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

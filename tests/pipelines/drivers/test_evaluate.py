@@ -1,0 +1,126 @@
+"""What `reelpack evaluate` generates, measures, writes and shows."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks import moving_shapes
+from curate.media.decode import decode_clip
+from curate.report.run import build_run_report
+from tests.pipelines.test_train_commands import run
+from train.evaluate.quality.clips import View, read_clips
+
+TRAIN = [
+    "steps=2", "device=cpu", "data.plan.token_budget=512", "evaluate.captions.every=0", "evaluate.held_out.every=0",
+    "model={width: 32, num_heads: 2, depth: 1}",
+]  # fmt: skip
+QUICK = ["sample.num_steps=1", "sample.guidance=1", "evaluate.max_training=3", "evaluate.num_bootstrap=20"]
+QUICK += ["evaluate.features=[{kind: frames, num_frames: 1}]", "evaluate.text=[]", "evaluate.max_held_out=8"]
+
+
+def options(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@dataclass(frozen=True)
+class Made:
+    dataset: str
+    run: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run on moving shapes, hardly trained."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    size = {(9, 32, 48): 1.0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moving_shapes, "SIZES", size)
+        moving_shapes.make(folder / "shapes", num_train=4, num_held_out=9)
+    given = options(*(f"train.{setting}" for setting in TRAIN))
+    assert run("train", str(folder / "shapes"), "--out", str(folder / "run"), *given) == 0
+    return Made(str(folder / "shapes"), str(folder / "run"))
+
+
+def evaluated(made: Made, *more: str) -> tuple[int, dict]:
+    code = run("evaluate", made.run, "--samples", "9", *options(*QUICK), *more)
+    found = sorted(Path(made.run).glob("evaluation/*/evaluate.json"), key=lambda path: path.stat().st_mtime)
+    return code, json.loads(found[-1].read_text()) if found else {}
+
+
+def test_samples_are_measured_beside_clips_and_shown(made: Made, tmp_path: Path, capsys) -> None:
+    code, facts = evaluated(made, "--vbench", str(tmp_path / "vbench"))
+    assert code == 0
+    assert (facts["view"]["width"], facts["view"]["height"], facts["view"]["num_frames"]) == (48, 32, 9)
+    figures = facts["figures"]
+    assert (figures["num_videos"], figures["num_held_out"], figures["num_training"]) == (9, 8, 3)
+    (distance,) = figures["distances"].values()
+    assert 0 < distance["frechet"]["low"] < distance["frechet"]["value"] < distance["frechet"]["high"]
+    captions = [clip.caption for clip in read_clips([made.dataset], "val")]
+    assert {video["prompt"] for video in figures["videos"]} == set(captions)
+    printed = capsys.readouterr().out
+    assert "fd_efficientnet_lite0_1" in printed and "read the kernel distance" in printed
+    page = Path(build_run_report(made.run)).read_text()
+    assert "Samples beside clips" in page and "nearest training clip, at" in page and captions[0] in page
+    prompts = json.loads((tmp_path / "vbench/prompts.json").read_text())
+    assert sorted(prompts) == sorted(path.name for path in (tmp_path / "vbench/videos").iterdir())
+    assert {name.rpartition("-")[0] for name in prompts} == set(prompts.values()) == set(captions)
+
+
+def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_change(made: Made, tmp_path: Path) -> None:
+    assert evaluated(made)[0] == 0
+    files = sorted(Path(made.run).glob("evaluation/*/*.mp4"))
+    before = {path: path.stat().st_mtime_ns for path in files}
+    files[3].with_suffix(".json").unlink()  # as of a generation that was stopped
+    bytes_before = files[3].read_bytes()
+    assert evaluated(made)[0] == 0
+    changed = [path for path in files if path.stat().st_mtime_ns != before[path]]
+    assert changed == [files[3]] and files[3].read_bytes() == bytes_before, "a video is its seed's, in any pack"
+    (tmp_path / "prompts.txt").write_text("a red square\n\na green circle\n")
+    code, facts = evaluated(made, "--prompts", str(tmp_path / "prompts.txt"), "--set", "sample.num_steps=2")
+    assert code == 0 and len(list(Path(made.run).glob("evaluation/*/evaluate.json"))) == 2
+    assert {video["prompt"] for video in facts["figures"]["videos"]} == {"a red square", "a green circle"}
+
+
+def test_a_clip_is_read_at_the_size_and_length_of_samples(made: Made) -> None:
+    clip = read_clips([made.dataset], "val")[0]
+    shown = clip.frames(View(width=32, height=32, num_frames=5, fps=12.0)).astype(int)
+    whole = moving_shapes.read(made.dataset)[clip.clip_id].frames()
+    assert shown.shape == (5, 32, 32, 3)
+    errors = {(t, x): abs(shown - whole[t : t + 5, :, x : x + 32]).mean() for t in (1, 2, 3) for x in (7, 8, 9)}
+    assert min(errors, key=lambda place: errors[place]) == (2, 8), "the middle of the clip and of the picture"
+    assert errors[2, 8] < 6
+    assert not clip.fits(View(width=32, height=32, num_frames=17, fps=12.0))
+    assert not clip.fits(View(width=32, height=32, num_frames=1, fps=0.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--samples", "3"], "got 3 generated videos, expected at least 8; ask for more samples"),
+        (["--size", "wide"], "--size wide: expected WIDTHxHEIGHT"),
+        (["--size", "50x50"], "the nearest that this run's autoencoder and patch can make are"),
+        (["--frames", "17"], "got 0 held-out clips to compare with"),
+        (["--against", "nowhere"], "expected a dataset that `reelpack curate` wrote"),
+        (["--prompts", "nowhere.txt"], "--prompts nowhere.txt: cannot be read"),
+        (["--prompts", "EMPTY"], "got no prompt; expected one a line"),
+        (["--set", "evaluate.features=[{kind: i3d, path: nowhere.pt}]"], "nowhere.pt is no file"),
+        (["--step", "7"], "got step 7, and there are checkpoints after 2"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_message(
+    made: Made, tmp_path: Path, capsys, given: list[str], message: str
+) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    given = [str(tmp_path / "empty.txt") if one == "EMPTY" else one for one in given]
+    assert evaluated(made, *given)[0] == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_size_that_the_run_has_not_seen_is_said(made: Made, caplog: pytest.LogCaptureFixture) -> None:
+    assert evaluated(made, "--size", "32x32", "--frames", "5")[0] == 0
+    assert "no clip of the dataset is 32x32 of 5 frames as the run encodes them (most: 13 clips at 48x32 of 9)" in (
+        caplog.text
+    )
+    assert decode_clip(next(Path(made.run).glob("evaluation/*/00000.mp4")).read_bytes()).rgb.shape[-1] == 3
