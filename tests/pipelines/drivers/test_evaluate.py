@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import moving_shapes
 from curate.media.decode import decode_clip
 from curate.report.run import build_run_report
 from tests.pipelines.test_train_commands import run
+from tests.support.drifting import Drifting, make_drifting
 from train.evaluate.quality.clips import View, read_clips
 
 TRAIN = [
@@ -28,19 +28,17 @@ def options(*settings: str) -> list[str]:
 class Made:
     dataset: str
     run: str
+    clips: dict[str, Drifting]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A run on moving shapes, hardly trained."""
+    """A run that is hardly trained."""
     folder = tmp_path_factory.mktemp("evaluated")
-    size = {(9, 32, 48): 1.0}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moving_shapes, "SIZES", size)
-        moving_shapes.make(folder / "shapes", num_train=4, num_held_out=9)
+    clips = make_drifting(folder / "dataset", num_train=4, num_val=9)
     given = options(*(f"train.{setting}" for setting in TRAIN))
-    assert run("train", str(folder / "shapes"), "--out", str(folder / "run"), *given) == 0
-    return Made(str(folder / "shapes"), str(folder / "run"))
+    assert run("train", str(folder / "dataset"), "--out", str(folder / "run"), *given) == 0
+    return Made(str(folder / "dataset"), str(folder / "run"), {clip.clip_id: clip for clip in clips})
 
 
 def evaluated(made: Made, *more: str) -> tuple[int, dict]:
@@ -86,7 +84,7 @@ def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_chang
 def test_a_clip_is_read_at_the_size_and_length_of_samples(made: Made) -> None:
     clip = read_clips([made.dataset], "val")[0]
     shown = clip.frames(View(width=32, height=32, num_frames=5, fps=12.0)).astype(int)
-    whole = moving_shapes.read(made.dataset)[clip.clip_id].frames()
+    whole = made.clips[clip.clip_id].frames()
     assert shown.shape == (5, 32, 32, 3)
     errors = {(t, x): abs(shown - whole[t : t + 5, :, x : x + 32]).mean() for t in (1, 2, 3) for x in (7, 8, 9)}
     assert min(errors, key=lambda place: errors[place]) == (2, 8), "the middle of the clip and of the picture"
