@@ -50,8 +50,7 @@ def step_config(dataset: Dataset, step: str, execute: ExecuteConfig | None = Non
     """The settings with which a later step ran last, or the defaults if it never did."""
     sections = dataset.sections()
     saved = {step: sections[step]} if step in sections else {}
-    if f"{step}_media" in sections:
-        saved["media"] = sections[f"{step}_media"]
+    saved |= {name: sections[f"{step}_{name}"] for name in ("media", "text") if f"{step}_{name}" in sections}
     config = Config.model_validate(upgraded(saved))
     return config.model_copy(update={"execute": execute}) if execute else config
 

@@ -11,6 +11,7 @@ from pipelines.commands.options import (
     DatasetArgument,
     LocalExecutorOption,
     SetOption,
+    as_last,
     local_first,
 )
 from pipelines.console.interrupted import of_dataset, stays
@@ -27,8 +28,8 @@ def encode(
     executor: LocalExecutorOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Encode clips to latents and captions to text embeddings."""
-    resolved = local_first(config, set, executor, address)
+    """Encode clips to latents and captions to text embeddings: without --config, as it ran last on the dataset."""
+    resolved = local_first(config, set, executor, address, as_last(dataset, "encode", config))
     from pipelines.drivers import encode as encode_latents
     from pipelines.inspection import status as current
 

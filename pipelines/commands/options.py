@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipelines.config import Config
+    from pipelines.dataset import Step
     from pipelines.execute.base import ExecuteConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -59,11 +60,31 @@ DatasetsArgument = Annotated[
 ]
 
 
-def resolved_config(file: str | None, overrides: list[str] | None, **execute: object) -> "Config":
+def resolved_config(
+    file: str | None, overrides: list[str] | None, base: "Config | None" = None, /, **execute: object
+) -> "Config":
     from pipelines.config import load_config
 
     given = [f"execute.{name}={value}" for name, value in execute.items() if value is not None]
-    return load_config(file, [*(overrides or []), *given])
+    return load_config(file, [*(overrides or []), *given], base)
+
+
+def as_last(dataset: str, step: "Step", file: str | None) -> "Config | None":
+    """The settings with which a step ran last on a dataset, which are said; None where it never did, or `--config`
+    gives them."""
+    from curate.dataset.dataset import Dataset
+    from pipelines.config import overrides
+    from pipelines.console.progress import console
+    from pipelines.dataset import step_config
+
+    if file is not None:
+        return None
+    config = step_config(Dataset(dataset), step)
+    kept = overrides(config)
+    if kept:
+        told = " ".join(kept)
+        console.print(f"{step}: as it ran last, with {told}", highlight=False, markup=False, soft_wrap=True)
+    return config
 
 
 def execute_config(overrides: list[str] | None, **execute: object) -> "ExecuteConfig":
@@ -77,8 +98,14 @@ def execute_config(overrides: list[str] | None, **execute: object) -> "ExecuteCo
     return resolved_config(None, overrides, **execute).execute
 
 
-def local_first(file: str | None, overrides: list[str] | None, executor: str | None, address: str | None) -> "Config":
+def local_first(
+    file: str | None,
+    overrides: list[str] | None,
+    executor: str | None,
+    address: str | None,
+    base: "Config | None" = None,
+) -> "Config":
     """For steps that run a model: in this process, unless a flag or `--set` says otherwise."""
     given = any(override.startswith("execute.executor=") for override in overrides or ())
     chosen = executor or (None if given else "ray" if address else "local")
-    return resolved_config(file, overrides, executor=chosen, address=address)
+    return resolved_config(file, overrides, base, executor=chosen, address=address)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, ExecutorOption, SetOption, local_first, resolved_config
+from pipelines.commands.options import (
+    ConfigOption,
+    ExecutorOption,
+    SetOption,
+    as_last,
+    local_first,
+    resolved_config,
+)
 from pipelines.console.tables import duration_text, out, size_text
 
 if TYPE_CHECKING:
@@ -58,7 +65,8 @@ def plan(
     elif step == "train":
         _train(inputs, resolved_config(config, set), sample, here)
     elif step == "encode":
-        _encode(inputs[0], local_first(config, set, executor, None), sample, here)
+        last = as_last(inputs[0], "encode", config)
+        _encode(inputs[0], local_first(config, set, executor, None, last), sample, here)
     else:
         _caption(inputs[0], local_first(config, set, executor, None), sample, here, price_per_million_tokens)
 

@@ -31,7 +31,8 @@ from train.autoencoder.record import config_of
 from train.data.fingerprint import read_record
 from train.data.text_embed import TextEmbedded, TextEmbedItem, TextEmbedStage
 
-FACTS = ("num_frames", "height", "width", "fps", "window", "start_frame", "clip_frames")
+SOURCE_SIZE = ("source_height", "source_width")
+FACTS = ("num_frames", "height", "width", "fps", "window", "start_frame", "clip_frames", *SOURCE_SIZE)
 GPU_BATCH = 16
 """Clips that a worker with a GPU takes at a time: it encodes those of one shape together."""
 PATCH = (1, 2, 2)
@@ -107,13 +108,13 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         failures.extend(failure_row(failure, encoding.fingerprint, command) for failure in failed)
         return encoding.fingerprint
 
+    for name, section in (("encode", config.encode), ("encode_media", config.media), ("encode_text", config.text)):
+        dataset.save_section(name, section.model_dump(mode="json"))  # a run that is stopped goes on with them
     with open_executor(config.execute) as executor:
         # Text takes minutes: what is wrong with it is known first.
         text = run(encodings_of["text"]) if "text" in encodings_of else None
         latents = run(encodings_of["latents"])
     dataset.failures.publish(failures)
-    dataset.save_section("encode", config.encode.model_dump(mode="json"))
-    dataset.save_section("encode_media", config.media.model_dump(mode="json"))
     stored = dataset.encoded_index("latents", latents)
     assert stored is not None, "it was written now"
     captions, captions_cut = ({}, {}) if text is None else _count(dataset.encoded_index("text", text))

@@ -14,7 +14,8 @@ def frame_rule(record: Mapping[str, Any], stored: pa.Table) -> str:
         record: fingerprint.json of the latents.
         stored: their index. That of an earlier reelpack does not tell how long clips are.
     """
-    stride, multiple = record["temporal_stride"], record["config"]["multiple_px"]
+    stride = record["temporal_stride"]
+    multiple = record.get("sides_multiple_px", record["config"]["multiple_px"])
     frames = f"1 + {stride}k frames" if stride > 1 else "any number of frames"
     rule = f"{frames}, sides multiples of {multiple} px"
     if "clip_frames" not in stored.column_names:

@@ -11,8 +11,9 @@ from curate.media.readers.frames import FrameReader, Reading
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader
 from train.autoencoder.ahead import ahead
+from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.sizes import target_size
+from train.autoencoder.sizes import multiple_of, target_size
 from train.autoencoder.windows import Window, in_windows, middle_of, windows_of
 
 STEP = "encode"
@@ -44,6 +45,7 @@ class OpenedClip:
         fps: frames per second; 0 for an image.
         frames: (H, W, 3) uint8, from the start of the first window to the end of the last.
         reading: says who read them.
+        size: has the clip's own size, when its first frame is there.
     """
 
     windows: tuple[Window, ...]
@@ -51,18 +53,34 @@ class OpenedClip:
     fps: float
     frames: Iterator[np.ndarray]
     reading: Reading
+    size: "Size"
 
     def in_windows(self) -> Iterator[tuple[Window, Iterator[np.ndarray]]]:
         return zip(self.windows, in_windows(self.frames, self.windows), strict=True)
 
 
-class ClipOpener:
-    """Opens clips of a folder of shards, for an autoencoder of this temporal stride."""
+class Size:
+    """The height and width that a clip is scaled to; what is asked for it says the clip's own, upright."""
 
-    def __init__(self, config: EncodeConfig, shards: TarReader, reader: FrameReader, temporal_stride: int) -> None:
+    def __init__(self, max_area_px: int, multiple_px: int) -> None:
+        self._max_area_px, self._multiple_px = max_area_px, multiple_px
+        self.source: tuple[int, int] | None = None
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        self.source = height, width
+        return target_size(height, width, max_area_px=self._max_area_px, multiple_px=self._multiple_px)
+
+
+class ClipOpener:
+    """Opens clips of a folder of shards, for an autoencoder: its strides say which frames and sides it takes."""
+
+    def __init__(
+        self, config: EncodeConfig, shards: TarReader, reader: FrameReader, autoencoder: VideoAutoencoder
+    ) -> None:
         self._config = config
         self._shards, self._reader = shards, reader
-        self._temporal_stride = temporal_stride
+        self._temporal_stride = autoencoder.temporal_stride
+        self._multiple_px = multiple_of(config.multiple_px, autoencoder.spatial_stride)
 
     def open(self, item: EncodeItem, *, num_ahead: int = 0) -> OpenedClip | Failure:
         """Its first frame is decoded, and more of them in a thread where it is one of `num_ahead` clips of later.
@@ -88,22 +106,20 @@ class ClipOpener:
                 return _failure(item, FailureKind.CORRUPT, detail)
             windows = windows[item.window : item.window + 1]
         wanted = indices[windows[0].start : windows[-1].end]
-        reading = self._reader.frames(data, times, wanted, self._size)
+        size = Size(self._config.max_area_px, self._multiple_px)
+        reading = self._reader.frames(data, times, wanted, size)
         return OpenedClip(
             windows=windows,
             num_frames=len(indices),
             fps=0.0 if is_image else self._config.fps or _rate(times),
             frames=ahead(reading, num_ahead) if num_ahead else reading,
             reading=reading,
+            size=size,
         )
 
     def _windows(self, num_frames: int) -> tuple[Window, ...]:
         rule = windows_of if self._config.windows == "all" else middle_of
         return rule(num_frames, max_frames=self._config.max_frames, temporal_stride=self._temporal_stride)
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        config = self._config
-        return target_size(height, width, max_area_px=config.max_area_px, multiple_px=config.multiple_px)
 
 
 def _failure(item: EncodeItem, kind: FailureKind, detail: str) -> Failure:

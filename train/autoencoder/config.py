@@ -77,7 +77,12 @@ class EncodeConfig(BaseModel):
     autoencoder: AutoencoderConfig = Field(ReelpackConfig(), description="which autoencoder, and its weights")
     fps: float | None = Field(None, gt=0, description="frames per second to resample to; null keeps each clip's own")
     max_area_px: int = Field(256 * 256, ge=64, description="largest height x width; smaller clips are not enlarged")
-    multiple_px: int = Field(16, ge=1, description="sides are multiples of this: spatial stride x the model's patch")
+    multiple_px: int = Field(
+        16,
+        ge=1,
+        description="sides are multiples of this and of the autoencoder's spatial stride: spatial stride x the "
+        "model's patch",
+    )
     max_frames: int = Field(
         129, ge=1, description="most frames of a latent, after `fps`; what becomes of longer clips says `windows`"
     )

@@ -31,6 +31,7 @@ class Encoded:
         shape: of the latent, in any case.
         window: its number within the clip.
         start_frame: the first of its frames, among the `clip_frames` that the clip has at this rate.
+        source_height, source_width: of the clip, px, upright and with square pixels: it was scaled, and not cropped.
         fallback: why PyAV read the frames instead of the chosen reader; None where that did not happen.
     """
 
@@ -44,6 +45,8 @@ class Encoded:
     window: int = 0
     start_frame: int = 0
     clip_frames: int = 1
+    source_height: int = 0
+    source_width: int = 0
     fallback: str | None = None
 
     @property
@@ -100,18 +103,12 @@ class EncodeStage:
         """Loads the weights and the reader of frames.
 
         Raises:
-            ValueError: Weights are missing, the reader does not load, or `multiple_px`, `posterior` or `store` does
-                not suit the autoencoder.
+            ValueError: Weights are missing, the reader does not load, or `posterior` or `store` does not suit the
+                autoencoder.
         """
         import_decoders()
         self._frame_reader.setup()
         autoencoder = self.config.autoencoder.build(self._device)
-        stride = autoencoder.spatial_stride
-        if self.config.multiple_px % stride:
-            raise ValueError(
-                f"encode.multiple_px: got {self.config.multiple_px}, expected a multiple of {stride}, the "
-                f"spatial stride of {autoencoder.name}"
-            )
         check_fits(self.config, autoencoder)
         self._autoencoder = autoencoder
 
@@ -200,6 +197,8 @@ class EncodeStage:
     def _encoded(self, clip_id: str, opened: OpenedClip, begun: _Begun) -> Encoded:
         """Raises what kept the latent from being computed, or ValueError where it cannot be stored."""
         autoencoder, window = self._loaded(), begun.window
+        assert opened.size.source is not None, "its frames were taken"
+        source_height, source_width = opened.size.source
         tensors = None
         if begun.latent is not None:
             key = (clip_id, window.number) if window.number else (clip_id,)
@@ -216,6 +215,8 @@ class EncodeStage:
             window=window.number,
             start_frame=window.start,
             clip_frames=opened.num_frames,
+            source_height=source_height,
+            source_width=source_width,
             fallback=opened.reading.fallback,
         )
 
@@ -224,8 +225,8 @@ class EncodeStage:
 
     def _open(self, item: EncodeItem, *, num_ahead: int = 0) -> OpenedClip | Failure:
         """See `ClipOpener.open`."""
-        stride = self._loaded().temporal_stride
-        return ClipOpener(self.config, self._reader, self._frame_reader, stride).open(item, num_ahead=num_ahead)
+        opener = ClipOpener(self.config, self._reader, self._frame_reader, self._loaded())
+        return opener.open(item, num_ahead=num_ahead)
 
     def _loaded(self) -> VideoAutoencoder:
         if self._autoencoder is None:

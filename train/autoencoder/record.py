@@ -8,6 +8,7 @@ from curate.media.readers.config import MediaConfig
 from curate.schema import content_digest
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
+from train.autoencoder.sizes import multiple_of
 from train.autoencoder.stored import id_type
 from train.data.fingerprint import LATENTS_VERSION
 
@@ -51,6 +52,7 @@ def latents_record(
         "fingerprint": content_digest("latents", *parts)[:16],
         "autoencoder": autoencoder.name,
         "is_causal": autoencoder.is_causal,
+        "sides_multiple_px": multiple_of(config.multiple_px, autoencoder.spatial_stride),
         **values,
         **beside,
         "config": saved,

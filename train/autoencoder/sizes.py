@@ -6,6 +6,11 @@ AREA_WEIGHT = 0.5
 """How much a lost share of the area weighs against an equal change of the aspect ratio (both as logarithms)."""
 
 
+def multiple_of(multiple_px: int, spatial_stride: int) -> int:
+    """Of which sides are multiples: of the setting, and of what the autoencoder takes."""
+    return math.lcm(multiple_px, spatial_stride)
+
+
 def target_size(height: int, width: int, *, max_area_px: int, multiple_px: int) -> tuple[int, int]:
     """Height and width, multiples of `multiple_px` within `max_area_px`, nearest to the clip's shape and area.
 

@@ -84,6 +84,16 @@ def test_a_run_that_encodes_loses_what_a_run_that_reads_does(made: SimpleNamespa
     assert losses[made.stored] == losses[made.online] and len(losses[made.online]) == 3
 
 
+def test_without_settings_the_command_does_what_ran_last(made: SimpleNamespace, tmp_path: Path, capsys) -> None:
+    here = copied(made, tmp_path)
+    folders = {kind: set(here.dataset.fingerprints(kind)) for kind in ("latents", "text")}
+    assert run("encode", here.url) == 0
+    assert {kind: set(here.dataset.fingerprints(kind)) for kind in folders} == folders
+    assert "as it ran last, with encode.autoencoder.device=cpu encode.max_area_px=6144 encode.store=" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_loader_has_its_autoencoder_before_its_threads_read(made: SimpleNamespace) -> None:
     encoder.cache_clear()
     shape = DiTConfig(width=32, num_heads=2, depth=1, patch=PATCH)

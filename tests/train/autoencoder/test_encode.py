@@ -174,9 +174,12 @@ def test_other_weights_change_the_fingerprint_and_are_refused_for_decoding(tiny_
         autoencoder_of(record)
 
 
-def test_sides_that_the_autoencoder_cannot_take_are_refused() -> None:
-    with pytest.raises(ValueError, match="multiple_px"):
-        EncodeStage(CONFIG.model_copy(update={"multiple_px": 12}), "shards").setup()
+def test_sides_follow_the_autoencoders_stride_and_the_clips_own_size_is_told(shards, tmp_path, square_clip) -> None:
+    config = CONFIG.model_copy(update={"multiple_px": 12})
+    found = encoded(config, tmp_path, shards["video"])
+    assert (found.height % 24, found.width % 24) == (0, 0)
+    assert (found.source_height, found.source_width) == square_clip.shape[1:3]
+    assert EncodeStage(config, "shards").fingerprint_record()["sides_multiple_px"] == 24
 
 
 @given(
