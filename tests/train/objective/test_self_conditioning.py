@@ -155,6 +155,19 @@ def test_a_branch_without_given_frames_is_shown_no_estimate_of_them(samples: lis
     assert not whole[:6].any() and torch.equal(whole, without) and whole[6:].any()
 
 
+def test_a_weaker_model_that_reads_no_estimate_is_shown_none(samples: list[Sample]):
+    names = list[tuple[str, list[str]]]()
+
+    def answers(name: str) -> Any:
+        return lambda x, _, batch: names.append((name, list(batch.conditioning))) or torch.ones_like(x)
+
+    settings = SampleConfig.model_validate({"num_steps": 2, "guidance": {"kind": "autoguidance", "weight": 2}})
+    weaker = answers("weaker"), SHAPE.model_copy(update={"self_conditioning": 0.0})
+    generate(answers("own"), samples[:1], FlowConfig().build(), settings, SHAPE, TEXT_DIM, CPU, weaker=weaker)
+    assert sorted(names[:2]) == [("own", []), ("weaker", [])]
+    assert sorted(names[2:]) == [("own", [ESTIMATE]), ("weaker", [])]
+
+
 def test_a_sample_is_the_same_in_any_pack(samples: list[Sample]):
     model, settings = built("dit"), SampleConfig(num_steps=3, guidance=2)
 
