@@ -29,7 +29,7 @@ def build_run_report(run: str) -> str:
         section("training", "Training", "Training", training.training(run)),
         section("captions", "Captions", "Captions that are trained on", blend(run)),
         section("held-out", "Held out", "Loss on held-out clips", training.held_out(run)),
-        section("previews", "Over steps", "Held-out captions, step by step", training.previews(run)),
+        section("previews", "Over steps", "Held-out captions and own prompts, step by step", training.previews(run)),
         section("samples", "Samples", "Samples", training.samples(run)),
         section("evaluation", "Evaluation", "Samples beside clips", evaluation(run)),
         section("skipped", "Skipped", "Skipped steps", training.skipped(run)),

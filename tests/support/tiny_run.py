@@ -1,4 +1,4 @@
-"""A training run of seconds that can be sampled with the embedded weights: prompts, and pictures to begin with."""
+"""A training run of seconds that can be sampled with the embedded weights: by prompts, from pictures."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,13 @@ SETTINGS = {
 
 
 def tiny_run(folder: Path) -> Path:
-    """The folder of a run whose latents and captions are said to be those of the embedded models."""
+    """The folder of a run that was trained on `tiny_dataset`."""
+    train(TrainConfig.model_validate(SETTINGS), str(tiny_dataset(folder / "dataset")), folder / "run")
+    return folder / "run"
+
+
+def tiny_dataset(root: Path) -> Path:
+    """Latents and captions that are said to be those of the embedded models."""
     latents = EncodeStage(EncodeConfig(windows="middle", max_area_px=6144), "").fingerprint_record()
     text = TextEmbedStage(TextEncoderConfig(device="cpu")).fingerprint_record()
     channels, width = latents["channels"] // 4, text["dim"] // TEXT_DIM
@@ -40,8 +46,7 @@ def tiny_run(folder: Path) -> Path:
         )
         for clip in smooth_clips(12, num_val=2)
     ]
-    root = write_dataset(folder / "dataset", clips)
+    write_dataset(root, clips)
     (root / "latents/lat0/fingerprint.json").write_text(json.dumps(latents | {"fingerprint": "lat0"}))
     (root / "text/txt0/fingerprint.json").write_text(json.dumps(text | {"fingerprint": "txt0"}))
-    train(TrainConfig.model_validate(SETTINGS), str(root), folder / "run")
-    return folder / "run"
+    return root

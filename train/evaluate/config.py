@@ -57,7 +57,7 @@ class CaptionLossConfig(EvaluatorSettings):
 
 
 class SamplesConfig(EvaluatorSettings):
-    """Samples of held-out captions by the averaged weights."""
+    """Samples of held-out captions, and of your own prompts, by the averaged weights."""
 
     evaluator: ClassVar[str] = "train.evaluate.samples:SampleLogging"
 
@@ -65,6 +65,23 @@ class SamplesConfig(EvaluatorSettings):
     num_samples: int = Field(4, ge=1, description="held-out captions that are sampled")
     num_steps: int = Field(30, ge=1, description="steps of a sample from noise to data")
     guidance: float = Field(4.0, ge=0, description="classifier-free guidance of samples")
+    prompts: tuple[str, ...] | str = Field(
+        (), description="your own prompts: a list, or a text file with one in each line; they are sampled, too"
+    )
+    size: str | None = Field(
+        None,
+        pattern=r"^\d{1,6}x\d{1,6}$",
+        description="WIDTHxHEIGHT of your own prompts, px; none: that of most held-out clips",
+    )
+    num_frames: int | None = Field(None, ge=1, description="frames of your own prompts; none: as most held-out clips")
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Width and height of the user's own prompts, px."""
+        if self.size is None:
+            return None
+        width, _, height = self.size.partition("x")
+        return int(width), int(height)
 
 
 class EvaluateConfig(BaseModel):

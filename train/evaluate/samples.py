@@ -1,13 +1,14 @@
 """Samples while a run trains: the same held-out captions from the same noise each time, by the EMA weights. Where no
-clip has a caption, held-out clips are sampled under the null caption.
+clip has a caption, held-out clips are sampled under the null caption. The user's own prompts are sampled with them.
 
-    RUN/samples/step-000500/00.mp4  00.json  …
+    RUN/samples/step-000500/00.mp4  00.json  …  prompt-00.mp4  prompt-00.json  …
 
 A caption is sampled at the size and length of its clip; its token states are those of the dataset, so no text
-encoder is needed. Decoded and written by the first rank.
+encoder is needed. Own prompts are embedded once (`own_prompts`). Decoded and written by the first rank.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -25,9 +26,11 @@ from train.data.read import ClipReader
 from train.data.reference import noised, reference_prompts, reference_sample
 from train.evaluate.base import AveragedWeights, Evaluation, EvaluationContext
 from train.evaluate.config import SamplesConfig
+from train.evaluate.own_prompts import own_prompts, own_samples
 from train.packing.batch import Sample
+from train.packing.patches import grid_size
 from train.sampling.config import SampleConfig
-from train.sampling.files import write_generated
+from train.sampling.files import suffix_of, write_generated
 from train.sampling.generate import generate, packs_to_generate
 from train.sampling.provenance import Provenance
 
@@ -41,7 +44,7 @@ NUM_FRAMES, HEIGHT_PX = 4, 96
 class LoggedSample:
     """A caption and what the model makes of it."""
 
-    clip_id: str
+    clip_id: str | None  # None: a prompt of the user's
     prompt: str
     latent: Tensor  # (C, T, H, W) float32
     fps: float
@@ -51,7 +54,8 @@ class SampleLogging:
     """Samples held-out captions on all ranks together; the first decodes and writes them.
 
     Raises:
-        ValueError: the autoencoder of the latents, or what writes videos and images, is missing.
+        ValueError: the autoencoder of the latents, or what writes videos and images, is missing; own prompts that
+            cannot be read or sampled.
     """
 
     def __init__(self, config: SamplesConfig, context: EvaluationContext) -> None:
@@ -61,16 +65,18 @@ class SampleLogging:
         captioned = np.flatnonzero(self.manifest.table["text_shard"].is_valid())
         rows = captioned if self.manifest.has_texts else np.arange(len(self.manifest))
         self.rows = rows[: config.num_samples].tolist()
+        self.prompts = own_prompts(config)
+        self.own = own_samples(self.prompts, config, context)
         counts = self.manifest.num_tokens[self.rows].tolist()
+        counts += [math.prod(grid_size(sample.latent.shape, self.model.patch)) for sample in self.own]
         self.sampling = SampleConfig(num_steps=config.num_steps, guidance=config.guidance)
-        packs = packs_to_generate(counts, self.sampling, context.plan)
-        self.packs = [[self.rows[i] for i in indices] for indices in packs]
-        if self.ranks.is_main and not self.rows:
+        self.packs = packs_to_generate(counts, self.sampling, context.plan)
+        if self.ranks.is_main and not counts:
             logger.warning(
                 "train.evaluate.samples.every=%d: no held-out clip has an embedded caption: nothing is sampled",
                 config.every,
             )
-        if self.ranks.is_main and self.rows:
+        if self.ranks.is_main and counts:
             if missing := [name for name in ("av", "PIL") if find_spec(name) is None]:
                 raise ValueError(
                     f"train.evaluate.samples.every={config.every}: samples are written with {missing[0]}, which is "
@@ -85,37 +91,40 @@ class SampleLogging:
             return Evaluation()
         # Decoded as `reelpack sample` does, independent of the run's precision.
         with torch.autocast(self.ranks.device.type, enabled=False):
-            return Evaluation(images={"samples": self.write(drawn, self.folder, step)})
+            return Evaluation(images=self.write(drawn, self.folder, step))
 
     def draw(self, model: nn.Module) -> list[LoggedSample]:
-        """One latent per caption, on the first rank; packs are distributed over the ranks."""
+        """One latent per caption and own prompt, on the first rank; packs are distributed over the ranks."""
         reader, drawn = ClipReader(self.manifest, self.model.patch, self.ranks.device), dict[int, LoggedSample]()
         for turn in range(0, len(self.packs), self.ranks.world_size):
             is_mine = turn + self.ranks.rank < len(self.packs)
-            rows = self.packs[turn + self.ranks.rank if is_mine else turn]
-            clean = [reference_sample(reader, row, self.model.conditions) for row in rows]
+            numbers = self.packs[turn + self.ranks.rank if is_mine else turn]
+            clean = [self._clean(reader, number) for number in numbers]
             samples = [noised(sample, 1.0, "preview", sample.clip_id) for sample in clean]
             latents = generate(
                 model, samples, self.objective, self.sampling, self.model, self.manifest.text_dim, self.ranks.device
             )
             if is_mine:
-                found = zip(rows, samples, latents, strict=True)
-                drawn |= {row: self._logged(row, sample, latent) for row, sample, latent in found}
-        of_all = {row: one for part in self.ranks.all_gather_object(drawn) for row, one in part.items()}
-        return [of_all[row] for row in self.rows]
+                found = zip(numbers, samples, latents, strict=True)
+                drawn |= {number: self._logged(number, sample, latent) for number, sample, latent in found}
+        of_all = {number: one for part in self.ranks.all_gather_object(drawn) for number, one in part.items()}
+        return [of_all[number] for number in sorted(of_all)]
 
-    def write(self, drawn: Sequence[LoggedSample], folder: Path, step: int) -> np.ndarray:
-        """Decode into `folder`/step-…; returns a picture of all, one row of frames per caption: (H, W, 3) uint8."""
-        autoencoder, strips = self._autoencoder(), []
-        for number, one in enumerate(drawn):
+    def write(self, drawn: Sequence[LoggedSample], folder: Path, step: int) -> dict[str, np.ndarray]:
+        """Decode into `folder`/step-…; returns a picture of the samples, and one of own prompts: a row of frames per
+        caption, (H, W, 3) uint8."""
+        autoencoder = self._autoencoder()
+        strips: dict[str, list[np.ndarray]] = {}
+        for one in drawn:
             rgb = decode_latent(autoencoder, one.latent)
-            path = folder / f"step-{step:06d}" / f"{number:02d}{'.mp4' if len(rgb) > 1 else '.png'}"
+            kind, prefix = ("prompts", "prompt-") if one.clip_id is None else ("samples", "")
+            number = len(strips.setdefault(kind, []))
+            path = folder / f"step-{step:06d}" / f"{prefix}{number:02d}{suffix_of(len(rgb))}"
             provenance = Provenance(run=self.run, step=step, prompt=one.prompt, seed=None)
             settings = {"guidance": self.config.guidance, "num_steps": self.config.num_steps}
             write_generated(path, rgb, one.fps, provenance, {"clip_id": one.clip_id, "fps": one.fps, **settings})
-            strips.append(_strip(rgb))
-        width = max(strip.shape[1] for strip in strips)
-        return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
+            strips[kind].append(_strip(rgb))
+        return {kind: _stacked(rows) for kind, rows in strips.items()}
 
     def _autoencoder(self) -> VideoAutoencoder:
         """Loaded when it is needed: between samples it takes no memory."""
@@ -127,9 +136,24 @@ class SampleLogging:
                 "samples need it: set train.evaluate.samples.every=0 to train without them"
             ) from error
 
-    def _logged(self, index: int, sample: Sample, latent: Tensor) -> LoggedSample:
-        (prompt,) = reference_prompts(self.manifest, [index])
+    def _clean(self, reader: ClipReader, number: int) -> Sample:
+        """Held-out clips are numbered first, then own prompts."""
+        if number < len(self.rows):
+            return reference_sample(reader, self.rows[number], self.model.conditions)
+        return self.own[number - len(self.rows)]
+
+    def _logged(self, number: int, sample: Sample, latent: Tensor) -> LoggedSample:
+        if number >= len(self.rows):
+            own = self.prompts[number - len(self.rows)]
+            return LoggedSample(clip_id=None, prompt=own, latent=latent, fps=sample.fps)
+        (prompt,) = reference_prompts(self.manifest, [self.rows[number]])
         return LoggedSample(clip_id=sample.clip_id, prompt=prompt, latent=latent, fps=sample.fps)
+
+
+def _stacked(strips: Sequence[np.ndarray]) -> np.ndarray:
+    """Below each other, (H, W, 3)."""
+    width = max(strip.shape[1] for strip in strips)
+    return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
 
 
 def _strip(rgb: np.ndarray) -> np.ndarray:
