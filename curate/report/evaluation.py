@@ -16,7 +16,7 @@ MAX_EVALUATIONS, MAX_VIDEOS = 4, 24
 
 def evaluation(run: str) -> str:
     """Figures of the last evaluations side by side, and the samples of the last one; empty without any."""
-    found = sorted(_read(run), key=lambda pair: pair[1]["step"])[-MAX_EVALUATIONS:]
+    found = _read(run)[-MAX_EVALUATIONS:]
     if not found:
         return ""
     heads = "".join(f"<th>{escape(_title(facts))}</th>" for _, facts in found)
@@ -36,12 +36,15 @@ def evaluation(run: str) -> str:
     return f'{note}<div class="scroll">{table}</div>{videos}'
 
 
-def _read(run: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Folders of evaluations that have ended, and their facts."""
+def _read(run: str) -> list[tuple[str, dict[str, Any]]]:
+    """Folders of evaluations that have ended, and their facts: by step, then in the order in which they ended."""
+    found = []
     for name in folders(f"{run}/evaluation"):
         fs, path = locate(f"{run}/evaluation/{name}/evaluate.json")
         if fs.exists(path):
-            yield f"{run}/evaluation/{name}", json.loads(fs.cat_file(path))
+            facts = json.loads(fs.cat_file(path))
+            found.append(((facts["step"], fs.modified(path)), f"{run}/evaluation/{name}", facts))
+    return [(folder, facts) for _, folder, facts in sorted(found, key=lambda one: one[0])]
 
 
 def _title(facts: Mapping[str, Any]) -> str:
