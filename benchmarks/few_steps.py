@@ -44,7 +44,7 @@ TRAIN = (
     "data.plan.token_budget=1024", "optimizer={lr: 0.002, warmup_steps: 20, schedule: cosine}", "ema.decay=0.99",
     "evaluate={held_out: {every: 500}, captions: {every: 0}}", "checkpoint.every=250", "device=cpu",
 )  # fmt: skip
-GUIDANCE = 1.5
+REPEATS = 2
 
 
 def main() -> None:
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--train", type=int, default=400, help="clips that train")
     parser.add_argument("--held-out", type=int, default=160, help="clips that do not")
+    parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--only-train", action="store_true", help="sample and measure in a later call")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -64,8 +65,9 @@ def main() -> None:
     loaded = LoadedRun(run, SampleConfig(device="cpu"))
     clips = [clip for clip in read_clips([str(arguments.out / "shapes")], "val") if clip.fits(VIEW)]
     asked = requests([clip.caption for clip in clips], arguments.samples)
-    report_packing(loaded, asked[:12])
-    report_distances(loaded, clips, asked, arguments.out / "few_steps.jsonl")
+    report_packing(loaded, asked[:12], arguments.guidance)
+    file = f"few_steps-{loaded.step}-{len(asked)}-{arguments.guidance:g}.jsonl"
+    report_distances(loaded, clips, asked, arguments.guidance, arguments.out / file)
 
 
 def made(out: Path, steps: int, num_train: int, num_held_out: int) -> str:
@@ -93,12 +95,12 @@ def requests(captions: list[str], count: int) -> list[Request]:
     ]
 
 
-def report_packing(loaded: LoadedRun, asked: list[Request]) -> None:
+def report_packing(loaded: LoadedRun, asked: list[Request], guidance: float) -> None:
     """Seconds of 12 prompts, in the packs of the run's budget and one by one, in turns."""
-    config = SampleConfig(num_steps=8, guidance=GUIDANCE, device="cpu")
+    config = SampleConfig.model_validate({"num_steps": 8, "guidance": guidance, "device": "cpu"})
     spent: dict[str, list[float]] = {"packed": [], "one by one": []}
     list(draw(loaded, asked[:1], config))  # loads the text encoder
-    for _ in range(3):
+    for _ in range(REPEATS):
         for name, groups in (("packed", [asked]), ("one by one", [[one] for one in asked])):
             start = time.process_time()
             for group in groups:
@@ -108,8 +110,11 @@ def report_packing(loaded: LoadedRun, asked: list[Request]) -> None:
     print(f"{len(asked)} prompts, CPU seconds: packed {packed:.2f}, one by one {single:.2f}: {single / packed:.2f} x")
 
 
-def report_distances(loaded: LoadedRun, clips: list[RealClip], asked: list[Request], file: Path) -> None:
-    measured = MeasureConfig(features=(FramesConfig(),), text=(), num_bootstrap=200)
+def report_distances(
+    loaded: LoadedRun, clips: list[RealClip], asked: list[Request], guidance: float, file: Path
+) -> None:
+    """One line for each sampler, number of steps and shift of the levels."""
+    measured = MeasureConfig(features=(FramesConfig(num_frames=4),), text=())
     observer = Observer(measured, loaded.device)
     decoder = autoencoder_of(loaded.record.latents, loaded.device)
     held_out = seen(observer, [clip.frames(VIEW) for clip in clips])
@@ -124,7 +129,7 @@ def report_distances(loaded: LoadedRun, clips: list[RealClip], asked: list[Reque
                 key = (shift, sampler, steps)
                 if key not in known:
                     config = SampleConfig.model_validate(
-                        {"sampler": sampler, "num_steps": steps, "guidance": GUIDANCE, "device": "cpu"}
+                        {"sampler": sampler, "num_steps": steps, "guidance": guidance, "device": "cpu"}
                     )
                     drawn = dict(draw(loaded, asked, config))
                     videos = [decode_latent(decoder, drawn[i].latent) for i in range(len(asked))]
