@@ -6,14 +6,17 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from train.sampling.config import SampleConfig
+from train.sampling.given_files import GivenFiles
 from train.sampling.guidance.constant import ConstantGuidance
 
 OF_COMMAND = frozenset({"seed", "seeds", "negative", "step", "device"})
 """Settings of sampling that are a video's own, or have options of the command."""
+NOTHING = GivenFiles()
+FILES = ("start", "end", "video", "mask")
+"""Of `GivenFiles`, besides the key frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +28,7 @@ class Asked:
         seed: Of its noise.
         label: A class of the run, by name or number.
         negative: None: `sample.negative`.
-        start: A picture that it begins with, or a clip that it continues.
+        given: Files that it is generated from.
     """
 
     prompt: str
@@ -35,7 +38,7 @@ class Asked:
     seed: int
     label: str | None = None
     negative: str | None = None
-    start: Path | None = None
+    given: GivenFiles = NOTHING
 
     @property
     def title(self) -> str:
@@ -50,9 +53,15 @@ class Asked:
             "label": self.label,
             "size": f"{self.width}x{self.height}",
             "num_frames": self.num_frames,
-            "start": None if self.start is None else str(self.start),
-            "start_sha256": None if self.start is None else hashlib.sha256(self.start.read_bytes()).hexdigest(),
+            **self.given.facts,
+            "given_sha256": self._digest(),
         }
+
+    def _digest(self) -> str | None:
+        """Of the bytes of what is given; None: nothing is."""
+        files = [*self.given.keys.values(), *(getattr(self.given, name) for name in FILES)]
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path is not None]
+        return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
 
 
 def size_of(text: str, option: str) -> tuple[int, int]:
@@ -79,8 +88,13 @@ def command_of(run: str, facts: Mapping[str, Any]) -> str:
         if facts.get(name):
             parts += [f"--{option}", str(facts[name])]
     parts += ["--frames", str(facts["num_frames"])]
-    if facts.get("start"):
-        parts += ["--start", str(facts["start"])]
+    for name in FILES:
+        if facts.get(name):
+            parts += [f"--{name}", str(facts[name])]
+    for number, path in (facts.get("keys") or {}).items():
+        parts += ["--keys", f"{number}={path}"]
+    parts += ["--extend", str(facts["extend"])] if facts.get("extend") else []
+    parts += ["--loop"] if facts.get("loop") else []
     parts += ["--step", str(facts["step"]), "--set", f"sample.seed={facts['seed']}"]
     for name, value in SampleConfig().model_dump(mode="json").items():
         if name in facts and name not in OF_COMMAND and facts[name] != value:

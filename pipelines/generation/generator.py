@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from curate.storage.place import path_of
-from pipelines.generation.asked import Asked
+from pipelines.generation.asked import NOTHING, Asked
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
@@ -72,7 +72,7 @@ class Generator:
             ValueError: It cannot; with what would work.
         """
         request = self._request(asked)
-        if asked.start is not None:  # one patch of it, as far as it matters here
+        if asked.given == GivenFiles(start=asked.given.start) != NOTHING:  # one patch of it, as far as it matters here
             request = replace(request, given=Given(start=torch.empty(0, self.train_config.model.patch[0])))
         check_requests([request], config, self.train_config, self.record)
 
@@ -121,10 +121,10 @@ class Generator:
 
     def _with_inputs(self, asked: Asked, config: SampleConfig) -> Request:
         request = self._request(asked)
-        if asked.start is None:
+        if asked.given == NOTHING:
             return request
-        files, fps = GivenFiles(start=asked.start), config.fps or self.record.fps
-        given = read_given(files, request, self.train_config, self.record, self.decoder, fps)
+        fps = config.fps or self.record.fps
+        given = read_given(asked.given, request, self.train_config, self.record, self.decoder, fps)
         return replace(request, given=given)
 
     def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
@@ -133,4 +133,4 @@ class Generator:
         return Provenance(run=run, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
 
     def _provenance(self, asked: Asked) -> Provenance:
-        return self.provenance(asked.prompt, asked.seed, is_composite=asked.start is not None)
+        return self.provenance(asked.prompt, asked.seed, is_composite=asked.given != NOTHING)

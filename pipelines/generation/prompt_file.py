@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import Asked, size_of
+from pipelines.generation.asked import NOTHING, Asked, size_of
 from train.sampling.config import SampleConfig
+from train.sampling.given_files import GivenFiles
 
 MOST_TOLD = 10
 """Lines of a file that one message names."""
@@ -30,6 +31,9 @@ class PromptLine(BaseModel):
     frames: int | None = Field(None, ge=1, description="number of frames")
     negative: str | None = Field(None, description="prompt that guidance leads away from")
     label: str | None = Field(None, description="class of the run")
+    end: str | None = Field(None, description="picture to end with, or clip to lead to")
+    keys: dict[int, str] | None = Field(None, description="pictures by number of a frame")
+    loop: bool = Field(False, description="return to the start")
     start: str | None = Field(
         None, description="picture or clip to begin with; a relative path is from the file's folder"
     )
@@ -99,15 +103,22 @@ def _line(values: Any) -> PromptLine:
         raise ValueError(f"{'; '.join(problems)}; known are {', '.join(PromptLine.model_fields)}") from error
 
 
+def _given(line: PromptLine, folder: Path) -> GivenFiles:
+    """Files of a line; a relative path is from the folder."""
+    files = {name: folder / path for name in ("start", "end") if (path := getattr(line, name)) is not None}
+    keys = {number: folder / path for number, path in (line.keys or {}).items()}
+    if missing := [str(path) for path in (*files.values(), *keys.values()) if not path.is_file()]:
+        raise ValueError(f"there is no file {', '.join(missing)}")
+    return GivenFiles(**files, keys=keys, loop=line.loop)
+
+
 def _asked(
     line: PromptLine, order: int, folder: Path, size: str, num_frames: int, config: SampleConfig
 ) -> Iterator[Asked]:
     """One for each seed."""
     width, height = size_of(line.size or size, "size")
-    start = None if line.start is None else folder / line.start
-    if start is not None and not start.is_file():
-        raise ValueError(f"start {start}: there is no such file")
-    if not (line.prompt or line.label or line.start):
+    given = _given(line, folder)
+    if not (line.prompt or line.label or given != NOTHING):
         raise ValueError("has neither prompt nor label nor start; expected what to show")
     for seed in [line.seed] if line.seed is not None else config.seeds or [config.seed + order]:
         yield Asked(
@@ -118,5 +129,5 @@ def _asked(
             seed=seed,
             label=line.label,
             negative=line.negative,
-            start=start,
+            given=given,
         )

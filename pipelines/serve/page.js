@@ -2,7 +2,8 @@
 const $ = (id) => document.getElementById(id);
 const form = $("form"), fields = form.elements;
 const PAGE_SIZE = 24;
-let about, start = null, shown = PAGE_SIZE, newest, known = new Map();
+let about, shown = PAGE_SIZE, newest, known = new Map();
+const slots = {}, keys = [];
 
 // The token is in a cookie now; it need not stay in the history.
 if (location.search) history.replaceState(null, "", location.pathname);
@@ -32,7 +33,11 @@ function setUp() {
   $("prompt-field").hidden = $("negative-field").hidden = !about.prompts;
   $("label-field").hidden = !about.labels.length;
   options(fields.label, [["", "none"], ...about.labels.map((name) => [name, name])], "");
-  $("start-field").hidden = !about.takes.includes("start");
+  for (const [name, title] of Object.entries(ENDS)) {
+    if (about.takes.includes(name)) slots[name] = new Slot(title);
+  }
+  $("loop-field").hidden = !about.takes.includes("loop");
+  $("add-key").hidden = !about.takes.includes("keys");
   $("frames-field").hidden = !about.frames.step;
   options(fields.sampler, about.samplers.map((name) => [name, name]), about.sampler);
   for (const name of ["width", "height"]) {
@@ -62,7 +67,10 @@ function wish() {
   Object.assign(found, { guidance: number("guidance"), sampler: fields.sampler.value });
   if (about.prompts) Object.assign(found, { prompt: fields.prompt.value, negative: fields.negative.value });
   if (fields.label.value) found.label = fields.label.value;
-  if (start) found.start = start;
+  for (const [name, slot] of Object.entries(slots)) if (slot.kept) found[name] = slot.kept;
+  const pictures = keys.filter((slot) => slot.kept).map((slot) => [slot.frame.value, slot.kept]);
+  if (pictures.length) found.keys = Object.fromEntries(pictures);
+  if (fields.loop.checked) found.loop = true;
   const given = about.conditions.filter((name) => fields[`condition:${name}`].value !== "");
   if (given.length) found.conditions = Object.fromEntries(given.map((name) => [name, number(`condition:${name}`)]));
   return found;
@@ -80,27 +88,61 @@ async function generate(event) {
   }
 }
 
-async function give(file) {
-  if (!file) return;
-  say("");
-  $("start-facts").textContent = "sending …";
-  try {
-    const kept = await ask("api/uploads", { method: "POST", body: file });
-    const view = document.createElement(kept.num_frames > 1 ? "video" : "img");
-    view.src = URL.createObjectURL(file);
-    showStart(kept.name, `${kept.width}×${kept.height}${kept.num_frames > 1 ? `, ${kept.num_frames} frames` : ""}`, view);
-  } catch (error) {
-    showStart(null);
-    say(error.message);
+const ENDS = {
+  start: "Start: a picture, or a clip that goes on",
+  end: "End: a picture, or a clip that it leads to",
+};
+
+// A picture or a clip that is sent when it is chosen; `kept` is its name on the server.
+class Slot {
+  constructor(title, isKey = false) {
+    this.element = $("slot").content.cloneNode(true).firstElementChild;
+    const find = (selector) => this.element.querySelector(selector);
+    find(".name").textContent = title;
+    this.frame = find(".number input");
+    find(".number").hidden = !isKey;
+    this.element.classList.toggle("key", isKey);
+    this.file = find('input[type="file"]');
+    this.parts = { kept: find(".kept"), view: find(".view"), facts: find(".facts") };
+    this.show(null);
+    this.file.addEventListener("change", () => this.give(this.file.files[0]));
+    find("button").addEventListener("click", () => this.show(null));
+    const over = (event, is) => { event.preventDefault(); this.element.classList.toggle("over", is); };
+    this.element.addEventListener("dragover", (event) => over(event, true));
+    this.element.addEventListener("dragleave", (event) => over(event, false));
+    this.element.addEventListener("drop", (event) => { over(event, false); this.give(event.dataTransfer.files[0]); });
+    $("given").append(this.element);
+  }
+
+  show(kept, facts = "", view = null) {
+    this.kept = kept;
+    if (!kept) this.file.value = "";
+    this.parts.kept.hidden = !kept;
+    this.parts.facts.textContent = facts;
+    this.parts.view.replaceChildren(...(view ? [view] : []));
+  }
+
+  async give(file) {
+    if (!file) return;
+    say("");
+    try {
+      const kept = await ask("api/uploads", { method: "POST", body: file });
+      const view = document.createElement(kept.num_frames > 1 ? "video" : "img");
+      view.src = URL.createObjectURL(file);
+      const length = kept.num_frames > 1 ? `, ${kept.num_frames} frames` : "";
+      this.show(kept.name, `${kept.width}×${kept.height}${length}`, view);
+    } catch (error) {
+      this.show(null);
+      say(error.message);
+    }
   }
 }
 
-function showStart(name, facts = "", view = null) {
-  start = name;
-  if (!name) fields.start.value = "";
-  $("start-facts").textContent = facts;
-  $("start-view").replaceChildren(...(view ? [view] : []));
-  $("start-field").querySelector(".given").hidden = !name;
+function addKey(frame = 0) {
+  const slot = new Slot("Picture", true);
+  slot.frame.value = frame;
+  keys.push(slot);
+  return slot;
 }
 
 function secondsLeft(job) {
@@ -158,11 +200,11 @@ function card(item) {
   made.querySelector(".caption").textContent = facts.prompt || (facts.label ? `class ${facts.label}` : "(no prompt)");
   const length = facts.num_frames > 1 ? ` · ${facts.num_frames} frames` : "";
   const guidance = facts.guidance.map((rule) => rule.weight).join(", ");
-  const start = facts.start ? " · with a start" : "";
+  const given = ["start", "end", "keys"].filter((name) => facts[name]).map((name) => ` · ${name}`).join("");
   made.querySelector(".facts").textContent =
-    `seed ${facts.seed} · ${facts.size}${length} · ${facts.sampler.kind}, ${facts.num_steps} steps · guidance ${guidance}${start}`;
+    `seed ${facts.seed} · ${facts.size}${length} · ${facts.sampler.kind}, ${facts.num_steps} steps · guidance ${guidance}${given}`;
   made.querySelector("a").href = view.dataset.src;
-  made.querySelector('[data-do="start"]').hidden = !about.takes.includes("start");
+  made.querySelector('[data-do="start"]').hidden = !slots.start;
   made.querySelector(".actions").onclick = (event) => act(event.target.dataset.do, item);
   return made;
 }
@@ -172,7 +214,7 @@ function act(what, item) {
   if (what === "command") copy(item.command);
   if (what === "json") copy(JSON.stringify(item.facts, null, 1));
   if (what === "start") {
-    fetch(`media/${item.name}`).then((answer) => answer.blob()).then(give);
+    fetch(`media/${item.name}`).then((answer) => answer.blob()).then((file) => slots.start.give(file));
     form.scrollIntoView({ behavior: "smooth" });
   }
 }
@@ -185,8 +227,11 @@ function use(facts) {
   for (const [name, value] of Object.entries(set)) fields[name].value = value;
   if (facts.guidance.length === 1) fields.guidance.value = facts.guidance[0].weight;
   for (const name of about.conditions) fields[`condition:${name}`].value = facts.conditions[name] ?? "";
-  const given = facts.start?.split("/").at(-1);
-  showStart(given && /^[0-9a-f]{32}$/.test(given) ? given : null, "the same as then");
+  const uploaded = (path) => (path && /[/\\][0-9a-f]{32}$/.test(path) ? path.slice(-32) : null);
+  for (const [name, slot] of Object.entries(slots)) slot.show(uploaded(facts[name]), "the same as then");
+  for (const slot of keys.splice(0)) slot.element.remove();
+  for (const [frame, path] of Object.entries(facts.keys ?? {})) addKey(frame).show(uploaded(path), "the same as then");
+  fields.loop.checked = facts.loop;
   form.scrollIntoView({ behavior: "smooth" });
 }
 
@@ -245,18 +290,9 @@ form.addEventListener("submit", generate);
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
 });
-fields.start.addEventListener("change", () => give(fields.start.files[0]));
-$("start-clear").addEventListener("click", () => showStart(null));
+$("add-key").addEventListener("click", () => addKey());
 $("dice").addEventListener("click", () => { fields.seed.value = Math.floor(Math.random() * 2 ** 31); });
 $("more").addEventListener("click", () => { shown += PAGE_SIZE; showGallery(); });
-const drop = $("start-field");
-drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  give(event.dataTransfer.files[0]);
-});
 
 const ready = (async () => {
   about = await ask("api/about");

@@ -44,5 +44,5 @@ class Uploads:
         """Raises ValueError where there is none of that name."""
         path = self.folder / name
         if not NAME.fullmatch(name) or not path.is_file():
-            raise ValueError("the start is not on the server any more; choose it again")
+            raise ValueError("the picture or clip is not on the server any more; choose it again")
         return path

@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.generation.asked import Asked
 from pipelines.serve.uploads import Uploads
 from train.sampling.config import SampleConfig
+from train.sampling.given_files import GivenFiles
 
 Text = Annotated[str, Field(max_length=4000)]
+Upload = Annotated[str, Field(max_length=64, description="an uploaded picture or clip, by its name")]
 MOST_SEEDS = 16
 
 
@@ -30,15 +32,20 @@ class Wish(BaseModel):
     sampler: str | None = Field(None, max_length=40, description="name of a sampler")
     conditions: dict[str, float] | None = Field(None, description="scalar conditions by name")
     label: str | None = Field(None, max_length=400, description="a class of the run")
-    start: str | None = Field(None, max_length=64, description="an uploaded picture or clip, by its name")
+    start: Upload | None = Field(None, description="what it begins with")
+    end: Upload | None = Field(None, description="what it ends with")
+    keys: dict[int, Upload] = Field({}, max_length=64, description="pictures by number of a frame")
+    loop: bool = Field(False, description="return to the start")
 
     def asked(self, uploads: Uploads) -> list[Asked]:
         """One for each seed.
 
         Raises:
-            ValueError: the start is no longer there.
+            ValueError: a file that is no longer there, or files that do not go together.
         """
-        start = None if self.start is None else uploads.file(self.start)
+        start, end = (None if name is None else uploads.file(name) for name in (self.start, self.end))
+        keys = {number: uploads.file(name) for number, name in self.keys.items()}
+        given = GivenFiles(start=start, end=end, keys=keys, loop=self.loop)
         return [
             Asked(
                 prompt=self.prompt.strip(),
@@ -48,7 +55,7 @@ class Wish(BaseModel):
                 seed=seed,
                 label=self.label,
                 negative=self.negative,
-                start=start,
+                given=given,
             )
             for seed in range(self.seed, self.seed + self.num_seeds)
         ]

@@ -39,11 +39,12 @@ def test_every_kind_of_file_gives_its_prompts_with_their_lines(tmp_path: Path, n
 
 def test_a_line_has_its_own_settings_and_files_from_its_folder(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"")
-    line = '{"prompt": "a", "seed": 9, "size": "32x16", "frames": 1, "negative": "b", "label": "c", "start": "x.png"}'
+    line = '{"prompt": "a", "seed": 9, "size": "32x16", "frames": 1, "negative": "b", "label": "c", '
+    line += '"start": "x.png", "loop": true}'
     (tmp_path / "a.jsonl").write_text(line)
     [(_, one)] = read_prompts(tmp_path / "a.jsonl", "64x48", 9, SampleConfig(seeds=(1, 2)))
     assert (one.seed, one.width, one.height, one.num_frames) == (9, 32, 16, 1)
-    assert (one.negative, one.label, one.start) == ("b", "c", tmp_path / "x.png")
+    assert (one.negative, one.label, one.given.start, one.given.loop) == ("b", "c", tmp_path / "x.png", True)
 
 
 def test_all_lines_that_cannot_be_used_are_named(tmp_path: Path) -> None:

@@ -20,15 +20,18 @@ import pytest
 
 from curate.media.decode import decode_clip
 from curate.media.still import encode_png
+from pipelines.generation.asked import command_of
 from pipelines.generation.generator import Generator
 from pipelines.serve.access import Access
 from pipelines.serve.jobs import MOST_WAITING, Job, State
 from pipelines.serve.server import FILES, PageServer
 from pipelines.serve.studio import Studio
+from pipelines.serve.wish import wish_of
 from tests.pipelines.test_train_commands import run
 from tests.support.browser import Browser, found_browser
 from tests.support.tiny_run import tiny_run
 from train.sampling.config import SampleConfig
+from train.sampling.given_files import GivenFiles
 
 SETTINGS = SampleConfig(num_steps=2, guidance=2, device="cpu")
 WISH = {"prompt": "a disc", "width": 48, "height": 32, "num_frames": 5}
@@ -190,6 +193,25 @@ def test_a_start_is_decoded_before_it_is_kept_and_begins_the_video(served: Simpl
     assert [path.name for path in (served.folder / "given").iterdir()] == [kept["name"]]
 
 
+def test_ends_and_key_frames_are_files_of_the_server(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    names = [
+        visitor.ask("POST", "/api/uploads", encode_png(np.full((32, 48, 3), shade, np.uint8))).values["name"]
+        for shade in (0, 90, 180)
+    ]
+    wish = wish_of({**WISH, "start": names[0], "end": names[1], "keys": {"4": names[2]}})
+    [one] = wish.asked(served.studio.uploads)
+    given = served.folder / "given"
+    assert one.given == GivenFiles(start=given / names[0], end=given / names[1], keys={4: given / names[2]})
+    command = command_of("RUN", one.settings(SETTINGS) | {"seed": 0, "step": 2})
+    assert f"--end {given / names[1]} --keys 4={given / names[2]}" in command
+    for changes, said in (({"keys": {"4": "../x"}}, "choose it again"), ({"loop": True}, "expected --start")):
+        assert said in visitor.wish(**changes).values["error"]
+    assert visitor.wish(end=names[1]).status == 202  # the run was not trained on ends: its own message says so
+    assert work_off(served.studio).state is State.FAILED
+    assert "was trained on" in visitor.ask("GET", "/api/state").values["jobs"][0]["message"]
+
+
 def test_a_generation_ends_at_the_next_step_when_it_is_cancelled_and_a_waiting_one_never_begins(
     served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +312,7 @@ def test_the_page_generates_and_says_what_is_wrong(
         "problem": found["problem"],
         "address": "/",
         "wide": False,
+        "given": [["start"], True, True],
     }
     assert "nearest that this run" in found["problem"]
     assert served.studio.items(None, 1)["items"][0]["facts"]["prompt"] == HOSTILE
@@ -315,6 +338,7 @@ ready.then(async () => {
     captions: cards.map((card) => card.querySelector(".caption").textContent),
     facts: cards[0].querySelector(".facts").textContent, size: [video.videoWidth, video.videoHeight], again,
     problem: $("problem").textContent, address: location.pathname + location.search, wide,
+    given: [Object.keys(slots), $("loop-field").hidden, $("add-key").hidden],
   });
 });
 """
