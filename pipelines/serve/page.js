@@ -19,6 +19,7 @@ async function ask(path, options = {}) {
 function say(problem) {
   $("problem").textContent = problem || "";
   $("problem").hidden = !problem;
+  if (problem) $("problem").scrollIntoView({ block: "nearest" });
 }
 
 function options(select, names, chosen) {
@@ -101,7 +102,7 @@ class Slot {
     find(".name").textContent = title;
     this.frame = find(".number input");
     find(".number").hidden = !isKey;
-    this.element.classList.toggle("key", isKey);
+    this.element.classList.toggle("numbered", isKey);
     this.file = find('input[type="file"]');
     this.parts = { kept: find(".kept"), view: find(".view"), facts: find(".facts") };
     this.show(null);

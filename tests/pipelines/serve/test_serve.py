@@ -312,7 +312,7 @@ def test_the_page_generates_and_says_what_is_wrong(
         "problem": found["problem"],
         "address": "/",
         "wide": False,
-        "given": [["start"], True, True],
+        "given": [["start"], False, False],
     }
     assert "nearest that this run" in found["problem"]
     assert served.studio.items(None, 1)["items"][0]["facts"]["prompt"] == HOSTILE
@@ -338,7 +338,7 @@ ready.then(async () => {
     captions: cards.map((card) => card.querySelector(".caption").textContent),
     facts: cards[0].querySelector(".facts").textContent, size: [video.videoWidth, video.videoHeight], again,
     problem: $("problem").textContent, address: location.pathname + location.search, wide,
-    given: [Object.keys(slots), $("loop-field").hidden, $("add-key").hidden],
+    given: [Object.keys(slots), $("loop-field").checkVisibility(), $("add-key").checkVisibility()],
   });
 });
 """
