@@ -1,10 +1,11 @@
 """Kills trainings of autoencoders at random steps, continues them, and compares them with undisturbed ones.
 
-    python -m benchmarks.train_autoencoder_kill [--kills 3] [--steps 40] [--seed 0]
+    python -m benchmarks.train_autoencoder_kill [--kills 3] [--steps 40] [--seed 0] [--only temporal_decoder]
 
-A network with each bottleneck (KL, VQ, FSQ) and an adversary is trained on a small curated dataset. Each kill is
-`kill -9` of a process that this script started, in the middle of a step drawn at random; then the same command runs
-again. Equal to the last bit must be: every row of `metrics.jsonl`, and the files in RUN/weights.
+A network with each bottleneck (KL, VQ, FSQ) and an adversary is trained on a small curated dataset, and so are
+temporal layers in the decoder of a network of images. Each kill is `kill -9` of a process that this script started, in
+the middle of a step drawn at random; then the same command runs again. Equal to the last bit must be: every row of
+`metrics.jsonl`, and the files in RUN/weights.
 
 Exit code 1 where something differs.
 """
@@ -15,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,9 +30,9 @@ from tests.support.forks import forks, run_command
 from train.monitor.metrics import read_metrics
 
 BOTTLENECKS = {"kl": "{kind: kl}", "vq": "{kind: vq, codebook_size: 64}", "fsq": "{kind: fsq, levels: [8, 5, 5]}"}
+TEMPORAL = "temporal_decoder"
+IMAGES = "{over_time: false, temporal_stride: 1, spatial_stride: 4, latent_channels: 4, widths: [8]}"
 SETTINGS = (
-    "network.widths=[8, 12, 16]",
-    "network.latent_channels=4",
     "clips={sizes_px: [[32, 32]], lengths: [1, 5], batch_px: 20480, decoded_px: 48, short_side_px: [32, 48]}",
     "loss.adversary={width: 8, depth: 2, start: 5, lecam: 0.1}",
     "optimizer.warmup_steps=0",
@@ -47,36 +49,45 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3, help="of each run")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=(*BOTTLENECKS, TEMPORAL))
     arguments = parser.parse_args()
     print(described())
     rng = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="kill-") as temporary:
         dataset = curated(Path(temporary)).url
-        equal = [prove(Path(temporary), dataset, name, arguments.steps, arguments.kills, rng) for name in BOTTLENECKS]
+        equal = [
+            prove(Path(temporary), dataset, name, arguments.steps, arguments.kills, rng)
+            for name in (*BOTTLENECKS, TEMPORAL)
+            if arguments.only in (None, name)
+        ]
     sys.exit(0 if all(equal) else 1)
 
 
-def prove(folder: Path, dataset: str, bottleneck: str, steps: int, num_kills: int, rng: np.random.Generator) -> bool:
+def prove(folder: Path, dataset: str, name: str, steps: int, num_kills: int, rng: np.random.Generator) -> bool:
     """One undisturbed run and one that is killed so many times; True if they are equal."""
-    whole, killed = folder / f"{bottleneck}-whole", folder / f"{bottleneck}-killed"
-    start(dataset, whole, bottleneck, steps).join()
+    whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
+    if name == TEMPORAL:
+        base = folder / "base"
+        start(dataset, base, (f"network={IMAGES}", "clips.lengths=[1]"), 4).join()
+        settings: tuple[str, ...] = (f"temporal_decoder.base={{kind: reelpack, path: {base / 'weights'}}}",)
+    else:
+        settings = (f"network={{widths: [8, 12, 16], latent_channels: 4, bottleneck: {BOTTLENECKS[name]}}}",)
+    start(dataset, whole, settings, steps).join()
     edges = np.linspace(1, steps - 1, num_kills + 1).astype(int)
     for low, high in pairwise(edges):
-        print(f"  {kill_after(int(rng.integers(low, high)), start(dataset, killed, bottleneck, steps), killed, rng)}")
-    start(dataset, killed, bottleneck, steps).join()
+        print(f"  {kill_after(int(rng.integers(low, high)), start(dataset, killed, settings, steps), killed, rng)}")
+    start(dataset, killed, settings, steps).join()
     wrong = [f"row {n}: {a} and {b}" for n, (a, b) in enumerate(zip(rows(whole), rows(killed), strict=True)) if a != b]
-    for name in ("model.safetensors", "config.json"):
-        if (whole / "weights" / name).read_bytes() != (killed / "weights" / name).read_bytes():
-            wrong.append(f"weights/{name} differ")
-    print(
-        f"{bottleneck}: {num_kills} kills, {'EQUAL' if not wrong else 'DIFFERENT'}", *wrong[:8], sep="\n  ", flush=True
-    )
+    for file in ("model.safetensors", "config.json"):
+        if (whole / "weights" / file).read_bytes() != (killed / "weights" / file).read_bytes():
+            wrong.append(f"weights/{file} differ")
+    print(f"{name}: {num_kills} kills, {'EQUAL' if not wrong else 'DIFFERENT'}", *wrong[:8], sep="\n  ", flush=True)
     return not wrong
 
 
-def start(dataset: str, out: Path, bottleneck: str, steps: int) -> BaseProcess:
-    settings = [*SETTINGS, f"steps={steps}", f"network.bottleneck={BOTTLENECKS[bottleneck]}"]
-    words = [word for setting in settings for word in ("--set", f"train_autoencoder.{setting}")]
+def start(dataset: str, out: Path, settings: Sequence[str], steps: int) -> BaseProcess:
+    given = (*SETTINGS, *settings, f"steps={steps}")
+    words = [word for setting in given for word in ("--set", f"train_autoencoder.{setting}")]
     command = ["train-autoencoder", dataset, "--out", str(out), *words]
     process = forks().Process(target=run_command, args=(command, out.with_suffix(".log")))
     process.start()

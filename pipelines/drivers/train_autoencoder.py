@@ -236,4 +236,7 @@ def _line(steps: int, ranks: RankGrid, *further: Callable[[Row], None]) -> Itera
 
 
 def _usage(row: Row) -> Sequence[str]:
-    return (f"codes {row['code_usage']:.0%}",) if "code_usage" in row else ()
+    """Of a batch, which may have fewer positions than there are codes."""
+    if "code_usage_limit" not in row:
+        return ()
+    return (f"{row['code_usage'] / row['code_usage_limit']:.0%} of the codes that a batch can use",)

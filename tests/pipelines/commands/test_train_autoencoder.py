@@ -9,7 +9,7 @@ from pipelines.commands.train_autoencoder import show
 from pipelines.drivers.train_autoencoder import AutoencoderSummary
 
 STEP = {"loss": 1.0, "code_usage": 0.01}
-COULD = {"code_usage_limit": 0.25}
+COULD = {"code_usage_limit": 0.25, "commitment": 0.1}
 """Share of the codes that a batch has positions for; of codes that are learned."""
 
 

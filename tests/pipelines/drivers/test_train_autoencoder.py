@@ -52,7 +52,11 @@ def test_its_weights_encode_the_dataset_and_decode_it(kind: str, made: SimpleNam
     codes = {"kl": [], "vq": ["train_autoencoder.network.bottleneck.codebook_size=32"], "fsq": []}
     chosen = f"train_autoencoder.network.bottleneck.kind={kind}"
     summary = train_autoencoder(made.url, tmp_path / "run", config(chosen, *codes[kind]))
-    assert summary.num_clips + summary.num_held_out == 2 and len([r for r in summary.rows if "loss" in r]) == 3
+    steps = [row for row in summary.rows if "loss" in row]
+    assert summary.num_clips + summary.num_held_out == 2 and len(steps) == 3
+    assert all(
+        ("code_usage_limit" in row) == (kind != "kl") for row in steps
+    )  # what the line of progress compares with
     settings = ["execute.executor=local", f"encode.autoencoder.path={summary.weights}", "encode.max_area_px=6144"]
     done = encode(made.url, load_config(overrides=settings))
     folder = made.dataset.layout.encoded("latents", done.latents)

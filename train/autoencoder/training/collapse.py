@@ -20,7 +20,8 @@ REMEDY = (
 def used_share(rows: Iterable[Mapping[str, Any]]) -> float | None:
     """Codes that occur in batches, over those that could: a batch has no more codes than positions. The mean over the
     rows of steps; None where no codes are learned."""
-    shares = [row["code_usage"] / row["code_usage_limit"] for row in rows if "code_usage_limit" in row]
+    learned = (row for row in rows if "commitment" in row and "code_usage_limit" in row)
+    shares = [row["code_usage"] / row["code_usage_limit"] for row in learned]
     return sum(shares) / len(shares) if shares else None
 
 

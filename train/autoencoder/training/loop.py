@@ -170,7 +170,7 @@ class AutoencoderRun:
         self._optimizer.step()
         if self._opponent is not None and of_opponent:
             self._opponent.net.update(row["real_logit"], row["fake_logit"])
-        if "commitment" in row and self.model.num_codes is not None:  # codes that are learned
+        if "code_usage" in row and self.model.num_codes is not None:
             row["code_usage_limit"] = min(1.0, coded.latent[:, 0].numel() / self.model.num_codes)
         self.model.after_step(coded, noise)
         self._ema.update(self.model, self.step)

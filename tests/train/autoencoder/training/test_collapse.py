@@ -13,12 +13,17 @@ from train.autoencoder.training.collapse import PERIOD, CollapseWatch, used_shar
 
 
 def rows(usages: list[float], limit: float = 1.0) -> list[dict[str, Any]]:
-    return [{"step": n, "code_usage": usage, "code_usage_limit": limit} for n, usage in enumerate(usages, 1)]
+    return [
+        {"step": n, "code_usage": usage, "code_usage_limit": limit, "commitment": 0.1}
+        for n, usage in enumerate(usages, 1)
+    ]
 
 
 def test_a_small_batch_cannot_use_a_large_codebook() -> None:
     assert used_share(rows([0.02, 0.04], limit=0.05)) == pytest.approx(0.6)
     assert used_share([{"step": 1, "loss": 0.5}]) is None
+    fixed = [{"step": 1, "code_usage": 0.01, "code_usage_limit": 1.0}]  # of FSQ: nothing of it is learned
+    assert used_share(fixed) is None
 
 
 def test_it_warns_when_a_codebook_collapses_and_again_after_it_recovered(caplog: pytest.LogCaptureFixture) -> None:
