@@ -1,5 +1,6 @@
 """Files that a user supplies for a video, encoded as the clips of training are (`Given`)."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -132,7 +133,7 @@ class _Reader:
         self.request, self.tasks, self.patch, self.fps = request, config.data.tasks, config.model.patch, fps
         self.autoencoder, self.stride = autoencoder, autoencoder.temporal_stride
         self.canvas = canvas_of(latent_shape(request, record.latents, self.patch), self.patch)
-        self.multiple_px = config_of(record.latents).multiple_px
+        self.multiple_px = math.lcm(config_of(record.latents).multiple_px, autoencoder.spatial_stride)
         self.reader: FrameReader = MediaConfig(**record.latents.get("media", {})).build()
         self.reader.setup()
         self.size = request.height, request.width
