@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def sample(
-    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    run: Annotated[
+        list[str],
+        typer.Argument(help="run directory of a training; several: a cascade, from the first stage to the last"),
+    ],
     prompt: Annotated[list[str] | None, typer.Option(help="what to show; repeat it for several videos")] = None,
     label: Annotated[
         list[str] | None, typer.Option(help="class of a run with labels, by name or number; repeatable")
@@ -68,6 +71,8 @@ def sample(
         raise ValueError(
             f"--prompts {prompts} has what to show in its lines: leave --prompt and what goes with it out"
         )
+    if prompts is not None and len(run) > 1:
+        raise ValueError(f"--prompts {prompts} takes one run, and there are {len(run)}; repeat --prompt for a cascade")
     if prompts is None and not any(others):
         raise ValueError(
             "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
@@ -81,7 +86,7 @@ def sample(
     if strength is not None:
         resolved = type(resolved).model_validate(resolved.model_dump() | {"strength": strength})
     if prompts is not None:
-        _of_file(run, prompts, out, size, frames, resolved, grid, autoencoder)
+        _of_file(run[0], prompts, out, size, frames, resolved, grid, autoencoder)
         return
     from pipelines.drivers.sample import sample_to_files
     from train.autoencoder.given import autoencoder_given

@@ -15,14 +15,12 @@ from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task, described
-from train.run.folder import read_run
+from train.sampling.cascade import draw_stages, plan_stages
 from train.sampling.config import SampleConfig
 from train.sampling.files import write_generated
 from train.sampling.given_files import GivenFiles, read_given
-from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
-from train.sampling.request import Request, check_size
-from train.sampling.sample import draw
+from train.sampling.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ NOTHING = GivenFiles()
 
 
 def sample_to_files(
-    run: str,
+    run: str | Sequence[str],
     prompts: Sequence[str],
     out: Path | Sequence[Path],
     size: str,
@@ -45,7 +43,7 @@ def sample_to_files(
     """Generate one video per prompt and seed and write it, with a .json of the request; one frame becomes a PNG.
 
     Args:
-        run: directory of a training run.
+        run: directory of a training run; several: stages of a cascade, the first draws from the prompts alone.
         prompts: what to show.
         out: a file per video; or one name, numbered (`x-0.mp4`, `x-1.mp4`, …) where there are several.
         size: "WIDTHxHEIGHT" in px.
@@ -76,23 +74,29 @@ def sample_to_files(
         Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label, seed=seed)
         for (text, label), seed in zip(asked, cycle(seeds), strict=False)
     ]
-    train_config, record = read_run(path_of(run))
-    if is_outdated(record.latents):
-        logger.warning("%s was trained on latents of an earlier reelpack, which may have been scrambled", run)
-    decoder = autoencoder_of(record.latents, chosen=autoencoder)
-    check_size(requests[0], config, train_config, record.latents)
+    stages = plan_stages([run] if isinstance(run, str) else run, requests[0], config)
+    for stage in stages:
+        if is_outdated(stage.record.latents):
+            logger.warning(
+                "%s was trained on latents of an earlier reelpack, which may have been scrambled", stage.run
+            )
+    first, last = stages[0], stages[-1]
+    decoder = autoencoder_of(last.record.latents, chosen=autoencoder)
     given.check_strength(config.strength)
     if given == NOTHING:
-        _warn_of_nothing(run, train_config.data.tasks)
+        _warn_of_nothing(first.run, first.config.data.tasks)
     else:
-        encoded = read_given(given, requests[0], train_config, record, decoder, config.fps or record.fps)
+        encoder = decoder if first is last else autoencoder_of(first.record.latents)
+        rate = first.settings.fps or first.record.fps
+        begins = first.request(requests[0], 0, None)
+        encoded = read_given(given, begins, first.config, first.record, encoder, rate)
         requests = [replace(request, given=encoded) for request in requests]
     if upsampling is not None:
-        texts = upsample_prompts(run, [request.prompt for request in requests], upsampling)
+        texts = upsample_prompts(first.run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
-    loaded = LoadedRun(run, config)
     cells: dict[int, Cell] = {}
-    for number, result in draw(loaded, requests, config):
+    names = " + ".join(path_of(stage.run).name for stage in stages)
+    for number, result, loaded in draw_stages(stages, requests):
         settings = {
             **config.model_dump(mode="json", exclude={"step", "seed", "seeds"}),
             **({} if upsampling is None else {"typed": asked[number][0]}),
@@ -102,7 +106,7 @@ def sample_to_files(
             **given.facts,
         }
         provenance = Provenance(
-            run=loaded.name,
+            run=names,
             step=loaded.step,
             prompt=result.request.prompt,
             seed=result.seed,
@@ -115,9 +119,9 @@ def sample_to_files(
             (asked[first][0] or asked[first][1] or "(no prompt)", [cells[first + n] for n in range(len(seeds))])
             for first in range(0, len(asked), len(seeds))
         ]
-        of_all = Provenance(run=loaded.name, step=loaded.step, prompt="; ".join(title for title, _ in rows), seed=None)
+        of_all = Provenance(run=names, step=loaded.step, prompt="; ".join(title for title, _ in rows), seed=None)
         sheet = paths[0].with_name(f"{_stem(out, paths)}-grid{paths[0].suffix}")
-        paths.append(contact_sheet(rows, sheet, config.fps or record.fps, of_all))
+        paths.append(contact_sheet(rows, sheet, last.settings.fps or last.record.fps, of_all))
     return paths
 
 

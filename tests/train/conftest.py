@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.support.latents import CHANNELS, TEXT_DIM, SyntheticClip, smooth_clips, write_dataset
+from tests.support.latents import CHANNELS, TEXT_DIM, SyntheticClip, add_latents, smooth_clips, write_dataset
 from train.packing.batch import Sample
 
 # A deadline per example would test how busy the machine is.
@@ -19,6 +19,16 @@ settings.load_profile("no_deadline")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     """20 training and 4 held-out clips."""
     return str(write_dataset(tmp_path_factory.mktemp("dataset"), smooth_clips(24, num_val=4)))
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """lat0 at 12 frames per second; the same with half the sides, of every second clip; at 6 and at 3 per second."""
+    root = write_dataset(tmp_path_factory.mktemp("stored"), smooth_clips(24, num_val=4))
+    add_latents(root, "half", lambda latent: latent[:, :, ::2, ::2], every=2)
+    add_latents(root, "slow", lambda latent: latent[:, ::2], slower=2)
+    add_latents(root, "slowest", lambda latent: latent[:, ::2], of="slow", slower=2)
+    return str(root)
 
 
 @pytest.fixture

@@ -52,6 +52,13 @@ class SampleConfig(BaseModel):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="of `reelpack sample`: a video of each prompt for each of them, in place of `seed`"
     )
+    conditioning_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="noise that is added to what a stage of a cascade is given, and told to it: more noise lets it "
+        "depart further from the stage below; at most as trained (train.data.conditioning, max_noise)",
+    )
     conditions: dict[str, float] = Field(
         {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
     )

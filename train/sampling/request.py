@@ -1,9 +1,11 @@
 """What can be asked of a run: a video by its prompt, size and length, checked before anything is loaded."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from train.data.fingerprint import NO_TEXT
 from train.data.tasks.base import canvas_of
@@ -28,6 +30,8 @@ class Request:
     given: Given = field(default_factory=Given)  # what it is generated from, besides the prompt
     seed: int | None = None  # of its noise; None: sample.seed plus the number of the request
     negative: str | None = None  # None: sample.negative
+    conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by kind, (C, T', H', W'): of the stage below
+    part: int = 0  # of a video that is drawn in several; each has noise of its own
 
 
 def check_requests(
@@ -42,6 +46,7 @@ def check_requests(
         known = ", ".join(train_config.model.conditions) or "no numbers"
         raise ValueError(f"sample.conditions: the run was not trained on {', '.join(unknown)}; it was on {known}")
     config.check_objective(train_config.objective)
+    check_conditioning_noise(config, train_config)
     patch = train_config.model.patch
     for request in requests:
         check_size(request, config, train_config, record.latents)
@@ -60,8 +65,37 @@ def check_requests(
                 f"negative {negative!r}: no rule of sample.guidance drops the caption, in whose place the "
                 "negative prompt stands; expected one, such as guidance=4"
             )
+        _check_conditioning(request, train_config)
         if request.prompt or negative:
             _check_reads_captions(train_config, record)
+
+
+def check_conditioning_noise(config: SampleConfig, train_config: TrainConfig) -> None:
+    """See that the noise of what a stage is given is no more than in training.
+
+    Raises:
+        ValueError: it is.
+    """
+    for one in train_config.data.conditioning:
+        if config.conditioning_noise > one.max_noise:
+            raise ValueError(
+                f"sample.conditioning_noise={config.conditioning_noise:g}: the run was trained on {one.kind} with "
+                f"noise of 0 to {one.max_noise:g}; lower it"
+            )
+
+
+def _check_conditioning(request: Request, train_config: TrainConfig) -> None:
+    trained, given = {one.kind for one in train_config.data.conditioning}, set(request.conditioning)
+    if trained - given:
+        raise ValueError(
+            "the run is a stage of a cascade: it was trained on samples that are conditioned on "
+            f"{', '.join(sorted(trained))}; name the run of the stage below first (`reelpack sample BELOW RUN`)"
+        )
+    if given - trained:
+        raise ValueError(
+            f"got {', '.join(sorted(given - trained))}, and the run was conditioned on "
+            f"{', '.join(sorted(trained)) or 'nothing'} (train.data.conditioning)"
+        )
 
 
 def _check_reads_captions(config: TrainConfig, record: RunRecord) -> None:

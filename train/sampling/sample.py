@@ -70,9 +70,9 @@ def draw(
     states = _texts([*(request.prompt for request in requests), *negatives], run)
     samples = [
         Sample(
-            clip_id="0",  # of the key of its noise
+            clip_id=str(request.part),  # of the key of its noise
             latent=torch.zeros(shape),
-            noise=torch.randn(shape, generator=keyed_generator("sample", seed_of(i, request, config), 0)),
+            noise=torch.randn(shape, generator=keyed_generator("sample", seed_of(i, request, config), request.part)),
             timestep=1.0,
             fps=fps[i],
             temporal_stride=int(record.latents["temporal_stride"]),
@@ -85,6 +85,10 @@ def draw(
     samples = [
         conditioned(one, patch, request.given, tasks) if request.given else one
         for request, one in zip(requests, samples, strict=True)
+    ]
+    samples = [
+        _conditioned(one, request, run, config, seed_of(i, request, config))
+        for i, (request, one) in enumerate(zip(requests, samples, strict=True))
     ]
     weaker = run.weaker(config)
     counts = [math.prod(grid_size(shape, patch)) for shape in shapes]
@@ -113,6 +117,16 @@ def draw(
         done += num_tokens
         for i, latent in zip(indices, latents, strict=True):
             yield i, Generated(request=requests[i], latent=latent, fps=fps[i], seed=seed_of(i, requests[i], config))
+
+
+def _conditioned(one: Sample, request: Request, run: LoadedRun, config: SampleConfig, seed: int) -> Sample:
+    """With what the stage below gives, on the grid of the sample."""
+    t, h, w = one.latent.shape[1:]
+    for settings in run.config.data.conditioning:
+        shown = settings.on_grid(request.conditioning[settings.kind], (t, h, w))
+        generator = keyed_generator("conditioning", settings.kind, seed, request.part)
+        one = settings.condition(one, shown, config.conditioning_noise, generator)
+    return one
 
 
 def seed_of(number: int, request: Request, config: SampleConfig) -> int:

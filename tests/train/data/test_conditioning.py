@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional as F
 
 from tests.support.families import members
-from tests.support.latents import add_latents, smooth_clips, write_dataset
 from tests.train.model.test_denoisers import SMALL
 from tests.train.test_loop import Stopped, config, logged, stop_after
 from train.data.conditioning.base import ConditioningSettings
@@ -33,16 +32,6 @@ from train.run.folder import load_model, read_run
 
 MEMBERS = members(ConditioningConfig)
 PATCH = (1, 2, 2)
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """lat0 at 12 frames per second; the same with half the sides, of every second clip; at 6 and at 3 per second."""
-    root = write_dataset(tmp_path_factory.mktemp("stored"), smooth_clips(24, num_val=4))
-    add_latents(root, "half", lambda latent: latent[:, :, ::2, ::2], every=2)
-    add_latents(root, "slow", lambda latent: latent[:, ::2], slower=2)
-    add_latents(root, "slowest", lambda latent: latent[:, ::2], of="slow", slower=2)
-    return str(root)
 
 
 def builder(dataset: str, *conditioning: dict[str, Any], **data: Any) -> SampleBuilder:
