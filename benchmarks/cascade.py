@@ -1,6 +1,6 @@
 """A cascade of three runs on moving shapes, each stage measured beside what needs no model.
 
-    python -m benchmarks.cascade OUT [--steps 600] [--train-only]
+    python -m benchmarks.cascade OUT [--steps 600] [--stages larger between] [--measure-only]
 
 The clips of `benchmarks.moving_shapes` are encoded four times: 64 x 64 px at 12 frames per second, and 32 x 32 px at
 12, 6 and 3. `base` learns the smallest, five frames; `between` learns to double the rate, at both rates; `larger`
@@ -13,14 +13,31 @@ the true clip: no stage can expect more. Pictures lie in OUT. A stopped run goes
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
 from benchmarks.machine import described
-from benchmarks.moving_shapes import make
+from benchmarks.moving_shapes import FPS, MovingShape, make, read
+from benchmarks.overfit import psnr
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
 from pipelines.drivers.train import train_here
+from train.autoencoder.base import VideoAutoencoder
+from train.autoencoder.config import autoencoder_of
+from train.autoencoder.pixels import decode_latent, to_video
+from train.data.conditioning.spatial import Spatial
+from train.data.manifest import read_manifest
+from train.data.read import ClipReader
+from train.sampling.config import SampleConfig
+from train.sampling.guidance.config import ConstantGuidance
+from train.sampling.request import Request
+from train.sampling.sample import sample
 
 SIZE = (17, 64, 64)
 ENCODINGS: Mapping[str, tuple[str, ...]] = {
@@ -55,17 +72,22 @@ SETTINGS = (
 )
 
 
+SAMPLING = SampleConfig(num_steps=20, guidance=(ConstantGuidance(weight=1),), device="cpu")
+NUM_MEASURED, NUM_SHOWN, SCALE = 16, 4, 2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--measure-only", action="store_true", help="of the stages that are trained")
     arguments = parser.parse_args()
     print(described())
     dataset, names = make_dataset(arguments.out)
-    for stage in arguments.stages:
+    for stage in arguments.stages if not arguments.measure_only else ():
         train_stage(dataset, arguments.out / stage, stage, names, arguments.steps)
+    measure(arguments.out, dataset, names, arguments.stages)
 
 
 def make_dataset(out: Path) -> tuple[str, dict[str, str]]:
@@ -84,6 +106,112 @@ def train_stage(dataset: str, out: Path, stage: str, names: Mapping[str, str], s
     latents = ", ".join(names[name] for name in encodings)
     data = (f"train.data.latents=[{latents}]", f"train.data.conditioning={conditioning}", f"train.model={model}")
     train_here(dataset, str(out), load_config(None, [*SETTINGS, *data, f"train.steps={steps}"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Held-out clips of `SIZE`: what each shows, its latents by encoding, and pixels at both sizes."""
+
+    clips: list[MovingShape]
+    latents: dict[str, list[Tensor]]
+    autoencoder: VideoAutoencoder
+
+    @classmethod
+    def of(cls, dataset: str, names: Mapping[str, str]) -> "HeldOut":
+        known, found = read(dataset), dict[str, dict[str, Tensor]]()
+        for name, fingerprint in names.items():
+            manifest = read_manifest(dataset, split="val", patch=(1, 1, 1), latents=fingerprint, text="none")
+            reader = ClipReader(manifest, (1, 1, 1))
+            found[name] = {row["clip_id"]: reader.latent(row) for row in map(manifest.row, range(len(manifest)))}
+        clips = [one for one in known.values() if one.split == "val" and one.size == SIZE][:NUM_MEASURED]
+        latents = {name: [of_clip[clip.clip_id] for clip in clips] for name, of_clip in found.items()}
+        return cls(clips=clips, latents=latents, autoencoder=autoencoder_of(manifest.latents))
+
+    def decoded(self, latents: Sequence[Tensor]) -> list[np.ndarray]:
+        return [decode_latent(self.autoencoder, latent) for latent in latents]
+
+    def truth(self, side: int) -> list[np.ndarray]:
+        return [resized(clip.frames(), side) for clip in self.clips]
+
+    def drawn(self, run: Path, side: int, fps: float, lower: Sequence[Tensor], noise: float = 0.0) -> list[Tensor]:
+        """What a run makes of these latents."""
+        kind = STAGES[run.name][1].removeprefix("[{kind: ").removesuffix("}]")
+        frames = 1 + round((SIZE[0] - 1) * fps / FPS)
+        requests = [
+            Request(prompt=clip.caption, width=side, height=side, num_frames=frames, conditioning={kind: latent})
+            for clip, latent in zip(self.clips, lower, strict=True)
+        ]
+        config = SAMPLING.model_copy(update={"fps": fps, "conditioning_noise": noise})
+        return [one.latent for one in sample(run, requests, config)]
+
+
+def measure(out: Path, dataset: str, names: Mapping[str, str], stages: Sequence[str]) -> None:
+    held_out, trained = HeldOut.of(dataset, names), [name for name in stages if (out / name / "run.json").exists()]
+    small, decoded = held_out.latents, {name: held_out.decoded(held_out.latents[name]) for name in names}
+    larger: dict[str, list[np.ndarray]] = {
+        "bilinear": [resized(rgb, 64) for rgb in decoded["small"]],
+        "bilinear, of latents": held_out.decoded([Spatial().on_grid(one, (5, 8, 8)) for one in small["small"]]),
+    }
+    for name in [name for name in trained if name.startswith("larger")]:
+        for noise in (0.0, 0.1, 0.3):
+            latents = held_out.drawn(out / name, 64, 12, small["small"], noise)
+            larger[f"{name}, noise {noise:g}"] = held_out.decoded(latents)
+    larger["decoded truth"] = decoded["large"]
+    show("sides doubled, 64 x 64 px", held_out.truth(64), larger, out)
+    if "between" in trained:
+        once, twice = between(held_out, out / "between", decoded)
+        show("rate doubled, 6 to 12", held_out.truth(32), once, out)
+        show("rate doubled twice by one model, 3 to 12", held_out.truth(32), twice, out)
+
+
+def between(
+    held_out: HeldOut, run: Path, decoded: Mapping[str, list[np.ndarray]]
+) -> tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """From 6 frames per second to 12, and from 3 to 6 to 12."""
+    once = held_out.drawn(run, 32, 12, held_out.latents["small_6"])
+    first = held_out.drawn(run, 32, 6, held_out.latents["small_3"])
+    found = []
+    for name, latents, step in (("small_6", once, 2), ("small_3", held_out.drawn(run, 32, 12, first), 4)):
+        found.append({
+            "copying": [in_time(rgb, step, blend=False) for rgb in decoded[name]],
+            "linear blending": [in_time(rgb, step, blend=True) for rgb in decoded[name]],
+            "between": held_out.decoded(latents),
+            "decoded truth": decoded["small"],
+        })  # fmt: skip
+    return found[0], found[1]
+
+
+def resized(rgb: np.ndarray, side: int) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8, their sides scaled."""
+    video = to_video(rgb)[0].transpose(0, 1)  # (T, 3, H, W)
+    scaled = F.interpolate(video, (side, side), mode="bilinear", antialias=side < rgb.shape[1])
+    return ((scaled.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+
+
+def in_time(rgb: np.ndarray, step: int, *, blend: bool) -> np.ndarray:
+    """Frames (T, H, W, 3) uint8 of a video at a lower rate, at a rate that is `step` times as high."""
+    at = np.arange(1 + (len(rgb) - 1) * step) / step
+    before = np.floor(at).astype(int)
+    after = np.minimum(before + 1, len(rgb) - 1)
+    share = (at - before if blend else np.round(at - before))[:, None, None, None]
+    return np.rint((1 - share) * rgb[before] + share * rgb[after]).astype(np.uint8)
+
+
+def show(title: str, truth: list[np.ndarray], made: Mapping[str, list[np.ndarray]], out: Path) -> None:
+    """Print a table, and write a picture: a row of frames for each way, of a few clips."""
+    print(f"\n{title}: PSNR to the true pixels of {len(truth)} held-out clips, mean and its standard error, dB")
+    for name, videos in made.items():
+        values = np.array([psnr(a, b) for a, b in zip(truth, videos, strict=True)])
+        print(f"  {name:32} {values.mean():6.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}")
+    rows = [
+        np.concatenate(list(video[2:15:3]), axis=1)
+        for clip in range(NUM_SHOWN)
+        for video in (*(videos[clip] for videos in made.values()), truth[clip])
+    ]
+    picture = Image.fromarray(np.concatenate(rows))
+    path = out / f"{title.split(',')[0].replace(' ', '_')}.png"
+    picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST).save(path)
+    print(f"  rows of {', '.join(made)}, truth; {NUM_SHOWN} clips: {path}")
 
 
 if __name__ == "__main__":
