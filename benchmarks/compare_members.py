@@ -1,6 +1,6 @@
 """The denoisers of the family on two datasets: equal parameters, equal operations, three seeds.
 
-    python -m benchmarks.compare_members OUT [--datasets shapes demo] [--seeds 3] [--steps 100]
+    python -m benchmarks.compare_members OUT [--datasets shapes demo] [--seeds 3] [--steps 120]
 
 OUT/shapes is made by `benchmarks.moving_shapes`, and OUT/demo of the demo's films, curated, captioned and encoded as
 `reelpack demo` does; both have latents of the embedded autoencoder. `reelpack compare` does the rest: widths that give
@@ -46,7 +46,10 @@ LINEAR = DIT | {"num_heads": 2, "position": "sincos"}
 MEMBERS: Mapping[str, dict[str, Any]] = {
     "dit-joint": DIT,
     "dit-factorised": DIT | {"mixer": {"pattern": "alternating"}},
-    "walt": DIT | {"mixer": {"pattern": "windows", "spacetime_window": [None, 2, 2]}},
+    "walt": DIT | {
+        "mixer": {"pattern": "windows", "spacetime_window": [None, 2, 2]}, "adaln": "lora", "adaln_rank": 16,
+        "cross_attention_in": "spatial", "cross_attention_over": "joint",
+    },
     "mamba": LINEAR | {"mixer": {"kind": "mamba"}},
     "samba": LINEAR | {"mixer": {"kind": "samba", "attention": {"reach": 32}}},
     "unet": {
@@ -65,7 +68,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100, help="of the first member")
+    parser.add_argument("--steps", type=int, default=120, help="of the first member")
     arguments = parser.parse_args()
     told = [described()]
     for name in arguments.datasets:
@@ -92,14 +95,14 @@ def config(model: Mapping[str, Any], steps: int) -> Config:
         "steps": steps,
         "device": "cpu",
         "model": model,
-        "data": {"plan": {"token_budget": 768}},
-        "optimizer": {"lr": 3e-3, "warmup_steps": 10},
+        "data": {"plan": {"token_budget": 512}},
+        "optimizer": {"lr": 2e-3, "warmup_steps": 10},
         "ema": {"decay": 0.95},
         "evaluate": {
             "held_out": {"every": math.ceil(steps / NUM_EVALUATIONS), "first": 0, "max_clips": 24},
             "captions": {"every": 0},
         },
-        "checkpoint": {"every": 50, "keep": 1},
+        "checkpoint": {"every": 40, "keep": 1},
     }
     return load_config(None, [f"train={json.dumps(train)}"])
 

@@ -124,7 +124,9 @@ def compare(
     _say_plan(settings, {other: sizes.num_parameters(one) for other, one in settings.items()}, costs, seeds)
     runs: dict[str, tuple[Run, ...]] = dict.fromkeys(settings, ())
     for number, seed in enumerate(seeds, 1):
-        for other, one in settings.items():
+        for turn, (other, one) in enumerate(settings.items(), 1 + (number - 1) * len(settings)):
+            place = f"run {turn} of {len(seeds) * len(settings)}: {other}, seed {seed}"
+            console.print(place, highlight=False, markup=False)
             config = variants[other].model_copy(update={"train": one.model_copy(update={"seed": seed})})
             runs[other] += (_trained(dataset, out, other, config, math.prod(first.model.patch)),)
         found = [_compared(sizes, other, settings[other], runs[other]) for other in settings]
@@ -196,7 +198,6 @@ def _trained(dataset: str, out: str, name: str, config: Config, patch_of_first: 
     run = path_of(folder)
     done = run / "summary.json"
     if not (done.exists() and json.loads(done.read_text())["steps"] == config.train.steps):
-        console.print(f"{name}, seed {seed}", highlight=False, markup=False)
         try:
             in_own_process(train_here, dataset, folder, config)
         except ValueError as error:
