@@ -2,25 +2,32 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
+
+import numpy as np
 
 from caption.upsample import UpsampleConfig, Upsampled
 from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from pipelines.generation.contact_sheet import Cell, contact_sheet
+from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task, described
-from train.sampling.cascade import draw_stages, plan_stages
+from train.run.folder import read_run
+from train.sampling.cascade import Stage, draw_stages, plan_stages
 from train.sampling.config import SampleConfig
 from train.sampling.files import write_generated
 from train.sampling.given_files import GivenFiles, read_given
+from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
 from train.sampling.request import Request
+from train.sampling.sample import Generated
+from train.sampling.slide import Slide, draw_windows, plan_slide
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +81,11 @@ def sample_to_files(
         Request(prompt=text, width=width, height=height, num_frames=num_frames, label=label, seed=seed)
         for (text, label), seed in zip(asked, cycle(seeds), strict=False)
     ]
-    stages = plan_stages([run] if isinstance(run, str) else run, requests[0], config)
+    runs = [run] if isinstance(run, str) else list(run)
+    slide = plan_slide(requests[0], config, *read_run(path_of(runs[0]))) if len(runs) == 1 else None
+    if slide is not None:
+        requests = [replace(request, num_frames=slide.window) for request in requests]
+    stages = plan_stages(runs, requests[0], config)
     for stage in stages:
         if is_outdated(stage.record.latents):
             logger.warning(
@@ -90,13 +101,15 @@ def sample_to_files(
         rate = first.settings.fps or first.record.fps
         begins = first.request(requests[0], 0, None)
         encoded = read_given(given, begins, first.config, first.record, encoder, rate)
+        if slide is not None:
+            slide.check_given(encoded)
         requests = [replace(request, given=encoded) for request in requests]
     if upsampling is not None:
         texts = upsample_prompts(first.run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     cells: dict[int, Cell] = {}
     names = " + ".join(path_of(stage.run).name for stage in stages)
-    for number, result, loaded in draw_stages(stages, requests):
+    for number, result, loaded, rgb in _drawn(stages, requests, slide, decoder):
         settings = {
             **config.model_dump(mode="json", exclude={"step", "seed", "seeds"}),
             **({} if upsampling is None else {"typed": asked[number][0]}),
@@ -112,7 +125,7 @@ def sample_to_files(
             seed=result.seed,
             is_composite=given != NOTHING,
         )
-        write_generated(paths[number], decode_latent(decoder, result.latent), result.fps, provenance, settings)
+        write_generated(paths[number], rgb, result.fps, provenance, settings)
         cells[number] = Cell(path=paths[number], heading=f"seed {result.seed}")
     if grid:
         rows = [
@@ -123,6 +136,19 @@ def sample_to_files(
         sheet = paths[0].with_name(f"{_stem(out, paths)}-grid{paths[0].suffix}")
         paths.append(contact_sheet(rows, sheet, last.settings.fps or last.record.fps, of_all))
     return paths
+
+
+def _drawn(
+    stages: Sequence[Stage], requests: Sequence[Request], slide: Slide | None, decoder: VideoAutoencoder
+) -> Iterator[tuple[int, Generated, LoadedRun, np.ndarray]]:
+    """Each request's number, latent, last run and pixels, (T, H, W, 3) uint8."""
+    if slide is None:
+        for number, result, run in draw_stages(stages, requests):
+            yield number, result, run, decode_latent(decoder, result.latent)
+        return
+    run = LoadedRun(stages[0].run, stages[0].settings)
+    for number, result, rgb in draw_windows(run, requests, stages[0].settings, slide, decoder):
+        yield number, result, run, rgb
 
 
 def _warn_of_nothing(run: str, tasks: Sequence[Task]) -> None:

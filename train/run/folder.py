@@ -43,6 +43,7 @@ class RunRecord:
     labels: tuple[str, ...] | None = None  # names of the classes by number
     embedding: str | None = None  # score family that features are aligned to
     conditioning: dict[str, Any] = field(default_factory=dict)  # by name: of which latents, and how it is shown
+    longest: int = 0  # latent frames of the longest training sample; 0: of an earlier version, not said
     changes: tuple[dict[str, Any], ...] = ()  # settings of a run that continued otherwise, after which step
 
     @classmethod
@@ -58,6 +59,7 @@ class RunRecord:
             labels=manifest.labels,
             embedding=embedding,
             conditioning=manifest.conditioning_record,
+            longest=pc.max(manifest.table["latent_t"]).as_py() or 0,
         )
 
 

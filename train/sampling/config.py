@@ -52,6 +52,12 @@ class SampleConfig(BaseModel):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="of `reelpack sample`: a video of each prompt for each of them, in place of `seed`"
     )
+    window_frames: int | None = Field(
+        None,
+        ge=1,
+        description="frames of a window: a longer video is drawn in several, each from the last frames of the one "
+        "before (task first_frames); none: the most that the run was trained on",
+    )
     conditioning_noise: float = Field(
         0.0,
         ge=0,
