@@ -80,7 +80,7 @@ def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> li
         shapes.insert(0, _below(shapes[0], one, steps))
     rates = _rates(given, read[0][1], config)
     stages = [
-        Stage(run=run, config=train, record=record, settings=_at(config, fps), shape=shape, given=one)
+        Stage(run=run, config=train, record=record, settings=_at(config, fps, one), shape=shape, given=one)
         for run, (train, record), fps, shape, one in zip(runs, read, rates, shapes, given, strict=True)
     ]
     problems = [
@@ -152,8 +152,9 @@ def _rates(given: Sequence[ConditioningSettings | None], first: RunRecord, confi
     return [float(rate * factor) for factor in factors]
 
 
-def _at(config: SampleConfig, fps: float) -> SampleConfig:
-    return config.model_copy(update={"fps": fps or None})
+def _at(config: SampleConfig, fps: float, given: ConditioningSettings | None) -> SampleConfig:
+    """The settings of a stage; the first alone is given a video to edit."""
+    return config.model_copy(update={"fps": fps or None, "strength": config.strength if given is None else 1.0})
 
 
 def _unfit(stage: Stage, number: int, asked: Request, below: Stage | None) -> str | None:
@@ -172,7 +173,8 @@ def _unfit(stage: Stage, number: int, asked: Request, below: Stage | None) -> st
             except ValueError as error:
                 return f"what it is given does not fit its autoencoder: {error}"
     try:
-        check_requests([stage.request(asked, number, lower)], stage.settings, stage.config, stage.record)
+        settings = stage.settings.model_copy(update={"strength": 1.0})  # of a video that is not read yet
+        check_requests([stage.request(asked, number, lower)], settings, stage.config, stage.record)
     except ValueError as error:
         return str(error)
     return None
