@@ -135,8 +135,8 @@ def config(steps: int, tasks: Sequence[str]) -> TrainConfig:
         {
             "steps": steps,
             "device": "cpu",
-            "model": {"width": 128, "depth": 5, "num_heads": 4, "patch": PATCH},
-            "data": {"tasks": [{"kind": task} for task in tasks], "plan": {"token_budget": 1280}},
+            "model": {"width": 96, "depth": 5, "num_heads": 4, "patch": PATCH},
+            "data": {"tasks": [{"kind": task} for task in tasks], "plan": {"token_budget": 960}},
             "optimizer": {"lr": 2e-3, "warmup_steps": 20},
             "ema": {"decay": 0.98},
             "evaluate": {"held_out": {"every": 0}, "captions": {"every": 0}},
@@ -244,10 +244,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8, help="held-out clips of each task")
     parser.add_argument("--repeats", type=int, default=5, help="of the cost; 0: it is not measured")
     parser.add_argument("--train", type=int, default=200, help="clips that train")
+    parser.add_argument("--held-out", type=int, default=40, help="clips that do not, of all sizes")
     arguments = parser.parse_args()
     out: Path = arguments.out
     dataset = out / "dataset"
-    make(dataset, num_train=arguments.train)
+    make(dataset, arguments.train, arguments.held_out)
     latents = encode(str(dataset), load_config(None, [*SETTINGS, "encode.lone_frames=all"])).latents
     settings = config(arguments.steps, TASKS)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"latents": latents})})

@@ -1,6 +1,5 @@
 """Files that a user supplies for a video, encoded as the clips of training are (`Given`)."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -18,6 +17,7 @@ from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder, usable_frames
 from train.autoencoder.pixels import covering_frames, encode_frames
 from train.autoencoder.record import config_of
+from train.autoencoder.sizes import multiple_of
 from train.data.tasks.base import canvas_of
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
@@ -133,7 +133,7 @@ class _Reader:
         self.request, self.tasks, self.patch, self.fps = request, config.data.tasks, config.model.patch, fps
         self.autoencoder, self.stride = autoencoder, autoencoder.temporal_stride
         self.canvas = canvas_of(latent_shape(request, record.latents, self.patch), self.patch)
-        self.multiple_px = math.lcm(config_of(record.latents).multiple_px, autoencoder.spatial_stride)
+        self.multiple_px = multiple_of(config_of(record.latents).multiple_px, autoencoder.spatial_stride)
         self.reader: FrameReader = MediaConfig(**record.latents.get("media", {})).build()
         self.reader.setup()
         self.size = request.height, request.width
