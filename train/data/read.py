@@ -86,7 +86,8 @@ class ClipReader:
             tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row, lone_frames)
         else:
             tensors = self._stored(row, where)
-        tensors = {name: tensors[name].float() for name in ("latent", "logvar", "lone") if name in tensors}
+        wanted = ("latent", "logvar", *(("lone",) if lone_frames else ()))
+        tensors = {name: tensors[name].float() for name in wanted if name in tensors}
         c, t, *sides = self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"]
         num_lone = len(tensors["lone"][0]) if "lone" in tensors else 0
         for name, tensor in tensors.items():
