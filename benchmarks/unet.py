@@ -1,10 +1,11 @@
 """What a U-Net's step costs on packs of unlike samples, beside the same network as trainers of fixed shapes write it.
 
-    python -m benchmarks.unet [--repeats 5] [--budget 4096] [--width 64]
+    python -m benchmarks.unet [--repeats 5] [--budget 12288] [--sides 20 40] [--width 64]
 
 A step is forward and backward of a small U-Net (three levels, attention within frames below the first, captions), on
 one thread, timed by its CPU seconds. Ways run in turn, repeat by repeat; figures are medians, ratios are those of one
-run.
+run. Sides are those of clips of 160 to 320 pixels in a latent space of 8 pixels. A much smaller picture (`--budget 4096
+--sides 9 22`) has too few patches for its products to run at full speed.
 
 packed       one pack of unlike samples: every height and width is another
 one shape    one pack of as many tokens, all samples of one shape
@@ -29,7 +30,7 @@ from train.packing.batch import Sample, pack
 from train.packing.shapes import Patch
 
 CHANNELS, TEXT_DIM, TEXT_TOKENS = 16, 64, 16
-ONE_SHAPE: Patch = (4, 16, 16)
+NUM_FRAMES = 4
 PROMISE = 0.8
 TEMPORAL = ("attention", "convolution", "none")
 
@@ -37,13 +38,17 @@ TEMPORAL = ("attention", "convolution", "none")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--budget", type=int, default=4096, help="tokens of a step")
+    parser.add_argument("--budget", type=int, default=12288, help="tokens of a step")
+    parser.add_argument("--sides", type=int, nargs=2, default=[20, 40], help="least and largest side, in patches")
     parser.add_argument("--width", type=int, default=64, help="channels at the first level")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(described())
-    mixed, equal = unlike(arguments.budget), [ONE_SHAPE] * (arguments.budget // int(np.prod(ONE_SHAPE)))
-    print(f"{len(mixed)} unlike samples, {total(mixed)} tokens; {len(equal)} of {ONE_SHAPE}, {total(equal)} tokens")
+    least, most = arguments.sides
+    mixed = unlike(arguments.budget, least, most)
+    shape: Patch = (NUM_FRAMES, (least + most) // 2, (least + most) // 2)
+    equal = [shape] * max(1, arguments.budget // int(np.prod(shape)))
+    print(f"{len(mixed)} unlike samples, {total(mixed)} tokens; {len(equal)} of {shape}, {total(equal)} tokens")
     print(f"{'temporal':14}{'way':>12}{'tokens / s':>12}{'x plain':>9}")
     missed = False
     for temporal in TEMPORAL:
@@ -54,12 +59,12 @@ def main() -> None:
     raise SystemExit(int(missed))
 
 
-def unlike(budget: int) -> list[Patch]:
-    """Grids of images and videos of other sides each, up to `budget` patches."""
+def unlike(budget: int, least: int, most: int) -> list[Patch]:
+    """Grids of images and videos of other sides each, from `least` to `most`, up to `budget` patches."""
     rng, grids = np.random.default_rng(0), list[Patch]()
     while True:
-        t = 1 if rng.random() < 0.35 else int(rng.integers(2, 7))
-        h, w = (int(side) for side in rng.integers(9, 23, size=2))
+        t = 1 if rng.random() < 0.35 else int(rng.integers(2, 6))
+        h, w = (int(side) for side in rng.integers(least, most + 1, size=2))
         if total([*grids, (t, h, w)]) > budget:
             return grids
         grids.append((t, h, w))

@@ -11,6 +11,7 @@ products  on CUDA, many equal short segments and single precision: batched matri
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
@@ -150,10 +151,15 @@ def runs_of(ends_q: Tensor, ends_k: Tensor) -> list[Run]:
     """
     if len(ends_q) != len(ends_k):
         raise ValueError(f"got {len(ends_q) - 1} segments of queries and {len(ends_k) - 1} of keys; expected as many")
-    n, m = np.diff(ends_q.numpy()), np.diff(ends_k.numpy())
+    return list(_runs(ends_q.numpy().tobytes(), ends_k.numpy().tobytes(), ends_q.numpy().dtype))
+
+
+@lru_cache(maxsize=256)  # every block of a model, forward and backward, meets the same segments
+def _runs(ends_q: bytes, ends_k: bytes, dtype: np.dtype[Any]) -> tuple[Run, ...]:
+    n, m = (np.diff(np.frombuffer(ends, dtype)) for ends in (ends_q, ends_k))
     starts = np.flatnonzero(np.r_[True, (n[1:] != n[:-1]) | (m[1:] != m[:-1])])
     shapes = np.stack([np.diff(starts, append=len(n)), n[starts], m[starts]], axis=1)
-    return [Run(g=g, n=n, m=m) for g, n, m in shapes.tolist()]
+    return tuple(Run(g=g, n=n, m=m) for g, n, m in shapes.tolist())
 
 
 def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool) -> Iterator[Part]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.model.unet.boxes import EPS, Boxes, box_convolution, box_norm
+from train.model.unet.boxes import EPS, Boxes, box_convolution, box_norm, convolution_operator, norm_operator
 from train.model.unet.pyramid import Level, build_pyramid, copied_to_children
 from train.model.unet.taps import gathered_convolution, neighbors
 from train.packing.batch import Sample, pack
@@ -84,10 +84,10 @@ def test_operators_pass_the_checks_of_torch():
     x, weight, bias = (drawn(*shape).requires_grad_() for shape in ((BOXES.num_values, 4), (6, 4, 3, 3), (6,)))
     num_out = sum(n * -(-h // 2) * -(-w // 2) for n, h, w in RUNS)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(box_convolution, (x, weight, bias, BOXES.sizes, num_out, 2), test_utils=tests)
-    torch.library.opcheck(box_norm, (x, None, None, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
+    torch.library.opcheck(convolution_operator, (x, weight, bias, BOXES.sizes, num_out, 2), test_utils=tests)
+    torch.library.opcheck(norm_operator, (x, None, None, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
     scale = bias[:4].detach().requires_grad_()
-    torch.library.opcheck(box_norm, (x, scale, scale, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
+    torch.library.opcheck(norm_operator, (x, scale, scale, BOXES.sizes, BOXES.num_boxes, 2), test_utils=tests)
 
 
 @pytest.fixture

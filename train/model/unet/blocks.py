@@ -25,7 +25,8 @@ class Convolution(nn.Module):
     def __init__(self, in_width: int, width: int, kernel: tuple[int, int] = (3, 3), stride: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.weight = nn.Parameter(torch.empty(width, in_width, *kernel))
+        weight = torch.empty(width, in_width, *kernel, memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.empty(width))
 
     def within(self, x: Tensor, level: Level) -> Tensor:

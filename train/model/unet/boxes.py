@@ -1,17 +1,17 @@
-"""Convolution and group norm of boxes of unlike sizes that lie in one row, as operators of torch.
+"""Convolution and group norm of boxes of unlike sizes that lie in one row.
 
 Boxes are pictures (rows × columns) or, along time, samples (frames × patches of a frame). A row holds them one after
 the other, channels last, so that each run of equal boxes is a batch without a copy, and nothing is padded. How a row
-is cut is data on the host: compilers and autograd meet one operator, and no pack needs other code.
+is cut is data on the host. Compilers meet one operator, and no pack needs other code; without one, the same functions
+run as a node of autograd, for on a CPU an operator written in Python costs as much as the norm of a small picture.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.backends import cudnn
-from torch.utils.flop_counter import register_flop_formula
 
 EPS = 1e-5
 
@@ -36,7 +36,6 @@ class Boxes:
         self.num_values = sum(n * h * w for n, h, w in runs)
 
 
-@torch.library.custom_op("reelpack::box_convolution", mutates_args=())
 def box_convolution(x: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor, num_out: int, stride: int) -> Tensor:
     """Convolution of each box, zeros around it.
 
@@ -51,14 +50,19 @@ def box_convolution(x: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor, num_
     Returns:
         (N', C') in the type of `x`.
     """
+    convolution = convolution_operator if torch.compiler.is_compiling() else _Convolution.apply
+    out: Tensor = convolution(x, weight, bias, sizes, num_out, stride)
+    return out
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor, sizes: Tensor, num_out: int, stride: int) -> Tensor:
     padding = _padding(weight)
     with cudnn.flags(enabled=True, deterministic=True):
         outs = [torch.conv2d(box, weight, bias, stride, padding) for box in _boxes(x, sizes)]
     return _row(outs)
 
 
-@torch.library.custom_op("reelpack::box_convolution_backward", mutates_args=())
-def box_convolution_backward(
+def _convolution_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, sizes: Tensor, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (N, C), weight and bias; those of weight and bias are summed over the runs in float32."""
@@ -75,34 +79,46 @@ def box_convolution_backward(
     return _row(of_x), of_weight.to(weight.dtype), of_bias.to(weight.dtype)
 
 
-@box_convolution.register_fake
-def _(x: Tensor, weight: Tensor, _bias: Tensor, _sizes: Tensor, num_out: int, _stride: int) -> Tensor:
-    return x.new_empty(num_out, weight.shape[0])
-
-
-@box_convolution_backward.register_fake
-def _(_grad: Tensor, x: Tensor, weight: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(weight), weight.new_empty(weight.shape[0])
-
-
 def _keep_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, _, sizes, _, ctx.stride = inputs
     ctx.save_for_backward(x, weight, sizes)
 
 
-def _convolution_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (*box_convolution_backward(grad.contiguous(), *ctx.saved_tensors, ctx.stride), None, None, None)
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        out = _convolved(*inputs)
+        _keep_convolution(ctx, inputs, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_convolution_gradients(grad.contiguous(), *ctx.saved_tensors, ctx.stride), None, None, None)
 
 
-box_convolution.register_autograd(_convolution_gradients, setup_context=_keep_convolution)
+convolution_operator = torch.library.custom_op("reelpack::box_convolution", _convolved, mutates_args=())
+_gradients_operator = torch.library.custom_op(
+    "reelpack::box_convolution_backward", _convolution_gradients, mutates_args=()
+)
 
 
-@register_flop_formula(torch.ops.reelpack.box_convolution, get_raw=True)
-def _flops(_x: Tensor, weight: Tensor, _bias: Tensor, _sizes: Tensor, num_out: int, *_: object, **__: object) -> int:
-    return 2 * num_out * weight.numel()
+@convolution_operator.register_fake
+def _(x: Tensor, weight: Tensor, _bias: Tensor, _sizes: Tensor, num_out: int, _stride: int) -> Tensor:
+    return x.new_empty(num_out, weight.shape[0])
 
 
-@torch.library.custom_op("reelpack::box_norm", mutates_args=())
+@_gradients_operator.register_fake
+def _(_grad: Tensor, x: Tensor, weight: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(weight), weight.new_empty(weight.shape[0])
+
+
+def _operator_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_gradients_operator(grad.contiguous(), *ctx.saved_tensors, ctx.stride), None, None, None)
+
+
+convolution_operator.register_autograd(_operator_backward, setup_context=_keep_convolution)
+
+
 def box_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, sizes: Tensor, num_boxes: int, num_groups: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,6 +135,13 @@ def box_norm(
     Returns:
         (N, C) in the type of `x`, and mean and inverse standard deviation, (B, num_groups) in it, too.
     """
+    norm = norm_operator if torch.compiler.is_compiling() else _Norm.apply
+    return norm(x, weight, bias, sizes, num_boxes, num_groups)
+
+
+def _normed(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, sizes: Tensor, num_boxes: int, num_groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
     parts = []
     for box in _boxes(x, sizes):
         n, c, h, w = box.shape
@@ -127,8 +150,7 @@ def box_norm(
     return _row(outs), torch.cat(means), torch.cat(scales)
 
 
-@torch.library.custom_op("reelpack::box_norm_backward", mutates_args=())
-def box_norm_backward(
+def _norm_gradients(
     grad: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, scale: Tensor, sizes: Tensor, num_groups: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (N, C), and of weight and bias, summed over the runs in float32; zeros where there are none."""
@@ -149,30 +171,49 @@ def box_norm_backward(
     return _row(grads), of_weight.to(x.dtype), of_bias.to(x.dtype)
 
 
-@box_norm.register_fake
-def _(x: Tensor, _weight: Any, _bias: Any, _sizes: Tensor, num_boxes: int, num_groups: int) -> Norm:
-    return torch.empty_like(x), x.new_empty(num_boxes, num_groups), x.new_empty(num_boxes, num_groups)
-
-
-@box_norm_backward.register_fake
-def _(_grad: Tensor, x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
-
-
 def _keep_norm(ctx: Any, inputs: tuple[Any, ...], output: Norm) -> None:
     x, weight, _, sizes, _, ctx.num_groups = inputs
     ctx.save_for_backward(x, weight, *output[1:], sizes)
     ctx.set_materialize_grads(False)  # mean and deviation have none
 
 
-def _norm_gradients(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Norm:
+        outs = _normed(*inputs)
+        _keep_norm(ctx, inputs, outs)
+        ctx.mark_non_differentiable(*outs[1:])
+        return outs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return _given_back(_norm_gradients, ctx, grad)
+
+
+def _given_back(gradients: Callable[..., Norm], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors  # read once: under checkpointing they are computed again
-    of_x, of_weight, of_bias = box_norm_backward(grad.contiguous(), *saved, ctx.num_groups)
+    of_x, of_weight, of_bias = gradients(grad.contiguous(), *saved, ctx.num_groups)
     of_affine = (None, None) if saved[1] is None else (of_weight, of_bias)
     return (of_x, *of_affine, None, None, None)
 
 
-box_norm.register_autograd(_norm_gradients, setup_context=_keep_norm)
+norm_operator = torch.library.custom_op("reelpack::box_norm", _normed, mutates_args=())
+_norm_gradients_operator = torch.library.custom_op("reelpack::box_norm_backward", _norm_gradients, mutates_args=())
+
+
+@norm_operator.register_fake
+def _(x: Tensor, _weight: Any, _bias: Any, _sizes: Tensor, num_boxes: int, num_groups: int) -> Norm:
+    return torch.empty_like(x), x.new_empty(num_boxes, num_groups), x.new_empty(num_boxes, num_groups)
+
+
+@_norm_gradients_operator.register_fake
+def _(_grad: Tensor, x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+norm_operator.register_autograd(
+    lambda ctx, grad, *_: _given_back(_norm_gradients_operator, ctx, grad), setup_context=_keep_norm
+)
 
 
 def _boxes(x: Tensor, sizes: Tensor) -> Iterator[Tensor]:

@@ -24,7 +24,7 @@ from train.packing.patches import grid_positions
 from train.packing.segments import Segments, WindowLayout, map_tensors
 from train.packing.shapes import TEMPORAL, Patch
 
-SMALL = 2
+SMALL = 1
 """Pictures of a level are small where the patches of one size are, on average, fewer than this many times its
 channels: there a convolution per size was slower than one product over all of them, on a CPU."""
 

@@ -43,7 +43,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, taps: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, taps)
-        return torch.addmm(bias, _around(x, taps), weight.permute(2, 3, 1, 0).flatten(0, 2))  # (N, C')
+        return torch.addmm(bias, _around(x, taps), weight.permute(0, 2, 3, 1).flatten(1).T)  # (N, C')
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
