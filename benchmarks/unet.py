@@ -4,8 +4,8 @@
 
 A step is forward and backward of a small U-Net (three levels, attention within frames below the first, captions), on
 one thread, timed by its CPU seconds. Ways run in turn, repeat by repeat; figures are medians, ratios are those of one
-run. Sides are those of clips of 160 to 320 pixels in a latent space of 8 pixels. A much smaller picture (`--budget 4096
---sides 9 22`) has too few patches for its products to run at full speed.
+run. Sides are those of clips of 160 to 320 pixels in a latent space of 8 pixels. Much smaller pictures (`--budget 4096
+--sides 9 22`) have too few patches for products to run at full speed.
 
 packed       one pack of unlike samples: every height and width is another
 one shape    one pack of as many tokens, all samples of one shape

@@ -1,6 +1,8 @@
 """Mixers whose cost is linear in tokens, against what they are defined by."""
 
+import sys
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from torch.nn import functional as F
 
 from train.model.dit_config import DiTConfig
 from train.model.flops import num_pairs
+from train.model.mixers.fused_scan import fused_scan
 from train.model.mixers.mamba import short_convolution
+from train.model.mixers.mamba_config import MambaConfig
 from train.model.mixers.scan import selective_scan
 from train.model.mixers.sliding import near_attention, num_near
 from train.packing.batch import Sample, pack
@@ -47,6 +51,52 @@ def test_chunks_of_any_size_give_the_recurrence(chunk: int):
     of_found, of_expected = (torch.autograd.grad((y * towards).sum(), inputs) for y in (found, expected))
     for ours, theirs in zip(of_found, of_expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+def chunk_simple_gla(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    g_gamma: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+    cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The kernel of fla-core 0.6.0 by its documented recurrence."""
+    assert g is not None and cu_seqlens is not None and cu_seqlens_cpu is not None
+    assert len(q) == 1 and q.dtype == k.dtype == v.dtype and cu_seqlens.dtype == torch.int64
+    assert torch.equal(cu_seqlens.cpu(), cu_seqlens_cpu)
+    scale, outs = q.shape[-1] ** -0.5 if scale is None else scale, list[Tensor]()
+    for i in range(q.shape[1]):
+        if i in cu_seqlens.tolist():
+            state = torch.zeros(q.shape[2], q.shape[3], v.shape[3])
+        state = g[0, i, :, None, None].exp() * state + k[0, i, :, :, None] * v[0, i, :, None]
+        outs.append(scale * torch.einsum("hn,hnp->hp", q[0, i], state))
+    return torch.stack(outs)[None], None
+
+
+def test_the_kernel_is_asked_for_what_the_chunks_compute(monkeypatch: pytest.MonkeyPatch):
+    package = SimpleNamespace(chunk_simple_gla=chunk_simple_gla)
+    monkeypatch.setitem(sys.modules, "fla.ops.simple_gla", package)
+    inputs, segments = scan_inputs(), Segments.of(LENGTHS)
+    found, expected = fused_scan(*inputs, segments), selective_scan(*inputs, segments.segment_ids, 4)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    of_found, of_expected = (torch.autograd.grad(y.square().sum(), inputs) for y in (found, expected))
+    for ours, theirs in zip(of_found, of_expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_kernel_that_is_not_installed_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch):
+    mixer = MambaConfig(scan="fused")
+    mixer.build(block=0, width=32, num_heads=2, qk_norm=True)  # without a GPU torch computes the scan
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"pip install 'reelpack\[fused\]', or set train\.model\.mixer\.scan=torch"):
+        mixer.build(block=0, width=32, num_heads=2, qk_norm=True)
 
 
 def test_a_segment_begins_with_an_empty_state():

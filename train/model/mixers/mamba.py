@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from train.model.flops import linear_flops
 from train.model.mixers.base import TokenMixer
+from train.model.mixers.fused_scan import check_package, fused_scan
 from train.model.mixers.mamba_config import MambaConfig
 from train.model.mixers.scan import selective_scan
 from train.model.position import Rotation
@@ -31,8 +32,14 @@ class Mamba(TokenMixer):
     """Projection, short convolution, selective scan, gated norm, projection."""
 
     def __init__(self, config: MambaConfig, *, width: int, num_heads: int) -> None:
-        """`num_heads`: of each direction."""
+        """`num_heads`: of each direction.
+
+        Raises:
+            ValueError: there is a GPU and no kernel for it (`scan`).
+        """
         super().__init__()
+        if config.scan == "fused":
+            check_package()
         self.config, self.inner, self.num_heads = config, config.expand * width, num_heads
         self.scanned = self.inner // NUM_DIRECTIONS + 2 * config.state  # x, B and C of a direction
         self.project = nn.Linear(width, self.inner + NUM_DIRECTIONS * (self.scanned + self.num_heads), bias=False)
@@ -68,8 +75,11 @@ class Mamba(TokenMixer):
         x = x.unflatten(-1, (self.num_heads, -1))  # (G, H, P)
         step = F.softplus(step.float() + step_bias)  # (G, H)
         x_in = x * step[..., None].to(x.dtype)
-        ids = layout.segments.segment_ids
-        y = selective_scan(x_in, -step * rate.float().exp(), b, c, ids, config.chunk)
+        log_decay, segments = -step * rate.float().exp(), layout.segments  # (G, H)
+        if config.scan == "fused" and x.is_cuda:
+            y = fused_scan(x_in, log_decay, b, c, segments)
+        else:
+            y = selective_scan(x_in, log_decay, b, c, segments.segment_ids, config.chunk)
         return (y + skip[:, None].to(x.dtype) * x).flatten(1)
 
     def flops(self, layouts: Sequence[WindowLayout], num_tokens: int) -> int:

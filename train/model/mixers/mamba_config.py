@@ -32,6 +32,12 @@ class MambaConfig(MixerConfig):
         64, ge=1, description="tokens whose pairs are computed at a time; changes no value beyond rounding"
     )
 
+    scan: Literal["torch", "fused"] = Field(
+        "torch",
+        description="what computes the scan; fused: a kernel of fla-core on a GPU (`reelpack[fused]`), torch on a "
+        "CPU. The kernel has not been run here",
+    )
+
     def windows(self, block: int, depth: int) -> BlockWindows:
         """Both directions over the whole sample."""
         order = self.orders[block % len(self.orders)]
