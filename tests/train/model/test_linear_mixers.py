@@ -42,8 +42,9 @@ def one_by_one(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, lengths: Sequ
     return torch.stack(outs)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
-def test_chunks_of_any_size_give_the_recurrence(chunk: int):
+@pytest.mark.parametrize(("chunk", "slab"), [(1, 1), (2, 6), (3, 1), (7, 14), (64, 1024)])
+def test_chunks_and_slabs_of_any_size_give_the_recurrence(monkeypatch: pytest.MonkeyPatch, chunk: int, slab: int):
+    monkeypatch.setattr("train.model.mixers.scan.SLAB", slab)
     inputs, ids = scan_inputs(), Segments.of(LENGTHS).segment_ids
     found, expected = selective_scan(*inputs, ids, chunk), one_by_one(*inputs, LENGTHS)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -99,8 +100,10 @@ def test_a_kernel_that_is_not_installed_is_told_before_the_first_step(monkeypatc
         mixer.build(block=0, width=32, num_heads=2, qk_norm=True)
 
 
-def test_a_segment_begins_with_an_empty_state():
+@pytest.mark.parametrize("slab", [4, 1024])
+def test_a_segment_begins_with_an_empty_state(monkeypatch: pytest.MonkeyPatch, slab: int):
     """Also where a chunk holds several, and where decays are so strong that a factor alone would overflow."""
+    monkeypatch.setattr("train.model.mixers.scan.SLAB", slab)
     inputs, ids = scan_inputs(), Segments.of(LENGTHS).segment_ids
     other = [v.detach().clone() for v in inputs]
     for v in other:

@@ -93,7 +93,8 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*_convolution_gradients(grad.contiguous(), *ctx.saved_tensors, ctx.stride), None, None, None)
+        x, weight, sizes = ctx.saved_tensors
+        return (*_convolution_gradients(grad.contiguous(), x, weight, sizes, ctx.stride), None, None, None)
 
 
 convolution_operator = torch.library.custom_op("reelpack::box_convolution", _convolved, mutates_args=())
