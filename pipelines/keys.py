@@ -31,10 +31,10 @@ def explain(detail: ErrorDetails, root: type[BaseModel], columns: Iterable[str] 
         return f"{path}: {detail['msg']} (got {detail['input']!r})"
     section, _, leaf = path.rpartition(".")
     siblings = _keys_at(detail["loc"], root)
-    if nearest := _like(leaf, siblings):
-        return f"{path}: unknown key; the nearest valid one is {section and section + '.'}{nearest}"
     if path in known:  # of another member of the union
         return f"{path}: not a key of this kind; set {section}.kind to one that has it"
+    if nearest := _like(leaf, siblings):
+        return f"{path}: unknown key; the nearest valid one is {section and section + '.'}{nearest}"
     if elsewhere := _elsewhere(leaf, section.partition(".")[0], known):
         return f"{path}: unknown key; the nearest valid one is {elsewhere}"
     where = f"the keys of {section}" if section else "the sections"
@@ -78,8 +78,14 @@ def _elsewhere(leaf: str, section: str, known: Sequence[str]) -> str | None:
 
 def _dotted(location: tuple[int | str, ...], root: type[BaseModel], ends_with_a_key: bool) -> str:
     """The path as a user writes it: without the tags that pydantic puts in for the members of unions."""
-    known, parts, pattern = set(paths(root)), list[str](), list[str]()
+    known, parts, pattern, models = set(paths(root)), list[str](), list[str](), [root]
     for position, part in enumerate(location):
+        tagged = [one for one in models if (kind := one.model_fields.get("kind")) and kind.default == part]
+        if tagged and len(models) > 1:  # a tag, though another member has a field of this name
+            models = tagged
+            continue
+        fields = [field for model in models for name, field in _fields(model) if name == part]
+        models = [child for field in fields for child in models_in(field.annotation)] or models
         found = next((name for name in (str(part), ANY) if ".".join([*pattern, name]) in known), None)
         is_last = position == len(location) - 1
         if found or isinstance(part, int) or (is_last and ends_with_a_key):

@@ -137,6 +137,28 @@ def test_a_key_of_another_kind_says_that_the_kind_has_it_not() -> None:
         load_config(overrides=["caption.backend.temperature=1"])
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["kind=unet", "mixer.pattern=windows"],
+            r"train\.model\.mixer: not a key of this kind; set train\.model\.kind",
+        ),
+        (["kind=unet", "conditioning=in_context"], r"train\.model\.conditioning: not a key of this kind"),
+        (["mixer={kind: mamba, pattern: windows}"], r"train\.model\.mixer\.pattern: not a key of this kind"),
+        (["mixer={kind: mamba, chunk: 0}"], r"train\.model\.mixer\.chunk: .*greater than or equal to 1"),
+        (["mixer={kind: samba, mamba: {chunk: 0}}"], r"train\.model\.mixer\.mamba\.chunk: .*greater than"),
+        (["mixer={kind: mamba}"], r"position rope .* mixer mamba has none; set position to sincos"),
+        (["kind=unet", "text=in_context"], r"train\.model\.text: .*'cross_attention', 'pooled' or 'none'"),
+    ],
+)
+def test_what_a_denoiser_or_mixer_does_not_take_is_told_by_the_path_that_was_set(
+    settings: list[str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_config(overrides=[f"train.model.{setting}" for setting in settings])
+
+
 def test_a_value_out_of_range_says_what_was_got() -> None:
     with pytest.raises(ValueError, match=r"train\.steps.*got -1"):
         load_config(overrides=["train.steps=-1"])

@@ -182,6 +182,15 @@ def test_counted_flops_are_those_of_the_flop_counter(odd_samples: list[Sample], 
     assert model.flops(model.config.prepare(batch)) == model.flops(batch)
 
 
+def test_captions_come_in_at_every_stage_and_frames_attend_at_the_chosen_levels_alone():
+    """As Imagen Video's models for super-resolution: none at the first, the highest resolution."""
+    model = redrawn(temporal="convolution")
+    attends = {
+        shape.level for block, shape in zip(model.blocks, model.config.block_shapes, strict=True) if block.spatial
+    }
+    assert attends == {1, 2} and all(block.cross is not None for block in model.blocks)
+
+
 def test_given_frames_are_at_timestep_zero(odd_samples: list[Sample]):
     """Frames that never meet tell what steers each: the given one does not follow the timestep of the sample."""
     model = redrawn(temporal="none")
