@@ -33,13 +33,13 @@ def selective_scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, segment_i
         (G, H, P) in the type of `x`.
     """
     slab = chunk * max(1, SLAB // chunk)
-    tokens = zip(*(v.split(slab) for v in (x, log_decay, b, c, segment_ids)), strict=True)
+    parts = zip(*(v.split(slab) for v in (x, log_decay, b, c, segment_ids)), strict=True)
     state, before = x.new_zeros(x.shape[1], b.shape[1], x.shape[2], dtype=torch.float32), segment_ids[:1] - 1
     outs = list[Tensor]()
-    for part in tokens:
-        y, state = _scanned(*part, state, before, chunk)
+    for x, log_decay, b, c, ids in parts:
+        y, state = _scanned(x, log_decay, b, c, ids, state, before, chunk)
         outs.append(y)
-        before = part[-1][-1:]
+        before = ids[-1:]
     return torch.cat(outs)
 
 
