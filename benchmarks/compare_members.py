@@ -15,8 +15,6 @@ Tables of Markdown, also in OUT/tables.md. What is done is kept in OUT; the same
 import argparse
 import json
 import math
-import os
-import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
 from pipelines.execute.own_process import in_own_process
 from tests.support.timing import median_seconds
+from train.autoencoder.peak_memory import PeakMemory
 from train.data.load import PackLoader
 from train.data.manifest import read_manifest
 from train.data.plan import Cursor
@@ -173,12 +172,13 @@ class Member:
 
 
 def peak_bytes(dataset: str, folder: str) -> int:
-    """Of this process, by the steps."""
+    """Of the steps, on top of what this process has before."""
     torch.set_num_threads(1)
     member = Member(dataset, folder)
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    member.step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    with PeakMemory(torch.device("cpu")) as peak:
+        member.step()
+    assert peak.bytes is not None, "needs Linux"
+    return peak.bytes
 
 
 def table(title: str, found: list[Compared], steps: Mapping[str, Step]) -> str:

@@ -72,6 +72,8 @@ def verdict(variants: Sequence[tuple[str, float, float | None]]) -> str:
         variants: name, mean loss and its standard deviation; best first.
     """
     (best, lowest, spread), *others = variants
+    if not others:
+        return "One variant: there is nothing to compare it with."
     if spread is None:
         return "One seed has no spread: differences may be chance."
     reach = lowest + spread

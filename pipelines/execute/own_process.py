@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from curate.terminal import leave_terminal
+from pipelines.console.progress import console
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,7 @@ def in_own_process(function: Callable[..., Result], *args: Any) -> Result:
         process.kill()
         process.join()
         ours.close()
+        console.show_cursor()  # a line of progress that was killed hides it
     if error is not None:
         raise error
     return result

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from train.estimate.peak_flops import peak_flops
 from train.model.base import Denoiser
 from train.monitor.metrics import LogConfig
 from train.optim.trainable import trainable_parameters
+
+STATUS = Path("/proc/self/status")
 
 
 class ThroughputMonitor:
@@ -126,5 +129,8 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most that tensors took on a CUDA device so far, or that this process took of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if STATUS.is_file():  # ru_maxrss would begin at the peak of the process that started this one
+        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+        return int(lines["VmHWM"].split()[0]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -155,6 +155,7 @@ def test_overlapping_ranges_are_not_told_apart():
     assert verdict([("a", 1.0, 0.1), ("b", 1.15, 0.1), ("c", 1.3, 0.1)]).startswith("Not told apart from a: b. ")
     assert "overlaps with no other" in verdict([("a", 1.0, 0.01), ("b", 1.1, 0.05)])
     assert "One seed" in verdict([("a", 1.0, None), ("b", 1.1, None)])
+    assert "One variant" in verdict([("a", 1.0, None)])
 
 
 def test_names_are_escaped_and_one_evaluation_gives_no_curve(tmp_path: Path):

@@ -130,3 +130,11 @@ def test_weights_and_biases_gets_the_figures_and_a_continued_run_its_page(
     assert written == [f"run-{page}.wandb"] * 2
     sizes = [path.stat().st_size for path in (tmp_path / "run/wandb").glob("offline-run-*/*.wandb")]
     assert min(sizes) > 1000
+
+
+def test_the_peak_of_a_process_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`ru_maxrss` begins at that of the process that started it (`findings/ru_maxrss_of_a_child.sh`)."""
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t  9000 kB\nVmHWM:\t  1234 kB\n")
+    monkeypatch.setattr(meter, "STATUS", status)
+    assert meter.peak_memory(torch.device("cpu")) == 1234 * 1024
