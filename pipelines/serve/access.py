@@ -35,7 +35,8 @@ class Access:
                 f"--host {host}: other machines could open the page, over a connection that is not encrypted; say "
                 "--network if they are to, or stay on 127.0.0.1 and use `ssh -L 7860:127.0.0.1:7860 THIS_MACHINE`"
             )
-        self.names = LOOPBACK | ({host, socket.gethostname(), socket.getfqdn()} if is_network else set())
+        own = {host, socket.gethostname(), socket.getfqdn()} if is_network else set()
+        self.names = LOOPBACK | {name.lower() for name in own}
         self.is_network = is_network
         self.token = secrets.token_urlsafe(24)
         self.cookie = f"reelpack-{hashlib.sha256(self.token.encode()).hexdigest()[:8]}"

@@ -1,6 +1,7 @@
 """What was generated, in a folder: it outlives the server, and is shown newest first."""
 
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.storage.publish import remove_unfinished, unfinished_name
+
+logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"\d{8}-\d{6}-\d{3}-\d{1,20}\.(mp4|png)")
 """When, in UTC to a millisecond, and the seed: names sort by time."""
@@ -42,10 +45,15 @@ class Gallery:
         whole = (name for name in there if NAME.fullmatch(name) and f"{Path(name).stem}.json" in there)
         return sorted(whole, reverse=True)
 
-    def facts(self, name: str) -> Mapping[str, Any]:
-        """Of an item."""
+    def facts(self, name: str) -> Mapping[str, Any] | None:
+        """Of an item; None: someone changed its .json to something else."""
         if name not in self._facts:
-            self._facts[name] = json.loads((self.folder / name).with_suffix(".json").read_text())
+            beside = (self.folder / name).with_suffix(".json")
+            try:
+                self._facts[name] = json.loads(beside.read_text())
+            except (OSError, ValueError) as error:
+                logger.warning("%s is not shown: %s cannot be read (%s)", name, beside, error)
+                return None
         return self._facts[name]
 
     def file(self, name: str) -> Path | None:

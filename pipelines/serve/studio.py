@@ -1,6 +1,7 @@
 """A run behind a page: what it can be asked, the queue, and the one thread that generates."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -73,7 +74,8 @@ class Studio:
         """
         names = self.gallery.names()
         older = [name for name in names if before is None or name < before]
-        return {"total": len(names), "items": [self._item(name) for name in older[:limit]]}
+        shown = ((name, self.gallery.facts(name)) for name in older[:limit])
+        return {"total": len(names), "items": [self._item(name, facts) for name, facts in shown if facts is not None]}
 
     def state(self) -> dict[str, Any]:
         """What changes."""
@@ -115,8 +117,7 @@ class Studio:
         gives = self.generator.train_config.objective.gives
         return [sampler.model_fields["kind"].default for sampler in get_args(AnySampler) if sampler.needs <= gives]
 
-    def _item(self, name: str) -> dict[str, Any]:
-        facts = self.gallery.facts(name)
+    def _item(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": name, "facts": facts, "command": command_of(self.generator.run, facts)}
 
     def _place(self, job: Job, number: int) -> Path:

@@ -146,7 +146,10 @@ def test_a_gallery_survives_the_server_and_shows_whole_items_alone(
     (served.folder / "20260101-000000-000-2.json").write_text("{}")
     (served.folder / "notes.txt").write_text("mine")
     later = Studio(generator, SETTINGS, served.folder)
-    assert later.gallery.names() == [name] and later.items(None, 9)["items"][0]["facts"]["prompt"] == "a disc"
+    assert later.gallery.names() == [name]
+    (served.folder / "20260101-000000-000-1.json").write_text("edited")
+    [item] = later.items(None, 9)["items"]
+    assert item["facts"]["prompt"] == "a disc"
     assert sorted(path.name for path in served.folder.glob(".*")) == []
     assert (served.folder / "notes.txt").exists()
 
