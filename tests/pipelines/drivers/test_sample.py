@@ -168,7 +168,11 @@ REFUSED = {
     "unread": ("begun", ["--end", "{broken}"], "--end .*cannot be read"),
     "other_mask": ("begun", ["--video", "{film}", "--mask", "{wrong}"], r"got \d+x\d+ px; expected the video's"),
     "full_mask": ("begun", ["--video", "{film}", "--mask", "{first}"], "of it is white"),
-    "short": ("begun", ["--video", "{film}", "--strength", "0.5", "--frames", "65"], "--frames is 65; ask for"),
+    "short": (
+        "begun",
+        ["--video", "{film}", "--strength", "0.5", "--frames", "65"],
+        "drawn in windows of 29, and more than a start; ask for at most 29",
+    ),
     "no_edit": ("begun", ["--video", "{film}"], "--mask FILE, --strength below 1, or --extend"),
     "no_video": ("begun", ["--start", "{first}", "--strength", "0.5"], "expected --video FILE"),
     "no_start": ("begun", ["--end", "{first}", "--loop"], "returns to the start"),
