@@ -43,8 +43,29 @@ def test_layers_at_the_latents_that_do_not_fit_stay(
         assert torch.equal(value, source[name]), name
 
 
-@pytest.mark.parametrize("other", [{"widths": [8, 12, 24]}, {"encoder_blocks": [1, 2, 1]}, {"spatial_stride": 16,
-                                   "widths": [8, 12, 16]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"widths": [8, 12, 24]},
+        {"encoder_blocks": [1, 2, 1]},
+        {"decoder_blocks": [3, 2, 2]},
+        {"spatial_stride": 16, "widths": [8, 12, 16]},
+    ],
+)
 def test_other_layers_between_are_refused(other: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"its network has .*; set them as there"):
         network(OwnNetwork).begin_with(network(CausalVideoAutoencoder, **other))
+
+
+def test_a_deeper_network_begins_with_what_a_trained_one_computes() -> None:
+    begun = network(CausalVideoAutoencoder, encoder_blocks=[1, 1, 2]).eval()
+    blocks = {"encoder_blocks": [2, 1, 3], "decoder_blocks": [3, 2, 4]}
+    model = OwnNetwork(begun.config.model_copy(update={name: tuple(value) for name, value in blocks.items()})).eval()
+    video = torch.rand(1, 3, 5, 16, 24) * 2 - 1
+    with torch.no_grad():
+        before = model.latent(video)
+        assert model.begin_with(begun) == []
+        latent = begun.latent(video)
+        assert not torch.allclose(before, latent)
+        assert torch.equal(model.latent(video), latent)
+        assert torch.equal(model.decode(latent), begun.decode(latent))
