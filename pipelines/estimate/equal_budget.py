@@ -4,7 +4,9 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ValidationError
 
 from curate.storage.place import path_of
 from curate.storage.publish import write_text
@@ -52,8 +54,8 @@ def of_equal_budget(
 
 def cost_of(dataset: str, folder: str, name: str, config: TrainConfig) -> Cost:
     """Measured once: a budget of seconds is the same when the command runs again."""
-    known, settings = path_of(folder) / COST, config.model_dump(mode="json")
-    if known.exists() and (saved := json.loads(known.read_text()))["settings"] == settings:
+    known = path_of(folder) / COST
+    if known.exists() and _are(config, (saved := json.loads(known.read_text()))["settings"]):
         return Cost(tflop=saved["tflop"], seconds=saved["seconds"])
     console.print(f"{name}: {NUM_PROBED} steps to learn what they cost", highlight=False, markup=False)
     try:
@@ -61,5 +63,13 @@ def cost_of(dataset: str, folder: str, name: str, config: TrainConfig) -> Cost:
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     cost = Cost(tflop=fmean(row["tflop"] for row in rows), seconds=median(row["seconds"] for row in rows))
-    write_text(str(known), json.dumps({"settings": settings, **asdict(cost)}, indent=1))
+    write_text(str(known), json.dumps({"settings": config.model_dump(mode="json"), **asdict(cost)}, indent=1))
     return cost
+
+
+def _are(config: TrainConfig, saved: Any) -> bool:
+    """Whether saved settings are these; what an earlier reelpack did not save has its default."""
+    try:
+        return TrainConfig.model_validate(saved) == config
+    except ValidationError:
+        return False
