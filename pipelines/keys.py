@@ -13,6 +13,8 @@ ANY = "*"
 """In a path: any name that the user chooses, such as a column's."""
 MIN_LIKENESS = 0.75
 """Of two names, as difflib measures it: above it one is taken for a slip of the other."""
+MAX_DEPTH = 2
+"""Sections, at most, between the place of a wrong key and that of the key that is meant."""
 
 
 def explain(detail: ErrorDetails, root: type[BaseModel], columns: Iterable[str] = ()) -> str:
@@ -35,7 +37,7 @@ def explain(detail: ErrorDetails, root: type[BaseModel], columns: Iterable[str] 
         return f"{path}: not a key of this kind; set {section}.kind to one that has it"
     if nearest := _like(leaf, siblings):
         return f"{path}: unknown key; the nearest valid one is {section and section + '.'}{nearest}"
-    if elsewhere := _elsewhere(leaf, section.partition(".")[0], known):
+    if elsewhere := _elsewhere(leaf, section, known):
         return f"{path}: unknown key; the nearest valid one is {elsewhere}"
     where = f"the keys of {section}" if section else "the sections"
     return f"{path}: unknown key; {where} are {', '.join(siblings)}"
@@ -59,20 +61,26 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
 def _like(name: str, others: Iterable[str]) -> str | None:
     """The name that another one is a slip of, or a longer or shorter form of; None: there is none."""
     others = list(others)
-    if found := difflib.get_close_matches(name, others, 1, MIN_LIKENESS):
-        return found[0]
+    if found := _slip(name, others):
+        return found
     parts = set(name.split("_"))
     forms = [other for other in others if parts < {*other.split("_")} or {*other.split("_")} < parts]
     return forms[0] if len(forms) == 1 else None
 
 
+def _slip(name: str, others: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, others, 1, MIN_LIKENESS)), None)
+
+
 def _elsewhere(leaf: str, section: str, known: Sequence[str]) -> str | None:
-    """The key of this name, or nearly of it, in another place of a section, the least deep one; or of this very name
-    in another section, where there is one alone."""
-    inside = [path for path in known if path.startswith(f"{section}.")] if section else list(known)
-    nearest = _like(leaf, {path.rpartition(".")[2] for path in inside})
+    """The key of this name, or nearly of it, in another place of the first section, not far below; or of this very
+    name in another section, where there is one alone."""
+    first = section.partition(".")[0]
+    inside = [path for path in known if path.startswith(f"{first}.")] if first else list(known)
+    inside = [path for path in inside if path.count(".") - 1 - section.count(".") <= MAX_DEPTH]
+    nearest = _slip(leaf, {path.rpartition(".")[2] for path in inside})
     found = sorted((path for path in inside if path.rpartition(".")[2] == nearest), key=lambda path: path.count("."))
-    outside = [path for path in known if path.endswith(f".{leaf}")]
+    outside = [path for path in known if path.endswith(f".{leaf}") and not path.startswith(f"{first}.")]
     return found[0] if found else outside[0] if len(outside) == 1 else None
 
 
