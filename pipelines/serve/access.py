@@ -1,8 +1,8 @@
 """Who may ask: requests that the page itself sends, from a browser that was opened with the token.
 
 A page of another site can make a browser send requests to this machine: under a name that it lets point here (DNS
-rebinding), or across origins (request forgery). Names of the host are therefore checked, and the origin of whatever
-changes something; the token is in the address that the command prints and then in a cookie of this site alone.
+rebinding), or across origins (request forgery). So the host's name is checked, and the origin of each request that
+changes something. The token is in the address that the command prints, and then in a cookie of this site alone.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Access:
                 f"--host {host}: other machines could open the page, over a connection that is not encrypted; say "
                 "--network if they are to, or stay on 127.0.0.1 and use `ssh -L 7860:127.0.0.1:7860 THIS_MACHINE`"
             )
-        own = {host, socket.gethostname(), socket.getfqdn()} if is_network else set()
+        own = {host, socket.gethostname(), socket.getfqdn()} if is_network else {host}
         self.names = LOOPBACK | {name.lower() for name in own}
         self.is_network = is_network
         self.token = secrets.token_urlsafe(24)

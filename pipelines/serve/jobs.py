@@ -34,8 +34,8 @@ class Cancelled(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class Job:
-    """Videos of one prompt, which differ in their seeds. Written by the thread that generates alone, but for
-    `is_cancelled`."""
+    """Videos of one prompt, which differ in their seeds. The thread that generates writes to it; threads that answer
+    cancel it (`Queue.cancel`)."""
 
     number: int
     asked: Sequence[Asked]
@@ -97,9 +97,7 @@ class Queue:
     def end(self, job: Job, state: State, message: str = "") -> None:
         with self._changed:
             job.state, job.message = state, message
-            over = [one for one in self._jobs if one.state.is_over]
-            for old in over[:-KEPT]:
-                self._jobs.remove(old)
+            self._forget_old()
 
     def cancel(self, number: int) -> bool:
         """Whether there is such a job that waits or runs; one that runs ends at its next step."""
@@ -110,9 +108,15 @@ class Queue:
             job.is_cancelled = True
             if job.state is State.WAITING:
                 job.state = State.CANCELLED
+                self._forget_old()
             return True
 
     def shown(self) -> list[dict[str, Any]]:
         """For the page, in order."""
         with self._changed:
             return [job.shown() for job in self._jobs]
+
+    def _forget_old(self) -> None:
+        over = [job for job in self._jobs if job.state.is_over]
+        for old in over[:-KEPT]:
+            self._jobs.remove(old)

@@ -156,8 +156,8 @@ class Handler(BaseHTTPRequestHandler):
         data, kind = file.read_bytes(), MEDIA_TYPES[file.suffix]
         headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=86400"}
         wanted = re.fullmatch(r"bytes=(\d{1,15})-(\d{0,15})", self.headers.get("Range", ""))
-        if wanted and int(wanted[1]) < len(data):
-            first, last = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
+        first, last = (int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)) if wanted else (0, -1)
+        if first <= last:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
             self._send(HTTPStatus.PARTIAL_CONTENT, data[first : last + 1], kind, headers)
         else:

@@ -22,6 +22,12 @@ def test_other_names_are_refused(host: str | None) -> None:
         Access("127.0.0.1", is_network=False).check_host(host)
 
 
+def test_the_address_that_the_server_listens_on_is_one_of_its_names() -> None:
+    Access("127.0.0.2", is_network=False).check_host("127.0.0.2:7860")
+    with pytest.raises(Refused):
+        Access("127.0.0.2", is_network=False).check_host("127.0.0.3:7860")
+
+
 def test_on_a_network_addresses_are_answered_and_foreign_names_are_not() -> None:
     access = Access("0.0.0.0", is_network=True)
     access.check_host("10.0.0.7:7860")

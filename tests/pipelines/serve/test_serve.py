@@ -23,7 +23,7 @@ from curate.media.still import encode_png
 from pipelines.generation.asked import command_of
 from pipelines.generation.generator import Generator
 from pipelines.serve.access import Access
-from pipelines.serve.jobs import MOST_WAITING, Job, State
+from pipelines.serve.jobs import KEPT, MOST_WAITING, Job, State
 from pipelines.serve.server import FILES, PageServer
 from pipelines.serve.studio import Studio
 from pipelines.serve.wish import wish_of
@@ -125,6 +125,8 @@ def test_what_one_browser_asks_for_both_see_with_settings_that_make_it_again(
     assert video.headers["Content-Type"] == "video/mp4" and len(decode_clip(video.body).rgb) == 5
     part = other.ask("GET", f"/media/{items[1]['name']}", Range="bytes=4-7")
     assert (part.status, part.body) == (206, video.body[4:8])
+    for none in ("bytes=7-4", f"bytes={len(video.body)}-", "bytes=x"):
+        assert other.ask("GET", f"/media/{items[1]['name']}", Range=none).status == 200
     older = other.ask("GET", f"/api/items?before={items[1]['name']}&limit=5").values
     assert [item["name"] for item in older["items"]] == [items[2]["name"]] and older["total"] == 3
 
@@ -258,6 +260,15 @@ def test_a_full_queue_takes_no_more(served: SimpleNamespace) -> None:
     visitor = served.visit()
     assert {visitor.wish().status for _ in range(MOST_WAITING)} == {202}
     assert "wait already" in visitor.wish().values["error"]
+
+
+def test_generations_that_are_cancelled_while_they_wait_are_forgotten_as_others(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    for number in range(1, KEPT + 4):
+        visitor.wish()
+        assert visitor.ask("DELETE", f"/api/jobs/{number}").status == 200
+    jobs = visitor.ask("GET", "/api/state").values["jobs"]
+    assert [job["number"] for job in jobs] == list(range(4, KEPT + 4))
 
 
 def test_nothing_is_answered_to_strangers(served: SimpleNamespace) -> None:
