@@ -61,7 +61,7 @@ function setUp() {
   }));
 }
 
-function wish() {
+function settings() {
   const number = (name) => (fields[name].value === "" ? null : Number(fields[name].value));
   const found = { width: number("width"), height: number("height"), num_frames: number("num_frames") };
   Object.assign(found, { seed: number("seed"), num_seeds: number("num_seeds"), num_steps: number("num_steps") });
@@ -82,7 +82,7 @@ async function generate(event) {
   say("");
   const headers = { "Content-Type": "application/json" };
   try {
-    await ask("api/jobs", { method: "POST", headers, body: JSON.stringify(wish()) });
+    await ask("api/jobs", { method: "POST", headers, body: JSON.stringify(settings()) });
     await refresh();
   } catch (error) {
     say(error.message);

@@ -8,10 +8,10 @@ from typing import Any, get_args
 from curate.schema import MediaError
 from pipelines.generation.asked import command_of
 from pipelines.generation.generator import Generator
+from pipelines.serve.form import MOST_SEEDS, form_of
 from pipelines.serve.gallery import Gallery
 from pipelines.serve.jobs import Cancelled, Job, Queue, State
 from pipelines.serve.uploads import Uploads
-from pipelines.serve.wish import MOST_SEEDS, wish_of
 from train.autoencoder.record import config_of
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of
@@ -41,8 +41,8 @@ class Studio:
         Raises:
             ValueError: The run cannot make it.
         """
-        wish = wish_of(values)
-        asked, config = wish.asked(self.uploads), wish.config(self.config)
+        form = form_of(values)
+        asked, config = form.asked(self.uploads), form.config(self.config)
         self.generator.check(asked[0], config)
         return self.queue.add(asked, config)
 

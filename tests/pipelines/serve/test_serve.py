@@ -23,10 +23,10 @@ from curate.media.still import encode_png
 from pipelines.generation.asked import command_of
 from pipelines.generation.generator import Generator
 from pipelines.serve.access import Access
+from pipelines.serve.form import form_of
 from pipelines.serve.jobs import KEPT, MOST_WAITING, Job, State
 from pipelines.serve.server import FILES, PageServer
 from pipelines.serve.studio import Studio
-from pipelines.serve.wish import wish_of
 from tests.pipelines.test_train_commands import run
 from tests.support.browser import Browser, found_browser
 from tests.support.tiny_run import tiny_run
@@ -34,7 +34,7 @@ from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
 
 SETTINGS = SampleConfig(num_steps=2, guidance=2, device="cpu")
-WISH = {"prompt": "a disc", "width": 48, "height": 32, "num_frames": 5}
+FORM = {"prompt": "a disc", "width": 48, "height": 32, "num_frames": 5}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ class Visitor:
         answer = connection.getresponse()
         return Answer(answer.status, answer.headers, answer.read())
 
-    def wish(self, **changes: Any) -> Answer:
-        return self.ask("POST", "/api/jobs", json.dumps({**WISH, **changes}).encode())
+    def submit(self, **changes: Any) -> Answer:
+        return self.ask("POST", "/api/jobs", json.dumps({**FORM, **changes}).encode())
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_what_one_browser_asks_for_both_see_with_settings_that_make_it_again(
     served: SimpleNamespace, trained: Path, tmp_path: Path
 ) -> None:
     one, other = served.visit(), served.visit()
-    assert one.wish(seed=5, num_seeds=2, negative="blue").status == 202
-    assert one.wish(num_frames=1, width=32).status == 202
+    assert one.submit(seed=5, num_seeds=2, negative="blue").status == 202
+    assert one.submit(num_frames=1, width=32).status == 202
     assert [job["state"] for job in other.ask("GET", "/api/state").values["jobs"]] == ["waiting", "waiting"]
     work_off(served.studio), work_off(served.studio)
     state = other.ask("GET", "/api/state").values
@@ -140,7 +140,7 @@ def test_what_one_browser_asks_for_both_see_with_settings_that_make_it_again(
 def test_a_gallery_survives_the_server_and_shows_whole_items_alone(
     served: SimpleNamespace, generator: Generator
 ) -> None:
-    assert served.visit().wish().status == 202
+    assert served.visit().submit().status == 202
     [name] = work_off(served.studio).files
     data = (served.folder / name).read_bytes()
     (served.folder / "20260101-000000-000-1.mp4").write_bytes(data[:100])  # killed before its .json
@@ -171,7 +171,7 @@ def test_what_the_run_cannot_make_is_said_at_once(served: SimpleNamespace) -> No
         ({"out": "x.mp4"}, "out: Extra inputs"),
         ({"guidance": {"kind": "autoguidance", "run": "other"}}, "guidance:"),
     ):
-        answer = visitor.wish(**changes)
+        answer = visitor.submit(**changes)
         assert answer.status == 400 and said in answer.values["error"], answer.body
     for body in (b"{", b"[]", b"\xff", b"[" * 60_000, b'{"width": NaN}'):
         assert visitor.ask("POST", "/api/jobs", body).status == 400
@@ -183,7 +183,7 @@ def test_a_start_is_decoded_before_it_is_kept_and_begins_the_video(served: Simpl
     picture = encode_png(np.full((32, 48, 3), (200, 30, 30), np.uint8))
     kept = visitor.ask("POST", "/api/uploads", picture).values
     assert (kept["width"], kept["height"], kept["num_frames"]) == (48, 32, 1)
-    assert visitor.wish(start=kept["name"]).status == 202
+    assert visitor.submit(start=kept["name"]).status == 202
     [name] = work_off(served.studio).files
     video = decode_clip((served.folder / name).read_bytes()).rgb.astype(int)
     like, unlike = np.abs(video[[0, -1]] - (200, 30, 30)).mean(axis=(1, 2, 3))
@@ -204,15 +204,15 @@ def test_ends_and_key_frames_are_files_of_the_server(served: SimpleNamespace) ->
         visitor.ask("POST", "/api/uploads", encode_png(np.full((32, 48, 3), shade, np.uint8))).values["name"]
         for shade in (0, 90, 180)
     ]
-    wish = wish_of({**WISH, "start": names[0], "end": names[1], "keys": {"4": names[2]}})
-    [one] = wish.asked(served.studio.uploads)
+    form = form_of({**FORM, "start": names[0], "end": names[1], "keys": {"4": names[2]}})
+    [one] = form.asked(served.studio.uploads)
     given = served.folder / "given"
     assert one.given == GivenFiles(start=given / names[0], end=given / names[1], keys={4: given / names[2]})
     command = command_of("RUN", one.settings(SETTINGS) | {"seed": 0, "step": 2})
     assert f"--end {given / names[1]} --keys 4={given / names[2]}" in command
     for changes, said in (({"keys": {"4": "../x"}}, "choose it again"), ({"loop": True}, "expected --start")):
-        assert said in visitor.wish(**changes).values["error"]
-    assert visitor.wish(end=names[1]).status == 202  # the run was not trained on ends: its own message says so
+        assert said in visitor.submit(**changes).values["error"]
+    assert visitor.submit(end=names[1]).status == 202  # the run was not trained on ends: its own message says so
     assert work_off(served.studio).state is State.FAILED
     assert "was trained on" in visitor.ask("GET", "/api/state").values["jobs"][0]["message"]
 
@@ -222,7 +222,7 @@ def test_a_generation_ends_at_the_next_step_when_it_is_cancelled_and_a_waiting_o
 ) -> None:
     visitor, shares, progress = served.visit(), [], Job.progress
     for seed in (1, 2, 3):
-        visitor.wish(seed=seed, num_steps=4)
+        visitor.submit(seed=seed, num_steps=4)
 
     def cancelling(job: Job, share: float) -> None:
         progress(job, share)
@@ -243,7 +243,7 @@ def test_a_failure_is_the_message_of_its_generation_and_the_next_one_runs(
     served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visitor = served.visit()
-    visitor.wish(), visitor.wish()
+    visitor.submit(), visitor.submit()
 
     def fails(*given: Any) -> Iterator[Any]:
         raise RuntimeError("CUDA out of memory")
@@ -258,14 +258,14 @@ def test_a_failure_is_the_message_of_its_generation_and_the_next_one_runs(
 
 def test_a_full_queue_takes_no_more(served: SimpleNamespace) -> None:
     visitor = served.visit()
-    assert {visitor.wish().status for _ in range(MOST_WAITING)} == {202}
-    assert "wait already" in visitor.wish().values["error"]
+    assert {visitor.submit().status for _ in range(MOST_WAITING)} == {202}
+    assert "wait already" in visitor.submit().values["error"]
 
 
 def test_generations_that_are_cancelled_while_they_wait_are_forgotten_as_others(served: SimpleNamespace) -> None:
     visitor = served.visit()
     for number in range(1, KEPT + 4):
-        visitor.wish()
+        visitor.submit()
         assert visitor.ask("DELETE", f"/api/jobs/{number}").status == 200
     jobs = visitor.ask("GET", "/api/state").values["jobs"]
     assert [job["number"] for job in jobs] == list(range(4, KEPT + 4))
@@ -278,7 +278,7 @@ def test_nothing_is_answered_to_strangers(served: SimpleNamespace) -> None:
         assert visitor.ask("GET", path, Host="rebound.example").status == 403
     token = visitor.headers["Cookie"].partition("=")[2]
     assert visitor.ask("GET", f"/api/about?token={token}", Cookie=None).status == 403, "in the page's address alone"
-    body = json.dumps(WISH).encode()
+    body = json.dumps(FORM).encode()
     for headers in ({"Origin": None}, {"Origin": "http://rebound.example"}, {"Cookie": None}, {"Host": "x"}):
         assert visitor.ask("POST", "/api/jobs", body, **headers).status == 403
         assert visitor.ask("DELETE", "/api/jobs/1", **headers).status == 403
@@ -378,9 +378,9 @@ def test_a_server_that_is_killed_while_it_samples_leaves_its_gallery_whole(train
 
     process, visitor = started()
     try:
-        visitor.wish(num_steps=1)
+        visitor.submit(num_steps=1)
         until(lambda: visitor.ask("GET", "/api/items").values["total"] == 1)
-        visitor.wish(num_steps=5000)
+        visitor.submit(num_steps=5000)
         until(lambda: visitor.ask("GET", "/api/state").values["jobs"][-1]["share"] > 0)
     finally:
         process.kill()

@@ -15,7 +15,7 @@ Upload = Annotated[str, Field(max_length=64, description="an uploaded picture or
 MOST_SEEDS = 16
 
 
-class Wish(BaseModel):
+class Form(BaseModel):
     """Videos of one prompt, for the seeds from `seed` on. What is left out is as the server was started."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -74,7 +74,7 @@ class Wish(BaseModel):
             raise ValueError(_in_words(error)) from error
 
 
-def wish_of(values: Any) -> Wish:
+def form_of(values: Any) -> Form:
     """What was sent, checked.
 
     Raises:
@@ -83,7 +83,7 @@ def wish_of(values: Any) -> Wish:
     if not isinstance(values, Mapping):
         raise ValueError("expected settings by name, as the page sends them")
     try:
-        return Wish.model_validate(values)
+        return Form.model_validate(values)
     except ValidationError as error:
         raise ValueError(_in_words(error)) from error
 
