@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -22,8 +23,10 @@ def evaluation(run: str) -> str:
     heads = "".join(f"<th>{escape(_title(facts))}</th>" for _, facts in found)
     rows: dict[str, list[str]] = {}
     for number, (_, facts) in enumerate(found):
-        for name, cell in _cells(facts["figures"]):
-            rows.setdefault(name, ["<td></td>"] * len(found))[number] = f"<td>{cell}</td>"
+        for row in figure_rows(facts["figures"]):
+            beside = "; ".join(filter(None, (row.interval, row.beside)))
+            cell = f'<td>{row.value} <span class="muted">({escape(beside)})</span></td>'
+            rows.setdefault(row.name, ["<td></td>"] * len(found))[number] = cell
     lines = "".join(f"<tr><td>{escape(name)}</td>{''.join(cells)}</tr>" for name, cells in rows.items())
     table = f'<table class="losses"><thead><tr><th></th>{heads}</tr></thead><tbody>{lines}</tbody></table>'
     folder, last = found[-1]
@@ -53,23 +56,44 @@ def _title(facts: Mapping[str, Any]) -> str:
     return f"step {facts['step']}, {size}, {sampling['sampler']['kind']} {sampling['num_steps']}"
 
 
-def _cells(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureRow:
+    """A figure of the samples, as text.
+
+    Attributes:
+        name: Of the figure.
+        value: Of the samples.
+        interval: Of confidence; "": there is none.
+        beside: What clips have.
+    """
+
+    name: str
+    value: str
+    interval: str
+    beside: str
+
+
+def figure_rows(figures: Mapping[str, Any]) -> Iterator[FigureRow]:
+    """The figures of an evaluate.json, in the order in which they are shown."""
     for name, one in figures["distances"].items():
-        yield name, _cell(one["frechet"], f"training clips {_number(one['training_frechet'])}")
-        yield f"{name} kernel", _cell(one["kernel"], f"training clips {_number(one['training_kernel'])}")
+        training = f"training clips {_number(one['training_frechet'])}, extrapolated {_number(one['infinity'])}"
+        yield _row(name, one["frechet"], training)
+        yield _row(f"{name} kernel", one["kernel"], f"training clips {_number(one['training_kernel'])}")
     for name, one in figures["consistency"].items():
-        beside = f"shuffled {_number(one['shuffled'])}, p = {one['p_value']:.2g}, clips {_number(one['held_out'])}"
-        yield name, _cell(one["own"], beside)
+        shuffled = f"shuffled {_number(one['shuffled'])} (p = {one['p_value']:.2g})"
+        yield _row(name, one["own"], f"{shuffled}, clips {_number(one['held_out'])}")
     for name, one in figures["movement"].items():
-        yield name, _cell(one["generated"], f"clips {_number(one['held_out'])}")
+        yield _row(name, one["generated"], f"clips {_number(one['held_out'])}")
     if near := figures["memorization"]:
-        yield "nearest training clip", _cell(near["generated"], f"clips {_number(near['held_out'])}")
-        yield "nearer than 95 % of the clips", f"{near['share']:.1%}"
+        yield _row("nearest training clip", near["generated"], f"clips {_number(near['held_out'])}")
+        yield FigureRow(
+            name="nearer than 95 % of clips", value=f"{near['share']:.1%}", interval="", beside="clips 5 %"
+        )
 
 
-def _cell(interval: Mapping[str, float], beside: str) -> str:
+def _row(name: str, interval: Mapping[str, float], beside: str) -> FigureRow:
     ends = f"{_number(interval['low'])} – {_number(interval['high'])}"
-    return f'{_number(interval["value"])} <span class="muted">({ends}; {escape(beside)})</span>'
+    return FigureRow(name=name, value=_number(interval["value"]), interval=ends, beside=beside)
 
 
 def _videos(folder: str, videos: Sequence[Mapping[str, Any]], total: int) -> str:

@@ -1,18 +1,17 @@
 """`reelpack evaluate`: how good are the samples of a run?"""
 
 import json as json_text
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from curate.report.evaluation import figure_rows
 from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
 from pipelines.console.tables import out as console
 
 if TYPE_CHECKING:
-    from train.evaluate.bootstrap import Interval
     from train.evaluate.quality.figures import Figures
 
 NUM_WORST = 5
@@ -58,21 +57,21 @@ def evaluate(
     )
     if not is_first_rank():
         return
+    written = [] if vbench is None else [driver.to_vbench(found, vbench)]
+    written += [f"{found.folder}/evaluate.json", build_run_report(run)]
     if json:
         typer.echo(json_text.dumps(asdict(found.figures)))
-    else:
-        show(found.figures)
-    if vbench is not None:
-        typer.echo(driver.to_vbench(found, vbench))
-    typer.echo(f"{found.folder}/evaluate.json")
-    typer.echo(build_run_report(run))
+        return
+    show(found.figures)
+    for path in written:
+        typer.echo(path)
 
 
 def show(figures: "Figures") -> None:
     console.print(f"{figures.num_videos} samples, {figures.num_held_out} held-out clips")
     table = Table("", "samples", "interval", "beside it", box=None, pad_edge=False)
-    for cells in _rows(figures):
-        table.add_row(*cells)
+    for row in figure_rows(asdict(figures)):
+        table.add_row(row.name, row.value, row.interval, row.beside)
     console.print(table)
     for name, distance in figures.distances.items():
         if min(figures.num_videos, figures.num_held_out) <= distance.num_features:
@@ -85,26 +84,3 @@ def show(figures: "Figures") -> None:
         matches = "  ".join(f"{value:.3f}" for value in video.consistency.values())
         near = "" if video.nearest is None else f"  nearest {video.nearest[:12]} at {video.nearest_distance:.3f}"
         console.print(f"  {video.number:05d}  {matches}{near}  {video.prompt}", markup=False)
-
-
-def _rows(figures: "Figures") -> Iterator[tuple[str, str, str, str]]:
-    for name, distance in figures.distances.items():
-        training = f"training clips {_number(distance.training_frechet)}, without end {distance.infinity:.4g}"
-        yield name, *_cells(distance.frechet), training
-        yield f"{name} kernel", *_cells(distance.kernel), f"training clips {_number(distance.training_kernel)}"
-    for name, match in figures.consistency.items():
-        beside = f"shuffled {_number(match.shuffled)} (p = {match.p_value:.2g}), clips {_number(match.held_out)}"
-        yield name, *_cells(match.own), beside
-    for name, movement in figures.movement.items():
-        yield name, *_cells(movement.generated), f"clips {_number(movement.held_out)}"
-    if (near := figures.memorization) is not None:
-        yield "nearest training clip", *_cells(near.generated), f"clips {near.held_out:.4g}"
-        yield "  nearer than 95 % of clips", f"{near.share:.1%}", "", "clips 5 %"
-
-
-def _cells(interval: "Interval") -> tuple[str, str]:
-    return f"{interval.value:.4g}", f"{interval.low:.4g} – {interval.high:.4g}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"

@@ -66,7 +66,7 @@ def sample(
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
-    others = (prompt, label, start, end, keys, video)
+    others = (prompt, label, start, end, keys, video, mask, extend, loop)
     if prompts is not None and (any(others) or upsample):
         raise ValueError(
             f"--prompts {prompts} has what to show in its lines: leave --prompt and what goes with it out"

@@ -8,7 +8,6 @@ ranks (torchrun) each generates and looks at its share.
 
 import json
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from train.evaluate.quality.vbench import export_vbench
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, checkpoint_steps, read_run
 from train.sampling.config import SampleConfig
-from train.sampling.request import Request, check_requests
+from train.sampling.request import Request, check_requests, size_of
 
 logger = logging.getLogger(__name__)
 NUM_SHOWN = 24
@@ -143,16 +142,14 @@ def _view(
     """Size and length: as given, or those of most clips.
 
     Raises:
-        ValueError: a size that is none, or nothing says one.
+        ValueError: a size that is none, or the record does not say at which size clips were encoded.
     """
     known = encoded_views(clips, record.latents)
     usual = [one for one, _ in known.most_common()]
-    match = re.fullmatch(r"(\d+)x(\d+)", size) if size else None
-    if size and not match:
-        raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
-    if not usual and (match is None or num_frames is None):
+    given = None if size is None else size_of(size, "--size")
+    if not usual and (given is None or num_frames is None):
         raise ValueError(f"{run}: its record does not say how its clips were encoded; pass --size and --frames")
-    sides = (int(match[1]), int(match[2])) if match else usual[0][:2]
+    sides = usual[0][:2] if given is None else given
     frames = num_frames or next((one[2] for one in usual if one[:2] == sides), usual[0][2] if usual else 1)
     if usual and (*sides, frames) not in known:
         near = ", ".join(f"{count} clips at {w}x{h} of {t}" for (w, h, t), count in known.most_common(NUM_TOLD))

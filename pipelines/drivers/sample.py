@@ -1,10 +1,9 @@
 """Prompts → video files. The driver behind `reelpack sample`."""
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +20,16 @@ from train.data.tasks.base import Task, described
 from train.run.folder import read_run
 from train.sampling.cascade import Stage, draw_stages, plan_stages
 from train.sampling.config import SampleConfig
-from train.sampling.files import write_generated
-from train.sampling.given_files import GivenFiles, read_given
+from train.sampling.files import suffix_of, write_generated
+from train.sampling.given import Given
+from train.sampling.given_files import NOTHING, GivenFiles, read_given
 from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
-from train.sampling.request import Request
+from train.sampling.request import Request, size_of
 from train.sampling.sample import Generated
 from train.sampling.slide import Slide, draw_windows, plan_slide
 
 logger = logging.getLogger(__name__)
-
-NOTHING = GivenFiles()
 
 
 def sample_to_files(
@@ -67,14 +65,11 @@ def sample_to_files(
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a file that cannot be
             read, or for a run that was not trained on a task that takes it.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if not match:
-        raise ValueError(f"--size {size}: expected WIDTHxHEIGHT in pixels, such as 128x80")
-    width, height = int(match[1]), int(match[2])
+    width, height = size_of(size, "--size")
     seeds = config.seeds or (None,)
     asked = [one for one in _asked(prompts, labels) for _ in seeds]
     paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
-    expected = ".mp4" if num_frames > 1 else ".png"
+    expected = suffix_of(num_frames)
     if any(path.suffix != expected for path in paths):
         raise ValueError(f"--out {paths[0]}: {num_frames} frames are written as {expected}")
     requests = [
@@ -91,21 +86,14 @@ def sample_to_files(
             logger.warning(
                 "%s was trained on latents of an earlier reelpack, which may have been scrambled", stage.run
             )
-    first, last = stages[0], stages[-1]
-    decoder = autoencoder_of(last.record.latents, chosen=autoencoder)
+    decoder = autoencoder_of(stages[-1].record.latents, chosen=autoencoder)
     given.check_strength(config.strength)
-    if given == NOTHING:
-        _warn_of_nothing(first.run, first.config.data.tasks)
-    else:
-        encoder = decoder if first is last else autoencoder_of(first.record.latents)
-        rate = first.settings.fps or first.record.fps
-        begins = first.request(requests[0], 0, None)
-        encoded = read_given(given, begins, first.config, first.record, encoder, rate)
-        if slide is not None:
-            slide.check_given(encoded)
-        requests = [replace(request, given=encoded) for request in requests]
+    encoded = _encoded(given, requests[0], stages, decoder)
+    if slide is not None:
+        slide.check_given(encoded)
+    requests = [replace(request, given=encoded) for request in requests]
     if upsampling is not None:
-        texts = upsample_prompts(first.run, [request.prompt for request in requests], upsampling)
+        texts = upsample_prompts(stages[0].run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     cells: dict[int, Cell] = {}
     names = " + ".join(path_of(stage.run).name for stage in stages)
@@ -123,19 +111,34 @@ def sample_to_files(
             step=loaded.step,
             prompt=result.request.prompt,
             seed=result.seed,
-            is_composite=given != NOTHING,
+            is_composite=bool(given),
         )
         write_generated(paths[number], rgb, result.fps, provenance, settings)
         cells[number] = Cell(path=paths[number], heading=f"seed {result.seed}")
     if grid:
-        rows = [
-            (asked[first][0] or asked[first][1] or "(no prompt)", [cells[first + n] for n in range(len(seeds))])
-            for first in range(0, len(asked), len(seeds))
-        ]
-        of_all = Provenance(run=names, step=loaded.step, prompt="; ".join(title for title, _ in rows), seed=None)
+        titles = [text or label or "(no prompt)" for text, label in asked[:: len(seeds)]]
+        in_order = iter([cells[number] for number in range(len(asked))])
+        rows = [(title, list(islice(in_order, len(seeds)))) for title in titles]
+        of_all = replace(provenance, prompt="; ".join(titles), seed=None)
         sheet = paths[0].with_name(f"{_stem(out, paths)}-grid{paths[0].suffix}")
-        paths.append(contact_sheet(rows, sheet, last.settings.fps or last.record.fps, of_all))
+        paths.append(contact_sheet(rows, sheet, result.fps, of_all))
     return paths
+
+
+def _encoded(given: GivenFiles, asked: Request, stages: Sequence[Stage], decoder: VideoAutoencoder) -> Given:
+    """What the files show to the first stage. Where they are none, a run that was trained to be given something is
+    named in a warning.
+
+    Raises:
+        ValueError: as `read_given`.
+    """
+    first = stages[0]
+    if not given:
+        _warn_of_nothing(first.run, first.config.data.tasks)
+        return Given()
+    encoder = decoder if len(stages) == 1 else autoencoder_of(first.record.latents)
+    rate = first.settings.fps or first.record.fps
+    return read_given(given, first.request(asked, 0, None), first.config, first.record, encoder, rate)
 
 
 def _drawn(

@@ -28,9 +28,9 @@ def sample_prompts(
     *,
     grid: bool = False,
 ) -> list[Path]:
-    """Generate what a file asks for, as OUT/0001-7.mp4: the line and the seed. A video that is there with the same
-    settings stays: the same call goes on after an
-    interruption.
+    """Generate what a file asks for, as OUT/0001-7.mp4: the line and the seed.
+
+    A video that is there with the same settings stays, so the same call resumes after an interruption.
 
     Args:
         generator: what makes them.
@@ -59,7 +59,8 @@ def sample_prompts(
             pass
     if grid:
         rows = [(title, list(cells)) for title, cells in _rows(wanted, paths)]
-        provenance = generator.provenance("; ".join(title for title, _ in rows))
+        is_composite = any(one.given for _, one in wanted)
+        provenance = generator.provenance("; ".join(title for title, _ in rows), is_composite=is_composite)
         paths.append(contact_sheet(rows, out / "grid.mp4", config.fps or generator.record.fps, provenance))
     return paths
 

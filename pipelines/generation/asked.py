@@ -2,19 +2,17 @@
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from train.sampling.config import SampleConfig
-from train.sampling.given_files import GivenFiles
+from train.sampling.given_files import NOTHING, GivenFiles
 from train.sampling.guidance.constant import ConstantGuidance
 
 OF_COMMAND = frozenset({"seed", "seeds", "negative", "step", "device"})
 """Settings of sampling that are a video's own, or have options of the command."""
-NOTHING = GivenFiles()
 FILES = ("start", "end", "video", "mask")
 """Of `GivenFiles`, besides the key frames."""
 
@@ -62,18 +60,6 @@ class Asked:
         files = [*self.given.keys.values(), *(getattr(self.given, name) for name in FILES)]
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path is not None]
         return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
-
-
-def size_of(text: str, option: str) -> tuple[int, int]:
-    """Width and height, px, of WIDTHxHEIGHT.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-    if not match:
-        raise ValueError(f"{option} {text}: expected WIDTHxHEIGHT in pixels, such as 128x80")
-    return int(match[1]), int(match[2])
 
 
 def command_of(run: str, facts: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from curate.storage.place import path_of
-from pipelines.generation.asked import NOTHING, Asked
+from pipelines.generation.asked import Asked
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
@@ -72,7 +72,7 @@ class Generator:
             ValueError: It cannot; with what would work.
         """
         request = self._request(asked)
-        if asked.given == GivenFiles(start=asked.given.start) != NOTHING:  # one patch of it, as far as it matters here
+        if asked.given and asked.given == GivenFiles(start=asked.given.start):  # files are not read yet: of one patch
             request = replace(request, given=Given(start=torch.empty(0, self.train_config.model.patch[0])))
         check_requests([request], config, self.train_config, self.record)
 
@@ -121,7 +121,7 @@ class Generator:
 
     def _with_inputs(self, asked: Asked, config: SampleConfig) -> Request:
         request = self._request(asked)
-        if asked.given == NOTHING:
+        if not asked.given:
             return request
         fps = config.fps or self.record.fps
         given = read_given(asked.given, request, self.train_config, self.record, self.decoder, fps)
@@ -133,4 +133,4 @@ class Generator:
         return Provenance(run=run, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
 
     def _provenance(self, asked: Asked) -> Provenance:
-        return self.provenance(asked.prompt, asked.seed, is_composite=asked.given != NOTHING)
+        return self.provenance(asked.prompt, asked.seed, is_composite=bool(asked.given))

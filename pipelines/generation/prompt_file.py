@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import NOTHING, Asked, size_of
+from pipelines.generation.asked import Asked
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
+from train.sampling.request import size_of
 
 MOST_TOLD = 10
 """Lines of a file that one message names."""
@@ -118,7 +119,7 @@ def _asked(
     """One for each seed."""
     width, height = size_of(line.size or size, "size")
     given = _given(line, folder)
-    if not (line.prompt or line.label or given != NOTHING):
+    if not (line.prompt or line.label or given):
         raise ValueError("has neither prompt nor label nor start; expected what to show")
     for seed in [line.seed] if line.seed is not None else config.seeds or [config.seed + order]:
         yield Asked(

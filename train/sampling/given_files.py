@@ -61,6 +61,9 @@ class GivenFiles:
         if self._edited is not None and (self._first or self._last or self.keys):
             raise ValueError("--video is edited as a whole: leave --start, --end, --keys and --loop out, or --video")
 
+    def __bool__(self) -> bool:
+        return self != NOTHING
+
     @property
     def facts(self) -> dict[str, Any]:
         """For the record of what was generated."""
@@ -96,6 +99,9 @@ class GivenFiles:
     def parts(self) -> tuple[Path | None, Path | None, Path | None]:
         """Files of the start, of the end, and of what is edited. The end of a loop is its start's beginning."""
         return self._first, self._first if self.loop else self._last, self._edited
+
+
+NOTHING = GivenFiles()
 
 
 class _Source(NamedTuple):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,22 @@ class Request:
     negative: str | None = None  # None: sample.negative
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by kind, (C, T', H', W'): of the stage below
     part: int = 0  # of a video that is drawn in several; each has noise of its own
+
+
+def size_of(text: str, option: str) -> tuple[int, int]:
+    """Width and height, px, of WIDTHxHEIGHT.
+
+    Args:
+        text: what was given.
+        option: names it in the message.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if not match:
+        raise ValueError(f"{option} {text}: expected WIDTHxHEIGHT in pixels, such as 128x80")
+    return int(match[1]), int(match[2])
 
 
 def check_requests(

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from curate.media.decode import decode_clip
+from curate.media.still import encode_png
 from tests.pipelines.test_train_commands import run
 from tests.support.tiny_run import tiny_run
 from train.sampling import sample as sampling
@@ -56,6 +58,10 @@ def test_lines_that_the_run_cannot_make_are_named_before_anything_is_made(
     said = capsys.readouterr().err
     assert "cannot make 2 lines" in said and "line 2: got 5 frames of 50x32" in said and "line 3: label" in said
     assert not (tmp_path / "a").exists()
+    (tmp_path / "b.txt").write_text("a disc\n")
+    for option in (["--loop"], ["--extend", "back"], ["--mask", "m.png"]):
+        assert run("sample", trained, "--prompts", str(tmp_path / "b.txt"), *option, *FEW) == 2
+        assert "leave --prompt and what goes with it out" in " ".join(capsys.readouterr().err.split())
 
 
 def test_prompts_and_seeds_are_rows_and_columns_of_a_sheet(trained: str, tmp_path: Path) -> None:
@@ -65,4 +71,15 @@ def test_prompts_and_seeds_are_rows_and_columns_of_a_sheet(trained: str, tmp_pat
     pairs = [(one["prompt"], one["seed"]) for one in facts]
     assert pairs == [("a disc", 4), ("a disc", 2), ("a square", 4), ("a square", 2)]
     sheet = decode_clip((tmp_path / "x-grid.mp4").read_bytes()).rgb
+    assert b"/trainedAlgorithmicMedia" in (tmp_path / "x-grid.mp4").read_bytes()
     assert len(sheet) == 5 and sheet.shape[2] > 2 * 48 and sheet.shape[1] > 2 * 32
+
+
+def test_a_sheet_of_videos_from_pictures_says_that_they_are_composite(trained: str, tmp_path: Path) -> None:
+    (tmp_path / "start.png").write_bytes(encode_png(np.full((32, 48, 3), 90, np.uint8)))
+    (tmp_path / "a.csv").write_text("prompt,start\na disc,start.png\n")
+    assert run("sample", trained, "--prompts", str(tmp_path / "a.csv"), "--grid", *FEW) == 0
+    start = ["--start", str(tmp_path / "start.png"), "--out", str(tmp_path / "x.mp4"), "--grid"]
+    assert run("sample", trained, *start, *FEW) == 0
+    for sheet in (tmp_path / "a/grid.mp4", tmp_path / "x-grid.mp4"):
+        assert b"/compositeWithTrainedAlgorithmicMedia" in sheet.read_bytes()
