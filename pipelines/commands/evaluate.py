@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from curate.report.evaluation import figure_rows
 from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
 from pipelines.console.tables import out as console
 
@@ -68,6 +67,8 @@ def evaluate(
 
 
 def show(figures: "Figures") -> None:
+    from curate.report.evaluation import figure_rows
+
     console.print(f"{figures.num_videos} samples, {figures.num_held_out} held-out clips")
     table = Table("", "samples", "interval", "beside it", box=None, pad_edge=False)
     for row in figure_rows(asdict(figures)):

@@ -32,7 +32,7 @@ def tiny_run(folder: Path) -> Path:
     return folder / "run"
 
 
-def tiny_dataset(root: Path) -> Path:
+def tiny_dataset(root: Path, num_val: int = 2) -> Path:
     """Latents and captions that are said to be those of the embedded models."""
     latents = EncodeStage(EncodeConfig(windows="middle", max_area_px=6144), "").fingerprint_record()
     text = TextEmbedStage(TextEncoderConfig(device="cpu")).fingerprint_record()
@@ -44,7 +44,7 @@ def tiny_dataset(root: Path) -> Path:
             short=None if clip.short is None else np.tile(clip.short, (1, width)),
             dense=None if clip.dense is None else np.tile(clip.dense, (1, width)),
         )
-        for clip in smooth_clips(12, num_val=2)
+        for clip in smooth_clips(12, num_val=num_val)
     ]
     write_dataset(root, clips)
     (root / "latents/lat0/fingerprint.json").write_text(json.dumps(latents | {"fingerprint": "lat0"}))

@@ -71,7 +71,7 @@ class SamplesConfig(EvaluatorSettings):
     size: str | None = Field(
         None,
         pattern=r"^\d{1,6}x\d{1,6}$",
-        description="WIDTHxHEIGHT of your own prompts, px; none: that of most held-out clips",
+        description="WIDTHxHEIGHT of your own prompts, px; none: that of most held-out clips, or training clips",
     )
     num_frames: int | None = Field(None, ge=1, description="frames of your own prompts; none: as most held-out clips")
 

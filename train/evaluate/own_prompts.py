@@ -11,6 +11,7 @@ from train.data.manifest import Manifest
 from train.evaluate.base import EvaluationContext
 from train.evaluate.config import SamplesConfig
 from train.packing.batch import Sample
+from train.packing.shapes import Patch
 from train.run.folder import RunRecord
 from train.sampling.loaded import embed_prompts, load_text_encoder
 from train.sampling.request import Request, latent_shape
@@ -44,12 +45,13 @@ def own_samples(prompts: list[str], config: SamplesConfig, context: EvaluationCo
     """
     if not prompts:
         return []
-    manifest, model, ranks = context.val, context.model, context.ranks
+    manifest = context.val if len(context.val) else context.train
+    model, ranks = context.model, context.ranks
     if not model.reads_captions or manifest.text["fingerprint"] == NO_TEXT["fingerprint"]:
         raise ValueError(
             "train.evaluate.samples.prompts: the run is trained without captions and reads no prompt; leave them out"
         )
-    shape, fps = _shape(config, manifest, context)
+    shape, fps = _shape(config, manifest, model.patch)
     embedded = _embedded(prompts, manifest) if ranks.is_main else None
     [states] = (part for part in ranks.all_gather_object(embedded) if part is not None)
     return [
@@ -71,8 +73,8 @@ def _embedded(prompts: list[str], manifest: Manifest) -> list[Tensor]:
     return embed_prompts(prompts, load_text_encoder(record))
 
 
-def _shape(config: SamplesConfig, manifest: Manifest, context: EvaluationContext) -> tuple[tuple[int, ...], float]:
-    """(C, T, H, W) and rate: those that are asked for, or else the most frequent ones of held-out clips."""
+def _shape(config: SamplesConfig, manifest: Manifest, patch: Patch) -> tuple[tuple[int, ...], float]:
+    """(C, T, H, W) and rate: those that are asked for, or else the most frequent ones of the manifest."""
     columns = [manifest.table[name].to_pylist() for name in ("latent_t", "latent_h", "latent_w", "fps")]
     (t, h, w, _), _ = Counter(zip(*columns, strict=True)).most_common(1)[0]
     shape: tuple[int, ...] = (int(manifest.latents["channels"]), t, h, w)
@@ -81,7 +83,7 @@ def _shape(config: SamplesConfig, manifest: Manifest, context: EvaluationContext
         width, height = config.sides or (w * stride, h * stride)
         num_frames = config.num_frames or 1 + (t - 1) * stride_t
         request = Request(prompt="", width=width, height=height, num_frames=num_frames)
-        shape = latent_shape(request, manifest.latents, context.model.patch)
+        shape = latent_shape(request, manifest.latents, patch)
     rates = Counter(rate for rate in columns[3] if rate)
     is_video = shape[1] > 1 and rates
     return shape, float(rates.most_common(1)[0][0]) if is_video else 0.0

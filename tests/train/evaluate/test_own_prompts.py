@@ -50,6 +50,13 @@ def test_a_list_is_sampled_at_the_size_of_most_held_out_clips(encoded: str, tmp_
     assert len(files) == 2 and all(min(decode_clip(path.read_bytes()).rgb.shape[1:3]) >= 32 for path in files)
 
 
+def test_without_held_out_clips_own_prompts_have_the_size_of_most_training_clips(tmp_path: Path) -> None:
+    dataset = tiny_dataset(tmp_path / "dataset", num_val=0)
+    train(settings(prompts=["a disc"], every=2), str(dataset), tmp_path / "run")
+    [file] = [path for path in (tmp_path / "run/samples").rglob("prompt-00.*") if path.suffix != ".json"]
+    assert min(decode_clip(file.read_bytes()).rgb.shape[1:3]) >= 32
+
+
 def test_prompts_that_cannot_be_sampled_end_the_run_before_its_first_step(encoded: str, tmp_path: Path) -> None:
     without = settings(prompts=["a"]).model_dump()
     without["model"]["text"] = "none"

@@ -18,11 +18,12 @@ from train.model.dit_config import DiTConfig
 from train.objective.config import DDPMConfig, FlowConfig
 from train.packing.batch import PackedBatch, Sample, pack
 from train.packing.segments import Segments
+from train.packing.shapes import LONE_FRAMES
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
 from train.sampling.guidance.apg import ProjectedCombination
 from train.sampling.guidance.combination import Answer
-from train.sampling.guidance.compose import GuidedModel, Prediction
+from train.sampling.guidance.compose import GuidedModel, Prediction, without
 from train.sampling.guidance.config import ConstantGuidance, RuleConfig, coefficients, num_branches
 from train.sampling.guidance.interval import IntervalGuidance
 from train.sampling.guidance.linear import LinearCombination
@@ -133,6 +134,13 @@ def test_frames_are_as_noisy_as_the_rest_where_a_branch_drops_them(samples: list
         assert torch.equal(whole[mask], clean) and batch.loss_mask[18:].all()
         torch.testing.assert_close(without[mask], (1 - timesteps[0]) * clean + timesteps[0] * noise)
         assert torch.equal(whole[~mask], without[~mask])
+
+
+def test_pictures_are_dropped_with_the_frames_and_other_latents_stay(samples: list[Sample]):
+    latents = {name: torch.ones_like(samples[0].latent) for name in (LONE_FRAMES, "spatial")}
+    found = without(replace(samples[0], conditioning=latents, clean_mask=torch.arange(18) < 6), ["frames"])
+    assert list(found.conditioning) == ["spatial"] and found.clean_mask is None
+    assert list(without(replace(samples[0], conditioning=latents), ["caption"]).conditioning) == list(latents)
 
 
 def test_outside_its_interval_a_rule_costs_nothing(samples: list[Sample]):
