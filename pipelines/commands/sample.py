@@ -1,5 +1,6 @@
 """`reelpack sample`: generate videos from a trained run."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -66,25 +67,20 @@ def sample(
     set: SetOption = None,
 ) -> None:
     """Generate videos from a trained run."""
-    others = (prompt, label, start, end, keys, video, mask, extend, loop)
-    if prompts is not None and (any(others) or upsample):
-        raise ValueError(
-            f"--prompts {prompts} has what to show in its lines: leave --prompt and what goes with it out"
-        )
+    shown = {"prompt": prompt, "label": label, "start": start, "end": end, "keys": keys, "video": video}
+    further = {"mask": mask, "extend": extend, "loop": loop, "upsample": upsample}
+    if prompts is not None and (others := [f"--{name}" for name, value in (shown | further).items() if value]):
+        raise ValueError(f"--prompts {prompts} has what to show in its lines; leave {', '.join(others)} out")
     if prompts is not None and len(run) > 1:
         raise ValueError(f"--prompts {prompts} takes one run, and there are {len(run)}; repeat --prompt for a cascade")
-    if prompts is None and not any(others):
+    if prompts is None and not any(shown.values()):
         raise ValueError(
             "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
         )
-    settings = resolved_config(config, set)
+    own = {"step": step, "negative": negative, "strength": strength}
+    given = [f"sample.{name}={json.dumps(value)}" for name, value in own.items() if value is not None]
+    settings = resolved_config(config, [*(set or []), *given])
     resolved = settings.sample
-    if step is not None:
-        resolved = resolved.model_copy(update={"step": step})
-    if negative is not None:
-        resolved = type(resolved).model_validate(resolved.model_dump() | {"negative": negative})
-    if strength is not None:
-        resolved = type(resolved).model_validate(resolved.model_dump() | {"strength": strength})
     if prompts is not None:
         _of_file(run[0], prompts, out, size, frames, resolved, grid, autoencoder)
         return

@@ -58,6 +58,8 @@ def read_prompts(file: Path, size: str, num_frames: int, config: SampleConfig) -
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"--prompts {file}: is not in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise ValueError(f"--prompts {file}: cannot be read ({error.strerror}); expected a file of prompts") from error
     found: list[tuple[int, Asked]] = []
     refused: list[str] = []
     for order, (number, values) in enumerate(_lines(text, file.suffix.lower())):

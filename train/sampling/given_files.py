@@ -1,6 +1,6 @@
 """Files that a user supplies for a video, encoded as the clips of training are (`Given`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -161,11 +161,19 @@ class _Reader:
         if end is not None:
             shown = end.indices[:: self.stride][:num_last]
             places = self.canvas.last_frames(num_last)
+            self._check_apart(places, keys)
             pictures |= {place: self._encoded(end, shown[n : n + 1]) for n, place in enumerate(places)}
         return Given(
             start=None if start is None else self._encoded(start, start.indices[-self._frames(num_first) :]),
             frames={frame: latent[:, 0] for frame, latent in pictures.items()},
         )
+
+    def _check_apart(self, places: Sequence[int], keys: Mapping[int, _Source]) -> None:
+        if both := sorted(keys.keys() & set(places)):
+            frame = both[0] * self.stride
+            raise ValueError(
+                f"--keys {frame}={keys[both[0]].path}: the end shows frame {frame}, too; leave one of them out"
+            )
 
     def _most(self, start: _Source | None, end: _Source | None, keys: Mapping[int, _Source]) -> tuple[int, int]:
         """Latent frames of the start, pictures of the end: as many as the files have and the run was trained on, and
@@ -213,16 +221,22 @@ class _Reader:
         return given
 
     def _pixels(self, mask: _Source, wanted: int, video: _Source) -> np.ndarray:
-        """(T, H, W, 3) uint8 of a mask, in its own size, which is that of the video or of what is generated."""
-        if len(mask.indices) not in (1, len(video.indices)):
+        """(T, H, W, 3) uint8 of a mask, in its own size, which is that of the video or of what is generated.
+
+        Its frames are those of the video's file, or those that are taken of it at the rate that is generated.
+        """
+        own = len(video.times.pts)
+        numbers = {1: mask.indices, len(video.indices): mask.indices[:wanted], own: video.indices[:wanted]}
+        if len(mask.indices) not in numbers:
             raise ValueError(
-                f"--mask {mask.path}: got {len(mask.indices)} frames; expected a picture, or {len(video.indices)} "
-                "frames, as many as the video has"
+                f"--mask {mask.path}: got {len(mask.indices)} frames; expected a picture, or {own} frames, as many as "
+                "the video has"
             )
-        rgb = np.stack(list(_read(self.reader.frames(str(mask.path), mask.times, mask.indices[:wanted]), mask)))
-        own = next(_read(self.reader.frames(str(video.path), video.times, video.indices[:1]), video)).shape[:2]
-        if rgb.shape[1:3] not in (own, self.size):
-            sides, shapes = rgb.shape[1:3], [f"{width}x{height}" for height, width in (own, self.size)]
+        frames = self.reader.frames(str(mask.path), mask.times, numbers[len(mask.indices)])
+        rgb = np.stack(list(_read(frames, mask)))
+        side = next(_read(self.reader.frames(str(video.path), video.times, video.indices[:1]), video)).shape[:2]
+        if rgb.shape[1:3] not in (side, self.size):
+            sides, shapes = rgb.shape[1:3], [f"{width}x{height}" for height, width in (side, self.size)]
             raise ValueError(
                 f"--mask {mask.path}: got {sides[1]}x{sides[0]} px; expected the video's {shapes[0]}, or --size "
                 f"{shapes[1]}"

@@ -1,6 +1,7 @@
 """What `reelpack sample` writes."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from caption.llava.language import EmbeddedLanguageModel
 from caption.prompt_examples import PromptExamples
 from curate.media.decode import decode_clip
+from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
@@ -165,6 +167,7 @@ REFUSED = {
     "twice": ("begun", ["--keys", "8={last}", "--keys", "8={first}"], "has a picture already"),
     "unnamed": ("begun", ["--keys", "{last}"], "expected N=FILE"),
     "film_as_key": ("begun", ["--keys", "8={film}"], "frames; expected a picture"),
+    "key_at_end": ("begun", ["--keys", "16={first}", "--end", "{last}"], "the end shows frame 16, too; leave one"),
     "unread": ("begun", ["--end", "{broken}"], "--end .*cannot be read"),
     "other_mask": ("begun", ["--video", "{film}", "--mask", "{wrong}"], r"got \d+x\d+ px; expected the video's"),
     "full_mask": ("begun", ["--video", "{film}", "--mask", "{first}"], "of it is white"),
@@ -174,6 +177,11 @@ REFUSED = {
         "drawn in windows of 29, and more than a start; ask for at most 29",
     ),
     "no_edit": ("begun", ["--video", "{film}"], "--mask FILE, --strength below 1, or --extend"),
+    "strong": (
+        "begun",
+        ["--video", "{film}", "--strength", "2"],
+        "sample.strength: .*less than or equal to 1 ",
+    ),
     "no_video": ("begun", ["--start", "{first}", "--strength", "0.5"], "expected --video FILE"),
     "no_start": ("begun", ["--end", "{first}", "--loop"], "returns to the start"),
     "nothing": ("begun", [], "expected what to show"),
@@ -190,6 +198,29 @@ def test_files_that_do_not_fit_are_one_message_that_says_what_would(
     given = [option.format(**paths) for option in options]
     assert run("sample", getattr(made, run_name), "--out", str(tmp_path / "x.mp4"), *SMALL, *given) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_mask_has_the_frames_of_the_file_or_those_at_the_rate_of_the_run(
+    made: SimpleNamespace, tmp_path: Path, share: float
+) -> None:
+    """The second half of the film is made new, at whatever rate it is read."""
+    film = made.films / "1.mp4"
+    whole = decode_clip(film.read_bytes())
+    rgb, fps = whole.rgb, share / float(np.diff(whole.pts_s).mean())
+    num_frames = 1 + 4 * ((int(len(rgb) * share) - 1) // 4)
+    for count in {len(rgb), math.ceil(len(rgb) * share)}:
+        white = np.zeros((count, *rgb.shape[1:]), np.uint8)
+        white[count // 2 :] = 255
+        mask = tmp_path / f"{count}.mp4"
+        mask.write_bytes(encode_mp4(white, fps))
+        config, record = read_run(Path(made.begun))
+        request = Request(prompt="", width=64, height=48, num_frames=num_frames)
+        autoencoder = autoencoder_of(record.latents)
+        given = read_given(GivenFiles(video=film, mask=mask), request, config, record, autoencoder, fps)
+        assert given.kept is not None
+        first_new = int(np.argmin(given.kept.all(axis=(1, 2))))
+        assert abs(4 * first_new - num_frames / 2) <= 4 and not given.kept[first_new:].any()
 
 
 def test_a_run_that_is_always_given_something_says_so(made: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:

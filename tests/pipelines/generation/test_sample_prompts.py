@@ -58,10 +58,12 @@ def test_lines_that_the_run_cannot_make_are_named_before_anything_is_made(
     said = capsys.readouterr().err
     assert "cannot make 2 lines" in said and "line 2: got 5 frames of 50x32" in said and "line 3: label" in said
     assert not (tmp_path / "a").exists()
+    assert run("sample", trained, "--prompts", str(tmp_path / "none.txt"), *FEW) == 2
+    assert "none.txt: cannot be read (No such file" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "b.txt").write_text("a disc\n")
     for option in (["--loop"], ["--extend", "back"], ["--mask", "m.png"]):
         assert run("sample", trained, "--prompts", str(tmp_path / "b.txt"), *option, *FEW) == 2
-        assert "leave --prompt and what goes with it out" in " ".join(capsys.readouterr().err.split())
+        assert f"has what to show in its lines; leave {option[0]} out" in " ".join(capsys.readouterr().err.split())
 
 
 def test_prompts_and_seeds_are_rows_and_columns_of_a_sheet(trained: str, tmp_path: Path) -> None:
