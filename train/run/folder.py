@@ -145,7 +145,10 @@ def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
         ) from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
-    except FileNotFoundError as error:
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        file = "config.yaml" if isinstance(error, yaml.YAMLError) else "run.json"
+        raise ValueError(f"{run}/{file}: is damaged ({error}); put back what was there, or train elsewhere") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
 
 
