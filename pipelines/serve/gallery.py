@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from curate.storage.publish import remove_unfinished, unfinished_name
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,19 @@ NAME = re.compile(r"\d{8}-\d{6}-\d{3}-\d{1,20}\.(mp4|png)")
 """When, in UTC to a millisecond, and the seed: names sort by time."""
 GIVEN = "given"
 """Folder of the pictures and clips that were uploaded."""
+
+
+class Facts(BaseModel):
+    """What the page takes of a .json; others have more."""
+
+    prompt: str
+    seed: int
+    step: int
+    size: str
+    num_frames: int
+    num_steps: int
+    sampler: dict[str, Any]
+    guidance: list[dict[str, Any]]
 
 
 class Gallery:
@@ -50,10 +65,12 @@ class Gallery:
         if name not in self._facts:
             beside = (self.folder / name).with_suffix(".json")
             try:
-                self._facts[name] = json.loads(beside.read_text())
+                facts = json.loads(beside.read_text())
+                Facts.model_validate(facts)
             except (OSError, ValueError) as error:
                 logger.warning("%s is not shown: %s cannot be read (%s)", name, beside, error)
                 return None
+            self._facts[name] = facts
         return self._facts[name]
 
     def file(self, name: str) -> Path | None:

@@ -149,7 +149,9 @@ def test_a_gallery_survives_the_server_and_shows_whole_items_alone(
     (served.folder / "notes.txt").write_text("mine")
     later = Studio(generator, SETTINGS, served.folder)
     assert later.gallery.names() == [name]
-    (served.folder / "20260101-000000-000-1.json").write_text("edited")
+    for number, text in enumerate(["edited", "{}", "[]", '{"prompt": NaN}'], 1):
+        (served.folder / f"20260101-000000-000-{number}.mp4").write_bytes(data)
+        (served.folder / f"20260101-000000-000-{number}.json").write_text(text)
     [item] = later.items(None, 9)["items"]
     assert item["facts"]["prompt"] == "a disc"
     assert sorted(path.name for path in served.folder.glob(".*")) == []
