@@ -2,6 +2,7 @@
 
 import json as json_text
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +44,10 @@ def evaluate(
     from curate.report.run import build_run_report
     from pipelines.console.interrupted import is_first_rank
     from pipelines.drivers import evaluate as driver
+    from train.evaluate.quality.vbench import check_free
 
+    if vbench is not None:
+        check_free(Path(vbench))
     found = driver.evaluate(
         run,
         settings.evaluate,

@@ -66,13 +66,17 @@ def test_samples_are_measured_beside_clips_and_shown(made: Made, tmp_path: Path,
     assert {name.rpartition("-")[0] for name in prompts} == set(prompts.values()) == set(captions)
 
 
-def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_change(made: Made, tmp_path: Path) -> None:
+def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_change(
+    made: Made, tmp_path: Path, capsys
+) -> None:
     assert evaluated(made)[0] == 0
     files = sorted(Path(made.run).glob("evaluation/*/*.mp4"))
     before = {path: path.stat().st_mtime_ns for path in files}
     files[3].with_suffix(".json").unlink()  # as of a generation that was stopped
     bytes_before = files[3].read_bytes()
-    assert evaluated(made)[0] == 0
+    capsys.readouterr()
+    code, facts = evaluated(made, "--json")
+    assert code == 0 and json.loads(capsys.readouterr().out) == facts["figures"], "nothing else is on stdout"
     changed = [path for path in files if path.stat().st_mtime_ns != before[path]]
     assert changed == [files[3]] and files[3].read_bytes() == bytes_before, "a video is its seed's, in any pack"
     (tmp_path / "prompts.txt").write_text("a red square\n\na green circle\n")
@@ -97,6 +101,7 @@ def test_a_clip_is_read_at_the_size_and_length_of_samples(made: Made) -> None:
     ("given", "message"),
     [
         (["--samples", "3"], "got 3 generated videos, expected at least 8; ask for more samples"),
+        (["--samples", "3", "--vbench", "FULL"], "is not empty, and VBench takes every file in it"),
         (["--size", "wide"], "--size wide: expected WIDTHxHEIGHT"),
         (["--size", "50x50"], "the nearest that this run's autoencoder and patch can make are"),
         (["--frames", "17"], "got 0 held-out clips to compare with"),
@@ -111,7 +116,10 @@ def test_what_cannot_be_evaluated_is_one_message(
     made: Made, tmp_path: Path, capsys, given: list[str], message: str
 ) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
-    given = [str(tmp_path / "empty.txt") if one == "EMPTY" else one for one in given]
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/before.mp4").touch()
+    places = {"EMPTY": tmp_path / "empty.txt", "FULL": tmp_path}
+    given = [str(places.get(one, one)) for one in given]
     assert evaluated(made, *given)[0] == 2
     assert message in " ".join(capsys.readouterr().err.split())
 

@@ -26,13 +26,10 @@ def export_vbench(videos: Sequence[tuple[str, bytes]], out: Path) -> Path:
         prompts.json.
 
     Raises:
-        ValueError: the folder holds other files: VBench would take them, too.
+        ValueError: see `check_free`.
     """
+    check_free(out)
     folder = out / "videos"
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(
-            f"--vbench {out}: {folder} is not empty, and VBench takes every file in it; name another folder"
-        )
     counts: Counter[str] = Counter()
     prompts: dict[str, str] = {}
     for prompt, data in videos:
@@ -45,6 +42,19 @@ def export_vbench(videos: Sequence[tuple[str, bytes]], out: Path) -> Path:
     path = out / "prompts.json"
     write_text(str(path), json.dumps(prompts, indent=1, ensure_ascii=False))
     return path
+
+
+def check_free(out: Path) -> None:
+    """See that videos can be written there.
+
+    Raises:
+        ValueError: the folder holds other files: VBench would take them, too.
+    """
+    folder = out / "videos"
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"--vbench {out}: {folder} is not empty, and VBench takes every file in it; name another folder"
+        )
 
 
 def file_stem(prompt: str) -> str:
