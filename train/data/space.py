@@ -33,6 +33,7 @@ def described_latents(record: Mapping[str, Any]) -> str:
         "max_frames": config.get("max_frames"),
         "fps": config.get("fps"),
         "windows": config and config.get("windows", "middle"),
+        "frames encoded alone": config.get("lone_frames"),
     }
     facts = ", ".join(f"{name} {value}" for name, value in told.items() if value)
     return " ".join(filter(None, (record.get("fingerprint"), facts and f"({facts})")))

@@ -188,5 +188,8 @@ def test_latents_that_a_new_default_leaves_behind_are_named(
     again(made)
     again(made, "encode.max_frames=5")
     assert "encoded again" not in capsys.readouterr().err
-    with pytest.raises(ValueError, match=rf"{before} .*windows middle.*{now} .*windows all|{now} .*{before} "):
+    with pytest.raises(
+        ValueError, match=rf"{before} .*windows middle.*{now} .*windows all|{now} .*{before} "
+    ) as refused:
         manifest(made, "auto")
+    assert str(refused.value).count("frames encoded alone none") == 2
