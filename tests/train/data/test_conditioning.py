@@ -28,6 +28,7 @@ from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.objective.config import FlowConfig
 from train.packing.batch import Sample, pack
+from train.packing.patches import grid_size
 from train.run.folder import load_model, read_run
 
 MEMBERS = members(ConditioningConfig)
@@ -147,6 +148,7 @@ def test_a_dataset_without_a_second_size_is_refused_with_the_setting_that_stores
 def test_a_sample_in_a_pack_is_steered_by_its_own_condition_and_level_as_alone(kind: str):
     settings: ModelConfig = TypeAdapter(ModelConfig).validate_python(
         {"kind": kind, **SMALL[kind], "conditioning_latents": {"spatial": 4}, "conditions": ["motion"]}
+        | {"self_conditioning": 0.5}
     )
     model = settings.build(channels=4, text_dim=8).eval()
     generator = torch.Generator().manual_seed(0)
@@ -154,14 +156,16 @@ def test_a_sample_in_a_pack_is_steered_by_its_own_condition_and_level_as_alone(k
         for parameter in model.parameters():
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     low = torch.randn(4, 5, 8, 12, generator=generator)
-    samples = [replace(a_sample(), conditioning={"spatial": x * low}, noise_levels={"spatial": s}, clip_id=f"{x} {s}")
+    given = torch.arange(math.prod(grid_size(low.shape, settings.patch))) < 4
+    samples = [replace(a_sample(), conditioning={"spatial": x * low}, noise_levels={"spatial": s}, clip_id=f"{x} {s}",
+                       self_conditioned=x > 0, clean_mask=given if s else None)
                for x, s in ((1, 0.0), (1, 0.5), (-1, 0.5))]  # fmt: skip
 
     @torch.no_grad()
     def output(samples: list[Sample]) -> list[torch.Tensor]:
+        """The loss of each token, with the sample's own estimate and given tokens."""
         batch = settings.prepare(pack(samples, settings.patch, 8, settings.conditions))
-        found: torch.Tensor = model(batch.tokens, batch.timesteps, batch)
-        return list(found.split(batch.segments.lengths))
+        return list(FlowConfig().build().token_losses(model, batch).split(batch.segments.lengths))
 
     together = output(samples)
     for one, sample in zip(together, samples, strict=True):
@@ -174,8 +178,9 @@ def test_a_run_resumes_exactly_and_its_record_says_what_it_was_conditioned_on(st
         "plan": {"token_budget": 128, "packs_per_step": 2},
         "latents": "lat0",
         "conditioning": [{"kind": "spatial"}],
+        "tasks": [{"kind": "unconditional"}, {"kind": "first_frames"}, {"kind": "inpainting"}],
     }
-    settings = config(steps=5, data=data)
+    settings = config(steps=5, data=data, model__self_conditioning=0.5)
     train(settings, stored, tmp_path / "whole")
     with pytest.raises(Stopped):
         train(settings, stored, tmp_path / "stopped", on_step=stop_after(4))
