@@ -66,17 +66,13 @@ def test_samples_are_measured_beside_clips_and_shown(made: Made, tmp_path: Path,
     assert {name.rpartition("-")[0] for name in prompts} == set(prompts.values()) == set(captions)
 
 
-def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_change(
-    made: Made, tmp_path: Path, capsys
-) -> None:
+def test_what_is_on_disk_is_not_generated_again_unless_settings_or_prompts_change(made: Made, tmp_path: Path) -> None:
     assert evaluated(made)[0] == 0
     files = sorted(Path(made.run).glob("evaluation/*/*.mp4"))
     before = {path: path.stat().st_mtime_ns for path in files}
     files[3].with_suffix(".json").unlink()  # as of a generation that was stopped
     bytes_before = files[3].read_bytes()
-    capsys.readouterr()
-    code, facts = evaluated(made, "--json")
-    assert code == 0 and json.loads(capsys.readouterr().out) == facts["figures"], "nothing else is on stdout"
+    assert evaluated(made)[0] == 0
     changed = [path for path in files if path.stat().st_mtime_ns != before[path]]
     assert changed == [files[3]] and files[3].read_bytes() == bytes_before, "a video is its seed's, in any pack"
     (tmp_path / "prompts.txt").write_text("a red square\n\na green circle\n")
