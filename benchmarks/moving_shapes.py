@@ -9,26 +9,16 @@ equal clips. All that decides a clip's pixels is in OUT/shapes.json: `read(OUT)`
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from caption.original import original_family, original_records
-from caption.record import record_row
-from curate.dataset.dataset import Dataset
-from curate.dataset.schemas import INDEX
-from curate.dataset.store import write_parquet
-from curate.media.codecs import EncodeConfig
-from curate.media.encode import encode_mp4
-from curate.media.still import encode_png
 from curate.schema import content_digest
-from curate.shards.tar import Member, write_tar
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
+from tests.support.made_clips import write_made_clips
 
 FPS = 12
 COLORS = {
@@ -53,7 +43,6 @@ SIZES = {
 }
 """(frames, height, width) in pixels, and their shares."""
 SETTINGS = ("execute.executor=local", "encode.windows=middle")
-COLUMN = "made"
 CLIPS = "shapes.json"
 
 
@@ -138,29 +127,12 @@ def make(out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: in
     """
     clips, known = drawn(num_train, num_held_out, seed), Path(out) / CLIPS
     if not known.exists():
-        _write(Dataset(str(out)), clips)
+        write_made_clips(str(out), clips, FPS)
         known.write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
     elif list(read(out).values()) != clips:
         raise ValueError(f"{out} has other moving shapes; choose another folder, or the numbers and seed of these")
     encode(str(out), load_config(None, SETTINGS))
     return clips
-
-
-def _write(dataset: Dataset, clips: Sequence[MovingShape]) -> None:
-    """Shards, captions and index."""
-    dataset.make()
-    members = [
-        member
-        for split in ("train", "val")
-        for member in write_tar(
-            f"{dataset.layout.shards}/{split}-000000.tar", (_sample(clip) for clip in clips if clip.split == split)
-        )
-    ]
-    family = original_family(COLUMN)
-    texts = original_records([clip.clip_id for clip in clips], [clip.caption for clip in clips], COLUMN)
-    dataset.captions(family).publish([record_row(replace(record, level="short")) for record in texts])
-    dataset.save_section("caption_family", family)
-    write_parquet(dataset.layout.index, pa.Table.from_pylist(list(_rows(clips, members)), INDEX))
 
 
 def read(out: str | Path) -> dict[str, MovingShape]:
@@ -169,33 +141,6 @@ def read(out: str | Path) -> dict[str, MovingShape]:
     tuples = ("size", "start", "velocity")
     clips = [MovingShape(**row | {name: tuple(row[name]) for name in tuples}) for row in rows]
     return {clip.clip_id: clip for clip in clips}
-
-
-def _sample(clip: MovingShape) -> tuple[str, dict[str, bytes]]:
-    frames = clip.frames()
-    if len(frames) == 1:
-        return clip.clip_id, {"png": encode_png(frames[0])}
-    return clip.clip_id, {"mp4": encode_mp4(frames, FPS, EncodeConfig(crf=12))}
-
-
-def _rows(clips: Iterable[MovingShape], members: Iterable[Member]) -> Iterator[dict[str, Any]]:
-    placed = {member.key: member for member in members}
-    for clip in clips:
-        num_frames, height, width = clip.size
-        is_image, at = num_frames == 1, placed[clip.clip_id]
-        yield {
-            "clip_id": clip.clip_id,
-            "video_id": clip.clip_id,
-            "kind": "image" if is_image else "video",
-            "split": clip.split,
-            **{name: getattr(at, name) for name in ("shard", "ext", "offset", "size", "digest")},
-            "num_frames": num_frames,
-            "height": height,
-            "width": width,
-            "fps": float(FPS),
-            "duration_s": 0.0 if is_image else num_frames / FPS,
-            "caption_short": clip.caption,
-        }
 
 
 def main() -> None:
