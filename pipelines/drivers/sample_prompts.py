@@ -11,7 +11,7 @@ from pipelines.console.progress import track
 from pipelines.generation.asked import Asked
 from pipelines.generation.contact_sheet import Cell, contact_sheet
 from pipelines.generation.generator import Generator
-from pipelines.generation.prompt_file import read_prompts
+from pipelines.generation.prompt_file import listed, read_prompts
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of
 
@@ -84,9 +84,7 @@ def _check(generator: Generator, file: Path, wanted: Iterable[tuple[int, Asked]]
         except ValueError as error:
             refused[number] = str(error)
     if refused:
-        lines = "".join(f"\n  line {number}: {said}" for number, said in list(refused.items())[:10])
-        more = f"\n  and {len(refused) - 10} more lines" if len(refused) > 10 else ""
-        raise ValueError(f"--prompts {file}: the run cannot make {len(refused)} lines:{lines}{more}")
+        raise ValueError(f"--prompts {file}: the run cannot make {len(refused)} lines:{listed(refused)}")
 
 
 def _rows(wanted: Sequence[tuple[int, Asked]], paths: Sequence[Path]) -> Iterator[tuple[str, Iterator[Cell]]]:

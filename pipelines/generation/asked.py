@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import NOTHING, GivenFiles
 from train.sampling.guidance.constant import ConstantGuidance
@@ -60,6 +62,12 @@ class Asked:
         files = [*self.given.keys.values(), *(getattr(self.given, name) for name in FILES)]
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path is not None]
         return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
+
+
+def problems_of(error: ValidationError) -> str:
+    """Settings that were refused, by name, and what is wrong with each: one line."""
+    parts = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False))
+    return "; ".join(part.removeprefix(": ") for part in parts)
 
 
 def command_of(run: str, facts: Mapping[str, Any]) -> str:

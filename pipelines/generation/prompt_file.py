@@ -3,13 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import Asked
+from pipelines.generation.asked import Asked, problems_of
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
 from train.sampling.request import size_of
@@ -61,21 +62,24 @@ def read_prompts(file: Path, size: str, num_frames: int, config: SampleConfig) -
     except OSError as error:
         raise ValueError(f"--prompts {file}: cannot be read ({error.strerror}); expected a file of prompts") from error
     found: list[tuple[int, Asked]] = []
-    refused: list[str] = []
+    refused: dict[int, str] = {}
     for order, (number, values) in enumerate(_lines(text, file.suffix.lower())):
         try:
             found += [(number, one) for one in _asked(_line(values), order, file.parent, size, num_frames, config)]
         except ValueError as error:
-            refused.append(f"line {number}: {error}")
+            refused[number] = str(error)
     if refused:
-        more = f"\n  and {len(refused) - MOST_TOLD} more lines" if len(refused) > MOST_TOLD else ""
-        lines = "".join(f"\n  {one}" for one in refused[:MOST_TOLD])
-        raise ValueError(
-            f"--prompts {file}: {len(refused)} lines cannot be used; correct them or leave them out:{lines}{more}"
-        )
+        told = f"{len(refused)} lines cannot be used; correct them or leave them out"
+        raise ValueError(f"--prompts {file}: {told}:{listed(refused)}")
     if not found:
         raise ValueError(f"--prompts {file}: has no prompt")
     return found
+
+
+def listed(refused: Mapping[int, str]) -> str:
+    """Numbers of lines and what is wrong with each, below each other; of many the first ones."""
+    lines = "".join(f"\n  line {number}: {problem}" for number, problem in islice(refused.items(), MOST_TOLD))
+    return lines + (f"\n  and {len(refused) - MOST_TOLD} more lines" if len(refused) > MOST_TOLD else "")
 
 
 def _lines(text: str, kind: str) -> Iterator[tuple[int, Any]]:
@@ -102,8 +106,7 @@ def _line(values: Any) -> PromptLine:
     try:
         return PromptLine.model_validate(values)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
-        raise ValueError(f"{'; '.join(problems)}; known are {', '.join(PromptLine.model_fields)}") from error
+        raise ValueError(f"{problems_of(error)}; known are {', '.join(PromptLine.model_fields)}") from error
 
 
 def _given(line: PromptLine, folder: Path) -> GivenFiles:

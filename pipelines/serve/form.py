@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import Asked
+from pipelines.generation.asked import Asked, problems_of
 from pipelines.serve.uploads import Uploads
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
@@ -71,7 +71,7 @@ class Form(BaseModel):
         try:
             return SampleConfig.model_validate(base.model_dump() | changes)
         except ValidationError as error:
-            raise ValueError(_in_words(error)) from error
+            raise ValueError(problems_of(error)) from error
 
 
 def form_of(values: Any) -> Form:
@@ -85,9 +85,4 @@ def form_of(values: Any) -> Form:
     try:
         return Form.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_in_words(error)) from error
-
-
-def _in_words(error: ValidationError) -> str:
-    parts = (f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors(include_url=False))
-    return "; ".join(part.removeprefix(": ") for part in parts)
+        raise ValueError(problems_of(error)) from error

@@ -1,8 +1,10 @@
 """What a network sees in a video: the features of FVD, and of distances that are none."""
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor
+
+DistanceName: TypeAlias = Literal["fvd", "fid", "fd"]
 
 
 class VideoFeatures(Protocol):
@@ -10,7 +12,7 @@ class VideoFeatures(Protocol):
 
     name: str
     """Of the network, for the figures that are made with it: `<distance>_<name>`."""
-    distance: Literal["fvd", "fid", "fd"]
+    distance: DistanceName
     """What their Fréchet distance is called: FVD and FID are those of the published networks."""
     num_frames: int
     """Of a video that it takes."""

@@ -1,12 +1,12 @@
 """An encoder of pictures, frame by frame: what is seen, and how much of it changes."""
 
 import re
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from curate.encoders.base import ImageEncoder
+from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import FramesConfig
 
 
@@ -16,7 +16,7 @@ class Frames:
     ValueError: open_clip cannot load the model.
     """
 
-    distance: Literal["fvd", "fid", "fd"] = "fd"
+    distance: DistanceName = "fd"
     is_spread = True
 
     def __init__(self, config: FramesConfig, device: torch.device) -> None:

@@ -5,11 +5,11 @@ Kinetics-400.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import I3DConfig
 
 OPTIONS = ("rescale", "resize", "return_features")
@@ -21,7 +21,7 @@ class I3D:
     ValueError: there is no such file, or it is another one.
     """
 
-    distance: Literal["fvd", "fid", "fd"] = "fvd"
+    distance: DistanceName = "fvd"
     is_spread = False
 
     def __init__(self, config: I3DConfig, device: torch.device) -> None:

@@ -4,11 +4,11 @@ The file resizes pictures to 299 x 299 px and scales values itself. It gives 204
 """
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import InceptionConfig
 
 OPTION = "return_features"
@@ -19,7 +19,7 @@ class Inception:
     ValueError: there is no such file, or it is another one.
     """
 
-    distance: Literal["fvd", "fid", "fd"] = "fid"
+    distance: DistanceName = "fid"
     is_spread = True
     num_frames = 1
 

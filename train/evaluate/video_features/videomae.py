@@ -1,13 +1,13 @@
 """VideoMAE (Tong et al. 2022): a transformer that was trained to fill in masked parts of videos."""
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from curate.encoders import torchvision_cpu
+from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import VideoMAEConfig
 
 
@@ -16,7 +16,7 @@ class VideoMAE:
     ValueError: transformers is not installed, or there are no weights of a VideoMAE.
     """
 
-    distance: Literal["fvd", "fid", "fd"] = "fvd"
+    distance: DistanceName = "fvd"
     is_spread = False
 
     def __init__(self, config: VideoMAEConfig, device: torch.device) -> None:

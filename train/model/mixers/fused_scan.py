@@ -19,9 +19,10 @@ from train.packing.segments import Segments
 
 
 def check_package() -> None:
-    """
+    """See that the kernel is installed where there is a GPU.
+
     Raises:
-        ValueError: there is a GPU and no kernel for it.
+        ValueError: it is not.
     """
     if torch.cuda.is_available() and find_spec("fla") is None:
         raise ValueError(

@@ -144,6 +144,14 @@ def test_flicker_is_change_that_turns_back() -> None:
     assert rough["flicker"] > 0.1
 
 
+def test_what_all_clips_have_in_common_makes_none_of_them_near() -> None:
+    videos, training = normal(6, 12, 1), normal(50, 12)
+    shift = torch.full((12,), 100.0)
+    plain, shifted = nearest(videos, training), nearest(videos + shift, training + shift)
+    assert torch.equal(plain.clip, shifted.clip)
+    torch.testing.assert_close(plain.distance, shifted.distance, atol=1e-4, rtol=0)
+
+
 def test_a_copied_clip_is_found_and_new_ones_are_as_far_as_held_out_ones() -> None:
     training = normal(50, 12)
     copied = torch.cat([training[[7]] + 0.01 * normal(1, 12, 3), normal(9, 12, 4)])
