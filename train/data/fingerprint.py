@@ -8,13 +8,13 @@ from typing import Any
 from curate.dataset.layout import Encoded, EncodedLayout, Layout
 from curate.storage.place import children, locate
 from train.data.space import LATENT_SPACE, described_latents, differing
+from train.data.tasks.base import FEWEST_FIRST, StoredLoneFrames
 
 LATENTS_VERSION = 2
 """Raised when the same settings give other latents. Those of version 1 may be scrambled: arrays that an autoencoder
 gave with its channels last were stored in the order of their memory."""
 
 OR_SEVERAL = {"latents": ", or to a list of them", "text": ""}
-LONE_FRAMES = ("none", "last", "all")
 REQUIRED = {"latents": "channels", "text": "dim"}
 """What training needs of a fingerprint.json."""
 NO_TEXT: Mapping[str, Any] = MappingProxyType({"fingerprint": "none", "dim": 1})
@@ -112,7 +112,7 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 f"train.data.latents: {described_latents(records[0])} and {described_latents(record)} differ in "
                 f"{', '.join(different)}; a run needs latents of one autoencoder"
             )
-    fewest = min(map(stored_lone_frames, records), key=LONE_FRAMES.index)
+    fewest = min(map(stored_lone_frames, records), key=FEWEST_FIRST.index)
     return {
         **records[0],
         "fingerprint": "+".join(record["fingerprint"] for record in records),
@@ -132,11 +132,13 @@ def is_stored(record: dict[str, Any]) -> bool:
     return bool(record.get("config", {}).get("store", True))
 
 
-def stored_lone_frames(record: dict[str, Any]) -> str:
+def stored_lone_frames(record: dict[str, Any]) -> StoredLoneFrames:
     """Which frames of a fingerprint.json of latents training has as they are encoded alone (`encode.lone_frames`)."""
     if "lone_frames" in record:  # of several latents
-        return str(record["lone_frames"])
-    return str(record.get("config", {}).get("lone_frames", "none")) if is_stored(record) else "all"
+        found: StoredLoneFrames = record["lone_frames"]
+    else:
+        found = record.get("config", {}).get("lone_frames", "none") if is_stored(record) else "all"
+    return found
 
 
 def _current(dataset: str, kind: Encoded, names: Sequence[str]) -> list[str]:

@@ -125,8 +125,23 @@ def test_what_a_video_is_made_from_is_encoded_as_in_training(made: SimpleNamespa
         assert torch.equal(torch.stack([keys.frames[n] for n in places], dim=1).half().float(), alone)
         assert torch.equal(ends.start.half().float(), latent[:, :1])
         assert torch.equal(ends.frames[places[-1]], keys.frames[places[-1]])
+        loop = read_given(GivenFiles(start=paths[0], loop=True), *asked)
+        assert torch.equal(loop.start, ends.start) and list(loop.frames) == [places[-1]]
+        assert torch.equal(loop.frames[places[-1]], keys.frames[0]), "a loop ends in its start"
         inside = (alone[:, 1] - latent[:, 2]).abs().mean()
         assert inside > 0.3 * latent.std(), "in the clip, the latent frame that ends with the picture is another"
+
+
+def test_of_a_clip_that_a_video_leads_to_the_beginning_is_shown(made: SimpleNamespace) -> None:
+    config, record = read_run(Path(made.begun))
+    request = Request(prompt="", width=64, height=48, num_frames=17)
+    asked = request, config, record, autoencoder_of(record.latents), 0.0  # the rate of the clip itself
+    of_clip, of_first, of_last = (
+        read_given(GivenFiles(end=path), *asked).frames for path in (made.films / "1.mp4", made.first, made.last)
+    )
+    assert sorted(of_clip) == [3, 4] and list(of_first) == [4]
+    near, far = ((of_clip[3] - one[4]).abs().mean() for one in (of_first, of_last))
+    assert near < 0.3 * far
 
 
 GIVEN = {

@@ -147,6 +147,7 @@ def test_a_gallery_survives_the_server_and_shows_whole_items_alone(
     (served.folder / f".{name}.0123.tmp").write_bytes(data[:100])  # killed while it was written
     (served.folder / "20260101-000000-000-2.json").write_text("{}")
     (served.folder / "notes.txt").write_text("mine")
+    assert served.visit().ask("GET", "/media/20260101-000000-000-1.mp4").status == 404
     later = Studio(generator, SETTINGS, served.folder)
     assert later.gallery.names() == [name]
     for number, text in enumerate(["edited", "{}", "[]", '{"prompt": NaN}'], 1):
@@ -198,6 +199,14 @@ def test_a_start_is_decoded_before_it_is_kept_and_begins_the_video(served: Simpl
         answer = visitor.ask("POST", "/api/uploads", data)
         assert answer.status == 400 and "expected a picture or a video" in answer.values["error"]
     assert [path.name for path in (served.folder / "given").iterdir()] == [kept["name"]]
+
+
+def test_a_picture_of_more_pixels_than_the_limit_is_not_kept(
+    served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.serve.uploads.MAX_PIXELS", 32 * 48 - 1)
+    answer = served.visit().ask("POST", "/api/uploads", encode_png(np.zeros((32, 48, 3), np.uint8)))
+    assert answer.status == 400 and not list((served.folder / "given").iterdir())
 
 
 def test_ends_and_key_frames_are_files_of_the_server(served: SimpleNamespace) -> None:

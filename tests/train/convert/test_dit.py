@@ -198,6 +198,16 @@ def test_a_model_trained_here_goes_to_diffusers():
     torch.testing.assert_close(theirs(*inputs(samples)).sample, output(ours, samples), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("self_conditioning", 0.5), ("conditioning_latents", {"spatial": 4}), ("conditions", ("motion",))],
+)
+def test_a_model_with_inputs_that_diffusers_has_not_is_refused(name: str, value: object):
+    config = from_dit_state_dict(published_state(), num_heads=HEADS).config.model_copy(update={name: value})
+    with pytest.raises(ValueError, match=rf"got {{'{name}': .*is an image model of labels"):
+        to_diffusers(DiT(config, channels=CHANNELS, text_dim=1))
+
+
 def test_checkpoints_are_read_from_files_of_either_layout(tmp_path: Path):
     samples, state = images(), published_state()
     reference = output(from_dit_state_dict(state, num_heads=HEADS), samples)

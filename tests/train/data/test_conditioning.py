@@ -1,5 +1,6 @@
 """Latents that samples are conditioned on: matched by the indices, brought to the grid, shown with noise."""
 
+import json
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional as F
 
 from tests.support.families import members
+from tests.support.latents import add_latents, smooth_clips, write_dataset
 from tests.train.model.test_denoisers import SMALL
 from tests.train.test_loop import Stopped, config, logged, stop_after
 from train.data.conditioning.base import ConditioningSettings
@@ -35,7 +37,7 @@ MEMBERS = members(ConditioningConfig)
 PATCH = (1, 2, 2)
 
 
-def builder(dataset: str, *conditioning: dict[str, Any], **data: Any) -> SampleBuilder:
+def builder(dataset: str | list[str], *conditioning: dict[str, Any], **data: Any) -> SampleBuilder:
     settings = DataConfig.model_validate({"latents": "lat0", "conditioning": conditioning, **data})
     model = DiTConfig(width=32, num_heads=2, depth=1, patch=PATCH)
     manifest = read_datasets(dataset, split="train", data=settings, model=model)
@@ -103,6 +105,27 @@ def test_interpolation_is_conditioned_on_the_lower_rate_and_a_run_learns_several
         assert torch.equal(shown[:, ::2], latent[:, ::2])
         for left, right in pairwise(range(0, latent.shape[1], 2)):
             assert torch.allclose(shown[:, left + 1], (latent[:, left] + latent[:, right]) / 2, atol=1e-6)
+
+
+def test_clips_of_several_datasets_are_each_conditioned_on_their_own(stored: str, tmp_path: Path):
+    other = write_dataset(tmp_path / "other", smooth_clips(8, num_val=2))
+    add_latents(other, "half", lambda latent: latent[:, :, ::2, ::2])
+    build = builder([stored, str(other)], {"kind": "spatial", "max_noise": 0})
+    assert len(build.manifest) == 10 + 6 and set(build.manifest.sources.tolist()) == {0, 1}
+    for row in range(16):
+        sample = built(build, row)
+        low = F.interpolate(sample.latent[:, :, ::2, ::2], sample.latent.shape[2:], mode="bilinear")
+        assert torch.allclose(sample.conditioning["spatial"], low, atol=1e-6)
+
+
+def test_latents_of_an_earlier_version_condition_nothing(tmp_path: Path):
+    dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=2))
+    add_latents(dataset, "half", lambda latent: latent[:, :, ::2, ::2])
+    assert len(builder(str(dataset), {"kind": "spatial"}).manifest) == 6
+    record = dataset / "latents/half/fingerprint.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match=r"none of the clip .*it has latents lat0\."):
+        builder(str(dataset), {"kind": "spatial"})
 
 
 def test_draws_of_conditioning_leave_the_other_draws_as_they_are(stored: str):

@@ -10,6 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.support.families import members, with_member
 from train.data.config import DataConfig
+from train.data.fingerprint import joined, stored_lone_frames
+from train.data.fit import check_lone_frames
+from train.data.manifest import read_manifest
 from train.data.tasks import config as family
 from train.data.tasks.base import Shown, Task, canvas_of, lone_frames_of, pick, show
 from train.data.tasks.both_ends import BothEnds
@@ -126,6 +129,41 @@ def test_what_is_encoded_alone_is_what_the_tasks_with_a_weight_need():
     assert lone_frames_of([FirstFrames(), KeyFrames(weight=0)]) == "none"
     assert lone_frames_of([BothEnds(), LastFrames()]) == "last"
     assert lone_frames_of([BothEnds(), LastFrames(max_frames=2)]) == "all"
+
+
+@pytest.mark.parametrize(
+    ("stored", "max_frames", "changes", "needed"),
+    [
+        ("none", 1, {}, "last"),
+        ("last", 1, {}, None),
+        ("last", 2, {}, "all"),
+        ("all", 2, {}, None),
+        ("last", 1, {"token_budget": 1, "oversize": "crop"}, "all"),
+        ("all", 1, {"token_budget": 1, "oversize": "crop"}, None),
+    ],
+)
+def test_pictures_that_a_task_shows_are_stored(
+    dataset: str, stored: str, max_frames: int, changes: dict[str, object], needed: str | None
+):
+    """The last frame of a sample that is cut is not the last of its clip."""
+    manifest = read_manifest(dataset, split="train", patch=(1, 2, 2))
+    manifest = replace(manifest, latents=manifest.latents | {"lone_frames": stored})
+    tasks = [{"kind": "last_frames", "max_frames": max_frames}]
+    data = DataConfig.model_validate({"tasks": tasks, "plan": {"token_budget": 4096} | changes})
+    if needed is None:
+        check_lone_frames(manifest, data)
+        return
+    with pytest.raises(
+        ValueError, match=rf"have of these: {stored}; expected {needed}: encode with encode\.lone_frames"
+    ):
+        check_lone_frames(manifest, data)
+
+
+def test_several_latents_have_the_frames_that_each_of_them_has():
+    records = [{"fingerprint": name, "config": {"lone_frames": name}} for name in ("all", "last")]
+    assert stored_lone_frames(joined(records)) == stored_lone_frames(joined(records[::-1])) == "last"
+    unstored = {"fingerprint": "x", "config": {"store": False}}
+    assert stored_lone_frames(joined([records[0], unstored])) == "all", "what is encoded while training has all"
 
 
 def test_a_box_of_inpainting_keeps_or_makes_a_region_of_each_frame_and_may_move():

@@ -14,6 +14,7 @@ from tests.train.test_loop import config as tiny
 from train.loop import train
 from train.sampling.cascade import Stage, draw_stages, handed_on, plan_stages
 from train.sampling.config import SampleConfig
+from train.sampling.given import Given
 from train.sampling.guidance.config import ConstantGuidance
 from train.sampling.request import Request
 from train.sampling.sample import Generated, sample
@@ -80,6 +81,15 @@ def test_a_rate_that_is_asked_for_is_that_of_the_last_stage(runs: SimpleNamespac
     assert [(one.shape, one.settings.fps) for one in stages] == [
         ((5, 32, 32), 12.0), ((9, 32, 32), 24.0), ((9, 64, 64), 24.0),
     ]  # fmt: skip
+
+
+def test_the_first_stage_alone_edits_and_is_given_something(runs: SimpleNamespace):
+    asked = replace(ASKED, num_frames=5, given=Given(start=torch.zeros(4, 1, 4, 4)))
+    first, last = plan_stages(
+        [runs.base, runs.larger], replace(ASKED, num_frames=5), STEPS.model_copy(update={"strength": 0.5})
+    )
+    assert (first.settings.strength, last.settings.strength) == (0.5, 1.0)
+    assert first.request(asked, 0, None).given and not last.request(asked, 1, torch.zeros(4, 2, 4, 4)).given
 
 
 def test_stages_that_do_not_fit_are_refused_with_all_reasons(runs: SimpleNamespace):

@@ -6,7 +6,7 @@ drawn what a user supplies. `show` sets either in a sample.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 StoredLoneFrames: TypeAlias = Literal["none", "last", "all"]
 """Which latent frames of a clip have their last frame encoded alone, too."""
+FEWEST_FIRST: tuple[StoredLoneFrames, ...] = get_args(StoredLoneFrames)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -152,8 +153,7 @@ def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None) -> "S
 
 def lone_frames_of(tasks: Iterable[Task]) -> StoredLoneFrames:
     """Which frames encoded alone the tasks need together."""
-    order: tuple[StoredLoneFrames, ...] = ("none", "last", "all")
-    return max((task.lone_frames for task in tasks if task.weight), key=order.index, default="none")
+    return max((task.lone_frames for task in tasks if task.weight), key=FEWEST_FIRST.index, default="none")
 
 
 def described(tasks: Iterable[Task]) -> str:

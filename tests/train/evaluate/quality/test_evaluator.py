@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.latents import add_latents
 from tests.train.test_loop import config, logged, on_ranks
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.encode import EncodeStage
@@ -63,6 +64,16 @@ def test_what_cannot_be_measured_is_said_before_the_first_step(decodable: str, t
     with pytest.raises(ValueError, match=r"train\.evaluate\.quality: .*nowhere\.pt is no file.*quality\.every=0"):
         train(absent, decodable, tmp_path)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_clip_of_several_sizes_is_one(make_dataset: Callable, make_clips: Callable, tmp_path: Path) -> None:
+    dataset = make_dataset(make_clips(20, num_val=6))
+    add_latents(dataset, "half", lambda latent: latent[:, :, ::2, ::2])
+    add_latents(dataset, "third", lambda latent: latent[:, :, ::2, ::2])
+    given = settings()
+    given = given.model_copy(update={"data": given.data.model_copy(update={"latents": "all"})})
+    with pytest.raises(ValueError, match=r"got [1-6] held-out clips to compare with, expected at least 8"):
+        train(given, str(dataset), tmp_path)
 
 
 def test_too_few_held_out_clips_are_said(dataset: str, tmp_path: Path) -> None:
