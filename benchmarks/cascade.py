@@ -9,7 +9,7 @@ level, as Imagen Video's models for super-resolution.
 
 Printed is the PSNR of held-out clips against their true pixels. Every row starts from the same latents, those of the
 true clip at the size or rate below, as the autoencoder decodes them. `decoded truth` is what the autoencoder makes of
-the true clip: no stage can expect more. Pictures lie in OUT. A stopped run goes on.
+the true clip: no stage can expect more. Pictures lie in OUT. The same command resumes a stopped run.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python -m benchmarks.few_steps OUT [--steps 1500] [--samples 64] [--train 400] [--held-out 160]
 
 Makes the moving shapes (`benchmarks.moving_shapes`) in OUT/shapes and trains a small DiT on them in OUT/run. A stopped
-training goes on. Then it samples captions of held-out clips from the same noise by every sampler, with 4 to 50 steps,
+training resumes. Then it samples captions of held-out clips from the same noise by every sampler, with 4 to 50 steps,
 with levels as the run was trained and with levels shifted to noise. It prints the Fréchet and the kernel distance of
 the evaluator, with the interval of the latter. What was measured before is not measured again.
 """

@@ -109,7 +109,7 @@ def _encode(dataset: Dataset, index: pa.Table, config: Config) -> EncodeSummary:
         return encoding.fingerprint
 
     for name, section in (("encode", config.encode), ("encode_media", config.media), ("encode_text", config.text)):
-        dataset.save_section(name, section.model_dump(mode="json"))  # a run that is stopped goes on with them
+        dataset.save_section(name, section.model_dump(mode="json"))  # a run that is stopped resumes with them
     with open_executor(config.execute) as executor:
         # Text takes minutes: what is wrong with it is known first.
         text = run(encodings_of["text"]) if "text" in encodings_of else None

@@ -14,7 +14,7 @@ WHITE = 128
 def kept_patches(
     rgb: np.ndarray, *, size: Size, canvas: Canvas, patch: Patch, stride: int, multiple_px: int
 ) -> np.ndarray:
-    """(t, h, w) bool: patches of which no pixel is white.
+    """(t, h, w) bool: patches without a white pixel.
 
     Args:
         rgb: (1, H, W, 3) for all frames, or (T, H, W, 3), uint8.
