@@ -22,9 +22,10 @@ from train.sampling.cascade import Stage, draw_stages, plan_stages
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of, write_generated
 from train.sampling.given import Given
-from train.sampling.given_files import NOTHING, GivenFiles, read_given
+from train.sampling.given_files import NOTHING, GivenFiles
 from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
+from train.sampling.read_given import read_given
 from train.sampling.request import Request, size_of
 from train.sampling.sample import Generated
 from train.sampling.slide import Slide, draw_windows, plan_slide

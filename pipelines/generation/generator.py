@@ -18,9 +18,10 @@ from train.run.folder import checkpoint_steps, read_run
 from train.sampling.config import SampleConfig
 from train.sampling.files import facts_of, write_generated
 from train.sampling.given import Given
-from train.sampling.given_files import GivenFiles, read_given
+from train.sampling.given_files import GivenFiles
 from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
+from train.sampling.read_given import read_given
 from train.sampling.request import Request, check_requests
 from train.sampling.sample import draw
 

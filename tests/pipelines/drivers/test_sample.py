@@ -31,7 +31,8 @@ from train.data.read import ClipReader
 from train.data.tasks.first_frames import FirstFrames
 from train.data.tasks.unconditional import Unconditional
 from train.run.folder import read_run
-from train.sampling.given_files import GivenFiles, read_given
+from train.sampling.given_files import GivenFiles
+from train.sampling.read_given import read_given
 from train.sampling.request import Request
 
 TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
