@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from curate.storage.place import path_of
@@ -23,7 +24,11 @@ from train.sampling.loaded import LoadedRun
 from train.sampling.provenance import Provenance
 from train.sampling.read_given import read_given
 from train.sampling.request import Request, check_requests
-from train.sampling.sample import draw
+from train.sampling.sample import Generated, draw
+from train.sampling.slide import Slide, draw_windows, plan_slide
+
+Plan: TypeAlias = tuple[Request, Slide | None]
+"""What is drawn at once, and of a long video its windows."""
 
 
 class Generator:
@@ -41,6 +46,7 @@ class Generator:
         self.train_config, self.record = read_run(path_of(run))
         self.step = checkpoint_steps(path_of(run))[-1] if config.step is None else config.step
         self.config = config.model_copy(update={"step": self.step})
+        self._slides: dict[tuple[int | None, ...], Slide | None] = {}  # each is said once
 
     @cached_property
     def loaded(self) -> LoadedRun:
@@ -72,8 +78,11 @@ class Generator:
         Raises:
             ValueError: It cannot; with what would work.
         """
-        request = self._request(asked)
-        if asked.given and asked.given == GivenFiles(start=asked.given.start):  # files are not read yet: of one patch
+        request, slide = self._planned(asked, config)
+        is_start_alone = asked.given == GivenFiles(start=asked.given.start)
+        if slide is not None and not is_start_alone:
+            slide.check_given(Given(frames={0: torch.empty(0)}))
+        if asked.given and is_start_alone:  # files are not read yet: of one patch
             request = replace(request, given=Given(start=torch.empty(0, self.train_config.model.patch[0])))
         check_requests([request], config, self.train_config, self.record)
 
@@ -102,12 +111,41 @@ class Generator:
         Raises:
             ValueError: The run cannot make one of them.
         """
-        requests = [self._with_inputs(one, config) for one in asked]
-        for number, result in draw(self.loaded, requests, config, on_progress):
+        plans = [self._with_inputs(one, config) for one in asked]
+        for number, result, rgb in self._drawn(plans, config, on_progress):
             one, path = asked[number], place(number)
-            rgb = decode_latent(self.decoder, result.latent)
             write_generated(path, rgb, result.fps, self._provenance(one), one.settings(config))
             yield number, path
+
+    def _drawn(
+        self, plans: Sequence[Plan], config: SampleConfig, on_progress: Callable[[float], None] | None
+    ) -> Iterator[tuple[int, Generated, np.ndarray]]:
+        """Number, last latent and pixels of each video: those that are drawn whole together, then the long ones."""
+        whole = [number for number, (_, slide) in enumerate(plans) if slide is None]
+        done = 0
+
+        def told(count: int) -> Callable[[float], None] | None:
+            before = done
+            return on_progress and (lambda share: on_progress((before + share * count) / len(plans)))
+
+        if whole:
+            for i, result in draw(self.loaded, [plans[number][0] for number in whole], config, told(len(whole))):
+                yield whole[i], result, decode_latent(self.decoder, result.latent)
+        done = len(whole)
+        for number, (request, slide) in enumerate(plans):
+            if slide is not None:
+                windows = draw_windows(self.loaded, [request], config, slide, self.decoder, told(1))
+                yield from ((number, result, rgb) for _, result, rgb in windows)
+                done += 1
+
+    def _planned(self, asked: Asked, config: SampleConfig) -> Plan:
+        """What is drawn at once: a video, or the first window of a long one."""
+        request = self._request(asked)
+        key = request.width, request.height, request.num_frames, config.window_frames
+        if key not in self._slides:
+            self._slides[key] = plan_slide(request, config, self.train_config, self.record)
+        slide = self._slides[key]
+        return (request if slide is None else replace(request, num_frames=slide.window)), slide
 
     def _request(self, asked: Asked) -> Request:
         return Request(
@@ -120,13 +158,15 @@ class Generator:
             negative=asked.negative,
         )
 
-    def _with_inputs(self, asked: Asked, config: SampleConfig) -> Request:
-        request = self._request(asked)
+    def _with_inputs(self, asked: Asked, config: SampleConfig) -> Plan:
+        request, slide = self._planned(asked, config)
         if not asked.given:
-            return request
+            return request, slide
         fps = config.fps or self.record.fps
         given = read_given(asked.given, request, self.train_config, self.record, self.decoder, fps)
-        return replace(request, given=given)
+        if slide is not None:
+            slide.check_given(given)
+        return replace(request, given=given), slide
 
     def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
         """What a file of the run says of itself."""

@@ -7,7 +7,7 @@ middle of a window are other ones. Frames that are given are not drawn again: no
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,7 +81,12 @@ def plan_slide(asked: Request, settings: SampleConfig, config: TrainConfig, reco
 
 
 def draw_windows(
-    run: LoadedRun, requests: Sequence[Request], settings: SampleConfig, slide: Slide, autoencoder: VideoAutoencoder
+    run: LoadedRun,
+    requests: Sequence[Request],
+    settings: SampleConfig,
+    slide: Slide,
+    autoencoder: VideoAutoencoder,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[int, Generated, np.ndarray]]:
     """One video per request, (T, H, W, 3) uint8, with the request's number and its last window.
 
@@ -91,6 +96,7 @@ def draw_windows(
         settings: how it is drawn.
         slide: the windows.
         autoencoder: of the run.
+        on_progress: see `draw`.
 
     Raises:
         ValueError: as `train.sampling.sample.sample`.
@@ -104,7 +110,12 @@ def draw_windows(
                 replace(request, part=part, given=Given(start=start))
                 for request, start in zip(requests, starts, strict=True)
             ]
-        for i, result in draw(run, own, settings):
+
+        def report(share: float, part: int = part) -> None:
+            if on_progress is not None:
+                on_progress((part + share) / slide.num_windows)
+
+        for i, result in draw(run, own, settings, report):
             rgb = decode_latent(autoencoder, result.latent)
             videos[i] = np.concatenate([videos[i], rgb[slide.overlap * (part > 0) :]])
             results[i] = result

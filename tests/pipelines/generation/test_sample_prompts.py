@@ -66,6 +66,20 @@ def test_lines_that_the_run_cannot_make_are_named_before_anything_is_made(
         assert f"has what to show in its lines; leave {option[0]} out" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_long_video_of_a_file_is_drawn_in_windows_as_that_of_a_prompt(trained: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "a.txt").write_text("a disc\n")
+    long = [*FEW, "--frames", "9", "--set", "sample.window_frames=5"]
+    assert run("sample", trained, "--prompt", "a disc", "--out", str(tmp_path / "x.mp4"), *long) == 0
+    assert run("sample", trained, "--prompts", str(tmp_path / "a.txt"), *long) == 0
+    of_prompt, of_file = (decode_clip((tmp_path / name).read_bytes()).rgb for name in ("x.mp4", "a/0001-0.mp4"))
+    assert len(of_file) == 9 and np.array_equal(of_prompt, of_file)
+    (tmp_path / "b.jsonl").write_text('{"prompt": "a disc", "start": "x.mp4", "loop": true}')
+    assert run("sample", trained, "--prompts", str(tmp_path / "b.jsonl"), *long) == 2
+    assert "line 1: got 9 frames, drawn in windows of 5, and more than a start" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_prompts_and_seeds_are_rows_and_columns_of_a_sheet(trained: str, tmp_path: Path) -> None:
     asked = ["--prompt", "a disc", "--prompt", "a square", "--set", "sample.seeds=[4,2]", "--grid"]
     assert run("sample", trained, *asked, "--out", str(tmp_path / "x.mp4"), *FEW) == 0
