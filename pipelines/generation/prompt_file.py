@@ -63,7 +63,7 @@ def read_prompts(file: Path, size: str, num_frames: int, config: SampleConfig) -
         raise ValueError(f"--prompts {file}: cannot be read ({error.strerror}); expected a file of prompts") from error
     found: list[tuple[int, Asked]] = []
     refused: dict[int, str] = {}
-    for order, (number, values) in enumerate(_lines(text, file.suffix.lower())):
+    for order, (number, values) in enumerate(_lines(text, file)):
         try:
             found += [(number, one) for one in _asked(_line(values), order, file.parent, size, num_frames, config)]
         except ValueError as error:
@@ -82,14 +82,24 @@ def listed(refused: Mapping[int, str]) -> str:
     return lines + (f"\n  and {len(refused) - MOST_TOLD} more lines" if len(refused) > MOST_TOLD else "")
 
 
-def _lines(text: str, kind: str) -> Iterator[tuple[int, Any]]:
-    """Number and content of each line that is not empty."""
+def _lines(text: str, file: Path) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line that is not empty.
+
+    Raises:
+        ValueError: a CSV that cannot be read on.
+    """
+    kind = file.suffix.lower()
     if kind == ".csv":
-        rows = csv.DictReader(io.StringIO(text, newline=""), restkey="")
-        for row in rows:
-            yield rows.line_num, {name: value for name, value in row.items() if value or name == ""}
+        rows = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+        try:
+            for row in rows:
+                yield rows.line_num, {name: value for name, value in row.items() if value or name == ""}
+        except csv.Error as error:
+            raise ValueError(
+                f"--prompts {file}: line {rows.line_num} is no CSV ({error}); see that each quote has its end"
+            ) from error
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if line.strip():
             yield number, line.strip() if kind == ".jsonl" else {"prompt": line.strip()}
 

@@ -62,6 +62,15 @@ def test_all_lines_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt,seed\na,1,2\n")
     with pytest.raises(ValueError, match="line 2: has more cells"):
         asked(tmp_path / "a.csv")
+    for text in ('prompt,seed\n"a,1\nb,2\n', f"prompt\n{'a' * 200_000}\n"):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(ValueError, match=r"--prompts .*a\.csv: line \d is no CSV .*each quote has its end"):
+            asked(tmp_path / "a.csv")
+
+
+def test_what_unicode_calls_the_end_of_a_line_can_stand_in_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"prompt": "a\u2028b"}\r\n{"prompt": "c"}\n'.encode())
+    assert [one[:2] for one in asked(tmp_path / "a.jsonl")] == [(1, "a\u2028b"), (2, "c")]
 
 
 @pytest.mark.parametrize(("name", "data"), [("a.doc", b"x"), ("a.txt", b"\xff\xfe"), ("a.txt", b"\n"), ("a.csv", b"")])
