@@ -56,11 +56,13 @@ def generate_missing(
 
 
 def _is_there(folder: Path, number: int, request: Request) -> bool:
-    beside = folder / f"{number:05d}.json"
-    if not beside.is_file():
+    """Whether a video is whole, and of this prompt; a .json that is damaged says nothing of it."""
+    path = video_file(folder, number, request.num_frames)
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text())
+        return path.is_file() and bool((facts["prompt"], facts["label"]) == (request.prompt, request.label))
+    except (FileNotFoundError, ValueError, KeyError):
         return False
-    facts = json.loads(beside.read_text())
-    return (facts["prompt"], facts["label"]) == (request.prompt, request.label)
 
 
 def see_videos(
