@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -376,7 +377,9 @@ def test_a_server_that_is_killed_while_it_samples_leaves_its_gallery_whole(train
     command = [sys.executable, "-m", "pipelines.cli", "serve", str(trained), *options]
 
     def started() -> tuple[subprocess.Popen[str], Visitor]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # A shell's background job ignores SIGINT, and so would the server.
+        listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listens)
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         port = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=\S+", url)[1]
