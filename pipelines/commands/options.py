@@ -39,6 +39,17 @@ ConfigOption = Annotated[
     str | None,
     typer.Option("--config", help="YAML file, or the name of a shipped one", autocompletion=complete_config),
 ]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--autoencoder",
+        metavar="NAME",
+        help="what decodes, of the same latents: a folder of train-autoencoder, or settings; none: what made the "
+        "latents of the run",
+    ),
+]
+"""Of commands that write videos."""
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="section.key=value; repeatable", autocompletion=complete_setting),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption, resolved_config
 
 if TYPE_CHECKING:
     from train.sampling.config import SampleConfig
@@ -54,14 +54,7 @@ def sample(
     upsample: Annotated[
         bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
     ] = False,
-    autoencoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="what decodes, of the same latents: a folder of train-autoencoder, or settings; none: what made the "
-            "latents of the run",
-        ),
-    ] = None,
+    autoencoder: DecoderOption = None,
     step: StepOption = None,
     config: ConfigOption = None,
     set: SetOption = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption, resolved_config
 
 
 def serve(
@@ -16,12 +16,7 @@ def serve(
     network: Annotated[
         bool, typer.Option("--network", help="other machines that have the address and its token may use the page")
     ] = False,
-    autoencoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="what decodes, of the same latents: a folder of train-autoencoder, or settings"
-        ),
-    ] = None,
+    autoencoder: DecoderOption = None,
     step: StepOption = None,
     config: ConfigOption = None,
     set: SetOption = None,
