@@ -102,7 +102,9 @@ class TrainConfig(BaseModel):
         10, ge=0, description="steps in a row with a non-finite loss or gradient that are skipped before the run stops"
     )
     init: str | None = Field(
-        None, description="folder of an exported or imported model, whose weights a new run begins with"
+        None,
+        description="folder of an exported or imported model, whose weights a new run begins with; embedded: the "
+        "generator that comes with reelpack",
     )
     init_tubelet: Literal["central", "uniform"] = Field(
         "central", description="init from an image model with patches of several frames: which of them it sees"

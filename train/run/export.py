@@ -10,14 +10,27 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from curate.storage.place import path_of
 from train.run.folder import load_model
 
-
 def export_run(
-    run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+    run: str | Path,
+    out: str | Path,
+    *,
+    weights: Literal["ema", "model"] = "ema",
+    step: int | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> Path:
     """Write the newest checkpoint of `run`, or that after `step`, to `out`.
+
+    Args:
+        run: directory of a training run.
+        out: a new folder.
+        weights: the averaged ones, or the last.
+        step: of a checkpoint; None: the newest.
+        dtype: of the written parameters. Whoever reads them has float32 again.
 
     Raises:
         ValueError: no run, no such checkpoint in it, or `out` holds something else.
@@ -30,6 +43,7 @@ def export_run(
     model, config, record = load_model(path_of(run), weights=weights, step=step)
     model.save_pretrained(
         out,
+        dtype=getattr(torch, dtype),
         weights=weights,
         objective=config.objective.model_dump(mode="json"),
         **dataclasses.asdict(record),

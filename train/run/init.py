@@ -23,14 +23,23 @@ from train.run.load_state import misfits, some
 
 logger = logging.getLogger(__name__)
 
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "model" / "weights"
+"""The embedded generator (docs/models/reelpack_dit.md)."""
+
+
+def folder_of(name: str | Path) -> Path:
+    """The folder that `train.init` names: a path, or `embedded`."""
+    return EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
+
 
 def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
-    """Fill `model` with the weights of `folder`.
+    """Fill `model` with the weights of `folder`, a path or `embedded`.
 
     Raises:
         ValueError: no model there, one of another shape (naming what differs), or parts that the run's model has not.
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     config, state = _read(folder)
     if config.kind != model.config.kind:
         raise ValueError(f"train.init={folder}: got a {config.kind}, and train.model is a {model.config.kind}")
@@ -56,7 +65,7 @@ def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
         ValueError: it was trained in another one.
     """
     try:
-        theirs = json.loads((Path(folder) / "config.json").read_text()).get("latents") or {}
+        theirs = json.loads((folder_of(folder) / "config.json").read_text()).get("latents") or {}
     except (OSError, ValueError, AttributeError):
         return  # `initialize` says what is wrong
     if different := differing(theirs, latents):
