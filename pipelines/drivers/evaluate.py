@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.schema import content_digest
-from curate.storage.place import is_url, path_of
+from curate.storage.place import is_url
 from curate.storage.publish import write_text
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import CLIPS, track
@@ -28,7 +28,7 @@ from train.evaluate.quality.observe import Observer
 from train.evaluate.quality.stored import generate_missing, see_clips, see_videos, write_nearest
 from train.evaluate.quality.vbench import export_vbench
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, checkpoint_steps, read_run
+from train.run.folder import RunRecord, checkpoint_steps, read_run, run_folder
 from train.sampling.config import SampleConfig
 from train.sampling.request import Request, check_requests, size_of
 
@@ -73,7 +73,7 @@ def evaluate(
         ValueError: no run, too few samples or clips, a network that cannot be loaded or takes longer videos, a size
             that the run's autoencoder cannot make.
     """
-    train_config, record = read_run(path_of(run))
+    train_config, record = read_run(run_folder(run))
     datasets = list(against) or [part["url"] for part in record.datasets]
     held_out, training = (_clips(datasets, split, given=bool(against)) for split in ("val", "train"))
     view = _view(run, [*held_out, *training], record, sampling, size, num_frames)
@@ -81,7 +81,7 @@ def evaluate(
     check_counts(num_samples, len(clips))
     asked = _requests(view, prompts or _captions(clips), num_samples, sampling, train_config, record)
     check_requests(asked, sampling, train_config, record)
-    step = checkpoint_steps(path_of(run))[-1] if sampling.step is None else sampling.step
+    step = checkpoint_steps(run_folder(run))[-1] if sampling.step is None else sampling.step
     folder = _folder(run, step, sampling, view)
     with join_ranks(sampling.device) as ranks:
         observer = Observer(config, ranks.device)
@@ -94,7 +94,7 @@ def evaluate(
         if ranks.is_main:
             write_nearest(figures, known, folder, view, NUM_SHOWN)
             facts = {
-                "run": path_of(run).name, "step": step, "view": asdict(view), "against": datasets,
+                "run": run_folder(run).name, "step": step, "view": asdict(view), "against": datasets,
                 "prompts": "given" if prompts else "captions of held-out clips",
                 "sampling": sampling.model_dump(mode="json"), "measured": config.model_dump(mode="json"),
             }  # fmt: skip

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from caption.upsample import UpsampleConfig, Upsampled
-from curate.storage.place import path_of
 from pipelines.drivers.upsample import upsample_prompts
 from pipelines.generation.contact_sheet import Cell, contact_sheet
 from train.autoencoder.base import VideoAutoencoder
@@ -17,7 +16,7 @@ from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import Task, described
-from train.run.folder import read_run
+from train.run.folder import read_run, run_folder
 from train.sampling.cascade import Stage, draw_stages, plan_stages
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of, write_generated
@@ -78,7 +77,7 @@ def sample_to_files(
         for (text, label), seed in zip(asked, cycle(seeds), strict=False)
     ]
     runs = [run] if isinstance(run, str) else list(run)
-    slide = plan_slide(requests[0], config, *read_run(path_of(runs[0]))) if len(runs) == 1 else None
+    slide = plan_slide(requests[0], config, *read_run(run_folder(runs[0]))) if len(runs) == 1 else None
     if slide is not None:
         requests = [replace(request, num_frames=slide.window) for request in requests]
     stages = plan_stages(runs, requests[0], config)
@@ -97,7 +96,7 @@ def sample_to_files(
         texts = upsample_prompts(stages[0].run, [request.prompt for request in requests], upsampling)
         requests = [replace(request, prompt=_text_of(text)) for request, text in zip(requests, texts, strict=True)]
     cells: dict[int, Cell] = {}
-    names = " + ".join(path_of(stage.run).name for stage in stages)
+    names = " + ".join(run_folder(stage.run).name for stage in stages)
     for number, result, loaded, rgb in _drawn(stages, requests, slide, decoder):
         settings = {
             **config.model_dump(mode="json", exclude={"step", "seed", "seeds"}),

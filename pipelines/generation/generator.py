@@ -10,12 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from curate.storage.place import path_of
 from pipelines.generation.asked import Asked
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
-from train.run.folder import checkpoint_steps, read_run
+from train.run.folder import checkpoint_steps, read_run, run_folder
 from train.sampling.config import SampleConfig
 from train.sampling.files import facts_of, write_generated
 from train.sampling.given import Given
@@ -43,8 +42,8 @@ class Generator:
 
     def __init__(self, run: str, config: SampleConfig, autoencoder: AutoencoderConfig | None = None) -> None:
         self.run, self.chosen = run, autoencoder
-        self.train_config, self.record = read_run(path_of(run))
-        self.step = checkpoint_steps(path_of(run))[-1] if config.step is None else config.step
+        self.train_config, self.record = read_run(run_folder(run))
+        self.step = checkpoint_steps(run_folder(run))[-1] if config.step is None else config.step
         self.config = config.model_copy(update={"step": self.step})
         self._slides: dict[tuple[int | None, ...], Slide | None] = {}  # each is said once
 
@@ -170,7 +169,7 @@ class Generator:
 
     def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
         """What a file of the run says of itself."""
-        run = path_of(self.run).name
+        run = run_folder(self.run).name
         return Provenance(run=run, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
 
     def _provenance(self, asked: Asked) -> Provenance:

@@ -100,7 +100,7 @@ class Denoiser(nn.Module, ABC):
         """Parts that a model of `source` does not have start without effect."""
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, **about: Any) -> None:
-        """Write `model.safetensors`, parameters in `dtype`, and `config.json`; `about` are further entries of the latter.
+        """Write `model.safetensors`, with parameters in `dtype`, and `config.json` with `about` as further entries.
 
         Both are written under another name first, so that what is there is whole, also after a power cut.
         """

@@ -3,7 +3,8 @@
     OUT/model.safetensors  config.json
 
 `Denoiser.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it
-goes with, as the run's own `run.json` and `config.yaml` do.
+goes with, as the run's own `run.json` and `config.yaml` do. `reelpack sample`, `serve` and `evaluate` take the folder
+as they take a run.
 """
 
 import dataclasses
@@ -12,8 +13,8 @@ from typing import Literal
 
 import torch
 
-from curate.storage.place import path_of
-from train.run.folder import load_model
+from train.run.folder import checkpoint_steps, load_model, run_folder
+
 
 def export_run(
     run: str | Path,
@@ -40,11 +41,14 @@ def export_run(
     others = sorted(names - {"model.safetensors", "config.json"})
     if others:
         raise ValueError(f"{out} holds {', '.join(others[:3])}; export into a new folder")
-    model, config, record = load_model(path_of(run), weights=weights, step=step)
+    folder = run_folder(run)
+    model, config, record = load_model(folder, weights=weights, step=step)
     model.save_pretrained(
         out,
         dtype=getattr(torch, dtype),
         weights=weights,
+        step=checkpoint_steps(folder)[-1] if step is None else step,
+        train=config.model_dump(mode="json"),
         objective=config.objective.model_dump(mode="json"),
         **dataclasses.asdict(record),
     )

@@ -4,12 +4,14 @@
         summary.json  report.html
 
 `config.yaml` is what the user set, resolved. `run.json` is what the dataset added: the fingerprint records of latents
-and text. The two are enough to sample without the dataset.
+and text. The two are enough to sample without the dataset. The folder of `train-export` has both in its `config.json`,
+and its weights in place of checkpoints; whatever only reads runs takes it, too.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from textwrap import indent
 from typing import Any, Literal
 
@@ -20,16 +22,19 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from curate.storage.place import AnyPath
+from curate.storage.place import AnyPath, path_of
 from train.data.manifest import Manifest
 from train.data.tasks.base import lone_frames_of
 from train.model.base import Denoiser
 from train.packing.shapes import LONE_FRAMES
 from train.run.checkpoint import list_checkpoints, load_weights
-from train.run.config import (
-    TrainConfig,
-)
+from train.run.config import TrainConfig
 from train.run.renamed import upgraded
+
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parents[1] / "model" / "reelpack_dit"
+"""The embedded generator, exported (docs/models/reelpack_dit.md)."""
+EXPORTED = "config.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,15 +130,21 @@ def check_ranks(config: TrainConfig, num_ranks: int) -> None:
         )
 
 
+def run_folder(run: str | AnyPath) -> AnyPath:
+    """A path or URL as it is given, and `embedded`."""
+    return EMBEDDED_FOLDER if run == EMBEDDED else path_of(run)
+
+
 def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
-    """Configuration and record of a run's folder.
+    """Configuration and record of a run's folder, or of an exported one.
 
     Raises:
         ValueError: the folder holds no run, or one of another version.
     """
+    source = EXPORTED if _is_exported(run) else "config.yaml"
     try:
-        config = TrainConfig.model_validate(upgraded(yaml.safe_load((run / "config.yaml").read_text())))
-        facts = json.loads((run / "run.json").read_text())
+        config = TrainConfig.model_validate(upgraded(_settings(run)))
+        facts = _facts(run)
         tuples = {
             name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None
         }
@@ -141,15 +152,45 @@ def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
     except ValidationError as error:
         lines = indent("\n".join(map(_explain, error.errors())), "  ")
         raise ValueError(
-            f"{run}/config.yaml: saved by another version of reelpack. Change it there, or train elsewhere:\n{lines}"
+            f"{run}/{source}: saved by another version of reelpack. Change it there, or train elsewhere:\n{lines}"
         ) from error
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{run}/run.json: written by another version of reelpack ({error})") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        file = EXPORTED if source == EXPORTED else "run.json"
+        raise ValueError(f"{run}/{file}: written by another version of reelpack ({error})") from error
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        file = "config.yaml" if isinstance(error, yaml.YAMLError) else "run.json"
+        file = source if isinstance(error, yaml.YAMLError) or source == EXPORTED else "run.json"
         raise ValueError(f"{run}/{file}: is damaged ({error}); put back what was there, or train elsewhere") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
+
+
+def _is_exported(run: AnyPath) -> bool:
+    return (run / EXPORTED).exists() and not (run / "config.yaml").exists()
+
+
+def _exported(run: AnyPath) -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads((run / EXPORTED).read_text())
+    return entries
+
+
+def _settings(run: AnyPath) -> Any:
+    if not _is_exported(run):
+        return yaml.safe_load((run / "config.yaml").read_text())
+    entries = _exported(run)
+    if "train" not in entries:
+        raise ValueError(
+            f"{run}: a model without the settings of its training; expected the folder of a run, or one that "
+            "`reelpack train-export RUN` of this version writes"
+        )
+    return entries["train"]
+
+
+def _facts(run: AnyPath) -> Any:
+    """Fields of the record."""
+    if not _is_exported(run):
+        return json.loads((run / "run.json").read_text())
+    entries = _exported(run)
+    return {one.name: entries[one.name] for one in fields(RunRecord) if one.name in entries}
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -160,7 +201,7 @@ def _explain(detail: ErrorDetails) -> str:
 def load_model(
     run: AnyPath, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
 ) -> tuple[Denoiser, TrainConfig, RunRecord]:
-    """The trained model of a run, from its newest checkpoint, or from that after `step`.
+    """The trained model of a run, from its newest checkpoint, or from that after `step`. An exported folder has one.
 
     Raises:
         ValueError: no run, or no such checkpoint in it.
@@ -173,6 +214,10 @@ def load_model(
             f"{run}: got step {step}, and there are checkpoints after {there}; take one of them. In the next run "
             "train.checkpoint.keep and keep_every say which stay"
         )
+    if _is_exported(run):
+        if (there := _exported(run).get("weights", weights)) != weights:
+            raise ValueError(f"{run}: got sample.weights={weights}, and {there} were exported")
+        return Denoiser.from_pretrained(str(run)), config, record
     model = build_model(config, record)
     load_weights(by_step[max(by_step) if step is None else step], weights, model)
     return model.eval(), config, record
@@ -189,6 +234,8 @@ def checkpoint_steps(run: AnyPath) -> list[int]:
 
 def _checkpoints(run: AnyPath) -> dict[int, AnyPath]:
     """By the steps that they were written after."""
+    if _is_exported(run):
+        return {int(_exported(run).get("step", 0)): run}
     checkpoints = list_checkpoints(run / "checkpoints")
     if not checkpoints:
         raise ValueError(f"{run}: the run has no checkpoint yet")

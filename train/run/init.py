@@ -19,18 +19,10 @@ from train.convert.layouts import Tubelet
 from train.data.space import described_latents, differing
 from train.model.base import Denoiser, described
 from train.model.config import ModelConfig
+from train.run.folder import EMBEDDED, EMBEDDED_FOLDER
 from train.run.load_state import misfits, some
 
 logger = logging.getLogger(__name__)
-
-EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).parents[1] / "model" / "weights"
-"""The embedded generator (docs/models/reelpack_dit.md)."""
-
-
-def folder_of(name: str | Path) -> Path:
-    """The folder that `train.init` names: a path, or `embedded`."""
-    return EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
 
 
 def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
@@ -39,7 +31,7 @@ def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
     Raises:
         ValueError: no model there, one of another shape (naming what differs), or parts that the run's model has not.
     """
-    folder = folder_of(folder)
+    folder = _local(folder)
     config, state = _read(folder)
     if config.kind != model.config.kind:
         raise ValueError(f"train.init={folder}: got a {config.kind}, and train.model is a {model.config.kind}")
@@ -65,7 +57,7 @@ def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
         ValueError: it was trained in another one.
     """
     try:
-        theirs = json.loads((folder_of(folder) / "config.json").read_text()).get("latents") or {}
+        theirs = json.loads((_local(folder) / "config.json").read_text()).get("latents") or {}
     except (OSError, ValueError, AttributeError):
         return  # `initialize` says what is wrong
     if different := differing(theirs, latents):
@@ -74,6 +66,10 @@ def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
             f"{described_latents(latents)}: another latent space ({', '.join(different)} differ). Encode the dataset "
             "with that autoencoder, or set train.init_latents=other: the model then learns the new space"
         )
+
+
+def _local(folder: str | Path) -> Path:
+    return EMBEDDED_FOLDER if folder == EMBEDDED else Path(folder)
 
 
 def _read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.storage.place import path_of
 from train.autoencoder.config import autoencoder_of
 from train.data.conditioning.base import ConditioningSettings
 from train.data.space import differing
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, read_run
+from train.run.folder import RunRecord, read_run, run_folder
 from train.sampling.config import SampleConfig
 from train.sampling.given import Given
 from train.sampling.loaded import LoadedRun
@@ -69,7 +68,7 @@ def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> li
             f"sample.step={config.step}: it names a checkpoint of one run, and there are {len(runs)}; leave it out, "
             "and the newest of each is taken"
         )
-    read = [read_run(path_of(run)) for run in runs]
+    read = [read_run(run_folder(run)) for run in runs]
     _raise([_misplaced(number, run, train) for number, (run, (train, _)) in enumerate(zip(runs, read, strict=True))])
     given = [None if number == 0 else train.data.conditioning[0] for number, (train, _) in enumerate(read)]
     shapes = [(asked.num_frames, asked.height, asked.width)]

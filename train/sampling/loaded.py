@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from curate.device import pick_device
-from curate.storage.place import path_of
 from train.model.base import Denoiser
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, checkpoint_steps, load_model, read_run
+from train.run.folder import RunRecord, checkpoint_steps, load_model, read_run, run_folder
 from train.sampling.config import SampleConfig
 from train.sampling.guidance.autoguidance import AutoGuidance
 
@@ -36,7 +35,7 @@ class LoadedRun:
 
     def __init__(self, run: str | Path, config: SampleConfig) -> None:
         self.run = run
-        folder = path_of(run)
+        folder = run_folder(run)
         read_run(folder)  # says first if there is none
         self.step = checkpoint_steps(folder)[-1] if config.step is None else config.step
         self.name = folder.name
@@ -67,7 +66,7 @@ def _weaker(
     Raises:
         ValueError: it is the model itself, or was trained on other latents, text embeddings, patches or objective.
     """
-    folder, step = path_of(rule.run or run), rule.step
+    folder, step = run_folder(rule.run or run), rule.step
     if rule.run is None and step is None:
         steps = checkpoint_steps(folder)
         if len(steps) < 2:

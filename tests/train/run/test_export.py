@@ -11,7 +11,7 @@ from train.model.dit import DiT
 from train.packing.batch import Sample, pack
 from train.run.config import TrainConfig
 from train.run.export import export_run
-from train.run.folder import load_model
+from train.run.folder import checkpoint_steps, load_model, read_run
 
 SETTINGS = {
     "steps": 3,
@@ -38,6 +38,37 @@ def test_an_exported_run_gives_the_outputs_of_its_checkpoint(dataset: str, tmp_p
     export_run(tmp_path / "run", tmp_path / "ema")  # again, into the same folder
     with pytest.raises(ValueError, match=r"holds blend\.json, checkpoints, config\.yaml"):
         export_run(tmp_path / "run", tmp_path / "run")
+
+
+def test_an_exported_folder_is_read_as_its_run(dataset: str, tmp_path: Path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    train(TrainConfig.model_validate(SETTINGS), dataset, run)
+    export_run(run, out)
+    assert read_run(out) == read_run(run)
+    assert checkpoint_steps(out) == [3]
+    model, config, record = load_model(out, step=3)
+    trained, *known = load_model(run)
+    assert [config, record] == known
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in trained.state_dict().items())
+    with pytest.raises(ValueError, match="got step 2, and there are checkpoints after 3"):
+        load_model(out, step=2)
+    with pytest.raises(ValueError, match=r"got sample\.weights=model, and ema were exported"):
+        load_model(out, weights="model")
+    entries = json.loads((out / "config.json").read_text())
+    del entries["train"]
+    (out / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="a model without the settings of its training"):
+        read_run(out)
+
+
+def test_half_precision_halves_the_file_and_is_read_as_float32(dataset: str, tmp_path: Path):
+    train(TrainConfig.model_validate(SETTINGS), dataset, tmp_path / "run")
+    full, half = (export_run(tmp_path / "run", tmp_path / dtype, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert {value.dtype for value in load_file(half / "model.safetensors").values()} == {torch.bfloat16}
+    read = DiT.from_pretrained(half).state_dict()
+    for name, value in DiT.from_pretrained(full).state_dict().items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(read[name], value.bfloat16().float())
 
 
 def test_an_exported_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
