@@ -64,8 +64,6 @@ def sample(
     further = {"mask": mask, "extend": extend, "loop": loop, "upsample": upsample}
     if prompts is not None and (others := [f"--{name}" for name, value in (shown | further).items() if value]):
         raise ValueError(f"--prompts {prompts} has what to show in its lines; leave {', '.join(others)} out")
-    if prompts is not None and len(run) > 1:
-        raise ValueError(f"--prompts {prompts} takes one run, and there are {len(run)}; repeat --prompt for a cascade")
     if prompts is None and not any(shown.values()):
         raise ValueError(
             "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
@@ -75,7 +73,7 @@ def sample(
     settings = resolved_config(config, [*(set or []), *given])
     resolved = settings.sample
     if prompts is not None:
-        _of_file(run[0], prompts, out, size, frames, resolved, grid, autoencoder)
+        _of_file(run, prompts, out, size, frames, resolved, grid, autoencoder)
         return
     from pipelines.drivers.sample import sample_to_files
     from train.autoencoder.given import autoencoder_given
@@ -108,7 +106,7 @@ def sample(
 
 
 def _of_file(
-    run: str,
+    runs: Sequence[str],
     file: Path,
     out: Path | None,
     size: str,
@@ -118,12 +116,14 @@ def _of_file(
     decoder: str | None,
 ) -> None:
     from pipelines.drivers.sample_prompts import sample_prompts
+    from pipelines.generation.cascade import CascadeGenerator
     from pipelines.generation.generator import Generator
     from train.autoencoder.given import autoencoder_given
 
     if out is not None and out.suffix in (".mp4", ".png"):
         raise ValueError(f"--out {out}: expected a folder, as --prompts {file} has several videos")
-    generator = Generator(run, config, None if decoder is None else autoencoder_given(decoder))
+    chosen = None if decoder is None else autoencoder_given(decoder)
+    generator = Generator(runs[0], config, chosen) if len(runs) == 1 else CascadeGenerator(runs, config, chosen)
     folder = file.with_suffix("") if out is None else out
     for path in sample_prompts(generator, file, folder, size, frames, config, grid=grid):
         typer.echo(path)

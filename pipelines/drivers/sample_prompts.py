@@ -61,7 +61,7 @@ def sample_prompts(
         rows = [(title, list(cells)) for title, cells in _rows(wanted, paths)]
         is_composite = any(one.given for _, one in wanted)
         provenance = generator.provenance("; ".join(title for title, _ in rows), is_composite=is_composite)
-        paths.append(contact_sheet(rows, out / "grid.mp4", config.fps or generator.record.fps, provenance))
+        paths.append(contact_sheet(rows, out / "grid.mp4", generator.rate(wanted[0][1], config), provenance))
     return paths
 
 

@@ -47,6 +47,10 @@ class Generator:
         self.config = config.model_copy(update={"step": self.step})
         self._slides: dict[tuple[int | None, ...], Slide | None] = {}  # each is said once
 
+    @property
+    def name(self) -> str:
+        return run_folder(self.run).name
+
     @cached_property
     def loaded(self) -> LoadedRun:
         return LoadedRun(self.run, self.config)
@@ -85,9 +89,17 @@ class Generator:
             request = replace(request, given=Given(start=torch.empty(0, self.train_config.model.patch[0])))
         check_requests([request], config, self.train_config, self.record)
 
+    def rate(self, asked: Asked, config: SampleConfig) -> float:
+        """Frames per second of a video."""
+        return config.fps or self.record.fps
+
+    def settings(self, asked: Asked, config: SampleConfig) -> dict[str, Any]:
+        """What a video was made with."""
+        return asked.settings(config)
+
     def facts(self, asked: Asked, config: SampleConfig) -> dict[str, Any]:
         """What the .json of the file will say."""
-        return facts_of(self._provenance(asked), asked.settings(config))
+        return facts_of(self._provenance(asked), self.settings(asked, config))
 
     def make(
         self,
@@ -113,7 +125,7 @@ class Generator:
         plans = [self._with_inputs(one, config) for one in asked]
         for number, result, rgb in self._drawn(plans, config, on_progress):
             one, path = asked[number], place(number)
-            write_generated(path, rgb, result.fps, self._provenance(one), one.settings(config))
+            write_generated(path, rgb, result.fps, self._provenance(one), self.settings(one, config))
             yield number, path
 
     def _drawn(
@@ -161,7 +173,7 @@ class Generator:
         request, slide = self._planned(asked, config)
         if not asked.given:
             return request, slide
-        fps = config.fps or self.record.fps
+        fps = self.rate(asked, config)
         given = read_given(asked.given, request, self.train_config, self.record, self.decoder, fps)
         if slide is not None:
             slide.check_given(given)
@@ -169,8 +181,7 @@ class Generator:
 
     def provenance(self, prompt: str, seed: int | None = None, *, is_composite: bool = False) -> Provenance:
         """What a file of the run says of itself."""
-        run = run_folder(self.run).name
-        return Provenance(run=run, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
+        return Provenance(run=self.name, step=self.step, prompt=prompt, seed=seed, is_composite=is_composite)
 
     def _provenance(self, asked: Asked) -> Provenance:
         return self.provenance(asked.prompt, asked.seed, is_composite=bool(asked.given))
