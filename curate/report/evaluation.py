@@ -1,6 +1,7 @@
 """The part of a run's page that shows evaluations: figures with intervals, and samples, the worst first."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,7 @@ from curate.report.filmstrip import NUM_FRAMES, Strip, strip_of_frames
 from curate.schema import MediaError
 from curate.storage.place import folders, locate
 
+logger = logging.getLogger(__name__)
 MAX_EVALUATIONS, MAX_VIDEOS = 4, 24
 
 
@@ -45,9 +47,25 @@ def _read(run: str) -> list[tuple[str, dict[str, Any]]]:
     for name in folders(f"{run}/evaluation"):
         fs, path = locate(f"{run}/evaluation/{name}/evaluate.json")
         if fs.exists(path):
-            facts = json.loads(fs.cat_file(path))
+            facts = _facts(path, fs.cat_file(path))
+            if facts is None:
+                continue
             found.append(((facts["step"], fs.modified(path)), f"{run}/evaluation/{name}", facts))
     return [(folder, facts) for _, folder, facts in sorted(found, key=lambda one: one[0])]
+
+
+def _facts(path: str, data: bytes) -> dict[str, Any] | None:
+    """Of an evaluate.json; None of another one, which is told."""
+    try:
+        facts: dict[str, Any] = json.loads(data)
+        lacks = [name for name in ("step", "view", "sampling", "measured", "figures") if name not in facts]
+        problem = f"it lacks {', '.join(lacks)}" if lacks or not isinstance(facts, dict) else None
+    except (ValueError, TypeError) as error:
+        problem = str(error)
+    if problem is None:
+        return facts
+    logger.warning("%s is not shown: it is no evaluation (%s); evaluate again, or remove it", path, problem)
+    return None
 
 
 def _title(facts: Mapping[str, Any]) -> str:

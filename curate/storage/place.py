@@ -82,6 +82,21 @@ def path_of(text: str | AnyPath) -> AnyPath:
     return UPath(text, use_listings_cache=False) if is_url(text) else Path(text)
 
 
+def check_folder(folder: Path, option: str) -> None:
+    """See that files of this machine can lie in a folder, which need not be there yet.
+
+    Args:
+        folder: where something is to be written.
+        option: names it in the message.
+
+    Raises:
+        ValueError: it is a file, or would lie in one.
+    """
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"{option}: {there} is a file, and a folder is expected there; choose another name")
+
+
 def children(url: str) -> list[str]:
     """Names in a folder, sorted; none where it is not there."""
     fs, path = locate(url)

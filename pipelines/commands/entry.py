@@ -6,6 +6,7 @@ A mistake is exit code 2; a run that kept nothing, or found a problem, is 1; Ctr
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -69,4 +70,19 @@ def _message(error: BaseException, command: str) -> str:
     from curate.storage.access import without_secrets
     from pipelines.console.extras import explained
 
-    return escape(without_secrets(explained(error, command) if isinstance(error, ImportError) else str(error)))
+    if isinstance(error, ImportError):
+        return escape(without_secrets(explained(error, command)))
+    return escape(without_secrets(_file_for_folder(error) or str(error)))
+
+
+def _file_for_folder(error: BaseException) -> str | None:
+    """Of an error of a path below a file: which file, and what to do; None: it is another error."""
+    if not isinstance(error, NotADirectoryError | FileExistsError) or not isinstance(error.filename, str):
+        return None
+    path = Path(error.filename)
+    file = next((one for one in (path, *path.parents) if one.is_file()), None)
+    return (
+        None
+        if file is None
+        else f"{file} is a file, and a folder is expected there; choose another name, or move it away"
+    )

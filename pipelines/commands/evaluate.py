@@ -20,8 +20,8 @@ NUM_WORST = 5
 def evaluate(
     run: Annotated[str, typer.Argument(help="run directory of a training")],
     prompts: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="what to show, one prompt a line; none: captions of held-out clips"),
+        Path | None,
+        typer.Option(metavar="FILE", help="file of prompts (.txt, .jsonl, .csv); none: captions of held-out clips"),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="videos to generate, of the prompts in turn")] = 64,
     against: Annotated[
@@ -53,7 +53,7 @@ def evaluate(
         settings.evaluate,
         sampling,
         num_samples=samples,
-        prompts=() if prompts is None else driver.read_prompts(prompts),
+        prompts=prompts,
         against=against or (),
         size=size,
         num_frames=frames,

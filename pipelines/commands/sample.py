@@ -116,14 +116,12 @@ def _of_file(
     decoder: str | None,
 ) -> None:
     from pipelines.drivers.sample_prompts import sample_prompts
-    from pipelines.generation.cascade import CascadeGenerator
     from pipelines.generation.generator import Generator
     from train.autoencoder.given import autoencoder_given
 
     if out is not None and out.suffix in (".mp4", ".png"):
         raise ValueError(f"--out {out}: expected a folder, as --prompts {file} has several videos")
-    chosen = None if decoder is None else autoencoder_given(decoder)
-    generator = Generator(runs[0], config, chosen) if len(runs) == 1 else CascadeGenerator(runs, config, chosen)
+    generator = Generator(runs, config, None if decoder is None else autoencoder_given(decoder))
     folder = file.with_suffix("") if out is None else out
     for path in sample_prompts(generator, file, folder, size, frames, config, grid=grid):
         typer.echo(path)

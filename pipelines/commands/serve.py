@@ -9,7 +9,10 @@ from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, S
 
 
 def serve(
-    run: Annotated[str, typer.Argument(help="run directory of a training")],
+    run: Annotated[
+        list[str],
+        typer.Argument(help="run directory of a training; several: a cascade, from the first stage to the last"),
+    ],
     out: Annotated[Path | None, typer.Option(help="folder of what is generated; none: RUN/generated")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="of the page; 0: a free one")] = 7860,
     host: Annotated[str, typer.Option(help="address to listen on; others than loopback need --network")] = "127.0.0.1",

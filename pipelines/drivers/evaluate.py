@@ -9,7 +9,9 @@ ranks (torchrun) each generates and looks at its share.
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,22 @@ from curate.storage.place import is_url
 from curate.storage.publish import write_text
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import CLIPS, track
+from pipelines.drivers.sample import warn
+from pipelines.generation.asked import Asked
+from pipelines.generation.generator import Generator
+from pipelines.generation.prompt_file import listed, read_prompts
 from train.data.fingerprint import NO_TEXT
-from train.distributed.ranks import join_ranks
+from train.distributed.ranks import RankGrid, join_ranks
 from train.evaluate.quality.clips import RealClip, View, encoded_views, read_clips
 from train.evaluate.quality.config import MeasureConfig
 from train.evaluate.quality.figures import Figures
 from train.evaluate.quality.measure import check_counts, measure
 from train.evaluate.quality.observe import Observer
-from train.evaluate.quality.stored import generate_missing, see_clips, see_videos, write_nearest
+from train.evaluate.quality.stored import see_clips, see_videos, video_file, write_nearest
 from train.evaluate.quality.vbench import export_vbench
-from train.run.config import TrainConfig
-from train.run.folder import RunRecord, checkpoint_steps, read_run, run_folder
+from train.run.folder import RunRecord
 from train.sampling.config import SampleConfig
-from train.sampling.request import Request, check_requests, size_of
+from train.sampling.request import size_of
 
 logger = logging.getLogger(__name__)
 NUM_SHOWN = 24
@@ -52,7 +57,7 @@ def evaluate(
     sampling: SampleConfig,
     *,
     num_samples: int,
-    prompts: Sequence[str] = (),
+    prompts: Path | None = None,
     against: Sequence[str] = (),
     size: str | None = None,
     num_frames: int | None = None,
@@ -64,7 +69,7 @@ def evaluate(
         config: what is measured.
         sampling: how videos are drawn; the seed of a video is `sampling.seed` and its number.
         num_samples: videos.
-        prompts: what they show, in turn; none: captions of held-out clips.
+        prompts: file of what they show, in turn; None: captions of held-out clips.
         against: datasets whose clips are compared with; none: those of the run.
         size: "WIDTHxHEIGHT" in px; None: the size of most clips, as the run's were encoded.
         num_frames: of a video; None: likewise.
@@ -73,29 +78,34 @@ def evaluate(
         ValueError: no run, too few samples or clips, a network that cannot be loaded or takes longer videos, a size
             that the run's autoencoder cannot make.
     """
-    train_config, record = read_run(run_folder(run))
+    if is_url(run):
+        raise ValueError(f"{run}: expected a run on this machine, where its videos are written; copy it here first")
+    generator = Generator(run, sampling)
+    record, sampling = generator.record, generator.config
     datasets = list(against) or [part["url"] for part in record.datasets]
     held_out, training = (_clips(datasets, split, given=bool(against)) for split in ("val", "train"))
     view = _view(run, [*held_out, *training], record, sampling, size, num_frames)
     clips = [clip for clip in held_out if clip.fits(view)]
     check_counts(num_samples, len(clips))
-    asked = _requests(view, prompts or _captions(clips), num_samples, sampling, train_config, record)
-    check_requests(asked, sampling, train_config, record)
-    step = checkpoint_steps(run_folder(run))[-1] if sampling.step is None else sampling.step
-    folder = _folder(run, step, sampling, view)
+    lines = _captions(clips, view, generator) if prompts is None else _lines(prompts, view, sampling)
+    asked = _in_turn(lines, num_samples)
+    warn(chain.from_iterable(generator.check(one, sampling) for one in asked))
+    folder = _folder(run, generator.step, sampling, view)
+    paths = [video_file(folder, number, view.num_frames) for number in range(len(asked))]
     with join_ranks(sampling.device) as ranks:
         observer = Observer(config, ranks.device)
         observer.check_length(view.num_frames)
-        generate_missing(run, asked, folder, sampling.model_copy(update={"step": step}), ranks, _watch)
-        generated = see_videos(asked, folder, view.fps, observer, ranks, _watch)
+        _generate_missing(generator, asked, paths, ranks)
+        generated = see_videos(paths, [one.prompt for one in asked], view.fps, observer, ranks, _watch)
         known = [clip for clip in training if clip.fits(view)][: config.max_training]
-        beside = see_clips(clips[: config.max_held_out], view, observer, ranks, _watch, with_text=True)
-        figures = measure(generated, beside, see_clips(known, view, observer, ranks, _watch, with_text=False), config)
+        seen = partial(see_clips, view=view, observer=observer, ranks=ranks, watch=_watch, kept_in=folder.parent)
+        beside, near = seen(clips[: config.max_held_out], with_text=True), seen(known, with_text=False)
+        figures = measure(generated, beside, near, config)
         if ranks.is_main:
             write_nearest(figures, known, folder, view, NUM_SHOWN)
             facts = {
-                "run": run_folder(run).name, "step": step, "view": asdict(view), "against": datasets,
-                "prompts": "given" if prompts else "captions of held-out clips",
+                "run": generator.name, "step": generator.step, "view": asdict(view), "against": datasets,
+                "prompts": "captions of held-out clips" if prompts is None else "given",
                 "sampling": sampling.model_dump(mode="json"), "measured": config.model_dump(mode="json"),
             }  # fmt: skip
             write_text(str(folder / "evaluate.json"), json.dumps(facts | {"figures": asdict(figures)}, indent=1))
@@ -103,24 +113,37 @@ def evaluate(
     return Evaluated(folder=str(folder), figures=figures)
 
 
-def read_prompts(file: str) -> list[str]:
-    """One prompt a line; empty lines are left out.
+def _generate_missing(generator: Generator, asked: Sequence[Asked], paths: Sequence[Path], ranks: RankGrid) -> None:
+    """The videos that are not there, or are of other settings; each rank makes its share."""
+    config = generator.config
+    missing = [number for number, one in enumerate(asked) if not generator.has_made(paths[number], one, config)]
+    ranks.barrier()
+    own = missing[ranks.rank :: ranks.world_size]
+    made = generator.make([asked[number] for number in own], config, lambda i: paths[own[i]])
+    for _ in _watch(made, len(own), "generate"):
+        pass
+    ranks.barrier()
+
+
+def _lines(file: Path, view: View, sampling: SampleConfig) -> list[Asked]:
+    """Of a file of prompts, each of the size and length that all have.
 
     Raises:
-        ValueError: the file cannot be read, or holds no prompt.
+        ValueError: lines that cannot be used, or are of another size.
     """
-    try:
-        lines = Path(file).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    lines = read_prompts(file, f"{view.width}x{view.height}", view.num_frames, sampling)
+    sides = view.width, view.height, view.num_frames
+    other = {
+        number: f"asks for {one.num_frames} frames of {one.width}x{one.height}"
+        for number, one in lines
+        if (one.width, one.height, one.num_frames) != sides
+    }
+    if other:
         raise ValueError(
-            f"--prompts {file}: cannot be read ({error}); expected a text file, one prompt a line"
-        ) from None
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise ValueError(f"--prompts {file}: got no prompt; expected one a line")
-    if empty := len(lines) - len(prompts):
-        logger.warning("--prompts %s: %d empty lines are left out", file, empty)
-    return prompts
+            f"--prompts {file}: all videos of an evaluation are {view}; leave size and frames out of the lines, or "
+            f"pass --size and --frames:{listed(other)}"
+        )
+    return [one for _, one in lines]
 
 
 def _clips(datasets: Sequence[str], split: str, *, given: bool) -> list[RealClip]:
@@ -162,45 +185,29 @@ def _view(
     return View(width=sides[0], height=sides[1], num_frames=frames, fps=fps)
 
 
-def _captions(clips: Sequence[RealClip]) -> list[str]:
-    """Of the clips that have one; none at all: the empty prompt."""
-    return [clip.caption for clip in clips if clip.caption] or [""]
-
-
-def _requests(
-    view: View,
-    prompts: Sequence[str],
-    count: int,
-    sampling: SampleConfig,
-    config: TrainConfig,
-    record: RunRecord,
-) -> list[Request]:
-    """Prompts in turn for a run that reads captions, else its classes in turn."""
+def _captions(clips: Sequence[RealClip], view: View, generator: Generator) -> list[Asked]:
+    """Of the clips that have one, for a run that reads captions; else its classes, or the empty prompt."""
+    config, record = generator.train_config, generator.record
     reads = config.model.reads_captions and record.text["fingerprint"] != NO_TEXT["fingerprint"]
-    classes = config.model.num_classes
-    if not reads:
-        prompts = [""]
+    prompts = [clip.caption for clip in clips if clip.caption] if reads else []
+    classes = map(str, range(0 if reads else config.model.num_classes or 0))
+    labels: list[str | None] = [*classes] or [None]
     return [
-        Request(
-            prompt=prompts[number % len(prompts)],
-            label=str(number % classes) if classes and not reads else None,
-            width=view.width,
-            height=view.height,
-            num_frames=view.num_frames,
-            seed=sampling.seed + number,
+        Asked(
+            prompt=prompt, width=view.width, height=view.height, num_frames=view.num_frames, seed=number, label=label
         )
-        for number in range(count)
+        for number, (prompt, label) in enumerate(product(prompts or [""], labels), generator.config.seed)
     ]
 
 
-def _folder(run: str, step: int, sampling: SampleConfig, view: View) -> Path:
-    """Of the videos: another checkpoint and other settings have another one.
+def _in_turn(lines: Sequence[Asked], count: int) -> list[Asked]:
+    """So many of the lines, again and again; each time with another seed."""
+    turns = (divmod(number, len(lines)) for number in range(count))
+    return [replace(lines[line], seed=lines[line].seed + turn * len(lines)) for turn, line in turns]
 
-    Raises:
-        ValueError: the run is not on this machine.
-    """
-    if is_url(run):
-        raise ValueError(f"{run}: expected a run on this machine, where its videos are written; copy it here first")
+
+def _folder(run: str, step: int, sampling: SampleConfig, view: View) -> Path:
+    """Of the videos: another checkpoint and other settings have another one."""
     saved = Path(run) / f"checkpoints/step-{step:06d}/checksums.json"
     weights = saved.read_text() if saved.is_file() else ""
     settings = sampling.model_dump_json(exclude={"device", "step"})

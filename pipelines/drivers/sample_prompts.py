@@ -1,15 +1,13 @@
 """A file of prompts → a folder of videos. The driver behind `reelpack sample --prompts`."""
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from curate.storage.place import check_folder
 from pipelines.console.progress import track
 from pipelines.generation.asked import Asked
-from pipelines.generation.contact_sheet import Cell, contact_sheet
+from pipelines.generation.contact_sheet import contact_sheet, rows_of
 from pipelines.generation.generator import Generator
 from pipelines.generation.prompt_file import listed, read_prompts
 from train.sampling.config import SampleConfig
@@ -47,10 +45,11 @@ def sample_prompts(
     Raises:
         ValueError: lines that cannot be used, or that the run cannot make, each by its number; nothing is generated.
     """
+    check_folder(out, f"--out {out}")
     wanted = read_prompts(file, size, num_frames, config)
     _check(generator, file, wanted, config)
     paths = [out / f"{number:04d}-{one.seed}{suffix_of(one.num_frames)}" for number, one in wanted]
-    missing = [i for i, (_, one) in enumerate(wanted) if not is_made(paths[i], generator.facts(one, config))]
+    missing = [i for i, (_, one) in enumerate(wanted) if not generator.has_made(paths[i], one, config)]
     if len(missing) < len(wanted):
         logger.warning("%s: %d of %d are there already, and stay", out, len(wanted) - len(missing), len(wanted))
     if missing:
@@ -58,39 +57,24 @@ def sample_prompts(
         for _ in track(made, len(missing), "sample"):
             pass
     if grid:
-        rows = [(title, list(cells)) for title, cells in _rows(wanted, paths)]
+        rows = rows_of([one for _, one in wanted], paths)
         is_composite = any(one.given for _, one in wanted)
         provenance = generator.provenance("; ".join(title for title, _ in rows), is_composite=is_composite)
-        paths.append(contact_sheet(rows, out / "grid.mp4", generator.rate(wanted[0][1], config), provenance))
+        paths.append(contact_sheet(rows, out / "grid.mp4", provenance))
     return paths
 
 
-def is_made(path: Path, facts: dict[str, Any]) -> bool:
-    """Whether a file is there, whole, and of these settings."""
-    beside = path.with_suffix(".json")
-    if not (path.is_file() and beside.is_file()):
-        return False
-    try:
-        return bool(json.loads(beside.read_text()) == facts)
-    except ValueError:
-        return False
-
-
 def _check(generator: Generator, file: Path, wanted: Iterable[tuple[int, Asked]], config: SampleConfig) -> None:
-    refused = {}
+    refused: dict[int, str] = {}
+    told: dict[int, str] = {}
     for number, one in wanted:
         try:
-            generator.check(one, config)
+            notes = "; ".join(generator.check(one, config))
         except ValueError as error:
             refused[number] = str(error)
+        else:
+            told |= {number: notes} if notes and notes not in told.values() else {}
     if refused:
         raise ValueError(f"--prompts {file}: the run cannot make {len(refused)} lines:{listed(refused)}")
-
-
-def _rows(wanted: Sequence[tuple[int, Asked]], paths: Sequence[Path]) -> Iterator[tuple[str, Iterator[Cell]]]:
-    """Videos of one prompt that follow each other are a row."""
-    both = zip((one for _, one in wanted), paths, strict=True)
-    for _, row in groupby(both, key=lambda pair: (pair[0].prompt, pair[0].label)):
-        first, *others = row
-        cells = (Cell(path=path, heading=f"seed {one.seed}") for one, path in [first, *others])
-        yield first[0].title, cells
+    if told:
+        logger.warning("--prompts %s:%s", file, listed(told))

@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from curate.storage.place import is_url
+from curate.storage.place import check_folder, is_url
 from curate.threads import import_decoders
 from pipelines.generation.generator import Generator
 from pipelines.serve.access import Access
@@ -21,7 +21,7 @@ FOLDER = "generated"
 
 
 def serve(
-    run: str,
+    runs: Sequence[str],
     config: SampleConfig,
     *,
     out: Path | None,
@@ -34,9 +34,9 @@ def serve(
     """Answer until an interruption.
 
     Args:
-        run: Directory of a training run.
+        runs: Directory of a training run; several: stages of a cascade.
         config: How to sample where the page says nothing else.
-        out: Folder of the gallery; None: `generated` in the run's.
+        out: Folder of the gallery; None: `generated` in the last run's.
         host: Address to listen on.
         port: 0: a free one.
         is_network: Other machines may ask.
@@ -48,10 +48,12 @@ def serve(
         OSError: The port is taken.
     """
     access = Access(host, is_network=is_network)
-    if out is None and is_url(run):
-        raise ValueError(f"{run} is in a bucket: say with --out in which folder of this machine the gallery is")
-    generator = Generator(run, config, autoencoder)
-    studio = Studio(generator, config, Path(run) / FOLDER if out is None else out)
+    if out is None and is_url(runs[-1]):
+        raise ValueError(f"{runs[-1]} is in a bucket: say with --out in which folder of this machine the gallery is")
+    generator = Generator(runs, config, autoencoder)
+    folder = Path(runs[-1]) / FOLDER if out is None else out
+    check_folder(folder, f"--out {folder}")
+    studio = Studio(generator, config, folder)
     try:
         server = PageServer(host, port, access, studio)
     except OSError as error:

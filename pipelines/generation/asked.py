@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class Asked:
         label: A class of the run, by name or number.
         negative: None: `sample.negative`.
         given: Files that it is generated from.
+        typed: What the user wrote, where another prompt was made of it.
     """
 
     prompt: str
@@ -39,16 +40,18 @@ class Asked:
     label: str | None = None
     negative: str | None = None
     given: GivenFiles = NOTHING
+    typed: str | None = None
 
     @property
     def title(self) -> str:
         """For people."""
-        return self.prompt or (f"class {self.label}" if self.label else "(no prompt)")
+        return self.typed or self.prompt or (f"class {self.label}" if self.label else "(no prompt)")
 
     def settings(self, config: SampleConfig) -> dict[str, Any]:
         """For the .json, besides prompt and seed."""
         return {
             **config.model_dump(mode="json", exclude={"step", "seed", "seeds", "device", "negative"}),
+            **({} if self.typed is None else {"typed": self.typed}),
             "negative": config.negative if self.negative is None else self.negative,
             "label": self.label,
             "size": f"{self.width}x{self.height}",
@@ -70,14 +73,14 @@ def problems_of(error: ValidationError) -> str:
     return "; ".join(part.removeprefix(": ") for part in parts)
 
 
-def command_of(run: str, facts: Mapping[str, Any]) -> str:
+def command_of(runs: Sequence[str], facts: Mapping[str, Any]) -> str:
     """The command that makes a video again.
 
     Args:
-        run: As the command line names it.
+        runs: As the command line names them.
         facts: Of the video's .json.
     """
-    parts = ["reelpack", "sample", run]
+    parts = ["reelpack", "sample", *runs]
     for option, name in (("prompt", "prompt"), ("negative", "negative"), ("label", "label"), ("size", "size")):
         if facts.get(name):
             parts += [f"--{option}", str(facts[name])]
@@ -89,7 +92,8 @@ def command_of(run: str, facts: Mapping[str, Any]) -> str:
         parts += ["--keys", f"{number}={path}"]
     parts += ["--extend", str(facts["extend"])] if facts.get("extend") else []
     parts += ["--loop"] if facts.get("loop") else []
-    parts += ["--step", str(facts["step"]), "--set", f"sample.seed={facts['seed']}"]
+    parts += ["--step", str(facts["step"])] if len(runs) == 1 else []
+    parts += ["--set", f"sample.seed={facts['seed']}"]
     for name, value in SampleConfig().model_dump(mode="json").items():
         if name in facts and name not in OF_COMMAND and facts[name] != value:
             parts += ["--set", f"sample.{name}={json.dumps(_short(facts[name]), ensure_ascii=False)}"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from curate.media.codecs import EncodeConfig
 from curate.media.decode import clip_frames, clip_times
 from curate.media.encode import Mp4Encoder
 from curate.storage.publish import publish
+from pipelines.generation.asked import Asked
 from train.sampling.files import encoded
 from train.sampling.provenance import Provenance, with_xmp
 
@@ -28,13 +30,21 @@ class Cell:
     heading: str
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], path: Path, fps: float, provenance: Provenance) -> Path:
-    """Write the sheet; shorter videos stay on their last frame.
+def rows_of(asked: Sequence[Asked], paths: Sequence[Path]) -> list[tuple[str, list[Cell]]]:
+    """Videos of one prompt that follow each other are a row."""
+    both = zip(asked, paths, strict=True)
+    groups = [list(group) for _, group in groupby(both, key=lambda pair: (pair[0].title, pair[0].label))]
+    return [
+        (group[0][0].title, [Cell(path=path, heading=f"seed {one.seed}") for one, path in group]) for group in groups
+    ]
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], path: Path, provenance: Provenance) -> Path:
+    """Write the sheet, at the rate of the longest video; shorter ones stay on their last frame.
 
     Args:
         rows: A prompt and its cells, each.
         path: Of the sheet; it gets the suffix .png where all cells are pictures.
-        fps: Frames per second.
         provenance: Of all together.
 
     Returns:
@@ -43,7 +53,8 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], path: Path, fps: f
     times = {cell.path: clip_times(str(cell.path)) for _, cells in rows for cell in cells}
     first = [[next(clip_frames(str(c.path), times[c.path], np.array([0]))) for c in cells] for _, cells in rows]
     layout = _Layout(rows, [frame.shape[:2] for line in first for frame in line])
-    length = max(len(one.pts) for one in times.values())
+    longest = max(times.values(), key=lambda one: len(one.pts))
+    length = len(longest.pts)
     paper = layout.paper()
     cells = [cell for _, line in rows for cell in line]
     videos = [_held(cell.path, length) for cell in cells]
@@ -52,7 +63,8 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Cell]]], path: Path, fps: f
         path = path.with_suffix(".png")
         data = encoded(next(frames)[None], 0, provenance)
     else:
-        data = _video(frames, layout.size, Fraction(fps).limit_denominator(1001), provenance)
+        rate = Fraction((length - 1) / longest.starts_s[-1]).limit_denominator(1001)
+        data = _video(frames, layout.size, rate, provenance)
     with publish(str(path)) as file:
         file.write(data)
     return path

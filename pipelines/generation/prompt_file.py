@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import Asked, problems_of
+from pipelines.generation.asked import FILES, Asked, problems_of
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
 from train.sampling.request import size_of
@@ -36,6 +36,9 @@ class PromptLine(BaseModel):
     end: str | None = Field(None, description="picture to end with, or clip to lead to")
     keys: dict[int, str] | None = Field(None, description="pictures by number of a frame")
     loop: bool = Field(False, description="return to the start")
+    video: str | None = Field(None, description="video to edit (mask, sample.strength) or to extend")
+    mask: str | None = Field(None, description="white where the video is made new")
+    extend: Literal["back", "forward"] | None = Field(None, description="what leads to the video, or follows it")
     start: str | None = Field(
         None, description="picture or clip to begin with; a relative path is from the file's folder"
     )
@@ -121,11 +124,11 @@ def _line(values: Any) -> PromptLine:
 
 def _given(line: PromptLine, folder: Path) -> GivenFiles:
     """Files of a line; a relative path is from the folder."""
-    files = {name: folder / path for name in ("start", "end") if (path := getattr(line, name)) is not None}
+    files = {name: folder / path for name in FILES if (path := getattr(line, name)) is not None}
     keys = {number: folder / path for number, path in (line.keys or {}).items()}
     if missing := [str(path) for path in (*files.values(), *keys.values()) if not path.is_file()]:
         raise ValueError(f"there is no file {', '.join(missing)}")
-    return GivenFiles(**files, keys=keys, loop=line.loop)
+    return GivenFiles(**files, keys=keys, extend=line.extend, loop=line.loop)
 
 
 def _asked(

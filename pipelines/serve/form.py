@@ -1,11 +1,11 @@
 """What the page sends: the settings of one prompt, checked by their own rules before the run's."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.generation.asked import Asked, problems_of
+from pipelines.generation.asked import FILES, Asked, problems_of
 from pipelines.serve.uploads import Uploads
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
@@ -35,6 +35,10 @@ class Form(BaseModel):
     start: Upload | None = Field(None, description="what it begins with")
     end: Upload | None = Field(None, description="what it ends with")
     keys: dict[int, Upload] = Field({}, max_length=64, description="pictures by number of a frame")
+    video: Upload | None = Field(None, description="a video that is edited, or with `extend` continued")
+    mask: Upload | None = Field(None, description="what of the video is made new: white")
+    strength: float | None = Field(None, gt=0, le=1, description="how much of the video is made new")
+    extend: Literal["back", "forward"] | None = Field(None, description="what leads to the video, or follows it")
     loop: bool = Field(False, description="return to the start")
 
     def asked(self, uploads: Uploads) -> list[Asked]:
@@ -43,9 +47,10 @@ class Form(BaseModel):
         Raises:
             ValueError: a file that is no longer there, or files that do not go together.
         """
-        start, end = (None if name is None else uploads.file(name) for name in (self.start, self.end))
+        names = {name: getattr(self, name) for name in FILES}
+        files = {name: uploads.file(upload) for name, upload in names.items() if upload is not None}
         keys = {number: uploads.file(name) for number, name in self.keys.items()}
-        given = GivenFiles(start=start, end=end, keys=keys, loop=self.loop)
+        given = GivenFiles(**files, keys=keys, extend=self.extend, loop=self.loop)
         return [
             Asked(
                 prompt=self.prompt.strip(),
@@ -66,7 +71,7 @@ class Form(BaseModel):
         Raises:
             ValueError: a sampler that there is not, a negative prompt without guidance, ….
         """
-        own = {name: getattr(self, name) for name in ("num_steps", "guidance", "sampler", "conditions")}
+        own = {name: getattr(self, name) for name in ("num_steps", "guidance", "sampler", "conditions", "strength")}
         changes = {name: value for name, value in own.items() if value is not None}
         try:
             return SampleConfig.model_validate(base.model_dump() | changes)

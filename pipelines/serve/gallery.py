@@ -77,3 +77,13 @@ class Gallery:
         """An item by its name; None: there is none of it."""
         path = self.folder / name
         return path if NAME.fullmatch(name) and path.is_file() and path.with_suffix(".json").is_file() else None
+
+    def remove(self, name: str) -> bool:
+        """Whether there was such an item. Its .json goes first: what a kill leaves then is none."""
+        path = self.file(name)
+        if path is None:
+            return False
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        self._facts.pop(name, None)
+        return True

@@ -40,6 +40,7 @@ class Job:
     number: int
     asked: Sequence[Asked]
     config: SampleConfig
+    notes: Sequence[str] = ()  # what the user may not have meant
     state: State = State.WAITING
     share: float = 0.0
     began_s: float | None = None
@@ -63,6 +64,7 @@ class Job:
             "prompt": self.asked[0].prompt,
             "seeds": [one.seed for one in self.asked],
             "message": self.message,
+            "notes": list(self.notes),
             "files": list(self.files),
             "cancelling": self.is_cancelled and not self.state.is_over,
         }
@@ -76,12 +78,12 @@ class Queue:
         self._changed = threading.Condition()
         self._numbers = count(1)
 
-    def add(self, asked: Sequence[Asked], config: SampleConfig) -> Job:
+    def add(self, asked: Sequence[Asked], config: SampleConfig, notes: Sequence[str] = ()) -> Job:
         """Raises ValueError where too many wait."""
         with self._changed:
             if sum(job.state is State.WAITING for job in self._jobs) >= MOST_WAITING:
                 raise ValueError(f"{MOST_WAITING} generations wait already; cancel some, or come back later")
-            job = Job(number=next(self._numbers), asked=asked, config=config)
+            job = Job(number=next(self._numbers), asked=asked, config=config, notes=notes)
             self._jobs.append(job)
             self._changed.notify_all()
             return job

@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const form = $("form"), fields = form.elements;
 const PAGE_SIZE = 24;
-let about, shown = PAGE_SIZE, newest, known = new Map();
+let about, shown = PAGE_SIZE, gallery = "", known = new Map();
 const slots = {}, keys = [];
 
 // The token is in a cookie now; it need not stay in the history.
@@ -34,9 +34,15 @@ function setUp() {
   $("prompt-field").hidden = $("negative-field").hidden = !about.prompts;
   $("label-field").hidden = !about.labels.length;
   options(fields.label, [["", "none"], ...about.labels.map((name) => [name, name])], "");
-  for (const [name, title] of Object.entries(ENDS)) {
-    if (about.takes.includes(name)) slots[name] = new Slot(title);
+  for (const [name, title] of Object.entries(FILES)) {
+    if (name === "video" || about.takes.includes(name)) slots[name] = new Slot(title);
   }
+  const sides = [["", "no"]];
+  if (slots.start) sides.push(["forward", "what follows it"]);
+  if (slots.end) sides.push(["back", "what leads to it"]);
+  options(fields.extend, sides, "");
+  $("extend-field").hidden = sides.length === 1;
+  fields.strength.value = about.strength;
   $("loop-field").hidden = !about.takes.includes("loop");
   $("add-key").hidden = !about.takes.includes("keys");
   $("frames-field").hidden = !about.frames.step;
@@ -72,6 +78,8 @@ function settings() {
   const pictures = keys.filter((slot) => slot.kept).map((slot) => [slot.frame.value, slot.kept]);
   if (pictures.length) found.keys = Object.fromEntries(pictures);
   if (fields.loop.checked) found.loop = true;
+  if (fields.extend.value) found.extend = fields.extend.value;
+  if (fields.strength.value !== "") found.strength = number("strength");
   const given = about.conditions.filter((name) => fields[`condition:${name}`].value !== "");
   if (given.length) found.conditions = Object.fromEntries(given.map((name) => [name, number(`condition:${name}`)]));
   return found;
@@ -80,18 +88,23 @@ function settings() {
 async function generate(event) {
   event?.preventDefault();
   say("");
+  $("notes").hidden = true;
   const headers = { "Content-Type": "application/json" };
   try {
-    await ask("api/jobs", { method: "POST", headers, body: JSON.stringify(settings()) });
+    const job = await ask("api/jobs", { method: "POST", headers, body: JSON.stringify(settings()) });
+    $("notes").textContent = job.notes.join("\n");
+    $("notes").hidden = !job.notes.length;
     await refresh();
   } catch (error) {
     say(error.message);
   }
 }
 
-const ENDS = {
+const FILES = {
   start: "Start: a picture, or a clip that goes on",
   end: "End: a picture, or a clip that it leads to",
+  video: "Video: to edit by strength or mask, or to extend",
+  mask: "Mask: white where the video is made new",
 };
 
 // A picture or a clip that is sent when it is chosen; `kept` is its name on the server.
@@ -201,23 +214,42 @@ function card(item) {
   made.querySelector(".caption").textContent = facts.prompt || (facts.label ? `class ${facts.label}` : "(no prompt)");
   const length = facts.num_frames > 1 ? ` · ${facts.num_frames} frames` : "";
   const guidance = facts.guidance.map((rule) => rule.weight).join(", ");
-  const given = ["start", "end", "keys"].filter((name) => facts[name]).map((name) => ` · ${name}`).join("");
+  const given = [...Object.keys(FILES), "keys"].filter((name) => facts[name]).map((name) => ` · ${name}`).join("");
   made.querySelector(".facts").textContent =
     `seed ${facts.seed} · ${facts.size}${length} · ${facts.sampler.kind}, ${facts.num_steps} steps · guidance ${guidance}${given}`;
   made.querySelector("a").href = view.dataset.src;
   made.querySelector('[data-do="start"]').hidden = !slots.start;
-  made.querySelector(".actions").onclick = (event) => act(event.target.dataset.do, item);
+  made.querySelector('[data-do="video"]').hidden = !isVideo;
+  made.querySelector(".actions").onclick = (event) => act(event.target.dataset.do, item, event.target);
   return made;
 }
 
-function act(what, item) {
+function act(what, item, button) {
   if (what === "use") use(item.facts);
   if (what === "command") copy(item.command);
   if (what === "json") copy(JSON.stringify(item.facts, null, 1));
-  if (what === "start") {
-    fetch(`media/${item.name}`).then((answer) => answer.blob()).then((file) => slots.start.give(file));
-    form.scrollIntoView({ behavior: "smooth" });
+  if (what === "start" || what === "video") {
+    fetch(`media/${item.name}`).then((answer) => answer.blob()).then((file) => slots[what].give(file));
+    showGiven();
   }
+  if (what === "delete") return remove(item, button);
+}
+
+// The first click asks, the second deletes.
+function remove(item, button) {
+  if (!button.classList.contains("sure")) {
+    button.classList.add("sure");
+    button.textContent = "Delete for good";
+    button.onblur = () => { button.classList.remove("sure"); button.textContent = "Delete"; };
+    button.focus();
+    return Promise.resolve();
+  }
+  return ask(`api/items/${item.name}`, { method: "DELETE" }).catch((error) => say(error.message)).then(refresh);
+}
+
+function showGiven() {
+  $("given-field").open = true;
+  form.scrollIntoView({ behavior: "smooth" });
 }
 
 function use(facts) {
@@ -232,8 +264,11 @@ function use(facts) {
   for (const [name, slot] of Object.entries(slots)) slot.show(uploaded(facts[name]), "the same as then");
   for (const slot of keys.splice(0)) slot.element.remove();
   for (const [frame, path] of Object.entries(facts.keys ?? {})) addKey(frame).show(uploaded(path), "the same as then");
-  fields.loop.checked = facts.loop;
-  form.scrollIntoView({ behavior: "smooth" });
+  fields.loop.checked = facts.loop ?? false;
+  fields.extend.value = facts.extend ?? "";
+  fields.strength.value = facts.strength ?? 1;
+  const given = [...Object.keys(FILES), "keys"].some((name) => facts[name]);
+  given ? showGiven() : form.scrollIntoView({ behavior: "smooth" });
 }
 
 async function copy(text) {
@@ -270,8 +305,8 @@ async function refresh() {
     const state = await ask("api/state");
     $("offline").hidden = true;
     showJobs(state.jobs);
-    if (state.newest !== newest) {
-      newest = state.newest;
+    if (gallery !== `${state.total} ${state.newest}`) {
+      gallery = `${state.total} ${state.newest}`;
       await showGallery();
     }
     return state;

@@ -131,11 +131,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
 
     def _delete(self, path: str, query: dict[str, str]) -> None:
-        number = re.fullmatch(r"/api/jobs/(\d{1,9})", path)
-        if number and self.server.studio.queue.cancel(int(number[1])):
-            self._send_json({})
+        part, _, name = path.removeprefix("/api/").partition("/")
+        if part == "items":
+            done, problem = self.server.studio.gallery.remove(name), "this is deleted already"
+        elif part == "jobs" and re.fullmatch(r"\d{1,9}", name):
+            done, problem = self.server.studio.queue.cancel(int(name)), "this generation has ended already"
         else:
-            self._send_json({"error": "this generation has ended already"}, HTTPStatus.NOT_FOUND)
+            done, problem = False, "there is nothing here"
+        self._send_json({} if done else {"error": problem}, HTTPStatus.OK if done else HTTPStatus.NOT_FOUND)
 
     def _body(self, limit: int) -> bytes | None:
         """What was sent along; None where that was refused."""

@@ -41,10 +41,13 @@ class Studio:
         Raises:
             ValueError: The run cannot make it.
         """
-        form = form_of(values)
-        asked, config = form.asked(self.uploads), form.config(self.config)
-        self.generator.check(asked[0], config)
-        return self.queue.add(asked, config)
+        try:
+            form = form_of(values)
+            asked, config = form.asked(self.uploads), form.config(self.config)
+            notes = [self.uploads.for_page(note) for note in self.generator.check(asked[0], config)]
+        except (ValueError, OSError, MediaError) as error:
+            raise ValueError(self.uploads.for_page(str(error))) from error
+        return self.queue.add(asked, config, notes)
 
     def work(self) -> None:
         """Generate what is asked, without an end."""
@@ -63,7 +66,7 @@ class Studio:
             self.queue.end(job, State.CANCELLED)
         except (ValueError, OSError, MediaError, RuntimeError, MemoryError) as error:  # out of memory, a full disk
             logger.warning("generation %d failed: %s", job.number, error)
-            self.queue.end(job, State.FAILED, str(error) or type(error).__name__)
+            self.queue.end(job, State.FAILED, self.uploads.for_page(str(error)) or type(error).__name__)
 
     def items(self, before: str | None, limit: int) -> dict[str, Any]:
         """Some items of the gallery, newest first.
@@ -79,11 +82,12 @@ class Studio:
 
     def state(self) -> dict[str, Any]:
         """What changes."""
-        return {"jobs": self.queue.shown(), "newest": next(iter(self.gallery.names()), None)}
+        names = self.gallery.names()
+        return {"jobs": self.queue.shown(), "newest": next(iter(names), None), "total": len(names)}
 
     def about(self) -> dict[str, Any]:
         """What the page has to know of the run."""
-        config, record = self.generator.train_config, self.generator.record
+        first, config, record = self.generator.train_config, self.generator.last_config, self.generator.last_record
         stride_t, stride = int(record.latents["temporal_stride"]), int(record.latents["spatial_stride"])
         patch, encoded = config.model.patch, config_of(record.latents)
         step = stride * max(patch[1:])
@@ -93,12 +97,12 @@ class Studio:
         longest = 1 + (min(USUAL_FRAMES, encoded.max_frames) - 1) // stride_t * stride_t if record.fps else 1
         own = self.config.guidance
         return {
-            "run": self.generator.run.rstrip("/").rpartition("/")[2],
+            "run": self.generator.name,
             "step": self.generator.step,
             "fps": self.config.fps or record.fps,
             "prompts": self.generator.takes_prompts,
             "negative": self.config.negative,
-            "labels": list(record.labels or map(str, range(config.model.num_classes or 0))),
+            "labels": list(self.generator.record.labels or map(str, range(first.model.num_classes or 0))),
             "conditions": list(config.model.conditions),
             "takes": sorted(self.generator.takes),
             "size": {"width": width, "height": height, "step": step},
@@ -106,6 +110,7 @@ class Studio:
             "samplers": self._samplers(),
             "sampler": self.config.sampler.kind,
             "num_steps": self.config.num_steps,
+            "strength": self.config.strength,
             "guidance": own[0].weight if len(own) == 1 and own[0].kind == "constant" else None,
             "seed": self.config.seed,
             "most_seeds": MOST_SEEDS,
@@ -118,7 +123,7 @@ class Studio:
         return [sampler.model_fields["kind"].default for sampler in get_args(AnySampler) if sampler.needs <= gives]
 
     def _item(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return {"name": name, "facts": facts, "command": command_of(self.generator.run, facts)}
+        return {"name": name, "facts": facts, "command": command_of(self.generator.runs, facts)}
 
     def _place(self, job: Job, number: int) -> Path:
         one = job.asked[number]

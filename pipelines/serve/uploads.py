@@ -46,3 +46,8 @@ class Uploads:
         if not NAME.fullmatch(name) or not path.is_file():
             raise ValueError("the picture or clip is not on the server any more; choose it again")
         return path
+
+    def for_page(self, text: str) -> str:
+        """A message without files of the server, which the browser knows by other names, and without the dashes of
+        options."""
+        return re.sub(rf"=?\s?{re.escape(str(self.folder))}/[0-9a-f]{{32}}|(?<!\S)--(?=[a-z])", "", text)

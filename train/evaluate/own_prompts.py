@@ -16,6 +16,8 @@ from train.run.folder import RunRecord
 from train.sampling.loaded import embed_prompts, load_text_encoder
 from train.sampling.request import Request, latent_shape
 
+LISTS = (".csv", ".json", ".jsonl", ".parquet")
+
 
 def own_prompts(config: SamplesConfig) -> list[str]:
     """The prompts, one for each line of a file.
@@ -25,6 +27,11 @@ def own_prompts(config: SamplesConfig) -> list[str]:
     """
     if not isinstance(config.prompts, str):
         return list(config.prompts)
+    if Path(config.prompts).suffix.lower() in LISTS:
+        raise ValueError(
+            f"train.evaluate.samples.prompts: {config.prompts} is a list with columns; expected a text file with a "
+            "prompt in each line, or a list of prompts (`reelpack sample --prompts` takes lists with columns)"
+        )
     try:
         lines = Path(config.prompts).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -13,13 +13,13 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from textwrap import indent
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 import yaml
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from curate.storage.place import AnyPath, path_of
@@ -35,11 +35,15 @@ EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "model" / "reelpack_dit"
 """The embedded generator, exported (docs/models/reelpack_dit.md)."""
 EXPORTED = "config.json"
+OF_LATENTS = ("fingerprint", "channels", "temporal_stride", "spatial_stride")
+"""What the record of latents has in any version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """What the data say of the model."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     latents: dict[str, Any]  # fingerprint.json of the latents
     text: dict[str, Any]  # fingerprint.json of the text embeddings
@@ -144,19 +148,12 @@ def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
     source = EXPORTED if _is_exported(run) else "config.yaml"
     try:
         config = TrainConfig.model_validate(upgraded(_settings(run)))
-        facts = _facts(run)
-        tuples = {
-            name: tuple(facts[name]) for name in ("datasets", "labels", "changes") if facts.get(name) is not None
-        }
-        return config, RunRecord(**facts | tuples)
+        return config, _record(run, source)
     except ValidationError as error:
         lines = indent("\n".join(map(_explain, error.errors())), "  ")
         raise ValueError(
             f"{run}/{source}: saved by another version of reelpack. Change it there, or train elsewhere:\n{lines}"
         ) from error
-    except (AttributeError, KeyError, TypeError) as error:
-        file = EXPORTED if source == EXPORTED else "run.json"
-        raise ValueError(f"{run}/{file}: written by another version of reelpack ({error})") from error
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         file = source if isinstance(error, yaml.YAMLError) or source == EXPORTED else "run.json"
         raise ValueError(f"{run}/{file}: is damaged ({error}); put back what was there, or train elsewhere") from error
@@ -164,12 +161,31 @@ def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
         raise ValueError(f"{run}: no training run here ({error}); `reelpack train` writes one") from error
 
 
+def _record(run: AnyPath, source: str) -> RunRecord:
+    try:
+        record = TypeAdapter(RunRecord).validate_python(_facts(run))
+        lacks = [f"latents.{name}: is missing" for name in OF_LATENTS if name not in record.latents]
+        problems = [*lacks, *(["text.dim: is missing"] if "dim" not in record.text else [])]
+    except ValidationError as error:
+        details = ((".".join(map(str, one["loc"])), one["msg"]) for one in error.errors(include_url=False))
+        problems = [f"{place}: {message}" if place else message for place, message in details]
+    if problems:
+        file = EXPORTED if source == EXPORTED else "run.json"
+        raise ValueError(
+            f"{run}/{file}: written by another version of reelpack, or damaged ({'; '.join(problems)}); put back what "
+            "was there, or train elsewhere"
+        )
+    return record
+
+
 def _is_exported(run: AnyPath) -> bool:
     return (run / EXPORTED).exists() and not (run / "config.yaml").exists()
 
 
 def _exported(run: AnyPath) -> dict[str, Any]:
-    entries: dict[str, Any] = json.loads((run / EXPORTED).read_text())
+    entries = json.loads((run / EXPORTED).read_text())
+    if not isinstance(entries, dict):
+        raise ValueError(f"{run}/{EXPORTED}: got {type(entries).__name__}, expected the settings of a model")
     return entries
 
 
@@ -207,20 +223,29 @@ def load_model(
         ValueError: no run, or no such checkpoint in it.
     """
     config, record = read_run(run)
-    by_step = _checkpoints(run)
-    if step is not None and step not in by_step:
-        there = ", ".join(map(str, by_step))
-        raise ValueError(
-            f"{run}: got step {step}, and there are checkpoints after {there}; take one of them. In the next run "
-            "train.checkpoint.keep and keep_every say which stay"
-        )
+    chosen = chosen_step(run, step)
     if _is_exported(run):
         if (there := _exported(run).get("weights", weights)) != weights:
             raise ValueError(f"{run}: got sample.weights={weights}, and {there} were exported")
         return Denoiser.from_pretrained(str(run)), config, record
     model = build_model(config, record)
-    load_weights(by_step[max(by_step) if step is None else step], weights, model)
+    load_weights(_checkpoints(run)[chosen], weights, model)
     return model.eval(), config, record
+
+
+def chosen_step(run: AnyPath, step: int | None) -> int:
+    """The step of the newest checkpoint, or this one, if there is a checkpoint after it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    there = checkpoint_steps(run)
+    if step is not None and step not in there:
+        raise ValueError(
+            f"{run}: got step {step}, and there are checkpoints after {', '.join(map(str, there))}; take one of them. "
+            "In the next run train.checkpoint.keep and keep_every say which stay"
+        )
+    return there[-1] if step is None else step
 
 
 def checkpoint_steps(run: AnyPath) -> list[int]:

@@ -9,7 +9,7 @@ the runs were trained on, and are checked before anything is drawn.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,11 +57,11 @@ class Stage:
         return own if self.given is None else replace(own, given=Given(), conditioning={self.given.kind: lower})
 
 
-def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> list[Stage]:
-    """The stages of a video of this size and length, which can all be drawn.
+def read_stages(runs: Sequence[str], config: SampleConfig) -> list[tuple[TrainConfig, RunRecord]]:
+    """Configuration and record of each run, which can stand at its place.
 
     Raises:
-        ValueError: a run that is no stage at its place, or latents that do not fit; one message tells of all of them.
+        ValueError: one is no run, or no stage at its place, or a checkpoint is named, which is of one run alone.
     """
     if config.step is not None and len(runs) > 1:
         raise ValueError(
@@ -70,6 +70,16 @@ def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> li
         )
     read = [read_run(run_folder(run)) for run in runs]
     _raise([_misplaced(number, run, train) for number, (run, (train, _)) in enumerate(zip(runs, read, strict=True))])
+    return read
+
+
+def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> list[Stage]:
+    """The stages of a video of this size and length, which can all be drawn.
+
+    Raises:
+        ValueError: a run that is no stage at its place, or latents that do not fit; one message tells of all of them.
+    """
+    read = read_stages(runs, config)
     given = [None if number == 0 else train.data.conditioning[0] for number, (train, _) in enumerate(read)]
     shapes = [(asked.num_frames, asked.height, asked.width)]
     for (train, record), one in zip(read[-2::-1], given[:0:-1], strict=True):
@@ -90,8 +100,15 @@ def plan_stages(runs: Sequence[str], asked: Request, config: SampleConfig) -> li
     return stages
 
 
-def draw_stages(stages: Sequence[Stage], requests: Sequence[Request]) -> Iterator[tuple[int, Generated, LoadedRun]]:
+def draw_stages(
+    stages: Sequence[Stage], requests: Sequence[Request], on_progress: Callable[[float], None] | None = None
+) -> Iterator[tuple[int, Generated, LoadedRun]]:
     """One latent of the last stage per request, with the request's number and the last run.
+
+    Args:
+        stages: see `plan_stages`.
+        requests: what is asked of the cascade, all of the size that the stages are of.
+        on_progress: see `draw`.
 
     Raises:
         ValueError: as `train.sampling.sample.sample`.
@@ -102,11 +119,16 @@ def draw_stages(stages: Sequence[Stage], requests: Sequence[Request]) -> Iterato
             lower = handed_on(lower, stages[number - 1], stage)
         own = [stage.request(request, number, latent) for request, latent in zip(requests, lower, strict=True)]
         run = LoadedRun(stage.run, stage.settings)
+
+        def told(share: float, number: int = number) -> None:
+            if on_progress is not None:
+                on_progress((number + share) / len(stages))
+
         if number + 1 == len(stages):
-            for i, result in draw(run, own, stage.settings):
+            for i, result in draw(run, own, stage.settings, told):
                 yield i, replace(result, request=replace(result.request, conditioning={})), run
             return
-        drawn = dict(draw(run, own, stage.settings))
+        drawn = dict(draw(run, own, stage.settings, told))
         lower = [drawn[i].latent for i in range(len(requests))]
 
 

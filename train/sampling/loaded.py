@@ -12,7 +12,7 @@ from torch import Tensor
 from curate.device import pick_device
 from train.model.base import Denoiser
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, checkpoint_steps, load_model, read_run, run_folder
+from train.run.folder import RunRecord, checkpoint_steps, chosen_step, load_model, read_run, run_folder
 from train.sampling.config import SampleConfig
 from train.sampling.guidance.autoguidance import AutoGuidance
 
@@ -37,7 +37,7 @@ class LoadedRun:
         self.run = run
         folder = run_folder(run)
         read_run(folder)  # says first if there is none
-        self.step = checkpoint_steps(folder)[-1] if config.step is None else config.step
+        self.step = chosen_step(folder, config.step)
         self.name = folder.name
         model, self.config, self.record = load_model(folder, weights=config.weights, step=self.step)
         self.device = pick_device(config.device, setting="sample.device")

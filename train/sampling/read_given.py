@@ -1,5 +1,6 @@
 """Files that a user supplies for a video (`GivenFiles`), encoded as the clips of training are (`Given`)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -14,9 +15,9 @@ from curate.media.readers.config import MediaConfig
 from curate.media.readers.frames import FrameReader
 from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder, usable_frames
-from train.autoencoder.pixels import covering_frames, encode_frames
+from train.autoencoder.pixels import covering_frames, covering_size, encode_frames
 from train.autoencoder.record import config_of
-from train.autoencoder.sizes import multiple_of
+from train.autoencoder.sizes import multiple_of, target_size
 from train.data.tasks.base import canvas_of
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
@@ -24,6 +25,9 @@ from train.sampling.given import Given, check_trained
 from train.sampling.given_files import GivenFiles
 from train.sampling.masks import kept_patches
 from train.sampling.request import Request, latent_shape
+
+SHOWN_CUT = 0.02
+"""Share of a picture that is cut off and not told."""
 
 
 class _Source(NamedTuple):
@@ -52,16 +56,37 @@ def read_given(
     return _Reader(request, config, record, autoencoder, fps).read(files)
 
 
+def check_given(
+    files: GivenFiles, request: Request, config: TrainConfig, record: RunRecord, fps: float
+) -> tuple[Given, list[str]]:
+    """What `read_given` gives, found without an autoencoder: latents that have no values, and what the user may not
+    have meant, such as a picture of another shape.
+
+    Raises:
+        ValueError: as `read_given`.
+    """
+    reader = _Reader(request, config, record, None, fps)
+    return reader.read(files), reader.notes
+
+
 class _Reader:
-    """Reads files for one request of a run."""
+    """Reads files for one request of a run. Without an autoencoder latents have their number of frames alone."""
 
     def __init__(
-        self, request: Request, config: TrainConfig, record: RunRecord, autoencoder: VideoAutoencoder, fps: float
+        self,
+        request: Request,
+        config: TrainConfig,
+        record: RunRecord,
+        autoencoder: VideoAutoencoder | None,
+        fps: float,
     ) -> None:
         self.request, self.tasks, self.patch, self.fps = request, config.data.tasks, config.model.patch, fps
-        self.autoencoder, self.stride = autoencoder, autoencoder.temporal_stride
+        self.autoencoder, self.latents = autoencoder, record.latents
+        self.stride, spatial_stride = int(record.latents["temporal_stride"]), int(record.latents["spatial_stride"])
         self.canvas = canvas_of(latent_shape(request, record.latents, self.patch), self.patch)
-        self.multiple_px = multiple_of(config_of(record.latents).multiple_px, autoencoder.spatial_stride)
+        self.multiple_px = multiple_of(config_of(record.latents).multiple_px, spatial_stride)
+        self.step_px = math.lcm(self.multiple_px, spatial_stride * math.lcm(*self.patch[1:]))
+        self.notes: list[str] = []
         self.reader: FrameReader = MediaConfig(**record.latents.get("media", {})).build()
         self.reader.setup()
         self.size = request.height, request.width
@@ -73,10 +98,10 @@ class _Reader:
         keys = {self._latent_frame(number): self._opened_picture(number, path) for number, path in files.keys.items()}
         start = None if first is None else _opened("start", first, self.fps)
         end = None if last is None else _opened("end", last, self.fps)
-        if start is not None and not self.autoencoder.is_causal:
+        if start is not None and not self._is_causal():
             raise ValueError(
-                f"--start {first}: autoencoder {self.autoencoder.name} codes a picture otherwise than the first frame "
-                "of a video; leave the start out"
+                f"--start {first}: the run's autoencoder codes a picture otherwise than the first frame of a video; "
+                "leave the start out"
             )
         num_first, num_last = self._most(start, end, keys)
         pictures = {frame: self._encoded(source, source.indices[:1]) for frame, source in keys.items()}
@@ -89,6 +114,11 @@ class _Reader:
             start=None if start is None else self._encoded(start, start.indices[-self._frames(num_first) :]),
             frames={frame: latent[:, 0] for frame, latent in pictures.items()},
         )
+
+    def _is_causal(self) -> bool:
+        if self.autoencoder is None:
+            return bool(self.latents.get("is_causal", True))
+        return self.autoencoder.is_causal
 
     def _check_apart(self, places: Sequence[int], keys: Mapping[int, _Source]) -> None:
         if both := sorted(keys.keys() & set(places)):
@@ -167,10 +197,27 @@ class _Reader:
 
     def _encoded(self, source: _Source, indices: np.ndarray) -> Tensor:
         """(C, T, H, W) float32."""
+        if self.autoencoder is None:
+            self._note_shape(source)
+            return torch.empty(0, 1 + (len(indices) - 1) // self.stride, 0, 0)
         frames = covering_frames(
             self.reader, str(source.path), source.times, indices, size=self.size, multiple_px=self.multiple_px
         )
         return encode_frames(self.autoencoder, _read(frames, source), len(indices))
+
+    def _note_shape(self, source: _Source) -> None:
+        """Say what is cut off of a picture or clip of another shape."""
+        shown = self.reader.frames(str(source.path), source.times, source.indices[:1])
+        height, width = next(_read(shown, source)).shape[:2]
+        covering = covering_size(height, width, size=self.size, multiple_px=self.multiple_px)
+        cut, area = 1 - math.prod(self.size) / math.prod(covering), math.prod(self.size)
+        enlarged = max(1, math.ceil(math.sqrt(area / (height * width))))
+        near = target_size(height * enlarged, width * enlarged, max_area_px=area, multiple_px=self.step_px)
+        own, wanted, better = (f"{size[1]}x{size[0]}" for size in ((height, width), self.size, near))
+        note = f"--{source.name} {source.path}: {cut:.0%} of its {own} px is cut off to fit {wanted}"
+        note += "" if near == self.size else f"; {better} shows more of it"
+        if cut > SHOWN_CUT and note not in self.notes:
+            self.notes.append(note)
 
     def _latent_frame(self, number: int) -> int:
         """The latent frame whose last frame has this number."""

@@ -1,6 +1,5 @@
 """What can be asked of a run: a video by its prompt, size and length, checked before anything is loaded."""
 
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,6 @@ from train.run.config import TrainConfig
 from train.run.folder import RunRecord
 from train.sampling.config import SampleConfig
 from train.sampling.given import Given, check_trained
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +65,6 @@ def check_requests(
     config.check_objective(train_config.objective)
     check_conditioning_noise(config, train_config)
     patch = train_config.model.patch
-    warn_of_sizes(requests, record.latents)
     for request in requests:
         check_size(request, config, train_config, record.latents)
         rate_of(request, config, record)
@@ -126,17 +122,16 @@ def _check_reads_captions(config: TrainConfig, record: RunRecord) -> None:
         raise ValueError("the run was trained on clips without captions; leave the prompts out")
 
 
-def warn_of_sizes(requests: Sequence[Request], latents: dict[str, Any]) -> None:
-    """Say so where videos are larger or longer than any that the run was trained on."""
+def notes_on(request: Request, latents: dict[str, Any]) -> list[str]:
+    """What can be drawn but is larger or longer than all that the run was trained on."""
     settings = latents.get("config", {})
     largest, longest = (settings.get(name, math.inf) for name in ("max_area_px", "max_frames"))
-    for height, width, num_frames in {(one.height, one.width, one.num_frames) for one in requests}:
-        if height * width > largest or num_frames > longest:
-            logger.warning(
-                "%d frames of %dx%d: the run was trained on at most %s frames of %s px (encode.max_frames, "
-                "max_area_px); expect repeated objects, or take a smaller size",
-                num_frames, width, height, longest, largest,
-            )  # fmt: skip
+    if request.height * request.width <= largest and request.num_frames <= longest:
+        return []
+    return [
+        f"{request.num_frames} frames of {request.width}x{request.height}: the run was trained on at most {longest} "
+        f"frames of {largest} px (encode.max_frames, max_area_px); expect repeated objects, or take a smaller size"
+    ]
 
 
 def rate_of(request: Request, config: SampleConfig, record: RunRecord) -> float:

@@ -20,6 +20,7 @@ from train.run.config import TrainConfig
 from train.run.folder import RunRecord
 from train.sampling.config import SampleConfig
 from train.sampling.given import Given
+from train.sampling.given_files import GivenFiles
 from train.sampling.loaded import LoadedRun
 from train.sampling.request import Request, latent_shape
 from train.sampling.sample import Generated, draw
@@ -39,13 +40,14 @@ class Slide:
     def num_windows(self) -> int:
         return 1 + math.ceil((self.num_frames - self.window) / (self.window - self.overlap))
 
-    def check_given(self, given: Given) -> None:
+    def check_given(self, given: GivenFiles) -> None:
         """See that a start alone is given.
 
         Raises:
             ValueError: more is given.
         """
-        if given.frames or given.video is not None:
+        _, end, edited = given.parts
+        if end is not None or edited is not None or given.keys:
             raise ValueError(
                 f"got {self.num_frames} frames, drawn in windows of {self.window}, and more than a start; ask for at "
                 f"most {self.window} frames, or give a start alone"

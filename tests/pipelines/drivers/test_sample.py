@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,9 @@ from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
-from pipelines.drivers.sample import _warn_of_nothing
 from pipelines.drivers.upsample import EXAMPLES
+from pipelines.generation.asked import Asked
+from pipelines.generation.generator import Generator
 from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
 from tests.train.autoencoder.models import save_model, save_temporal_decoder
@@ -31,6 +33,7 @@ from train.data.read import ClipReader
 from train.data.tasks.first_frames import FirstFrames
 from train.data.tasks.unconditional import Unconditional
 from train.run.folder import read_run
+from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
 from train.sampling.read_given import read_given
 from train.sampling.request import Request
@@ -239,11 +242,28 @@ def test_a_mask_has_the_frames_of_the_file_or_those_at_the_rate_of_the_run(
         assert abs(4 * first_new - num_frames / 2) <= 4 and not given.kept[first_new:].any()
 
 
-def test_a_run_that_is_always_given_something_says_so(made: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
-    _warn_of_nothing("RUN", [Unconditional(), FirstFrames()])
-    assert not caplog.messages
-    _warn_of_nothing("RUN", [Unconditional(weight=0), FirstFrames()])
-    assert "(first_frames: --start), and is given nothing" in caplog.text
+def test_a_run_that_is_always_given_something_says_so(made: SimpleNamespace) -> None:
+    config = SampleConfig(device="cpu")
+    generator, asked = Generator(made.begun, config), Asked(prompt="", width=64, height=48, num_frames=17, seed=0)
+    assert generator.check(asked, config) == []
+    data = generator.train_config.data.model_copy(update={"tasks": (Unconditional(weight=0), FirstFrames())})
+    generator.train_config = generator.train_config.model_copy(update={"data": data})
+    [note] = generator.check(asked, config)
+    assert "(first_frames: --start), and is given nothing" in note
+    assert generator.check(replace(asked, given=GivenFiles(start=made.first)), config) == []
+
+
+def test_a_picture_that_is_cut_and_a_size_beyond_training_are_told_once(
+    made: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "square.png")
+    given = ["--start", str(tmp_path / "square.png"), "--end", str(made.last), "--set", "sample.seeds=[1,2]"]
+    large = ["--size", "128x96", "--frames", "5", "--set", "sample.num_steps=1"]
+    assert run("sample", made.begun, *given, "--out", str(tmp_path / "x.mp4"), *large) == 0
+    told = [record.getMessage() for record in caplog.records if record.name == "pipelines.drivers.sample"]
+    assert len(told) == 2
+    assert "5 frames of 128x96: the run was trained on at most" in told[0]
+    assert told[1].endswith("square.png: 25% of its 100x100 px is cut off to fit 128x96; 96x96 shows more of it")
 
 
 def test_latents_without_frames_that_are_encoded_alone_are_refused_before_training(

@@ -20,7 +20,7 @@ def test_a_cell_shows_its_video_and_stays_on_its_last_frame(tmp_path: Path) -> N
         frames[-1] //= 4
         write_video(tmp_path / f"{name}.mp4", frames)
     a, b, c = (Cell(path=tmp_path / f"{name}.mp4", heading=f"seed {name}") for name in colors)
-    sheet = contact_sheet([("red " * 40, [a, b]), ("blue", [c])], tmp_path / "grid.mp4", 12, SAID)
+    sheet = contact_sheet([("red " * 40, [a, b]), ("blue", [c])], tmp_path / "grid.mp4", SAID)
     rgb = decode_clip(sheet.read_bytes()).rgb.astype(int)
     assert len(rgb) == 6
 
@@ -38,7 +38,7 @@ def test_a_cell_shows_its_video_and_stays_on_its_last_frame(tmp_path: Path) -> N
 def test_pictures_are_a_picture_and_large_ones_are_scaled_to_a_size_that_plays(tmp_path: Path) -> None:
     write_generated(tmp_path / "a.png", np.full((1, 600, 2000, 3), 200, np.uint8), 0, SAID, {})
     cells = [Cell(path=tmp_path / "a.png", heading="seed 0")] * 3
-    sheet = contact_sheet([("", cells)] * 9, tmp_path / "grid.mp4", 0, SAID)
+    sheet = contact_sheet([("", cells)] * 9, tmp_path / "grid.mp4", SAID)
     assert sheet.suffix == ".png"
     height, width = decode_clip(sheet.read_bytes()).rgb.shape[1:3]
     assert WIDEST - 30 < width <= WIDEST and height <= HIGHEST

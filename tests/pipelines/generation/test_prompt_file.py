@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.generation.prompt_file import read_prompts
 from train.sampling.config import SampleConfig
+from train.sampling.given_files import GivenFiles
 
 CONFIG = SampleConfig(seed=5)
 
@@ -78,3 +79,15 @@ def test_a_file_of_no_prompts_is_refused(tmp_path: Path, name: str, data: bytes)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=r"expected a file|not in UTF-8|has no prompt"):
         asked(tmp_path / name)
+
+
+def test_a_line_edits_or_extends_a_video(tmp_path: Path) -> None:
+    for name in ("v.mp4", "m.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.jsonl").write_text('{"video": "v.mp4", "extend": "back"}\n{"video": "v.mp4", "mask": "m.png"}\n')
+    video, mask = tmp_path / "v.mp4", tmp_path / "m.png"
+    given = [one.given for _, one in read_prompts(tmp_path / "a.jsonl", "64x48", 9, SampleConfig())]
+    assert given == [GivenFiles(video=video, extend="back"), GivenFiles(video=video, mask=mask)]
+    (tmp_path / "a.jsonl").write_text('{"video": "v.mp4", "extend": "up"}\n{"mask": "m.png"}\n{"video": "none.mp4"}\n')
+    with pytest.raises(ValueError, match=r"(?s)line 1: extend: .*line 2: --mask .*line 3: there is no file"):
+        asked(tmp_path / "a.jsonl")

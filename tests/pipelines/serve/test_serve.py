@@ -1,5 +1,6 @@
 """`reelpack serve`: a tiny run behind its page, over HTTP as a browser asks."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 from curate.media.decode import decode_clip
+from curate.media.encode import encode_mp4
 from curate.media.still import encode_png
 from pipelines.generation.asked import command_of
 from pipelines.generation.generator import Generator
@@ -202,6 +204,84 @@ def test_a_start_is_decoded_before_it_is_kept_and_begins_the_video(served: Simpl
     assert [path.name for path in (served.folder / "given").iterdir()] == [kept["name"]]
 
 
+def test_a_video_is_edited_and_extended(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    clip = encode_mp4(np.full((9, 32, 48, 3), 200, np.uint8), 8.0)
+    kept = visitor.ask("POST", "/api/uploads", clip).values["name"]
+    for changes in ({"strength": 0.5, "num_steps": 4}, {"extend": "forward"}):
+        assert visitor.submit(video=kept, **changes).status == 202
+        [name] = work_off(served.studio).files
+        facts = json.loads((served.folder / name).with_suffix(".json").read_text())
+        assert facts["video"] == str(served.folder / "given" / kept)
+        assert {key: facts[key] for key in changes} == changes
+        command = visitor.ask("GET", "/api/items").values["items"][0]["command"]
+        assert f"--video {facts['video']}" in command
+        assert "--extend forward" in command or "sample.strength=0.5" in command
+    half = np.zeros((32, 48, 3), np.uint8)
+    half[:, 24:] = 255
+    for mask, said in (
+        (half, "was trained on the tasks"),
+        (half[:16], "mask: got 48x16 px; expected the video's 48x32"),
+    ):
+        name = visitor.ask("POST", "/api/uploads", encode_png(mask)).values["name"]
+        assert said in visitor.submit(video=kept, mask=name).values["error"]
+
+
+def test_what_may_not_be_meant_is_told_and_generated(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    square = visitor.ask("POST", "/api/uploads", encode_png(np.zeros((32, 32, 3), np.uint8))).values["name"]
+    assert visitor.submit().values["notes"] == []
+    [note] = visitor.submit(start=square).values["notes"]
+    assert note == "start: 33% of its 32x32 px is cut off to fit 48x32; 32x32 shows more of it"
+    assert len(visitor.ask("GET", "/api/state").values["jobs"]) == 2
+
+
+def test_an_item_is_deleted_for_every_browser(served: SimpleNamespace) -> None:
+    visitor = served.visit()
+    assert visitor.submit(num_seeds=2).status == 202
+    first, last = work_off(served.studio).files
+    (served.folder / "notes.json").write_text("{}")
+    assert visitor.ask("GET", "/api/state").values["total"] == 2
+    for headers in ({"Origin": None}, {"Cookie": None}, {"Origin": "http://rebound.example"}):
+        assert visitor.ask("DELETE", f"/api/items/{first}", **headers).status == 403
+    assert visitor.ask("DELETE", f"/api/items/{first}").status == 200
+    assert visitor.ask("GET", f"/media/{first}").status == 404
+    assert [item["name"] for item in visitor.ask("GET", "/api/items").values["items"]] == [last]
+    assert visitor.ask("GET", "/api/state").values["total"] == 1
+    for name in (first, "notes.json", "../notes.json", "given", ""):
+        assert visitor.ask("DELETE", f"/api/items/{name}").status == 404
+    left = {path.name for path in served.folder.iterdir() if path.is_file()}
+    assert left == {last, Path(last).with_suffix(".json").name, "notes.json"}
+
+
+def test_a_gallery_or_a_folder_of_prompts_that_is_a_file_is_one_message(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "a.txt").write_text("a disc\n")
+    (tmp_path / "x.mp4").mkdir()
+    few = ["--size", "48x32", "--frames", "5"]
+    for command, said in (
+        (["serve", str(trained), "--out", "file"], "--out file: file is a file, and a folder is expected there"),
+        (["serve", str(trained), "--out", "file/far/below"], "file is a file, and a folder is expected there"),
+        (["sample", str(trained), "--prompts", "a.txt", "--out", "file", *few], "--out file: file is a file"),
+        (["sample", str(trained), "--prompt", "a", "--out", "file/x.mp4", *few], "--out file/x.mp4: file is a file"),
+        (
+            ["sample", str(trained), "--prompt", "a", "--out", "x.mp4", *few],
+            "is a folder; expected the name of a file",
+        ),
+        (["sample", str(trained), "--prompt", "a", "--step", "9", *few], "there are checkpoints after 2"),
+        (["serve", str(trained), "--step", "9", "--out", "gallery"], "there are checkpoints after 2"),
+        (
+            ["serve", str(trained), str(trained), "--out", "gallery"],
+            "was conditioned on nothing, and stands at place 2",
+        ),
+    ):
+        with contextlib.chdir(tmp_path):
+            assert run(*command) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_picture_of_more_pixels_than_the_limit_is_not_kept(
     served: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,13 +300,25 @@ def test_ends_and_key_frames_are_files_of_the_server(served: SimpleNamespace) ->
     [one] = form.asked(served.studio.uploads)
     given = served.folder / "given"
     assert one.given == GivenFiles(start=given / names[0], end=given / names[1], keys={4: given / names[2]})
-    command = command_of("RUN", one.settings(SETTINGS) | {"seed": 0, "step": 2})
+    command = command_of(["RUN"], one.settings(SETTINGS) | {"seed": 0, "step": 2})
     assert f"--end {given / names[1]} --keys 4={given / names[2]}" in command
-    for changes, said in (({"keys": {"4": "../x"}}, "choose it again"), ({"loop": True}, "expected --start")):
+    for changes, said in (({"keys": {"4": "../x"}}, "choose it again"), ({"loop": True}, "expected start FILE")):
         assert said in visitor.submit(**changes).values["error"]
-    assert visitor.submit(end=names[1]).status == 202  # the run was not trained on ends: its own message says so
-    assert work_off(served.studio).state is State.FAILED
-    assert "was trained on" in visitor.ask("GET", "/api/state").values["jobs"][0]["message"]
+    for changes, said in (
+        ({"end": names[1]}, "was trained on the tasks"),
+        ({"keys": {"3": names[2]}}, "nearest are 0 and 4"),
+        ({"keys": {"5": names[2]}}, "expected a frame from 0 to 4"),
+        ({"video": names[0]}, "video: expected what is done with it: mask FILE, strength below 1, or extend"),
+        ({"video": names[0], "strength": 0.5}, "video: it has 1 frames"),
+        ({"strength": 0.5}, "starts from a video"),
+        ({"mask": names[0]}, "mask: expected video FILE"),
+        ({"extend": "back"}, "expected video FILE"),
+        ({"extend": "sideways"}, "extend:"),
+    ):
+        answer = visitor.submit(**changes)
+        assert answer.status == 400 and said in answer.values["error"], answer.body
+        assert str(given) not in answer.values["error"], "the browser knows no path of the server"
+    assert visitor.ask("GET", "/api/state").values["jobs"] == []
 
 
 def test_a_generation_ends_at_the_next_step_when_it_is_cancelled_and_a_waiting_one_never_begins(
@@ -338,10 +430,15 @@ def test_the_page_generates_and_says_what_is_wrong(
         "problem": found["problem"],
         "address": "/",
         "wide": False,
-        "given": [["start"], False, False],
+        "given": [["start", "video"], False, False, ["", "forward"]],
+        "extended": ["forward", 0.5],
+        "deleted": ["Delete for good", 3, 2],
+        "notes": found["notes"],
     }
     assert "nearest that this run" in found["problem"]
-    assert served.studio.items(None, 1)["items"][0]["facts"]["prompt"] == HOSTILE
+    assert found["notes"].startswith("5 frames of 96x80: the run was trained on at most")
+    seeds = [item["facts"]["seed"] for item in served.studio.items(None, 9)["items"]]
+    assert seeds == [7, 7] and served.studio.items(None, 1)["items"][0]["facts"]["prompt"] == HOSTILE
 
 
 HOSTILE = "a <b>disc</b> & </script>"
@@ -359,12 +456,27 @@ ready.then(async () => {
   const again = [fields.seed.value, fields.prompt.value, fields.sampler.value];
   fields.width.value = 50;
   await generate();
+  const problem = $("problem").textContent;
+  $("given-field").open = true;
+  const edited = { extend: "forward", strength: 0.5, negative: "" };
+  use({ ...set, ...edited, size: "96x80", guidance: [], sampler: { kind: "euler" }, num_steps: 1 });
+  const extended = [settings().extend, settings().strength];
+  fields.extend.value = "";
+  fields.strength.value = 1;
+  await generate();
+  const notes = $("notes").checkVisibility() && $("notes").textContent;
+  const button = cards[0].querySelector('[data-do="delete"]'), item = { name: cards[0].dataset.name };
+  await act("delete", item, button);
+  const deleted = [button.textContent, $("gallery").children.length];
+  await act("delete", item, button);
+  deleted.push($("gallery").children.length);
   const wide = document.documentElement.scrollWidth > innerWidth;
   document.title = JSON.stringify({
     captions: cards.map((card) => card.querySelector(".caption").textContent),
     facts: cards[0].querySelector(".facts").textContent, size: [video.videoWidth, video.videoHeight], again,
-    problem: $("problem").textContent, address: location.pathname + location.search, wide,
-    given: [Object.keys(slots), $("loop-field").checkVisibility(), $("add-key").checkVisibility()],
+    problem, extended, deleted, notes, address: location.pathname + location.search, wide,
+    given: [Object.keys(slots), $("loop-field").checkVisibility(), $("add-key").checkVisibility(),
+      [...fields.extend.options].map((one) => one.value)],
   });
 });
 """

@@ -63,6 +63,7 @@ def test_prompts_that_cannot_be_sampled_end_the_run_before_its_first_step(encode
     (tmp_path / "empty.txt").write_text("\n")
     for config, said in (
         (settings(prompts="nowhere.txt"), r"nowhere\.txt cannot be read"),
+        (settings(prompts="mine.jsonl"), r"mine\.jsonl is a list with columns; expected a text file"),
         (settings(prompts=str(tmp_path / "empty.txt")), "has no prompt"),
         (settings(prompts=["a"], size="50x32"), "nearest that this run"),
         (TrainConfig.model_validate(without), "trained without captions"),

@@ -11,7 +11,7 @@ from train.model.dit import DiT
 from train.sampling.config import SampleConfig
 from train.sampling.given import whole_patches
 from train.sampling.loaded import LoadedRun
-from train.sampling.request import Request, latent_shape, warn_of_sizes
+from train.sampling.request import Request, latent_shape, notes_on
 from train.sampling.sample import draw, sample
 
 LATENTS = {"channels": 4, "temporal_stride": 4, "spatial_stride": 8}
@@ -24,13 +24,13 @@ def test_sizes_become_latent_grids_and_misfits_name_the_nearest():
         latent_shape(Request(prompt="", width=130, height=84, num_frames=16), LATENTS, (1, 2, 2))
 
 
-def test_a_size_beyond_those_trained_on_is_told(caplog: pytest.LogCaptureFixture):
+def test_a_size_beyond_those_trained_on_is_told():
     latents = {**LATENTS, "config": {"max_area_px": 128 * 80, "max_frames": 17}}
     fits = Request(prompt="", width=128, height=80, num_frames=17)
-    warn_of_sizes([fits], latents)
-    assert not caplog.messages
-    warn_of_sizes([replace(fits, height=160), replace(fits, num_frames=33)], latents)
-    assert len(caplog.messages) == 2 and "33 frames of 128x80: the run was trained on at most 17" in caplog.text
+    assert notes_on(fits, latents) == []
+    [note] = notes_on(replace(fits, num_frames=33), latents)
+    assert "33 frames of 128x80: the run was trained on at most 17" in note
+    assert len(notes_on(replace(fits, height=160), latents)) == 1
 
 
 def test_any_length_that_was_trained_on_can_be_sampled():

@@ -16,6 +16,7 @@ from train.autoencoder.pixels import decode_latent, encode_frames, in_unit_range
 from train.loop import train
 from train.sampling.config import SampleConfig
 from train.sampling.given import Given
+from train.sampling.given_files import GivenFiles
 from train.sampling.loaded import LoadedRun
 from train.sampling.request import Request
 from train.sampling.sample import sample
@@ -90,4 +91,5 @@ def test_what_cannot_be_continued_is_told(run: Path, caplog: pytest.LogCaptureFi
     assert "27 frames are more than any training sample has" in caplog.text
     slide = Slide(num_frames=27, window=13, overlap=5)
     with pytest.raises(ValueError, match="at most 13 frames, or give a start alone"):
-        slide.check_given(Given(frames={2: torch.zeros(4, 4, 4)}))
+        slide.check_given(GivenFiles(start=Path("a.png"), loop=True))
+    slide.check_given(GivenFiles(video=Path("a.mp4"), extend="forward"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from curate.encoders.base import ImageTextEncoder
+from curate.schema import content_digest
 from train.evaluate.quality.config import MeasureConfig
 from train.evaluate.quality.motion import movement
 from train.evaluate.video_features.base import VideoFeatures
@@ -51,6 +52,13 @@ class Observer:
     def min_frames(self) -> int:
         """Of a video that every network takes."""
         return max(1 if one.is_spread else one.num_frames for one in self.networks.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what is seen: the networks with their weights, and the settings that change a value."""
+        parts = [f"{name} {network.fingerprint}" for name, network in self.networks.items()]
+        parts += [f"{name} {encoder.fingerprint}" for name, encoder in self.encoders.items()]
+        return content_digest(*parts, str(self._config.num_text_frames))
 
     def check_length(self, num_frames: int) -> None:
         """See that every network takes videos of this length.

@@ -1,13 +1,11 @@
-"""Generated videos on disk, and what networks see of them and of clips; the ranks share the work.
+"""What networks see of generated videos and of clips; the ranks share the work.
 
-    FOLDER/00000.mp4  00000.json  …  nearest/00000.mp4  …
-
-A video whose .json is there is whole and is not generated again.
+FOLDER/00000.mp4  00000.json  …  nearest/00000.mp4  …
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,13 @@ from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
 from curate.schema import MediaError
 from curate.storage.publish import publish
-from train.autoencoder.config import autoencoder_of
-from train.autoencoder.pixels import decode_latent
 from train.distributed.ranks import RankGrid
 from train.evaluate.quality.clips import RealClip, View
 from train.evaluate.quality.figures import Figures
+from train.evaluate.quality.kept import KeptObservations, key_of
 from train.evaluate.quality.measure import SeenSet
 from train.evaluate.quality.observe import Observation, Observer
-from train.sampling.config import SampleConfig
-from train.sampling.files import suffix_of, write_generated
-from train.sampling.loaded import LoadedRun
-from train.sampling.provenance import Provenance
-from train.sampling.request import Request
-from train.sampling.sample import draw
+from train.sampling.files import suffix_of
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -38,52 +30,34 @@ def video_file(folder: Path, number: int, num_frames: int) -> Path:
     return folder / f"{number:05d}{suffix_of(num_frames)}"
 
 
-def generate_missing(
-    run: str, asked: Sequence[Request], folder: Path, sampling: SampleConfig, ranks: RankGrid, watch: Watch
-) -> None:
-    """Generate the videos that are not in the folder, and those of other prompts."""
-    missing = [number for number, request in enumerate(asked) if not _is_there(folder, number, request)]
-    own = missing[ranks.rank :: ranks.world_size]
-    if own:
-        loaded = LoadedRun(run, sampling)
-        decoder = autoencoder_of(loaded.record.latents, ranks.device)
-        for position, result in watch(draw(loaded, [asked[i] for i in own], sampling), len(own), "generate"):
-            request = result.request
-            made_by = Provenance(run=loaded.name, step=loaded.step, prompt=request.prompt, seed=result.seed)
-            path = video_file(folder, own[position], request.num_frames)
-            write_generated(path, decode_latent(decoder, result.latent), result.fps, made_by, {"label": request.label})
-    ranks.barrier()
-
-
-def _is_there(folder: Path, number: int, request: Request) -> bool:
-    """Whether a video is whole, and of this prompt; a .json that is damaged says nothing of it."""
-    path = video_file(folder, number, request.num_frames)
-    try:
-        facts = json.loads(path.with_suffix(".json").read_text())
-        return path.is_file() and bool((facts["prompt"], facts["label"]) == (request.prompt, request.label))
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
-
-
 def see_videos(
-    asked: Sequence[Request], folder: Path, fps: float, observer: Observer, ranks: RankGrid, watch: Watch
+    files: Sequence[Path], prompts: Sequence[str], fps: float, observer: Observer, ranks: RankGrid, watch: Watch
 ) -> SeenSet:
-    """The videos of the folder."""
+    """Generated videos, each with its prompt."""
     seen: dict[int, Observation] = {}
-    own = range(ranks.rank, len(asked), ranks.world_size)
+    own = range(ranks.rank, len(files), ranks.world_size)
     for number in watch(own, len(own), "look at samples"):
-        path = video_file(folder, number, asked[number].num_frames)
-        seen[number] = observer.see(decode_clip(path.read_bytes()).rgb, fps)
-    names = [f"{number:05d}" for number in range(len(asked))]
-    return _of_all(seen, names, [request.prompt for request in asked], observer, ranks)
+        seen[number] = observer.see(decode_clip(files[number].read_bytes()).rgb, fps)
+    return _of_all(seen, [file.stem for file in files], prompts, observer, ranks)
 
 
 def see_clips(
-    clips: Sequence[RealClip], view: View, observer: Observer, ranks: RankGrid, watch: Watch, *, with_text: bool
+    clips: Sequence[RealClip],
+    view: View,
+    observer: Observer,
+    ranks: RankGrid,
+    watch: Watch,
+    kept_in: Path,
+    *,
+    with_text: bool,
 ) -> SeenSet:
-    """Clips that fit the view; those that cannot be read are left out. Without text: features alone."""
-    seen: dict[int, Observation] = {}
-    own = range(ranks.rank, len(clips), ranks.world_size)
+    """Clips that fit the view; those that cannot be read are left out. Without text: features alone. What is seen is
+    kept in `kept_in`, see `KeptObservations`."""
+    kept = KeptObservations(kept_in, view, observer, with_text=with_text)
+    before = ranks.all_gather_object(kept.read() if ranks.is_main else {})[0]  # the same for all ranks
+    keys = [key_of(clip) for clip in clips]
+    seen = {number: before[key] for number, key in enumerate(keys) if key in before and ranks.is_main}
+    own = [number for number, key in enumerate(keys) if key not in before][ranks.rank :: ranks.world_size]
     for number in watch(own, len(own), "look at held-out clips" if with_text else "look at training clips"):
         try:
             rgb = clips[number].frames(view)
@@ -92,7 +66,10 @@ def see_clips(
             continue
         seen[number] = observer.see(rgb, view.fps, with_text=with_text)
     prompts = [clip.caption for clip in clips] if with_text else []
-    return _of_all(seen, [clip.clip_id for clip in clips], prompts, observer, ranks)
+    of_all = _of_all(seen, keys, prompts, observer, ranks)
+    if ranks.is_main and (new := {k: v for k, v in zip(of_all.names, of_all.videos, strict=True) if k not in before}):
+        kept.write(before | new)
+    return replace(of_all, names=[key.partition("-")[0] for key in of_all.names])
 
 
 def write_nearest(figures: Figures, training: Sequence[RealClip], folder: Path, view: View, most: int) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from curate.storage.place import check_folder
 from curate.storage.publish import publish, write_text
 
 MAX_NAME_BYTES = 200
@@ -48,9 +49,10 @@ def check_free(out: Path) -> None:
     """See that videos can be written there.
 
     Raises:
-        ValueError: the folder holds other files: VBench would take them, too.
+        ValueError: it is a file, or the folder holds other files: VBench would take them, too.
     """
     folder = out / "videos"
+    check_folder(folder, f"--vbench {out}")
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
             f"--vbench {out}: {folder} is not empty, and VBench takes every file in it; name another folder"

@@ -12,6 +12,8 @@ class VideoFeatures(Protocol):
 
     name: str
     """Of the network, for the figures that are made with it: `<distance>_<name>`."""
+    fingerprint: str
+    """Of the function videos → features: its weights, and settings that change a value."""
     distance: DistanceName
     """What their Fréchet distance is called: FVD and FID are those of the published networks."""
     num_frames: int

@@ -27,6 +27,7 @@ class Frames:
         kind = given.kind if given.kind != "open_clip" else f"{given.model}_{given.pretrained or ''}"
         stem = re.sub(r"\W+", "_", kind.rpartition("/")[2]).strip("_").lower()
         self.name, self.num_frames = f"{stem}_{config.num_frames}", config.num_frames
+        self.fingerprint = self._encoder.fingerprint
 
     def __call__(self, videos: Tensor) -> Tensor:
         count, frames = videos.shape[:2]

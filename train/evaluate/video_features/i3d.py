@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from curate.encoders.fingerprint import path_digest
 from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import I3DConfig
 
@@ -34,7 +35,7 @@ class I3D:
         arguments = [argument.name for argument in self._model.forward.schema.arguments]
         if missing := [name for name in OPTIONS if name not in arguments]:
             raise ValueError(f"i3d: {config.path} does not take {', '.join(missing)}; expected StyleGAN-V's file")
-        self._device = device
+        self._device, self.fingerprint = device, path_digest(Path(config.path))
         self.name, self.num_frames = f"{Path(config.path).stem}_{config.num_frames}", config.num_frames
 
     @torch.no_grad()

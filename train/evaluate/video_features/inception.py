@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from curate.encoders.fingerprint import path_digest
 from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import InceptionConfig
 
@@ -33,6 +34,7 @@ class Inception:
         if OPTION not in (argument.name for argument in self._model.forward.schema.arguments):
             raise ValueError(f"inception: {config.path} does not take {OPTION}; expected StyleGAN2-ADA's file")
         self._device, self.name = device, Path(config.path).stem.replace("-", "_")
+        self.fingerprint = path_digest(Path(config.path))
 
     @torch.no_grad()
     def __call__(self, videos: Tensor) -> Tensor:

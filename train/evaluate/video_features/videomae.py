@@ -1,5 +1,6 @@
 """VideoMAE (Tong et al. 2022): a transformer that was trained to fill in masked parts of videos."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curate.encoders import torchvision_cpu
+from curate.schema import content_digest
+from curate.storage.tensors import tensors_to_bytes
 from train.evaluate.video_features.base import DistanceName
 from train.evaluate.video_features.config import VideoMAEConfig
 
@@ -40,6 +43,8 @@ class VideoMAE:
         stem = Path(config.path).name.replace("-", "_")
         self.name = stem if stem.startswith("videomae") else f"videomae_{stem}"
         self.num_frames: int = model.config.num_frames
+        weights = hashlib.sha256(tensors_to_bytes(model.state_dict())).hexdigest()
+        self.fingerprint = content_digest(str(processor.image_mean), str(processor.image_std), weights)
 
     @torch.no_grad()
     def __call__(self, videos: Tensor) -> Tensor:
