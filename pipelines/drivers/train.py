@@ -7,13 +7,10 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
-import yaml
 
-from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.interrupted import is_first_rank
 from pipelines.console.progress import STEPS, Line, console, shown
@@ -22,12 +19,9 @@ from pipelines.execute.ray_train import run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.monitor.prometheus import served
 from pipelines.run_report import reported
-from train.convert.dit import read_checkpoint
-from train.convert.layouts import Tubelet
 from train.estimate.memory import MemoryEstimate, gib
 from train.loop import train
 from train.monitor.metrics import TrainSummary
-from train.objective.config import DDPMConfig
 from train.run.folder import check_ranks
 
 LOG_EVERY_S = 20
@@ -118,40 +112,6 @@ def _log_line(steps: int) -> Callable[[dict[str, Any]], None]:
             console.print(f"train: {row['step']}/{steps}, {'  '.join(_notes(row))}", highlight=False, soft_wrap=True)
 
     return on_step
-
-
-def import_dit(
-    checkpoint: str,
-    out: Path,
-    frames_per_patch: int = 1,
-    pattern: str = "joint",
-    tubelet: str = "central",
-    num_heads: int | None = None,
-) -> Path:
-    """Convert a published DiT, and write the configuration of a run that starts from it.
-
-    Raises:
-        ValueError: no such checkpoint, or a pattern under which images would not be treated as before.
-    """
-    if tubelet not in get_args(Tubelet):
-        raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
-    heads = {} if num_heads is None else {"num_heads": num_heads}
-    model = read_checkpoint(
-        checkpoint,
-        frames_per_patch=frames_per_patch,
-        mixer={"kind": "attention", "pattern": pattern},
-        tubelet=cast("Tubelet", tubelet),
-        **heads,
-    )
-    model.save_pretrained(out)
-    objective = DDPMConfig(learn_sigma=model.num_outputs == 2)
-    given = {
-        "init": str(out.absolute()),
-        "model": model.config.model_dump(mode="json"),
-        "objective": objective.model_dump(mode="json"),
-    }
-    write_text(str(out / "train.yaml"), yaml.safe_dump({"train": given}, sort_keys=False))
-    return out
 
 
 def train_on_ray(

@@ -48,7 +48,8 @@ def silence_conditioner(conditioner: Conditioner) -> None:
     scalars = [
         layer for one in (*conditioner.extras, *conditioner.noise.values()) for layer in (one.scalar.mlp[2], one)
     ]
-    pools = [] if conditioner.caption is None else [conditioner.caption.pool]
+    caption = conditioner.caption
+    pools = [] if caption is None or caption.pool is None else [caption.pool]
     rates = [] if conditioner.fps is None else [conditioner.fps.mlp[2]]
     labels = [] if conditioner.label is None else [conditioner.label.table]
     for layer in [*scalars, *pools, *rates, *labels]:

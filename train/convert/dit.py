@@ -36,6 +36,7 @@ from train.model.position import sincos_embedding
 from train.packing.patches import grid_positions
 from train.run.load_state import load_state
 
+DIFFUSERS_CLASS = "DiTTransformer2DModel"
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width of DiT-S, B, L and XL; the weights do not tell."""
 
@@ -115,7 +116,8 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
     """
     config = model.config
     asked = FIXED | {"mixer": AttentionConfig(), "text": "none", "condition_on_fps": False, "conditions": ()}
-    asked |= {"conditioning_latents": {}, "self_conditioning": 0.0}
+    asked |= {"conditioning_latents": {}, "self_conditioning": 0.0, "final_adaln": "linear"}
+    asked |= {"sincos_extent": None, "condition_on_size": None}
     wrong = {name: getattr(config, name) for name, value in asked.items() if getattr(config, name) != value}
     pt, ph, pw = config.patch
     if wrong or config.num_classes is None or pt != 1 or ph != pw:
@@ -126,7 +128,7 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
     published, embedders = published_from_ours(model.state_dict(), config)
     state = {name: tensor.detach().clone() for name, tensor in diffusers_from_published(published, embedders).items()}
     return state, {
-        "_class_name": "DiTTransformer2DModel",
+        "_class_name": DIFFUSERS_CLASS,
         "num_attention_heads": config.num_heads,
         "attention_head_dim": config.width // config.num_heads,
         "in_channels": model.channels,

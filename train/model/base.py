@@ -99,8 +99,9 @@ class Denoiser(nn.Module, ABC):
     def silence_additions(self, source: ModelConfig) -> None:
         """Parts that a model of `source` does not have start without effect."""
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype = torch.float32, **about: Any) -> None:
-        """Write `model.safetensors`, with parameters in `dtype`, and `config.json` with `about` as further entries.
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, **about: Any) -> None:
+        """Write `model.safetensors`, with parameters in `dtype` (None: as they are), and `config.json` with `about` as
+        further entries.
 
         Both are written under another name first, so that what is there is whole, also after a power cut.
         """
@@ -110,7 +111,7 @@ class Denoiser(nn.Module, ABC):
         shape = {"model": self.config.model_dump(mode="json"), **sizes}
         text = json.dumps({"architecture": f"reelpack.{type(self).__name__}", **shape, **about}, indent=2) + "\n"
         partial = folder / ".model.safetensors.partial"
-        parameters = {name: value.detach().to(dtype) for name, value in self.named_parameters()}
+        parameters = {name: value.detach().to(dtype or value.dtype) for name, value in self.named_parameters()}
         write_tensors(self.state_dict() | parameters, partial, metadata={"format": "pt"})
         with partial.open("rb") as file:
             os.fsync(file.fileno())

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from train.model.conditioning import ConditionLinear, Conditions
+from train.model.conditioning import Conditions
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
 from train.model.mixers.attention import CrossAttention
-from train.model.modulation import Modulation, ModulationParameters
+from train.model.modulation import Modulation, ModulationParameters, final_modulation
 from train.model.position import Rotation
 from train.packing.layout import JointKeys
 from train.packing.segments import Segments, WindowLayout
@@ -37,7 +37,7 @@ class DiTBlock(nn.Module):
             config.mixer.build(block=block, **sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
         )
         attends = config.cross_attends(block)
-        self.cross_norm = layer_norm(config) if attends else None
+        self.cross_norm = cross_norm(config) if attends else None
         self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if attends else None
         self.mlp_norm = layer_norm(config, config.mlp_norm_eps)
         self.mlp = nn.Sequential(
@@ -91,21 +91,29 @@ class FinalLayer(nn.Module):
     def __init__(self, config: DiTConfig, out_dim: int) -> None:
         super().__init__()
         self.norm = layer_norm(config)
-        self.modulation = ConditionLinear(config.width, 2 * config.width) if config.modulated else None
+        self.modulation = final_modulation(config) if config.modulated else None
         self.linear = nn.Linear(config.width, out_dim)
 
     def forward(self, x: Tensor, conditions: Conditions) -> Tensor:
         h = self.norm(x)  # (N, D)
         if self.modulation is not None:
-            shift, scale = self.modulation(nn.functional.silu(conditions.vectors.float())).chunk(
-                2, dim=-1
-            )  # 2 × (R, D)
-            h = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids).modulate(
-                h
-            )  # (N, D)
+            shift, scale = self.modulation(conditions.vectors).chunk(2, dim=-1)  # 2 × (R, D)
+            of_tokens = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids)
+            h = of_tokens.modulate(h)  # (N, D)
         return self.linear(h)  # (N, P_out)
 
 
 def layer_norm(config: DiTConfig, eps: float = 1e-6) -> nn.LayerNorm:
     """Its own scale and shift only where no condition gives them."""
     return nn.LayerNorm(config.width, elementwise_affine=not config.modulated, eps=eps)
+
+
+def cross_norm(config: DiTConfig) -> nn.Module:
+    """What cross-attention makes its queries of."""
+    match config.cross_attention_norm:
+        case "plain":
+            return layer_norm(config)
+        case "affine":
+            return nn.LayerNorm(config.width, eps=1e-6)
+        case "none":
+            return nn.Identity()

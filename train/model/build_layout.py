@@ -69,7 +69,9 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     text = cpu.text_segments.segment_ids  # (M,)
     context = _sources(tokens if config.conditions_in_context else None, text if config.text == "in_context" else None)
     read = _sources(
-        tokens if config.conditions_in_cross_attention else None, text if config.text == "cross_attention" else None
+        tokens if config.conditions_in_cross_attention else None,
+        text if config.text == "cross_attention" else None,
+        _padding(cpu, config.text_padding),
     )
     segments, order = _interleave([*context, cpu.segments.segment_ids])
     num_context = segments.num_tokens - cpu.segments.num_tokens
@@ -188,6 +190,24 @@ def _context_members(
 
 def _sources(*segment_ids: Tensor | None) -> list[Tensor]:
     return [ids for ids in segment_ids if ids is not None]
+
+
+def _padding(batch: PackedBatch, to: int | None) -> Tensor | None:
+    """Segments of the tokens that fill its caption to a number of them; None: it is not filled.
+
+    Raises:
+        ValueError: names a clip whose caption has more.
+    """
+    if to is None:
+        return None
+    missing = [to - length for length in batch.text_segments.lengths]
+    if min(missing) < 0:
+        longest = missing.index(min(missing))
+        raise ValueError(
+            f"clip {batch.clip_ids[longest]}: got a caption of {batch.text_segments.lengths[longest]} tokens, and "
+            f"train.model.text_padding is {to}; encode with text.max_tokens={to}, or raise or unset text_padding"
+        )
+    return torch.arange(len(missing)).repeat_interleave(torch.tensor(missing))
 
 
 def _interleave(segment_ids: list[Tensor]) -> tuple[Segments, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.model.base_config import ESTIMATE, DenoiserConfig
+from train.model.caption_config import CaptionConfig
 from train.model.flops import linear_flops
 from train.packing.batch import PackedBatch
 from train.packing.segments import Segments
@@ -62,21 +63,30 @@ class ScalarEmbedder(nn.Module):
 
 
 class CaptionEmbedder(nn.Module):
-    """Token states of the caption to the model's width; a learned token stands for "no caption" (CFG dropout)."""
+    """Token states of the caption to the model's width."""
 
-    def __init__(self, text_dim: int, width: int) -> None:
+    def __init__(self, config: CaptionConfig, text_dim: int, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(text_dim)
+        self.text_dim = text_dim
+        self.norm = nn.LayerNorm(text_dim) if config.norm else nn.Identity()
         self.mlp = nn.Sequential(nn.Linear(text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
-        self.pool = nn.Linear(width, width)
-        self.null = nn.Parameter(torch.empty(width))
+        self.pool = nn.Linear(width, width) if config.pooled else None
+        self.null = nn.Parameter(torch.empty(width)) if config.null == "learned" else None
 
-    def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor]:
-        """Caption tokens (M, D_text) to tokens of the model, (M, D), and their mean over each segment, (S, D)."""
+    def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Caption tokens (M, D_text) to tokens of the model, (M, D), and their mean over each segment, (S, D).
+
+        "No caption" has one row of zeros: it is embedded, or the learned token stands for it.
+        """
         tokens = self.mlp(self.norm(text))  # (M, D)
-        given = segments.gather(has_caption)[:, None]  # (M, 1)
-        tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
-        return tokens, self.pool(segments.mean(tokens))  # (M, D), (S, D)
+        if self.null is not None:
+            given = segments.gather(has_caption)[:, None]  # (M, 1)
+            tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
+        return tokens, None if self.pool is None else self.pool(segments.mean(tokens))  # (M, D), (S, D)
+
+    def padding(self) -> Tensor:
+        """The token of a state of zeros, (1, D)."""
+        return self.mlp(self.norm(self.mlp[0].weight.new_zeros(1, self.text_dim)))
 
 
 class LabelEmbedder(nn.Module):
@@ -105,6 +115,26 @@ class ScalarConditionEmbedder(nn.Module):
         absent = values.isnan()
         vectors = self.scalar(values.masked_fill(absent, 0.0))  # (S, D)
         return torch.where(absent[:, None], self.null.to(vectors.dtype), vectors)  # (S, D)
+
+
+class SizeEmbedder(nn.Module):
+    """Height, width and height over width of a sample, each to a third of a vector.
+
+    Args:
+        width: D.
+        unit_px: pixels of a patch.
+    """
+
+    def __init__(self, width: int, unit_px: int) -> None:
+        super().__init__()
+        self.unit_px = unit_px
+        self.side, self.aspect = (ScalarEmbedder(width // 3, scale=1.0) for _ in range(2))
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        grids = [(float(rows), float(columns)) for _, rows, columns in batch.grid_sizes]
+        sides = torch.tensor(grids).to(batch.fps.device, non_blocking=True) * self.unit_px  # (S, 2)
+        vectors = (self.side(sides[:, 0]), self.side(sides[:, 1]), self.aspect(sides[:, 0] / sides[:, 1]))
+        return torch.cat(vectors, dim=-1)  # (S, D)
 
 
 class ConditioningEmbedder(nn.Module):
@@ -164,6 +194,8 @@ class Conditioner(nn.Module):
         width: D.
         timestep_scale: timesteps are multiplied by it before their sinusoids.
         includes_slowest: the sinusoids' frequencies end on the slowest.
+        caption: how caption tokens are made; none: as by default.
+        unit_px: pixels of a patch, if sizes steer the model.
     """
 
     def __init__(
@@ -174,13 +206,16 @@ class Conditioner(nn.Module):
         timestep_scale: float,
         *,
         includes_slowest: bool = False,
+        caption: CaptionConfig | None = None,
+        unit_px: int | None = None,
     ) -> None:
         super().__init__()
         self.names = config.conditions
         self.timestep = ScalarEmbedder(width, timestep_scale, includes_slowest=includes_slowest)
-        self.caption = CaptionEmbedder(text_dim, width) if config.reads_captions else None
+        self.caption = CaptionEmbedder(caption or CaptionConfig(), text_dim, width) if config.reads_captions else None
         self.label = None if config.num_classes is None else LabelEmbedder(config.num_classes, width)
         self.fps = ScalarEmbedder(width, scale=1.0) if config.condition_on_fps else None
+        self.size = None if unit_px is None else SizeEmbedder(width, unit_px)
         # `extras` is the name in checkpoints.
         self.extras = nn.ModuleList(ScalarConditionEmbedder(width) for _ in config.conditions)
         self.noise = nn.ModuleDict({name: ScalarConditionEmbedder(width) for name in config.conditioning_latents})
@@ -193,11 +228,13 @@ class Conditioner(nn.Module):
             caption_tokens, pooled = self.caption(
                 batch.text.float(), batch.text_segments, batch.has_caption
             )  # (M, D), (S, D)
-            conditions.append(pooled)
+            conditions += [] if pooled is None else [pooled]
         if self.label is not None:
             conditions.append(self.label(batch.labels))  # (S, D)
         if self.fps is not None:
             conditions.append(self.fps(batch.fps))  # (S, D)
+        if self.size is not None:
+            conditions.append(self.size(batch))  # (S, D)
         conditions += [embed(self._scalar(name, batch)) for name, embed in zip(self.names, self.extras, strict=True)]
         conditions += [embed(self._noise_level(name, batch)) for name, embed in self.noise.items()]
         num_given = len(batch.condition_segments) - len(timesteps)
@@ -211,6 +248,8 @@ class Conditioner(nn.Module):
         total = linear_flops(self.timestep, len(batch.condition_segments))
         total += linear_flops(self.fps, num_segments) + linear_flops(self.extras, num_segments)
         total += linear_flops(self.noise, num_segments)
+        if self.size is not None:
+            total += linear_flops(self.size.side, 2 * num_segments) + linear_flops(self.size.aspect, num_segments)
         if self.caption is not None:
             total += linear_flops(self.caption.mlp, batch.text_segments.num_tokens)
             total += linear_flops(self.caption.pool, num_segments)

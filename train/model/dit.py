@@ -24,7 +24,14 @@ from train.model.conditioning import Conditioner, ConditioningEmbedder, Conditio
 from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
-from train.model.position import FourierEmbedding, LearnedEmbedding, RotaryEmbedding, sincos_embedding
+from train.model.position import (
+    FourierEmbedding,
+    LearnedEmbedding,
+    RotaryEmbedding,
+    frame_embedding,
+    sincos_embedding,
+    spread,
+)
 from train.model.segment_attention import workspace_bytes
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
@@ -81,7 +88,15 @@ class DiT(Denoiser):
     def _conditioner(self) -> Conditioner:
         config = self.config
         published = config.timestep_frequencies == "diffusers"
-        return Conditioner(config, self.text_dim, config.width, config.timestep_scale, includes_slowest=published)
+        return Conditioner(
+            config,
+            self.text_dim,
+            config.width,
+            config.timestep_scale,
+            includes_slowest=published,
+            caption=config.caption,
+            unit_px=None if config.condition_on_size is None else config.condition_on_size * config.patch[1],
+        )
 
     @overload
     def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch, features_of: None = None) -> Tensor: ...
@@ -100,6 +115,8 @@ class DiT(Denoiser):
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
             keys = layout.keys.get(windows[0][0])
+            if self.config.frame_positions == "temporal" and i == self.config.first_temporal_block:
+                x = x + frame_embedding(layout.coordinates, layout.sides, self.config.width).to(x.dtype)  # (N, D)
             x = block(x, conditions[i % len(conditions)], layout.segments, layouts, rotation, keys)  # (N, D)
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
@@ -113,10 +130,12 @@ class DiT(Denoiser):
         """What each block reads; condition tokens (S, V, D) and caption tokens (M, D) for the sequence itself."""
         embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
         all_conditions = []
-        for condition_vectors, tokens, text in embedded:  # (R, D), (S, V, D), (M, D)
+        for conditioner, (condition_vectors, tokens, text) in zip(self.conditioners, embedded, strict=True):
+            # (R, D), (S, V, D), (M, D)
             condition_vectors = two_or_more(condition_vectors)
             context = [tokens.flatten(0, 1)] if self.config.conditions_in_cross_attention else []
             context += [text] if self.config.text == "cross_attention" else []
+            context += self._padding(conditioner, context, layout)
             conditions = Conditions(
                 vectors=condition_vectors,
                 condition_ids=layout.condition_ids,
@@ -130,12 +149,21 @@ class DiT(Denoiser):
         _, tokens, text = embedded[0]
         return all_conditions, tokens, text
 
+    def _padding(self, conditioner: nn.Module, context: list[Tensor], layout: Layout) -> list[Tensor]:
+        """What fills the captions of the pack: copies of one token."""
+        if self.config.text_padding is None or layout.context_segments is None:
+            return []
+        num_copies = layout.context_segments.num_tokens - sum(len(part) for part in context)
+        return [conditioner.caption.padding().expand(num_copies, -1)]
+
     def _embed(self, x: Tensor, batch: PackedBatch, layout: Layout) -> Tensor:
         """Patches to tokens that know where they are: (L, P) to (L, D)."""
         x = self.embed_conditioning(self.embed(x), batch.conditioning)  # (L, D)
         coordinates, sides = layout.without_context(layout.coordinates), layout.without_context(layout.sides)  # (L, 3)
         if self.config.position == "sincos":
-            x = x + sincos_embedding(coordinates, self.config.width).to(x.dtype)  # (L, D)
+            places = spread(coordinates, sides, self.config.sincos_extent)  # (L, 3)
+            in_time = self.config.frame_positions == "input"
+            x = x + sincos_embedding(places, self.config.width, in_time=in_time).to(x.dtype)  # (L, D)
         elif self.positions is not None:
             x = x + self.positions(coordinates, sides).to(x.dtype)  # (L, D)
         if self.given is not None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from train.model.base_config import DenoiserConfig
+from train.model.caption_config import CaptionConfig
 from train.model.mixers.attention_config import AttentionConfig
+from train.model.mixers.base_config import QKNorm
 from train.model.mixers.config import MixerUnion
-from train.packing.shapes import BlockWindows, Patch
+from train.packing.shapes import TEMPORAL, BlockWindows, Patch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,15 @@ class DiTConfig(DenoiserConfig):
 
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
         {"mixer", "patch", "rope_grid", "rope_scaling", "reference_fps"}
-        | {"text", "num_classes", "condition_on_fps", "conditions", "conditioning_latents", "self_conditioning"}
+        | {
+            "text",
+            "text_padding",
+            "num_classes",
+            "condition_on_fps",
+            "conditions",
+            "conditioning_latents",
+            "self_conditioning",
+        }
     )
 
     kind: Literal["dit"] = "dit"
@@ -42,7 +52,9 @@ class DiTConfig(DenoiserConfig):
     depth: int = Field(12, ge=1, description="number of blocks")
     num_heads: int = Field(6, ge=1, description="attention heads; they divide the width")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
-    qk_norm: bool = Field(True, description="RMS-normalise queries and keys of attention, per head")
+    qk_norm: QKNorm = Field(
+        True, description="RMS-normalise queries and keys of attention, per head; width: over all heads at once (Wan)"
+    )
     mixer: MixerUnion = Field(AttentionConfig(), description="what mixes tokens inside a block")
 
     position: Position = Field(
@@ -60,10 +72,26 @@ class DiTConfig(DenoiserConfig):
     rope_scaling: Literal["interpolation", "ntk"] = Field(
         "ntk", description="what is done beyond rope_grid: positions move closer, or low frequencies slow down"
     )
+    sincos_extent: float | None = Field(
+        None,
+        gt=0,
+        description="sincos: rows and columns of every grid span this many units (PixArt-α, §2.4); none: 0, 1, 2 …",
+    )
+    frame_positions: Literal["input", "temporal"] = Field(
+        "input",
+        description="sincos: positions of frames are added to the input, less frame 0's; or, of videos, before the "
+        "first block along time, as Latte has it",
+    )
     reference_fps: float | None = Field(
         None, gt=0, description="patches along time lie in units of 1 / reference_fps seconds; none: 0, 1, 2 …"
     )
 
+    condition_on_size: int | None = Field(
+        None,
+        ge=1,
+        description="height, width and their ratio steer the model, each by a third of the vector (PixArt-α's code): "
+        "pixels of a latent position; none: they do not",
+    )
     conditioning: Conditioning = Field(
         "adaln_zero", description="how timestep, pooled caption, label, rate and conditions come in"
     )
@@ -72,6 +100,11 @@ class DiTConfig(DenoiserConfig):
         description="adaLN weights: each block's own, shared plus a low rank of each block's, shared plus a vector",
     )
     adaln_rank: int = Field(64, ge=1, description="rank of adaln: lora")
+    final_adaln: Literal["linear", "table"] = Field(
+        "linear",
+        description="shift and scale of the last norm: a linear layer on the condition vector, or a learned vector "
+        "for each that is added to it (PixArt-α, Wan)",
+    )
     text: Literal["cross_attention", "in_context", "pooled", "none"] = Field(
         "cross_attention",
         description="how the caption's tokens come in; in_context: they join every group of the pattern, so that "
@@ -85,6 +118,17 @@ class DiTConfig(DenoiserConfig):
         "context",
         description="what cross-attention reads: caption and conditions, or joint: the tokens of the block's window, "
         "too, as in W.A.L.T",
+    )
+    cross_attention_norm: Literal["plain", "affine", "none"] = Field(
+        "plain",
+        description="layer norm before cross-attention; affine: with learned scale and shift (Wan); none: PixArt-α",
+    )
+    caption: CaptionConfig = Field(CaptionConfig(), description="what is made of a caption's token states")
+    text_padding: int | None = Field(
+        None,
+        ge=1,
+        description="cross-attention sees captions that are filled with states of zeros to this many tokens (Wan: "
+        "512); none: their own tokens",
     )
     timestep_scale: float = Field(1000.0, gt=0, description="timesteps are multiplied by it before their sinusoids")
     # Both differ between the published DiT and its port in diffusers, whose checkpoints import exactly.
@@ -116,18 +160,33 @@ class DiTConfig(DenoiserConfig):
         """Cross-attention of the block reads the tokens of its window, too."""
         return self.cross_attention_over == "joint" and self.cross_attends(block)
 
+    @property
+    def first_temporal_block(self) -> int | None:
+        """The first block whose tokens see those of their own place in other frames alone; None: there is none."""
+        return next((block for block in range(self.depth) if self.windows(block) == ((TEMPORAL,),)), None)
+
     def _is_spatial(self, block: int) -> bool:
         return all(window.size[0] == 1 for heads in self.windows(block) for window in heads)
 
     @property
     def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
-        optional = (self.text != "none", self.num_classes is not None, self.condition_on_fps)
+        optional = (
+            self.pools_caption,
+            self.num_classes is not None,
+            self.condition_on_fps,
+            self.condition_on_size is not None,
+        )
         return 1 + sum(optional) + len(self.conditions) + len(self.conditioning_latents)
 
     @property
     def reads_captions(self) -> bool:
         return self.text != "none"
+
+    @property
+    def pools_caption(self) -> bool:
+        """The mean of the caption's tokens is a condition."""
+        return self.reads_captions and self.caption.pooled
 
     @property
     def num_blocks(self) -> int:
@@ -214,10 +273,36 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(f"position_product multiplies learned tables, and position is {self.position}")
         if self.position == "sincos" and self.width % 4:
             raise ValueError(f"position sincos needs a width that 4 divides, got {self.width}")
+        if self.condition_on_size is not None and self.width % 3:
+            raise ValueError(f"condition_on_size needs a width that 3 divides, got {self.width}")
         if self.adaln != "block" and not self.modulated:
             raise ValueError(f"adaln {self.adaln} needs conditioning adaln or adaln_zero, got {self.conditioning}")
+        self._check_positions()
+        self._check_captions()
         self._check_cross_attention()
         return self
+
+    def _check_positions(self) -> None:
+        """Raises ValueError: settings of a table that is not there, or frames without a block to tell them apart."""
+        if self.position != "sincos" and (self.sincos_extent, self.frame_positions) != (None, "input"):
+            raise ValueError(
+                f"sincos_extent {self.sincos_extent} and frame_positions {self.frame_positions} are of position "
+                f"sincos, and position is {self.position}"
+            )
+        if self.frame_positions == "temporal" and self.first_temporal_block is None:
+            raise ValueError(
+                f"frame_positions temporal: no block of mixer {self.mixer.kind} mixes along time alone; set "
+                "mixer.pattern to alternating or factorized_encoder, or frame_positions to input"
+            )
+
+    def _check_captions(self) -> None:
+        """Raises ValueError: captions that come in nowhere, or padding that nothing reads."""
+        if self.text == "pooled" and not self.caption.pooled:
+            raise ValueError("text pooled and caption.pooled false: the caption comes in nowhere; set one of them")
+        if self.text_padding is not None and self.text != "cross_attention":
+            raise ValueError(f"text_padding is read by cross-attention, and text is {self.text}; leave it out")
+        if self.final_adaln == "table" and not self.modulated:
+            raise ValueError(f"final_adaln table needs conditioning adaln or adaln_zero, got {self.conditioning}")
 
     def _check_cross_attention(self) -> None:
         """Raises ValueError: there is none that could be in spatial blocks, or over windows."""

@@ -4,6 +4,7 @@ As separate operations they keep five intermediates of the size of the queries f
 write them a dozen times. Here the input and one number per head are kept.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ from train.model.position import Rotation
 
 
 def normalised_and_rotated(x: Tensor, weight: Tensor | None, rotation: Rotation | None) -> Tensor:
-    """RMS norm over the head's width, then the rotation of each pair, in float32.
+    """RMS norm over the head's width, or over all heads, then the rotation of each pair, in float32.
 
     Args:
         x: (N, H, D_head).
-        weight: (D_head,) of the norm; None: no norm.
+        weight: (D_head,) of the norm, or (H, D_head) of one over all heads at once; None: no norm.
         rotation: of N tokens; None: none.
 
     Returns:
@@ -43,14 +44,17 @@ class _Rotated(torch.autograd.Function):
 
 
 class _Normalised(torch.autograd.Function):
-    """r(w x / rms(x)): w is multiplied into the tables of the rotation r, which are H times smaller than x."""
+    """r(w x / rms(x)): the w of a head is multiplied into the tables of the rotation r, which are H times smaller than
+    x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, cos: Tensor | None, sin: Tensor | None) -> Tensor:
         y = x.float()
-        inverse = _inverse_rms(y)
+        inverse = _inverse_rms(y, weight.ndim)
         if cos is None or sin is None:
             out = y * weight
+        elif weight.ndim == 2:
+            out = rotate(y * weight, _both(cos), _signed(sin))
         else:
             out = rotate(y, _both(cos) * weight, _signed(sin) * _swapped(weight))
         ctx.save_for_backward(x, weight, inverse, cos, sin)
@@ -63,17 +67,22 @@ class _Normalised(torch.autograd.Function):
         if cos is not None:
             upstream = rotate(upstream, _both(cos), -_signed(sin))  # of w x / rms(x)
         along = upstream * y  # (N, H, D_head)
-        of_weight = (along * inverse).flatten(0, -2).sum(0)  # (D_head,)
-        mean = (along.mul_(weight).mean(-1, keepdim=True)).mul_(inverse.pow(3))  # (N, H, 1)
+        of_weight = (along * inverse).flatten(0, -1 - weight.ndim).sum(0)  # as the weight
+        mean = along.mul_(weight).mean(_normed(weight.ndim), keepdim=True).mul_(inverse.pow(3))  # (N, H, 1), (N, 1, 1)
         of_x = (upstream * weight).mul_(inverse).addcmul_(y, mean, value=-1)
         return of_x.to(x.dtype), of_weight, None, None
 
 
-def _inverse_rms(x: Tensor) -> Tensor:
-    """(N, H, 1) of (N, H, D_head)."""
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+def _normed(num_dims: int) -> tuple[int, ...]:
+    return (-1,) if num_dims == 1 else (-2, -1)
+
+
+def _inverse_rms(x: Tensor, num_dims: int) -> Tensor:
+    """(N, H, 1) of (N, H, D_head), or over all heads (N, 1, 1)."""
+    dims = _normed(num_dims)
+    squares = torch.linalg.vector_norm(x, dim=dims, keepdim=True).square_()
     # A literal, which `nn.RMSNorm` of the blocks repeats: a compiler takes a float with a name for a variable.
-    return squares.div_(x.shape[-1]).add_(1e-6).rsqrt_()
+    return squares.div_(math.prod(x.shape[-num_dims:])).add_(1e-6).rsqrt_()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

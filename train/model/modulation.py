@@ -82,6 +82,31 @@ class Modulation(nn.Module):
         nn.init.zeros_(last.weight)
 
 
+def final_modulation(config: DiTConfig) -> nn.Module:
+    """(R, D) vectors to shift and scale of the last norm, (R, 2 D) float32."""
+    kind = ActivatedLinear if config.final_adaln == "linear" else AddedTable
+    return kind(config.width, 2 * config.width)
+
+
+class ActivatedLinear(ConditionLinear):
+    """A linear layer on activated vectors (DiT)."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return super().forward(F.silu(vectors.float()))
+
+
+class AddedTable(nn.Module):
+    """Each vector, repeated, plus a learned one (the published PixArt-α)."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.repeats = size // width
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors.float().repeat(1, self.repeats) + self.weight.float()
+
+
 class Constant(nn.Module):
     """A learned vector, independent of the input."""
 

@@ -86,13 +86,27 @@ class TemporalRotation(nn.Module):
         return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
 
 
-def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
-    """(L, 3) positions to (L, width) float32: column and row in half the width each, as DiT's code has it, plus the
-    frame in all of it, less frame 0's, so that an image has exactly the table of DiT."""
+def sincos_embedding(positions: Tensor, width: int, base: float = 10_000.0, *, in_time: bool = True) -> Tensor:
+    """(L, 3) positions to (L, width) float32: column and row in half the width each, as DiT's code has it, plus, with
+    `in_time`, the frame in all of it, less frame 0's, so that an image has exactly the table of DiT."""
     frames, rows, columns = positions.float().unbind(1)  # 3 × (L,)
     space = torch.cat([_sincos(columns, width // 2, base), _sincos(rows, width // 2, base)], dim=-1)  # (L, D)
+    if not in_time:
+        return space
     time = _sincos(frames, width, base) - _sincos(torch.zeros_like(frames), width, base)  # (L, D)
     return space + time
+
+
+def frame_embedding(positions: Tensor, sides: Tensor, width: int, base: float = 10_000.0) -> Tensor:
+    """(L, 3) positions in grids of `sides` to the table of frames, (L, width) float32; 0 in images (Latte's code)."""
+    return _sincos(positions[:, 0], width, base) * (sides[:, :1] > 1)
+
+
+def spread(positions: Tensor, sides: Tensor, extent: float | None) -> Tensor:
+    """(L, 3) positions whose rows and columns span `extent` units, whatever their sides, (L, 3); None: as they are."""
+    if extent is None:
+        return positions
+    return torch.cat([positions[:, :1], positions[:, 1:] * (extent / sides[:, 1:])], dim=1)
 
 
 def _sincos(positions: Tensor, width: int, base: float) -> Tensor:

@@ -37,11 +37,12 @@ class RectifiedFlow(ReducedObjective):
         return self.shift(t, num_tokens)
 
     def shift(self, t: float, num_tokens: int) -> float:
-        """t' = s t / (1 + (s - 1) t), s = sqrt(n / base): more tokens need more noise to lose the same signal."""
-        if self.config.shift_base_tokens is None:
-            return t
-        s = math.sqrt(num_tokens / self.config.shift_base_tokens)
-        return s * t / (1 + (s - 1) * t)
+        """t' = s t / (1 + (s - 1) t), s = shift · sqrt(n / base): more tokens need more noise for the same loss of
+        signal."""
+        s, base = self.config.shift, self.config.shift_base_tokens
+        if base is not None:
+            s *= math.sqrt(num_tokens / base)
+        return t if s == 1 else s * t / (1 + (s - 1) * t)
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
         """Squared velocity error of each token, mean over its features: (L,) float32."""

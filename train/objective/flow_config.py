@@ -25,6 +25,11 @@ class FlowConfig(BaseModel):
     mode_scale: float = Field(
         1.29, ge=-1, le=1.75, description="of `mode`: above 0 favors the middle, below it the ends (0: uniform)"
     )
+    shift: float = Field(
+        1.0,
+        gt=0,
+        description="every t is shifted to noise by it, as the schedulers of released models do; 1: no shift",
+    )
     shift_base_tokens: int | None = Field(
         None, ge=1, description="samples of n tokens shift t to noise by sqrt(n / shift_base_tokens); none: no shift"
     )

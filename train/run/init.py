@@ -32,14 +32,16 @@ def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
         ValueError: no model there, one of another shape (naming what differs), or parts that the run's model has not.
     """
     folder = _local(folder)
-    config, state = _read(folder)
+    source, state = _read(folder)
+    config = source.config
     if config.kind != model.config.kind:
         raise ValueError(f"train.init={folder}: got a {config.kind}, and train.model is a {model.config.kind}")
+    _check_inputs(folder, source, model)
     try:
         state = model.adapted(config, state, tubelet)
     except ValueError as error:
         raise ValueError(f"train.init={folder}: {error}") from error
-    _check(folder, config, state, model)
+    _check(folder, source, state, model)
     model.silence_additions(config)
     model.load_state_dict(model.state_dict() | state)
     if added := sorted(set(model.state_dict()) - set(state)):
@@ -72,7 +74,8 @@ def _local(folder: str | Path) -> Path:
     return EMBEDDED_FOLDER if folder == EMBEDDED else Path(folder)
 
 
-def _read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[Denoiser, dict[str, Tensor]]:
+    """The model that is described there, on the meta device, and its weights."""
     try:
         entries = json.loads((folder / "config.json").read_text())
         state = load_file(folder / "model.safetensors")
@@ -85,10 +88,25 @@ def _read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             f"train.init={folder}: no model here ({type(error).__name__}: {error}); expected the config.json and "
             "model.safetensors that `reelpack train-export` and `reelpack train-import` write"
         ) from error
-    return model.config, state
+    return model, state
 
 
-def _check(folder: Path, config: ModelConfig, state: dict[str, Tensor], model: Denoiser) -> None:
+def _check_inputs(folder: Path, source: Denoiser, model: Denoiser) -> None:
+    """See that the dataset's latents and token states are of the width that the folder's model reads."""
+    if source.channels != model.channels:
+        raise ValueError(
+            f"train.init={folder}: its model reads latents of {source.channels} channels, the dataset has those of "
+            f"{model.channels}; encode it with the model's autoencoder (encode.autoencoder)"
+        )
+    if source.config.reads_captions and model.config.reads_captions and source.text_dim != model.text_dim:
+        raise ValueError(
+            f"train.init={folder}: its model reads captions as states of {source.text_dim} features, the dataset has "
+            f"those of {model.text_dim}; encode it with the model's text encoder (text.model)"
+        )
+
+
+def _check(folder: Path, source: Denoiser, state: dict[str, Tensor], model: Denoiser) -> None:
+    config = source.config
     ours, here = model.state_dict(), model.config.model_dump(mode="json")
     shapes = [
         f"{name} {tuple(state[name].shape)}, here {tuple(ours[name].shape)}"

@@ -1,21 +1,39 @@
 """Weights from a user's file into a module: what does not fit is one message."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 MAX_NAMED = 8
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Fill all of a module.
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules that are built inside hold no memory for their parameters; their buffers are as always."""
+    register = nn.Module.register_parameter
+
+    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = without_memory
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Fill all of a module; with `assign` its parameters become the tensors themselves, of whatever type.
 
     Raises:
         ValueError: names tensors that are missing, unknown or of another shape.
     """
     if wrong := misfits(module, state):
         raise ValueError(wrong)
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)
 
 
 def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> str:

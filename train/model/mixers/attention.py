@@ -15,22 +15,24 @@ from train.model.flops import linear_flops, num_pairs
 from train.model.heads import normalised_and_rotated
 from train.model.mixers.attention_config import Backend
 from train.model.mixers.base import TokenMixer
+from train.model.mixers.base_config import QKNorm
 from train.model.position import Rotation
 from train.packing.layout import JointKeys
 from train.packing.segments import Segments, WindowLayout
 
 
 class Projections(nn.Module):
-    """Queries, keys and values, normalised per head (ViT-22B, Dehghani et al. 2023, §2), and the output layer."""
+    """Queries, keys and values, normalised (ViT-22B, Dehghani et al. 2023, §2), and the output layer."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: bool, context_width: int | None = None) -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, context_width: int | None = None) -> None:
         """`context_width`: features of what keys and values are made of; none: D."""
         super().__init__()
         self.width, self.num_heads = width, num_heads
         self.to_q = nn.Linear(width, width)
         self.to_kv = nn.Linear(context_width or width, 2 * width)
         self.out = nn.Linear(width, width)
-        norms = (nn.RMSNorm(width // num_heads, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
+        normed = width if qk_norm == "width" else width // num_heads
+        norms = (nn.RMSNorm(normed, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
         self.norm_q, self.norm_k = norms
 
     def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,9 +45,17 @@ class Projections(nn.Module):
         else:
             q = self.to_q(x).unflatten(-1, (self.num_heads, -1))
             k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
-        weights = getattr(self.norm_q, "weight", None), getattr(self.norm_k, "weight", None)
-        q, k = (normalised_and_rotated(y, w, rotation) for y, w in zip((q, k), weights, strict=True))
+        q, k = (
+            normalised_and_rotated(y, self._scale(norm), rotation) for y, norm in ((q, self.norm_q), (k, self.norm_k))
+        )
         return q, k, v
+
+    def _scale(self, norm: nn.Module) -> Tensor | None:
+        """(D_head,) of a norm per head, (H, D_head) of one over all heads."""
+        weight: Tensor | None = getattr(norm, "weight", None)
+        if weight is None or len(weight) == self.width // self.num_heads:
+            return weight
+        return weight.view(self.num_heads, -1)
 
     @torch.no_grad()
     def initialize_projections(self) -> None:
@@ -58,7 +68,7 @@ class Projections(nn.Module):
 class SelfAttention(Projections, TokenMixer):
     """Tokens see the tokens of their window; the heads are split evenly over the window layouts."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: bool, kernel: Backend = "auto") -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, kernel: Backend = "auto") -> None:
         super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
         self.kernel = kernel
 

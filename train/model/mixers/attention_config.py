@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from train.model.mixers.base_config import MixerConfig
+from train.model.mixers.base_config import MixerConfig, QKNorm
 from train.packing.shapes import SPATIAL, TEMPORAL, WHOLE, BlockWindows, Window, WindowSize
 
 if TYPE_CHECKING:
@@ -88,6 +88,6 @@ class AttentionConfig(MixerConfig):
         if self.pattern == "factorized_encoder" and depth < 2:
             raise ValueError(f"factorized_encoder needs at least two blocks, got depth {depth}")
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
         return resolve_name("train.model.mixers.attention:SelfAttention")(**sizes, kernel=self.kernel)

@@ -1,7 +1,7 @@
 """Settings of every token mixer."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,6 +9,9 @@ from train.packing.shapes import BlockWindows, Patch
 
 if TYPE_CHECKING:
     from train.model.mixers.base import TokenMixer
+
+QKNorm: TypeAlias = bool | Literal["width"]
+"""Norm of queries and keys: none, over the width of each head, or over all heads at once."""
 
 
 class MixerConfig(BaseModel, ABC):
@@ -30,7 +33,7 @@ class MixerConfig(BaseModel, ABC):
         """Cost of a pair of tokens of one sample over that of a token's linear layers: 0 where cost is linear."""
 
     @abstractmethod
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         """One token mixer of block number `block`."""
 
     def values_per_token(self, width: int) -> float:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from train.model.mixers.base_config import MixerConfig
+from train.model.mixers.base_config import MixerConfig, QKNorm
 from train.packing.shapes import BlockWindows, ScanOrder, Window
 
 if TYPE_CHECKING:
@@ -60,5 +60,5 @@ class MambaConfig(MixerConfig):
                 "two directions; expected a multiple of twice the heads: an even train.model.mixer.expand gives one"
             )
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         return resolve_name("train.model.mixers.mamba:Mamba")(self, width=width, num_heads=num_heads)

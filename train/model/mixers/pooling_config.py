@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from train.model.mixers.base_config import MixerConfig
+from train.model.mixers.base_config import MixerConfig, QKNorm
 from train.packing.shapes import BlockWindows, Window, WindowSize
 
 if TYPE_CHECKING:
@@ -26,5 +26,5 @@ class PoolingConfig(MixerConfig):
         """0: the cost is linear in tokens."""
         return 0.0
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         return resolve_name("train.model.mixers.pooling:Pooling")()

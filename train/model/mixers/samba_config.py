@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from train.model.mixers.base_config import MixerConfig
+from train.model.mixers.base_config import MixerConfig, QKNorm
 from train.model.mixers.mamba_config import MambaConfig
 from train.model.mixers.sliding_config import SlidingConfig
 from train.packing.shapes import BlockWindows
@@ -41,5 +41,5 @@ class SambaConfig(MixerConfig):
             raise ValueError(f"mixer samba needs two blocks or more, got depth {depth}")
         self.mamba.check(width=width, num_heads=num_heads, depth=depth)
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         return self.of_block(block).build(block=block // 2, width=width, num_heads=num_heads, qk_norm=qk_norm)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from train.model.flops import linear_flops
 from train.model.mixers.attention import Projections
 from train.model.mixers.base import TokenMixer
+from train.model.mixers.base_config import QKNorm
 from train.model.mixers.sliding_config import SlidingConfig
 from train.model.position import Rotation
 from train.packing.segments import Segments, WindowLayout
@@ -26,7 +27,7 @@ from train.packing.shapes import STORED, Patch
 class SlidingAttention(Projections, TokenMixer):
     """Tokens see those of their sample at most `reach` before or after them."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: bool, reach: int) -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, reach: int) -> None:
         super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
         self.reach = reach
 

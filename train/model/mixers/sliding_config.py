@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from train.model.mixers.base_config import MixerConfig
+from train.model.mixers.base_config import MixerConfig, QKNorm
 from train.packing.shapes import BlockWindows, Patch, ScanOrder, Window
 
 if TYPE_CHECKING:
@@ -39,6 +39,6 @@ class SlidingConfig(MixerConfig):
             return None
         return f"a reach of {self.reach} tokens in {depth} blocks; set train.model.mixer.reach higher, or more blocks"
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
         return resolve_name("train.model.mixers.sliding:SlidingAttention")(**sizes, reach=self.reach)

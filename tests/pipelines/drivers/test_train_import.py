@@ -1,0 +1,86 @@
+"""`reelpack train-import` and `train-export` on a released family: trained on as it is, and given back."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipelines.cli import main
+from tests.support.latents import smooth_clips, write_dataset
+from tests.train.convert.families import WAN
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def run(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as done:
+        main([*arguments])
+    return done.value.code
+
+
+def pipeline(folder: Path, text_dim: int = 12) -> Path:
+    """A small Wan in bfloat16, as a pipeline of diffusers names its parts."""
+    import diffusers
+
+    torch.manual_seed(0)
+    model = diffusers.WanTransformer3DModel(**WAN | {"text_dim": text_dim, "num_layers": 1})
+    model.to(torch.bfloat16).save_pretrained(folder / "transformer")
+    scheduler = {"_class_name": "UniPCMultistepScheduler", "flow_shift": 3.0}
+    parts = {"vae": ["diffusers", "AutoencoderKLWan"], "text_encoder": ["transformers", "UMT5EncoderModel"]}
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", **parts}))
+    return folder
+
+
+def test_a_pipeline_is_imported_trained_on_and_opened_by_diffusers(tmp_path: Path):
+    from diffusers import WanTransformer3DModel
+
+    source, out = pipeline(tmp_path / "wan"), tmp_path / "ours"
+    assert run("train-import", str(source), "--out", str(out)) == 0
+    settings = yaml.safe_load((out / "train.yaml").read_text())
+    assert settings["text"] == {"model": str(source), "subfolder": "text_encoder", "max_tokens": 512}
+    assert settings["encode"]["autoencoder"] == {"kind": "diffusers", "path": str(source), "subfolder": "vae"}
+    assert settings["train"]["objective"]["kind"] == "flow" and settings["train"]["objective"]["shift"] == 3.0
+
+    dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=2))
+    few = ["train.steps=2", "train.device=cpu", "train.data.plan.token_budget=128", "train.optimizer.warmup_steps=0"]
+    settings_of_run = [part for one in few for part in ("--set", one)]
+    trained = tmp_path / "run"
+    given = ["--config", str(out / "train.yaml"), *settings_of_run]
+    assert run("train", str(dataset), "--out", str(trained), *given) == 0
+    for name, last in (("ours", []), ("run", ["--last"])):
+        target = tmp_path / f"{name}-back/transformer"
+        assert run("train-export", str(tmp_path / name), "--out", str(target), "--to", "diffusers", *last) == 0
+        _, report = WanTransformer3DModel.from_pretrained(target, output_loading_info=True)
+        assert not report["missing_keys"] and not report["unexpected_keys"]
+    there, back, after = (
+        load_file(folder / "transformer" / WEIGHTS)
+        for folder in (source, tmp_path / "ours-back", tmp_path / "run-back")
+    )
+    assert all(torch.equal(back[name], tensor) and back[name].dtype is tensor.dtype for name, tensor in there.items())
+    moved = [name for name in there if not torch.equal(after[name], there[name].float())]
+    assert len(moved) > 20 and all((after[name] - there[name].float()).abs().max() < 1e-3 for name in moved)
+
+
+def test_what_does_not_fit_is_refused_with_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = pipeline(tmp_path / "wan", text_dim=20)
+    assert (
+        run("train-import", str(source), "--out", str(tmp_path / "x"), "--pattern", "factorized_self_attention") == 2
+    )
+    assert "for the class-conditional DiT, and this is a WanTransformer3DModel" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert run("train-import", str(source), "--out", str(tmp_path / "ours")) == 0
+    dataset = write_dataset(tmp_path / "dataset", smooth_clips(8, num_val=2))
+    given = ["--config", str(tmp_path / "ours/train.yaml"), "--set", "train.device=cpu"]
+    assert run("train", str(dataset), "--out", str(tmp_path / "run"), *given) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "reads captions as states of 20 features, the dataset has those of 12" in told
+    config = source / "transformer/config.json"
+    config.write_text(config.read_text().replace("WanTransformer3DModel", "FluxTransformer2DModel"))
+    assert run("train-import", str(source), "--out", str(tmp_path / "x")) == 2
+    assert "got a FluxTransformer2DModel; expected one of WanTransformer3DModel" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""Small random models of diffusers' own classes, and their outputs for samples that ours take in one pack."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curate.encoders.torchvision_cpu import repair
+from train.convert.diffusers_folder import Imported, family_of, read_folder
+from train.convert.family import Family
+from train.model.dit import DiT
+from train.packing.batch import Sample, pack, unpack
+
+repair()
+
+CHANNELS, TEXT_DIM, LATENT_PX, WAN_TOKENS = 4, 20, 8, 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One model: its class and settings in diffusers, samples, and how a pipeline asks it for one of them."""
+
+    class_name: str
+    settings: Mapping[str, Any]
+    samples: Sequence[Sample]
+    ask: Callable[[nn.Module, Sample, torch.dtype], Tensor]
+
+    @property
+    def their_class(self) -> Any:
+        import diffusers
+
+        return getattr(diffusers, self.class_name)
+
+    def build(self) -> nn.Module:
+        """Every parameter is random: as they are drawn, tables and norms would hide mistakes."""
+        model: nn.Module = self.their_class(**self.settings)
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in sorted(model.named_parameters()):
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                parameter.data = noise / parameter[0].numel() ** 0.5
+            else:
+                parameter.data = 1 + 0.2 * noise if name.endswith("weight") else 0.2 * noise
+        return model.eval()
+
+
+def text(num_tokens: int) -> Tensor:
+    return torch.randn(num_tokens, TEXT_DIM, generator=torch.Generator().manual_seed(num_tokens))
+
+
+def sample(timestep: float, shape: tuple[int, ...], text: Tensor | None, **given: Any) -> Sample:
+    latent = torch.randn(CHANNELS, *shape, generator=torch.Generator().manual_seed(int(1000 * timestep)))
+    noise = torch.zeros_like(latent)
+    return Sample(clip_id=str(timestep), latent=latent, noise=noise, timestep=timestep, fps=16.0, text=text, **given)
+
+
+def states(one: Sample, dtype: torch.dtype) -> Tensor:
+    """(1, n, D_text): a text's own tokens, or one state of zeros."""
+    return (torch.zeros(1, TEXT_DIM) if one.text is None else one.text)[None].to(dtype)
+
+
+def ask_wan(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    """The caption is filled with zeros; of TI2V-5B, which has a timestep for each token, given ones are at 0."""
+    given = states(one, dtype)
+    padded = torch.cat([given, given.new_zeros(1, WAN_TOKENS - given.shape[1], TEXT_DIM)], dim=1)
+    timestep = torch.tensor([1000 * one.timestep])
+    if one.clean_mask is not None:
+        timestep = torch.where(one.clean_mask, 0.0, timestep)[None]
+    return model(one.latent[None].to(dtype), timestep, padded).sample[0]
+
+
+def ask_pixart(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    rows, columns = (LATENT_PX * side for side in one.latent.shape[-2:])
+    size = {"resolution": torch.tensor([[rows, columns]]), "aspect_ratio": torch.tensor([[rows / columns]])}
+    timestep = torch.tensor([round(1000 * one.timestep)])
+    out = model(one.latent[None, :, 0].to(dtype), states(one, dtype), timestep, added_cond_kwargs=size)
+    return out.sample[0, :, None]
+
+
+def ask_latte(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    timestep = torch.tensor([round(1000 * one.timestep)])
+    return model(one.latent[None].to(dtype), timestep, states(one, dtype)).sample[0]
+
+
+WAN = {
+    "num_attention_heads": 3,
+    "attention_head_dim": 14,  # 3 pairs of features for frames, 2 for rows, 2 for columns
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "text_dim": TEXT_DIM,
+    "ffn_dim": 100,
+    "num_layers": 2,
+}
+PIXART = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": CHANNELS,
+    "out_channels": 2 * CHANNELS,
+    "num_layers": 2,
+    "cross_attention_dim": 24,
+    "caption_channels": TEXT_DIM,
+    "sample_size": 8,
+    "patch_size": 2,
+}
+BLOCK = {
+    "norm_type": "ada_norm_single",
+    "norm_eps": 1e-6,
+    "norm_elementwise_affine": False,
+    "attention_bias": True,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+}
+VIDEOS = [sample(0.25, (3, 6, 10), text(5)), sample(0.5, (3, 4, 4), None)]
+IMAGES = [sample(0.017, (1, 8, 8), text(5)), sample(0.5, (1, 4, 12), text(9)), sample(0.999, (1, 6, 4), None)]
+
+CASES = {
+    "wan": Case(
+        class_name="WanTransformer3DModel",
+        settings=WAN,
+        samples=[*VIDEOS, IMAGES[0], sample(0.75, (3, 4, 4), text(9), clean_mask=torch.arange(12) < 4)],
+        ask=ask_wan,
+    ),
+    "pixart-sigma": Case(class_name="PixArtTransformer2DModel", settings=PIXART, samples=IMAGES, ask=ask_pixart),
+    "pixart-alpha": Case(
+        class_name="PixArtTransformer2DModel",
+        settings=PIXART | {"use_additional_conditions": True, "interpolation_scale": 2},
+        samples=IMAGES,
+        ask=ask_pixart,
+    ),
+    "latte": Case(
+        class_name="LatteTransformer3DModel",
+        settings=PIXART | BLOCK | {"video_length": 16},
+        samples=[sample(0.25, (16, 4, 6), text(5)), sample(0.5, (16, 4, 2), None), *IMAGES[:2]],
+        ask=ask_latte,
+    ),
+}
+
+
+def read(folder: Path) -> tuple[Imported, Family]:
+    """The model of a folder of diffusers in ours, and its family."""
+    config = json.loads((folder / "config.json").read_text())
+    family = family_of(config)
+    assert family is not None
+    return read_folder(folder, family, config), family
+
+
+def packed_outputs(model: DiT, samples: Sequence[Sample]) -> list[Tensor]:
+    """(num_outputs · C, T, H, W) of each sample of one pack."""
+    batch = pack(samples, model.config.patch, model.text_dim, model.config.conditions)
+    parts = model(batch.tokens, batch.timesteps, batch).chunk(model.num_outputs, dim=-1)
+    return [torch.cat(of_one) for of_one in zip(*(unpack(x, batch, model.config.patch) for x in parts), strict=True)]

@@ -1,0 +1,103 @@
+"""Wan 2.1 and 2.2 (Wan Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", §4.2).
+
+A DiT with one adaLN for all blocks plus a vector for each, cross-attention to UMT5 between attention and MLP, and
+queries and keys that are normalised over all heads at once. Captions are filled with states of zeros to 512 tokens,
+which cross-attention sees. Taken are the text-to-video models and the 5B model of 2.2, which has a timestep for each
+token: given frames are at 0, as here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from train.convert.family import Family, Shape, mlp_ratio
+from train.convert.ties import Tie, attention, channels_first, flat, flat_patches, halves_of_pairs, layers, tied
+from train.model.caption_config import CaptionConfig
+from train.model.dit_config import DiTConfig
+from train.objective.config import AnyObjective
+from train.objective.flow_config import FlowConfig
+
+
+class Wan(Family):
+    """`WanTransformer3DModel`."""
+
+    class_name: ClassVar[str] = "WanTransformer3DModel"
+    text_tokens: ClassVar[int] = 512
+    required: ClassVar[Mapping[str, Any]] = {
+        "freq_dim": 256,
+        "eps": 1e-6,
+        "qk_norm": "rms_norm_across_heads",
+        "cross_attn_norm": True,
+        "image_dim": None,
+        "added_kv_proj_dim": None,
+        "pos_embed_seq_len": None,
+        "rope_max_seq_len": 1024,
+    }
+
+    def shape(self, config: Mapping[str, Any]) -> Shape:
+        channels, outputs = config["in_channels"], config["out_channels"]
+        if channels != outputs:
+            raise ValueError(
+                f"config.json: got in_channels {channels} and out_channels {outputs}; models that are shown further "
+                "channels (image-to-video of 2.1 and of 2.2 A14B) are not taken; text-to-video and TI2V-5B are"
+            )
+        num_heads = config["num_attention_heads"]
+        width = num_heads * config["attention_head_dim"]
+        model = DiTConfig(
+            width=width,
+            depth=config["num_layers"],
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio(config["ffn_dim"], width),
+            patch=tuple(config["patch_size"]),
+            qk_norm="width",
+            adaln="shared",
+            final_adaln="table",
+            cross_attention_norm="affine",
+            caption=CaptionConfig(norm=False, pooled=False, null="zeros"),
+            text_padding=self.text_tokens,
+            condition_on_fps=False,
+        )
+        return Shape(config=model, channels=channels, text_dim=config["text_dim"])
+
+    def entries(self, shape: Shape) -> dict[str, Any]:
+        model = shape.config
+        return {
+            "patch_size": list(model.patch),
+            "num_attention_heads": model.num_heads,
+            "attention_head_dim": model.width // model.num_heads,
+            "in_channels": shape.channels,
+            "out_channels": shape.channels,
+            "text_dim": shape.text_dim,
+            "ffn_dim": int(model.width * model.mlp_ratio),
+            "num_layers": model.depth,
+        }
+
+    def ties(self, shape: Shape) -> list[Tie]:
+        model = shape.config
+        timestep, text = "condition_embedder.time_embedder", "condition_embedder.text_embedder"
+        ties = [
+            tied("embed.weight", "patch_embedding.weight", form=flat_patches(shape.channels, *model.patch)),
+            tied("embed.bias", "patch_embedding.bias"),
+            *layers("conditioners.0.timestep.mlp.0", f"{timestep}.linear_1"),
+            *layers("conditioners.0.timestep.mlp.2", f"{timestep}.linear_2"),
+            *layers("conditioners.0.caption.mlp.0", f"{text}.linear_1"),
+            *layers("conditioners.0.caption.mlp.2", f"{text}.linear_2"),
+            *layers("shared_modulation", "condition_embedder.time_proj"),
+            tied("final.modulation.weight", "scale_shift_table", form=flat(1, 2, model.width)),
+            *layers("final.linear", "proj_out", form=channels_first(*model.patch)),
+        ]
+        pairs = halves_of_pairs(model.num_heads)
+        for i in range(model.depth):
+            block = f"blocks.{i}"
+            ties += [
+                tied(f"{block}.modulation.linear.weight", f"{block}.scale_shift_table", form=flat(1, 6, model.width)),
+                *attention(f"{block}.self_attentions.0", f"{block}.attn1", rotated=pairs, normed=True),
+                *layers(f"{block}.cross_norm", f"{block}.norm2"),
+                *attention(f"{block}.cross_attention", f"{block}.attn2", normed=True),
+                *layers(f"{block}.mlp.0", f"{block}.ffn.net.0.proj"),
+                *layers(f"{block}.mlp.2", f"{block}.ffn.net.2"),
+            ]
+        return ties
+
+    def objective(self, shape: Shape, scheduler: Mapping[str, Any]) -> AnyObjective:
+        """A velocity; the pipeline's shift to noise is the scheduler's."""
+        return FlowConfig(shift=float(scheduler.get("flow_shift") or scheduler.get("shift") or 1.0))
