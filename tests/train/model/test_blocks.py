@@ -58,13 +58,15 @@ def test_rows_modulate_their_tokens_and_get_the_sums_of_their_gradients(dtype: t
                 torch.testing.assert_close(one, other, **tolerance)
 
 
-@pytest.mark.parametrize("with_norm", [True, False])
+@pytest.mark.parametrize("normed", [(12,), (2, 12), None])
 @pytest.mark.parametrize("with_rotation", [True, False])
-def test_heads_are_normalised_and_rotated_as_by_separate_operations(with_norm: bool, with_rotation: bool):
+def test_heads_are_normalised_and_rotated_as_by_separate_operations(
+    normed: tuple[int, ...] | None, with_rotation: bool
+):
     x = torch.randn(7, 2, 12, dtype=torch.float32, requires_grad=True)
-    weight = torch.randn(12, requires_grad=True) if with_norm else None
+    weight = torch.randn(normed, requires_grad=True) if normed else None
     rotation = RotaryEmbedding(12)(torch.randint(0, 9, (7, 3))) if with_rotation else None
-    plain = x if weight is None else torch.nn.functional.rms_norm(x, (12,), weight, 1e-6)
+    plain = x if weight is None or normed is None else torch.nn.functional.rms_norm(x, normed, weight, 1e-6)
     plain = plain if rotation is None else rotation.apply(plain)
     ours = normalised_and_rotated(x, weight, rotation)
     torch.testing.assert_close(ours, plain, atol=1e-6, rtol=1e-5)

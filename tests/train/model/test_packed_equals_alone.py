@@ -35,6 +35,27 @@ VARIANTS = [
     settings_of("joint", "adaln", text="pooled", adaln="shared"),
     settings_of("joint", "adaln_zero", embedders_per_block=True, qk_norm=False, num_outputs=2),
     settings_of("joint", "adaln_zero", rope_grid=(2, 2, 2)),
+    settings_of(
+        "joint",
+        "adaln_zero",
+        adaln="shared",
+        final_adaln="table",
+        qk_norm="width",
+        text_padding=8,
+        cross_attention_norm="affine",
+        caption={"norm": False, "pooled": False, "null": "zeros"},
+    ),  # Wan
+    settings_of(
+        "alternating",
+        "adaln_zero",
+        "sincos",
+        qk_norm=False,
+        cross_attention_in="spatial",
+        cross_attention_norm="none",
+        sincos_extent=6.0,
+        frame_positions="temporal",
+        condition_on_size=8,
+    ),  # Latte, with the sizes of PixArt-α
 ]
 
 WALT: dict[str, object] = {

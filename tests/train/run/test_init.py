@@ -113,6 +113,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rope_scaling": {"rope_scaling": "interpolation"},
     "reference_fps": {"reference_fps": 24.0},
     "text": {"text": "cross_attention"},
+    "text_padding": {"text": "cross_attention", "text_padding": 8},
     "num_classes": {"num_classes": 5},
     "condition_on_fps": {"condition_on_fps": True},
     "conditions": {"conditions": ("motion",)},
