@@ -16,15 +16,19 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.machine import described
 from benchmarks.moving_shapes import FPS, MovingShape, make, read
+from benchmarks.moving_shapes import SETTINGS as SHAPES
 from benchmarks.overfit import psnr
+from benchmarks.tasks import LONE_FRAMES
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
 from pipelines.drivers.train import train_here
@@ -34,6 +38,7 @@ from train.autoencoder.pixels import decode_latent, to_video
 from train.data.conditioning.spatial import Spatial
 from train.data.manifest import read_manifest
 from train.data.read import ClipReader
+from train.packing.patches import patchify, unpatchify
 from train.sampling.config import SampleConfig
 from train.sampling.guidance.config import ConstantGuidance
 from train.sampling.request import Request
@@ -41,20 +46,20 @@ from train.sampling.sample import sample
 
 SIZE = (17, 64, 64)
 ENCODINGS: Mapping[str, tuple[str, ...]] = {
-    "large": ("encode.multiple_px=8",),
+    "large": LONE_FRAMES,
     "small": ("encode.multiple_px=8", "encode.max_area_px=1024"),
     "small_6": ("encode.multiple_px=8", "encode.max_area_px=1024", "encode.fps=6"),
     "small_3": ("encode.multiple_px=8", "encode.max_area_px=1024", "encode.fps=3"),
 }
-DIT = "{patch: [1, 1, 1], width: 96, depth: 4, num_heads: 4, text: cross_attention}"
+DIT = "{patch: [1, %d, %d], width: 128, depth: 4, num_heads: 4, text: cross_attention}"
 UNET = (
     "{kind: unet, width: 32, multipliers: [1, 2], depths: [1, 1], attention_levels: [1], temporal: convolution, "
     "head_width: 32, num_groups: 8, condition_width: 128}"
 )
 STAGES: Mapping[str, tuple[tuple[str, ...], str, str]] = {
-    "base": (("small_3",), "[]", DIT),
-    "between": (("small", "small_6"), "[{kind: temporal}]", DIT),
-    "larger": (("large",), "[{kind: spatial}]", DIT),
+    "base": (("small_3",), "[]", DIT % (1, 1)),
+    "between": (("small", "small_6"), "[{kind: temporal}]", DIT % (1, 1)),
+    "larger": (("large",), "[{kind: spatial}]", DIT % (2, 2)),
     "larger_unet": (("large",), "[{kind: spatial}]", UNET),
 }
 """Name → encodings that it is trained on, what it is conditioned on, and its model."""
@@ -62,9 +67,9 @@ STAGES: Mapping[str, tuple[tuple[str, ...], str, str]] = {
 SETTINGS = (
     "execute.executor=local",
     "train.data.caption_dropout=0.1",
-    "train.data.plan={token_budget: 1280, packs_per_step: 1}",
-    "train.objective={timesteps: uniform}",
-    "train.optimizer={lr: 0.001, warmup_steps: 50, schedule: cosine}",
+    "train.data.plan={token_budget: 480, packs_per_step: 1}",
+    "train.objective={kind: flow, timesteps: uniform}",
+    "train.optimizer={lr: 0.002, warmup_steps: 100, schedule: cosine, betas: [0.9, 0.99]}",
     "train.ema.decay=0.995",
     "train.evaluate.captions.every=0",
     "train.evaluate.held_out.every=500",
@@ -74,6 +79,7 @@ SETTINGS = (
 
 SAMPLING = SampleConfig(num_steps=20, guidance=(ConstantGuidance(weight=1),), device="cpu")
 NUM_MEASURED, NUM_SHOWN, SCALE = 16, 4, 2
+DOUBLED, RIDGE = (1, 2, 2), 10.0
 
 
 def main() -> None:
@@ -82,23 +88,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--measure-only", action="store_true", help="of the stages that are trained")
+    parser.add_argument("--train", type=int, default=800, help="clips that train")
+    parser.add_argument("--held-out", type=int, default=120, help="clips that do not, of all sizes")
     arguments = parser.parse_args()
     print(described())
-    dataset, names = make_dataset(arguments.out)
+    dataset, names = make_dataset(arguments.out, arguments.stages, arguments.train, arguments.held_out)
     for stage in arguments.stages if not arguments.measure_only else ():
         train_stage(dataset, arguments.out / stage, stage, names, arguments.steps)
     measure(arguments.out, dataset, names, arguments.stages)
 
 
-def make_dataset(out: Path) -> tuple[str, dict[str, str]]:
-    """The dataset, and the fingerprint of each of its encodings."""
+def make_dataset(out: Path, stages: Sequence[str], num_train: int, num_held_out: int) -> tuple[str, dict[str, str]]:
+    """The dataset, and the fingerprint of each of its encodings that the stages need."""
     dataset = str(out / "dataset")
-    make(dataset, num_train=400, num_held_out=60)
-    names = {}
-    for name, settings in ENCODINGS.items():
-        summary = encode(dataset, load_config(None, ["execute.executor=local", "encode.windows=middle", *settings]))
-        names[name] = summary.latents
-    return dataset, names
+    make(dataset, num_train, num_held_out, settings=ENCODINGS["large"])
+    needed = ("large", "small") if all(stage.startswith("larger") for stage in stages) else ENCODINGS
+    encoded = {name: encode(dataset, load_config(None, [*SHAPES, *ENCODINGS[name]])) for name in needed}
+    return dataset, {name: summary.latents for name, summary in encoded.items()}
 
 
 def train_stage(dataset: str, out: Path, stage: str, names: Mapping[str, str], steps: int) -> None:
@@ -118,14 +124,12 @@ class HeldOut:
 
     @classmethod
     def of(cls, dataset: str, names: Mapping[str, str]) -> "HeldOut":
-        known, found = read(dataset), dict[str, dict[str, Tensor]]()
-        for name, fingerprint in names.items():
-            manifest = read_manifest(dataset, split="val", patch=(1, 1, 1), latents=fingerprint, text="none")
-            reader = ClipReader(manifest, (1, 1, 1))
-            found[name] = {row["clip_id"]: reader.latent(row) for row in map(manifest.row, range(len(manifest)))}
+        known = read(dataset)
+        found = {name: _latents(dataset, fingerprint, "val") for name, fingerprint in names.items()}
+        record = read_manifest(dataset, split="val", patch=(1, 1, 1), latents=names["large"], text="none").latents
         clips = [one for one in known.values() if one.split == "val" and one.size == SIZE][:NUM_MEASURED]
         latents = {name: [of_clip[clip.clip_id] for clip in clips] for name, of_clip in found.items()}
-        return cls(clips=clips, latents=latents, autoencoder=autoencoder_of(manifest.latents))
+        return cls(clips=clips, latents=latents, autoencoder=autoencoder_of(record))
 
     def decoded(self, latents: Sequence[Tensor]) -> list[np.ndarray]:
         return [decode_latent(self.autoencoder, latent) for latent in latents]
@@ -149,9 +153,10 @@ def measure(out: Path, dataset: str, names: Mapping[str, str], stages: Sequence[
     held_out, trained = HeldOut.of(dataset, names), [name for name in stages if (out / name / "run.json").exists()]
     small, decoded = held_out.latents, {name: held_out.decoded(held_out.latents[name]) for name in names}
     larger: dict[str, list[np.ndarray]] = {
-        "bilinear": [resized(rgb, 64) for rgb in decoded["small"]],
+        **{mode: [resized(rgb, 64, mode) for rgb in decoded["small"]] for mode in ("nearest", "bilinear", "bicubic")},
         "bilinear, of latents": held_out.decoded([Spatial().on_grid(one, (5, 8, 8)) for one in small["small"]]),
     }
+    larger["linear map of latents"] = held_out.decoded(linear_map(dataset, names, small["small"]))
     for name in [name for name in trained if name.startswith("larger")]:
         for noise in (0.0, 0.1, 0.3):
             latents = held_out.drawn(out / name, 64, 12, small["small"], noise)
@@ -162,6 +167,41 @@ def measure(out: Path, dataset: str, names: Mapping[str, str], stages: Sequence[
         once, twice = between(held_out, out / "between", decoded)
         show("rate doubled, 6 to 12", held_out.truth(32), once, out)
         show("rate doubled twice by one model, 3 to 12", held_out.truth(32), twice, out)
+
+
+def linear_map(dataset: str, names: Mapping[str, str], lower: Sequence[Tensor]) -> list[Tensor]:
+    """Latents of doubled sides, (C, T, 2 h, 2 w): each 2 x 2 is linear in the 3 x 3 x 3 around it in the smaller
+    latent, by least squares over the training clips, with weights of their own in the first frame. A model below it
+    has not learned what the smaller latent says."""
+    small, large = (_latents(dataset, names[name], "train") for name in ("small", "large"))
+    clips = [clip for clip, one in small.items() if large[clip].shape[1:] == _doubled(one)]
+    inputs = torch.cat([_neighbors(small[clip]) for clip in clips]).double()
+    outputs = torch.cat([patchify(large[clip], DOUBLED) for clip in clips]).double()
+    gram = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(gram, inputs.T @ outputs).float()
+    return [unpatchify(_neighbors(one) @ weights, one.shape[1:], DOUBLED) for one in lower]
+
+
+def _doubled(latent: Tensor) -> tuple[int, ...]:
+    """(T, 2 h, 2 w) of (C, T, h, w)."""
+    return tuple(side * times for side, times in zip(latent.shape[1:], DOUBLED, strict=True))
+
+
+def _latents(dataset: str, fingerprint: str, split: Literal["train", "val"]) -> dict[str, Tensor]:
+    """By clip."""
+    manifest = read_manifest(dataset, split=split, patch=(1, 1, 1), latents=fingerprint, text="none")
+    reader = ClipReader(manifest, (1, 1, 1))
+    return {row["clip_id"]: reader.latent(row) for row in map(manifest.row, range(len(manifest)))}
+
+
+def _neighbors(latent: Tensor) -> Tensor:
+    """The 3 x 3 x 3 around each place of (C, T, h, w), and again where the frame is the first: (T h w, features)."""
+    c, t, h, w = latent.shape
+    padded = F.pad(latent[None], (1,) * 6, mode="replicate")[0]
+    around = padded.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)  # (C, T, h, w, 3, 3, 3)
+    features = torch.cat([around.permute(1, 2, 3, 0, 4, 5, 6).reshape(t, h * w, c * 27), torch.ones(t, h * w, 1)], -1)
+    is_first = (torch.arange(t) == 0).float()[:, None, None]
+    return torch.cat([features, features * is_first], -1).flatten(0, 1)
 
 
 def between(
@@ -181,10 +221,10 @@ def between(
     return found[0], found[1]
 
 
-def resized(rgb: np.ndarray, side: int) -> np.ndarray:
+def resized(rgb: np.ndarray, side: int, mode: str = "bilinear") -> np.ndarray:
     """Frames (T, H, W, 3) uint8, their sides scaled."""
     video = to_video(rgb)[0].transpose(0, 1)  # (T, 3, H, W)
-    scaled = F.interpolate(video, (side, side), mode="bilinear", antialias=side < rgb.shape[1])
+    scaled = F.interpolate(video, (side, side), mode=mode, antialias=side < rgb.shape[1])
     return ((scaled.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).byte().numpy()
 
 

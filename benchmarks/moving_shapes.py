@@ -9,6 +9,7 @@ equal clips. All that decides a clip's pixels is in OUT/shapes.json: `read(OUT)`
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,13 @@ def _drawn(rng: np.random.Generator, clip_id: str, split: str) -> MovingShape:
     )
 
 
-def make(out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: int = 0) -> list[MovingShape]:
+def make(
+    out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: int = 0, settings: Sequence[str] = ()
+) -> list[MovingShape]:
     """Write the dataset, or what of it is missing, and give its clips.
+
+    Args:
+        settings: of `encode`, beside `SETTINGS`.
 
     Raises:
         ValueError: other clips are there.
@@ -131,7 +137,7 @@ def make(out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: in
         known.write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
     elif list(read(out).values()) != clips:
         raise ValueError(f"{out} has other moving shapes; choose another folder, or the numbers and seed of these")
-    encode(str(out), load_config(None, SETTINGS))
+    encode(str(out), load_config(None, [*SETTINGS, *settings]))
     return clips
 
 

@@ -1,6 +1,6 @@
 """Generation tasks on moving shapes, beside copying the nearest given frame and blending linearly; and their cost.
 
-    python -m benchmarks.tasks OUT [--steps 400] [--clips 8]
+    python -m benchmarks.tasks OUT [--steps 2200] [--clips 8]
 
 OUT/dataset is made by `benchmarks.moving_shapes` and encoded with frames that are encoded alone, too. OUT/run is
 trained on all tasks by equal weights; the same command continues it. Held-out clips of 17 frames are generated from
@@ -53,6 +53,7 @@ TASKS = (
 SHOWN = (0, 4, 8, 12, 16)
 NUM_PICTURES = 2
 NUM_TIMED_PACKS = 4
+LONE_FRAMES = ("encode.lone_frames=all",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,17 +131,18 @@ def psnr(one: np.ndarray, other: np.ndarray, where: np.ndarray | None = None) ->
     return float(10 * np.log10(255**2 / (errors.mean() if where is None else errors[where].mean())))
 
 
-def config(steps: int, tasks: Sequence[str]) -> TrainConfig:
+def config(steps: int, tasks: Sequence[str], token_budget: int = 480) -> TrainConfig:
     return TrainConfig.model_validate(
         {
             "steps": steps,
             "device": "cpu",
-            "model": {"width": 96, "depth": 5, "num_heads": 4, "patch": PATCH},
-            "data": {"tasks": [{"kind": task} for task in tasks], "plan": {"token_budget": 960}},
-            "optimizer": {"lr": 2e-3, "warmup_steps": 20},
-            "ema": {"decay": 0.98},
+            "model": {"width": 128, "depth": 4, "num_heads": 4, "patch": PATCH},
+            "objective": {"kind": "flow", "timesteps": "uniform"},
+            "data": {"tasks": [{"kind": task} for task in tasks], "plan": {"token_budget": token_budget}},
+            "optimizer": {"lr": 2e-3, "warmup_steps": 100, "schedule": "cosine", "betas": [0.9, 0.99]},
+            "ema": {"decay": 0.995},
             "evaluate": {"held_out": {"every": 0}, "captions": {"every": 0}},
-            "checkpoint": {"every": 25, "keep": 1},
+            "checkpoint": {"every": 100, "keep": 1},
         }
     )
 
@@ -221,7 +223,7 @@ def cost(dataset: Path, latents: str, num_repeats: int) -> str:
 
 def _step(manifest: Manifest, tasks: Sequence[str]) -> Any:
     """What loads and trains on the first packs."""
-    settings = config(1, tasks)
+    settings = config(1, tasks, token_budget=960)
     settings = settings.model_copy(
         update={"model": settings.model.model_copy(update={"width": 384, "depth": 4, "num_heads": 6})}
     )
@@ -240,16 +242,16 @@ def _step(manifest: Manifest, tasks: Sequence[str]) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--clips", type=int, default=8, help="held-out clips of each task")
     parser.add_argument("--repeats", type=int, default=5, help="of the cost; 0: it is not measured")
-    parser.add_argument("--train", type=int, default=200, help="clips that train")
-    parser.add_argument("--held-out", type=int, default=40, help="clips that do not, of all sizes")
+    parser.add_argument("--train", type=int, default=800, help="clips that train")
+    parser.add_argument("--held-out", type=int, default=120, help="clips that do not, of all sizes")
     arguments = parser.parse_args()
     out: Path = arguments.out
     dataset = out / "dataset"
-    make(dataset, arguments.train, arguments.held_out)
-    latents = encode(str(dataset), load_config(None, [*SETTINGS, "encode.lone_frames=all"])).latents
+    make(dataset, arguments.train, arguments.held_out, settings=LONE_FRAMES)
+    latents = encode(str(dataset), load_config(None, [*SETTINGS, *LONE_FRAMES])).latents
     settings = config(arguments.steps, TASKS)
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"latents": latents})})
     summary = train(settings, str(dataset), out / "run")
