@@ -20,6 +20,7 @@ from curate.storage.lease import Lease
 from curate.storage.place import AnyPath, path_of
 from train.data.align import Alignment, find_family, read_targets
 from train.data.check import check_data, check_positions, warn_of_islands
+from train.data.generator import keyed_generator
 from train.data.load import LoadedStep, PackLoader
 from train.data.manifest import Manifest
 from train.data.mix import read_datasets
@@ -31,19 +32,21 @@ from train.estimate.blend import blend_of
 from train.estimate.memory import MemoryEstimate, estimate_memory, largest_pack, oom_report
 from train.estimate.scale import warn_of_scale
 from train.evaluate.base import EvaluationContext, build_evaluators
+from train.finetune.adapt import check_frozen_dtype
+from train.finetune.base import base_record
 from train.model.base import Denoiser
 from train.monitor.meter import ThroughputMonitor
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
 from train.optim.ema import EMA
-from train.optim.optimizer import build_optimizer, learning_rate
+from train.optim.optimizer import build_optimizer, check_package, learning_rate
 from train.optim.trainable import trainable_parameters
 from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.commit import remove_left_over
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, activation_dtype, autocast, build_model, check_ranks
+from train.run.folder import RunRecord, activation_dtype, adapt_base, autocast, build_model, check_ranks
 from train.run.hold import hold_run, restarted_by_torchrun
-from train.run.init import check_latents, initialize
+from train.run.init import check_latents
 from train.run.resume import open_run
 from train.run.spool import Spool
 
@@ -109,7 +112,11 @@ def _train(
         warn_of_islands(train_manifest, config.model)
         warn_of_scale(config, train_manifest)
     family = find_family(urls, config.align.embedding) if config.align.weight else None
-    record = RunRecord.of(train_manifest, family)
+    if config.freezes and activation_dtype(config, ranks.device) is torch.float32:
+        check_frozen_dtype(config)
+    check_package(config.optimizer)
+    base = base_record(config.init) if config.freezes and config.init is not None else None
+    record = RunRecord.of(train_manifest, family, base)
     open_run(out, config, record, write=ranks.is_main)
     if ranks.is_main:
         remove_left_over(out)
@@ -117,10 +124,11 @@ def _train(
             blend.write(out)
     ranks.barrier()
     model, dtype = build_model(config, record), activation_dtype(config, ranks.device)
-    if config.init is not None and not list_checkpoints(out / "checkpoints"):
-        if config.init_latents == "same":
-            check_latents(config.init, record.latents)
-        initialize(model, config.init, config.init_tubelet)
+    is_new = not list_checkpoints(out / "checkpoints")
+    if config.init is not None and is_new and config.init_latents == "same":
+        check_latents(config.init, record.latents)
+    if config.init is not None and (is_new or config.freezes):
+        adapt_base(model, config, config.init)
     alignment = None
     if family is not None:
         targets = read_targets(urls, family, train_manifest.clip_ids)
@@ -253,6 +261,8 @@ class _Run:
 
     def _optimize(self, loaded: LoadedStep) -> dict[str, Any]:
         """One optimizer step; returns its metrics."""
+        if self.config.drops_inputs:  # what is dropped is a function of the step, too
+            torch.manual_seed(keyed_generator("dropout", self.config.seed, self.step, self.ranks.rank).initial_seed())
         lr = learning_rate(self.step, self.config.optimizer, self.config.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

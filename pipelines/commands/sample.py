@@ -54,6 +54,12 @@ def sample(
     upsample: Annotated[
         bool, typer.Option("--upsample", help="write short prompts as captions of the run's style first")
     ] = False,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:STRENGTH]", help="low-rank updates to add to the run's model; repeatable: sample.lora"
+        ),
+    ] = None,
     autoencoder: DecoderOption = None,
     step: StepOption = None,
     config: ConfigOption = None,
@@ -68,7 +74,11 @@ def sample(
         raise ValueError(
             "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
         )
-    own = {"step": step, "negative": negative, "strength": strength}
+    if lora and len(run) > 1:
+        raise ValueError(
+            f"--lora {lora[0]} is of one model, and a cascade has {len(run)}; merge it into its run's model"
+        )
+    own = {"step": step, "negative": negative, "strength": strength, "lora": lora or None}
     given = [f"sample.{name}={json.dumps(value)}" for name, value in own.items() if value is not None]
     settings = resolved_config(config, [*(set or []), *given])
     resolved = settings.sample

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from train.distributed.ranks import RankGrid
 from train.run.config import ParallelConfig
+
+if TYPE_CHECKING:
+    from train.optim.optimizer import AnyOptimizer
 
 MAX_GRAPHS = 64
 """Of all blocks."""
@@ -92,7 +95,7 @@ def accumulate(model: nn.Module, *, more_to_come: bool) -> AbstractContextManage
     return nullcontext()
 
 
-def clear_gradients(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def clear_gradients(model: nn.Module, optimizer: "AnyOptimizer") -> None:
     """Before the next step. Those of replicas stay where they are, in the buckets that travel: packs between which
     nothing is synchronised would put new ones beside them."""
     optimizer.zero_grad(set_to_none=not isinstance(model, DistributedDataParallel))

@@ -6,24 +6,25 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
+from train.finetune.adapt import adapt_narrow
 from train.model.base import Denoiser
 from train.model.config import ModelConfig
 from train.monitor.meter import peak_memory
+from train.optim.optimizer import moment_bytes
 from train.optim.trainable import trainable_parameters
 from train.run.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-STATE_BYTES = 20
-"""Of a trainable parameter: weight, gradient, two moments and average, each float32."""
-FROZEN_BYTES = 4
-"""Of a frozen parameter: its weight."""
+STATE_BYTES = 12
+"""Of a trainable parameter: weight, gradient and average, each float32. The optimizer's moments come on top."""
 
 
 class OutOfMemory(RuntimeError):
@@ -36,6 +37,7 @@ class MemoryEstimate:
 
     Attributes:
         num_parameters: Of the whole model.
+        num_trainable: Of those, what trains.
         num_tokens: Of the largest pack.
         state_bytes: Weights, gradients, optimizer and average.
         activation_bytes: About what the largest pack keeps for its backward pass.
@@ -44,6 +46,7 @@ class MemoryEstimate:
     """
 
     num_parameters: int
+    num_trainable: int
     num_tokens: int
     state_bytes: int
     activation_bytes: int
@@ -54,10 +57,11 @@ class MemoryEstimate:
         return self.state_bytes + self.activation_bytes + self.kernel_bytes
 
     def __str__(self) -> str:
+        trained = "" if self.num_trainable == self.num_parameters else f", of which {self.num_trainable:,} train"
         return (
             f"{gib(self.state_bytes)} of weights, gradients, optimizer and average ({self.num_parameters:,} "
-            f"parameters), about {gib(self.activation_bytes)} of activations of a pack of {self.num_tokens:,} tokens, "
-            f"{gib(self.kernel_bytes)} of attention's backward"
+            f"parameters{trained}), about {gib(self.activation_bytes)} of activations of a pack of "
+            f"{self.num_tokens:,} tokens, {gib(self.kernel_bytes)} of attention's backward"
         )
 
 
@@ -75,14 +79,20 @@ def estimate_memory(
     """
     num_parameters = sum(p.numel() for p in model.parameters())
     num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
-    state_bytes = STATE_BYTES * num_trainable + FROZEN_BYTES * (num_parameters - num_trainable)
+    state_bytes = STATE_BYTES * num_trainable + moment_bytes(model, config.optimizer)
+    state_bytes += sum(p.nbytes for p in model.parameters() if not p.requires_grad)
     shards = num_ranks if config.parallel.mode == "fsdp" else 1
     return MemoryEstimate(
         num_parameters=num_parameters,
+        num_trainable=num_trainable,
         num_tokens=num_tokens,
         state_bytes=state_bytes // shards,
         activation_bytes=model.activation_bytes(
-            num_tokens, dtype, config.objective.build().token_losses, config.parallel.activation_checkpoint_every
+            num_tokens,
+            dtype,
+            config.objective.build().token_losses,
+            config.parallel.activation_checkpoint_every,
+            partial(adapt_narrow, config=config) if config.freezes else None,
         ),
         kernel_bytes=model.workspace_bytes(num_tokens, dtype),
     )

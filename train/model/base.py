@@ -68,7 +68,14 @@ class Denoiser(nn.Module, ABC):
         """Matrix products of one forward pass over the pack; a multiplication and an addition are two."""
 
     @abstractmethod
-    def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:
+    def activation_bytes(
+        self,
+        num_tokens: int,
+        dtype: torch.dtype,
+        losses: Losses,
+        checkpoint_every: int,
+        freeze: Callable[[nn.Module], None] | None = None,
+    ) -> int:
         """About what a pack keeps for its backward pass.
 
         Args:
@@ -76,6 +83,7 @@ class Denoiser(nn.Module, ABC):
             dtype: of activations.
             losses: of the objective.
             checkpoint_every: every n-th block keeps its input alone; 0: none.
+            freeze: makes a narrower model of the same names ready as the run's is; None: all of it trains.
         """
 
     @abstractmethod

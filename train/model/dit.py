@@ -9,6 +9,7 @@ Letters: L patches of the pack, N tokens of the sequence (patches and in-context
 vectors, V condition tokens of a segment, M text tokens, D width, P = C·pt·ph·pw features of a patch.
 """
 
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
@@ -189,20 +190,31 @@ class DiT(Denoiser):
             total += block.flops(layouts, layout.segments, layout.context_segments, keys, num_vectors)
         return total
 
-    def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:
+    def activation_bytes(
+        self,
+        num_tokens: int,
+        dtype: torch.dtype,
+        losses: Losses,
+        checkpoint_every: int,
+        freeze: Callable[[nn.Module], None] | None = None,
+    ) -> int:
         """Measured on small models of the same kind: what is kept grows with tokens, width and blocks."""
         width = 2 * self.config.width // self.config.num_heads
         few, many = 4, 8  # blocks: patterns repeat after four
 
-        def per_token(depth: int) -> float:
+        def per_token(depth: int, prepare: Callable[[nn.Module], None] = lambda _: None) -> float:
             shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
             sizes = {"channels": self.channels, "text_dim": self.text_dim, "num_outputs": self.num_outputs}
-            return bytes_per_token(DiT(self.config.model_copy(update=shape), **sizes), losses, dtype)
+            small = DiT(self.config.model_copy(update=shape), **sizes)
+            prepare(small)
+            return bytes_per_token(small, losses, dtype)
 
         with torch.random.fork_rng(devices=[]):
             at_few, at_many = per_token(few), per_token(many)
-        block = (at_many - at_few) / (many - few)
-        outside = at_few - few * block
+            block = (at_many - at_few) / (many - few)
+            outside = at_few - few * block
+            if freeze is not None:  # blocks are named by their numbers: here all of them are measured
+                block = (per_token(self.config.depth, freeze) - outside) / self.config.depth
         num_checkpointed = -(-self.config.depth // checkpoint_every) if checkpoint_every else 0
         num_kept = self.config.depth - num_checkpointed + bool(num_checkpointed)  # one at a time is computed again
         inputs = num_checkpointed * width * dtype.itemsize

@@ -61,13 +61,14 @@ class _Normalised(torch.autograd.Function):
         return out.mul_(inverse).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, weight, inverse, cos, sin = ctx.saved_tensors
         y, upstream = x.float(), grad.float()
         if cos is not None:
             upstream = rotate(upstream, _both(cos), -_signed(sin))  # of w x / rms(x)
         along = upstream * y  # (N, H, D_head)
-        of_weight = (along * inverse).flatten(0, -1 - weight.ndim).sum(0)  # as the weight
+        to_weight = ctx.needs_input_grad[1]
+        of_weight = (along * inverse).flatten(0, -1 - weight.ndim).sum(0) if to_weight else None  # as the weight
         mean = along.mul_(weight).mean(_normed(weight.ndim), keepdim=True).mul_(inverse.pow(3))  # (N, H, 1), (N, 1, 1)
         of_x = (upstream * weight).mul_(inverse).addcmul_(y, mean, value=-1)
         return of_x.to(x.dtype), of_weight, None, None

@@ -119,39 +119,42 @@ class Constant(nn.Module):
 
 
 class _Modulated(torch.autograd.Function):
-    """x · scale[condition_ids] + shift[condition_ids]; its backward keeps R vectors, not the N gathered ones."""
+    """x · scale[condition_ids] + shift[condition_ids]; its backward keeps R vectors, not the N gathered ones, and x
+    only where the scale trains."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, condition_ids: Tensor) -> Tensor:
-        ctx.save_for_backward(x, scale, condition_ids)
+        ctx.x_dtype = x.dtype
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, scale, condition_ids)
         return shift.index_select(0, condition_ids).addcmul_(x.to(shift.dtype), scale.index_select(0, condition_ids))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, condition_ids = ctx.saved_tensors
-        of_x = (grad * scale.index_select(0, condition_ids)).to(x.dtype)
-        of_scale, of_shift = (
-            _sum_by_condition(grad * x, condition_ids, len(scale)),
-            _sum_by_condition(grad, condition_ids, len(scale)),
-        )
+        to_x, to_scale, to_shift, _ = ctx.needs_input_grad
+        of_x = (grad * scale.index_select(0, condition_ids)).to(ctx.x_dtype) if to_x else None
+        of_scale = _sum_by_condition(grad * x, condition_ids, len(scale)) if to_scale else None
+        of_shift = _sum_by_condition(grad, condition_ids, len(scale)) if to_shift else None
         return of_x, of_scale, of_shift, None
 
 
 class _Added(torch.autograd.Function):
-    """x + change · gate[condition_ids]."""
+    """x + change · gate[condition_ids]; its backward keeps the change only where the gate trains."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, change: Tensor, gate: Tensor, condition_ids: Tensor) -> Tensor:
-        ctx.save_for_backward(change, gate, condition_ids)
+        ctx.save_for_backward(change if ctx.needs_input_grad[2] else None, gate, condition_ids)
         gates = gate.index_select(0, condition_ids)
         return torch.addcmul(x, change, gates) if x.dtype == change.dtype else x + gates.mul_(change)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         change, gate, condition_ids = ctx.saved_tensors
-        upstream = grad.to(change.dtype)
-        of_gate = _sum_by_condition(upstream * change, condition_ids, len(gate))
-        return grad, upstream * gate.index_select(0, condition_ids), of_gate, None
+        _, to_change, to_gate, _ = ctx.needs_input_grad
+        upstream = grad.to(gate.dtype)  # that of the change
+        of_change = upstream * gate.index_select(0, condition_ids) if to_change else None
+        of_gate = _sum_by_condition(upstream * change, condition_ids, len(gate)) if to_gate else None
+        return grad, of_change, of_gate, None
 
 
 def _sum_by_condition(tokens: Tensor, condition_ids: Tensor, num_condition_tokens: int) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.data.load import LoadedStep
 from train.distributed.ranks import RankGrid
@@ -44,6 +44,7 @@ class ThroughputMonitor:
         self.model = model
         given = None if config.peak_tflops is None else config.peak_tflops * 1e12
         self.peak = given or peak_flops(ranks.device, dtype)
+        self._trained_share = trained_share(model)
         self.measures_idle = ranks.world_size > 1 and not sharded
         self._start, self._last_gradient = _Moment(ranks.device), _Moment(ranks.device)
         self._began = self._waited = self._stalled = 0.0
@@ -77,8 +78,12 @@ class ThroughputMonitor:
         settle(self.ranks.device)  # or what was launched last, the optimizer, were in no step's seconds
         seconds = time.perf_counter() - self._began
         worked = self._waited + self._last_gradient.since(self._start) if self.measures_idle else 0.0
-        # The backward pass takes twice the forward's; self-conditioning adds a forward pass.
-        flops = sum((3 + (batch.self_conditioned is not None)) * self.model.flops(batch) for batch in loaded.batches)
+        # The backward pass takes twice the forward's, or once without weights' gradients; self-conditioning adds a
+        # forward pass.
+        passes = 2 + self._trained_share
+        flops = sum(
+            (passes + (batch.self_conditioned is not None)) * self.model.flops(batch) for batch in loaded.batches
+        )
         own = [seconds, worked, self._waited, self._stalled, peak_memory(self.ranks.device), flops]
         self._stalled = 0.0
         figures = self.ranks.all_gather(own)  # (dp, 6)
@@ -98,6 +103,14 @@ class ThroughputMonitor:
 
     def _gradient_is_there(self, _: Tensor) -> None:
         self._last_gradient.mark()
+
+
+def trained_share(model: nn.Module) -> float:
+    """Of the weights of linear layers. The FLOPs of a step that go by it leave out half of attention's backward pass
+    where all of the model is frozen."""
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    trained = sum(w.numel() for w in weights if w.requires_grad)
+    return trained / total if (total := sum(w.numel() for w in weights)) else 1.0
 
 
 class _Moment:

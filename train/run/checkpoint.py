@@ -34,6 +34,7 @@ from train.data.plan import Cursor
 from train.distributed.parallelize import reshard
 from train.distributed.ranks import RankGrid
 from train.optim.ema import EMA
+from train.optim.optimizer import AnyOptimizer, Optimizers
 from train.optim.trainable import trainable_parameters
 from train.run.commit import begin_folder, draft_of, is_published, publish_folder, remove_folder
 from train.run.config import CheckpointConfig
@@ -79,13 +80,14 @@ class Checkpointer:
         root: AnyPath,
         model: nn.Module,
         ema: EMA | None,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AnyOptimizer,
         ranks: RankGrid,
         config: CheckpointConfig,
         lease: Lease | None = None,
     ) -> None:
         self.root, self.config, self.lease = root, config, lease
         self.model, self.ema, self.optimizer, self.ranks = model, ema, optimizer, ranks
+        self._optimizers = optimizer.members if isinstance(optimizer, Optimizers) else (optimizer,)
         self._group = dist.new_group(backend="gloo") if ranks.world_size > 1 else None
         self._pending: tuple[Future[Any], AnyPath] | None = None
         # On a GPU kept: to pin memory takes longer than to copy into it.
@@ -179,7 +181,7 @@ class Checkpointer:
         except _UNREADABLE as error:
             raise ValueError(self._refusal(folder, _reason(error))) from error
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
-        set_optimizer_state_dict(self.model, self.optimizer, tensors["optimizer"])
+        set_optimizer_state_dict(self.model, self._optimizers, tensors["optimizer"])
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(own)  # the configuration's, which may have changed, not the checkpoint's
         if "rng" in tensors:
@@ -212,7 +214,7 @@ class Checkpointer:
         reshard(self.model)
         tensors: dict[str, Any] = {
             "model": {name: p.detach() for name, p in trainable_parameters(self.model).items()},
-            "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
+            "optimizer": get_optimizer_state_dict(self.model, self._optimizers),
         }
         if buffers := saved_buffers(self.model):
             tensors["buffers"] = buffers

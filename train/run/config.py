@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.data.config import DataConfig
 from train.evaluate.config import EvaluateConfig
+from train.finetune.config import FinetuneConfig, FullConfig
 from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.monitor.metrics import LogConfig
@@ -18,10 +19,17 @@ from train.run.renamed import refuse_renamed
 
 
 class OptimizerConfig(BaseModel):
-    """AdamW (Loshchilov & Hutter 2019). DiT trains at a constant 1e-4 without weight decay, warm-up or clipping."""
+    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for hidden matrices.
+
+    DiT trains at a constant 1e-4 without weight decay, warm-up or clipping."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    kind: Literal["adamw", "muon", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw",
+        description="muon: matrices inside the blocks by Muon, the rest by AdamW, at one learning rate. adamw_8bit, "
+        "paged_adamw_8bit: by bitsandbytes, on one GPU or with parallel.mode: ddp",
+    )
     lr: float = Field(1e-4, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field(
         (0.9, 0.999), description="decay of the first and second moments; these are DiT's"
@@ -114,6 +122,12 @@ class TrainConfig(BaseModel):
         description="same: init takes a model of the dataset's autoencoder; other: of any with as many channels, and "
         "the model learns the new latent space",
     )
+    finetune: FinetuneConfig = Field(FullConfig(), description="all weights train, or low-rank updates of some")
+    trainable: tuple[str, ...] = Field(
+        (),
+        description="globs of names of parameters that train, such as *.bias (* crosses dots); none: all with kind: "
+        "full, the updates alone with kind: lora",
+    )
     data: DataConfig = DataConfig()
     model: ModelConfig = DiTConfig()
     objective: ObjectiveConfig = Field(FlowConfig(), description="rectified flow or DDPM")
@@ -129,6 +143,46 @@ class TrainConfig(BaseModel):
     @classmethod
     def _has_no_old_names(cls, settings: Any) -> Any:
         return refuse_renamed(settings)
+
+    @model_validator(mode="after")
+    def _optimizer_takes_shards(self) -> "TrainConfig":
+        if self.optimizer.kind.endswith("8bit") and self.parallel.mode == "fsdp":
+            raise ValueError(
+                f"optimizer.kind is {self.optimizer.kind}, which knows no sharded parameters, and parallel.mode is "
+                "fsdp; set parallel.mode to ddp, or optimizer.kind to adamw"
+            )
+        return self
+
+    @property
+    def freezes(self) -> bool:
+        """Some of the model does not train: its weights are those of `init`, and no checkpoint has them."""
+        return self.finetune.kind != "full" or bool(self.trainable)
+
+    @property
+    def drops_inputs(self) -> bool:
+        """The model draws random numbers in training."""
+        return self.finetune.kind == "lora" and self.finetune.dropout > 0
+
+    @model_validator(mode="after")
+    def _can_freeze(self) -> "TrainConfig":
+        frozen_dtype = self.finetune.frozen_dtype
+        what = f"finetune.kind is {self.finetune.kind}" if self.finetune.kind != "full" else "trainable is set"
+        if self.freezes and self.init is None:
+            raise ValueError(
+                f"{what}, and init is none: random weights would be frozen. Set train.init to the folder of the model "
+                "that is adapted (`reelpack train-export` and `train-import` write one)"
+            )
+        if frozen_dtype != "float32" and not self.freezes:
+            raise ValueError(
+                f"finetune.frozen_dtype is {frozen_dtype}, and nothing is frozen; set finetune.kind to lora or "
+                "trainable to the parameters that train, or leave it out"
+            )
+        if frozen_dtype == "bfloat16" and self.dtype == "float32":
+            raise ValueError(
+                "finetune.frozen_dtype is bfloat16, and dtype is float32: frozen layers compute in the type of "
+                "activations. Set dtype to bfloat16, or frozen_dtype to float32"
+            )
+        return self
 
     @model_validator(mode="after")
     def _model_and_objective_agree(self) -> "TrainConfig":

@@ -4,7 +4,8 @@
 
 `Denoiser.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it
 goes with, as the run's own `run.json` and `config.yaml` do. `reelpack sample`, `serve` and `evaluate` take the folder
-as they take a run. Or a folder that the model's class of diffusers opens.
+as they take a run. Or a folder that the model's class of diffusers opens. Low-rank updates are
+added to the weights, or are a file of their own.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ from safetensors.torch import load_file
 from train.convert import dit
 from train.convert.diffusers_folder import to_diffusers, write_folder
 from train.convert.weights import STEM
+from train.finetune.adapt import adapted_layers, merge
+from train.finetune.files import updates_of, write_updates
 from train.model.base import Denoiser, described
 from train.model.dit import DiT
 from train.run.folder import checkpoint_steps, load_model, run_folder
@@ -34,6 +37,7 @@ def export_run(
     weights: Literal["ema", "model"] = "ema",
     step: int | None = None,
     dtype: DType = "float32",
+    merges: bool = False,
 ) -> Path:
     """Write the newest checkpoint of `run`, or that after `step`, to `out`.
 
@@ -43,13 +47,16 @@ def export_run(
         weights: the averaged ones, or the last.
         step: of a checkpoint; None: the newest.
         dtype: of the written parameters. Whoever reads them has float32 again.
+        merges: add the updates of a run that trained with LoRA to the weights.
 
     Raises:
-        ValueError: no run, no such checkpoint in it, or `out` holds something else.
+        ValueError: no run, no such checkpoint in it, `out` holds something else, or the run has updates that are not
+            to be merged, or none.
     """
     out = _new_folder(out, "model.safetensors")
     folder = run_folder(run)
     model, config, record = load_model(folder, weights=weights, step=step)
+    _merge(run, model, merges)
     model.save_pretrained(
         out,
         dtype=getattr(torch, dtype),
@@ -57,7 +64,7 @@ def export_run(
         step=checkpoint_steps(folder)[-1] if step is None else step,
         train=config.model_dump(mode="json"),
         objective=config.objective.model_dump(mode="json"),
-        **dataclasses.asdict(record),
+        **dataclasses.asdict(dataclasses.replace(record, base=None)),  # whose weights are in the model
     )
     return out
 
@@ -69,6 +76,7 @@ def export_to_diffusers(
     weights: Literal["ema", "model"] = "ema",
     step: int | None = None,
     dtype: DType | None = None,
+    merges: bool = False,
 ) -> Path:
     """Write what `from_pretrained` of the model's class in diffusers opens.
 
@@ -78,6 +86,7 @@ def export_to_diffusers(
         weights: of a run.
         step: of a run.
         dtype: of the written parameters; None: as they are.
+        merges: as for `export_run`.
 
     Raises:
         ValueError: as `export_run`, or no class of diffusers has the model's outputs.
@@ -87,12 +96,24 @@ def export_to_diffusers(
         model = _opened(Path(run))
     else:
         model, _, _ = load_model(run_folder(run), weights=weights, step=step)
+    _merge(run, model, merges)
     if not isinstance(model, DiT):
         raise ValueError(f"{run}: no class of diffusers has the outputs of a {model.config.kind}")
     state, config = to_diffusers(model) if model.config.num_classes is None else dit.to_diffusers(model)
     kind = None if dtype is None else getattr(torch, dtype)
     write_folder(out, {name: tensor.to(kind or tensor.dtype) for name, tensor in state.items()}, config)
     return out
+
+
+def _merge(run: str | Path, model: Denoiser, merges: bool) -> None:
+    """Raises ValueError: there are updates that are not to be merged, or none."""
+    has_updates = any(True for _ in adapted_layers(model))
+    if has_updates != merges:
+        has = "has low-rank updates" if has_updates else "has no low-rank updates"
+        remedy = "leave --merge out" if merges else "--merge adds them to the weights, --lora FILE writes them alone"
+        raise ValueError(f"{run} {has}; {remedy}")
+    if has_updates:
+        merge(model)
 
 
 def _opened(folder: Path) -> Denoiser:
@@ -112,4 +133,23 @@ def _new_folder(out: str | Path, weights: str) -> Path:
     names = {path.name for path in out.glob("[!.]*")}  # not what a killed export left
     if others := sorted(names - {weights, "config.json"}):
         raise ValueError(f"{out} holds {', '.join(others[:3])}; export into a new folder")
+    return out
+
+
+def export_updates(
+    run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+) -> Path:
+    """Write what a run trained with LoRA, without its base, as a file.
+
+    Raises:
+        ValueError: no run, no such checkpoint in it, or a run without updates.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--lora {out}: expected the name of a file that ends in .safetensors")
+    folder = run_folder(run)
+    model, _, record = load_model(folder, weights=weights, step=step)
+    base = record.base or {}
+    facts = {"base": base.get("sha256"), "folder": base.get("folder"), "run": folder.name, "weights": weights}
+    write_updates(out, updates_of(model, facts))
     return out

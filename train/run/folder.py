@@ -25,15 +25,16 @@ from pydantic_core import ErrorDetails
 from curate.storage.place import AnyPath, path_of
 from train.data.manifest import Manifest
 from train.data.tasks.base import lone_frames_of
+from train.finetune.adapt import adapt
+from train.finetune.base import find_base
 from train.model.base import Denoiser
 from train.packing.shapes import LONE_FRAMES
 from train.run.checkpoint import list_checkpoints, load_weights
 from train.run.config import TrainConfig
+from train.run.given import EMBEDDED, EMBEDDED_FOLDER
+from train.run.init import initialize
 from train.run.renamed import upgraded
 
-EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).parents[1] / "model" / "reelpack_dit"
-"""The embedded generator, exported (docs/models/reelpack_dit.md)."""
 EXPORTED = "config.json"
 OF_LATENTS = ("fingerprint", "channels", "temporal_stride", "spatial_stride")
 """What the record of latents has in any version."""
@@ -52,11 +53,12 @@ class RunRecord:
     labels: tuple[str, ...] | None = None  # names of the classes by number
     embedding: str | None = None  # score family that features are aligned to
     conditioning: dict[str, Any] = field(default_factory=dict)  # by name: of which latents, and how it is shown
+    base: dict[str, Any] | None = None  # folder and fingerprint of the model whose weights are frozen; None: none are
     longest: int = 0  # latent frames of the longest training sample; 0: of an earlier version, not said
     changes: tuple[dict[str, Any], ...] = ()  # settings of a run that continued otherwise, after which step
 
     @classmethod
-    def of(cls, manifest: Manifest, embedding: str | None = None) -> "RunRecord":
+    def of(cls, manifest: Manifest, embedding: str | None = None, base: dict[str, Any] | None = None) -> "RunRecord":
         return cls(
             latents=manifest.latents,
             text=manifest.text,
@@ -67,6 +69,7 @@ class RunRecord:
             ),
             labels=manifest.labels,
             embedding=embedding,
+            base=base,
             conditioning=manifest.conditioning_record,
             longest=pc.max(manifest.table["latent_t"]).as_py() or 0,
         )
@@ -113,6 +116,11 @@ def build_model(config: TrainConfig, record: RunRecord) -> Denoiser:
             num_outputs=config.objective.num_outputs,
         )
     return model
+
+
+def adapt_base(model: Denoiser, config: TrainConfig, folder: str | Path) -> None:
+    """Begin with the weights of a folder, as the run is fine-tuned: `train.finetune`."""
+    adapt(model, config, initialize(model, folder, config.init_tubelet))
 
 
 def check_ranks(config: TrainConfig, num_ranks: int) -> None:
@@ -229,6 +237,9 @@ def load_model(
             raise ValueError(f"{run}: got sample.weights={weights}, and {there} were exported")
         return Denoiser.from_pretrained(str(run)), config, record
     model = build_model(config, record)
+    if record.base is not None:
+        adapt_base(model, config, find_base(run, record.base, config.init))
+        model.float()  # what was kept in another type has its values
     load_weights(_checkpoints(run)[chosen], weights, model)
     return model.eval(), config, record
 

@@ -19,21 +19,25 @@ from train.convert.layouts import Tubelet
 from train.data.space import described_latents, differing
 from train.model.base import Denoiser, described
 from train.model.config import ModelConfig
-from train.run.folder import EMBEDDED, EMBEDDED_FOLDER
+from train.run.given import model_folder
 from train.run.load_state import misfits, some
 
 logger = logging.getLogger(__name__)
 
 
-def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
+def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> set[str]:
     """Fill `model` with the weights of `folder`, a path or `embedded`.
+
+    Returns:
+        Names of the weights that the folder does not have, or not in this shape.
 
     Raises:
         ValueError: no model there, one of another shape (naming what differs), or parts that the run's model has not.
     """
-    folder = _local(folder)
+    folder = model_folder(folder)
     source, state = _read(folder)
     config = source.config
+    theirs = {name: tensor.shape for name, tensor in state.items()}
     if config.kind != model.config.kind:
         raise ValueError(f"train.init={folder}: got a {config.kind}, and train.model is a {model.config.kind}")
     _check_inputs(folder, source, model)
@@ -46,6 +50,7 @@ def initialize(model: Denoiser, folder: str | Path, tubelet: Tubelet) -> None:
     model.load_state_dict(model.state_dict() | state)
     if added := sorted(set(model.state_dict()) - set(state)):
         logger.info("%s: the folder has no %s; they start without effect", folder, some(added))
+    return {name for name, tensor in model.state_dict().items() if theirs.get(name) != tensor.shape}
 
 
 def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
@@ -59,7 +64,7 @@ def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
         ValueError: it was trained in another one.
     """
     try:
-        theirs = json.loads((_local(folder) / "config.json").read_text()).get("latents") or {}
+        theirs = json.loads((model_folder(folder) / "config.json").read_text()).get("latents") or {}
     except (OSError, ValueError, AttributeError):
         return  # `initialize` says what is wrong
     if different := differing(theirs, latents):
@@ -68,10 +73,6 @@ def check_latents(folder: str | Path, latents: Mapping[str, Any]) -> None:
             f"{described_latents(latents)}: another latent space ({', '.join(different)} differ). Encode the dataset "
             "with that autoencoder, or set train.init_latents=other: the model then learns the new space"
         )
-
-
-def _local(folder: str | Path) -> Path:
-    return EMBEDDED_FOLDER if folder == EMBEDDED else Path(folder)
 
 
 def _read(folder: Path) -> tuple[Denoiser, dict[str, Tensor]]:

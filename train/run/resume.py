@@ -31,6 +31,8 @@ FREE_ON_RESUME = (
 """Settings that a continued run may change: they do not say what is learned (`steps` moves the end of a cosine, and
 kernels of attention differ in the last bits; `data.latents` and `data.text` choose what the run was trained on, by the
 fingerprints in its record), or they repair a run that diverged. `run.json` tells them."""
+FIXED = ("optimizer.kind",)
+"""Settings among them that say what a checkpoint holds."""
 
 
 def open_run(out: AnyPath, config: TrainConfig, record: RunRecord, *, write: bool) -> None:
@@ -57,9 +59,13 @@ def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[R
     old_config, old_record = read_run(out)
     old, new = _flat(old_config.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     changed = {key: f"{old.get(key)!r} → {new[key]!r}" for key in new if old.get(key) != new[key]}
-    if refused := [key for key in changed if not key.startswith(FREE_ON_RESUME)]:
+    moved = ("init",) if record.base is not None and old_record.base is not None else ()
+    free = [key for key in changed if (key.startswith(FREE_ON_RESUME) and key not in FIXED) or key in moved]
+    if refused := [key for key in changed if key not in free]:
         differences = ", ".join(f"{key}: {changed[key]}" for key in refused)
         raise ValueError(f"{out} holds a run of another configuration ({differences}); set it back or train elsewhere")
+    if old_record.base is not None and record.base is not None:
+        _check_same_base(out, old_record.base, record.base)
     _check_same_space(out, old_record.latents, record.latents)
     if len(record.datasets) == 1 and old_record.latents["fingerprint"] != record.latents["fingerprint"]:
         raise ValueError(
@@ -99,6 +105,15 @@ def _check_same_space(out: AnyPath, before: dict[str, Any], now: dict[str, Any])
             f"knows nothing. Set train.data.latents={_setting(before)} where the dataset still has them, or encode "
             "with that autoencoder again; or train elsewhere. To take the model to the new space: `reelpack "
             f"train-export {out} --out MODEL`, then train.init=MODEL and train.init_latents=other"
+        )
+
+
+def _check_same_base(out: AnyPath, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """The base may have moved."""
+    if before["sha256"] != now["sha256"]:
+        raise ValueError(
+            f"{out} adapts a base of fingerprint {before['sha256'][:12]} (then {before['folder']}), and train.init="
+            f"{now['folder']} has {now['sha256'][:12]}; set train.init to the folder of that base, or train elsewhere"
         )
 
 

@@ -48,6 +48,9 @@ class SampleConfig(BaseModel):
     negative: str = Field(
         "", description="prompt that guidance leads away from, in branches without the caption; empty: no caption"
     )
+    lora: tuple[str, ...] = Field(
+        (), description="files of low-rank updates that are added to the model, each FILE or FILE:STRENGTH"
+    )
     seed: int = Field(0, ge=0, description="of the noise of the first video; each further one has the next number")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="of `reelpack sample`: a video of each prompt for each of them, in place of `seed`"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from curate.device import pick_device
+from train.finetune.apply import apply_updates
+from train.finetune.base import fingerprint
 from train.model.base import Denoiser
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord, checkpoint_steps, chosen_step, load_model, read_run, run_folder
@@ -27,10 +29,10 @@ class LoadedRun:
 
     Args:
         run: directory of a training run.
-        config: which checkpoint, which weights, and the device.
+        config: which checkpoint, which weights, which updates are added, and the device.
 
     Raises:
-        ValueError: no trained run, or no such checkpoint.
+        ValueError: no trained run, no such checkpoint, or updates of another model.
     """
 
     def __init__(self, run: str | Path, config: SampleConfig) -> None:
@@ -40,6 +42,9 @@ class LoadedRun:
         self.step = chosen_step(folder, config.step)
         self.name = folder.name
         model, self.config, self.record = load_model(folder, weights=config.weights, step=self.step)
+        if config.lora:
+            base = self.record.base or {"sha256": fingerprint(sorted(model.state_dict().items()))}
+            apply_updates(model, config.lora, base["sha256"])
         self.device = pick_device(config.device, setting="sample.device")
         self.model = model.to(self.device)
         self._weaker: tuple[AutoGuidance, Denoiser] | None = None

@@ -11,6 +11,7 @@ import torch
 from tests.support.models import nested
 from tests.train.test_loop import config
 from train.estimate.memory import MemoryEstimate, OutOfMemory, estimate_memory, machine_bytes, warn_if_too_large
+from train.finetune.adapt import adapt
 from train.loop import train
 from train.model.dit import DiT
 from train.objective.flow import RectifiedFlow
@@ -47,6 +48,28 @@ def test_the_estimate_is_what_autograd_keeps_of_a_large_pack(dtype: torch.dtype,
     num_tokens = sum(x[0].numel() // 4 for x in latents)
     predicted = estimate_memory(settings, model, num_tokens, 1, dtype).activation_bytes
     assert predicted == pytest.approx(kept_bytes(settings, model, samples, dtype), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"finetune": {"kind": "lora"}},
+        {"finetune": {"kind": "lora", "rank": 8, "targets": ["blocks.[3-6].*"]}},
+        {"trainable": ["blocks.*.mlp.*"]},
+    ],
+)
+def test_the_estimate_of_a_fine_tuned_model_is_what_autograd_keeps(changes: dict[str, Any]):
+    shape = nested(width=192, depth=7, num_heads=6)
+    settings = TrainConfig.model_validate({"model": shape, "init": "base"} | changes)
+    model = DiT(settings.model, channels=4, text_dim=12)
+    adapt(model, settings)
+    latents = [torch.zeros(4, *grid) for grid in ((6, 16, 24), (1, 32, 32))]
+    samples = [Sample(clip_id="", latent=x, noise=x, timestep=0.5, fps=8.0, text=torch.zeros(2, 12)) for x in latents]
+    estimate = estimate_memory(settings, model, sum(x[0].numel() // 4 for x in latents), 1, torch.float32)
+    kept = kept_bytes(settings, model, samples, torch.float32)
+    assert estimate.activation_bytes == pytest.approx(kept, rel=0.1)
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    assert estimate.state_bytes == sum(n * (20 if trains else 4) for n, trains in sizes)
 
 
 def test_what_an_estimate_tried_is_freed():
@@ -115,7 +138,9 @@ def test_out_of_memory_says_what_was_used_and_what_to_set(
 def test_a_run_that_the_device_will_not_hold_is_warned_of_before_it_starts(
     caplog: pytest.LogCaptureFixture, total_bytes: int | None, warns: bool
 ):
-    estimate = MemoryEstimate(num_parameters=1, num_tokens=1, state_bytes=2**30, activation_bytes=2 * 2**30)
+    estimate = MemoryEstimate(
+        num_parameters=1, num_trainable=1, num_tokens=1, state_bytes=2**30, activation_bytes=2 * 2**30
+    )
     warn_if_too_large(config(), estimate, total_bytes)
     assert ["likely to run out of memory" in record.message for record in caplog.records] == [True] * warns
     assert not warns or "activation_checkpoint_every" in caplog.text

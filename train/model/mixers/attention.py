@@ -38,7 +38,9 @@ class Projections(nn.Module):
     def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) and (M', D) to queries (N, H, D_head), keys and values, 2 × (M', H, D_head); queries and keys are
         normalised and rotated."""
-        if x is context:  # one product instead of two; the weights, much smaller than a pack, are joined for it
+        layers = self.to_q, self.to_kv
+        if x is context and all(isinstance(layer, nn.Linear) for layer in layers):  # not where they have adapters
+            # One product instead of two; the weights, much smaller than a pack, are joined for it.
             weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
             joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
             q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)

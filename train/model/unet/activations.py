@@ -1,8 +1,10 @@
 """Bytes that a U-Net keeps for its backward pass, measured on a narrow one: they grow with the width."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from train.model.activations import bytes_per_token
@@ -11,7 +13,12 @@ from train.model.unet.config import UNetConfig
 
 
 def kept_bytes_per_token(
-    model: Denoiser, config: UNetConfig, losses: Losses, dtype: torch.dtype, checkpoint_every: int
+    model: Denoiser,
+    config: UNetConfig,
+    losses: Losses,
+    dtype: torch.dtype,
+    checkpoint_every: int,
+    freeze: Callable[[nn.Module], None] | None = None,
 ) -> float:
     """
     Args:
@@ -20,11 +27,14 @@ def kept_bytes_per_token(
         losses: of the objective.
         dtype: of activations.
         checkpoint_every: every n-th block keeps its input alone; 0: none.
+        freeze: makes the narrow one ready as the run's model is.
     """
     narrow = config.model_copy(update={"width": 8, "num_groups": 4, "head_width": 8, "condition_width": 8})
 
     def measured(checkpointed: list[int]) -> float:
         small = narrow.build(channels=model.channels, text_dim=model.text_dim, num_outputs=model.num_outputs)
+        if freeze is not None:
+            freeze(small)
         for number in checkpointed:
             block = small.blocks[number]
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -14,6 +14,7 @@ Letters: L patches of the pack, N patches of a level (L at the first), S segment
 tokens, C channels, P features of a patch.
 """
 
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
@@ -117,8 +118,15 @@ class UNet(Denoiser):
             total += block.flops(pyramid.levels[shape.level], pyramid.text.segments, num_vectors)
         return total
 
-    def activation_bytes(self, num_tokens: int, dtype: torch.dtype, losses: Losses, checkpoint_every: int) -> int:
-        return int(num_tokens * kept_bytes_per_token(self, self.config, losses, dtype, checkpoint_every))
+    def activation_bytes(
+        self,
+        num_tokens: int,
+        dtype: torch.dtype,
+        losses: Losses,
+        checkpoint_every: int,
+        freeze: Callable[[nn.Module], None] | None = None,
+    ) -> int:
+        return int(num_tokens * kept_bytes_per_token(self, self.config, losses, dtype, checkpoint_every, freeze))
 
     def workspace_bytes(self, num_tokens: int, dtype: torch.dtype) -> int:
         """Of attention, or of a convolution: its result once more, where unlike frames are joined to one row, or the
