@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from curate.dataset.judged import HUMAN, judged
 from curate.dataset.layout import Layout
@@ -12,6 +11,7 @@ from curate.dataset.schemas import CAPTIONS
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import TableReader, last_by_key
 from curate.storage.place import locate
+from curate.storage.yaml_text import from_yaml
 
 KEY = ("clip_id", "level", "variant")
 """Of a caption."""
@@ -22,7 +22,7 @@ FORMER = {"level": "kind"}
 def read_sections(layout: Layout) -> dict[str, Any]:
     """What each step ran with; empty where there is no config.yaml."""
     fs, path = locate(layout.config)
-    return (yaml.safe_load(fs.cat_file(path)) or {}) if fs.exists(path) else {}
+    return (from_yaml(fs.cat_file(path)) or {}) if fs.exists(path) else {}
 
 
 def current_families(layout: Layout) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
 from curate.dataset.current import FORMER, KEY, current_families, current_records, read_sections
@@ -35,6 +34,7 @@ from curate.storage.claims import Claims
 from curate.storage.lease import Lease, hold
 from curate.storage.place import folders, locate
 from curate.storage.publish import write_text
+from curate.storage.yaml_text import to_yaml
 
 Writer = Literal["curate", "captions", "latents"]
 """Parts of a dataset, each with its own writers: curation, captioning and encoding can run at the same time."""
@@ -160,7 +160,7 @@ class Dataset:
             sections = {**self.sections(), name: value}
             if value is None:
                 del sections[name]
-            write_text(self.layout.config, yaml.safe_dump(sections, sort_keys=True))
+            write_text(self.layout.config, to_yaml(sections))
 
     def sections(self) -> dict[str, Any]:
         return read_sections(self.layout)

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from curate.storage.place import AnyPath, path_of
+from curate.storage.yaml_text import from_yaml
 from train.data.manifest import Manifest
 from train.data.tasks.base import lone_frames_of
 from train.finetune.adapt import adapt
@@ -199,7 +200,7 @@ def _exported(run: AnyPath) -> dict[str, Any]:
 
 def _settings(run: AnyPath) -> Any:
     if not _is_exported(run):
-        return yaml.safe_load((run / "config.yaml").read_text())
+        return from_yaml((run / "config.yaml").read_text())
     entries = _exported(run)
     if "train" not in entries:
         raise ValueError(

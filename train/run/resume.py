@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import yaml
-
 from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
+from curate.storage.yaml_text import to_yaml
 from train.data.space import described_latents, differing
 from train.run.checkpoint import list_checkpoints
 from train.run.config import TrainConfig
@@ -51,7 +50,7 @@ def open_run(out: AnyPath, config: TrainConfig, record: RunRecord, *, write: boo
         out.mkdir(parents=True, exist_ok=True)
         # In this order: a config.yaml alone is taken for something else's, by other ranks and after a kill.
         write_text(str(out / "run.json"), json.dumps(asdict(record), indent=2) + "\n")
-        write_text(str(out / "config.yaml"), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_text(str(out / "config.yaml"), to_yaml(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[RunRecord, dict[str, str]]:
