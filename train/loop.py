@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,9 @@ def _train(
         alignment = Alignment(config.align, targets, config.model.feature_dim(config.align.block), config.seed)
         model.add_module("projector", alignment.projector)  # trained and saved with the model
     num_tokens = largest_pack(train_manifest, config.data.plan)
-    estimate = estimate_memory(config, model, num_tokens, ranks.world_size, dtype)
+    estimate = cache(partial(estimate_memory, config, model, num_tokens, ranks.world_size, dtype))
     if ranks.is_main and on_start is not None:
-        on_start(estimate)
+        on_start(estimate())
     with oom_report(config, estimate, ranks.device), Spool(out, writes=ranks.is_main) as spool:
         run = _Run(config, model, alignment, train_manifest, val_manifest, out, spool, ranks, lease, on_step)
         run.train()

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -139,21 +139,23 @@ def warn_if_too_large(config: TrainConfig, estimate: MemoryEstimate, total_bytes
 
 
 @contextmanager
-def oom_report(config: TrainConfig, estimate: MemoryEstimate, device: torch.device) -> Iterator[None]:
-    """Out of memory in here is told with what was used and what to set; before, whether it is likely.
+def oom_report(config: TrainConfig, estimate: Callable[[], MemoryEstimate], device: torch.device) -> Iterator[None]:
+    """Out of memory in here is told with what was used and what to set; before, whether it is likely. The estimate
+    takes as long as a few steps of a tiny model, so that on a CPU it is made where memory has run out.
 
     Raises:
         OutOfMemory: in place of torch's own error.
     """
     total = device_bytes(device)
-    warn_if_too_large(config, estimate, total)
+    if total is not None:
+        warn_if_too_large(config, estimate(), total)
     try:
         yield
     except torch.OutOfMemoryError as error:
         has = "" if total is None else f" of the {gib(total)} of {device}"
         reason = str(error).split(". ")[0]
         raise OutOfMemory(
-            f"out of memory: {gib(peak_memory(device))}{has} were in use at most; predicted were {estimate}. "
+            f"out of memory: {gib(peak_memory(device))}{has} were in use at most; predicted were {estimate()}. "
             f"{_remedies(config)} ({reason})"
         ) from error
 
