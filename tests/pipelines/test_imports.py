@@ -15,20 +15,35 @@ HEAVY = (
     *("scenedetect", "decord", "ray", "scipy", "sklearn", "pandas"),
 )
 SCRIPT = """
-import atexit, json, sys
-heavy = set(json.loads(sys.argv.pop(1)))
-atexit.register(lambda: print("loaded", sorted(heavy & set(sys.modules))))
-exec(sys.argv.pop(1))
+import importlib, json, sys
+for one in json.loads(sys.argv[2]):
+    code = None
+    try:
+        if isinstance(one, str):
+            importlib.import_module(one)
+        else:
+            importlib.import_module("pipelines.cli").main(one)
+    except SystemExit as ended:
+        code = ended.code
+    print("loaded", json.dumps([code, sorted({*json.loads(sys.argv[1])} & {*sys.modules})]))
 """
-MAIN = "from pipelines.cli import main; main()"
 
 
-def loaded(statements: str, *arguments: str) -> tuple[int, list[str], str]:
-    """Exit code of a process of its own, the heavy libraries that it loads, and what it prints."""
-    command = [sys.executable, "-c", SCRIPT, json.dumps(HEAVY), statements, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    told, _, names = done.stdout.rpartition("loaded ")
-    return done.returncode, names.split(), told + done.stderr
+def loaded(*what: str | list[str]) -> tuple[list[tuple[int | None, list[str]]], list[str]]:
+    """Modules by name and command lines, one after the other in a process of its own: the exit code after each and the
+    heavy libraries that are loaded by then; what each prints."""
+    command = [sys.executable, "-u", "-c", SCRIPT, json.dumps(HEAVY), json.dumps(what)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told, found = [""], []
+    for line in done.stdout.splitlines():
+        if line.startswith("loaded "):
+            code, names = json.loads(line.removeprefix("loaded "))
+            found.append((code, names))
+            told.append("")
+        else:
+            told[-1] += f"{line}\n"
+    assert len(found) == len(what), done.stdout
+    return found, told
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +51,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return curated(tmp_path_factory.mktemp("imports"))
 
 
-@pytest.mark.parametrize("module", ["pipelines.config", "pipelines.cli", "train.run.config", "train.data.manifest"])
-def test_settings_load_no_heavy_library(module: str) -> None:
-    assert loaded(f"import {module}")[:2] == (0, ["[]"])
+def test_settings_load_no_heavy_library() -> None:
+    modules = ("train.data.manifest", "train.run.config", "pipelines.config", "pipelines.cli")
+    assert dict(zip(modules, loaded(*modules)[0], strict=True)) == dict.fromkeys(modules, (None, []))
 
 
-@pytest.mark.parametrize("command", ["curate", "caption", "encode", "train", "sample"])
-def test_a_mistake_in_a_setting_is_told_before_anything_is_loaded(command: str, tmp_path: Path) -> None:
-    out = [] if command in ("caption", "encode") else ["--out", str(tmp_path / "out")]
-    given = ["--prompt", "a cat"] if command == "sample" else []
-    code, names, told = loaded(MAIN, command, str(tmp_path), *out, *given, "--set", "train.stepz=3")
-    assert (code, names) == (2, ["[]"])
-    assert "train.steps" in told
+def test_a_mistake_in_a_setting_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    wrong, out = ["--set", "train.stepz=3"], ["--out", str(tmp_path / "out")]
+    given = {"curate": out, "caption": [], "encode": [], "train": out, "sample": [*out, "--prompt", "a cat"]}
+    found, told = loaded(*([command, str(tmp_path), *words, *wrong] for command, words in given.items()))
+    assert dict(zip(given, found, strict=True)) == dict.fromkeys(given, (2, []))
+    assert [command for command, said in zip(given, told, strict=False) if "train.steps" not in said] == []
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["status", "DATASET"],
-        ["select", "DATASET", "--set", "select.rules.motion.max=9"],
-        ["explain", "DATASET", "1.mp4"],
-        ["--help"],
-    ],
-)
-def test_what_reads_tables_loads_no_model(made: SimpleNamespace, arguments: list[str]) -> None:
-    code, names, told = loaded(MAIN, *(made.url if argument == "DATASET" else argument for argument in arguments))
-    assert (code, names) == (0, ["[]"]), told
+def test_what_reads_tables_loads_no_model(made: SimpleNamespace) -> None:
+    commands = {
+        "status": [made.url],
+        "select": [made.url, "--set", "select.rules.motion.max=9"],
+        "explain": [made.url, "1.mp4"],
+        "--help": [],
+    }
+    found, told = loaded(*([command, *words] for command, words in commands.items()))
+    assert dict(zip(commands, found, strict=True)) == dict.fromkeys(commands, (0, [])), "".join(told)
