@@ -23,6 +23,7 @@ KEEP_ALL = ["duration_s", "short_side_px", "motion", "luminance", "black_fractio
             "flash_rate", "fade_fraction", "letterbox_fraction"]  # fmt: skip
 OVERRIDES = [
     "execute.executor=local",
+    "scan.detector.kind=adaptive",
     "scan.time_limit_s=20",
     f"score.scorers={MANY_PARTS['score.scorers']}",
     "dedup.perceptual.enabled=false",  # most of the good files show the same: each is to be cut

@@ -40,7 +40,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(model: Path | str, *overrides: str, scorers: dict[str, dict[str, Any]] = OF_CLIP) -> Config:
     settings = [f"score.encoder.model=local-dir:{model}", f"score.scorers={only(**scorers)}", "score.num_frames=2"]
-    settings += ["execute.executor=local", "dedup.perceptual.enabled=false"]
+    settings += ["scan.detector.kind=adaptive", "execute.executor=local", "dedup.perceptual.enabled=false"]
     return load_config("clip", [*settings, *overrides])
 
 
@@ -88,7 +88,13 @@ def test_all_default_scorers_stay_and_the_encoder_is_the_models() -> None:
 
 @pytest.mark.slow
 def test_all_default_scorers_give_values_beside_the_model(films: Path, model: Path, tmp_path: Path) -> None:
-    settings = [f"score.encoder.model=local-dir:{model}", "score.num_frames=2", "execute.executor=local", FREE]
+    settings = [
+        f"score.encoder.model=local-dir:{model}",
+        "score.num_frames=2",
+        "scan.detector.kind=adaptive",
+        "execute.executor=local",
+        FREE,
+    ]
     curate([str(films / "a.mp4")], str(tmp_path / "out"), load_config("clip", settings))
     (row,) = rows(tmp_path / "out")
     columns = {name for scorer in load_config("clip").score.scorers.values() for name in scorer.columns}

@@ -20,7 +20,12 @@ from tests.support.forks import forks
 from tests.support.processes import IS_KIND, command_line, descendants, kill
 from tests.support.snapshot import Snapshot, differences, snapshot
 
-SETTINGS = ["score.scorers=null", "shards.clips_per_shard=1", "execute.publish_every_s=1e-9"]
+SETTINGS = [
+    "scan.detector.kind=adaptive",
+    "score.scorers=null",
+    "shards.clips_per_shard=1",
+    "execute.publish_every_s=1e-9",
+]
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ from tests.support.terminal import on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 
-SHORT = ["execute.executor=local", "train.steps=30"]
+SHORT = ["execute.executor=local", "train.steps=30", "sample.num_steps=4"]
 DEMO = """
 import sys
 from pathlib import Path
 from pipelines.demo.run import run_demo
 
-run_demo(Path(sys.argv[1]), ["train.steps=30"])
+run_demo(Path(sys.argv[1]), ["train.steps=30", "sample.num_steps=4"])
 """
 
 

@@ -27,7 +27,12 @@ FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "5
 FILES += ["~root.mp4", "-x.mp4", "back\\slash.mp4", "new\nline.mp4", "bang!.mp4", "spaces .mp4 ", "[1].mp4"]
 FILES += ["*.mp4", "?.mp4"]
 FOLDERS = ["[1]*?", "a::b", "s3:", "~", "#50%20{}", "-x", "back\\slash\nnew!", "spaces  "]
-SETTINGS = [f"score.scorers={only(static_overlay={})}", "execute.executor=local", "select.rules.short_side_px.min=16"]
+SETTINGS = [
+    "scan.detector.kind=adaptive",
+    f"score.scorers={only(static_overlay={})}",
+    "execute.executor=local",
+    "select.rules.short_side_px.min=16",
+]
 SETTINGS += ["encode.max_area_px=6144", "encode.autoencoder.device=cpu"]
 CONFIG = load_config(overrides=SETTINGS)
 

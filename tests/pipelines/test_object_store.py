@@ -149,7 +149,12 @@ def test_curating_from_bucket_to_bucket_is_curating_here(bucket: str, tmp_path: 
     (tmp_path / "videos/text.mp4").write_text("no video")
     fs, path = fsspec.core.url_to_fs(bucket)
     fs.put(f"{tmp_path}/videos", path, recursive=True)
-    settings = ["execute.executor=local", "score.scorers=null", f"execute.staging.cache_dir={tmp_path}/staged"]
+    settings = [
+        "scan.detector.kind=adaptive",
+        "execute.executor=local",
+        "score.scorers=null",
+        f"execute.staging.cache_dir={tmp_path}/staged",
+    ]
     here = curate([f"{tmp_path}/videos"], f"{tmp_path}/dataset", load_config(overrides=settings))
     there = curate([f"{bucket}/videos"], f"{bucket}/dataset", load_config(overrides=settings))
     assert there.num_indexed == here.num_indexed > 0

@@ -21,7 +21,12 @@ from pipelines.inputs.sources import refuse_mistyped
 from tests.support.scorers import only
 from tests.support.videos import moving, write_video
 
-SETTINGS = [f"score.scorers={only(static_overlay={})}", "execute.executor=local", "select.rules.short_side_px.min=16"]
+SETTINGS = [
+    "scan.detector.kind=adaptive",
+    f"score.scorers={only(static_overlay={})}",
+    "execute.executor=local",
+    "select.rules.short_side_px.min=16",
+]
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def test_curate_comes_to_its_end_on_a_terminal(executor: str, tmp_path: Path) ->
     ffmpeg.write_text(f"#!/bin/sh\ntouch {tmp_path}/ffmpeg-was-run\n")
     ffmpeg.chmod(0o755)
     small = [
+        "scan.detector.kind=adaptive",
         "score.scorers=null",
         "select.rules.short_side_px.min=16",
         f"execute.executor={executor}",
@@ -127,7 +128,14 @@ def test_no_import_starts_a_process() -> None:
 
 def test_an_interruption_says_what_stays(tmp_path: Path) -> None:
     write_video(tmp_path / "films/1.mp4", moving(1, 2))
-    settings = ["--set", "score.scorers=null", "--set", "execute.executor=local"]
+    settings = [
+        "--set",
+        "scan.detector.kind=adaptive",
+        "--set",
+        "score.scorers=null",
+        "--set",
+        "execute.executor=local",
+    ]
     ended = on_terminal(
         ["-c", INTERRUPTED, str(tmp_path / "films"), "--out", str(tmp_path / "dataset"), *settings],
         environment={"PYTHONPATH": str(REPOSITORY)},

@@ -20,7 +20,7 @@ from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.videos import FPS, moving, write_video
 
-NO_MODELS = ["score.scorers=null", "execute.executor=local", "shards.clips_per_shard=2"]
+NO_MODELS = ["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local", "shards.clips_per_shard=2"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pipelines.drivers.curate import curate, policy_change
 from pipelines.drivers.select import select
 from tests.support.videos import moving, write_video
 
-SETTINGS = ["score.scorers=null", "execute.executor=local"]
+SETTINGS = ["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local"]
 
 
 @pytest.fixture

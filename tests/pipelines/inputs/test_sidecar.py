@@ -19,7 +19,9 @@ from tests.support.videos import moving, write_video
 
 
 def config(*settings: str) -> Config:
-    return load_config(overrides=["score.scorers=null", "execute.executor=local", *settings])
+    return load_config(
+        overrides=["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local", *settings]
+    )
 
 
 @pytest.fixture

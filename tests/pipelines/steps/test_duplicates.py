@@ -16,7 +16,7 @@ from pipelines.steps.decide import facts, read_stored
 from tests.support.videos import moving, write_video
 
 FAMILIES = {"embedding-1": {"embedding": pa.list_(pa.float32())}}
-SETTINGS = ["score.scorers=null", "execute.executor=local"]
+SETTINGS = ["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local"]
 BY_MEANING = "dedup.semantic.min_similarity=0.95"
 
 

@@ -21,7 +21,9 @@ NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:
-    return load_config(overrides=["score.scorers=null", "execute.executor=local", *overrides])
+    return load_config(
+        overrides=["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local", *overrides]
+    )
 
 
 def outcomes(summary: CurateSummary) -> list[tuple[str, str]]:

@@ -22,7 +22,9 @@ from tests.support.videos import moving, write_video
 
 
 def config(*overrides: str) -> Config:
-    return load_config(overrides=["score.scorers=null", "execute.executor=local", *overrides])
+    return load_config(
+        overrides=["scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local", *overrides]
+    )
 
 
 @dataclass

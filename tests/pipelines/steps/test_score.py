@@ -20,7 +20,7 @@ NONE_KEPT = "select.rules.duration_s.min=5"
 
 
 def config(*overrides: str) -> Config:
-    base = ["execute.executor=local", "score.num_frames=4", "score.short_side_px=64"]
+    base = ["scan.detector.kind=adaptive", "execute.executor=local", "score.num_frames=4", "score.short_side_px=64"]
     return load_config(overrides=[*base, *overrides])
 
 

@@ -22,7 +22,7 @@ from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.support.videos import FPS, moving
 
-NO_MODELS = ("score.scorers=null", "execute.executor=local")
+NO_MODELS = ("scan.detector.kind=adaptive", "score.scorers=null", "execute.executor=local")
 NUM_FRAMES = 3 * FPS
 STRIDE = "{kind: stride, length_s: 1, min_last_s: 0.5}"
 
