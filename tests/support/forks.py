@@ -25,7 +25,10 @@ PRELOADED = [
     "pipelines.drivers.curate",
     "pipelines.drivers.encode",
     "pipelines.drivers.train_autoencoder",
+    "scenedetect.detectors",
     "train.loop",
+    "torch._dynamo.backends.registry",  # the first step of a training imports the compiler
+    "torch.utils.tensorboard",
     "tests.support.forks",
 ]
 """One list, because a process has one fork server: it keeps what its first child asked for."""
