@@ -1,5 +1,6 @@
 """Each extra brings what its commands need: they are run where nothing else can be imported."""
 
+import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,8 +34,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def trained(made: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained where there is the extra `train` alone."""
     box = Box("train", tmp_path_factory.mktemp("train"))
-    box.reelpack("train", made.url, "--out", "run", *TRAIN)
-    box.reelpack("train-export", "run", "--out", "exported")
+    tasks = "train.data.tasks=[{kind: unconditional}, {kind: first_frames}]"
+    train = ["train", made.url, "--out", "run", *TRAIN, "--set", tasks]
+    box.reelpack(train, ["train-export", "run", "--out", "exported"])
     return box.folder / "run"
 
 
@@ -45,32 +47,30 @@ class Box:
         self.folder = folder
         self._command = python_with(extras, folder / "environment")
 
-    def reelpack(self, *arguments: str, code: int = 0) -> str:
-        """What the command prints; it ends with `code`."""
-        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, cwd=self.folder)
+    def reelpack(self, *commands: list[str], code: int = 0) -> str:
+        """What the commands print, all in one process; it ends with `code`."""
+        done = subprocess.run([*self._command, json.dumps(commands)], capture_output=True, text=True, cwd=self.folder)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
 
 def test_without_extras_tables_are_read_and_what_is_missing_is_named(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("", tmp_path)
-    assert "4" in box.reelpack("status", made.url)
-    box.reelpack("select", made.url, "--set", "select.rules.motion.max=99")
-    box.reelpack("explain", made.url, str(made.films / "1.mp4"))
-    box.reelpack("train-plan", made.url, *TRAIN)
+    select = ["select", made.url, "--set", "select.rules.motion.max=99"]
+    explain, plan = ["explain", made.url, str(made.films / "1.mp4")], ["train-plan", made.url, *TRAIN]
+    assert "4" in box.reelpack(["status", made.url], select, explain, plan)
     for extra, command in (
         ("curate", ["curate", str(made.films), "--out", "new", "--executor", "local"]),
         ("caption", ["caption", made.url]),
     ):
-        assert f"pip install 'reelpack[{extra}]'" in box.reelpack(*command, code=2)
+        assert f"pip install 'reelpack[{extra}]'" in box.reelpack(command, code=2)
 
 
 def test_curate_scans_scores_cuts_and_reports(made: SimpleNamespace, tmp_path: Path) -> None:
     box = Box("curate", tmp_path)
     bounds = ["--set", "select.rules.short_side_px.min=16"]
-    assert "in the index" in box.reelpack("curate", str(made.films), "--out", "new", "--executor", "local", *bounds)
-    box.reelpack("verify", "new", "--full")
-    box.reelpack("report", "new")
+    curate = ["curate", str(made.films), "--out", "new", "--executor", "local", *bounds]
+    assert "in the index" in box.reelpack(curate, ["verify", "new", "--full"], ["report", "new"])
     assert "no picture" not in (tmp_path / "new/report/index.html").read_text()
 
 
@@ -84,15 +84,15 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
         f"caption.backend.model={model}",
         *(setting for setting in OVERRIDES if "language" not in setting),  # it imports a package of the extra
     ]
-    box.reelpack("caption", made.url, *(word for setting in settings for word in ("--set", setting)))
+    box.reelpack(["caption", made.url, *(word for setting in settings for word in ("--set", setting))])
 
 
 def test_export_chooses_clips_by_a_condition(made: SimpleNamespace, tmp_path: Path) -> None:
-    box = Box("export", tmp_path)
-    box.reelpack("export", made.url, "--out", "out", "--to", "hf", "--where", "motion > 0")
-    told = Box("", tmp_path / "bare").reelpack("export", made.url, "--out", "other", "--where", "motion > 0", code=2)
+    box, some = Box("export", tmp_path), ["--where", "motion > 0"]
+    box.reelpack(["export", made.url, "--out", "out", "--to", "hf", *some])
+    told = Box("", tmp_path / "bare").reelpack(["export", made.url, "--out", "other", *some], code=2)
     assert "pip install 'reelpack[export]'" in told
-    told = box.reelpack("export", made.url, "--out", "third", "--to", "litdata", code=2)
+    told = box.reelpack(["export", made.url, "--out", "third", "--to", "litdata"], code=2)
     assert "pip install 'reelpack[litdata]'" in told and not (tmp_path / "third").exists()
 
 
@@ -101,15 +101,10 @@ def test_train_trains_and_exports(trained: Path) -> None:
     assert (trained.parent / "exported/model.safetensors").is_file()
 
 
-def test_train_and_sample_need_neither_ray_nor_what_curates(made: SimpleNamespace, tmp_path: Path) -> None:
-    box = Box("train,sample", tmp_path)
-    tasks = "train.data.tasks=[{kind: unconditional}, {kind: first_frames}]"
-    box.reelpack("train", made.url, "--out", "run", *TRAIN, "--set", tasks)
+def test_sample_begins_with_a_picture_and_needs_neither_ray_nor_what_trains_or_curates(
+    trained: Path, tmp_path: Path
+) -> None:
     Image.new("RGB", (90, 70), "gray").save(tmp_path / "photo.png")
-    box.reelpack("sample", "run", "--start", str(tmp_path / "photo.png"), *SAMPLE)
-    assert (tmp_path / "sample.mp4").stat().st_size
-
-
-def test_sample_samples(trained: Path, tmp_path: Path) -> None:
-    Box("sample", tmp_path).reelpack("sample", str(trained), "--prompt", "a film", *SAMPLE)
+    given = ["--prompt", "a film", "--start", str(tmp_path / "photo.png")]
+    Box("sample", tmp_path).reelpack(["sample", str(trained), *given, *SAMPLE])
     assert (tmp_path / "sample.mp4").stat().st_size

@@ -5,6 +5,7 @@ to: it costs nothing, and what an extra forgets cannot be imported. With REELPAC
 virtual environment of its own, into which pip installs the extra.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -16,18 +17,31 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-RUN = "import sys; sys.path[:0] = sys.argv[1].split(':'); del sys.argv[1]; from pipelines.cli import main; main()"
+RUN = """
+import json, sys
+
+sys.path[:0] = json.loads(sys.argv[1])
+from pipelines.cli import main
+
+for words in json.loads(sys.argv[2]):
+    try:
+        main(words)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
 
 
 def python_with(extras: str, folder: Path) -> list[str]:
-    """What runs `reelpack` with these extras (comma-separated, "" for none): its arguments follow."""
+    """What runs command lines of `reelpack` with these extras (comma-separated, "" for none), in turn until
+    one fails: they follow as one argument, a list of lists of words as JSON."""
     if os.environ.get("REELPACK_EXTRAS") == "fresh":
-        return [str(_installed(extras, folder) / "bin/python"), "-I", "-m", "pipelines.cli"]
+        return [str(_installed(extras, folder) / "bin/python"), "-I", "-c", RUN, "[]"]
     site = folder / "site"
     for found in _closure(extras.split(",") if extras else []):
         _link(found, site)
     _describe(site)
-    return [sys.executable, "-I", "-S", "-c", RUN, f"{ROOT}:{site}"]
+    return [sys.executable, "-I", "-S", "-c", RUN, json.dumps([str(ROOT), str(site)])]
 
 
 def _installed(extras: str, folder: Path) -> Path:
