@@ -170,7 +170,10 @@ def _read(path: Path, options: dict[str, Any]) -> DiT:
             raise ValueError(f"{folder}/config.json: is no JSON ({error}); fetch it again") from error
         return from_diffusers(state, config, **options)
     if not path.exists():
-        raise ValueError(f"{path}: no such file; expected DiT-XL-2-256x256.pt or another checkpoint of DiT")
+        raise ValueError(
+            f"{path}: no such file; expected a folder or hub id of diffusers, or DiT-XL-2-256x256.pt or another "
+            "checkpoint of DiT"
+        )
     return from_dit_state_dict(_tensors(path), **options)
 
 

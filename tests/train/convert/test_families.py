@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.train.convert.families import CASES, WAN, Case, packed_outputs, read
+from tests.train.convert.families import CASES, WAN, Case, packed_outputs, read, sample, text
 from train.convert.diffusers_folder import to_diffusers, write_folder
+from train.convert.families import FAMILIES
 from train.convert.family import Shape
 from train.model.dit import DiT
 
@@ -129,3 +130,13 @@ def test_a_model_that_no_class_has_is_told_how_it_differs(tmp_path: Path):
     told = r"is WanTransformer3DModel, which has conditions=\[\] \(here \['motion'\]\), qk_norm=width \(here True\)$"
     with pytest.raises(ValueError, match=told):
         to_diffusers(DiT(other, channels=4, text_dim=20))
+
+
+def test_a_caption_that_the_padding_does_not_hold_is_refused():
+    shape = FAMILIES[0].read(CASES["wan"].settings | {"patch_size": [1, 2, 2]})
+    model = DiT(shape.config.model_copy(update={"text_padding": 8}), channels=4, text_dim=20)
+    assert packed_outputs(model, [sample(0.5, (1, 4, 4), text(8))])
+    with pytest.raises(
+        ValueError, match=r"clip 0\.25: got a caption of 9 tokens, and train\.model\.text_padding is 8"
+    ):
+        packed_outputs(model, [sample(0.5, (1, 4, 4), text(8)), sample(0.25, (1, 4, 4), text(9))])
