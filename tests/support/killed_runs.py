@@ -1,11 +1,10 @@
 """Training runs that are killed, resumed and compared with undisturbed ones: weights, metrics and seen packs."""
 
 import json
-import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from tests.support import seen
 from tests.support.latents import smooth_clips, write_dataset
 from tests.support.processes import Tree, kill
+from tests.support.rays import ATTEMPTS, NOT_STARTED, patient_environment
 from train.monitor.metrics import MEASURED, read_metrics
 from train.run.folder import load_model
 
@@ -39,13 +39,11 @@ PACK_PATCHES = 96
 FIRST_LOSS_TOLERANCE = 1e-6
 
 
-POLL_S = 0.003
+POLL_S = 0.02
 
 
-STOP_LIMIT_S = 60
-
-
-LAUNCH_LIMIT_S = 300
+STALL_LIMIT_S = 600
+"""For a launch that writes nothing: no steps, no records, no log. A busy machine makes one slow, and stops none."""
 
 
 Row = Mapping[str, Any]
@@ -97,13 +95,15 @@ class Runs:
         }
         self.config.write_text(yaml.safe_dump({"train": settings}))
 
-    def start(self, out: Path, launch: int, workers: int, *, on_ray: bool = False) -> Tree:
-        """A launch of the run in `out`, recorded."""
+    def start(self, out: Path, launch: int, workers: int, *, on_ray: bool = False, kill: int | None = None) -> Tree:
+        """A launch of the run in `out`, recorded. `kill`: the step after which it is killed; it goes one step further
+        at most."""
         records = self.records(out) / f"{launch:02d}"
-        records.mkdir(parents=True)
-        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        records.mkdir(parents=True, exist_ok=True)
+        if kill is not None:
+            self._hold(records, kill)
         recorder = seen.environment(records, out, PACKS_PER_STEP)
-        env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | recorder
+        env = patient_environment() | {"PYTHONPATH": str(ROOT)} | recorder
         options = [str(self.dataset), "--out", str(out), "--config", str(self.config)]
         command = ["-m", "tests.support.seen", str(workers), *options]
         if on_ray:
@@ -133,30 +133,49 @@ class Runs:
             RuntimeError: it ended badly, or not at all.
         """
         with self.start(out, launch, workers, on_ray=on_ray) as tree:
-            self._await_end(tree, out, LAUNCH_LIMIT_S)
+            self._await_end(tree, out)
 
-    def _await_end(self, tree: Tree, out: Path, limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
-        while tree.is_running() and time.monotonic() < deadline:
+    def _hold(self, records: Path, step: int) -> None:
+        (records / "next").write_text(str(step + 1))
+        (records / "next").replace(records / seen.HOLD)
+
+    def _await(self, tree: Tree, out: Path, is_there: Callable[[], bool]) -> None:
+        """Until it is there, or the launch has ended, or hangs."""
+        progress, since = None, time.monotonic()
+        while tree.is_running() and not is_there():
+            files = [self.log(out), out / "metrics.jsonl", *self.records(out).rglob("*.jsonl")]
+            if (now := [path.stat().st_size for path in files if path.exists()]) != progress:
+                progress, since = now, time.monotonic()
+            if time.monotonic() - since > STALL_LIMIT_S:
+                return
             time.sleep(POLL_S)
+
+    def _await_end(self, tree: Tree, out: Path) -> None:
+        self._await(tree, out, lambda: False)
         if tree.driver.poll() != 0:
             said = self.log(out).read_text()[-3000:]
             raise RuntimeError(f"{out.name} ended with {tree.driver.poll()} after {tree.seconds:.0f} s:\n{said}")
 
     def kill_at(self, out: Path, launch: int, workers: int, step: int, rng: np.random.Generator) -> str:
         """A launch of which one worker is killed after `step`, in the middle of the next; says what happened."""
-        with self.start(out, launch, workers) as tree:
+        with self.start(out, launch, workers, kill=step) as tree:
             said = self._kill(tree, out, step, rng)
-            deadline = time.monotonic() + STOP_LIMIT_S
-            while tree.is_running() and time.monotonic() < deadline:  # the launcher ends the other workers
-                time.sleep(POLL_S)
+            self._await(tree, out, lambda: False)  # the launcher ends the other workers
         return said
 
     def kill_on_ray(self, out: Path, workers: int, steps: Sequence[int], rng: np.random.Generator) -> list[str]:
         """One launch, of which a worker is killed after each of `steps`; Ray Train brings it to its end."""
-        with self.start(out, 0, workers, on_ray=True) as tree:
-            said = [self._kill(tree, out, step, rng) for step in steps]
-            self._await_end(tree, out, LAUNCH_LIMIT_S)
+        for attempt in range(ATTEMPTS):
+            with self.start(out, 0, workers, on_ray=True, kill=steps[0]) as tree:
+                self._await(tree, out, lambda: bool(step_rows(out)))
+                if not step_rows(out) and NOT_STARTED in self.log(out).read_text() and attempt < ATTEMPTS - 1:
+                    continue
+                said, hold = [], self.records(out) / "00" / seen.HOLD
+                for step, following in zip(steps, [*steps[1:], None], strict=True):
+                    said.append(self._kill(tree, out, step, rng))
+                    hold.unlink() if following is None else self._hold(hold.parent, following)
+                self._await_end(tree, out)
+                break
         return said
 
     def copied(self, run: Path, name: str) -> Path:
@@ -165,11 +184,10 @@ class Runs:
         return Path(shutil.copytree(run, self.folder / name))
 
     def _kill(self, tree: Tree, out: Path, step: int, rng: np.random.Generator) -> str:
-        deadline = time.monotonic() + LAUNCH_LIMIT_S
-        while (rows := step_rows(out)).keys().isdisjoint(range(step, self.num_steps + 1)):
-            if not tree.is_running() or time.monotonic() > deadline:
-                raise RuntimeError(f"no step {step} in {tree.seconds:.0f} s:\n{self.log(out).read_text()[-3000:]}")
-            time.sleep(POLL_S)
+        self._await(tree, out, lambda: any(done >= step for done in step_rows(out)))
+        rows = step_rows(out)
+        if all(done < step for done in rows):
+            raise RuntimeError(f"no step {step} in {tree.seconds:.0f} s:\n{self.log(out).read_text()[-3000:]}")
         time.sleep(float(rng.random()) * rows[max(rows)]["seconds"])
         found = [pid for pid, line in sorted(tree.pids().items()) if is_worker(line)]
         workers = [pid for pid in found if pid != tree.driver.pid] or found  # a launcher of several is none of them

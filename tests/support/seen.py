@@ -2,6 +2,9 @@
 
     python -m tests.support.seen RANKS DATASET --out RUN …     as `torchrun -m train DATASET --out RUN …`
 
+A file `hold` in that folder holds a run back, so that it cannot end before it is killed: while it is there, no rank
+begins a step after the number in it.
+
 Each rank writes its own file in the folder that the environment names, one line per pack that its model was trained
 on: step, rank, clips, and a digest of their latents, timesteps and noise. A killed process leaves the lines it has
 written; a resumed run adds files. Two runs saw the same when these lines are equal, for any number of ranks.
@@ -12,6 +15,7 @@ ends the others.
 
 import hashlib
 import json
+import math
 import os
 import signal
 import socket
@@ -35,6 +39,9 @@ FOLDER, RUN, PACKS = "REELPACK_SEEN", "REELPACK_SEEN_RUN", "REELPACK_SEEN_PACKS"
 """Environment of a process that records: where to, the run's folder, and packs per step."""
 
 
+HOLD, HOLD_POLL_S = "hold", 0.02
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenPack:
     """A pack that a rank was trained on. `digests`: per clip, of its latent, timestep and noise."""
@@ -53,6 +60,7 @@ class RecordingFlow(RectifiedFlow):
         saved = list_checkpoints(Path(os.environ[RUN]) / "checkpoints")
         self.first_step = 1 + (int(saved[-1].name.removeprefix("step-")) if saved else 0)
         self.num_packs = 0
+        self.hold = Path(os.environ[FOLDER]) / HOLD
         self.file = (Path(os.environ[FOLDER]) / f"{time.time_ns()}-{os.getpid()}.jsonl").open("w")
 
     def token_losses(self, model: nn.Module, batch: PackedBatch) -> Tensor:
@@ -60,11 +68,22 @@ class RecordingFlow(RectifiedFlow):
         if torch.is_grad_enabled() and all(batch.clip_ids):
             rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
             packs = len(range(rank, int(os.environ[PACKS]), world_size))  # of each step, on this rank
-            row = {"step": self.first_step + self.num_packs // packs, "rank": rank, "world_size": world_size}
+            step = self.first_step + self.num_packs // packs
+            while step > held_at(self.hold):
+                time.sleep(HOLD_POLL_S)
+            row = {"step": step, "rank": rank, "world_size": world_size}
             self.file.write(json.dumps(row | {"digests": _digests(batch)}) + "\n")
             self.file.flush()
             self.num_packs += 1
         return super().token_losses(model, batch)
+
+
+def held_at(hold: Path) -> float:
+    """The last step that a run may begin; infinite where nothing holds it."""
+    try:
+        return int(hold.read_text())
+    except FileNotFoundError:
+        return math.inf
 
 
 def _digests(batch: PackedBatch) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.killed_runs import Runs, on_ray, other_workers, random_steps, same_workers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # what hangs is ended by its progress, not by the clock
 
 
 @pytest.fixture(scope="module")
