@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.support.rays import ATTEMPTS
+
 
 @pytest.fixture(scope="module")
 def private_ray(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -24,13 +26,13 @@ def private_ray(tmp_path_factory: pytest.TempPathFactory) -> None:
             _system_config={"metrics_report_interval_ms": 200},
         )
 
-    try:
-        start()
-    except Exception as error:  # Ray itself raises no other class
-        if "timed out during startup" not in str(error):
-            raise
-        ray.shutdown()
-        start()  # on a busy machine; Ray's limit of 30 s is fixed
+    for attempt in range(ATTEMPTS):
+        try:
+            return start()
+        except Exception as error:  # Ray itself raises no other class
+            if "timed out during startup" not in str(error) or attempt == ATTEMPTS - 1:
+                raise
+            ray.shutdown()  # the machine is busy; Ray's limit of 30 s is fixed
 
 
 @pytest.hookimpl(trylast=True)

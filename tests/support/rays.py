@@ -11,7 +11,7 @@ from pathlib import Path
 
 NOT_STARTED = "Ray did not start on this machine"
 """Said by a command whose Ray took more than 30 s: that limit of Ray's is fixed, and another attempt may do."""
-ATTEMPTS = 3
+ATTEMPTS = 5
 
 
 def patient_environment() -> dict[str, str]:
