@@ -83,7 +83,7 @@ def pixart_shape(config: Mapping[str, Any], depth: int, settings: Mapping[str, A
         adaln="shared",
         final_adaln="table",
         cross_attention_norm="none",
-        caption=CaptionConfig(norm=False, pooled=False, null="zeros"),
+        caption=CaptionConfig(norm=False, pooled=False, absent="zeros"),
         condition_on_fps=False,
         **settings,
     )

@@ -52,7 +52,7 @@ class Wan(Family):
             adaln="shared",
             final_adaln="table",
             cross_attention_norm="affine",
-            caption=CaptionConfig(norm=False, pooled=False, null="zeros"),
+            caption=CaptionConfig(norm=False, pooled=False, absent="zeros"),
             text_padding=self.text_tokens,
             condition_on_fps=False,
         )

@@ -12,6 +12,6 @@ class CaptionConfig(BaseModel):
 
     norm: bool = Field(True, description="layer norm of the states before the MLP")
     pooled: bool = Field(True, description="the mean of the tokens is a condition beside the timestep")
-    null: Literal["learned", "zeros"] = Field(
+    absent: Literal["learned", "zeros"] = Field(
         "learned", description='what stands for "no caption": a learned token, or one state of zeros'
     )

@@ -71,7 +71,7 @@ class CaptionEmbedder(nn.Module):
         self.norm = nn.LayerNorm(text_dim) if config.norm else nn.Identity()
         self.mlp = nn.Sequential(nn.Linear(text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
         self.pool = nn.Linear(width, width) if config.pooled else None
-        self.null = nn.Parameter(torch.empty(width)) if config.null == "learned" else None
+        self.null = nn.Parameter(torch.empty(width)) if config.absent == "learned" else None
 
     def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor | None]:
         """Caption tokens (M, D_text) to tokens of the model, (M, D), and their mean over each segment, (S, D).

@@ -43,7 +43,7 @@ VARIANTS = [
         qk_norm="width",
         text_padding=8,
         cross_attention_norm="affine",
-        caption={"norm": False, "pooled": False, "null": "zeros"},
+        caption={"norm": False, "pooled": False, "absent": "zeros"},
     ),  # Wan
     settings_of(
         "alternating",
