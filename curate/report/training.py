@@ -14,6 +14,8 @@ from curate.schema import MediaError
 from curate.storage.place import locate
 
 MAX_SAMPLES, MAX_STEPS, MAX_SKIPPED = 24, 6, 20
+GIVEN = ("start", "end", "video", "mask")
+"""Files in the record of a sample, by the options of `reelpack sample`."""
 LARGE = (700, 340)
 CHARTS = (("loss", "training loss"), ("lr", "learning rate"), ("grad_norm", "gradient norm"))
 CHARTS_OF_SPEED = (
@@ -221,13 +223,11 @@ def _sample(payload: bytes, prompt: str, *, is_video: bool) -> str:
 
 
 def _prompt(fs: Any, sample: str) -> str:
-    """The prompt recorded with a sample; the file's name where none is."""
+    """The prompt recorded with a sample, and the files that it was given; the file's name where none is."""
     stem = sample.rpartition(".")[0]
-    if fs.exists(f"{stem}.json"):
-        prompt = json.loads(fs.cat_file(f"{stem}.json")).get("prompt")
-        if prompt:
-            return str(prompt)
-    return stem.rpartition("/")[2]
+    facts = json.loads(fs.cat_file(f"{stem}.json")) if fs.exists(f"{stem}.json") else {}
+    files = [f"{name} {str(facts[name]).rpartition('/')[2]}" for name in GIVEN if facts.get(name)]
+    return " · ".join([str(facts.get("prompt") or stem.rpartition("/")[2]), *files])
 
 
 def _points(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

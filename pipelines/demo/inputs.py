@@ -43,6 +43,9 @@ INPUTS = (
 )
 
 
+PICTURES = (140, 172)
+"""Frames of bbb_b.mp4 between which the demo interpolates: 16 frames at 12 per second."""
+
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "bbb_a.mp4": "Big Buck Bunny: a rabbit and three rodents meet in the forest",
@@ -66,6 +69,19 @@ def write_titles(file: Path) -> None:
         writer = csv.writer(lines)
         writer.writerow(["path", "title"])
         writer.writerows(TITLES.items())
+
+
+def write_pictures(folder: Path) -> tuple[Path, Path]:
+    """Two frames of the held-out excerpt, `PICTURES` apart as the frames of a sample are; existing files stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first, last = paths = folder / "first.png", folder / "last.png"
+    if not all(path.exists() for path in paths):
+        for number, frame in enumerate(iter_frames(str(MEDIA / "bbb_b.mp4"), short_side_px=360)):
+            if number in PICTURES:
+                _once(paths[PICTURES.index(number)], Image.fromarray(frame.rgb).save)
+            if number == PICTURES[-1]:
+                break
+    return first, last
 
 
 def make_demo_inputs(folder: Path) -> None:

@@ -6,6 +6,7 @@ Each step is the one behind its own command, with the shipped configuration `dem
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,24 +19,47 @@ from curate.shards.verify import verify_index
 from pipelines.commands import caption as caption_command
 from pipelines.commands import curate as curate_command
 from pipelines.commands import train as train_command
-from pipelines.config import load_config
+from pipelines.config import Config, load_config
 from pipelines.console.progress import console
 from pipelines.console.tables import out as stdout
 from pipelines.console.tables import plain_table
-from pipelines.demo.inputs import INPUTS, make_demo_inputs, write_titles
+from pipelines.demo.inputs import INPUTS, make_demo_inputs, write_pictures, write_titles
 from pipelines.drivers import caption as caption_clips
 from pipelines.drivers import curate as curate_videos
 from pipelines.drivers import encode as encode_latents
 from pipelines.drivers.sample import sample_to_files
 from pipelines.drivers.train import train_here
 from pipelines.inspection.failures import standing_failures
+from train.sampling.given_files import NOTHING, GivenFiles
 
 PROMPTS = (
     "A big gray rabbit stands in a meadow.",
-    "A flying squirrel and a pink butterfly.",
-    "A red squirrel leans on a tree.",
+    "A flying squirrel glides in the blue sky.",
+    "A red squirrel looks up with a dull face.",
+    "A pink butterfly flies over a green meadow.",
 )
+SIZE, NUM_FRAMES = "128x80", 17
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoSample:
+    """A video that the demo generates, and the pictures that it is given."""
+
+    name: str
+    prompt: str
+    given: GivenFiles = NOTHING
+
+
+def _samples(inputs: Path, pictures: tuple[Path, Path]) -> list[DemoSample]:
+    """Text to video, image to video, and interpolation between two frames of the held-out film."""
+    first, last = pictures
+    animated = GivenFiles(start=inputs / "still_squirrel.jpg")
+    return [
+        *(DemoSample(name=f"sample-{number}", prompt=prompt) for number, prompt in enumerate(PROMPTS)),
+        DemoSample(name="image-to-video", prompt="A flying squirrel moves on a branch.", given=animated),
+        DemoSample(name="interpolation", prompt="A big gray rabbit.", given=GivenFiles(start=first, end=last)),
+    ]
 
 
 def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
@@ -51,8 +75,8 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
     encoded = _step("encode", lambda: encode_latents.encode(dataset, local))
     trained = _step("train", lambda: train_here(dataset, str(run), config))
-    names = [run / "samples" / f"sample-{number}.mp4" for number in range(len(PROMPTS))]
-    samples = _step("sample", lambda: sample_to_files(str(run), PROMPTS, names, "128x80", 17, config.sample))
+    asked = _samples(inputs, write_pictures(out / "pictures"))
+    samples = _step("sample", lambda: [_generated(one, run, config) for one in asked])
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
     problems = verify_index(Layout(dataset).shards, Dataset(dataset).read_index().to_pylist())
     stdout.print(_fates(dataset))
@@ -69,9 +93,15 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     stdout.print(table)
     caption_command.show(captioned)
     train_command.show(trained)
-    for prompt, path in zip(PROMPTS, samples, strict=True):
-        stdout.print(f"sample: {path}  {prompt!r}")
+    for one, path in zip(asked, samples, strict=True):
+        stdout.print(f"sample: {path}  {one.prompt!r}")
     stdout.print(f"report: {report}")
+
+
+def _generated(sample: DemoSample, run: Path, config: Config) -> Path:
+    out = [run / "samples" / f"{sample.name}.mp4"]
+    (path,) = sample_to_files(str(run), [sample.prompt], out, SIZE, NUM_FRAMES, config.sample, given=sample.given)
+    return path
 
 
 def _step(name: str, work: Callable[[], Result]) -> Result:

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from PIL import Image, ImageOps
 
 from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
@@ -79,7 +81,20 @@ def test_samples_and_report_are_there(demo: Path) -> None:
         path = demo / "run/samples" / f"sample-{number}.mp4"
         assert decode_clip(path.read_bytes()).rgb.shape == (17, 80, 128, 3)
         assert json.loads(path.with_suffix(".json").read_text())["prompt"] == prompt
-    assert (demo / "dataset/report/index.html").stat().st_size > 100_000
+    page = (demo / "dataset/report/index.html").read_text()
+    assert "start still_squirrel.jpg" in page and "start first.png · end last.png" in page
+
+
+def test_generated_videos_begin_and_end_as_they_are_given(demo: Path) -> None:
+    for name, files in (
+        ("image-to-video", {0: "inputs/still_squirrel.jpg"}),
+        ("interpolation", {0: "pictures/first.png", -1: "pictures/last.png"}),
+    ):
+        video = decode_clip((demo / f"run/samples/{name}.mp4").read_bytes()).rgb
+        for number, file in files.items():
+            given = ImageOps.fit(Image.open(demo / file).convert("RGB"), (128, 80))
+            error = np.square(video[number] - np.asarray(given, np.float32)).mean()
+            assert error < 500, f"{name}: frame {number} is not {file}"  # another frame of the film: above 2,000
 
 
 def test_a_rerun_of_every_step_computes_nothing(demo: Path) -> None:
