@@ -6,7 +6,6 @@ Each step is the one behind its own command, with the shipped configuration `dem
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from curate.shards.verify import verify_index
 from pipelines.commands import caption as caption_command
 from pipelines.commands import curate as curate_command
 from pipelines.commands import train as train_command
-from pipelines.config import Config, load_config
+from pipelines.config import load_config
 from pipelines.console.progress import console
 from pipelines.console.tables import out as stdout
 from pipelines.console.tables import plain_table
@@ -27,9 +26,11 @@ from pipelines.demo.inputs import INPUTS, make_demo_inputs, write_pictures, writ
 from pipelines.drivers import caption as caption_clips
 from pipelines.drivers import curate as curate_videos
 from pipelines.drivers import encode as encode_latents
-from pipelines.drivers.sample import sample_to_files
 from pipelines.drivers.train import train_here
+from pipelines.generation.asked import Asked
+from pipelines.generation.generator import Generator
 from pipelines.inspection.failures import standing_failures
+from train.sampling.config import SampleConfig
 from train.sampling.given_files import NOTHING, GivenFiles
 
 PROMPTS = (
@@ -38,28 +39,22 @@ PROMPTS = (
     "A red squirrel looks up with a dull face.",
     "A pink butterfly flies over a green meadow.",
 )
-SIZE, NUM_FRAMES = "128x80", 17
+WIDTH, HEIGHT, NUM_FRAMES = 128, 80, 17
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoSample:
-    """A video that the demo generates, and the pictures that it is given."""
-
-    name: str
-    prompt: str
-    given: GivenFiles = NOTHING
-
-
-def _samples(inputs: Path, pictures: tuple[Path, Path]) -> list[DemoSample]:
-    """Text to video, image to video, and interpolation between two frames of the held-out film."""
+def _asked(inputs: Path, pictures: tuple[Path, Path]) -> dict[str, Asked]:
+    """Text to video, image to video, and interpolation between two frames of the held-out film; by file name."""
     first, last = pictures
-    animated = GivenFiles(start=inputs / "still_squirrel.jpg")
-    return [
-        *(DemoSample(name=f"sample-{number}", prompt=prompt) for number, prompt in enumerate(PROMPTS)),
-        DemoSample(name="image-to-video", prompt="A flying squirrel moves on a branch.", given=animated),
-        DemoSample(name="interpolation", prompt="A big gray rabbit.", given=GivenFiles(start=first, end=last)),
+    shown = [(f"sample-{number}", prompt, NOTHING) for number, prompt in enumerate(PROMPTS)]
+    shown += [
+        ("image-to-video", "A flying squirrel moves on a branch.", GivenFiles(start=inputs / "still_squirrel.jpg")),
+        ("interpolation", "A big gray rabbit.", GivenFiles(start=first, end=last)),
     ]
+    return {
+        name: Asked(prompt=prompt, width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, seed=seed, given=given)
+        for seed, (name, prompt, given) in enumerate(shown)
+    }
 
 
 def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
@@ -75,8 +70,9 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     captioned = _step("caption", lambda: caption_clips.caption(dataset, local))
     encoded = _step("encode", lambda: encode_latents.encode(dataset, local))
     trained = _step("train", lambda: train_here(dataset, str(run), config))
-    asked = _samples(inputs, write_pictures(out / "pictures"))
-    samples = _step("sample", lambda: [_generated(one, run, config) for one in asked])
+    asked = _asked(inputs, write_pictures(out / "pictures"))
+    samples = [run / "samples" / f"{name}.mp4" for name in asked]
+    _step("sample", lambda: _generate(str(run), [*asked.values()], samples, config.sample))
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
     problems = verify_index(Layout(dataset).shards, Dataset(dataset).read_index().to_pylist())
     stdout.print(_fates(dataset))
@@ -93,15 +89,14 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     stdout.print(table)
     caption_command.show(captioned)
     train_command.show(trained)
-    for one, path in zip(asked, samples, strict=True):
+    for one, path in zip(asked.values(), samples, strict=True):
         stdout.print(f"sample: {path}  {one.prompt!r}")
     stdout.print(f"report: {report}")
 
 
-def _generated(sample: DemoSample, run: Path, config: Config) -> Path:
-    out = [run / "samples" / f"{sample.name}.mp4"]
-    (path,) = sample_to_files(str(run), [sample.prompt], out, SIZE, NUM_FRAMES, config.sample, given=sample.given)
-    return path
+def _generate(run: str, asked: Sequence[Asked], files: Sequence[Path], config: SampleConfig) -> None:
+    for _ in Generator(run, config).make(asked, config, lambda number: files[number]):
+        pass
 
 
 def _step(name: str, work: Callable[[], Result]) -> Result:
