@@ -191,7 +191,19 @@ def find_file(file: str | Path) -> Path:
 
 def dump(config: BaseModel) -> str:
     """YAML of the resolved values; `load_config` reads it back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    tree = config.model_dump(mode="json")
+    if isinstance(config, Config):
+        tree = _with_removed(tree, Config().model_dump(mode="json"))
+    return yaml.safe_dump(tree, sort_keys=False)
+
+
+def _with_removed(value: Any, base: Any, path: str = "") -> Any:
+    """A tree of settings with null for each name of a table that only `base` has: else a merge would keep it."""
+    are_sections = isinstance(value, dict) and isinstance(base, dict) and value.get("kind") == base.get("kind")
+    if not are_sections or path in WHOLE:
+        return value
+    kept = {name: _with_removed(child, base.get(name), _below(path, name)) for name, child in value.items()}
+    return kept | {name: None for name in base if name not in value}
 
 
 def _merge(base: Any, given: Any, path: str = "") -> Any:

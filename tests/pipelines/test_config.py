@@ -247,6 +247,14 @@ def test_shipped_configurations_load_and_survive_a_round_trip(name: str, tmp_pat
     assert load_config(tmp_path / "again.yaml") == config
 
 
+@pytest.mark.parametrize("change", ["score.scorers=null", "score.scorers.nsfw=null"])
+def test_what_was_removed_from_a_table_stays_removed(change: str, tmp_path: Path) -> None:
+    config = load_config(overrides=[change])
+    assert "nsfw" not in config.score.scorers
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
 def test_a_section_of_another_kind_is_typed_without_its_defaults() -> None:
     config = load_config(overrides=["caption.backend={kind: openai, base_url: http://x/v1, model: m, seed: 7}"])
     assert overrides(config) == [
