@@ -211,7 +211,7 @@ def test_every_setting_that_the_documents_name_is_one() -> None:
     settings = [found.strip("'`") for text in texts for found in re.findall(r"--set ([\w.]+=[^\s`]+)", text)]
     assert len(settings) > 3
     for setting in settings:
-        load_config(overrides=[setting])
+        load_config(overrides=["train.init=MODEL", setting])  # what fine-tunes begins with a model
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/captioning.md"])
