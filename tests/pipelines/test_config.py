@@ -208,10 +208,11 @@ def test_a_recipe_of_another_model_is_for_one_gpu_or_eight(name: str, kind: str)
 def test_every_setting_that_the_documents_name_is_one() -> None:
     root = Path(__file__).parents[2]
     texts = [(root / "README.md").read_text(), *(path.read_text() for path in (root / "docs").rglob("*.md"))]
-    settings = [found.strip("'`") for text in texts for found in re.findall(r"--set ([\w.]+=[^\s`]+)", text)]
-    assert len(settings) > 3
-    for setting in settings:
-        load_config(overrides=["train.init=MODEL", setting])  # what fine-tunes begins with a model
+    commands = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
+    settings = [re.findall(r"--set ([\w.]+=[^\s`]+)", command) for command in commands]
+    assert sum(map(len, settings)) > 3
+    for of_command in settings:
+        load_config(overrides=[setting.strip("'`") for setting in of_command])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/captioning.md"])
