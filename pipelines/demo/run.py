@@ -34,10 +34,10 @@ from train.sampling.config import SampleConfig
 from train.sampling.given_files import NOTHING, GivenFiles
 
 PROMPTS = (
-    "A big gray rabbit stands in a meadow.",
+    "A big gray rabbit smiles happily.",
     "A flying squirrel glides in the blue sky.",
     "A red squirrel looks up with a dull face.",
-    "A pink butterfly flies over a green meadow.",
+    "A bird sings on a branch.",
 )
 WIDTH, HEIGHT, NUM_FRAMES = 128, 80, 17
 Result = TypeVar("Result")

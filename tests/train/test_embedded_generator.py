@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipelines.config import load_config
@@ -23,10 +24,11 @@ def test_recipes_have_the_shape_of_the_weights(recipe: str) -> None:
     assert train.model == stored.model
     assert train.data.tasks == stored.data.tasks
     model, *_ = load_model(EMBEDDED_FOLDER)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
     for parameter in model.parameters():
-        parameter.data.zero_()
-    initialize(model, EMBEDDED, train.init_tubelet)
-    assert all(parameter.abs().sum() > 0 for parameter in model.parameters())
+        parameter.data.fill_(1)
+    assert not initialize(model, EMBEDDED, train.init_tubelet)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_prompts_decide_what_is_seen(tmp_path: Path) -> None:

@@ -184,6 +184,8 @@ class DiT(Denoiser):
         total += linear_flops(self.embed_conditioning, num_patches) + linear_flops(self.shared_modulation, num_vectors)
         total += linear_flops(self.final.modulation, num_vectors)
         total += sum(conditioner.flops(batch) for conditioner in self.conditioners)
+        if self.config.text_padding is not None:
+            total += sum(linear_flops(conditioner.caption.mlp, 1) for conditioner in self.conditioners)
         for block, windows in zip(self.blocks, self.windows, strict=True):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
             keys = layout.keys.get(windows[0][0])
