@@ -16,8 +16,11 @@ def train_export(
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="add the updates of a run with LoRA to the weights")] = False,
     to: Annotated[
-        Literal["reelpack", "diffusers"],
-        typer.Option(help="diffusers: what the class of an imported model opens, also as transformer of its pipeline"),
+        Literal["reelpack", "diffusers", "comfyui"],
+        typer.Option(
+            help="diffusers: what the class of an imported model opens, also as transformer of its pipeline; comfyui: "
+            "of --lora alone"
+        ),
     ] = "reelpack",
     last: Annotated[bool, typer.Option("--last", help="the last weights instead of the averaged ones")] = False,
     step: StepOption = None,
@@ -31,6 +34,8 @@ def train_export(
         raise ValueError("got neither --out nor --lora; expected a folder for the model, or a file for its updates")
     if merge and out is None:
         raise ValueError("--merge adds the updates to the weights; give --out FOLDER for the whole model")
+    if out is not None and to == "comfyui":
+        raise ValueError("--to comfyui writes updates: give --lora FILE without --out; --to diffusers writes models")
     from train.run.export import export_run, export_to_diffusers, export_updates
 
     weights: Literal["ema", "model"] = "model" if last else "ema"
@@ -39,4 +44,4 @@ def train_export(
     elif out is not None:
         typer.echo(export_run(run, out, weights=weights, step=step, dtype=dtype or "float32", merges=merge))
     if lora is not None:
-        typer.echo(export_updates(run, lora, weights=weights, step=step))
+        typer.echo(export_updates(run, lora, weights=weights, step=step, to=to))

@@ -67,11 +67,11 @@ def read_folder(folder: Path, family: Family, config: Mapping[str, Any]) -> Impo
     return Imported(model=model.eval(), objective=family.objective(shape, _scheduler(folder)))
 
 
-def to_diffusers(model: DiT) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and config.json of a model of diffusers with the same outputs.
+def family_like(model: DiT) -> tuple[Family, Shape]:
+    """The family that has a model with these outputs.
 
     Raises:
-        ValueError: there is no such class; says how the model differs from the nearest one.
+        ValueError: there is none; says how the model differs from the nearest one.
     """
     shape = Shape(config=model.config, channels=model.channels, text_dim=model.text_dim, num_outputs=model.num_outputs)
     differing = [(told, family) for family in FAMILIES if (told := _differing(family, shape)) is not None]
@@ -81,6 +81,16 @@ def to_diffusers(model: DiT) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"no class of diffusers has the outputs of this model. The nearest is {family.class_name}, which has "
             f"{', '.join(told)}"
         )
+    return family, shape
+
+
+def to_diffusers(model: DiT) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and config.json of a model of diffusers with the same outputs.
+
+    Raises:
+        ValueError: as `family_like`.
+    """
+    family, shape = family_like(model)
     state = model.state_dict()
     theirs = {
         name: tensor

@@ -12,10 +12,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """An arrangement of a tensor's numbers, and the way back."""
+    """An arrangement of a tensor's numbers, and the way back.
+
+    Attributes:
+        of_rows: rows are moved as a whole, so that the same holds of the rows of a low-rank update.
+    """
 
     ours: Callable[[Tensor], Tensor]
     theirs: Callable[[Tensor], Tensor]
+    of_rows: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,12 +47,12 @@ AS_IT_IS = Form(ours=lambda x: x, theirs=lambda x: x)
 
 def flat(*shape: int) -> Form:
     """Theirs has this shape; ours is one row."""
-    return Form(ours=lambda x: x.flatten(), theirs=lambda x: x.reshape(shape))
+    return Form(ours=lambda x: x.flatten(), theirs=lambda x: x.reshape(shape), of_rows=False)
 
 
 def flat_patches(channels: int, *patch: int) -> Form:
     """A convolution's weight, (D, C, *patch), to that of a linear layer on patches, (D, C · patch)."""
-    return Form(ours=lambda x: x.flatten(1), theirs=lambda x: x.unflatten(1, (channels, *patch)))
+    return Form(ours=lambda x: x.flatten(1), theirs=lambda x: x.unflatten(1, (channels, *patch)), of_rows=False)
 
 
 def channels_first(*patch: int) -> Form:

@@ -33,6 +33,23 @@ class Wan(Family):
         "rope_max_seq_len": 1024,
     }
 
+    published: ClassVar[Mapping[str, str]] = {
+        ".attn1.": ".self_attn.",
+        ".attn2.": ".cross_attn.",
+        ".to_q.": ".q.",
+        ".to_k.": ".k.",
+        ".to_v.": ".v.",
+        ".to_out.0.": ".o.",
+        ".ffn.net.0.proj.": ".ffn.0.",
+        ".ffn.net.2.": ".ffn.2.",
+        "condition_embedder.time_embedder.linear_1.": "time_embedding.0.",
+        "condition_embedder.time_embedder.linear_2.": "time_embedding.2.",
+        "condition_embedder.text_embedder.linear_1.": "text_embedding.0.",
+        "condition_embedder.text_embedder.linear_2.": "text_embedding.2.",
+        "condition_embedder.time_proj.": "time_projection.1.",
+        "transformer.proj_out.": "transformer.head.head.",
+    }
+
     def shape(self, config: Mapping[str, Any]) -> Shape:
         channels, outputs = config["in_channels"], config["out_channels"]
         if channels != outputs:

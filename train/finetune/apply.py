@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from train.finetune.adapt import adapted_layers, add_adapter
 from train.finetune.files import Updates, read_updates
+from train.finetune.foreign import from_foreign, is_foreign
 from train.finetune.targets import Rank, linear_layers
+from train.model.dit import DiT
 from train.run.load_state import some
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ def apply_updates(model: nn.Module, given: Sequence[str], base: str) -> None:
     for number, one in enumerate(given):
         path, strength = path_and_strength(one)
         updates = read_updates(path)
+        if is_foreign(updates) and isinstance(model, DiT):
+            updates = _translated(path, updates, model)
         _check(path, updates, model, base)
         for dora in (False, True):
             layers = {name: u for name, u in updates.layers.items() if (u.magnitude is not None) == dora}
@@ -62,6 +66,13 @@ def apply_updates(model: nn.Module, given: Sequence[str], base: str) -> None:
     for _, layer in adapted_layers(model):
         layer.set_adapter(active)
     model.requires_grad_(False)
+
+
+def _translated(path: Path, updates: Updates, model: DiT) -> Updates:
+    try:
+        return from_foreign(updates, model)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def plain_parameters(model: nn.Module) -> Mapping[str, Tensor]:

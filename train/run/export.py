@@ -21,7 +21,8 @@ from train.convert import dit
 from train.convert.diffusers_folder import to_diffusers, write_folder
 from train.convert.weights import STEM
 from train.finetune.adapt import adapted_layers, merge
-from train.finetune.files import updates_of, write_updates
+from train.finetune.files import save, updates_of, write_updates
+from train.finetune.foreign import Layout, to_foreign
 from train.model.base import Denoiser, described
 from train.model.dit import DiT
 from train.run.folder import checkpoint_steps, load_model, run_folder
@@ -137,12 +138,17 @@ def _new_folder(out: str | Path, weights: str) -> Path:
 
 
 def export_updates(
-    run: str | Path, out: str | Path, *, weights: Literal["ema", "model"] = "ema", step: int | None = None
+    run: str | Path,
+    out: str | Path,
+    *,
+    weights: Literal["ema", "model"] = "ema",
+    step: int | None = None,
+    to: Literal["reelpack"] | Layout = "reelpack",
 ) -> Path:
     """Write what a run trained with LoRA, without its base, as a file.
 
     Raises:
-        ValueError: no run, no such checkpoint in it, or a run without updates.
+        ValueError: no run, no such checkpoint in it, a run without updates, or updates that `to` cannot hold.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -151,5 +157,11 @@ def export_updates(
     model, _, record = load_model(folder, weights=weights, step=step)
     base = record.base or {}
     facts = {"base": base.get("sha256"), "folder": base.get("folder"), "run": folder.name, "weights": weights}
-    write_updates(out, updates_of(model, facts))
+    updates = updates_of(model, facts)
+    if to == "reelpack":
+        write_updates(out, updates)
+    elif isinstance(model, DiT):
+        save(out, to_foreign(updates, model, to), facts)
+    else:
+        raise ValueError(f"{run}: no class of diffusers has the outputs of a {model.config.kind}; leave --to out")
     return out

@@ -1,0 +1,126 @@
+"""Low-rank updates under the names of diffusers' models, or of ComfyUI, and back.
+
+    transformer.LAYER.lora_A.weight (r, D_in)  transformer.LAYER.lora_B.weight (D_out, r)      diffusers
+    diffusion_model.LAYER. …, by the names of the published code, where the family's differ    ComfyUI
+
+alpha / r is multiplied into B: not every reader looks for alpha. What is one layer of ours and two of theirs (keys and
+values) shares A; the other way round the two A lie below each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from train.convert.diffusers_folder import family_like
+from train.convert.ties import Tie
+from train.finetune.files import Update, Updates
+from train.model.dit import DiT
+from train.run.load_state import some
+
+Layout: TypeAlias = Literal["diffusers", "comfyui"]
+PREFIXES = ("transformer.", "diffusion_model.", "base_model.model.")
+
+
+def to_foreign(updates: Updates, model: DiT, layout: Layout) -> dict[str, Tensor]:
+    """Tensors of a file of diffusers or ComfyUI.
+
+    Args:
+        updates: of the model.
+        model: of a family that diffusers has.
+        layout: whose names.
+
+    Raises:
+        ValueError: something else than updates was trained, layers whose input is arranged otherwise, or no class of
+            diffusers has such a model.
+    """
+    family, shape = family_like(model)
+    if updates.trained:
+        raise ValueError(
+            f"the run trained {some(updates.trained)} as well, and files of diffusers have updates of layers alone; "
+            "write the whole model: --out FOLDER --merge --to diffusers"
+        )
+    by_layer = {tie.ours: tie for tie in family.ties(shape)}
+    tensors: dict[str, Tensor] = {}
+    for name, update in updates.layers.items():
+        tie = by_layer[f"{name}.weight"]
+        if not all(form.of_rows for form in tie.forms):
+            raise ValueError(
+                f"{name} takes patches in another order than {tie.theirs[0]}; leave it out of train.finetune.targets, "
+                "or write the whole model: --out FOLDER --merge --to diffusers"
+            )
+        ups = tie.give(update.up * (update.alpha / update.rank))
+        magnitudes = [None] * len(ups) if update.magnitude is None else tie.give(update.magnitude)
+        for their_name, up, magnitude in zip(tie.theirs, ups, magnitudes, strict=True):
+            layer = f"transformer.{their_name.removesuffix('.weight')}"
+            tensors |= {f"{layer}.lora_A.weight": update.down.clone(), f"{layer}.lora_B.weight": up}
+            if magnitude is not None:
+                tensors[f"{layer}.lora_magnitude_vector"] = magnitude
+    if layout == "diffusers":
+        return tensors
+    return {_published(name, family.published): tensor for name, tensor in tensors.items()}
+
+
+def is_foreign(updates: Updates) -> bool:
+    """Names begin as those of diffusers or ComfyUI do."""
+    return any(name.startswith(PREFIXES) for name in updates.layers)
+
+
+def from_foreign(updates: Updates, model: DiT) -> Updates:
+    """Updates by the names of ours.
+
+    Args:
+        updates: as `read_updates` finds them in a file of diffusers or ComfyUI.
+        model: what they are for.
+
+    Raises:
+        ValueError: a layer is none of the model's family, or the model is of none.
+    """
+    family, shape = family_like(model)
+    given = {_of_diffusers(name, family.published): update for name, update in updates.layers.items()}
+    layers: dict[str, Update] = {}
+    for tie in family.ties(shape):
+        parts = [given.pop(name.removesuffix(".weight"), None) for name in tie.theirs if name.endswith(".weight")]
+        if any(part is not None for part in parts) and all(form.of_rows for form in tie.forms):
+            layers[tie.ours.removesuffix(".weight")] = _joined(parts, tie)
+    if given:
+        raise ValueError(f"the model's family has no layers {some(given)}; the updates are of another family")
+    return replace(updates, layers=layers)
+
+
+def _published(name: str, names: Mapping[str, str]) -> str:
+    for theirs, published in names.items():
+        name = name.replace(theirs, published)
+    return name.replace("transformer.", "diffusion_model.", 1)
+
+
+def _of_diffusers(name: str, names: Mapping[str, str]) -> str:
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+    if prefix != "diffusion_model.":
+        return name.removeprefix(prefix)
+    name = name.replace(prefix, "transformer.", 1) + "."
+    for theirs, published in names.items():
+        name = name.replace(published, theirs)
+    return name.removeprefix("transformer.").removesuffix(".")
+
+
+def _joined(parts: Sequence[Update | None], tie: Tie) -> Update:
+    """One update of ours from those of their layers, which it stacks; one that is missing adds nothing."""
+    there = [part for part in parts if part is not None]
+    num_rows, rank = len(there[0].up), sum(part.rank for part in there)
+    up = torch.zeros(num_rows * len(parts), rank)
+    column = 0
+    for number, (part, form) in enumerate(zip(parts, tie.forms, strict=True)):
+        if part is not None:
+            rows = slice(number * num_rows, (number + 1) * num_rows)
+            up[rows, column : column + part.rank] = form.ours(part.up * (part.alpha / part.rank))
+            column += part.rank
+    magnitudes = [part.magnitude for part in there if part.magnitude is not None]
+    if magnitudes and len(magnitudes) < len(parts):
+        raise ValueError(f"{tie.theirs[0]} and its siblings: some are DoRA and some are not; export them alike")
+    magnitude = (
+        torch.cat([form.ours(m) for form, m in zip(tie.forms, magnitudes, strict=True)]) if magnitudes else None
+    )
+    return Update(down=torch.cat([part.down for part in there]), up=up, alpha=float(rank), magnitude=magnitude)
