@@ -54,3 +54,9 @@ def test_nothing_else_writes_safetensors() -> None:
     ]
     found = [str(path.relative_to(root)) for path in files if writes.search(path.read_text())]
     assert found == ["curate/storage/tensors.py"]
+
+
+def test_a_written_file_is_readable_by_whom_any_new_file_is(tmp_path: Path) -> None:
+    write_tensors({"x": torch.zeros(2)}, tmp_path / "x.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
