@@ -51,8 +51,8 @@ def main() -> None:
 def write(folder: Path, layers: int, shard_gib: float) -> None:
     """Random weights in shards with an index, as diffusers writes them."""
     import torch
-    from safetensors.torch import save_file
 
+    from curate.storage.tensors import write_tensors
     from train.convert.wan import Wan
     from train.model.dit import DiT
     from train.run.load_state import parameters_on_meta
@@ -75,7 +75,7 @@ def write(folder: Path, layers: int, shard_gib: float) -> None:
     index: dict[str, str] = {}
     for i, names in enumerate(shards, 1):
         file = f"diffusion_pytorch_model-{i:05d}-of-{len(shards):05d}.safetensors"
-        save_file({name: torch.randn(shapes[name], dtype=torch.bfloat16) for name in names}, folder / file)
+        write_tensors({name: torch.randn(shapes[name], dtype=torch.bfloat16) for name in names}, folder / file)
         index |= dict.fromkeys(names, file)
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     (folder / "config.json").write_text(json.dumps({"_class_name": family.class_name} | config))

@@ -1,8 +1,9 @@
 """Arrays and tensors → safetensors: the one place of the project that writes them.
 
 The format has no strides. `safetensors.numpy` writes an array's memory in storage order under the array's shape, so a
-transposed view is read back scrambled, without an error; `safetensors.torch` refuses such a tensor. Files of `save_file`
-are their owner's alone (mode 0600, safetensors 0.8), whatever the umask says: on a cluster nobody else can read a model.
+transposed view is read back scrambled, without an error; `safetensors.torch` refuses such a tensor. Files of its
+`save_file` are their owner's alone (mode 0600, safetensors 0.8), whatever the umask says: nobody else on a cluster
+could read a model.
 """
 
 import os
