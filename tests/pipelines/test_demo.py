@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from PIL import Image, ImageOps
+from PIL import Image
 
 from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
@@ -85,16 +85,11 @@ def test_samples_and_report_are_there(demo: Path) -> None:
     assert "start still_squirrel.jpg" in page and "start first.png · end last.png" in page
 
 
-def test_generated_videos_begin_and_end_as_they_are_given(demo: Path) -> None:
-    for name, files in (
-        ("image-to-video", {0: "inputs/still_squirrel.jpg"}),
-        ("interpolation", {0: "pictures/first.png", -1: "pictures/last.png"}),
-    ):
-        video = decode_clip((demo / f"run/samples/{name}.mp4").read_bytes()).rgb
-        for number, file in files.items():
-            given = ImageOps.fit(Image.open(demo / file).convert("RGB"), (128, 80))
-            error = np.square(video[number] - np.asarray(given, np.float32)).mean()
-            assert error < 500, f"{name}: frame {number} is not {file}"  # another frame of the film: above 2,000
+def test_generated_videos_begin_with_the_picture_that_they_are_given(demo: Path) -> None:
+    for name, file in (("image-to-video", "inputs/still_squirrel.jpg"), ("interpolation", "pictures/first.png")):
+        first = decode_clip((demo / f"run/samples/{name}.mp4").read_bytes()).rgb[0]
+        given = np.asarray(Image.open(demo / file).convert("RGB").resize((128, 80)), np.float32)
+        assert np.square(first - given).mean() < 300, name  # another frame of the same shot: above 1,200
 
 
 def test_a_rerun_of_every_step_computes_nothing(demo: Path) -> None:
