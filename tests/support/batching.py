@@ -131,7 +131,7 @@ def plain_forward(model: DiT, x: Tensor, batch: PackedBatch) -> Tensor:
     x = model.embed(x)
     for block in model.blocks:
         x = _plain_block(block, x, rows, text, turn)
-    shift, scale = model.final.modulation(F.silu(rows))[:, None].chunk(2, dim=-1)
+    shift, scale = model.final.modulation(rows)[:, None].chunk(2, dim=-1)
     return model.final.linear(model.final.norm(x) * (1 + scale) + shift)
 
 
