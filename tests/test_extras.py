@@ -101,6 +101,15 @@ def test_train_trains_and_exports(trained: Path) -> None:
     assert (trained.parent / "exported/model.safetensors").is_file()
 
 
+def test_finetune_trains_low_rank_updates(made: SimpleNamespace, trained: Path, tmp_path: Path) -> None:
+    settings = [f"train.init={trained.parent / 'exported'}", "train.finetune.kind=lora", "train.finetune.rank=2"]
+    train = ["train", made.url, "--out", "run", *TRAIN, *(word for one in settings for word in ("--set", one))]
+    box = Box("train,finetune", tmp_path)
+    box.reelpack(train, ["train-export", "run", "--lora", "updates.safetensors"])
+    assert (tmp_path / "updates.safetensors").stat().st_size
+    assert "pip install 'reelpack[finetune]'" in Box("train", tmp_path / "bare").reelpack(train, code=2)
+
+
 def test_sample_begins_with_a_picture_and_needs_neither_ray_nor_what_trains_or_curates(
     trained: Path, tmp_path: Path
 ) -> None:

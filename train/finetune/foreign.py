@@ -37,6 +37,10 @@ def to_foreign(updates: Updates, model: DiT, layout: Layout) -> dict[str, Tensor
             diffusers has such a model.
     """
     family, shape = family_like(model)
+    if layout == "comfyui" and not family.published:
+        raise ValueError(
+            f"the names that ComfyUI has for a {family.class_name} are not known; expected a Wan, or --to diffusers"
+        )
     if updates.trained:
         raise ValueError(
             f"the run trained {some(updates.trained)} as well, and files of diffusers have updates of layers alone; "
@@ -76,17 +80,22 @@ def from_foreign(updates: Updates, model: DiT) -> Updates:
         model: what they are for.
 
     Raises:
-        ValueError: a layer is none of the model's family, or the model is of none.
+        ValueError: a layer that is none of the family's or embeds patches, or a model of no family.
     """
     family, shape = family_like(model)
     given = {_of_diffusers(name, family.published): update for name, update in updates.layers.items()}
     layers: dict[str, Update] = {}
     for tie in family.ties(shape):
+        if not all(form.of_rows for form in tie.forms):
+            continue  # layers whose input is arranged otherwise
         parts = [given.pop(name.removesuffix(".weight"), None) for name in tie.theirs if name.endswith(".weight")]
-        if any(part is not None for part in parts) and all(form.of_rows for form in tie.forms):
+        if any(part is not None for part in parts):
             layers[tie.ours.removesuffix(".weight")] = _joined(parts, tie)
     if given:
-        raise ValueError(f"the model's family has no layers {some(given)}; the updates are of another family")
+        raise ValueError(
+            f"updates of {some(given)} cannot be taken: a {family.class_name} has no such layer, or it embeds "
+            "patches; expected a file for this family"
+        )
     return replace(updates, layers=layers)
 
 
@@ -119,7 +128,7 @@ def _joined(parts: Sequence[Update | None], tie: Tie) -> Update:
             column += part.rank
     magnitudes = [part.magnitude for part in there if part.magnitude is not None]
     if magnitudes and len(magnitudes) < len(parts):
-        raise ValueError(f"{tie.theirs[0]} and its siblings: some are DoRA and some are not; export them alike")
+        raise ValueError(f"{', '.join(tie.theirs)}: got DoRA for some of them; expected it for all or for none")
     magnitude = (
         torch.cat([form.ours(m) for form, m in zip(tie.forms, magnitudes, strict=True)]) if magnitudes else None
     )

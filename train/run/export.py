@@ -4,8 +4,8 @@
 
 `Denoiser.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it
 goes with, as the run's own `run.json` and `config.yaml` do. `reelpack sample`, `serve` and `evaluate` take the folder
-as they take a run. Or a folder that the model's class of diffusers opens. Low-rank updates are
-added to the weights, or are a file of their own.
+as they take a run. `export_to_diffusers` writes a folder that the model's class of diffusers opens. Low-rank updates
+are added to the weights, or are a file of their own.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from train.finetune.files import save, updates_of, write_updates
 from train.finetune.foreign import Layout, to_foreign
 from train.model.base import Denoiser, described
 from train.model.dit import DiT
-from train.run.folder import checkpoint_steps, load_model, run_folder
+from train.run.folder import chosen_step, load_model, run_folder
 from train.run.load_state import load_state, parameters_on_meta
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
@@ -62,7 +62,7 @@ def export_run(
         out,
         dtype=getattr(torch, dtype),
         weights=weights,
-        step=checkpoint_steps(folder)[-1] if step is None else step,
+        step=chosen_step(folder, step),
         train=config.model_dump(mode="json"),
         objective=config.objective.model_dump(mode="json"),
         **dataclasses.asdict(dataclasses.replace(record, base=None)),  # whose weights are in the model
@@ -156,7 +156,8 @@ def export_updates(
     folder = run_folder(run)
     model, _, record = load_model(folder, weights=weights, step=step)
     base = record.base or {}
-    facts = {"base": base.get("sha256"), "folder": base.get("folder"), "run": folder.name, "weights": weights}
+    name = Path(base["folder"]).name if base else None  # where it is on this machine is nobody else's business
+    facts = {"base": base.get("sha256"), "folder": name, "run": folder.name, "weights": weights}
     updates = updates_of(model, facts)
     if to == "reelpack":
         write_updates(out, updates)
