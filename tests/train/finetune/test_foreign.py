@@ -104,13 +104,11 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     for layer in ("x", "patch_embedding"):
         tensors = {f"transformer.{layer}.lora_{ab}.weight": torch.zeros(1, 1) for ab in "AB"}
         save(tmp_path / "lora.safetensors", tensors, {})
-        with pytest.raises(
-            ValueError, match=f"updates of {layer} cannot be taken: a Wan.* has no such"
-        ):
+        with pytest.raises(ValueError, match=f"updates of {layer} cannot be taken: a Wan.* has no such"):
             from_foreign(read_updates(tmp_path / "lora.safetensors"), model)
     native = DiT(model.config.model_copy(update={"conditions": ("motion",)}), channels=4, text_dim=20)
     with pytest.raises(ValueError, match="no class of diffusers has the outputs of this model"):
         to_foreign(updates, native, "diffusers")
     pixart = adapted(CASES["pixart-sigma"], tmp_path / "pixart")
-    with pytest.raises(ValueError, match="names that ComfyUI has for a PixArt.* are not known"):
+    with pytest.raises(ValueError, match=r"names that ComfyUI has for a PixArt.* are not known"):
         to_foreign(updates_of(pixart, {}), pixart, "comfyui")
