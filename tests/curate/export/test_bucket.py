@@ -19,7 +19,6 @@ def bucket() -> Iterator[str]:
             patch.setenv(variable, value)
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir("exports")
         yield "s3://exports"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.mark.parametrize("kind", ["webdataset", "hf", "folders"])

@@ -93,7 +93,6 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             monkeypatch.setenv(variable, value)
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir("tars")
         yield "s3://tars"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_tars_of_a_store_are_read_member_by_member(tars: Path, tmp_path: Path, bucket: str) -> None:
