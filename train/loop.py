@@ -1,7 +1,8 @@
 """The training loop: planned packs in, a checkpointed model out.
 
-A step is `packs_per_step` packs, dealt over the ranks. Its gradient is that of one sum over all of them divided by a
-constant of the plan, so a sample weighs the same in any pack, in any step and on any number of ranks.
+A step is `packs_per_step` packs, dealt over the ranks, or over groups of ranks that share each pack. Its gradient is
+that of one sum over all of them divided by a constant of the plan, so a sample weighs the same in any pack, in any step
+and on any number of ranks.
 """
 
 import logging
@@ -83,8 +84,8 @@ def train(
     """
     # A launcher that has opened the group, or torchrun, may have put this process in place of a lost one.
     is_restart = dist.is_initialized() or restarted_by_torchrun()
-    with join_ranks(config.device) as ranks:
-        check_ranks(config, ranks.dp_size)
+    with join_ranks(config.device, config.parallel.context) as ranks:
+        check_ranks(config, ranks.world_size)
         with log_once(ranks):
             manifests = [
                 read_datasets(dataset, split=split, data=config.data, model=config.model) for split in ("train", "val")
@@ -172,6 +173,7 @@ class _Run:
             seed=config.seed,
             pin=ranks.device.type == "cuda",
             device=ranks.device,
+            group=ranks.context_group,
         )
         self.evaluators = build_evaluators(
             config.evaluate,
@@ -186,7 +188,7 @@ class _Run:
                 out=spool.folder,
             ),
         )
-        dtype, sharded = activation_dtype(config, ranks.device), config.parallel.mode == "fsdp"
+        dtype, sharded = activation_dtype(config, ranks.device), config.parallel.is_sharded
         self.model = model
         self.replica = parallelize(self.model, ranks, config.parallel, dtype)
         self.monitor = ThroughputMonitor(self.model, ranks, config.log, dtype, sharded=sharded)
@@ -280,9 +282,9 @@ class _Run:
                 pack_loss = self.objective.loss_sum(token_losses, batch) / count
                 alignment = alignment / loaded.mean_samples
             # Replicas average their gradients; the loss is a sum over ranks.
-            ((pack_loss + alignment) * self.ranks.dp_size).backward()
+            ((pack_loss + alignment) * self.ranks.world_size).backward()
             totals += torch.stack([pack_loss.detach(), alignment.detach()])
-            finite.append((batch.clip_ids, batch.segments.mean(token_losses.detach()[:, None])[:, 0].isfinite()))
+            finite.append((batch.clip_ids, batch.segments.sum(token_losses.detach()).isfinite()))
         trained = trainable_parameters(self.model).values()
         norm = full_tensor(nn.utils.clip_grad_norm_(trained, self.config.optimizer.clip_norm))
         # Here the device is waited for: once in a step, not once in a pack.

@@ -101,6 +101,7 @@ def first_steps(
     probe = settings.model_copy(
         update={
             "steps": NUM_WARM_UP_STEPS + num_sampled,
+            "parallel": settings.parallel.model_copy(update={"context": 1}),
             "evaluate": evaluate,
             "log": settings.log.model_copy(update={"wandb": None}),
         }

@@ -350,7 +350,7 @@ def test_clips_without_text_are_counted_and_a_set_without_any_is_refused(
 
 def test_more_ranks_than_packs_are_refused(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ranks = RankGrid(rank=0, world_size=3, device=CPU)
-    monkeypatch.setattr(loop, "join_ranks", lambda _: nullcontext(ranks))
+    monkeypatch.setattr(loop, "join_ranks", lambda *_: nullcontext(ranks))
     with pytest.raises(
         ValueError, match=r"3 ranks cannot share a step of 1 packs; raise train\.data\.plan\.packs_per"
     ):

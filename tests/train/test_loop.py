@@ -370,7 +370,7 @@ def test_packs_that_sharded_ranks_cannot_share_evenly_are_refused(dataset: str, 
     from train.distributed.ranks import RankGrid
 
     ranks = RankGrid(rank=0, world_size=2, device=torch.device("cpu"))
-    monkeypatch.setattr(loop, "join_ranks", lambda _: nullcontext(ranks))
+    monkeypatch.setattr(loop, "join_ranks", lambda *_: nullcontext(ranks))
     with pytest.raises(ValueError, match="3 packs cannot be dealt evenly"):
         train(config(data__plan__packs_per_step=3, parallel__mode="fsdp"), dataset, tmp_path)
 

@@ -17,6 +17,7 @@ from curate.dataset.layout import Layout
 from curate.dataset.table import TableReader, last_by_key
 from curate.storage.place import children
 from train.model.align import Projector, alignment_loss
+from train.model.exchange import summed
 from train.objective.base import Objective
 from train.packing.batch import PackedBatch
 from train.run.config import AlignConfig
@@ -110,14 +111,18 @@ class Alignment:
 
     def losses(self, model: nn.Module, objective: Objective, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """The objective's losses of tokens, (L,), and the sum of the samples' weighted alignment losses, from one
-        forward pass."""
+        forward pass. Of ranks that share a pack each computes the latter, and counts its part."""
         watched = _Watched(model, self.config.block)
         token_losses = objective.token_losses(watched, batch)
-        projected = self.projector(batch.segments.mean(watched.features))  # (S, D)
+        means = batch.segments.mean(watched.features)  # (S, D)
+        if batch.group is not None:
+            means = summed(means, batch.group)
+        projected = self.projector(means)  # (S, D)
         targets = self.targets.of(batch.clip_ids)  # (S, D_target)
         if projected.is_cuda:
             targets = targets.pin_memory().to(projected.device, non_blocking=True)  # or the device is waited for
-        return token_losses, self.config.weight * alignment_loss(projected, targets).sum()
+        part = 1 if batch.group is None else batch.group.size
+        return token_losses, self.config.weight * alignment_loss(projected, targets).sum() / part
 
 
 class _Watched(nn.Module):

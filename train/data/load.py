@@ -20,11 +20,13 @@ from train.data.sample import SampleBuilder
 from train.model.config import ModelConfig
 from train.objective.base import Objective
 from train.packing.batch import PackedBatch, pack
+from train.packing.share import ContextGroup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedStep:
-    """One optimizer step: the packs of this rank, and the size of the whole step over all ranks.
+    """One optimizer step: the packs of this rank, or its parts of those of its group, and the size of the whole step
+    over all ranks.
 
     Attributes:
         mean_samples: Of the steps of the run, one constant, as `mean_tokens`: what gradients are divided by.
@@ -52,7 +54,7 @@ def num_readers(manifest: Manifest) -> int:
 
 
 class PackLoader:
-    """Materialises planned packs."""
+    """Materialises planned packs; where a group of ranks shares them, this rank's part of each."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class PackLoader:
         seed: int,
         pin: bool = False,
         device: torch.device | None = None,
+        group: ContextGroup | None = None,
     ) -> None:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
@@ -74,12 +77,14 @@ class PackLoader:
         reader.prepare()
         self.builder = SampleBuilder(self.samples, reader, objective, config, model, seed)
         self._pool = ThreadPoolExecutor(num_readers(manifest), thread_name_prefix="reader")
+        self.group = group
         self.pin = pin  # what is loaded is in pinned memory, from which a GPU copies while it computes
 
     def steps(self, start: Cursor, rank: int, world_size: int) -> Iterator[LoadedStep]:
-        """The endless sequence of steps from `start` on, with the packs of one rank."""
+        """The endless sequence of steps from `start` on, with the packs of one rank, or of one group of ranks, of
+        `world_size`."""
         mean_samples, mean_tokens = self.planner.mean_step
-        if rank == 0:
+        if rank == 0 and (self.group is None or self.group.rank == 0):
             self.planner.warn_of_idle(world_size)
         for planned in self.planner.steps(start):
             yield LoadedStep(
@@ -95,4 +100,6 @@ class PackLoader:
     def load(self, planned: PlannedPack) -> PackedBatch:
         samples = list(self._pool.map(lambda one: self.builder.build(one, planned.epoch), planned.samples))
         batch = self.model.prepare(pack(samples, self.model.patch, self.manifest.text_dim, self.model.conditions))
+        if self.group is not None:
+            batch = self.model.share(batch, self.group)
         return batch.pin_memory() if self.pin else batch

@@ -1,4 +1,5 @@
-"""One model on many ranks: DDP or FSDP2, activation checkpointing, compilation. The model knows none of them."""
+"""One model on many ranks: DDP, FSDP2 or replicas of shards (HSDP), activation checkpointing, compilation. The model
+knows none of them."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.fx.experimental import _config as shapes
@@ -32,7 +34,8 @@ def parallelize(
     Args:
         model: changed in place; its parameters keep their names. On CPU: of a sharded one no device ever holds more
             than its part and one block.
-        ranks: a model is replicated or sharded along their `dp` axis.
+        ranks: a model is replicated or sharded over all of them: those that share a pack have the gradients of a part
+            of its loss each.
         config: mode, compilation, activation checkpointing.
         dtype: of activations, and of the blocks' gathered parameters where the model is sharded; its own stay float32.
     """
@@ -47,25 +50,33 @@ def parallelize(
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if ranks.world_size == 1:
         return model.to(ranks.device)
-    if config.mode == "fsdp":
-        return _fully_sharded(model, blocks, ranks, dtype)
+    if config.is_sharded:
+        return _fully_sharded(model, blocks, _mesh_of_shards(ranks, config), dtype)
     replica = DistributedDataParallel(
         model.to(ranks.device),
         device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
-        process_group=ranks.dp_mesh.get_group(),
         gradient_as_bucket_view=True,  # or each rank holds all gradients twice
     )
     replica.broadcast_buffers = False  # they are constants (as an argument it is deprecated)
     return replica
 
 
-def _fully_sharded(model: nn.Module, blocks: Sequence[nn.Module], ranks: RankGrid, dtype: torch.dtype) -> nn.Module:
+def _mesh_of_shards(ranks: RankGrid, config: ParallelConfig) -> DeviceMesh:
+    """All ranks; with hsdp as (replicas, shards), neighbors with shards of the same replica."""
+    shards = config.num_shards(ranks.world_size)
+    if config.mode == "fsdp":
+        return init_device_mesh(ranks.device.type, (shards,), mesh_dim_names=("shard",))
+    shape = ranks.world_size // shards, shards
+    return init_device_mesh(ranks.device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def _fully_sharded(model: nn.Module, blocks: Sequence[nn.Module], mesh: DeviceMesh, dtype: torch.dtype) -> nn.Module:
     model.to(memory_format=torch.contiguous_format)  # FSDP2 refuses weights of convolutions that are channels-last
     # Blocks travel in the type that autocast would give their weights. The rest is small and stays as it is: what
     # embeds conditions computes norms and tables of float32 numbers, with weights of the same type.
     for block in blocks:
-        fully_shard(block, mesh=ranks.dp_mesh, mp_policy=_travels_as(dtype))
-    return fully_shard(model, mesh=ranks.dp_mesh, mp_policy=_travels_as(torch.float32))
+        fully_shard(block, mesh=mesh, mp_policy=_travels_as(dtype))
+    return fully_shard(model, mesh=mesh, mp_policy=_travels_as(torch.float32))
 
 
 def _set_up_compiler() -> None:

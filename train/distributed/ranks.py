@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from curate.device import pick_device
+from train.packing.share import ContextGroup
 
 Item = TypeVar("Item")
 
@@ -23,8 +24,8 @@ Item = TypeVar("Item")
 class RankGrid:
     """This process among its peers.
 
-    Ranks of one `dp` axis read different packs; gradients, losses and metrics are reduced along it. Ranks of one `cp`
-    axis share the tokens of a pack; its size is 1.
+    Ranks of one `dp` axis read different packs. Ranks of one `cp` axis share the tokens of a pack: each has a part of
+    its loss. Gradients, losses and metrics are reduced over all ranks.
     """
 
     rank: int
@@ -33,24 +34,26 @@ class RankGrid:
     mesh: DeviceMesh | None = None  # (dp, cp); None: one rank, without a process group
 
     @classmethod
-    def of_group(cls, device: torch.device) -> "RankGrid":
-        """The grid of the process group, where there is one."""
+    def of_group(cls, device: torch.device, context: int = 1) -> "RankGrid":
+        """The grid of the process group, where there is one; `context` ranks side by side share a pack.
+
+        Raises:
+            ValueError: the ranks cannot be dealt into groups of `context`.
+        """
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        check_groups(world_size, context)
         if not dist.is_initialized():
             return cls(rank=0, world_size=1, device=device)
-        world_size = dist.get_world_size()
-        mesh = init_device_mesh(device.type, (world_size, 1), mesh_dim_names=("dp", "cp"))
+        mesh = init_device_mesh(device.type, (world_size // context, context), mesh_dim_names=("dp", "cp"))
         return cls(rank=dist.get_rank(), world_size=world_size, device=device, mesh=mesh)
 
     @property
-    def dp_mesh(self) -> DeviceMesh:
-        """The axis that models are replicated or sharded along.
-
-        Raises:
-            ValueError: there is no process group.
-        """
-        if self.mesh is None:
-            raise ValueError(f"got {self.world_size} ranks without a mesh; RankGrid.of_group makes one")
-        return self.mesh["dp"]
+    def context_group(self) -> ContextGroup | None:
+        """The ranks that share a pack with this one; None: it has its packs alone."""
+        if self.mesh is None or self.mesh.size(1) == 1:
+            return None
+        name = self.mesh.get_group("cp").group_name
+        return ContextGroup(name=name, rank=self.mesh.get_local_rank("cp"), size=self.mesh.size(1))
 
     @property
     def dp_rank(self) -> int:
@@ -65,9 +68,9 @@ class RankGrid:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum along `dp`, in place."""
+        """Sum over all ranks, in place."""
         if self.world_size > 1:
-            dist.all_reduce(values, group=None if self.mesh is None else self.mesh.get_group("dp"))
+            dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -78,9 +81,9 @@ class RankGrid:
         return bool(flags)
 
     def all_gather(self, values: Sequence[float]) -> Tensor:
-        """Numbers of every rank along `dp`, (dp, n) float64 on CPU, on every rank."""
-        rows = torch.zeros(self.dp_size, len(values), dtype=torch.float64, device=self.device)
-        rows[self.dp_rank] = torch.tensor(values, dtype=torch.float64)
+        """Numbers of every rank, (ranks, n) float64 on CPU, on every rank."""
+        rows = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=self.device)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
         return self.sum(rows).cpu()
 
     def all_gather_object(self, value: Any) -> list[Any]:
@@ -118,9 +121,28 @@ class RankGrid:
             dist.barrier()
 
 
+def check_groups(num_ranks: int, context: int) -> None:
+    """See that ranks can be dealt into groups that share packs.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if num_ranks % context:
+        raise ValueError(
+            f"got {num_ranks} rank{'s' * (num_ranks > 1)} and train.parallel.context={context}: groups of {context} "
+            f"ranks share a pack; start a multiple of {context} ranks, or set train.parallel.context to a divisor of "
+            f"{num_ranks}"
+        )
+
+
 @contextmanager
-def join_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[RankGrid]:
-    """Join the process group that torchrun describes (WORLD_SIZE > 1) or that a launcher has opened already."""
+def join_ranks(device: Literal["auto", "cpu", "cuda"], context: int = 1) -> Iterator[RankGrid]:
+    """Join the process group that torchrun describes (WORLD_SIZE > 1) or that a launcher has opened already; `context`
+    ranks side by side share a pack.
+
+    Raises:
+        ValueError: the ranks cannot be dealt into groups of `context`.
+    """
     chosen = pick_device(device, setting="train.device")
     own_group = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     if chosen.type == "cuda":
@@ -129,7 +151,7 @@ def join_ranks(device: Literal["auto", "cpu", "cuda"]) -> Iterator[RankGrid]:
     if own_group:
         dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield RankGrid.of_group(chosen)
+        yield RankGrid.of_group(chosen, context)
     except BaseException as error:
         if own_group:
             _forget_locals(error)

@@ -13,7 +13,7 @@ from train.estimate.blend import BlendForecast, blend_of
 from train.estimate.memory import device_bytes, estimate_memory, warn_if_too_large
 from train.estimate.scale import scale_of, warn_of_scale
 from train.run.config import TrainConfig
-from train.run.folder import RunRecord, activation_dtype, build_model
+from train.run.folder import RunRecord, activation_dtype, build_model, check_ranks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Forecast:
         blend: Its captions; None: the model takes none, or they are not known.
         num_parameters: Of the model.
         state_bytes: Weights, gradients, optimizer and average, per rank.
-        activation_bytes: About what the largest pack takes in addition.
+        activation_bytes: About what the largest pack, or a rank's part of it, takes in addition.
     """
 
     num_clips: int
@@ -75,6 +75,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
             itself.
     """
     model, plan = config.model, config.data.plan
+    check_ranks(config, num_ranks)
     manifest = read_datasets(dataset, split="train", data=config.data, model=model)
     samples = EpochSamples(manifest, config.data.epoch, plan, config.seed)
     planner = Planner(samples, config.seed, plan, pair_cost=model.pair_cost)
@@ -103,7 +104,7 @@ def forecast(config: TrainConfig, dataset: str | Sequence[str], num_ranks: int =
         token_efficiency=float(sizes.sum() / max(1, len(packs) * plan.token_budget)),
         num_epochs=scale.num_epochs,
         meetings=scale.meetings,
-        idle=idle_share(planner.costs(packs), num_ranks),
+        idle=idle_share(planner.costs(packs), num_ranks // config.parallel.context),
         num_cut=int((samples.num_frames(rows) < manifest.grids[:, 0]).sum()),
         num_oversize=int((sizes > plan.token_budget).sum()),
         parts=tuple(

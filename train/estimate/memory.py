@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +39,9 @@ class MemoryEstimate:
         num_parameters: Of the whole model.
         num_trainable: Of those, what trains.
         num_tokens: Of the largest pack.
+        num_sharing: Ranks that share its tokens.
         state_bytes: Weights, gradients, optimizer and average.
-        activation_bytes: About what the largest pack keeps for its backward pass.
+        activation_bytes: About what the largest pack, or this rank's part of it, keeps for its backward pass.
         kernel_bytes: The most that attention's backward takes for a moment. What other kernels take, and what an
             allocator cannot use, comes on top.
     """
@@ -51,17 +52,19 @@ class MemoryEstimate:
     state_bytes: int
     activation_bytes: int
     kernel_bytes: int = 0
+    num_sharing: int = 1
 
     @property
     def total_bytes(self) -> int:
         return self.state_bytes + self.activation_bytes + self.kernel_bytes
 
     def __str__(self) -> str:
+        over = "" if self.num_sharing == 1 else f" over {self.num_sharing} ranks"
         trained = "" if self.num_trainable == self.num_parameters else f", of which {self.num_trainable:,} train"
         return (
             f"{gib(self.state_bytes)} of weights, gradients, optimizer and average ({self.num_parameters:,} "
             f"parameters{trained}), about {gib(self.activation_bytes)} of activations of a pack of "
-            f"{self.num_tokens:,} tokens, {gib(self.kernel_bytes)} of attention's backward"
+            f"{self.num_tokens:,} tokens{over}, {gib(self.kernel_bytes)} of attention's backward"
         )
 
 
@@ -74,27 +77,28 @@ def estimate_memory(
         config: of the run.
         model: its model, whose parameters are counted.
         num_tokens: of the largest pack.
-        num_ranks: that share the state where the model is sharded.
+        num_ranks: of the run. They share the state where the model is sharded, and tokens as `parallel.context` says.
         dtype: of activations.
     """
     num_parameters = sum(p.numel() for p in model.parameters())
     num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
     state_bytes = STATE_BYTES * num_trainable + moment_bytes(model, config.optimizer)
     state_bytes += sum(p.nbytes for p in model.parameters() if not p.requires_grad)
-    shards = num_ranks if config.parallel.mode == "fsdp" else 1
+    own_tokens = -(-num_tokens // config.parallel.context)
     return MemoryEstimate(
         num_parameters=num_parameters,
         num_trainable=num_trainable,
         num_tokens=num_tokens,
-        state_bytes=state_bytes // shards,
+        num_sharing=config.parallel.context,
+        state_bytes=state_bytes // config.parallel.num_shards(num_ranks),
         activation_bytes=model.activation_bytes(
-            num_tokens,
+            own_tokens,
             dtype,
             config.objective.build().token_losses,
             config.parallel.activation_checkpoint_every,
             partial(adapt_narrow, config=config) if config.freezes else None,
         ),
-        kernel_bytes=model.workspace_bytes(num_tokens, dtype),
+        kernel_bytes=model.workspace_bytes(own_tokens, dtype),
     )
 
 
@@ -166,6 +170,9 @@ def _remedies(config: TrainConfig) -> str:
         remedies.append("train.parallel.activation_checkpoint_every=1 keeps the activations of one block at a time")
     if config.parallel.mode == "ddp":
         remedies.append("train.parallel.mode=fsdp on several ranks divides weights, gradients and optimizer")
+    with suppress(ValueError):
+        config.model.check_context(more := 2 * config.parallel.context)
+        remedies.append(f"train.parallel.context={more} lets {more} ranks share the tokens of a pack")
     budget = config.data.plan.token_budget
     remedies.append(f"train.data.plan.token_budget={budget // 2} makes packs half as large (and is another run)")
     return f"Set one of: {'; '.join(remedies)}"

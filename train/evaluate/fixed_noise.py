@@ -49,9 +49,9 @@ class FixedNoiseLoss:
         packs = best_fill(manifest.num_tokens[list(rows)].tolist(), self.context.plan)
         losses = torch.zeros(len(captions), len(rows), len(self.timesteps), device=self.ranks.device)
         # As many packs on every rank, because a sharded model is gathered together; surplus ones count for nothing.
-        for turn in range(0, len(packs), self.ranks.dp_size):
-            is_mine = turn + self.ranks.dp_rank < len(packs)
-            indices = packs[turn + self.ranks.dp_rank if is_mine else turn]
+        for turn in range(0, len(packs), self.ranks.world_size):
+            is_mine = turn + self.ranks.rank < len(packs)
+            indices = packs[turn + self.ranks.rank if is_mine else turn]
             clean = [reference_sample(reader, rows[i], self.model.conditions) for i in indices]
             for number, caption_rows in enumerate(captions):
                 captioned = [

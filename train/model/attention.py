@@ -41,11 +41,15 @@ def attention(
         return _flex_attention(q, k, v, segments_q, segments_k)
     if backend == "dense":
         return _dense_attention(q, k, v, segments_q, segments_k)
-    is_half = q.dtype in (torch.float16, torch.bfloat16)
-    flash = not q.is_cuda or backend == "varlen" or (backend == "auto" and is_half)
     ends = segments_q.cu_seqlens, segments_k.cu_seqlens, segments_q.host.ends, segments_k.host.ends
-    out, _ = segment_attention(q, k, v, *ends, flash)
+    out, _ = segment_attention(q, k, v, *ends, has_flash(q, backend))
     return out
+
+
+def has_flash(q: Tensor, backend: Backend) -> bool:
+    """A flash kernel computes these queries."""
+    is_half = q.dtype in (torch.float16, torch.bfloat16)
+    return not q.is_cuda or backend == "varlen" or (backend == "auto" and is_half)
 
 
 def _dense_attention(q: Tensor, k: Tensor, v: Tensor, segments_q: Segments, segments_k: Segments) -> Tensor:

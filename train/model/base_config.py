@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from train.packing.batch import PackedBatch
+    from train.packing.share import ContextGroup
 
 ESTIMATE = "estimate"
 """Conditioning latent of a pack: the model's own estimate of x_0."""
@@ -86,6 +87,21 @@ class DenoiserConfig(BaseModel, ABC):
     @abstractmethod
     def prepare(self, batch: "PackedBatch") -> "PackedBatch":
         """The pack with what the model works out ahead, before the pack moves to a GPU."""
+
+    def check_context(self, num_ranks: int) -> None:
+        """See that so many ranks can share the tokens of a pack (context parallelism). By default none can.
+
+        Raises:
+            ValueError: says why not.
+        """
+        raise ValueError(
+            f"parallel.context is {num_ranks}, and {type(self).__name__.removesuffix('Config')} computes a sample on "
+            "one rank; set parallel.context to 1, or model.kind to dit"
+        )
+
+    def share(self, batch: "PackedBatch", group: "ContextGroup") -> "PackedBatch":
+        """One rank's part of a pack that `prepare` has seen, where `check_context` finds nothing."""
+        raise NotImplementedError
 
     @abstractmethod
     def build(self, *, channels: int, text_dim: int, num_outputs: int = 1) -> Any:

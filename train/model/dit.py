@@ -118,7 +118,7 @@ class DiT(Denoiser):
             keys = layout.keys.get(windows[0][0])
             if self.config.frame_positions == "temporal" and i == self.config.first_temporal_block:
                 x = x + frame_embedding(layout.coordinates, layout.sides, self.config.width).to(x.dtype)  # (N, D)
-            x = block(x, conditions[i % len(conditions)], layout.segments, layouts, rotation, keys)  # (N, D)
+            x = block(x, conditions[i % len(conditions)], layout.readers, layouts, rotation, keys)  # (N, D)
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
         out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
@@ -144,7 +144,7 @@ class DiT(Denoiser):
                 if self.shared_modulation is None
                 else self.shared_modulation(F.silu(condition_vectors.float())),
                 context=two_or_more(_merge(context, layout.context_order)) if context else None,
-                context_segments=layout.context_segments,
+                context_segments=layout.read,
             )
             all_conditions.append(conditions)
         _, tokens, text = embedded[0]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from train.packing.batch import PackedBatch
+    from train.packing.share import ContextGroup
 
 Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "adaln_zero"]
 Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional", "fourier"]
@@ -223,6 +224,23 @@ class DiTConfig(DenoiserConfig):
     def prepare(self, batch: "PackedBatch") -> "PackedBatch":
         prepared: PackedBatch = resolve_name("train.model.build_layout:prepare")(batch, self)
         return prepared
+
+    def attends_by_ring(self, num_ranks: int) -> bool:
+        """The heads do not divide by the ranks that share a pack: keys go round."""
+        return self.mixer.attends_by_ring(self.num_heads, self.depth, num_ranks)
+
+    def check_context(self, num_ranks: int) -> None:
+        self.mixer.check_context(self.width, self.num_heads, self.depth, num_ranks)
+        if self.attends_by_ring(num_ranks) and any(self.reads_jointly(block) for block in range(self.depth)):
+            raise ValueError(
+                f"parallel.context is {num_ranks}, which does not divide the {self.num_heads} heads of "
+                "model.num_heads, and cross_attention_over is joint, which keys that go round in a ring do not serve; "
+                "set parallel.context to a divisor of the heads, or cross_attention_over to context"
+            )
+
+    def share(self, batch: "PackedBatch", group: "ContextGroup") -> "PackedBatch":
+        part: PackedBatch = resolve_name("train.model.share_layout:shared")(batch, group, self)
+        return part
 
     def build(self, *, channels: int, text_dim: int, num_outputs: int = 1) -> Any:
         sizes = {"channels": channels, "text_dim": text_dim, "num_outputs": num_outputs}

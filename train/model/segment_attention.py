@@ -11,7 +11,7 @@ products  on CUDA, many equal short segments and single precision: batched matri
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
@@ -77,8 +77,19 @@ def segment_attention(
     Returns:
         (L, H, D), and the logarithm of each softmax's denominator, (L, H) float32.
     """
+    return attend(q, k, v, cu_q, cu_k, ends_q, ends_k, flash)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, ends_q: Tensor, ends_k: Tensor, flash: bool,
+    *, whole: bool = True,
+) -> Pair:  # fmt: skip
+    """As `segment_attention`, which is this as an operator. `whole`: the keys are all that a query sees; else the
+    denominators count where it has one key, too."""
+    if not len(q):
+        return torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
     outs = []
-    for part in parts_of(ends_q, ends_k, cuda=q.is_cuda, flash=flash):
+    for part in parts_of(ends_q, ends_k, cuda=q.is_cuda, flash=flash, whole=whole):
         tensors = q[part.q], k[part.k], v[part.k]
         if part.kernel == "flash" and q.is_cuda:
             outs.append(_flash_cuda(*tensors, cu_q[part.ends], cu_k[part.ends], part))
@@ -103,8 +114,18 @@ def segment_attention_backward(
     flash: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v: (L, H, D), (M, H, D) and (M, H, D), in the dtype of each."""
+    return attend_backward(grad, q, k, v, out, lse, cu_q, cu_k, ends_q, ends_k, flash)
+
+
+def attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cu_q: Tensor, cu_k: Tensor,
+    ends_q: Tensor, ends_k: Tensor, flash: bool, *, whole: bool = True,
+) -> Triple:  # fmt: skip
+    """As `segment_attention_backward`. Not `whole`: output and denominators are of more keys than these."""
+    if not len(q):
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     grads = []
-    for part in parts_of(ends_q, ends_k, cuda=q.is_cuda, flash=flash):
+    for part in parts_of(ends_q, ends_k, cuda=q.is_cuda, flash=flash, whole=whole):
         tensors = grad[part.q], q[part.q], k[part.k], v[part.k], out[part.q], lse[part.q]
         if part.kernel == "flash" and q.is_cuda:
             grads.append(_flash_cuda_backward(*tensors, cu_q[part.ends], cu_k[part.ends], part))
@@ -162,13 +183,14 @@ def _runs(ends_q: bytes, ends_k: bytes, dtype: np.dtype[Any]) -> tuple[Run, ...]
     return tuple(Run(g=g, n=n, m=m) for g, n, m in shapes.tolist())
 
 
-def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool) -> Iterator[Part]:
+def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool, whole: bool = True) -> Iterator[Part]:
     """The parts of a pack whose segments end at `ends_q` and `ends_k`, each (S + 1,) and on the host, in order.
 
     Each run is a part of its own, except those that the varlen kernel takes at once.
     """
     row, key, segment = 0, 0, 0
-    for kernel, runs in groupby(runs_of(ends_q, ends_k), lambda run: kernel_of(run, cuda=cuda, flash=flash)):
+    kernel_of_run = partial(kernel_of, cuda=cuda, flash=flash, whole=whole)
+    for kernel, runs in groupby(runs_of(ends_q, ends_k), kernel_of_run):
         for members in [tuple(runs)] if cuda and kernel == "flash" else [(run,) for run in runs]:
             rows, keys = sum(run.g * run.n for run in members), sum(run.g * run.m for run in members)
             last = segment + sum(run.g for run in members)
@@ -177,10 +199,10 @@ def parts_of(ends_q: Tensor, ends_k: Tensor, *, cuda: bool, flash: bool) -> Iter
             row, key, segment = row + rows, key + keys, last
 
 
-def kernel_of(run: Run, *, cuda: bool, flash: bool) -> Kernel:
-    """What computes a run."""
+def kernel_of(run: Run, *, cuda: bool, flash: bool, whole: bool = True) -> Kernel:
+    """What computes a run; the keys are the `whole` of what its queries see."""
     is_batch = run.g >= FEW or not (cuda and flash)
-    if run.m == 1 and is_batch:
+    if run.m == 1 and is_batch and whole:
         return "value"
     if flash and not (cuda and is_batch and max(run.n, run.m) <= SHORT):
         return "flash"

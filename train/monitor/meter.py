@@ -86,9 +86,10 @@ class ThroughputMonitor:
         )
         own = [seconds, worked, self._waited, self._stalled, peak_memory(self.ranks.device), flops]
         self._stalled = 0.0
-        figures = self.ranks.all_gather(own)  # (dp, 6)
+        figures = self.ranks.all_gather(own)  # (ranks, 6)
         seconds, slowest, waited, stalled, memory, _ = figures.amax(0).tolist()
-        work, flops = figures[:, 1].mean().item(), figures[:, 5].sum().item()
+        work = figures[:, 1].mean().item()
+        flops = figures[:, 5].sum().item() * self.ranks.dp_size / self.ranks.world_size  # of a shared pack, once
         idle = 0.0 if self.ranks.world_size == 1 else slowest - work if self.measures_idle else None
         return {
             "seconds": seconds,

@@ -43,8 +43,7 @@ class ReducedObjective(ABC):
         """
         if self.reduction == "token":
             return token_losses.sum()
-        counted = batch.segments.sum(batch.loss_mask.float())  # (S,)
-        return (batch.segments.sum(token_losses) / counted.clamp(min=1)).sum()
+        return (batch.segments.sum(token_losses) / batch.num_learned.clamp(min=1)).sum()
 
     def count(self, num_samples: float, num_tokens: float) -> float:
         """What the sum over all packs of a step is divided by."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from train.packing.patches import first_frame_is_alone, grid_index, grid_positions, grid_size, patchify, unpatchify
 from train.packing.segments import Segments, map_tensors
 from train.packing.shapes import Patch
+from train.packing.share import ContextGroup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,10 +69,12 @@ class PackedBatch:
     condition_timesteps: Tensor  # (R,) float32
     condition_segments: Tensor  # (R,) int64
     loss_mask: Tensor  # (L,) bool: False on conditioning tokens
+    num_learned: Tensor  # (S,) float32: tokens of each segment that have a loss
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (L, C' * pt * ph * pw) float32
     noise_levels: Mapping[str, Tensor] = field(default_factory=dict)  # of these, by name, (S,) float32; NaN: none said
     self_conditioned: Tensor | None = None  # (S,) bool: who is shown the model's own estimate; None: it reads none
     lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
+    group: ContextGroup | None = None  # ranks that share the pack: what is L here are this rank's own tokens
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
 
     def to(self, device: torch.device | str) -> "PackedBatch":
@@ -116,6 +119,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         condition_timesteps=torch.cat([timesteps, torch.zeros(len(condition_segments) - len(samples))]),
         condition_segments=condition_segments,
         loss_mask=~clean,
+        num_learned=segments.sum((~clean).float()),
         conditioning=_conditioning(samples, segments, patch),
         noise_levels=_noise_levels(samples),
         self_conditioned=_self_conditioned(samples),

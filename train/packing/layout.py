@@ -19,7 +19,11 @@ class JointKeys:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """The sequence that the blocks see: of each segment first its in-context tokens, then its patches."""
+    """The sequence that the blocks see: of each segment first its in-context tokens, then its patches.
+
+    Where ranks share a pack, what has N or L entries is of this rank's own tokens; segments, groups and keys are of
+    the whole.
+    """
 
     segments: Segments  # over N = L + in-context tokens
     condition_ids: Tensor  # (N,) int64: the condition vector of each token
@@ -33,6 +37,18 @@ class Layout:
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
     groups: dict[Window, WindowLayout]
     keys: dict[Window, JointKeys]  # of cross-attention that reads the window, too; empty: none does
+    own_segments: Segments | None = None  # over this rank's own tokens; None: it has all
+    own_context: Segments | None = None  # over what their cross-attention reads: a part of the context
+
+    @property
+    def readers(self) -> Segments:
+        """Over the tokens of this rank, which cross-attention is of."""
+        return self.segments if self.own_segments is None else self.own_segments
+
+    @property
+    def read(self) -> Segments | None:
+        """Over what they read."""
+        return self.context_segments if self.own_context is None else self.own_context
 
     def without_context(self, tokens: Tensor) -> Tensor:
         """(N, ...) to (L, ...): the patches alone."""

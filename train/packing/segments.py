@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from train.packing.share import Share
+
 
 class HostLengths:
     """Lengths of segments, for kernels that want them without waiting for a device.
@@ -35,7 +37,11 @@ class HostLengths:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Segments:
-    """Consecutive runs of tokens."""
+    """Consecutive runs of tokens.
+
+    Where ranks share a pack, `segment_ids` are those of a rank's own tokens, and all else is of the whole pack: `sum`
+    and `mean` give the part of the sum or mean that these tokens make.
+    """
 
     cu_seqlens: Tensor  # (S + 1,) int32: segment i is tokens [cu_seqlens[i], cu_seqlens[i + 1])
     segment_ids: Tensor  # (L,) int64: the segment of each token
@@ -56,6 +62,12 @@ class Segments:
         return cls(
             cu_seqlens=host.ends.to(device), segment_ids=ids.to(device), host=host, num_tokens=int(host.ends[-1])
         )
+
+    @classmethod
+    def empty(cls) -> "Segments":
+        """One segment without tokens: what a rank may have of a pack."""
+        host, none = HostLengths([0]), torch.zeros(0, dtype=torch.int64)
+        return cls(cu_seqlens=host.ends, segment_ids=none, host=host, num_tokens=0)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -93,6 +105,8 @@ class WindowLayout:
     order: Tensor | None = None  # (G,) int64; None: the pack in stored order
     inverse: Tensor | None = None  # (N,) int64, of a permutation
     weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
+    share: Share | None = None  # of the pack: each rank has some of its N tokens; None: this one has all
+    ring: "Ring | None" = None  # how this rank's queries meet the keys of others; None: heads are exchanged for tokens
 
     @classmethod
     def of(cls, order: Tensor, lengths: Sequence[int], *, averages: bool = False) -> "WindowLayout":
@@ -124,6 +138,24 @@ class WindowLayout:
 
     def to(self, device: torch.device | str) -> "WindowLayout":
         return map_tensors(self, lambda x: x.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """Queries and keys of the groups that two ranks have tokens of."""
+
+    queries: Tensor  # int64 into the regrouped tokens of the rank that asks
+    keys: Tensor  # int64 into the tokens of the rank that is asked
+    query_segments: Segments
+    key_segments: Segments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ring:
+    """A rank's own tokens in the order of the groups, and by rank what they see of its tokens."""
+
+    queries: WindowLayout
+    pieces: dict[int, Piece]
 
 
 class _Permute(torch.autograd.Function):

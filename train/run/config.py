@@ -60,8 +60,19 @@ class ParallelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="ddp: every rank holds the model; fsdp: every rank holds a part of it (FSDP2)"
+    mode: Literal["ddp", "fsdp", "hsdp"] = Field(
+        "ddp",
+        description="ddp: every rank holds the model; fsdp: every rank holds a part of it (FSDP2); hsdp: ranks in "
+        "groups of `shard` do, and the groups are replicas",
+    )
+    shard: int | None = Field(
+        None, ge=2, description="hsdp: ranks that hold the model together, those of a node at best; a divisor of all"
+    )
+    context: int = Field(
+        1,
+        ge=1,
+        description="ranks side by side that share the tokens of a pack (context parallelism), so that each holds "
+        "its part of data.plan.token_budget; a divisor of all ranks",
     )
     activation_checkpoint_every: int = Field(
         0,
@@ -70,6 +81,24 @@ class ParallelConfig(BaseModel):
         "0: of no block",
     )
     compile: bool = Field(False, description="torch.compile each block, with dynamic shapes")
+
+    @model_validator(mode="after")
+    def _shards_are_of_hsdp(self) -> "ParallelConfig":
+        if (self.mode == "hsdp") != (self.shard is not None):
+            raise ValueError(
+                f"got parallel.mode {self.mode} and parallel.shard {self.shard}; hsdp takes a number of ranks as "
+                "shard, and the others none"
+            )
+        return self
+
+    @property
+    def is_sharded(self) -> bool:
+        """No rank holds the whole model."""
+        return self.mode != "ddp"
+
+    def num_shards(self, num_ranks: int) -> int:
+        """Ranks that hold a model together."""
+        return 1 if self.mode == "ddp" else self.shard or num_ranks
 
 
 class CheckpointConfig(BaseModel):
@@ -146,11 +175,17 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _optimizer_takes_shards(self) -> "TrainConfig":
-        if self.optimizer.kind.endswith("8bit") and self.parallel.mode == "fsdp":
+        if self.optimizer.kind.endswith("8bit") and self.parallel.is_sharded:
             raise ValueError(
                 f"optimizer.kind is {self.optimizer.kind}, which knows no sharded parameters, and parallel.mode is "
-                "fsdp; set parallel.mode to ddp, or optimizer.kind to adamw"
+                f"{self.parallel.mode}; set parallel.mode to ddp, or optimizer.kind to adamw"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_can_share_packs(self) -> "TrainConfig":
+        if self.parallel.context > 1:
+            self.model.check_context(self.parallel.context)
         return self
 
     @property

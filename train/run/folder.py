@@ -26,6 +26,7 @@ from curate.storage.place import AnyPath, path_of
 from curate.storage.yaml_text import from_yaml
 from train.data.manifest import Manifest
 from train.data.tasks.base import lone_frames_of
+from train.distributed.ranks import check_groups
 from train.finetune.adapt import adapt
 from train.finetune.base import find_base
 from train.model.base import Denoiser
@@ -125,21 +126,30 @@ def adapt_base(model: Denoiser, config: TrainConfig, folder: str | Path) -> None
 
 
 def check_ranks(config: TrainConfig, num_ranks: int) -> None:
-    """See that the packs of a step can be dealt over the ranks.
+    """See that the packs of a step can be dealt over the ranks, or over the groups of them that share packs.
 
     Raises:
-        ValueError: there are too few packs, or sharded ranks would get different numbers of them.
+        ValueError: the ranks make no groups or shards of the size that is set, there are too few packs, or sharded
+            ranks would get different numbers of them.
     """
-    packs = config.data.plan.packs_per_step
-    if num_ranks > packs:
+    packs, parallel = config.data.plan.packs_per_step, config.parallel
+    check_groups(num_ranks, parallel.context)
+    takers = num_ranks // parallel.context
+    named = "ranks" if parallel.context == 1 else f"groups of {parallel.context} ranks"
+    if takers > packs:
         raise ValueError(
-            f"{num_ranks} ranks cannot share a step of {packs} packs; raise train.data.plan.packs_per_step to a "
-            "multiple of the ranks"
+            f"{takers} {named} cannot share a step of {packs} packs; raise train.data.plan.packs_per_step to a "
+            f"multiple of {takers}"
         )
-    if config.parallel.mode == "fsdp" and packs % num_ranks:
+    if num_ranks > 1 and parallel.is_sharded and packs % takers:
         raise ValueError(
-            f"train.parallel.mode=fsdp: {num_ranks} ranks gather each other's parameters pack by pack, and {packs} "
-            "packs cannot be dealt evenly; set train.data.plan.packs_per_step to a multiple of the ranks"
+            f"train.parallel.mode={parallel.mode}: {takers} {named} gather each other's parameters pack by pack, and "
+            f"{packs} packs cannot be dealt evenly; set train.data.plan.packs_per_step to a multiple of {takers}"
+        )
+    if num_ranks > 1 and num_ranks % parallel.num_shards(num_ranks):
+        raise ValueError(
+            f"got {num_ranks} ranks and train.parallel.shard={parallel.shard}: replicas of {parallel.shard} ranks; "
+            f"start a multiple of {parallel.shard} ranks, or set train.parallel.shard to a divisor of {num_ranks}"
         )
 
 

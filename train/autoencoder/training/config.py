@@ -166,6 +166,11 @@ class TrainAutoencoderConfig(BaseModel):
             raise ValueError("temporal_decoder: the network is that of its base; leave network and init out")
         elif self.parallel != ParallelConfig():
             raise ValueError("temporal_decoder: its layers are replicated; leave parallel out")
+        if self.parallel.context > 1:
+            raise ValueError(
+                f"parallel.context: got {self.parallel.context}; an autoencoder's convolutions need a clip on one "
+                "rank, leave it 1"
+            )
         if self.parallel.compile:
             raise ValueError("parallel.compile: got true; blocks of autoencoders are not compiled, leave it false")
         return self

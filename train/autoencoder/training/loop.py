@@ -70,7 +70,7 @@ class AutoencoderRun:
     ) -> None:
         self.out, self.config, self.model, self.source, self.ranks = out, config, model, source, ranks
         self.on_row, self._spool = on_row, spool
-        is_sharded = ranks.world_size > 1 and config.parallel.mode == "fsdp"
+        is_sharded = ranks.world_size > 1 and config.parallel.is_sharded
         self._whole = copy.deepcopy(model) if is_sharded else None
         dtype = torch.bfloat16 if config.dtype == "bfloat16" else torch.float32
         # They are about the speed of 1 x 1 convolutions, and about operations in place, which no block has.

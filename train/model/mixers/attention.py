@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.model.attention import attention
+from train.model.attention import attention, has_flash
+from train.model.exchange import own_heads, to_heads, to_tokens
 from train.model.flops import linear_flops, num_pairs
 from train.model.heads import normalised_and_rotated
 from train.model.mixers.attention_config import Backend
 from train.model.mixers.base import TokenMixer
 from train.model.mixers.base_config import QKNorm
 from train.model.position import Rotation
+from train.model.ring_attention import ring_attention
 from train.packing.layout import JointKeys
 from train.packing.segments import Segments, WindowLayout
 
@@ -82,8 +84,12 @@ class SelfAttention(Projections, TokenMixer):
 
     def _attend_within(self, layout: WindowLayout, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(N, H / layouts, D_head) in and out."""
-        q, k, v = layout.apply(q), layout.apply(k), layout.apply(v)  # 3 × (G, H / layouts, D_head)
-        return layout.undo(attention(q, k, v, layout.segments, layout.segments, self.kernel))
+        if layout.ring is not None and layout.share is not None:
+            return ring_attention(layout.ring, layout.share, q, k, v, flash=has_flash(q, self.kernel))
+        num_tokens = len(q)
+        q, k, v = (layout.apply(y) for y in to_heads(layout.share, q, k, v))  # 3 × (G, H / layouts, D_head)
+        out = layout.undo(attention(q, k, v, layout.segments, layout.segments, self.kernel))
+        return to_tokens(layout.share, out, num_tokens)
 
     def flops(self, layouts: Sequence[WindowLayout], num_tokens: int) -> int:
         width = self.width // len(layouts)
@@ -110,9 +116,15 @@ class CrossAttention(Projections):
             q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
             return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
         q, k, v = self.project(x, torch.cat([x, context.to(x.dtype)]))  # (N, H, D_head), 2 × (N + M', H, D_head)
+        share, num_tokens = joint.queries.share, len(x)
+        if share is not None:
+            # Of all tokens, and of the context, which every rank has, the heads that this rank attends with.
+            q, *of_tokens = to_heads(share, q, k[:num_tokens], v[:num_tokens])
+            of_context = [own_heads(share, y[num_tokens:]) for y in (k, v)]
+            k, v = (torch.cat(both) for both in zip(of_tokens, of_context, strict=True))
         q, k, v = joint.queries.apply(q), k.index_select(0, joint.order), v.index_select(0, joint.order)
-        h = attention(q, k, v, joint.queries.segments, joint.segments)  # (G, H, D_head)
-        return self.out(joint.queries.undo(h).flatten(1))  # (N, D)
+        h = joint.queries.undo(attention(q, k, v, joint.queries.segments, joint.segments))  # (N, H, D_head)
+        return self.out(to_tokens(share, h, num_tokens).flatten(1))  # (N, D)
 
     def flops(self, segments: Segments, context_segments: Segments, joint: JointKeys | None = None) -> int:
         """Matrix products of one forward pass."""

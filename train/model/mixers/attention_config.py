@@ -32,6 +32,7 @@ class AttentionConfig(MixerConfig):
     """Softmax attention within the windows of a pattern."""
 
     rotates: ClassVar[bool] = True
+    needs_whole_samples: ClassVar[str | None] = None
 
     kind: Literal["attention"] = "attention"
     kernel: Backend = Field("auto", description="how attention is computed; auto: by device and precision")
@@ -91,3 +92,16 @@ class AttentionConfig(MixerConfig):
     def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
         return resolve_name("train.model.mixers.attention:SelfAttention")(**sizes, kernel=self.kernel)
+
+    def attends_by_ring(self, num_heads: int, depth: int, num_ranks: int) -> bool:
+        """Each window layout has its share of the heads."""
+        shares = {num_heads // len(heads) for block in range(depth) for heads in self.windows(block, depth)}
+        return any(share % num_ranks for share in shares)
+
+    def check_context(self, width: int, num_heads: int, depth: int, num_ranks: int) -> None:
+        if self.kernel in ("flex", "dense") and self.attends_by_ring(num_heads, depth, num_ranks):
+            raise ValueError(
+                f"parallel.context is {num_ranks}, which does not divide the {num_heads} heads of model.num_heads "
+                f"(pattern {self.pattern}): keys go round in a ring, for which kernel {self.kernel} gives too little. "
+                "Set parallel.context to a divisor of the heads, or model.mixer.kernel to auto"
+            )

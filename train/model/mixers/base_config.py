@@ -24,6 +24,9 @@ class MixerConfig(BaseModel, ABC):
     reads_context: ClassVar[bool] = True
     """Patches see the in-context tokens of their sample, wherever they are."""
 
+    needs_whole_samples: ClassVar[str | None] = "it mixes the tokens of a sample on one rank"
+    """Why ranks cannot share the tokens of a pack; None: they can."""
+
     @abstractmethod
     def windows(self, block: int, depth: int) -> BlockWindows:
         """Windows of each token mixer of block number `block` out of `depth`, in their order in the block."""
@@ -51,3 +54,19 @@ class MixerConfig(BaseModel, ABC):
         Raises:
             ValueError: it cannot; says what would do.
         """
+
+    def check_context(self, width: int, num_heads: int, depth: int, num_ranks: int) -> None:
+        """See that so many ranks can share the tokens of a pack.
+
+        Raises:
+            ValueError: they cannot; says why.
+        """
+        if self.needs_whole_samples is not None:
+            raise ValueError(
+                f"parallel.context is {num_ranks}, and of {type(self).__name__.removesuffix('Config')} as model.mixer "
+                f"{self.needs_whole_samples}; set parallel.context to 1, or model.mixer.kind to attention"
+            )
+
+    def attends_by_ring(self, num_heads: int, depth: int, num_ranks: int) -> bool:
+        """Of ranks that share a pack each meets the keys of all, because the heads do not divide by them."""
+        return False

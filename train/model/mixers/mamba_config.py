@@ -1,7 +1,7 @@
 """Mamba-2: a state-space model reads the tokens of a sample one after the other, at linear cost."""
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ USUAL_HEAD = 64
 class MambaConfig(MixerConfig):
     """Selective state spaces (Dao & Gu 2024, Mamba-2, §7). The model's heads are there twice, each with half of the
     features: one set reads forward, the other backward."""
+
+    needs_whole_samples: ClassVar[str | None] = "the scan reads the tokens of a sample one after the other"
 
     kind: Literal["mamba"] = "mamba"
     state: int = Field(64, ge=1, description="numbers of the state for each feature")

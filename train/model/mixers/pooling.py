@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from train.model.exchange import to_heads, to_tokens
 from train.model.mixers.base import TokenMixer
 from train.model.position import Rotation
 from train.packing.segments import WindowLayout
@@ -14,9 +15,10 @@ class Pooling(TokenMixer):
 
     def forward(self, x: Tensor, layouts: Sequence[WindowLayout], rotation: Rotation | None) -> Tensor:
         (layout,) = layouts
-        tokens = layout.apply(x)  # (G, D)
+        (own,) = to_heads(layout.share, x[..., None])  # (N, D, 1); of ranks that share a pack, some features of all
+        tokens = layout.apply(own[..., 0])  # (G, D)
         means = layout.segments.gather(layout.segments.mean(tokens)).to(x.dtype)  # (G, D)
-        return layout.undo(means) - x  # (N, D)
+        return to_tokens(layout.share, layout.undo(means)[..., None], len(x))[..., 0] - x  # (N, D)
 
     def flops(self, layouts: Sequence[WindowLayout], num_tokens: int) -> int:
         """0: it has no matrix product."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class SambaConfig(MixerConfig):
     """Blocks in turn mix by Mamba and by sliding-window attention, an MLP after each (Ren et al. 2024, §2.1)."""
 
+    needs_whole_samples: ClassVar[str | None] = "the scan reads the tokens of a sample one after the other"
     rotates: ClassVar[bool] = True  # attention does
 
     kind: Literal["samba"] = "samba"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class SlidingConfig(MixerConfig):
     """Softmax attention to the tokens at most `reach` before or after (Beltagy et al. 2020, Longformer, §3.1)."""
 
+    needs_whole_samples: ClassVar[str | None] = (
+        "a token sees its neighbors, and those at an edge would be other ranks'"
+    )
     rotates: ClassVar[bool] = True
     reads_context: ClassVar[bool] = False  # in-context tokens are near the first patches alone
 

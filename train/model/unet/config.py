@@ -142,6 +142,13 @@ class UNetConfig(DenoiserConfig):
         """Patches that a row or column hears of in each direction by convolutions alone."""
         return sum((2 + shape.changes_level) * 2**shape.level for shape in self.block_shapes) + 2
 
+    def check_context(self, num_ranks: int) -> None:
+        raise ValueError(
+            f"parallel.context is {num_ranks}, and the convolutions of model.kind unet need a picture on one rank; "
+            "set parallel.context to 1 (activation_checkpoint_every and fsdp lower a rank's memory), or model.kind to "
+            "dit"
+        )
+
     def prepare(self, batch: "PackedBatch") -> "PackedBatch":
         prepared: PackedBatch = resolve_name("train.model.unet.pyramid:prepare")(batch, self)
         return prepared
