@@ -45,8 +45,13 @@ def forks() -> ForkServerContext:
 
 def start_both(work: Callable[..., None], *arguments: Any) -> None:
     """`work(rank, *arguments)` in two processes; their errors are raised here."""
+    start_ranks(work, 2, *arguments)
+
+
+def start_ranks(work: Callable[..., None], num_ranks: int, *arguments: Any) -> None:
+    """The same in so many."""
     forks()
-    start_processes(work, arguments, nprocs=2, start_method="forkserver")
+    start_processes(work, arguments, nprocs=num_ranks, start_method="forkserver")
 
 
 def run_commands(commands: Mapping[str, Sequence[str]], folder: Path) -> dict[str, tuple[int, str]]:

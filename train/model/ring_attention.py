@@ -100,7 +100,7 @@ def _ring_backward(
         before = (rank - 1) % len(counts)
         # With the keys to the next rank; after the last turn each has its own.
         passing_grads = _Passing(passing_grads, counts[before], group).arrived()
-    return dq.to(q.dtype), *(x.to(k.dtype) for x in passing_grads.unbind())
+    return dq.to(q.dtype), *(x.to(k.dtype, copy=True) for x in passing_grads.unbind())
 
 
 @_ring.register_fake

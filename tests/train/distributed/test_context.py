@@ -1,0 +1,122 @@
+"""Ranks that share packs compute what one rank does: losses and gradients, for every pattern that allows it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from tests.support.forks import start_ranks
+from tests.support.models import dit_config
+from tests.train.conftest import ragged_samples
+from train.distributed.parallelize import full_tensor, parallelize
+from train.distributed.ranks import RankGrid
+from train.model.dit import DiT
+from train.objective.config import FlowConfig
+from train.packing.batch import PackedBatch, Sample, pack
+from train.packing.share import ContextGroup
+from train.run.config import ParallelConfig, TrainConfig
+
+Gradients = dict[str, torch.Tensor]
+CPU = torch.device("cpu")
+WINDOWS = {"pattern": "windows", "depth": 4, "spatial_window": (1, 2, 1), "spacetime_window": (2, 1, 2)}
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "joint": {},
+    "in context": {"conditioning": "in_context", "text": "in_context"},
+    "conditions are attended to": {"conditioning": "cross_attention", "pattern": "alternating"},
+    "factorized": {"pattern": "factorized_self_attention", "patch": (2, 2, 2)},
+    "halves of the heads": {"pattern": "factorized_dot_product", "num_heads": 8, "width": 64, "text": "in_context"},
+    "windows": WINDOWS | {"shift_windows": True, "text": "in_context", "kernel": "dense"},
+    "W.A.L.T": WINDOWS | {"cross_attention_in": "spatial", "cross_attention_over": "joint", "adaln": "lora"},
+    "pooling": {"mixer": {"kind": "pooling"}, "position": "sincos", "self_conditioning": 0.5},
+    "ring": {"num_heads": 3, "text": "in_context", "conditioning": "in_context"},
+    "ring of windows": WINDOWS | {"num_heads": 3, "text": "in_context"},
+    "ring along time": {"num_heads": 3, "pattern": "alternating", "patch": (2, 2, 2)},
+}
+
+
+def built(settings: Mapping[str, Any]) -> DiT:
+    """A model in which nothing is zero, the same in every process."""
+    shape = {"width": 48, "depth": 2, "num_heads": 4, "conditioning_latents": {"shown": 2}}
+    model = DiT(dit_config(**shape | dict(settings)), channels=4, text_dim=12)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    return model
+
+
+def packs(model: DiT) -> Iterator[PackedBatch]:
+    """Two: of unlike samples, some with dropped and given tokens; and of one image of two tokens."""
+    first, second, *rest = ragged_samples()
+    drawn = model.config.self_conditioning or None
+    first = replace(first, conditioning={"shown": first.latent[:2]})
+    second = replace(second, clean_mask=torch.arange(4) < 2)
+    rest[2] = replace(rest[2], kept=torch.tensor([0, 1]))
+    tiny = replace(second, latent=second.latent[..., :2], noise=second.noise[..., :2], clean_mask=None)
+    for samples in ([first, second, *rest], [tiny]):
+        shown: list[Sample] = [replace(one, self_conditioned=drawn and i % 2 == 0) for i, one in enumerate(samples)]
+        yield model.config.prepare(pack(shown, model.config.patch, 12))
+
+
+def step(model: DiT, replica: nn.Module, batches: Sequence[PackedBatch], scale: int = 1) -> tuple[float, Gradients]:
+    """Loss and gradients of this rank."""
+    objective, total = FlowConfig().build(), 0.0
+    for batch in batches:
+        loss = objective.loss_sum(objective.token_losses(replica, batch), batch)
+        (loss * scale).backward()
+        total += loss.item()
+    gradients = {name: full_tensor(p.grad).clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    return total, gradients
+
+
+def assert_same(case: str, got: tuple[float, Gradients], expected: tuple[float, Gradients]) -> None:
+    assert got[0] == pytest.approx(expected[0], rel=1e-5), case
+    assert max(gradient.abs().max() for gradient in expected[1].values()) > 0.01
+    for name, gradient in expected[1].items():
+        scale = max(1.0, gradient.abs().max().item())
+        torch.testing.assert_close(
+            got[1][name], gradient, atol=2e-5 * scale, rtol=0, msg=lambda m: f"{case} {name}: {m}"
+        )
+
+
+def one_of_four(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=4)
+    grids = {context: RankGrid.of_group(CPU, context) for context in (2, 4)}
+    for case, settings in VARIANTS.items():
+        model = built(settings)
+        whole = list(packs(model))
+        expected = step(model, model, whole)
+        for context, ranks in grids.items():
+            group = ranks.context_group
+            assert group is not None and group.size == context
+            own = [model.config.share(batch, group) for batch in whole[ranks.dp_rank :: ranks.dp_size]]
+            assert sum(len(batch.tokens) for batch in own) < sum(len(batch.tokens) for batch in whole)
+            assert sum(map(model.flops, own)) == sum(map(model.flops, whole[ranks.dp_rank :: ranks.dp_size]))
+            loss, gradients = step(model, model, own)
+            total = ranks.sum(torch.tensor(loss, dtype=torch.float64)).item()
+            summed = {name: ranks.sum(gradient) for name, gradient in gradients.items()}
+            assert_same(f"{case}, {context} ranks", (total, summed), expected)
+    ranks = grids[2]
+    group = ranks.context_group
+    assert group is not None
+    for mode, more in (("ddp", {}), ("fsdp", {}), ("hsdp", {"shard": 2})):
+        model = built({})
+        whole = list(packs(model))
+        expected = step(model, model, whole)
+        config = ParallelConfig(mode=mode, context=2, activation_checkpoint_every=2, **more)
+        replica = parallelize(model, ranks, config)
+        own = model.config.share(whole[ranks.dp_rank], group)
+        loss, gradients = step(model, replica, [own], ranks.world_size)
+        assert_same(mode, (ranks.sum(torch.tensor(loss, dtype=torch.float64)).item(), gradients), expected)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_and_four_ranks_that_share_packs_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
+    start_ranks(one_of_four, 4, str(tmp_path))
