@@ -1,8 +1,8 @@
 """The training loop: planned packs in, a checkpointed model out.
 
 A step is `packs_per_step` packs, dealt over the ranks, or over groups of ranks that share each pack. Its gradient is
-that of one sum over all of them divided by a constant of the plan, so a sample weighs the same in any pack, in any step
-and on any number of ranks.
+that of one sum over all of them divided by a constant of the plan, so a sample weighs the same in any pack, in any
+step and on any number of ranks.
 """
 
 import logging

@@ -154,8 +154,8 @@ def test_its_blocks_are_compiled_and_sharded_one_by_one(kind: str, monkeypatch: 
         "train.distributed.parallelize.fully_shard", lambda module, **_: sharded.append(module) or module
     )
     monkeypatch.setattr("train.distributed.parallelize._set_up_compiler", lambda: None)  # it changes the process
-    mesh: Any = {"dp": None}
-    ranks = RankGrid(rank=0, world_size=2, device=CPU, mesh=mesh)
+    monkeypatch.setattr("train.distributed.parallelize.init_device_mesh", lambda *_, **__: None)
+    ranks = RankGrid(rank=0, world_size=2, device=CPU)
     parallelize(model, ranks, ParallelConfig(mode="fsdp", compile=True))
     assert compiled == list(model.blocks) and sharded == [*model.blocks, model]
 
