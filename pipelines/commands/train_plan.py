@@ -23,10 +23,12 @@ def train_plan(
     resolved = resolved_config(config, set)
     from train.estimate.forecast import forecast
 
-    show(forecast(resolved.train, dataset, ranks), resolved.train.data.plan.token_budget, ranks)
+    budget, sharing = resolved.train.data.plan.token_budget, resolved.train.parallel.context
+    show(forecast(resolved.train, dataset, ranks), budget, ranks, sharing)
 
 
-def show(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
+def show(forecast: "Forecast", token_budget: int, num_ranks: int, num_sharing: int = 1) -> None:
+    """`num_sharing`: ranks that share a pack."""
     table = plain_table()
     table.add_row("clips", f"{forecast.num_clips:,}")
     table.add_row("samples, tokens of an epoch", f"{forecast.num_seen:,}, {forecast.num_tokens:,}")
@@ -37,7 +39,10 @@ def show(forecast: "Forecast", token_budget: int, num_ranks: int) -> None:
     table.add_row("epochs of the run", f"{forecast.num_epochs:,.1f}")
     table.add_row("times that the run meets a clip", f"{forecast.meetings:,.1f}")
     table.add_row("real tokens per pack slot", f"{forecast.token_efficiency:.1%}")
-    table.add_row(f"idle of {num_ranks} ranks, predicted", f"{forecast.idle:.1%}")
+    if num_sharing > 1:
+        table.add_row(f"tokens of a rank, {num_sharing} to a full pack", f"{-(-token_budget // num_sharing):,}")
+    waiting = f"{num_ranks} ranks" if num_sharing == 1 else f"{num_ranks // num_sharing} groups"
+    table.add_row(f"idle of {waiting}, predicted", f"{forecast.idle:.1%}")
     table.add_row(f"above the budget of {token_budget:,}: cut", str(forecast.num_cut))
     table.add_row(f"above the budget of {token_budget:,}: own pack", str(forecast.num_oversize))
     table.add_row("parameters", f"{forecast.num_parameters:,}")

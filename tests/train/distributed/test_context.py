@@ -15,10 +15,12 @@ from tests.support.models import dit_config
 from tests.train.conftest import ragged_samples
 from train.distributed.parallelize import full_tensor, parallelize
 from train.distributed.ranks import RankGrid
+from train.estimate.forecast import Forecast, forecast
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.packing.batch import PackedBatch, Sample, pack
-from train.run.config import ParallelConfig
+from train.run.config import ParallelConfig, TrainConfig
+from train.run.folder import check_ranks
 
 Gradients = dict[str, torch.Tensor]
 CPU = torch.device("cpu")
@@ -117,3 +119,63 @@ def one_of_four(rank: int, folder: str) -> None:
 @pytest.mark.slow
 def test_two_and_four_ranks_that_share_packs_have_the_loss_and_gradients_of_one(tmp_path: Path) -> None:
     start_ranks(one_of_four, 4, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("context", "model", "reason"),
+    [
+        (2, {"kind": "unet"}, "is 2, and the convolutions of model.kind unet"),
+        (2, {"mixer": {"kind": "mamba"}, "position": "sincos"}, "is 2, and of Mamba .*the scan reads"),
+        (2, {"mixer": {"kind": "samba"}}, "is 2, and of Samba .*the scan reads"),
+        (2, {"mixer": {"kind": "sliding_attention"}}, "is 2, and of Sliding .*a token sees its neighbors"),
+        (4, {"mixer": {"kernel": "dense"}}, r"is 4, which does not divide the 6 heads .*\(pattern joint\)"),
+        (
+            7,
+            {"mixer": {"kind": "pooling"}, "position": "sincos"},
+            "is 7, and each rank pools a part of model.width 384",
+        ),
+        (
+            4,
+            {"cross_attention_over": "joint", "mixer": {"pattern": "windows"}},
+            "is 4, which does not divide the 6 heads of .* cross_attention_over is joint",
+        ),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused_with_the_reason(context: int, model: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TrainConfig.model_validate({"model": model, "parallel": {"context": context}})
+    TrainConfig.model_validate({"model": model})
+
+
+def test_ranks_that_make_no_groups_or_shards_are_refused_with_both_numbers() -> None:
+    def config(packs: int, **parallel: Any) -> TrainConfig:
+        plan = {"packs_per_step": packs}
+        return TrainConfig.model_validate({"data": {"plan": plan}, "parallel": parallel})
+
+    with pytest.raises(ValueError, match=r"got 3 ranks and train\.parallel\.context=2"):
+        check_ranks(config(4, context=2), 3)
+    with pytest.raises(ValueError, match="2 groups of 2 ranks cannot share a step of 1 packs"):
+        check_ranks(config(1, context=2), 4)
+    with pytest.raises(ValueError, match=r"2 groups of 2 ranks gather .* 3 packs cannot be dealt evenly"):
+        check_ranks(config(3, context=2, mode="fsdp"), 4)
+    with pytest.raises(ValueError, match=r"got 6 ranks and train\.parallel\.shard=4"):
+        check_ranks(config(6, mode="hsdp", shard=4), 6)
+    with pytest.raises(ValueError, match=r"got parallel\.mode fsdp and parallel\.shard 4"):
+        config(1, mode="fsdp", shard=4)
+    check_ranks(config(1, context=4), 4)
+    check_ranks(config(4, mode="hsdp", shard=4, context=2), 8)
+
+
+def test_the_memory_that_is_told_is_of_a_ranks_part_of_a_pack(dataset: str) -> None:
+    def told(**parallel: Any) -> Forecast:
+        model = {"width": 48, "depth": 2, "num_heads": 2}
+        plan = {"token_budget": 128, "packs_per_step": 2}
+        settings = {"model": model, "data": {"plan": plan}, "parallel": parallel}
+        return forecast(TrainConfig.model_validate(settings), dataset, 4)
+
+    groups, sharded = told(context=2), told(context=2, mode="hsdp", shard=2)
+    assert groups.state_bytes == 2 * sharded.state_bytes
+    with pytest.raises(ValueError, match="4 ranks cannot share a step of 2 packs"):
+        told()
+    assert told(context=4).activation_bytes == pytest.approx(groups.activation_bytes / 2, rel=0.02)
+    assert told(context=4).idle == 0
