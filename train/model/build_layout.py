@@ -12,6 +12,7 @@ from torch import Tensor
 
 from train.model.dit_config import DiTConfig
 from train.model.position import frame_rates, scale_frames
+from train.model.sparse_causal import sparse_causal_keys
 from train.packing.batch import PackedBatch
 from train.packing.layout import JointKeys, Layout
 from train.packing.segments import Segments, WindowLayout, map_tensors
@@ -35,6 +36,9 @@ def reaches_all(config: DiTConfig, grid: Patch) -> bool:
 
 
 def _share_box(window: Window, axis: int, side: int) -> Tensor:
+    if window.sparse_causal and axis == 0:  # a token keeps what it knows; frames tell the next, the first tells all
+        told = torch.eye(side) + torch.eye(side).roll(1, dims=1).triu()
+        return told.index_fill(0, torch.tensor([0]), 1).clamp(max=1)
     size = window.size[axis]
     if size is None:
         return torch.ones(side, side)
@@ -126,7 +130,10 @@ def window_layout(
     lengths = group_ids.bincount()
     by_length = lengths.argsort(stable=True)
     order = tokens[by_length.argsort()[group_ids].argsort(stable=True)]
-    return WindowLayout.of(order, lengths[by_length].tolist(), averages=has_context)
+    layout = WindowLayout.of(order, lengths[by_length].tolist(), averages=has_context)
+    if not window.sparse_causal:
+        return layout
+    return replace(layout, keys=sparse_causal_keys(layout, segments.segment_ids, positions[:, 0], is_patch))
 
 
 def joint_keys(queries: WindowLayout, segments: Segments, context_segments: Segments) -> JointKeys:

@@ -88,20 +88,21 @@ def _own_parts(layout: Layout, own: slice) -> tuple[Segments, Segments | None, T
 
 def _ring(whole: WindowLayout, share: Share) -> Ring:
     """What the queries of this rank see of the tokens of each rank."""
-    num_places = whole.segments.num_tokens
-    tokens = torch.arange(num_places) if whole.order is None else whole.order  # (G,): token of each place
-    owners = torch.bucketize(tokens, share.ends[1:], right=True)  # (G,)
-    num_groups = whole.segments.num_segments
-    # By rank: tokens that it has, in the order of the groups, and of how many each group is, (groups,).
-    places = [(owners == rank).nonzero()[:, 0] for rank in range(share.group.size)]
-    ids = [whole.segments.segment_ids[place] for place in places]
-    counts = [x.bincount(minlength=num_groups) for x in ids]
-    own = share.group.rank
-    pieces = {
-        rank: _piece((ids[own], counts[own]), (ids[rank], counts[rank]), tokens[places[rank]] - share.ends[rank])
-        for rank in range(share.group.size)
-    }
-    return Ring(queries=_own_queries(whole, tokens[places[own]] - share.ends[own], counts[own]), pieces=pieces)
+    tokens = torch.arange(whole.segments.num_tokens) if whole.order is None else whole.order  # (G,): token of each place
+    groups, num_groups, own = whole.segments.segment_ids, whole.segments.num_segments, share.group.rank
+    read, readers = (tokens, groups) if whole.keys is None else (whole.keys.order, whole.keys.segments.segment_ids)
+
+    def of_rank(rank: int, tokens: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the tokens (n,) of groups (n,) those that a rank has, their groups, and how many each group has."""
+        mine = torch.bucketize(tokens, share.ends[1:], right=True) == rank
+        return tokens[mine] - share.ends[rank], groups[mine], groups[mine].bincount(minlength=num_groups)
+
+    queries, *asks = of_rank(own, tokens, groups)
+    pieces = {}
+    for rank in range(share.group.size):
+        keys, *asked = of_rank(rank, read, readers)
+        pieces[rank] = _piece((asks[0], asks[1]), (asked[0], asked[1]), keys)
+    return Ring(queries=_own_queries(whole, queries, asks[1]), pieces=pieces)
 
 
 def _own_queries(whole: WindowLayout, tokens: Tensor, counts: Tensor) -> WindowLayout:

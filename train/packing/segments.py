@@ -94,6 +94,14 @@ class Segments:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KeyLayout:
+    """Tokens that the groups of a window layout read, where they are others than their own."""
+
+    segments: Segments  # over K: one for each group
+    order: Tensor  # (K,) int64 into the N tokens of the pack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WindowLayout:
     """The same tokens in another order, cut into other segments: how one attention serves every pattern.
 
@@ -107,6 +115,7 @@ class WindowLayout:
     weights: Tensor | None = None  # (N,) float32, where tokens are repeated: 1 / number of groups
     share: Share | None = None  # of the pack: each rank has some of its N tokens; None: this one has all
     ring: "Ring | None" = None  # how this rank's queries meet the keys of others; None: heads are exchanged for tokens
+    keys: KeyLayout | None = None  # None: a group reads its own tokens
 
     @classmethod
     def of(cls, order: Tensor, lengths: Sequence[int], *, averages: bool = False) -> "WindowLayout":

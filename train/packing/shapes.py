@@ -24,11 +24,13 @@ class Window:
     images_alone: bool = False  # in a sample of one frame each patch sees itself
     order: ScanOrder = STORED  # of a box's patches, for mixers that read them one after the other
     backward: bool = False  # from the last patch to the first
+    sparse_causal: bool = False  # of boxes of one frame: its tokens see the first frame and the one before, not theirs
 
 
 WHOLE = Window(size=(None, None, None))
 SPATIAL = Window(size=(1, None, None))
 TEMPORAL = Window(size=(None, 1, 1))
+SPARSE_CAUSAL = Window(size=(1, None, None), sparse_causal=True)
 
 BlockWindows: TypeAlias = tuple[tuple[Window, ...], ...]
 """For each token mixer of a block, the windows that its heads are split over."""

@@ -36,6 +36,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "pooling": {"mixer": {"kind": "pooling"}, "position": "sincos", "self_conditioning": 0.5},
     "ring": {"num_heads": 3, "text": "in_context", "conditioning": "in_context"},
     "ring of windows": WINDOWS | {"num_heads": 3, "text": "in_context"},
+    "sparse-causal": {"pattern": "sparse_causal", "text": "in_context"},
+    "ring of frames": {"num_heads": 3, "pattern": "sparse_causal", "text": "in_context"},
     "ring along time": {"num_heads": 3, "pattern": "alternating", "patch": (2, 2, 2)},
 }
 

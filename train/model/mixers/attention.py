@@ -70,7 +70,7 @@ class Projections(nn.Module):
 
 
 class SelfAttention(Projections, TokenMixer):
-    """Tokens see the tokens of their window; the heads are split evenly over the window layouts."""
+    """Tokens see the tokens of their window, or those it reads; the heads are split evenly over the window layouts."""
 
     def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, kernel: Backend = "auto") -> None:
         super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
@@ -86,14 +86,20 @@ class SelfAttention(Projections, TokenMixer):
         """(N, H / layouts, D_head) in and out."""
         if layout.ring is not None and layout.share is not None:
             return ring_attention(layout.ring, layout.share, q, k, v, flash=has_flash(q, self.kernel))
-        num_tokens = len(q)
-        q, k, v = (layout.apply(y) for y in to_heads(layout.share, q, k, v))  # 3 × (G, H / layouts, D_head)
-        out = layout.undo(attention(q, k, v, layout.segments, layout.segments, self.kernel))
+        num_tokens, keys = len(q), layout.keys
+        q, k, v = to_heads(layout.share, q, k, v)
+        q = layout.apply(q)  # (G, H / layouts, D_head)
+        if keys is None:
+            k, v, read = layout.apply(k), layout.apply(v), layout.segments  # 2 × (G, H / layouts, D_head)
+        else:
+            k, v, read = k.index_select(0, keys.order), v.index_select(0, keys.order), keys.segments  # 2 × (K, …)
+        out = layout.undo(attention(q, k, v, layout.segments, read, self.kernel))
         return to_tokens(layout.share, out, num_tokens)
 
     def flops(self, layouts: Sequence[WindowLayout], num_tokens: int) -> int:
         width = self.width // len(layouts)
-        return linear_flops(self, num_tokens) + sum(4 * width * num_pairs(one.segments) for one in layouts)
+        pairs = sum(num_pairs(one.segments, None if one.keys is None else one.keys.segments) for one in layouts)
+        return linear_flops(self, num_tokens) + 4 * width * pairs
 
     def initialize(self) -> None:
         self.initialize_projections()

@@ -3,6 +3,7 @@
 Patterns cut samples into windows; a token sees those of its window. Sources: ViViT's factorisations (Arnab et al.
 2021, §3.3), their block-wise counterparts in video DiTs (Latte, Ma et al. 2024, §3.2), and the windows of W.A.L.T
 (Gupta et al. 2023, §3.2), where images pass the space-time blocks through themselves: each token sees itself alone.
+Sparse-causal attention is Tune-A-Video's (Wu et al. 2023, §3.3).
 """
 
 from pkgutil import resolve_name
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 from pydantic import Field, field_validator
 
 from train.model.mixers.base_config import MixerConfig, QKNorm
-from train.packing.shapes import SPATIAL, TEMPORAL, WHOLE, BlockWindows, Window, WindowSize
+from train.packing.shapes import SPARSE_CAUSAL, SPATIAL, TEMPORAL, WHOLE, BlockWindows, Window, WindowSize
 
 if TYPE_CHECKING:
     from train.model.mixers.base import TokenMixer
@@ -24,6 +25,7 @@ Pattern: TypeAlias = Literal[
     "factorized_encoder",
     "factorized_self_attention",
     "factorized_dot_product",
+    "sparse_causal",
     "windows",
 ]
 
@@ -41,7 +43,8 @@ class AttentionConfig(MixerConfig):
         description="who sees whom inside a sample. joint: everyone. alternating: blocks in turn within a frame and "
         "along time. factorized_encoder: the first half of the blocks within frames, the rest along time. "
         "factorized_self_attention: both in every block, one after the other. factorized_dot_product: both in every "
-        "block, each by half of the heads. windows: blocks in turn within spatial and space-time windows",
+        "block, each by half of the heads. sparse_causal: both in every block, and tokens see the first frame and the "
+        "one before in place of their own frame. windows: blocks in turn within spatial and space-time windows",
     )
     spatial_window: WindowSize = Field(
         (1, None, None),
@@ -74,6 +77,8 @@ class AttentionConfig(MixerConfig):
                 return ((SPATIAL,), (TEMPORAL,))
             case "factorized_dot_product":
                 return ((SPATIAL, TEMPORAL),)
+            case "sparse_causal":
+                return ((SPARSE_CAUSAL,), (TEMPORAL,))
             case "windows":
                 size = self.spacetime_window if odd else self.spatial_window
                 shifted = self.shift_windows and block % 4 >= 2
@@ -86,8 +91,8 @@ class AttentionConfig(MixerConfig):
     def check(self, *, width: int, num_heads: int, depth: int) -> None:
         if self.pattern == "factorized_dot_product" and num_heads % 2:
             raise ValueError(f"factorized_dot_product needs an even number of heads, got num_heads {num_heads}")
-        if self.pattern == "factorized_encoder" and depth < 2:
-            raise ValueError(f"factorized_encoder needs at least two blocks, got depth {depth}")
+        if self.pattern in ("factorized_encoder", "sparse_causal") and depth < 2:
+            raise ValueError(f"{self.pattern} needs at least two blocks, got depth {depth}")
 
     def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
         sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
