@@ -26,6 +26,9 @@ class DataConfig(BaseModel):
         "auto",
         description="fingerprint of the text embeddings; auto: the only one of the dataset; none: without captions",
     )
+    clips: tuple[str, ...] = Field(
+        (), description="ids of the clips that train, or their beginnings; the held-out ones stay; none: all"
+    )
     mix: dict[str, float] = Field(
         {}, description="weight of each dataset of the run, by its folder's name: its share of samples; none: all once"
     )

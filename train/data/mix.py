@@ -39,8 +39,9 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     """The manifest of one dataset, or of several; the order in which they are named does not matter.
 
     Raises:
-        ValueError: what `read_manifest` raises; datasets in different spaces; a mix of other datasets than these; no
-            captions for a model that takes them; what only a causal autoencoder's latents are good for.
+        ValueError: what `read_manifest` raises; datasets in different spaces; a mix of other datasets than these; a
+            chosen clip that is not there; no captions for a model that takes them; what only a causal autoencoder's
+            latents are good for.
     """
     urls = [datasets] if isinstance(datasets, str) else list(datasets)
     names = dataset_names(urls)
@@ -68,6 +69,8 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     for manifest in parts.values():
         check_lone_frames(manifest, data)
     manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)
+    if data.clips and split == "train":
+        manifest = _chosen(manifest, data.clips)
     if model.reads_captions and split == "train":
         check_blend(manifest, data.blend)
     check_causality(manifest, data)
@@ -119,6 +122,25 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
         text=next((manifest.text for manifest in manifests if manifest.has_texts), manifests[0].text),
         conditioning=manifests[0].conditioning,
     )
+
+
+def _chosen(manifest: Manifest, names: Sequence[str]) -> Manifest:
+    """The rows of clips whose ids begin so.
+
+    Raises:
+        ValueError: a name is that of no training clip, or of several.
+    """
+    ids = np.array(manifest.clip_ids)
+    is_chosen = np.zeros(len(ids), bool)
+    for name in names:
+        begins = np.char.startswith(ids, name)
+        if (count := len(np.unique(ids[begins]))) != 1:
+            raise ValueError(
+                f"train.data.clips: {name} is the beginning of {count} ids of the {len(np.unique(ids))} training "
+                f"clips, such as {ids[begins][0] if count else ids[0]}; expected that of one"
+            )
+        is_chosen |= begins
+    return manifest.of_rows(np.flatnonzero(is_chosen))
 
 
 def _classes(

@@ -88,12 +88,12 @@ def _own_parts(layout: Layout, own: slice) -> tuple[Segments, Segments | None, T
 
 def _ring(whole: WindowLayout, share: Share) -> Ring:
     """What the queries of this rank see of the tokens of each rank."""
-    tokens = torch.arange(whole.segments.num_tokens) if whole.order is None else whole.order  # (G,): token of each place
+    tokens = torch.arange(whole.segments.num_tokens) if whole.order is None else whole.order  # (G,): of each place
     groups, num_groups, own = whole.segments.segment_ids, whole.segments.num_segments, share.group.rank
     read, readers = (tokens, groups) if whole.keys is None else (whole.keys.order, whole.keys.segments.segment_ids)
 
     def of_rank(rank: int, tokens: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the tokens (n,) of groups (n,) those that a rank has, their groups, and how many each group has."""
+        """Of tokens (n,) of groups (n,) those that a rank has, their groups, and how many each group has."""
         mine = torch.bucketize(tokens, share.ends[1:], right=True) == rank
         return tokens[mine] - share.ends[rank], groups[mine], groups[mine].bincount(minlength=num_groups)
 

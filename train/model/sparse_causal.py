@@ -1,4 +1,4 @@
-"""Which frames the tokens of a frame read in sparse-causal attention: a video model's, with an image model's weights."""
+"""Which frames the tokens of a frame read in sparse-causal attention, which takes the weights of an image model."""
 
 import torch
 from torch import Tensor
