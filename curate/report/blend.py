@@ -23,10 +23,18 @@ def blend(run: str) -> str:
     captioned, dropped, without = (_percent(found[name]) for name in ("captioned", "dropped", "uncaptioned"))
     return (
         f"<p>{captioned} of the samples are trained under a caption. The caption of {dropped} is dropped, and the "
-        f"clips of {without} have none of the blend. Shares of levels are of the captioned samples, by "
+        f"clips of {without} have none of the blend{_kinds(found)}. Shares of levels are of the captioned samples, by "
         f"{found['num_samples']:,} samples of the first epoch.</p>"
         f'<div class="bars">{shares}</div><div class="charts">{figures}</div>'
     )
+
+
+def _kinds(found: Mapping[str, Any]) -> str:
+    """Clips with a caption by kind; nothing in a run of an earlier version."""
+    told = (
+        f"{captioned:,} of {count:,} {kind}s have one" for kind, (captioned, count) in found.get("clips", {}).items()
+    )
+    return "".join(f"; {one}" for one in told)
 
 
 def _share(level: Mapping[str, Any]) -> str:

@@ -63,6 +63,8 @@ def show_blend(blend: "BlendForecast") -> None:
     table.add_row(f"of {blend.num_samples:,} samples of an epoch, under a caption", f"{blend.captioned:.1%}")
     table.add_row("  caption dropped", f"{blend.dropped:.1%}")
     table.add_row("  clip without a caption of the blend", f"{blend.uncaptioned:.1%}")
+    for kind, (captioned, count) in blend.clips.items():
+        table.add_row(f"{kind}s with a caption of the blend", f"{captioned:,} of {count:,}")
     out.print(table)
     limit = "" if blend.max_tokens is None else f" at {blend.max_tokens}"
     heads = ("captions", "weight", "expected", "drawn", "texts", "median tokens", "most", f"cut{limit}")

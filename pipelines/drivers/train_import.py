@@ -1,17 +1,28 @@
-"""A released model to a folder of ours, with the configuration of a run that begins with it."""
+"""A released model, or an image model of ours, to a folder of ours, with the configuration of a run that begins with
+it."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import yaml
+from pydantic import TypeAdapter
 
 from curate.storage.publish import write_text
 from train.convert.diffusers_folder import CLASS_NAMES, Imported, family_of, read_folder
 from train.convert.dit import DIFFUSERS_CLASS, read_checkpoint
+from train.convert.inflate import inflated
 from train.convert.layouts import Tubelet
 from train.convert.source import Source, find
-from train.objective.config import DDPMConfig
+from train.finetune.adapt import adapted_layers
+from train.model.base import Denoiser
+from train.objective.config import AnyObjective, DDPMConfig, ObjectiveConfig
+from train.run.folder import load_model
+from train.run.given import model_folder
+
+OBJECTIVE: TypeAdapter[AnyObjective] = TypeAdapter(ObjectiveConfig)
 
 
 def import_model(
@@ -20,58 +31,105 @@ def import_model(
     *,
     subfolder: str | None = None,
     frames_per_patch: int = 1,
-    pattern: str = "joint",
+    pattern: str | None = None,
+    temporal: str | None = None,
     tubelet: str = "central",
     num_heads: int | None = None,
 ) -> Path:
-    """Convert a released model, and write the configuration of a run that starts from it.
+    """Convert a released model, or inflate an image model, and write the configuration of a run that starts from it.
 
     Args:
-        name: a folder of diffusers, a hub id, or a file of facebookresearch/DiT.
+        name: a folder of diffusers, a hub id, a file of facebookresearch/DiT, or a run or an exported or imported
+            model of ours.
         out: new folder.
         subfolder: the model's, in a pipeline of several.
-        frames_per_patch: of a class-conditional DiT: inflates it to video.
-        pattern: likewise: adds attention along time.
+        frames_per_patch: of an image model: inflates it to video.
+        pattern: likewise: who sees whom.
+        temporal: likewise: layers along time.
         tubelet: likewise: frames of a patch that the image model sees.
         num_heads: of a file whose width DiT does not have.
 
     Raises:
-        ValueError: no such model, one of another class, or a pattern under which images are not treated as before.
+        ValueError: no such model, one of another class, or a part of videos that the model cannot have.
     """
     if tubelet not in get_args(Tubelet):
         raise ValueError(f"--tubelet {tubelet}: expected {' or '.join(get_args(Tubelet))}")
-    source = find(name, subfolder)
-    family = None if source is None else family_of(source.config)
+    inflates = (frames_per_patch, pattern, temporal) != (1, None, None)
     further: Mapping[str, Any] = {}
+    about: Mapping[str, Any] = {}
+    source = None if _is_ours(model_folder(name)) else find(name, subfolder)
+    family = None if source is None else family_of(source.config)
+    if num_heads is not None and (source is not None or _is_ours(model_folder(name))):
+        raise ValueError(f"{name}: --num-heads is for a file of weights; a folder's config.json names its heads")
     if source is not None and family is not None:
-        if (frames_per_patch, pattern, num_heads) != (1, "joint", None):
+        if inflates and not family.of_images:
             raise ValueError(
-                f"{name}: --frames-per-patch, --pattern and --num-heads are for the class-conditional DiT, and this "
-                f"is a {family.class_name}; a run that begins with it sets train.model.patch and train.model.mixer"
+                f"{name}: --temporal, --pattern and --frames-per-patch make a video model of an image model, and a "
+                f"{family.class_name} is one of videos; leave them out"
             )
         imported = read_folder(source.folder, family, source.config)
         further = _pipeline(name, source, family.text_tokens)
+    elif _is_ours(model_folder(name)):
+        if not inflates:
+            raise ValueError(
+                f"{name}: is a model of reelpack, which train.init takes as it is; give --temporal, --pattern or "
+                "--frames-per-patch to make a video model of it"
+            )
+        imported, about = _own(model_folder(name))
     else:
         if source is not None and source.config.get("_class_name", DIFFUSERS_CLASS) != DIFFUSERS_CLASS:
             raise ValueError(
                 f"{source.folder}: got a {source.config['_class_name']}; expected one of "
                 f"{', '.join((*CLASS_NAMES, DIFFUSERS_CLASS))}"
             )
-        model = read_checkpoint(
-            name if source is None else source.folder,
-            frames_per_patch=frames_per_patch,
-            mixer={"kind": "attention", "pattern": pattern},
-            tubelet=cast("Tubelet", tubelet),
-            **({} if num_heads is None else {"num_heads": num_heads}),
-        )
+        given = {} if num_heads is None else {"num_heads": num_heads}
+        model = read_checkpoint(name if source is None else source.folder, **given)
         imported = Imported(model=model, objective=DDPMConfig(learn_sigma=model.num_outputs == 2))
-    _write(imported, out, further)
+    if inflates:
+        try:
+            model = inflated(
+                imported.model,
+                temporal=temporal,
+                pattern=pattern,
+                frames_per_patch=frames_per_patch,
+                tubelet=cast("Tubelet", tubelet),
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        imported = replace(imported, model=model)
+    _write(imported, out, further, about)
     return out
 
 
-def _write(imported: Imported, out: Path, further: Mapping[str, Any]) -> None:
+def _is_ours(folder: Path) -> bool:
+    """A run, or what `train-export` and `train-import` write."""
+    if (folder / "config.yaml").is_file():
+        return True
+    try:
+        entries = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(entries, dict) and str(entries.get("architecture", "")).startswith("reelpack.")
+
+
+def _own(folder: Path) -> tuple[Imported, Mapping[str, Any]]:
+    """The model, and what it says of latents and captions."""
+    if (folder / "config.yaml").is_file():
+        model, config, record = load_model(folder)
+        if any(True for _ in adapted_layers(model)):
+            raise ValueError(f"{folder} has low-rank updates; add them by `reelpack train-export {folder} --merge`")
+        return Imported(model=model, objective=config.objective), {"latents": record.latents, "text": record.text}
+    entries = json.loads((folder / "config.json").read_text())
+    model = Denoiser.from_pretrained(folder)
+    if "objective" not in entries:
+        raise ValueError(f"{folder}/config.json: no objective; export the model again (`reelpack train-export`)")
+    about = {name: entries[name] for name in ("latents", "text") if name in entries}
+    return Imported(model=model, objective=OBJECTIVE.validate_python(entries["objective"])), about
+
+
+def _write(imported: Imported, out: Path, further: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     objective = imported.objective.model_dump(mode="json")
-    imported.model.save_pretrained(out, objective=objective)
+    imported.model.save_pretrained(out, objective=objective, **about)
     given = {
         "init": str(out.absolute()),
         "model": imported.model.config.model_dump(mode="json"),

@@ -2,18 +2,20 @@
 
 What is new (captions, labels, rates, scalar conditions) starts without effect: the run begins with the other
 model's function. An image model becomes one of videos: its patches may become tubelets (ViViT, Arnab et al. 2021,
-§3.4), and blocks of one token mixer may get another along time (Video LDM, Blattmann et al. 2023, §3.1). Another
-number of classes begins with "no label" in each of them.
+§3.4), and blocks get layers along time (Video LDM, Blattmann et al. 2023, §3.1), or another token mixer. Rates of
+frames then begin as that of images, the only one that it was trained at. Another number of classes begins with "no
+label" in each of them.
 """
 
 import logging
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from train.convert.layouts import PARTS, Tubelet, inflate_embedding, with_silent_sublayer
 from train.model.base import Denoiser
-from train.model.conditioning import Conditioner
+from train.model.conditioning import FREQUENCY_WIDTH, Conditioner
 from train.model.dit_config import DiTConfig
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ def adapted(
         state = _inflated(state, source, model, tubelet)
     if len(config.windows(0)) > len(source.windows(0)):
         state = _with_second_mixer(state, source)
+    if config.frames_apart and source.temporal == "none":
+        state = with_rates_of_images(state)
     return with_classes(state, model)
 
 
@@ -99,6 +103,18 @@ def _with_second_mixer(state: dict[str, Tensor], source: DiTConfig) -> dict[str,
     names += [] if source.adaln == "block" else ["shared_modulation"]
     whole = [f"{name}.{part}" for name in names for part in PARTS if f"{name}.{part}" in state]
     return state | {name: with_silent_sublayer(state[name]) for name in whole}
+
+
+def with_rates_of_images(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under which every rate is embedded as 0, that of images, until it is learned otherwise."""
+    changed: dict[str, Tensor] = {}
+    for name in [name for name in state if name.endswith("fps.mlp.2.weight")]:
+        mlp = name.removesuffix("2.weight")
+        weights = [[state[f"{mlp}{layer}.{part}"].float() for part in PARTS] for layer in (0, 2)]
+        sinusoids = torch.arange(FREQUENCY_WIDTH) < FREQUENCY_WIDTH // 2  # of 0: cosines, then sines
+        of_images = F.linear(F.silu(F.linear(sinusoids.float(), *weights[0])), *weights[1])  # (D,)
+        changed |= {name: torch.zeros_like(state[name]), f"{mlp}2.bias": of_images.to(state[name].dtype)}
+    return state | changed
 
 
 def with_classes(state: dict[str, Tensor], model: Denoiser) -> dict[str, Tensor]:

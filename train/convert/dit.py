@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from train.convert.inflate import IMAGE_SAFE_PATTERNS
 from train.convert.layouts import (
     EMBEDDERS,
     State,
@@ -42,8 +43,6 @@ HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 
 FIXED = {"position": "sincos", "conditioning": "adaln_zero", "adaln": "block", "qk_norm": False}
 MIXER: TypeAdapter[MixerUnion] = TypeAdapter(MixerUnion)
-IMAGE_SAFE_PATTERNS = ("joint", "factorized_self_attention")
-"""Patterns in which a patch of an image sees all of the image, in every block and with every head."""
 
 
 def from_dit_state_dict(
@@ -63,7 +62,7 @@ def from_dit_state_dict(
         frames_per_patch: of the video model; above 1 the embedding is inflated.
         tubelet: how it is inflated.
         text_dim: features of caption states, where `settings` adds captions.
-        **settings: fields of `DiTConfig` that differ from the image model: mixer, text, conditions, …
+        **settings: fields of `DiTConfig` that differ from the image model: mixer, temporal, text, conditions, …
 
     Raises:
         ValueError: no such checkpoint, or a setting under which an image would not be treated as before.
@@ -117,7 +116,7 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
     config = model.config
     asked = FIXED | {"mixer": AttentionConfig(), "text": "none", "condition_on_fps": False, "conditions": ()}
     asked |= {"conditioning_latents": {}, "self_conditioning": 0.0, "final_adaln": "linear"}
-    asked |= {"sincos_extent": None, "condition_on_size": None}
+    asked |= {"sincos_extent": None, "condition_on_size": None, "temporal": "none"}
     wrong = {name: getattr(config, name) for name, value in asked.items() if getattr(config, name) != value}
     pt, ph, pw = config.patch
     if wrong or config.num_classes is None or pt != 1 or ph != pw:
@@ -223,15 +222,17 @@ def _build(
     settings["mixer"] = mixer = MIXER.validate_python(settings.get("mixer", {"kind": "attention"}))
     if (pattern := getattr(mixer, "pattern", mixer.kind)) not in IMAGE_SAFE_PATTERNS:
         raise ValueError(
-            f"under pattern {pattern} an image's patches would see less than in DiT; set it to joint or "
-            "factorized_self_attention"
+            f"under pattern {pattern} an image's patches would see less than in DiT; set it to one of "
+            f"{', '.join(IMAGE_SAFE_PATTERNS)}"
         )
     defaults = {"text": "none", "condition_on_fps": False}
     config = DiTConfig.model_validate(defaults | settings | fixed)
     num_outputs = published["final_layer.linear.bias"].shape[0] // (channels * patch**2)
     model = DiT(config, channels=channels, text_dim=text_dim, num_outputs=num_outputs)
     model.silence_additions(config)
-    load_state(model, model.state_dict() | ours_from_published(published, embedders, config, tubelet))
+    of_images = config.model_copy(update={"patch": (1, patch, patch), "mixer": AttentionConfig(), "temporal": "none"})
+    state = model.adapted(of_images, ours_from_published(published, embedders, of_images), tubelet)
+    load_state(model, model.state_dict() | state)
     return model
 
 

@@ -34,6 +34,8 @@ class Family(ABC):
     """Entries of config.json that have one value here."""
     absent: ClassVar[Mapping[str, Any]] = {}
     """Values of those that are not there, where they are not the required ones."""
+    of_images: ClassVar[bool] = False
+    """The models know single frames alone."""
     published: ClassVar[Mapping[str, str]] = {}
     """Parts of names: of diffusers, and of the code that the model was published with, which ComfyUI keeps."""
 

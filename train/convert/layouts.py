@@ -86,18 +86,14 @@ def diffusers_from_published(published: State, embedders: list[State]) -> State:
     return state
 
 
-def ours_from_published(published: State, embedders: list[State], config: DiTConfig, tubelet: Tubelet) -> State:
-    """Our names, for an image model or, with patches of several frames or temporal attention, a video model.
-
-    Temporal attention keeps its own weights; what modulates it is zero, its gate too.
-    """
-    pt, ph, pw = config.patch
-    embedding = inflate_embedding(published["x_embedder.proj.weight"], pt, tubelet)
-    state = {"embed.weight": embedding.flatten(1), "embed.bias": published["x_embedder.proj.bias"]}
+def ours_from_published(published: State, embedders: list[State], config: DiTConfig) -> State:
+    """Our names, for an image model."""
+    _, ph, pw = config.patch
+    embedding = published["x_embedder.proj.weight"].flatten(1)
+    state = {"embed.weight": embedding, "embed.bias": published["x_embedder.proj.bias"]}
     for part in PARTS:
         out = published[f"final_layer.linear.{part}"].unflatten(0, (ph, pw, -1)).movedim(2, 0)  # (C, ph, pw, …)
-        out = out[:, None].expand(-1, pt, *out.shape[1:]).flatten(0, 3)  # (C pt ph pw, …)
-        state[f"final.linear.{part}"] = out
+        state[f"final.linear.{part}"] = out.flatten(0, 2)
         for theirs, ours in OURS_OUTER.items():
             state[f"{ours}.{part}"] = published[f"{theirs}.{part}"]
         for i in range(config.depth):
@@ -106,10 +102,7 @@ def ours_from_published(published: State, embedders: list[State], config: DiTCon
                 state[f"{block}.{ours}.{part}"] = published[f"{block}.{theirs}.{part}"]
             q, kv = published[f"{block}.attn.qkv.{part}"].split([config.width, 2 * config.width])
             state |= {f"{block}.self_attentions.0.to_q.{part}": q, f"{block}.self_attentions.0.to_kv.{part}": kv}
-            modulation = published[f"{block}.adaLN_modulation.1.{part}"]
-            if len(config.windows(0)) > 1:
-                modulation = with_silent_sublayer(modulation)
-            state[f"{block}.modulation.linear.{part}"] = modulation
+            state[f"{block}.modulation.linear.{part}"] = published[f"{block}.adaLN_modulation.1.{part}"]
     for i, embedder in enumerate(embedders):
         state |= {f"conditioners.{i}.{ours}": embedder[theirs] for theirs, ours in OURS_EMBEDDERS.items()}
     return state

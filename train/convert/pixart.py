@@ -23,6 +23,7 @@ class PixArt(Family):
 
     class_name: ClassVar[str] = "PixArtTransformer2DModel"
     text_tokens: ClassVar[int] = 300
+    of_images: ClassVar[bool] = True
     required: ClassVar[Mapping[str, Any]] = {
         "norm_type": "ada_norm_single",
         "norm_eps": 1e-6,

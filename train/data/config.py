@@ -1,7 +1,7 @@
 """What a run reads, and how it is packed: settings alone."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,7 +24,14 @@ class DataConfig(BaseModel):
     )
     text: str = Field(
         "auto",
-        description="fingerprint of the text embeddings; auto: the only one of the dataset; none: without captions",
+        description="fingerprint of the text embeddings; auto: the only one of the dataset; none: without captions. "
+        "With uncaptioned: null, datasets without it have none",
+    )
+    uncaptioned: Literal["warn", "null", "refuse"] = Field(
+        "warn",
+        description="training clips without a text embedding. warn: they are trained under the null caption, which is "
+        "told with what to run, and a dataset whose captions are all not embedded is refused. null: they are trained "
+        "so on purpose, such as videos beside images with captions. refuse: there may be none",
     )
     clips: tuple[str, ...] = Field(
         (), description="ids of the clips that train, or their beginnings; the held-out ones stay; none: all"

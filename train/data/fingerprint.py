@@ -38,6 +38,11 @@ def text_fingerprint(dataset: str, name: str) -> tuple[str, dict[str, Any]]:
     return fingerprint(dataset, "text", name)
 
 
+def text_or_none(dataset: str, name: str) -> str:
+    """The name of text embeddings; "none" where the dataset does not have them."""
+    return name if name == "auto" or name in _found(dataset, "text") else str(NO_TEXT["fingerprint"])
+
+
 def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = None) -> tuple[str, dict[str, Any]]:
     """Folder and record of one fingerprint below `dataset`/`kind`.
 

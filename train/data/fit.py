@@ -2,6 +2,8 @@
 
 import logging
 
+import pyarrow.compute as pc
+
 from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
 from train.data.fingerprint import NO_TEXT, stored_lone_frames
@@ -13,35 +15,51 @@ from train.data.uncaptioned import captioned, why_uncaptioned
 logger = logging.getLogger(__name__)
 
 
-def warn_of_uncaptioned(dataset: str, manifest: Manifest, split: str, text: str) -> None:
-    """Say so where clips are trained on without the text that the model takes.
+def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataConfig) -> None:
+    """Say so where clips are trained on without the text that the model takes, as `train.data.uncaptioned` says.
 
     Args:
         dataset: its URL.
         manifest: of this dataset alone.
         split: "train" or "val".
-        text: `train.data.text`.
+        data: of the run.
 
     Raises:
-        ValueError: no clip of a training split has any, and the dataset has captions that could be embedded.
+        ValueError: a training clip has none, and they are to be refused; or no clip of a training split has any, and
+            the dataset has captions that could be embedded.
     """
-    lacking = manifest.table["clip_id"].filter(manifest.table["text_shard"].is_null())
+    bare = manifest.table["text_shard"].is_null()
+    lacking = manifest.table["clip_id"].filter(bare)
     missing = len(lacking)
     if not missing or (split != "train" and not manifest.has_texts):
         return
     is_all = missing == len(manifest) and split == "train"
-    if is_all and text == NO_TEXT["fingerprint"]:
+    if data.uncaptioned == "null":
+        num_images = int(pc.sum(pc.equal(manifest.table["kind"].filter(bare), "image")).as_py() or 0)
+        logger.info(
+            "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=null): %d videos "
+            "and %d images without a text embedding",
+            dataset, missing, len(manifest), split, missing - num_images, num_images,
+        )  # fmt: skip
+        return
+    if is_all and data.uncaptioned == "warn" and data.text == NO_TEXT["fingerprint"]:
         logger.warning(
             "%s: all %d training clips are trained under the null caption: train.data.text=none", dataset, missing
         )
         return
     clip_ids = set(lacking.to_pylist())
     why = why_uncaptioned(dataset, clip_ids)
+    if split == "train" and data.uncaptioned == "refuse":
+        raise ValueError(
+            f"{dataset}: {missing} of {len(manifest)} training clips have no text embedding, and "
+            f"train.data.uncaptioned=refuse; {why}; or set it to null to train them without captions"
+        )
     if is_all and captioned(dataset, clip_ids):
         where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
         raise ValueError(
             f"{dataset}: none of the {missing} training clips has a text embedding {where}; {why}; or set "
-            "train.data.text=none to train without captions"
+            "train.data.uncaptioned=null to train these clips without captions, train.data.text=none for all clips of "
+            "the run"
         )
     if is_all:
         logger.warning("%s: all %d training clips are trained under the null caption: %s", dataset, missing, why)

@@ -23,7 +23,8 @@ from curate.dataset.layout import Encoded
 from train.data.conditioning.match import with_conditioning
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
-from train.data.fit import check_blend, check_causality, check_lone_frames, warn_of_uncaptioned
+from train.data.fingerprint import text_or_none
+from train.data.fit import check_blend, check_causality, check_lone_frames, check_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.data.space import LATENT_SPACE, described_latents
 from train.model.config import ModelConfig
@@ -52,7 +53,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
             split=split,
             patch=model.patch,
             latents=data.latents,
-            text=data.text,
+            text=text_or_none(url, data.text) if data.uncaptioned == "null" else data.text,
             conditions=model.conditions,
             label_column=data.label_column,
             allow_empty=split != "train",
@@ -65,7 +66,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
         parts = {name: _numbered(manifest, classes, model.num_classes or 0) for name, manifest in parts.items()}
     if model.reads_captions:
         for url, manifest in zip(names.values(), parts.values(), strict=True):
-            warn_of_uncaptioned(url, manifest, split, data.text)
+            check_uncaptioned(url, manifest, split, data)
     for manifest in parts.values():
         check_lone_frames(manifest, data)
     manifest = parts.popitem()[1] if len(parts) == 1 else join_manifests(parts, shares)

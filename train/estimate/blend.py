@@ -20,7 +20,7 @@ from train.data.manifest import Manifest
 from train.data.plan import PlannedSample
 from train.data.read import ClipReader
 from train.data.sample import SampleBuilder
-from train.data.texts import read_texts
+from train.data.texts import levels_of, read_texts
 from train.run.config import TrainConfig
 
 MAX_ROWS = 20_000
@@ -68,6 +68,7 @@ class BlendForecast:
         uncaptioned: Share of clips that have no text of the blend.
         max_tokens: Of the text encoder; None: not known.
         edges: Numbers of tokens at which the bins of `LevelForecast.tokens` end.
+        clips: Kind ("video", "image") → training clips with a text of the blend, and all of them.
     """
 
     levels: tuple[LevelForecast, ...]
@@ -77,6 +78,7 @@ class BlendForecast:
     uncaptioned: float
     max_tokens: int | None
     edges: tuple[int, ...]
+    clips: Mapping[str, tuple[int, int]]
 
     def write(self, run: AnyPath) -> None:
         """Keep it with a run, for its report."""
@@ -91,6 +93,7 @@ def blend_of(config: TrainConfig, manifest: Manifest) -> BlendForecast | None:
         return None
     shares, drawn, num_samples, num_dropped = _draws(config, manifest, texts)
     num_captioned = sum(drawn.values())
+    clips = _clips_by_kind(config, manifest, texts)
     lengths = _lengths(texts.take(_first_of_clips(manifest)))
     limit = manifest.text.get("max_tokens")
     edges = _edges(np.concatenate([np.zeros(0, np.int64), *(uncut for _, uncut in lengths.values())]), limit)
@@ -114,7 +117,17 @@ def blend_of(config: TrainConfig, manifest: Manifest) -> BlendForecast | None:
         uncaptioned=(num_samples - num_dropped - num_captioned) / max(1, num_samples),
         max_tokens=limit,
         edges=edges,
+        clips=clips,
     )
+
+
+def _clips_by_kind(config: TrainConfig, manifest: Manifest, texts: pa.Table) -> Mapping[str, tuple[int, int]]:
+    rows = _first_of_clips(manifest)
+    is_image = pc.equal(manifest.table["kind"], "image").to_numpy()[rows]
+    drawn = [level in config.data.blend.levels for level in ORDER]
+    has = levels_of(texts)[rows][:, drawn].any(1)
+    by_kind = {"video": ~is_image, "image": is_image}
+    return {kind: (int(has[of].sum()), int(of.sum())) for kind, of in by_kind.items() if of.any()}
 
 
 def _draws(

@@ -81,7 +81,8 @@ def estimate_memory(
         dtype: of activations.
     """
     num_parameters = sum(p.numel() for p in model.parameters())
-    num_trainable = sum(p.numel() for p in trainable_parameters(model).values())
+    trained = trainable_parameters(model)
+    num_trainable = sum(p.numel() for p in trained.values())
     state_bytes = STATE_BYTES * num_trainable + moment_bytes(model, config.optimizer)
     state_bytes += sum(p.nbytes for p in model.parameters() if not p.requires_grad)
     own_tokens = -(-num_tokens // config.parallel.context)
@@ -96,7 +97,7 @@ def estimate_memory(
             dtype,
             config.objective.build().token_losses,
             config.parallel.activation_checkpoint_every,
-            partial(adapt_narrow, config=config) if config.freezes else None,
+            partial(adapt_narrow, config=config, trained=trained) if config.freezes else None,
         ),
         kernel_bytes=model.workspace_bytes(own_tokens, dtype),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from train.finetune.config import LoraConfig
-from train.finetune.targets import Rank, linear_layers, named_parameters, named_ranks, ranks_of
+from train.finetune.targets import ADDED, Rank, linear_layers, named_parameters, named_ranks, ranks_of
 
 if TYPE_CHECKING:
     from train.finetune.layer import LoraLinear
@@ -28,14 +28,18 @@ def adapt(model: nn.Module, config: "TrainConfig", added: Collection[str] = ()) 
         added: parameters that the base does not have, or not in this shape; they train.
 
     Raises:
-        ValueError: a glob matches nothing, a rank is above a layer's width, or nothing is frozen that could be kept in
-            `frozen_dtype`.
+        ValueError: a glob matches nothing, a rank is above a layer's width, or nothing would train.
     """
     finetune = config.finetune
     if not config.freezes:
         return
     parameters = dict(model.named_parameters())
     trained = named_parameters(parameters, config.trainable) | (set(added) & set(parameters))
+    if not trained and finetune.kind == "full":
+        raise ValueError(
+            f"train.trainable=[{ADDED}]: nothing would train: the model of train.init has all parts of the run's. Add "
+            "parts (train.model.temporal, text …), or name parameters by globs, such as *.temporal.*"
+        )
     model.requires_grad_(False)
     if isinstance(finetune, LoraConfig):
         with torch.random.fork_rng(devices=[]):
@@ -55,17 +59,21 @@ def adapt(model: nn.Module, config: "TrainConfig", added: Collection[str] = ()) 
                 layer.weight.data = layer.weight.data.bfloat16()
 
 
-def adapt_narrow(model: nn.Module, config: "TrainConfig") -> None:
-    """As `adapt`, of a narrower model with the same names, on which memory is measured: ranks may be above its width,
-    and what the base lacks is not known."""
+def adapt_narrow(model: nn.Module, config: "TrainConfig", trained: Collection[str]) -> None:
+    """As `adapt`, of a narrower model with the same names, on which memory is measured: ranks may be above its width.
+
+    Args:
+        model: changed in place.
+        config: of the run.
+        trained: parameters of the run's model that train.
+    """
     parameters = dict(model.named_parameters())
-    trained = named_parameters(parameters, config.trainable)
     model.requires_grad_(False)
     if isinstance(config.finetune, LoraConfig):
         add_adapter(
             model, named_ranks(model, config.finetune), dropout=config.finetune.dropout, dora=config.finetune.dora
         )
-    for name in trained:
+    for name in parameters.keys() & {name.replace(".base_layer.", ".") for name in trained}:
         parameters[name].requires_grad_(True)
 
 

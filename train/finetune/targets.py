@@ -10,6 +10,9 @@ from torch import nn
 from train.finetune.config import LoraConfig
 from train.run.load_state import some
 
+ADDED = "added"
+"""In `train.trainable`: no glob, but what the base lacks alone."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rank:
@@ -71,7 +74,7 @@ def named_parameters(parameters: Mapping[str, nn.Parameter], globs: Iterable[str
         ValueError: a glob names none.
     """
     found = set[str]()
-    for glob in globs:
+    for glob in (glob for glob in globs if glob != ADDED):
         named = {name for name in parameters if fnmatchcase(name, glob)}
         if not named:
             raise ValueError(f"train.trainable: {_no_match(glob, parameters, 'parameter')}")

@@ -13,9 +13,10 @@ from train.model.conditioning import Conditions
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
 from train.model.mixers.attention import CrossAttention
-from train.model.modulation import Modulation, ModulationParameters, final_modulation
+from train.model.modulation import Modulation, ModulationParameters, final_modulation, layer_norm
 from train.model.position import Rotation
-from train.packing.layout import JointKeys
+from train.model.temporal import Time, temporal_layers
+from train.packing.layout import JointKeys, TimeLayout
 from train.packing.segments import Segments, WindowLayout
 
 Layouts: TypeAlias = Sequence[Sequence[WindowLayout]]
@@ -23,7 +24,8 @@ Layouts: TypeAlias = Sequence[Sequence[WindowLayout]]
 
 
 class DiTBlock(nn.Module):
-    """Token mixers (spatial, then temporal where factorised), cross-attention, MLP; each added to its input."""
+    """Token mixers (spatial, then temporal where factorised), layers along time, cross-attention, MLP; each added to
+    its input."""
 
     def __init__(self, config: DiTConfig, block: int) -> None:
         super().__init__()
@@ -36,6 +38,7 @@ class DiTBlock(nn.Module):
         self.self_attentions = nn.ModuleList(
             config.mixer.build(block=block, **sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
         )
+        self.temporal = temporal_layers(config)
         attends = config.cross_attends(block)
         self.cross_norm = cross_norm(config) if attends else None
         self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if attends else None
@@ -52,11 +55,14 @@ class DiTBlock(nn.Module):
         layouts: Layouts,
         rotation: Rotation | None,
         keys: JointKeys | None,
+        time: Time | None,
     ) -> Tensor:
         *modulations, of_mlp = self._modulations(conditions)  # of vectors (R, D)
         for i, (norm, mixer) in enumerate(zip(self.norms, self.self_attentions, strict=True)):
             h = modulations[i].modulate(norm(x))  # (N, D)
             x = modulations[i].added(x, mixer(h, layouts[i], rotation))  # (N, D)
+        for layer in self.temporal.values():
+            x = layer(x, conditions, time)  # (N, D)
         if self.cross_attention is not None and self.cross_norm is not None:
             h = self.cross_norm(x)  # (N, D)
             x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments, keys)  # (N, D)
@@ -69,12 +75,17 @@ class DiTBlock(nn.Module):
         segments: Segments,
         context_segments: Segments | None,
         keys: JointKeys | None,
+        time: TimeLayout | None,
         num_condition_vectors: int,
     ) -> int:
         """Matrix products of one forward pass."""
         total = linear_flops(self.modulation, num_condition_vectors) + linear_flops(self.mlp, segments.num_tokens)
         for mixer, of_mixer in zip(self.self_attentions, layouts, strict=True):
             total += mixer.flops(of_mixer, segments.num_tokens)
+        if time is not None:
+            total += sum(
+                layer.flops(time, segments.num_tokens, num_condition_vectors) for layer in self.temporal.values()
+            )
         if self.cross_attention is not None and context_segments is not None:
             total += self.cross_attention.flops(segments, context_segments, keys)
         return total
@@ -101,11 +112,6 @@ class FinalLayer(nn.Module):
             of_tokens = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids)
             h = of_tokens.modulate(h)  # (N, D)
         return self.linear(h)  # (N, P_out)
-
-
-def layer_norm(config: DiTConfig, eps: float = 1e-6) -> nn.LayerNorm:
-    """Its own scale and shift only where no condition gives them."""
-    return nn.LayerNorm(config.width, elementwise_affine=not config.modulated, eps=eps)
 
 
 def cross_norm(config: DiTConfig) -> nn.Module:

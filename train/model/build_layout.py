@@ -14,9 +14,9 @@ from train.model.dit_config import DiTConfig
 from train.model.position import frame_rates, scale_frames
 from train.model.sparse_causal import sparse_causal_keys
 from train.packing.batch import PackedBatch
-from train.packing.layout import JointKeys, Layout
+from train.packing.layout import JointKeys, Layout, TimeLayout
 from train.packing.segments import Segments, WindowLayout, map_tensors
-from train.packing.shapes import STORED, WHOLE, Patch, Window
+from train.packing.shapes import STORED, TEMPORAL, WHOLE, Patch, Window
 
 
 def reaches_all(config: DiTConfig, grid: Patch) -> bool:
@@ -26,10 +26,15 @@ def reaches_all(config: DiTConfig, grid: Patch) -> bool:
     """
     windows = [w for block in range(config.depth) for heads in config.windows(block) for w in heads]
     windows = [w for w in windows if grid[0] > 1 or not w.images_alone]
+    windows += [TEMPORAL] * ("attention" in config.temporal_layers)
+    num_convolutions = config.depth * ("convolution" in config.temporal_layers)
     for axis, side in enumerate(grid):
         reached = torch.eye(side)  # (side, side): from where to where
         for window in windows:
             reached = (reached @ _share_box(window, axis, side)).clamp(max=1)
+        if axis == 0 and num_convolutions:
+            near = (torch.arange(side)[:, None] - torch.arange(side)).abs() <= num_convolutions
+            reached = (reached @ near.float()).clamp(max=1)
         if not reached.all():
             return False
     return True
@@ -89,6 +94,11 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     windows = {w for block in range(config.depth) for heads in config.windows(block) for w in heads}
     groups = {window: window_layout(window, segments, positions, is_patch, is_image) for window in windows}
     joint = {config.windows(block)[0][0] for block in range(config.depth) if config.reads_jointly(block)}
+    coordinates, time = scale_frames(positions.float(), rates), None  # (N, 3)
+    if config.temporal != "none":
+        time = time_layout(segments, positions, is_patch, is_image, coordinates[:, 0].clone())
+    if config.frames_apart:
+        coordinates[:, 0] = 0
     layout = Layout(
         segments=segments,
         condition_ids=segments.segment_ids.index_copy(0, patches, cpu.condition_ids),
@@ -96,10 +106,11 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
         patches=patches if num_context else None,
         context_segments=context_segments,
         context_order=context_order if len(read) > 1 else None,
-        coordinates=scale_frames(positions.float(), rates),
+        coordinates=coordinates,
         sides=scale_frames(segments.gather(grids.float()), rates),
         groups=groups,
         keys={} if context_segments is None else {w: joint_keys(groups[w], segments, context_segments) for w in joint},
+        time=time,
     )
     return map_tensors(layout, lambda x: x.to(batch.tokens.device, non_blocking=True))
 
@@ -134,6 +145,31 @@ def window_layout(
     if not window.sparse_causal:
         return layout
     return replace(layout, keys=sparse_causal_keys(layout, segments.segment_ids, positions[:, 0], is_patch))
+
+
+def time_layout(
+    segments: Segments, positions: Tensor, is_patch: Tensor, is_image: Tensor, frames: Tensor
+) -> TimeLayout:
+    """What layers along time see of N tokens.
+
+    Args:
+        segments, positions, is_patch, is_image: as for `window_layout`. A patch that was dropped is no neighbor.
+        frames: (N,) numbers of the frames in the configured unit.
+    """
+    _, num_rows, num_columns = (positions.max(0).values + 1).tolist()
+    place = (segments.segment_ids * num_rows + positions[:, 1]) * num_columns + positions[:, 2]  # (N,)
+    key = place * (int(positions[:, 0].max()) + 2) + positions[:, 0]  # one number lies between two places
+    patches = is_patch.nonzero()[:, 0]  # (L,)
+    known, order = key[patches].sort()
+    wanted = key[patches][:, None] + torch.arange(-1, 2)  # (L, 3)
+    at = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+    found = torch.where(known[at] == wanted, patches[order[at]], segments.num_tokens)
+    return TimeLayout(
+        window=window_layout(TEMPORAL, segments, positions, is_patch, is_image),
+        neighbors=torch.full((segments.num_tokens, 3), segments.num_tokens).index_copy(0, patches, found),
+        in_video=(is_patch & ~is_image)[:, None],
+        frames=frames,
+    )
 
 
 def joint_keys(queries: WindowLayout, segments: Segments, context_segments: Segments) -> JointKeys:
@@ -237,7 +273,7 @@ def check_grids(clip_ids: Sequence[str], grids: Tensor, latent_fps: Tensor, conf
     if config.position != "absolute":
         return
     rates = _rates(latent_fps, config)
-    frames = 1 + ((grids[:, 0] - 1) * rates).ceil().long()
+    frames = 1 + ((grids[:, 0] - 1) * rates).ceil().long() * (not config.frames_apart)
     sides = torch.cat([frames[:, None], grids[:, 1:]], dim=1)  # (S, 3)
     beyond = (sides > torch.tensor(config.max_grid)).any(1).nonzero()[:, 0].tolist()
     if beyond:

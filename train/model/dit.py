@@ -29,11 +29,13 @@ from train.model.position import (
     FourierEmbedding,
     LearnedEmbedding,
     RotaryEmbedding,
+    TemporalRotation,
     frame_embedding,
     sincos_embedding,
     spread,
 )
 from train.model.segment_attention import workspace_bytes
+from train.model.temporal import Time
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
 from train.packing.patches import tie_copies
@@ -71,6 +73,8 @@ class DiT(Denoiser):
         elif config.position != "sincos":
             kinds = {"fractional": config.position == "fractional", "product": config.position_product}
             self.positions = LearnedEmbedding(config.max_grid, config.width, **kinds)
+        attends_over_time = "attention" in config.temporal_layers
+        self.time_rotation = TemporalRotation(config.width // config.num_heads) if attends_over_time else None
         num_conditioners = config.depth if config.embedders_per_block else 1
         self.conditioners = nn.ModuleList(self._conditioner() for _ in range(num_conditioners))
         self.windows = [config.windows(i) for i in range(config.depth)]
@@ -112,13 +116,14 @@ class DiT(Denoiser):
         x = self._embed(x, batch, layout)  # (L, D)
         x = self._add_context(x, condition_tokens, text, layout)  # (N, D)
         rotation = None if self.rope is None else self.rope(layout.coordinates, layout.sides)
+        time = None if layout.time is None else Time.of(layout.time, self.time_rotation)
         features = None
         for i, (block, windows) in enumerate(zip(self.blocks, self.windows, strict=True)):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
             keys = layout.keys.get(windows[0][0])
             if self.config.frame_positions == "temporal" and i == self.config.first_temporal_block:
                 x = x + frame_embedding(layout.coordinates, layout.sides, self.config.width).to(x.dtype)  # (N, D)
-            x = block(x, conditions[i % len(conditions)], layout.readers, layouts, rotation, keys)  # (N, D)
+            x = block(x, conditions[i % len(conditions)], layout.readers, layouts, rotation, keys, time)  # (N, D)
             if i == features_of:
                 features = layout.without_context(x)  # (L, D)
         out = layout.without_context(self.final(x, conditions[0]))  # (L, P)
@@ -189,7 +194,7 @@ class DiT(Denoiser):
         for block, windows in zip(self.blocks, self.windows, strict=True):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
             keys = layout.keys.get(windows[0][0])
-            total += block.flops(layouts, layout.segments, layout.context_segments, keys, num_vectors)
+            total += block.flops(layouts, layout.segments, layout.context_segments, keys, layout.time, num_vectors)
         return total
 
     def activation_bytes(
@@ -263,6 +268,8 @@ class DiT(Denoiser):
         for block in self.blocks:
             for mixer in block.self_attentions:
                 mixer.initialize()
+            for layer in block.temporal.values():
+                layer.initialize()
             if block.cross_attention is not None:
                 # New here: cross-attention has no gate, so its output starts at zero (PixArt-α §2.3).
                 nn.init.zeros_(block.cross_attention.out.weight)

@@ -36,7 +36,7 @@ class DiTConfig(DenoiserConfig):
     """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
 
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
-        {"mixer", "patch", "rope_grid", "rope_scaling", "reference_fps"}
+        {"mixer", "temporal", "patch", "rope_grid", "rope_scaling", "reference_fps"}
         | {
             "text",
             "text_padding",
@@ -57,6 +57,11 @@ class DiTConfig(DenoiserConfig):
         True, description="RMS-normalise queries and keys of attention, per head; width: over all heads at once (Wan)"
     )
     mixer: MixerUnion = Field(AttentionConfig(), description="what mixes tokens inside a block")
+    temporal: Literal["none", "attention", "convolution", "both"] = Field(
+        "none",
+        description="layers along time that every block has after its token mixer, and that images skip: an image "
+        "model becomes one of videos. both: the convolution, then attention",
+    )
 
     position: Position = Field(
         "rope",
@@ -170,6 +175,17 @@ class DiTConfig(DenoiserConfig):
         return all(window.size[0] == 1 for heads in self.windows(block) for window in heads)
 
     @property
+    def temporal_layers(self) -> tuple[str, ...]:
+        """Names of a block's layers along time, in their order."""
+        return {"none": (), "both": ("convolution", "attention")}.get(self.temporal, (self.temporal,))
+
+    @property
+    def frames_apart(self) -> bool:
+        """Frames meet in the layers along time alone, which alone know where a frame is: before they have learned
+        anything, each frame of a video is what the model makes of an image."""
+        return self.temporal != "none" and all(map(self._is_spatial, range(self.depth)))
+
+    @property
     def num_condition_tokens(self) -> int:
         """Conditions that are one vector per sample: the timestep, then what the model is built with."""
         optional = (
@@ -216,6 +232,11 @@ class DiTConfig(DenoiserConfig):
     def islands(self, grid: Patch) -> str | None:
         if resolve_name("train.model.build_layout:reaches_all")(self, grid):
             return self.mixer.islands(grid, self.depth)
+        if getattr(self.mixer, "pattern", None) == "spatial":
+            return (
+                f"mixer.pattern spatial, whose blocks stay within frames, and train.model.temporal={self.temporal} in "
+                f"{self.depth} blocks (a convolution reaches one frame further in each); set it to attention or both"
+            )
         return (
             f"the windows of {self.mixer} in {self.depth} blocks; set train.model.mixer.shift_windows=true, wider "
             "windows (null: a side), or more blocks"
@@ -231,6 +252,12 @@ class DiTConfig(DenoiserConfig):
 
     def check_context(self, num_ranks: int) -> None:
         self.mixer.check_context(self.width, self.num_heads, self.depth, num_ranks)
+        if self.temporal != "none":
+            raise ValueError(
+                f"parallel.context is {num_ranks}, and train.model.temporal={self.temporal} needs the frames of a sample "
+                "on one rank; set parallel.context to 1, or temporal to none and mixer.pattern to "
+                "factorized_self_attention"
+            )
         if self.attends_by_ring(num_ranks) and any(self.reads_jointly(block) for block in range(self.depth)):
             raise ValueError(
                 f"parallel.context is {num_ranks}, which does not divide the {self.num_heads} heads of "
@@ -279,6 +306,11 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(
                 f"position rope rotates pairs of each axis of a head, got head width {head_width} (width {self.width} "
                 f"of {self.num_heads} heads); expected an even number of at least 6"
+            )
+        if "attention" in self.temporal_layers and head_width % 2:
+            raise ValueError(
+                f"temporal {self.temporal} rotates pairs of the features of a head, got head width {head_width} "
+                f"(width {self.width} of {self.num_heads} heads); expected an even number, or temporal convolution"
             )
         if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
             raise ValueError(

@@ -40,6 +40,11 @@ class ModulationParameters:
         return _Added.apply(x, change, self.gate.to(change.dtype), self.condition_ids)
 
 
+def layer_norm(config: DiTConfig, eps: float = 1e-6) -> nn.LayerNorm:
+    """Its own scale and shift only where no condition gives them."""
+    return nn.LayerNorm(config.width, elementwise_affine=not config.modulated, eps=eps)
+
+
 class Modulation(nn.Module):
     """Modulation parameters of a block's sublayers."""
 

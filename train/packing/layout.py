@@ -18,6 +18,16 @@ class JointKeys:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimeLayout:
+    """What layers along time see. Images and in-context tokens skip them."""
+
+    window: WindowLayout  # of the places of frames, along time
+    neighbors: Tensor  # (N, 3) int64: the patch at this place one frame before, itself, and after; N: there is none
+    in_video: Tensor  # (N, 1) bool
+    frames: Tensor  # (N,) float32: number of the frame, in the configured unit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """The sequence that the blocks see: of each segment first its in-context tokens, then its patches.
 
@@ -37,6 +47,7 @@ class Layout:
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
     groups: dict[Window, WindowLayout]
     keys: dict[Window, JointKeys]  # of cross-attention that reads the window, too; empty: none does
+    time: TimeLayout | None  # None: the blocks have no layers along time
     own_segments: Segments | None = None  # over this rank's own tokens; None: it has all
     own_context: Segments | None = None  # over what their cross-attention reads: a part of the context
 

@@ -154,8 +154,8 @@ class TrainConfig(BaseModel):
     finetune: FinetuneConfig = Field(FullConfig(), description="all weights train, or low-rank updates of some")
     trainable: tuple[str, ...] = Field(
         (),
-        description="globs of names of parameters that train, such as *.bias (* crosses dots); none: all with kind: "
-        "full, the updates alone with kind: lora",
+        description="globs of names of parameters that train, such as *.bias (* crosses dots), besides what the model "
+        "of init lacks; added: that alone; none: all with kind: full, the updates alone with kind: lora",
     )
     data: DataConfig = DataConfig()
     model: ModelConfig = DiTConfig()

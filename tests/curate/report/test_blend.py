@@ -25,6 +25,7 @@ def write(run: Path, *levels: LevelForecast) -> None:
         uncaptioned=0.05,
         max_tokens=24,
         edges=(8, 16, 24),
+        clips={"video": (0, 40), "image": (1200, 1250)},
     ).write(run)
 
 
@@ -44,6 +45,7 @@ def test_the_page_of_a_run_has_planned_and_drawn_shares_and_tokens(run: Path) ->
         ("36.6%", "expected 36.8%, weight 35%"),
         ("0.0%", "expected 0.0%, weight 5%"),
     ]
+    assert "have none of the blend; 0 of 40 videos have one; 1,200 of 1,250 images have one." in section
     assert "100 texts by tokens, 15 cut off at 24" in section and "90 texts by tokens<" in section
     bars = re.findall(r"<title>(.*?): (\d+)</title>", section)
     dense = [("1 to 8 tokens", "0"), ("9 to 16 tokens", "5"), ("17 to 24 tokens", "80"), ("over 24 tokens", "15")]

@@ -181,9 +181,9 @@ def reached(config: DiTConfig, grid: tuple[int, int, int]) -> torch.Tensor:
     return reach.bool()
 
 
-@pytest.mark.parametrize("pattern", get_args(Pattern))
+@pytest.mark.parametrize("pattern", [one for one in get_args(Pattern) if one != "spatial"])
 def test_by_default_every_patch_reaches_every_other(pattern: Pattern):
-    """Of a sample that is longer and larger than any window, and of an image."""
+    """Of a sample that is longer and larger than any window, and of an image; `spatial` says that it does not."""
     for grid in ((7, 18, 10), (1, 18, 10)):
         config = dit_config(pattern=pattern, depth=2)
         assert reaches_all(config, grid) and reached(config, grid).all()

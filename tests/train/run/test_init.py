@@ -109,6 +109,7 @@ def test_a_model_gets_attention_along_time_that_starts_without_effect(
 CHANGES: dict[str, dict[str, Any]] = {
     "patch": {"patch": (2, 2, 2)},
     "mixer": {"pattern": "factorized_self_attention", "kernel": "dense", "shift_windows": True},
+    "temporal": {"temporal": "both", "pattern": "spatial"},
     "rope_grid": {"rope_grid": (2, 4, 4)},
     "rope_scaling": {"rope_scaling": "interpolation"},
     "reference_fps": {"reference_fps": 24.0},

@@ -21,6 +21,7 @@ Backend: TypeAlias = Literal["auto", "varlen", "flex", "segments", "dense"]
 
 Pattern: TypeAlias = Literal[
     "joint",
+    "spatial",
     "alternating",
     "factorized_encoder",
     "factorized_self_attention",
@@ -40,7 +41,8 @@ class AttentionConfig(MixerConfig):
     kernel: Backend = Field("auto", description="how attention is computed; auto: by device and precision")
     pattern: Pattern = Field(
         "joint",
-        description="who sees whom inside a sample. joint: everyone. alternating: blocks in turn within a frame and "
+        description="who sees whom inside a sample. joint: everyone. spatial: within a frame, as where "
+        "model.temporal lets frames meet. alternating: blocks in turn within a frame and "
         "along time. factorized_encoder: the first half of the blocks within frames, the rest along time. "
         "factorized_self_attention: both in every block, one after the other. factorized_dot_product: both in every "
         "block, each by half of the heads. sparse_causal: both in every block, and tokens see the first frame and the "
@@ -69,6 +71,8 @@ class AttentionConfig(MixerConfig):
         match self.pattern:
             case "joint":
                 return ((WHOLE,),)
+            case "spatial":
+                return ((SPATIAL,),)
             case "alternating":
                 return ((TEMPORAL if odd else SPATIAL,),)
             case "factorized_encoder":

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.convert.adapt import silence_conditioner, with_classes
+from train.convert.adapt import silence_conditioner, with_classes, with_rates_of_images
 from train.model.base import Denoiser, Losses, State
 from train.model.conditioning import Conditioner, ConditioningEmbedder, Conditions, two_or_more
 from train.model.config import ModelConfig
@@ -147,6 +147,9 @@ class UNet(Denoiser):
                 f"its model predicts {theirs} values per feature, the run's {self.num_outputs}; set train.objective "
                 f"to a DDPM with learn_sigma={str(theirs == 2).lower()}, or leave train.init"
             )
+        assert isinstance(source, UNetConfig)
+        if self.config.temporal != "none" and source.temporal == "none":
+            state = with_rates_of_images(state)
         return with_classes(state, self)
 
     def silence_additions(self, source: ModelConfig) -> None:
