@@ -254,8 +254,8 @@ class DiTConfig(DenoiserConfig):
         self.mixer.check_context(self.width, self.num_heads, self.depth, num_ranks)
         if self.temporal != "none":
             raise ValueError(
-                f"parallel.context is {num_ranks}, and train.model.temporal={self.temporal} needs the frames of a sample "
-                "on one rank; set parallel.context to 1, or temporal to none and mixer.pattern to "
+                f"parallel.context is {num_ranks}, and train.model.temporal={self.temporal} needs the frames of a "
+                "sample on one rank; set parallel.context to 1, or temporal to none and mixer.pattern to "
                 "factorized_self_attention"
             )
         if self.attends_by_ring(num_ranks) and any(self.reads_jointly(block) for block in range(self.depth)):

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(tmp_path: Path, capsys: py
     assert (
         run("train-import", str(source), "--out", str(tmp_path / "x"), "--pattern", "factorized_self_attention") == 2
     )
-    assert "for the class-conditional DiT, and this is a WanTransformer3DModel" in " ".join(
+    assert "make a video model of an image model, and a WanTransformer3DModel is one of videos" in " ".join(
         capsys.readouterr().err.split()
     )
     assert run("train-import", str(source), "--out", str(tmp_path / "ours")) == 0

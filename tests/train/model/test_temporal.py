@@ -125,3 +125,9 @@ def test_a_head_that_has_no_pairs_is_refused():
     with pytest.raises(ValueError, match=r"temporal both rotates pairs .* got head width 5 \(width 20 of 4 heads\)"):
         dit_config(**settings, temporal="both")
     assert dit_config(**settings, temporal="convolution").temporal_layers == ("convolution",)
+
+
+def test_ranks_cannot_share_the_frames_of_a_sample():
+    with pytest.raises(ValueError, match=r"parallel\.context is 2, and train\.model\.temporal=both needs the frames"):
+        dit_config(width=32, num_heads=2, **VIDEO).check_context(2)
+    dit_config(width=32, num_heads=2).check_context(2)
