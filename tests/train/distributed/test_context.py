@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,13 +14,14 @@ from torch import nn
 from tests.support.forks import start_ranks
 from tests.support.models import dit_config
 from tests.train.conftest import ragged_samples
+from train.data.align import Alignment, Targets
 from train.distributed.parallelize import full_tensor, parallelize
 from train.distributed.ranks import RankGrid
 from train.estimate.forecast import Forecast, forecast
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.packing.batch import PackedBatch, Sample, pack
-from train.run.config import ParallelConfig, TrainConfig
+from train.run.config import AlignConfig, ParallelConfig, TrainConfig
 from train.run.folder import check_ranks
 
 Gradients = dict[str, torch.Tensor]
@@ -85,6 +87,29 @@ def assert_same(case: str, got: tuple[float, Gradients], expected: tuple[float, 
         torch.testing.assert_close(got[1][name], gradient, atol=2e-5 * scale, rtol=0, msg=f"{case}: {name} differs")
 
 
+def check_alignment(ranks: RankGrid) -> None:
+    """Which is of the mean feature of a whole sample."""
+    model = built({})
+    whole, group = list(packs(model)), ranks.context_group
+    assert group is not None
+    vectors = np.random.default_rng(0).standard_normal((6, 5))
+    targets = Targets([f"clip-{i}" for i in range(6)], vectors)
+    alignment = Alignment(AlignConfig(weight=0.5, block=0, projector_dim=8), targets, 48, 0)
+    model.add_module("projector", alignment.projector)
+
+    def aligned(batches: Sequence[PackedBatch]) -> tuple[float, Gradients]:
+        losses = [alignment.losses(model, FlowConfig().build(), batch)[1] for batch in batches]
+        torch.stack(losses).sum().backward()
+        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+        model.zero_grad()
+        return sum(loss.item() for loss in losses), gradients
+
+    expected = aligned(whole)
+    loss, gradients = aligned([model.config.share(whole[ranks.dp_rank], group)])
+    total = ranks.sum(torch.tensor(loss, dtype=torch.float64)).item()
+    assert_same("alignment", (total, {name: ranks.sum(gradient) for name, gradient in gradients.items()}), expected)
+
+
 def one_of_four(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=4)
@@ -106,6 +131,7 @@ def one_of_four(rank: int, folder: str) -> None:
     ranks = grids[2]
     group = ranks.context_group
     assert group is not None
+    check_alignment(ranks)
     for mode, more in (("ddp", {}), ("fsdp", {}), ("hsdp", {"shard": 2})):
         model = built({})
         whole = list(packs(model))
