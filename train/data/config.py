@@ -25,12 +25,12 @@ class DataConfig(BaseModel):
     text: str = Field(
         "auto",
         description="fingerprint of the text embeddings; auto: the only one of the dataset; none: without captions. "
-        "With uncaptioned: null, datasets without it have none",
+        "With uncaptioned: allow, datasets without it have none",
     )
-    uncaptioned: Literal["warn", "null", "refuse"] = Field(
+    uncaptioned: Literal["warn", "allow", "refuse"] = Field(
         "warn",
         description="training clips without a text embedding. warn: they are trained under the null caption, which is "
-        "told with what to run, and a dataset whose captions are all not embedded is refused. null: they are trained "
+        "told with what to run, and a dataset whose captions are all not embedded is refused. allow: they are trained "
         "so on purpose, such as videos beside images with captions. refuse: there may be none",
     )
     clips: tuple[str, ...] = Field(

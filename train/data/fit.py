@@ -34,10 +34,10 @@ def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataCo
     if not missing or (split != "train" and not manifest.has_texts):
         return
     is_all = missing == len(manifest) and split == "train"
-    if data.uncaptioned == "null":
+    if data.uncaptioned == "allow":
         num_images = int(pc.sum(pc.equal(manifest.table["kind"].filter(bare), "image")).as_py() or 0)
         logger.info(
-            "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=null): %d videos "
+            "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=allow): %d videos "
             "and %d images without a text embedding",
             dataset, missing, len(manifest), split, missing - num_images, num_images,
         )  # fmt: skip
@@ -52,14 +52,14 @@ def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataCo
     if split == "train" and data.uncaptioned == "refuse":
         raise ValueError(
             f"{dataset}: {missing} of {len(manifest)} training clips have no text embedding, and "
-            f"train.data.uncaptioned=refuse; {why}; or set it to null to train them without captions"
+            f"train.data.uncaptioned=refuse; {why}; or set it to allow to train them without captions"
         )
     if is_all and captioned(dataset, clip_ids):
         where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
         raise ValueError(
             f"{dataset}: none of the {missing} training clips has a text embedding {where}; {why}; or set "
-            "train.data.uncaptioned=null to train these clips without captions, train.data.text=none for all clips of "
-            "the run"
+            "train.data.uncaptioned=allow to train these clips without captions, train.data.text=none for all "
+            "clips of the run"
         )
     if is_all:
         logger.warning("%s: all %d training clips are trained under the null caption: %s", dataset, missing, why)

@@ -53,7 +53,7 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
             split=split,
             patch=model.patch,
             latents=data.latents,
-            text=text_or_none(url, data.text) if data.uncaptioned == "null" else data.text,
+            text=text_or_none(url, data.text) if data.uncaptioned == "allow" else data.text,
             conditions=model.conditions,
             label_column=data.label_column,
             allow_empty=split != "train",

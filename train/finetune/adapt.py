@@ -38,7 +38,7 @@ def adapt(model: nn.Module, config: "TrainConfig", added: Collection[str] = ()) 
     if not trained and finetune.kind == "full":
         raise ValueError(
             f"train.trainable=[{ADDED}]: nothing would train: the model of train.init has all parts of the run's. Add "
-            "parts (train.model.temporal, text …), or name parameters by globs, such as *.temporal.*"
+            "parts (train.model.temporal, text …), or name parameters by globs, such as blocks.*.temporal*"
         )
     model.requires_grad_(False)
     if isinstance(finetune, LoraConfig):

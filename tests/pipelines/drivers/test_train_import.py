@@ -1,6 +1,8 @@
 """`reelpack train-import` and `train-export` on a released family: trained on as it is, and given back."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from safetensors.torch import load_file
 
 from pipelines.cli import main
 from tests.support.latents import smooth_clips, write_dataset
-from tests.train.convert.families import WAN
+from tests.train.convert.families import PIXART, WAN
+from train.model.dit_config import DiTConfig
+from train.run.folder import load_model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -84,3 +88,50 @@ def test_what_does_not_fit_is_refused_with_both_sides(tmp_path: Path, capsys: py
     config.write_text(config.read_text().replace("WanTransformer3DModel", "FluxTransformer2DModel"))
     assert run("train-import", str(source), "--out", str(tmp_path / "x")) == 2
     assert "got a FluxTransformer2DModel; expected one of WanTransformer3DModel" in capsys.readouterr().err
+
+
+def test_an_image_model_of_diffusers_becomes_one_of_videos_that_is_trained(tmp_path: Path):
+    """One command; then videos without captions beside captioned images, by the new layers alone."""
+    import diffusers
+
+    torch.manual_seed(0)
+    source = tmp_path / "pixart"
+    diffusers.PixArtTransformer2DModel(**PIXART | {"caption_channels": 12}).save_pretrained(source)
+    out, again = tmp_path / "video", tmp_path / "again"
+    assert run("train-import", str(source), "--out", str(out), "--temporal", "both", "--frames-per-patch", "2") == 0
+    assert run("train-import", str(source), "--out", str(tmp_path / "images")) == 0
+    inflating = ("--temporal", "both", "--frames-per-patch", "2")
+    assert run("train-import", str(tmp_path / "images"), "--out", str(again), *inflating) == 0
+    one, other = (load_file(folder / "model.safetensors") for folder in (out, again))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    settings = yaml.safe_load((out / "train.yaml").read_text())["train"]
+    assert (settings["model"]["temporal"], settings["model"]["mixer"]["pattern"]) == ("both", "spatial")
+
+    clips = smooth_clips(18, num_val=3)
+    images = write_dataset(tmp_path / "images_of", [clip for clip in clips if clip.latent.shape[1] == 1])
+    bare = [replace(clip, short=None, dense=None) for clip in clips if clip.latent.shape[1] > 1]
+    videos = write_dataset(tmp_path / "videos_of", bare)
+    shutil.rmtree(videos / "text")
+    few = ["train.steps=2", "train.device=cpu", "train.data.plan.token_budget=128", "train.optimizer.warmup_steps=0"]
+    few += ["train.data.uncaptioned=allow", "train.trainable=[blocks.*.temporal*]", "train.data.text=txt0"]
+    given = ["--config", str(out / "train.yaml"), *(part for one in few for part in ("--set", one))]
+    assert run("train", str(images), str(videos), "--out", str(tmp_path / "run"), *given) == 0
+    shown = json.loads((tmp_path / "run/blend.json").read_text())["clips"]
+    assert shown["video"][0] == 0 < shown["video"][1] and 0 < shown["image"][0] <= shown["image"][1]
+    after = load_model(tmp_path / "run", weights="model")[0].state_dict()
+    assert {name for name in one if not torch.equal(after[name], one[name])} <= {n for n in one if ".temporal." in n}
+    gate = "blocks.0.temporal.attention.modulation.linear.weight"
+    assert not one[gate].any() and after[gate].any()
+
+
+def test_what_a_model_of_ours_cannot_become_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = DiTConfig(width=24, depth=1, num_heads=2).build(channels=4, text_dim=12)
+    model.save_pretrained(tmp_path / "model", objective={"kind": "flow"})
+    for given, told in (
+        ([], "is a model of reelpack, which train.init takes as it is; give --temporal"),
+        (["--pattern", "factorised_temporal"], "--pattern factorised_temporal: under it an image's patches"),
+        (["--temporal", "both", "--num-heads", "2"], "--num-heads is for a file of weights"),
+    ):
+        assert run("train-import", str(tmp_path / "model"), "--out", str(tmp_path / "out"), *given) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()

@@ -132,3 +132,27 @@ def test_two_ranks_train_what_one_does(bare: str, tmp_path: Path):
     on_ranks(2, config(steps=3), bare, tmp_path / "two")
     one, two = ([row["loss"] for row in logged(tmp_path / name) if "loss" in row] for name in ("one", "two"))
     assert one == pytest.approx(two, rel=1e-5)
+
+
+def test_clips_without_captions_are_taken_on_purpose_or_refused(
+    bare: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Beside others, whatever fingerprint of text these are asked for; also where captions were not embedded."""
+    captioned = str(write_dataset(tmp_path / "zoo", smooth_clips(8, num_val=2, seed=1)))
+    shutil.rmtree(write_dataset(tmp_path / "written", smooth_clips(8, seed=2)) / "text")
+    on_purpose = DataConfig(uncaptioned="allow", text="txt0")
+    caplog.set_level("INFO")
+    both = [bare, captioned, str(tmp_path / "written")]
+    manifest = read_datasets(both, split="train", data=on_purpose, model=MODEL)
+    assert [part.text for part in manifest.parts] == ["none", "none", "txt0"]
+    assert (
+        "9 of 9 train clips are under the null caption on purpose (train.data.uncaptioned=allow): 6 videos and 3"
+        in (caplog.text)
+    )
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    with pytest.raises(ValueError, match=r"has a text embedding .*train\.data\.uncaptioned=allow to train these"):
+        read_datasets(both, split="train", data=DataConfig(), model=MODEL)
+    with pytest.raises(ValueError, match=r"9 of 9 training clips have no text .*uncaptioned=refuse; .*run `reelpack"):
+        read_datasets(bare, split="train", data=DataConfig(uncaptioned="refuse"), model=MODEL)
+    planned = forecast(config(data__uncaptioned="allow"), [bare, captioned])
+    assert planned.blend is not None and planned.blend.clips == {"video": (3, 10), "image": (2, 5)}
