@@ -81,6 +81,10 @@ def _network(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("temporal_decoder"):
         base = settings["temporal_decoder"]["base"]
         return {"temporal layers for": base.get("path") or "the embedded autoencoder"}
+    if settings.get("super_resolution"):
+        base = settings["super_resolution"]["base"]
+        factor = settings["super_resolution"]["factor"]
+        return {f"{factor} times the size for": base.get("path") or "the embedded autoencoder"}
     network = settings.get("network")
     if not network:
         return {}

@@ -22,8 +22,9 @@ from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.run_report import reported
 from pipelines.same_run import SETTINGS, check_same_run
 from train.autoencoder.own import weights_of
+from train.autoencoder.super_resolution.config import TrainSuperResolutionConfig
+from train.autoencoder.super_resolution.trained import TrainedSuperResolution
 from train.autoencoder.temporal_decoder.trained import TrainedTemporalDecoder
-from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
 from train.autoencoder.training.config import TrainAutoencoderConfig
@@ -48,7 +49,7 @@ class AutoencoderSummary:
     """A trained autoencoder.
 
     Attributes:
-        weights: Folder that `encode.autoencoder` takes, by `setting`.
+        weights: Folder that `encode.autoencoder`, or `sample.super_resolution`, takes, by `setting`.
         setting: As `--set` takes it, quoted for a shell.
         num_weights: Of the network.
         num_clips, num_held_out: That it was trained and measured on.
@@ -85,7 +86,7 @@ def train_autoencoder(
         begun = bool(list_checkpoints(out / "checkpoints"))
         model = _model(settings, ranks, is_begun=begun)
         identity = {"train_autoencoder": settings.model_dump(mode="json"), "data": source.key}
-        if isinstance(model, TrainedTemporalDecoder):
+        if isinstance(model, TrainedTemporalDecoder | TrainedSuperResolution):
             identity["base"] = model.base.fingerprint
         check_same_run(out, identity, "train_autoencoder", MAY_CHANGE, begun=begun)
         num_weights = sum(p.numel() for p in model.parameters())
@@ -105,6 +106,8 @@ def train_autoencoder(
     named = f"encode.autoencoder.path={out / 'weights'}"
     if settings.temporal_decoder is not None:
         named = f"'encode.autoencoder={{kind: temporal_decoder, path: {out / 'weights'}}}'"
+    if settings.super_resolution is not None:
+        named = f"sample.super_resolution={out / 'weights'}"
     return AutoencoderSummary(
         weights=out / "weights",
         setting=named,
@@ -171,8 +174,8 @@ def _film(out: AnyPath, settings: TrainAutoencoderConfig, ranks: RankGrid) -> Fi
 def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, *, is_begun: bool) -> TrainedAutoencoder:
     """The network as a run begins: weights are a function of the seed, or those of `init`. Where it has begun, a
     checkpoint has them."""
-    if settings.temporal_decoder is not None:
-        return _temporal_decoder(settings, settings.temporal_decoder, ranks)
+    if settings.temporal_decoder is not None or settings.super_resolution is not None:
+        return _behind_a_base(settings, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OwnNetwork(settings.network)
@@ -186,18 +189,25 @@ def _model(settings: TrainAutoencoderConfig, ranks: RankGrid, *, is_begun: bool)
     return model
 
 
-def _temporal_decoder(
-    settings: TrainAutoencoderConfig, own: TrainTemporalDecoderConfig, ranks: RankGrid
-) -> TrainedTemporalDecoder:
+def _behind_a_base(
+    settings: TrainAutoencoderConfig, ranks: RankGrid
+) -> TrainedTemporalDecoder | TrainedSuperResolution:
     """Its base as it is, and layers whose weights are a function of the seed."""
+    own = settings.temporal_decoder or settings.super_resolution
+    assert own is not None
     base = own.base.model_copy(update={"device": "auto"}).build(ranks.device)
-    try:
-        settings.check_samples(base.temporal_stride, base.spatial_stride)
-    except ValueError as error:
-        raise ValueError(f"train_autoencoder.{error} ({base.name})") from error
+    model: TrainedTemporalDecoder | TrainedSuperResolution
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return TrainedTemporalDecoder(own, base)
+        if isinstance(own, TrainSuperResolutionConfig):
+            model = TrainedSuperResolution(own, base)
+        else:
+            model = TrainedTemporalDecoder(own, base)
+    try:
+        settings.check_samples(model.temporal_stride, model.spatial_stride)
+    except ValueError as error:
+        raise ValueError(f"train_autoencoder.{error} ({base.name})") from error
+    return model
 
 
 def _say_before(source: ClipSource, num_weights: int, settings: TrainAutoencoderConfig) -> None:

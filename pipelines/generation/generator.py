@@ -21,6 +21,9 @@ from pipelines.generation.plan import Plan, drawn_together
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import AutoencoderConfig, autoencoder_of
 from train.autoencoder.pixels import decode_latent
+from train.autoencoder.super_resolution.folder import enlarged
+from train.autoencoder.super_resolution.folder import load as load_super_resolution
+from train.autoencoder.super_resolution.network import SuperResolution
 from train.data.fingerprint import is_outdated
 from train.data.tasks.base import described
 from train.run.folder import chosen_step, run_folder
@@ -61,6 +64,7 @@ class Generator:
         (self.train_config, self.record), (self.last_config, self.last_record) = read[0], read[-1]
         self.steps = [chosen_step(run_folder(run), config.step) for run in self.runs]
         self.config = config if self.is_cascade else config.model_copy(update={"step": self.step})
+        self._networks: dict[str, SuperResolution] = {}
         self._slides: dict[tuple[int | None, ...], Slide | None] = {}  # each is said once
         for run, (_, record) in zip(self.runs, read, strict=True):
             if is_outdated(record.latents):
@@ -88,6 +92,24 @@ class Generator:
     def encoder(self) -> VideoAutoencoder:
         """Of what is given to the first stage."""
         return autoencoder_of(self.record.latents, self._device) if self.is_cascade else self.decoder
+
+    def _super_resolution(self, name: str) -> SuperResolution:
+        """Loaded once.
+
+        Raises:
+            ValueError: None is there.
+        """
+        if name not in self._networks:
+            self._networks[name], settings = load_super_resolution(name, self._device)
+            if settings.base_fingerprint != self.last_record.latents.get("autoencoder_fingerprint"):
+                logger.warning(
+                    "sample.super_resolution=%s was trained on what %s decodes (%s), and another autoencoder decodes %s",
+                    name,
+                    settings.base_name,
+                    settings.base_fingerprint,
+                    self.name,
+                )
+        return self._networks[name]
 
     @property
     def _device(self) -> torch.device:
@@ -120,6 +142,8 @@ class Generator:
             ValueError: They cannot; with what would work.
         """
         asked.given.check_strength(config.strength)
+        if config.super_resolution is not None:
+            self._super_resolution(config.super_resolution)
         plan = self._planned(asked, config)
         request, settings = self._first(plan, config)
         notes = notes_on(request, self.record.latents)
@@ -172,6 +196,8 @@ class Generator:
         plans = [self._with_inputs(one, config, read) for one in asked]
         for number, result, rgb in self._drawn(plans, config, on_progress):
             one, path = asked[number], place(number)
+            if config.super_resolution is not None:
+                rgb = enlarged(self._super_resolution(config.super_resolution), rgb, self._device)
             write_generated(path, rgb, result.fps, self._provenance(one), self._settings(one, config))
             yield number, path
 

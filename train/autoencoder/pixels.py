@@ -80,5 +80,10 @@ def encode_frames(autoencoder: VideoAutoencoder, frames: Iterator[np.ndarray], n
 
 def decode_latent(autoencoder: VideoAutoencoder, latent: np.ndarray | torch.Tensor) -> np.ndarray:
     """Normalized latent (C, T, H, W) -> (T, H, W, 3) uint8: what sampling ends with."""
-    video = autoencoder.decode(torch.as_tensor(latent).float())
-    return ((video[0].permute(1, 2, 3, 0) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+    return to_rgb(autoencoder.decode(torch.as_tensor(latent).float()))
+
+
+def to_rgb(video: torch.Tensor) -> np.ndarray:
+    """(1, 3, T, H, W) in [-1, 1] -> (T, H, W, 3) uint8; what is beyond is clamped."""
+    levels = (video[0].permute(1, 2, 3, 0).float() + 1.0) * 127.5
+    return levels.round().clamp(0, 255).to(torch.uint8).cpu().numpy()

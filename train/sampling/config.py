@@ -68,6 +68,11 @@ class SampleConfig(BaseModel):
         description="noise that is added to what a stage of a cascade is given, and told to it: more noise lets it "
         "depart further from the stage below; at most as trained (train.data.conditioning, max_noise)",
     )
+    super_resolution: str | None = Field(
+        None,
+        description="network that doubles the sides of decoded videos: embedded, or a folder of "
+        "train_autoencoder.super_resolution; sizes that are asked for are those before it; null: none",
+    )
     conditions: dict[str, float] = Field(
         {}, description="scalar conditions by name (train.model.conditions); what is left out has no effect"
     )

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from train.autoencoder.network_config import NetworkConfig
 from train.autoencoder.perceptual.config import FeaturesConfig, FrameDistanceConfig
+from train.autoencoder.super_resolution.config import TrainSuperResolutionConfig
 from train.autoencoder.temporal_decoder.training_config import TrainTemporalDecoderConfig
 from train.evaluate.video_features.config import VideoFeaturesConfig
 from train.run.config import CheckpointConfig, EMAConfig, OptimizerConfig, ParallelConfig
@@ -139,6 +140,9 @@ class TrainAutoencoderConfig(BaseModel):
     temporal_decoder: TrainTemporalDecoderConfig | None = Field(
         None, description="temporal layers for the decoder of a trained autoencoder, in place of a network; null: none"
     )
+    super_resolution: TrainSuperResolutionConfig | None = Field(
+        None, description="twice the size for what a trained autoencoder decodes, in place of a network; null: none"
+    )
     clips: ClipsConfig = ClipsConfig()
     loss: LossConfig = LossConfig()
     steps: int = Field(6000, ge=1, description="optimizer steps in all")
@@ -160,12 +164,17 @@ class TrainAutoencoderConfig(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_the_network(self) -> Self:
-        if self.temporal_decoder is None:
+        behind = [name for name in ("temporal_decoder", "super_resolution") if getattr(self, name) is not None]
+        if not behind:
             self.check_samples(self.network.temporal_stride, self.network.spatial_stride)
+        elif len(behind) > 1:
+            raise ValueError(
+                "temporal_decoder and super_resolution: train one, then super_resolution with a base of kind temporal_decoder"
+            )
         elif self.network != NetworkConfig() or self.init is not None:
-            raise ValueError("temporal_decoder: the network is that of its base; leave network and init out")
+            raise ValueError(f"{behind[0]}: the network is that of its base; leave network and init out")
         elif self.parallel != ParallelConfig():
-            raise ValueError("temporal_decoder: its layers are replicated; leave parallel out")
+            raise ValueError(f"{behind[0]}: its layers are replicated; leave parallel out")
         if self.parallel.context > 1:
             raise ValueError(
                 f"parallel.context: got {self.parallel.context}; an autoencoder's convolutions need a clip on one "

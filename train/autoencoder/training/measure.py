@@ -15,7 +15,7 @@ from train.autoencoder.base import usable_frames
 from train.autoencoder.bottlenecks.base import usage
 from train.autoencoder.evaluate import psnr, ssim
 from train.autoencoder.perceptual.judges import Judgement, Judges, judges_of
-from train.autoencoder.pixels import to_video
+from train.autoencoder.pixels import to_rgb, to_video
 from train.autoencoder.sizes import target_size
 from train.autoencoder.training.base import TrainedAutoencoder
 from train.autoencoder.training.clips import ClipSource
@@ -77,7 +77,7 @@ def measure(model: TrainedAutoencoder, clips: Sequence[np.ndarray], judges: Judg
     for clip in clips:
         latent = model.latent(to_video(clip).to(judges.device), chunk=CHUNK)
         out = model.decode(latent, chunk=CHUNK)
-        rgb = ((out[0].permute(1, 2, 3, 0).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+        rgb = to_rgb(out)
         rows.append({"psnr_db": psnr(clip, rgb), "ssim": ssim(clip, rgb), **judgement.add(clip, rgb)})
         if len(clip) > 1:
             changes = np.diff(rgb.astype(np.int16), axis=0) - np.diff(clip.astype(np.int16), axis=0)
