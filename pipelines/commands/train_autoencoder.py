@@ -32,7 +32,7 @@ def train_autoencoder(
     config: ConfigOption = None,
     set: SetOption = None,
 ) -> None:
-    """Train a video autoencoder (KL, VQ or FSQ) on the dataset's clips, or temporal layers for a trained decoder."""
+    """Train a video autoencoder (KL, VQ or FSQ) on the dataset's clips, or layers behind a trained one's decoder."""
     resolved = resolved_config(config, set)
     from pipelines.drivers import train_autoencoder as driver
     from pipelines.monitor.prometheus import served
@@ -65,5 +65,6 @@ def show(summary: "AutoencoderSummary") -> None:
     share = used_share([row for row in summary.rows if "loss" in row][-PERIOD:])
     if share is not None and share < FEW:
         console.print(f"the codebook has collapsed: batches use {share:.1%} of the codes that they could; {REMEDY}")
-    console.print("use it, at `reelpack encode`:", markup=False)
+    step = "sample" if summary.setting.startswith("sample.") else "encode"
+    console.print(f"use it, at `reelpack {step}`:", markup=False)
     console.print(f"--set {summary.setting}", markup=False, soft_wrap=True)

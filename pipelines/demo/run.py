@@ -43,6 +43,10 @@ WIDTH, HEIGHT, NUM_FRAMES = 128, 80, 17
 Result = TypeVar("Result")
 
 
+LARGER = "sample-0-larger"
+"""The first sample at twice the size."""
+
+
 def _asked(inputs: Path, pictures: tuple[Path, Path]) -> dict[str, Asked]:
     """Text to video, image to video, and interpolation between two frames of the held-out film; by file name."""
     first, last = pictures
@@ -72,7 +76,8 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     trained = _step("train", lambda: train_here(dataset, str(run), config))
     asked = _asked(inputs, write_pictures(out / "pictures"))
     samples = [run / "samples" / f"{name}.mp4" for name in asked]
-    _step("sample", lambda: _generate(str(run), [*asked.values()], samples, config.sample))
+    larger = run / "samples" / f"{LARGER}.mp4"
+    _step("sample", lambda: _generate(str(run), [*asked.values()], samples, larger, config.sample))
     report = _step("report", lambda: build_report(dataset, [str(run)], failures=standing_failures(Dataset(dataset))))
     problems = verify_index(Layout(dataset).shards, Dataset(dataset).read_index().to_pylist())
     stdout.print(_fates(dataset))
@@ -89,13 +94,18 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> None:
     stdout.print(table)
     caption_command.show(captioned)
     train_command.show(trained)
-    for one, path in zip(asked.values(), samples, strict=True):
+    for one, path in zip([*asked.values(), next(iter(asked.values()))], [*samples, larger], strict=True):
         stdout.print(f"sample: {path}  {one.prompt!r}")
     stdout.print(f"report: {report}")
 
 
-def _generate(run: str, asked: Sequence[Asked], files: Sequence[Path], config: SampleConfig) -> None:
-    for _ in Generator(run, config).make(asked, config, lambda number: files[number]):
+def _generate(run: str, asked: Sequence[Asked], files: Sequence[Path], larger: Path, config: SampleConfig) -> None:
+    """All samples, and the first one once more through the embedded network of super-resolution."""
+    generator = Generator(run, config)
+    doubled = config.model_copy(update={"super_resolution": "embedded"})
+    for _ in generator.make(asked, config, lambda number: files[number]):
+        pass
+    for _ in generator.make(asked[:1], doubled, lambda _: larger):
         pass
 
 

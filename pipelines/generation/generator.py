@@ -103,7 +103,7 @@ class Generator:
             self._networks[name], settings = load_super_resolution(name, self._device)
             if settings.base_fingerprint != self.last_record.latents.get("autoencoder_fingerprint"):
                 logger.warning(
-                    "sample.super_resolution=%s was trained on what %s decodes (%s), and another autoencoder decodes %s",
+                    "sample.super_resolution=%s was trained on what %s decodes (%s), not on the autoencoder of %s",
                     name,
                     settings.base_name,
                     settings.base_fingerprint,

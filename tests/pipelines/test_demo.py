@@ -13,7 +13,7 @@ from curate.dataset.dataset import Dataset
 from curate.media.decode import decode_clip
 from curate.shards.verify import verify_index
 from pipelines.config import load_config
-from pipelines.demo.run import PROMPTS
+from pipelines.demo.run import LARGER, PROMPTS
 from pipelines.drivers.caption import caption
 from pipelines.drivers.curate import curate
 from pipelines.drivers.encode import encode
@@ -81,6 +81,11 @@ def test_samples_and_report_are_there(demo: Path) -> None:
         path = demo / "run/samples" / f"sample-{number}.mp4"
         assert decode_clip(path.read_bytes()).rgb.shape == (17, 80, 128, 3)
         assert json.loads(path.with_suffix(".json").read_text())["prompt"] == prompt
+    larger = decode_clip((demo / f"run/samples/{LARGER}.mp4").read_bytes()).rgb
+    assert larger.shape == (17, 160, 256, 3)
+    reduced = larger.reshape(17, 80, 2, 128, 2, 3).astype(float).mean(axis=(2, 4))
+    first = decode_clip((demo / "run/samples/sample-0.mp4").read_bytes()).rgb
+    assert np.square(reduced - first).mean() < 100  # the same video
     page = (demo / "dataset/report/index.html").read_text()
     assert "start still_squirrel.jpg" in page and "start first.png · end last.png" in page
 

@@ -28,6 +28,7 @@ from tests.pipelines.test_train_commands import run
 from tests.support.curated import caption, curated
 from tests.train.autoencoder.models import save_model, save_temporal_decoder
 from train.autoencoder.config import ReelpackConfig, autoencoder_of
+from train.autoencoder.super_resolution.folder import EMBEDDED
 from train.data.manifest import read_manifest
 from train.data.read import ClipReader
 from train.data.tasks.first_frames import FirstFrames
@@ -315,3 +316,26 @@ def test_another_decoder_of_the_same_latents_shows_a_sample(
     other = ["--autoencoder", f"{{kind: diffusers, path: {tmp_path / 'other'}}}"]
     assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *other) == 2
     assert "the latents were made as" in capsys.readouterr().err
+
+
+def test_decoded_videos_are_enlarged_and_the_json_says_by_what(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = ["--prompt", "a", "--size", "32x32", "--frames", "5", "--set", "sample.num_steps=1"]
+    shown = []
+    for chosen in ([], ["--set", "sample.super_resolution=embedded"]):
+        assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *chosen) == 0
+        shown.append(decode_clip((tmp_path / "x.mp4").read_bytes()).rgb.astype(float))
+    assert (shown[0].shape, shown[1].shape) == ((5, 32, 32, 3), (5, 64, 64, 3))
+    assert np.abs(shown[1].reshape(5, 32, 2, 32, 2, 3).mean(axis=(2, 4)) - shown[0]).mean() < 20
+    facts = json.loads((tmp_path / "x.json").read_text())
+    assert (facts["super_resolution"], facts["size"]) == ("embedded", "32x32") and not caplog.text
+    other = shutil.copytree(EMBEDDED, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"base_fingerprint": "another"}))
+    chosen = ["--set", f"sample.super_resolution={other}"]
+    assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *chosen) == 0
+    assert "was trained on what reelpack_kl decodes (another)" in caplog.text
+    chosen = ["--set", f"sample.super_resolution={tmp_path / 'none'}"]
+    assert run("sample", made.plain, "--out", str(tmp_path / "x.mp4"), *asked, *chosen) == 2
+    assert "no such network there" in capsys.readouterr().err

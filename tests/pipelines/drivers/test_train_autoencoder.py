@@ -145,6 +145,27 @@ def test_the_decoder_of_images_learns_time_and_old_latents_stay_valid(
     assert "begun with other base" in capsys.readouterr().err
 
 
+def test_a_network_of_super_resolution_is_trained_behind_the_embedded_autoencoder(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [setting for setting in TINY if not setting.startswith("train_autoencoder.network")]
+    own += ["train_autoencoder.super_resolution={width: 8, num_blocks: 1}"]
+    words = [
+        "train-autoencoder",
+        made.url,
+        "--out",
+        str(tmp_path / "run"),
+        *(w for one in own for w in ("--set", one)),
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--set", "train_autoencoder.clips.sizes_px=[[40, 48]]"])
+    assert stopped.value.code == 2 and "multiples of the spatial stride, 16" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 0
+    assert f"--set sample.super_resolution={tmp_path}/run/weights" in capsys.readouterr().out
+
+
 def test_held_out_figures_are_shown_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[Row] = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
     rows += [{"step": step, "held_out": {"flicker": 3.0 - step, "psnr_db": 30.0}} for step in (1, 3)]

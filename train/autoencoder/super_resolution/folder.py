@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -44,17 +43,20 @@ def load(name: str, device: torch.device) -> tuple[SuperResolution, SuperResolut
         name: `embedded`, or a folder that `reelpack train-autoencoder` wrote with train_autoencoder.super_resolution.
 
     Raises:
-        ValueError: no super_resolution is there, or its files are not of each other.
+        ValueError: no network of super-resolution is there, or its files are not of each other.
     """
     folder = EMBEDDED if name == "embedded" else Path(name)
     try:
-        config = SuperResolutionFolderConfig.model_validate_json((folder / CONFIG_FILE).read_text())
+        written = json.loads((folder / CONFIG_FILE).read_text())
+        if written.get("kind") != SuperResolutionFolderConfig.model_fields["kind"].default:
+            raise ValueError(f"{CONFIG_FILE} is of something else, kind {written.get('kind')}")
+        config = SuperResolutionFolderConfig.model_validate(written)
         model = SuperResolution(config)
         load_state(model, {key: value.float() for key, value in load_file(str(folder / WEIGHTS_FILE)).items()})
-    except (OSError, ValidationError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise ValueError(
-            f"sample.super_resolution={name}: no super-resolution there ({type(error).__name__}: {error}); expected embedded, or "
-            "RUN/weights of `reelpack train-autoencoder` with train_autoencoder.super_resolution"
+            f"sample.super_resolution={name}: no such network there ({type(error).__name__}: {error}); expected "
+            "embedded, or RUN/weights of `reelpack train-autoencoder` with train_autoencoder.super_resolution"
         ) from error
     return model.eval().requires_grad_(False).to(device), config
 

@@ -1,10 +1,9 @@
 """Decoded videos at twice the size, or four times.
 
-The last stage of a cascade without diffusion: Video LDM (Blattmann et al. 2023, section 3.4) and Imagen Video (Ho et al.
-2022, section 2.3) draw more pixels by a further model; this network computes them. It is trained on what an autoencoder
-makes of small videos, so it removes the autoencoder's errors as well. As in ESPCN (Shi et al. 2016) all layers but the
-last rearrangement work at the small size; frames see earlier ones only, so that videos of any length are enlarged in
-chunks.
+The last stage of a cascade without diffusion: where Video LDM (Blattmann et al. 2023, section 3.4) and Imagen Video
+(Ho et al. 2022, section 2.3) draw more pixels by a further model, this network computes them. It is trained on what an
+autoencoder makes of small videos, so that it removes the autoencoder's errors as well. As in ESPCN (Shi et al. 2016)
+all layers work at the small size. Frames see earlier ones only, so that videos of any length are enlarged in chunks.
 """
 
 import torch

@@ -141,7 +141,8 @@ class TrainAutoencoderConfig(BaseModel):
         None, description="temporal layers for the decoder of a trained autoencoder, in place of a network; null: none"
     )
     super_resolution: TrainSuperResolutionConfig | None = Field(
-        None, description="twice the size for what a trained autoencoder decodes, in place of a network; null: none"
+        None,
+        description="a network that enlarges what a trained autoencoder decodes, in place of a network; null: none",
     )
     clips: ClipsConfig = ClipsConfig()
     loss: LossConfig = LossConfig()
@@ -169,7 +170,8 @@ class TrainAutoencoderConfig(BaseModel):
             self.check_samples(self.network.temporal_stride, self.network.spatial_stride)
         elif len(behind) > 1:
             raise ValueError(
-                "temporal_decoder and super_resolution: train one, then super_resolution with a base of kind temporal_decoder"
+                "temporal_decoder, super_resolution: got both; train the decoder first, then super_resolution with a "
+                "base of kind temporal_decoder"
             )
         elif self.network != NetworkConfig() or self.init is not None:
             raise ValueError(f"{behind[0]}: the network is that of its base; leave network and init out")
