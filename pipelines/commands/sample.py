@@ -45,6 +45,20 @@ def sample(
     strength: Annotated[
         float | None, typer.Option(help="how much of the video is made new, above 0 to 1: sample.strength")
     ] = None,
+    invert: Annotated[
+        Path | None, typer.Option(help="clip to edit by inversion: led to noise, then made again under --prompt")
+    ] = None,
+    source_prompt: Annotated[
+        str | None, typer.Option(help="what the clip of --invert shows; none: its caption: sample.source_prompt")
+    ] = None,
+    null_text: Annotated[
+        int | None,
+        typer.Option(min=0, help="iterations a step of null-text optimization, with --invert: sample.null_text"),
+    ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", help="say how alike the frames are, and how well they match the prompts (--invert)"),
+    ] = False,
     extend: Annotated[
         Literal["back", "forward"] | None,
         typer.Option(help="generate what leads to the video, or what follows it"),
@@ -67,18 +81,24 @@ def sample(
 ) -> None:
     """Generate videos from a trained run."""
     shown = {"prompt": prompt, "label": label, "start": start, "end": end, "keys": keys, "video": video}
-    further = {"mask": mask, "extend": extend, "loop": loop, "upsample": upsample}
+    shown |= {"invert": invert}
+    further = {"scores": scores, "mask": mask, "extend": extend, "loop": loop, "upsample": upsample}
     if prompts is not None and (others := [f"--{name}" for name, value in (shown | further).items() if value]):
         raise ValueError(f"--prompts {prompts} has what to show in its lines; leave {', '.join(others)} out")
     if prompts is None and not any(shown.values()):
         raise ValueError(
-            "got none of --prompt, --prompts, --label, --start, --end, --keys and --video; expected what to show"
+            "got none of --prompt, --prompts, --label, --start, --end, --keys, --video and --invert; expected what "
+            "to show"
         )
+    of_inversion = {"--source-prompt": source_prompt, "--null-text": null_text, "--scores": scores}
+    if invert is None and (unused := [option for option, value in of_inversion.items() if value]):
+        raise ValueError(f"{unused[0]} is of a clip that is edited by inversion: expected --invert FILE, too")
     if lora and len(run) > 1:
         raise ValueError(
             f"--lora {lora[0]} is of one model, and a cascade has {len(run)}; merge it into its run's model"
         )
     own = {"step": step, "negative": negative, "strength": strength, "lora": lora or None}
+    own |= {"source_prompt": source_prompt, "null_text": null_text}
     given = [f"sample.{name}={json.dumps(value)}" for name, value in own.items() if value is not None]
     settings = resolved_config(config, [*(set or []), *given])
     resolved = settings.sample
@@ -106,10 +126,12 @@ def sample(
             mask=mask,
             extend=extend,
             loop=loop,
+            invert=invert,
         ),
         upsampling=rewriting,
         autoencoder=None if autoencoder is None else autoencoder_given(autoencoder),
         grid=grid,
+        scores=settings.evaluate.text[0] if scores else None,
     )
     for path in paths:
         typer.echo(path)

@@ -7,10 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 from caption.upsample import UpsampleConfig
+from curate.encoders.config import ImageTextConfig
 from curate.storage.place import check_folder
 from pipelines.drivers.upsample import upsample_prompts
 from pipelines.generation.asked import Asked
 from pipelines.generation.contact_sheet import contact_sheet, rows_of
+from pipelines.generation.edit_scores import add_scores
 from pipelines.generation.generator import Generator
 from train.autoencoder.config import AutoencoderConfig
 from train.sampling.config import SampleConfig
@@ -33,6 +35,7 @@ def sample_to_files(
     upsampling: UpsampleConfig | None = None,
     autoencoder: AutoencoderConfig | None = None,
     grid: bool = False,
+    scores: ImageTextConfig | None = None,
 ) -> list[Path]:
     """Generate one video per prompt and seed and write it, with a .json of the request; one frame becomes a PNG.
 
@@ -49,6 +52,8 @@ def sample_to_files(
         upsampling: how prompts become captions of the run's style first; None: they are used as they are.
         autoencoder: what decodes, of the same latents; None: what made those that the run was trained on.
         grid: also write all videos side by side (`x-grid.mp4`): a row per prompt, a column per seed.
+        scores: encoder by which clips that are edited are compared with what they become: a line of the log for each,
+            and in its .json; None: they are not.
 
     Raises:
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a file that cannot be
@@ -67,8 +72,9 @@ def sample_to_files(
     warn(chain.from_iterable(generator.check(one, config) for one in asked))
     if upsampling is not None:
         asked = _upsampled(asked, generator.runs[0], upsampling)
-    for _ in generator.make(asked, config, lambda number: paths[number]):
-        pass
+    for number, path in generator.make(asked, config, lambda number: paths[number]):
+        if scores is not None:
+            add_scores(path, asked[number], generator.source(asked[number], config), scores)
     if grid:
         rows = rows_of(asked, paths)
         of_all = generator.provenance("; ".join(title for title, _ in rows), is_composite=bool(given))

@@ -15,7 +15,7 @@ from train.sampling.guidance.constant import ConstantGuidance
 
 OF_COMMAND = frozenset({"seed", "seeds", "negative", "step", "device"})
 """Settings of sampling that are a video's own, or have options of the command."""
-FILES = ("start", "end", "video", "mask")
+FILES = ("start", "end", "video", "mask", "invert")
 """Of `GivenFiles`, besides the key frames."""
 
 

@@ -37,6 +37,7 @@ from train.sampling.read_given import check_given, read_given
 from train.sampling.request import Request, check_requests, notes_on
 from train.sampling.sample import Generated, draw
 from train.sampling.slide import Slide, draw_windows, plan_slide
+from train.sampling.source_prompt import caption_of
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ class Generator:
             fps = settings.fps or self.record.fps
             given, cut = check_given(asked.given, request, self.train_config, self.record, fps)
             request, notes = replace(request, given=given), notes + cut
+            if given.inverted:
+                notes.append(f"--invert {asked.given.invert}: its own prompt is {request.source!r} (--source-prompt)")
         elif not any(task.weight and task.kind == "unconditional" for task in self.train_config.data.tasks):
             told = described(self.train_config.data.tasks)
             notes.append(f"{self.runs[0]} was trained on the tasks ({told}), and is given nothing")
@@ -237,6 +240,7 @@ class Generator:
             label=asked.label,
             seed=asked.seed,
             negative=asked.negative,
+            source=self.source(asked, config),
         )
         if self.is_cascade:
             return Plan(request, None, plan_stages(self.runs, request, config))
@@ -247,6 +251,12 @@ class Generator:
             return Plan(request, None, ())
         slide.check_given(asked.given)
         return Plan(replace(request, num_frames=slide.window), slide, ())
+
+    def source(self, asked: Asked, config: SampleConfig) -> str:
+        """What a clip that is inverted shows."""
+        if (clip := asked.given.invert) is None:
+            return ""
+        return caption_of(clip, self.record) if config.source_prompt is None else config.source_prompt
 
     def _first(self, plan: Plan, config: SampleConfig) -> tuple[Request, SampleConfig]:
         """What the first stage draws, and how."""

@@ -38,6 +38,7 @@ class PromptLine(BaseModel):
     loop: bool = Field(False, description="return to the start")
     video: str | None = Field(None, description="video to edit (mask, sample.strength) or to extend")
     mask: str | None = Field(None, description="white where the video is made new")
+    invert: str | None = Field(None, description="video to edit by inversion")
     extend: Literal["back", "forward"] | None = Field(None, description="what leads to the video, or follows it")
     start: str | None = Field(
         None, description="picture or clip to begin with; a relative path is from the file's folder"

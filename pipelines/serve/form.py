@@ -37,6 +37,7 @@ class Form(BaseModel):
     keys: dict[int, Upload] = Field({}, max_length=64, description="pictures by number of a frame")
     video: Upload | None = Field(None, description="a video that is edited, or with `extend` continued")
     mask: Upload | None = Field(None, description="what of the video is made new: white")
+    invert: Upload | None = Field(None, description="a video that is edited by inversion")
     strength: float | None = Field(None, gt=0, le=1, description="how much of the video is made new")
     extend: Literal["back", "forward"] | None = Field(None, description="what leads to the video, or follows it")
     loop: bool = Field(False, description="return to the start")

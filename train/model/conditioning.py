@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from train.model.base_config import ESTIMATE, DenoiserConfig
 from train.model.caption_config import CaptionConfig
 from train.model.flops import linear_flops
-from train.packing.batch import PackedBatch
+from train.packing.batch import CaptionTokens, PackedBatch
 from train.packing.segments import Segments
 
 FREQUENCY_WIDTH = 256
@@ -73,20 +73,36 @@ class CaptionEmbedder(nn.Module):
         self.pool = nn.Linear(width, width) if config.pooled else None
         self.null = nn.Parameter(torch.empty(width)) if config.absent == "learned" else None
 
-    def forward(self, text: Tensor, segments: Segments, has_caption: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, text: Tensor, segments: Segments, has_caption: Tensor, others: CaptionTokens | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Caption tokens (M, D_text) to tokens of the model, (M, D), and their mean over each segment, (S, D).
 
-        "No caption" has one row of zeros: it is embedded, or the learned token stands for it.
+        "No caption" has one row of zeros: it is embedded, or the learned token stands for it. `others` take the place
+        of some tokens.
         """
         tokens = self.mlp(self.norm(text))  # (M, D)
         if self.null is not None:
             given = segments.gather(has_caption)[:, None]  # (M, 1)
             tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
+        if others is not None:
+            tokens = tokens.index_copy(0, others.rows, others.tokens.to(tokens.dtype))  # (M, D)
         return tokens, None if self.pool is None else self.pool(segments.mean(tokens))  # (M, D), (S, D)
+
+    @property
+    def absent(self) -> Tensor:
+        """The token that stands for "no caption", (D,)."""
+        return self.padding()[0] if self.null is None else self.null
 
     def padding(self) -> Tensor:
         """The token of a state of zeros, (1, D)."""
         return self.mlp(self.norm(self.mlp[0].weight.new_zeros(1, self.text_dim)))
+
+
+def absent_caption(model: nn.Module) -> Tensor | None:
+    """What a model reads for "no caption", (D,); None: it reads no captions."""
+    embedder = next((part for part in model.modules() if isinstance(part, CaptionEmbedder)), None)
+    return None if embedder is None else embedder.absent
 
 
 class LabelEmbedder(nn.Module):
@@ -226,7 +242,7 @@ class Conditioner(nn.Module):
         caption_tokens, conditions = None, []
         if self.caption is not None:
             caption_tokens, pooled = self.caption(
-                batch.text.float(), batch.text_segments, batch.has_caption
+                batch.text.float(), batch.text_segments, batch.has_caption, batch.caption_tokens
             )  # (M, D), (S, D)
             conditions += [] if pooled is None else [pooled]
         if self.label is not None:

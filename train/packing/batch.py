@@ -42,6 +42,14 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionTokens:
+    """Tokens of the model's width that take the place of what it makes of a caption's states."""
+
+    rows: Tensor  # (K,) int64 of the M caption tokens
+    tokens: Tensor  # (K, D) float32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PackedBatch:
     """A pack, ready for the model. A segment without a caption has one row of zeros as `text`, `has_caption` False.
 
@@ -75,6 +83,7 @@ class PackedBatch:
     self_conditioned: Tensor | None = None  # (S,) bool: who is shown the model's own estimate; None: it reads none
     lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
     group: ContextGroup | None = None  # ranks that share the pack: what is L here are this rank's own tokens
+    caption_tokens: CaptionTokens | None = None  # None: the model's own everywhere
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
 
     def to(self, device: torch.device | str) -> "PackedBatch":

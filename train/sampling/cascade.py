@@ -175,7 +175,8 @@ def _rates(given: Sequence[ConditioningSettings | None], first: RunRecord, confi
 
 def _at(config: SampleConfig, fps: float, given: ConditioningSettings | None) -> SampleConfig:
     """The settings of a stage; the first alone is given a video to edit."""
-    return config.model_copy(update={"fps": fps or None, "strength": config.strength if given is None else 1.0})
+    own = {} if given is None else {"strength": 1.0, "null_text": 0}
+    return config.model_copy(update={"fps": fps or None, **own})
 
 
 def _unfit(stage: Stage, number: int, asked: Request, below: Stage | None) -> str | None:

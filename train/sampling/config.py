@@ -36,6 +36,17 @@ class SampleConfig(BaseModel):
         description="of a video that is edited: share of the steps that are taken, from as much noise on; the less, "
         "the more of it stays; 1: from noise alone",
     )
+    source_prompt: str | None = Field(
+        None,
+        description="of a clip that is edited by inversion (`reelpack sample --invert`): what it shows; none: its "
+        "caption, where it is a clip of the run's datasets, or no caption",
+    )
+    null_text: int = Field(
+        0,
+        ge=0,
+        description="of such a clip: iterations of null-text optimization in each step, which keeps what guidance "
+        "would change; the paper has 10; 0: none",
+    )
     step: int | None = Field(None, description="the checkpoint after this step of the run; none: the newest")
     guidance: Guidance = Field(
         (ConstantGuidance(),),
@@ -100,6 +111,34 @@ class SampleConfig(BaseModel):
     def weaker(self) -> AutoGuidance | None:
         """The rule with a weaker model."""
         return next((rule for rule in self.guidance if isinstance(rule, AutoGuidance)), None)
+
+    @property
+    def num_last_steps(self) -> int:
+        """Of the steps, those that are taken: by `strength`, of a video that is edited."""
+        return max(1, round(self.strength * self.num_steps))
+
+    def check_inversion(self) -> None:
+        """See that a clip can be edited by inversion so.
+
+        Raises:
+            ValueError: the sampler does not lead from data to noise, or there is nothing that null-text optimization
+                could fit; says what would do.
+        """
+        if not self.sampler.inverts:
+            raise ValueError(
+                f"sample.sampler: {self.sampler.kind} draws noise, or steps by what it knows of the steps before, and "
+                "--invert runs a sampler from data to noise; take euler, heun, or ddim with eta 0"
+            )
+        if not self.null_text:
+            return
+        if self.sampler.kind == "heun":
+            raise ValueError("sample.null_text: a step of heun asks the model twice; take the sampler euler or ddim")
+        if self.negative or not self.drops_caption:
+            got = f"the negative prompt {self.negative!r}" if self.negative else "no rule that drops the caption"
+            raise ValueError(
+                f"sample.null_text fits what stands for no caption under guidance, and got {got}; expected guidance "
+                "such as sample.guidance=4, and no negative prompt"
+            )
 
     def check_objective(self, objective: "ObjectiveSettings") -> None:
         """See that a model that is trained on this objective can be sampled so.

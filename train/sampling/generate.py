@@ -9,15 +9,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from train.data.generator import keyed_generator
 from train.data.plan import PlanConfig, best_fill
 from train.model.config import ModelConfig
-from train.objective.base import Estimate, NoiseLevel, Objective
-from train.packing.batch import PackedBatch, Sample, pack, unpack
-from train.packing.patches import patchify
+from train.objective.base import Objective
+from train.packing.batch import Sample
 from train.sampling.config import SampleConfig
-from train.sampling.guidance.compose import GuidedModel, Network, Prediction
-from train.sampling.samplers.base import ReverseProcess
+from train.sampling.guidance.compose import Network
+from train.sampling.packed import PackedProcess
 
 
 def packs_to_generate(counts: Sequence[int], config: SampleConfig, plan: PlanConfig) -> list[list[int]]:
@@ -56,55 +54,17 @@ def generate(
         ValueError: the sampler does not fit the objective, or takes more steps than the objective has timesteps; there
             is no weaker model for autoguidance.
     """
-    config.check_objective(objective.config)
-    whole = pack(samples, shape.patch, text_dim, shape.conditions)
-    segments = whole.segments.to(device)
-    free, clean, noise = (x.to(device) for x in (whole.loss_mask[:, None], whole.tokens, whole.noise))
-    keys = zip(seeds or [config.seed] * len(samples), samples, strict=True)
-    generators = [keyed_generator("ancestral", seed, sample.clip_id) for seed, sample in keys]
-
-    def prediction(network: Network, shape: ModelConfig) -> Prediction:
-        def packed(branches: Sequence[Sample]) -> PackedBatch:
-            return shape.prepare(pack(branches, shape.patch, text_dim, shape.conditions)).to(device)
-
-        return Prediction(network=network, packed=packed, reads_estimate=shape.self_conditioning > 0)
-
-    def spread(values: Tensor) -> Tensor:
-        return segments.gather(values.to(noise.dtype).to(device, non_blocking=True))[:, None]
-
-    def draw_noise() -> Tensor:
-        """Of latents, as in training: the copies of a frame that fills a tubelet by being repeated have one noise."""
-        drawn = [torch.randn(sample.latent.shape, generator=g) for sample, g in zip(samples, generators, strict=True)]
-        return torch.cat([patchify(latent, shape.patch) for latent in drawn]).to(noise)
-
-    guided = GuidedModel(
-        prediction(model, shape),
+    packed = PackedProcess(
+        model,
         samples,
-        config.guidance,
-        config.combination,
-        weaker=None if weaker is None else prediction(*weaker),
+        objective,
+        config,
+        shape,
+        text_dim,
+        device,
+        weaker=weaker,
         negatives=negatives,
+        seeds=seeds,
+        on_progress=on_progress,
     )
-
-    def estimate(x: Tensor, level: NoiseLevel) -> Estimate:
-        if on_progress is not None and id(level) in done:
-            on_progress(done[id(level)])
-        alpha, sigma = spread(level.alpha), spread(level.sigma)
-        x = torch.where(free, x, alpha * clean + sigma * noise)  # for branches that drop conditioning frames
-
-        def data_of(output: Tensor, x: Tensor) -> Tensor:
-            return objective.estimate(output, x, alpha, sigma).x_0
-
-        found = objective.estimate(guided(x, level, spread, data_of), x, alpha, sigma)
-        guided.show(torch.where(free, found.x_0, 0.0))  # in a branch without given frames, too, they have none
-        return found
-
-    num_steps = max(1, round(config.strength * config.num_steps))
-    levels = objective.levels(config.num_steps, segments.lengths)[-num_steps - 1 :]
-    done = {id(level): number / num_steps for number, level in enumerate(levels)}
-    x = noise
-    if num_steps < config.num_steps:
-        x = spread(levels[0].alpha) * clean + spread(levels[0].sigma) * noise
-    process = ReverseProcess(levels=levels, estimate=estimate, spread=spread, draw_noise=draw_noise)
-    x = torch.where(free, config.sampler.sample(x, process), clean)
-    return unpack(x.cpu(), whole, shape.patch)
+    return packed.latents(config.sampler.sample(packed.start, packed.process))

@@ -22,12 +22,14 @@ class Given:
         frames: (C, H, W) by the number of a latent frame: its last frame, encoded alone.
         video: (C, T, H, W), of which patches stay, or which generation starts from (`SampleConfig.strength`).
         kept: (t, h, w) bool: the patches of `video` that stay.
+        inverted: `video` is led to noise, and generation starts from there (`train.sampling.invert`).
     """
 
     start: Tensor | None = None
     frames: Mapping[int, Tensor] = field(default_factory=dict)
     video: Tensor | None = None
     kept: np.ndarray | None = None
+    inverted: bool = False
 
     def shown(self, canvas: Canvas, patch: Patch) -> Shown:
         """What the model sees of this."""

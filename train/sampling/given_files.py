@@ -18,6 +18,7 @@ class GivenFiles:
         mask: what of `video` is made new: white. A picture, or a video of as many frames.
         extend: `video` is the start ("forward") or the end ("back").
         loop: the end is the beginning of `start`.
+        invert: a video that is edited by inversion.
     """
 
     start: Path | None = None
@@ -27,8 +28,11 @@ class GivenFiles:
     mask: Path | None = None
     extend: Literal["back", "forward"] | None = None
     loop: bool = False
+    invert: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.invert is not None and (self.start or self.end or self.keys or self.video or self.mask or self.loop):
+            raise ValueError(f"--invert {self.invert}: a clip is edited as a whole; leave what else is given out")
         if self.extend is not None and (self.video is None or self.mask is not None):
             raise ValueError(f"--extend {self.extend}: expected --video FILE, what is extended, and no --mask")
         if self.extend is not None and (self.start, self.end)[self.extend == "back"] is not None:
@@ -56,12 +60,12 @@ class GivenFiles:
         Raises:
             ValueError: it is not.
         """
-        if self._edited is not None and self.mask is None and strength == 1:
+        if self.video is not None and self._edited is not None and self.mask is None and strength == 1:
             raise ValueError(
                 f"--video {self.video}: expected what is done with it: --mask FILE, --strength below 1, or --extend"
             )
         if strength < 1 and self._edited is None:
-            raise ValueError(f"--strength {strength:g} starts from a video: expected --video FILE")
+            raise ValueError(f"--strength {strength:g} starts from a video: expected --video FILE or --invert FILE")
 
     @property
     def _first(self) -> Path | None:
@@ -73,7 +77,7 @@ class GivenFiles:
 
     @property
     def _edited(self) -> Path | None:
-        return self.video if self.extend is None else None
+        return self.invert or (self.video if self.extend is None else None)
 
     @property
     def parts(self) -> tuple[Path | None, Path | None, Path | None]:

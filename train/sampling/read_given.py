@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,9 @@ class _Reader:
     def read(self, files: GivenFiles) -> Given:
         first, last, edited = files.parts
         if edited is not None:
-            return self._edited(_opened("video", edited, self.fps), files.mask)
+            name = "video" if files.invert is None else "invert"
+            given = self._edited(_opened(name, edited, self.fps), files.mask)
+            return replace(given, inverted=files.invert is not None)
         keys = {self._latent_frame(number): self._opened_picture(number, path) for number, path in files.keys.items()}
         start = None if first is None else _opened("start", first, self.fps)
         end = None if last is None else _opened("end", last, self.fps)
@@ -154,8 +157,8 @@ class _Reader:
         if len(video.indices) < wanted:
             usable = usable_frames(len(video.indices), self.stride)
             raise ValueError(
-                f"--video {video.path}: it has {len(video.indices)} frames at {self.fps:g} a second, and --frames is "
-                f"{wanted}; ask for {usable}"
+                f"--{video.name} {video.path}: it has {len(video.indices)} frames at {self.fps:g} a second, and "
+                f"--frames is {wanted}; ask for {usable}"
             )
         kept = None
         if mask is not None:

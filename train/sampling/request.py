@@ -32,6 +32,7 @@ class Request:
     seed: int | None = None  # of its noise; None: sample.seed plus the number of the request
     negative: str | None = None  # None: sample.negative
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by kind, (C, T', H', W'): of the stage below
+    source: str = ""  # what `given.video` shows, where it is inverted; "": not said
     part: int = 0  # of a video that is drawn in several; each has noise of its own
 
 
@@ -76,6 +77,9 @@ def check_requests(
             raise ValueError(
                 f"sample.strength={config.strength:g} starts from a video, and none is given; supply one, or set 1"
             )
+        if request.given.inverted:
+            config.check_inversion()
+            _check_has_null(config, train_config, request)
         negative = config.negative if request.negative is None else request.negative
         if negative and not config.drops_caption:
             raise ValueError(
@@ -83,8 +87,21 @@ def check_requests(
                 "negative prompt stands; expected one, such as guidance=4"
             )
         _check_conditioning(request, train_config)
-        if request.prompt or negative:
+        if request.prompt or negative or request.source:
             _check_reads_captions(train_config, record)
+
+
+def _check_has_null(config: SampleConfig, train_config: TrainConfig, request: Request) -> None:
+    if config.null_text and not train_config.model.reads_captions:
+        raise ValueError(
+            "sample.null_text fits what stands for no caption, and the run was trained without captions "
+            "(train.model.text=none); leave it out"
+        )
+    if config.null_text and request.negative:
+        raise ValueError(
+            f"sample.null_text fits what stands for no caption, and the negative prompt {request.negative!r} stands "
+            "in its place; leave one of them out"
+        )
 
 
 def check_conditioning_noise(config: SampleConfig, train_config: TrainConfig) -> None:

@@ -6,19 +6,23 @@ on the pack that it is in (`generate`).
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from train.data.generator import keyed_generator
+from train.data.plan import PlanConfig
+from train.model.conditioning import absent_caption
 from train.packing.batch import Sample
 from train.packing.patches import grid_size
 from train.run.folder import autocast
 from train.sampling.config import SampleConfig
 from train.sampling.generate import generate, packs_to_generate
 from train.sampling.given import conditioned
+from train.sampling.invert import edit
 from train.sampling.loaded import LoadedRun, embed_prompts
 from train.sampling.request import Request, check_requests, class_number, latent_shape, rate_of
 
@@ -67,7 +71,8 @@ def draw(
     shapes = [latent_shape(request, record.latents, patch) for request in requests]
     fps = [rate_of(request, config, record) for request in requests]
     negatives = [config.negative if request.negative is None else request.negative for request in requests]
-    states = _texts([*(request.prompt for request in requests), *negatives], run)
+    sources = [request.source for request in requests]
+    states = _texts([*(request.prompt for request in requests), *negatives, *sources], run)
     samples = [
         Sample(
             clip_id=str(request.part),  # of the key of its noise
@@ -93,7 +98,7 @@ def draw(
     weaker = run.weaker(config)
     counts = [math.prod(grid_size(shape, patch)) for shape in shapes]
     done = 0
-    for indices in packs_to_generate(counts, config, train_config.data.plan):
+    for indices in _packs([request.given.inverted for request in requests], counts, config, train_config.data.plan):
         num_tokens = sum(counts[i] for i in indices)
 
         def report(share: float, done: int = done, num_tokens: int = num_tokens) -> None:
@@ -101,22 +106,37 @@ def draw(
                 on_progress((done + share * num_tokens) / sum(counts))
 
         with autocast(train_config, run.device):
-            latents = generate(
-                run.model,
-                [samples[i] for i in indices],
-                train_config.objective.build(),
-                config,
-                run.model.config,
-                int(record.text["dim"]),
-                run.device,
-                weaker=None if weaker is None else (weaker, weaker.config),
-                negatives=[states[len(requests) + i] for i in indices] if any(negatives) else None,
-                seeds=[seed_of(i, requests[i], config) for i in indices],
-                on_progress=report,
-            )
+            drawn: dict[str, Any] = {
+                "objective": train_config.objective.build(),
+                "config": config,
+                "shape": run.model.config,
+                "text_dim": int(record.text["dim"]),
+                "device": run.device,
+                "weaker": None if weaker is None else (weaker, weaker.config),
+                "negatives": [states[len(requests) + i] for i in indices] if any(negatives) else None,
+                "on_progress": report,
+            }
+            own = [samples[i] for i in indices]
+            if requests[indices[0]].given.inverted:
+                clips = [replace(samples[i], text=states[2 * len(requests) + i]) for i in indices]
+                absent = absent_caption(run.model) if config.null_text else None
+                latents = edit(run.model, clips, own, **drawn, absent=absent)
+            else:
+                latents = generate(run.model, own, **drawn, seeds=[seed_of(i, requests[i], config) for i in indices])
         done += num_tokens
         for i, latent in zip(indices, latents, strict=True):
             yield i, Generated(request=requests[i], latent=latent, fps=fps[i], seed=seed_of(i, requests[i], config))
+
+
+def _packs(
+    is_inverted: Sequence[bool], counts: Sequence[int], config: SampleConfig, plan: PlanConfig
+) -> Iterator[list[int]]:
+    """Numbers of requests that are drawn together: clips that are inverted are, and all others."""
+    for kind in (False, True):
+        numbers = [number for number, inverted in enumerate(is_inverted) if inverted is kind]
+        if numbers:
+            packs = packs_to_generate([counts[number] for number in numbers], config, plan)
+            yield from ([numbers[i] for i in pack] for pack in packs)
 
 
 def _conditioned(one: Sample, request: Request, run: LoadedRun, config: SampleConfig, seed: int) -> Sample:

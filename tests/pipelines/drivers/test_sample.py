@@ -38,6 +38,7 @@ from train.sampling.config import SampleConfig
 from train.sampling.given_files import GivenFiles
 from train.sampling.read_given import read_given
 from train.sampling.request import Request
+from train.sampling.source_prompt import caption_of
 
 TRAIN = ["model.width=32", "model.num_heads=2", "model.depth=1", "steps=2", "device=cpu", "data.plan.token_budget=512"]
 ENCODE = ["execute.executor=local", "encode.max_area_px=6144"]
@@ -180,6 +181,33 @@ def _filled(text: str, paths: dict[str, Path]) -> str:
     return text
 
 
+def test_a_clip_of_the_dataset_is_edited_by_inversion_under_its_caption(
+    made: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = made.dataset.read_index().filter(pc.equal(pc.field("split"), "train")).to_pylist()[0]
+    own = row["caption_dense"] or row["caption_short"]
+    clip, out = tmp_path / f"{row['clip_id']}.mp4", tmp_path / "x.mp4"
+    clip.write_bytes(read_member(TarReader(made.dataset.layout.shards), row))
+    edited = ["--prompt", "a blue square", "--set", "sample.num_steps=2", *SMALL]
+    options = ["--invert", str(clip), "--null-text", "1", "--scores", "--out", str(out)]
+    assert run("sample", made.plain, *options, *edited) == 0
+    assert f"its own prompt is {own!r}" in caplog.text
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert (facts["invert"], facts["null_text"], facts["source_prompt"]) == (str(clip), 1, None)
+    assert "compositeWithTrained" in facts["digital_source_type"] and len(decode_clip(out.read_bytes()).rgb) == 17
+    [(encoder, scores)] = facts["scores"].items()
+    assert encoder == "conse" and set(scores) == {"before", "after"}
+    for figures in scores.values():
+        assert set(figures) == {"frame_consistency", "source_prompt", "prompt"}
+        assert all(-1 <= value <= 1 for value in figures.values())
+    assert scores["before"]["frame_consistency"] > 0.8
+    _, record = read_run(Path(made.plain))
+    assert caption_of(clip, record) == own
+    assert caption_of(made.films / "1.mp4", record) == ""
+    gone = replace(record, datasets=({**record.datasets[0], "url": str(tmp_path)},))
+    assert caption_of(clip, gone) == ""
+
+
 REFUSED = {
     "untrained": ("plain", ["--end", "{last}"], r"pictures at latent frames 4.*\(unconditional: nothing\).*tasks"),
     "between": ("begun", ["--keys", "9={last}"], "the nearest are 8 and 12"),
@@ -205,6 +233,9 @@ REFUSED = {
     "no_video": ("begun", ["--start", "{first}", "--strength", "0.5"], "expected --video FILE"),
     "no_start": ("begun", ["--end", "{first}", "--loop"], "returns to the start"),
     "nothing": ("begun", [], "expected what to show"),
+    "inverted_and_more": ("begun", ["--invert", "{film}", "--start", "{first}"], "edited as a whole; leave what else"),
+    "not_inverted": ("plain", ["--invert", "{film}", "--set", "sample.sampler=unipc"], "take euler, heun, or ddim"),
+    "scores_of_nothing": ("plain", ["--prompt", "x", "--scores"], "--scores is of a clip .*: expected --invert FILE"),
     "two_sides": ("begun", ["--video", "{film}", "--extend", "back", "--end", "{last}"], "leave one of them out"),
 }
 

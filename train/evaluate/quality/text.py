@@ -32,6 +32,11 @@ def clipsim(frames: np.ndarray, text: np.ndarray) -> float:
     return float((frames @ text).mean())
 
 
+def frame_consistency(frames: np.ndarray) -> float:
+    """Mean cosine of frames that follow each other, (F, d) of unit length, F > 1."""
+    return float((frames[:-1] * frames[1:]).sum(1).mean())
+
+
 def match(videos: Sequence[np.ndarray], texts: np.ndarray, prompts: Sequence[str], num_permutations: int) -> TextMatch:
     """Frames (F, d) of N videos under texts (N, d) of unit length, the embeddings of `prompts`.
 

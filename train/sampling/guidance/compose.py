@@ -13,7 +13,7 @@ from torch import Tensor
 
 from train.objective.base import NoiseLevel
 from train.objective.self_conditioning import shown
-from train.packing.batch import PackedBatch, Sample
+from train.packing.batch import CaptionTokens, PackedBatch, Sample
 from train.packing.shapes import LONE_FRAMES
 from train.sampling.guidance.autoguidance import AutoGuidance
 from train.sampling.guidance.base import Droppable
@@ -83,10 +83,15 @@ class GuidedModel:
         self._packs: dict[tuple[int, ...], PackedBatch] = {}
         self._memory: dict[str, Tensor] = {}
         self._estimate: Tensor | None = None
+        self._absent: Tensor | None = None
 
     def show(self, x_0: Tensor) -> None:
         """The estimate, (L, P), that all branches are shown from now on; before, there is none."""
         self._estimate = x_0
+
+    def stand_in(self, tokens: Tensor) -> None:
+        """What the model reads from now on where the caption is dropped, (S, n, D): `negatives` have n states each."""
+        self._absent = tokens
 
     def __call__(
         self,
@@ -157,9 +162,21 @@ class GuidedModel:
             inputs = torch.where(batch.loss_mask[:, None], x.repeat(len(own), 1), batch.tokens)  # (branches · L, P)
             if prediction.reads_estimate and self._estimate is not None:
                 batch = shown(batch, self._estimate.repeat(len(own), 1))
+            if self._absent is not None:
+                batch = replace(batch, caption_tokens=self._in_place(self._absent, own, batch))
             outputs = prediction.network(inputs, timesteps.repeat(len(own)), batch).float()
             found |= zip(own, outputs.chunk(len(own)), strict=True)
         return [found[i] for i in active]
+
+    def _in_place(self, absent: Tensor, own: Sequence[int], batch: PackedBatch) -> CaptionTokens | None:
+        """Tokens (S, n, D) where a pack of these branches has those of dropped captions."""
+        dropping = [n for n, i in enumerate(own) if i and "caption" in self._rules[i - 1].drop]
+        if not dropping:
+            return None
+        rows = torch.arange(batch.text_segments.num_tokens).split(batch.text_segments.lengths)
+        count = len(absent)
+        places = torch.cat([place for n in dropping for place in rows[n * count : (n + 1) * count]])
+        return CaptionTokens(rows=places.to(absent.device), tokens=absent.flatten(0, 1).repeat(len(dropping), 1))
 
     def _pack(self, own: tuple[int, ...], prediction: Prediction) -> PackedBatch:
         if own not in self._packs:

@@ -19,6 +19,7 @@ class AncestralSampler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs: "ClassVar[frozenset[Quantity]]" = frozenset({"x_0"})
+    inverts: ClassVar[bool] = False
     kind: Literal["ancestral"] = "ancestral"
 
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":

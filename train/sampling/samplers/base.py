@@ -31,5 +31,9 @@ class Sampler(Protocol):
     kind: str
     needs: "ClassVar[frozenset[Quantity]]"  # which parts of an estimate it reads: it fits objectives that give them
 
+    @property
+    def inverts(self) -> bool:
+        """It also leads from data to noise, over the levels in reverse: no step draws noise, or knows another."""
+
     def sample(self, x: "Tensor", process: ReverseProcess) -> "Tensor":
         """Noise (L, P) at the first level to data (L, P)."""

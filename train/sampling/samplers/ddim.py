@@ -26,6 +26,10 @@ class DDIMSampler(BaseModel):
         0.0, ge=0, le=1, description="noise that a step adds: 0 is deterministic, 1 adds the posterior's (eq. 16)"
     )
 
+    @property
+    def inverts(self) -> bool:
+        return not self.eta
+
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":
         from train.objective.posterior import posterior
 

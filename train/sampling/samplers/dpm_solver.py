@@ -23,6 +23,7 @@ class DPMSolverSampler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs: "ClassVar[frozenset[Quantity]]" = frozenset({"x_0"})
+    inverts: ClassVar[bool] = False
     kind: Literal["dpm-solver++"] = "dpm-solver++"
 
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":

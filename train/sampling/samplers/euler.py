@@ -19,6 +19,7 @@ class EulerSampler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs: "ClassVar[frozenset[Quantity]]" = frozenset({"velocity"})
+    inverts: ClassVar[bool] = True
     kind: Literal["euler"] = "euler"
 
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":

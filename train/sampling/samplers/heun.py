@@ -22,6 +22,7 @@ class HeunSampler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs: "ClassVar[frozenset[Quantity]]" = frozenset({"velocity"})
+    inverts: ClassVar[bool] = True
     kind: Literal["heun"] = "heun"
 
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":

@@ -21,6 +21,7 @@ class UniPCSampler(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     needs: "ClassVar[frozenset[Quantity]]" = frozenset({"x_0"})
+    inverts: ClassVar[bool] = False
     kind: Literal["unipc"] = "unipc"
 
     def sample(self, x: "Tensor", process: "ReverseProcess") -> "Tensor":
