@@ -30,6 +30,7 @@ COMMANDS = (
     ("train-captioner", "Caption and encode"),
     ("train-clip", "Caption and encode"),
     ("train", "Train"),
+    ("train-stages", "Train"),
     ("train-plan", "Train"),
     ("compare", "Train"),
     ("train-export", "Train"),

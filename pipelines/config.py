@@ -86,11 +86,14 @@ class Config(BaseModel):
     upsample: UpsampleConfig = UpsampleConfig()
 
 
-def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), base: Config | None = None) -> Config:
+def load_config(
+    file: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = (), base: Config | None = None
+) -> Config:
     """Resolve the configuration.
 
     Args:
-        file: YAML file, or the name of one in `pipelines/configs/` without its ending; None: defaults only.
+        file: YAML file, or the name of one in `pipelines/configs/` without its ending, or what one says; None:
+            defaults only.
         overrides: `section.key=value`, the value in YAML.
         base: what file and overrides change; None: the defaults.
 
@@ -98,7 +101,9 @@ def load_config(file: str | Path | None = None, overrides: Sequence[str] = (), b
         ValueError: unreadable file, unknown key (with the nearest valid one), or a value out of range.
     """
     tree: dict[str, Any] = {}
-    if file is not None:
+    if isinstance(file, Mapping):
+        tree = dict(file)
+    elif file is not None:
         path = find_file(file)
         try:
             tree = yaml.safe_load(path.read_text()) or {}

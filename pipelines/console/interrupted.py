@@ -17,7 +17,7 @@ def stays(what: Callable[[str], str], place: str) -> Iterator[None]:
     """Turn an interruption of the block into one that says what stays valid.
 
     Args:
-        what: `of_dataset`, `of_run`, `of_comparison` or `of_captioner`.
+        what: `of_dataset`, `of_run`, `of_comparison`, `of_stages` or `of_captioner`.
         place: that the block writes to.
     """
     try:
@@ -60,6 +60,12 @@ def of_comparison(out: str) -> str:
 
     done = len(list(path_of(out).glob("*/seed-*/summary.json")))
     return f"{out} has {done} whole run{'' if done == 1 else 's'}, and maybe a checkpoint of the next; {RESUMES}"
+
+
+def of_stages(out: str) -> str:
+    """The stages of a training that are done."""
+    done = sorted(path.parent.parent.name for path in Path(out).glob("*/model/config.json"))
+    return f"{out} has the whole stages {', '.join(done) or '(none)'}, and maybe a checkpoint of the next; {RESUMES}"
 
 
 def of_captioner(out: str) -> str:

@@ -113,6 +113,15 @@ class DenoiserConfig(BaseModel, ABC):
             num_outputs: values predicted for each feature of a token.
         """
 
+    def differing(self, theirs: "DenoiserConfig") -> dict[str, tuple[Any, Any]]:
+        """Settings by name, there and here, that the weights of a model of the same kind cannot cross."""
+        here = self.model_dump(mode="json")
+        return {
+            name: (value, here[name])
+            for name, value in theirs.model_dump(mode="json").items()
+            if name not in self.may_differ_from_init and value != here[name]
+        }
+
     @field_validator("patch")
     @classmethod
     def _patch_is_positive(cls, patch: Patch) -> Patch:

@@ -108,17 +108,13 @@ def _check_inputs(folder: Path, source: Denoiser, model: Denoiser) -> None:
 
 def _check(folder: Path, source: Denoiser, state: dict[str, Tensor], model: Denoiser) -> None:
     config = source.config
-    ours, here = model.state_dict(), model.config.model_dump(mode="json")
+    ours = model.state_dict()
     shapes = [
         f"{name} {tuple(state[name].shape)}, here {tuple(ours[name].shape)}"
         for name in sorted(state.keys() & ours.keys())
         if state[name].shape != ours[name].shape
     ]
-    settings = {
-        name: (theirs, mine)
-        for name, theirs in config.model_dump(mode="json").items()
-        if name not in model.config.may_differ_from_init and theirs != (mine := here[name])
-    }
+    settings = model.config.differing(config)
     unknown = sorted(set(state) - set(ours))
     if not (shapes or settings or unknown or _renamed(config, model.config)):
         return
