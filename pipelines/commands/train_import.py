@@ -38,8 +38,7 @@ def train_import(
     ] = "central",
     num_heads: Annotated[int | None, typer.Option(min=1, help="attention heads, of widths that DiT has not")] = None,
 ) -> None:
-    """Convert a released model; it gives the same outputs. Or make a video model of an image model, which treats
-    images as before.
+    """Convert a released model, with equal outputs, or make a video model of an image model.
 
     OUT/train.yaml is the configuration of a run that begins with it: reelpack train DATASET --config OUT/train.yaml.
     Of a pipeline it also names autoencoder and text encoder: reelpack encode DATASET --config OUT/train.yaml.
