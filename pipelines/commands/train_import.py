@@ -10,8 +10,8 @@ def train_import(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="a folder or hub id of diffusers (a model or its pipeline): Wan, PixArt, Latte, DiT; a published "
-            "DiT: .pt or .safetensors; or, to inflate it, an image run or model of reelpack"
+            help="a folder or hub id of diffusers (a model or its pipeline): Wan, PixArt, Latte, LTX, Sana, DiT; a "
+            "published DiT: .pt or .safetensors; or, to inflate it, an image run or model of reelpack"
         ),
     ],
     out: Annotated[Path, typer.Option(help="new folder for model.safetensors and config.json")],

@@ -68,7 +68,7 @@ def import_model(
                 f"{family.class_name} is one of videos; leave them out"
             )
         imported = read_folder(source.folder, family, source.config)
-        further = _pipeline(name, source, family.text_tokens)
+        further = _pipeline(name, source, family.text)
     elif _is_ours(model_folder(name)):
         if not inflates:
             raise ValueError(
@@ -138,12 +138,12 @@ def _write(imported: Imported, out: Path, further: Mapping[str, Any], about: Map
     write_text(str(out / "train.yaml"), yaml.safe_dump({**further, "train": given}, sort_keys=False))
 
 
-def _pipeline(name: str, source: Source, text_tokens: int) -> dict[str, Any]:
+def _pipeline(name: str, source: Source, text: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `reelpack encode` that make the latents and the caption states that the model knows."""
     path = str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name
     settings: dict[str, Any] = {}
     if "text_encoder" in source.parts:
-        settings["text"] = {"model": path, "subfolder": "text_encoder", "max_tokens": text_tokens}
+        settings["text"] = {"model": path, "subfolder": "text_encoder", **text}
     if "vae" in source.parts:
         settings["encode"] = {"autoencoder": {"kind": "diffusers", "path": path, "subfolder": "vae"}}
     return settings

@@ -25,7 +25,7 @@ from train.objective.config import AnyObjective
 from train.run.load_state import parameters_on_meta, some
 
 CLASS_NAMES = tuple(family.class_name for family in FAMILIES)
-UNWRITTEN = frozenset({"text_padding", "max_grid", "adaln_rank"})
+UNWRITTEN = frozenset({"text_padding", "max_grid", "adaln_rank", "frame_lag"})
 """Settings that a config.json does not have: they are no property of the weights."""
 
 

@@ -117,6 +117,7 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
     asked = FIXED | {"mixer": AttentionConfig(), "text": "none", "condition_on_fps": False, "conditions": ()}
     asked |= {"conditioning_latents": {}, "self_conditioning": 0.0, "final_adaln": "linear"}
     asked |= {"sincos_extent": None, "condition_on_size": None, "temporal": "none"}
+    asked |= {"norm": "layer", "mlp": "gelu"}
     wrong = {name: getattr(config, name) for name, value in asked.items() if getattr(config, name) != value}
     pt, ph, pw = config.patch
     if wrong or config.num_classes is None or pt != 1 or ph != pw:

@@ -28,8 +28,8 @@ class Family(ABC):
 
     class_name: ClassVar[str]
     """The class, which `_class_name` of a config.json names."""
-    text_tokens: ClassVar[int]
-    """Tokens that its pipelines cut captions off at."""
+    text: ClassVar[Mapping[str, Any]]
+    """Settings of the text encoder with which captions become what its pipelines make of them."""
     required: ClassVar[Mapping[str, Any]]
     """Entries of config.json that have one value here."""
     absent: ClassVar[Mapping[str, Any]] = {}

@@ -14,6 +14,7 @@ from train.convert.layouts import Tubelet
 from train.model.base import Denoiser
 from train.model.dit_config import DiTConfig
 from train.model.mixers.attention_config import AttentionConfig
+from train.model.mixers.linear_config import LinearConfig
 
 IMAGE_SAFE_PATTERNS = ("joint", "spatial", "factorized_self_attention")
 """Patterns in which a patch of an image sees all of the image, in every block and with every head."""
@@ -92,6 +93,6 @@ def _of_transformer(
     changes: dict[str, Any] = {"patch": (frames_per_patch, *config.patch[1:]), "temporal": temporal or "none"}
     if pattern is None and temporal not in (None, "none"):
         pattern = "spatial"
-    if pattern is not None and isinstance(config.mixer, AttentionConfig):
+    if pattern is not None and isinstance(config.mixer, AttentionConfig | LinearConfig):
         changes["mixer"] = config.mixer.model_copy(update={"pattern": pattern})
     return changes

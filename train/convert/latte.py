@@ -19,7 +19,7 @@ class Latte(Family):
     """`LatteTransformer3DModel`."""
 
     class_name: ClassVar[str] = "LatteTransformer3DModel"
-    text_tokens: ClassVar[int] = 120
+    text: ClassVar[Mapping[str, Any]] = {"max_tokens": 120}
     required: ClassVar[Mapping[str, Any]] = {
         "norm_type": "ada_norm_single",
         "norm_eps": 1e-6,

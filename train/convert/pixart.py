@@ -22,7 +22,7 @@ class PixArt(Family):
     """`PixArtTransformer2DModel`."""
 
     class_name: ClassVar[str] = "PixArtTransformer2DModel"
-    text_tokens: ClassVar[int] = 300
+    text: ClassVar[Mapping[str, Any]] = {"max_tokens": 300}
     of_images: ClassVar[bool] = True
     required: ClassVar[Mapping[str, Any]] = {
         "norm_type": "ada_norm_single",

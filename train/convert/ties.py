@@ -83,18 +83,21 @@ def layers(ours: str, *theirs: str, form: Form = AS_IT_IS) -> list[Tie]:
     return [tied(f"{ours}.{part}", *(f"{name}.{part}" for name in theirs), form=form) for part in ("weight", "bias")]
 
 
-def attention(ours: str, theirs: str, *, rotated: Form = AS_IT_IS, normed: bool = False) -> list[Tie]:
-    """Queries and keys have the form of what is rotated; `normed`: they have norms."""
+def attention(
+    ours: str, theirs: str, *, rotated: Form = AS_IT_IS, normed: bool = False, bias: bool = True
+) -> list[Tie]:
+    """Queries and keys have the form of what is rotated; `normed`: they have norms; `bias`: and biases, as values."""
+    parts = ("weight", "bias") if bias else ("weight",)
     norms = (tied(f"{ours}.norm_{x}.weight", f"{theirs}.norm_{x}.weight", form=rotated) for x in "qk")
     return [
-        *layers(f"{ours}.to_q", f"{theirs}.to_q", form=rotated),
+        *(tied(f"{ours}.to_q.{part}", f"{theirs}.to_q.{part}", form=rotated) for part in parts),
         *(
             Tie(
                 ours=f"{ours}.to_kv.{part}",
                 theirs=(f"{theirs}.to_k.{part}", f"{theirs}.to_v.{part}"),
                 forms=(rotated, AS_IT_IS),
             )
-            for part in ("weight", "bias")
+            for part in parts
         ),
         *layers(f"{ours}.out", f"{theirs}.to_out.0"),
         *(norms if normed else ()),

@@ -16,12 +16,14 @@ from train.model.dit_config import DiTConfig
 from train.objective.config import AnyObjective
 from train.objective.flow_config import FlowConfig
 
+TEXT_TOKENS = 512
+
 
 class Wan(Family):
     """`WanTransformer3DModel`."""
 
     class_name: ClassVar[str] = "WanTransformer3DModel"
-    text_tokens: ClassVar[int] = 512
+    text: ClassVar[Mapping[str, Any]] = {"max_tokens": TEXT_TOKENS}
     required: ClassVar[Mapping[str, Any]] = {
         "freq_dim": 256,
         "eps": 1e-6,
@@ -70,7 +72,7 @@ class Wan(Family):
             final_adaln="table",
             cross_attention_norm="affine",
             caption=CaptionConfig(norm=False, pooled=False, absent="zeros"),
-            text_padding=self.text_tokens,
+            text_padding=TEXT_TOKENS,
             condition_on_fps=False,
         )
         return Shape(config=model, channels=channels, text_dim=config["text_dim"])

@@ -52,8 +52,8 @@ def to_foreign(updates: Updates, model: DiT, layout: Layout) -> dict[str, Tensor
         tie = by_layer[f"{name}.weight"]
         if not all(form.of_rows for form in tie.forms):
             raise ValueError(
-                f"{name} takes patches in another order than {tie.theirs[0]}; leave it out of train.finetune.targets, "
-                "or write the whole model: --out FOLDER --merge --to diffusers"
+                f"{name} is arranged otherwise in {tie.theirs[0]} (patches, or a convolution); leave it out of "
+                "train.finetune.targets, or write the whole model: --out FOLDER --merge --to diffusers"
             )
         ups = tie.give(update.up * (update.alpha / update.rank))
         magnitudes = [None] * len(ups) if update.magnitude is None else tie.give(update.magnitude)

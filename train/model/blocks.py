@@ -5,13 +5,14 @@ vectors.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from train.model.conditioning import Conditions
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
+from train.model.gated_convolution import GatedConvolution
 from train.model.mixers.attention import CrossAttention
 from train.model.modulation import Modulation, ModulationParameters, final_modulation, layer_norm
 from train.model.position import Rotation
@@ -29,23 +30,20 @@ class DiTBlock(nn.Module):
 
     def __init__(self, config: DiTConfig, block: int) -> None:
         super().__init__()
-        hidden = int(config.width * config.mlp_ratio)
         num_mixers = len(config.windows(block))
-        sizes = {"width": config.width, "num_heads": config.num_heads}
+        sizes: dict[str, Any] = {"width": config.width, "num_heads": config.num_heads}
+        sizes |= {"qk_norm": config.qk_norm, "qk_norm_eps": config.qk_norm_eps}
         self.modulation = Modulation(config, num_mixers + 1) if config.modulated else None
-        self.norms = nn.ModuleList(layer_norm(config) for _ in range(num_mixers))
+        self.norms = nn.ModuleList(block_norm(config) for _ in range(num_mixers))
         # The token mixers, under their name in checkpoints.
-        self.self_attentions = nn.ModuleList(
-            config.mixer.build(block=block, **sizes, qk_norm=config.qk_norm) for _ in range(num_mixers)
-        )
+        self.self_attentions = nn.ModuleList(config.mixer.build(block=block, **sizes) for _ in range(num_mixers))
         self.temporal = temporal_layers(config)
         attends = config.cross_attends(block)
+        of_cross = {"num_heads": config.cross_attention_heads or config.num_heads}
         self.cross_norm = cross_norm(config) if attends else None
-        self.cross_attention = CrossAttention(**sizes, qk_norm=config.qk_norm) if attends else None
-        self.mlp_norm = layer_norm(config, config.mlp_norm_eps)
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, config.width)
-        )
+        self.cross_attention = CrossAttention(**sizes | of_cross) if attends else None
+        self.mlp_norm = block_norm(config, config.mlp_norm_eps)
+        self.mlp = feed_forward(config)
 
     def forward(
         self,
@@ -67,7 +65,8 @@ class DiTBlock(nn.Module):
             h = self.cross_norm(x)  # (N, D)
             x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments, keys)  # (N, D)
         h = of_mlp.modulate(self.mlp_norm(x))  # (N, D)
-        return of_mlp.added(x, self.mlp(h))  # (N, D)
+        inputs = (h,) if conditions.neighbors is None else (h, conditions.neighbors)
+        return of_mlp.added(x, self.mlp(*inputs))  # (N, D)
 
     def flops(
         self,
@@ -112,6 +111,21 @@ class FinalLayer(nn.Module):
             of_tokens = ModulationParameters(shift=shift, scale=scale, condition_ids=conditions.condition_ids)
             h = of_tokens.modulate(h)  # (N, D)
         return self.linear(h)  # (N, P_out)
+
+
+def feed_forward(config: DiTConfig) -> nn.Module:
+    """What follows the token mixers."""
+    hidden = int(config.width * config.mlp_ratio)
+    if config.mlp == "gated_convolution":
+        return GatedConvolution(config.width, hidden)
+    return nn.Sequential(nn.Linear(config.width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, config.width))
+
+
+def block_norm(config: DiTConfig, eps: float = 1e-6) -> nn.Module:
+    """What token mixers and the MLP read."""
+    if config.norm == "layer":
+        return layer_norm(config, eps)
+    return nn.RMSNorm(config.width, elementwise_affine=not config.modulated, eps=eps)
 
 
 def cross_norm(config: DiTConfig) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from train.model.dit_config import DiTConfig
-from train.model.position import frame_rates, scale_frames
+from train.model.position import frame_rates, lagging, scale_frames
 from train.model.sparse_causal import sparse_causal_keys
 from train.packing.batch import PackedBatch
 from train.packing.layout import JointKeys, Layout, TimeLayout
@@ -94,7 +94,7 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
     windows = {w for block in range(config.depth) for heads in config.windows(block) for w in heads}
     groups = {window: window_layout(window, segments, positions, is_patch, is_image) for window in windows}
     joint = {config.windows(block)[0][0] for block in range(config.depth) if config.reads_jointly(block)}
-    coordinates, time = scale_frames(positions.float(), rates), None  # (N, 3)
+    coordinates, time = scale_frames(lagging(positions.float(), config.frame_lag), rates), None  # (N, 3)
     if config.temporal != "none":
         time = time_layout(segments, positions, is_patch, is_image, coordinates[:, 0].clone())
     if config.frames_apart:
@@ -109,6 +109,7 @@ def build_layout(batch: PackedBatch, config: DiTConfig) -> Layout:
         coordinates=coordinates,
         sides=scale_frames(segments.gather(grids.float()), rates),
         groups=groups,
+        neighbors=neighbors_of(segments, positions, is_patch, grids) if config.mlp == "gated_convolution" else None,
         keys={} if context_segments is None else {w: joint_keys(groups[w], segments, context_segments) for w in joint},
         time=time,
     )
@@ -187,6 +188,28 @@ def joint_keys(queries: WindowLayout, segments: Segments, context_segments: Segm
     context = starts.repeat_interleave(copies) + torch.arange(int(copies.sum()))
     both, order = _interleave([queries.segments.segment_ids, torch.arange(len(owners)).repeat_interleave(copies)])
     return JointKeys(queries=queries, order=torch.cat([tokens, segments.num_tokens + context])[order], segments=both)
+
+
+def neighbors_of(segments: Segments, positions: Tensor, is_patch: Tensor, grids: Tensor) -> Tensor:
+    """(N, 9) int64: the patches around each within its frame, row by row; N: there is none, or it was dropped.
+
+    Args:
+        segments: over N tokens.
+        positions: (N, 3) int64.
+        is_patch: (N,) bool; the other tokens have themselves alone.
+        grids: (S, 3) patches along (t, h, w).
+    """
+    patches, num_tokens = is_patch.nonzero()[:, 0], segments.num_tokens
+    own = segments.segment_ids[patches]
+    rows, columns = (grids[own, 1] + 2, grids[own, 2] + 2)  # with a border, so that no neighbor is elsewhere
+    sizes = grids[:, 0] * (grids[:, 1] + 2) * (grids[:, 2] + 2)
+    t, h, w = positions[patches].unbind(1)
+    place = (sizes.cumsum(0) - sizes)[own] + (t * rows + h + 1) * columns + w + 1
+    tokens = torch.full((int(sizes.sum()),), num_tokens).index_copy(0, place, patches)
+    around = torch.stack([tokens[place + row * columns + column] for row in (-1, 0, 1) for column in (-1, 0, 1)], 1)
+    alone = torch.full((num_tokens, 9), num_tokens)
+    alone[:, 4] = torch.arange(num_tokens)
+    return alone.index_copy(0, patches, around)
 
 
 def _boxes(

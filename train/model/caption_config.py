@@ -11,6 +11,7 @@ class CaptionConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     norm: bool = Field(True, description="layer norm of the states before the MLP")
+    out_norm: bool = Field(False, description="RMS norm of the tokens after the MLP (Sana)")
     pooled: bool = Field(True, description="the mean of the tokens is a condition beside the timestep")
     absent: Literal["learned", "zeros"] = Field(
         "learned", description='what stands for "no caption": a learned token, or one state of zeros'

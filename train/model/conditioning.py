@@ -70,6 +70,7 @@ class CaptionEmbedder(nn.Module):
         self.text_dim = text_dim
         self.norm = nn.LayerNorm(text_dim) if config.norm else nn.Identity()
         self.mlp = nn.Sequential(nn.Linear(text_dim, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
+        self.out_norm = nn.RMSNorm(width, eps=1e-5) if config.out_norm else nn.Identity()
         self.pool = nn.Linear(width, width) if config.pooled else None
         self.null = nn.Parameter(torch.empty(width)) if config.absent == "learned" else None
 
@@ -81,7 +82,7 @@ class CaptionEmbedder(nn.Module):
         "No caption" has one row of zeros: it is embedded, or the learned token stands for it. `others` take the place
         of some tokens.
         """
-        tokens = self.mlp(self.norm(text))  # (M, D)
+        tokens = self.out_norm(self.mlp(self.norm(text)))  # (M, D)
         if self.null is not None:
             given = segments.gather(has_caption)[:, None]  # (M, 1)
             tokens = torch.where(given, tokens, self.null.to(tokens.dtype))  # (M, D)
@@ -96,7 +97,7 @@ class CaptionEmbedder(nn.Module):
 
     def padding(self) -> Tensor:
         """The token of a state of zeros, (1, D)."""
-        return self.mlp(self.norm(self.mlp[0].weight.new_zeros(1, self.text_dim)))
+        return self.out_norm(self.mlp(self.norm(self.mlp[0].weight.new_zeros(1, self.text_dim))))
 
 
 def absent_caption(model: nn.Module) -> Tensor | None:
@@ -199,6 +200,7 @@ class Conditions:
     shared: Tensor | None  # (R, chunks · D): modulation that all blocks share
     context: Tensor | None  # (M', D): what cross-attention reads
     context_segments: Segments | None  # over M'
+    neighbors: Tensor | None = None  # (N, 9) int64: the tokens around each; N: none. None: no MLP convolves
 
 
 class Conditioner(nn.Module):

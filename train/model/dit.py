@@ -29,6 +29,7 @@ from train.model.position import (
     FourierEmbedding,
     LearnedEmbedding,
     RotaryEmbedding,
+    SpannedRotaryEmbedding,
     TemporalRotation,
     frame_embedding,
     sincos_embedding,
@@ -66,11 +67,10 @@ class DiT(Denoiser):
         self.given = None if config.modulated else nn.Parameter(torch.empty(config.width))
         self.rope, self.positions = None, None
         if config.position == "rope":
-            head_dim = config.width // config.num_heads
-            self.rope = RotaryEmbedding(head_dim, trained_grid=config.rope_grid, scaling=config.rope_scaling)
+            self.rope = _rotary(config)
         elif config.position == "fourier":
             self.positions = FourierEmbedding(config.max_grid, config.width)
-        elif config.position != "sincos":
+        elif config.position not in ("sincos", "none"):
             kinds = {"fractional": config.position == "fractional", "product": config.position_product}
             self.positions = LearnedEmbedding(config.max_grid, config.width, **kinds)
         attends_over_time = "attention" in config.temporal_layers
@@ -150,6 +150,7 @@ class DiT(Denoiser):
                 else self.shared_modulation(F.silu(condition_vectors.float())),
                 context=two_or_more(_merge(context, layout.context_order)) if context else None,
                 context_segments=layout.read,
+                neighbors=layout.neighbors,
             )
             all_conditions.append(conditions)
         _, tokens, text = embedded[0]
@@ -211,6 +212,7 @@ class DiT(Denoiser):
 
         def per_token(depth: int, prepare: Callable[[nn.Module], None] = lambda _: None) -> float:
             shape = {"width": width, "num_heads": 2, "depth": depth, "max_grid": (8, 8, 8)}
+            shape["cross_attention_heads"] = None
             sizes = {"channels": self.channels, "text_dim": self.text_dim, "num_outputs": self.num_outputs}
             small = DiT(self.config.model_copy(update=shape), **sizes)
             prepare(small)
@@ -277,6 +279,13 @@ class DiT(Denoiser):
         # Zero output. Differs: DiT zeroes the last modulation too. A velocity has opposite signs at t = 0 and t = 1,
         # so that two zero factors wait for each other (80 steps of a small model: loss 1.82 instead of 1.88).
         nn.init.zeros_(self.final.linear.weight)
+
+
+def _rotary(config: DiTConfig) -> nn.Module:
+    if config.rope_span is not None:
+        return SpannedRotaryEmbedding(config.width, config.num_heads, config.rope_span)
+    head_dim = config.width // config.num_heads
+    return RotaryEmbedding(head_dim, trained_grid=config.rope_grid, scaling=config.rope_scaling)
 
 
 def _merge(parts: list[Tensor], order: Tensor | None) -> Tensor:

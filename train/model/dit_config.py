@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from train.model.base_config import DenoiserConfig
 from train.model.caption_config import CaptionConfig
 from train.model.mixers.attention_config import AttentionConfig
-from train.model.mixers.base_config import QKNorm
+from train.model.mixers.base_config import LOOSE, QKNorm
 from train.model.mixers.config import MixerUnion
 from train.packing.shapes import TEMPORAL, BlockWindows, Patch
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from train.packing.share import ContextGroup
 
 Conditioning: TypeAlias = Literal["in_context", "cross_attention", "adaln", "adaln_zero"]
-Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional", "fourier"]
+Position: TypeAlias = Literal["rope", "sincos", "absolute", "fractional", "fourier", "none"]
 
 MOVED = {
     "attention": "mixer.kernel",
@@ -36,7 +36,7 @@ class DiTConfig(DenoiserConfig):
     """Shape of the model. DiT-S is width 384, depth 12, 6 heads; DiT-XL is 1152, 28, 16."""
 
     may_differ_from_init: ClassVar[frozenset[str]] = frozenset(
-        {"mixer", "temporal", "patch", "rope_grid", "rope_scaling", "reference_fps"}
+        {"mixer", "temporal", "patch", "rope_grid", "rope_scaling", "reference_fps", "frame_lag"}
         | {
             "text",
             "text_padding",
@@ -53,8 +53,17 @@ class DiTConfig(DenoiserConfig):
     depth: int = Field(12, ge=1, description="number of blocks")
     num_heads: int = Field(6, ge=1, description="attention heads; they divide the width")
     mlp_ratio: float = Field(4.0, gt=0, description="hidden width of the MLP over the width")
+    mlp: Literal["gelu", "gated_convolution"] = Field(
+        "gelu",
+        description="gated_convolution: twice mlp_ratio features, convolved over the patches around a patch within "
+        "its frame, of which half gate the others (Sana)",
+    )
     qk_norm: QKNorm = Field(
         True, description="RMS-normalise queries and keys of attention, per head; width: over all heads at once (Wan)"
+    )
+    qk_norm_eps: float = Field(1e-6, description="added to the mean square by qk_norm: 1e-6, or 1e-5 (LTX-Video)")
+    norm: Literal["layer", "rms"] = Field(
+        "layer", description="norm before token mixers and MLP; rms: the mean is not subtracted (LTX-Video)"
     )
     mixer: MixerUnion = Field(AttentionConfig(), description="what mixes tokens inside a block")
     temporal: Literal["none", "attention", "convolution", "both"] = Field(
@@ -66,7 +75,8 @@ class DiTConfig(DenoiserConfig):
     position: Position = Field(
         "rope",
         description="rope: queries and keys are rotated. sincos: a fixed table is added. absolute, fractional: "
-        "learned tables per axis are added, by index or by index over side. fourier: learned frequencies of the index",
+        "learned tables per axis are added, by index or by index over side. fourier: learned frequencies of it. "
+        "none: a convolution tells patches apart, or nothing does",
     )
     position_product: bool = Field(
         False, description="absolute and fractional: the vectors of the axes are multiplied, not summed"
@@ -77,6 +87,17 @@ class DiTConfig(DenoiserConfig):
     rope_grid: Patch | None = Field(None, description="grid of patches that rope is scaled to; none: never scaled")
     rope_scaling: Literal["interpolation", "ntk"] = Field(
         "ntk", description="what is done beyond rope_grid: positions move closer, or low frequencies slow down"
+    )
+    rope_span: tuple[float, float, float] | None = Field(
+        None,
+        description="rope: frames, rows and columns of this span become -1 to 1, and frequencies are spread over all "
+        "heads (LTX-Video: 20 s, 64, 64); none: frequencies of each head, of positions as they are",
+    )
+    frame_lag: float = Field(
+        0.0,
+        ge=0,
+        description="latent frames by which those after the first lie earlier, as a causal autoencoder's do "
+        "(LTXConditionPipeline: 0.875)",
     )
     sincos_extent: float | None = Field(
         None,
@@ -128,6 +149,9 @@ class DiTConfig(DenoiserConfig):
     cross_attention_norm: Literal["plain", "affine", "none"] = Field(
         "plain",
         description="layer norm before cross-attention; affine: with learned scale and shift (Wan); none: PixArt-α",
+    )
+    cross_attention_heads: int | None = Field(
+        None, ge=1, description="heads of cross-attention, which divide the width; none: num_heads"
     )
     caption: CaptionConfig = Field(CaptionConfig(), description="what is made of a caption's token states")
     text_padding: int | None = Field(
@@ -252,6 +276,11 @@ class DiTConfig(DenoiserConfig):
 
     def check_context(self, num_ranks: int) -> None:
         self.mixer.check_context(self.width, self.num_heads, self.depth, num_ranks)
+        if self.mlp == "gated_convolution":
+            raise ValueError(
+                f"parallel.context is {num_ranks}, and train.model.mlp=gated_convolution reads the patches around a "
+                "patch, which may be on another rank; set parallel.context to 1, or mlp to gelu"
+            )
         if self.temporal != "none":
             raise ValueError(
                 f"parallel.context is {num_ranks}, and train.model.temporal={self.temporal} needs the frames of a "
@@ -312,6 +341,15 @@ class DiTConfig(DenoiserConfig):
                 f"temporal {self.temporal} rotates pairs of the features of a head, got head width {head_width} "
                 f"(width {self.width} of {self.num_heads} heads); expected an even number, or temporal convolution"
             )
+        if self.qk_norm_eps not in (1e-6, LOOSE):
+            raise ValueError(f"got qk_norm_eps {self.qk_norm_eps}; expected 1e-6 or {LOOSE}")
+        if self.rope_span is not None and (
+            self.position != "rope" or self.rope_grid is not None or min(self.rope_span) <= 0
+        ):
+            raise ValueError(
+                f"got rope_span {self.rope_span}, position {self.position}, rope_grid {self.rope_grid}; expected "
+                "sides above 0, position rope and no rope_grid"
+            )
         if not self.mixer.reads_context and "in_context" in (self.conditioning, self.text):
             raise ValueError(
                 f"mixer {self.mixer.kind} shows in-context tokens to the patches near them alone; set conditioning to "
@@ -356,6 +394,10 @@ class DiTConfig(DenoiserConfig):
 
     def _check_cross_attention(self) -> None:
         """Raises ValueError: there is none that could be in spatial blocks, or over windows."""
+        if self.width % (self.cross_attention_heads or 1):
+            raise ValueError(
+                f"got width {self.width} and cross_attention_heads {self.cross_attention_heads}; expected a multiple"
+            )
         place, read = self.cross_attention_in, self.cross_attention_over
         if (place, read) == ("all", "context"):
             return

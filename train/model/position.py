@@ -24,8 +24,8 @@ FOURIER_TURNS = 8.0
 class Rotation:
     """Angles of a pack. (No tuple: what shards a model casts the tensors that it finds among a block's inputs.)"""
 
-    cos: Tensor  # (L, 1, D_head / 2) float32
-    sin: Tensor  # (L, 1, D_head / 2) float32
+    cos: Tensor  # (L, 1 or H, D_head / 2) float32
+    sin: Tensor  # (L, 1 or H, D_head / 2) float32
 
     def apply(self, x: Tensor) -> Tensor:
         """Rotate each pair (x[i], x[i + D_head / 2]) of (L, H, D_head) by its angle, in float32."""
@@ -70,6 +70,35 @@ class RotaryEmbedding(nn.Module):
             longer = (sides.float() / self.trained_sides).clamp(min=1)  # (L, 3)
             angles = angles / longer[:, self.axes] ** self.exponents
         return Rotation(cos=angles.cos()[:, None], sin=angles.sin()[:, None])
+
+
+class SpannedRotaryEmbedding(nn.Module):
+    """3-D RoPE over all heads at once (LTX-Video, HaCohen et al. 2024, and its code): positions within a span become
+    -1 to 1, and pairs of a token's features rotate, axis by axis in turn, at frequencies that rise from π / 2 to
+    `base` · π / 2. Pairs that three axes do not share come first, and do not rotate.
+
+    Args:
+        width: D.
+        num_heads: H.
+        span: of frames, rows and columns.
+        base: highest over lowest frequency.
+    """
+
+    def __init__(self, width: int, num_heads: int, span: tuple[float, float, float], base: float = 10_000.0) -> None:
+        super().__init__()
+        num_frequencies, self.num_heads = width // (2 * NUM_AXES), num_heads
+        self.num_still = width // 2 - NUM_AXES * num_frequencies
+        # In float32 and in this order, as there: a last bit of a frequency is seen in the output.
+        frequencies = base ** torch.linspace(0, 1, num_frequencies) * math.pi / 2
+        self.register_buffer("frequencies", frequencies[:, None], persistent=False)  # (n, 1)
+        self.register_buffer("span", torch.tensor(span), persistent=False)  # (3,)
+
+    def forward(self, positions: Tensor, sides: Tensor | None = None) -> Rotation:
+        """Positions, (L, 3), to the rotation of each pair of each head; `sides` are not read."""
+        angles = self.frequencies * (positions.float() / self.span * 2 - 1)[:, None]  # (L, n, 3)
+        angles = nn.functional.pad(angles.flatten(1), (self.num_still, 0))  # (L, D / 2)
+        angles = angles.unflatten(1, (self.num_heads, -1))  # (L, H, D_head / 2)
+        return Rotation(cos=angles.cos(), sin=angles.sin())
 
 
 class TemporalRotation(nn.Module):
@@ -169,6 +198,11 @@ def frame_rates(fps: Tensor, reference_fps: float | None) -> Tensor:
     if reference_fps is None:
         return torch.ones_like(fps)
     return torch.where(fps > 0, reference_fps / fps.clamp(min=1e-6), 1.0)
+
+
+def lagging(coordinates: Tensor, lag: float) -> Tensor:
+    """(L, 3) positions whose frames, except frame 0, lie `lag` earlier, (L, 3)."""
+    return torch.cat([(coordinates[:, :1] - lag).clamp(min=0), coordinates[:, 1:]], dim=1) if lag else coordinates
 
 
 def scale_frames(coordinates: Tensor, rates: Tensor) -> Tensor:

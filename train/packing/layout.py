@@ -46,6 +46,9 @@ class Layout:
     )
     sides: Tensor  # (N, 3) float32: of the sample's grid, in the same units
     groups: dict[Window, WindowLayout]
+    neighbors: (
+        Tensor | None
+    )  # (N, 9) int64: the tokens around each within its frame; N: none. None: nothing reads them
     keys: dict[Window, JointKeys]  # of cross-attention that reads the window, too; empty: none does
     time: TimeLayout | None  # None: the blocks have no layers along time
     own_segments: Segments | None = None  # over this rank's own tokens; None: it has all

@@ -86,6 +86,23 @@ def ask_latte(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
     return model(one.latent[None].to(dtype), timestep, states(one, dtype)).sample[0]
 
 
+def ask_ltx(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    """As `LTXPipeline`, and with given tokens at 0 as `LTXImageToVideoPipeline`."""
+    _, frames, rows, columns = one.latent.shape
+    timestep = torch.tensor([[1000 * one.timestep]])
+    if one.clean_mask is not None:
+        timestep = torch.where(one.clean_mask, 0.0, timestep)
+    tokens = one.latent.flatten(1).T[None].to(dtype)
+    scale = (one.temporal_stride / one.fps, 32, 32)
+    out = model(tokens, states(one, dtype), timestep, None, frames, rows, columns, rope_interpolation_scale=scale)
+    return out.sample[0].T.unflatten(1, (frames, rows, columns))
+
+
+def ask_sana(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    timestep = torch.tensor([round(1000 * one.timestep)])
+    return model(one.latent[None, :, 0].to(dtype), states(one, dtype), timestep).sample[0, :, None]
+
+
 WAN = {
     "num_attention_heads": 3,
     "attention_head_dim": 14,  # 3 pairs of features for frames, 2 for rows, 2 for columns
@@ -105,6 +122,27 @@ PIXART = {
     "caption_channels": TEXT_DIM,
     "sample_size": 8,
     "patch_size": 2,
+}
+LTX = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 14,  # 12 of 14 pairs of features are rotated, 4 for each axis
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "cross_attention_dim": 28,
+    "caption_channels": TEXT_DIM,
+    "num_layers": 2,
+}
+SANA = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "num_cross_attention_heads": 3,
+    "cross_attention_head_dim": 8,
+    "cross_attention_dim": 24,
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "caption_channels": TEXT_DIM,
+    "num_layers": 2,
+    "sample_size": 8,
 }
 BLOCK = {
     "norm_type": "ada_norm_single",
@@ -136,6 +174,23 @@ CASES = {
         settings=PIXART | BLOCK | {"video_length": 16},
         samples=[sample(0.25, (16, 4, 6), text(5)), sample(0.5, (16, 4, 2), None), *IMAGES[:2]],
         ask=ask_latte,
+    ),
+    "ltx": Case(
+        class_name="LTXVideoTransformer3DModel",
+        settings=LTX,
+        samples=[
+            sample(0.25, (3, 6, 10), text(5), temporal_stride=8),
+            *VIDEOS[1:],
+            sample(0.75, (3, 4, 4), text(9), clean_mask=torch.arange(48) < 16),
+        ],
+        ask=ask_ltx,
+    ),
+    "sana-1.0": Case(class_name="SanaTransformer2DModel", settings=SANA, samples=IMAGES, ask=ask_sana),
+    "sana-1.5": Case(
+        class_name="SanaTransformer2DModel",
+        settings=SANA | {"patch_size": 2, "interpolation_scale": 2, "qk_norm": "rms_norm_across_heads"},
+        samples=IMAGES,
+        ask=ask_sana,
     ),
 }
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from curate.encoders.torchvision_cpu import repair
 from train.convert.dit import from_diffusers, from_dit_state_dict, read_checkpoint, to_diffusers
-from train.convert.layouts import inflate_embedding
+from train.convert.layouts import inflate_embedding, ours_from_published, published_from_diffusers
 from train.model.dit import DiT
 from train.packing.batch import Sample, pack, unpack
 
@@ -184,6 +184,24 @@ def test_diffusers_models_come_in_and_go_out_with_the_same_outputs(shared: bool)
     torch.testing.assert_close(back(*inputs(samples)).sample, output(ours, samples), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients_are_those_of_diffusers(shared: bool):
+    theirs, samples = diffusers_model(shared=shared), images()
+    ours = from_diffusers(theirs.state_dict(), theirs.config)
+    batch = pack(samples, ours.config.patch, ours.text_dim, ours.config.conditions)
+    ours(batch.tokens, batch.timesteps, batch).square().sum().backward()
+    theirs(*inputs(samples)).sample.square().sum().backward()
+    published, embedders = published_from_diffusers({name: p.grad for name, p in theirs.named_parameters()})
+    if shared:  # one of ours is theirs in every block
+        embedders = [{name: torch.stack([one[name] for one in embedders]).sum(0) for name in embedders[0]}]
+    expected = ours_from_published(published, embedders, ours.config)
+    found = dict(ours.named_parameters())
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 0
+        assert (found[name].grad - gradient).abs().max() < 1e-4 * gradient.abs().max(), name
+
+
 @torch.no_grad()
 def test_a_model_trained_here_goes_to_diffusers():
     samples = images()
@@ -200,7 +218,13 @@ def test_a_model_trained_here_goes_to_diffusers():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("self_conditioning", 0.5), ("conditioning_latents", {"spatial": 4}), ("conditions", ("motion",))],
+    [
+        ("self_conditioning", 0.5),
+        ("mlp", "gated_convolution"),
+        ("norm", "rms"),
+        ("conditioning_latents", {"spatial": 4}),
+        ("conditions", ("motion",)),
+    ],
 )
 def test_a_model_with_inputs_that_diffusers_has_not_is_refused(name: str, value: object):
     config = from_dit_state_dict(published_state(), num_heads=HEADS).config.model_copy(update={name: value})

@@ -1,6 +1,7 @@
 """Every family in a pack gives the outputs and gradients of diffusers' class one by one, and goes back bit for bit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,10 @@ def test_weights_of_another_model_are_refused_before_they_are_read(case: Case, f
         ("wan", {"image_dim": 1280}, r"got {'image_dim': 1280}"),
         ("pixart-sigma", {"caption_channels": None}, "got no caption_channels"),
         ("pixart-sigma", {"cross_attention_dim": 7}, r"cross_attention_dim 7; expected .* width, 24"),
+        ("ltx", {"patch_size": 2}, r"got {'patch_size': 2}.* only {'patch_size': 1}"),
+        ("ltx", {"cross_attention_dim": 7}, r"cross_attention_dim 7; expected .* width, 28"),
+        ("sana-1.0", {"guidance_embeds": True}, r"got {'guidance_embeds': True}"),
+        ("sana-1.0", {"num_cross_attention_heads": 2}, r"2 heads of 8 in cross-attention.* width, 24"),
         ("latte", {"norm_eps": 1e-5}, r"got {'norm_eps': 1e-05}.* only {'norm_eps': 1e-06}"),
     ],
 )
@@ -130,6 +135,28 @@ def test_a_model_that_no_class_has_is_told_how_it_differs(tmp_path: Path):
     told = r"is WanTransformer3DModel, which has conditions=\[\] \(here \['motion'\]\), qk_norm=width \(here True\)$"
     with pytest.raises(ValueError, match=told):
         to_diffusers(DiT(other, channels=4, text_dim=20))
+
+
+@torch.no_grad()
+def test_a_lag_of_frames_gives_the_positions_of_the_condition_pipeline_of_ltx(tmp_path: Path):
+    case, stride, fps = CASES["ltx"], 8, 25.0
+    theirs = case.build()
+    theirs.save_pretrained(tmp_path)
+    imported, _ = read(tmp_path)
+    one = sample(0.25, (3, 4, 6), text(5), temporal_stride=stride)
+    one = replace(one, fps=fps)
+    grid = torch.cartesian_prod(torch.arange(3), torch.arange(4), torch.arange(6)).T[None] * torch.tensor(
+        [[stride], [32], [32]]
+    )
+    grid[:, 0] = (grid[:, 0] + 1 - stride).clamp(min=0)
+    places = grid.float() * torch.tensor([[1 / fps], [1.0], [1.0]])
+    tokens, timestep = one.latent.flatten(1).T[None], torch.tensor([[250.0]])
+    expected = theirs(tokens, one.text[None], timestep, None, video_coords=places).sample[0].T.unflatten(1, (3, 4, 6))
+    lagging = DiT(imported.model.config.model_copy(update={"frame_lag": 0.875}), channels=4, text_dim=20)
+    lagging.load_state_dict(imported.model.state_dict())
+    assert off(packed_outputs(lagging, [one])[0], expected) < 1e-5
+    assert off(packed_outputs(imported.model, [one])[0], expected) > 1e-2
+    assert to_diffusers(lagging)[1]["_class_name"] == case.class_name
 
 
 def test_a_caption_that_the_padding_does_not_hold_is_refused():

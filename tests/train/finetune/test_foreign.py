@@ -83,7 +83,14 @@ def test_comfyui_has_the_published_names(tmp_path: Path) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "layout", "dora"),
-    [("wan", "comfyui", False), ("wan", "diffusers", True), ("pixart-sigma", "diffusers", False)],
+    [
+        ("wan", "comfyui", False),
+        ("wan", "diffusers", True),
+        ("pixart-sigma", "diffusers", False),
+        ("latte", "diffusers", False),
+        ("ltx", "comfyui", False),
+        ("ltx", "diffusers", False),
+    ],
 )
 def test_what_was_written_comes_back(name: str, layout: Layout, dora: bool, tmp_path: Path) -> None:
     case = CASES[name]
@@ -98,7 +105,7 @@ def test_what_was_written_comes_back(name: str, layout: Layout, dora: bool, tmp_
 def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     case = CASES["wan"]
     model = adapted(case, tmp_path / "model", extra=("embed",))
-    with pytest.raises(ValueError, match=r"embed takes patches in another order than patch_embedding\.weight"):
+    with pytest.raises(ValueError, match=r"embed is arranged otherwise in patch_embedding\.weight \(patches"):
         to_foreign(updates_of(model, {}), model, "diffusers")
     updates = updates_of(adapted(case, tmp_path / "model"), {})
     for layer in ("x", "patch_embedding"):

@@ -94,10 +94,12 @@ def test_the_kernel_is_asked_for_what_the_chunks_compute(monkeypatch: pytest.Mon
 
 def test_a_kernel_that_is_not_installed_is_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch):
     mixer = MambaConfig(scan="fused")
-    mixer.build(block=0, width=32, num_heads=2, qk_norm=True)  # without a GPU torch computes the scan
+    mixer.build(
+        block=0, width=32, num_heads=2, qk_norm=True, qk_norm_eps=1e-6
+    )  # without a GPU torch computes the scan
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ValueError, match=r"pip install 'reelpack\[fused\]', or set train\.model\.mixer\.scan=torch"):
-        mixer.build(block=0, width=32, num_heads=2, qk_norm=True)
+        mixer.build(block=0, width=32, num_heads=2, qk_norm=True, qk_norm_eps=1e-6)
 
 
 @pytest.mark.parametrize("slab", [4, 1024])

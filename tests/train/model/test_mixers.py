@@ -29,7 +29,7 @@ class ScaleConfig(MixerConfig):
     def pair_cost(self, width: int) -> float:
         return 0.0
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool) -> TokenMixer:
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: bool, qk_norm_eps: float) -> TokenMixer:
         return Scale(width)
 
 

@@ -58,6 +58,23 @@ VARIANTS = [
     ),  # Latte, with the sizes of PixArt-α
 ]
 
+VARIANTS += [
+    settings_of(
+        "joint",
+        "adaln_zero",
+        rope_span=(5.0, 9.0, 9.0),
+        frame_lag=0.5,
+        norm="rms",
+        qk_norm="width",
+        qk_norm_eps=1e-5,
+        cross_attention_norm="none",
+    ),  # LTX-Video
+    settings_of(
+        "joint", "adaln_zero", "none", mlp="gated_convolution", cross_attention_heads=3, caption={"out_norm": True}
+    ),
+    settings_of("joint", "in_context", "sincos", mlp="gated_convolution"),
+]
+
 WALT: dict[str, object] = {
     "pattern": "windows", "spatial_window": (1, None, None), "spacetime_window": (None, 1, 2), "depth": 4,
     "adaln": "lora", "cross_attention_in": "spatial", "cross_attention_over": "joint",
@@ -74,6 +91,8 @@ LINEAR_MIXERS: dict[str, dict[str, object]] = {
     "mamba": {"kind": "mamba", "chunk": 4, "state": 5},
     "mamba_along_time": {"kind": "mamba", "chunk": 7, "state": 5, "orders": ["wth", "hwt"]},
     "sliding_attention": {"kind": "sliding_attention", "reach": 3},
+    "linear_attention": {"kind": "linear_attention", "bias": False},
+    "linear_attention_in_frames": {"kind": "linear_attention", "pattern": "spatial"},
     "samba": {"kind": "samba", "mamba": {"chunk": 5, "state": 6}, "attention": {"reach": 4, "orders": ["twh"]}},
 }
 

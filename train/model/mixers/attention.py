@@ -5,6 +5,7 @@ Letters: N tokens of the sequence, M' tokens of the context, D width, H heads.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from train.model.flops import linear_flops, num_pairs
 from train.model.heads import normalised_and_rotated
 from train.model.mixers.attention_config import Backend
 from train.model.mixers.base import TokenMixer
-from train.model.mixers.base_config import QKNorm
+from train.model.mixers.base_config import LOOSE, QKNorm
 from train.model.position import Rotation
 from train.model.ring_attention import ring_attention
 from train.packing.layout import JointKeys
@@ -26,16 +27,26 @@ from train.packing.segments import Segments, WindowLayout
 class Projections(nn.Module):
     """Queries, keys and values, normalised (ViT-22B, Dehghani et al. 2023, §2), and the output layer."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, context_width: int | None = None) -> None:
-        """`context_width`: features of what keys and values are made of; none: D."""
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        qk_norm: QKNorm,
+        qk_norm_eps: float = 1e-6,
+        context_width: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        """`context_width`: features of what keys and values are made of; none: D. `bias`: of queries, keys, values."""
         super().__init__()
         self.width, self.num_heads = width, num_heads
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(context_width or width, 2 * width)
+        self.to_q = nn.Linear(width, width, bias=bias)
+        self.to_kv = nn.Linear(context_width or width, 2 * width, bias=bias)
         self.out = nn.Linear(width, width)
         normed = width if qk_norm == "width" else width // num_heads
-        norms = (nn.RMSNorm(normed, eps=1e-6) if qk_norm else nn.Identity() for _ in range(2))
+        norms = (nn.RMSNorm(normed, eps=qk_norm_eps) if qk_norm else nn.Identity() for _ in range(2))
         self.norm_q, self.norm_k = norms
+        self.loose = qk_norm_eps == LOOSE
 
     def project(self, x: Tensor, context: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(N, D) and (M', D) to queries (N, H, D_head), keys and values, 2 × (M', H, D_head); queries and keys are
@@ -44,13 +55,15 @@ class Projections(nn.Module):
         if x is context and all(isinstance(layer, nn.Linear) for layer in layers):  # not where they have adapters
             # One product instead of two; the weights, much smaller than a pack, are joined for it.
             weight = torch.cat([self.to_q.weight, self.to_kv.weight])  # (3 D, D)
-            joined = F.linear(x, weight, torch.cat([self.to_q.bias, self.to_kv.bias]))
+            bias = None if self.to_q.bias is None else torch.cat([self.to_q.bias, self.to_kv.bias])
+            joined = F.linear(x, weight, bias)
             q, k, v = joined.unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         else:
             q = self.to_q(x).unflatten(-1, (self.num_heads, -1))
             k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         q, k = (
-            normalised_and_rotated(y, self._scale(norm), rotation) for y, norm in ((q, self.norm_q), (k, self.norm_k))
+            normalised_and_rotated(y, self._scale(norm), rotation, loose=self.loose)
+            for y, norm in ((q, self.norm_q), (k, self.norm_k))
         )
         return q, k, v
 
@@ -72,8 +85,8 @@ class Projections(nn.Module):
 class SelfAttention(Projections, TokenMixer):
     """Tokens see the tokens of their window, or those it reads; the heads are split evenly over the window layouts."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, kernel: Backend = "auto") -> None:
-        super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
+    def __init__(self, *, kernel: Backend = "auto", **sizes: Any) -> None:
+        super().__init__(**sizes)
         self.kernel = kernel
 
     def forward(self, x: Tensor, layouts: Sequence[WindowLayout], rotation: Rotation | None) -> Tensor:

@@ -98,8 +98,8 @@ class AttentionConfig(MixerConfig):
         if self.pattern in ("factorized_encoder", "sparse_causal") and depth < 2:
             raise ValueError(f"{self.pattern} needs at least two blocks, got depth {depth}")
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
-        sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
+        sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm, "qk_norm_eps": qk_norm_eps}
         return resolve_name("train.model.mixers.attention:SelfAttention")(**sizes, kernel=self.kernel)
 
     def attends_by_ring(self, num_heads: int, depth: int, num_ranks: int) -> bool:

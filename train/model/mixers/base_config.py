@@ -10,6 +10,8 @@ from train.packing.shapes import BlockWindows, Patch
 if TYPE_CHECKING:
     from train.model.mixers.base import TokenMixer
 
+LOOSE = 1e-5
+"""What the norm of queries and keys may add to the mean square instead of 1e-6."""
 QKNorm: TypeAlias = bool | Literal["width"]
 """Norm of queries and keys: none, over the width of each head, or over all heads at once."""
 
@@ -36,7 +38,7 @@ class MixerConfig(BaseModel, ABC):
         """Cost of a pair of tokens of one sample over that of a token's linear layers: 0 where cost is linear."""
 
     @abstractmethod
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
         """One token mixer of block number `block`."""
 
     def values_per_token(self, width: int) -> float:

@@ -62,5 +62,5 @@ class MambaConfig(MixerConfig):
                 "two directions; expected a multiple of twice the heads: an even train.model.mixer.expand gives one"
             )
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
         return resolve_name("train.model.mixers.mamba:Mamba")(self, width=width, num_heads=num_heads)

@@ -28,7 +28,7 @@ class PoolingConfig(MixerConfig):
         """0: the cost is linear in tokens."""
         return 0.0
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
         return resolve_name("train.model.mixers.pooling:Pooling")()
 
     def check_context(self, width: int, num_heads: int, depth: int, num_ranks: int) -> None:

@@ -1,6 +1,6 @@
 """Samba: state spaces remember the whole sample, sliding windows recall what is near (Ren et al. 2024)."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,5 +42,11 @@ class SambaConfig(MixerConfig):
             raise ValueError(f"mixer samba needs two blocks or more, got depth {depth}")
         self.mamba.check(width=width, num_heads=num_heads, depth=depth)
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
-        return self.of_block(block).build(block=block // 2, width=width, num_heads=num_heads, qk_norm=qk_norm)
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
+        sizes: dict[str, Any] = {
+            "width": width,
+            "num_heads": num_heads,
+            "qk_norm": qk_norm,
+            "qk_norm_eps": qk_norm_eps,
+        }
+        return self.of_block(block).build(block=block // 2, **sizes)

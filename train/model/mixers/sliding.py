@@ -8,6 +8,7 @@ Letters: N tokens, H heads, B pieces of W = `reach` tokens.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,7 +18,6 @@ from torch.nn import functional as F
 from train.model.flops import linear_flops
 from train.model.mixers.attention import Projections
 from train.model.mixers.base import TokenMixer
-from train.model.mixers.base_config import QKNorm
 from train.model.mixers.sliding_config import SlidingConfig
 from train.model.position import Rotation
 from train.packing.segments import Segments, WindowLayout
@@ -27,8 +27,8 @@ from train.packing.shapes import STORED, Patch
 class SlidingAttention(Projections, TokenMixer):
     """Tokens see those of their sample at most `reach` before or after them."""
 
-    def __init__(self, *, width: int, num_heads: int, qk_norm: QKNorm, reach: int) -> None:
-        super().__init__(width=width, num_heads=num_heads, qk_norm=qk_norm)
+    def __init__(self, *, reach: int, **sizes: Any) -> None:
+        super().__init__(**sizes)
         self.reach = reach
 
     def forward(self, x: Tensor, layouts: Sequence[WindowLayout], rotation: Rotation | None) -> Tensor:

@@ -42,6 +42,6 @@ class SlidingConfig(MixerConfig):
             return None
         return f"a reach of {self.reach} tokens in {depth} blocks; set train.model.mixer.reach higher, or more blocks"
 
-    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm) -> "TokenMixer":
-        sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm}
+    def build(self, *, block: int, width: int, num_heads: int, qk_norm: QKNorm, qk_norm_eps: float) -> "TokenMixer":
+        sizes = {"width": width, "num_heads": num_heads, "qk_norm": qk_norm, "qk_norm_eps": qk_norm_eps}
         return resolve_name("train.model.mixers.sliding:SlidingAttention")(**sizes, reach=self.reach)
