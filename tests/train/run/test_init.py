@@ -113,6 +113,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rope_grid": {"rope_grid": (2, 4, 4)},
     "rope_scaling": {"rope_scaling": "interpolation"},
     "reference_fps": {"reference_fps": 24.0},
+    "frame_lag": {"frame_lag": 0.5},
     "text": {"text": "cross_attention"},
     "text_padding": {"text": "cross_attention", "text_padding": 8},
     "num_classes": {"num_classes": 5},
