@@ -6,10 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.processes import Tree
+from tests.support.processes import Tree, children_of, kill
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 ORPHAN = [sys.executable, "-c", f"import subprocess; print(subprocess.Popen({SLEEP!r}).pid, flush=True)"]
+
+
+def orphan_of_a_command(log: Path) -> int:
+    """Pid; it has been killed."""
+    with log.open("wb") as out:
+        subprocess.run(ORPHAN, stdout=out, check=True)
+    kill(pid := int(log.read_text()))
+    return pid
 
 
 def test_a_tree_ends_its_orphans_and_leaves_what_was_there_before(tmp_path: Path) -> None:
@@ -22,6 +30,7 @@ def test_a_tree_ends_its_orphans_and_leaves_what_was_there_before(tmp_path: Path
             assert set(tree.pids()) == {orphan}
         assert not Path(f"/proc/{orphan}").exists()
         assert before.poll() is None
+        assert orphan_of_a_command(tmp_path / "pid") not in children_of(os.getpid())
     finally:
         before.kill()
         before.wait()

@@ -18,12 +18,12 @@ class Tree:
     """A running command and its descendants, orphans among them too. Use it in a `with` statement: whatever is left of
     it is killed at the end.
 
-    This process adopts the orphans of what it starts, so that a killed driver does not hide its children. Hence one
-    tree at a time, and no other children that start meanwhile; those that were there before are left alone.
+    Until the end this process adopts the orphans of what it starts, so a killed driver hides none of its children.
+    Hence one tree at a time, and no other children that start meanwhile; those that were there before are left alone.
     """
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans(True)
         self._others = frozenset(children_of(os.getpid()))
         self.started = time.monotonic()
         with log.open("ab") as out:
@@ -75,6 +75,7 @@ class Tree:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes {pids} do not end")
             time.sleep(0.02)
+        adopt_orphans(False)
 
 
 IS_KIND = {
@@ -82,6 +83,11 @@ IS_KIND = {
     # Ray names a worker after what it runs; ours runs a step of Ray Data.
     "worker": lambda line: line.startswith("ray::") and "Map" in line,
 }
+
+
+def adopt_orphans(on: bool) -> None:
+    """Whether orphans below this process become its children, or those of the first process."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
 
 
 def descendants(root: int, without: Collection[int] = ()) -> Iterator[int]:
