@@ -9,10 +9,10 @@ equal clips. All that decides a clip's pixels is in OUT/shapes.json: `read(OUT)`
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -33,7 +33,8 @@ COLORS = {
 SHAPES = ("square", "circle", "triangle")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 """(y, x), downwards and to the right."""
-SIZES = {
+Size: TypeAlias = tuple[int, int, int]
+SIZES: Mapping[Size, float] = {
     (17, 64, 64): 0.5,
     (17, 48, 80): 0.1,
     (17, 80, 48): 0.1,
@@ -56,7 +57,7 @@ class MovingShape:
     shape: str
     color: str
     direction: str
-    size: tuple[int, int, int]
+    size: Size
     radius: float
     start: tuple[float, float]
     velocity: tuple[float, float]
@@ -88,17 +89,24 @@ def _distance(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.nda
     return np.maximum(abs(x) * 3**0.5 / 2 - y / 2, y) - radius / 2  # equilateral, one corner up
 
 
-def drawn(num_train: int = 200, num_held_out: int = 40, seed: int = 0) -> list[MovingShape]:
+def drawn(
+    num_train: int = 200, num_held_out: int = 40, seed: int = 0, sizes: Mapping[Size, float] = SIZES
+) -> list[MovingShape]:
     """The clips of a dataset: of both splits the same distribution."""
     rng = np.random.default_rng(seed)
     return [
-        _drawn(rng, content_digest("moving shape", str(seed), str(number)), "train" if number < num_train else "val")
+        _drawn(
+            rng,
+            content_digest("moving shape", str(seed), str(number)),
+            "train" if number < num_train else "val",
+            sizes,
+        )
         for number in range(num_train + num_held_out)
     ]
 
 
-def _drawn(rng: np.random.Generator, clip_id: str, split: str) -> MovingShape:
-    size = list(SIZES)[rng.choice(len(SIZES), p=list(SIZES.values()))]
+def _drawn(rng: np.random.Generator, clip_id: str, split: str, sizes: Mapping[Size, float]) -> MovingShape:
+    size = list(sizes)[rng.choice(len(sizes), p=list(sizes.values()))]
     direction = str(rng.choice(list(DIRECTIONS)))
     radius = float(rng.uniform(8, 14))
     way, space = np.array(DIRECTIONS[direction]), np.array(size[1:]) - 2 * radius  # where the center can be
@@ -121,17 +129,23 @@ def _drawn(rng: np.random.Generator, clip_id: str, split: str) -> MovingShape:
 
 
 def make(
-    out: str | Path, num_train: int = 200, num_held_out: int = 40, seed: int = 0, settings: Sequence[str] = ()
+    out: str | Path,
+    num_train: int = 200,
+    num_held_out: int = 40,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    sizes: Mapping[Size, float] = SIZES,
 ) -> list[MovingShape]:
     """Write the dataset, or what of it is missing, and give its clips.
 
     Args:
         settings: of `encode`, beside `SETTINGS`.
+        sizes: frames, height and width, and their shares.
 
     Raises:
         ValueError: other clips are there.
     """
-    clips, known = drawn(num_train, num_held_out, seed), Path(out) / CLIPS
+    clips, known = drawn(num_train, num_held_out, seed, sizes), Path(out) / CLIPS
     if not known.exists():
         write_made_clips(str(out), clips, FPS)
         known.write_text(json.dumps([asdict(clip) for clip in clips], indent=1))
