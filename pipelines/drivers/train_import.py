@@ -3,7 +3,7 @@ it."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -15,6 +15,7 @@ from train.convert.diffusers_folder import CLASS_NAMES, Imported, family_of, rea
 from train.convert.dit import DIFFUSERS_CLASS, read_checkpoint
 from train.convert.inflate import inflated
 from train.convert.layouts import Tubelet
+from train.convert.pipeline import ENTRY, Released
 from train.convert.source import Source, find
 from train.finetune.adapt import adapted_layers
 from train.model.base import Denoiser
@@ -58,6 +59,8 @@ def import_model(
     further: Mapping[str, Any] = {}
     about: Mapping[str, Any] = {}
     source = None if _is_ours(model_folder(name)) else find(name, subfolder)
+    if source is not None:
+        about = {ENTRY: asdict(Released.of(source))}
     family = None if source is None else family_of(source.config)
     if num_heads is not None and (source is not None or _is_ours(model_folder(name))):
         raise ValueError(f"{name}: --num-heads is for a file of weights; a folder's config.json names its heads")
@@ -68,7 +71,7 @@ def import_model(
                 f"{family.class_name} is one of videos; leave them out"
             )
         imported = read_folder(source.folder, family, source.config)
-        further = _pipeline(name, source, family.text)
+        further = _pipeline(source, family.text)
     elif _is_ours(model_folder(name)):
         if not inflates:
             raise ValueError(
@@ -85,6 +88,7 @@ def import_model(
         given = {} if num_heads is None else {"num_heads": num_heads}
         model = read_checkpoint(name if source is None else source.folder, **given)
         imported = Imported(model=model, objective=DDPMConfig(learn_sigma=model.num_outputs == 2))
+        further = {} if source is None else _pipeline(source, {})
     if inflates:
         try:
             model = inflated(
@@ -138,12 +142,11 @@ def _write(imported: Imported, out: Path, further: Mapping[str, Any], about: Map
     write_text(str(out / "train.yaml"), yaml.safe_dump({**further, "train": given}, sort_keys=False))
 
 
-def _pipeline(name: str, source: Source, text: Mapping[str, Any]) -> dict[str, Any]:
+def _pipeline(source: Source, text: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `reelpack encode` that make the latents and the caption states that the model knows."""
-    path = str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name
     settings: dict[str, Any] = {}
     if "text_encoder" in source.parts:
-        settings["text"] = {"model": path, "subfolder": "text_encoder", **text}
+        settings["text"] = {"model": source.name, "subfolder": "text_encoder", **text}
     if "vae" in source.parts:
-        settings["encode"] = {"autoencoder": {"kind": "diffusers", "path": path, "subfolder": "vae"}}
+        settings["encode"] = {"autoencoder": {"kind": "diffusers", "path": source.name, "subfolder": "vae"}}
     return settings

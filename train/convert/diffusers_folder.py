@@ -84,8 +84,12 @@ def family_like(model: DiT) -> tuple[Family, Shape]:
     return family, shape
 
 
-def to_diffusers(model: DiT) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and config.json of a model of diffusers with the same outputs.
+
+    Args:
+        model: of a family.
+        origin: a config.json, which is kept if it is of such a model: a pipeline reads its default size there.
 
     Raises:
         ValueError: as `family_like`.
@@ -97,6 +101,8 @@ def to_diffusers(model: DiT) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for tie in family.ties(shape)
         for name, tensor in zip(tie.theirs, tie.give(state[tie.ours]), strict=True)
     }
+    if origin is not None and _describes(origin, family, shape):
+        return theirs, dict(origin)
     return theirs, family.config_json(shape)
 
 
@@ -146,6 +152,13 @@ def _differing(family: Family, shape: Shape) -> list[str] | None:
         return None
     here, there = (_comparable(one) for one in (shape, theirs))
     return [f"{name}={there[name]} (here {here[name]})" for name in here if here[name] != there[name]]
+
+
+def _describes(config: Mapping[str, Any], family: Family, shape: Shape) -> bool:
+    try:
+        return family_of(config) is family and _comparable(family.read(config)) == _comparable(shape)
+    except ValueError:
+        return False
 
 
 def _comparable(shape: Shape) -> dict[str, Any]:

@@ -41,6 +41,8 @@ DIFFUSERS_CLASS = "DiTTransformer2DModel"
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Heads by width of DiT-S, B, L and XL; the weights do not tell."""
 
+SAMPLE_SIZE = 32
+"""Side of a latent of the paper's models of 256 px."""
 FIXED = {"position": "sincos", "conditioning": "adaln_zero", "adaln": "block", "qk_norm": False}
 MIXER: TypeAdapter[MixerUnion] = TypeAdapter(MixerUnion)
 
@@ -104,8 +106,12 @@ def from_diffusers(
     return _build(published, embedders, shape, frames_per_patch, tubelet, text_dim, settings)
 
 
-def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str, Any]]:
-    """Weights and config.json for `DiTTransformer2DModel`, for square latents of `sample_size`.
+def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
+    """Weights and config.json for `DiTTransformer2DModel`.
+
+    Args:
+        model: of labels and images.
+        origin: config.json of the model that it began as: its `sample_size` is the side of a latent.
 
     Outputs agree if the model has `timestep_frequencies: diffusers`; for a model of the published code they differ as
     much as those of diffusers' own conversion do, whose sinusoids end one step later.
@@ -127,14 +133,14 @@ def to_diffusers(model: DiT, *, sample_size: int = 32) -> tuple[State, dict[str,
         )
     published, embedders = published_from_ours(model.state_dict(), config)
     state = {name: tensor.detach().clone() for name, tensor in diffusers_from_published(published, embedders).items()}
-    return state, {
+    known = {"sample_size": SAMPLE_SIZE} | dict(origin or {})
+    return state, known | {
         "_class_name": DIFFUSERS_CLASS,
         "num_attention_heads": config.num_heads,
         "attention_head_dim": config.width // config.num_heads,
         "in_channels": model.channels,
         "out_channels": model.channels * model.num_outputs,
         "num_layers": config.depth,
-        "sample_size": sample_size,
         "patch_size": ph,
         "num_embeds_ada_norm": config.num_classes,
         "norm_eps": config.mlp_norm_eps,

@@ -4,12 +4,13 @@
 
 `Denoiser.from_pretrained(OUT)` gives the model; `config.json` also says which latents, text encoder and objective it
 goes with, as the run's own `run.json` and `config.yaml` do. `reelpack sample`, `serve` and `evaluate` take the folder
-as they take a run. `export_to_diffusers` writes a folder that the model's class of diffusers opens. Low-rank updates
-are added to the weights, or are a file of their own.
+as they take a run. `export_to_diffusers` writes a folder that the model's class of diffusers opens, or its pipeline.
+Low-rank updates are added to the weights, or are a file of their own.
 """
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,6 +20,8 @@ from safetensors.torch import load_file
 
 from train.convert import dit
 from train.convert.diffusers_folder import to_diffusers, write_folder
+from train.convert.pipeline import ENTRY, Pipeline, released
+from train.convert.source import PART
 from train.convert.weights import STEM
 from train.finetune.adapt import adapted_layers, merge
 from train.finetune.files import save, updates_of, write_updates
@@ -28,6 +31,7 @@ from train.model.dit import DiT
 from train.run.folder import chosen_step, load_model, run_folder
 from train.run.load_state import load_state, parameters_on_meta
 
+NO_PIPELINE = "none"
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
@@ -58,6 +62,7 @@ def export_run(
     folder = run_folder(run)
     model, config, record = load_model(folder, weights=weights, step=step)
     _merge(run, model, merges)
+    origin = released(folder)
     model.save_pretrained(
         out,
         dtype=getattr(torch, dtype),
@@ -66,6 +71,7 @@ def export_run(
         train=config.model_dump(mode="json"),
         objective=config.objective.model_dump(mode="json"),
         **dataclasses.asdict(dataclasses.replace(record, base=None)),  # whose weights are in the model
+        **({} if origin is None else {ENTRY: dataclasses.asdict(origin)}),
     )
     return out
 
@@ -78,8 +84,10 @@ def export_to_diffusers(
     step: int | None = None,
     dtype: DType | None = None,
     merges: bool = False,
+    pipeline: str | None = None,
+    links: bool = False,
 ) -> Path:
-    """Write what `from_pretrained` of the model's class in diffusers opens.
+    """Write what `DiffusionPipeline.from_pretrained` opens, or `from_pretrained` of the model's class.
 
     Args:
         run: as for `export_run`, or a folder of `train-import` or `train-export`.
@@ -88,21 +96,50 @@ def export_to_diffusers(
         step: of a run.
         dtype: of the written parameters; None: as they are.
         merges: as for `export_run`.
+        pipeline: folder or hub id of a pipeline, whose other parts go along; "none": the model's folder alone; None:
+            the pipeline that the model was imported from, if it was.
+        links: symbolic links to the other parts, instead of copies.
 
     Raises:
-        ValueError: as `export_run`, or no class of diffusers has the model's outputs.
+        ValueError: as `export_run`, no class of diffusers has the model's outputs, or there is no such pipeline, or
+            one of another model.
     """
-    out = _new_folder(out, f"{STEM}.safetensors")
+    folder, out = run_folder(run), Path(out)
+    origin = released(folder)
+    around = None
+    if pipeline is not None and pipeline != NO_PIPELINE:
+        around = Pipeline.find(pipeline, None, PART if origin is None else origin.subfolder)
+    elif pipeline is None and origin is not None and origin.pipeline is not None:
+        around = Pipeline.find(origin.pipeline, origin.revision, origin.subfolder)
+    if links and around is None:
+        raise ValueError("--link links the other parts of a pipeline, and none is known; give --pipeline")
+    if around is None:
+        out = _new_folder(out, f"{STEM}.safetensors")
+    elif any(out.glob("*")):
+        raise ValueError(f"{out} is not empty; a pipeline is written into a new folder")
     if (Path(run) / "model.safetensors").is_file():
         model = _opened(Path(run))
     else:
-        model, _, _ = load_model(run_folder(run), weights=weights, step=step)
+        model, _, _ = load_model(folder, weights=weights, step=step)
     _merge(run, model, merges)
     if not isinstance(model, DiT):
         raise ValueError(f"{run}: no class of diffusers has the outputs of a {model.config.kind}")
-    state, config = to_diffusers(model) if model.config.num_classes is None else dit.to_diffusers(model)
+    known = around.config if around is not None else None if origin is None else origin.config
+    convert = to_diffusers if model.config.num_classes is None else dit.to_diffusers
+    state, config = convert(model, known)
     kind = None if dtype is None else getattr(torch, dtype)
-    write_folder(out, {name: tensor.to(kind or tensor.dtype) for name, tensor in state.items()}, config)
+    state = {name: tensor.to(kind or tensor.dtype) for name, tensor in state.items()}
+    if around is None:
+        write_folder(out, state, config)
+        return out
+    around.check(config)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed export
+    write_folder(partial / around.subfolder, state, config)
+    around.copy(partial, config, links=links)
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
     return out
 
 

@@ -58,7 +58,20 @@ def test_a_pipeline_is_imported_trained_on_and_opened_by_diffusers(tmp_path: Pat
     assert run("train", str(dataset), "--out", str(trained), *given) == 0
     for name, last in (("ours", []), ("run", ["--last"])):
         target = tmp_path / f"{name}-back/transformer"
-        assert run("train-export", str(tmp_path / name), "--out", str(target), "--to", "diffusers", *last) == 0
+        assert (
+            run(
+                "train-export",
+                str(tmp_path / name),
+                "--out",
+                str(target),
+                "--to",
+                "diffusers",
+                "--pipeline",
+                "none",
+                *last,
+            )
+            == 0
+        )
         _, report = WanTransformer3DModel.from_pretrained(target, output_loading_info=True)
         assert not report["missing_keys"] and not report["unexpected_keys"]
     there, back, after = (

@@ -17,7 +17,7 @@ from train.packing.batch import Sample, pack, unpack
 
 repair()
 
-CHANNELS, TEXT_DIM, LATENT_PX, WAN_TOKENS = 4, 20, 8, 512
+CHANNELS, TEXT_DIM, LATENT_PX, WAN_TOKENS, CLASSES = 4, 20, 8, 512, 1000  # DiTPipeline has ImageNet's classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,12 @@ def ask_sana(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
     return model(one.latent[None, :, 0].to(dtype), states(one, dtype), timestep).sample[0, :, None]
 
 
+def ask_dit(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
+    label = CLASSES if one.label is None else one.label
+    timestep = torch.tensor([round(1000 * one.timestep)])
+    return model(one.latent[None, :, 0].to(dtype), timestep, torch.tensor([label])).sample[0, :, None]
+
+
 WAN = {
     "num_attention_heads": 3,
     "attention_head_dim": 14,  # 3 pairs of features for frames, 2 for rows, 2 for columns
@@ -165,7 +171,7 @@ CASES = {
     "pixart-sigma": Case(class_name="PixArtTransformer2DModel", settings=PIXART, samples=IMAGES, ask=ask_pixart),
     "pixart-alpha": Case(
         class_name="PixArtTransformer2DModel",
-        settings=PIXART | {"use_additional_conditions": True, "interpolation_scale": 2},
+        settings=PIXART | {"use_additional_conditions": True, "interpolation_scale": 2, "sample_size": 128},
         samples=IMAGES,
         ask=ask_pixart,
     ),
@@ -193,6 +199,21 @@ CASES = {
         ask=ask_sana,
     ),
 }
+DIT = Case(
+    class_name="DiTTransformer2DModel",
+    settings={
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": CHANNELS,
+        "out_channels": 2 * CHANNELS,
+        "num_layers": 2,
+        "sample_size": 8,
+        "num_embeds_ada_norm": CLASSES,
+    },
+    samples=[sample(0.25, (1, 8, 8), None, label=2), sample(0.5, (1, 8, 8), None)],
+    ask=ask_dit,
+)
+"""By labels, of squares of one size: of no family."""
 
 
 def read(folder: Path) -> tuple[Imported, Family]:

@@ -177,7 +177,7 @@ def test_diffusers_models_come_in_and_go_out_with_the_same_outputs(shared: bool)
     assert reference.abs().max() > 1
     torch.testing.assert_close(output(ours, samples), reference, atol=1e-5, rtol=0)
 
-    state, config = to_diffusers(ours, sample_size=SIDE)
+    state, config = to_diffusers(ours, {"sample_size": SIDE})
     back = type(theirs).from_config(config).eval()
     back.load_state_dict(state)
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in back.state_dict().items())
@@ -210,7 +210,7 @@ def test_a_model_trained_here_goes_to_diffusers():
     ours = DiT(config, channels=CHANNELS, text_dim=1, num_outputs=ours.num_outputs)
     for parameter in ours.parameters():
         parameter.data = torch.randn(parameter.shape) / (parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 10)
-    state, config = to_diffusers(ours, sample_size=SIDE)
+    state, config = to_diffusers(ours, {"sample_size": SIDE})
     theirs = type(diffusers_model(shared=True)).from_config(config).eval()
     theirs.load_state_dict(state)
     torch.testing.assert_close(theirs(*inputs(samples)).sample, output(ours, samples), atol=1e-5, rtol=0)
