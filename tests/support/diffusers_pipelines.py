@@ -1,14 +1,14 @@
 """Small random pipelines of diffusers' own classes, around the transformers of `tests/train/convert/families.py`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tests.train.convert.families import CHANNELS, TEXT_DIM, Case
+from tests.train.convert.families import CASES, CHANNELS, DIT, TEXT_DIM, Case
 
 PROMPT = "a big gray rabbit in the sky"
 WORDS = ("<pad>", "</s>", "<unk>", *PROMPT.split())
@@ -16,9 +16,10 @@ WORDS = ("<pad>", "</s>", "<unk>", *PROMPT.split())
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A pipeline's parts besides its transformer, and what it is asked for."""
+    """A pipeline's parts, and what it is asked for."""
 
     class_name: str
+    case: Case  # its transformer
     scheduler: tuple[str, Mapping[str, Any]]
     autoencoder: tuple[str, Mapping[str, Any]]
     text_encoder: str | None
@@ -59,21 +60,27 @@ PIXART: dict[str, Any] = {
     "ask": IMAGE | {"clean_caption": False, "use_resolution_binning": False},
 }
 RECIPES = {
-    "wan": Recipe(
-        class_name="WanPipeline",
-        scheduler=("UniPCMultistepScheduler", FLOW_OF_WAN),
-        autoencoder=("AutoencoderKLWan", KL_WAN),
-        text_encoder="UMT5EncoderModel",
-        ask=VIDEO,
+    "wan": (
+        wan := Recipe(
+            class_name="WanPipeline",
+            case=CASES["wan"],
+            scheduler=("UniPCMultistepScheduler", FLOW_OF_WAN),
+            autoencoder=("AutoencoderKLWan", KL_WAN),
+            text_encoder="UMT5EncoderModel",
+            ask=VIDEO,
+        )
     ),
-    "pixart-alpha": Recipe(class_name="PixArtAlphaPipeline", **PIXART),
-    "pixart-sigma": Recipe(class_name="PixArtSigmaPipeline", **PIXART),
+    "wan-2.2-ti2v": replace(wan, further={"expand_timesteps": True}),
+    "pixart-alpha": Recipe(class_name="PixArtAlphaPipeline", case=CASES["pixart-alpha"], **PIXART),
+    "pixart-sigma": Recipe(class_name="PixArtSigmaPipeline", case=CASES["pixart-sigma"], **PIXART),
     "latte": Recipe(
         class_name="LattePipeline",
+        case=CASES["latte"],
         **PIXART | {"ask": {"prompt": PROMPT, "height": 16, "width": 16, "video_length": 16, "clean_caption": False}},
     ),
     "ltx": Recipe(
         class_name="LTXPipeline",
+        case=CASES["ltx"],
         scheduler=("FlowMatchEulerDiscreteScheduler", {}),
         autoencoder=("AutoencoderKLLTXVideo", KL_LTX),
         text_encoder="T5EncoderModel",
@@ -82,15 +89,17 @@ RECIPES = {
     "sana-1.0": (
         sana := Recipe(
             class_name="SanaPipeline",
+            case=CASES["sana-1.0"],
             scheduler=("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
             autoencoder=("AutoencoderDC", DC),
             text_encoder="Gemma2Model",
             ask=IMAGE | {"clean_caption": False, "use_resolution_binning": False, "complex_human_instruction": None},
         )
     ),
-    "sana-1.5": sana,
+    "sana-1.5": replace(sana, case=CASES["sana-1.5"]),
     "dit": Recipe(
         class_name="DiTPipeline",
+        case=DIT,
         scheduler=("DDIMScheduler", {}),
         autoencoder=("AutoencoderKL", KL),
         text_encoder=None,
@@ -100,14 +109,14 @@ RECIPES = {
 }
 
 
-def write_pipeline(name: str, case: Case, folder: Path) -> Path:
-    """The pipeline of a recipe's name, with the transformer of the case, as diffusers writes it."""
+def write_pipeline(name: str, folder: Path) -> Path:
+    """The pipeline of a recipe's name, as diffusers writes it."""
     import diffusers
     import transformers
 
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    parts: dict[str, Any] = {"transformer": case.build(), **recipe.further}
+    parts: dict[str, Any] = {"transformer": recipe.case.build(), **recipe.further}
     for part, (class_name, settings) in (("scheduler", recipe.scheduler), ("vae", recipe.autoencoder)):
         parts[part] = getattr(diffusers, class_name)(**settings)
     if recipe.text_encoder is not None:

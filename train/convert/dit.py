@@ -106,15 +106,8 @@ def from_diffusers(
     return _build(published, embedders, shape, frames_per_patch, tubelet, text_dim, settings)
 
 
-def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
-    """Weights and config.json for `DiTTransformer2DModel`.
-
-    Args:
-        model: of labels and images.
-        origin: config.json of the model that it began as: its `sample_size` is the side of a latent.
-
-    Outputs agree if the model has `timestep_frequencies: diffusers`; for a model of the published code they differ as
-    much as those of diffusers' own conversion do, whose sinusoids end one step later.
+def check_diffusers(model: DiT) -> None:
+    """See that `DiTTransformer2DModel` has the outputs of a model.
 
     Raises:
         ValueError: the model has parts that DiT has not.
@@ -131,6 +124,23 @@ def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[S
             f"got {wrong or f'patch {config.patch}, num_classes {config.num_classes}'}; DiTTransformer2DModel is an "
             f"image model of labels with square patches and {asked}"
         )
+
+
+def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[State, dict[str, Any]]:
+    """Weights and config.json for `DiTTransformer2DModel`.
+
+    Args:
+        model: of labels and images.
+        origin: config.json of the model that it began as: its `sample_size` is the side of a latent.
+
+    Outputs agree if the model has `timestep_frequencies: diffusers`; for a model of the published code they differ as
+    much as those of diffusers' own conversion do, whose sinusoids end one step later.
+
+    Raises:
+        ValueError: the model has parts that DiT has not.
+    """
+    config = model.config
+    check_diffusers(model)
     published, embedders = published_from_ours(model.state_dict(), config)
     state = {name: tensor.detach().clone() for name, tensor in diffusers_from_published(published, embedders).items()}
     known = {"sample_size": SAMPLE_SIZE} | dict(origin or {})
@@ -141,7 +151,7 @@ def to_diffusers(model: DiT, origin: Mapping[str, Any] | None = None) -> tuple[S
         "in_channels": model.channels,
         "out_channels": model.channels * model.num_outputs,
         "num_layers": config.depth,
-        "patch_size": ph,
+        "patch_size": config.patch[1],
         "num_embeds_ada_norm": config.num_classes,
         "norm_eps": config.mlp_norm_eps,
     }

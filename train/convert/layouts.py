@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from train.convert.ties import Tie, attention, layers
 from train.model.dit_config import DiTConfig
 
 State: TypeAlias = dict[str, Tensor]
@@ -136,6 +137,21 @@ def published_from_ours(ours: State, config: DiTConfig) -> tuple[State, list[Sta
         for i in range(num_blocks(ours, "conditioners"))
     ]
     return published, embedders
+
+
+def layer_ties(config: DiTConfig) -> list[Tie]:
+    """The layers of the blocks in `DiTTransformer2DModel`: those that a file of low-rank updates is about."""
+    return [
+        tie
+        for i in range(config.depth)
+        for ours, theirs in ((f"blocks.{i}", f"transformer_blocks.{i}"),)
+        for tie in (
+            *attention(f"{ours}.self_attentions.0", f"{theirs}.attn1"),
+            *layers(f"{ours}.mlp.0", f"{theirs}.ff.net.0.proj"),
+            *layers(f"{ours}.mlp.2", f"{theirs}.ff.net.2"),
+            *layers(f"{ours}.modulation.linear", f"{theirs}.norm1.linear"),
+        )
+    ]
 
 
 def inflate_embedding(weight: Tensor, num_frames: int, tubelet: Tubelet) -> Tensor:

@@ -9,18 +9,21 @@ values) shares A; the other way round the two A lie below each other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from train.convert import dit
 from train.convert.diffusers_folder import family_like
+from train.convert.layouts import layer_ties
 from train.convert.ties import Tie
 from train.finetune.files import Update, Updates
 from train.model.dit import DiT
 from train.run.load_state import some
 
 Layout: TypeAlias = Literal["diffusers", "comfyui"]
+REMEDY = "leave it out of train.finetune.targets, or write the whole model: --out FOLDER --merge --to diffusers"
 PREFIXES = ("transformer.", "diffusion_model.", "base_model.model.")
 
 
@@ -33,28 +36,27 @@ def to_foreign(updates: Updates, model: DiT, layout: Layout) -> dict[str, Tensor
         layout: whose names.
 
     Raises:
-        ValueError: something else than updates was trained, layers whose input is arranged otherwise, or no class of
-            diffusers has such a model.
+        ValueError: something else than updates was trained, layers that are arranged otherwise or have no counterpart,
+            or no class of diffusers has such a model.
     """
-    family, shape = family_like(model)
-    if layout == "comfyui" and not family.published:
+    there = _family(model)
+    if layout == "comfyui" and not there.published:
         raise ValueError(
-            f"the names that ComfyUI has for a {family.class_name} are not known; expected a Wan, or --to diffusers"
+            f"the names that ComfyUI has for a {there.class_name} are not known; expected a Wan, or --to diffusers"
         )
     if updates.trained:
         raise ValueError(
             f"the run trained {some(updates.trained)} as well, and files of diffusers have updates of layers alone; "
             "write the whole model: --out FOLDER --merge --to diffusers"
         )
-    by_layer = {tie.ours: tie for tie in family.ties(shape)}
+    by_layer = {tie.ours: tie for tie in there.ties}
     tensors: dict[str, Tensor] = {}
     for name, update in updates.layers.items():
-        tie = by_layer[f"{name}.weight"]
+        tie = by_layer.get(f"{name}.weight")
+        if tie is None:
+            raise ValueError(f"{name} has no one counterpart in a {there.class_name}; {REMEDY}")
         if not all(form.of_rows for form in tie.forms):
-            raise ValueError(
-                f"{name} is arranged otherwise in {tie.theirs[0]} (patches, or a convolution); leave it out of "
-                "train.finetune.targets, or write the whole model: --out FOLDER --merge --to diffusers"
-            )
+            raise ValueError(f"{name} is arranged otherwise in {tie.theirs[0]} (patches, or a convolution); {REMEDY}")
         ups = tie.give(update.up * (update.alpha / update.rank))
         magnitudes = [None] * len(ups) if update.magnitude is None else tie.give(update.magnitude)
         for their_name, up, magnitude in zip(tie.theirs, ups, magnitudes, strict=True):
@@ -64,7 +66,7 @@ def to_foreign(updates: Updates, model: DiT, layout: Layout) -> dict[str, Tensor
                 tensors[f"{layer}.lora_magnitude_vector"] = magnitude
     if layout == "diffusers":
         return tensors
-    return {_published(name, family.published): tensor for name, tensor in tensors.items()}
+    return {_published(name, there.published): tensor for name, tensor in tensors.items()}
 
 
 def is_foreign(updates: Updates) -> bool:
@@ -82,10 +84,10 @@ def from_foreign(updates: Updates, model: DiT) -> Updates:
     Raises:
         ValueError: a layer that is none of the family's or embeds patches, or a model of no family.
     """
-    family, shape = family_like(model)
-    given = {_of_diffusers(name, family.published): update for name, update in updates.layers.items()}
+    there = _family(model)
+    given = {_of_diffusers(name, there.published): update for name, update in updates.layers.items()}
     layers: dict[str, Update] = {}
-    for tie in family.ties(shape):
+    for tie in there.ties:
         if not all(form.of_rows for form in tie.forms):
             continue  # layers whose input is arranged otherwise
         parts = [given.pop(name.removesuffix(".weight"), None) for name in tie.theirs if name.endswith(".weight")]
@@ -93,10 +95,26 @@ def from_foreign(updates: Updates, model: DiT) -> Updates:
             layers[tie.ours.removesuffix(".weight")] = _joined(parts, tie)
     if given:
         raise ValueError(
-            f"updates of {some(given)} cannot be taken: a {family.class_name} has no such layer, or it embeds "
+            f"updates of {some(given)} cannot be taken: a {there.class_name} has no such layer, or it embeds "
             "patches; expected a file for this family"
         )
     return replace(updates, layers=layers)
+
+
+class _Family(NamedTuple):
+    """What files call the layers of a model."""
+
+    class_name: str
+    published: Mapping[str, str]
+    ties: Sequence[Tie]
+
+
+def _family(model: DiT) -> _Family:
+    if model.config.num_classes is not None:
+        dit.check_diffusers(model)
+        return _Family(dit.DIFFUSERS_CLASS, {}, layer_ties(model.config))
+    family, shape = family_like(model)
+    return _Family(family.class_name, family.published, family.ties(shape))
 
 
 def _published(name: str, names: Mapping[str, str]) -> str:

@@ -11,7 +11,6 @@ import yaml
 from pipelines.cli import main
 from pipelines.drivers.train_import import import_model
 from tests.support.diffusers_pipelines import RECIPES, generated, write_pipeline
-from tests.train.convert.families import CASES, DIT
 from train.convert.pipeline import released
 from train.convert.source import find
 from train.model.base import Denoiser
@@ -22,7 +21,7 @@ from train.run.export import export_to_diffusers
 def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline, and beside it the folder that is imported of it."""
     root = tmp_path_factory.mktemp("wan")
-    import_model(str(write_pipeline("wan", CASES["wan"], root / "theirs")), root / "ours")
+    import_model(str(write_pipeline("wan", root / "theirs")), root / "ours")
     return root
 
 
@@ -36,7 +35,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_exported_pipeline_generates_what_the_imported_one_does(name: str, tmp_path: Path):
-    source = write_pipeline(name, (CASES | {"dit": DIT})[name], tmp_path / "theirs")
+    source = write_pipeline(name, tmp_path / "theirs")
     import_model(str(source), tmp_path / "ours")
     back = export_to_diffusers(tmp_path / "ours", tmp_path / "back")
     np.testing.assert_array_equal(generated(name, back), generated(name, source))

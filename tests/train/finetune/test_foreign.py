@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.train.convert.families import CASES, Case, packed_outputs, read
+from tests.train.convert.families import CASES, DIT, Case, packed_outputs, read
+from train.convert.dit import read_checkpoint
 from train.finetune.adapt import ADAPTER, adapted_layers, add_adapter
 from train.finetune.apply import apply_updates
 from train.finetune.files import read_updates, save, updates_of
@@ -19,7 +20,7 @@ from train.model.dit import DiT
 def opened(case: Case, folder: Path) -> DiT:
     if not folder.exists():
         case.build().save_pretrained(folder)
-    return read(folder)[0].model
+    return read_checkpoint(folder) if case is DIT else read(folder)[0].model
 
 
 def adapted(case: Case, folder: Path, *, dora: bool = False, extra: tuple[str, ...] = ()) -> DiT:
@@ -90,10 +91,11 @@ def test_comfyui_has_the_published_names(tmp_path: Path) -> None:
         ("latte", "diffusers", False),
         ("ltx", "comfyui", False),
         ("ltx", "diffusers", False),
+        ("dit", "diffusers", False),
     ],
 )
 def test_what_was_written_comes_back(name: str, layout: Layout, dora: bool, tmp_path: Path) -> None:
-    case = CASES[name]
+    case = (CASES | {"dit": DIT})[name]
     model, plain = adapted(case, tmp_path / "model", dora=dora), opened(case, tmp_path / "model")
     expected = outputs(model, case)
     assert (outputs(plain, case) - expected).abs().max() > 0.01 * expected.abs().max()
@@ -116,6 +118,9 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     native = DiT(model.config.model_copy(update={"conditions": ("motion",)}), channels=4, text_dim=20)
     with pytest.raises(ValueError, match="no class of diffusers has the outputs of this model"):
         to_foreign(updates, native, "diffusers")
+    of_labels = adapted(DIT, tmp_path / "dit", extra=("final.linear",))
+    with pytest.raises(ValueError, match=r"final\.linear has no one counterpart in a DiTTransformer2DModel; leave it"):
+        to_foreign(updates_of(of_labels, {}), of_labels, "diffusers")
     pixart = adapted(CASES["pixart-sigma"], tmp_path / "pixart")
     with pytest.raises(ValueError, match=r"names that ComfyUI has for a PixArt.* are not known"):
         to_foreign(updates_of(pixart, {}), pixart, "comfyui")
