@@ -6,6 +6,7 @@ that names the nearest valid one, before any work starts. The resolved configura
 
 import copy
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -87,7 +88,9 @@ class Config(BaseModel):
 
 
 def load_config(
-    file: str | Path | Mapping[str, Any] | None = None, overrides: Sequence[str] = (), base: Config | None = None
+    file: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    base: Config | None = None,
 ) -> Config:
     """Resolve the configuration.
 
@@ -184,7 +187,7 @@ def differences(value: Any, base: Any, path: str) -> Iterator[str]:
         yield f"{path}={value if is_plain else json.dumps(value, ensure_ascii=False)}"
 
 
-def find_file(file: str | Path) -> Path:
+def find_file(file: str | os.PathLike[str]) -> Path:
     """A path as given, or `pipelines/configs/<name>.yaml`."""
     shipped = Path(__file__).parent / "configs"
     for path in (Path(file), shipped / f"{file}.yaml"):

@@ -8,7 +8,7 @@ import grimp
 
 
 def test_no_import_circle():
-    graph = grimp.build_graph("curate", "caption", "train", "pipelines")
+    graph = grimp.build_graph("curate", "caption", "train", "pipelines", "reelpack")
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 

@@ -1,4 +1,4 @@
-"""The built wheel holds the four packages with all of their files, and nothing else."""
+"""The built wheel holds the packages with all of their files, and nothing else."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("curate", "caption", "train", "pipelines")
+PACKAGES = ("curate", "caption", "train", "pipelines", "reelpack")
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "demo_output")
 
 

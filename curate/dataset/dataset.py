@@ -30,6 +30,7 @@ from curate.dataset.schemas import (
 from curate.dataset.sources import DIGEST, SOURCE, of_current
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import left_join, read_parquet
+from curate.errors import Missing, NotADataset
 from curate.storage.claims import Claims
 from curate.storage.lease import Lease, hold
 from curate.storage.place import folders, locate
@@ -212,7 +213,7 @@ class Dataset:
         """What the last `curate` ran with; `or_running`: or the one that runs now, or was killed.
 
         Raises:
-            ValueError: there was none.
+            NotADataset, Missing: there was none.
         """
         sections = self.sections()
         for name in ("running", "curate") if or_running else ("curate",):
@@ -220,10 +221,8 @@ class Dataset:
                 found: dict[str, Any] = sections[name]
                 return found
         if not sections:
-            raise ValueError(
-                f"{self.url} is no dataset: it has no config.yaml; `reelpack curate INPUT --out {self.url}` makes one"
-            )
-        raise ValueError(
+            raise self._no_dataset()
+        raise Missing(
             f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
             f"`reelpack curate INPUT --out {self.url}` makes the dataset, or finishes it"
         )
@@ -240,7 +239,7 @@ class Dataset:
         """`clips.parquet`: every clip with its decision.
 
         Raises:
-            ValueError: it is not there; names the command that makes it.
+            NotADataset, Missing: it is not there; names the command that makes it.
         """
         return self._derived(self.layout.clips)
 
@@ -248,7 +247,7 @@ class Dataset:
         """`shards/index.parquet`: the kept clips that are cut; what an earlier reelpack did not write is null.
 
         Raises:
-            ValueError: it is not there; names the command that makes it.
+            NotADataset, Missing: it is not there; names the command that makes it.
         """
         table = self._derived(self.layout.index)
         if DIGEST not in table.column_names:
@@ -265,8 +264,15 @@ class Dataset:
     def _derived(self, url: str) -> pa.Table:
         table = read_parquet(url)
         if table is None:
-            raise ValueError(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
+            if not self.sections():
+                raise self._no_dataset()
+            raise Missing(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
         return table
+
+    def _no_dataset(self) -> NotADataset:
+        fs, path = locate(self.url)
+        lacks = "it has no config.yaml" if fs.exists(path) else "there is no such folder"
+        return NotADataset(f"{self.url} is no dataset: {lacks}; `reelpack curate INPUT --out {self.url}` makes one")
 
     def failed(self, keys: Collection[str]) -> set[str]:
         """Subjects on which a step with one of these keys failed; some may have their result by now."""

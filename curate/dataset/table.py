@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.errors import OtherVersion
 from curate.schema import SCHEMA_VERSION
 from curate.storage.place import locate
 
@@ -51,7 +52,8 @@ class TableReader:
             columns: those to read with the key; None: all.
 
         Raises:
-            ValueError: a part that another version of the schema wrote, or that cannot be read.
+            OtherVersion: a part is of another version of the schema.
+            ValueError: a part cannot be read.
         """
         return last_by_key(pa.concat_tables([self._schema_of(columns).empty_table(), *self.parts(columns)]), self.key)
 
@@ -118,9 +120,11 @@ class TableReader:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
         if version != str(SCHEMA_VERSION):
-            raise ValueError(
+            is_newer = version.isdecimal() and int(version) > SCHEMA_VERSION
+            newer = "a newer reelpack wrote it: `pip install --upgrade reelpack`"
+            raise OtherVersion(
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
-                "use the reelpack version that wrote it, or curate into a new directory"
+                f"{newer if is_newer else 'use the reelpack that wrote it'}, or curate into a new directory"
             )
         names = [former.get(name, name) for name in table.column_names]
         return table.rename_columns(names).replace_schema_metadata(table.schema.metadata)

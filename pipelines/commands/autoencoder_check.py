@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, SetOption
 from pipelines.console.tables import out as console
 from pipelines.console.tables import size_text
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from pipelines.inspection.autoencoder_check import Comparison

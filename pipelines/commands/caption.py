@@ -5,16 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from pipelines.commands.options import (
-    AddressOption,
-    ConfigOption,
-    DatasetArgument,
-    LocalExecutorOption,
-    SetOption,
-    local_first,
-)
+from pipelines.commands.options import AddressOption, ConfigOption, DatasetArgument, LocalExecutorOption, SetOption
 from pipelines.console.interrupted import of_dataset, stays
 from pipelines.console.tables import MAX_FAILURES, out, plain_table, show_next
+from pipelines.settings import local_first
 
 if TYPE_CHECKING:
     from pipelines.drivers.caption import CaptionSummary
@@ -89,13 +83,8 @@ def show(summary: "CaptionSummary") -> None:
         out.print(f"to attempt again what failed, or what no attempt passed: {summary.retry_command}", markup=False)
     for note in summary.notes:
         out.print(f"note: {note}", markup=False)
-    if not summary.num_captions and summary.family is None and summary.num_clips:
-        why = f"the column {summary.original.column} has no text that can be used; expected a title or a description"
-        out.print(f"no clip has a caption: {why}", markup=False)
-    elif not summary.num_captions and summary.levels:
-        out.print(f"no clip has a caption to train on: {summary.levels['fields']} have fields alone")
-    elif not summary.num_captions:
-        out.print("no clip has a caption: the model wrote nothing, every clip failed, or the index is empty")
+    if not summary.num_captions:
+        out.print(summary.why_nothing, markup=False)
 
 
 def show_review(summary: "ReviewSummary") -> None:

@@ -8,9 +8,10 @@ import typer
 from rich.table import Table
 
 from curate.report.comparison import verdict
-from pipelines.commands.options import ConfigOption, DatasetArgument, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, DatasetArgument, SetOption
 from pipelines.console.interrupted import of_comparison, stays
 from pipelines.console.tables import out as console
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from pipelines.config import Config

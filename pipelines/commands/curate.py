@@ -1,21 +1,14 @@
 """`reelpack curate`: split raw videos into shots, score and select them, write shards."""
 
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curate.schema import said_of
-from pipelines.commands.options import (
-    AddressOption,
-    ConfigOption,
-    DropFailedOption,
-    ExecutorOption,
-    SetOption,
-    resolved_config,
-)
+from pipelines.commands.options import AddressOption, ConfigOption, DropFailedOption, ExecutorOption, SetOption
 from pipelines.console.interrupted import of_dataset, stays
 from pipelines.console.tables import MAX_FAILURES, add_funnel, out, plain_table, show_next
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from pipelines.drivers.curate import CurateSummary
@@ -45,16 +38,11 @@ def curate(
     """Split raw videos into shots, score and select them, write shards."""
     given = [*(set or []), *(["score.early_exit=true"] if early_exit else [])]
     resolved = resolved_config(config, given, executor=executor, address=address)
-    from curate.dataset.dataset import Dataset
     from pipelines.drivers import curate as curate_videos
-    from pipelines.inputs.sources import kept_by_job, refuse_mistyped
     from pipelines.inspection import status as current
 
     given_inputs, given_lists = inputs or [], lists or []
-    if not given_inputs and not given_lists:
-        raise ValueError("got no inputs; expected files, folders, globs, or a list of them (--list FILE)")
-    kept_by_job(out)
-    refuse_mistyped([*given_inputs, *given_lists], curate_videos.known_inputs(Dataset(out)))
+    curate_videos.check_given(given_inputs, given_lists, out)
     with stays(of_dataset, out):
         result = curate_videos.curate(
             given_inputs, out, resolved, lists=given_lists, sidecar=sidecar, drop_failed=drop_failed
@@ -84,13 +72,4 @@ def show(summary: "CurateSummary", dataset: str) -> None:
     if num_uncut := summary.funnel.get("keep", 0) - summary.num_indexed:
         out.print(f"{num_uncut} kept clips are not in the index: reelpack status {dataset} says why", markup=False)
     if not summary.num_indexed:
-        out.print(nothing_kept(summary), markup=False)
-
-
-def nothing_kept(summary: "CurateSummary") -> str:
-    """Why a run kept nothing: the reasons that stood in the way, the commonest first."""
-    kinds = Counter(str(failure.kind) for failure in summary.failures)
-    rules = {name.removeprefix("reject:"): n for name, n in summary.funnel.items() if name.startswith("reject:")}
-    reasons = [f"{count} failed ({kind})" for kind, count in kinds.most_common()]
-    reasons += [f"{count} rejected by select.{rule}" for rule, count in sorted(rules.items(), key=lambda p: -p[1])]
-    return f"nothing was kept: {'; '.join(reasons) or f'all {summary.num_failed_inputs} inputs failed before'}"
+        out.print(summary.why_nothing, markup=False)

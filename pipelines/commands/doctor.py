@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from pipelines.commands.options import AddressOption, ExecutorOption, resolved_config
+from pipelines.commands.options import AddressOption, ExecutorOption
 from pipelines.console.tables import out
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from pipelines.inspection.doctor import Finding

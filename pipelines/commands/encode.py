@@ -5,17 +5,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pipelines.commands.options import (
-    AddressOption,
-    ConfigOption,
-    DatasetArgument,
-    LocalExecutorOption,
-    SetOption,
-    as_last,
-    local_first,
-)
+from pipelines.commands.options import AddressOption, ConfigOption, DatasetArgument, LocalExecutorOption, SetOption
 from pipelines.console.interrupted import of_dataset, stays
 from pipelines.console.tables import out, plain_table, show_next
+from pipelines.settings import as_last, local_first
 
 if TYPE_CHECKING:
     from pipelines.drivers.encode import EncodeSummary
@@ -38,6 +31,7 @@ def encode(
     show(result)
     show_next(current.status(dataset))
     if not result.num_clips:
+        out.print(result.why_nothing, markup=False)
         raise typer.Exit(1)
 
 

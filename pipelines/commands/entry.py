@@ -6,11 +6,12 @@ A mistake is exit code 2; a run that kept nothing, or found a problem, is 1; Ctr
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
+from rich.markup import escape
 
 from pipelines.console.interrupted import is_first_rank, told_by
+from pipelines.console.messages import message_of
 from pipelines.console.progress import console
 
 EXIT_INTERRUPTED = 130
@@ -33,12 +34,12 @@ def run(app: typer.Typer, argv: list[str] | None = None, module: str | None = No
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        _say_error(_message(error, command))
+        _say_error(message_of(error, command))
         sys.exit(2)
     except RuntimeError as error:  # out of memory, a lost Ray worker: a run-level error, shown without a traceback
         if os.environ.get("REELPACK_DEBUG"):
             raise
-        _say_error(_message(error, command))
+        _say_error(message_of(error, command))
         console.print("REELPACK_DEBUG=1 shows where; the same command resumes from what was published")
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as ended:  # typer turns an interruption into an exit without a message
@@ -61,28 +62,4 @@ def main_of(command: Callable[..., None], module: str) -> None:
 
 def _say_error(text: str) -> None:
     rank = "" if is_first_rank() else f"rank {os.environ['RANK']}: "
-    console.print(f"{rank}[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
-
-
-def _message(error: BaseException, command: str) -> str:
-    from rich.markup import escape
-
-    from curate.storage.access import without_secrets
-    from pipelines.console.extras import explained
-
-    if isinstance(error, ImportError):
-        return escape(without_secrets(explained(error, command)))
-    return escape(without_secrets(_file_for_folder(error) or str(error)))
-
-
-def _file_for_folder(error: BaseException) -> str | None:
-    """Of an error of a path below a file: which file, and what to do; None: it is another error."""
-    if not isinstance(error, NotADirectoryError | FileExistsError) or not isinstance(error.filename, str):
-        return None
-    path = Path(error.filename)
-    file = next((one for one in (path, *path.parents) if one.is_file()), None)
-    return (
-        None
-        if file is None
-        else f"{file} is a file, and a folder is expected there; choose another name, or move it away"
-    )
+    console.print(f"{rank}[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)

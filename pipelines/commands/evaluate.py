@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, SetOption, StepOption, resolved_config
+from pipelines.commands.options import ConfigOption, SetOption, StepOption
 from pipelines.console.tables import out as console
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from train.evaluate.quality.figures import Figures

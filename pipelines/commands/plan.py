@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import (
-    ConfigOption,
-    ExecutorOption,
-    SetOption,
-    as_last,
-    local_first,
-    resolved_config,
-)
+from pipelines.commands.options import ConfigOption, ExecutorOption, SetOption
 from pipelines.console.tables import duration_text, out, size_text
+from pipelines.settings import as_last, local_first, resolved_config
 
 if TYPE_CHECKING:
     from pipelines.config import Config

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.curate import nothing_kept
 from pipelines.commands.options import (
     AddressOption,
     DatasetArgument,
     DropFailedOption,
     ExecuteSetOption,
     ExecutorOption,
-    execute_config,
 )
 from pipelines.console.interrupted import of_dataset, stays
 from pipelines.console.tables import out, show_failures
+from pipelines.settings import execute_config
 
 if TYPE_CHECKING:
     from pipelines.drivers.retry import RetrySummary
@@ -101,4 +100,4 @@ def show(summary: "RetrySummary") -> None:
     if summary.failures:
         show_failures(summary.failures)
     if not summary.curated.num_indexed:
-        out.print(nothing_kept(summary.curated), markup=False)
+        out.print(summary.curated.why_nothing, markup=False)

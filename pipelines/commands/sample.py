@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption, resolved_config
+from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from train.sampling.config import SampleConfig
@@ -85,11 +86,6 @@ def sample(
     further = {"scores": scores, "mask": mask, "extend": extend, "loop": loop, "upsample": upsample}
     if prompts is not None and (others := [f"--{name}" for name, value in (shown | further).items() if value]):
         raise ValueError(f"--prompts {prompts} has what to show in its lines; leave {', '.join(others)} out")
-    if prompts is None and not any(shown.values()):
-        raise ValueError(
-            "got none of --prompt, --prompts, --label, --start, --end, --keys, --video and --invert; expected what "
-            "to show"
-        )
     of_inversion = {"--source-prompt": source_prompt, "--null-text": null_text, "--scores": scores}
     if invert is None and (unused := [option for option, value in of_inversion.items() if value]):
         raise ValueError(f"{unused[0]} is of a clip that is edited by inversion: expected --invert FILE, too")

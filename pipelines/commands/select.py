@@ -41,7 +41,7 @@ def show(summary: "SelectSummary", dataset: "Dataset") -> None:
     decoded = f"{summary.num_frames_decoded} frames decoded"
     out.print(f"in the index: {summary.num_indexed}; decided in {summary.seconds:.1f} s, {decoded}")
     if not summary.after.get("keep"):
-        out.print("[red]nothing is kept[/]: this policy rejects every clip")
+        out.print(summary.why_nothing, style="red")
     if summary.num_uncut:
         out.print(f"{summary.num_uncut} kept clips are not in a shard yet: run", markup=False)
         out.print(curate_command(dataset), markup=False)

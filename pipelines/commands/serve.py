@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption, resolved_config
+from pipelines.commands.options import ConfigOption, DecoderOption, SetOption, StepOption
+from pipelines.settings import resolved_config
 
 
 def serve(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, SetOption
 from pipelines.console.tables import out
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from curate.shot_list import ShotList

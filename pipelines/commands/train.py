@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption
 from pipelines.console.interrupted import is_first_rank, of_run, stays
 from pipelines.console.tables import out, plain_table
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from train.monitor.metrics import TrainSummary

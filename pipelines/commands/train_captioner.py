@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, SetOption
 from pipelines.console.interrupted import of_captioner, stays
 from pipelines.console.tables import out as console
 from pipelines.console.tables import plain_table
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from pipelines.drivers.train_captioner import CaptionerSummary

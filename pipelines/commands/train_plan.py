@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, DatasetsArgument, SetOption
 from pipelines.console.tables import out, plain_table
+from pipelines.settings import resolved_config
 
 if TYPE_CHECKING:
     from train.estimate.blend import BlendForecast

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import ConfigOption, SetOption, resolved_config
+from pipelines.commands.options import ConfigOption, SetOption
+from pipelines.settings import resolved_config
 
 
 def upsample(

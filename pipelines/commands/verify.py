@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.options import DatasetArgument, ExecuteSetOption, execute_config
+from pipelines.commands.options import DatasetArgument, ExecuteSetOption
 from pipelines.console.tables import out
+from pipelines.settings import execute_config
 
 if TYPE_CHECKING:
     from pipelines.inspection.verify import Check

@@ -11,6 +11,10 @@ RESUMES = "the same command resumes from there"
 class Interrupted(KeyboardInterrupt):
     """An interruption that says what stays valid."""
 
+    def _render_traceback_(self) -> list[str]:
+        """For notebooks, in the place of the traceback."""
+        return [f"interrupted: {self}"]
+
 
 @contextmanager
 def stays(what: Callable[[str], str], place: str) -> Iterator[None]:

@@ -25,6 +25,8 @@ console = Console(stderr=True)
 """Progress and messages go to stderr; stdout is for results."""
 
 REDRAW_S = 0.25
+NOTEBOOK_S = 1.0
+"""Between two states of a line in a notebook."""
 LOG_S = 30.0
 """Between two lines where stderr is no terminal."""
 LEAST_BAR = 10
@@ -179,8 +181,18 @@ def tracked(
 
 @contextmanager
 def shown(line: Line, update: Callable[[], None]) -> Iterator[None]:
-    """Show a line while the block runs: redrawn on a terminal, else written every `LOG_S` seconds."""
+    """Show a line while the block runs: redrawn on a terminal or in a notebook, else written every `LOG_S` seconds."""
     ended = threading.Event()
+    if console.is_jupyter:
+        draw = _drawn_in_notebook(line, update)
+        drawing = _thread(ended, NOTEBOOK_S, draw)
+        try:
+            yield
+        finally:
+            ended.set()
+            drawing.join()
+            draw()
+        return
     if not console.is_terminal:
 
         def write() -> None:
@@ -210,6 +222,18 @@ def shown(line: Line, update: Callable[[], None]) -> Iterator[None]:
             ended.set()
             drawing.join()
             draw()
+
+
+def _drawn_in_notebook(line: Line, update: Callable[[], None]) -> Callable[[], None]:
+    """Show the line below a notebook's cell; returns what draws it again, in any thread."""
+    from IPython.display import display
+
+    def text() -> dict[str, str]:
+        update()
+        return {"text/plain": line.text(console.width)}
+
+    handle = display(text(), raw=True, display_id=True)
+    return lambda: handle.update(text(), raw=True)
 
 
 def _thread(ended: threading.Event, every_s: float, work: Callable[[], Any]) -> threading.Thread:

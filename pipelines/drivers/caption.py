@@ -54,6 +54,16 @@ class CaptionSummary:
     notes: tuple[str, ...]
     seconds: float
 
+    @property
+    def why_nothing(self) -> str:
+        """What to say where no clip has a caption to train on."""
+        if self.family is None and self.num_clips:
+            why = f"the column {self.original.column} has no text that can be used; expected a title or a description"
+            return f"no clip has a caption: {why}"
+        if self.levels:
+            return f"no clip has a caption to train on: {self.levels['fields']} have fields alone"
+        return "no clip has a caption: the model wrote nothing, every clip failed, or the index is empty"
+
 
 def caption(url: str, config: Config, *, retry: bool = False) -> CaptionSummary:
     """Caption the indexed clips that, as they are cut now, lack a record by this captioner, prompt and frame sampling.

@@ -6,6 +6,7 @@ Run it as `reelpack curate INPUT... --out DATASET`, or on a cluster as
 
 import shlex
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from pipelines.execute.ray_cluster import check_address
 from pipelines.inputs.listing import Listing, list_inputs
 from pipelines.inputs.sidecar import columns_by_clip, num_changed, read_sidecar, store_own, store_sidecar
 from pipelines.inputs.sidecar_file import PATH
-from pipelines.inputs.sources import left_out_text, named, refuse_mistyped
+from pipelines.inputs.sources import kept_by_job, left_out_text, named, refuse_mistyped
 from pipelines.provenance import provenance
 from pipelines.steps.cut import cut, uncut
 from pipelines.steps.decide import SCANNED, Families, Stored, decide, decided, read_stored
@@ -51,6 +52,27 @@ class CurateSummary:
     num_frames_decoded: int
     reader_note: str | None  # which clips PyAV read, and not the chosen reader
     seconds: float
+
+    @property
+    def why_nothing(self) -> str:
+        """What to say where no clip is in the index: the reasons that stood in the way, the commonest first."""
+        kinds = Counter(str(failure.kind) for failure in self.failures)
+        rules = {name.removeprefix("reject:"): n for name, n in self.funnel.items() if name.startswith("reject:")}
+        reasons = [f"{count} failed ({kind})" for kind, count in kinds.most_common()]
+        reasons += [f"{count} rejected by select.{rule}" for rule, count in sorted(rules.items(), key=lambda p: -p[1])]
+        return f"nothing was kept: {'; '.join(reasons) or f'all {self.num_failed_inputs} inputs failed before'}"
+
+
+def check_given(inputs: Sequence[str], lists: Sequence[str], out: str) -> None:
+    """See that what a user gives names something, before anything is made of the rest.
+
+    Raises:
+        ValueError: no inputs, one that names nothing, or in a job of Ray an `out` that goes with the job.
+    """
+    if not inputs and not lists:
+        raise ValueError("got no inputs; expected files, folders, globs, or a list of them (--list FILE)")
+    kept_by_job(out)
+    refuse_mistyped([*inputs, *lists], known_inputs(Dataset(out)))
 
 
 def policy_change(dataset: Dataset, config: Config) -> str:

@@ -73,6 +73,11 @@ class EncodeSummary:
     seconds: float
 
     @property
+    def why_nothing(self) -> str:
+        """What to say where no clip has latents."""
+        return f"no clip is encoded: {self.num_failed} failed, or the index is empty"
+
+    @property
     def num_captions(self) -> int:
         return sum(self.captions.values())
 

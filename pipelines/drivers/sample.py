@@ -59,6 +59,11 @@ def sample_to_files(
         ValueError: a size that is none, or that the run's strides do not divide; no run there; a file that cannot be
             read, or for a run that was not trained on a task that takes it.
     """
+    if not (prompts or labels or given):
+        raise ValueError(
+            "got none of --prompt, --prompts, --label, --start, --end, --keys, --video and --invert; expected what "
+            "to show"
+        )
     asked = _asked(prompts, labels, given, size, num_frames, config)
     paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
     expected = suffix_of(num_frames)

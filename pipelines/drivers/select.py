@@ -11,6 +11,7 @@ from curate.media.counter import frames_decoded
 from curate.select import funnel
 from pipelines.config import POLICY_SECTIONS, load_config
 from pipelines.dataset import check_cut, config_of, curate_command
+from pipelines.settings import File
 from pipelines.steps.decide import decide, read_stored
 
 
@@ -26,13 +27,18 @@ class SelectSummary:
     num_frames_decoded: int
     seconds: float
 
+    @property
+    def why_nothing(self) -> str:
+        """What to say where no clip is kept."""
+        return "nothing is kept: this policy rejects every clip"
 
-def select(url: str, file: str | None = None, overrides: Sequence[str] = ()) -> SelectSummary:
+
+def select(url: str, file: File | None = None, overrides: Sequence[str] = ()) -> SelectSummary:
     """Decide again and rewrite `clips.parquet` and `shards/index.parquet`; the new policy becomes the dataset's.
 
     Args:
         url: the dataset directory.
-        file: YAML with sections `select` and `dedup`; None for the policy that the dataset has.
+        file: sections `select` and `dedup`; None for the policy that the dataset has.
         overrides: `select.…=value` or `dedup.…=value`, on top.
 
     Raises:

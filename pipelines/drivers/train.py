@@ -37,7 +37,7 @@ def train_here(dataset: str | Sequence[str], out: str, config: Config) -> TrainS
     from curate.report.run import build_run_report
 
     with served(config.execute) if is_first_rank() else nullcontext(()) as sinks:
-        if not console.is_terminal or not is_first_rank():
+        if not (console.is_terminal or console.is_jupyter) or not is_first_rank():
             return train_as_worker(dataset, out, config, sinks)
         line, metrics = Line("train", config.train.steps, config.train.steps, STEPS), TrainMetrics(sinks, out)
 

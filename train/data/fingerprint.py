@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from curate.dataset.layout import Encoded, EncodedLayout, Layout
+from curate.errors import Missing, NotADataset
 from curate.storage.place import children, locate
 from train.data.space import LATENT_SPACE, described_latents, differing
 from train.data.tasks.base import FEWEST_FIRST, StoredLoneFrames
@@ -53,6 +54,7 @@ def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = No
         setting: the option that named it, for messages; None: `train.data`.
 
     Raises:
+        Missing: nothing is encoded.
         ValueError: there is no such fingerprint, several for "auto", or it is damaged, renamed or outdated.
     """
     found = _found(dataset, kind)
@@ -68,7 +70,8 @@ def fingerprint(dataset: str, kind: Encoded, name: str, setting: str | None = No
             else f"set train.data.{kind} to one of them{OR_SEVERAL[kind]}"
         )
         given = f"{setting} {name}" if setting else f"train.data.{kind}={name!r}"
-        raise ValueError(f"{Layout(dataset).encoded_root(kind)}: got {given}, and {problem}; {remedy}")
+        error = ValueError if found else Missing
+        raise error(f"{Layout(dataset).encoded_root(kind)}: got {given}, and {problem}; {remedy}")
     layout = Layout(dataset).encoded(kind, name)
     folder = layout.url
     try:
@@ -167,11 +170,11 @@ def _found(dataset: str, kind: Encoded) -> list[str]:
     """The fingerprints below `dataset`/`kind`, sorted.
 
     Raises:
-        ValueError: there is no such dataset.
+        NotADataset: there is no such dataset.
     """
     layout = Layout(dataset)
     root = layout.encoded_root(kind)
     fs, path = locate(root)
     if not fs.exists(path) and not fs.exists(locate(layout.shards)[1]):
-        raise ValueError(f"{dataset}: no dataset here (there is no {layout.shards}); `reelpack curate` makes one")
+        raise NotADataset(f"{dataset}: no dataset here (there is no {layout.shards}); `reelpack curate` makes one")
     return [name for name in children(root) if fs.exists(locate(layout.encoded(kind, name).record)[1])]

@@ -4,6 +4,7 @@ import logging
 
 import pyarrow.compute as pc
 
+from curate.errors import Missing
 from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
 from train.data.fingerprint import NO_TEXT, stored_lone_frames
@@ -50,13 +51,13 @@ def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataCo
     clip_ids = set(lacking.to_pylist())
     why = why_uncaptioned(dataset, clip_ids)
     if split == "train" and data.uncaptioned == "refuse":
-        raise ValueError(
+        raise Missing(
             f"{dataset}: {missing} of {len(manifest)} training clips have no text embedding, and "
             f"train.data.uncaptioned=refuse; {why}; or set it to allow to train them without captions"
         )
     if is_all and captioned(dataset, clip_ids):
         where = f"in text/{manifest.text['fingerprint']}" if manifest.has_texts else "(there is no text/)"
-        raise ValueError(
+        raise Missing(
             f"{dataset}: none of the {missing} training clips has a text embedding {where}; {why}; or set "
             "train.data.uncaptioned=allow to train these clips without captions, train.data.text=none for all "
             "clips of the run"

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.dataset.layout import Layout
+from curate.errors import Missing
 from curate.storage.place import locate
 
 BALANCE = "balance_weight"
@@ -69,7 +70,7 @@ def index_column(
 def _open_index(url: str, command: str) -> pq.ParquetFile:
     fs, path = locate(url)
     if not fs.exists(path):
-        raise ValueError(f"{url}: no such index; `{command}` writes it")
+        raise Missing(f"{url}: no such index; `{command}` writes it")
     try:
         return pq.ParquetFile(path, filesystem=fs)
     except (OSError, pa.ArrowInvalid) as error:

@@ -67,7 +67,7 @@ def test_a_run_on_ids_loses_what_a_run_on_values_does_and_is_sampled(made: Simpl
         losses[latents] = [row["loss"] for row in rows if "loss" in row]
     assert losses[made.values] == losses[made.ids] and len(losses[made.ids]) == 2
     [path] = sample_to_files(
-        str(tmp_path / made.ids), [], tmp_path / "x.png", "96x64", 1, SampleConfig(num_steps=1, device="cpu")
+        str(tmp_path / made.ids), [""], tmp_path / "x.png", "96x64", 1, SampleConfig(num_steps=1, device="cpu")
     )
     assert path.stat().st_size > 0
     weights = shutil.move(made.out.parent / "weights", tmp_path / "weights")
@@ -76,7 +76,7 @@ def test_a_run_on_ids_loses_what_a_run_on_values_does_and_is_sampled(made: Simpl
         with pytest.raises(
             ValueError, match=rf"made as {made.ids} .* stored ids.* got .*reelpack_kl.*Put the weights"
         ):
-            sample_to_files(str(tmp_path / made.ids), [], tmp_path / "y.png", "96x64", 1, SampleConfig(device="cpu"))
+            sample_to_files(str(tmp_path / made.ids), [""], tmp_path / "y.png", "96x64", 1, SampleConfig(device="cpu"))
     finally:
         shutil.rmtree(made.out.parent / "weights")
         shutil.move(weights, made.out.parent / "weights")
