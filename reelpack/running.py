@@ -1,5 +1,6 @@
 """How a call of the API ends: errors as the command line says them, an interruption with what stays."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -20,6 +21,7 @@ def running(command: str, what: Callable[[str], str] | None = None, place: str =
         ImportError: a package is missing; the message names the extra that brings it.
         ValueError: a path leads through a file.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the steps have their own progress lines
     try:
         with nullcontext() if what is None else stays(what, place):
             yield
