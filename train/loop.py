@@ -36,6 +36,8 @@ from train.estimate.scale import warn_of_scale
 from train.evaluate.base import EvaluationContext, build_evaluators
 from train.finetune.adapt import check_frozen_dtype
 from train.finetune.base import base_record
+from train.finetune.quantized import check_package as check_quantizes
+from train.finetune.quantized import num_parameters
 from train.model.base import Denoiser
 from train.monitor.meter import ThroughputMonitor
 from train.monitor.metrics import MetricsLog, TrainSummary, read_metrics
@@ -117,6 +119,7 @@ def _train(
     if config.freezes and activation_dtype(config, ranks.device) is torch.float32:
         check_frozen_dtype(config)
     check_package(config.optimizer)
+    check_quantizes(config.finetune.frozen_dtype)
     base = base_record(config.init) if config.freezes and config.init is not None else None
     record = RunRecord.of(train_manifest, family, base)
     open_run(out, config, record, write=ranks.is_main)
@@ -371,7 +374,7 @@ class _Run:
         if self.ranks.is_main:
             summary = TrainSummary.of(
                 read_metrics(self.spool.folder / "metrics.jsonl"),
-                num_parameters=sum(p.numel() for p in self.model.parameters()),
+                num_parameters=num_parameters(self.model),
                 train_clips=len(self.train_manifest),
                 val_clips=len(self.val_manifest),
                 checkpoint=list_checkpoints(self.checkpoints)[-1],

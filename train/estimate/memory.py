@@ -14,6 +14,7 @@ import torch
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.finetune.adapt import adapt_narrow
+from train.finetune.quantized import frozen_bytes, num_parameters
 from train.model.base import Denoiser
 from train.model.config import ModelConfig
 from train.monitor.meter import peak_memory
@@ -80,14 +81,13 @@ def estimate_memory(
         num_ranks: of the run. They share the state where the model is sharded, and tokens as `parallel.context` says.
         dtype: of activations.
     """
-    num_parameters = sum(p.numel() for p in model.parameters())
     trained = trainable_parameters(model)
     num_trainable = sum(p.numel() for p in trained.values())
     state_bytes = STATE_BYTES * num_trainable + moment_bytes(model, config.optimizer)
-    state_bytes += sum(p.nbytes for p in model.parameters() if not p.requires_grad)
+    state_bytes += frozen_bytes(model)
     own_tokens = -(-num_tokens // config.parallel.context)
     return MemoryEstimate(
-        num_parameters=num_parameters,
+        num_parameters=num_parameters(model),
         num_trainable=num_trainable,
         num_tokens=num_tokens,
         num_sharing=config.parallel.context,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from train.finetune.config import LoraConfig
+from train.finetune.quantized import quantize
 from train.finetune.targets import ADDED, Rank, linear_layers, named_parameters, named_ranks, ranks_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def adapt(model: nn.Module, config: "TrainConfig", added: Collection[str] = ()) 
             )
     for name in trained:  # peft has frozen all but its own
         parameters[name].requires_grad_(True)
-    if finetune.frozen_dtype == "bfloat16":
+    if finetune.frozen_dtype in ("int8", "nf4"):
+        quantize(model, finetune.frozen_dtype)
+    elif finetune.frozen_dtype == "bfloat16":
         for layer in linear_layers(model).values():
             if not layer.weight.requires_grad:
                 layer.weight.data = layer.weight.data.bfloat16()

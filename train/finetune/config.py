@@ -4,10 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-FrozenDtype = Literal["float32", "bfloat16"]
+FrozenDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 FROZEN_DTYPE: Any = Field(
     "float32",
-    description="of linear layers that do not train. bfloat16 halves them, and computes in bfloat16 (train.dtype)",
+    description="of linear layers that do not train. bfloat16 halves them, and computes in bfloat16 (train.dtype). "
+    "int8 and nf4 keep those of the blocks in 8 or 4 bits; nf4 needs bitsandbytes",
 )
 
 
@@ -69,6 +70,11 @@ class LoraConfig(BaseModel):
             raise ValueError(
                 f"finetune.dora and finetune.dropout={self.dropout:g}: dropped inputs have no length to keep; set one "
                 "of them"
+            )
+        if self.dora and self.frozen_dtype in ("int8", "nf4"):
+            raise ValueError(
+                f"finetune.dora and finetune.frozen_dtype={self.frozen_dtype}: a direction's length is that of the "
+                "whole weight; set frozen_dtype to float32 or bfloat16, or dora to false"
             )
         return self
 

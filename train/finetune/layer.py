@@ -6,6 +6,7 @@ its input and nothing else for the backward pass, adds the update in place, and 
 Letters: N tokens, r rank.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curate.encoders import torchvision_cpu
+from train.finetune.quantized import QuantizedLinear
 from train.model.conditioning import ConditionLinear
 
 torchvision_cpu.repair()  # peft imports much of transformers
@@ -29,7 +31,9 @@ class LoraLinear(PeftLinear):
         base = self.get_base_layer()
         is_plain = names and not (self.merged or self.disable_adapters or any(n in self.lora_variant for n in names))
         drops = self.training and any(isinstance(self.lora_dropout[name], nn.Dropout) for name in names)
-        if not is_plain or drops or isinstance(base, ConditionLinear):  # the last: few rows, always in float32
+        quantized = isinstance(base, QuantizedLinear)
+        of_conditions = base.is_condition if quantized else isinstance(base, ConditionLinear)
+        if not is_plain or drops or of_conditions:  # the last: few rows, always in float32
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
         if torch.is_autocast_enabled(x.device.type):
@@ -39,7 +43,8 @@ class LoraLinear(PeftLinear):
         else:  # as one of the sum of the ranks
             down = torch.cat([self.lora_A[name].weight for name in names])
             up, scale = torch.cat([self.scaling[name] * self.lora_B[name].weight for name in names], dim=1), 1.0
-        return _LowRank.apply(x, base.weight, base.bias, down, up, scale)
+        weight = base.weight if not quantized else None
+        return _LowRank.apply(x, weight, base.bias, down, up, scale, base.dense if quantized else None)
 
 
 class _LowRank(torch.autograd.Function):
@@ -51,11 +56,20 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        dense: Callable[[torch.dtype], Tensor] | None,
     ) -> Tensor:
+        """`dense` gives the weight of a quantized layer, which has none of its own."""
         ctx.save_for_backward(x, weight, down, up)
-        ctx.scale = scale
+        ctx.scale, ctx.dense = scale, dense
         bias = None if bias is None else bias.to(x.dtype)
+        weight = _weight(weight, dense, x.dtype)
         if _adds(x, weight):
             return F.linear(x, torch.addmm(weight, up, down, alpha=scale), bias)
         low = F.linear(x, down.to(x.dtype)).flatten(0, -2)  # (N, r)
@@ -66,7 +80,8 @@ class _LowRank(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up = ctx.saved_tensors
-        to_x, to_weight, to_bias, to_down, to_up, _ = ctx.needs_input_grad
+        to_x, to_weight, to_bias, to_down, to_up, *_ = ctx.needs_input_grad
+        weight = _weight(weight, ctx.dense, x.dtype)
         rows, upstream = x.flatten(0, -2), grad.to(x.dtype).flatten(0, -2)  # (N, D_in), (N, D_out)
         low = (upstream @ up.to(x.dtype)).mul_(ctx.scale)  # (N, r)
         of_x = None
@@ -78,7 +93,14 @@ class _LowRank(torch.autograd.Function):
         of_up = (upstream.t() @ (rows @ down.to(x.dtype).t())).mul_(ctx.scale).to(up.dtype) if to_up else None
         of_weight = (upstream.t() @ rows).to(weight.dtype) if to_weight else None
         of_bias = upstream.sum(0) if to_bias else None
-        return of_x, of_weight, of_bias, of_down, of_up, None
+        return of_x, of_weight, of_bias, of_down, of_up, None, None
+
+
+def _weight(weight: Tensor | None, dense: Callable[[torch.dtype], Tensor] | None, dtype: torch.dtype) -> Tensor:
+    if dense is not None:
+        return dense(dtype)
+    assert weight is not None, "a layer that is not quantized has one"
+    return weight
 
 
 def _adds(x: Tensor, weight: Tensor) -> bool:

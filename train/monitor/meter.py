@@ -109,9 +109,10 @@ class ThroughputMonitor:
 def trained_share(model: nn.Module) -> float:
     """Of the weights of linear layers. The FLOPs of a step that go by it leave out half of attention's backward pass
     where all of the model is frozen."""
-    weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    trained = sum(w.numel() for w in weights if w.requires_grad)
-    return trained / total if (total := sum(w.numel() for w in weights)) else 1.0
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    trained = sum(m.in_features * m.out_features for m in layers if m.weight.requires_grad)
+    total = sum(m.in_features * m.out_features for m in layers)
+    return trained / total if total else 1.0
 
 
 class _Moment:

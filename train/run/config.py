@@ -217,6 +217,12 @@ class TrainConfig(BaseModel):
                 "finetune.frozen_dtype is bfloat16, and dtype is float32: frozen layers compute in the type of "
                 "activations. Set dtype to bfloat16, or frozen_dtype to float32"
             )
+        if frozen_dtype in ("int8", "nf4") and (self.parallel.is_sharded or self.model.kind == "unet"):
+            of = f"parallel.mode is {self.parallel.mode}" if self.parallel.is_sharded else "model.kind is unet"
+            raise ValueError(
+                f"finetune.frozen_dtype is {frozen_dtype}, and {of}: codes of weights are not sharded, and "
+                "only blocks of a DiT are quantized; set frozen_dtype to bfloat16 or float32"
+            )
         return self
 
     @model_validator(mode="after")

@@ -29,6 +29,7 @@ from train.data.tasks.base import lone_frames_of
 from train.distributed.ranks import check_groups
 from train.finetune.adapt import adapt
 from train.finetune.base import find_base
+from train.finetune.quantized import dequantize
 from train.model.base import Denoiser
 from train.packing.shapes import LONE_FRAMES
 from train.run.checkpoint import list_checkpoints, load_weights
@@ -250,6 +251,7 @@ def load_model(
     model = build_model(config, record)
     if record.base is not None:
         adapt_base(model, config, find_base(run, record.base, config.init))
+        dequantize(model)
         model.float()  # what was kept in another type has its values
     load_weights(_checkpoints(run)[chosen], weights, model)
     return model.eval(), config, record
