@@ -13,6 +13,7 @@ COMMANDS = (
     ("curate", "Curate"),
     ("select", "Curate"),
     ("retry", "Curate"),
+    ("forget", "Curate"),
     ("plan", "Curate"),
     ("shots", "Curate"),
     ("status", "Inspect"),

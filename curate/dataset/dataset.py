@@ -4,15 +4,17 @@
 at any time, and equal tables give equal bytes.
 """
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
 from curate.dataset.current import FORMER, KEY, current_families, current_records, read_sections
+from curate.dataset.forgotten import FORGOTTEN, Tombstones
 from curate.dataset.judged import HUMAN, unsettled
 from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
@@ -57,6 +59,7 @@ class Dataset:
         self.shards = self._table("shards", SHARDS, "clip_id", "cut_key")
         self.shard_plans = self._table("shard_plans", SHARD_PLANS, "clip_id", "cut_key")
         self.failures = self._table("failures", FAILURES, "subject", "step", "key")
+        self.forgotten = self._table("forgotten", FORGOTTEN, "uri", "video_id")
         self._lease: Lease | None = None
 
     def _table(self, name: str, schema: pa.Schema, *key: str) -> Table:
@@ -65,7 +68,9 @@ class Dataset:
     @property
     def tables(self) -> list[Table]:
         """Those that every dataset has, without scores and captions."""
-        return [self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures]
+        return [
+            *(self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures, self.forgotten)
+        ]
 
     @contextmanager
     def writer(self, name: Writer) -> Iterator[None]:
@@ -73,8 +78,10 @@ class Dataset:
 
         Raises:
             Occupied: another is; the message names it.
+            ValueError: a take-down was stopped before its end.
         """
         with hold(self.url, name) as lease, self._checked(lease):
+            self._check_forgotten()
             yield
 
     @contextmanager
@@ -83,9 +90,34 @@ class Dataset:
 
         Raises:
             Occupied: another writes it alone; the message names it.
+            ValueError: a take-down was stopped before its end.
         """
         with hold(self.url, name, is_shared=True) as lease, self._checked(lease):
+            self._check_forgotten()
             yield Claims(lease)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only process that writes any part of the dataset, for the length of the block.
+
+        Raises:
+            Occupied: another writes a part; the message names it.
+        """
+        with ExitStack() as held:
+            leases = [held.enter_context(hold(self.url, name)) for name in get_args(Writer)]
+            held.enter_context(self._checked(leases[0]))
+            yield
+
+    def _check_forgotten(self) -> None:
+        if unfinished := [row for row in self.forgotten.read(["is_done"]).to_pylist() if not row["is_done"]]:
+            raise ValueError(
+                f"{self.url}: a take-down was stopped before its end, of {unfinished[0]['uri']}; finish it first: "
+                f"{shlex.join(['reelpack', 'forget', self.url])}"
+            )
+
+    def tombstones(self) -> Tombstones:
+        """What was taken down."""
+        return Tombstones.of(self.forgotten.rows())
 
     @contextmanager
     def _checked(self, lease: Lease) -> Iterator[None]:

@@ -6,13 +6,14 @@ is needed: a table is in a local folder or below an fsspec URL.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.dataset.table import TableReader, last_by_key, part_number
@@ -55,9 +56,25 @@ class Table(TableReader):
 
     def discard(self, keys: Collection[tuple[Any, ...]]) -> None:
         """Remove the rows with these keys: the parts are written again without them. A kill can leave some of them."""
-        if keys and (names := self.part_names()):
+        gone = set(keys)
+
+        def is_gone(rows: pa.Table) -> pa.Array:
+            found = zip(*(rows[name].to_pylist() for name in self.key), strict=True)
+            return pa.array([key in gone for key in found], pa.bool_())
+
+        if gone and (names := self.part_names()):
             for run in self._runs(names):  # the oldest first: nothing that was replaced shows again
-                self._merge(run, without=set(keys))
+                self._merge(run, is_gone)
+
+    def erase(self, column: str, values: Collection[str]) -> None:
+        """Remove the rows with these values of a column, also those that later parts hide: no part has any then. Parts
+        that have none stay as they are. A kill can leave some of them."""
+        wanted = pa.array(sorted(values), pa.string())
+        names = self.part_names()
+        for run in self._runs(names) if names else ():
+            parts = self.read_parts(run, [column])
+            if any(pc.any(pc.is_in(part[column], wanted)).as_py() for part in parts if part.num_rows):
+                self._merge(run, lambda rows: pc.is_in(rows[column], wanted))
 
     def superseded(self) -> list[str]:
         """Parts that a kill left after they were merged: all their keys are in a later merged part, and their removal
@@ -91,14 +108,13 @@ class Table(TableReader):
             num_bytes += size
         return runs
 
-    def _merge(self, names: Sequence[str], without: Collection[tuple[Any, ...]] = ()) -> None:
+    def _merge(self, names: Sequence[str], is_gone: Callable[[pa.Table], pa.Array] | None = None) -> None:
         # After all parts with its number: they end in hexadecimal digits.
         merged = f"part-{part_number(names[-1]):06d}-merged-{uuid.uuid4().hex[:8]}.parquet"
         # With columns that only another reelpack knows.
         rows = last_by_key(pa.concat_tables(self.read_parts(names), promote_options="default"), self.key)
-        if without:
-            keys = zip(*(rows[name].to_pylist() for name in self.key), strict=True)
-            rows = rows.filter(pa.array([key not in without for key in keys], pa.bool_()))
+        if is_gone is not None:
+            rows = rows.filter(pc.invert(is_gone(rows)))
         write_parquet(f"{self.url}/{merged}", rows)
         for name in names:
             with suppress(FileNotFoundError):  # another one compacts, too

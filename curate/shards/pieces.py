@@ -69,7 +69,7 @@ def join_pieces(url: str, pieces: Sequence[str]) -> tuple[CutClip, ...]:
                 known, num_bytes = _known(file)
                 begin = shard.tell()
                 file.seek(0)
-                _copy(file, shard, num_bytes)
+                copy_bytes(file, shard, num_bytes)
             clips += (_moved(clip, url.rpartition("/")[2], begin) for clip in known)
         shard.write(END)
     return tuple(clips)
@@ -84,11 +84,16 @@ def _known(file: IO[bytes]) -> tuple[tuple[CutClip, ...], int]:
     return tuple(CutClip(**{**row, "member": Member(**row["member"])}) for row in rows), end - length
 
 
-def _copy(file: IO[bytes], target: IO[bytes], num_bytes: int) -> None:
+def copy_bytes(file: IO[bytes], target: IO[bytes], num_bytes: int) -> None:
+    """Copy so many bytes from where a file stands.
+
+    Raises:
+        EOFError: it has fewer.
+    """
     while num_bytes:
         chunk = file.read(min(COPY_BYTES, num_bytes))
         if not chunk:
-            raise EOFError(f"a piece ends {num_bytes} bytes too early")
+            raise EOFError(f"a file ends {num_bytes} bytes too early")
         target.write(chunk)
         num_bytes -= len(chunk)
 
