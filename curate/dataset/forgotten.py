@@ -1,8 +1,8 @@
 """Tombstones: videos that were taken down. They keep a video out of later runs, and say what a stopped take-down has
 still to remove.
 
-A row is of one URI and the bytes that were there. It holds hashes and names, and nothing of the content. Equal bytes at
-another URI get a row when a run meets them.
+A row is of one URI and the bytes that were there. It holds hashes and names, and nothing of the content. Equal bytes
+at another URI get a row when a run meets them.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

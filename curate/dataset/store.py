@@ -72,9 +72,16 @@ class Table(TableReader):
         wanted = pa.array(sorted(values), pa.string())
         names = self.part_names()
         for run in self._runs(names) if names else ():
-            parts = self.read_parts(run, [column])
-            if any(pc.any(pc.is_in(part[column], wanted)).as_py() for part in parts if part.num_rows):
+            if self._has(run, column, wanted):
                 self._merge(run, lambda rows: pc.is_in(rows[column], wanted))
+
+    def has(self, column: str, values: Collection[str]) -> bool:
+        """Whether a part has a row with one of these values, also one that later parts hide."""
+        return self._has(self.part_names(), column, pa.array(sorted(values), pa.string()))
+
+    def _has(self, names: Sequence[str], column: str, values: pa.Array) -> bool:
+        parts = self.read_parts(names, [column])
+        return any(pc.any(pc.is_in(part[column], values)).as_py() for part in parts)
 
     def superseded(self) -> list[str]:
         """Parts that a kill left after they were merged: all their keys are in a later merged part, and their removal

@@ -44,6 +44,7 @@ class DatasetView:
         num_files: input files, by URI.
         failures: typed failures that still stand, of files and of clips.
         num_failed_files: how many input files have no clips because they could not be read.
+        num_forgotten: how many input files were taken down.
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
         encoded: ids of the clips that have latents.
@@ -54,6 +55,7 @@ class DatasetView:
     config: Mapping[str, Any]
     num_files: int
     num_failed_files: int
+    num_forgotten: int
     failures: list[dict[str, Any]]
     clips: pa.Table
     index: pa.Table
@@ -170,6 +172,7 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
         config=config,
         num_files=len(readable | unread),
         num_failed_files=len(unread),
+        num_forgotten=len(dataset.tombstones().uris),
         failures=list(_latest(standing)),
         clips=clips,
         index=index,

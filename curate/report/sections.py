@@ -20,8 +20,9 @@ NUM_OPEN_EXAMPLES = 3
 def funnel(view: DatasetView) -> str:
     """Bars from inputs to encoded clips: files by one measure, clips by another."""
     num_files, num_failed, num_clips = view.num_files, view.num_failed_files, view.clips.num_rows
+    forgotten = f"{view.num_forgotten:,} more were forgotten" if view.num_forgotten else ""
     files = [
-        _bar("files in", num_files, num_files, "other"),
+        _bar("files in", num_files, num_files, "other", forgotten),
         _bar("read as video", num_files - num_failed, num_files, "kept", _link(num_failed, "failed", "failures")),
     ]
     clips = [

@@ -58,6 +58,8 @@ def show(summary: "CurateSummary", dataset: str) -> None:
     table.add_row("inputs", str(summary.num_inputs))
     table.add_row("  scanned", str(summary.num_inputs - summary.num_failed_inputs))
     table.add_row("  failed", str(summary.num_failed_inputs))
+    if summary.num_forgotten_inputs:
+        table.add_row("left out, forgotten before", str(summary.num_forgotten_inputs))
     add_funnel(table, summary.funnel)
     table.add_row("in the index", str(summary.num_indexed))
     table.add_row("frames decoded in this run", str(summary.num_frames_decoded))

@@ -28,7 +28,9 @@ def explain(
     files = explaining.files_named(dataset, clip)
     for story in files:
         show_file(story)
-    if not files:
+    if not files and (taken := explaining.forgotten(dataset, clip)):
+        out.print(taken, markup=False)
+    elif not files:
         show_explanation(explaining.explain(dataset, clip))
 
 

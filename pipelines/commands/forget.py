@@ -20,12 +20,16 @@ def forget(
     dataset: DatasetArgument,
     videos: Annotated[
         list[str] | None,
-        typer.Argument(help="videos: URIs or ends of them, ids, or a clip of each; none: finish what was stopped"),
+        typer.Argument(
+            help="videos: URIs or ends of them, ids, or a clip of each; none: all that were forgotten, again"
+        ),
     ] = None,
     where: Annotated[
         str | None, typer.Option(help="also the videos of clips that meet this: \"licence = 'CC BY'\" (DuckDB)")
     ] = None,
-    duplicates: Annotated[bool, typer.Option("--duplicates", help="also the videos with copies of their clips")] = False,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="also the videos with copies of their clips")
+    ] = False,
     reason: Annotated[str, typer.Option(help="kept with the tombstone")] = "",
     runs: Annotated[
         list[str] | None, typer.Option(help="folder to look for trainings of this dataset in; repeatable")
@@ -47,7 +51,7 @@ def show_plan(plan: "ForgetPlan") -> None:
     for name, at in plan.known:
         out.print(f"{name}: forgotten already, {at}", markup=False)
     for uri in plan.resumed:
-        out.print(f"{uri}: its take-down was stopped, and is completed", markup=False)
+        out.print(f"{uri}: was forgotten before; what is left of it goes", markup=False)
     for target in plan.targets[:MAX_SHOWN]:
         names = ", ".join(target.uris)
         out.print(f"forget {names}: {len(target.clip_ids)} clips", markup=False)
@@ -69,8 +73,8 @@ def show_plan(plan: "ForgetPlan") -> None:
         out.print(f"trained{clips}{now}: {run.folder}", markup=False)
     if plan.runs:
         out.print(
-            "what they learned stays in their weights. They sample as before; a training whose clips are gone does not "
-            "resume, and begins again with `reelpack train … --out OTHER`"
+            "what they learned stays in their weights. They sample as before; a training whose clips are gone does "
+            "not resume, and begins again with `reelpack train … --out OTHER`"
         )
 
 

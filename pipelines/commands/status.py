@@ -45,6 +45,8 @@ def show(status: "Status") -> None:
     names = {"ok": "scanned"}
     for name, count in sorted(status.inputs.items(), key=lambda pair: pair[0] != "ok"):
         table.add_row(f"  {names.get(name, f'failed: {name}')}", str(count))
+    if status.num_forgotten:
+        table.add_row("forgotten inputs, left out", str(status.num_forgotten))
     for family, count in status.scored.items():
         table.add_row(f"scored by {family}", f"{count} of {status.funnel['clips']}")
     for name, bound in status.relative.items():

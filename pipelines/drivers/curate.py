@@ -46,6 +46,7 @@ class CurateSummary:
 
     num_inputs: int
     num_failed_inputs: int
+    num_forgotten_inputs: int
     failures: tuple[Failure, ...]
     funnel: Mapping[str, int]
     num_indexed: int
@@ -224,6 +225,7 @@ def _curate(
     return CurateSummary(
         num_inputs=len(outcomes),
         num_failed_inputs=outcomes.count("failed"),
+        num_forgotten_inputs=len(dataset.tombstones().uris & listed.keys()),
         failures=tuple(run.failures),
         funnel=funnel(final),
         num_indexed=index.num_rows,

@@ -15,7 +15,7 @@ from curate.storage.place import is_url
 from pipelines.dataset import check_cut, config_of
 from pipelines.inputs.sources import absolute
 from pipelines.steps.decide import decide, read_stored
-from pipelines.takedown.named import Copy, Target, Videos, targets_of
+from pipelines.takedown.named import Copy, Target, Videos, is_of, targets_of
 from pipelines.takedown.remove import clear_encoded, clear_shards, erase_rows, remove_made, unknown
 from pipelines.takedown.runs import Trained, runs_of
 
@@ -26,7 +26,7 @@ class ForgetPlan:
 
     Attributes:
         targets: The videos that go, also those of a take-down that was stopped.
-        resumed: URIs of the latter.
+        resumed: URIs of the latter, and of all that went before where no video is named.
         known: Names of those that are gone already, and when they were taken down.
         copies: Videos with copies of them, which stay.
         runs: Trainings that read the dataset: their weights stay as they are.
@@ -75,7 +75,8 @@ def plan_forget(
 
     Args:
         url: the dataset directory.
-        videos: URIs, ends of them, or ids of videos or clips: a clip stands for its video.
+        videos: URIs, ends of them, or ids of videos or clips: a clip stands for its video. Without any, and without
+            a condition: all that were forgotten before, so that nothing is left of them.
         condition: of SQL on clips, whose videos are meant as well.
         duplicates: also the videos with copies of their clips.
         runs: folders in which trainings lie, besides that of the dataset.
@@ -87,10 +88,11 @@ def plan_forget(
     dataset.made_with(or_running=True)
     found, stones = Videos(dataset), dataset.forgotten.rows()
     unfinished = [row for row in stones if not row["is_done"]]
+    again = unfinished if videos or condition is not None else stones
     targets, known = [], []
     for name in videos:
         of_name = found.named(name)
-        earlier = [row for row in stones if _is_of(row, name)]
+        earlier = [row for row in stones if is_of(row, name)]
         if not of_name and not earlier:
             raise ValueError(
                 f"{name}: no video of {url} has this URI or id, and no clip; `reelpack explain {url} FILE` shows what "
@@ -102,7 +104,7 @@ def plan_forget(
         targets += found.that_meet(condition)
     if duplicates:
         targets = found.with_copies(targets)
-    targets = list({target.video_id or target.uris: target for target in [*targets, *targets_of(unfinished)]}.values())
+    targets = list({target.video_id or target.uris: target for target in [*targets, *targets_of(again)]}.values())
     clips, index = (read_parquet(path, ["clip_id"]) for path in (dataset.layout.clips, dataset.layout.index))
     gone = {name for target in targets for name in target.clip_ids}
     num_clips, num_indexed = (
@@ -111,7 +113,7 @@ def plan_forget(
     near = [url, *runs] if is_url(url) else [absolute(url).rpartition("/")[0], *runs]
     return ForgetPlan(
         targets=tuple(targets),
-        resumed=tuple(row["uri"] for row in unfinished),
+        resumed=tuple(row["uri"] for row in again),
         known=tuple(known),
         copies=tuple(found.copies(targets)),
         runs=tuple(runs_of(url, near)) if targets else (),
@@ -190,10 +192,3 @@ def _decide_again(dataset: Dataset) -> str | None:
         return str(error)
     dataset.write_index(config.shards.key)
     return None
-
-
-def _is_of(row: dict[str, object], name: str) -> bool:
-    """Whether a tombstone is of what a user names."""
-    ids = [row["video_id"], *(row["clip_ids"] or ())]  # type: ignore[misc]
-    uri = str(row["uri"])
-    return name == uri or absolute(name) == uri or uri.endswith(f"/{name}") or name.lower() in ids

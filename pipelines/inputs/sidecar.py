@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.forgotten import without
 from curate.dataset.store import write_parquet
 from curate.storage.access import public
 from curate.storage.place import is_url, locate
@@ -66,7 +67,7 @@ def store_sidecar(
                 f"{where}: its columns do not fit those of earlier inputs, which are kept ({error}); give "
                 "them the same type (--set sidecar.types.NAME=int), or name the earlier inputs in it, too"
             ) from error
-    write_parquet(dataset.layout.sidecar, given)
+    _write(dataset, given)
     return table.num_rows - len(owner)
 
 
@@ -84,7 +85,12 @@ def store_own(dataset: Dataset, own: pa.Table) -> None:
             "(--set sidecar.types.NAME=int for lists), or curate into a new directory"
         ) from error
     assert table is not None
-    write_parquet(dataset.layout.sidecar, table)
+    _write(dataset, table)
+
+
+def _write(dataset: Dataset, table: pa.Table) -> None:
+    """Nothing is kept of files that were taken down."""
+    write_parquet(dataset.layout.sidecar, without(table, "uri", dataset.tombstones().uris))
 
 
 def num_changed(dataset: Dataset, before: pa.Table | None) -> int:

@@ -20,6 +20,7 @@ from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.status import clips_now
+from pipelines.takedown.named import is_of
 
 NUM_NEAREST = 3
 
@@ -162,6 +163,13 @@ def files_named(url: str, path: str) -> list[FileStory]:
         )
         for video in found
     ]
+
+
+def forgotten(url: str, name: str) -> str | None:
+    """What is known of a file, video or clip that was taken down; None of any other."""
+    found = [row for row in Dataset(url).forgotten.rows() if is_of(row, name)]
+    why = next((f": {row['reason']}" for row in found if row["reason"]), "")
+    return f"{', '.join(row['uri'] for row in found)}: forgotten, {found[0]['at']}{why}" if found else None
 
 
 def _videos(dataset: Dataset) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ class Status:
         idle_s: Seconds since a table last grew; None where none has anything yet.
         num_inputs: Files that the run was given; None where no run is under way (then all that are known count).
         inputs: `ok` (scanned) and each kind of failure → files.
+        num_forgotten: Files that were taken down, and are no inputs any more; `num_inputs` counts those it was given.
         scored: Score family → clips that have its values.
         relative: Column → what its relative bounds come to: `≥ 0.0213 (min_percentile 10)`.
         funnel: As `curate.select.funnel`: clips, decisions, first reasons.
@@ -56,6 +57,7 @@ class Status:
     idle_s: float | None
     num_inputs: int | None
     inputs: Mapping[str, int]
+    num_forgotten: int
     scored: Mapping[str, int]
     relative: Mapping[str, str]
     funnel: Mapping[str, int]
@@ -104,6 +106,7 @@ def status(url: str) -> Status:
         idle_s=_idle_s(dataset),
         num_inputs=made_with.get("num_inputs"),
         inputs=dict(Counter(row["failure"] or row["outcome"] for row in videos)),
+        num_forgotten=len(dataset.tombstones().uris),
         scored={name: len(ids & dataset.scores(name, columns).ids()) for name, columns in families.items()},
         relative=_relative(config.select.rules, clips),
         funnel=funnel(clips),

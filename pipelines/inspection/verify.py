@@ -1,6 +1,7 @@
 """Does a dataset hold together? The driver behind `reelpack verify DATASET`. Reads, never writes."""
 
 import random
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.forgotten import Tombstones
 from curate.dataset.layout import CLIPS_FILE, ENCODED, INDEX_FILE
 from curate.dataset.rows import clip_of
 from curate.dataset.scans import current_videos
@@ -26,6 +28,7 @@ from pipelines.config import Config
 from pipelines.console.progress import track
 from pipelines.dataset import config_of, curate_command
 from pipelines.inspection.status import decided_now
+from pipelines.takedown.remove import left_over
 from train.data.fingerprint import is_outdated, read_record
 
 SEED = 0
@@ -62,6 +65,7 @@ class Verifier:
                 f"{curate_command(self.dataset)}"
             )
         self.config: Config = config_of(self.dataset)
+        self.tombstones = self.dataset.forgotten.rows()
         self.num_sampled = num_sampled
         self.staging = staging
         self.clips: pa.Table = self.dataset.read_clips()
@@ -86,6 +90,20 @@ class Verifier:
         now = self.dataset.index(self.clips, self.config.shards.key).to_pylist()
         problems = _differences(INDEX_FILE, self.index, now)
         return Check(what="rows of the index and the tables", num_checked=len(now), problems=tuple(problems))
+
+    def forgotten(self) -> Check:
+        """Of videos that were taken down, nothing is left in tables and tars."""
+        stones, again = Tombstones.of(self.tombstones), shlex.join(["reelpack", "forget", self.dataset.url])
+        problems = [
+            f"{row['uri']}: its take-down was stopped; `{again}` completes it"
+            for row in self.tombstones
+            if not row["is_done"]
+        ]
+        if not problems and stones.uris:
+            found = sorted(left_over(self.dataset, stones.clip_ids, stones.uris))
+            problems = [f"{place}: has some of what was forgotten; `{again}` removes it" for place in found]
+        return Check(what="videos that were forgotten and all else", num_checked=len(stones.uris),
+                     problems=tuple(problems))  # fmt: skip
 
     def clip_ids(self) -> Check:
         rows = self.dataset.clips.rows()
@@ -185,7 +203,7 @@ def verify(url: str, num_sampled: int | None = 32, staging: StagingConfig = DEFA
     """
     on = Verifier(url, num_sampled, staging)
     checks: Sequence[Callable[[], Check]] = (
-        on.shards, on.decisions, on.indexed, on.clip_ids, on.captions, on.encoded, on.inputs, on.frames
+        on.forgotten, on.shards, on.decisions, on.indexed, on.clip_ids, on.captions, on.encoded, on.inputs, on.frames
     )  # fmt: skip
     return (check() for check in checks)
 

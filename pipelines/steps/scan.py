@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from curate.dataset.dataset import Dataset
 from curate.dataset.rows import clip_row, failed_video_row, identified_of, identity_row, video_row
 from curate.dataset.scans import current_videos
 from curate.media.counter import STILL_S
@@ -18,6 +19,7 @@ from pipelines.execute.base import Executor, Resources
 from pipelines.execute.work import Results, failures_of
 from pipelines.inputs.sources import Source
 from pipelines.steps.run import CurateRun
+from pipelines.takedown.remove import erase_own
 
 NOWHERE = ""
 """The version of what is no file."""
@@ -61,11 +63,14 @@ def scan(
     rows = [row for row in stored if row["scan_key"] == keys.of(row["uri"])]
     _forget_found(run, rows, inputs, {failure.subject for failure in unlisted}, {*inputs, *named_before})
     known = {(row["uri"], row["version"]) for row in rows if run.is_done(row["failure"])}
+    forgotten = dataset.tombstones()
+    sources = [source for source in sources if source.uri not in forgotten.uris]
     by_uri = {source.uri: source for source in sources}
     new = [source for source in sources if (source.uri, source.version) not in known]
     scanned = {row["uri"] for row in rows if row["outcome"] == "ok"}
     _fail_videos(run, unlisted, {failure.subject: _nowhere(failure.subject) for failure in unlisted}, scanned)
     identified = _identify(run, executor, new, by_uri, scanned)
+    identified = _without_forgotten(dataset, identified)
     same: dict[tuple[str, str], list[str]] = defaultdict(list)
     for uri, found in sorted(identified.items()):
         same[found.video_id, keys.of(uri)].append(uri)
@@ -176,6 +181,19 @@ def _identify(
         )
         identities |= found
     return identities
+
+
+def _without_forgotten(dataset: Dataset, identified: Mapping[str, Identified]) -> dict[str, Identified]:
+    """Those whose bytes were not taken down; the others get a tombstone, too, and are not read again."""
+    of_video = {row["video_id"]: row for row in dataset.forgotten.rows() if row["video_id"]}
+    again = {uri: of_video[found.video_id] for uri, found in identified.items() if found.video_id in of_video}
+    if again:
+        erase_own(dataset, again)
+        dataset.identities.erase("uri", again)
+        dataset.forgotten.publish({**row, "uri": uri, "num_clips": 0} for uri, row in sorted(again.items()))
+        for uri, row in sorted(again.items()):
+            console.print(f"{uri}: left out, has the bytes of {row['uri']}, which was forgotten", markup=False)
+    return {uri: found for uri, found in identified.items() if uri not in again}
 
 
 def _has_warm_frames(identity: Mapping[str, Any], warm_frames: int) -> bool:

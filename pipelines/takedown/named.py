@@ -106,7 +106,9 @@ class Videos:
         ending = f"/{name.removeprefix('./')}"
         found = sorted(uri for uri in self.ids_of if file_uri(uri).endswith(ending))
         if len(files := sorted({file_uri(uri) for uri in found})) > 1:
-            raise ValueError(f"{name} is the end of {len(files)} URIs, such as {files[0]} and {files[1]}; give more of it")
+            raise ValueError(
+                f"{name} is the end of {len(files)} URIs, such as {files[0]} and {files[1]}; give more of it"
+            )
         return found
 
     def that_meet(self, condition: str) -> list[Target]:
@@ -158,3 +160,12 @@ def targets_of(rows: Collection[Mapping[str, Any]]) -> list[Target]:
         )
         for some in of_video.values()
     ]
+
+
+def is_of(tombstone: Mapping[str, Any], name: str) -> bool:
+    """Whether a tombstone is of what a user names, as `Videos.named` takes it."""
+    uri = tombstone["uri"]
+    if {uri, file_uri(uri), container_uri(uri)} & {name, named(name)} or file_uri(uri).endswith(f"/{name}"):
+        return True
+    ids = [tombstone["video_id"], *tombstone["clip_ids"]]
+    return len(name) >= MIN_BEGINNING and any(one.startswith(name.lower()) for one in ids)

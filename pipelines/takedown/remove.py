@@ -115,6 +115,30 @@ def remove_made(dataset: Dataset) -> list[str]:
     return made
 
 
+def left_over(dataset: Dataset, clip_ids: Collection[str], uris: Collection[str]) -> Iterator[str]:
+    """Tables, indices and tars that hold some of these clips or files, by their place in the dataset."""
+    layout, begin = dataset.layout, f"{dataset.url}/"
+    by_clip = [dataset.clips, dataset.shards, dataset.shard_plans]
+    by_clip += [dataset.scores(name, {}) for name in dataset.score_families()]
+    by_clip += [dataset.captions(name) for name in dataset.caption_families()]
+    folders, files = [layout.shards], [layout.clips, layout.index]
+    for kind in ENCODED:
+        for fingerprint in dataset.fingerprints(kind):
+            by_clip.append(dataset.encoded(kind, fingerprint))
+            folders.append(layout.encoded(kind, fingerprint).url)
+            files.append(layout.encoded(kind, fingerprint).index)
+    wanted = [(table, "clip_id", clip_ids) for table in by_clip]
+    wanted += [(dataset.failures, "subject", {*clip_ids, *uris})]
+    wanted += [(table, "uri", uris) for table in (dataset.videos, dataset.identities)]
+    yield from (table.url.removeprefix(begin) for table, column, values in wanted if table.has(column, values))
+    for url, column, values in [*((file, "clip_id", clip_ids) for file in files), (layout.sidecar, "uri", uris)]:
+        rows = read_parquet(url, [column])
+        if rows is not None and pc.any(pc.is_in(rows[column], _array(values))).as_py():
+            yield url.removeprefix(begin)
+    for folder in folders:
+        yield from (f"{folder}/{name}".removeprefix(begin) for name in _with_members(folder, _tars(folder), clip_ids))
+
+
 def unknown(dataset: Dataset) -> list[str]:
     """Entries of the folder that no part of reelpack wrote: what is in them stays."""
     layout = dataset.layout
@@ -192,8 +216,8 @@ def _rows_of(
     table: Table, tars: Collection[str], clip_ids: Collection[str]
 ) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
     """Each tar that rows of other clips name, with these rows."""
-    rows = table.read()
-    rows = rows.filter(pc.and_(pc.is_in(rows["shard"], _array(tars)), pc.invert(pc.is_in(rows["clip_id"], _array(clip_ids)))))
+    rows = without(table.read(), "clip_id", clip_ids)
+    rows = rows.filter(pc.is_in(rows["shard"], _array(tars)))
     for name in sorted(set(rows["shard"].to_pylist())):
         yield name, rows.filter(pc.equal(rows["shard"], name)).to_pylist()
 

@@ -17,8 +17,8 @@ DEPTH = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """A run, or an exported model, of a dataset: its folder, how many of its clips it trained on, and whether it trains
-    now."""
+    """A run, or an exported model, of a dataset: its folder, how many of its clips it trained on, and whether it
+    trains now."""
 
     folder: str
     train_clips: int | None
@@ -26,8 +26,8 @@ class Trained:
 
 
 def runs_of(dataset: str, folders: Iterable[str]) -> list[Trained]:
-    """Runs whose record names a dataset, in these folders and up to `DEPTH` below. A record with a relative path, which
-    another folder may mean otherwise, counts by the last name of it."""
+    """Runs whose record names a dataset, in these folders and up to `DEPTH` below. A record with a relative path,
+    which another folder may mean otherwise, counts by the last name of it."""
     found: dict[str, Trained] = {}
     for folder in folders:
         for run in _below(path_of(absolute(folder)), DEPTH):

@@ -219,7 +219,7 @@ def test_thinned_curves_end_where_the_run_ended() -> None:
 )
 def test_the_rules_that_an_earlier_version_saved_are_read(select: dict) -> None:
     view = DatasetView(
-        url="", config={"curate": {"select": select}}, num_files=0, num_failed_files=0, failures=[],
+        url="", config={"curate": {"select": select}}, num_files=0, num_failed_files=0, num_forgotten=0, failures=[],
         clips=pa.table({}), index=pa.table({}), encoded=frozenset(), captions=pa.table({}),
     )  # fmt: skip
     assert view.bounds("motion") == (0.5, None) and view.bounds("text_match") == (None, None)
