@@ -192,7 +192,9 @@ def _without_forgotten(dataset: Dataset, identified: Mapping[str, Identified]) -
         dataset.identities.erase("uri", again)
         dataset.forgotten.publish({**row, "uri": uri, "num_clips": 0} for uri, row in sorted(again.items()))
         for uri, row in sorted(again.items()):
-            console.print(f"{uri}: left out, has the bytes of {row['uri']}, which was forgotten", markup=False)
+            console.print(
+                f"{uri}: left out, has the bytes of {row['uri']}, which was forgotten", markup=False, soft_wrap=True
+            )
     return {uri: found for uri, found in identified.items() if uri not in again}
 
 

@@ -21,13 +21,16 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
+from curate.dataset.dataset import Dataset
 from tests.support.corpus import shot, write
+from tests.support.encoded import encoded
 from tests.support.forks import forks
+from tests.support.latents import LATENTS_RECORD
 from tests.support.snapshot import differences, leftovers, snapshot
 from tests.support.vlm_checkpoints import write_checkpoint
 
 Trouble = Literal["kill", "full", "read-only"]
-COMMANDS = ("curate", "select", "caption", "encode")
+COMMANDS = ("curate", "select", "caption", "encode", "forget")
 TROUBLES: tuple[Trouble, ...] = ("kill", "full", "read-only")
 ERRORS = {"full": errno.ENOSPC, "read-only": errno.EROFS}
 LIMIT_S = 120
@@ -72,6 +75,10 @@ class Points:
         self._curated = self._after("curate", folder / "nothing", "curated")
         self._captioned = Path(shutil.copytree(self._curated, folder / "captioned"))
         caption(self._captioned)
+        self._encoded = Path(shutil.copytree(self._captioned, folder / "encoded"))
+        dataset = Dataset(str(self._encoded))
+        clips = sorted(dataset.read_index()["clip_id"].to_pylist())
+        encoded(dataset, "latents", LATENTS_RECORD, clips, clips[:3])
 
     @cached_property
     def _model(self) -> Path:
@@ -79,7 +86,9 @@ class Points:
 
     def all(self, command: str, trouble: Trouble, every: int = 1) -> Iterator[tuple[int, list[str]]]:
         """Each point, and what is wrong after it; nothing where all is well."""
-        begin = {"curate": self.folder / "nothing", "encode": self._captioned}.get(command, self._curated)
+        begin = {"curate": self.folder / "nothing", "encode": self._captioned, "forget": self._encoded}.get(
+            command, self._curated
+        )
         expected = content(self._after(command, begin, f"{command} undisturbed"))
         point = 1
         while True:
@@ -115,6 +124,7 @@ class Points:
             "curate": [str(self.videos), "--out", str(out), "--executor", "local"],
             "select": [str(out), "--set", "select.rules.duration_s.min=0.5"],
             "caption": [str(out), "--executor", "local", "--set", f"caption.backend.model={self._model}"],
+            "forget": [str(out), str(self.videos / "0.mp4")],
             "encode": [str(out), "--set", "encode.max_area_px=6144", "--set", "encode.autoencoder.device=cpu"],
         }[command]
         own = [word for setting in SETTINGS.get(command, ()) for word in ("--set", setting)]
@@ -202,7 +212,6 @@ def content(out: Path) -> dict[str, dict[str, str]]:
 
 def caption(out: Path) -> None:
     """Captions as a captioner writes them, for every clip."""
-    from curate.dataset.dataset import Dataset
     from curate.dataset.schemas import CAPTIONS
     from pipelines.dataset import config_of
 

@@ -14,8 +14,8 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.store import Table
 
-HISTORY = frozenset({"attempts", "retry_command"})
-"""Columns that tell how often something was tried, and where; a kill may change them."""
+HISTORY = frozenset({"attempts", "retry_command", "at"})
+"""Columns that tell how often something was tried, where and when; a kill may change them."""
 
 MAX_SHOWN = 5
 

@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.dataset.dataset import Dataset
 from curate.dataset.judged import EDITED, HUMAN
-from curate.dataset.layout import Encoded
 from curate.dataset.store import write_parquet
-from curate.shards.tar import PLACE, TarReader, payload_digest, read_member, write_tar
+from curate.shards.tar import TarReader, payload_digest, read_member, write_tar
 from curate.storage.lease import Occupied, hold
-from curate.storage.tensors import arrays_to_bytes
 from pipelines.cli import main
 from pipelines.config import load_config
 from pipelines.dataset import config_of
@@ -28,6 +24,7 @@ from pipelines.drivers.forget import forget, plan_forget
 from pipelines.inspection.status import status
 from pipelines.inspection.verify import verify
 from tests.support.curated import SETTINGS, caption, copied, curated
+from tests.support.encoded import encoded
 from tests.support.latents import LATENTS_RECORD, TEXT_RECORD
 
 TITLE = "A film of the harbour at night"
@@ -50,9 +47,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     own = pa.table({"uri": list(made.uris.values()), "title": pa.array(titles).dictionary_encode()})
     write_parquet(dataset.layout.sidecar, own)
     main_select(made)
-    made.latent = arrays_to_bytes({"latent": np.arange(64, dtype=np.float32).reshape(4, 1, 4, 4) + 0.125})
-    for kind, record, again in (("latents", LATENTS_RECORD, True), ("text", TEXT_RECORD, False)):
-        encoded(dataset, kind, record, [row["clip_id"] for row in index], made.latent, made.gone if again else None)
+    clips = [row["clip_id"] for row in index]
+    encoded(dataset, "latents", LATENTS_RECORD, clips, [made.gone])
+    encoded(dataset, "text", TEXT_RECORD, clips)
     media = read_member(TarReader(dataset.layout.shards), next(row for row in index if row["clip_id"] == made.gone))
     made.media = media[len(media) // 2 :][:64]
     write_tar(f"{out}/shards/train-000009.tar", [(made.gone, {"mp4": media})])
@@ -69,26 +66,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def main_select(made: SimpleNamespace) -> None:
     with pytest.raises(SystemExit):
         main(["select", made.url])
-
-
-def encoded(
-    dataset: Dataset, kind: Encoded, record: dict[str, object], clips: list[str], payload: bytes, again: str | None
-) -> None:
-    """Latents or text embeddings of clips, those of one of them twice: the index points at the later ones."""
-    layout = dataset.layout.encoded(kind, str(record["fingerprint"]))
-    table = dataset.encoded(kind, str(record["fingerprint"]))
-    digests = {row["clip_id"]: row["digest"] for row in dataset.read_index().to_pylist()}
-    facts = {"split": "train", "latent_c": 4, "latent_t": 1, "latent_h": 4, "latent_w": 4, "window": 0}
-    for number, names in enumerate([clips, [again]] if again else [clips]):
-        samples = [(name, {"safetensors": payload}) for name in names]
-        members = write_tar(f"{layout.url}/train-{number:06d}.tar", samples)
-        table.publish(
-            {**facts, "clip_id": member.key, **{name: getattr(member, name) for name in PLACE if name != "clip_id"},
-             "media_digest": digests[member.key] if kind == "latents" else None}
-            for member in members
-        )  # fmt: skip
-    write_parquet(layout.index, table.read())
-    Path(layout.record).write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -193,6 +170,7 @@ def test_later_runs_leave_it_out_under_any_name_and_count_it(
     films = Path(shutil.copytree(made.films, tmp_path / "films"))
     made.dataset.save_section("curate", {**made.dataset.sections()["curate"], "inputs": [str(films)]})
     gone(made, "1.mp4")
+    (made.out / "tables/sidecar.parquet").unlink()
     own = tmp_path / "own.csv"
     own.write_text(f"path,title\n{films}/1.mp4,{TITLE}\n{made.films}/1.mp4,{TITLE}\n")
     inputs, config = [str(films), str(made.films / "1.mp4")], load_config(overrides=SETTINGS)
@@ -224,7 +202,7 @@ def test_videos_are_named_by_uri_id_clip_or_a_condition(made: SimpleNamespace) -
         with pytest.raises(ValueError, match=f"{name}: no video of .* has this URI or id"):
             plan_forget(made.url, [name])
     made.dataset.videos.publish([{"uri": "/other/1.mp4", "scan_key": "k", "outcome": "failed"}])
-    with pytest.raises(ValueError, match=r"1.mp4 ends 2 URIs, such as /other/1.mp4 and"):
+    with pytest.raises(ValueError, match=r"1.mp4 is the end of 2 URIs, such as /other/1.mp4 and"):
         plan_forget(made.url, ["1.mp4"])
 
 
@@ -263,7 +241,7 @@ def test_what_comes_back_is_found_and_goes_again(made: SimpleNamespace) -> None:
     made.dataset.captions("test-1").publish([row])
     (made.out / "shards/train-000000.tar").write_bytes(tar)
     told = [problem for problem in problems(made.url) if "has some of what was forgotten" in problem]
-    assert [problem.partition(":")[0] for problem in told] == ["tables/captions/test-1", "shards/train-000000.tar"]
+    assert [problem.partition(":")[0] for problem in told] == ["shards/train-000000.tar", "tables/captions/test-1"]
     with pytest.raises(SystemExit):
         main(["forget", made.url])
     assert problems(made.url) == []
