@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curate.storage.lease import owners
 from curate.storage.place import AnyPath, is_url, path_of
@@ -59,7 +60,7 @@ def _below(folder: AnyPath, depth: int) -> Iterator[AnyPath]:
             yield from _below(entry, depth - 1)
 
 
-def _datasets(run: AnyPath) -> list[dict[str, object]]:
+def _datasets(run: AnyPath) -> list[dict[str, Any]]:
     for name in RECORDS:
         try:
             record = json.loads((run / name).read_text())
