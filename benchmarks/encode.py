@@ -170,7 +170,8 @@ def bare(root: str, weights: str, max_area_px: str) -> dict[str, float]:
     torch.set_num_threads(1)
     config = EncodeConfig(autoencoder=ReelpackConfig(path=weights, device="cpu"), max_area_px=int(max_area_px))
     autoencoder = config.autoencoder.build()
-    opener = ClipOpener(config, TarReader(root), MediaConfig().build(), autoencoder)
+    strides = {"temporal_stride": autoencoder.temporal_stride, "spatial_stride": autoencoder.spatial_stride}
+    opener = ClipOpener(config, TarReader(root), MediaConfig().build(), **strides)
     cpu_s = wall_s = 0.0
     num_frames = 0
     for row in json.loads(Path(root, "items.json").read_text()):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from curate.media.prefetch import prefetch
 from curate.storage.lease import Lease
 from curate.storage.place import AnyPath, path_of
-from train.data.align import Alignment, find_family, read_targets
+from train.align.base import Alignment
 from train.data.check import check_data, check_positions, warn_of_islands
 from train.data.generator import keyed_generator
 from train.data.load import LoadedStep, PackLoader
@@ -111,17 +111,16 @@ def _train(
 ) -> TrainSummary:
     """One rank's part in a run."""
     train_manifest, val_manifest = manifests
-    urls = [part.url for part in train_manifest.parts]
     if ranks.is_main:
         warn_of_islands(train_manifest, config.model)
         warn_of_scale(config, train_manifest)
-    family = find_family(urls, config.align.embedding) if config.align.weight else None
+    alignment = _build_alignment(config, train_manifest, ranks)
     if config.freezes and activation_dtype(config, ranks.device) is torch.float32:
         check_frozen_dtype(config)
     check_package(config.optimizer)
     check_quantizes(config.finetune.frozen_dtype)
     base = base_record(config.init) if config.freezes and config.init is not None else None
-    record = RunRecord.of(train_manifest, family, base)
+    record = RunRecord.of(train_manifest, None if alignment is None else alignment.target, base)
     open_run(out, config, record, write=ranks.is_main)
     if ranks.is_main:
         remove_left_over(out)
@@ -134,10 +133,7 @@ def _train(
         check_latents(config.init, record.latents)
     if config.init is not None and (is_new or config.freezes):
         adapt_base(model, config, config.init)
-    alignment = None
-    if family is not None:
-        targets = read_targets(urls, family, train_manifest.clip_ids)
-        alignment = Alignment(config.align, targets, config.model.feature_dim(config.align.block), config.seed)
+    if alignment is not None:
         model.add_module("projector", alignment.projector)  # trained and saved with the model
     num_tokens = largest_pack(train_manifest, config.data.plan)
     estimate = cache(partial(estimate_memory, config, model, num_tokens, ranks.world_size, dtype))
@@ -147,6 +143,22 @@ def _train(
         run = _Run(config, model, alignment, train_manifest, val_manifest, out, spool, ranks, lease, on_step)
         run.train()
         return run.summary()
+
+
+def _build_alignment(config: TrainConfig, manifest: Manifest, ranks: RankGrid) -> Alignment | None:
+    """What features are aligned to. What is wrong on one rank ends all of them."""
+    if not config.align.weight:
+        return None
+    alignment, error = None, None
+    try:
+        width = config.model.feature_dim(config.align.block)
+        alignment = config.align.build(
+            manifest, width=width, patch=config.model.patch, seed=config.seed, device=ranks.device
+        )
+    except Exception as raised:
+        error = raised
+    ranks.raise_together(error)
+    return alignment
 
 
 class _Run:
@@ -177,6 +189,7 @@ class _Run:
             pin=ranks.device.type == "cuda",
             device=ranks.device,
             group=ranks.context_group,
+            features=None if alignment is None else alignment.features,
         )
         self.evaluators = build_evaluators(
             config.evaluate,

@@ -70,6 +70,27 @@ class ImageTextEncoder(ImageEncoder, Protocol):
         """Whether the encoder reads the whole text; the end of a longer one is cut off. Known after `setup`."""
 
 
+class PatchEncoder(Protocol):
+    """An encoder that says something of each part of an image."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the function pixels → features. Needs no `setup`.
+
+        Raises:
+            MissingWeights: local weights that are not there.
+        """
+
+    def setup(self) -> None:
+        """Load the weights; the second call does nothing."""
+
+    def patch_features(self, images: np.ndarray) -> np.ndarray:
+        """N ≥ 1 images of one size, (N, H, W, 3) uint8 RGB, to (N, f, h, w) float32.
+
+        The h x w cells divide the whole image evenly: it is scaled to what the network takes, and not cropped.
+        """
+
+
 Encoder = TypeVar("Encoder", bound=ImageEncoder)
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from curate.encoders.conse import ConseConfig
 from curate.encoders.efficientnet import EfficientNetConfig
 from curate.encoders.open_clip import OpenClipConfig
+from curate.encoders.vision import VisionConfig
 
 ImageText = (
     ConseConfig
@@ -20,3 +21,10 @@ ImageConfig = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 ImageTextConfig = Annotated[ImageText, Field(discriminator="kind")]
+PatchConfig = Annotated[
+    EfficientNetConfig
+    | OpenClipConfig
+    | VisionConfig,
+    Field(discriminator="kind"),
+]  # fmt: skip
+"""Encoders that have features of the parts of an image, `patch_features`."""

@@ -16,6 +16,7 @@ from curate.encoders import weights
 from curate.encoders.batches import in_batches
 from curate.encoders.efficientnet_lite import load_efficientnet_lite0, normalize
 from curate.encoders.fingerprint import path_digest
+from curate.encoders.resize import near_square, resized
 from curate.schema import content_digest
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ WEIGHTS = "efficientnet-lite0"
 CPU_BATCH = 2
 """Images per forward pass on a CPU, at most: the layers of more do not fit into its caches, and take pages from the
 operating system each time. Two take 0.6 times the time per image of eight."""
+PATCH_SIDE_PX, STRIDE_PX = 256, 32
+"""The side of a square of the area that an image is scaled to for its last map, and that of a cell of the map."""
 
 
 class EfficientNetConfig(BaseModel):
@@ -64,6 +67,11 @@ class EfficientNetEncoder:
         """(N, 1280) features to (N, 1280) float32 of unit length."""
         return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
+    def patch_features(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB to the last map (N, 1280, h, w) float32, of images of about 256² px."""
+        backbone: EfficientNetBackbone = self.backbone  # type: ignore[assignment]  # or one of equal fingerprint
+        return backbone.maps(images)
+
 
 class EfficientNetBackbone:
     """The network up to its classifier: features are its last map, averaged over the image."""
@@ -96,4 +104,21 @@ class EfficientNetBackbone:
                 pixels = torch.cat([normalize(image[None]) for image in batch]).to(self._device)
                 return self._model.forward_head(self._model.forward_features(pixels), pre_logits=True).cpu().numpy()
 
-        return in_batches(pooled, images, self._batch_size if self.on_gpu else min(self._batch_size, CPU_BATCH))
+        return in_batches(pooled, images, self._num_together)
+
+    def maps(self, images: np.ndarray) -> np.ndarray:
+        """See `EfficientNetEncoder.patch_features`."""
+        import torch
+
+        size = near_square(*images.shape[1:3], PATCH_SIDE_PX, STRIDE_PX)
+
+        def last_map(batch: np.ndarray) -> np.ndarray:
+            pixels = (resized(batch, size) - 127) / 128
+            with torch.inference_mode():
+                return self._model.forward_features(pixels.to(self._device)).cpu().numpy()
+
+        return in_batches(last_map, images, self._num_together)
+
+    @property
+    def _num_together(self) -> int:
+        return self._batch_size if self.on_gpu else min(self._batch_size, CPU_BATCH)

@@ -15,6 +15,7 @@ from curate.device import pick_device
 from curate.encoders import torchvision_cpu
 from curate.encoders.batches import in_batches
 from curate.encoders.fingerprint import path_digest
+from curate.encoders.resize import resized
 from curate.encoders.weights import MissingWeights
 from curate.schema import content_digest
 
@@ -217,6 +218,39 @@ class OpenClipEncoder:
     def embed_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """N images, (H, W, 3) uint8 RGB, to (N, d) float32 of unit length."""
         return self.features(images)
+
+    def patch_features(self, images: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB, scaled to the model's square, to the tokens of its last layer as a map: (N, f, h, w)
+        float32.
+
+        Raises:
+            ValueError: its image tower has no such tokens.
+        """
+        import torch
+        from open_clip import get_input_dtype
+        from open_clip.model import get_model_preprocess_cfg
+
+        tower = self._model.visual
+        if not hasattr(tower, "forward_intermediates"):
+            raise ValueError(
+                f"image encoder {self.name}: its {type(tower).__name__} gives no features of patches; take a "
+                "vision transformer"
+            )
+        side = tower.image_size
+        size = (side, side) if isinstance(side, int) else tuple(side)
+        wanted = {"mean": OF_OPEN_CLIP["image_mean"], "std": OF_OPEN_CLIP["image_std"]}
+        wanted |= get_model_preprocess_cfg(self._model)
+        mean, std = (torch.tensor(wanted[name]).view(3, 1, 1) for name in ("mean", "std"))
+        dtype = get_input_dtype(self.config.precision)
+        options = {"indices": 1, "normalize_intermediates": True, "intermediates_only": True}
+
+        def maps(batch: np.ndarray) -> np.ndarray:
+            pixels = (resized(batch, size) / 255 - mean) / std
+            with torch.inference_mode():
+                found = tower.forward_intermediates(pixels.to(self._device, dtype), **options)
+            return _numpy(found["image_intermediates"][-1])
+
+        return in_batches(maps, images, self.config.batch_size)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """M texts to (M, d) float32 of unit length. What is beyond the model's context is cut off; see `fits`."""

@@ -20,7 +20,7 @@ from pipelines.inspection.verify import verify
 from tests.support.curated import caption
 from tests.support.scorers import only
 from tests.support.videos import moving, write_video
-from train.data.align import _find_family
+from train.align.pooled import _find_family
 from train.data.manifest import read_manifest
 
 FILES = ["Show :: Part 1.mp4", "a::b.mp4", "a.mp4", "a.mp4::b.mp4", "#1.mp4", "50%20.mp4", "{x}.mp4", "~.mp4"]

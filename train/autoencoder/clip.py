@@ -11,7 +11,6 @@ from curate.media.readers.frames import FrameReader, Reading
 from curate.schema import Failure, FailureKind
 from curate.shards.tar import TarReader
 from train.autoencoder.ahead import ahead
-from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.sizes import multiple_of, target_size
 from train.autoencoder.windows import Window, in_windows, middle_of, windows_of
@@ -75,12 +74,18 @@ class ClipOpener:
     """Opens clips of a folder of shards, for an autoencoder: its strides say which frames and sides it takes."""
 
     def __init__(
-        self, config: EncodeConfig, shards: TarReader, reader: FrameReader, autoencoder: VideoAutoencoder
+        self,
+        config: EncodeConfig,
+        shards: TarReader,
+        reader: FrameReader,
+        *,
+        temporal_stride: int,
+        spatial_stride: int,
     ) -> None:
         self._config = config
         self._shards, self._reader = shards, reader
-        self._temporal_stride = autoencoder.temporal_stride
-        self._multiple_px = multiple_of(config.multiple_px, autoencoder.spatial_stride)
+        self._temporal_stride = temporal_stride
+        self._multiple_px = multiple_of(config.multiple_px, spatial_stride)
 
     def open(self, item: EncodeItem, *, num_ahead: int = 0) -> OpenedClip | Failure:
         """Its first frame is decoded, and more of them in a thread where it is one of `num_ahead` clips of later.

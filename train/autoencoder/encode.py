@@ -225,7 +225,14 @@ class EncodeStage:
 
     def _open(self, item: EncodeItem, *, num_ahead: int = 0) -> OpenedClip | Failure:
         """See `ClipOpener.open`."""
-        opener = ClipOpener(self.config, self._reader, self._frame_reader, self._loaded())
+        autoencoder = self._loaded()
+        opener = ClipOpener(
+            self.config,
+            self._reader,
+            self._frame_reader,
+            temporal_stride=autoencoder.temporal_stride,
+            spatial_stride=autoencoder.spatial_stride,
+        )
         return opener.open(item, num_ahead=num_ahead)
 
     def _loaded(self) -> VideoAutoencoder:

@@ -89,14 +89,23 @@ def problems(manifest: Manifest, patch: Patch, ranks: RankGrid) -> Iterator[str]
     damaged = False
     latents = ((table, "", "latents_root") for table in manifest.latent_tables)
     for table, prefix, root in (*latents, (manifest.table, "text_", "text_root")):
-        for problem in _wrong_sizes(table, root, prefix, ranks.rank, ranks.world_size):
+        for problem in wrong_sizes(table, root, prefix, ranks.rank, ranks.world_size):
             damaged = True
             yield problem
     if not damaged:
         yield from _unreadable(manifest, patch, ranks)
 
 
-def _wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: int) -> Iterator[str]:
+def wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: int) -> Iterator[str]:
+    """What is wrong with shards, a sentence each.
+
+    Args:
+        table: `clip_id`, and the columns `shard`, `offset` and `size` with a prefix.
+        root: its column of folders.
+        prefix: of the columns.
+        rank: looks at its part of the shards.
+        num_ranks: that look.
+    """
     names = [f"{prefix}{name}" for name in ("shard", "offset", "size")]
     places = table.select(["clip_id", root, *names]).rename_columns(["clip_id", "root", "shard", "offset", "size"])
     places = places.filter(pc.is_valid(places["shard"])).combine_chunks()

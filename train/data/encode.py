@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from curate.threads import import_decoders
 from train.autoencoder.clip import PLACE, EncodeItem
 from train.autoencoder.encode import EncodeStage
 from train.autoencoder.record import config_of
+from train.data.in_turn import InTurn
 from train.data.space import described_latents
 
 
@@ -27,8 +26,7 @@ class Encoder:
     Args:
         folder: of the latents; its fingerprint.json says how they are made.
         shards: folder of the clips.
-        device: of the worker; None: the current one. Work on a GPU is queued apart from the training step, and
-            waits for none of it.
+        device: of the worker; None: the current one.
 
     Raises:
         ValueError: the autoencoder found now is not the one of the fingerprint.
@@ -46,11 +44,7 @@ class Encoder:
                 f"{folder}: the dataset has latents {described_latents(record)}, these settings and weights now give "
                 f"{described_latents(found)}; put the autoencoder's weights back, or run `reelpack encode` again"
             )
-        self._lock = Lock()
-        self._stream: torch.cuda.Stream | None = None
-        if (chosen := self._stage.device).type == "cuda":
-            self._stream = torch.cuda.Stream(chosen)
-            self._stream.wait_stream(torch.cuda.current_stream(chosen))  # which has loaded the weights
+        self._turn = InTurn(self._stage.device)
 
     def tensors(self, row: dict[str, Any], lone_frames: Sequence[int] = ()) -> dict[str, Tensor]:
         """Of a row of the manifest, what would be stored; one at a time, from any thread. Of frames that are encoded
@@ -60,7 +54,7 @@ class Encoder:
             ValueError: the clip cannot be read or encoded.
         """
         item = EncodeItem(**{name: row[name] for name in PLACE}, window=row["window"])
-        with self._lock, nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+        with self._turn():
             outcome = self._stage.encode(item, lone_frames)
         if isinstance(outcome, Failure):
             raise ValueError(f"clip {item.clip_id} in {item.shard}: {outcome.kind}: {outcome.detail}")

@@ -11,6 +11,7 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from curate.storage.place import locate
+from train.align.base import TokenFeatures
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.manifest import Manifest
@@ -67,6 +68,7 @@ class PackLoader:
         pin: bool = False,
         device: torch.device | None = None,
         group: ContextGroup | None = None,
+        features: TokenFeatures | None = None,
     ) -> None:
         self.manifest = manifest
         self.samples = EpochSamples(manifest, config.epoch, config.plan, seed)
@@ -75,7 +77,7 @@ class PackLoader:
         self.model = model
         reader = ClipReader(manifest, model.patch, device)
         reader.prepare()
-        self.builder = SampleBuilder(self.samples, reader, objective, config, model, seed)
+        self.builder = SampleBuilder(self.samples, reader, objective, config, model, seed, features)
         self._pool = ThreadPoolExecutor(num_readers(manifest), thread_name_prefix="reader")
         self.group = group
         self.pin = pin  # what is loaded is in pinned memory, from which a GPU copies while it computes

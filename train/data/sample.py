@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.align.base import TokenFeatures
 from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.generator import keyed_generator
@@ -62,7 +63,9 @@ class SampleBuilder:
         config: DataConfig,
         model: ModelConfig,
         seed: int,
+        features: TokenFeatures | None = None,
     ) -> None:
+        self.features = features
         self.manifest, self.samples, self.reader = samples.manifest, samples, reader
         self.objective, self.config, self.model, self.seed = objective, config, model, seed
         self.patch = model.patch
@@ -91,6 +94,7 @@ class SampleBuilder:
             kept=kept,
             label=label,
             self_conditioned=self._self_conditioned(planned, row, epoch),
+            features=None if self.features is None else self.features.of(planned.row, row, shape[1]),
         )
         sample = sample if shown is None else show(sample, shown, alone)
         return self._conditioned(sample, planned, row, epoch)

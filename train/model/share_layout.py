@@ -42,6 +42,7 @@ def shared(batch: PackedBatch, group: ContextGroup, config: DiTConfig) -> Packed
         loss_mask=batch.loss_mask[mine],
         conditioning={name: tokens[mine].clone() for name, tokens in batch.conditioning.items()},
         lone_frames=None if batch.lone_frames is None else batch.lone_frames[mine],
+        features=None if batch.features is None else batch.features[mine].clone(),
         group=group,
         layout=_shared_layout(layout, share, patches, mine, config),
     )

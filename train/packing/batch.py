@@ -35,6 +35,7 @@ class Sample:
     conditioning: Mapping[str, Tensor] = field(default_factory=dict)  # by name, (C', T, H, W) float: further latents
     noise_levels: Mapping[str, float] = field(default_factory=dict)  # of these, by name: share of noise, 0 to 1
     self_conditioned: bool | None = None  # the model is shown its own estimate; None: it reads none
+    features: Tensor | None = None  # (t * h * w, F) float16 over the whole grid: what an image encoder says of tokens
 
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1:
@@ -82,6 +83,7 @@ class PackedBatch:
     noise_levels: Mapping[str, Tensor] = field(default_factory=dict)  # of these, by name, (S,) float32; NaN: none said
     self_conditioned: Tensor | None = None  # (S,) bool: who is shown the model's own estimate; None: it reads none
     lone_frames: Tensor | None = None  # (L,) bool: tubelets of one repeated frame; None: there are none
+    features: Tensor | None = None  # (L, F) float16: what an image encoder says of each token; None: nothing
     group: ContextGroup | None = None  # ranks that share the pack: what is L here are this rank's own tokens
     caption_tokens: CaptionTokens | None = None  # None: the model's own everywhere
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
@@ -133,6 +135,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         noise_levels=_noise_levels(samples),
         self_conditioned=_self_conditioned(samples),
         lone_frames=segments.gather(alone) & (positions[:, 0] == 0) if alone.any() else None,
+        features=_features(samples, segments),
     )
 
 
@@ -154,6 +157,11 @@ def _stacked(texts: Sequence[Tensor], segments: Segments) -> Tensor:
     for place, text in zip(stacked.split(segments.lengths), texts, strict=True):
         place.copy_(text)
     return stacked
+
+
+def _features(samples: Sequence[Sample], segments: Segments) -> Tensor | None:
+    found = [_kept(sample.features, sample) for sample in samples if sample.features is not None]
+    return _stacked(found, segments) if len(found) == len(samples) else None
 
 
 def _num_tokens(sample: Sample, grid: Patch) -> int:

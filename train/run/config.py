@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from train.align.config import AlignConfig
+from train.align.pooled_config import PooledConfig
 from train.data.config import DataConfig
 from train.evaluate.config import EvaluateConfig
 from train.finetune.config import FinetuneConfig, FullConfig
@@ -113,17 +115,6 @@ class CheckpointConfig(BaseModel):
     )
 
 
-class AlignConfig(BaseModel):
-    """Whether and how features are aligned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weight: float = Field(0.0, ge=0, description="of the alignment loss added to the objective; 0: none. REPA has 0.5")
-    block: int = Field(3, ge=0, description="whose output is aligned, counted from 0. REPA has the 8th of 28")
-    embedding: str = Field("auto", description="score family of the clips' embeddings; auto: the only one")
-    projector_dim: int = Field(2048, ge=1, description="width of the projector's two hidden layers. REPA has 2048")
-
-
 class TrainConfig(BaseModel):
     """A training run."""
 
@@ -165,7 +156,7 @@ class TrainConfig(BaseModel):
     parallel: ParallelConfig = ParallelConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    align: AlignConfig = AlignConfig()
+    align: AlignConfig = Field(PooledConfig(), description="representation alignment, by clip or by patch")
     log: LogConfig = LogConfig()
 
     @model_validator(mode="before")

@@ -54,7 +54,7 @@ class RunRecord:
     fps: float  # most frequent rate of the training videos; 0: there are only images
     datasets: tuple[dict[str, Any], ...]  # name, url, fingerprints and share of each, its clips and their hash
     labels: tuple[str, ...] | None = None  # names of the classes by number
-    embedding: str | None = None  # score family that features are aligned to
+    embedding: str | None = None  # what features are aligned to: a score family, or an image encoder
     conditioning: dict[str, Any] = field(default_factory=dict)  # by name: of which latents, and how it is shown
     base: dict[str, Any] | None = None  # folder and fingerprint of the model whose weights are frozen; None: none are
     longest: int = 0  # latent frames of the longest training sample; 0: of an earlier version, not said

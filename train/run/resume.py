@@ -91,8 +91,9 @@ def _check_same(out: AnyPath, config: TrainConfig, record: RunRecord) -> tuple[R
         )
     if old_record.embedding != record.embedding:
         raise ValueError(
-            f"{out} was aligned to {old_record.embedding}, the dataset now gives {record.embedding}; set "
-            f"train.align.embedding={old_record.embedding} or train elsewhere"
+            f"{out} was aligned to {old_record.embedding}, dataset and weights now give {record.embedding}; put back "
+            "that score family (train.align.embedding) or the weights of that encoder (train.align.encoder), or "
+            "train elsewhere"
         )
     return old_record, changed
 

@@ -178,3 +178,23 @@ def test_a_checkpoint_of_another_architecture_is_one_short_message(wrong: str, t
     assert len(str(raised.value)) < 600
     assert "\n" not in str(raised.value)
     assert "ViT-S-32" in str(raised.value)
+
+
+def test_features_of_patches_are_of_the_whole_picture(tiny_open_clip: Path, images: np.ndarray) -> None:
+    """Also of one that is no square: the model's own tokens before they are pooled, of the picture squashed."""
+    import open_clip
+
+    encoder = local(tiny_open_clip, batch_size=2)
+    found = encoder.patch_features(images)
+    assert found.shape == (3, 64, 2, 2) and found.dtype == np.float32
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tiny_open_clip}")
+    tower = model.eval().visual
+    tower.output_tokens = True
+    mean, std = (torch.tensor(given).view(3, 1, 1) for given in (tower.image_mean, tower.image_std))
+    squashed = np.stack(
+        [np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)) for image in images]
+    )
+    with torch.inference_mode():
+        _, tokens = tower((torch.from_numpy(squashed).permute(0, 3, 1, 2) / 255 - mean) / std)  # (3, 4, 64)
+    expected = tokens.transpose(1, 2).unflatten(2, (2, 2)).numpy()
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()  # PIL rounds

@@ -14,14 +14,17 @@ from torch import nn
 from tests.support.forks import start_ranks
 from tests.support.models import dit_config
 from tests.train.conftest import ragged_samples
-from train.data.align import Alignment, Targets
+from train.align.base import Alignment
+from train.align.config import PatchesConfig, PooledConfig
+from train.align.patches import PatchAlignment
+from train.align.pooled import PooledAlignment, Targets
 from train.distributed.parallelize import full_tensor, parallelize
 from train.distributed.ranks import RankGrid
 from train.estimate.forecast import Forecast, forecast
 from train.model.dit import DiT
 from train.objective.config import FlowConfig
 from train.packing.batch import PackedBatch, Sample, pack
-from train.run.config import AlignConfig, ParallelConfig, TrainConfig
+from train.run.config import ParallelConfig, TrainConfig
 from train.run.folder import check_ranks
 
 Gradients = dict[str, torch.Tensor]
@@ -88,26 +91,34 @@ def assert_same(case: str, got: tuple[float, Gradients], expected: tuple[float, 
 
 
 def check_alignment(ranks: RankGrid) -> None:
-    """Which is of the mean feature of a whole sample."""
-    model = built({})
-    whole, group = list(packs(model)), ranks.context_group
+    """By the mean feature of a whole sample, and by token."""
+    group, generator = ranks.context_group, torch.Generator().manual_seed(0)
     assert group is not None
-    vectors = np.random.default_rng(0).standard_normal((6, 5))
-    targets = Targets([f"clip-{i}" for i in range(6)], vectors)
-    alignment = Alignment(AlignConfig(weight=0.5, block=0, projector_dim=8), targets, 48, 0)
-    model.add_module("projector", alignment.projector)
+    targets = Targets([f"clip-{i}" for i in range(6)], np.random.default_rng(0).standard_normal((6, 5)))
+    shape = {"weight": 0.5, "block": 0, "projector_dim": 8}
+    for alignment in (
+        PooledAlignment(PooledConfig(**shape), "embedding-0", targets, 48, 0),
+        PatchAlignment(PatchesConfig(**shape), "encoder", width=48, dim=5, seed=0),
+    ):
+        model = built({})
+        whole = [
+            replace(batch, features=torch.randn(len(batch.tokens), 5, generator=generator).half())
+            for batch in packs(model)
+        ]
+        model.add_module("projector", alignment.projector)
+        expected = aligned_step(alignment, model, whole)
+        loss, gradients = aligned_step(alignment, model, [model.config.share(whole[ranks.dp_rank], group)])
+        total = ranks.sum(torch.tensor(loss, dtype=torch.float64)).item()
+        got = total, {name: ranks.sum(gradient) for name, gradient in gradients.items()}
+        assert_same(type(alignment).__name__, got, expected)
 
-    def aligned(batches: Sequence[PackedBatch]) -> tuple[float, Gradients]:
-        losses = [alignment.losses(model, FlowConfig().build(), batch)[1] for batch in batches]
-        torch.stack(losses).sum().backward()
-        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
-        model.zero_grad()
-        return sum(loss.item() for loss in losses), gradients
 
-    expected = aligned(whole)
-    loss, gradients = aligned([model.config.share(whole[ranks.dp_rank], group)])
-    total = ranks.sum(torch.tensor(loss, dtype=torch.float64)).item()
-    assert_same("alignment", (total, {name: ranks.sum(gradient) for name, gradient in gradients.items()}), expected)
+def aligned_step(alignment: Alignment, model: DiT, batches: Sequence[PackedBatch]) -> tuple[float, Gradients]:
+    losses = [alignment.losses(model, FlowConfig().build(), batch)[1] for batch in batches]
+    torch.stack(losses).sum().backward()
+    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    return sum(loss.item() for loss in losses), gradients
 
 
 def one_of_four(rank: int, folder: str) -> None:

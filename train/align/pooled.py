@@ -1,8 +1,6 @@
-"""Alignment while a run trains: a block's features of a clip, pooled and projected, point where the clip's embedding
-does (after REPA, Yu et al. 2024, §3.2, which aligns patch by patch).
+"""Alignment by clip: the mean feature of a clip's tokens points where the clip's embedding does, a pooled REPA.
 
-The embeddings are those that curation has stored: DATASET/tables/scores/embedding-…, one vector per clip. The
-projector is trained, saved and averaged with the model, and left out when it is sampled or exported.
+The embeddings are those that curation has stored: DATASET/tables/scores/embedding-…, one vector per clip.
 """
 
 from collections.abc import Sequence
@@ -11,16 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from curate.dataset.layout import Layout
 from curate.dataset.table import TableReader, last_by_key
 from curate.storage.place import children
-from train.model.align import Projector, alignment_loss
+from train.align.base import Alignment
+from train.align.loss import alignment_loss
+from train.align.pooled_config import PooledConfig
+from train.data.manifest import Manifest
 from train.model.exchange import summed
-from train.objective.base import Objective
 from train.packing.batch import PackedBatch
-from train.run.config import AlignConfig
 
 EMBEDDINGS = pa.schema([("clip_id", pa.string()), ("embedding", pa.list_(pa.float32()))])
 
@@ -95,46 +94,27 @@ def _table(dataset: str, family: str) -> TableReader:
     return TableReader(Layout(dataset).scores(family), EMBEDDINGS, ["clip_id"])
 
 
-class Alignment:
-    """The alignment loss, which is added to that of the objective.
+def of_manifest(config: PooledConfig, manifest: Manifest, width: int, seed: int) -> "PooledAlignment":
+    """See `AlignSettings.build`."""
+    urls = [part.url for part in manifest.parts]
+    family = find_family(urls, config.embedding)
+    return PooledAlignment(config, family, read_targets(urls, family, manifest.clip_ids), width, seed)
 
-    Args:
-        width: features per token of the aligned block.
-        seed: of the projector's weights.
-    """
 
-    def __init__(self, config: AlignConfig, targets: Targets, width: int, seed: int) -> None:
-        self.config, self.targets = config, targets
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.projector = Projector(width, targets.dim, config.projector_dim)
+class PooledAlignment(Alignment):
+    """To the embeddings of a score family."""
 
-    def losses(self, model: nn.Module, objective: Objective, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """The objective's losses of tokens, (L,), and the sum of the samples' weighted alignment losses, from one
-        forward pass. Of ranks that share a pack each computes the latter, and counts its part."""
-        watched = _Watched(model, self.config.block)
-        token_losses = objective.token_losses(watched, batch)
-        means = batch.segments.mean(watched.features)  # (S, D)
+    def __init__(self, config: PooledConfig, family: str, targets: Targets, width: int, seed: int) -> None:
+        super().__init__(config, family, width=width, dim=targets.dim, seed=seed)
+        self._targets = targets
+
+    def loss_sum(self, features: Tensor, batch: PackedBatch) -> Tensor:
+        """Of ranks that share a pack each computes all of it, and counts its part."""
+        means = batch.segments.mean(features)  # (S, D): over a segment's own tokens alone, those that were kept
         if batch.group is not None:
             means = summed(means, batch.group)
         projected = self.projector(means)  # (S, D)
-        targets = self.targets.of(batch.clip_ids)  # (S, D_target)
+        targets = self._targets.of(batch.clip_ids)  # (S, D_target)
         if projected.is_cuda:
             targets = targets.pin_memory().to(projected.device, non_blocking=True)  # or the device is waited for
-        part = 1 if batch.group is None else batch.group.size
-        return token_losses, self.config.weight * alignment_loss(projected, targets).sum() / part
-
-
-class _Watched(nn.Module):
-    """A model that remembers what one block gave in its last forward pass."""
-
-    features: Tensor
-
-    def __init__(self, model: nn.Module, block: int) -> None:
-        super().__init__()
-        self._call = model.__call__  # not as a module: whose parameters would then be counted twice
-        self.block = block
-
-    def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
-        out, self.features = self._call(x, timesteps, batch, features_of=self.block)
-        return out
+        return alignment_loss(projected, targets).sum() / (1 if batch.group is None else batch.group.size)

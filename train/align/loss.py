@@ -1,11 +1,4 @@
-"""Representation alignment (REPA, Yu et al. 2024, §3.2): features of a block, projected, point where an encoder's do.
-
-    out, features = model(x, timesteps, batch, features_of=7)
-    loss = alignment_loss(projector(features), targets)                                    # targets per token
-    loss = alignment_loss(projector(batch.segments.mean(features)), clip_embeddings)       # targets per sample
-
-The mean over a segment is over its own tokens alone, those that were kept.
-"""
+"""Representation alignment (REPA, Yu et al. 2024, §3.2): projected features point where an encoder's do."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -12,7 +12,7 @@ import torch
 from curate.dataset.table import TableReader
 from tests.support.latents import smooth_clips, write_dataset
 from tests.train.test_loop import Stopped, assert_equal_runs, config, logged, on_ranks, stop_after
-from train.data.align import EMBEDDINGS, find_family, read_targets
+from train.align.pooled import EMBEDDINGS, find_family, read_targets
 from train.loop import train
 from train.model.dit import DiT
 from train.run.config import TrainConfig
