@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -37,7 +37,7 @@ def explain(detail: ErrorDetails, root: type[BaseModel], columns: Iterable[str] 
         return f"{path}: not a key of this kind; set {section}.kind to one that has it"
     if nearest := _like(leaf, siblings):
         return f"{path}: unknown key; the nearest valid one is {section and section + '.'}{nearest}"
-    if elsewhere := _elsewhere(leaf, section, known):
+    if elsewhere := _elsewhere(leaf, section, known, {*_set_by_default(root())}):
         return f"{path}: unknown key; the nearest valid one is {elsewhere}"
     where = f"the keys of {section}" if section else "the sections"
     return f"{path}: unknown key; {where} are {', '.join(siblings)}"
@@ -72,12 +72,22 @@ def _slip(name: str, others: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, others, 1, MIN_LIKENESS)), None)
 
 
-def _elsewhere(leaf: str, section: str, known: Sequence[str]) -> str | None:
-    """The key of this name, or nearly of it, in another place of the first section, not far below; or of this very
-    name in another section, where there is one alone."""
+def _set_by_default(settings: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Dotted names without those of the members of unions that have to be named."""
+    for attribute, field in type(settings).model_fields.items():
+        yield (name := f"{prefix}{field.alias or attribute}")
+        value = getattr(settings, attribute)
+        if isinstance(value, BaseModel):
+            yield from _set_by_default(value, f"{name}.")
+
+
+def _elsewhere(leaf: str, section: str, known: Sequence[str], usual: Collection[str]) -> str | None:
+    """The key of this name, or nearly of it, in another place of the first section, not far below, and nearer where it
+    is none of the `usual` ones; or of this very name in another section, where there is one alone."""
     first = section.partition(".")[0]
     inside = [path for path in known if path.startswith(f"{first}.")] if first else list(known)
-    inside = [path for path in inside if path.count(".") - 1 - section.count(".") <= MAX_DEPTH]
+    depth = 1 + section.count(".")
+    inside = [path for path in inside if path.count(".") - depth <= (MAX_DEPTH if path in usual else 1)]
     nearest = _slip(leaf, {path.rpartition(".")[2] for path in inside})
     found = sorted((path for path in inside if path.rpartition(".")[2] == nearest), key=lambda path: path.count("."))
     outside = [path for path in known if path.endswith(f".{leaf}") and not path.startswith(f"{first}.")]

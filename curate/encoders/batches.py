@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-def in_batches(work: Callable[[Any], np.ndarray], items: Sequence[Any], size: int) -> np.ndarray:
+def in_batches(work: Callable[[Any], np.ndarray], items: Sequence[Any] | np.ndarray, size: int) -> np.ndarray:
     """Results of `work` on N ≥ 1 items, `size` at a time, joined along the first axis: `(N, …)`.
 
     What does not fit into the memory of the GPU is tried again in halves, down to one item.

@@ -110,7 +110,7 @@ class EfficientNetBackbone:
         """See `EfficientNetEncoder.patch_features`."""
         import torch
 
-        size = near_square(*images.shape[1:3], PATCH_SIDE_PX, STRIDE_PX)
+        size = near_square(images.shape[1:3], PATCH_SIDE_PX, STRIDE_PX)
 
         def last_map(batch: np.ndarray) -> np.ndarray:
             pixels = (resized(batch, size) - 127) / 128

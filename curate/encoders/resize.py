@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def near_square(height: int, width: int, side_px: int, multiple_px: int) -> tuple[int, int]:
-    """Height and width near an image's shape and the area of a square of `side_px`; multiples of `multiple_px`."""
-    scale = side_px / math.sqrt(height * width) / multiple_px
-    rows, columns = (max(1, round(side * scale)) * multiple_px for side in (height, width))
+def near_square(sides: tuple[int, ...], side_px: int, multiple_px: int) -> tuple[int, int]:
+    """Height and width near an image's shape and the area of a square of `side_px`, multiples of `multiple_px`."""
+    scale = side_px / math.sqrt(math.prod(sides)) / multiple_px
+    rows, columns = (max(1, round(side * scale)) * multiple_px for side in sides)
     return rows, columns
 
 

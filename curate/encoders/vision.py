@@ -108,7 +108,7 @@ class VisionEncoder:
 
         settings, processor = self._model.config, self._processor
         patch = int(getattr(settings, "patch_size", 1))
-        size = near_square(*images.shape[1:3], self.config.side_px or int(settings.image_size), patch)
+        size = near_square(images.shape[1:3], self.config.side_px or int(settings.image_size), patch)
         mean, std = (torch.tensor(given).view(3, 1, 1) for given in (processor.image_mean, processor.image_std))
         options = {"interpolate_pos_encoding": True}
         options = {name: on for name, on in options.items() if name in signature(self._model.forward).parameters}
