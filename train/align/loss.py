@@ -1,5 +1,6 @@
 """Representation alignment (REPA, Yu et al. 2024, §3.2): projected features point where an encoder's do."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +17,12 @@ class Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(n, D) to (n, D_target)."""
         return self.mlp(features)
+
+    def activation_bytes(self, num_rows: int, dtype: torch.dtype) -> int:
+        """What rows keep for the backward pass, their loss too: two hidden layers before and after the activation, the
+        output, and in float32 outputs and targets."""
+        hidden, dim = (self.mlp[i].out_features for i in (0, -1))
+        return num_rows * ((4 * hidden + dim) * dtype.itemsize + 2 * dim * 4)
 
 
 def alignment_loss(projected: Tensor, targets: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Settings of alignment by patch."""
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class PatchesConfig(AlignSettings):
     """Each token, to what an image encoder says of its part of the clip's frames (REPA)."""
 
+    by_token: ClassVar[bool] = True
     kind: Literal["patches"] = "patches"
     encoder: PatchConfig = Field(
         EfficientNetConfig(), description="image encoder with features of patches; REPA has DINOv2-B"

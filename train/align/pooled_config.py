@@ -1,7 +1,7 @@
 """Settings of alignment by clip."""
 
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class PooledConfig(AlignSettings):
     """The mean over a clip's tokens, to the embedding that curation has stored of it."""
 
+    by_token: ClassVar[bool] = False
     kind: Literal["pooled"] = "pooled"
     embedding: str = Field("auto", description="score family of the clips' embeddings; auto: the only one")
 

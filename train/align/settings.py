@@ -1,7 +1,7 @@
 """What settings of alignment share. Nothing here needs torch."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,9 @@ class AlignSettings(BaseModel, ABC):
     """Whether and how features are aligned. The member's `kind` says to what."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by_token: ClassVar[bool]
+    """The projector takes a row for each token, and not for each sample."""
 
     kind: str
     weight: float = Field(0.0, ge=0, description="of the alignment loss added to the objective; 0: none. REPA has 0.5")

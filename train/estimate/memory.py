@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from train.align.loss import Projector
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.finetune.adapt import adapt_narrow
@@ -92,7 +93,8 @@ def estimate_memory(
         num_tokens=num_tokens,
         num_sharing=config.parallel.context,
         state_bytes=state_bytes // config.parallel.num_shards(num_ranks),
-        activation_bytes=model.activation_bytes(
+        activation_bytes=_aligned_bytes(model, config, own_tokens, dtype)
+        + model.activation_bytes(
             own_tokens,
             dtype,
             config.objective.build().token_losses,
@@ -101,6 +103,12 @@ def estimate_memory(
         ),
         kernel_bytes=model.workspace_bytes(own_tokens, dtype),
     )
+
+
+def _aligned_bytes(model: Denoiser, config: TrainConfig, num_tokens: int, dtype: torch.dtype) -> int:
+    """What the projector of a run that aligns tokens keeps."""
+    projector: Projector | None = getattr(model, "projector", None)
+    return projector.activation_bytes(num_tokens, dtype) if projector and config.align.by_token else 0
 
 
 def largest_pack(manifest: Manifest, plan: PlanConfig) -> int:

@@ -19,6 +19,7 @@ from train.align.patches import ClipFeatures, frames_of_tokens
 from train.autoencoder.config import EncodeConfig
 from train.data.in_turn import InTurn
 from train.data.manifest import Manifest, read_manifest
+from train.data.mix import join_manifests
 from train.loop import train
 from train.run.config import TrainConfig
 from train.run.folder import read_run
@@ -116,6 +117,19 @@ def test_a_token_has_the_features_of_its_part_of_the_clip(
         # The filter of the interpolation is wider than a cell, and a codec loses something.
         assert np.abs(found.float().numpy() - expected).mean() < 8
         assert np.corrcoef(found.float().numpy().ravel(), np.ravel(expected))[0, 1] > 0.97
+
+
+def test_features_of_several_datasets_are_those_of_each(dataset: Path, tmp_path: Path) -> None:
+    """One of them has its latents stored, and of the other they are made while training."""
+    other = shutil.copytree(dataset, tmp_path / "other")
+    say(other, config=EncodeConfig(windows="middle", store=False).model_dump(mode="json"))
+    alone, beside = manifest_of(dataset), manifest_of(other)
+    both = join_manifests({"one": alone, "other": beside})
+    made = [ClipFeatures(manifest, Colors(), 1, (1, 2, 2), InTurn(CPU)) for manifest in (alone, both)]
+    for index in range(len(both)):
+        made[1].check()
+        expected = made[0].of(index % len(alone), alone.row(index % len(alone)), 3)
+        assert torch.equal(made[1].of(index, both.row(index), 3), expected)
 
 
 def test_frames_of_a_token_are_spread_over_those_it_stands_for() -> None:

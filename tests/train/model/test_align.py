@@ -92,3 +92,20 @@ def test_a_token_of_another_sample_has_no_part_in_the_alignment_of_one(
     [gradient] = torch.autograd.grad(loss, tokens)
     own = batch.segments.lengths[0]
     assert gradient[:own].abs().max() > 0 and not gradient[own:].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_memory_of_a_projector_is_what_autograd_keeps(dtype: torch.dtype) -> None:
+    projector, features, targets = Projector(8, 24, hidden=64), torch.randn(50, 8), torch.randn(50, 24).half()
+    own = {parameter.data_ptr() for parameter in projector.parameters()} | {features.data_ptr()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if len(tensor) == 50 and tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=dtype, enabled=dtype is torch.bfloat16):
+        alignment_loss(projector(features), targets).sum()
+    assert projector.activation_bytes(50, dtype) == pytest.approx(sum(kept.values()), rel=0.15)
