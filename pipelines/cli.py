@@ -12,6 +12,7 @@ from pipelines.commands.entry import run
 COMMANDS = (
     ("curate", "Curate"),
     ("select", "Curate"),
+    ("checkout", "Curate"),
     ("retry", "Curate"),
     ("forget", "Curate"),
     ("plan", "Curate"),
@@ -19,6 +20,8 @@ COMMANDS = (
     ("status", "Inspect"),
     ("explain", "Inspect"),
     ("search", "Inspect"),
+    ("log", "Inspect"),
+    ("diff", "Inspect"),
     ("verify", "Inspect"),
     ("vacuum", "Inspect"),
     ("doctor", "Inspect"),

@@ -5,7 +5,7 @@ at any time, and equal tables give equal bytes.
 """
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ from curate.dataset.layout import Encoded, Layout
 from curate.dataset.schemas import (
     CAPTIONS,
     CLIPS,
+    DECISIONS,
     FAILURES,
     IDENTITIES,
     INDEX,
@@ -27,6 +28,7 @@ from curate.dataset.schemas import (
     SHARD_PLANS,
     SHARDS,
     TEXT,
+    VERSIONS,
     VIDEOS,
 )
 from curate.dataset.sources import DIGEST, SOURCE, of_current
@@ -59,6 +61,8 @@ class Dataset:
         self.shards = self._table("shards", SHARDS, "clip_id", "cut_key")
         self.shard_plans = self._table("shard_plans", SHARD_PLANS, "clip_id", "cut_key")
         self.failures = self._table("failures", FAILURES, "subject", "step", "key")
+        self.versions = self._table("versions", VERSIONS, "number")
+        self.decisions = self._table("decisions", DECISIONS, "clip_id", "number")
         self.forgotten = self._table("forgotten", FORGOTTEN, "uri", "video_id")
         self._lease: Lease | None = None
 
@@ -69,7 +73,8 @@ class Dataset:
     def tables(self) -> list[Table]:
         """Those that every dataset has, without scores and captions."""
         return [
-            *(self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures, self.forgotten)
+            *(self.identities, self.videos, self.clips, self.shards, self.shard_plans, self.failures),
+            *(self.forgotten, self.versions, self.decisions),
         ]
 
     @contextmanager
@@ -261,8 +266,12 @@ class Dataset:
 
     def families(self, *, or_running: bool = False) -> dict[str, dict[str, pa.DataType]]:
         """The score families in `made_with` and their columns, as stored; needs no weights."""
+        return self.columns_of(self.made_with(or_running=or_running)["families"])
+
+    def columns_of(self, families: Iterable[str]) -> dict[str, dict[str, pa.DataType]]:
+        """The columns of score families, as stored; none of one that has no values."""
         found = {}
-        for family in self.made_with(or_running=or_running)["families"]:
+        for family in families:
             schema = self.scores(family, {}).stored_schema()
             found[family] = {field.name: field.type for field in schema if field.name != "clip_id"}
         return found

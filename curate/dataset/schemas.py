@@ -126,6 +126,26 @@ FAILURES = pa.schema(
         ("retry_command", pa.string()),
     ]
 )
+VERSIONS = pa.schema(
+    [
+        ("number", pa.int64()),
+        *((name, pa.string()) for name in ("at", "command", "user", "reelpack_version")),
+        ("settings", pa.string()),  # JSON
+        *((f"num_{name}", pa.int64()) for name in ("keep", "reject", "pending", "failed")),
+        ("kept_s", pa.float64()),
+        ("digest", pa.string()),
+    ]
+)
+DECISIONS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("number", pa.int64()),  # of the version
+        ("decision", pa.string()),  # null: the clip is not there any more
+        ("reasons", pa.string()),
+        ("duration_s", pa.float64()),
+    ]
+)
+"""What changed in a version of the decision, see `curate.dataset.versions`."""
 INDEX_COLUMNS = [
     "clip_id", "video_id", "kind", "split", "shard", "ext", "offset", "size", "digest", "num_frames", "height",
     "width", "fps", "duration_s", "codec", "pixel_format", "color_transfer", "cut_start_pts", "cut_end_pts",

@@ -38,7 +38,11 @@ class Table(TableReader):
 
     def publish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows as one part; all of them or none. No rows, no part."""
-        table = pa.Table.from_pylist(list(rows), schema=self.schema)
+        self.publish_table(pa.Table.from_pylist(list(rows), schema=self.schema))
+
+    def publish_table(self, table: pa.Table) -> None:
+        """`publish` of rows that are a table of the same columns."""
+        table = table.cast(self.schema)
         if table.num_rows:
             if self._last_number is None:
                 self._last_number = max(map(part_number, self.part_names()), default=-1)

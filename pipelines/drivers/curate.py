@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from curate.columns import CAPTION_SCORES
 from curate.dataset.dataset import Dataset
 from curate.dataset.scans import clips_of, current_videos
+from curate.dataset.versions import recorded
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
 from curate.select import funnel
@@ -213,9 +214,10 @@ def _curate(
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
         _cut_kept(run, executor, stored, families)
-    final = decide(dataset, stored, config, families, drop_failed=drop_failed)
-    # The settings are saved only now that the tables are complete under them.
-    dataset.save_section("curate", made_with)
+    with recorded(dataset):
+        final = decide(dataset, stored, config, families, drop_failed=drop_failed)
+        # The settings are saved only now that the tables are complete under them.
+        dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
     dataset.compact(families)
     index = dataset.write_index(config.shards.key)

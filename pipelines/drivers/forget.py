@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.table import read_parquet
+from curate.dataset.versions import record_first, recorded
 from curate.storage.place import is_url
 from pipelines.dataset import check_cut, config_of
 from pipelines.inputs.sources import absolute
@@ -136,6 +137,7 @@ def forget(url: str, targets: Sequence[Target], reason: str = "") -> ForgetSumma
     """
     dataset = Dataset(url)
     with dataset.alone():
+        record_first(dataset)
         _bury(dataset, targets, reason)
         stones = [row for row in dataset.forgotten.rows() if not row["is_done"]]
         uris = {row["uri"] for row in stones}
@@ -187,7 +189,8 @@ def _decide_again(dataset: Dataset) -> str | None:
         return "another version of the scan found the clips that are left; the next `reelpack curate` decides again"
     try:
         check_cut(dataset)
-        decide(dataset, stored, config, families)
+        with recorded(dataset):
+            decide(dataset, stored, config, families)
     except ValueError as error:
         return str(error)
     dataset.write_index(config.shards.key)

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.versions import recorded
 from curate.media.counter import frames_decoded
 from curate.select import funnel
-from pipelines.config import POLICY_SECTIONS, load_config
+from pipelines.config import POLICY_SECTIONS, Config, load_config
 from pipelines.dataset import check_cut, config_of, curate_command
 from pipelines.settings import File
 from pipelines.steps.decide import decide, read_stored
@@ -45,7 +47,6 @@ def select(url: str, file: File | None = None, overrides: Sequence[str] = ()) ->
         ValueError: nothing was curated here, a setting is no policy: it would need frames, another version
             of the scan found the clips or of the cut wrote them, or another command curates.
     """
-    start, decoded_before = time.monotonic(), frames_decoded()
     dataset = Dataset(url)
     old = config_of(dataset)
     # How work is run changes no decision: one file serves `curate` and `select`.
@@ -56,20 +57,36 @@ def select(url: str, file: File | None = None, overrides: Sequence[str] = ()) ->
             f"select changes policies only (select.…, dedup.…), got settings of {', '.join(work)}; "
             f"`reelpack curate INPUT --out {url}` computes what they ask for"
         )
+    policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
+    return decide_again(dataset, new, {**dataset.made_with(), **policy})
+
+
+def decide_again(dataset: Dataset, config: Config, section: Mapping[str, Any]) -> SelectSummary:
+    """Decide by a configuration, which becomes the dataset's, from what is stored; the decision becomes a version.
+
+    Args:
+        dataset: that holds the tables.
+        config: the settings.
+        section: the same, as config.yaml has them, with the score families.
+
+    Raises:
+        ValueError: as `select`.
+    """
+    start, decoded_before = time.monotonic(), frames_decoded()
     with dataset.writer("curate"):
         before = funnel(dataset.read_clips())
-        families = dataset.families()
-        stored = read_stored(dataset, new, families, keep=True)
+        families = dataset.columns_of(section["families"])
+        stored = read_stored(dataset, config, families, keep=True)
         if before.get("clips") and not stored.clips.num_rows:
             raise ValueError(
-                f"{url}: its clips were found by another version of the scan, and none is stored by this one; nothing "
+                f"{dataset.url}: its clips were found by another version of the scan, and none is stored by this one; nothing "
                 f"is changed. `{curate_command(dataset)}` computes them again"
             )
         check_cut(dataset)
-        decided = decide(dataset, stored, new, families)
-        policy = {name: getattr(new, name).model_dump(mode="json") for name in POLICY_SECTIONS}
-        dataset.save_section("curate", {**dataset.sections()["curate"], **policy})
-        index = dataset.write_index(new.shards.key)
+        with recorded(dataset):
+            decided = decide(dataset, stored, config, families)
+            dataset.save_section("curate", dict(section))
+        index = dataset.write_index(config.shards.key)
     num_kept = pc.sum(pc.equal(decided["decision"], "keep")).as_py() or 0
     return SelectSummary(
         before=before,

@@ -88,6 +88,7 @@ def erase_rows(dataset: Dataset, clip_ids: Collection[str], uris: Collection[str
         dataset.scores(name, {}).erase("clip_id", clip_ids)
     for name in dataset.caption_families():
         dataset.captions(name).erase("clip_id", clip_ids)
+    dataset.decisions.erase("clip_id", clip_ids)
     dataset.failures.erase("subject", {*clip_ids, *uris})
     erase_own(dataset, uris)
     dataset.clips.erase("clip_id", clip_ids)
@@ -118,7 +119,7 @@ def remove_made(dataset: Dataset) -> list[str]:
 def left_over(dataset: Dataset, clip_ids: Collection[str], uris: Collection[str]) -> Iterator[str]:
     """Tables, indices and tars that hold some of these clips or files, by their place in the dataset."""
     layout, begin = dataset.layout, f"{dataset.url}/"
-    by_clip = [dataset.clips, dataset.shards, dataset.shard_plans]
+    by_clip = [dataset.clips, dataset.shards, dataset.shard_plans, dataset.decisions]
     by_clip += [dataset.scores(name, {}) for name in dataset.score_families()]
     by_clip += [dataset.captions(name) for name in dataset.caption_families()]
     folders, files = [layout.shards], [layout.clips, layout.index]

@@ -14,7 +14,7 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.store import Table
 
-HISTORY = frozenset({"attempts", "retry_command", "at"})
+HISTORY = frozenset({"attempts", "retry_command", "at", "command"})
 """Columns that tell how often something was tried, where and when; a kill may change them."""
 
 MAX_SHOWN = 5
