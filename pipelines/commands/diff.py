@@ -11,7 +11,7 @@ from pipelines.commands.options import DatasetArgument
 from pipelines.console.tables import duration_text, out
 
 if TYPE_CHECKING:
-    from curate.dataset.versions import Move
+    from curate.dataset.decisions import Move
 
 
 def diff(

@@ -79,8 +79,8 @@ def decide_again(dataset: Dataset, config: Config, section: Mapping[str, Any]) -
         stored = read_stored(dataset, config, families, keep=True)
         if before.get("clips") and not stored.clips.num_rows:
             raise ValueError(
-                f"{dataset.url}: its clips were found by another version of the scan, and none is stored by this one; nothing "
-                f"is changed. `{curate_command(dataset)}` computes them again"
+                f"{dataset.url}: its clips were found by another version of the scan, and none is stored by this one; "
+                f"nothing is changed. `{curate_command(dataset)}` computes them again"
             )
         check_cut(dataset)
         with recorded(dataset):

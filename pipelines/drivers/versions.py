@@ -1,4 +1,4 @@
-"""Versions of the decision: listed, compared, and decided again. The drivers behind `reelpack log`, `diff`, `checkout`."""
+"""Versions of the decision, listed, compared and decided again: the drivers of `reelpack log`, `diff`, `checkout`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
