@@ -70,9 +70,8 @@ class Comparison:
 
     def _load(self, side: Side, reader: pa.RecordBatchReader, query: str) -> None:
         self._connection.register("given", reader)
-        self._connection.execute(
-            f"create temp table {side}(clip_id text, decision text, reasons text, duration_s double)"
-        )
+        columns = "clip_id text, decision text, reasons text, duration_s double"
+        self._connection.execute(f"create temp table {side}({columns})")
         self._connection.execute(f"insert into {side} {query}")
         self._connection.unregister("given")
 
@@ -114,9 +113,8 @@ class Comparison:
         return tuple(row[0] for row in self._connection.execute(query).fetchall())
 
     def _number(self, query: str) -> float:
-        row = self._connection.execute(query).fetchone()
-        assert row is not None
-        return float(row[0])
+        ((number,),) = self._connection.execute(query).fetchall()
+        return float(number)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class Version:
     def row(self) -> dict[str, Any]:
         counts = {f"num_{name}": self.counts.get(name, 0) for name in DECISIONS}
         plain = {name: getattr(self, name) for name in PLAIN}
-        return {**plain, **counts, "settings": json.dumps(self.settings, sort_keys=True)}
+        return {**plain, **counts, "settings": json.dumps(self.settings)}
 
 
 def versions(dataset: Dataset) -> list[Version]:
