@@ -60,10 +60,10 @@ def test_each_change_of_policy_is_a_version_and_what_changes_nothing_is_none(mad
 
 def test_versions_differ_by_what_came_in_and_left_for_which_reason(made: SimpleNamespace) -> None:
     selected(made, "duration_s.min=0.2", "duration_s.max=2")
-    assert changed_settings(*map(find_version, [made.dataset] * 2, (1, 2))) == (
+    assert set(changed_settings(*map(find_version, [made.dataset] * 2, (1, 2)))) == {
         "select.rules.duration_s.min=0.2",
         "select.rules.duration_s.max=2.0",
-    )
+    }
     found = difference(made.dataset, 1, 2, ids=True)
     assert found.came == (Move(why="duration_s.min", num_clips=1, seconds=0.5),)
     assert found.left == (Move(why="duration_s.max", num_clips=1, seconds=2.5),)
