@@ -18,10 +18,13 @@ def clip_card(
     *,
     has_captions: bool,
     caption_note: str | None = None,
+    story: str = "",
+    media: str = "",
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
     `has_captions`: other clips have captions, so a clip without one says so.
-    `caption_note`: what a reader of the captions must know."""
+    `caption_note`: what a reader of the captions must know. `story`: HTML of the decision. `media`: where the clip
+    plays from, relative to the page; empty where it does not play."""
     values = {name: row[name] for name in scores if row[name] is not None}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
     dense = (member or {}).get("caption_dense")
@@ -39,19 +42,29 @@ def clip_card(
     shown = {**values, "start": row["start_s"], "duration": row["end_s"] - row["start_s"]}
     words = " ".join([row["video_uri"], row["clip_id"], caption or "", dense or "", *own.values()]).lower()
     return (
-        f'<article class="clip" data-reasons="{escape(" ".join(row["reasons"]))}" data-words="{escape(words)}"'
-        f' data-values="{escape(json.dumps(shown))}">'
-        f"{filmstrip(strip, caption or row['clip_id'], row['clip_id'])}{title}"
-        f'{theirs}<p class="facts">{name_of(row["video_uri"])} {_facts(row)}</p><details><summary>more</summary>'
+        f'<article class="clip" data-clip="{escape(row["clip_id"])}" data-reasons="{escape(" ".join(row["reasons"]))}"'
+        f' data-words="{escape(words)}" data-values="{escape(json.dumps(shown))}">'
+        f"{filmstrip(strip, caption or row['clip_id'], row['clip_id'], play=play_button(row, media))}{title}"
+        f'{theirs}<p class="facts">{name_of(row["video_uri"])} {_facts(row)}</p>'
+        f"{f'<details><summary>why</summary>{story}</details>' if story else ''}<details><summary>more</summary>"
         f"{f'<p>{escape(dense)}{by}</p>' if dense else ''}<dl>{table}</dl>"
         f'<p class="facts">clip <code>{escape(row["clip_id"])}</code></p></details></article>'
     )
 
 
-def filmstrip(strip: Strip | str, label: str, clip_id: str = "", *, with_screen: bool = True) -> str:
-    """A screen with one frame and, under it, every frame of the strip; pointing at a frame shows it."""
+def play_button(row: Mapping[str, Any], media: str) -> str:
+    """What play.js makes a player of; without `media` it says how clips play."""
+    kind = "image" if row["kind"] == "image" else "video"
+    return (
+        f'<button class="play" data-kind="{kind}" data-media="{escape(media)}" aria-label="play this clip"></button>'
+    )
+
+
+def filmstrip(strip: Strip | str, label: str, clip_id: str = "", *, with_screen: bool = True, play: str = "") -> str:
+    """A screen with one frame and, under it, every frame of the strip; pointing at a frame shows it. `play`: HTML of a
+    button on the screen."""
     if isinstance(strip, str):
-        return f'<div class="film"><div class="stage missing"><span>{escape(strip)}</span></div></div>'
+        return f'<div class="film"><div class="stage missing"><span>{escape(strip)}</span>{play}</div></div>'
     step = 100 / (strip.num_frames - 1) if strip.num_frames > 1 else 0
     style = f"--strip:url({strip.uri});--n:{strip.num_frames};--step:{step:.4f}%;--ratio:{strip.ratio:.4f}"
     buttons = "".join(
@@ -60,7 +73,9 @@ def filmstrip(strip: Strip | str, label: str, clip_id: str = "", *, with_screen:
     )
     row = f'<div class="frames">{buttons}</div>' if strip.num_frames > 1 else ""
     shape = "wide" if strip.ratio >= 16 / 9 else "tall"
-    screen = f'<div class="stage"><div class="screen {shape}" role="img" aria-label="{escape(label)}"></div></div>'
+    screen = (
+        f'<div class="stage"><div class="screen {shape}" role="img" aria-label="{escape(label)}"></div>{play}</div>'
+    )
     of = f' data-picture="{escape(clip_id)}"' if clip_id else ""
     return f'<div class="film"{of} style="{style}">{screen if with_screen else ""}{row}</div>'
 

@@ -47,7 +47,7 @@ class DatasetView:
         num_forgotten: how many input files were taken down.
         clips: clips.parquet: every clip with its decision, reasons and scores.
         index: shards/index.parquet: the kept clips that are cut, with their captions.
-        encoded: ids of the clips that have latents.
+        encoded: ids of the clips that have latents, strings; one stands there for each of its latents.
         captions: records of the clips, or of a sample, with any status, as people judged them.
     """
 
@@ -59,7 +59,7 @@ class DatasetView:
     failures: list[dict[str, Any]]
     clips: pa.Table
     index: pa.Table
-    encoded: frozenset[str]
+    encoded: pa.Array
     captions: pa.Table
 
     @property
@@ -81,19 +81,30 @@ class DatasetView:
         return SelectConfig(rules=rules).rules
 
     @property
-    def cut(self) -> frozenset[str]:
-        return frozenset(self.index["clip_id"].to_pylist())
-
-    @property
     def caption_note(self) -> str | None:
         """What a reader of the captions must know; None: nothing."""
         return self.config.get("caption_note")
 
-    @property
-    def captioned(self) -> frozenset[str]:
+    @cached_property
+    def num_captioned(self) -> int:
+        """Cut clips with a caption of any level."""
         columns = [self.index[name] for name in CAPTION_COLUMNS if name in self.index.column_names]
-        has_text = reduce(pc.or_, map(pc.is_valid, columns))
-        return frozenset(self.index.filter(has_text)["clip_id"].to_pylist())
+        return int(pc.sum(reduce(pc.or_, map(pc.is_valid, columns))).as_py() or 0)
+
+    @cached_property
+    def num_encoded(self) -> int:
+        """Cut clips with latents."""
+        return int(pc.sum(pc.is_in(self.index["clip_id"], self.encoded)).as_py() or 0)
+
+    def groups_of(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """The duplicate groups of these clips: name → rows of all their members."""
+        names = {row["duplicate_group"] for row in rows if row.get("duplicate_group") is not None}
+        if not names:
+            return {}
+        groups: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(names)}
+        for row in self.clips.filter(pc.is_in(self.clips["duplicate_group"], pa.array(groups))).to_pylist():
+            groups[row["duplicate_group"]].append(row)
+        return groups
 
     def members(self, clip_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Rows of the index by clip id, for those of `clip_ids` that are in it."""
@@ -227,8 +238,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _encoded(dataset: Dataset, cut: pa.Table) -> frozenset[str]:
+def _encoded(dataset: Dataset, cut: pa.Table) -> pa.Array:
     """Clips that have any latents of what they are now: several autoencoders may have encoded the same clips."""
     tables = [dataset.encoded_index("latents", name) for name in dataset.fingerprints("latents")]
-    found = [of_current(table, cut)["clip_id"].to_pylist() for table in tables if table is not None]
-    return frozenset(clip_id for ids in found for clip_id in ids)
+    found = [of_current(table, cut)["clip_id"].combine_chunks() for table in tables if table is not None]
+    return pa.concat_arrays([pa.array([], pa.string()), *found])

@@ -31,10 +31,10 @@ def shown_groups(view: DatasetView) -> list[list[Row]]:
     return [sorted(members[name], key=quality, reverse=True) for name in chosen.to_pylist()]
 
 
-def shown_members(group: Sequence[Row]) -> list[Row]:
-    """At most `MAX_MEMBERS`: the kept one first, then the copies that it was kept instead of."""
+def shown_members(group: Sequence[Row], limit: int = MAX_MEMBERS) -> list[Row]:
+    """At most `limit`: the kept one first, then the copies that it was kept instead of."""
     order = {"keep": 0, "duplicate": 1}
-    return sorted(group, key=lambda row: order.get(_state(row), 2))[:MAX_MEMBERS]
+    return sorted(group, key=lambda row: order.get(state_of(row), 2))[:limit]
 
 
 def duplicates(view: DatasetView, groups: Sequence[Sequence[Row]], strips: Mapping[str, Strip | str]) -> str:
@@ -65,7 +65,7 @@ def _group(group: Sequence[Row], strips: Mapping[str, Strip | str]) -> str:
 
 def why(group: Sequence[Row]) -> str:
     """Which copy was kept and what decided it, in words."""
-    kept = next((row for row in group if _state(row) == "keep"), None)
+    kept = next((row for row in group if state_of(row) == "keep"), None)
     if kept is None:
         return "none is kept: each breaks a rule, failed, or waits for a score"
     others = [row for row in group if row["duplicate_of"] == kept["clip_id"]]
@@ -78,12 +78,13 @@ def why(group: Sequence[Row]) -> str:
     return f"kept for {advantage} than the next best"
 
 
-def _state(row: Row) -> str:
+def state_of(row: Row) -> str:
+    """`duplicate` of a copy that another one was kept for, else the decision."""
     return "duplicate" if row["duplicate_of"] is not None else row["decision"]
 
 
 def _member(row: Row, strip: Strip | str) -> str:
-    state = _state(row)
+    state = state_of(row)
     words = {"keep": "kept", "duplicate": "copy"}.get(state) or " ".join(row["reasons"]) or state
     facts = [f"{row['width']}×{row['height']}"]
     if row.get("bitrate"):

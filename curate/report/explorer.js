@@ -252,11 +252,13 @@ function copyable(name, text) {
 }
 
 /** The explorer once its data is read; null on a page that has none. */
-const explorerReady = (async () => {
+async function startExplorer() {
   const root = document.getElementById("explorer");
   if (!root) return null;
   const packed = JSON.parse(document.getElementById("explorer-data").textContent);
   const explorer = new Explorer(root, packed, await readClips(packed));
   root.append(clipList(explorer));
   return explorer;
-})();
+}
+
+const explorerReady = startExplorer();

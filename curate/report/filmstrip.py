@@ -99,3 +99,8 @@ def _jpeg(image: Any) -> str:
 
 def data_uri(media_type: str, payload: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(payload).decode()}"
+
+
+def payload_of(uri: str) -> bytes:
+    """The counterpart of `data_uri`."""
+    return base64.b64decode(uri.partition(",")[2])

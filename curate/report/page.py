@@ -23,6 +23,7 @@ def page(
     *,
     styles: Iterable[str],
     scripts: Iterable[str],
+    is_linked: bool = False,
 ) -> str:
     """The whole page.
 
@@ -33,6 +34,7 @@ def page(
         sections: links with their sections, already HTML.
         styles: files of this package.
         scripts: likewise.
+        is_linked: the page names these files, which a server has; else they are inside it.
     """
     rows = ((escape(key.replace("_", " ")), escape(str(value))) for key, value in facts.items())
     return Template((HERE / "report.html").read_text()).substitute(
@@ -41,6 +43,14 @@ def page(
         facts="".join(f"<div><dt>{key}</dt><dd>{value}</dd></div>" for key, value in rows),
         links="".join(link for link, _ in sections),
         body="".join(body for _, body in sections),
-        style="\n".join((HERE / style).read_text() for style in styles),
-        script="\n".join((HERE / script).read_text() for script in scripts),
+        styles="".join(f'<link rel="stylesheet" href="/{name}">' for name in styles)
+        if is_linked
+        else f"<style>\n{_texts(styles)}\n</style>",
+        scripts="".join(f'<script src="/{name}"></script>' for name in scripts)
+        if is_linked
+        else f"<script>\n{_texts(scripts)}\n</script>",
     )
+
+
+def _texts(files: Iterable[str]) -> str:
+    return "\n".join((HERE / name).read_text() for name in files)

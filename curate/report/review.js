@@ -234,7 +234,9 @@ function download(name, text) {
 }
 
 /** The review; null on a page that has none. */
-const review = (() => {
+function startReview() {
   const root = document.getElementById("review");
   return root && new Review(root, JSON.parse(document.getElementById("review-data").textContent));
-})();
+}
+
+const review = startReview();

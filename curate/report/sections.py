@@ -29,8 +29,8 @@ def funnel(view: DatasetView) -> str:
         _bar("shots found", num_clips, num_clips, "other"),
         _bar("kept", view.count("keep"), num_clips, "kept", _set_aside(view)),
         _bar("cut into shards", view.index.num_rows, num_clips, "kept"),
-        _bar("captioned", len(view.captioned), num_clips, "kept"),
-        _bar("encoded", len(view.encoded & view.cut), num_clips, "kept"),
+        _bar("captioned", view.num_captioned, num_clips, "kept"),
+        _bar("encoded", view.num_encoded, num_clips, "kept"),
     ]
     reasons = view.reasons()
     rules = [

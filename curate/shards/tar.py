@@ -137,6 +137,22 @@ class TarReader:
             )
         return payload
 
+    def read_part(self, row: Mapping[str, Any], first: int, last: int) -> bytes:
+        """The bytes from `first` up to, without, `last` of the member that a row of an index points at. Where they are
+        the first ones, its header is compared.
+
+        Raises:
+            ValueError: the header is of another member.
+            OSError: of the filesystem.
+        """
+        path, before = f"{self._path}/{row['shard']}", BLOCK_BYTES if first == 0 else 0
+        found = self._range(path, row["offset"] + first - before, row["offset"] + last)
+        if before and member_key(found[:before]) != sample_key(row):
+            raise ValueError(
+                f"{self.root}/{row['shard']}: expected {sample_key(row)} at {row['offset']}; {NOT_ITS_INDEX}"
+            )
+        return found[before:]
+
     def _range(self, path: str, start: int, end: int) -> bytes:
         if isinstance(self._fs, LocalFileSystem):  # ten times as fast as through fsspec
             with open(path, "rb") as file:

@@ -1,6 +1,6 @@
 """`reelpack report`: write the HTML report of a dataset."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +20,15 @@ def report(
         list[str] | None, typer.Option(metavar="CLIP", help="show the kept clips nearest to a clip; repeatable")
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="most clips on each sheet, and to judge the captions of")] = 60,
+    with_clips: Annotated[
+        int, typer.Option(min=0, help="clips of the sheets that are written beside the page, to play there")
+    ] = 0,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="serve a page of all clips, which play, on loopback until Ctrl-C")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of --serve; 0: a free one")] = 7870,
 ) -> None:
-    """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples."""
+    """Write DATASET/report/index.html: funnel, contact sheets, captions, curves, samples. Or serve it."""
     from curate.dataset.dataset import Dataset
     from curate.report.build import build_report
     from pipelines.dataset import config_of
@@ -38,5 +45,14 @@ def report(
         films += [(uri, config_of(Dataset(dataset)).scan) for uri in found]
     queries = [*(Query(text=text) for text in search or ()), *(Query(clip=clip) for clip in like or ())]
     found = [(query.title, {hit.clip["clip_id"]: hit.cosine for hit in find(dataset, query)}) for query in queries]
+    asked: dict[str, Any] = {"max_clips": clips, "films": films, "searches": found}
+    if serve:
+        from pipelines.drivers.report import serve_report
+
+        try:
+            serve_report(dataset, run or (), port=port, on_ready=lambda url: typer.echo(url), **asked)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+        return
     failures = standing_failures(Dataset(dataset))
-    typer.echo(build_report(dataset, run or (), failures=failures, max_clips=clips, films=films, searches=found))
+    typer.echo(build_report(dataset, run or (), failures=failures, with_clips=with_clips, **asked))

@@ -54,10 +54,7 @@ def serve(
     folder = Path(runs[-1]) / FOLDER if out is None else out
     check_folder(folder, f"--out {folder}")
     studio = Studio(generator, config, folder)
-    try:
-        server = PageServer(host, port, access, studio)
-    except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port} ({error.strerror}); try another --port, or 0") from error
+    server = PageServer(host, port, access, studio)
     import_decoders()
     generator.load()
     answering = threading.Thread(target=server.serve_forever, name="page", daemon=True)

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +14,9 @@ from curate.dataset.layout import Layout
 from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
 from curate.rules import Rule
-from curate.select import absolute, applies_to_images, is_required
+from curate.select import absolute
 from curate.storage.inside import file_uri
+from curate.verdict import Verdict, rule_for, verdict
 from pipelines.dataset import config_of
 from pipelines.inputs.sources import named
 from pipelines.inspection.failures import standing_failures
@@ -49,12 +50,8 @@ class Measure:
         return min((margin for margin in (below, above) if margin is not None), default=None)
 
     @property
-    def verdict(self) -> Literal["passes", "fails", "missing", ""]:
-        if self.rule is None:
-            return ""
-        if self.value is None:
-            return "missing" if is_required(self.name) else "passes"
-        return "fails" if self.rule.breaks(self.value) else "passes"
+    def verdict(self) -> Verdict:
+        return verdict(self.name, self.value, self.rule)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +200,7 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any], clips: pa.Table) -> Seq
     measures = []
     for name in [*source, *(rules.keys() - source.keys())]:
         if name in clip or name in rules:  # vectors are in no clip's row
-            rule = rules.get(name) if clip["kind"] != "image" or applies_to_images(name) else None
+            rule = rule_for(name, rules.get(name), is_image=clip["kind"] == "image")
             family = source.get(name, "scan" if name in clip else "no scorer")
             relative = given[name].relative if rule else {}
             measures.append(Measure(name=name, value=clip.get(name), rule=rule, relative=relative, family=family))

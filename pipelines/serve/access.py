@@ -49,7 +49,7 @@ class Access:
             name = ""
         if name.lower() in self.names or (self.is_network and _is_address(name)):
             return
-        raise Refused(f"this server has no name {name!r}; open the address that `reelpack serve` printed")
+        raise Refused(f"this server has no name {name!r}; open the address that the command printed")
 
     def check_origin(self, origin: str | None, host: str | None, fetch_site: str | None) -> None:
         """Of a request that changes something."""
@@ -65,7 +65,7 @@ class Access:
         for token in (given, None if kept is None else kept.value):
             if token is not None and hmac.compare_digest(token.encode(), self.token.encode()):
                 return
-        raise Refused("open the address that `reelpack serve` printed when it started: it has a token")
+        raise Refused("open the address that the command printed when it started: it has a token")
 
     @property
     def set_cookie(self) -> str:

@@ -12,10 +12,11 @@ import pytest
 
 from curate.dataset.schemas import PUBLIC_COLUMNS, VIDEOS
 from curate.dataset.store import Table
-from curate.report.build import build_report, choose
+from curate.report.build import build_report
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
 from curate.report.data import FACTS, DatasetView
+from curate.report.sheets import choose
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+// What the page shows is in its address: filters, order, thresholds. A reload and the back button bring it back.
+
+const address = {
+  listeners: [],
+  last: "",
+  at: 0,
+
+  get(name) {
+    return new URLSearchParams(location.search).get(name) ?? "";
+  },
+
+  /** Change values; an empty one is left out. What is typed or slid is one step of the history until it rests. */
+  set(changes) {
+    const query = new URLSearchParams(location.search);
+    for (const [name, value] of Object.entries(changes)) value === "" ? query.delete(name) : query.set(name, value);
+    const text = query.toString(), names = Object.keys(changes).join();
+    if (text === new URLSearchParams(location.search).toString()) return;
+    const isStep = names !== this.last || Date.now() - this.at > 1000;
+    [this.last, this.at] = [names, Date.now()];
+    try {
+      history[isStep ? "pushState" : "replaceState"](null, "", `${location.pathname}${text && `?${text}`}${location.hash}`);
+    } catch {
+      // A browser that keeps the address of a file as it is: the page works, without a history.
+    }
+  },
+};
+
+addEventListener("popstate", () => address.listeners.forEach((listener) => listener()));

@@ -1,0 +1,157 @@
+// The served report: pages of clips that the server finds, and sections that are fetched when they come into view.
+
+const ASKED = ["q", "by", "decision", "reason", "sort", "descending", "box", "page"];
+const WAIT_MS = 200;
+
+address.set({ token: "" }); // it is in a cookie now
+
+/** The answer of the server; what it refuses is an error. */
+async function ask(path, options = {}) {
+  const answer = await fetch(path, options);
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  let problem = text;
+  try {
+    problem = JSON.parse(text).error;
+  } catch {} // eslint-disable-line no-empty
+  throw new Error(problem || answer.statusText);
+}
+
+class Finder {
+  constructor(root) {
+    this.root = root;
+    this.form = root.querySelector("form"), this.grid = root.querySelector(".grid");
+    this.note = root.querySelector("[aria-live]"), this.problem = root.querySelector(".problem");
+    this.pager = root.querySelector(".pager");
+    this.form.addEventListener("submit", (event) => (event.preventDefault(), this.changed()));
+    this.form.addEventListener("input", (event) => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.changed(), event.target.type === "search" ? WAIT_MS : 0);
+    });
+    this.grid.addEventListener("click", (event) => {
+      const button = event.target.closest(".like");
+      if (button) this.like(button.closest("[data-clip]").dataset.clip);
+    });
+    address.listeners.push(() => this.read());
+    this.ready = this.read();
+  }
+
+  /** Fill the form from the address. */
+  read() {
+    for (const field of this.form.elements) {
+      if (field.type === "checkbox") field.checked = address.get(field.name) === "1";
+      else if (field.name) field.value = address.get(field.name);
+    }
+    return this.load();
+  }
+
+  /** Into the address from the form: another question begins at its first page. */
+  changed(further = {}) {
+    const said = [...this.form.elements].filter(({ name }) => name)
+      .map((field) => [field.name, field.type === "checkbox" ? (field.checked ? "1" : "") : field.value.trim()]);
+    address.set({ ...Object.fromEntries(said), page: "", ...further });
+    this.ready = this.load();
+  }
+
+  turn(page) {
+    address.set({ page: page > 1 ? String(page) : "" });
+    this.ready = this.load();
+    this.root.closest("section").scrollIntoView();
+  }
+
+  like(clip) {
+    this.form.elements.q.value = clip, this.form.elements.by.value = "like";
+    this.changed();
+  }
+
+  async load() {
+    this.abort?.abort();
+    const { signal } = (this.abort = new AbortController());
+    const query = new URLSearchParams(ASKED.map((name) => [name, address.get(name)]).filter(([, value]) => value));
+    this.root.ariaBusy = "true";
+    try {
+      const found = await (await ask(`/api/clips?${query}`, { signal })).json();
+      this.draw(found);
+      this.say("");
+    } catch (error) {
+      if (signal.aborted) return;
+      this.say(error.message);
+    }
+    this.root.ariaBusy = "false";
+  }
+
+  say(problem) {
+    this.problem.textContent = problem;
+    this.problem.hidden = !problem;
+  }
+
+  draw({ html, total, page, pages }) {
+    player.close();
+    this.grid.innerHTML = html; // of the server, which escapes every text in it
+    startFilms(this.grid);
+    this.grid.querySelectorAll(".film").forEach(explainMissing);
+    this.note.textContent = total === 1 ? "1 clip" : `${grouped(total)} clips`;
+    const turn = (text, to, label) => {
+      const button = element("button", { className: "chip", textContent: text, disabled: to < 1 || to > pages, "aria-label": label });
+      button.addEventListener("click", () => this.turn(to));
+      return button;
+    };
+    const field = element("input", { type: "number", min: 1, max: pages, value: page, "aria-label": "page" });
+    field.addEventListener("change", () => this.turn(Math.min(pages, Math.max(1, Math.round(field.valueAsNumber) || 1))));
+    this.pager.hidden = pages === 1;
+    this.pager.replaceChildren(
+      turn("‹ back", page - 1, "previous page"), element("label", {}, "page ", field, ` of ${grouped(pages)}`),
+      turn("next ›", page + 1, "next page"),
+    );
+  }
+}
+
+/** A strip that the server cannot make: its place says why. */
+function explainMissing(film) {
+  const uri = film.style.getPropertyValue("--strip").match(/url\(["']?([^"')]+)/)?.[1];
+  if (!uri) return;
+  const image = new Image();
+  image.addEventListener("error", async () => {
+    const text = await ask(uri).then(() => "no picture", (error) => error.message);
+    const stage = film.querySelector(".stage"), play = stage.querySelector(".play");
+    stage.classList.add("missing");
+    stage.replaceChildren(words("span", "", text), ...(play ? [play] : []));
+    film.querySelector(".frames")?.remove();
+  });
+  image.src = uri;
+}
+
+/** What a section needs when it is there. */
+const STARTS = { explore: startExplorer, captions: startReview };
+
+async function fetchSection(place) {
+  const section = place.closest("section");
+  try {
+    const html = await (await ask(place.dataset.later)).text();
+    if (!html) {
+      document.querySelector(`body > nav a[href="#${section.id}"]`)?.remove();
+      section.remove();
+      return;
+    }
+    place.removeAttribute("data-later");
+    place.innerHTML = html;
+    startFilms(place);
+    await STARTS[section.id]?.();
+  } catch (error) {
+    place.replaceChildren(words("p", "warning", `This section could not be made: ${error.message}`));
+  }
+}
+
+const finder = (() => {
+  const root = document.querySelector(".served");
+  return root && new Finder(root);
+})();
+
+const inView = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    inView.unobserve(target);
+    fetchSection(target);
+  }
+}, { rootMargin: "400px" });
+(finder?.ready ?? Promise.resolve()).then(() => document.querySelectorAll("[data-later]").forEach((place) => inView.observe(place)));
