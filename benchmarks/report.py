@@ -2,9 +2,9 @@
 
     python -m benchmarks.report [--rows 100000 1000000] [--folder FOLDER]
 
-Rows are synthetic: clips with a decision, reasons, scores and captions, and no videos behind them. For each number of rows
-the table has: seconds and peak memory to write the page, its size, seconds until headless Chromium has loaded it and
-shows a card; and the same of the served page (`report --serve`), from the start of the server.
+Rows are synthetic: clips with a decision, reasons, scores and captions, and no videos behind them. For each number of
+rows the table has: seconds and peak memory to write the page, its size, seconds until headless Chromium has loaded it
+and shows a card; and the same of the served page (`report --serve`), from the start of the server.
 """
 
 from pathlib import Path

@@ -12,9 +12,10 @@ const address = {
   /** Change values; an empty one is left out. What is typed or slid is one step of the history until it rests. */
   set(changes) {
     const query = new URLSearchParams(location.search);
-    for (const [name, value] of Object.entries(changes)) value === "" ? query.delete(name) : query.set(name, value);
-    const text = query.toString(), names = Object.keys(changes).join();
-    if (text === new URLSearchParams(location.search).toString()) return;
+    const changed = Object.entries(changes).filter(([name, value]) => value !== (query.get(name) ?? ""));
+    if (!changed.length) return;
+    for (const [name, value] of changed) value === "" ? query.delete(name) : query.set(name, value);
+    const text = query.toString(), names = changed.map(([name]) => name).join();
     const isStep = names !== this.last || Date.now() - this.at > 1000;
     [this.last, this.at] = [names, Date.now()];
     try {

@@ -13,7 +13,8 @@ from curate.storage.publish import write_text
 
 STYLES = ("report.css", "explorer.css", "review.css", "viewer.css")
 SCRIPTS = (
-    "address.js", "policy.js", "panels.js", "clips.js", "explorer.js", "review.js", "report.js", "sheet.js", "play.js",
+    "address.js", "policy.js", "panels.js", "clips.js", "map.js", "explorer.js", "review.js", "report.js", "sheet.js",
+    "play.js",
 )  # fmt: skip
 
 

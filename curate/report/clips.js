@@ -14,7 +14,25 @@ function clipList(explorer) {
   const back = element("button", { className: "chip", textContent: "‹", "aria-label": "previous page" });
   const on = element("button", { className: "chip", textContent: "›", "aria-label": "next page" });
   const head = element("tr"), body = element("tbody");
+  const fields = { q: search, show: which, sort };
   let page = 0;
+
+  /** From the address. */
+  function read() {
+    for (const [name, field] of Object.entries(fields)) field.value = address.get(`list.${name}`);
+    descending.ariaPressed = String(address.get("list.descending") === "1");
+    page = Math.max(0, (Number.parseInt(address.get("list.page"), 10) || 1) - 1);
+    draw();
+  }
+
+  function changed() {
+    const said = Object.entries(fields).map(([name, field]) => [`list.${name}`, field.value.trim()]);
+    address.set({
+      ...Object.fromEntries(said), "list.descending": descending.ariaPressed === "true" ? "1" : "",
+      "list.page": page ? String(page + 1) : "",
+    });
+    draw();
+  }
 
   function draw() {
     const column = clips.columns.find(({ name }) => name === sort.value);
@@ -30,16 +48,18 @@ function clipList(explorer) {
     const shown = rows.subarray(page * ROWS_PER_PAGE, (page + 1) * ROWS_PER_PAGE);
     body.replaceChildren(...Array.from(shown, (row) => clipRow(explorer, row, column)));
   }
-  const restart = () => ((page = 0), draw());
+  const restart = () => ((page = 0), changed());
   for (const input of [search, which, sort]) input.addEventListener("input", restart);
   descending.addEventListener("click", () => {
     descending.ariaPressed = String(descending.ariaPressed !== "true");
     restart();
   });
-  back.addEventListener("click", () => (page--, draw()));
-  on.addEventListener("click", () => (page++, draw()));
+  back.addEventListener("click", () => (page--, changed()));
+  on.addEventListener("click", () => (page++, changed()));
   explorer.listeners.push(draw);
-  draw();
+  address.listeners.push(read);
+  chosen.listeners.push(draw);
+  read();
   const table = element("table", { className: "clips" }, element("thead", {}, head), body);
   const controls = [search, which.parentNode, sort.parentNode, descending, note, back, on];
   return element(
@@ -67,7 +87,7 @@ function filtered({ clips, outcome, before }, typed, which) {
   for (let row = 0; row < clips.count; row++) {
     const now = outcome.decisions[row];
     const isAsked = which === "" || (which === "changed" ? now !== before.decisions[row] : now === Number(which));
-    if (isAsked && matches(row)) rows[count++] = row;
+    if (isAsked && matches(row) && (chosen.ids === null || chosen.ids.has(clips.ids[row]))) rows[count++] = row;
   }
   return rows.subarray(0, count);
 }

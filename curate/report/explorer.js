@@ -27,13 +27,32 @@ class Explorer {
       panels.append(title, element("div", { className: "panels" }, ...nodes(false)));
     }
     root.append(...this.remarks(), legend(), element("div", { className: "explorer" }, panels, this.aside), this.spoken);
+    address.listeners.push(() => this.read());
+    this.read();
+  }
+
+  /** The thresholds of the address: `set.motion=0.01..` bounds one side. */
+  read() {
+    this.policy = structuredClone(this.base);
+    for (const { name } of this.clips.columns) {
+      const sides = address.get(`set.${name}`).match(/^(.*)\.\.(.*)$/)?.slice(1).map((text) => (text === "" ? null : Number(text)));
+      if (sides && !sides.some(Number.isNaN)) this.policy[name] = { min: sides[0], max: sides[1] };
+    }
     this.update();
+  }
+
+  write() {
+    address.set(Object.fromEntries(this.clips.columns.map(({ name }) => {
+      const { min, max } = this.policy[name], base = this.base[name];
+      return [`set.${name}`, min === base.min && max === base.max ? "" : `${min ?? ""}..${max ?? ""}`];
+    })));
   }
 
   /** Set one side of one rule (null: no bound) and recount. */
   set(name, side, value) {
     this.policy[name] = { ...this.policy[name], [side]: value };
     this.active = { name, side };
+    this.write();
     this.update();
   }
 
@@ -44,6 +63,7 @@ class Explorer {
 
   reset() {
     this.policy = structuredClone(this.base);
+    this.write();
     this.update();
   }
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from curate.dataset.captions import CAPTION_COLUMNS
 from curate.report.data import DatasetView
 from curate.report.explorer import DECISIONS
+from curate.report.projection import box_of
 
 PAGE_SIZE = 24
 MAX_WORDS = 500
@@ -31,6 +32,7 @@ class Search:
         sort: A numeric column; none: by file and time, or by likeness where `by` is `meaning`.
         is_descending: Largest first.
         page: From 1.
+        box: Of the map of embeddings: left, bottom, right, top.
     """
 
     q: str = ""
@@ -40,6 +42,7 @@ class Search:
     sort: str = ""
     is_descending: bool = False
     page: int = 1
+    box: tuple[float, float, float, float] | None = None
 
     @classmethod
     def of(cls, query: dict[str, str], view: DatasetView) -> Self:
@@ -68,6 +71,7 @@ class Search:
             sort=sort,
             is_descending=query.get("descending") == "1",
             page=int(page[:9]),
+            box=box_of(query.get("box", "")),
         )
 
 
@@ -79,18 +83,19 @@ def find(view: DatasetView, search: Search, among: Collection[str] | None = None
         search: its words are looked for only where `by` is empty.
         among: ids of the clips that are meant; None: all.
     """
-    clips, masks = view.clips, []
+    clips = view.clips
+    masks: list[npt.NDArray[np.bool_]] = []
     if search.decision:
-        masks.append(pc.equal(clips["decision"], search.decision))
+        masks.append(np.asarray(pc.equal(clips["decision"], search.decision)))
     if search.reason:
         masks.append(_rejected_by(clips["reasons"], search.reason))
     if search.q and not search.by:
         masks.append(_with_words(view, search.q))
     if among is not None:
-        masks.append(pc.is_in(clips["clip_id"], pa.array(list(among), pa.string())))
+        masks.append(np.asarray(pc.is_in(clips["clip_id"], pa.array(list(among), pa.string()))))
     rows = np.arange(clips.num_rows)
     for mask in masks:
-        rows = rows[np.asarray(pc.fill_null(mask, False))[rows]]
+        rows = rows[mask[rows]]
     return _sorted(view, rows, search)
 
 

@@ -18,6 +18,7 @@ from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
 from curate.report.film import film
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
+from curate.report.projection import embedding_map, points
 from curate.report.quality import quality
 from curate.report.review import captioned_clips, review
 from curate.report.sheets import choose, sheet_of
@@ -58,6 +59,7 @@ def parts(
         part("funnel", "Funnel", "From files to training clips", sections.funnel, view),
         part("failures", "Failed", "Failed", sections.failures, view),
         part("explore", "Thresholds", "Thresholds", _explorer, view),
+        part("map", "Map", "Map", lambda: embedding_map(view, points(view))),
         part("kept", "Kept", "Kept clips", _sheet, view, "keep", max_clips, media),
         part("captions", "Captions", "Captions", _review, view, max_clips),
         part("rejected", "Rejected", "Rejected clips", _sheet, view, "reject", max_clips, media),

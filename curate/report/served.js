@@ -23,6 +23,7 @@ class Finder {
     this.form = root.querySelector("form"), this.grid = root.querySelector(".grid");
     this.note = root.querySelector("[aria-live]"), this.problem = root.querySelector(".problem");
     this.pager = root.querySelector(".pager");
+    this.hasLike = this.form.elements.by?.querySelector("[value='like']") != null;
     this.form.addEventListener("submit", (event) => (event.preventDefault(), this.changed()));
     this.form.addEventListener("input", (event) => {
       clearTimeout(this.timer);
@@ -33,6 +34,8 @@ class Finder {
       if (button) this.like(button.closest("[data-clip]").dataset.clip);
     });
     address.listeners.push(() => this.read());
+    this.box = address.get("box");
+    chosen.listeners.push(() => this.box !== (this.box = address.get("box")) && this.load());
     this.ready = this.read();
   }
 
@@ -90,6 +93,7 @@ class Finder {
     this.grid.innerHTML = html; // of the server, which escapes every text in it
     startFilms(this.grid);
     this.grid.querySelectorAll(".film").forEach(explainMissing);
+    if (this.hasLike) this.grid.querySelectorAll(".clip .facts:not(details .facts)").forEach((facts) => facts.append(" ", words("button", "chip like", "similar clips")));
     this.note.textContent = total === 1 ? "1 clip" : `${grouped(total)} clips`;
     const turn = (text, to, label) => {
       const button = element("button", { className: "chip", textContent: text, disabled: to < 1 || to > pages, "aria-label": label });
@@ -122,30 +126,39 @@ function explainMissing(film) {
 }
 
 /** What a section needs when it is there. */
-const STARTS = { explore: startExplorer, captions: startReview };
+const STARTS = { explore: startExplorer, captions: startReview, map: startMap };
 
 async function fetchSection(place) {
-  const section = place.closest("section");
+  const name = place.dataset.later.split("/").pop(), section = document.getElementById(name);
   try {
     const html = await (await ask(place.dataset.later)).text();
     if (!html) {
-      document.querySelector(`body > nav a[href="#${section.id}"]`)?.remove();
-      section.remove();
+      document.querySelector(`body > nav a[href="#${name}"]`)?.remove();
+      (section ?? place.closest("details")).remove();
       return;
     }
     place.removeAttribute("data-later");
     place.innerHTML = html;
     startFilms(place);
-    await STARTS[section.id]?.();
+    await STARTS[name]?.();
   } catch (error) {
     place.replaceChildren(words("p", "warning", `This section could not be made: ${error.message}`));
   }
+  wanted?.scrollIntoView(); // what came above it moved it
 }
+
+/** The section that a link led to, until someone scrolls. */
+let wanted = null;
+addEventListener("hashchange", () => (wanted = document.getElementById(location.hash.slice(1))));
+for (const event of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(event, () => (wanted = null), { passive: true });
 
 const finder = (() => {
   const root = document.querySelector(".served");
   return root && new Finder(root);
 })();
+
+const fold = document.querySelector(".fold");
+if (fold) fold.open = address.get("box") !== "";
 
 const inView = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {

@@ -16,6 +16,7 @@ class Sheet {
       });
     }
     address.listeners.push(() => this.read());
+    chosen.listeners.push(() => this.draw(this.wanted));
     this.read();
   }
 
@@ -39,8 +40,9 @@ class Sheet {
     const typed = wanted.q.toLowerCase();
     for (const chip of this.chips) chip.setAttribute("aria-pressed", String(chip.dataset.reason === wanted.reason));
     for (const card of this.cards) {
-      const { reasons, words: text } = card.dataset;
-      card.hidden = !text.includes(typed) || (wanted.reason !== "" && !reasons.split(" ").includes(wanted.reason));
+      const { clip, reasons, words: text } = card.dataset;
+      card.hidden = !text.includes(typed) || (wanted.reason !== "" && !reasons.split(" ").includes(wanted.reason))
+        || (chosen.ids !== null && !chosen.ids.has(clip));
     }
     const left = this.cards.filter((card) => !card.hidden).length;
     this.shown.textContent = left === this.cards.length ? this.all : `${left} of the ${this.cards.length} clips here`;

@@ -45,12 +45,15 @@ def cards_of(
     strips: Mapping[str, Strip | str],
     scores: Sequence[str],
     media: Mapping[str, str],
+    *,
+    is_mixed: bool = False,
 ) -> list[str]:
     """HTML of a card for each row; see `sheet_of`.
 
     Args:
         members: clip id → row of the index.
         strips: clip id → its strip.
+        is_mixed: the sheet has clips of several decisions, so each says its own.
     """
     own, has_captions, groups = view.own_names(), bool(view.num_captioned), view.groups_of(rows)
     return [
@@ -59,11 +62,12 @@ def cards_of(
             members.get(row["clip_id"]),
             strips[row["clip_id"]],
             scores,
-            {name: str(row[name]) for name in own if row[name] is not None},
+            {name: str(row[name]) for name in own if row[name] not in (None, "")},
             has_captions=has_captions,
             caption_note=view.caption_note,
             story=story(view, row, groups.get(row.get("duplicate_group"), ())),
             media=media.get(row["clip_id"], ""),
+            is_mixed=is_mixed,
         )
         for row in rows
     ]

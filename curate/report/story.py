@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from curate.report.cards import name_of, span_of
+from curate.report.cards import DECISION_NAMES, name_of, span_of
 from curate.report.charts import number
 from curate.report.data import DatasetView
 from curate.report.duplicates import shown_members, state_of, why
 from curate.verdict import rule_for, verdict
 
 MAX_COPIES = 6
+MARKS = {"passes": "✓", "fails": "✗", "missing": "?"}
 COPY = {"keep": "best copy", "duplicate": "copy"}
 Row = Mapping[str, Any]
 
@@ -32,10 +33,10 @@ def story(view: DatasetView, row: Row, group: Sequence[Row]) -> str:
 
 
 def _decision(row: Row) -> str:
-    decided = {"keep": "Kept", "reject": "Rejected", "pending": "Pending", "failed": "Failed"}
+    decided = DECISION_NAMES.get(row["decision"], str(row["decision"])).capitalize()
     reasons = " ".join(f'<code class="reason">{escape(reason)}</code>' for reason in row["reasons"])
     said = {"keep": "every rule passes", "pending": "a value is not known yet"}.get(row["decision"], "")
-    return f"<p><b>{decided.get(row['decision'], escape(row['decision']))}</b>: {reasons or said}</p>"
+    return f"<p><b>{escape(decided)}</b>: {reasons or said}</p>"
 
 
 def _rule(view: DatasetView, row: Row, name: str) -> str:
@@ -45,7 +46,8 @@ def _rule(view: DatasetView, row: Row, name: str) -> str:
     value, said = row.get(name), verdict(name, row.get(name), rule)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     shown = "–" if value is None else number(value) if is_number else escape(str(value))
-    cells = (f"<code>{escape(name)}</code>", shown, escape(rule.said(view.given_rules[name].relative)), said)
+    mark = f'<span title="{said}" role="img" aria-label="{said}">{MARKS.get(said, "")}</span>'
+    cells = (f"<code>{escape(name)}</code>", shown, escape(rule.said(view.given_rules[name].relative)), mark)
     return f'<tr class="{said}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 

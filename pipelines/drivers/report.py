@@ -38,7 +38,7 @@ def serve_report(
     try:
         import_decoders()
         edition = library.edition
-        frame(edition.view, edition.parts.values())  # counts once what the page has
+        frame(edition.view, edition.parts.values(), edition.ways)  # counts once what the page has
         on_ready(server.url)
         server.serve_forever()
     finally:

@@ -112,17 +112,34 @@ def nearest(embeddings: Embeddings, vector: np.ndarray, count: int) -> list[tupl
     return [(embeddings.ids[row], float(np.clip(cosines[row], -1, 1))) for row in order]
 
 
-def _embedded(dataset: Dataset) -> tuple[str, EmbeddingConfig]:
+def ways(url: str) -> tuple[str, ...]:
+    """How the clips of a dataset can be searched: `like` a clip, and by the `meaning` of a text; none without
+    embeddings. Loads no weights."""
+    if (found := _stored_family(Dataset(url))) is None:
+        return ()
+    return ("meaning", "like") if _reads_text(found[1].used.build()) else ("like",)
+
+
+def _stored_family(dataset: Dataset) -> tuple[str, EmbeddingConfig] | None:
     """The score family of the dataset's embeddings, and the settings that they were computed with."""
     families = [name for name, columns in dataset.families(or_running=True).items() if EMBEDDING in columns]
     scorers = config_of(dataset, or_running=True).score.complete()
     settings = next((scorer for scorer in scorers.values() if isinstance(scorer, EmbeddingConfig)), None)
-    if not families or settings is None:
+    return None if not families or settings is None else (families[0], settings)
+
+
+def _embedded(dataset: Dataset) -> tuple[str, EmbeddingConfig]:
+    """See `_stored_family`.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if (found := _stored_family(dataset)) is None:
         raise ValueError(
             f"{dataset.url}: no embeddings are stored; this computes them, and nothing else again: "
             f"{curate_command(dataset)} --set 'score.scorers.{EMBEDDING}={{}}'"
         )
-    return families[0], settings
+    return found
 
 
 def _of_clip(dataset: Dataset, family: str, clip_id: str) -> np.ndarray:

@@ -105,7 +105,14 @@ class CheckedHandler(BaseHTTPRequestHandler):
             self.close_connection = True  # what was sent along is not read
             self.send(HTTPStatus.FORBIDDEN, str(refused).encode(), "text/plain; charset=utf-8")
             return
-        answer(parts.path, query)
+        try:
+            answer(parts.path, query)
+        except ConnectionError:
+            raise  # the browser went away
+        except Exception as error:
+            logger.exception("%s %s", self.command, parts.path)
+            self.close_connection = True
+            self.send_json({"error": f"{type(error).__name__}: {error}"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def body(self, limit: int) -> bytes | None:
         """What was sent along; None where that was refused."""

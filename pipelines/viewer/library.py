@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from curate.dataset.dataset import Dataset
@@ -13,11 +13,12 @@ from curate.report.filmstrip import NUM_FRAMES, Strip, payload_of, strip_of_clip
 from curate.report.finder import PAGE_SIZE, Search, find
 from curate.report.media import ext_of, preview
 from curate.report.parts import Part, parts
+from curate.report.projection import Points, embedding_map, points
 from curate.report.sheets import cards_of
 from curate.shards.tar import TarReader
 from curate.storage.place import locate
 from pipelines.inspection.failures import standing_failures
-from pipelines.inspection.search import Query
+from pipelines.inspection.search import Query, ways
 from pipelines.inspection.search import search as nearest_clips
 
 MAX_NEAREST = 1000
@@ -34,7 +35,13 @@ class Edition:
     stamp: tuple[str, ...]
     view: DatasetView
     parts: Mapping[str, Part]
+    ways: tuple[str, ...]
     made: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def points(self) -> Points | None:
+        """The map of embeddings; None where there are none."""
+        return points(self.view)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +81,7 @@ class Library:
                 view = read_dataset(self.dataset.url, standing_failures(self.dataset))
                 found = parts(view, self._runs, media={}, **self._asked)
                 shown = {part.anchor: part for part in found if part.anchor not in SHEETS}
-                self._edition = Edition(stamp=stamp, view=view, parts=shown)
+                self._edition = Edition(stamp=stamp, view=view, parts=shown, ways=ways(self.dataset.url))
             return self._edition
 
     @property
@@ -87,7 +94,9 @@ class Library:
         if anchor not in edition.parts:
             return None
         if anchor not in edition.made:
-            edition.made[anchor] = edition.parts[anchor].build()
+            is_map = anchor == "map"  # what is drawn is what a box chooses from
+            html = embedding_map(edition.view, edition.points) if is_map else edition.parts[anchor].build()
+            edition.made[anchor] = html
         return edition.made[anchor]
 
     def clips(self, query: dict[str, str]) -> dict[str, Any]:
@@ -102,7 +111,11 @@ class Library:
         view = self.view
         search = Search.of(query, view)
         cosines = self._near(search.q, search.by, self.edition.stamp) if search.by and search.q else None
-        found = find(view, search, cosines)
+        among = None if cosines is None else set(cosines)
+        if search.box is not None and (drawn := self.edition.points) is not None:
+            inside = set(drawn.inside(search.box))
+            among = inside if among is None else among & inside
+        found = find(view, search, among)
         pages = max(1, -(-len(found) // PAGE_SIZE))
         page = min(search.page, pages)
         if cosines is not None and not search.sort:
@@ -157,7 +170,7 @@ class Library:
             for row in rows
         }
         media = {row["clip_id"]: f"/clips/{row['clip_id']}" for row in rows}
-        return cards_of(view, rows, members, strips, scores, media)
+        return cards_of(view, rows, members, strips, scores, media, is_mixed=True)
 
     def _preview(self, row: Mapping[str, Any]) -> bytes:
         """Cut once for the many parts that a player asks for; one at a time."""

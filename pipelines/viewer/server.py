@@ -34,7 +34,7 @@ class Handler(CheckedHandler):
         try:
             if path == "/":
                 edition = library.edition
-                self.send_page(frame(edition.view, edition.parts.values()).encode(), STYLED)
+                self.send_page(frame(edition.view, edition.parts.values(), edition.ways).encode(), STYLED)
             elif path in FILES:
                 self.send(HTTPStatus.OK, FILES[path].read_bytes(), KINDS[FILES[path].suffix], NO_STORE)
             elif path == "/api/clips":

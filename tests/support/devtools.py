@@ -1,10 +1,12 @@
-"""A page in headless Chromium that is driven: opened, asked by scripts, pictured. Over the DevTools protocol on pipes."""
+"""A page in headless Chromium that is driven: opened, asked by scripts, pictured; DevTools protocol over pipes."""
 
 import base64
 import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,11 @@ from typing import Any
 from tests.support.browser import found_browser
 
 LIMIT_S = 30.0
+PIPED = """import os, sys
+ends = [os.dup(os.dup(int(end))) for end in sys.argv[1:3]]  # above 4, whatever they were
+for at, end in enumerate(ends): os.dup2(end, 3 + at)
+os.execv(sys.argv[3], sys.argv[3:])"""
+"""Ends of pipes become descriptors 3 and 4, where Chromium has the protocol."""
 
 
 class Tab:
@@ -42,8 +49,10 @@ class Tab:
 
     def open(self, url: str) -> None:
         """Go to a page; returns when it is loaded."""
-        self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while self.call("Page.getFrameTree")["frameTree"]["frame"]["loaderId"] != loader:
+            time.sleep(0.02)
+        self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """What an expression, or a promise, comes to."""
@@ -82,9 +91,7 @@ class Tab:
         to.write_bytes(base64.b64decode(data))
 
     def size(self, width: int, height: int, *, is_dark: bool = False) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -114,8 +121,7 @@ def opened_tab(profile: Path) -> Iterator[Tab]:
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
     flags += ["--hide-scrollbars", "--allow-file-access-from-files", "--autoplay-policy=no-user-gesture-required"]
     flags += ["--remote-debugging-pipe", f"--user-data-dir={profile}"]
-    # The protocol is on file descriptors 3 and 4.
-    command = ["sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', binary, *flags]
+    command = [sys.executable, "-SEc", PIPED, str(to_browser), str(from_browser), binary, *flags]
     with subprocess.Popen(
         command, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:

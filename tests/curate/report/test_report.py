@@ -83,7 +83,7 @@ def test_texts_of_models_and_file_names_cannot_become_markup(page: str, written)
 
 
 def test_each_shown_clip_has_pictures_or_says_why_not(page: str) -> None:
-    assert page.count('<article class="clip" data-reasons') == 13
+    assert page.count('<article class="clip" data-clip') == 13
     assert page.count("--strip:url(data:image/jpeg;base64,") == 15  # 8 kept, 4 rejected, 3 samples
     missing = re.findall(r"no picture: [^<]*", page)
     assert len(missing) == 1
