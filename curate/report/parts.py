@@ -80,7 +80,8 @@ def parts(
 def shown_clips(view: DatasetView, decision: str, max_clips: int) -> list[dict[str, Any]]:
     """Rows of the clips on a contact sheet."""
     table = view.decided(decision)
-    rows: list[dict[str, Any]] = table.take(choose(table["reasons"].to_pylist(), max_clips)).to_pylist()
+    chosen = choose(table["reasons"].to_pylist(), max_clips)
+    rows: list[dict[str, Any]] = table.take(pa.array(chosen, pa.int64())).to_pylist()
     return rows
 
 

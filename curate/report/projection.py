@@ -37,7 +37,7 @@ class Points:
 
     def inside(self, box: tuple[float, float, float, float]) -> list[str]:
         """Clips in a box of the map: left, bottom, right, top, each from -1 to 1."""
-        low, high = np.array(box[:2]) * STEPS, np.array(box[2:]) * STEPS
+        low, high = np.rint(np.array(box).reshape(2, 2) * STEPS)
         within = ((self.places >= low) & (self.places <= high)).all(1)
         return [self.ids[row] for row in np.flatnonzero(within)]
 

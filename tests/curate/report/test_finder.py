@@ -67,7 +67,8 @@ def test_the_map_has_near_what_is_near_and_boxes_choose_from_it() -> None:
         (left, bottom), (right, top) = (edge(places[start : start + 10], axis=0) / STEPS for edge in (np.min, np.max))
         inside = found.inside((left, bottom, right, top))
         assert inside == [str(row) for row in range(start, start + 10)]
-    assert np.array_equal(project(groups[::-1].astype(np.float32))[0][::-1], places)
+    turned, _ = project(groups[::-1].astype(np.float32))
+    assert np.abs(turned[::-1].astype(int) - places).max() <= 2, "the sign does not depend on the order"
 
 
 def points_of(places: np.ndarray) -> Points:
