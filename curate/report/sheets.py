@@ -34,7 +34,8 @@ def sheet_of(
     """
     members = view.members([row["clip_id"] for row in rows])
     strips = strips_of_clips(rows, members, Layout(view.url).shards, NUM_FRAMES)
-    warning = f'<p class="muted">The captions are by {escape(view.caption_note)}.</p>' if _is_noted(view) else ""
+    note = view.caption_note if view.num_captioned else None
+    warning = f'<p class="muted">The captions are by {escape(note)}.</p>' if note else ""
     return warning + sheet(cards_of(view, rows, members, strips, scores, media), total, scores, reasons)
 
 
@@ -65,16 +66,12 @@ def cards_of(
             {name: str(row[name]) for name in own if row[name] not in (None, "")},
             has_captions=has_captions,
             caption_note=view.caption_note,
-            story=story(view, row, groups.get(row.get("duplicate_group"), ())),
+            story=story(view, row, groups.get(row.get("duplicate_group") or "", ())),
             media=media.get(row["clip_id"], ""),
             is_mixed=is_mixed,
         )
         for row in rows
     ]
-
-
-def _is_noted(view: DatasetView) -> bool:
-    return bool(view.caption_note and view.num_captioned)
 
 
 def choose(reasons: Sequence[Sequence[str]], limit: int) -> list[int]:
