@@ -2,6 +2,7 @@
 it."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from train.objective.config import AnyObjective, DDPMConfig, ObjectiveConfig
 from train.run.folder import load_model
 from train.run.given import model_folder
 
+logger = logging.getLogger(__name__)
 OBJECTIVE: TypeAdapter[AnyObjective] = TypeAdapter(ObjectiveConfig)
 
 
@@ -102,6 +104,8 @@ def import_model(
             raise ValueError(f"{name}: {error}") from error
         imported = replace(imported, model=model)
     _write(imported, out, further, about)
+    if reason := imported.model.config.untrainable:
+        logger.warning("%s: no run begins with this model: %s", out, reason)
     return out
 
 

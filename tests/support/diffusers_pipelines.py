@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
-from tests.train.convert.families import CASES, CHANNELS, DIT, TEXT_DIM, Case
+from tests.train.convert.families import CASES, CHANNELS, DIT, IMAGE_DIM, TEXT_DIM, Case
 
 PROMPT = "a big gray rabbit in the sky"
 WORDS = ("<pad>", "</s>", "<unk>", *PROMPT.split())
@@ -25,6 +26,8 @@ class Recipe:
     text_encoder: str | None
     ask: Mapping[str, Any]
     further: Mapping[str, Any] = field(default_factory=dict)
+    transformers: tuple[str, ...] = ("transformer",)
+    sees: bool = False  # a picture, through an image encoder
 
 
 LAYERS = {"num_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 32, "d_model": TEXT_DIM, "vocab_size": 16}
@@ -50,6 +53,10 @@ for side in ("encoder", "decoder"):
     DC |= {f"{side}_block_types": ("ResBlock", "EfficientViTBlock"), f"{side}_block_out_channels": (8, 8)}
     DC |= {f"{side}_qkv_multiscales": ((), (5,)), f"{side}_layers_per_block": (1, 1)}
 
+VISION = {"hidden_size": IMAGE_DIM, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION |= {"image_size": 28, "patch_size": 14}
+PICTURE = Image.fromarray(np.arange(32 * 64 * 3, dtype=np.uint8).reshape(32, 64, 3))
+LAST = PICTURE.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 IMAGE = {"prompt": PROMPT, "height": 32, "width": 32, "max_sequence_length": 16}
 VIDEO = {"prompt": PROMPT, "height": 32, "width": 64, "num_frames": 9, "max_sequence_length": 16}
 FLOW_OF_WAN = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
@@ -71,6 +78,23 @@ RECIPES = {
         )
     ),
     "wan-2.2-ti2v": replace(wan, further={"expand_timesteps": True}),
+    "wan-2.1-i2v": (
+        i2v := replace(
+            wan,
+            class_name="WanImageToVideoPipeline",
+            case=CASES["wan-2.1-i2v"],
+            ask=VIDEO | {"image": PICTURE},
+            sees=True,
+        )
+    ),
+    "wan-2.1-flf2v": replace(i2v, case=CASES["wan-2.1-flf2v"], ask={**i2v.ask, "last_image": LAST}),
+    "wan-2.2-i2v": replace(
+        i2v,
+        case=CASES["wan-2.2-i2v"],
+        transformers=("transformer", "transformer_2"),
+        further={"boundary_ratio": 0.9},
+        sees=False,
+    ),
     "pixart-alpha": Recipe(class_name="PixArtAlphaPipeline", case=CASES["pixart-alpha"], **PIXART),
     "pixart-sigma": Recipe(class_name="PixArtSigmaPipeline", case=CASES["pixart-sigma"], **PIXART),
     "latte": Recipe(
@@ -116,13 +140,18 @@ def write_pipeline(name: str, folder: Path) -> Path:
 
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    parts: dict[str, Any] = {"transformer": recipe.case.build(), **recipe.further}
+    parts: dict[str, Any] = {name: recipe.case.build() for name in recipe.transformers}
+    parts |= recipe.further
     for part, (class_name, settings) in (("scheduler", recipe.scheduler), ("vae", recipe.autoencoder)):
         parts[part] = getattr(diffusers, class_name)(**settings)
     if recipe.text_encoder is not None:
         config, settings = TEXT_ENCODERS[recipe.text_encoder]
         parts["text_encoder"] = getattr(transformers, recipe.text_encoder)(getattr(transformers, config)(**settings))
         parts["tokenizer"] = tokenizer()
+    if recipe.sees:
+        size = {"size": {"shortest_edge": 28}, "crop_size": 28}
+        parts["image_encoder"] = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VISION))
+        parts["image_processor"] = transformers.CLIPImageProcessor(**size)
     getattr(diffusers, recipe.class_name)(**parts).save_pretrained(folder)
     return folder
 

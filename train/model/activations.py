@@ -18,7 +18,9 @@ def _kept_bytes(model: Denoiser, num_patches: int, losses: Losses, dtype: torch.
     pt, ph, pw = model.config.patch
     latent = torch.zeros(model.channels, num_patches * pt, 8 * ph, 8 * pw)
     text = torch.zeros(1, model.text_dim)
-    sample = Sample(clip_id="", latent=latent, noise=latent, timestep=0.5, fps=0.0, text=text)
+    picture = getattr(model.config, "picture", None)
+    states = None if picture is None else torch.zeros(1, picture.dim)
+    sample = Sample(clip_id="", latent=latent, noise=latent, timestep=0.5, fps=0.0, text=text, picture=states)
     batch = pack([sample], model.config.patch, model.text_dim, model.config.conditions)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}

@@ -50,6 +50,11 @@ class DenoiserConfig(BaseModel, ABC):
     def reads_captions(self) -> bool: ...
 
     @property
+    def untrainable(self) -> str | None:
+        """Why no dataset has what the model reads, and what to do; None: one can have it."""
+        return None
+
+    @property
     @abstractmethod
     def num_blocks(self) -> int: ...
 

@@ -40,6 +40,7 @@ class DiTBlock(nn.Module):
         self.temporal = temporal_layers(config)
         attends = config.cross_attends(block)
         of_cross = {"num_heads": config.cross_attention_heads or config.num_heads}
+        of_cross |= {"picture": config.picture is not None}
         self.cross_norm = cross_norm(config) if attends else None
         self.cross_attention = CrossAttention(**sizes | of_cross) if attends else None
         self.mlp_norm = block_norm(config, config.mlp_norm_eps)
@@ -63,7 +64,8 @@ class DiTBlock(nn.Module):
             x = layer(x, conditions, time)  # (N, D)
         if self.cross_attention is not None and self.cross_norm is not None:
             h = self.cross_norm(x)  # (N, D)
-            x = x + self.cross_attention(h, conditions.context, segments, conditions.context_segments, keys)  # (N, D)
+            read = conditions.context, segments, conditions.context_segments, keys, conditions.picture
+            x = x + self.cross_attention(h, *read)  # (N, D)
         h = of_mlp.modulate(self.mlp_norm(x))  # (N, D)
         inputs = (h,) if conditions.neighbors is None else (h, conditions.neighbors)
         return of_mlp.added(x, self.mlp(*inputs))  # (N, D)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from train.model.base_config import ESTIMATE, DenoiserConfig
 from train.model.caption_config import CaptionConfig
 from train.model.flops import linear_flops
+from train.model.mixers.attention import Picture
 from train.packing.batch import CaptionTokens, PackedBatch
 from train.packing.segments import Segments
 
@@ -201,6 +202,7 @@ class Conditions:
     context: Tensor | None  # (M', D): what cross-attention reads
     context_segments: Segments | None  # over M'
     neighbors: Tensor | None = None  # (N, 9) int64: the tokens around each; N: none. None: no MLP convolves
+    picture: Picture | None = None  # what cross-attention reads beside the context; None: no sample has a picture
 
 
 class Conditioner(nn.Module):

@@ -25,6 +25,8 @@ from train.model.conditioning import Conditioner, ConditioningEmbedder, Conditio
 from train.model.config import ModelConfig
 from train.model.dit_config import DiTConfig
 from train.model.flops import linear_flops
+from train.model.mixers.attention import Picture
+from train.model.picture import PictureEmbedder
 from train.model.position import (
     FourierEmbedding,
     LearnedEmbedding,
@@ -40,6 +42,7 @@ from train.model.temporal import Time
 from train.packing.batch import PackedBatch
 from train.packing.layout import Layout
 from train.packing.patches import tie_copies
+from train.packing.shapes import SHOWN
 
 __all__ = ["DiT", "DiTConfig"]
 
@@ -61,7 +64,7 @@ class DiT(Denoiser):
         self.config, self.channels, self.text_dim, self.num_outputs = config, channels, text_dim, num_outputs
         pt, ph, pw = config.patch
         patch_dim = channels * pt * ph * pw
-        self.embed = nn.Linear(patch_dim, config.width)
+        self.embed = nn.Linear(patch_dim + config.shown_channels * pt * ph * pw, config.width)
         self.embed_conditioning = ConditioningEmbedder(config, config.width, channels)
         # Where conditions are no rows, what a given token is told in their stead.
         self.given = None if config.modulated else nn.Parameter(torch.empty(config.width))
@@ -75,6 +78,7 @@ class DiT(Denoiser):
             self.positions = LearnedEmbedding(config.max_grid, config.width, **kinds)
         attends_over_time = "attention" in config.temporal_layers
         self.time_rotation = TemporalRotation(config.width // config.num_heads) if attends_over_time else None
+        self.picture = None if config.picture is None else PictureEmbedder(config.picture, config.width)
         num_conditioners = config.depth if config.embedders_per_block else 1
         self.conditioners = nn.ModuleList(self._conditioner() for _ in range(num_conditioners))
         self.windows = [config.windows(i) for i in range(config.depth)]
@@ -135,6 +139,7 @@ class DiT(Denoiser):
     ) -> tuple[list[Conditions], Tensor, Tensor | None]:
         """What each block reads; condition tokens (S, V, D) and caption tokens (M, D) for the sequence itself."""
         embedded = [conditioner(timesteps, batch) for conditioner in self.conditioners]
+        picture = self._picture(batch, layout)
         all_conditions = []
         for conditioner, (condition_vectors, tokens, text) in zip(self.conditioners, embedded, strict=True):
             # (R, D), (S, V, D), (M, D)
@@ -151,10 +156,21 @@ class DiT(Denoiser):
                 context=two_or_more(_merge(context, layout.context_order)) if context else None,
                 context_segments=layout.read,
                 neighbors=layout.neighbors,
+                picture=picture,
             )
             all_conditions.append(conditions)
         _, tokens, text = embedded[0]
         return all_conditions, tokens, text
+
+    def _picture(self, batch: PackedBatch, layout: Layout) -> Picture | None:
+        """Raises ValueError: the pack has pictures, and the model reads none."""
+        pictures = batch.pictures
+        if pictures is None:
+            return None
+        if self.picture is None:
+            raise ValueError("the pack has states of pictures, and the model reads none; set train.model.picture")
+        given = layout.readers.gather(pictures.given)[:, None]  # (N, 1)
+        return Picture(tokens=two_or_more(self.picture(pictures)), segments=pictures.segments, given=given)
 
     def _padding(self, conditioner: nn.Module, context: list[Tensor], layout: Layout) -> list[Tensor]:
         """What fills the captions of the pack: copies of one token."""
@@ -165,7 +181,11 @@ class DiT(Denoiser):
 
     def _embed(self, x: Tensor, batch: PackedBatch, layout: Layout) -> Tensor:
         """Patches to tokens that know where they are: (L, P) to (L, D)."""
-        x = self.embed_conditioning(self.embed(x), batch.conditioning)  # (L, D)
+        others = dict(batch.conditioning)
+        if num_shown := self.embed.in_features - x.shape[1]:
+            shown = others.pop(SHOWN, x.new_zeros(len(x), num_shown))  # (L, C' · patch)
+            x = torch.cat([x, shown.to(x.dtype)], dim=1)
+        x = self.embed_conditioning(self.embed(x), others)  # (L, D)
         coordinates, sides = layout.without_context(layout.coordinates), layout.without_context(layout.sides)  # (L, 3)
         if self.config.position == "sincos":
             places = spread(coordinates, sides, self.config.sincos_extent)  # (L, 3)
@@ -190,12 +210,17 @@ class DiT(Denoiser):
         total += linear_flops(self.embed_conditioning, num_patches) + linear_flops(self.shared_modulation, num_vectors)
         total += linear_flops(self.final.modulation, num_vectors)
         total += sum(conditioner.flops(batch) for conditioner in self.conditioners)
+        pictures = None if batch.pictures is None else batch.pictures.segments
+        if pictures is not None:
+            total += linear_flops(self.picture, pictures.num_tokens)
         if self.config.text_padding is not None:
             total += sum(linear_flops(conditioner.caption.mlp, 1) for conditioner in self.conditioners)
         for block, windows in zip(self.blocks, self.windows, strict=True):
             layouts = [[layout.groups[window] for window in heads] for heads in windows]
             keys = layout.keys.get(windows[0][0])
             total += block.flops(layouts, layout.segments, layout.context_segments, keys, layout.time, num_vectors)
+            if block.cross_attention is not None:
+                total += block.cross_attention.picture_flops(layout.segments, pictures)
         return total
 
     def activation_bytes(

@@ -11,6 +11,7 @@ from train.model.caption_config import CaptionConfig
 from train.model.mixers.attention_config import AttentionConfig
 from train.model.mixers.base_config import LOOSE, QKNorm
 from train.model.mixers.config import MixerUnion
+from train.model.picture_config import PictureConfig
 from train.packing.shapes import TEMPORAL, BlockWindows, Patch
 
 if TYPE_CHECKING:
@@ -154,6 +155,15 @@ class DiTConfig(DenoiserConfig):
         None, ge=1, description="heads of cross-attention, which divide the width; none: num_heads"
     )
     caption: CaptionConfig = Field(CaptionConfig(), description="what is made of a caption's token states")
+    picture: PictureConfig | None = Field(
+        None, description="states of a picture, which cross-attention reads, too (Wan 2.1 image-to-video); none"
+    )
+    shown_channels: int = Field(
+        0,
+        ge=0,
+        description="channels beside the noisy ones that patches are embedded with (Wan image-to-video: 4 of a mask, "
+        "then the autoencoder's latent of the given frames followed by grey)",
+    )
     text_padding: int | None = Field(
         None,
         ge=1,
@@ -230,6 +240,18 @@ class DiTConfig(DenoiserConfig):
         return self.reads_captions and self.caption.pooled
 
     @property
+    def untrainable(self) -> str | None:
+        inputs = [f"{self.shown_channels} channels of given frames"] * bool(self.shown_channels)
+        inputs += ["states of a picture"] * (self.picture is not None)
+        if not inputs:
+            return None
+        return (
+            f"it is shown {' and '.join(inputs)}, which no dataset holds: `reelpack encode` stores latents of clips "
+            "alone. Such a model is imported, exported, and takes packs of your own (docs/import.md). To train with a "
+            "first frame take text-to-video or TI2V-5B, with the task first_frames"
+        )
+
+    @property
     def num_blocks(self) -> int:
         return self.depth
 
@@ -280,6 +302,11 @@ class DiTConfig(DenoiserConfig):
             raise ValueError(
                 f"parallel.context is {num_ranks}, and train.model.mlp=gated_convolution reads the patches around a "
                 "patch, which may be on another rank; set parallel.context to 1, or mlp to gelu"
+            )
+        if self.picture is not None:
+            raise ValueError(
+                f"parallel.context is {num_ranks}, and train.model.picture is read by whole samples; set "
+                "parallel.context to 1"
             )
         if self.temporal != "none":
             raise ValueError(
@@ -389,6 +416,11 @@ class DiTConfig(DenoiserConfig):
             raise ValueError("text pooled and caption.pooled false: the caption comes in nowhere; set one of them")
         if self.text_padding is not None and self.text != "cross_attention":
             raise ValueError(f"text_padding is read by cross-attention, and text is {self.text}; leave it out")
+        if self.picture is not None and (self.text, self.cross_attention_over) != ("cross_attention", "context"):
+            raise ValueError(
+                f"picture is read by cross-attention over captions, and text is {self.text}, cross_attention_over "
+                f"{self.cross_attention_over}; set them to cross_attention and context, or leave picture out"
+            )
         if self.final_adaln == "table" and not self.modulated:
             raise ValueError(f"final_adaln table needs conditioning adaln or adaln_zero, got {self.conditioning}")
 

@@ -36,6 +36,7 @@ class Sample:
     noise_levels: Mapping[str, float] = field(default_factory=dict)  # of these, by name: share of noise, 0 to 1
     self_conditioned: bool | None = None  # the model is shown its own estimate; None: it reads none
     features: Tensor | None = None  # (t * h * w, F) float16 over the whole grid: what an image encoder says of tokens
+    picture: Tensor | None = None  # (n, D') float states of a picture, by an image encoder; None: there is none
 
     def __post_init__(self) -> None:
         if not 0 <= self.timestep <= 1:
@@ -48,6 +49,15 @@ class CaptionTokens:
 
     rows: Tensor  # (K,) int64 of the M caption tokens
     tokens: Tensor  # (K, D) float32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """States of the pictures of a pack. A segment without one has one row of zeros, and `given` False."""
+
+    states: Tensor  # (I, D') as they were given
+    segments: Segments  # over I
+    given: Tensor  # (S,) bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +96,7 @@ class PackedBatch:
     features: Tensor | None = None  # (L, F) float16: what an image encoder says of each token; None: nothing
     group: ContextGroup | None = None  # ranks that share the pack: what is L here are this rank's own tokens
     caption_tokens: CaptionTokens | None = None  # None: the model's own everywhere
+    pictures: Pictures | None = None  # None: no sample has one
     layout: object = None  # what the model's settings worked out ahead (`prepare`); None: nothing yet
 
     def to(self, device: torch.device | str) -> "PackedBatch":
@@ -136,6 +147,7 @@ def pack(samples: Sequence[Sample], patch: Patch, text_dim: int, scalar_names: S
         self_conditioned=_self_conditioned(samples),
         lone_frames=segments.gather(alone) & (positions[:, 0] == 0) if alone.any() else None,
         features=_features(samples, segments),
+        pictures=_pictures(samples),
     )
 
 
@@ -201,6 +213,16 @@ def _noise_levels(samples: Sequence[Sample]) -> dict[str, Tensor]:
 def _self_conditioned(samples: Sequence[Sample]) -> Tensor | None:
     drawn = [sample.self_conditioned for sample in samples]
     return None if None in drawn else torch.tensor(drawn)
+
+
+def _pictures(samples: Sequence[Sample]) -> Pictures | None:
+    width = next((sample.picture.shape[1] for sample in samples if sample.picture is not None), None)
+    if width is None:
+        return None
+    states = [torch.zeros(1, width) if sample.picture is None else sample.picture for sample in samples]
+    segments = Segments.of([len(one) for one in states])
+    given = torch.tensor([sample.picture is not None for sample in samples])
+    return Pictures(states=_stacked(states, segments), segments=segments, given=given)
 
 
 def _condition_vectors(segments: Segments, clean: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,5 +35,7 @@ SPARSE_CAUSAL = Window(size=(1, None, None), sparse_causal=True)
 BlockWindows: TypeAlias = tuple[tuple[Window, ...], ...]
 """For each token mixer of a block, the windows that its heads are split over."""
 
+SHOWN = "shown"
+"""Name of the conditioning latent that patches are embedded with, beside the noisy channels."""
 LONE_FRAMES = "lone_frames"
 """Name of the conditioning latent of frames that are encoded alone: C channels, and one that is 1 where one is."""

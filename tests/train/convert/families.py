@@ -14,9 +14,11 @@ from train.convert.diffusers_folder import Imported, family_of, read_folder
 from train.convert.family import Family
 from train.model.dit import DiT
 from train.packing.batch import Sample, pack, unpack
+from train.packing.shapes import SHOWN
 
 repair()
 
+IMAGE_DIM = 12
 CHANNELS, TEXT_DIM, LATENT_PX, WAN_TOKENS, CLASSES = 4, 20, 8, 512, 1000  # DiTPipeline has ImageNet's classes
 
 
@@ -58,6 +60,14 @@ def sample(timestep: float, shape: tuple[int, ...], text: Tensor | None, **given
     return Sample(clip_id=str(timestep), latent=latent, noise=noise, timestep=timestep, fps=16.0, text=text, **given)
 
 
+def shown_sample(timestep: float, shape: tuple[int, ...], text: Tensor | None, states: int | None) -> Sample:
+    """With a mask and a latent of given frames, and states of a picture."""
+    generator = torch.Generator().manual_seed(1)
+    shown = torch.randn(4 + CHANNELS, *shape, generator=generator)
+    picture = None if states is None else torch.randn(states, IMAGE_DIM, generator=generator)
+    return sample(timestep, shape, text, conditioning={SHOWN: shown}, picture=picture)
+
+
 def states(one: Sample, dtype: torch.dtype) -> Tensor:
     """(1, n, D_text): a text's own tokens, or one state of zeros."""
     return (torch.zeros(1, TEXT_DIM) if one.text is None else one.text)[None].to(dtype)
@@ -65,12 +75,16 @@ def states(one: Sample, dtype: torch.dtype) -> Tensor:
 
 def ask_wan(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
     """The caption is filled with zeros; of TI2V-5B, which has a timestep for each token, given ones are at 0."""
-    given = states(one, dtype)
+    given, shown = states(one, dtype), one.conditioning.get(SHOWN)
+    latent = one.latent if shown is None else torch.cat([one.latent, shown])
+    picture = None if one.picture is None else one.picture.to(dtype)[None]
+    if picture is not None and model.config.pos_embed_seq_len is not None:
+        picture = picture.unflatten(1, (2, -1))[0]
     padded = torch.cat([given, given.new_zeros(1, WAN_TOKENS - given.shape[1], TEXT_DIM)], dim=1)
     timestep = torch.tensor([1000 * one.timestep])
     if one.clean_mask is not None:
         timestep = torch.where(one.clean_mask, 0.0, timestep)[None]
-    return model(one.latent[None].to(dtype), timestep, padded).sample[0]
+    return model(latent[None].to(dtype), timestep, padded, picture).sample[0]
 
 
 def ask_pixart(model: nn.Module, one: Sample, dtype: torch.dtype) -> Tensor:
@@ -118,6 +132,7 @@ WAN = {
     "ffn_dim": 100,
     "num_layers": 2,
 }
+WAN_I2V = WAN | {"in_channels": 2 * CHANNELS + 4}
 PIXART = {
     "num_attention_heads": 2,
     "attention_head_dim": 12,
@@ -162,6 +177,24 @@ VIDEOS = [sample(0.25, (3, 6, 10), text(5)), sample(0.5, (3, 4, 4), None)]
 IMAGES = [sample(0.017, (1, 8, 8), text(5)), sample(0.5, (1, 4, 12), text(9)), sample(0.999, (1, 6, 4), None)]
 
 CASES = {
+    "wan-2.1-i2v": Case(
+        class_name="WanTransformer3DModel",
+        settings=WAN_I2V | {"image_dim": IMAGE_DIM, "added_kv_proj_dim": 42},
+        samples=[shown_sample(0.25, (3, 6, 10), text(5), 5), shown_sample(0.5, (2, 4, 4), None, 3)],
+        ask=ask_wan,
+    ),
+    "wan-2.1-flf2v": Case(
+        class_name="WanTransformer3DModel",
+        settings=WAN_I2V | {"image_dim": IMAGE_DIM, "added_kv_proj_dim": 42, "pos_embed_seq_len": 10},
+        samples=[shown_sample(0.25, (3, 6, 10), text(5), 10), shown_sample(0.5, (2, 4, 4), text(3), 10)],
+        ask=ask_wan,
+    ),
+    "wan-2.2-i2v": Case(
+        class_name="WanTransformer3DModel",
+        settings=WAN_I2V,
+        samples=[shown_sample(0.25, (3, 6, 10), text(5), None), shown_sample(0.5, (2, 4, 4), None, None)],
+        ask=ask_wan,
+    ),
     "wan": Case(
         class_name="WanTransformer3DModel",
         settings=WAN,

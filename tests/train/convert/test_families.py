@@ -106,8 +106,9 @@ def test_weights_of_another_model_are_refused_before_they_are_read(case: Case, f
     ("name", "changed", "told"),
     [
         ("wan", {"qk_norm": None}, r"got {'qk_norm': None}; of Wan.* only {'qk_norm': 'rms_norm_across_heads'}"),
-        ("wan", {"in_channels": 36}, "got in_channels 36 and out_channels 4"),
-        ("wan", {"image_dim": 1280}, r"got {'image_dim': 1280}"),
+        ("wan", {"in_channels": 3}, "got in_channels 3, out_channels 4"),
+        ("wan", {"image_dim": 1280}, r"image_dim 1280, added_kv_proj_dim None.*expected .* model's own width, 42"),
+        ("wan", {"added_kv_proj_dim": 42}, r"image_dim None, added_kv_proj_dim 42"),
         ("pixart-sigma", {"caption_channels": None}, "got no caption_channels"),
         ("pixart-sigma", {"cross_attention_dim": 7}, r"cross_attention_dim 7; expected .* width, 24"),
         ("ltx", {"patch_size": 2}, r"got {'patch_size': 2}.* only {'patch_size': 1}"),

@@ -33,7 +33,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if name not in ("wan-2.1-flf2v", "wan-2.2-ti2v", "sana-1.5")]
+)
 def test_the_exported_pipeline_generates_what_the_imported_one_does(name: str, tmp_path: Path):
     source = write_pipeline(name, tmp_path / "theirs")
     import_model(str(source), tmp_path / "ours")

@@ -5,6 +5,8 @@ Letters: N tokens of the sequence, M' tokens of the context, D width, H heads.
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -118,9 +120,32 @@ class SelfAttention(Projections, TokenMixer):
         self.initialize_projections()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """What cross-attention reads of pictures."""
+
+    tokens: Tensor  # (I, D)
+    segments: Segments  # over I
+    given: Tensor  # (N, 1) bool: the token's segment has a picture
+
+
+class PictureKeys(nn.Module):
+    """Keys and values of pictures, whose attention is added to that of the context (IP-Adapter, Ye et al. 2023, §3.2;
+    Wan 2.1)."""
+
+    def __init__(self, width: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.to_kv = nn.Linear(width, 2 * width)
+        self.norm_k = norm
+
+
 class CrossAttention(Projections):
     """Tokens see the context of their segment, and with joint keys the tokens of their window as well (W.A.L.T, Gupta
     et al. 2023, §3.3)."""
+
+    def __init__(self, *, picture: bool = False, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.picture = PictureKeys(self.width, deepcopy(self.norm_k)) if picture else None
 
     def forward(
         self,
@@ -129,11 +154,15 @@ class CrossAttention(Projections):
         segments: Segments,
         context_segments: Segments,
         joint: JointKeys | None = None,
+        picture: Picture | None = None,
     ) -> Tensor:
         """(N, D) over (M', D), with joint keys of the same width, to (N, D)."""
         if joint is None:
             q, k, v = self.project(x, context)  # (N, H, D_head), 2 × (M', H, D_head)
-            return self.out(attention(q, k, v, segments, context_segments).flatten(1))  # (N, D)
+            h = attention(q, k, v, segments, context_segments).flatten(1)  # (N, D)
+            if self.picture is not None and picture is not None:
+                h = h + picture.given * self._see(picture, self.picture, q, segments)  # (N, D)
+            return self.out(h)  # (N, D)
         q, k, v = self.project(x, torch.cat([x, context.to(x.dtype)]))  # (N, H, D_head), 2 × (N + M', H, D_head)
         share, num_tokens = joint.queries.share, len(x)
         if share is not None:
@@ -145,8 +174,20 @@ class CrossAttention(Projections):
         h = joint.queries.undo(attention(q, k, v, joint.queries.segments, joint.segments))  # (N, H, D_head)
         return self.out(to_tokens(share, h, num_tokens).flatten(1))  # (N, D)
 
+    def _see(self, picture: Picture, keys: PictureKeys, q: Tensor, segments: Segments) -> Tensor:
+        """Of queries (N, H, D_head), (N, D)."""
+        k, v = keys.to_kv(picture.tokens).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)  # 2 × (I, H, D_head)
+        k = normalised_and_rotated(k, self._scale(keys.norm_k), None, loose=self.loose)
+        return attention(q, k, v, segments, picture.segments).flatten(1)
+
+    def picture_flops(self, segments: Segments, pictures: Segments | None) -> int:
+        """Of what pictures add."""
+        if self.picture is None or pictures is None:
+            return 0
+        return linear_flops(self.picture, pictures.num_tokens) + 4 * self.width * num_pairs(segments, pictures)
+
     def flops(self, segments: Segments, context_segments: Segments, joint: JointKeys | None = None) -> int:
-        """Matrix products of one forward pass."""
+        """Matrix products of one forward pass, but for pictures."""
         num_read = context_segments.num_tokens + (0 if joint is None else segments.num_tokens)
         pairs = (segments, context_segments) if joint is None else (joint.queries.segments, joint.segments)
         of_tokens = linear_flops(self.to_q, segments.num_tokens) + linear_flops(self.out, segments.num_tokens)
