@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import described
-from curate.dedup.balance import balance_weights, find_clusters
+from curate.dedup.balance import find_clusters
 from curate.dedup.best import best
 from curate.dedup.config import BalanceConfig, PerceptualConfig, SemanticConfig
 from curate.dedup.frame_hash import TICKS_PER_SECOND
@@ -121,7 +121,7 @@ def measure_embeddings(ids: np.ndarray, rng: np.random.Generator) -> None:
     embeddings = Embeddings.of([pa.table({"clip_id": ids, "embedding": lists})], "embedding", ids.tolist())
     semantic_pairs(embeddings, SemanticConfig(min_similarity=0.95))
     middle = time.perf_counter()
-    balance_weights(embeddings.ids, find_clusters(embeddings, BalanceConfig()), BalanceConfig())
+    find_clusters(embeddings, BalanceConfig())
     end = time.perf_counter()
     print(f"{len(ids):,} embeddings of {EMBEDDING_DIM}: copies {middle - start:.1f} s, balance {end - middle:.1f} s")
 

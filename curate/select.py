@@ -7,8 +7,7 @@ measured.
 """
 
 import difflib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,10 +16,12 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from curate.columns import COLUMNS, default_rules
-from curate.dedup.best import best
-from curate.rules import BOUNDS, SETS, Rule
+from curate.dedup.balance import CLUSTER
+from curate.dedup.config import BalanceConfig
+from curate.policy import FAILED, UNSCORED, Policy, applies_to_images, broken_masks, looked_up, reasons_of
+from curate.rules import Rule
 from curate.scores.config import SCORERS
-from curate.split import Split, SplitConfig, draw_splits
+from curate.split import CUT, GROUP, Split, SplitConfig
 
 
 class SelectConfig(BaseModel):
@@ -68,6 +69,9 @@ class SelectConfig(BaseModel):
         return known
 
 
+BALANCE = BalanceConfig()
+
+
 def absolute(rules: Mapping[str, Rule], clips: pa.Table) -> dict[str, Rule]:
     """The rules with what their relative bounds come to over these clips, kept or not: all that have a value,
     without still images where a rule is not for them."""
@@ -97,8 +101,11 @@ def decide(
     unscored: Mapping[str, Collection[str]] = MappingProxyType({}),
     groups: Mapping[str, str] = MappingProxyType({}),
     cut: Mapping[str, Split] = MappingProxyType({}),
+    clusters: Mapping[str, int] = MappingProxyType({}),
+    balance: BalanceConfig = BALANCE,
 ) -> pa.Table:
-    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group` and `duplicate_of`.
+    """Append `split`, `decision` (keep | reject | pending | failed), `reasons`, `duplicate_group`, `duplicate_of` and
+    `balance_weight`.
 
     `failed_step` and `unscored` are appended for other policies; a rejected clip can have them as well.
 
@@ -109,45 +116,21 @@ def decide(
         unscored: clip id → columns that a scorer failed to give; the clip has failed if a rule asks for one of them.
         groups: clip id → duplicate group. The best one of the members that the rules keep is kept.
         cut: clip id → split of the shard that contains it. The clip keeps this split.
+        clusters: clip id → number of its cluster. A kept clip without one weighs 1.
+        balance: the weights of clusters.
 
     Raises:
         ValueError: a rule names a column that is not there, or one of another type; see `SelectConfig.rules_for`.
     """
-    clip_ids = clips["clip_id"].to_pylist()
-    rules = absolute(config.rules_for(dict(zip(clips.column_names, clips.schema.types, strict=True))), clips)
-    broken_rules, missing = _judge(clips, rules)
-    decisions, reasons = [], []
-    for clip_id, broken_of, unknown in zip(clip_ids, broken_rules, missing, strict=True):
-        if broken_of:
-            outcome = ("reject", broken_of)
-        elif clip_id in failed:
-            outcome = ("failed", [failed[clip_id]])
-        elif lost := [name for name in unknown if name in unscored.get(clip_id, ())]:
-            outcome = ("failed", lost)
-        elif unknown:
-            outcome = ("pending", [f"{name}.missing" for name in unknown])
-        else:
-            outcome = ("keep", [])
-        decisions.append(outcome[0])
-        reasons.append(outcome[1])
-    copy_of = _copies(clips, decisions, groups)
-    for row, clip_id in enumerate(clip_ids):
-        if clip_id in copy_of:
-            decisions[row], reasons[row] = "reject", ["duplicate"]
-    video_ids, uris = clips["video_id"].to_pylist(), clips["video_uri"].to_pylist()
-    splits = draw_splits(clip_ids, video_ids, uris, groups, config.split, cut)
-    columns: dict[str, pa.Array] = {
-        "split": pa.array(splits, pa.string()),
-        "decision": pa.array(decisions, pa.string()),
-        "reasons": pa.array(reasons, pa.list_(pa.string())),
-        "duplicate_group": pa.array([groups.get(clip_id) for clip_id in clip_ids], pa.string()),
-        "duplicate_of": pa.array([copy_of.get(clip_id) for clip_id in clip_ids], pa.string()),
-        "failed_step": pa.array([failed.get(clip_id) for clip_id in clip_ids], pa.string()),
-        "unscored": pa.array([sorted(unscored.get(clip_id, ())) for clip_id in clip_ids], pa.list_(pa.string())),
-    }
-    for name, values in columns.items():
-        clips = clips.append_column(name, values)
-    return clips
+    rules = config.rules_for(dict(zip(clips.column_names, clips.schema.types, strict=True)))
+    lists = {name: sorted(columns) for name, columns in unscored.items()}
+    known = {GROUP: groups, FAILED: failed, CUT: cut, UNSCORED: lists, CLUSTER: clusters}
+    kinds = {UNSCORED: pa.list_(pa.string()), CLUSTER: pa.int32()}
+    for name, values in known.items():
+        clips = clips.append_column(name, looked_up(clips["clip_id"], values, kinds.get(name, pa.string())))
+    policy = Policy(absolute(rules, clips), config.split, balance)
+    policy.see(clips)
+    return policy.decided(clips)
 
 
 def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[str]:
@@ -165,59 +148,15 @@ def broken(values: Mapping[str, Any], kind: str, config: SelectConfig) -> list[s
 
 def broken_by(clips: pa.Table, config: SelectConfig) -> list[list[str]]:
     """`broken` for each row of a table with the column `kind` and those that are known."""
-    return _judge(clips, {name: rule for name, rule in config.rules.items() if name in clips.column_names})[0]
-
-
-def applies_to_images(name: str) -> bool:
-    """Whether still images have a value in a column; the user's own columns have one for every file."""
-    return name not in COLUMNS or COLUMNS[name].for_images
-
-
-def is_required(name: str) -> bool:
-    """Whether a clip waits for its value in a column that a rule judges."""
-    return name not in COLUMNS or COLUMNS[name].is_required
-
-
-def _judge(clips: pa.Table, rules: Mapping[str, Rule]) -> tuple[list[list[str]], list[list[str]]]:
-    """Per clip the rules that its values break, and the required columns of rules that have no value."""
-    breaks: list[list[str]] = [[] for _ in range(clips.num_rows)]
-    missing: list[list[str]] = [[] for _ in range(clips.num_rows)]
-    is_image = pc.equal(clips["kind"], "image")
-    for name in filter(is_required, rules):
-        applies = pa.scalar(True) if applies_to_images(name) else pc.invert(is_image)
-        _note(missing, pc.and_(pc.is_null(clips[name]), applies), name)
-    for sides in (BOUNDS, SETS):  # the reasons name bounds before sets
-        for name, rule in rules.items():
-            applies = pa.scalar(True) if applies_to_images(name) else pc.invert(is_image)
-            for side, mask in rule.broken_sides(clips[name], sides).items():
-                _note(breaks, pc.and_(mask, applies), f"{name}.{side}")
-    return breaks, missing
-
-
-def _copies(clips: pa.Table, decisions: Sequence[str], groups: Mapping[str, str]) -> dict[str, str]:
-    """Clip id → the better copy, for the kept clips that have one."""
-    ids = clips["clip_id"].to_pylist()
-    rows = [row for row, clip_id in enumerate(ids) if decisions[row] == "keep" and clip_id in groups]
-    members: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for copy in clips.take(pa.array(rows, pa.int64())).to_pylist():
-        members[groups[copy["clip_id"]]].append(copy)
-    copy_of: dict[str, str] = {}
-    for copies in members.values():
-        kept = best(copies)
-        copy_of |= {copy["clip_id"]: kept for copy in copies if copy["clip_id"] != kept}
-    return copy_of
+    rules = {name: rule for name, rule in config.rules.items() if name in clips.column_names}
+    found: list[list[str]] = reasons_of(broken_masks(clips, rules), clips.num_rows).to_pylist()
+    return found
 
 
 def funnel(decided: pa.Table) -> Mapping[str, int]:
     """How many clips each decision has, and under `reject:<first reason>` each rule that rejected first."""
     counts: dict[str, int] = {"clips": decided.num_rows}
-    for decision, reasons in zip(decided["decision"].to_pylist(), decided["reasons"].to_pylist(), strict=True):
-        counts[decision] = counts.get(decision, 0) + 1
-        if decision == "reject":
-            counts[f"reject:{reasons[0]}"] = counts.get(f"reject:{reasons[0]}", 0) + 1
+    first = pc.list_element(decided["reasons"].filter(pc.equal(decided["decision"], "reject")), 0)
+    for one, prefix in ((decided["decision"], ""), (first, "reject:")):
+        counts |= {f"{prefix}{row['values']}": row["counts"] for row in pc.value_counts(one).to_pylist()}
     return counts
-
-
-def _note(lists: list[list[str]], mask: pa.ChunkedArray, reason: str) -> None:
-    for row in pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist():
-        lists[row].append(reason)

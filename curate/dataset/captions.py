@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -84,15 +85,20 @@ def matches(records: pa.Table) -> pa.Table:
     Args:
         records: rows of tables/captions, one per clip, level and variant.
     """
-    scores: dict[str, float | None] = {}
-    first = records.filter(pc.equal(records["variant"], 0)).select(["clip_id", "level", "findings"])
-    for level in ("short", "dense"):
-        for row in first.filter(pc.equal(first["level"], level)).to_pylist():
-            values = [one["value"] for one in row["findings"] or () if one["code"] == MATCH]
-            scores[row["clip_id"]] = values[0] if values else None
-    return pa.table(
-        {"clip_id": pa.array(list(scores), pa.string()), MATCH: pa.array(list(scores.values()), pa.float64())}
-    )
+    chosen = pc.and_(pc.equal(records["variant"], 0), pc.is_in(records["level"], pa.array(["dense", "short"])))
+    rows = records.select(["clip_id", "level", "findings"]).filter(chosen)
+    # Sorted by level: of a clip's two the dense one comes first.
+    rows = rows.sort_by([("clip_id", "ascending"), ("level", "ascending")])
+    ids = rows["clip_id"].combine_chunks()
+    is_first = np.append(True, np.asarray(pc.not_equal(ids[1:], ids[:-1]))) if len(ids) else np.zeros(0, bool)
+    rows = rows.filter(pa.array(is_first))
+    findings = rows["findings"].combine_chunks()
+    found, owner = pc.list_flatten(findings), pc.list_parent_indices(findings)
+    is_match = pc.equal(pc.struct_field(found, "code"), MATCH)
+    owners, first = np.unique(np.asarray(owner.filter(is_match)), return_index=True)
+    values = pc.struct_field(found, "value").filter(is_match).take(pa.array(first))
+    places = pc.index_in(pa.array(np.arange(rows.num_rows)), pa.array(owners, pa.int64()))
+    return pa.table({"clip_id": rows["clip_id"].cast(pa.string()), MATCH: values.take(places)})
 
 
 def reason_of(record: Mapping[str, Any]) -> str:

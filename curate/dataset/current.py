@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from curate.dataset.judged import HUMAN, judged
 from curate.dataset.layout import Layout
+from curate.dataset.ordered import Follower
 from curate.dataset.schemas import CAPTIONS
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import TableReader, last_by_key
@@ -41,12 +42,26 @@ def current_records(layout: Layout, cut: pa.Table, columns: Sequence[str] | None
         cut: rows of tables/shards, or of the index: these clips as they are cut now.
         columns: of `CAPTIONS`; None: all.
     """
-    names = [name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}]
-    found = [CAPTIONS.empty_table().select(names)]
-    for family in reversed(current_families(layout)[1:]):
-        found += [of_current(part, cut).select(names) for part in _reader(layout, family).parts(names)]
-    human = of_current(_reader(layout, HUMAN).read([*names, "prompt_id", "earlier"]), cut)
-    return judged(last_by_key(pa.concat_tables(found), KEY), human)
+    return CurrentRecords(layout, columns).of(cut, None)
+
+
+class CurrentRecords:
+    """`current_records` of clips that come in tables, in order of id."""
+
+    def __init__(self, layout: Layout, columns: Sequence[str] | None = None) -> None:
+        self._names = [
+            name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}
+        ]
+        families = reversed(current_families(layout)[1:])
+        self._families = [Follower(_reader(layout, family).in_order(self._names)) for family in families]
+        self._human = Follower(_reader(layout, HUMAN).in_order([*self._names, "prompt_id", "earlier"]))
+
+    def of(self, cut: pa.Table, last: str | None) -> pa.Table:
+        """The captions of the next clips, up to the id `last`; None: of all that are left."""
+        found = [CAPTIONS.empty_table().select(self._names)]
+        for family in self._families:
+            found.append(of_current(family.until(last), cut).select(self._names))
+        return judged(last_by_key(pa.concat_tables(found), KEY), of_current(self._human.until(last), cut))
 
 
 def _reader(layout: Layout, family: str) -> TableReader:

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
-from curate.dataset.current import FORMER, KEY, current_families, current_records, read_sections
+from curate.dataset.current import FORMER, KEY, CurrentRecords, current_families, current_records, read_sections
 from curate.dataset.forgotten import FORGOTTEN, Tombstones
 from curate.dataset.judged import HUMAN, unsettled
 from curate.dataset.layout import Encoded, Layout
+from curate.dataset.ordered import Follower, in_order
 from curate.dataset.schemas import (
     CAPTIONS,
     CLIPS,
@@ -32,8 +33,8 @@ from curate.dataset.schemas import (
     VIDEOS,
 )
 from curate.dataset.sources import DIGEST, SOURCE, of_current
-from curate.dataset.store import Table, write_parquet
-from curate.dataset.table import left_join, read_parquet
+from curate.dataset.store import Table, write_tables
+from curate.dataset.table import left_join, open_parquet, read_parquet, tables_of
 from curate.errors import Missing, NotADataset
 from curate.storage.claims import Claims
 from curate.storage.lease import Lease, hold
@@ -46,6 +47,8 @@ Writer = Literal["curate", "captions", "latents"]
 COMMIT_WAIT_S = 600.0
 """For another command that is about to write `config.yaml` or the index: seconds, but on a slow store with a large
 dataset."""
+CLIP_COLUMNS = ("clip_id", "video_id", "kind", "split", "balance_weight")
+"""What an index has of `clips.parquet`, beside the user's own columns."""
 SCHEMAS: Mapping[Encoded, pa.Schema] = {"latents": LATENTS, "text": TEXT}
 
 
@@ -305,10 +308,13 @@ class Dataset:
     def _derived(self, url: str) -> pa.Table:
         table = read_parquet(url)
         if table is None:
-            if not self.sections():
-                raise self._no_dataset()
-            raise Missing(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
+            raise self._missing(url)
         return table
+
+    def _missing(self, url: str) -> ValueError:
+        if not self.sections():
+            return self._no_dataset()
+        return Missing(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
 
     def _no_dataset(self) -> NotADataset:
         fs, path = locate(self.url)
@@ -317,7 +323,8 @@ class Dataset:
 
     def failed(self, keys: Collection[str]) -> set[str]:
         """Subjects on which a step with one of these keys failed; some may have their result by now."""
-        return {row["subject"] for row in self.failures.rows() if row["key"] in keys}
+        rows = self.failures.read([])
+        return set(rows["subject"].filter(pc.is_in(rows["key"], pa.array(list(keys), pa.string()))).to_pylist())
 
     def sidecar(self) -> pa.Table | None:
         """The user's own columns by `uri`; None where none were given."""
@@ -328,17 +335,29 @@ class Dataset:
         sidecar = self.sidecar()
         return [] if sidecar is None else [name for name in sidecar.column_names if name != "uri"]
 
-    def write_index(self, cut_key: str) -> pa.Table:
-        """Publish `shards/index.parquet`; see `index`."""
+    def write_index(self, cut_key: str) -> int:
+        """Publish `shards/index.parquet`, see `index`; the number of its rows."""
         with self.commit():
-            index = self.index(self.read_clips(), cut_key)
-            write_parquet(self.layout.index, index)
-        return index
+            columns = [*CLIP_COLUMNS, "decision", *self.sidecar_names()]
+            clips = self.clip_tables(columns, "clip_id")
+            return write_tables(self.layout.index, self.index_tables(clips, cut_key))
+
+    def clip_tables(self, columns: Sequence[str], *order: str) -> Iterator[pa.Table]:
+        """Some columns of `clips.parquet` in tables that fit into memory; `order`: sorted by these columns.
+
+        Raises:
+            ValueError: it is not there; names the command that makes it.
+        """
+        stored = open_parquet(self.layout.clips)
+        if stored is None:
+            raise self._missing(self.layout.clips)
+        schema = pa.schema([stored.schema.field(name) for name in columns])
+        tables = tables_of(stored, columns)
+        return in_order(tables, schema, order) if order else tables
 
     def cut(self, cut_key: str) -> pa.Table:
         """Rows of tables/shards: the clips as they are cut with these settings."""
-        rows = self.shards.read()
-        return rows.filter(pc.equal(rows["cut_key"], cut_key))
+        return _cut_with(self.shards.read(), cut_key)
 
     def index(self, clips: pa.Table, cut_key: str) -> pa.Table:
         """The rows of `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner
@@ -348,16 +367,27 @@ class Dataset:
             clips: the rows of `clips.parquet`.
             cut_key: names the settings of the encoder.
         """
-        clips = clips.filter(pc.equal(clips["decision"], "keep"))
-        cut = self.cut(cut_key).drop_columns(["cut_key", "split"])
-        own = self.sidecar_names()
-        columns = ["clip_id", "video_id", "kind", "split", "balance_weight", *own]
-        index = left_join(cut, clips.select(columns), "clip_id")
-        index = index.filter(pc.is_valid(index["video_id"]))
-        captions = self.texts(cut)
-        captions = captions.filter(pc.equal(captions["variant"], 0))
-        for level in LEVELS:
-            of_level = captions.filter(pc.equal(captions["level"], level)).select(["clip_id", "text"])
-            index = left_join(index, of_level.rename_columns({"text": caption_column(level)}), "clip_id")
-        index = index.select([*INDEX.names, *own])
-        return index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
+        return pa.concat_tables(self.index_tables([clips.sort_by("clip_id")], cut_key))
+
+    def index_tables(self, clips: Iterable[pa.Table], cut_key: str) -> Iterator[pa.Table]:
+        """`index` in tables that fit into memory, of clips that come in order of id."""
+        own, decisions = self.sidecar_names(), Follower(clips)
+        records = CurrentRecords(self.layout, ["text"])
+        for cut in self.shards.in_order():
+            last = cut["clip_id"][-1].as_py() if cut.num_rows else None
+            cut = _cut_with(cut, cut_key)
+            decided = decisions.until(last)
+            decided = decided.filter(pc.equal(decided["decision"], "keep")).select([*CLIP_COLUMNS, *own])
+            index = left_join(cut.drop_columns(["cut_key", "split"]), decided, "clip_id")
+            index = index.filter(pc.is_valid(index["video_id"]))
+            captions = usable(records.of(cut, last))
+            captions = captions.filter(pc.equal(captions["variant"], 0))
+            for level in LEVELS:
+                of_level = captions.filter(pc.equal(captions["level"], level)).select(["clip_id", "text"])
+                index = left_join(index, of_level.rename_columns({"text": caption_column(level)}), "clip_id")
+            index = index.select([*INDEX.names, *own])
+            yield index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
+
+
+def _cut_with(rows: pa.Table, cut_key: str) -> pa.Table:
+    return rows.filter(pc.equal(rows["cut_key"], cut_key))

@@ -63,13 +63,28 @@ def current_videos(dataset: Dataset, config: ScanConfig, columns: Sequence[str] 
     return videos.filter(pc.equal(videos["scan_key"], wanted))
 
 
+class CurrentScans:
+    """Which rows of tables/clips count: those of the readable inputs, each clip once.
+
+    `video_uri` is the first URI that has its bytes and its detector; `size_bytes` and `duration_s` are the file's.
+    """
+
+    def __init__(self, dataset: Dataset, config: ScanConfig) -> None:
+        self.videos = _current_scans(dataset, config)
+
+    def of(self, clips: pa.Table) -> pa.Table:
+        """Those of some rows of tables/clips, in order of id.
+
+        Args:
+            clips: in order of id, with all rows of each.
+        """
+        clips = left_join(_with_scan(clips), self.videos, SCAN).drop_columns(["scan_key", SCAN])
+        return _once(clips.filter(pc.is_valid(clips["video_uri"])))
+
+
 def current_clips(dataset: Dataset, config: ScanConfig) -> pa.Table:
-    """Rows of tables/clips of the readable inputs, each clip once, in order of id. `video_uri` is the first URI that
-    has its bytes and its detector; `size_bytes` and `duration_s` are the file's."""
-    videos = _current_scans(dataset, config)
-    clips = _with_scan(dataset.clips.read())
-    clips = left_join(clips, videos, SCAN).drop_columns(["scan_key", SCAN])
-    return _once(clips.filter(pc.is_valid(clips["video_uri"])))
+    """All rows of `CurrentScans`."""
+    return CurrentScans(dataset, config).of(dataset.clips.read())
 
 
 def clips_of(dataset: Dataset, config: ScanConfig) -> list[Clip]:

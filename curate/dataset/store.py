@@ -6,9 +6,9 @@ is needed: a table is in a local folder or below an fsspec URL.
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from curate.dataset.table import TableReader, last_by_key, part_number
 from curate.storage.publish import publish
 
+ROW_GROUP = 100_000
 MERGED_BYTES = 8 * 2**20
 """Parts are merged up to this size: a reader that goes through a table part by part holds a few of them."""
 
@@ -134,5 +135,39 @@ class Table(TableReader):
 
 def write_parquet(url: str, table: pa.Table) -> None:
     """Publish one Parquet file; equal rows give equal bytes."""
-    with publish(url) as file:
-        pq.write_table(table, file)
+    write_tables(url, [table])
+
+
+def write_tables(url: str, tables: Iterable[pa.Table], metadata: Mapping[bytes, bytes] | None = None) -> int:
+    """Publish the rows of tables that come one after the other, at least one, as a Parquet file; equal rows give equal
+    bytes. Where an iterator raises, nothing is published.
+
+    Args:
+        url: of the file.
+        tables: of one schema.
+        metadata: of the file, beside that of the schema.
+
+    Returns:
+        The number of rows.
+    """
+    groups, num_rows = _row_groups(tables), 0
+    first = next(groups)
+    schema = first.schema.with_metadata({**(first.schema.metadata or {}), **(metadata or {})} or None)
+    words = [field.name for field in schema if not pa.types.is_floating(field.type)]
+    with publish(url) as file, pq.ParquetWriter(file, schema, use_dictionary=words) as writer:
+        for group in chain([first], groups):
+            writer.write_table(group.replace_schema_metadata(schema.metadata), ROW_GROUP)
+            num_rows += group.num_rows
+    return num_rows
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows in tables of `ROW_GROUP` of them, the last of fewer."""
+    left: pa.Table | None = None
+    for table in tables:
+        left = table if left is None else pa.concat_tables([left, table])
+        while left.num_rows > ROW_GROUP:
+            yield left.slice(0, ROW_GROUP)
+            left = left.slice(ROW_GROUP)
+    assert left is not None, "at least one table comes"
+    yield left

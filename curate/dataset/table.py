@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from curate.dataset import ordered
+from curate.dataset.ordered import in_order, last_of_each
 from curate.errors import OtherVersion
 from curate.schema import SCHEMA_VERSION
 from curate.storage.place import locate
@@ -63,6 +66,11 @@ class TableReader:
         schema = self._schema_of(columns)
         stored = self.read_parts(self.part_names(), None if columns is None else schema.names)
         return (_of_schema(part, schema) for part in stored)
+
+    def in_order(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """What `read` reads, sorted by key, in tables that fit into memory; all rows with one value of the key's first
+        column are in one of them. At least one table comes."""
+        return last_of_each(in_order(self.parts(columns), self._schema_of(columns), self.key), self.key)
 
     def _schema_of(self, columns: Sequence[str] | None) -> pa.Schema:
         names = self.schema.names if columns is None else [n for n in self.schema.names if n in {*self.key, *columns}]
@@ -165,3 +173,21 @@ def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table | N
     """A Parquet file, or some of its columns; None where it is not there."""
     fs, path = locate(url)
     return pq.read_table(path, filesystem=fs, columns=columns) if fs.exists(path) else None
+
+
+def open_parquet(url: str) -> ds.Dataset | None:
+    """A Parquet file that is read table by table; None where it is not there."""
+    fs, path = locate(url)
+    return ds.dataset(path, filesystem=fs, format="parquet") if fs.exists(path) else None
+
+
+def tables_of(rows: ds.Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows in their order; at least one table comes."""
+    names = rows.schema.names if columns is None else list(columns)
+    schema, is_empty = pa.schema([rows.schema.field(name) for name in names], rows.schema.metadata), True
+    for batch in rows.to_batches(columns=names, batch_size=ordered.CHUNK, batch_readahead=1, fragment_readahead=1):
+        if batch.num_rows:
+            is_empty = False
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
+    if is_empty:
+        yield schema.empty_table()

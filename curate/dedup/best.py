@@ -6,6 +6,8 @@ from typing import Any
 
 SIZE_STEP = 1.15
 """Sizes within such a factor count as equal: a content box is known to a few rows of a small frame only."""
+KNOWN = ("clip_id", "width", "height", "letterbox_fraction", "bitrate", "duration_s", "sharpness")
+"""What `best` reads of a copy."""
 ADVANTAGES = ("more picture", "fewer bars", "a higher bitrate", "a longer clip", "a sharper picture")
 """What each part of `quality` says for a copy."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.dedup.components import join
 from curate.dedup.config import PerceptualConfig
@@ -35,15 +36,19 @@ def perceptual_pairs(clips: pa.Table, config: PerceptualConfig) -> list[tuple[st
         clips: `clip_id, frame_hashes`, in any order.
         config: the distances.
     """
-    clips = clips.select(["clip_id", "frame_hashes"]).sort_by("clip_id")
-    blobs = [blob or b"" for blob in clips["frame_hashes"].to_pylist()]
-    starts = np.cumsum([0, *(len(blob) // 8 for blob in blobs)])
-    hashes = np.frombuffer(b"".join(blobs), "<u8")
-    first = np.arange(len(blobs))
+    ids, blobs = clips["clip_id"], clips["frame_hashes"].cast(pa.large_binary())  # those of 2**31 bytes in all, too
+    rows = (
+        pa.table({"clip_id": ids, "blob": pc.fill_null(blobs, b"")}).sort_by("clip_id").combine_chunks()
+    )  # at offset 0
+    ids, blobs = rows["clip_id"], rows["blob"].combine_chunks()
+    starts = np.concatenate([[0], pc.binary_length(blobs).to_numpy().cumsum() // 8])
+    hashes = np.frombuffer(blobs.buffers()[2] or b"", "<u8")[: starts[-1]]
+    first = np.arange(len(ids))
     for other in (hashes, mirrored(hashes)) if config.mirrored else (hashes,):
         first = _searched(first, hashes, other, starts, config)
-    ids = clips["clip_id"].to_pylist()
-    return [(ids[a], ids[b]) for b, a in enumerate(first.tolist()) if a != b]
+    rows = np.flatnonzero(first != np.arange(len(first)))
+    ends = (ids.take(pa.array(of)).to_pylist() for of in (first[rows], rows))
+    return list(zip(*ends, strict=True))
 
 
 def _searched(

@@ -31,11 +31,11 @@ CLIPS_PER_PARTITION = 1000
 class Embeddings:
     """`vectors` (N, d) int16: unit vectors times `SCALE`, rounded to whole numbers; `ids` sorted, one per row."""
 
-    ids: tuple[str, ...]
+    ids: pa.Array
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, parts: Iterable[pa.Table], column: str, ids: Iterable[str]) -> "Embeddings":
+    def of(cls, parts: Iterable[pa.Table], column: str, ids: Iterable[str] | pa.Array) -> "Embeddings":
         """From tables of `clip_id` and lists of numbers that may come one at a time: no more than the rounded vectors
         and one table are in memory.
 
@@ -44,24 +44,24 @@ class Embeddings:
             column: the lists.
             ids: the clips that are meant; those without a vector, or with one of length 0, are left out.
         """
-        names = tuple(sorted(ids))
-        row_of = {name: row for row, name in enumerate(names)}
+        names = (ids if isinstance(ids, pa.Array) else pa.array(list(ids), pa.string())).sort()
         rounded = np.zeros((len(names), 1), np.int16)
         for part in parts:
-            part = part.select(["clip_id", column]).filter(pc.is_valid(part[column]))
-            for batch in part.to_batches(max_chunksize=BLOCK):
-                flat = batch[column].flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+            part = part.select(["clip_id", column]).filter(pc.is_valid(part[column])).combine_chunks()
+            places = pc.fill_null(pc.index_in(part["clip_id"], names), -1).to_numpy()
+            for start in range(0, part.num_rows, BLOCK):
+                batch, rows = part.slice(start, BLOCK), places[start : start + BLOCK]
+                flat = pc.list_flatten(batch[column]).to_numpy().astype(np.float32)
                 vectors = flat.reshape(batch.num_rows, -1)
                 if rounded.shape[1] != vectors.shape[1]:
                     rounded = np.zeros((len(names), vectors.shape[1]), np.int16)
-                rows = np.array([row_of.get(name, -1) for name in batch["clip_id"].to_pylist()])
                 norms = np.linalg.norm(vectors, axis=1, keepdims=True)
                 units = vectors / np.where(norms > 0, norms, 1)
                 rounded[rows[rows >= 0]] = np.rint(units * SCALE)[rows >= 0]
         usable = rounded.any(1)
         if usable.all():
             return cls(ids=names, vectors=rounded)
-        return cls(ids=tuple(names[row] for row in np.flatnonzero(usable)), vectors=rounded[usable])
+        return cls(ids=names.filter(pa.array(usable)), vectors=rounded[usable])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +82,8 @@ def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple
     pairs: list[tuple[str, str]] = []
     for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         first = rows[_joined(embeddings.vectors[rows], limit)]
-        pairs += [(embeddings.ids[a], embeddings.ids[b]) for a, b in zip(first, rows, strict=True) if a != b]
+        joined = (embeddings.ids.take(pa.array(ends[first != rows])).to_pylist() for ends in (first, rows))
+        pairs += zip(*joined, strict=True)
     return pairs
 
 

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 
 from curate.columns import COLUMNS
 from curate.dedup.best import quality
+from curate.policy import applies_to_images, is_required
 from curate.report.cards import thumbnail
 from curate.report.columns import pack_column, pack_numbers, pack_strings, pack_texts
 from curate.report.data import NOT_RULED, DatasetView
 from curate.report.filmstrip import Strip
 from curate.rules import SETS
-from curate.select import applies_to_images, is_required
 
 MAX_CLIPS = 500_000
 """Of more clips than this the page holds an even sample, and says so."""

@@ -102,7 +102,8 @@ def _caption(dataset: Dataset, config: Config, claims: Claims, retry: bool) -> C
         last = dataset.sections().get("caption", {})
         kept = last if last.get("backend") else settings.model_dump(mode="json")
         dataset.save_section("caption", {**kept, "original": settings.original})  # the captioner's captions stay
-    indexed = dataset.write_index(config_of(dataset).shards.key)
+    dataset.write_index(config_of(dataset).shards.key)
+    indexed = dataset.read_index()
     stored = stored_records(dataset, settings.family, indexed, ["text", "status", "findings"])
     records = stored.to_pylist()
     texts = {level: indexed[caption_column(level)].to_pylist() for level in LEVELS}

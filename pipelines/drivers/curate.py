@@ -20,7 +20,6 @@ from curate.dataset.scans import clips_of, current_videos
 from curate.dataset.versions import recorded
 from curate.schema import Failure, FailureKind
 from curate.scores.score import ScoreStage
-from curate.select import funnel
 from pipelines.config import CURATION_SECTIONS, POLICY_SECTIONS, Config, differences, upgraded
 from pipelines.console.progress import console
 from pipelines.console.readers import fallback_note
@@ -220,17 +219,17 @@ def _curate(
         dataset.save_section("curate", made_with)
     dataset.save_section("running", None)
     dataset.compact(families)
-    index = dataset.write_index(config.shards.key)
+    num_indexed = dataset.write_index(config.shards.key)
     if listing.num_texts:
-        index = store_texts(dataset, config.shards.key) or index
+        num_indexed = store_texts(dataset, config.shards.key) or num_indexed
     outcomes = current_videos(dataset, config.scan, ["outcome"])["outcome"].to_pylist()
     return CurateSummary(
         num_inputs=len(outcomes),
         num_failed_inputs=outcomes.count("failed"),
         num_forgotten_inputs=len(dataset.tombstones().uris & listed.keys()),
         failures=tuple(run.failures),
-        funnel=funnel(final),
-        num_indexed=index.num_rows,
+        funnel=final,
+        num_indexed=num_indexed,
         num_frames_decoded=run.num_frames_decoded,
         reader_note=fallback_note(config.media, run.fallbacks),
         seconds=time.monotonic() - start,

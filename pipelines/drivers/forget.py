@@ -185,7 +185,7 @@ def _decide_again(dataset: Dataset) -> str | None:
         return "no run has come to its end: the next `reelpack curate` decides"
     config, families = config_of(dataset), dataset.families()
     stored = read_stored(dataset, config, families, keep=True)
-    if dataset.read_clips().num_rows and not stored.clips.num_rows:
+    if dataset.read_clips().num_rows and not stored.clips.count_rows():
         return "another version of the scan found the clips that are left; the next `reelpack curate` decides again"
     try:
         check_cut(dataset)

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from caption.original import check_column, is_text, original_family, original_records
 from caption.record import record_row
 from curate.dataset.dataset import Dataset
@@ -75,7 +73,7 @@ def store_originals(dataset: Dataset, given: str | None) -> OriginalSummary:
     )
 
 
-def store_texts(dataset: Dataset, cut_key: str) -> pa.Table | None:
+def store_texts(dataset: Dataset, cut_key: str) -> int | None:
     """Store the texts that came with the inputs, so that clips train with them before any captioner runs.
 
     Args:
@@ -83,7 +81,7 @@ def store_texts(dataset: Dataset, cut_key: str) -> pa.Table | None:
         cut_key: names the settings of the encoder.
 
     Returns:
-        The index with the texts; None where another command writes captions alone now: the next run of
+        The number of clips in the index; None where another command writes captions alone now: the next run of
         `caption` or `curate` stores them then.
     """
     if original_column(dataset, None) is None:

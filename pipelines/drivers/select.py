@@ -1,11 +1,10 @@
 """Another policy over stored scores: decodes nothing. The driver behind `reelpack select DATASET --set select.…`."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.versions import recorded
@@ -74,25 +73,26 @@ def decide_again(dataset: Dataset, config: Config, section: Mapping[str, Any]) -
     """
     start, decoded_before = time.monotonic(), frames_decoded()
     with dataset.writer("curate"):
-        before = funnel(dataset.read_clips())
+        before = Counter[str]()
+        for part in dataset.clip_tables(["decision", "reasons"]):
+            before.update(funnel(part))
         families = dataset.columns_of(section["families"])
         stored = read_stored(dataset, config, families, keep=True)
-        if before.get("clips") and not stored.clips.num_rows:
+        if before.get("clips") and not stored.clips.count_rows():
             raise ValueError(
                 f"{dataset.url}: its clips were found by another version of the scan, and none is stored by this one; "
                 f"nothing is changed. `{curate_command(dataset)}` computes them again"
             )
         check_cut(dataset)
         with recorded(dataset):
-            decided = decide(dataset, stored, config, families)
+            after = decide(dataset, stored, config, families)
             dataset.save_section("curate", dict(section))
-        index = dataset.write_index(config.shards.key)
-    num_kept = pc.sum(pc.equal(decided["decision"], "keep")).as_py() or 0
+        num_indexed = dataset.write_index(config.shards.key)
     return SelectSummary(
         before=before,
-        after=funnel(decided),
-        num_indexed=index.num_rows,
-        num_uncut=num_kept - index.num_rows,
+        after=after,
+        num_indexed=num_indexed,
+        num_uncut=after.get("keep", 0) - num_indexed,
         num_frames_decoded=frames_decoded() - decoded_before,
         seconds=time.monotonic() - start,
     )

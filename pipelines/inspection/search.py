@@ -109,7 +109,7 @@ def nearest(embeddings: Embeddings, vector: np.ndarray, count: int) -> list[tupl
         np.concatenate([embeddings.vectors[at : at + BLOCK].astype(np.float32) @ vector for at in starts]) / SCALE
     )
     order = np.argsort(-cosines, kind="stable")[:count]
-    return [(embeddings.ids[row], float(np.clip(cosines[row], -1, 1))) for row in order]
+    return [(embeddings.ids[int(row)].as_py(), float(np.clip(cosines[row], -1, 1))) for row in order]
 
 
 def ways(url: str) -> tuple[str, ...]:

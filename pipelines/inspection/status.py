@@ -4,7 +4,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -139,11 +139,10 @@ def decided_now(dataset: Dataset) -> pa.Table:
         ValueError: nothing was curated into the dataset.
     """
     config, families = config_of(dataset, or_running=True), dataset.families(or_running=True)
-    stored = read_stored(dataset, config, families)
-    for name in config.select.rules:  # a score that no clip has yet leaves its clips pending
-        if name in SCORE_COLUMNS and name not in stored.clips.column_names:
-            nulls = pa.nulls(stored.clips.num_rows, SCORE_COLUMNS[name].type)
-            stored = replace(stored, clips=stored.clips.append_column(name, nulls))
+    # A score that no clip has yet leaves its clips pending.
+    scored = {name for columns in families.values() for name in columns}
+    awaited = {name: SCORE_COLUMNS[name].type for name in config.select.rules if name in SCORE_COLUMNS.keys() - scored}
+    stored = read_stored(dataset, config, {**families, **({"awaited": awaited} if awaited else {})})
     return decided(dataset, stored, config, families)
 
 

@@ -1,32 +1,40 @@
 """Step: stored facts, signals and scores → clips.parquet. Decodes nothing: a pure function of tables and policy."""
 
-from collections.abc import Collection, Mapping
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from curate.columns import FACTS
+from curate.dataset import ordered
 from curate.dataset.captions import matches
+from curate.dataset.current import CurrentRecords
 from curate.dataset.dataset import Dataset
+from curate.dataset.ordered import Follower, cut_up, in_order
 from curate.dataset.rows import fraction
-from curate.dataset.scans import current_clips
+from curate.dataset.scans import CurrentScans, current_clips
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
-from curate.dataset.store import Table, write_parquet
-from curate.dataset.table import left_join
-from curate.dedup.balance import balance_weights
+from curate.dataset.store import write_tables
+from curate.dataset.table import left_join, tables_of
+from curate.dedup.balance import CLUSTER
+from curate.policy import FAILED, UNSCORED, Policy, looked_up, reasons_of
 from curate.scan import ScanConfig
 from curate.scores.score import STEP as SCORE_STEP
 from curate.scores.score import TEXT_DIGEST
-from curate.select import decide as apply_policy
-from curate.split import Split, SplitConfig, is_held_out
+from curate.select import absolute, funnel
+from curate.split import CUT, GROUP, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
 from pipelines.steps.duplicates import find_duplicates
-from pipelines.steps.losses import refuse_losses
+from pipelines.steps.losses import Losses
 from pipelines.steps.own_texts import of_texts_now, own_texts
 
 SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
@@ -38,6 +46,11 @@ SCANNED: Mapping[str, pa.DataType] = MappingProxyType(
 )
 """Column → type of the scan's facts on a clip."""
 
+ORDER = ("video_uri", "start_pts", "clip_id")
+INTERNAL = (GROUP, CUT, CLUSTER, FAILED, UNSCORED)
+"""Columns that no rule can name."""
+LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
 Families = Mapping[str, Mapping[str, pa.DataType]]
 """Score family → its columns."""
 
@@ -47,16 +60,13 @@ class Stored:
     """What the tables say of the clips, before any policy but that of duplicates.
 
     Attributes:
-        clips: one row per clip of every readable input: facts, signals, scores, the captions' match.
-        unscored: clip id → columns that a scorer failed to give.
-        groups: clip id → duplicate group.
-        clusters: clip id → cluster, of the clips that have embeddings.
+        clips: one row per clip of every readable input, in order of URI and time: facts, signals, scores, match of the
+            caption, `GROUP`, `CLUSTER`, `CUT` and `UNSCORED`.
+        folder: of what is too large for memory, as long as this lives.
     """
 
-    clips: pa.Table
-    unscored: dict[str, set[str]]
-    groups: dict[str, str]
-    clusters: dict[str, int]
+    clips: ds.Dataset
+    folder: tempfile.TemporaryDirectory[str] | None = None
 
 
 def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: bool = False) -> Stored:
@@ -68,42 +78,101 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         families: the score families to join.
         keep: write duplicates and clusters to the cache, see `find_duplicates`.
     """
-    clips = facts(dataset, config.scan)
-    uris = dict(zip(clips["clip_id"].to_pylist(), clips["video_uri"].to_pylist(), strict=True))
-    vectors: tuple[Table, str] | None = None
-    unscored: dict[str, set[str]] = {}
-    for family, columns in families.items():
-        table = dataset.scores(family, columns)
-        values = [name for name in columns if not pa.types.is_nested(columns[name])]
-        scored = table.read(values)
-        if TEXT_DIGEST in values:
-            column = config.score.reads.get(family.partition("-")[0], "")
-            scored = of_texts_now(scored, uris, own_texts(dataset, column))
-        clips = left_join(clips, scored, "clip_id")
-        for name in set(columns) - set(values):
-            vectors = (table, name)
-        for clip_id in dataset.failed({family}) - set(scored["clip_id"].to_pylist()):
-            unscored.setdefault(clip_id, set()).update(columns)
-    captions = dataset.current_records(dataset.cut(config.shards.key), ["findings"])
-    clips = left_join(clips, matches(captions), "clip_id")
-    groups, clusters = find_duplicates(dataset, clips, vectors, config.dedup, keep=keep)
-    return Stored(clips=clips.drop_columns(["frame_hashes"]), unscored=unscored, groups=groups, clusters=clusters)
+    groups, clusters = find_duplicates(dataset, config, families, keep=keep)
+    joined = joined_tables(dataset, config, families, groups, clusters)
+    first = next(joined)
+    sorted_ones = in_order(chain([first], joined), first.schema, ORDER)
+    first = next(sorted_ones)
+    if (second := next(sorted_ones, None)) is None:
+        return Stored(clips=ds.dataset(first))
+    folder = tempfile.TemporaryDirectory(prefix="reelpack-clips-")
+    path = f"{folder.name}/clips.arrow"
+    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, first.schema, options=LZ4) as writer:
+        for part in chain([first, second], sorted_ones):
+            writer.write_table(part, ordered.CHUNK)
+    return Stored(clips=ds.dataset(path, format="ipc"), folder=folder)
+
+
+def joined_tables(
+    dataset: Dataset, config: Config, families: Families, groups: pa.Table, clusters: pa.Table
+) -> Iterator[pa.Table]:
+    """`Stored.clips` in order of id."""
+    scans, cut_key = CurrentScans(dataset, config.scan), config.shards.key
+    scores = {family: Scores(dataset, config, family, columns) for family, columns in families.items()}
+    shards = Follower(dataset.shards.in_order(["split", "digest"]))
+    records = CurrentRecords(dataset.layout, ["findings"])
+    found = [Follower(cut_up(table.sort_by("clip_id"))) for table in (groups, clusters)]
+    for rows in dataset.clips.in_order([name for name in CLIPS.names if name != "frame_hashes"]):
+        last = rows["clip_id"][-1].as_py() if rows.num_rows else None
+        clips = with_facts(scans.of(rows))
+        lost: dict[str, np.ndarray] = {}
+        for family in scores.values():
+            clips = family.joined(clips, last, lost)
+        cut = shards.until(last)
+        clips = left_join(clips, matches(records.of(cut.filter(pc.equal(cut["cut_key"], cut_key)), last)), "clip_id")
+        splits = cut.group_by("clip_id").aggregate([("split", "min")])  # `train` where shards of both hold it
+        clips = left_join(clips, splits.rename_columns({"split_min": CUT}), "clip_id")
+        for table in found:
+            clips = left_join(clips, table.until(last), "clip_id")
+        yield clips.append_column(UNSCORED, reasons_of(sorted(lost.items()), clips.num_rows)).combine_chunks()
+
+
+class Scores:
+    """The values of a score family, for clips in order of id."""
+
+    def __init__(self, dataset: Dataset, config: Config, family: str, columns: Mapping[str, pa.DataType]) -> None:
+        self._columns = columns
+        names = [name for name, kind in columns.items() if not pa.types.is_nested(kind)]
+        self._rows = Follower(dataset.scores(family, columns).in_order(names))
+        self._failed = pa.array(sorted(dataset.failed({family})), pa.string())
+        self._texts: Mapping[str, str] | None = None
+        if TEXT_DIGEST in names:
+            self._texts = own_texts(dataset, config.score.reads.get(family.partition("-")[0], ""))
+
+    def joined(self, clips: pa.Table, last: str | None, lost: dict[str, np.ndarray]) -> pa.Table:
+        """The clips, up to the id `last`, with the values. `lost`: column → the rows that the scorer failed on."""
+        scored = self._rows.until(last)
+        if self._texts is not None:
+            uris = dict(zip(clips["clip_id"].to_pylist(), clips["video_uri"].to_pylist(), strict=True))
+            scored = of_texts_now(scored, uris, self._texts)
+        if len(self._failed):
+            is_scored = pc.is_in(clips["clip_id"], scored["clip_id"].combine_chunks())
+            is_lost = pc.and_(pc.is_in(clips["clip_id"], self._failed), pc.invert(is_scored))
+            for name in self._columns:
+                lost[name] = lost.get(name, False) | np.asarray(is_lost)
+        return left_join(clips, scored, "clip_id")
 
 
 def decide(
     dataset: Dataset, stored: Stored, config: Config, families: Families, *, drop_failed: bool = False
-) -> pa.Table:
+) -> Mapping[str, int]:
     """Apply the policy and publish `clips.parquet`; see `decided`.
+
+    Returns:
+        Its `curate.select.funnel`.
 
     Raises:
         ValueError: clips would leave the index because of failures alone, and not `drop_failed`.
     """
-    table = decided(dataset, stored, config, families)
-    if not drop_failed:
-        refuse_losses(dataset, table, config.scan)
-    _say_what_is_not_held_out(table, config.select.split)
-    write_parquet(dataset.layout.clips, table)
-    return table
+    losses, counts, num_trained = Losses(dataset, config.scan), Counter[str](), Counter[str]()
+
+    def watched() -> Iterator[pa.Table]:
+        for part in decided_tables(dataset, stored, config, families):
+            counts.update(funnel(part))
+            num_trained.update(_not_held_out(part, config.select.split))
+            if not drop_failed:
+                losses.watch(part)
+            yield part
+        if not drop_failed:
+            losses.refuse()
+
+    write_tables(dataset.layout.clips, watched())
+    if num := num_trained.total():
+        console.print(
+            f"select.split.hold_out: {num} clips stay train: they or copies of them are in train shards; "
+            "curate into a new directory to hold them out"
+        )
+    return counts
 
 
 def decided(
@@ -122,44 +191,64 @@ def decided(
         families: the score families that it may refer to.
         uncut: clips that count as failed because they could not be cut; None: all that could not.
     """
-    clips, own = with_sidecar(dataset, stored.clips)
-    table = apply_policy(
-        clips,
-        config.select,
-        failed=_failed(dataset, config, families, uncut),
-        unscored=stored.unscored,
-        groups=stored.groups,
-        cut=_cut(dataset),
-    )
-    ids = table["clip_id"].to_pylist()
-    kept = table.filter(pc.equal(table["decision"], "keep"))["clip_id"].to_pylist()
-    weights = balance_weights(kept, stored.clusters, config.dedup.balance)
-    table = table.append_column("balance_weight", pa.array([weights.get(clip_id) for clip_id in ids], pa.float64()))
-    front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
-    return table.select([*front, *(name for name in table.column_names if name not in {*front, *own}), *own])
+    return pa.concat_tables(decided_tables(dataset, stored, config, families, uncut))
+
+
+def decided_tables(
+    dataset: Dataset, stored: Stored, config: Config, families: Families, uncut: Collection[str] | None = None
+) -> Iterator[pa.Table]:
+    """`decided`, in tables that fit into memory."""
+    failed = _failed(dataset, config, families, uncut)
+    sidecar, own = dataset.sidecar(), dataset.sidecar_names()
+
+    def parts(columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+        names = stored.clips.schema.names
+        for part in tables_of(stored.clips, names if columns is None else [n for n in names if n in columns]):
+            part = part.append_column(FAILED, looked_up(part["clip_id"], failed, pa.string()))
+            yield with_sidecar(sidecar, part)
+
+    first = next(parts())
+    types = dict(zip(first.column_names, first.schema.types, strict=True))
+    rules = config.select.rules_for({name: kind for name, kind in types.items() if name not in INTERNAL})
+    if relative := [name for name, rule in rules.items() if rule.relative]:
+        needed = {"clip_id", "video_uri", "kind", *relative}
+        rules = absolute(rules, pa.concat_tables(part.select(["kind", *relative]) for part in parts(needed)))
+    policy = Policy(rules, config.select.split, config.dedup.balance)
+    for part in parts(policy.columns):
+        policy.see(part)
+    for part in parts():
+        table = policy.decided(part)
+        front = [name for name in PUBLIC_COLUMNS if name in table.column_names]
+        yield table.select([*front, *(name for name in table.column_names if name not in {*front, *own}), *own])
 
 
 def facts(dataset: Dataset, scan: ScanConfig) -> pa.Table:
     """Every clip of the readable inputs with the scan's facts on it, in order of URI and time."""
-    clips = current_clips(dataset, scan)
+    return with_facts(current_clips(dataset, scan)).sort_by([(name, "ascending") for name in ORDER])
+
+
+def with_facts(clips: pa.Table) -> pa.Table:
+    """Rows of `CurrentScans` with the scan's facts."""
     start_s, end_s, duration_s = (
         seconds(pts, clips["time_base"])
         for pts in (clips["start_pts"], clips["end_pts"], pc.subtract(clips["end_pts"], clips["start_pts"]))
     )
     is_video = pc.equal(clips["kind"], "video")
     bits = pc.cast(pc.multiply(clips["size_bytes"], 8), pa.float64())
+    rates = clips["fps"].combine_chunks().dictionary_encode()
+    numbers = pa.array([float(fraction(rate)) for rate in rates.dictionary.to_pylist()], pa.float64())
     columns = {
         "start_s": start_s,
         "end_s": end_s,
         "duration_s": pc.if_else(is_video, duration_s, None),
         "short_side_px": pc.cast(pc.min_element_wise(clips["width"], clips["height"]), pa.float64()),
         "bitrate": pc.if_else(pc.greater(clips["duration_s"], 0), pc.divide(bits, clips["duration_s"]), None),
-        "fps": pa.array([float(fraction(rate)) for rate in clips["fps"].to_pylist()], pa.float64()),
+        "fps": numbers.take(rates.indices),
     }
     clips = clips.drop_columns(["size_bytes", "duration_s", "fps"])
     for name, values in columns.items():
         clips = clips.append_column(name, values)
-    return clips.sort_by([("video_uri", "ascending"), ("start_pts", "ascending")])
+    return clips
 
 
 def seconds(pts: pa.ChunkedArray, time_bases: pa.ChunkedArray) -> pa.Array:
@@ -175,39 +264,32 @@ def seconds(pts: pa.ChunkedArray, time_bases: pa.ChunkedArray) -> pa.Array:
 def _failed(dataset: Dataset, config: Config, families: Families, uncut: Collection[str] | None) -> dict[str, str]:
     """Clip id → the step that failed on it as a whole."""
     if uncut is None:
-        key = config.shards.key
-        uncut = dataset.failed({key}) - {row["clip_id"] for row in dataset.shards.rows() if row["cut_key"] == key}
+        uncut = failed = dataset.failed({config.shards.key})
+        if failed:
+            cut = dataset.cut(config.shards.key)["clip_id"]
+            uncut = failed - set(cut.filter(pc.is_in(cut, pa.array(sorted(failed), pa.string()))).to_pylist())
     return {**dict.fromkeys(_undecodable(dataset, families), "score"), **dict.fromkeys(uncut, "cut")}
 
 
-def _cut(dataset: Dataset) -> dict[str, Split]:
-    """Clip id → the split of its shard; `train` where shards of both splits hold it."""
-    rows = dataset.shards.read(["split"]).select(["clip_id", "split"]).to_pylist()
-    return {row["clip_id"]: row["split"] for row in sorted(rows, key=lambda row: row["split"], reverse=True)}
-
-
-def _say_what_is_not_held_out(clips: pa.Table, config: SplitConfig) -> None:
-    if config.hold_out:
-        trained = clips.filter(pc.equal(clips["split"], "train"))["video_uri"].to_pylist()
-        if num := sum(is_held_out(uri, config) for uri in trained):
-            console.print(
-                f"select.split.hold_out: {num} clips stay train: they or copies of them are in train shards; "
-                "curate into a new directory to hold them out"
-            )
+def _not_held_out(clips: pa.Table, config: SplitConfig) -> Mapping[str, int]:
+    """URI → how many clips of a source that the configuration holds out are train."""
+    if not config.hold_out:
+        return {}
+    trained = pc.value_counts(clips["video_uri"].filter(pc.equal(clips["split"], "train"))).to_pylist()
+    return {row["values"]: row["counts"] for row in trained if is_held_out(row["values"], config)}
 
 
 def _undecodable(dataset: Dataset, families: Families) -> set[str]:
     """Clips that could not be decoded for the scorers, without those that all of them have scored since."""
     key = "+".join(families)  # that of a family that is alone, too: the step tells a scorer's failure from this one
-    failed = {row["subject"] for row in dataset.failures.rows() if (row["step"], row["key"]) == (SCORE_STEP, key)}
+    rows = dataset.failures.read([])
+    rows = rows.filter(pc.and_(pc.equal(rows["step"], SCORE_STEP), pc.equal(rows["key"], key)))
+    failed = set(rows["subject"].to_pylist())
     if not failed or not families:
         return set()
     return failed - set.intersection(*(dataset.scores(family, columns).ids() for family, columns in families.items()))
 
 
-def with_sidecar(dataset: Dataset, clips: pa.Table) -> tuple[pa.Table, list[str]]:
-    """The clips with the user's own columns, and the names of those."""
-    sidecar = dataset.sidecar()
-    if sidecar is None:
-        return clips, []
-    return left_join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri"), dataset.sidecar_names()
+def with_sidecar(sidecar: pa.Table | None, clips: pa.Table) -> pa.Table:
+    """The clips with the user's own columns."""
+    return clips if sidecar is None else left_join(clips, sidecar.rename_columns({"uri": "video_uri"}), "video_uri")

@@ -2,67 +2,87 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.scans import KnownKeys
+from curate.dataset.table import open_parquet, tables_of
 from curate.scan import ScanConfig
 
-COLUMNS = ["clip_id", "decision", "reasons", "duplicate_group"]
 
-
-def refuse_losses(dataset: Dataset, decided: pa.Table, scan: ScanConfig) -> None:
-    """Compare the decisions that are about to be published with the index as it is.
+class Losses:
+    """Compares the decisions that are about to be published, table by table, with the index as it is.
 
     Args:
         dataset: has the index, and `clips.parquet` as it was.
-        decided: the rows of the new `clips.parquet`.
         scan: the current settings.
-
-    Raises:
-        ValueError: clips would leave the index because they, or their files, failed; names the steps and what to do.
     """
-    lost = losses(dataset, decided, scan)
-    if not lost:
-        return
-    steps = ", ".join(f"{count} by {step}" for step, count in sorted(Counter(lost.values()).items()))
-    url = shlex.quote(dataset.url)
-    raise ValueError(
-        f"{dataset.url}: {len(lost)} clips would leave the index because of failures alone ({steps}), such as "
-        f"{min(lost)}; `reelpack status {url}` lists the failures. clips.parquet and the index stay as they were: put "
-        "right what failed and run this again, or pass --drop-failed to let these clips go"
-    )
 
+    def __init__(self, dataset: Dataset, scan: ScanConfig) -> None:
+        self._dataset, self._is_decided = dataset, dataset.is_decided()
+        self._gone = self._of_failed_files(scan) if self._is_decided else set()
+        self._failed: dict[str, tuple[str, str | None]] = {}
+        self._kept: set[str] = set()
 
-def losses(dataset: Dataset, decided: pa.Table, scan: ScanConfig) -> dict[str, str]:
-    """Clips of the index that the new decisions do not keep because something failed → the step that did, or the
-    score that is missing."""
-    if not dataset.is_decided():
-        return {}
-    indexed = set(dataset.read_index()["clip_id"].to_pylist())
-    now = {row["clip_id"]: row for row in decided.select(COLUMNS).to_pylist()}
-    groups = {row["duplicate_group"] for row in now.values() if row["decision"] == "keep"} - {None}
-    lost = {
-        clip_id: row["reasons"][0]
-        for clip_id in indexed & now.keys()
-        if (row := now[clip_id])["decision"] == "failed" and row["duplicate_group"] not in groups
-    }
-    return lost | _of_failed_files(dataset, indexed - now.keys(), scan)
+    def watch(self, decided: pa.Table) -> None:
+        """Note what the next rows of the new `clips.parquet` keep and do not keep."""
+        if not self._is_decided:
+            return
+        failed = decided.filter(pc.equal(decided["decision"], "failed"))
+        rows = failed.select(["clip_id", "reasons", "duplicate_group"]).to_pylist()
+        self._failed |= {row["clip_id"]: (row["reasons"][0], row["duplicate_group"]) for row in rows}
+        kept = decided["duplicate_group"].filter(pc.equal(decided["decision"], "keep"))
+        self._kept.update(pc.unique(kept.drop_null()).to_pylist())
+        if self._gone:
+            self._gone -= set(decided["clip_id"].to_pylist())
 
+    def found(self) -> dict[str, str]:
+        """Clips of the index that the new decisions do not keep because something failed → the step that did, or the
+        score that is missing."""
+        lost = {name: reason for name, (reason, group) in self._failed.items() if group not in self._kept}
+        lost |= dict.fromkeys(self._gone, "scan")
+        return {name: lost[name] for name in self._indexed(lost)} if lost else {}
 
-def _of_failed_files(dataset: Dataset, gone: set[str], scan: ScanConfig) -> dict[str, str]:
-    """Clips that no scanned file has any more, because their file, or a folder above it, failed."""
-    if not gone:
-        return {}
-    keys, rows = KnownKeys(scan, dataset.videos.read([])), dataset.failures.rows()
-    failed = [row["subject"] for row in rows if row["step"] == "scan" and row["key"] == keys.of(row["subject"])]
-    before = dataset.read_clips().select(["clip_id", "video_uri"])
-    before = before.filter(pc.is_in(before["clip_id"], pa.array(sorted(gone), pa.string())))
-    files, folders = set(failed), tuple(f"{subject}/" for subject in failed)
-    return {
-        row["clip_id"]: "scan"
-        for row in before.to_pylist()
-        if row["video_uri"] in files or row["video_uri"].startswith(folders)
-    }
+    def refuse(self) -> None:
+        """Called after all rows.
+
+        Raises:
+            ValueError: clips would leave the index because they, or their files, failed; names the steps and what to
+                do.
+        """
+        if not (lost := self.found()):
+            return
+        steps = ", ".join(f"{count} by {step}" for step, count in sorted(Counter(lost.values()).items()))
+        url = shlex.quote(self._dataset.url)
+        raise ValueError(
+            f"{self._dataset.url}: {len(lost)} clips would leave the index because of failures alone ({steps}), "
+            f"such as {min(lost)}; `reelpack status {url}` lists the failures. clips.parquet and the index stay as "
+            "they were: put right what failed and run this again, or pass --drop-failed to let these clips go"
+        )
+
+    def _indexed(self, names: Collection[str]) -> list[str]:
+        wanted, index = pa.array(list(names), pa.string()), open_parquet(self._dataset.layout.index)
+        assert index is not None, "the dataset is decided"
+        of_parts = (part["clip_id"] for part in tables_of(index, ["clip_id"]))
+        return [name for ids in of_parts for name in ids.filter(pc.is_in(ids, wanted)).to_pylist()]
+
+    def _of_failed_files(self, scan: ScanConfig) -> set[str]:
+        """Clips of files that failed, or of folders that did."""
+        failures = self._dataset.failures.read([])
+        failures = failures.filter(pc.equal(failures["step"], "scan")).to_pylist()
+        if not failures:
+            return set()
+        keys = KnownKeys(scan, self._dataset.videos.read([]))
+        failed = [row["subject"] for row in failures if row["key"] == keys.of(row["subject"])]
+        files, folders = set(failed), tuple(f"{subject}/" for subject in failed)
+        before = open_parquet(self._dataset.layout.clips)
+        assert before is not None, "the dataset is decided"
+        return {
+            name
+            for part in tables_of(before, ["clip_id", "video_uri"])
+            for name, uri in zip(*(column.to_pylist() for column in part.columns), strict=True)
+            if uri in files or uri.startswith(folders)
+        }

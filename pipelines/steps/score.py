@@ -83,7 +83,7 @@ def _num_frames(item: ScoreItem) -> int:
 def _known(run: CurateRun, tables: Mapping[str, Table]) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """Clip id → what is stored of the columns that the policy has rules for, and the clips that it rejects already."""
     rules = run.config.select.rules
-    clips, _ = with_sidecar(run.dataset, facts(run.dataset, run.config.scan))
+    clips = with_sidecar(run.dataset.sidecar(), facts(run.dataset, run.config.scan))
     for table in tables.values():
         clips = left_join(clips, table.read(list(rules)), "clip_id")
     names = [name for name in rules if name in clips.column_names]

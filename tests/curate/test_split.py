@@ -1,4 +1,35 @@
-from curate.split import SplitConfig, draw_splits, split_of
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import pyarrow as pa
+
+from curate.policy import looked_up
+from curate.split import CUT, GROUP, Draw, Split, SplitConfig, split_of
+
+NONE: Mapping[str, Split] = MappingProxyType({})
+
+
+def draw_splits(
+    clips: Sequence[str],
+    videos: Sequence[str],
+    uris: Sequence[str],
+    groups: Mapping[str, str],
+    config: SplitConfig,
+    cut: Mapping[str, Split] = NONE,
+) -> list[str]:
+    """The splits of clips that come in one table; in two they are the same."""
+    columns = {"clip_id": list(clips), "video_id": list(videos), "video_uri": list(uris)}
+    table = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+    for name, values in ((GROUP, groups), (CUT, cut)):
+        table = table.append_column(name, looked_up(table["clip_id"], values, pa.string()))
+    found = []
+    for size in (len(table), 1 + len(table) // 2):
+        draw, parts = Draw(config), [table.slice(start, size) for start in range(0, len(table), size)]
+        for part in parts:
+            draw.see(part)
+        found.append([split for part in parts for split in draw.of(part).to_pylist()])
+    assert found[0] == found[1]
+    return found[0]
 
 
 def test_the_split_is_a_function_of_the_id_alone_and_near_its_fraction() -> None:

@@ -18,7 +18,6 @@ from curate.report.build import build_report
 from curate.scan import ScanKeys
 from curate.schema import Failure, FailureKind, Span, clip_id, content_digest
 from curate.scores.score import Scored, ScoreItem, ScoreStage
-from curate.select import funnel
 from pipelines.config import load_config
 from pipelines.execute.build import open_executor
 from pipelines.steps.decide import decide, read_stored
@@ -97,14 +96,13 @@ def run_steps(
     with timed("read, join, find duplicates"):
         stored = read_stored(dataset, config, stage.families)
     with timed("select"):
-        decided = decide(dataset, stored, config, stage.families)
+        counts = decide(dataset, stored, config, stage.families)
     made_with = {"families": list(stage.families), **config.model_dump(mode="json")}
     dataset.save_section("curate", {"inputs": [], **made_with})
     with timed("index"):
         dataset.write_index(config.shards.key)
     with timed("report"):
         page = Path(build_report(dataset.url))
-    counts = funnel(decided)
     scored = dataset.scores(*next(iter(stage.families.items()))).read().num_rows
     assert counts["clips"] == scored == num_clips, f"got {counts['clips']} decided and {scored} scored clips"
     return counts, page

@@ -1,6 +1,5 @@
 import math
 import tracemalloc
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import NUM_READERS
 from curate.dedup import semantic
-from curate.dedup.balance import balance_weights, find_clusters
+from curate.dedup.balance import CLUSTER, cluster_weights, find_clusters
 from curate.dedup.components import union
 from curate.dedup.config import BalanceConfig, SemanticConfig
 from curate.dedup.semantic import Embeddings, cluster, semantic_pairs
@@ -41,7 +40,8 @@ def test_the_groups_are_those_of_all_pairs_of_one_partition(block: int, monkeypa
     found = semantic_pairs(given, SemanticConfig(min_similarity=0.97, num_partitions=1))
     products = given.vectors.astype(np.int64) @ given.vectors.T.astype(np.int64)
     close = zip(*np.nonzero(products >= 0.97 * semantic.SCALE**2), strict=True)
-    wanted = union([(given.ids[i], given.ids[j]) for i, j in close if i < j])
+    ids = given.ids.to_pylist()
+    wanted = union([(ids[i], ids[j]) for i, j in close if i < j])
     assert union(found) == wanted
     assert 10 < len(set(wanted.values())) < len(wanted) < len(given)
 
@@ -89,26 +89,18 @@ def test_weights_have_mean_one_and_fall_with_the_root_of_the_cluster() -> None:
     if len(set(labels)) == 1:
         pytest.fail("the clouds were not told apart")
     config = BalanceConfig(num_clusters=2)
-    weights = balance_weights(given.ids, find_clusters(given, config), config)
-    assert sum(weights.values()) / len(weights) == pytest.approx(1, abs=1e-5)
-    sizes = Counter(labels.tolist())
-    ratio = weights["00099"] / weights["00000"]
-    assert ratio == pytest.approx(math.sqrt(sizes[labels[0]] / sizes[labels[99]]), rel=1e-4)
+    assert find_clusters(given, config)[CLUSTER].to_pylist() == labels.tolist()
+    sizes = np.bincount(labels)
+    weights = cluster_weights(sizes, config)
+    assert weights @ sizes / sizes.sum() == pytest.approx(1, abs=1e-5)
+    assert weights[labels[99]] / weights[labels[0]] == pytest.approx(
+        math.sqrt(sizes[labels[0]] / sizes[labels[99]]), rel=1e-4
+    )
 
 
-def test_a_clip_without_a_concept_weighs_one() -> None:
-    clusters = find_clusters(embeddings(clouds([5], 0.1)), BalanceConfig())
-    assert balance_weights(["x"], clusters, BalanceConfig()) == {"x": 1.0}
-    assert balance_weights(["x", "00001"], {}, BalanceConfig()) == {"x": 1.0, "00001": 1.0}
-    assert balance_weights(["x", "00001"], clusters, BalanceConfig())["x"] == 1.0
-    assert find_clusters(embeddings(np.zeros((3, DIM))), BalanceConfig()) == {}
-
-
-def test_a_concept_is_as_large_as_it_has_clips_among_those_that_are_weighed() -> None:
-    clusters = dict.fromkeys("abcdefgh", 0) | dict.fromkeys("xy", 1)
-    assert set(balance_weights("abxy", clusters, BalanceConfig()).values()) == {1.0}
-    few = balance_weights("abcdefghxy", clusters, BalanceConfig())
-    assert few["x"] / few["a"] == pytest.approx(2, rel=1e-4)
+def test_without_vectors_there_are_no_clusters() -> None:
+    assert not find_clusters(embeddings(np.zeros((3, DIM))), BalanceConfig()).num_rows
+    assert cluster_weights(np.zeros(2, int), BalanceConfig()).tolist() == [1.0, 1.0]
 
 
 def test_embeddings_are_the_same_part_by_part_of_the_clips_that_are_meant() -> None:
@@ -121,7 +113,7 @@ def test_embeddings_are_the_same_part_by_part_of_the_clips_that_are_meant() -> N
     nothing = pa.table({"clip_id": ["00004"], "embedding": pa.nulls(1, pa.list_(pa.float32()))})
     parts = [part(range(6), -vectors[:6]), nothing, part(range(12), vectors), part([11], np.zeros((1, DIM)))]
     found = Embeddings.of(iter(parts), "embedding", [f"{row:05d}" for row in (20, *range(11, -1, -2))])
-    assert found.ids == whole.ids[1:11:2]
+    assert found.ids.equals(whole.ids[1:11:2])
     np.testing.assert_array_equal(found.vectors, whole.vectors[1:11:2])
 
 

@@ -61,13 +61,13 @@ def changed(made: SimpleNamespace, tmp_path: Path) -> Callable[[Callable[[dict[s
 def test_the_nearest_comes_first_and_of_equal_ones_the_smaller_id() -> None:
     angles = np.deg2rad([90, 10, 30, 10])
     vectors = np.rint(np.stack([np.cos(angles), np.sin(angles)], 1) * SCALE).astype(np.int16)
-    found = nearest(Embeddings(ids=("a", "b", "c", "d"), vectors=vectors), np.array([1, 0], np.float32), 3)
+    found = nearest(Embeddings(ids=pa.array(["a", "b", "c", "d"]), vectors=vectors), np.array([1, 0], np.float32), 3)
     assert [name for name, _ in found] == ["b", "d", "c"]
     assert [cosine for _, cosine in found] == pytest.approx(np.cos(np.deg2rad([10, 10, 30])), abs=1e-3)
 
 
 def test_a_query_of_another_width_is_told() -> None:
-    stored = Embeddings(ids=("a",), vectors=np.ones((1, 3), np.int16))
+    stored = Embeddings(ids=pa.array(["a"]), vectors=np.ones((1, 3), np.int16))
     with pytest.raises(ValueError, match="2 numbers and the stored embeddings have 3"):
         nearest(stored, np.ones(2, np.float32), 1)
 
