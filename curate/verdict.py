@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from curate.rules import Rule
-from curate.select import applies_to_images, is_required
+from curate.policy import applies_to_images, is_required
 
 Verdict = Literal["passes", "fails", "missing", ""]
 
