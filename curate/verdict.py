@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from curate.rules import Rule
 from curate.policy import applies_to_images, is_required
+from curate.rules import Rule
 
 Verdict = Literal["passes", "fails", "missing", ""]
 

@@ -13,7 +13,6 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
-from curate.policy import applies_to_images, is_required
 from curate.rules import Rule
 from curate.select import absolute
 from curate.storage.inside import file_uri
