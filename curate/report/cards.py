@@ -22,20 +22,21 @@ def clip_card(
     caption_note: str | None = None,
     story: str = "",
     media: str = "",
-    is_mixed: bool = False,
+    is_served: bool = False,
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
     `has_captions`: other clips have captions, so a clip without one says so.
     `caption_note`: what a reader of the captions must know. `story`: HTML of the decision. `media`: where the clip
-    plays from, relative to the page; empty where it does not play. `is_mixed`: the sheet has clips of several
-    decisions, so each says its own."""
+    plays from, relative to the page; empty where it does not play. `is_served`: the sheet has clips of several
+    decisions, so each says its own, and captions are judged on it."""
     values = {name: row[name] for name in scores if row[name] is not None}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
     dense = (member or {}).get("caption_dense")
     reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
     by = f' <span class="muted" title="by {escape(caption_note)}">demo caption</span>' if caption_note else ""
     decided = escape(row["decision"])
-    badge = f'<b class="badge {decided}">{DECISION_NAMES.get(decided, decided)}</b> ' if is_mixed else ""
+    badge = f'<b class="badge {decided}">{DECISION_NAMES.get(decided, decided)}</b> ' if is_served else ""
+    judging = '<details class="judging"><summary>captions</summary></details>' if is_served and member else ""
     if caption:
         title = f'<p class="caption" title="{escape(dense or "")}">{escape(caption)}{by}</p>'
     elif reasons:
@@ -52,7 +53,9 @@ def clip_card(
         f' data-words="{escape(words)}" data-values="{escape(json.dumps(shown))}">'
         f"{filmstrip(strip, caption or row['clip_id'], row['clip_id'], play=play_button(row, media))}{title}"
         f'{theirs}<p class="facts">{badge}{name_of(row["video_uri"])} {_facts(row)}</p>'
-        f"{f'<details><summary>why</summary>{story}</details>' if story else ''}<details><summary>more</summary>"
+        f"{f'<details><summary>why</summary>{story}</details>' if story else ''}"
+        f"{judging}"
+        f"<details><summary>more</summary>"
         f"{f'<p>{escape(dense)}{by}</p>' if dense else ''}<dl>{table}</dl>"
         f'<p class="facts">clip <code>{escape(row["clip_id"])}</code></p></details></article>'
     )

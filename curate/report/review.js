@@ -9,6 +9,7 @@ const HELP = "j and k: next and previous text · a: accept · r: reject · e: ed
 class Judgments {
   constructor(dataset) {
     this.name = `reelpack review of ${dataset}`;
+    this.listeners = [];
     this.isKept = true;
     this.lines = new Map(this.read().map((line) => [this.place(line), line]));
   }
@@ -49,11 +50,31 @@ class Judgments {
     } catch {
       this.isKept = false;
     }
+    for (const listener of this.listeners) listener();
+  }
+
+  /** Forget the lines that were stored: all but those with these numbers, from 1. */
+  settle(leftOut) {
+    this.lines = new Map([...this.lines].filter((_, at) => leftOut.includes(at + 1)));
+    this.write();
   }
 
   jsonl() {
     return [...this.lines.values()].map((line) => `${JSON.stringify(line)}\n`).join("");
   }
+}
+
+/** The judgments of a dataset: one for all that judge on a page. */
+const judgmentsOf = (() => {
+  const known = new Map();
+  return (dataset) => known.get(dataset) ?? known.set(dataset, new Judgments(dataset)).get(dataset);
+})();
+
+/** The texts of a clip, and a place for one's own. */
+function judgedTexts(clip_id, texts, judgments, onChange) {
+  const own = { level: "human", variant: 0, text: "", text_id: null, status: "none", findings: [], by: "" };
+  const shown = texts.some(({ level }) => level === "human") ? texts : [...texts, own];
+  return shown.map((text) => new JudgedText({ ...text, clip_id }, judgments, onChange));
 }
 
 /** One text with its buttons. */
@@ -159,12 +180,10 @@ class JudgedText {
 class Review {
   constructor(root, data) {
     Object.assign(this, { root, data });
-    this.judgments = new Judgments(data.dataset);
+    this.judgments = judgmentsOf(data.dataset);
     this.cards = [...root.querySelectorAll(".judged")].map((node) => {
-      const clip_id = node.dataset.clip, given = data.clips[clip_id].map((text) => ({ ...text, clip_id }));
-      const own = { clip_id, level: "human", variant: 0, text: "", text_id: null, status: "none", findings: [], by: "" };
-      const shown = given.some(({ level }) => level === "human") ? given : [...given, own];
-      const texts = shown.map((text) => new JudgedText(text, this.judgments, () => this.count()));
+      const clip_id = node.dataset.clip;
+      const texts = judgedTexts(clip_id, data.clips[clip_id], this.judgments, () => this.count());
       node.querySelector(".texts").replaceChildren(...texts.map((text) => text.node));
       return { node, texts };
     });

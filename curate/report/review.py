@@ -48,16 +48,21 @@ def review(view: DatasetView, rows: Sequence[Mapping[str, Any]], strips: Mapping
 def review_data(view: DatasetView, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The texts of these clips, and how many clips have captions."""
     shown = pa.array([row["clip_id"] for row in rows], pa.string())
-    texts: dict[str, list[dict[str, Any]]] = {row["clip_id"]: [] for row in rows}
-    records = view.captions.filter(pc.is_in(view.captions["clip_id"], shown)).to_pylist()
-    for record in sorted(records, key=lambda record: (LEVELS.index(record["level"]), record["variant"])):
-        texts[record["clip_id"]].append(_text(record))
+    texts = texts_of(view.captions.filter(pc.is_in(view.captions["clip_id"], shown)))
     return {
         "dataset": view.url,
         "command": shlex.join(["reelpack", "caption", view.url, "--review", "review.jsonl"]),
         "total": len(view.captions["clip_id"].unique()),
-        "clips": texts,
+        "clips": {row["clip_id"]: texts.get(row["clip_id"], []) for row in rows},
     }
+
+
+def texts_of(records: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """What review.js reads of caption records: clip id → its texts, by level and variant."""
+    texts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in sorted(records.to_pylist(), key=lambda record: (LEVELS.index(record["level"]), record["variant"])):
+        texts[record["clip_id"]].append(_text(record))
+    return texts
 
 
 def _text(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Finder {
       if (button) this.like(button.closest("[data-clip]").dataset.clip);
     });
     address.listeners.push(() => this.read());
+    this.judging = new Set();
     this.box = address.get("box");
     chosen.listeners.push(() => this.box !== (this.box = address.get("box")) && this.load());
     this.ready = this.read();
@@ -93,6 +94,7 @@ class Finder {
     this.grid.innerHTML = html; // of the server, which escapes every text in it
     startFilms(this.grid);
     this.grid.querySelectorAll(".film").forEach(explainMissing);
+    for (const place of this.grid.querySelectorAll(".judging")) new CardCaptions(place, this);
     if (this.hasLike) this.grid.querySelectorAll(".clip .facts:not(details .facts)").forEach((facts) => facts.append(" ", words("button", "chip like", "similar clips")));
     this.note.textContent = total === 1 ? "1 clip" : `${grouped(total)} clips`;
     const turn = (text, to, label) => {
@@ -110,6 +112,69 @@ class Finder {
   }
 }
 
+/** The texts of a card, which are fetched when they are opened. */
+class CardCaptions {
+  constructor(place, finder) {
+    Object.assign(this, { place, finder, clip: place.closest("[data-clip]").dataset.clip });
+    place.addEventListener("toggle", () => (place.open ? this.open() : finder.judging.delete(this.clip)));
+    place.open = finder.judging.has(this.clip);
+  }
+
+  async open() {
+    this.finder.judging.add(this.clip);
+    const body = element("div", { className: "texts" });
+    this.place.querySelector(".texts")?.remove();
+    this.place.append(body);
+    try {
+      const { dataset, texts } = await (await ask(`/captions/${this.clip}`)).json();
+      body.replaceChildren(...judgedTexts(this.clip, texts, saving.of(dataset), () => {}).map(({ node }) => node));
+    } catch (error) {
+      body.replaceChildren(words("p", "warning", error.message));
+    }
+  }
+}
+
+/** The bar at the bottom: judgments that are not in the dataset yet, and what saves them there. */
+const saving = {
+  judgments: null,
+
+  of(dataset) {
+    if (this.judgments) return this.judgments;
+    this.judgments = judgmentsOf(dataset);
+    this.note = element("span", { role: "status" });
+    this.button = words("button", "chip", "save to the dataset");
+    this.button.addEventListener("click", () => this.save());
+    this.bar = element("div", { className: "saving" }, this.note, this.button);
+    document.body.append(this.bar);
+    this.judgments.listeners.push(() => this.draw());
+    this.draw();
+    return this.judgments;
+  },
+
+  draw(said = "") {
+    const count = this.judgments.lines.size;
+    this.bar.hidden = !count && !said;
+    this.button.hidden = !count;
+    this.note.textContent = said || (count === 1 ? "1 text judged" : `${count} texts judged`);
+  },
+
+  async save() {
+    this.button.disabled = true;
+    try {
+      const { stored, unchanged, left_out } = await (await ask("/api/judgments", { method: "POST", body: this.judgments.jsonl() })).json();
+      this.judgments.settle(left_out.map(([line]) => line));
+      const reasons = left_out.map(([, reason]) => reason).join("; ");
+      this.draw(`${stored} stored${unchanged ? `, ${unchanged} were there` : ""}${reasons ? `; left out: ${reasons}` : ""}`);
+      await finder?.load();
+      const section = document.querySelector("#captions > [data-made]");
+      if (section) await fetchSection(section);
+    } catch (error) {
+      this.draw(`not saved: ${error.message}`);
+    }
+    this.button.disabled = false;
+  },
+};
+
 /** A strip that the server cannot make: its place says why. */
 function explainMissing(film) {
   const uri = film.style.getPropertyValue("--strip").match(/url\(["']?([^"')]+)/)?.[1];
@@ -125,19 +190,26 @@ function explainMissing(film) {
   image.src = uri;
 }
 
+function startServedReview() {
+  const data = document.getElementById("review-data");
+  if (data) saving.of(JSON.parse(data.textContent).dataset);
+  return startReview();
+}
+
 /** What a section needs when it is there. */
-const STARTS = { explore: startExplorer, captions: startReview, map: startMap };
+const STARTS = { explore: startExplorer, captions: startServedReview, map: startMap };
 
 async function fetchSection(place) {
-  const name = place.dataset.later.split("/").pop(), section = document.getElementById(name);
+  const path = place.dataset.later ?? place.dataset.made, name = path.split("/").pop(), section = document.getElementById(name);
   try {
-    const html = await (await ask(place.dataset.later)).text();
+    const html = await (await ask(path)).text();
     if (!html) {
       document.querySelector(`body > nav a[href="#${name}"]`)?.remove();
       (section ?? place.closest("details")).remove();
       return;
     }
     place.removeAttribute("data-later");
+    place.dataset.made = path;
     place.innerHTML = html;
     startFilms(place);
     await STARTS[name]?.();

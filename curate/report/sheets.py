@@ -47,14 +47,14 @@ def cards_of(
     scores: Sequence[str],
     media: Mapping[str, str],
     *,
-    is_mixed: bool = False,
+    is_served: bool = False,
 ) -> list[str]:
     """HTML of a card for each row; see `sheet_of`.
 
     Args:
         members: clip id → row of the index.
         strips: clip id → its strip.
-        is_mixed: the sheet has clips of several decisions, so each says its own.
+        is_served: see `clip_card`.
     """
     own, has_captions, groups = view.own_names(), bool(view.num_captioned), view.groups_of(rows)
     return [
@@ -68,7 +68,7 @@ def cards_of(
             caption_note=view.caption_note,
             story=story(view, row, groups.get(row.get("duplicate_group") or "", ())),
             media=media.get(row["clip_id"], ""),
-            is_mixed=is_mixed,
+            is_served=is_served,
         )
         for row in rows
     ]

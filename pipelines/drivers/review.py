@@ -1,7 +1,8 @@
-"""review.jsonl → the family `human`, and the texts in the index. The driver behind `reelpack caption --review`."""
+"""review.jsonl → the family `human`, and the texts in the index. The driver behind `reelpack caption --review`, and
+behind what is saved in a served report."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from caption.record import record_row
@@ -35,9 +36,14 @@ def review(url: str, file: str) -> ReviewSummary:
     Raises:
         ValueError: no dataset, no such file, or a line that is no judgment; nothing is stored then.
     """
+    return store_judgments(url, _lines(file), f"--review {file}")
+
+
+def store_judgments(url: str, lines: Iterable[str], where: str) -> ReviewSummary:
+    """The same for lines that are no file; `where` names them in errors."""
     dataset = Dataset(url)
     check_cut(dataset)
-    judgments = read_review(_lines(file), f"--review {file}")
+    judgments = read_review(lines, where)
     with dataset.writer("captions"):
         index = dataset.read_index()
         rows = dataset.current_records(index, ["text"]).to_pylist()

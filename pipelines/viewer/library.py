@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
+import pyarrow.compute as pc
+
 from curate.dataset.dataset import Dataset
 from curate.report.data import DatasetView, read_dataset
 from curate.report.filmstrip import NUM_FRAMES, Strip, payload_of, strip_of_clip
@@ -14,9 +16,11 @@ from curate.report.finder import PAGE_SIZE, Search, find
 from curate.report.media import ext_of, preview
 from curate.report.parts import Part, parts
 from curate.report.projection import Points, embedding_map, points
+from curate.report.review import texts_of
 from curate.report.sheets import cards_of
 from curate.shards.tar import TarReader
 from curate.storage.place import locate
+from pipelines.drivers.review import store_judgments
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.search import Query, ways
 from pipelines.inspection.search import search as nearest_clips
@@ -151,6 +155,26 @@ class Library:
         strip = strip_of_clip(row, member, self._shards, NUM_FRAMES)
         return strip if isinstance(strip, str) else payload_of(strip.uri)
 
+    def captions(self, clip_id: str) -> dict[str, Any]:
+        """The `texts` of a clip, as they are judged, and the `dataset` that they are of."""
+        view = self.view
+        cut = view.index.filter(pc.equal(view.index["clip_id"], clip_id))
+        records = self.dataset.current_records(cut, ["findings", "provenance"])
+        return {"dataset": view.url, "texts": texts_of(records).get(clip_id, []), "is_cut": cut.num_rows > 0}
+
+    def judge(self, lines: str) -> dict[str, Any]:
+        """Store lines of review.jsonl as `reelpack caption --review` does.
+
+        Returns:
+            `stored`, `unchanged`: how many. `left_out`: line number and reason, of those that no longer fit.
+
+        Raises:
+            ValueError: a line is no judgment, or another process writes captions; nothing is stored then.
+        """
+        found = store_judgments(self.dataset.url, lines.split("\n"), "the page")
+        stored = sum(found.actions.values())
+        return {"stored": stored, "unchanged": found.num_unchanged, "left_out": list(found.left_out)}
+
     def _clip(self, clip_id: str) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
         """A clip's rows of clips.parquet and of the index."""
         view = self.view
@@ -170,7 +194,7 @@ class Library:
             for row in rows
         }
         media = {row["clip_id"]: f"/clips/{row['clip_id']}" for row in rows}
-        return cards_of(view, rows, members, strips, scores, media, is_mixed=True)
+        return cards_of(view, rows, members, strips, scores, media, is_served=True)
 
     def _preview(self, row: Mapping[str, Any]) -> bytes:
         """Cut once for the many parts that a player asks for; one at a time."""

@@ -17,7 +17,8 @@ KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf
 FILES = {f"/{name}": HERE / name for name in (*STYLES, *SERVED_SCRIPTS)}
 STYLED = {"Content-Security-Policy": f"{POLICY}; style-src-attr 'unsafe-inline'"}
 """Cards have the places of their frames in style attributes."""
-CLIP = re.compile(r"/(clips|strips)/([0-9a-f]{32})")
+CLIP = re.compile(r"/(clips|strips|captions)/([0-9a-f]{32})")
+MAX_JUDGMENT_BYTES = 1 << 22
 
 
 class ReportServer(CheckedServer):
@@ -45,11 +46,25 @@ class Handler(CheckedHandler):
             ):
                 self.send(HTTPStatus.OK, html.encode("utf-8", "replace"), "text/html; charset=utf-8", NO_STORE)
             elif asked := CLIP.fullmatch(path):
-                self._media(asked[2]) if asked[1] == "clips" else self._strip(asked[2])
+                {"clips": self._media, "strips": self._strip, "captions": self._captions}[asked[1]](asked[2])
             else:
                 self.send_nothing()
         except (ValueError, OSError, MediaError) as error:
             self.send_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+
+    def post(self, path: str, query: dict[str, str]) -> None:
+        if path != "/api/judgments":
+            super().post(path, query)
+            return
+        if (body := self.body(MAX_JUDGMENT_BYTES)) is None:
+            return
+        try:
+            self.send_json(self.server.library.judge(body.decode()))
+        except (ValueError, OSError) as error:
+            self.send_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+
+    def _captions(self, clip_id: str) -> None:
+        self.send_json(self.server.library.captions(clip_id))
 
     def _media(self, clip_id: str) -> None:
         media = self.server.library.media(clip_id)
