@@ -82,8 +82,7 @@ class Tab:
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
-            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **text)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key)
 
     def picture(self, to: Path, width: int, height: int, *, is_dark: bool = False) -> None:
         self.size(width, height, is_dark=is_dark)

@@ -1,8 +1,10 @@
 """The served report in a real browser: clips play, are searched, and what is shown is in the address."""
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,6 +18,7 @@ from pipelines.viewer.library import Library
 from pipelines.viewer.server import ReportServer
 from tests.curate.report.conftest import Written, written  # noqa: F401
 from tests.curate.report.test_review import captioned  # noqa: F401
+from tests.support.curated import caption, curated
 from tests.support.devtools import Tab, opened_tab
 
 CARDS = "document.querySelectorAll('.served .clip')"
@@ -24,15 +27,23 @@ VIDEO = "document.querySelector('.player video')"
 PLAYING = f"{VIDEO}?.currentTime > 0 && [{VIDEO}.videoWidth, {VIDEO}.videoHeight]"
 
 
-@pytest.fixture(scope="module")
-def server(captioned: Path) -> Iterator[ReportServer]:  # noqa: F811
-    server = ReportServer("127.0.0.1", 0, Access("127.0.0.1", is_network=False), Library(str(captioned)))
+@contextmanager
+def served(url: str) -> Iterator[ReportServer]:
+    server = ReportServer("127.0.0.1", 0, Access("127.0.0.1", is_network=False), Library(url))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(captioned: Path) -> Iterator[ReportServer]:  # noqa: F811
+    with served(str(captioned)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +101,34 @@ def test_what_is_asked_is_in_the_address_and_comes_back(page: Tab) -> None:
     page.until(f"performance.now() < 1e4 && {NOTE} === '6 clips' && {CARDS}.length")
     assert clip_ids(page) == sorted_ids
     assert page.run("document.querySelector('.finder [name=q]').value") == "crosses sky"
+
+
+@pytest.mark.browser
+def test_a_caption_that_is_edited_on_a_card_is_stored_as_a_review_is(tab: Tab, tmp_path: Path) -> None:
+    made = curated(tmp_path)
+    caption(made.dataset)
+    clip_id, other = made.dataset.read_index()["clip_id"].to_pylist()
+    with served(made.url) as server:
+        tab.open(server.url)
+        card = f"document.querySelector('[data-clip=\"{clip_id}\"]')"
+        tab.until(f"{card}.querySelector('.judging').open = true")
+        tab.until(f"{card}.querySelector('.text')")
+        tab.run(f"{card}.querySelector('.text').focus()")
+        tab.press("e")
+        tab.type("textarea", "A square\nmoves.")
+        tab.run("[...document.querySelectorAll('.text .chip')].find(one => one.textContent === 'keep').click()")
+        assert tab.run("document.querySelector('.saving').textContent").startswith("1 text judged")
+        assert made.dataset.read_index()["caption_short"][0].as_py() == f"caption of {clip_id}", "not saved yet"
+        tab.run("document.querySelector('.saving button').click()")
+        tab.until("document.querySelector('.saving').textContent.startsWith('1 stored')")
+        assert made.dataset.read_index()["caption_short"].to_pylist() == ["A square moves.", f"caption of {other}"]
+        assert made.dataset.captions("human").read()["prompt_id"].to_pylist() == ["review/edit"]
+        tab.until(f"{card}.querySelector('.caption').textContent === 'A square moves.'")
+        late = {"clip_id": clip_id, "level": "short", "action": "reject", "text_id": "of an older text"}
+        ((line, reason),) = server.library.judge(json.dumps(late))["left_out"]
+        assert line == 1 and "no longer the current one" in reason
+        with made.dataset.writer("captions"), pytest.raises(ValueError, match="captions"):
+            server.library.judge(json.dumps(late))
 
 
 @pytest.mark.browser
