@@ -127,7 +127,7 @@ def test_a_caption_that_is_edited_on_a_card_is_stored_as_a_review_is(tab: Tab, t
         late = {"clip_id": clip_id, "level": "short", "action": "reject", "text_id": "of an older text"}
         ((line, reason),) = server.library.judge(json.dumps(late))["left_out"]
         assert line == 1 and "no longer the current one" in reason
-        with made.dataset.writer("captions"), pytest.raises(ValueError, match="captions"):
+        with made.dataset.writer("captions"), pytest.raises(ValueError, match="is being written by"):
             server.library.judge(json.dumps(late))
 
 
