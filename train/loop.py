@@ -48,6 +48,7 @@ from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.commit import remove_left_over
 from train.run.config import TrainConfig
+from train.run.encoders import check_autoencoder, check_text_encoder
 from train.run.folder import RunRecord, activation_dtype, adapt_base, autocast, build_model, check_ranks
 from train.run.hold import hold_run, restarted_by_torchrun
 from train.run.init import check_latents
@@ -131,6 +132,9 @@ def _train(
     is_new = not list_checkpoints(out / "checkpoints")
     if config.init is not None and is_new and config.init_latents == "same":
         check_latents(config.init, record.latents)
+        check_autoencoder(config.init, record.latents)
+    if config.init is not None and is_new and config.init_text == "same" and config.model.reads_captions:
+        check_text_encoder(config.init, record.text)
     if config.init is not None and (is_new or config.freezes):
         adapt_base(model, config, config.init)
     if alignment is not None:

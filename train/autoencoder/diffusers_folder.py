@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from curate.encoders.fingerprint import path_digest
 from curate.encoders.hub import resolve_commit
 from curate.encoders.pipeline_folder import PIPELINE, model_folder, variant_of
+from curate.schema import content_digest
 
 if TYPE_CHECKING:
     from train.autoencoder.config import DiffusersAutoencoderConfig
@@ -61,6 +63,11 @@ def local_folder(config: "DiffusersAutoencoderConfig") -> Path:
                 f"{SETTING}.path: {config.path} is no local folder, and the hub did not give it: {error}"
             ) from error
     return model_folder(root, config.subfolder, SETTING, PART)
+
+
+def fingerprint_of(folder: Path, config: "DiffusersAutoencoderConfig") -> str:
+    """Names what makes latents: the files of a folder, and the settings of the computation."""
+    return content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
 
 
 def load(folder: Path, name: str, dtype: torch.dtype) -> Any:

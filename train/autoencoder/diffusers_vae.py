@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curate.device import pick_device, with_index
-from curate.encoders.fingerprint import path_digest
-from curate.schema import content_digest
 from train.autoencoder.base import Codebook
 from train.autoencoder.config import DiffusersAutoencoderConfig
-from train.autoencoder.diffusers_folder import load, local_folder
+from train.autoencoder.diffusers_folder import fingerprint_of, load, local_folder
 from train.autoencoder.pixels import in_unit_range
 
 PROBE_FRAMES = 25
@@ -51,7 +49,7 @@ class DiffusersAutoencoder:
         # FLUX.2's pipeline normalizes patches of its latents, by the statistics of a layer that is called `bn`.
         self._patch: int = model.config.patch_size[0] if hasattr(model, "bn") else 1
         self._counts_frames = "num_frames" in inspect.signature(model.decode).parameters
-        self.fingerprint = content_digest("diffusers", path_digest(folder), config.dtype, str(config.tiling))
+        self.fingerprint = fingerprint_of(folder, config)
         self._measure_strides()
         self._takes_batches = self._measure_batches()
         self._shift, self._scale = self._normalization()

@@ -142,6 +142,11 @@ class TrainConfig(BaseModel):
         description="same: init takes a model of the dataset's autoencoder; other: of any with as many channels, and "
         "the model learns the new latent space",
     )
+    init_text: Literal["same", "other"] = Field(
+        "same",
+        description="same: init takes an imported model of the dataset's text encoder; other: of any with states as "
+        "wide, and the model learns the new states",
+    )
     finetune: FinetuneConfig = Field(FullConfig(), description="all weights train, or low-rank updates of some")
     trainable: tuple[str, ...] = Field(
         (),
