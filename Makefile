@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUT ?= demo_output
 
-.PHONY: demo test check bench crash extras readers clean
+.PHONY: demo test check docs bench crash extras readers clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(f"reelpack needs Python 3.11 or newer, got {sys.version.split()[0]}" if sys.version_info < (3, 11) else 0)'
@@ -27,6 +27,11 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
+
+# The documentation site, to site/; a link that leads nowhere is an error.
+docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
@@ -64,4 +69,4 @@ readers: $(VENV)/.installed
 	REELPACK_READERS=$(VENV)/readers $(BIN)/python -m pytest tests/curate/export/test_finetrainers.py
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info
+	rm -rf $(VENV) $(DEMO_OUT) build site *.egg-info

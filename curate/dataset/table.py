@@ -129,7 +129,7 @@ class TableReader:
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
         if version != str(SCHEMA_VERSION):
             is_newer = version.isdecimal() and int(version) > SCHEMA_VERSION
-            newer = "a newer reelpack wrote it: `pip install --upgrade reelpack`"
+            newer = "a newer reelpack wrote it: `pip install -U reelpack`"
             raise OtherVersion(
                 f"{path}: got schema version {version}, expected {SCHEMA_VERSION}; "
                 f"{newer if is_newer else 'use the reelpack that wrote it'}, or curate into a new directory"

@@ -13,7 +13,7 @@ from pipelines import train_autoencoder, train_dit
 from pipelines.cli import app
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("curate", "caption", "train", "pipelines")
+PACKAGES = ("curate", "caption", "train", "pipelines", "reelpack")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MODULES = {"train": "train", "caption": "caption", "pipelines.curate_videos": "curate"}
 COMMAND = r"(?:reelpack|(?:python -m|torchrun [^`\n]*?-m) (?P<module>[\w.]+))(?: (?P<name>[a-z][a-z-]+))?"
@@ -28,6 +28,8 @@ FOREIGN = {"--working-dir", "--runtime-env", "--no-wait", "--import-mode", "--fo
 """Of Ray's `job submit`, of pytest and pip, and of scripts that are no commands."""
 FOREIGN |= {"--deepspeed", "--vae", "--non-interactive", "--skip-dataset-yaml", "--split-parts"}
 """Of the tools that exports are for."""
+THERE = re.findall(r"^\| (.*?) \|", (REPOSITORY / "docs/coming_from.md").read_text(), flags=re.M)
+FOREIGN |= {option for cell in THERE for option in re.findall(OPTION, cell)}
 STARTS = r"\s*(?:\$ )?(?:\w+=\S+ )*(?:reelpack |python -m |torchrun |ray job submit )"
 
 

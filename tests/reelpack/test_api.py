@@ -203,7 +203,7 @@ def test_a_table_of_a_newer_version_says_what_to_do(made: SimpleNamespace, tmp_p
     newer = copied(made, tmp_path)
     (part,) = (newer.out / "tables/clips").glob("*.parquet")
     pq.write_table(pq.read_table(part).replace_schema_metadata({VERSION_KEY: b"999"}), part)
-    with pytest.raises(reelpack.OtherVersion, match=r"a newer reelpack wrote it: `pip install --upgrade reelpack`"):
+    with pytest.raises(reelpack.OtherVersion, match=r"a newer reelpack wrote it: `pip install -U reelpack`"):
         reelpack.select(newer.url)
 
 
