@@ -17,7 +17,7 @@ from pipelines.dataset import check_cut, config_of
 from pipelines.inputs.sources import absolute
 from pipelines.steps.decide import decide, read_stored
 from pipelines.takedown.named import Copy, Target, Videos, is_of, targets_of
-from pipelines.takedown.remove import clear_encoded, clear_shards, erase_rows, remove_made, unknown
+from pipelines.takedown.remove import clear_encoded, clear_reviews, clear_shards, erase_rows, remove_made, unknown
 from pipelines.takedown.runs import Trained, runs_of
 
 
@@ -101,7 +101,7 @@ def plan_forget(
             )
         targets += of_name
         known += [(name, row["at"]) for row in earlier if row["is_done"] and not of_name][:1]
-    if condition is not None and dataset.is_decided():
+    if condition is not None and (dataset.is_decided() or not unfinished):
         targets += found.that_meet(condition)
     if duplicates:
         targets = found.with_copies(targets)
@@ -143,6 +143,7 @@ def forget(url: str, targets: Sequence[Target], reason: str = "") -> ForgetSumma
         uris = {row["uri"] for row in stones}
         clip_ids = {name for row in stones for name in row["clip_ids"]}
         made = remove_made(dataset)
+        clear_reviews(dataset, clip_ids)
         tars = [*clear_shards(dataset, clip_ids), *clear_encoded(dataset, clip_ids)]
         erase_rows(dataset, clip_ids, uris)
         note = _decide_again(dataset)

@@ -21,10 +21,13 @@ from curate.dataset.store import Table, write_parquet
 from curate.dataset.table import read_parquet
 from curate.export.folder import RECORD, UNFINISHED
 from curate.shards.rewrite import copy_without, members_of
-from curate.shards.tar import sample_key
+from curate.shards.tar import BLOCK_BYTES, END, sample_key
 from curate.storage.place import children, locate
-from curate.storage.publish import remove_files, remove_folder, unfinished_name
+from curate.storage.publish import publish, remove_files, remove_folder, unfinished_name
+from pipelines.console.progress import track
 
+REVIEW = "review.jsonl"
+"""What a report saves of judged captions, where a user put it into the dataset."""
 NUM_READERS = 16
 """Tars whose headers are read at the same time."""
 
@@ -63,15 +66,19 @@ def _rewrite_derived(dataset: Dataset, clip_ids: Collection[str]) -> None:
 
 
 def clear_encoded(dataset: Dataset, clip_ids: Collection[str]) -> list[str]:
-    """The same for all latents and text embeddings. An index names a clip's newest latents alone, so that all tars
-    are looked into: older ones can hold it, too."""
+    """The same for all latents and text embeddings. An index names a clip's newest latents alone; older ones can
+    be in any tar that is larger than what its rows name."""
     gone = []
     for kind in ENCODED:
         for fingerprint in dataset.fingerprints(kind):
             layout, table = dataset.layout.encoded(kind, fingerprint), dataset.encoded(kind, fingerprint)
-            tars = _with_members(layout.url, _tars(layout.url), clip_ids)
-            taken = [name for name in table.read(["shard"])["shard"].to_pylist() if name]
-            _write_without(layout.url, table, tars, clip_ids, taken)
+            rows = table.read(["shard", "size"])
+            named = pc.unique(rows["shard"].drop_null()).to_pylist()
+            theirs = set(rows.filter(pc.is_in(rows["clip_id"], _array(clip_ids)))["shard"].to_pylist())
+            explained = _sizes(rows)
+            looked_at = [n for n, size in _tars(layout.url).items() if n in theirs or size != explained.get(n)]
+            tars = _with_members(layout.url, looked_at, clip_ids)
+            _write_without(layout.url, table, tars, clip_ids, named)
             table.erase("clip_id", clip_ids)
             index = dataset.encoded_index(kind, fingerprint)
             if index is not None:
@@ -140,10 +147,22 @@ def left_over(dataset: Dataset, clip_ids: Collection[str], uris: Collection[str]
         yield from (f"{folder}/{name}".removeprefix(begin) for name in _with_members(folder, _tars(folder), clip_ids))
 
 
+def clear_reviews(dataset: Dataset, clip_ids: Collection[str]) -> None:
+    """Remove the lines of these clips from the review.jsonl of a report that lie below the dataset."""
+    for path in _files(dataset):
+        if path.rpartition("/")[2] == REVIEW:
+            fs, local = locate(f"{dataset.url}/{path}")
+            lines = fs.cat_file(local).splitlines(keepends=True)
+            kept = [line for line in lines if not any(name.encode() in line for name in clip_ids)]
+            if len(kept) < len(lines):
+                with publish(f"{dataset.url}/{path}") as file:
+                    file.write(b"".join(kept))
+
+
 def unknown(dataset: Dataset) -> list[str]:
     """Entries of the folder that no part of reelpack wrote: what is in them stays."""
     layout = dataset.layout
-    known = {"cache", "report", ".leases", "shards", "tables", *ENCODED}
+    known = {REVIEW, "cache", "report", ".leases", "shards", "tables", *ENCODED}
     return sorted({*children(dataset.url)} - known - {url.rpartition("/")[2] for url in (layout.clips, layout.config)})
 
 
@@ -167,15 +186,35 @@ def _export_of(dataset: Dataset, path: str) -> str | None:
         return None
 
 
-def _tars(folder: str) -> list[str]:
-    return [name for name in children(folder) if is_shard(name)]
+def _tars(folder: str) -> dict[str, int]:
+    """Names of the tars in a folder, sorted, and their bytes."""
+    fs, path = locate(folder)
+    fs.invalidate_cache(path)
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return {}
+    sizes = {entry["name"].rstrip("/").rpartition("/")[2]: entry["size"] for entry in entries}
+    return {name: sizes[name] for name in sorted(sizes) if is_shard(name)}
+
+
+def _sizes(rows: pa.Table) -> dict[str, int]:
+    """Bytes of the tars that hold one member for each of these rows, and no other."""
+    rows = rows.filter(pc.is_valid(rows["shard"]))
+    blocks = pc.divide(pc.add(rows["size"], BLOCK_BYTES - 1), BLOCK_BYTES)
+    members = pa.table({"shard": rows["shard"], "bytes": pc.multiply(pc.add(blocks, 1), BLOCK_BYTES)})
+    sums = members.group_by("shard").aggregate([("bytes", "sum")])
+    return {
+        shard: size + len(END) for shard, size in zip(*(sums[n].to_pylist() for n in sums.column_names), strict=True)
+    }
 
 
 def _with_members(folder: str, names: Iterable[str], clip_ids: Collection[str]) -> list[str]:
     """Those of the tars that have members of these clips."""
     some, looked_at = frozenset(clip_ids), list(names)
     with ThreadPoolExecutor(NUM_READERS) as readers:
-        found = list(readers.map(lambda name: bool(members_of(f"{folder}/{name}", some)), looked_at))
+        read = readers.map(lambda name: bool(members_of(f"{folder}/{name}", some)), looked_at)
+        found = list(track(read, len(looked_at), "tars read"))
     return [name for name, has_some in zip(looked_at, found, strict=True) if has_some]
 
 
@@ -195,7 +234,7 @@ def _write_without(
         Old name → new name.
     """
     numbers, renamed, moved = next_numbers(taken), dict[str, str](), list[dict[str, Any]]()
-    for name, rows in _rows_of(table, tars, clip_ids):
+    for name, rows in track(_rows_of(table, tars, clip_ids), len(tars), "tars written"):
         split = shard_split(name)
         new = shard_name(split, numbers[split])
         offsets = copy_without(f"{folder}/{name}", f"{folder}/{new}", frozenset(clip_ids))

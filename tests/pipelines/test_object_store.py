@@ -13,6 +13,7 @@ import torch
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.store import Table, write_parquet
+from curate.dataset.versions import versions
 from curate.media.fetch import local_copy
 from curate.media.staging import StagingConfig
 from curate.schema import FailureKind, MediaError
@@ -22,7 +23,9 @@ from curate.storage.place import path_of
 from curate.storage.publish import publish
 from pipelines.config import load_config
 from pipelines.drivers.curate import curate
+from pipelines.drivers.forget import forget, plan_forget
 from pipelines.inputs.listing import list_sources
+from pipelines.inspection.verify import verify
 from tests.support.latents import smooth_clips, write_dataset
 from tests.support.object_store import serve_s3
 from tests.support.snapshot import differences, snapshot
@@ -147,6 +150,7 @@ def test_curating_from_bucket_to_bucket_is_curating_here(bucket: str, tmp_path: 
     write_video(tmp_path / "videos/shots.mp4", shots)
     (tmp_path / "videos/copy.mp4").write_bytes((tmp_path / "videos/shots.mp4").read_bytes())
     (tmp_path / "videos/text.mp4").write_text("no video")
+    write_video(tmp_path / "videos/other.mp4", moving(3, 1.5))
     fs, path = fsspec.core.url_to_fs(bucket)
     fs.put(f"{tmp_path}/videos", path, recursive=True)
     settings = [
@@ -172,6 +176,17 @@ def test_curating_from_bucket_to_bucket_is_curating_here(bucket: str, tmp_path: 
     for name in ("videos", "failures"):
         rows = [_without_place(getattr(Dataset(url), name)) for url in (f"{tmp_path}/dataset", f"{bucket}/dataset")]
         assert rows[0] == rows[1] != []
+    before = set(names(f"{bucket}/dataset/shards"))
+    forget(f"{bucket}/dataset", plan_forget(f"{bucket}/dataset", ["shots.mp4"]).targets)
+    index = Dataset(f"{bucket}/dataset").read_index().to_pylist()
+    assert [row["clip_id"] for row in index] == [
+        row["clip_id"]
+        for row in Dataset(f"{tmp_path}/dataset").read_clips().to_pylist()
+        if "other" in row["video_uri"]
+    ]
+    assert len(before & set(names(f"{bucket}/dataset/shards"))) == 1, "the tars have new names, the index its own"
+    assert [problem for check in verify(f"{bucket}/dataset", None) for problem in check.problems] == []
+    assert [one.num_clips for one in versions(Dataset(f"{bucket}/dataset"))] == [3, 1]
 
 
 def test_a_dataset_in_a_bucket_has_one_writer(bucket: str) -> None:

@@ -56,6 +56,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     (out / "shards" / f".train-000010.tar.{0:032x}.tmp").write_bytes(media)
     (out / "cache/pieces").mkdir()
     (out / "cache/pieces/abc").write_bytes(media)
+    judged = [{"clip_id": name, "text": f"review of {name}"} for name in (made.stays, made.gone)]
+    (out / "review.jsonl").write_text("".join(json.dumps(line) + "\n" for line in judged))
     for arguments in (["report", made.url], ["export", made.url, "--out", f"{out}/exported"]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
@@ -112,11 +114,12 @@ def members(out: Path) -> Iterator[str]:
 
 def test_nothing_of_a_forgotten_video_is_in_any_file_below_the_dataset(made: SimpleNamespace) -> None:
     hashes = next(row["frame_hashes"] for row in made.dataset.clips.rows() if row["clip_id"] == made.gone)
-    needles = (made.media, TITLE, f"caption of {made.gone}", made.gone, hashes, "/1.mp4")
+    texts = (f"caption of {made.gone}", f"review of {made.gone}")
+    needles = (made.media, TITLE, *texts, made.gone, hashes, "/1.mp4")
     for needle in needles:
         assert len(places(made.out, needle)) >= 1, needle
     gone(made, "1.mp4")
-    for needle in (made.media, TITLE, f"caption of {made.gone}", hashes):
+    for needle in (made.media, TITLE, *texts, hashes):
         assert places(made.out, needle) == []
     for needle in (made.gone, "/1.mp4"):
         assert {str(Path(place).parent) for place in places(made.out, needle)} == {"tables/forgotten"}
@@ -124,7 +127,8 @@ def test_nothing_of_a_forgotten_video_is_in_any_file_below_the_dataset(made: Sim
     assert sum(made.stays in name for name in members(made.out)) == 4
     assert problems(made.url) == []
     left = sorted(path.name for path in made.out.iterdir())
-    assert left == ["cache", "clips.parquet", "config.yaml", "latents", "shards", "tables", "text"]
+    assert left == [*("cache", "clips.parquet", "config.yaml", "latents", "review.jsonl", "shards", "tables", "text")]
+    assert len(places(made.out, f"review of {made.stays}")) == 1
 
 
 def test_members_of_other_clips_keep_their_bytes_under_the_new_names_in_the_indices(made: SimpleNamespace) -> None:
