@@ -213,8 +213,7 @@ def _with_members(folder: str, names: Iterable[str], clip_ids: Collection[str]) 
     """Those of the tars that have members of these clips."""
     some, looked_at = frozenset(clip_ids), list(names)
     with ThreadPoolExecutor(NUM_READERS) as readers:
-        read = readers.map(lambda name: bool(members_of(f"{folder}/{name}", some)), looked_at)
-        found = list(track(read, len(looked_at), "tars read"))
+        found = list(readers.map(lambda name: bool(members_of(f"{folder}/{name}", some)), looked_at))
     return [name for name, has_some in zip(looked_at, found, strict=True) if has_some]
 
 

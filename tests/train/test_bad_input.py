@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from curate.dataset.forgotten import FORGOTTEN
+from curate.dataset.store import Table
 from tests.support.latents import smooth_clips, write_dataset
 from train import loop
 from train.data.check import problems
@@ -208,17 +210,27 @@ def another_clip(root: Path) -> None:
     write_dataset(root, [*clips[:-1], others[-1]])
 
 
+def a_clip_forgotten(root: Path) -> None:
+    a_clip_less(root)
+    row = {"uri": "a.mp4", "video_id": "a", "clip_ids": [], "is_done": True}
+    Table(f"{root}/tables/forgotten", FORGOTTEN, ["uri", "video_id"]).publish([row])
+
+
 def other_weights(root: Path) -> None:
     path = root / "shards/index.parquet"
     weights = pa.array([2.0] * len(pq.read_table(path)))
     edit(path, lambda t: t.append_column("balance_weight", weights))
 
 
-@pytest.mark.parametrize("change", [a_clip_less, another_clip, other_weights], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [a_clip_less, a_clip_forgotten, another_clip, other_weights], ids=lambda change: change.__name__
+)
 def test_a_run_is_not_continued_on_other_clips(change: Callable, copy: Path, tmp_path: Path):
     run(copy, tmp_path / "run")
     change(copy)
-    with pytest.raises(ValueError, match=r"was trained on 20 clips of .*copy, which now has other ones .*train\.init"):
+    why = "1 videos were forgotten there" if change is a_clip_forgotten else "Put the dataset back as it was"
+    told = rf"was trained on 20 clips of .*copy, which now has other ones .* {why}.*train\.init"
+    with pytest.raises(ValueError, match=told):
         run(copy, tmp_path / "run", steps=4)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from curate.dataset.forgotten import FORGOTTEN
+from curate.dataset.layout import Layout
+from curate.dataset.table import TableReader
 from curate.storage.place import AnyPath
 from curate.storage.publish import write_text
 from curate.storage.yaml_text import to_yaml
@@ -142,12 +145,21 @@ def _check_same_datasets(out: AnyPath, old: Sequence[dict[str, Any]], new: Seque
                     "them back, or train elsewhere"
                 )
         if before.get("sha256", now["sha256"]) != now["sha256"]:
+            gone, remedy = _num_forgotten(now["url"]), "Put the dataset back as it was, or begin"
+            if gone:
+                remedy = f"{gone} videos were forgotten there, which its weights can have learned from. Begin"
             raise ValueError(
                 f"{out} was trained on {before['train_clips']} clips of {now['url']}, which now has other ones "
-                f"({now['train_clips']}), of other sizes or other weights: its plan would be another. Put the dataset "
-                f"back as it was, or begin another run with the weights of this one: `reelpack train-export {out} "
-                "--out MODEL`, then train.init=MODEL"
+                f"({now['train_clips']}), of other sizes or other weights: its plan would be another. {remedy} "
+                f"another run with the weights of this one: `reelpack train-export {out} --out MODEL`, then "
+                "train.init=MODEL"
             )
+
+
+def _num_forgotten(dataset: str) -> int:
+    """Files of a dataset that were taken down."""
+    stones = TableReader(Layout(dataset).table("forgotten"), FORGOTTEN, ("uri", "video_id"))
+    return int(stones.read(["is_done"]).num_rows)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
