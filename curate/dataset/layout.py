@@ -111,11 +111,16 @@ class Layout:
     @property
     def pieces(self) -> str:
         """Folder of the pieces of shards that are not yet written."""
-        return f"{self.url}/cache/pieces"
+        return f"{self.caches}/pieces"
+
+    @property
+    def caches(self) -> str:
+        """Folder of what can be removed at any time."""
+        return f"{self.url}/cache"
 
     def cache(self, name: str) -> str:
         """A table that can be removed at any time."""
-        return f"{self.url}/cache/{name}.parquet"
+        return f"{self.caches}/{name}.parquet"
 
 
 def _below(folder: str, name: str) -> str:

@@ -115,7 +115,7 @@ def remove_made(dataset: Dataset) -> list[str]:
     dataset, and files that a killed writer left half-written. Returns what a user made."""
     files = _files(dataset)
     remove_files(f"{dataset.url}/{path}" for path in files if unfinished_name(path.rpartition("/")[2]) is not None)
-    remove_folder(f"{dataset.url}/cache")
+    remove_folder(dataset.layout.caches)
     made = sorted({folder for path in files if (folder := _export_of(dataset, path))})
     made += ["report"] if any(path.startswith("report/") for path in files) else []
     for folder in made:
