@@ -15,6 +15,7 @@ import torch
 
 from curate.dataset.layout import is_folder_of_clips
 from curate.storage.place import locate
+from train.data.compact import plain_columns
 from train.data.manifest import Manifest
 from train.data.plan import PlanConfig
 from train.data.read import ClipReader
@@ -52,7 +53,7 @@ def _warn_of_leaks(manifests: Sequence[Manifest]) -> None:
             logger.warning(
                 "%d clips are trained on and held out, such as %s: validation does not tell the truth about them",
                 len(both),
-                one.table["clip_id"][int(both[0])].as_py(),
+                one.row(int(both[0]), ["clip_id"])["clip_id"],
             )
 
 
@@ -67,7 +68,7 @@ def check_positions(manifests: Sequence[Manifest], model: ModelConfig, plan: Pla
         if plan.oversize == "crop" and not is_held_out:
             most = (plan.token_budget // (grids[:, 1] * grids[:, 2])).clamp(min=1)
             grids = torch.cat([grids[:, :1].minimum(most[:, None]), grids[:, 1:]], dim=1)
-        fps = manifest.table["fps"].fill_null(0.0).to_numpy() * (manifest.table["kind"].to_numpy() != "image")
+        fps = manifest.column("fps").fill_null(0.0).to_numpy() * (manifest.column("kind").to_numpy() != "image")
         latent_fps = torch.from_numpy(fps).float() / int(manifest.latents["temporal_stride"])
         model.check_grids(manifest.clip_ids, grids, latent_fps)
 
@@ -107,7 +108,9 @@ def wrong_sizes(table: pa.Table, root: str, prefix: str, rank: int, num_ranks: i
         num_ranks: that look.
     """
     names = [f"{prefix}{name}" for name in ("shard", "offset", "size")]
-    places = table.select(["clip_id", root, *names]).rename_columns(["clip_id", "root", "shard", "offset", "size"])
+    places = plain_columns(table, ["clip_id", root, *names]).rename_columns(
+        ["clip_id", "root", "shard", "offset", "size"]
+    )
     places = places.filter(pc.is_valid(places["shard"])).combine_chunks()
     places = places.set_column(1, "root", places["root"].cast(pa.string()))
     places = places.append_column("end", pc.add(places["offset"], places["size"]))

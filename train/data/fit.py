@@ -30,13 +30,13 @@ def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataCo
             the dataset has captions that could be embedded.
     """
     bare = manifest.table["text_shard"].is_null()
-    lacking = manifest.table["clip_id"].filter(bare)
+    lacking = manifest.column("clip_id").filter(bare)
     missing = len(lacking)
     if not missing or (split != "train" and not manifest.has_texts):
         return
     is_all = missing == len(manifest) and split == "train"
     if data.uncaptioned == "allow":
-        num_images = int(pc.sum(pc.equal(manifest.table["kind"].filter(bare), "image")).as_py() or 0)
+        num_images = int(pc.sum(pc.equal(manifest.column("kind").filter(bare), "image")).as_py() or 0)
         logger.info(
             "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=allow): %d videos "
             "and %d images without a text embedding",

@@ -20,6 +20,7 @@ from curate.dataset.layout import EncodedLayout, Layout
 from curate.dataset.sources import SOURCE, of_current
 from curate.dataset.table import left_join
 from curate.storage.place import locate
+from train.data.compact import compact, plain, plain_value
 from train.data.conditioning.base import ConditioningSettings
 from train.data.draw import clip_keys, window_keys
 from train.data.fingerprint import NO_TEXT, fingerprints, is_stored, joined, text_fingerprint
@@ -50,7 +51,7 @@ class Manifest:
     Of several datasets (`train.data.mix`): their rows one after the other.
     """
 
-    table: pa.Table
+    table: pa.Table  # compact, see `column` and `row`
     grids: np.ndarray  # (N, 3) int64: patches of the model's size along (t, h, w)
     keys: np.ndarray  # (N,) uint64: names of the clips for draws
     weights: np.ndarray  # (N,) float64: how often an epoch is to meet each row, by the curation's balance
@@ -71,7 +72,12 @@ class Manifest:
 
     @property
     def clip_ids(self) -> list[str]:
-        return self.table["clip_id"].to_pylist()
+        ids: list[str] = self.column("clip_id").to_pylist()
+        return ids
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column as the indices have it: `table` keeps fewer bytes (`train.data.compact`)."""
+        return plain(self.table[name], self.table.schema.field(name))
 
     def spread(self, max_rows: int) -> list[int]:
         """The first rows of each part in turn, ascending: no part crowds another out."""
@@ -80,7 +86,7 @@ class Manifest:
 
     def captions(self, rows: Sequence[int]) -> list[dict[str, str]]:
         """Caption level → text of some rows, read when they are asked for: training knows the embeddings alone."""
-        clips = self.table["clip_id"].take(pa.array(rows, pa.int64())).to_pylist()
+        clips = self.of_rows(np.asarray(rows, np.int64)).clip_ids
         found: dict[tuple[int, str], dict[str, str]] = {}
         for number in np.unique(self.sources[list(rows)]).tolist():
             fs, path = locate(Layout(self.parts[number].url).index)
@@ -93,7 +99,8 @@ class Manifest:
 
     def row(self, index: int, names: Iterable[str] | None = None) -> dict[str, Any]:
         """A row by column; `names`: these columns alone."""
-        return {name: self._columns[name][index].as_py() for name in names or self._columns}
+        schema = self.table.schema
+        return {name: plain_value(self._columns[name][index], schema.field(name)) for name in names or self._columns}
 
     def of_rows(self, rows: np.ndarray) -> "Manifest":
         """Some of its rows, ascending."""
@@ -207,7 +214,7 @@ def read_manifest(
     if missing:
         logger.warning("%s: %d of %d %s clips have no latents yet", dataset, missing, clips.num_rows, split)
     return Manifest(
-        table=table,
+        table=compact(table),
         grids=_grids(table, patch),
         keys=window_keys(clip_keys(table["clip_id"]), table[WINDOW].to_numpy()),
         weights=pc.fill_null(table[BALANCE], 1.0).to_numpy(),

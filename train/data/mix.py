@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.layout import Encoded
+from train.data.compact import concatenated
 from train.data.conditioning.match import with_conditioning
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
@@ -109,7 +110,7 @@ def join_manifests(parts: Mapping[str, Manifest], shares: Mapping[str, float] | 
         for manifest, copy in zip(manifests, copies, strict=True)
     ]
     return Manifest(
-        table=pa.concat_tables(tables).unify_dictionaries(),
+        table=concatenated(tables),
         grids=np.concatenate([manifest.grids for manifest in manifests]),
         keys=keys,
         weights=np.concatenate([manifest.weights for manifest in manifests]),
@@ -180,7 +181,7 @@ def _numbered(manifest: Manifest, classes: tuple[str, ...] | None, num_classes: 
     if pc.any(wrong).as_py():
         row = pc.index(wrong, True).as_py()
         raise ValueError(
-            f"clip {manifest.table['clip_id'][row]} has label {numbers[row]}; expected 0 to {num_classes - 1}: raise "
+            f"clip {manifest.row(row)['clip_id']} has label {numbers[row]}; expected 0 to {num_classes - 1}: raise "
             "train.model.num_classes"
         )
     table = manifest.table.set_column(manifest.table.schema.get_field_index("label"), "label", numbers)

@@ -42,7 +42,7 @@ def levels_of(texts: pa.Table) -> np.ndarray:
 
 
 def _of_part(manifest: Manifest, number: int, lists: Sequence[str]) -> pa.Table:
-    part, clips = manifest.parts[number], manifest.table["clip_id"].filter(pa.array(manifest.sources == number))
+    part, clips = manifest.parts[number], manifest.column("clip_id").filter(pa.array(manifest.sources == number))
     stored = TEXTS.empty_table()
     if part.text != NO_TEXT["fingerprint"]:
         url = Layout(part.url).encoded("text", part.text).index

@@ -123,7 +123,7 @@ def blend_of(config: TrainConfig, manifest: Manifest) -> BlendForecast | None:
 
 def _clips_by_kind(config: TrainConfig, manifest: Manifest, texts: pa.Table) -> Mapping[str, tuple[int, int]]:
     rows = _first_of_clips(manifest)
-    is_image = pc.equal(manifest.table["kind"], "image").to_numpy()[rows]
+    is_image = pc.equal(manifest.column("kind"), "image").to_numpy()[rows]
     drawn = [level in config.data.blend.levels for level in ORDER]
     has = levels_of(texts)[rows][:, drawn].any(1)
     by_kind = {"video": ~is_image, "image": is_image}

@@ -82,7 +82,7 @@ def _embedded(prompts: list[str], manifest: Manifest) -> list[Tensor]:
 
 def _shape(config: SamplesConfig, manifest: Manifest, patch: Patch) -> tuple[tuple[int, ...], float]:
     """(C, T, H, W) and rate: those that are asked for, or else the most frequent ones of the manifest."""
-    columns = [manifest.table[name].to_pylist() for name in ("latent_t", "latent_h", "latent_w", "fps")]
+    columns = [manifest.column(name).to_pylist() for name in ("latent_t", "latent_h", "latent_w", "fps")]
     (t, h, w, _), _ = Counter(zip(*columns, strict=True)).most_common(1)[0]
     shape: tuple[int, ...] = (int(manifest.latents["channels"]), t, h, w)
     stride_t, stride = int(manifest.latents["temporal_stride"]), int(manifest.latents["spatial_stride"])

@@ -86,8 +86,8 @@ def _clips(manifest: Manifest, rows: np.ndarray) -> dict[str, Any]:
 
 
 def _usual_fps(manifest: Manifest) -> float:
-    videos = manifest.table.filter(pc.not_equal(manifest.table["kind"], "image"))
-    rates = videos["fps"].drop_null().to_numpy()
+    is_video = pc.not_equal(manifest.column("kind"), "image")
+    rates = manifest.column("fps").filter(is_video).drop_null().to_numpy()
     values, counts = np.unique(rates[rates > 0], return_counts=True)
     return float(values[counts.argmax()]) if len(values) else 0.0
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from train.data.compact import plain_columns
 from train.data.conditioning.base import ConditioningSettings, Extent
 from train.data.fingerprint import of_space
 from train.data.manifest import Manifest, read_manifest, stored_fingerprints
@@ -26,7 +27,9 @@ def with_conditioning(manifest: Manifest, settings: Sequence[ConditioningSetting
     for one in settings:
         names = of_space(part.url, manifest.latents) if one.latents == "auto" else one.latents
         others = read_manifest(part.url, split=split, patch=(1, 1, 1), latents=names, text="none", allow_empty=True)
-        numbers = _numbers(one, manifest.table, others.table)
+        kept = [name for name in others.table.column_names if not name.startswith("text_")]
+        rows = plain_columns(others.table, kept)
+        numbers = _numbers(one, plain_columns(manifest.table, kept), rows)
         found = np.flatnonzero(numbers >= 0)
         if lacking := len(manifest) - len(found):
             told = (
@@ -40,8 +43,7 @@ def with_conditioning(manifest: Manifest, settings: Sequence[ConditioningSetting
                     f"Encode again with another {one.remedy}; then name those to train on in train.data.latents"
                 )
             logger.warning("%s; they are left out", told)
-        structs = others.table.drop_columns([name for name in others.table.column_names if name.startswith("text_")])
-        column = structs.take(numbers[found]).to_struct_array().combine_chunks()
+        column = rows.take(numbers[found]).to_struct_array().combine_chunks()
         manifest = manifest.of_rows(found)
         table = manifest.table.append_column(Manifest.conditioning_column(one.kind), column)
         manifest = replace(manifest, table=table, conditioning=(*manifest.conditioning, one))

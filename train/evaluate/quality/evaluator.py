@@ -106,11 +106,11 @@ class QualityEvaluator:
     def _rows(self, manifest: Manifest, *, min_frames: int) -> list[int]:
         """Clips of so many frames or more, each once and in random order: videos, or pictures where there is nothing
         else. Of held-out clips those with a caption, if any has one."""
-        frames = 1 + (manifest.table["latent_t"].to_numpy() - 1) * int(manifest.latents["temporal_stride"])
+        frames = 1 + (manifest.column("latent_t").to_numpy() - 1) * int(manifest.latents["temporal_stride"])
         wanted = (frames >= min_frames) & ((frames > 1) | (not (frames > 1).any()))
         if manifest is self.context.val and manifest.has_texts:
             wanted &= np.asarray(manifest.table["text_shard"].is_valid())
-        clips = manifest.table["clip_id"].to_numpy()
+        clips = manifest.column("clip_id").to_numpy()
         chosen: dict[str, int] = {}
         for row in np.random.default_rng(0).permutation(len(manifest)).tolist():
             if wanted[row]:
