@@ -110,7 +110,8 @@ class TarReader:
             offset: first byte of the member's payload.
             size: its bytes.
             key: of its sample, as its header has it.
-            digest: `payload_digest` of what was written, or its beginning; None where the index is of an earlier reelpack, without any.
+            digest: `payload_digest` of what was written, or its beginning; None where the index is of an earlier
+                reelpack, without any.
 
         Raises:
             FileNotFoundError: the shard is not there.

@@ -1,8 +1,8 @@
 """Columns of a manifest in few bytes: a training keeps them for every clip, as long as it runs.
 
 Numbers are of the smallest type that holds them, and values that repeat are numbered. Ids of 32 hexadecimal digits are
-16 bytes. Of a digest of 32 digits the first 10 stay: they tell damaged bytes from what was written, but for one case in
-2⁴⁰. Offsets in tars are counted in blocks.
+16 bytes. Of a digest of 32 digits the first 10 stay: one in 2⁴⁰ damaged payloads has the same. Offsets in tars are
+counted in blocks.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ BLOCK = 512
 BLOCKS = b"blocks"
 """Metadata of columns that count blocks."""
 OFFSETS, IDS, DIGESTS = ("offset", "text_offset"), ("clip_id",), ("digest", "text_digest")
+NUMBERED = (pa.types.is_floating, pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
 MAX_NUMBERED = 2**15
 """Different values of a column of numbers that is numbered."""
 
@@ -85,9 +86,8 @@ def _compact(values: pa.Array, field: pa.Field) -> tuple[pa.Array, dict[bytes, b
         return _small(pc.divide(values, BLOCK)), {BLOCKS: b""}
     if pa.types.is_integer(kind):
         return _small(values), None
-    if not (pa.types.is_floating(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        if not pa.types.is_dictionary(kind):
-            return values, None
+    if not any(is_kind(kind) for is_kind in NUMBERED):
+        return values, None
     numbered = values if pa.types.is_dictionary(kind) else values.dictionary_encode()
     if pa.types.is_floating(kind) and len(numbered.dictionary) > MAX_NUMBERED:
         return values, None
