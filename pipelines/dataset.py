@@ -3,6 +3,8 @@
 import shlex
 from typing import Literal
 
+import pyarrow.compute as pc
+
 from curate.dataset.dataset import Dataset
 from pipelines.config import CURATION_SECTIONS, Config, overrides, upgraded
 from pipelines.execute.base import ExecuteConfig
@@ -27,8 +29,8 @@ def check_cut(dataset: Dataset) -> None:
     Raises:
         ValueError: none is, as where another reelpack cut them; the message has the command that cuts them.
     """
-    num_indexed = dataset.read_index().num_rows
-    if num_indexed and not dataset.cut(config_of(dataset).shards.key).num_rows:
+    num_indexed, cut_key = dataset.num_indexed(), config_of(dataset).shards.key
+    if num_indexed and not any(cut_key in pc.unique(part["cut_key"]).to_pylist() for part in dataset.shards.parts([])):
         raise ValueError(
             f"{dataset.url}: the {num_indexed} clips of the index are cut with other settings than it has now "
             f"(another reelpack cut them, or `curate` was stopped); cut them first: {curate_command(dataset)}"

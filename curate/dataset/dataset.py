@@ -301,6 +301,17 @@ class Dataset:
                 table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
         return table
 
+    def num_indexed(self) -> int:
+        """Rows of the index.
+
+        Raises:
+            ValueError: it is not there; names the command that makes it.
+        """
+        stored = open_parquet(self.layout.index)
+        if stored is None:
+            raise self._missing(self.layout.index)
+        return int(stored.count_rows())
+
     def is_decided(self) -> bool:
         """Whether both derived files are there."""
         return all(fs.exists(path) for fs, path in map(locate, (self.layout.clips, self.layout.index)))

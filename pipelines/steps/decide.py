@@ -1,11 +1,13 @@
 """Step: stored facts, signals and scores → clips.parquet. Decodes nothing: a pure function of tables and policy."""
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+import curate.dataset
 from curate.columns import FACTS
 from curate.dataset import ordered
 from curate.dataset.captions import matches
@@ -20,10 +23,10 @@ from curate.dataset.current import CurrentRecords
 from curate.dataset.dataset import Dataset
 from curate.dataset.ordered import Follower, cut_up, in_order
 from curate.dataset.rows import fraction
-from curate.dataset.scans import CurrentScans, current_clips
+from curate.dataset.scans import SCAN, CurrentScans, current_clips
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
 from curate.dataset.store import write_tables
-from curate.dataset.table import left_join, tables_of
+from curate.dataset.table import left_join, open_parquet, tables_of
 from curate.dedup.balance import CLUSTER
 from curate.policy import FAILED, UNSCORED, Policy, looked_up, reasons_of
 from curate.scan import ScanConfig
@@ -33,7 +36,7 @@ from curate.select import absolute, funnel
 from curate.split import CUT, GROUP, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
-from pipelines.steps.duplicates import find_duplicates
+from pipelines.steps.duplicates import FOUND_IN, digest_of, find_duplicates
 from pipelines.steps.losses import Losses
 from pipelines.steps.own_texts import of_texts_now, own_texts
 
@@ -62,7 +65,7 @@ class Stored:
     Attributes:
         clips: one row per clip of every readable input, in order of URI and time: facts, signals, scores, match of the
             caption, `GROUP`, `CLUSTER`, `CUT` and `UNSCORED`.
-        folder: of what is too large for memory, as long as this lives.
+        folder: of what is too large for memory, as long as this lives; None where it is in memory or in the cache.
     """
 
     clips: ds.Dataset
@@ -76,8 +79,12 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
         dataset: that holds them.
         config: names the scan whose clips are meant, and says what duplicates are.
         families: the score families to join.
-        keep: write duplicates and clusters to the cache, see `find_duplicates`.
+        keep: write duplicates and clusters to the cache, see `find_duplicates`, and the clips where they are too large
+            for memory: another policy joins nothing again.
     """
+    cache, digest = dataset.layout.cache("clips"), _found_in(dataset, config, families)
+    if (kept := open_parquet(cache)) is not None and (kept.schema.metadata or {}).get(FOUND_IN) == digest.encode():
+        return Stored(clips=kept)
     groups, clusters = find_duplicates(dataset, config, families, keep=keep)
     joined = joined_tables(dataset, config, families, groups, clusters)
     first = next(joined)
@@ -85,12 +92,33 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
     first = next(sorted_ones)
     if (second := next(sorted_ones, None)) is None:
         return Stored(clips=ds.dataset(first))
+    if keep:
+        write_tables(cache, chain([first, second], sorted_ones), {FOUND_IN: digest.encode()})
+        kept = open_parquet(cache)
+        assert kept is not None, "it was published"
+        return Stored(clips=kept)
     folder = tempfile.TemporaryDirectory(prefix="reelpack-clips-")
     path = f"{folder.name}/clips.arrow"
     with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, first.schema, options=LZ4) as writer:
         for part in chain([first, second], sorted_ones):
             writer.write_table(part, ordered.CHUNK)
     return Stored(clips=ds.dataset(path, format="ipc"), folder=folder)
+
+
+def _found_in(dataset: Dataset, config: Config, families: Families) -> str:
+    """Names all that `Stored` depends on. A part of a table is never written twice: equal names mean equal rows."""
+    captions = [dataset.captions(family) for family in dataset.current_captions]
+    tables = [dataset.videos, dataset.clips, dataset.shards, dataset.failures, *captions]
+    tables += [dataset.scores(family, columns) for family, columns in families.items()]
+    sidecar = dataset.sidecar() if any(TEXT_DIGEST in columns for columns in families.values()) else None
+    return digest_of(
+        "\n".join(name for table in tables for name in (table.url, *table.part_names())),
+        "\n".join(sorted(CurrentScans(dataset, config.scan).videos[SCAN].to_pylist())),
+        config.model_dump_json(include={"dedup", "score", "shards"}),
+        config.shards.key,
+        json.dumps(None if sidecar is None else sidecar.to_pylist(), default=str),
+        *(file.read_bytes() for file in (Path(__file__), *sorted(Path(curate.dataset.__file__).parent.glob("*.py")))),
+    )
 
 
 def joined_tables(

@@ -69,7 +69,7 @@ def find_duplicates(
     return (
         _recalled(
             dataset.layout.cache("groups"),
-            _digest(
+            digest_of(
                 config.dedup.model_dump_json(exclude={"balance"}),
                 "\n".join(meant),
                 "\n".join(stored if by_meaning else []),
@@ -80,7 +80,7 @@ def find_duplicates(
         ),
         _recalled(
             dataset.layout.cache("clusters"),
-            _digest(str(config.dedup.balance.num_clusters), "\n".join(meant), "\n".join(stored)),
+            digest_of(str(config.dedup.balance.num_clusters), "\n".join(meant), "\n".join(stored)),
             clusters,
             CLUSTERS,
             keep,
@@ -111,7 +111,7 @@ def _recalled(url: str, digest: str, find: Callable[[], pa.Table], schema: pa.Sc
     return found
 
 
-def _digest(*values: str | bytes) -> str:
+def digest_of(*values: str | bytes) -> str:
     """Names the values, and the code that searches in them."""
     digest = hashlib.sha256()
     code = (file.read_bytes() for file in sorted(Path(curate.dedup.__file__).parent.glob("*.py")))
