@@ -42,7 +42,7 @@ def candidates(left: np.ndarray, right: np.ndarray, starts: np.ndarray) -> Itera
         hashes, who = np.concatenate([hashes, right[rows]]), np.tile(who, 2)
         is_left = np.concatenate([is_left, ~is_left])
     for stride, first in ORDERS:
-        order = np.argsort(_reordered(hashes, stride, first), kind="stable")
+        order = stable_order(_reordered(hashes, stride, first))
         ordered, owner, side = hashes[order], who[order], is_left[order]
         found = [np.empty(0, np.int64)]
         for step in range(1, min(NUM_NEIGHBORS, len(order) - 1) + 1):
@@ -59,6 +59,21 @@ def candidates(left: np.ndarray, right: np.ndarray, starts: np.ndarray) -> Itera
         both = np.sort(np.concatenate(found))  # np.unique hashes, which takes minutes for keys like these
         one_each = both[np.diff(both // 64, prepend=-1) > 0]
         yield one_each // 64, one_each % 64
+
+
+def stable_order(keys: np.ndarray) -> np.ndarray:
+    """(n,) rows of uint64 keys, sorted by key, equal keys by row, as `np.argsort(keys, kind="stable")`: values are
+    sorted six times as fast as rows, so the leading bits of each key are sorted with its row behind them."""
+    low = np.uint64((1 << max(len(keys) - 1, 1).bit_length()) - 1)
+    packed = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & low).astype(np.int64)
+    packed |= low
+    tied = np.flatnonzero(packed[1:] == packed[:-1])  # in the leading bits
+    places = np.union1d(tied, tied + 1)
+    rows = order[places]
+    order[places] = rows[np.lexsort((rows, keys[rows]))]
+    return order
 
 
 def _telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:

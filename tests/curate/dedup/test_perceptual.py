@@ -9,7 +9,7 @@ from curate.dedup.components import union
 from curate.dedup.config import DedupConfig, PerceptualConfig
 from curate.dedup.frame_hash import NO_HASH
 from curate.dedup.groups import find_groups
-from curate.dedup.neighbors import MAX_PARTNERS, nearest
+from curate.dedup.neighbors import MAX_PARTNERS, nearest, stable_order
 from curate.dedup.perceptual import LAG, MAX_COMPARED, perceptual_pairs
 
 CONFIG = PerceptualConfig()
@@ -166,6 +166,15 @@ def test_frames_without_a_hash_match_nothing() -> None:
     clip = random_clip(4, 12)
     partly = np.where(np.arange(12) < 4, NO_HASH, clip)
     assert perceptual_pairs(table(a=partly, b=partly), CONFIG) == [("a", "b")]
+
+
+def test_rows_are_in_order_of_their_keys_and_equal_ones_as_they_were() -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 2**64, 3000, dtype=np.uint64)
+    keys[rng.integers(0, 3000, 900)] = keys[rng.integers(0, 3000, 900)]  # equal ones
+    keys[::7] = keys[0] + rng.integers(0, 40, len(keys[::7]), dtype=np.uint64)  # near ones
+    for some in (keys, keys[:1], keys[:2], keys[:0]):
+        assert stable_order(some).tolist() == np.argsort(some, kind="stable").tolist()
 
 
 def test_hundreds_of_copies_of_one_clip_are_one_group() -> None:

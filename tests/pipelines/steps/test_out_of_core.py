@@ -1,5 +1,6 @@
 """What is too large for memory is decided as what is not: row for row, and byte for byte in what is published."""
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,23 @@ def test_tables_that_are_too_large_for_memory_are_decided_alike(
         assert again == counts
         for found, wanted in zip(tables, (clips, index), strict=True):
             assert found.equals(wanted), f"chunks of {chunk}"
+
+
+def test_joined_clips_are_kept_until_a_table_changes(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made.dataset.url, tmp_path / "dataset")
+    dataset = Dataset(str(tmp_path / "dataset"))
+    for name, value in (("IN_MEMORY", 150), ("CHUNK", 64)):
+        monkeypatch.setattr(ordered, name, value)
+    first = read_stored(dataset, made.config, FAMILIES, keep=True).clips.to_table()
+    with monkeypatch.context() as joined:
+        joined.setattr("pipelines.steps.decide.joined_tables", lambda *_: pytest.fail("joined again"))
+        other = made.config.model_copy(update={"select": made.config.select.model_copy(update={"rules": {}})})
+        assert read_stored(dataset, other, FAMILIES, keep=True).clips.to_table().equals(first)
+    dataset.scores("sheen-1", FAMILIES["sheen-1"]).publish([{"clip_id": first["clip_id"][0].as_py(), "sheen": 7.0}])
+    now = read_stored(dataset, made.config, FAMILIES).clips.to_table()
+    assert now["sheen"][0].as_py() == 7.0 and now.drop_columns(["sheen"]).equals(first.drop_columns(["sheen"]))
 
 
 def test_rows_come_in_order_with_all_of_one_key_together_and_the_last_counts(monkeypatch: pytest.MonkeyPatch) -> None:

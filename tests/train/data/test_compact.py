@@ -22,7 +22,7 @@ def table(seed: int, *, shards: int = 40, far: int = 2**20, ids: str = "") -> pa
             "shard": [f"train-{number:06d}.tar" for number in numbers.to_pylist()],
             "offset": rng.integers(0, far, NUM) * 512,
             "size": rng.integers(0, 2**20, NUM),
-            "digest": digests,
+            "digest": pa.array(digests, pa.large_string()),
             "fps": pa.array([None, 24.0] * (NUM // 2)),
             "number": rng.random(NUM),
             "text_offset": pa.array([None if number % 5 == 0 else 512 * number for number in range(NUM)]),
