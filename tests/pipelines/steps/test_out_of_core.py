@@ -109,7 +109,8 @@ def test_joined_clips_are_kept_until_a_table_changes(
         other = made.config.model_copy(update={"select": made.config.select.model_copy(update={"rules": {}})})
         assert read_stored(dataset, other, FAMILIES, keep=True).clips.to_table().equals(first)
     dataset.scores("sheen-1", FAMILIES["sheen-1"]).publish([{"clip_id": first["clip_id"][0].as_py(), "sheen": 7.0}])
-    now = read_stored(dataset, made.config, FAMILIES).clips.to_table()
+    stored = read_stored(dataset, made.config, FAMILIES)
+    now = stored.clips.to_table()
     assert now["sheen"][0].as_py() == 7.0 and now.drop_columns(["sheen"]).equals(first.drop_columns(["sheen"]))
 
 

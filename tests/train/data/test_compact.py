@@ -13,7 +13,7 @@ def table(seed: int, *, shards: int = 40, far: int = 2**20, ids: str = "") -> pa
     """Rows as `read_manifest` joins them; some have no text."""
     rng = np.random.default_rng(seed)
     names = [f"{ids}{seed:02x}{number:030x}" for number in range(NUM)]
-    digests = [None if number % 7 == 0 else name[::-1] for number, name in enumerate(names)]
+    digests = [None if number % 7 == 0 else f"{number:08x}{seed:024x}" for number in range(NUM)]
     numbers = pa.array(rng.integers(0, shards, NUM), pa.int32())
     return pa.table(
         {
