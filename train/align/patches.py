@@ -98,7 +98,7 @@ class ClipFeatures:
             layout = Layout(part.url)
             index = read_index(layout.index, "reelpack curate", ["clip_id"], PLACE)
             rows = np.flatnonzero(self.manifest.sources == number)
-            places = pc.index_in(self.manifest.table["clip_id"].take(rows), index["clip_id"].combine_chunks())
+            places = pc.index_in(self.manifest.column("clip_id").take(rows), index["clip_id"].combine_chunks())
             media = index.take(places.combine_chunks())
             tables.append(media.append_column("root", pa.array([layout.shards] * len(media), pa.large_string())))
         return pa.concat_tables(tables).combine_chunks()

@@ -108,10 +108,10 @@ def test_joined_clips_are_kept_until_a_table_changes(
         joined.setattr("pipelines.steps.decide.joined_tables", lambda *_: pytest.fail("joined again"))
         other = made.config.model_copy(update={"select": made.config.select.model_copy(update={"rules": {}})})
         assert read_stored(dataset, other, FAMILIES, keep=True).clips.to_table().equals(first)
-    dataset.scores("sheen-1", FAMILIES["sheen-1"]).publish([{"clip_id": first["clip_id"][0].as_py(), "sheen": 7.0}])
+    dataset.scores("sheen-1", FAMILIES["sheen-1"]).publish([{"clip_id": first["clip_id"][20].as_py(), "sheen": 7.0}])
     stored = read_stored(dataset, made.config, FAMILIES)
     now = stored.clips.to_table()
-    assert now["sheen"][0].as_py() == 7.0 and now.drop_columns(["sheen"]).equals(first.drop_columns(["sheen"]))
+    assert now["sheen"][20].as_py() == 7.0 and now.drop_columns(["sheen"]).equals(first.drop_columns(["sheen"]))
 
 
 def test_rows_come_in_order_with_all_of_one_key_together_and_the_last_counts(monkeypatch: pytest.MonkeyPatch) -> None:
