@@ -70,6 +70,8 @@ CLIPS: Mapping[str, Mapping[str, Any]] = {
     "others": {"seed": 2, "num_train": 48, "num_held_out": 16, "sizes": {(33, 48, 48): 0.5, (25, 32, 80): 0.5}},
 }
 RANKS = (1, 2, 4)
+LIMIT_S = 900
+"""For processes that train for a few steps, on a machine that others use."""
 TOLERANCE = 1e-5
 
 
@@ -233,7 +235,7 @@ def kill_and_resume(study: Study) -> bool:
         with folder(study) as out:
             dataset = study.dataset(data)
             train(short, dataset, out / "whole")
-            [ended] = run_ranks(1, short, dataset, out / "killed", partial(killed, 7))
+            [ended] = run_ranks(1, short, dataset, out / "killed", partial(killed, 7), LIMIT_S)
             assert ended.code == -signal.SIGKILL, ended
             train(short, dataset, out / "killed")
             same = rows(out / "whole") == rows(out / "killed") and weights(out / "whole") == weights(out / "killed")
@@ -259,7 +261,7 @@ def on_ranks(study: Study) -> bool:
             config = _full(study)
             parallel = config.parallel.model_copy(update={"context": count})
             few = config.model_copy(update={"steps": 4, "parallel": parallel})
-            ended = run_ranks(count, few, dataset, out / str(count))
+            ended = run_ranks(count, few, dataset, out / str(count), limit_s=LIMIT_S)
             assert not any(one.code for one in ended), ended
             losses[count] = [row["loss"] for row in rows(out / str(count))]
     worst = {count: max(abs(a - b) / b for a, b in zip(losses[count], losses[1], strict=True)) for count in RANKS}

@@ -92,20 +92,26 @@ class Ended:
 
 
 def run_ranks(
-    num_ranks: int, settings: Any, dataset: str, out: Path, entry: Callable[..., object] = train
+    num_ranks: int,
+    settings: Any,
+    dataset: str,
+    out: Path,
+    entry: Callable[..., object] = train,
+    limit_s: float = LIMIT_S,
 ) -> list[Ended]:
     """Train on `num_ranks` ranks, each a process with the environment that torchrun sets. No launcher ends the others
     after one.
 
     Args:
         entry: called with `settings`, `dataset`, `out` in each rank.
+        limit_s: for each of them.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": str(num_ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environments = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_ranks)]
-    return run_at_once(environments, settings, dataset, out, entry)
+    return run_at_once(environments, settings, dataset, out, entry, limit_s)
 
 
 def run_at_once(
@@ -114,6 +120,7 @@ def run_at_once(
     dataset: str,
     out: Path,
     entry: Callable[..., object] = train,
+    limit_s: float = LIMIT_S,
 ) -> list[Ended]:
     """One process per environment; they call `entry` at the same moment."""
     all_started = forks().Barrier(len(environments))
@@ -126,8 +133,8 @@ def run_at_once(
         for process in processes:
             process.start()
         for process in processes:
-            process.join(LIMIT_S)
-            assert process.exitcode is not None, f"no end in {LIMIT_S} s"
+            process.join(limit_s)
+            assert process.exitcode is not None, f"no end in {limit_s:g} s"
         return [
             Ended(pid=process.pid or 0, code=process.exitcode or 0, errors=log.read_text())
             for process, log in zip(processes, logs, strict=True)
