@@ -1,15 +1,17 @@
 """What a training step costs: packs beside padding, buckets and fixed shapes; kernels, patterns, compilation; stalls.
 
-    python -m benchmarks.train_step [--out FILE.json] [--only batching,uniform,kernels,mfu,loop] [--dataset DATASET]
+    python -m benchmarks.train_step [--out FILE.json] [--model wan-1.3b] [--only batching,…] [--dataset DATASET]
 
 On CUDA: DiT-XL as a video model, bfloat16, packs of 16,384 and 32,768 tokens of the mixed corpus of `benchmarks.pack`.
 On CPU: a small model and the same corpus with sides four times smaller, on one thread, timed by its CPU seconds, which
 other work on the machine lengthens less. Compared ways run in turn, repeat by repeat; figures are medians, ratios are
-those of one run.
+those of one run. `--model` takes another one: `wan-1.3b` has Wan 2.1's layout and size (captions have states of 384
+numbers instead of 4,096), `wan-small` is it for a CPU; weights are random.
 
 batching  real tokens per second, forward and backward, of all samples: packed, padded, bucketed
           (benchmarks/batching.py says how)
 uniform   the packing tax: our model on packs of one shape beside the same weights without segments, (B, N, D)
+diffusers the same of Wan, beside diffusers' own class on batches of that shape
 kernels   each pattern with each attention kernel of the device, with `--compile` compiled too
 mfu       CUDA only: whole steps with clipping and AdamW; model FLOPs utilization and peak memory
 loop      a run of `train`: share of its time that it waits for the loader, and the longest stall by a checkpoint, in
@@ -36,9 +38,11 @@ from torch import nn
 from benchmarks.machine import commit, described
 from benchmarks.pack import cut_to_budget, mixed_corpus
 from curate.device import pick_device
+from curate.encoders import torchvision_cpu
 from tests.support.batching import CHANNELS, TEXT_DIM, Batch, bucketed, packed, padded, plain_forward
 from tests.support.latents import smooth_clips, write_dataset
 from tests.support.timing import median_seconds
+from train.convert.wan import Wan
 from train.distributed.parallelize import parallelize
 from train.distributed.ranks import RankGrid
 from train.estimate.peak_flops import peak_flops
@@ -75,6 +79,7 @@ class Bench:
     """Device, sizes, and how often everything is repeated."""
 
     device: torch.device
+    name: str
     model: DiTConfig
     budgets: tuple[int, ...]
     shrink: int  # of the corpus' sides
@@ -125,34 +130,66 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
+    parser.add_argument("--model", choices=MODELS, help="default: dit-xl on CUDA, small on a CPU")
+    parser.add_argument("--only", help="sections, with commas; default: all that the model has")
     parser.add_argument("--dataset", help="an encoded dataset, for the section `loop`")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, help="of the mixed corpus")
     parser.add_argument("--compile", action="store_true", help="on CPU too")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
-    bench = bench_of(pick_device(arguments.device), arguments.repeats, arguments.samples, arguments.compile)
+    device = pick_device(arguments.device)
+    name = arguments.model or ("dit-xl" if device.type == "cuda" else "small")
+    bench = bench_of(device, name, arguments.repeats, arguments.samples, arguments.compile)
     if bench.device.type == "cpu":
         torch.set_num_threads(1)
     print(described())
-    figures: Figures = {"machine": described(), "commit": commit(), "torch": torch.__version__}
+    print(f"{name}, {device.type}")
+    figures: Figures = {"machine": described(), "model": name, "commit": commit(), "torch": torch.__version__}
     figures["device"] = torch.cuda.get_device_name() if bench.device.type == "cuda" else "cpu"
-    for name in arguments.only.split(","):
-        print(f"\n{name}", flush=True)
-        figures[name] = SECTIONS[name](bench, arguments.dataset)
+    other = "uniform" if name.startswith("wan") else "diffusers"  # what the model does not have
+    for section in arguments.only.split(",") if arguments.only else [one for one in SECTIONS if one != other]:
+        print(f"\n{section}", flush=True)
+        figures[section] = SECTIONS[section](bench, arguments.dataset)
         if arguments.out:
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
     raise SystemExit(0 if verdict(figures, bench.device.type) else 1)
 
 
-def bench_of(device: torch.device, repeats: int, num_samples: int | None, compiles: bool) -> Bench:
-    """DiT-XL and long packs on CUDA, a small model on CPU."""
+def wan(**settings: Any) -> dict[str, Any]:
+    """Arguments of diffusers' `WanTransformer3DModel`: those of 2.1's 1.3B, and others."""
+    return {
+        "patch_size": [1, 2, 2],
+        "num_attention_heads": 12,
+        "attention_head_dim": 128,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "text_dim": TEXT_DIM,
+        "freq_dim": 256,
+        "ffn_dim": 8960,
+        "num_layers": 30,
+    } | settings
+
+
+WANS = {
+    "wan-1.3b": wan(),
+    "wan-small": wan(num_attention_heads=3, attention_head_dim=64, ffn_dim=896, num_layers=4),
+}
+MODELS = {
+    "dit-xl": DiTConfig(width=1152, depth=28, num_heads=16),
+    "small": DiTConfig(width=192, depth=4, num_heads=4),
+    **{name: Wan().shape(settings).config for name, settings in WANS.items()},
+}
+
+
+def bench_of(device: torch.device, name: str, repeats: int, num_samples: int | None, compiles: bool) -> Bench:
+    """Long packs on CUDA, short ones on a CPU."""
     if device.type == "cuda":
         return Bench(
             device=device,
-            model=DiTConfig(width=1152, depth=28, num_heads=16),
+            name=name,
+            model=MODELS[name],
             budgets=(16_384, 32_768),
             shrink=1,
             num_samples=num_samples or 256,
@@ -163,7 +200,8 @@ def bench_of(device: torch.device, repeats: int, num_samples: int | None, compil
         )
     return Bench(
         device=device,
-        model=DiTConfig(width=192, depth=4, num_heads=4),
+        name=name,
+        model=MODELS[name],
         budgets=(2048,),
         shrink=4,
         num_samples=num_samples or 96,
@@ -231,6 +269,34 @@ def uniform(bench: Bench, _: str | None) -> Figures:
     )
     print(f"  packing tax: {tax:.1%}")
     return {**{f"{name}_s": value for name, value in seconds.items()}, "packing tax": tax}
+
+
+def diffusers(bench: Bench, _: str | None) -> Figures:
+    """Forward and backward of one shape by our model, packed, and by diffusers' own, in a batch."""
+    torchvision_cpu.repair()
+    from diffusers import WanTransformer3DModel
+
+    tokens = int(np.prod(bench.uniform_grid))
+    grids = np.tile(bench.uniform_grid, (max(1, bench.budgets[0] // tokens), 1))
+    (batch,) = packed(grids, bench.budgets[0], bench.model, bench.device)
+    ours, theirs = bench.build(bench.model), WanTransformer3DModel(**WANS[bench.name]).to(bench.device)
+    sides = [side * size for side, size in zip(bench.uniform_grid, bench.model.patch, strict=True)]
+    latents = torch.randn(len(grids), CHANNELS, *sides, device=bench.device)
+    timesteps = torch.full((len(grids),), 500.0, device=bench.device)
+    text = torch.randn(len(grids), bench.model.text_padding, TEXT_DIM, device=bench.device)
+
+    def by_diffusers() -> None:
+        with torch.autocast(bench.device.type, torch.bfloat16, enabled=bench.dtype is torch.bfloat16):
+            out = theirs(latents, timesteps, text, return_dict=False)[0]
+        (out.float() - latents).square().mean().backward()
+        theirs.zero_grad(set_to_none=True)
+
+    ways = {"packed": partial(bench.passes, ours, [batch]), "diffusers": by_diffusers}
+    seconds = bench.seconds(ways)
+    ratio = seconds["diffusers"] / seconds["packed"]
+    print(f"  {len(grids)} samples of {tokens} tokens: " + ", ".join(f"{n} {s:.3f} s" for n, s in seconds.items()))
+    print(f"  packed over diffusers: {ratio:.2f}x")
+    return {**{f"{name}_s": value for name, value in seconds.items()}, "packed over diffusers": ratio}
 
 
 def kernels(bench: Bench, _: str | None) -> Figures:
@@ -346,6 +412,7 @@ def loop(bench: Bench, dataset: str | None) -> Figures:
 SECTIONS: dict[str, Callable[[Bench, str | None], Figures]] = {
     "batching": batching,
     "uniform": uniform,
+    "diffusers": diffusers,
     "kernels": kernels,
     "mfu": mfu,
     "loop": loop,
