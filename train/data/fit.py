@@ -38,8 +38,8 @@ def check_uncaptioned(dataset: str, manifest: Manifest, split: str, data: DataCo
     if data.uncaptioned == "allow":
         num_images = int(pc.sum(pc.equal(manifest.column("kind").filter(bare), "image")).as_py() or 0)
         logger.info(
-            "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=allow): %d videos "
-            "and %d images without a text embedding",
+            "%s: %d of %d %s clips are under the null caption on purpose (train.data.uncaptioned=allow); "
+            "videos: %d, images: %d",
             dataset, missing, len(manifest), split, missing - num_images, num_images,
         )  # fmt: skip
         return
