@@ -291,7 +291,7 @@ def diffusers(bench: Bench, _: str | None) -> Figures:
         (out.float() - latents).square().mean().backward()
         theirs.zero_grad(set_to_none=True)
 
-    ways = {"packed": partial(bench.passes, ours, [batch]), "diffusers": by_diffusers}
+    ways: dict[str, Callable[[], object]] = {"packed": partial(bench.passes, ours, [batch]), "diffusers": by_diffusers}
     seconds = bench.seconds(ways)
     ratio = seconds["diffusers"] / seconds["packed"]
     print(f"  {len(grids)} samples of {tokens} tokens: " + ", ".join(f"{n} {s:.3f} s" for n, s in seconds.items()))
