@@ -204,8 +204,8 @@ def make(folder: str, num_rows: int) -> dict[str, Any]:
     for kind, record in {"latents": {"channels": 4}, "text": {"dim": 8}}.items():
         encoded[kind].close()
         Path(folder, kind, "aa", "fingerprint.json").write_text(json.dumps({"fingerprint": "aa", **record}))
-    texts = ("clip_id", "video_id", "video_uri", "kind", "split", "decision", "duplicate_group")
-    decided = [("duration_s", pa.float64()), ("balance_weight", pa.float64()), *((name, pa.string()) for name in texts)]
+    texts = ("clip_id", "video_uri", "decision", "duplicate_group")
+    decided = [("duration_s", pa.float64()), *((name, pa.string()) for name in texts)]
     decided += [("reasons", pa.list_(pa.string()))]
     pq.write_table(pa.schema(decided).empty_table(), f"{folder}/clips.parquet")
     Path(folder, "shards").mkdir()
