@@ -112,14 +112,14 @@ class DatasetView:
         return {row["clip_id"]: row for row in rows}
 
     def count(self, decision: str) -> int:
-        return self.decided(decision).num_rows
+        return int(pc.sum(pc.equal(self.clips["decision"], decision)).as_py() or 0)
 
     def decided(self, decision: str) -> pa.Table:
         return self.clips.filter(pc.equal(self.clips["decision"], decision))
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """`(rule, clips it rejects, clips that it alone rejects)`, the most frequent first."""
-        lists = self.decided("reject")["reasons"]
+        lists = self.clips["reasons"].filter(pc.equal(self.clips["decision"], "reject"))
         every = _counts(pc.list_flatten(lists))
         alone = _counts(pc.list_flatten(lists.filter(pc.equal(pc.list_value_length(lists), 1))))
         rows = [(reason, count, alone.get(reason, 0)) for reason, count in every.items()]

@@ -22,7 +22,7 @@ from curate.report.data import NOT_RULED, DatasetView
 from curate.report.filmstrip import Strip
 from curate.rules import SETS
 
-MAX_CLIPS = 500_000
+MAX_CLIPS = 200_000
 """Of more clips than this the page holds an even sample, and says so."""
 MAX_OWN_CHARS = 120
 NUM_AT_EDGE = 3

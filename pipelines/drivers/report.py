@@ -5,7 +5,6 @@ from typing import Any
 
 from curate.threads import import_decoders
 from pipelines.serve.access import Access
-from pipelines.viewer.frame import frame
 from pipelines.viewer.library import Library
 from pipelines.viewer.server import ReportServer
 
@@ -37,8 +36,7 @@ def serve_report(
     server = ReportServer(host, port, access, library)
     try:
         import_decoders()
-        edition = library.edition
-        frame(edition.view, edition.parts.values(), edition.ways)  # counts once what the page has
+        library.edition.page, library.clips({})  # count once what each page has
         on_ready(server.url)
         server.serve_forever()
     finally:

@@ -24,6 +24,7 @@ from pipelines.drivers.review import store_judgments
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.search import Query, ways
 from pipelines.inspection.search import search as nearest_clips
+from pipelines.viewer.frame import frame
 
 MAX_NEAREST = 1000
 """Clips that a search by meaning finds."""
@@ -41,6 +42,11 @@ class Edition:
     parts: Mapping[str, Part]
     ways: tuple[str, ...]
     made: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def page(self) -> bytes:
+        """HTML, without any clip in it."""
+        return frame(self.view, self.parts.values(), self.ways).encode()
 
     @cached_property
     def points(self) -> Points | None:

@@ -9,7 +9,7 @@ from curate.report.build import STYLES
 from curate.schema import MediaError
 from pipelines.serve.access import Access
 from pipelines.serve.checked_http import MEDIA_TYPES, NO_STORE, POLICY, CheckedHandler, CheckedServer
-from pipelines.viewer.frame import SERVED_SCRIPTS, frame
+from pipelines.viewer.frame import SERVED_SCRIPTS
 from pipelines.viewer.library import Library
 
 HERE = Path(curate.report.__path__[0])
@@ -34,8 +34,7 @@ class Handler(CheckedHandler):
         library = self.server.library
         try:
             if path == "/":
-                edition = library.edition
-                self.send_page(frame(edition.view, edition.parts.values(), edition.ways).encode(), STYLED)
+                self.send_page(library.edition.page, STYLED)
             elif path in FILES:
                 self.send(HTTPStatus.OK, FILES[path].read_bytes(), KINDS[FILES[path].suffix], NO_STORE)
             elif path == "/api/clips":
