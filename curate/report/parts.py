@@ -18,6 +18,7 @@ from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
 from curate.report.film import film
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
+from curate.report.overlay import overlay
 from curate.report.projection import embedding_map, points
 from curate.report.quality import quality
 from curate.report.review import captioned_clips, review
@@ -69,6 +70,8 @@ def parts(
         found.append(part(f"search-{number}", "Search", f"Search: {escape(title)}", _found, view, cosines, media))
     for number, (uri, config) in enumerate(films):
         found.append(part(f"film-{number}", "Cuts", f"Cuts: {name_of(uri)}", film, uri, config))
+    if len(runs) > 1:
+        found.append(part("runs", "Runs", "Training runs, overlaid", overlay, runs))
     for number, run in enumerate(run.rstrip("/") for run in runs):
         title = escape(run.rpartition("/")[2])
         found.append(part(f"training-{number}", "Training", f"Training: {title}", training.training, run))

@@ -16,6 +16,7 @@ from curate.report.build import build_report
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
 from curate.report.data import FACTS, DatasetView
+from curate.report.overlay import overlay
 from curate.report.sheets import choose
 
 
@@ -224,3 +225,17 @@ def test_the_rules_that_an_earlier_version_saved_are_read(select: dict) -> None:
         clips=pa.table({}), index=pa.table({}), encoded=frozenset(), captions=pa.table({}),
     )  # fmt: skip
     assert view.bounds("motion") == (0.5, None) and view.bounds("text_match") == (None, None)
+
+
+def test_runs_are_overlaid_with_a_curve_of_each(written, tmp_path: Path) -> None:
+    other, silent = tmp_path / "<second>", tmp_path / "silent"
+    for run, rows in ((other, [(1, 2.0), (2, 1.25)]), (silent, [])):
+        run.mkdir()
+        lines = [json.dumps({"step": step, "loss": loss}) for step, loss in rows]
+        (run / "metrics.jsonl").write_text("\n".join(lines))
+    page = overlay([str(written.run), f"{other}/", str(silent)])
+    training_loss = page[page.index("<b>training loss") : page.index("<b>learning rate")]
+    assert training_loss.count('<polyline class="run-0"') == training_loss.count('<polyline class="run-1"') == 1
+    assert page.count('<polyline class="run-1"') == 1, "it logged nothing else"
+    assert "&lt;second&gt;</td><td>2</td><td>–</td><td>1.25</td>" in page and "silent" not in page
+    assert overlay([str(written.run), str(silent)]) == ""

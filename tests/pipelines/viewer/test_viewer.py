@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from curate.dataset.dataset import Dataset
@@ -161,6 +162,18 @@ def test_a_page_in_a_file_plays_what_lies_beside_it_and_has_its_filters_in_the_a
     assert (
         tab.until(f"[...{card}].filter(card => !card.hidden).length === 8 && location.search") == "?kept.sort=motion"
     )
+
+
+def test_a_dataset_without_clips_or_anything_else_has_a_page(captioned: Path, tmp_path: Path) -> None:  # noqa: F811
+    clips = pq.read_table(captioned / "clips.parquet")
+    for name, part, said in (("empty", clips[:0], "There is no clip yet"), ("bare", clips, 'class="grid"')):
+        (tmp_path / name).mkdir()
+        pq.write_table(part, tmp_path / name / "clips.parquet")
+        (tmp_path / name / "config.yaml").write_bytes((captioned / "config.yaml").read_bytes())
+        library = Library(str(tmp_path / name))
+        assert said in library.edition.page.decode() and "fold" not in library.edition.page.decode()
+        assert library.clips({"q": "meadow", "sort": "motion"})["total"] == (6 if len(part) else 0)
+        assert library.section("captions") == library.section("map") == ""
 
 
 def test_parts_are_the_bytes_of_the_shard_and_others_are_refused(server: ReportServer) -> None:
