@@ -57,7 +57,9 @@ def points(view: DatasetView) -> Points | None:
         return None
     places, share = project(found.vectors.astype(np.float32))
     clusters = cluster(found.vectors, min(NUM_CLUSTERS, len(found)))
-    return Points(ids=found.ids, places=places, clusters=clusters, share=share, total=view.clips.num_rows)
+    return Points(
+        ids=tuple(found.ids.to_pylist()), places=places, clusters=clusters, share=share, total=view.clips.num_rows
+    )
 
 
 def project(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], float]:

@@ -1,11 +1,17 @@
 """Clips of the report by what is asked of them."""
 
-import numpy as np
-import pytest
+import shutil
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from curate.dataset.dataset import Dataset
 from curate.report.data import DatasetView, read_dataset
 from curate.report.finder import Search, find
-from curate.report.projection import STEPS, Points, box_of, project
+from curate.report.projection import STEPS, Points, box_of, embedding_map, points, project
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,26 @@ def test_the_map_has_near_what_is_near_and_boxes_choose_from_it() -> None:
         assert inside == [str(row) for row in range(start, start + 10)]
     turned, _ = project(groups[::-1].astype(np.float32))
     assert np.abs(turned[::-1].astype(int) - places).max() <= 2, "the sign does not depend on the order"
+
+
+def test_stored_embeddings_are_on_the_map_of_the_page(written, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    shutil.copytree(written.dataset, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["curate"]["families"] = ["embedding-1"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    dataset = Dataset(str(folder))
+    ids = dataset.read_clips()["clip_id"].to_pylist()
+    table = dataset.scores("embedding-1", {"embedding": pa.list_(pa.float32())})
+    vectors = np.random.default_rng(0).normal(0, 1, (len(ids), 8))
+    table.publish({"clip_id": name, "embedding": list(vector)} for name, vector in zip(ids[1:], vectors, strict=False))
+    view = read_dataset(str(folder))
+    found = points(view)
+    assert found is not None and list(found.ids) == sorted(ids[1:]) and found.total == len(ids)
+    assert len(set(found.clusters)) > 1
+    assert sorted(found.inside((-1, -1, 1, 1))) == sorted(ids[1:])
+    assert f"{len(ids) - 1} of {len(ids)} clips" in embedding_map(view, found)
+    assert points(read_dataset(str(written.dataset))) is None and embedding_map(view, None) == ""
 
 
 def points_of(places: np.ndarray) -> Points:
