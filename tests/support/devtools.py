@@ -124,7 +124,8 @@ def opened_tab(profile: Path) -> Iterator[Tab]:
     with subprocess.Popen(
         command, pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
-        os.close(to_browser), os.close(from_browser)
+        for end in (to_browser, from_browser):
+            os.close(end)
         try:
             yield Tab(write, read)
         finally:
