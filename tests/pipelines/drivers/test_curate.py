@@ -15,7 +15,6 @@ from curate.media.decode import decode_clip
 from curate.media.encode import encode_mp4
 from curate.shards.tar import TarReader, read_member
 from curate.shards.verify import verify_index
-from pipelines.commands.curate import nothing_kept
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import CurateSummary, curate
 from tests.support.videos import FPS, moving, write_video
@@ -154,7 +153,7 @@ def test_an_empty_folder_keeps_nothing_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     summary = curate([str(tmp_path / "empty")], str(tmp_path / "out"), config())
     assert summary.num_indexed == 0
-    assert "1 failed (missing)" in nothing_kept(summary)
+    assert "1 failed (missing)" in summary.why_nothing
 
 
 def test_files_that_cannot_be_inputs_are_failures_and_the_others_go_on(videos: Path, tmp_path: Path) -> None:
