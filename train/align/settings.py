@@ -1,14 +1,13 @@
 """What settings of alignment share. Nothing here needs torch."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
 
-    from train.align.base import Alignment
     from train.data.manifest import Manifest
     from train.packing.shapes import Patch
 
@@ -27,10 +26,9 @@ class AlignSettings(BaseModel, ABC):
     projector_dim: int = Field(2048, ge=1, description="width of the projector's two hidden layers. REPA has 2048")
 
     @abstractmethod
-    def build(
-        self, manifest: "Manifest", *, width: int, patch: "Patch", seed: int, device: "torch.device"
-    ) -> "Alignment":
-        """
+    def build(self, manifest: "Manifest", *, width: int, patch: "Patch", seed: int, device: "torch.device") -> Any:
+        """The `train.align.base.Alignment`, which is built with these settings.
+
         Args:
             manifest: of the training clips.
             width: features per token of the aligned block.
