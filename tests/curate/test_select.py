@@ -1,6 +1,6 @@
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.rules import Rule
@@ -151,6 +151,7 @@ def test_null_removes_a_default_rule() -> None:
     assert default.rules.keys() - SelectConfig(rules=given).rules.keys() == {"motion", "luminance"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=30))
 def test_counts_add_up(values: list[tuple[float, float]]) -> None:
     decided = decide(clips(*({"motion": m, "luminance": v} for m, v in values)), POLICY, failed={"3": "cut"})
@@ -190,6 +191,7 @@ def test_no_copy_of_a_training_clip_is_held_out() -> None:
     assert set(splits) == {"train", "val"}
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(["video", "image"]),
     values=st.dictionaries(st.sampled_from(["duration_s", "motion", "luminance"]), st.floats(-1, 3)),
