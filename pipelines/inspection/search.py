@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeGuard
 
 import numpy as np
@@ -166,13 +167,20 @@ def _of_query(dataset: Dataset, query: Query, family: str, settings: EmbeddingCo
             f"{dataset.url}: its embeddings are by other weights than the encoder {settings.used.kind} has now; "
             f"`{curate_command(dataset)}` computes them again"
         )
+    pixels = None if query.picture is None else _picture(query.picture, config.short_side_px)
+    encoder = _ready(settings.model_dump_json())
     if query.text is not None and _reads_text(encoder):
-        encoder.setup()
         return encoder.embed_texts([query.text])[0]
-    assert query.picture is not None
-    pixels = _picture(query.picture, config.short_side_px)
-    encoder.setup()
+    assert pixels is not None
     return encoder.embed_features(encoder.backbone.features([pixels]))[0]
+
+
+@lru_cache(maxsize=1)
+def _ready(settings: str) -> ImageEncoder:
+    """The encoder of these settings (JSON) with its weights, which a server asks again and again."""
+    encoder: ImageEncoder = EmbeddingConfig.model_validate_json(settings).used.build()
+    encoder.setup()
+    return encoder
 
 
 def _picture(path: str, short_side_px: int) -> np.ndarray:
