@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reelpack.curation import caption, curate, encode, export, select
     from reelpack.dataset import Dataset
     from reelpack.errors import NothingKept
+    from reelpack.history import Forgotten, checkout, forget
     from reelpack.results import (
         Captioned,
         Curated,
@@ -43,6 +44,7 @@ __all__ = [
     "Encoded",
     "Evaluated",
     "Exported",
+    "Forgotten",
     "Interrupted",
     "MediaError",
     "Missing",
@@ -55,10 +57,12 @@ __all__ = [
     "Selected",
     "Trained",
     "caption",
+    "checkout",
     "curate",
     "encode",
     "evaluate",
     "export",
+    "forget",
     "sample",
     "select",
     "train",
@@ -69,6 +73,7 @@ _MODULES = {
     "reelpack.curation": ("caption", "curate", "encode", "export", "select"),
     "reelpack.dataset": ("Dataset",),
     "reelpack.errors": ("NothingKept",),
+    "reelpack.history": ("Forgotten", "checkout", "forget"),
     "reelpack.training": ("evaluate", "sample", "train"),
     "curate.errors": ("Missing", "NotADataset", "OtherVersion"),
     "curate.schema": ("MediaError",),

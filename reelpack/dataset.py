@@ -12,6 +12,7 @@ from reelpack.running import running
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from curate.dataset.versions import Difference, Version
     from reelpack.clip import Clip
 
 ROWS = 256
@@ -124,6 +125,23 @@ class Dataset:
         if index is None:
             raise Missing(f"{self.url}: `encode` was stopped before its end; `reelpack encode {self.url}` finishes it")
         return _chosen(index, where, None)
+
+    def versions(self) -> "tuple[Version, ...]":
+        """The versions of the decision, the first one first: when, by which command, the settings, the counts."""
+        from curate.dataset.versions import versions
+
+        return tuple(versions(self._tables))
+
+    def diff(self, old: int, new: int) -> "Difference":
+        """What version `new` keeps that `old` does not (`came`), and the other way round (`left`), by reason, with
+        the ids.
+
+        Raises:
+            ValueError: there is no such version.
+        """
+        from curate.dataset.versions import difference
+
+        return difference(self._tables, old, new, ids=True)
 
     def clip(self, clip_id: str) -> "Clip":
         """A kept clip by its id, or a beginning of it that no other has.

@@ -47,7 +47,7 @@ def test_the_page_names_all_that_is_public() -> None:
     text = PAGE.read_text()
     assert [name for name in reelpack.__all__ if f"`{name}" not in text] == []
     functions = [value for name in reelpack.__all__ if inspect.isfunction(value := getattr(reelpack, name))]
-    assert len(functions) == 8
+    assert len(functions) == 10
     for function in functions:
         names = [*inspect.signature(function).parameters]
         (row,) = re.findall(rf"\| `{function.__name__}\((.*?)\)`", text)
