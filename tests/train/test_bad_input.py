@@ -237,7 +237,10 @@ def test_a_run_is_not_continued_on_other_clips(change: Callable, copy: Path, tmp
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ({"embedding": "embedding-ours-1234"}, r"was aligned to None, the dataset now gives embedding-ours-1234"),
+        (
+            {"embedding": "embedding-ours-1234"},
+            r"was aligned to None, dataset and weights now give embedding-ours-1234",
+        ),
         ({"labels": ("cat", "dog")}, r"was trained on the classes None, the datasets now have \('cat', 'dog'\)"),
         (
             {"latents": {"fingerprint": "lat1"}},
