@@ -58,6 +58,7 @@ class Policy:
         """
         self._draw.see(clips)
         kept = clips.filter(pa.array(_outcomes(clips, self.rules)[0] == DECISIONS.index(KEEP)))
+        self._count(clips[CLUSTER].drop_null().to_numpy(), 0)  # clusters of which none is kept have a place, too
         self._count(kept[CLUSTER].drop_null().to_numpy(), 1)
         copies = kept.filter(pc.is_valid(kept[GROUP]))
         self._copies += copies.select([GROUP, CLUSTER, *(n for n in KNOWN if n in clips.column_names)]).to_pylist()

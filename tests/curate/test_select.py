@@ -182,6 +182,15 @@ def test_of_duplicates_the_best_of_those_that_the_rules_keep_is_kept() -> None:
     assert decided["duplicate_group"].to_pylist() == ["0", "0", "0"]
 
 
+def test_clusters_of_which_no_clip_is_kept_weigh_nothing() -> None:
+    rows = [{"motion": motion, "luminance": 0.5} for motion in (1.0, 1.0, 0.0, 1.0, 1.0)]
+    decided = decide(clips(*rows), POLICY, clusters={"0": 1, "1": 1, "2": 7, "3": 3})
+    root = 2**-0.5
+    mean = (2 * root + 1) / 3
+    expected = [root / mean, root / mean, None, 1 / mean, 1.0]
+    assert decided["balance_weight"].to_pylist() == [one and round(one, 6) for one in expected]
+
+
 def test_no_copy_of_a_training_clip_is_held_out() -> None:
     rows = [{"motion": 1.0, "luminance": 0.5, "width": 64.0, "height": 64.0} for _ in range(60)]
     groups = {str(row): str(row // 3) for row in range(60)}
