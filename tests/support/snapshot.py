@@ -16,6 +16,8 @@ from curate.dataset.store import Table
 
 HISTORY = frozenset({"attempts", "retry_command", "at", "command"})
 """Columns that tell how often something was tried, where and when; a kill may change them."""
+VERSIONS, DECISIONS = "tables/versions", "tables/decisions"
+"""A version that a killed command has begun is none, and its number is not used again."""
 
 MAX_SHOWN = 5
 
@@ -31,7 +33,12 @@ def snapshot(folder: Path) -> Snapshot:
     for parts in sorted({path.parent for path in (folder / "tables").rglob("part-*.parquet")}):
         is_captions = parts.parent.name == "captions"
         table = tables.get(str(parts)) or (dataset.captions(parts.name) if is_captions else _scores(parts))
-        found[str(parts.relative_to(folder))] = _by_key(table.rows(), table.key)
+        name = str(parts.relative_to(folder))
+        if name == VERSIONS:  # what counts is the newest, which has the digest of clips.parquet
+            newest = max(table.rows(), key=lambda row: int(row["number"]))
+            found[name] = _by_key([{**newest, "number": "newest"}], table.key)
+        elif name != DECISIONS:
+            found[name] = _by_key(table.rows(), table.key)
     for name in ("tables/sidecar.parquet", "clips.parquet", "shards/index.parquet"):
         if (folder / name).exists():
             content = pq.read_table(folder / name)
