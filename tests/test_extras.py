@@ -90,7 +90,8 @@ def test_caption_writes_captions(made: SimpleNamespace, tmp_path: Path) -> None:
 def test_export_chooses_clips_by_a_condition(made: SimpleNamespace, tmp_path: Path) -> None:
     box, some = Box("export", tmp_path), ["--where", "motion > 0"]
     box.reelpack(["export", made.url, "--out", "out", "--to", "hf", *some])
-    told = Box("", tmp_path / "bare").reelpack(["export", made.url, "--out", "other", *some], code=2)
+    push = ["export", made.url, "--out", "other", "--to", "hf", "--push", "hf://somebody/clips"]
+    told = Box("", tmp_path / "bare").reelpack(push, code=2)
     assert "pip install 'reelpack[export]'" in told
     told = box.reelpack(["export", made.url, "--out", "third", "--to", "litdata"], code=2)
     assert "pip install 'reelpack[litdata]'" in told and not (tmp_path / "third").exists()

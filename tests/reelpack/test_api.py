@@ -237,11 +237,13 @@ def test_an_interrupted_call_says_what_stays_and_the_same_call_ends_as_an_undist
     assert snapshot(tmp_path / "d") == snapshot(tmp_path / "undisturbed")
 
 
-def test_a_missing_package_names_the_extra(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "duckdb", None)
+def test_a_missing_package_names_the_extra(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"duckdb.*pip install 'reelpack\[export\]'"):
-        reelpack.Dataset(made.url).clips("motion > 0")
+    with pytest.raises(ImportError, match=r"httpx2.*pip install 'reelpack\[export\]'"):
+        reelpack.export(made.url, tmp_path / "out", to="hf", push="hf://somebody/clips")
 
 
 def test_the_module_is_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
