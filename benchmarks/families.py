@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.machine import described
+from curate.storage.tensors import write_tensors
 from pipelines.drivers.train_import import import_model
 from tests.support.diffusers_pipelines import RECIPES, generated, write_pipeline
 from tests.train.convert.families import Case, packed_outputs
@@ -210,7 +210,7 @@ def lora_in(case: Case, folder: Path) -> float | None:
     theirs = inject_adapter_in_model(config, theirs)
     state: Mapping[str, Tensor] = get_peft_model_state_dict(theirs)
     file = folder / "lora_in.safetensors"
-    save_file({f"transformer.{name}": tensor.contiguous() for name, tensor in state.items()}, file)
+    write_tensors({f"transformer.{name}": tensor for name, tensor in state.items()}, file)
     model = opened(folder)
     plain = outputs(model, case)
     try:

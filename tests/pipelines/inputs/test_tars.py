@@ -77,7 +77,7 @@ def test_mixed_tars_are_curated_with_their_texts_and_columns(tmp_path: Path) -> 
     assert {row["own_width"] for row in rows} == {128, None}
     again = curate([f"{tmp_path}/in"], str(out), load_config(overrides=settings))
     assert (again.num_frames_decoded, again.num_indexed) == (0, 2)
-    assert [check.problems for check in verify(str(out))] == [()] * 8
+    assert not [check for check in verify(str(out)) if check.problems]
     (story,) = files_named(str(out), "00000.tar//1.mp4")
     assert story.video["uri"] == f"{tmp_path}/in/00000.tar//1.mp4"
 
