@@ -24,7 +24,6 @@ DECIDED = ("split", "decision", "reasons", GROUP, "duplicate_of", FAILED, UNSCOR
 KEEP, REJECT, FAIL, PEND = DECISIONS = ("keep", "reject", "failed", "pending")
 COPY = "duplicate"
 """The reason of a clip that has a better copy."""
-NOTHING = pa.array([[]], pa.list_(pa.string()))
 
 
 class Policy:
@@ -97,7 +96,7 @@ class Policy:
             GROUP: clips[GROUP],
             "duplicate_of": better,
             FAILED: clips[FAILED],
-            UNSCORED: pc.coalesce(clips[UNSCORED], NOTHING[0]),
+            UNSCORED: pc.coalesce(clips[UNSCORED], pa.scalar([], pa.list_(pa.string()))),
             "balance_weight": pc.if_else(pa.array(numbers == DECISIONS.index(KEEP)), weights, None),
         }
         clips = clips.drop_columns([CUT, CLUSTER, GROUP, FAILED, UNSCORED])

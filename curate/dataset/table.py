@@ -4,12 +4,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from curate.dataset import ordered
@@ -17,6 +16,9 @@ from curate.dataset.ordered import in_order, last_of_each
 from curate.errors import OtherVersion
 from curate.schema import SCHEMA_VERSION
 from curate.storage.place import locate
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds  # loads pandas
 
 VERSION_KEY = b"reelpack_schema_version"
 NUM_READERS = 16
@@ -175,13 +177,15 @@ def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table | N
     return pq.read_table(path, filesystem=fs, columns=columns) if fs.exists(path) else None
 
 
-def open_parquet(url: str) -> ds.Dataset | None:
+def open_parquet(url: str) -> "ds.Dataset | None":
     """A Parquet file that is read table by table; None where it is not there."""
+    import pyarrow.dataset as ds
+
     fs, path = locate(url)
     return ds.dataset(path, filesystem=fs, format="parquet") if fs.exists(path) else None
 
 
-def tables_of(rows: ds.Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def tables_of(rows: "ds.Dataset", columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows in their order; at least one table comes."""
     names = rows.schema.names if columns is None else list(columns)
     schema, is_empty = pa.schema([rows.schema.field(name) for name in names], rows.schema.metadata), True

@@ -64,7 +64,7 @@ def test_the_clip_is_learned_by_what_the_paper_trains_and_a_stop_changes_nothing
     dataset: str, base: Path, tmp_path: Path
 ):
     manifest = read_datasets(dataset, split="train", data=DataConfig(), model=DiTConfig())
-    rows = manifest.table.to_pylist()
+    rows = [manifest.row(i) for i in range(len(manifest))]
     row = next(i for i, row in enumerate(rows) if row["latent_t"] > 2 and row["text_shard"])
     clip, whole, parts = rows[row]["clip_id"], tmp_path / "whole", tmp_path / "parts"
     settings = tuned(base, clip)
