@@ -11,7 +11,7 @@ color     share of frames in which the shape's color is nearest to the one that 
 way       px, mean distance of the shape's center from where it was in the clip; half a frame where there is no shape
 shift     the same, once the mean difference is taken away: does it move as it did, wherever it is
 ground    PSNR beyond the shapes, dB
-alike     mean cosine of frames that follow each other, by ConSE
+consistency  mean cosine of frames that follow each other, by ConSE
 prompt    mean cosine of frames with the edited prompt less that with the clip's own, by ConSE
 
 OUT/tune_a_video.md has the table, OUT/tune_a_video.png some frames: a row for each clip and way, the clip first.
@@ -63,7 +63,7 @@ class Edit:
 
     @property
     def color(self) -> str:
-        """Neither white, whose pixels deviate alike from every gray, nor the clip's own."""
+        """Neither white, whose pixels deviate equally from every gray, nor the clip's own."""
         names = [name for name in COLORS if name not in ("white", self.clip.color)]
         return names[int(self.clip.clip_id, 16) % len(names)]
 
@@ -139,7 +139,7 @@ def measured(edit: Edit, video: np.ndarray, encoder: Any) -> dict[str, float]:
         "way": mean_distance(apart),
         "shift": mean_distance(apart - apart[seen].mean(0)) if seen else SIDE / 2,
         "ground": psnr(video, truth, ground),
-        "alike": frame_consistency(frames),
+        "consistency": frame_consistency(frames),
         "prompt": clipsim(frames, texts[0]) - clipsim(frames, texts[1]),
     }
 
@@ -235,7 +235,7 @@ def main() -> None:
     for name in sorted(results, key=lambda name: "the base tuned".index(name[:3])):
         rows = [measured(edit, video, encoder) for edit, video in zip(edits, results[name], strict=True)]
         means = {key: float(np.mean([row[key] for row in rows])) for key in first}
-        digits = {"color": 2, "way": 1, "shift": 1, "ground": 1, "alike": 3, "prompt": 3}
+        digits = {"color": 2, "way": 1, "shift": 1, "ground": 1, "consistency": 3, "prompt": 3}
         lines.append(f"| {name} | " + " | ".join(f"{means[key]:.{digits[key]}f}" for key in first) + " |")
     (out / "tune_a_video.md").write_text("\n".join(lines) + "\n")
     shown = [strip(results[name][number]) for number in range(len(edits)) for name in results]

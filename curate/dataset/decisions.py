@@ -85,7 +85,7 @@ class Comparison:
         return self._number(f"select coalesce(sum(duration_s), 0) from {side} where decision = 'keep'")
 
     def num_unlike(self) -> int:
-        """Clips that the sides do not decide alike."""
+        """Clips that the two sides decide differently."""
         return int(self._number(f"select count(*) {UNLIKE}"))
 
     def changes(self, number: int) -> Iterator[pa.Table]:

@@ -87,7 +87,7 @@ def embedding_map(view: DatasetView, found: Points | None) -> str:
     of = f" of {found.total:,}" if len(found.ids) < found.total else ""
     return (
         f'<p class="muted">{len(found.ids):,}{of} clips by their embeddings: the two principal components, which have '
-        f"{100 * found.share:.0f} % of the variance. Near clips look alike; far ones may too. Draw a box to see the "
+        f"{100 * found.share:.0f} % of the variance. Near clips look similar; far ones can too. Draw a box to see the "
         'clips in it.</p><div id="points"><noscript>A script draws the map, which does not run here.</noscript></div>'
         f'<script type="application/json" id="points-data">{data}</script>'
     )

@@ -130,9 +130,9 @@ class Videos:
         gone = {target.video_id for target in targets}
         of_these = pc.is_in(decided["video_id"], pa.array(sorted(gone), pa.string()))
         groups = decided.filter(of_these)["duplicate_group"].drop_null()
-        alike = pc.and_(pc.invert(of_these), pc.is_in(decided["duplicate_group"], groups.combine_chunks()))
+        copies_elsewhere = pc.and_(pc.invert(of_these), pc.is_in(decided["duplicate_group"], groups.combine_chunks()))
         found: dict[str, list[str]] = defaultdict(list)
-        for row in decided.filter(alike).to_pylist():
+        for row in decided.filter(copies_elsewhere).to_pylist():
             found[row["video_id"]].append(row["clip_id"])
         return [
             Copy(video_id=video_id, uris=self.target(video_id).uris, clip_ids=tuple(clip_ids))
