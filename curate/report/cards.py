@@ -25,11 +25,12 @@ def clip_card(
     is_served: bool = False,
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
-    `has_captions`: other clips have captions, so a clip without one says so.
+    `scores`: names of the values that are listed. `has_captions`: other clips have captions, so a clip without one
+    says so.
     `caption_note`: what a reader of the captions must know. `story`: HTML of the decision. `media`: where the clip
     plays from, relative to the page; empty where it does not play. `is_served`: the sheet has clips of several
     decisions, so each says its own, and captions are judged on it."""
-    values = {name: row[name] for name in scores if row[name] is not None}
+    values = {name: row[name] for name in scores if row[name] not in (None, "")}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
     dense = (member or {}).get("caption_dense")
     reasons = "".join(f'<code class="reason">{escape(reason)}</code> ' for reason in row["reasons"])
@@ -43,11 +44,14 @@ def clip_card(
         title = f'<p class="caption">{reasons}</p>'
     else:
         title = f'<p class="caption none">{"no caption yet" if has_captions else ""}</p>'
-    table = "".join(f"<div><dt>{escape(name)}</dt><dd>{number(value)}</dd></div>" for name, value in values.items())
+    listed = ((escape(name), value_text(value)) for name, value in values.items())
+    table = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in listed)
     theirs = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in own.items())
     theirs = f'<dl class="own">{theirs}</dl>' if theirs else ""
-    shown = {**values, "start": row["start_s"], "duration": row["end_s"] - row["start_s"]}
-    words = " ".join([row["video_uri"], row["clip_id"], caption or "", dense or "", *own.values()]).lower()
+    numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+    shown = {**numbers, "start": row["start_s"], "duration": row["end_s"] - row["start_s"]}
+    labels = [value for value in values.values() if isinstance(value, str)]
+    words = " ".join([row["video_uri"], row["clip_id"], caption or "", dense or "", *labels, *own.values()]).lower()
     return (
         f'<article class="clip" data-clip="{escape(row["clip_id"])}" data-reasons="{escape(" ".join(row["reasons"]))}"'
         f' data-words="{escape(words)}" data-values="{escape(json.dumps(shown))}">'
@@ -109,6 +113,13 @@ def sheet(cards: Sequence[str], total: int, scores: Sequence[str], reasons: Iter
         f"{filters}</div>"
         f'<div class="grid">{"".join(cards)}</div></div>'
     )
+
+
+def value_text(value: Any) -> str:
+    """A value of a column, escaped: numbers in few digits, no value as a dash."""
+    if value is None:
+        return "–"
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else escape(str(value))
 
 
 def clock(seconds: float) -> str:

@@ -135,13 +135,20 @@ class DatasetView:
         order = {name: position for position, name in enumerate(COLUMNS)}
         return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
+    def text_scores(self) -> list[str]:
+        """Columns of text that scorers give, such as a label or a codec."""
+        return [name for name in self._texts() if name in COLUMNS]
+
     def own_names(self) -> list[str]:
-        """The user's own columns of text: all that are neither facts nor numbers."""
+        """The user's own columns of text: all that are neither facts, numbers, nor given by a scorer."""
+        return [name for name in self._texts() if name not in COLUMNS]
+
+    def _texts(self) -> list[str]:
         fields = [field for field in self.clips.schema if field.name not in FACTS and not _is_number(field.type)]
         return [field.name for field in fields if not pa.types.is_nested(field.type) and not _is_bytes(field.type)]
 
-    def own(self, name: str) -> pa.ChunkedArray:
-        """One of the user's own columns, as strings."""
+    def texts(self, name: str) -> pa.ChunkedArray:
+        """A column of text, or of what is shown as one, as strings."""
         return pc.cast(self.clips[name], pa.string())
 
     def bounds(self, score: str) -> tuple[float | None, float | None]:

@@ -25,7 +25,7 @@ class Search:
     """What is asked for; the empty text of each asks for nothing.
 
     Attributes:
-        q: Words of a URI, a caption, the user's own columns, or the beginning of a clip id.
+        q: Words of a URI, a caption, a text of a scorer, the user's own columns, or the beginning of a clip id.
         by: `meaning`: `q` is compared with the clips' embeddings; `like`: the embedding of the clip `q` is.
         decision: One of `keep`, `reject`, `pending`, `failed`.
         reason: A rule that rejects the clip.
@@ -117,7 +117,7 @@ def _rejected_by(column: pa.ChunkedArray, reason: str) -> npt.NDArray[np.bool_]:
 def _with_words(view: DatasetView, words: str) -> npt.NDArray[np.bool_]:
     clips = view.clips
     mask = np.asarray(pc.starts_with(clips["clip_id"], words.lower())).copy()
-    for column in (clips["video_uri"], *map(view.own, view.own_names())):
+    for column in (clips["video_uri"], *map(view.texts, [*view.own_names(), *view.text_scores()])):
         mask |= _holds(column, words)
     columns = [view.index[name] for name in CAPTION_COLUMNS if name in view.index.column_names]
     captioned = np.zeros(view.index.num_rows, bool)

@@ -57,12 +57,13 @@ def cards_of(
         is_served: see `clip_card`.
     """
     own, has_captions, groups = view.own_names(), bool(view.num_captioned), view.groups_of(rows)
+    values = [*scores, *view.text_scores()]
     return [
         clip_card(
             row,
             members.get(row["clip_id"]),
             strips[row["clip_id"]],
-            scores,
+            values,
             {name: str(row[name]) for name in own if row[name] not in (None, "")},
             has_captions=has_captions,
             caption_note=view.caption_note,

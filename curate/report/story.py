@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from curate.report.cards import DECISION_NAMES, name_of, span_of
-from curate.report.charts import number
+from curate.report.cards import DECISION_NAMES, name_of, span_of, value_text
 from curate.report.data import DatasetView
 from curate.report.duplicates import shown_members, state_of, why
 from curate.verdict import rule_for, verdict
@@ -44,10 +43,9 @@ def _rule(view: DatasetView, row: Row, name: str) -> str:
     if rule is None or not rule.sides:
         return ""
     value, said = row.get(name), verdict(name, row.get(name), rule)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    shown = "–" if value is None else number(value) if is_number else escape(str(value))
+    passes = escape(rule.said(view.given_rules[name].relative))
     mark = f'<span title="{said}" role="img" aria-label="{said}">{MARKS.get(said, "")}</span>'
-    cells = (f"<code>{escape(name)}</code>", shown, escape(rule.said(view.given_rules[name].relative)), mark)
+    cells = (f"<code>{escape(name)}</code>", value_text(value), passes, mark)
     return f'<tr class="{said}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from curate.dataset.store import Table
 from curate.report.build import build_report
 from curate.report.charts import nice_ticks, smoothed, thinned, tick_label
 from curate.report.columns import pack_column
-from curate.report.data import FACTS, DatasetView
+from curate.report.data import FACTS, DatasetView, read_dataset
+from curate.report.finder import Search, find
 from curate.report.overlay import overlay
-from curate.report.sheets import choose
+from curate.report.sheets import cards_of, choose
+from curate.scores.config import SCORERS
+from curate.signals.config import SIGNALS
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,30 @@ def test_files_that_another_version_scanned_are_counted(written, tmp_path: Path)
 def test_every_public_column_is_shown_as_a_fact_or_a_number() -> None:
     assert set(PUBLIC_COLUMNS) - FACTS == {"duration_s", "short_side_px", "bitrate", "balance_weight"}
     assert set(PUBLIC_COLUMNS) >= FACTS
+
+
+def test_every_column_of_every_scorer_and_signal_is_known_as_built_in(written) -> None:
+    view, given = read_dataset(str(written.dataset)), {}
+    for member in (*SCORERS, *SIGNALS):
+        given |= {name: column.type for name, column in member.columns.items()}
+    columns = {name: pa.nulls(view.clips.num_rows, kind) for name, kind in given.items()}
+    both = pa.table({**{name: view.clips[name] for name in view.clips.column_names if name not in given}, **columns})
+    shown = replace(view, clips=both)
+    texts = {name for name, kind in given.items() if kind == pa.string()}
+    assert shown.own_names() == ["title"]
+    assert set(shown.text_scores()) == texts >= {"audio_codec", "clip_label"}
+    assert set(shown.numbers()) >= {name for name, kind in given.items() if kind == pa.float64()}
+
+
+def test_a_label_is_among_the_values_of_a_card_and_is_searched(written) -> None:
+    view = read_dataset(str(written.dataset))
+    labels = pa.array([f"label & {row}" for row in range(view.clips.num_rows)])
+    view = replace(view, clips=view.clips.append_column("clip_label", labels))
+    rows = view.clips.to_pylist()[:1]
+    (card,) = cards_of(view, rows, {}, {rows[0]["clip_id"]: "no picture"}, [], {})
+    assert "<dt>clip_label</dt><dd>label &amp; 0</dd>" in card.partition("<summary>more</summary>")[2]
+    assert "clip_label" not in card.partition("<summary>more</summary>")[0]
+    assert find(view, Search(q="label & 3")).tolist() == [3]
 
 
 def test_the_user_s_own_columns_are_on_the_cards(page: str, written) -> None:
