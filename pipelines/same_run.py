@@ -1,4 +1,7 @@
-"""The folder of a training that names what it trains: `config.yaml`, and whether a command continues the run in it."""
+"""The folder of a training that names what it trains: `config.yaml`, and whether a command continues the run in it.
+
+Beside what decides what is learned, the file says which dataset was read: a take-down from it finds the run.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,7 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from curate.storage.place import AnyPath
+from curate.storage.publish import write_text
 from pipelines.config import Config, upgraded
+from pipelines.inputs.sources import absolute
 
 SETTINGS = "config.yaml"
 
@@ -39,6 +44,19 @@ def check_same_run(
             f"{out} holds a run that was begun with other {', '.join(changed)}; expected the settings in "
             f"{out / SETTINGS} and the same data, or another --out"
         )
+
+
+def write_settings(out: AnyPath, identity: Mapping[str, Any], dataset: str | None, train_clips: int) -> None:
+    """OUT/config.yaml.
+
+    Args:
+        out: the folder of the run.
+        identity: see `check_same_run`.
+        dataset: URL of what the run trains on, as `forget` will name it; None: no dataset, but a film.
+        train_clips: of it.
+    """
+    read = [] if dataset is None else [{"url": absolute(dataset), "train_clips": train_clips}]
+    write_text(str(out / SETTINGS), yaml.safe_dump({**identity, "datasets": read}, sort_keys=False))
 
 
 def _completed(section: str, saved: dict[str, Any]) -> dict[str, Any]:

@@ -8,19 +8,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import yaml
 
 from curate.dataset.dataset import Dataset
 from curate.encoders import weights
 from curate.report.autoencoder import build_autoencoder_report
 from curate.storage.place import AnyPath, path_of
-from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
 from pipelines.execute.ray_train import Workers, run_workers
 from pipelines.monitor.metrics import Sink, TrainMetrics
 from pipelines.run_report import reported
-from pipelines.same_run import SETTINGS, check_same_run
+from pipelines.same_run import check_same_run, write_settings
 from train.autoencoder.own import weights_of
 from train.autoencoder.super_resolution.config import TrainSuperResolutionConfig
 from train.autoencoder.super_resolution.trained import TrainedSuperResolution
@@ -92,7 +90,7 @@ def train_autoencoder(
         num_weights = sum(p.numel() for p in model.parameters())
         if ranks.is_main:
             remove_left_over(out)
-            write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
+            write_settings(out, identity, None if dataset == FILM else dataset, len(source.train))
             _say_before(source, num_weights, settings)
         ranks.barrier()
         metrics = TrainMetrics(sinks, str(out))

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from caption.config import CaptionConfig
 from caption.finetune.base import TrainingData
 from caption.finetune.checkpoint import FILE as CHECKPOINT
@@ -25,10 +23,9 @@ from curate.encoders import torchvision_cpu, weights
 from curate.encoders.fingerprint import path_digest
 from curate.report.captioner import build_captioner_report
 from curate.storage.lease import hold
-from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import CLIPS, STEPS, Line, console, shown
-from pipelines.same_run import SETTINGS, check_same_run
+from pipelines.same_run import check_same_run, write_settings
 
 FILM = "bbb-film"
 MODEL = "model"
@@ -103,7 +100,7 @@ def _train(dataset: Dataset, settings: CaptionerTrainConfig, out: Path, caption:
     for stage in settings.stages:
         data.num_batches(stage)
     learner = load_learner(settings)
-    write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
+    write_settings(out, identity, dataset.url, sum(not clip.is_held_out for clip in clips))
     done = _run(out, settings, learner, data, num_threads=settings.data.num_decoders)
     folder = out / MODEL
     if not folder.is_dir():
@@ -131,7 +128,7 @@ def _train_film(settings: CaptionerTrainConfig, out: Path, caption: CaptionConfi
     }
     check_same_run(out, identity, "train_captioner", MAY_CHANGE, begun=(out / CHECKPOINT).exists())
     learner, film = load_film(settings, out, lambda level: prompts[level].text())
-    write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
+    write_settings(out, identity, None, 0)
     rows = _run(out, settings, learner, film, contrastive=contrastive(learner))
     return CaptionerSummary(model=save_deltas(learner, out / "weights"), rows=tuple(rows), rejected={})
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch.distributed as dist
-import yaml
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.judged import HUMAN
@@ -17,7 +16,7 @@ from curate.storage.place import AnyPath, children, path_of
 from curate.storage.publish import write_text
 from pipelines.config import Config
 from pipelines.console.progress import STEPS, Line, console, shown
-from pipelines.same_run import SETTINGS, check_same_run
+from pipelines.same_run import check_same_run, write_settings
 from train.clip.card import Facts, card
 from train.clip.config import TrainClipConfig
 from train.clip.export import CONFIG, export
@@ -94,7 +93,7 @@ def train_clip(dataset: str, out: str | AnyPath, config: Config) -> ClipSummary:
             model = ClipModel(settings, ranks.device)
             if ranks.is_main:
                 remove_left_over(out)
-                write_text(str(out / SETTINGS), yaml.safe_dump(identity, sort_keys=False))
+                write_settings(out, identity, dataset, len(pairs.train))
                 say_before(settings, pairs, model, steps)
             ranks.barrier()
             with _lines(steps, ranks) as (on_row, on_part), Spool(out, writes=ranks.is_main) as spool:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from curate.storage.lease import owners
 from curate.storage.place import AnyPath, is_url, path_of
 from pipelines.inputs.sources import absolute
 
-RECORDS = ("run.json", "config.json")
-"""Of a run, and of what `train-export` makes of one."""
+RECORDS = ("run.json", "config.json", "config.yaml")
+"""Of a run of `train`, of what `train-export` makes of one, and of a run of any other training."""
 DEPTH = 3
 """Folders below each other that are looked into."""
 
@@ -63,8 +65,9 @@ def _below(folder: AnyPath, depth: int) -> Iterator[AnyPath]:
 def _datasets(run: AnyPath) -> list[dict[str, Any]]:
     for name in RECORDS:
         try:
-            record = json.loads((run / name).read_text())
-        except (OSError, ValueError):
+            text = (run / name).read_text()
+            record = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+        except (OSError, ValueError, yaml.YAMLError):
             continue
         if isinstance(record, dict) and isinstance(record.get("datasets"), list):
             return [part for part in record["datasets"] if isinstance(part, dict)]

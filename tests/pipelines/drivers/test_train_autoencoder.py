@@ -17,6 +17,7 @@ from pipelines.commands.train_autoencoder import show
 from pipelines.config import Config, load_config
 from pipelines.drivers.encode import encode
 from pipelines.drivers.train_autoencoder import AutoencoderSummary, train_autoencoder
+from pipelines.takedown.runs import runs_of
 from tests.support.curated import curated
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.own import ReelpackAutoencoder
@@ -54,6 +55,8 @@ def test_its_weights_encode_the_dataset_and_decode_it(kind: str, made: SimpleNam
     summary = train_autoencoder(made.url, tmp_path / "run", config(chosen, *codes[kind]))
     steps = [row for row in summary.rows if "loss" in row]
     assert summary.num_clips + summary.num_held_out == 2 and len(steps) == 3
+    (run,) = runs_of(made.url, [str(tmp_path)])  # `forget` says so
+    assert (run.folder, run.train_clips) == (str(tmp_path / "run"), summary.num_clips)
     assert all(
         ("code_usage_limit" in row) == (kind != "kl") for row in steps
     )  # what the line of progress compares with

@@ -20,6 +20,7 @@ from pipelines.config import Config, load_config
 from pipelines.drivers.caption import caption as caption_clips
 from pipelines.drivers.curate import curate
 from pipelines.drivers.train_captioner import train_captioner
+from pipelines.takedown.runs import runs_of
 from tests.support.curated import SETTINGS, caption, copied
 from tests.support.videos import moving, write_video
 from tests.support.vlm_checkpoints import write_checkpoint
@@ -102,6 +103,7 @@ def test_a_second_run_resumes_and_writes_nothing_twice(made: SimpleNamespace, tm
     assert (tmp_path / "out" / "model" / "model.safetensors").stat().st_mtime_ns == model
     assert {row["stage"] for row in first.rows} == {"one", "two"}
     assert "Grounding" in (tmp_path / "out" / "report.html").read_text()
+    assert [run.folder for run in runs_of(made.url, [str(tmp_path)])] == [str(tmp_path / "out")]  # `forget` says so
 
 
 def test_a_folder_with_another_run_is_refused_with_what_differs(made: SimpleNamespace, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines.commands.entry import run
 from pipelines.config import Config, load_config
 from pipelines.drivers.curate import curate
 from pipelines.drivers.train_clip import train_clip
+from pipelines.takedown.runs import runs_of
 from tests.support.curated import SETTINGS, caption, copied
 from tests.support.forks import forks, run_ranks
 from tests.support.shapes import small_open_clip
@@ -84,6 +85,7 @@ def test_a_second_run_continues_nothing_and_writes_nothing_twice(made: SimpleNam
     assert again.rows == first.rows and again.facts == first.facts
     assert (first.model / "open_clip_model.safetensors").stat().st_mtime_ns == written
     assert [row["when"] for row in first.rows if "when" in row] == ["before", "after"]
+    assert [run.folder for run in runs_of(made.url, [str(tmp_path)])] == [str(tmp_path / "run")]  # `forget` says so
 
 
 def test_a_run_in_a_store_is_resumed_there_and_its_model_is_copied(made: SimpleNamespace, tmp_path: Path) -> None:
