@@ -1,13 +1,16 @@
 """A released model adapted in each way: losses before and after; and runs that are killed, or on several ranks.
 
-    python -m benchmarks.adapt_wan [OUT] [--steps 120] [--only full lora inflation one-shot kill ranks]
+    python -m benchmarks.adapt_wan [OUT] [--dataset PATH] [--steps 120] [--only full lora …]
 
 A small random `WanTransformer3DModel` and a small random `PixArtTransformer2DModel` of diffusers come in by
-`train-import`. Clips are moving shapes (benchmarks/moving_shapes.py), encoded by the embedded models.
+`train-import`. Clips are those of the demo's excerpts, curated and captioned in OUT by the embedded models; of a
+curated and captioned dataset (`--dataset PATH`, which gets three sets of latents); or moving shapes
+(`--dataset shapes`, benchmarks/moving_shapes.py).
 
 - full: all weights of the imported Wan, on videos and images.
 - LoRA: updates of attention and MLP of that model, on clips of other sizes and lengths.
-- inflation: the imported PixArt learns images; then layers along time are added, which alone train, on videos.
+- inflation: the imported PixArt learns images, of films single frames; then layers along time are added, which alone
+  train, on videos.
 - one-shot: Tune-A-Video's query projections and temporal attention, on one clip, whose own loss is looked at.
 
 The loss is of clips that are held out, with fixed noise at three timesteps, and of the weights, not their average.
@@ -26,15 +29,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from benchmarks.demo_dataset import make_demo_dataset
 from benchmarks.machine import described
 from benchmarks.moving_shapes import make
 from curate.encoders import torchvision_cpu
 from curate.storage.place import path_of
 from pipelines.config import load_config
+from pipelines.drivers.encode import encode
 from pipelines.drivers.train_import import import_model
 from tests.support.forks import run_ranks
 from train.data.manifest import Manifest
@@ -69,24 +74,52 @@ CLIPS: Mapping[str, Mapping[str, Any]] = {
     "images": {"seed": 1, "num_train": 96, "num_held_out": 24, "sizes": {(1, 64, 64): 0.5, (1, 48, 80): 0.5}},
     "others": {"seed": 2, "num_train": 48, "num_held_out": 16, "sizes": {(33, 48, 48): 0.5, (25, 32, 80): 0.5}},
 }
+VIEWS: Mapping[str, Sequence[str]] = {
+    "clips": (),
+    "images": ("encode.fps=1", "encode.max_frames=1"),
+    "others": ("encode.max_area_px=5120", "encode.max_frames=9"),
+}
+"""How one dataset is encoded where the shapes are three; the rest is as in the demo."""
 RANKS = (1, 2, 4)
 LIMIT_S = 900
 """For processes that train for a few steps, on a machine that others use."""
 TOLERANCE = 1e-5
 
 
+class Data(NamedTuple):
+    """A dataset, and which of its latents."""
+
+    url: str
+    latents: str
+
+    def manifest(self, config: TrainConfig, split: str = "val") -> Manifest:
+        data = config.data.model_copy(update={"latents": self.latents})
+        return read_datasets(self.url, split=split, data=data, model=config.model)
+
+
+Way: TypeAlias = tuple[TrainConfig, Data]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Where everything lies, and how long it trains."""
+    """Where everything lies, what of, and how long it trains."""
 
     out: Path
     steps: int
+    dataset: str | None
 
-    def dataset(self, name: str) -> str:
+    def data(self, name: str) -> Data:
         if not (done := self.out / f"{name}.done").exists():
+            done.write_text("\n".join(self._made(name)))
+        return Data(*done.read_text().split("\n"))
+
+    def _made(self, name: str) -> Data:
+        if self.dataset == "shapes":
             make(self.out / name, **CLIPS[name])
-            done.touch()
-        return str(self.out / name)
+            return Data(str(self.out / name), "auto")
+        url = self.dataset or make_demo_dataset(self.out / "demo")
+        summary = encode(url, load_config("demo", ["execute.executor=local", *VIEWS[name]]))
+        return Data(url, summary.latents)
 
     def imported(self, kind: str) -> Path:
         """A random model of diffusers' class `kind`, as `train-import` brings it in; its own latents' channels."""
@@ -95,7 +128,7 @@ class Study:
             torchvision_cpu.repair()
             import diffusers
 
-            channels = read_datasets(self.dataset("clips"), split="val", **_defaults()).channels
+            channels = self.data("clips").manifest(TrainConfig()).channels
             torch.manual_seed(0)
             settings: dict[str, Any] = {
                 "WanTransformer3DModel": {**WAN, "in_channels": channels, "out_channels": channels},
@@ -106,15 +139,15 @@ class Study:
             import_model(str(self.out / f"{kind}-of-diffusers"), out)
         return out
 
-    def config(self, base: Path, *overrides: str, steps: int | None = None) -> TrainConfig:
+    def config(self, base: Path, data: Data, *overrides: str) -> TrainConfig:
         """A run that begins with a folder of `train-import`."""
         short = ["train.model.text_padding=null"] if "Wan" in base.name else []  # 512 states of zeros for each caption
-        given = [f"train.steps={steps or self.steps}", *SMALL, *short, *overrides]
+        given = [f"train.steps={self.steps}", f"train.data.latents={data.latents}", *SMALL, *short, *overrides]
         return load_config(str(base / "train.yaml"), given).train
 
-    def run(self, name: str, config: TrainConfig, dataset: str) -> Path:
+    def run(self, name: str, config: TrainConfig, data: Data) -> Path:
         if not (self.out / name / "summary.json").exists():
-            train(config, dataset, self.out / name)
+            train(config, data.url, self.out / name)
         return self.out / name
 
     def exported(self, run: Path) -> Path:
@@ -123,22 +156,16 @@ class Study:
         return folder if folder.exists() else export_run(run, folder)
 
 
-def _defaults() -> dict[str, Any]:
-    config = TrainConfig()
-    return {"data": config.data, "model": config.model}
-
-
-def compare(study: Study, name: str, config: TrainConfig, dataset: str, split: str = "val") -> bool:
+def compare(study: Study, name: str, config: TrainConfig, data: Data, split: str = "val") -> bool:
     """Train, and print what the loss was before and after; True if it fell."""
     start = time.monotonic()
-    manifest = read_datasets(dataset, split=split, data=config.data, model=config.model)
-    record = RunRecord.of(read_datasets(dataset, split="train", data=config.data, model=config.model))
+    manifest, record = data.manifest(config, split), RunRecord.of(data.manifest(config, "train"))
     model = build_model(config, record)
     assert config.init is not None
     adapt_base(model, config, config.init)
     trains = sum(parameter.numel() for parameter in trainable_parameters(model).values())
     before = loss_of(model, config, manifest, study.out)
-    run = study.run(name, config, dataset)
+    run = study.run(name, config, data)
     after = loss_of(load_model(path_of(run), weights="model")[0], config, manifest, study.out)
     print(
         f"| {name} | {trains:,} of {sum(p.numel() for p in model.parameters()):,} | {config.steps} | "
@@ -164,47 +191,52 @@ def loss_of(model: Denoiser, config: TrainConfig, manifest: Manifest, out: Path)
 
 
 def full(study: Study) -> bool:
-    return compare(study, "full", _full(study), study.dataset("clips"))
+    return compare(study, "full", *_full(study))
 
 
-def _full(study: Study) -> TrainConfig:
-    return study.config(study.imported("WanTransformer3DModel"), "train.optimizer.lr=1e-3")
+def _full(study: Study) -> Way:
+    data = study.data("clips")
+    return study.config(study.imported("WanTransformer3DModel"), data, "train.optimizer.lr=1e-3"), data
 
 
 def _base(study: Study) -> str:
     """What full fine-tuning made of the imported model."""
-    return str(study.exported(study.run("full", _full(study), study.dataset("clips"))))
+    return str(study.exported(study.run("full", *_full(study))))
 
 
 def lora(study: Study) -> bool:
-    return compare(study, "LoRA", _lora(study), study.dataset("others"))
+    return compare(study, "LoRA", *_lora(study))
 
 
-def _lora(study: Study) -> TrainConfig:
-    return study.config(
+def _lora(study: Study) -> Way:
+    data = study.data("others")
+    config = study.config(
         study.imported("WanTransformer3DModel"),
+        data,
         f"train.init={_base(study)}",
         "train.finetune={kind: lora, rank: 16, targets: ['blocks.*attention*', 'blocks.*.mlp.*']}",
         "train.optimizer.lr=3e-3",
     )
+    return config, data
 
 
 def inflation(study: Study) -> bool:
-    images = study.config(study.imported("PixArtTransformer2DModel"), "train.optimizer.lr=1e-3")
-    fell = compare(study, "image model", images, study.dataset("images"))
+    images, data = study.data("images"), study.data("clips")
+    config = study.config(study.imported("PixArtTransformer2DModel"), images, "train.optimizer.lr=1e-3")
+    fell = compare(study, "image model", config, images)
     video = study.out / "PixArt-inflated"
     if not video.exists():
         import_model(str(study.exported(study.out / "image model")), video, temporal="both", pattern="spatial")
-    config = study.config(video, "train.trainable=['blocks.*.temporal*']", "train.optimizer.lr=3e-3")
-    return compare(study, "inflation", config, study.dataset("clips")) and fell
+    config = study.config(video, data, "train.trainable=['blocks.*.temporal*']", "train.optimizer.lr=3e-3")
+    return compare(study, "inflation", config, data) and fell
 
 
 def one_shot(study: Study) -> bool:
-    dataset = study.dataset("others")
-    config = _full(study)
-    clip = read_datasets(dataset, split="train", data=config.data, model=config.model).clip_ids[0]
+    data = study.data("others")
+    clip = data.manifest(TrainConfig(), "train").clip_ids[0]
     config = study.config(
         study.imported("WanTransformer3DModel"),
+        data,
         f"train.init={_base(study)}",
         "train.model.mixer.pattern=sparse_causal",
         "train.trainable=['blocks.*.to_q.*', 'blocks.*.self_attentions.1.*']",
@@ -212,7 +244,7 @@ def one_shot(study: Study) -> bool:
         "train.data.plan.packs_per_step=1",
         "train.optimizer.lr=1e-3",
     )
-    return compare(study, "one-shot", config, dataset, split="train")
+    return compare(study, "one-shot", config, data, split="train")
 
 
 def killed(step: int, config: TrainConfig, dataset: str, out: Path) -> None:
@@ -226,18 +258,17 @@ def killed(step: int, config: TrainConfig, dataset: str, out: Path) -> None:
 
 
 def kill_and_resume(study: Study) -> bool:
-    ways = {"full": (_full(study), "clips"), "LoRA": (_lora(study), "others")}
+    ways = {"full": _full(study), "LoRA": _lora(study)}
     equal = True
     for name, (config, data) in ways.items():
         short = config.model_copy(
             update={"steps": 12, "checkpoint": config.checkpoint.model_copy(update={"every": 4})}
         )
         with folder(study) as out:
-            dataset = study.dataset(data)
-            train(short, dataset, out / "whole")
-            [ended] = run_ranks(1, short, dataset, out / "killed", partial(killed, 7), LIMIT_S)
+            train(short, data.url, out / "whole")
+            [ended] = run_ranks(1, short, data.url, out / "killed", partial(killed, 7), LIMIT_S)
             assert ended.code == -signal.SIGKILL, ended
-            train(short, dataset, out / "killed")
+            train(short, data.url, out / "killed")
             same = rows(out / "whole") == rows(out / "killed") and weights(out / "whole") == weights(out / "killed")
         print(f"{name}, killed after step 7 of 12, continued from 4: {'EQUAL in every bit' if same else 'DIFFERENT'}")
         equal &= same
@@ -255,13 +286,12 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 def on_ranks(study: Study) -> bool:
-    dataset, losses = study.dataset("clips"), dict[int, list[float]]()
+    (full, data), losses = _full(study), dict[int, list[float]]()
     with folder(study) as out:
         for count in RANKS:
-            config = _full(study)
-            parallel = config.parallel.model_copy(update={"context": count})
-            few = config.model_copy(update={"steps": 4, "parallel": parallel})
-            ended = run_ranks(count, few, dataset, out / str(count), limit_s=LIMIT_S)
+            parallel = full.parallel.model_copy(update={"context": count})
+            few = full.model_copy(update={"steps": 4, "parallel": parallel})
+            ended = run_ranks(count, few, data.url, out / str(count), limit_s=LIMIT_S)
             assert not any(one.code for one in ended), ended
             losses[count] = [row["loss"] for row in rows(out / str(count))]
     worst = {count: max(abs(a - b) / b for a, b in zip(losses[count], losses[1], strict=True)) for count in RANKS}
@@ -290,13 +320,14 @@ PARTS: Mapping[str, Callable[[Study], bool]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, nargs="?", help="folder; without it, one that is removed at the end")
+    parser.add_argument("--dataset", help="curated and captioned; or: shapes; without it, the demo's, which OUT gets")
     parser.add_argument("--steps", type=int, default=120, help="of each training")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(described(), flush=True)
     with tempfile.TemporaryDirectory(prefix="adapt-") as temporary:
-        study = Study(out=arguments.out or Path(temporary), steps=arguments.steps)
+        study = Study(out=arguments.out or Path(temporary), steps=arguments.steps, dataset=arguments.dataset)
         study.out.mkdir(parents=True, exist_ok=True)
         holds = [PARTS[name](study) for name in arguments.only]
     sys.exit(0 if all(holds) else 1)
