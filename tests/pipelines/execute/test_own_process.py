@@ -13,11 +13,13 @@ from pipelines.execute.own_process import in_own_process
 from tests.support.processes import command_line, kill
 
 CALLER = """
+import signal
 import sys
 from pipelines.execute.own_process import in_own_process
 from tests.pipelines.execute.test_own_process import waits
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     in_own_process(waits, sys.argv[1])
 """
 
