@@ -9,7 +9,9 @@ level, as Imagen Video's models for super-resolution.
 
 Printed is the PSNR of held-out clips against their true pixels. Every row starts from the same latents, those of the
 true clip at the size or rate below, as the autoencoder decodes them. `decoded truth` is what the autoencoder makes of
-the true clip: no stage can expect more. Pictures lie in OUT. The same command resumes a stopped run.
+the true clip: no stage can expect more. Where all stages of it are trained, `base`, `between` twice and `larger` draw
+from held-out captions alone, by the command that users have; printed is how many show the color and the direction that
+the caption names. Pictures lie in OUT. The same command resumes a stopped run.
 """
 
 import argparse
@@ -25,13 +27,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.machine import described
-from benchmarks.moving_shapes import FPS, MovingShape, make, read
+from benchmarks.moving_shapes import FPS, MovingShape, color_of, direction_of, make, read, shape_of
 from benchmarks.moving_shapes import SETTINGS as SHAPES
 from benchmarks.overfit import psnr
 from benchmarks.tasks import LONE_FRAMES
+from curate.media.decode import decode_clip
 from pipelines.config import load_config
 from pipelines.drivers.encode import encode
 from pipelines.drivers.train import train_here
+from pipelines.generation.asked import Asked
+from pipelines.generation.generator import Generator
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.config import autoencoder_of
 from train.autoencoder.pixels import decode_latent, to_video
@@ -63,6 +68,7 @@ STAGES: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "larger_unet": (("large",), "[{kind: spatial}]", UNET),
 }
 """Name → encodings that it is trained on, what it is conditioned on, and its model."""
+CASCADE = ("base", "between", "between", "larger")
 
 SETTINGS = (
     "execute.executor=local",
@@ -167,6 +173,39 @@ def measure(out: Path, dataset: str, names: Mapping[str, str], stages: Sequence[
         once, twice = between(held_out, out / "between", decoded)
         show("rate doubled, 6 to 12", held_out.truth(32), once, out)
         show("rate doubled twice by one model, 3 to 12", held_out.truth(32), twice, out)
+    if set(CASCADE) <= set(trained):
+        from_prompts(out, held_out.clips)
+
+
+def from_prompts(out: Path, clips: Sequence[MovingShape]) -> None:
+    """The whole cascade from captions, beside the true clips that it has not seen."""
+    generator = Generator([str(out / stage) for stage in CASCADE], SAMPLING)
+    asked = [
+        Asked(prompt=clip.caption, width=SIZE[2], height=SIZE[1], num_frames=SIZE[0], seed=seed)
+        for seed, clip in enumerate(clips)
+    ]
+    files = [out / "prompts" / f"{number:02d}.mp4" for number in range(len(asked))]
+    for _ in generator.make(asked, SAMPLING, lambda number: files[number]):
+        pass
+    made = [decode_clip(file.read_bytes()).rgb for file in files]
+    print(f"\nfrom the captions of {len(clips)} held-out clips, {', '.join(CASCADE)}: {SIZE[2]} x {SIZE[1]} px")
+    for name, videos in (("cascade", made), ("true pixels", [clip.frames() for clip in clips])):
+        found = [seen(video) for video in videos]
+        shown = sum(one is not None for one in found)
+        color = sum(one is not None and one[0] == clip.color for one, clip in zip(found, clips, strict=True))
+        way = sum(one is not None and one[1] == clip.direction for one, clip in zip(found, clips, strict=True))
+        print(f"  {name:32} a shape in {shown}, its color in {color}, its direction in {way}")
+    rows = [np.concatenate(list(video[::4]), axis=1) for video in made[: 2 * NUM_SHOWN]]
+    Image.fromarray(np.concatenate(rows)).save(out / "prompts.png")
+    print(f"  rows of the first {2 * NUM_SHOWN} videos: {out / 'prompts.png'}")
+
+
+def seen(video: np.ndarray) -> tuple[str, str] | None:
+    """Color and direction of the shape in (T, H, W, 3) uint8; None: none is in the first or the last frame."""
+    shapes = [shape_of(frame.astype(float)) for frame in (video[0], video[-1])]
+    if not all(shape.any() for shape in shapes):
+        return None
+    return color_of(video[0], shapes[0]), direction_of(np.stack([np.argwhere(shape).mean(0) for shape in shapes]))
 
 
 def linear_map(dataset: str, names: Mapping[str, str], lower: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 
 from curate.schema import content_digest
@@ -46,6 +47,10 @@ SIZES: Mapping[Size, float] = {
 """(frames, height, width) in pixels, and their shares."""
 SETTINGS = ("execute.executor=local", "encode.windows=middle")
 CLIPS = "shapes.json"
+LEAST = 20
+"""Pixels of a shape that is seen at 64 x 64; the smallest that is drawn has 83."""
+DEVIATION = 40
+"""Of 255, from the gray: pixels of a shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +166,29 @@ def read(out: str | Path) -> dict[str, MovingShape]:
     tuples = ("size", "start", "velocity")
     clips = [MovingShape(**row | {name: tuple(row[name]) for name in tuples}) for row in rows]
     return {clip.clip_id: clip for clip in clips}
+
+
+def shape_of(frame: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the largest piece that deviates from the gray around it; nothing if it is small."""
+    ground = np.median(frame.reshape(-1, 3), axis=0)
+    deviates = (np.abs(frame - ground).max(-1) > DEVIATION).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(deviates)
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    if not len(sizes) or sizes.max() < LEAST:
+        return np.zeros(frame.shape[:2], bool)
+    return np.asarray(labels == 1 + int(sizes.argmax()))
+
+
+def color_of(frame: np.ndarray, shape: np.ndarray) -> str:
+    """The nearest of `COLORS` to the median of a shape's pixels in (H, W, 3) uint8."""
+    colors = np.array(list(COLORS.values()))
+    return list(COLORS)[int(np.square(colors - np.median(frame[shape], axis=0)).sum(1).argmin())]
+
+
+def direction_of(centers: np.ndarray) -> str:
+    """Of `DIRECTIONS`, that in which (T, 2) centers (y, x) move from the first to the last."""
+    moved = centers[-1] - centers[0]
+    return max(DIRECTIONS, key=lambda name: float(np.dot(DIRECTIONS[name], moved)))
 
 
 def main() -> None:

@@ -23,13 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from benchmarks.machine import described
-from benchmarks.moving_shapes import COLORS, MovingShape, make
+from benchmarks.moving_shapes import COLORS, MovingShape, color_of, make, shape_of
 from benchmarks.tasks import PATCH, SHOWN, psnr
 from curate.encoders.conse import ConseConfig
 from train.autoencoder.config import autoencoder_of
@@ -48,10 +47,6 @@ from train.sampling.sample import sample
 
 SIDE, NUM_FRAMES = 64, 17
 VIDEO, PICTURE = (NUM_FRAMES, SIDE, SIDE), (1, SIDE, SIDE)
-LEAST = 20
-"""Pixels of a shape; the smallest that is drawn has 83."""
-DEVIATION = 40
-"""Of 255, from the gray: pixels of a shape."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,27 +99,14 @@ def tuned_config(model: Path, clip_id: str, steps: int, lr: float) -> TrainConfi
     return TrainConfig.model_validate(settings | {"ema": {"decay": 0}})
 
 
-def shape_of(frame: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the largest piece that deviates from the gray around it; nothing if it is small."""
-    ground = np.median(frame.reshape(-1, 3), axis=0)
-    deviates = (np.abs(frame - ground).max(-1) > DEVIATION).astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(deviates)
-    sizes = stats[1:, cv2.CC_STAT_AREA]
-    if not len(sizes) or sizes.max() < LEAST:
-        return np.zeros(frame.shape[:2], bool)
-    return np.asarray(labels == 1 + int(sizes.argmax()))
-
-
 def measured(edit: Edit, video: np.ndarray, encoder: Any) -> dict[str, float]:
     """Figures of a result, (T, H, W, 3) uint8."""
-    names, colors = list(COLORS), np.array(list(COLORS.values()))
     truth, truths = edit.clip.frames(), edit.clip.centers()
     shapes = [shape_of(frame.astype(float)) for frame in video]
     seen = [n for n, shape in enumerate(shapes) if shape.any()]
     hits, centers = 0, np.full((len(video), 2), np.nan)
     for n in seen:
-        color = np.median(video[n][shapes[n]], axis=0)
-        hits += names[int(np.square(colors - color).sum(1).argmin())] == edit.color
+        hits += color_of(video[n], shapes[n]) == edit.color
         centers[n] = np.argwhere(shapes[n]).mean(0)
     apart = centers - truths
     lost = len(video) - len(seen)

@@ -29,6 +29,7 @@ from pipelines.drivers import encode as encode_latents
 from pipelines.drivers.train import train_here
 from pipelines.generation.asked import Asked
 from pipelines.generation.generator import Generator
+from pipelines.generation.shown import make_shown
 from pipelines.inspection.failures import standing_failures
 from train.sampling.config import SampleConfig
 from train.sampling.given_files import NOTHING, GivenFiles
@@ -103,9 +104,9 @@ def _generate(run: str, asked: Sequence[Asked], files: Sequence[Path], larger: P
     """All samples, and the first one once more through the embedded network of super-resolution."""
     generator = Generator(run, config)
     doubled = config.model_copy(update={"super_resolution": "embedded"})
-    for _ in generator.make(asked, config, lambda number: files[number]):
+    for _ in make_shown(generator, asked, config, lambda number: files[number], "sample"):
         pass
-    for _ in generator.make(asked[:1], doubled, lambda _: larger):
+    for _ in make_shown(generator, asked[:1], doubled, lambda _: larger, "enlarge"):
         pass
 
 

@@ -24,6 +24,7 @@ from pipelines.drivers.sample import warn
 from pipelines.generation.asked import Asked
 from pipelines.generation.generator import Generator
 from pipelines.generation.prompt_file import listed, read_prompts
+from pipelines.generation.shown import make_shown
 from train.data.fingerprint import NO_TEXT
 from train.distributed.ranks import RankGrid, join_ranks
 from train.evaluate.quality.clips import RealClip, View, encoded_views, read_clips
@@ -119,8 +120,8 @@ def _generate_missing(generator: Generator, asked: Sequence[Asked], paths: Seque
     missing = [number for number, one in enumerate(asked) if not generator.has_made(paths[number], one, config)]
     ranks.barrier()
     own = missing[ranks.rank :: ranks.world_size]
-    made = generator.make([asked[number] for number in own], config, lambda i: paths[own[i]])
-    for _ in _watch(made, len(own), "generate"):
+    make = partial(make_shown, name="generate") if is_first_rank() else Generator.make
+    for _ in make(generator, [asked[number] for number in own], config, lambda i: paths[own[i]]):
         pass
     ranks.barrier()
 

@@ -14,6 +14,7 @@ from pipelines.generation.asked import Asked
 from pipelines.generation.contact_sheet import contact_sheet, rows_of
 from pipelines.generation.edit_scores import add_scores
 from pipelines.generation.generator import Generator
+from pipelines.generation.shown import make_shown
 from train.autoencoder.config import AutoencoderConfig
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of
@@ -77,7 +78,7 @@ def sample_to_files(
     warn(chain.from_iterable(generator.check(one, config) for one in asked))
     if upsampling is not None:
         asked = _upsampled(asked, generator.runs[0], upsampling)
-    for number, path in generator.make(asked, config, lambda number: paths[number]):
+    for number, path in make_shown(generator, asked, config, lambda number: paths[number], "sample"):
         if scores is not None:
             add_scores(path, asked[number], generator.source(asked[number], config), scores)
     if grid:

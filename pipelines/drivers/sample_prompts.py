@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from curate.storage.place import check_folder
-from pipelines.console.progress import track
 from pipelines.generation.asked import Asked
 from pipelines.generation.contact_sheet import contact_sheet, rows_of
 from pipelines.generation.generator import Generator
 from pipelines.generation.prompt_file import listed, read_prompts
+from pipelines.generation.shown import make_shown
 from train.sampling.config import SampleConfig
 from train.sampling.files import suffix_of
 
@@ -53,8 +53,8 @@ def sample_prompts(
     if len(missing) < len(wanted):
         logger.warning("%s: %d of %d are there already, and stay", out, len(wanted) - len(missing), len(wanted))
     if missing:
-        made = generator.make([wanted[i][1] for i in missing], config, lambda number: paths[missing[number]])
-        for _ in track(made, len(missing), "sample"):
+        own = [wanted[i][1] for i in missing]
+        for _ in make_shown(generator, own, config, lambda number: paths[missing[number]], "sample"):
             pass
     if grid:
         rows = rows_of([one for _, one in wanted], paths)
