@@ -48,12 +48,18 @@ def show(summary: "TrainSummary") -> None:
         table.add_row("skipped steps", str(summary.skipped_steps))
     for name, last in summary.evaluated_last.items():
         if isinstance(last, int | float):
-            table.add_row(name.replace("_", " "), f"{_number(summary.evaluated_first[name])} → {_number(last)}")
+            table.add_row(name.replace("_", " "), _change(summary.evaluated_first[name], last))
     table.add_row("checkpoint", summary.checkpoint)
     out.print(table)
     for name, last in summary.evaluated_last.items():
         if cells := dict(_cells(last)):
             out.print(_cells_table(name.replace("_", " "), cells))
+
+
+def _change(first: float | None, last: float) -> str:
+    """One number where nothing changed, as of what was measured once."""
+    texts = _number(first), _number(last)
+    return " → ".join(dict.fromkeys(texts))
 
 
 def _number(value: float | None) -> str:
