@@ -18,8 +18,10 @@ from train.convert.inflate import inflated
 from train.convert.layouts import Tubelet
 from train.convert.pipeline import ENTRY, Released
 from train.convert.source import Source, find
+from train.data.tasks.base import GreyVideo
 from train.finetune.adapt import adapted_layers
 from train.model.base import Denoiser
+from train.model.config import ModelConfig
 from train.objective.config import AnyObjective, DDPMConfig, ObjectiveConfig
 from train.run.folder import load_model
 from train.run.given import model_folder
@@ -73,7 +75,7 @@ def import_model(
                 f"{family.class_name} is one of videos; leave them out"
             )
         imported = read_folder(source.folder, family, source.config)
-        further = _pipeline(source, family.text)
+        further = _pipeline(source, family.text, imported.model.config)
     elif _is_ours(model_folder(name)):
         if not inflates:
             raise ValueError(
@@ -90,7 +92,7 @@ def import_model(
         given = {} if num_heads is None else {"num_heads": num_heads}
         model = read_checkpoint(name if source is None else source.folder, **given)
         imported = Imported(model=model, objective=DDPMConfig(learn_sigma=model.num_outputs == 2))
-        further = {} if source is None else _pipeline(source, {})
+        further = {} if source is None else _pipeline(source, {}, model.config)
     if inflates:
         try:
             model = inflated(
@@ -104,8 +106,6 @@ def import_model(
             raise ValueError(f"{name}: {error}") from error
         imported = replace(imported, model=model)
     _write(imported, out, further, about)
-    if reason := imported.model.config.untrainable:
-        logger.warning("%s: no run begins with this model: %s", out, reason)
     return out
 
 
@@ -138,19 +138,31 @@ def _own(folder: Path) -> tuple[Imported, Mapping[str, Any]]:
 def _write(imported: Imported, out: Path, further: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     objective = imported.objective.model_dump(mode="json")
     imported.model.save_pretrained(out, objective=objective, **about)
-    given = {
+    config = imported.model.config
+    given: dict[str, Any] = {
         "init": str(out.absolute()),
-        "model": imported.model.config.model_dump(mode="json"),
+        "model": config.model_dump(mode="json"),
         "objective": objective,
     }
+    if config.shown:
+        given["data"] = {"tasks": [{"kind": "grey_video", "frames": _grey(config)}]}
     write_text(str(out / "train.yaml"), yaml.safe_dump({**further, "train": given}, sort_keys=False))
 
 
-def _pipeline(source: Source, text: Mapping[str, Any]) -> dict[str, Any]:
+def _grey(config: ModelConfig) -> GreyVideo:
+    """Learned positions tell the states of two pictures apart."""
+    return "first" if config.pictures is None or config.pictures.positions is None else "both_ends"
+
+
+def _pipeline(source: Source, text: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
     """Settings of `reelpack encode` that make the latents and the caption states that the model knows."""
     settings: dict[str, Any] = {}
     if "text_encoder" in source.parts:
         settings["text"] = {"model": source.name, "subfolder": "text_encoder", **text}
     if "vae" in source.parts:
         settings["encode"] = {"autoencoder": {"kind": "diffusers", "path": source.name, "subfolder": "vae"}}
+    if config.shown:
+        settings.setdefault("encode", {})["grey"] = [_grey(config)]
+    if config.pictures is not None and "image_encoder" in source.parts:
+        settings["encode"]["picture"] = {"model": source.name}
     return settings

@@ -33,10 +33,10 @@ class Batcher:
 
     def __init__(self, autoencoder: VideoAutoencoder, max_px: int, *, moments: bool = False) -> None:
         self._autoencoder, self._max_px, self._moments = autoencoder, max_px, moments
-        self._waiting: dict[tuple[int, ...], list[tuple[np.ndarray, Future[torch.Tensor]]]] = defaultdict(list)
+        self._waiting: dict[tuple[object, ...], list[tuple[np.ndarray, Future[torch.Tensor]]]] = defaultdict(list)
 
     def add(self, frames: Iterator[np.ndarray], num_frames: int) -> "Future[torch.Tensor]":
-        """Take the frames of a video, (H, W, 3) uint8 each. Its latent (C, T', H', W') float32, or the
+        """Take the frames of a video, (H, W, 3) uint8 or float32 in [-1, 1] each. Its latent (C, T', H', W') float32, or the
         OutOfMemoryError in its place, is there after `flush` at the latest."""
         latent: Future[torch.Tensor] = Future()
         first = next(frames)
@@ -45,10 +45,10 @@ class Batcher:
             self._encode_one(frames, num_frames, latent)
             return latent
         rgb = np.stack(list(frames))
-        together = self._waiting[rgb.shape]
+        together = self._waiting[key := (rgb.dtype, *rgb.shape)]
         together.append((rgb, latent))
         if (len(together) + 1) * rgb[..., 0].size > self._max_px:
-            self._encode(self._waiting.pop(rgb.shape))
+            self._encode(self._waiting.pop(key))
         return latent
 
     def flush(self) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
+from curate.encoders.picture_states import PictureStatesConfig
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
 from train.data.space import described_latents
+from train.data.tasks.base import GreyVideo
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +112,17 @@ class EncodeConfig(BaseModel):
         "takes the time of a frame in every temporal stride; nothing to set where store is false",
     )
 
+    grey: tuple[GreyVideo, ...] = Field(
+        (),
+        description="grey videos whose latents are stored, too, for the task grey_video: all but the first frame, or "
+        "all but both ends, is grey (Wan image-to-video). Each takes the time and the room of a latent",
+    )
+    picture: PictureStatesConfig | None = Field(
+        None,
+        description="image encoder whose states of the frames that grey videos have are stored, too (Wan 2.1 "
+        "image-to-video, CLIP); null: none",
+    )
+
     @field_validator("store", mode="before")
     @classmethod
     def _true_means_values(cls, store: Any) -> Any:
@@ -122,6 +135,12 @@ class EncodeConfig(BaseModel):
                 f"store=false and lone_frames={self.lone_frames}: nothing is stored, and training encodes the frames "
                 "that its tasks show; leave lone_frames out"
             )
+        if self.store == "ids" and self.grey:
+            raise ValueError(
+                f"store=ids and grey={list(self.grey)}: latents of grey videos are stored as values; set store=values"
+            )
+        if self.picture is not None and not self.grey:
+            raise ValueError("picture is set, and grey is empty: set grey to the frames whose states are wanted")
         if self.store == "ids" and self.posterior != "mean":
             raise ValueError(
                 f"store=ids and posterior={self.posterior}: codes are no Gaussians; leave posterior=mean, or set "

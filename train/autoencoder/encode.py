@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate.encoders.picture_states import PictureStates
 from curate.media.readers.config import MediaConfig
 from curate.schema import Failure, FailureKind, MediaError
 from curate.shards.tar import TarReader
@@ -17,9 +18,11 @@ from train.autoencoder.base import VideoAutoencoder, latent_shape
 from train.autoencoder.batch import Batcher, batch_px_of
 from train.autoencoder.clip import STEP, ClipOpener, EncodeItem, OpenedClip
 from train.autoencoder.config import EncodeConfig
+from train.autoencoder.pixels import grey_video
 from train.autoencoder.record import latents_record
-from train.autoencoder.stored import arrays, check_fits, codebook_bytes, lone_frames_of
+from train.autoencoder.stored import PICTURES, arrays, check_fits, codebook_bytes, grey_name, lone_frames_of
 from train.autoencoder.windows import Window, keeping
+from train.data.tasks.base import GreyVideo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +61,16 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Begun:
-    """A window whose latent may still have to be computed; None: it is not wanted. `lone`: frames encoded alone."""
+    """A window whose latent may still have to be computed; None: it is not wanted. `lone`: frames encoded alone;
+    `grey`: latents of grey videos, by name; `pictures`: states of their frames."""
 
     window: Window
     height: int
     width: int
     latent: Future[torch.Tensor] | None
     lone: Sequence[Future[torch.Tensor]]
+    grey: Mapping[str, Future[torch.Tensor]]
+    pictures: torch.Tensor | None
 
 
 KEPT = ("config", "_device", "_reader", "_media", "_frame_reader", "_batch_px")
@@ -95,6 +101,7 @@ class EncodeStage:
         self._device = device
         self._reader = TarReader(shards_root)
         self._autoencoder: VideoAutoencoder | None = None
+        self._picture: PictureStates | None = None
         self._batch_px = batch_px
         self._opened: dict[int, tuple[EncodeItem, Future[OpenedClip | Failure]]] = {}
         self._opener: ThreadPoolExecutor | None = None
@@ -110,6 +117,9 @@ class EncodeStage:
         self._frame_reader.setup()
         autoencoder = self.config.autoencoder.build(self._device)
         check_fits(self.config, autoencoder)
+        if self.config.picture is not None:
+            self._picture = self.config.picture.build(self._device)
+            self._picture.setup()
         self._autoencoder = autoencoder
 
     @property
@@ -119,7 +129,7 @@ class EncodeStage:
 
     def fingerprint_record(self) -> dict[str, Any]:
         """See `train.autoencoder.record`. Loads the autoencoder."""
-        return latents_record(self.config, self._loaded(), self._media, self.codebook())
+        return latents_record(self.config, self._loaded(), self._media, self.codebook(), self._picture)
 
     def codebook(self) -> bytes | None:
         """What lies beside the tars where they hold ids."""
@@ -170,19 +180,47 @@ class EncodeStage:
             if isinstance(opened, Failure):
                 return opened
             for window, frames in opened.in_windows():
-                first, latent, alone = next(frames), None, dict[int, np.ndarray]()
+                first, latent, kept = next(frames), None, dict[int, np.ndarray]()
+                alone = [stride * frame for frame in lone_frames or self._lone_frames(window)]
                 if batcher is not None:
-                    wanted = [stride * frame for frame in lone_frames or self._lone_frames(window)]
-                    frames = keeping(chain([first], frames), wanted, alone)
+                    frames = keeping(chain([first], frames), {*alone, window.num_frames - 1}, kept)
                     latent = batcher.add(frames, window.num_frames)
                 for _ in frames:
                     pass
-                lone = [batcher.add(iter([rgb]), 1) for _, rgb in sorted(alone.items())] if batcher else []
                 height, width, _ = first.shape
-                windows.append(_Begun(window=window, height=height, width=width, latent=latent, lone=lone))
+                begun = _Begun(
+                    window=window,
+                    height=height,
+                    width=width,
+                    latent=latent,
+                    lone=[batcher.add(iter([kept[number]]), 1) for number in alone] if batcher else [],
+                    grey=self._grey(first, kept, window, batcher),
+                    pictures=self._pictures(first, kept, window) if batcher else None,
+                )
+                windows.append(begun)
         except MediaError as error:
             return error.failure(item.clip_id, STEP)
         return opened, windows
+
+    def _grey(
+        self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window, batcher: Batcher | None
+    ) -> dict[str, Future[torch.Tensor]]:
+        """Of an image there is none."""
+        if batcher is None or window.num_frames == 1:
+            return {}
+        ends: dict[GreyVideo, np.ndarray | None] = {"first": None, "both_ends": kept[window.num_frames - 1]}
+        return {
+            grey_name(kind): batcher.add(grey_video(first, window.num_frames, ends[kind]), window.num_frames)
+            for kind in self.config.grey
+        }
+
+    def _pictures(
+        self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window
+    ) -> torch.Tensor | None:
+        if self._picture is None or window.num_frames == 1:
+            return None
+        ends = [kept[window.num_frames - 1]] if "both_ends" in self.config.grey else []
+        return self._picture.states([first, *ends])
 
     def _ended(self, item: EncodeItem, opened: OpenedClip, windows: Sequence[_Begun]) -> tuple[Encoded, ...] | Failure:
         try:
@@ -203,7 +241,10 @@ class EncodeStage:
         if begun.latent is not None:
             key = (clip_id, window.number) if window.number else (clip_id,)
             lone = torch.cat([one.result() for one in begun.lone], dim=1) if begun.lone else None
-            tensors = arrays(begun.latent.result(), self.config, autoencoder.codebook, *key, lone=lone)
+            beside = {name: latent.result() for name, latent in begun.grey.items()}
+            beside |= {} if begun.pictures is None else {PICTURES: begun.pictures}
+            latent = begun.latent.result()
+            tensors = arrays(latent, self.config, autoencoder.codebook, *key, lone=lone, beside=beside)
         return Encoded(
             clip_id=clip_id,
             tensors=tensors,
@@ -242,6 +283,6 @@ class EncodeStage:
         return self._autoencoder
 
     def __getstate__(self) -> dict[str, Any]:
-        idle: dict[str, Any] = {"_autoencoder": None, "_opened": {}, "_opener": None}
+        idle: dict[str, Any] = {"_autoencoder": None, "_picture": None, "_opened": {}, "_opener": None}
         kept = {name: getattr(self, name) for name in KEPT}
         return {**kept, **idle}

@@ -19,6 +19,20 @@ def to_video(rgb: np.ndarray) -> torch.Tensor:
     return in_unit_range(torch.tensor(rgb).permute(3, 0, 1, 2)[None])
 
 
+def grey_video(first: np.ndarray, num_frames: int, last: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """`num_frames` frames, (H, W, 3) float32 in [-1, 1]: the first one, grey ones, and by option the last one.
+
+    Args:
+        first: (H, W, 3) uint8.
+        num_frames: 2 or more where there is a last one.
+        last: likewise, of the same size.
+    """
+    grey = np.zeros(first.shape, np.float32)
+    for number in range(num_frames):
+        given = first if number == 0 else last if number == num_frames - 1 else None
+        yield grey if given is None else given.astype(np.float32) / 127.5 - 1.0
+
+
 def in_unit_range(part: torch.Tensor) -> torch.Tensor:
     """Levels 0 to 255 of uint8 as float32 in [-1, 1]; what is in this range already as it is."""
     return part.float().div_(127.5).sub_(1.0) if part.dtype == torch.uint8 else part
@@ -27,14 +41,14 @@ def in_unit_range(part: torch.Tensor) -> torch.Tensor:
 def video_parts(
     frames: Iterator[np.ndarray], num_frames: int, autoencoder: VideoAutoencoder
 ) -> Iterator[torch.Tensor]:
-    """Frames (H, W, 3) uint8 as the parts (1, 3, T, H, W) uint8 that `encode_parts` takes."""
+    """Frames (H, W, 3), uint8 or float32 in [-1, 1], as the parts (1, 3, T, H, W) that `encode_parts` takes."""
     step, done = autoencoder.part_frames or num_frames, 0
     size = 1 + step - autoencoder.temporal_stride if autoencoder.part_frames else num_frames
     while done < num_frames:
         size = min(size, num_frames - done)
         pixels: np.ndarray | None = None
         for number, rgb in enumerate(islice(frames, size)):
-            pixels = np.empty((size, *rgb.shape), np.uint8) if pixels is None else pixels
+            pixels = np.empty((size, *rgb.shape), rgb.dtype) if pixels is None else pixels
             pixels[number] = rgb
         assert pixels is not None
         yield torch.from_numpy(pixels).permute(3, 0, 1, 2)[None]

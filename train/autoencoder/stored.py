@@ -1,5 +1,6 @@
 """Latents as they are stored: `latent` in float16, with `logvar` where training draws from a posterior; or `ids`, the
-numbers of codes, with the codebook beside them. `lone` or `lone_ids`: frames of the clip, each encoded alone."""
+numbers of codes, with the codebook beside them. `lone` or `lone_ids`: frames of the clip, each encoded alone.
+`grey_first`, `grey_both_ends`: latents of grey videos. `pictures`: states of their frames."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,9 +12,12 @@ from curate.storage.tensors import tensors_to_bytes
 from train.autoencoder.base import Codebook, VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
 from train.data.generator import keyed_generator
+from train.data.tasks.base import GreyVideo
 
 MOST = torch.finfo(torch.float16).max
 MAX_NAMED_CHANNELS = 8
+PICTURES = "pictures"
+"""Name of the tensor (n, states, D'): of the first frame, and with `both_ends` of the last."""
 
 
 def check_fits(config: EncodeConfig, autoencoder: VideoAutoencoder) -> None:
@@ -40,6 +44,11 @@ def lone_frames_of(config: EncodeConfig, num_frames: int) -> tuple[int, ...]:
     return tuple({"none": (), "last": range(1, num_frames)[-1:], "all": range(1, num_frames)}[config.lone_frames])
 
 
+def grey_name(kind: GreyVideo) -> str:
+    """Of the tensor."""
+    return f"grey_{kind}"
+
+
 def lone_at(tensors: Mapping[str, Tensor], frames: Sequence[int]) -> Tensor:
     """(C, n, H, W) float32: the last frame of each of these latent frames, encoded alone.
 
@@ -57,8 +66,21 @@ def lone_at(tensors: Mapping[str, Tensor], frames: Sequence[int]) -> Tensor:
     return alone[:, places]
 
 
+def picture_of(tensors: Mapping[str, Tensor], grey: GreyVideo | None) -> Tensor | None:
+    """(n, D'): states of the frames that a grey video has, of both one after the other; None: they are not stored."""
+    if grey is None or PICTURES not in tensors:
+        return None
+    states = tensors[PICTURES]
+    return states[0] if grey == "first" else states.flatten(0, 1)
+
+
 def arrays(
-    latent: Tensor, config: EncodeConfig, codebook: Codebook | None, *key: object, lone: Tensor | None = None
+    latent: Tensor,
+    config: EncodeConfig,
+    codebook: Codebook | None,
+    *key: object,
+    lone: Tensor | None = None,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> dict[str, np.ndarray]:
     """What is stored of a latent, by name.
 
@@ -68,16 +90,18 @@ def arrays(
         codebook: of the autoencoder.
         key: names the latent, for the draw of posterior=sample: it does not depend on who draws it.
         lone: (C, n, H, W) frames that are encoded alone, or their moments, of which the mean is stored.
+        beside: further latents, or their moments, likewise; and `pictures`.
 
     Raises:
         ValueError: it holds what is not stored: NaN, infinities, or values beyond the range of float16.
     """
-    given = [latent] if lone is None else [latent, lone]
+    beside = beside or {}
+    given = [latent, *beside.values()] if lone is None else [latent, lone, *beside.values()]
     if problem := next(filter(None, map(unfit, given)), None):
         raise ValueError(f"the autoencoder gave {problem}{_remedy(config)}")
     if config.store == "ids":
         assert codebook is not None
-        ids = dict(zip(("ids", "lone_ids"), map(codebook.ids, given), strict=False))
+        ids = dict(zip(("ids", "lone_ids"), map(codebook.ids, given), strict=False))  # `beside` is refused
         return {name: numbers.numpy().astype(id_type(codebook.num_codes)) for name, numbers in ids.items()}
     parts = {"latent": latent}
     if config.posterior != "mean":
@@ -85,8 +109,13 @@ def arrays(
     if config.posterior == "sample":
         parts = {"latent": drawn(parts, keyed_generator("posterior", config.posterior_seed, *key))}
     if lone is not None:
-        parts["lone"] = lone if config.posterior == "mean" else lone.chunk(2)[0]
+        parts["lone"] = _mean(lone, config)
+    parts |= {name: tensor if name == PICTURES else _mean(tensor, config) for name, tensor in beside.items()}
     return {name: part.numpy().astype(np.float16) for name, part in parts.items()}
+
+
+def _mean(latent: Tensor, config: EncodeConfig) -> Tensor:
+    return latent if config.posterior == "mean" else latent.chunk(2)[0]
 
 
 def codebook_bytes(codebook: Codebook) -> bytes:

@@ -4,10 +4,11 @@ What is new (captions, labels, rates, scalar conditions) starts without effect: 
 model's function. An image model becomes one of videos: its patches may become tubelets (ViViT, Arnab et al. 2021,
 §3.4), and blocks get layers along time (Video LDM, Blattmann et al. 2023, §3.1), or another token mixer. Rates of
 frames then begin as that of images, the only one that it was trained at. Another number of classes begins with "no
-label" in each of them.
+label" in each of them. Channels that are shown beside the noisy ones are read with weights of zero.
 """
 
 import logging
+import math
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,10 @@ def adapted(
     Raises:
         ValueError: the models predict different numbers of values for a feature.
     """
-    _check_outputs(state, model)
+    _check_outputs(state, source, model)
+    if added := max(0, config.shown_channels - source.shown_channels):
+        silent = F.pad(state["embed.weight"], (0, added * math.prod(source.patch)))
+        state = state | {"embed.weight": silent}
     if state["embed.weight"].shape != model.state_dict()["embed.weight"].shape:
         state = _inflated(state, source, model, tubelet)
     if len(config.windows(0)) > len(source.windows(0)):
@@ -68,9 +72,9 @@ def silence_second_mixer(model: Denoiser) -> None:
         block.self_attentions[1].out.weight.zero_()
 
 
-def _check_outputs(state: dict[str, Tensor], model: Denoiser) -> None:
+def _check_outputs(state: dict[str, Tensor], source: DiTConfig, model: Denoiser) -> None:
     """See that the folder's model predicts as many values as the run's."""
-    features = state["embed.weight"].shape[1]
+    features = state["embed.weight"].shape[1] - source.shown_channels * math.prod(source.patch)
     theirs = state["final.linear.bias"].shape[0] // features
     if theirs != model.num_outputs:
         raise ValueError(

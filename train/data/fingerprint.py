@@ -125,6 +125,8 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **records[0],
         "fingerprint": "+".join(record["fingerprint"] for record in records),
         "lone_frames": fewest,
+        "grey": [kind for kind in stored_grey(records[0]) if all(kind in stored_grey(record) for record in records)],
+        "picture": records[0].get("picture") if len({str(record.get("picture")) for record in records}) == 1 else None,
     }
 
 
@@ -146,6 +148,12 @@ def stored_lone_frames(record: dict[str, Any]) -> StoredLoneFrames:
         found: StoredLoneFrames = record["lone_frames"]
     else:
         found = record.get("config", {}).get("lone_frames", "none") if is_stored(record) else "all"
+    return found
+
+
+def stored_grey(record: dict[str, Any]) -> list[str]:
+    """Which grey videos of clips training has, by a fingerprint.json of latents (`encode.grey`)."""
+    found: list[str] = record["grey"] if "grey" in record else record.get("config", {}).get("grey", [])
     return found
 
 

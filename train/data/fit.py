@@ -7,11 +7,12 @@ import pyarrow.compute as pc
 from curate.errors import Missing
 from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
-from train.data.fingerprint import NO_TEXT, stored_lone_frames
+from train.data.fingerprint import NO_TEXT, stored_grey, stored_lone_frames
 from train.data.manifest import Manifest
-from train.data.tasks.base import lone_frames_of
+from train.data.tasks.base import grey_of, lone_frames_of
 from train.data.texts import levels_of, read_texts
 from train.data.uncaptioned import captioned, why_uncaptioned
+from train.model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -152,3 +153,58 @@ def check_lone_frames(manifest: Manifest, data: DataConfig) -> None:
             f"{manifest.latents['fingerprint']} have of these: {stored}; expected {needed}: encode with "
             f"encode.lone_frames={needed}, or with encode.store=false, which encodes them while training"
         )
+
+
+def check_grey(manifest: Manifest, data: DataConfig, model: ModelConfig) -> None:
+    """See that the grey videos which tasks show are stored, and that the model reads them.
+
+    Raises:
+        ValueError: says what to set.
+    """
+    kinds, latents = grey_of(data.tasks), manifest.latents
+    takes = manifest.channels + int(latents["temporal_stride"])
+    if not kinds and not model.shown:
+        return
+    if model.shown != (takes if kinds else 0):
+        remedy = (
+            f"a model of shown_channels {takes} (`train-import` of Wan image-to-video), or another task"
+            if kinds
+            else "train.data.tasks=[{kind: grey_video}], and encode.grey=[first]"
+        )
+        raise ValueError(
+            f"train.model.shown_channels is {model.shown}, and the tasks show "
+            f"{'grey videos: ' + ', '.join(kinds) if kinds else 'no grey video'}; latents "
+            f"{latents['fingerprint']} have {manifest.channels} channels and a mask {takes - manifest.channels}; "
+            f"expected {remedy}"
+        )
+    stored = stored_grey(latents)
+    if lacking := [kind for kind in kinds if kind not in stored]:
+        raise ValueError(
+            f"train.data.tasks, grey_video: latents {latents['fingerprint']} have grey videos of "
+            f"{', '.join(stored) or 'none'}, and the tasks show {', '.join(kinds)}: encode with "
+            f"encode.grey=[{', '.join(dict.fromkeys([*stored, *lacking]))}]"
+        )
+    if "both_ends" in kinds and data.plan.oversize == "crop":
+        if (manifest.num_tokens > data.plan.token_budget).any():
+            raise ValueError(
+                "train.data.tasks, grey_video of both_ends: train.data.plan.oversize=crop cuts the end off; set it to "
+                "own_pack or refuse, or lower encode.max_frames"
+            )
+    _check_pictures(manifest, 2 if "both_ends" in kinds else 1, model)
+
+
+def _check_pictures(manifest: Manifest, most: int, model: ModelConfig) -> None:
+    """`most`: pictures of a sample."""
+    needed, stored = model.pictures, manifest.latents.get("picture")
+    if needed is None:
+        return
+    states = most * stored["states"] if stored else 0
+    if stored and stored["dim"] == needed.dim and states <= (needed.positions or states):
+        return
+    has = f"pictures of {stored['states']} states of {stored['dim']} features" if stored else "no states of pictures"
+    limit = "" if needed.positions is None else f", at most {needed.positions} for a sample of {most}"
+    raise ValueError(
+        f"train.model.picture: the model reads states of {needed.dim} features{limit}, and latents "
+        f"{manifest.latents['fingerprint']} have {has}; encode with the model's image encoder: "
+        "encode.picture.model=PIPELINE"
+    )

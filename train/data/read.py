@@ -1,6 +1,7 @@
 """A clip's latent and the states of its captions, each a byte range of a shard."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,15 +11,33 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader, sample_key
-from train.autoencoder.stored import drawn, lone_at, unfit
+from train.autoencoder.stored import PICTURES, drawn, grey_name, lone_at, picture_of, unfit
 from train.data.codebook import latents_of, read_codebook
 from train.data.conditioning.base import ConditioningSettings
 from train.data.manifest import Manifest
+from train.data.tasks.base import GreyVideo
 from train.packing.patches import fitting_size
 from train.packing.shapes import Patch
 
 if TYPE_CHECKING:
     from train.data.encode import Encoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipLatent:
+    """Tensors of a row, float32.
+
+    Attributes:
+        latent: (C, T, H, W).
+        lone: (C, n, H, W) of the latent frames that are wanted, their last frames encoded alone; None: none is.
+        grey: (C, T, H, W) of the grey video that is wanted; None: none is, or the row is an image.
+        picture: (n, D') states of the frames that the grey video has; None: they are not stored, likewise.
+    """
+
+    latent: Tensor
+    lone: Tensor | None = None
+    grey: Tensor | None = None
+    picture: Tensor | None = None
 
 
 class ClipReader:
@@ -42,31 +61,41 @@ class ClipReader:
             _encoder(folder, shards, self.device)
 
     def latent(self, row: dict[str, Any], noise: torch.Generator | None = None) -> Tensor:
-        """As `read`, without frames that are encoded alone."""
-        return self.read(row, noise)[0]
+        """As `read`, the latent alone."""
+        return self.read(row, noise).latent
 
     def read(
-        self, row: dict[str, Any], noise: torch.Generator | None = None, lone_frames: Sequence[int] = ()
-    ) -> tuple[Tensor, Tensor | None]:
-        """(C, T, H, W) float32, its sides cut to what patches fill; read, or encoded from the clip.
+        self,
+        row: dict[str, Any],
+        noise: torch.Generator | None = None,
+        lone_frames: Sequence[int] = (),
+        grey: GreyVideo | None = None,
+    ) -> ClipLatent:
+        """Read, or encoded from the clip; sides are cut to what patches fill.
 
         Args:
             row: of the manifest.
             noise: draws from the posterior where it is stored; None: its mean.
-            lone_frames: latent frames whose last frame is wanted as it is encoded alone, too, (C, n, H, W) float32.
+            lone_frames: latent frames whose last frame is wanted as it is encoded alone, too.
+            grey: the grey video that is wanted, too.
 
         Raises:
-            ValueError: the latent is not what the index says, holds NaN or infinities, or lacks such a frame.
+            ValueError: the latent is not what the index says, holds NaN or infinities, or lacks what is wanted.
         """
-        tensors = self._whole(row, lone_frames)
-        latent = self._fitting(drawn(tensors, noise))
+        tensors = self._whole(row, lone_frames, grey)
+        latent, shown = self._fitting(drawn(tensors, noise)), None if grey is None else tensors[grey_name(grey)]
+        found = ClipLatent(
+            latent=latent,
+            grey=None if shown is None else self._fitting(shown),
+            picture=picture_of(tensors, grey),
+        )
         if not lone_frames:
-            return latent, None
+            return found
         try:
             alone = tensors["lone"] if row["encode"] else lone_at(tensors, lone_frames)
         except ValueError as error:
             raise ValueError(f"clip {row['clip_id']} in {row['latents_root']}/{row['shard']}: {error}") from error
-        return latent, alone[..., : latent.shape[2], : latent.shape[3]]
+        return replace(found, lone=alone[..., : latent.shape[2], : latent.shape[3]])
 
     def conditioning(
         self, row: dict[str, Any], one: ConditioningSettings, noise: torch.Generator | None = None
@@ -79,19 +108,25 @@ class ClipReader:
         stored = drawn(self._whole(row[self.manifest.conditioning_column(one.kind)]), noise)
         return self._fitting(one.on_grid(stored, (row["latent_t"], row["latent_h"], row["latent_w"])))
 
-    def _whole(self, row: dict[str, Any], lone_frames: Sequence[int] = ()) -> dict[str, Tensor]:
+    def _whole(
+        self, row: dict[str, Any], lone_frames: Sequence[int] = (), grey: GreyVideo | None = None
+    ) -> dict[str, Tensor]:
         """Tensors by name, as they are stored, float32."""
         where = f"{row['latents_root']}/{row['shard']}"
         if row["encode"]:
             tensors = _encoder(row["encode"], row["latents_root"], self.device).tensors(row, lone_frames)
         else:
             tensors = self._stored(row, where)
-        wanted = ("latent", "logvar", *(("lone",) if lone_frames else ()))
+        wanted = ["latent", "logvar", *(["lone"] if lone_frames else [])]
+        if grey is not None:
+            wanted += [grey_name(grey), PICTURES]
+            if grey_name(grey) not in tensors:
+                raise ValueError(f"clip {row['clip_id']} in {where}: got no {grey_name(grey)}; encode it again")
         tensors = {name: tensors[name].float() for name in wanted if name in tensors}
         c, t, *sides = self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"]
         num_lone = len(tensors["lone"][0]) if "lone" in tensors else 0
         for name, tensor in tensors.items():
-            expected = (c, num_lone if name == "lone" else t, *sides)
+            expected = tuple(tensor.shape) if name == PICTURES else (c, num_lone if name == "lone" else t, *sides)
             if tuple(tensor.shape) != expected or not _is_finite(tensor):
                 found = unfit(tensor) or "finite values"
                 raise ValueError(

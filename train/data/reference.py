@@ -10,15 +10,19 @@ from train.data.blend import reference_text
 from train.data.generator import keyed_generator
 from train.data.manifest import Manifest
 from train.data.read import ClipReader
-from train.data.sample import sample_fps, sample_label, sample_scalars
+from train.data.sample import sample_fps, sample_label, sample_scalars, show_read
+from train.data.tasks.base import Shown, canvas_of
+from train.model.config import ModelConfig
 from train.packing.batch import Sample
 
 
-def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) -> Sample:
+def reference_sample(reader: ClipReader, index: int, model: ModelConfig) -> Sample:
     """A row of the manifest by its number, clean: `noised` gives it noise. Conditioning latents have half of the noise
-    that training gives them at most."""
+    that training gives them at most; of grey videos the run's first one is shown."""
     row = reader.manifest.row(index)
-    latent = reader.latent(row)
+    grey = reader.manifest.grey if row["latent_t"] > 1 else None
+    read = reader.read(row, grey=grey)
+    latent = read.latent
     sample = Sample(
         clip_id=row["clip_id"],
         latent=latent,
@@ -26,10 +30,13 @@ def reference_sample(reader: ClipReader, index: int, conditions: Sequence[str]) 
         timestep=0.0,
         fps=sample_fps(row),
         temporal_stride=int(reader.manifest.latents["temporal_stride"]),
-        scalars=sample_scalars(row, conditions),
+        scalars=sample_scalars(row, model.conditions),
         label=sample_label(row),
         text=reference_caption(reader, index),
     )
+    if grey is not None:
+        nothing = canvas_of(latent.shape, model.patch).nothing
+        sample = show_read(sample, Shown(patches=nothing, grey=grey), read, model)
     for one in reader.manifest.conditioning:
         generator = keyed_generator("reference", one.kind, row["clip_id"], *latent.shape)
         sample = one.condition(sample, reader.conditioning(row, one), one.max_noise / 2, generator)

@@ -5,6 +5,7 @@ depend on the pack, the rank or the step of the sample.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ from train.data.config import DataConfig
 from train.data.epoch import EpochSamples
 from train.data.generator import keyed_generator
 from train.data.plan import PlannedSample
-from train.data.read import ClipReader
-from train.data.tasks.base import canvas_of, pick, show
+from train.data.read import ClipLatent, ClipReader
+from train.data.tasks.base import Shown, canvas_of, pick, show
 from train.data.tasks.config import TaskConfig
 from train.model.config import ModelConfig
 from train.objective.base import Objective
@@ -81,10 +82,11 @@ class SampleBuilder:
         label = None if is_null else self._label(row, generator)
         shown = self._task(generator).draw(canvas_of(shape, self.patch), generator)
         pictures = () if shown is None else shown.frames
-        latent, alone = self.reader.read(row, self._posterior(planned, row, epoch), pictures)
+        grey = None if shown is None else shown.grey
+        read = self.reader.read(row, self._posterior(planned, row, epoch), pictures, grey)
         sample = Sample(
             clip_id=row["clip_id"],
-            latent=latent[:, : shape[1]],
+            latent=read.latent[:, : shape[1]],
             noise=noise,
             timestep=timestep,
             fps=sample_fps(row),
@@ -96,7 +98,8 @@ class SampleBuilder:
             self_conditioned=self._self_conditioned(planned, row, epoch),
             features=None if self.features is None else self.features.of(planned.row, row, shape[1]),
         )
-        sample = sample if shown is None else show(sample, shown, alone)
+        if shown is not None:
+            sample = show_read(sample, shown, read, self.model)
         return self._conditioned(sample, planned, row, epoch)
 
     def _conditioned(self, sample: Sample, planned: PlannedSample, row: dict[str, Any], epoch: int) -> Sample:
@@ -198,6 +201,12 @@ class SampleBuilder:
         """Tokens of the sample's grid including dropped ones: dropping changes neither resolution nor timestep."""
         _, h, w = self.manifest.grids[planned.row].tolist()
         return self._num_frames(planned) * h * w
+
+
+def show_read(sample: Sample, shown: Shown, read: ClipLatent, model: ModelConfig) -> Sample:
+    """The sample with what is shown of its clip; a model that reads states of pictures is given them, too."""
+    grey = None if read.grey is None else read.grey[:, : sample.latent.shape[1]]
+    return replace(show(sample, shown, read.lone, grey), picture=None if model.pictures is None else read.picture)
 
 
 def sample_scalars(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:

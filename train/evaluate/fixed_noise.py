@@ -52,7 +52,7 @@ class FixedNoiseLoss:
         for turn in range(0, len(packs), self.ranks.world_size):
             is_mine = turn + self.ranks.rank < len(packs)
             indices = packs[turn + self.ranks.rank if is_mine else turn]
-            clean = [reference_sample(reader, rows[i], self.model.conditions) for i in indices]
+            clean = [reference_sample(reader, rows[i], self.model) for i in indices]
             for number, caption_rows in enumerate(captions):
                 captioned = [
                     self._captioned(reader, sample, rows[i], caption_rows[i])

@@ -139,7 +139,7 @@ class SampleLogging:
     def _clean(self, reader: ClipReader, number: int) -> Sample:
         """Held-out clips are numbered first, then own prompts."""
         if number < len(self.rows):
-            return reference_sample(reader, self.rows[number], self.model.conditions)
+            return reference_sample(reader, self.rows[number], self.model)
         return self.own[number - len(self.rows)]
 
     def _logged(self, number: int, sample: Sample, latent: Tensor) -> LoggedSample:

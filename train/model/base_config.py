@@ -11,6 +11,7 @@ from train.packing.shapes import Patch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from train.model.picture_config import PictureConfig
     from train.packing.batch import PackedBatch
     from train.packing.share import ContextGroup
 
@@ -50,8 +51,13 @@ class DenoiserConfig(BaseModel, ABC):
     def reads_captions(self) -> bool: ...
 
     @property
-    def untrainable(self) -> str | None:
-        """Why no dataset has what the model reads, and what to do; None: one can have it."""
+    def shown(self) -> int:
+        """Channels that are embedded with the noisy ones: of a mask and of the latent of a grey video."""
+        return 0
+
+    @property
+    def pictures(self) -> "PictureConfig | None":
+        """How states of pictures come in, by an image encoder; None: they do not."""
         return None
 
     @property

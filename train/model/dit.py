@@ -165,10 +165,14 @@ class DiT(Denoiser):
     def _picture(self, batch: PackedBatch, layout: Layout) -> Picture | None:
         """Raises ValueError: the pack has pictures, and the model reads none."""
         pictures = batch.pictures
-        if pictures is None:
-            return None
         if self.picture is None:
-            raise ValueError("the pack has states of pictures, and the model reads none; set train.model.picture")
+            if pictures is not None:
+                raise ValueError("the pack has states of pictures, and the model reads none; set train.model.picture")
+            return None
+        if pictures is None:
+            if not self.training:
+                return None
+            pictures = self.picture.absent(batch)  # of replicas every weight has a gradient
         given = layout.readers.gather(pictures.given)[:, None]  # (N, 1)
         return Picture(tokens=two_or_more(self.picture(pictures)), segments=pictures.segments, given=given)
 

@@ -41,6 +41,7 @@ class DiTConfig(DenoiserConfig):
         | {
             "text",
             "text_padding",
+            "shown_channels",
             "num_classes",
             "condition_on_fps",
             "conditions",
@@ -240,16 +241,12 @@ class DiTConfig(DenoiserConfig):
         return self.reads_captions and self.caption.pooled
 
     @property
-    def untrainable(self) -> str | None:
-        inputs = [f"{self.shown_channels} channels of given frames"] * bool(self.shown_channels)
-        inputs += ["states of a picture"] * (self.picture is not None)
-        if not inputs:
-            return None
-        return (
-            f"it is shown {' and '.join(inputs)}, which no dataset holds: `reelpack encode` stores latents of clips "
-            "alone. Such a model is imported, exported, and takes packs of your own (docs/import.md). To train with a "
-            "first frame take text-to-video or TI2V-5B, with the task first_frames"
-        )
+    def shown(self) -> int:
+        return self.shown_channels
+
+    @property
+    def pictures(self) -> PictureConfig | None:
+        return self.picture
 
     @property
     def num_blocks(self) -> int:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from train.model.picture_config import PictureConfig
-from train.packing.batch import Pictures
+from train.packing.batch import PackedBatch, Pictures
+from train.packing.segments import Segments
 
 
 class PictureEmbedder(nn.Module):
@@ -19,6 +20,15 @@ class PictureEmbedder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.mlp = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.Linear(config.dim, width))
         self.out_norm = nn.LayerNorm(width)
+
+    def absent(self, batch: PackedBatch) -> Pictures:
+        """Of a pack in which no sample has one: states that no token reads."""
+        device, num_segments = batch.tokens.device, batch.segments.num_segments
+        return Pictures(
+            states=torch.zeros(num_segments, self.norm.normalized_shape[0], device=device),
+            segments=Segments.of([1] * num_segments).to(device),
+            given=torch.zeros(num_segments, dtype=torch.bool, device=device),
+        )
 
     def forward(self, pictures: Pictures) -> Tensor:
         """(I, D_states) to (I, D).

@@ -234,8 +234,6 @@ class TrainConfig(BaseModel):
                 self.objective.check_num_steps(drawn.num_steps if drawn.every else 0)
             except ValueError as error:
                 raise ValueError(f"evaluate.{name}.num_steps: {error}") from error
-        if reason := self.model.untrainable:
-            raise ValueError(f"model: {reason}")
         if self.align.weight and self.align.block >= self.model.num_blocks:
             raise ValueError(f"align.block is {self.align.block}, and the model has {self.model.num_blocks} blocks")
         if self.data.epoch.drop.distribution != "none" and not self.model.takes_dropped_tokens:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.tasks.base import Canvas, Shown, Task, canvas_of, described, show
+from train.data.tasks.base import Canvas, GreyVideo, Shown, Task, allowed, canvas_of, described, show
 from train.packing.batch import Sample
 from train.packing.patches import first_frame_is_alone
 from train.packing.shapes import Patch
@@ -23,6 +23,8 @@ class Given:
         video: (C, T, H, W), of which patches stay, or which generation starts from (`SampleConfig.strength`).
         kept: (t, h, w) bool: the patches of `video` that stay.
         inverted: `video` is led to noise, and generation starts from there (`train.sampling.invert`).
+        grey: (C, T, H, W) of a grey video, of which `grey_frames` are given.
+        picture: (n, D') states of the frames that it has, for models that read them.
     """
 
     start: Tensor | None = None
@@ -30,16 +32,19 @@ class Given:
     video: Tensor | None = None
     kept: np.ndarray | None = None
     inverted: bool = False
+    grey: Tensor | None = None
+    grey_frames: GreyVideo | None = None
+    picture: Tensor | None = None
 
     def shown(self, canvas: Canvas, patch: Patch) -> Shown:
         """What the model sees of this."""
         patches = canvas.nothing if self.kept is None else self.kept
         if self.start is not None:
             patches = patches | canvas.first(whole_patches(self.start.shape[1], canvas, patch))
-        return Shown(patches=patches, frames=tuple(sorted(self.frames)))
+        return Shown(patches=patches, frames=tuple(sorted(self.frames)), grey=self.grey_frames)
 
     def __bool__(self) -> bool:
-        return self.start is not None or bool(self.frames) or self.video is not None
+        return self.start is not None or bool(self.frames) or self.video is not None or self.grey is not None
 
 
 def whole_patches(num_frames: int, canvas: Canvas, patch: Patch) -> int:
@@ -66,8 +71,8 @@ def conditioned(sample: Sample, patch: Patch, given: Given, tasks: Sequence[Task
     if given.start is not None:
         latent[:, : given.start.shape[1]] = given.start
     pictures = [given.frames[frame] for frame in shown.frames]
-    sample = replace(sample, latent=latent)
-    return show(sample, shown, torch.stack(pictures, dim=1) if pictures else None)
+    sample = replace(sample, latent=latent, picture=given.picture)
+    return show(sample, shown, torch.stack(pictures, dim=1) if pictures else None, given.grey)
 
 
 def check_trained(tasks: Sequence[Task], canvas: Canvas, shown: Shown) -> None:
@@ -76,8 +81,7 @@ def check_trained(tasks: Sequence[Task], canvas: Canvas, shown: Shown) -> None:
     Raises:
         ValueError: none does; it says which tasks there are.
     """
-    is_nothing = not shown.frames and not shown.patches.any()
-    if is_nothing or any(task.weight and task.allows(canvas, shown) for task in tasks):
+    if not shown or allowed(tasks, canvas, shown):
         return
     raise ValueError(
         f"got {in_words(shown)}, of {canvas.num_frames} latent frames, and the run was trained on the tasks "
@@ -97,4 +101,6 @@ def in_words(shown: Shown) -> str:
         parts.append(f"{int(shown.patches.sum())} of {shown.patches.size} patches of a video")
     if shown.frames:
         parts.append(f"pictures at latent frames {', '.join(map(str, shown.frames))}")
+    if shown.grey:
+        parts.append(f"a video that is grey but for {'its first frame' if shown.grey == 'first' else 'both ends'}")
     return " and ".join(parts)

@@ -16,10 +16,10 @@ from curate.media.readers.config import MediaConfig
 from curate.media.readers.frames import FrameReader
 from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder, usable_frames
-from train.autoencoder.pixels import covering_frames, covering_size, encode_frames
-from train.autoencoder.record import config_of
+from train.autoencoder.pixels import covering_frames, covering_size, encode_frames, grey_video
+from train.autoencoder.record import config_of, picture_states
 from train.autoencoder.sizes import multiple_of, target_size
-from train.data.tasks.base import canvas_of
+from train.data.tasks.base import GreyVideo, allowed, canvas_of, grey_of
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
 from train.sampling.given import Given, check_trained
@@ -83,6 +83,9 @@ class _Reader:
     ) -> None:
         self.request, self.tasks, self.patch, self.fps = request, config.data.tasks, config.model.patch, fps
         self.autoencoder, self.latents = autoencoder, record.latents
+        self.encode_picture = None
+        if autoencoder is not None and config.model.pictures is not None:
+            self.encode_picture = picture_states(record.latents, autoencoder.device).states
         self.stride, spatial_stride = int(record.latents["temporal_stride"]), int(record.latents["spatial_stride"])
         self.canvas = canvas_of(latent_shape(request, record.latents, self.patch), self.patch)
         self.multiple_px = multiple_of(config_of(record.latents).multiple_px, spatial_stride)
@@ -101,6 +104,8 @@ class _Reader:
         keys = {self._latent_frame(number): self._opened_picture(number, path) for number, path in files.keys.items()}
         start = None if first is None else _opened("start", first, self.fps)
         end = None if last is None else _opened("end", last, self.fps)
+        if start is not None and not keys and grey_of(self.tasks):
+            return self._grey(start, end)
         if start is not None and not self._is_causal():
             raise ValueError(
                 f"--start {first}: the run's autoencoder codes a picture otherwise than the first frame of a video; "
@@ -117,6 +122,22 @@ class _Reader:
             start=None if start is None else self._encoded(start, start.indices[-self._frames(num_first) :]),
             frames={frame: latent[:, 0] for frame, latent in pictures.items()},
         )
+
+    def _grey(self, start: _Source, end: _Source | None) -> Given:
+        """A video of the last frame of the start, grey ones, and by option the first frame of the end."""
+        kind: GreyVideo = "first" if end is None else "both_ends"
+        given = Given(grey_frames=kind)
+        check_trained(self.tasks, self.canvas, given.shown(self.canvas, self.patch))
+        sources = [(start, start.indices[-1:])] + ([] if end is None else [(end, end.indices[:1])])
+        if self.autoencoder is None:
+            for source, _ in sources:
+                self._note_shape(source)
+            return replace(given, grey=torch.empty(0, self.canvas.num_frames, 0, 0))
+        frames = [next(self._frames_of(source, indices)) for source, indices in sources]
+        video = grey_video(frames[0], self.request.num_frames, frames[1] if end is not None else None)
+        grey = encode_frames(self.autoencoder, video, self.request.num_frames)
+        picture = self.encode_picture
+        return replace(given, grey=grey, picture=None if picture is None else picture(frames).flatten(0, 1))
 
     def _is_causal(self) -> bool:
         if self.autoencoder is None:
@@ -141,7 +162,7 @@ class _Reader:
         choices = sorted(product(*numbers), key=sum)
         for num_first, num_last in reversed(choices):
             shown = self._shape(num_first, num_last, keys).shown(self.canvas, self.patch)
-            if any(task.weight and task.allows(self.canvas, shown) for task in self.tasks):
+            if allowed(self.tasks, self.canvas, shown):
                 return num_first, num_last
         num_first, num_last = choices[0]
         check_trained(self.tasks, self.canvas, self._shape(num_first, num_last, keys).shown(self.canvas, self.patch))
@@ -203,10 +224,14 @@ class _Reader:
         if self.autoencoder is None:
             self._note_shape(source)
             return torch.empty(0, 1 + (len(indices) - 1) // self.stride, 0, 0)
+        return encode_frames(self.autoencoder, self._frames_of(source, indices), len(indices))
+
+    def _frames_of(self, source: _Source, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 each, of the size that is generated."""
         frames = covering_frames(
             self.reader, str(source.path), source.times, indices, size=self.size, multiple_px=self.multiple_px
         )
-        return encode_frames(self.autoencoder, _read(frames, source), len(indices))
+        return _read(frames, source)
 
     def _note_shape(self, source: _Source) -> None:
         """Say what is cut off of a picture or clip of another shape."""

@@ -15,6 +15,7 @@ import numpy as np
 from train.autoencoder.base import VideoAutoencoder
 from train.autoencoder.pixels import decode_latent, encode_frames
 from train.data.tasks.base import Shown, canvas_of
+from train.data.tasks.base import allowed as is_task
 from train.packing.patches import first_frame_is_alone, fitting_size
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
@@ -70,7 +71,7 @@ def plan_slide(asked: Request, settings: SampleConfig, config: TrainConfig, reco
     allowed = [
         number
         for number in range(1, canvas.grid[0])
-        if any(task.weight and task.allows(canvas, Shown(patches=canvas.first(number))) for task in config.data.tasks)
+        if is_task(config.data.tasks, canvas, Shown(patches=canvas.first(number)))
     ]
     if not allowed:
         told = "the run was trained on no task that continues a video from its first frames (train.data.tasks)"

@@ -117,7 +117,8 @@ def test_what_a_video_is_made_from_is_encoded_as_in_training(made: SimpleNamespa
         latents = encode(made.url, load_config(overrides=[*unscaled, how])).latents
         manifest = read_manifest(made.url, split="train", patch=(1, 2, 2), latents=latents)
         row, places = manifest.row(0), (0, 2, int(manifest.grids[0, 0]) - 1)
-        latent, alone = ClipReader(manifest, (1, 2, 2)).read(row, lone_frames=places)
+        read = ClipReader(manifest, (1, 2, 2)).read(row, lone_frames=places)
+        latent, alone = read.latent, read.lone
         [clip] = made.dataset.read_index().filter(pc.field("clip_id") == row["clip_id"]).to_pylist()
         film = decode_clip(read_member(TarReader(made.dataset.layout.shards), clip)).rgb
         num_frames, paths = 1 + 4 * places[-1], [tmp_path / f"{place}.png" for place in places]

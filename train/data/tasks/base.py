@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, TypeVa
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.packing.shapes import LONE_FRAMES, Patch
+from train.packing.shapes import LONE_FRAMES, SHOWN, Patch
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 StoredLoneFrames: TypeAlias = Literal["none", "last", "all"]
 """Which latent frames of a clip have their last frame encoded alone, too."""
 FEWEST_FIRST: tuple[StoredLoneFrames, ...] = get_args(StoredLoneFrames)
+GreyVideo: TypeAlias = Literal["first", "both_ends"]
+"""A video of which all frames but the first, or the first and the last, are grey."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -32,10 +34,15 @@ class Shown:
         patches: (t, h, w) bool: patches of its own latent, without noise. They are not generated.
         frames: Numbers of latent frames, ascending. The last frame of each is shown as a picture, encoded alone. The
             whole latent frame is generated.
+        grey: Which frames a grey video has, whose latent is shown beside the noisy one. All is generated.
     """
 
     patches: np.ndarray
     frames: tuple[int, ...] = ()
+    grey: GreyVideo | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.patches.any() or self.frames or self.grey)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +68,16 @@ class Canvas:
 class Task(Protocol):
     """One way of generating."""
 
-    takes: ClassVar[str]
-    """What a user supplies: options of `reelpack sample`, or nothing."""
     needs_causal: ClassVar[bool]
     """The task is sound only if later frames do not change the first latent frames."""
 
     @property
     def kind(self) -> str: ...
+
+    @property
+    def takes(self) -> str:
+        """What a user supplies: options of `reelpack sample`, or nothing."""
+        ...
 
     @property
     def weight(self) -> float: ...
@@ -77,12 +87,17 @@ class Task(Protocol):
         """Which frames of a clip it shows as pictures."""
         ...
 
+    @property
+    def grey(self) -> GreyVideo | None:
+        """Which frames of a clip its grey video has; None: it shows none."""
+        ...
+
     def draw(self, canvas: Canvas, generator: "torch.Generator") -> Shown | None:
         """What is shown of a training sample; None: it is too short for the task, and is generated as a whole."""
         ...
 
     def allows(self, canvas: Canvas, shown: Shown) -> bool:
-        """Whether `draw` can give this."""
+        """Whether `draw` can give this. `shown.grey` is the task's."""
         ...
 
 
@@ -94,6 +109,10 @@ class TaskSettings(BaseModel):
     weight: float = Field(
         1.0, ge=0, description="share of the samples trained on this task, relative to the sum over all tasks"
     )
+
+    @property
+    def grey(self) -> GreyVideo | None:
+        return None
 
 
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -130,16 +149,21 @@ def canvas_of(shape: Sequence[int], patch: Patch) -> Canvas:
     return Canvas(num_frames=shape[-3], grid=grid_size(shape, patch))
 
 
-def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None) -> "Sample":
-    """The sample with its conditioning set: `clean_mask`, and `conditioning` for pictures.
+def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None, grey: "Tensor | None" = None) -> "Sample":
+    """The sample with its conditioning set: `clean_mask`, and `conditioning` for pictures and the grey video.
 
     Args:
         sample: its latent has what `shown.patches` shows.
         shown: of this sample.
         pictures: (C, n, H, W), encoded alone, of `shown.frames`.
+        grey: (C, T, H, W), of `shown.grey`.
     """
     import torch
 
+    if shown.grey is not None:
+        assert grey is not None, f"{sample.clip_id}: no grey video"
+        marked = torch.cat([grey_mask(shown.grey, sample.temporal_stride, grey), grey])
+        sample = replace(sample, conditioning={**sample.conditioning, SHOWN: marked})
     if shown.patches.any():
         sample = replace(sample, clean_mask=torch.tensor(shown.patches.reshape(-1)))
     if not shown.frames:
@@ -149,6 +173,26 @@ def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None) -> "S
     latent, frames = sample.latent.new_zeros(c + 1, *sides), list(shown.frames)
     latent[:c, frames], latent[c, frames] = pictures, 1.0
     return replace(sample, conditioning={**sample.conditioning, LONE_FRAMES: latent})
+
+
+def grey_mask(kind: GreyVideo, temporal_stride: int, latent: "Tensor") -> "Tensor":
+    """(temporal_stride, T, H, W): 1 at the frames of the clip that a grey video has, of those of each latent frame; the
+    first latent frame stands for one frame, which counts as all (`WanImageToVideoPipeline.prepare_latents`)."""
+    mask = latent.new_zeros(temporal_stride, *latent.shape[1:])
+    mask[:, 0] = 1.0
+    if kind == "both_ends":
+        mask[-1, -1] = 1.0
+    return mask
+
+
+def allowed(tasks: Iterable[Task], canvas: Canvas, shown: Shown) -> bool:
+    """Whether one of the tasks can have drawn this."""
+    return any(task.weight and task.grey == shown.grey and task.allows(canvas, shown) for task in tasks)
+
+
+def grey_of(tasks: Iterable[Task]) -> tuple[GreyVideo, ...]:
+    """Which grey videos the tasks show, each once, in the order of the tasks."""
+    return tuple(dict.fromkeys(task.grey for task in tasks if task.weight and task.grey))
 
 
 def lone_frames_of(tasks: Iterable[Task]) -> StoredLoneFrames:

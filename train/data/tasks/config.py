@@ -6,6 +6,7 @@ from pydantic import Field
 
 from train.data.tasks.both_ends import BothEnds
 from train.data.tasks.first_frames import FirstFrames
+from train.data.tasks.grey_video import GreyVideoTask
 from train.data.tasks.inpainting import Inpainting
 from train.data.tasks.key_frames import KeyFrames
 from train.data.tasks.last_frames import LastFrames
@@ -19,6 +20,7 @@ TaskConfig = Annotated[
     | BothEnds
     | KeyFrames
     | RandomFrames
-    | Inpainting,
+    | Inpainting
+    | GreyVideoTask,
     Field(discriminator="kind"),
 ]

@@ -84,7 +84,7 @@ class QualityEvaluator:
         return self._set(seen, list(map(str, range(len(drawn)))), prompts)
 
     def _noise(self, reader: ClipReader, row: int, turn: int) -> Sample:
-        sample = reference_sample(reader, row, self.context.model.conditions)
+        sample = reference_sample(reader, row, self.context.model)
         return replace(noised(sample, 1.0, "quality", sample.clip_id, turn), clip_id=f"{sample.clip_id}-{turn}")
 
     def _seen_clips(self, manifest: Manifest, rows: Sequence[int], *, with_text: bool) -> SeenSet:

@@ -14,7 +14,7 @@ from torch import Tensor
 from train.objective.base import NoiseLevel
 from train.objective.self_conditioning import shown
 from train.packing.batch import CaptionTokens, PackedBatch, Sample
-from train.packing.shapes import LONE_FRAMES
+from train.packing.shapes import LONE_FRAMES, SHOWN
 from train.sampling.guidance.autoguidance import AutoGuidance
 from train.sampling.guidance.base import Droppable
 from train.sampling.guidance.combination import Answer
@@ -27,7 +27,7 @@ WITHOUT: dict[Droppable, dict[str, Any]] = {
     "caption": {"text": None},
     "label": {"label": None},
     "scalars": {"scalars": {}},
-    "frames": {"clean_mask": None},
+    "frames": {"clean_mask": None, "picture": None},
 }
 """Fields of a sample from which a part is dropped; pictures are among `conditioning`, too."""
 
@@ -187,6 +187,6 @@ class GuidedModel:
 def without(sample: Sample, drop: Sequence[Droppable]) -> Sample:
     """The sample without these parts."""
     if "frames" in drop:
-        latents = {name: latent for name, latent in sample.conditioning.items() if name != LONE_FRAMES}
+        latents = {name: latent for name, latent in sample.conditioning.items() if name not in (LONE_FRAMES, SHOWN)}
         sample = replace(sample, conditioning=latents)
     return replace(sample, **{name: value for part in drop for name, value in WITHOUT[part].items()})

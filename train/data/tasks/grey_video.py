@@ -1,0 +1,42 @@
+"""Image-to-video as Wan has it: the model is shown a video that is grey but for its first frame, or its first and last.
+
+The autoencoder's latent of that video comes in beside the noisy one, with a mask of the frames that are given (Wan Team
+2025, "Wan: Open and Advanced Large-Scale Video Generative Models", §5.1). Every frame is generated.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from train.data.tasks.base import Canvas, GreyVideo, Shown, StoredLoneFrames, TaskSettings
+
+if TYPE_CHECKING:
+    import torch
+
+
+class GreyVideoTask(TaskSettings):
+    """The given frames, each in its place; an image is generated as a whole."""
+
+    needs_causal: ClassVar[bool] = False
+    lone_frames: ClassVar[StoredLoneFrames] = "none"
+
+    kind: Literal["grey_video"] = "grey_video"
+    frames: GreyVideo = Field(
+        "first",
+        description="frames that are given; the others are grey. They need encode.grey, and a model with "
+        "shown_channels: as many as the latent has and one for each frame of a temporal stride",
+    )
+
+    @property
+    def takes(self) -> str:
+        return "--start" if self.frames == "first" else "--start with --end"
+
+    @property
+    def grey(self) -> GreyVideo:
+        return self.frames
+
+    def draw(self, canvas: Canvas, generator: "torch.Generator") -> Shown | None:
+        return Shown(patches=canvas.nothing, grey=self.frames) if canvas.num_frames > 1 else None
+
+    def allows(self, canvas: Canvas, shown: Shown) -> bool:
+        return canvas.num_frames > 1 and not shown.frames and not shown.patches.any()
