@@ -36,8 +36,8 @@ class Batcher:
         self._waiting: dict[tuple[object, ...], list[tuple[np.ndarray, Future[torch.Tensor]]]] = defaultdict(list)
 
     def add(self, frames: Iterator[np.ndarray], num_frames: int) -> "Future[torch.Tensor]":
-        """Take the frames of a video, (H, W, 3) uint8 or float32 in [-1, 1] each. Its latent (C, T', H', W') float32, or the
-        OutOfMemoryError in its place, is there after `flush` at the latest."""
+        """Take the frames of a video, (H, W, 3) uint8 or float32 in [-1, 1] each. Its latent (C, T', H', W') float32,
+        or the OutOfMemoryError in its place, is there after `flush` at the latest."""
         latent: Future[torch.Tensor] = Future()
         first = next(frames)
         frames = chain([first], frames)

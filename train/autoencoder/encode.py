@@ -214,9 +214,7 @@ class EncodeStage:
             for kind in self.config.grey
         }
 
-    def _pictures(
-        self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window
-    ) -> torch.Tensor | None:
+    def _pictures(self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window) -> torch.Tensor | None:
         if self._picture is None or window.num_frames == 1:
             return None
         ends = [kept[window.num_frames - 1]] if "both_ends" in self.config.grey else []

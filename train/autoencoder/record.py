@@ -86,8 +86,8 @@ def picture_states(record: dict[str, Any], device: torch.device | None) -> Pictu
     encoder = _loaded(config, device)
     if encoder.fingerprint != record["picture_fingerprint"]:
         raise ValueError(
-            f"latents {record['fingerprint']}: the image encoder of {config.model} is not the one that made the states "
-            f"of pictures ({record['picture_fingerprint'][:12]}, found {encoder.fingerprint[:12]}); put it back"
+            f"latents {record['fingerprint']}: the image encoder of {config.model} is not the one that made the "
+            f"states of pictures ({record['picture_fingerprint'][:12]}, found {encoder.fingerprint[:12]}); put it back"
         )
     return encoder
 

@@ -184,12 +184,12 @@ def check_grey(manifest: Manifest, data: DataConfig, model: ModelConfig) -> None
             f"{', '.join(stored) or 'none'}, and the tasks show {', '.join(kinds)}: encode with "
             f"encode.grey=[{', '.join(dict.fromkeys([*stored, *lacking]))}]"
         )
-    if "both_ends" in kinds and data.plan.oversize == "crop":
-        if (manifest.num_tokens > data.plan.token_budget).any():
-            raise ValueError(
-                "train.data.tasks, grey_video of both_ends: train.data.plan.oversize=crop cuts the end off; set it to "
-                "own_pack or refuse, or lower encode.max_frames"
-            )
+    crops = data.plan.oversize == "crop" and (manifest.num_tokens > data.plan.token_budget).any()
+    if crops and "both_ends" in kinds:
+        raise ValueError(
+            "train.data.tasks, grey_video of both_ends: train.data.plan.oversize=crop cuts the end off; set it to "
+            "own_pack or refuse, or lower encode.max_frames"
+        )
     _check_pictures(manifest, 2 if "both_ends" in kinds else 1, model)
 
 

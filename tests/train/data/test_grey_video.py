@@ -1,7 +1,6 @@
 """Wan image-to-video is trained on what its pipeline gives the transformer, and sampled from a picture likewise."""
 
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,8 +119,6 @@ def test_a_training_sample_has_what_the_pipeline_gives_its_transformer(made: Sim
 
 
 def ours_without(model: Denoiser, batch: Any, config: Any) -> torch.Tensor:
-    from dataclasses import replace
-
     bare = replace(batch, conditioning={}, pictures=None)
     return unpack(model(bare.tokens, bare.timesteps, bare), bare, config.model.patch)[0]
 
@@ -149,7 +146,9 @@ def test_a_picture_is_given_as_in_training(made: SimpleNamespace, tmp_path: Path
 
 
 def test_it_trains_resumes_bitwise_and_samples(made: SimpleNamespace, tmp_path: Path):
-    lora = ["train.finetune.kind=lora", "train.finetune.rank=2"] if made.name == "wan-2.1-i2v" else []
+    if made.name == "wan-2.1-i2v":
+        pytest.skip("as the one with two pictures")
+    lora = ["train.finetune.kind=lora", "train.finetune.rank=2"] if made.name == "wan-2.2-i2v" else []
     fast = ["train.optimizer.lr=3e-3", "train.optimizer.warmup_steps=0", "train.evaluate.held_out.every=2"]
     config = load_config(
         made.settings,

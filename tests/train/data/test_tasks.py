@@ -18,13 +18,14 @@ from train.data.tasks.base import Shown, Task, canvas_of, lone_frames_of, pick, 
 from train.data.tasks.both_ends import BothEnds
 from train.data.tasks.config import TaskConfig
 from train.data.tasks.first_frames import FirstFrames
+from train.data.tasks.grey_video import GreyVideoTask
 from train.data.tasks.inpainting import Inpainting
 from train.data.tasks.key_frames import KeyFrames
 from train.data.tasks.last_frames import LastFrames
 from train.data.tasks.random_frames import RandomFrames
 from train.data.tasks.unconditional import Unconditional
 from train.packing.batch import Sample, pack
-from train.packing.shapes import LONE_FRAMES
+from train.packing.shapes import LONE_FRAMES, SHOWN
 from train.sampling.given import Given, conditioned
 
 EXTENDED = with_member(family, "tests.support.members.middle_frame", "MiddleFrame", after="| KeyFrames")
@@ -66,12 +67,14 @@ def test_a_draw_leaves_something_to_generate_and_is_what_sampling_takes(task: Ta
         assert again is not None and np.array_equal(shown.patches, again.patches) and shown.frames == again.frames
         assert task.allows(canvas_of((num_frames, 4, 6), patch), shown)
         pictures = torch.ones(4, len(shown.frames), 4, 6)
-        after = show(before, shown, pictures)
+        after = show(before, shown, pictures, torch.ones(4, num_frames, 4, 6))
         assert after.latent is before.latent and after.noise is before.noise
         batch = pack([after, before], patch, 8)
         own = batch.loss_mask[: batch.segments.lengths[0]]
         assert own.any(), "nothing is left to generate"
-        assert not own.all() or shown.frames, "nothing is shown"
+        assert (
+            not own.all() or shown.frames or after.conditioning[SHOWN].amin() == 0 < after.conditioning[SHOWN].amax()
+        )
         if shown.frames:
             where = after.conditioning[LONE_FRAMES][-1].amax((1, 2)).nonzero()[:, 0].tolist()
             assert tuple(where) == shown.frames
@@ -86,6 +89,7 @@ def test_what_was_not_trained_is_refused_with_the_tasks_of_the_run():
         "key_frames": ([KeyFrames()], Given(frames={0: end[6], 3: end[6]})),
         "random_frames": ([RandomFrames()], Given(video=torch.ones(4, 7, 4, 6), kept=rows(7, [0, 3]))),
         "inpainting": ([Inpainting()], Given(video=torch.ones(4, 7, 4, 6), kept=columns(7, [0]))),
+        "grey_video": ([GreyVideoTask()], Given(grey=torch.ones(4, 7, 4, 6), grey_frames="first")),
     }
     empty = replace(of_length(7), latent=torch.zeros(4, 7, 4, 6))
     for (kind, (tasks, given)), (other, (others, _)) in product(of_tasks.items(), of_tasks.items()):

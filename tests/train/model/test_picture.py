@@ -15,7 +15,6 @@ from train.model.dit import DiT
 from train.model.dit_config import DiTConfig
 from train.packing.batch import Sample
 from train.packing.shapes import SHOWN
-from train.run.config import TrainConfig
 
 SETTINGS = settings_of("joint", "adaln_zero", picture={"dim": 10, "positions": 4}, shown_channels=5, qk_norm="width")
 
@@ -80,9 +79,14 @@ def test_what_does_not_fit_is_refused(redrawn: Callable[..., DiT], seeing: list[
             DiTConfig.model_validate({"picture": {"dim": 4}, **changed})
     with pytest.raises(ValueError, match=r"parallel\.context is 2, and train\.model\.picture"):
         DiTConfig.model_validate({"picture": {"dim": 4}}).check_context(2)
-    for model, told in (
-        ({"picture": {"dim": 4}}, "it is shown states of a picture, which no dataset holds"),
-        ({"shown_channels": 20}, "it is shown 20 channels of given frames, which"),
-    ):
-        with pytest.raises(ValidationError, match=told):
-            TrainConfig.model_validate({"model": model})
+
+
+def test_a_pack_without_pictures_trains_as_it_is_sampled(redrawn: Callable[..., DiT], seeing: list[Sample]):
+    """Of replicas every weight needs a gradient."""
+    model, bare = redrawn(**SETTINGS), packed(redrawn(**SETTINGS), [replace(one, picture=None) for one in seeing])
+    out = model.train()(bare.tokens, bare.timesteps, bare)
+    out.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not any(parameter.grad.any() for parameter in model.picture.parameters())
+    with torch.no_grad():
+        assert torch.equal(out, model.eval()(bare.tokens, bare.timesteps, bare))

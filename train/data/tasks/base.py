@@ -176,8 +176,8 @@ def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None, grey:
 
 
 def grey_mask(kind: GreyVideo, temporal_stride: int, latent: "Tensor") -> "Tensor":
-    """(temporal_stride, T, H, W): 1 at the frames of the clip that a grey video has, of those of each latent frame; the
-    first latent frame stands for one frame, which counts as all (`WanImageToVideoPipeline.prepare_latents`)."""
+    """(temporal_stride, T, H, W): of the frames of each latent frame, 1 at those that a grey video has. The first
+    latent frame has one, which counts as all (`WanImageToVideoPipeline.prepare_latents`)."""
     mask = latent.new_zeros(temporal_stride, *latent.shape[1:])
     mask[:, 0] = 1.0
     if kind == "both_ends":

@@ -1,7 +1,7 @@
-"""Image-to-video as Wan has it: the model is shown a video that is grey but for its first frame, or its first and last.
+"""Image-to-video as Wan has it: the model is shown a video that is grey but for its first frame, or both ends.
 
-The autoencoder's latent of that video comes in beside the noisy one, with a mask of the frames that are given (Wan Team
-2025, "Wan: Open and Advanced Large-Scale Video Generative Models", §5.1). Every frame is generated.
+The autoencoder's latent of that video comes in beside the noisy one, with a mask of the frames that are given (Wan
+Team 2025, "Wan: Open and Advanced Large-Scale Video Generative Models", §5.1). Every frame is generated.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal
