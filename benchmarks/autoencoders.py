@@ -193,7 +193,7 @@ class EachValueAlone(nn.Module):
     def __init__(self, seen: Manifest, patch: Patch) -> None:
         super().__init__()
         reader = ClipReader(seen, patch)
-        clean = [reference_sample(reader, row, ()) for row in range(len(seen))]
+        clean = [reference_sample(reader, row, config.model) for row in range(len(seen))]
         self.var, self.mean = torch.var_mean(pack(clean, patch, seen.text_dim).tokens, dim=0)
 
     def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:

@@ -152,7 +152,7 @@ def test_what_is_cut_of_a_sample_is_cut_of_its_condition(stored: str):
 
 def test_held_out_clips_are_conditioned_with_the_same_noise_every_time(stored: str):
     reader = builder(stored, {"kind": "spatial", "max_noise": 0.6}).reader
-    one, other = (reference_sample(reader, 0, ()) for _ in range(2))
+    one, other = (reference_sample(reader, 0, DiTConfig(patch=PATCH)) for _ in range(2))
     assert one.noise_levels == {"spatial": 0.3}
     assert torch.equal(one.conditioning["spatial"], other.conditioning["spatial"])
 

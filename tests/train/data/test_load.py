@@ -362,5 +362,5 @@ def test_places_in_time_are_seconds_of_the_clip(
     places = step.batches[0].layout.coordinates[:, 0].unique().tolist()
     assert places == [i * 8.0 * patch[0] for i in range(4 // patch[0])]
     held_out = read_manifest(root, split="val", patch=patch)
-    clip = reference_sample(ClipReader(held_out, patch), 0, ())
+    clip = reference_sample(ClipReader(held_out, patch), 0, model)
     assert (clip.fps, clip.temporal_stride) == (12.0, 4)

@@ -65,7 +65,7 @@ def test_other_draws_are_those_of_a_dataset_of_means(posteriors: str, dataset: s
 
 def test_validation_has_the_mean(posteriors: str, dataset: str) -> None:
     readers = [ClipReader(read_manifest(url, split="val", patch=PATCH), PATCH) for url in (posteriors, dataset)]
-    one, other = (reference_sample(reader, 0, ()) for reader in readers)
+    one, other = (reference_sample(reader, 0, MODEL) for reader in readers)
     assert torch.equal(one.latent, other.latent)
 
 

@@ -55,7 +55,10 @@ def tuned(base: Path, clip: str) -> TrainConfig:
 @torch.no_grad()
 def loss_of(model: Denoiser, manifest: Manifest, row: int) -> float:
     """Of a clip under its caption, at some timesteps, always with the same noise."""
-    sample, objective = reference_sample(ClipReader(manifest, model.config.patch), row, ()), FlowConfig().build()
+    sample, objective = (
+        reference_sample(ClipReader(manifest, model.config.patch), row, model.config),
+        FlowConfig().build(),
+    )
     batch = pack([noised(sample, t, "test", t) for t in (0.2, 0.4, 0.6, 0.8)], model.config.patch, model.text_dim)
     return objective.token_losses(model, batch).mean().item()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from train.model.dit import DiT
 from train.model.dit_config import DiTConfig
 from train.model.mixers.attention_config import AttentionConfig, Pattern
 from train.packing.batch import Sample, pack, unpack
+from train.packing.shapes import SHOWN
 from train.run.config import TrainConfig
 from train.run.export import export_run
 from train.run.folder import load_model
@@ -119,6 +121,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "num_classes": {"num_classes": 5},
     "condition_on_fps": {"condition_on_fps": True},
     "conditions": {"conditions": ("motion",)},
+    "shown_channels": {"shown_channels": 5},
     "conditioning_latents": {"conditioning_latents": {"low_resolution": 4}},
     "self_conditioning": {"self_conditioning": 0.5},
 }
@@ -131,7 +134,9 @@ def test_every_setting_that_may_differ_is_taken(tmp_path: Path, samples: list[Sa
     begun = model(**shape | CHANGES[name])
     initialize(begun, tmp_path / "source", "central")
     images = [sample for sample in samples if sample.latent.shape[1] == 1]
-    torch.testing.assert_close(outputs(begun, images), outputs(source, images))
+    shown = {SHOWN: torch.ones(5, *images[0].latent.shape[1:])} if name == "shown_channels" else {}
+    given = [replace(images[0], conditioning=shown), *images[1:]]
+    torch.testing.assert_close(outputs(begun, given), outputs(source, images))
 
 
 @pytest.mark.parametrize("pattern", get_args(Pattern))
