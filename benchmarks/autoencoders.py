@@ -53,6 +53,7 @@ from train.data.reference import noised, reference_sample
 from train.distributed.ranks import RankGrid
 from train.evaluate.base import EvaluationContext
 from train.evaluate.held_out import HeldOutLoss
+from train.model.dit_config import DiTConfig
 from train.packing.batch import PackedBatch, Sample, pack, unpack
 from train.packing.shapes import Patch
 from train.run.config import TrainConfig
@@ -193,7 +194,7 @@ class EachValueAlone(nn.Module):
     def __init__(self, seen: Manifest, patch: Patch) -> None:
         super().__init__()
         reader = ClipReader(seen, patch)
-        clean = [reference_sample(reader, row, config.model) for row in range(len(seen))]
+        clean = [reference_sample(reader, row, DiTConfig(patch=patch)) for row in range(len(seen))]
         self.var, self.mean = torch.var_mean(pack(clean, patch, seen.text_dim).tokens, dim=0)
 
     def forward(self, x: Tensor, timesteps: Tensor, batch: PackedBatch) -> Tensor:
