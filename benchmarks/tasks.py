@@ -155,9 +155,9 @@ def held_out(dataset: Path, latents: str, num_clips: int) -> list[tuple[dict[str
     rows = [row for row in rows if (row["latent_t"], row["latent_h"], row["latent_w"]) == size][:num_clips]
     found = []
     for row in rows:
-        latent, alone = reader.read(row, lone_frames=range(LATENT_FRAMES))
-        assert alone is not None
-        found.append((row, latent, alone))
+        read = reader.read(row, lone_frames=range(LATENT_FRAMES))
+        assert read.lone is not None
+        found.append((row, read.latent, read.lone))
     return found
 
 

@@ -84,8 +84,10 @@ def test_a_model_that_reads_its_own_estimate_is_measured_with_it(dataset: str):
 
 
 def test_each_clip_is_read_once(dataset: str, model: DiT, monkeypatch: pytest.MonkeyPatch):
-    read, latent = [], ClipReader.latent
-    monkeypatch.setattr(ClipReader, "latent", lambda reader, row: read.append(row["clip_id"]) or latent(reader, row))
+    read, of = [], ClipReader.read
+    monkeypatch.setattr(
+        ClipReader, "read", lambda reader, row, **given: read.append(row["clip_id"]) or of(reader, row, **given)
+    )
     train, val = (read_manifest(dataset, split=split, patch=PATCH) for split in ("train", "val"))
     for losses in (lambda: held_out(val, 32).losses(model), lambda: captions(train, model, 32)):
         assert losses()
