@@ -75,6 +75,13 @@ class Comparison:
         self._connection.execute(f"insert into {side} {query}")
         self._connection.unregister("given")
 
+    def state(self, side: Side) -> pa.Table:
+        """`clip_id`, `decision`, `reasons`, `duration_s`, by id."""
+        return self._connection.sql(
+            f"""select clip_id, decision, list_filter(string_split(reasons, ','), one -> one != '') as reasons,
+                duration_s from {side} order by clip_id"""
+        ).to_arrow_table()
+
     def counts(self, side: Side) -> Mapping[str, int]:
         """Decision → clips."""
         rows = self._connection.execute(f"select decision, count(*) from {side} group by decision").fetchall()

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
@@ -167,6 +168,17 @@ def difference(dataset: Dataset, old: int, new: int, *, ids: bool = False) -> Di
             came_ids=sides.moved("b", "a") if ids else (),
             left_ids=sides.moved("a", "b") if ids else (),
         )
+
+
+def decided_in(dataset: Dataset, number: int) -> pa.Table:
+    """`clip_id`, `decision`, `reasons` and `duration_s` of a version's clips, by id.
+
+    Raises:
+        ValueError: there is no such version.
+    """
+    with comparison(dataset) as sides:
+        sides.load_state("a", _until(dataset, number))
+        return sides.state("a")
 
 
 def num_unlike(dataset: Dataset, number: int) -> int:

@@ -1,9 +1,10 @@
 """`build_report`: one self-contained HTML page from a dataset directory and its training runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from curate.dataset.layout import Layout
+from curate.report.against import Against
 from curate.report.data import DatasetView, read_dataset
 from curate.report.media import write_clips
 from curate.report.page import page, section
@@ -13,8 +14,8 @@ from curate.storage.publish import write_text
 
 STYLES = ("report.css", "explorer.css", "review.css", "viewer.css")
 SCRIPTS = (
-    "address.js", "policy.js", "panels.js", "clips.js", "map.js", "explorer.js", "review.js", "report.js", "sheet.js",
-    "play.js",
+    "address.js", "policy.js", "against.js", "panels.js", "clips.js", "map.js", "explorer.js", "review.js",
+    "report.js", "sheet.js", "play.js",
 )  # fmt: skip
 
 
@@ -27,6 +28,7 @@ def build_report(
     films: Sequence[tuple[str, ScanConfig]] = (),
     searches: Sequence[tuple[str, Mapping[str, float]]] = (),
     with_clips: int = 0,
+    against: Callable[[DatasetView], Against] | None = None,
 ) -> str:
     """Write DATASET/report/index.html: no request leaves the page, images are inside it and clips beside it.
 
@@ -37,6 +39,7 @@ def build_report(
         max_clips: most clips on each of the two contact sheets, chosen evenly; the counts are always of all clips.
         films: URIs of films whose cuts are shown, with the settings that they were scanned with.
         searches: what was searched for, and the cosine of each clip that was found, the nearest first.
+        against: gives another decision to lay beside this one.
         with_clips: how many of the clips on the sheets are written beside the page, to play; the kept ones first.
 
     Returns:
@@ -46,11 +49,12 @@ def build_report(
         ValueError: nothing was curated into `dataset`.
     """
     view = read_dataset(dataset, failures)
+    beside = against(view) if against else None
     media = {}
     if with_clips:
         rows = [row for decision in ("keep", "reject") for row in shown_clips(view, decision, max_clips)]
         media = write_clips(view, rows, with_clips)
-    found = parts(view, runs, max_clips=max_clips, films=films, searches=searches, media=media)
+    found = parts(view, runs, max_clips=max_clips, films=films, searches=searches, against=beside, media=media)
     body = [section(part.anchor, part.link, part.title, part.build()) for part in found]
     name = view.url.rpartition("/")[2]
     text = page(name, summary(view), facts(view), body, styles=STYLES, scripts=SCRIPTS)

@@ -22,14 +22,15 @@ def clip_card(
     caption_note: str | None = None,
     story: str = "",
     media: str = "",
+    against: str = "",
     is_served: bool = False,
 ) -> str:
     """One clip: frames, caption or reasons, the user's columns (`own`), facts, and all its scores on expanding.
     `scores`: names of the values that are listed. `has_captions`: other clips have captions, so a clip without one
     says so.
     `caption_note`: what a reader of the captions must know. `story`: HTML of the decision. `media`: where the clip
-    plays from, relative to the page; empty where it does not play. `is_served`: the sheet has clips of several
-    decisions, so each says its own, and captions are judged on it."""
+    plays from, relative to the page; empty where it does not play. `against`: HTML of another decision.
+    `is_served`: the sheet has clips of several decisions, so each says its own, and captions are judged on it."""
     values = {name: row[name] for name in scores if row[name] not in (None, "")}
     caption = (member or {}).get("caption_short") or (member or {}).get("caption_dense")
     dense = (member or {}).get("caption_dense")
@@ -56,7 +57,7 @@ def clip_card(
         f'<article class="clip" data-clip="{escape(row["clip_id"])}" data-reasons="{escape(" ".join(row["reasons"]))}"'
         f' data-words="{escape(words)}" data-values="{escape(json.dumps(shown))}">'
         f"{filmstrip(strip, caption or row['clip_id'], row['clip_id'], play=play_button(row, media))}{title}"
-        f'{theirs}<p class="facts">{badge}{name_of(row["video_uri"])} {_facts(row)}</p>'
+        f'{theirs}<p class="facts">{badge}{name_of(row["video_uri"])} {_facts(row)}</p>{against}'
         f"{f'<details><summary>why</summary>{story}</details>' if story else ''}"
         f"{judging}"
         f"<details><summary>more</summary>"

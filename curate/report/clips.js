@@ -7,7 +7,8 @@ function clipList(explorer) {
   const placeholder = "file, clip id, your columns";
   const search = element("input", { type: "search", placeholder, "aria-label": "search all clips" });
   const decisions = DECISIONS.map((name, code) => [code, DECISION_NAMES[name]]);
-  const which = choice("show", [["", "all"], ...decisions, ["changed", "changed by thresholds"]]);
+  const shown = [["", "all"], ...decisions, ["changed", "changed by thresholds"]];
+  const which = choice("show", shown);
   const sort = choice("sort by", [["", "file and time"], ...clips.columns.map(({ name }) => [name, name])]);
   const descending = element("button", { className: "chip", textContent: "descending", "aria-pressed": "false" });
   const note = element("span", { className: "muted", "aria-live": "polite" });
@@ -16,6 +17,13 @@ function clipList(explorer) {
   const head = element("tr"), body = element("tbody");
   const fields = { q: search, show: which, sort };
   let page = 0;
+
+  /** What can be shown besides, where another decision lies beside this one. */
+  function offer() {
+    const differing = explorer.other ? Object.entries(DIFFERS).map(([key, { words }]) => [key, words(explorer.other.name)]) : [];
+    which.replaceChildren(...optionsOf([...shown, ...differing]));
+    read();
+  }
 
   /** From the address. */
   function read() {
@@ -57,6 +65,7 @@ function clipList(explorer) {
   back.addEventListener("click", () => (page--, changed()));
   on.addEventListener("click", () => (page++, changed()));
   explorer.listeners.push(draw);
+  explorer.layListeners.push(offer);
   address.listeners.push(read);
   chosen.listeners.push(draw);
   read();
@@ -70,24 +79,28 @@ function clipList(explorer) {
 
 /** A choice of `[value, text]`, inside its label. */
 function choice(label, options) {
-  const node = element("select", {}, ...options.map(([value, text]) => element("option", { value, textContent: text })));
+  const node = element("select", {}, ...optionsOf(options));
   element("label", {}, `${label} `, node);
   return node;
 }
 
+const optionsOf = (options) => options.map(([value, text]) => element("option", { value, textContent: text }));
+
 /** Rows whose file, id or own columns hold the words, and that have the decision that is asked for. */
-function filtered({ clips, outcome, before }, typed, which) {
+function filtered({ clips, outcome, before, other }, typed, which) {
   const wanted = typed.trim().toLowerCase(), holds = (text) => text !== null && text.toLowerCase().includes(wanted);
   const columns = wanted === "" ? [] : [clips.uris, ...clips.own];
   const texts = columns.map(({ codes, values }) => ({ codes, hits: values.map(holds) }));
   const matches = (row) => wanted === "" || clips.ids[row].startsWith(wanted)
     || texts.some(({ codes, hits }) => hits[codes[row]]);
+  const differs = DIFFERS[which]?.holds;
+  const isAsked = differs ? (row, now) => differs(now, other.decisions[row])
+    : (row, now) => which === "" || (which === "changed" ? now !== before.decisions[row] : now === Number(which));
   const rows = new Int32Array(clips.count);
   let count = 0;
   for (let row = 0; row < clips.count; row++) {
     const now = outcome.decisions[row];
-    const isAsked = which === "" || (which === "changed" ? now !== before.decisions[row] : now === Number(which));
-    if (isAsked && matches(row) && (chosen.ids === null || chosen.ids.has(clips.ids[row]))) rows[count++] = row;
+    if (isAsked(row, now) && matches(row) && (chosen.ids === null || chosen.ids.has(clips.ids[row]))) rows[count++] = row;
   }
   return rows.subarray(0, count);
 }
@@ -101,7 +114,7 @@ function byValue({ values, valid }, sign) {
   };
 }
 
-function clipRow({ clips, policy, outcome, before, packed }, row, sortedBy) {
+function clipRow({ clips, policy, outcome, before, other, packed }, row, sortedBy) {
   const { ids, uris, start_s, end_s, isImage, columns, own } = clips;
   const uri = uris.values[uris.codes[row]];
   const time = isImage[row] ? "image" : `${clock(start_s[row])}–${clock(end_s[row])}`;
@@ -115,9 +128,10 @@ function clipRow({ clips, policy, outcome, before, packed }, row, sortedBy) {
   );
   const [now, was] = [outcome, before].map(({ decisions }) => DECISIONS[decisions[row]]);
   const decision = now === was ? DECISION_NAMES[now] : `${DECISION_NAMES[was]} → ${DECISION_NAMES[now]}`;
+  const there = other ? DECISION_NAMES[DECISIONS[other.decisions[row]]] ?? "not there" : "";
   const reasons = words("span", "reason", reasonsOf(clips, policy, outcome, row).join(" "));
   return element(
-    "tr", { "data-clip": ids[row] }, element("td", {}, more), element("td", {}, words("b", now, decision), " ", reasons),
+    "tr", { "data-clip": ids[row] }, element("td", {}, more), element("td", {}, words("b", now, decision), " ", reasons, other ? words("div", "muted", `${other.name}: ${there}`) : ""),
     ...(sortedBy ? [words("td", "", value(sortedBy))] : []),
     ...own.map(({ codes, values }) => words("td", "", values[codes[row]] ?? "")),
   );

@@ -75,10 +75,7 @@ class DatasetView:
     @cached_property
     def given_rules(self) -> Mapping[str, Rule]:
         """The same as they were given, with relative bounds."""
-        select = self.made_with.get("select", {})
-        # An earlier reelpack saved the rules in the section itself.
-        rules = select.get("rules", {name: rule for name, rule in select.items() if name in COLUMNS})
-        return SelectConfig(rules=rules).rules
+        return rules_given(self.made_with)
 
     @property
     def caption_note(self) -> str | None:
@@ -168,12 +165,7 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
         ValueError: there is no `clips.parquet`: nothing was curated into this directory.
     """
     dataset = Dataset(url)
-    clips = read_parquet(dataset.layout.clips)
-    if clips is None:
-        raise ValueError(
-            f"{dataset.layout.clips} is not there: no dataset to report on. "
-            f"`reelpack curate INPUT --out {dataset.url}` makes one"
-        )
+    clips = read_clips(dataset)
     config = dataset.sections()
     index = read_parquet(dataset.layout.index)
     if index is None:
@@ -197,6 +189,28 @@ def read_dataset(url: str, failures: Iterable[Mapping[str, Any]] = ()) -> Datase
         encoded=_encoded(dataset, index),
         captions=dataset.current_records(index.take(sampled), ["findings", "provenance"]),
     )
+
+
+def read_clips(dataset: Dataset) -> pa.Table:
+    """
+    Raises:
+        ValueError: there is no `clips.parquet`.
+    """
+    clips = read_parquet(dataset.layout.clips)
+    if clips is None:
+        raise ValueError(
+            f"{dataset.layout.clips} is not there: no dataset to report on. "
+            f"`reelpack curate INPUT --out {dataset.url}` makes one"
+        )
+    return clips
+
+
+def rules_given(made_with: Mapping[str, Any]) -> Mapping[str, Rule]:
+    """Column → rule of a section `curate` of config.yaml, with relative bounds."""
+    select = made_with.get("select", {})
+    # An earlier reelpack saved the rules in the section itself.
+    rules = select.get("rules", {name: rule for name, rule in select.items() if name in COLUMNS})
+    return SelectConfig(rules=rules).rules
 
 
 def _videos(dataset: Dataset, config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,16 +19,27 @@ class Explorer {
     ));
     this.aside = element("aside", { className: "outcome", "aria-label": "what these thresholds decide" });
     this.spoken = element("p", { className: "spoken", "aria-live": "polite" });
-    this.listeners = [];
+    this.listeners = [], this.layListeners = [];
+    this.other = null, this.legend = element("p", { className: "muted legend" });
     const nodes = (isRule) => this.panels.filter(({ column }) => column.is_rule === isRule).map(({ node }) => node);
     const panels = element("div", {}, element("div", { className: "panels" }, ...nodes(true)));
     if (nodes(false).length) {
       const title = words("h3", "", "Other numbers, which no rule bounds");
       panels.append(title, element("div", { className: "panels" }, ...nodes(false)));
     }
-    root.append(...this.remarks(), legend(), element("div", { className: "explorer" }, panels, this.aside), this.spoken);
+    this.drawLegend();
+    root.append(...this.remarks(), this.legend, element("div", { className: "explorer" }, panels, this.aside), this.spoken);
     address.listeners.push(() => this.read());
     this.read();
+  }
+
+  /** Lay another decision over the panels and the list, see `readOther`; null: none. */
+  lay(other) {
+    this.other = other;
+    for (const panel of this.panels) panel.lay(other);
+    this.drawLegend();
+    for (const listener of this.layListeners) listener();
+    this.update();
   }
 
   /** The thresholds of the address: `set.motion=0.01..` bounds one side. */
@@ -82,6 +93,14 @@ class Explorer {
     return { name: this.clips.columns.find((column) => column.is_rule)?.name, side: "min" };
   }
 
+  drawLegend() {
+    const keys = [["kept", "kept"], ["other", "not kept"], ["limit", "threshold"], ["ghost", "the dataset's policy"]];
+    if (this.other) keys.push(["laid", `kept in ${this.other.name}`]);
+    if (this.other?.columns) keys.push(["laid whole", `all of ${this.other.name}, drawn to as many clips as are here`]);
+    const parts = keys.flatMap(([css, text]) => [words("i", `key ${css}`, ""), text]);
+    this.legend.replaceChildren(...parts, " · a bar's height is the square root of its count");
+  }
+
   /** What a reader must know before trusting the counts. */
   remarks() {
     const { clips, packed } = this, remarks = [];
@@ -98,7 +117,7 @@ class Explorer {
   }
 
   drawOutcome() {
-    this.aside.replaceChildren(this.bar(), this.decisionTable(), this.ruleTable(), this.edges(), this.commands());
+    this.aside.replaceChildren(this.bar(), this.decisionTable(), this.otherTable(), this.ruleTable(), this.edges(), this.commands());
   }
 
   bar() {
@@ -121,6 +140,16 @@ class Explorer {
       body.push(comparison("hours kept", was, is, "", text));
     }
     return table(["", "before", "after", ""], body, "decisions");
+  }
+
+  /** What these thresholds and the other decision decide differently. */
+  otherTable() {
+    if (!this.other) return "";
+    const { name, decisions } = this.other;
+    const [was, is] = [this.before, this.outcome].map((outcome) => countDiffering(outcome.decisions, decisions));
+    const rows = Object.entries(DIFFERS).filter(([key]) => was[key] || is[key])
+      .map(([key, { words }]) => comparison(words(name), was[key], is[key]));
+    return rows.length ? table([`against ${name}`, "before", "after", ""], rows, "differing") : "";
   }
 
   ruleTable() {
@@ -208,11 +237,6 @@ function setting(name, side, value) {
   return `'select.rules=${JSON.stringify({ [name]: { [side]: value } }).replaceAll("'", "'\\''")}'`;
 }
 
-function legend() {
-  const keys = [["kept", "kept"], ["other", "not kept"], ["limit", "threshold"], ["ghost", "the dataset's policy"]];
-  const parts = keys.flatMap(([css, text]) => [words("i", `key ${css}`, ""), text]);
-  return element("p", { className: "muted legend" }, ...parts, " · a bar's height is the square root of its count");
-}
 
 /** The clips nearest to a bound: those that break it, and those that pass it and are kept; rows, nearest first. */
 function nearest(clips, column, side, bound, decisions) {
@@ -278,6 +302,8 @@ async function startExplorer() {
   const packed = JSON.parse(document.getElementById("explorer-data").textContent);
   const explorer = new Explorer(root, packed, await readClips(packed));
   root.append(clipList(explorer));
+  const other = document.getElementById("against-data");
+  if (other) explorer.lay(await readOther(JSON.parse(other.textContent)));
   return explorer;
 }
 

@@ -47,15 +47,14 @@ def explorer(view: DatasetView, strips: Mapping[str, Strip | str]) -> str:
 
 def explorer_data(view: DatasetView) -> dict[str, Any]:
     """What policy.js reads, over all clips or an even sample of `MAX_CLIPS`."""
-    stride = -(-view.clips.num_rows // MAX_CLIPS)
-    clips = view.clips.take(np.arange(0, view.clips.num_rows, stride)) if stride > 1 else view.clips
+    clips = sampled(view.clips)
     rows = _group_rows(clips)
     lost = _rows_by(clips, "unscored")
     is_cut = pc.is_in(clips["clip_id"], view.index["clip_id"].combine_chunks())
     return {
         "total": view.clips.num_rows,
         "command": shlex.join(["reelpack", "select", view.url]),
-        "columns": [_column(view, clips, name, lost.get(name, [])) for name in _columns(view)],
+        "columns": [_column(view, clips, name, lost.get(name, [])) for name in columns_of(view)],
         "sets": [side for name in view.rules if name in clips.column_names for side in _sets(view, clips, name)],
         "own": [{"name": name, "texts": pack_texts(_own(clips, name))} for name in view.own_names()],
         "failed": sorted(_rows_by(clips, "failed_step").items()),
@@ -69,6 +68,17 @@ def explorer_data(view: DatasetView) -> dict[str, Any]:
         "group_rows": pack_numbers(np.concatenate([np.zeros(0, np.int32), *rows])),
         "group_sizes": pack_numbers(np.array([len(group) for group in rows], np.int32)),
     }
+
+
+def sampled(clips: pa.Table) -> pa.Table:
+    """All rows, or an even sample of `MAX_CLIPS`."""
+    stride = stride_of(clips)
+    return clips.take(np.arange(0, clips.num_rows, stride)) if stride > 1 else clips
+
+
+def stride_of(clips: pa.Table) -> int:
+    """Every which row the page holds."""
+    return max(1, -(-clips.num_rows // MAX_CLIPS))
 
 
 def edge_rows(view: DatasetView) -> list[Mapping[str, Any]]:
@@ -90,7 +100,7 @@ def _smallest(distances: npt.NDArray[np.float64], among: npt.NDArray[np.bool_]) 
     return rows[np.argsort(distances[rows], kind="stable")[:NUM_AT_EDGE]].tolist()
 
 
-def _columns(view: DatasetView) -> list[str]:
+def columns_of(view: DatasetView) -> list[str]:
     """Every number that a rule bounds by default or in this policy, and every other one that varies."""
     return [name for name in view.numbers() if _is_bound(view, name) or _varies(view.clips[name])]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.captions import CAPTION_COLUMNS
+from curate.report.against import Against, Differing
 from curate.report.data import DatasetView
 from curate.report.explorer import DECISIONS
 from curate.report.projection import box_of
@@ -32,6 +33,7 @@ class Search:
         sort: A numeric column; none: by file and time, or by likeness where `by` is `meaning`.
         is_descending: Largest first.
         page: From 1.
+        differ: With another decision: which of the clips that it decides differently, see `Differing`.
         box: Of the map of embeddings: left, bottom, right, top.
     """
 
@@ -42,6 +44,7 @@ class Search:
     sort: str = ""
     is_descending: bool = False
     page: int = 1
+    differ: Differing | None = None
     box: tuple[float, float, float, float] | None = None
 
     @classmethod
@@ -58,6 +61,9 @@ class Search:
             raise ValueError(f"sort: got {sort!r}, which is no numeric column of this dataset")
         if by not in ("", "meaning", "like"):
             raise ValueError(f"by: got {by!r}, expected meaning or like")
+        differ = next((one for one in get_args(Differing) if one == query.get("differ")), None)
+        if differ is None and query.get("differ"):
+            raise ValueError(f"differ: got {query['differ']!r}, expected one of {', '.join(get_args(Differing))}")
         page, words = query.get("page", "1"), query.get("q", "").strip()
         if not (page.isascii() and page.isdigit()) or not 1 <= int(page[:9]) < 10**9:
             raise ValueError(f"page: got {page[:20]!r}, expected a number from 1")
@@ -71,17 +77,21 @@ class Search:
             sort=sort,
             is_descending=query.get("descending") == "1",
             page=int(page[:9]),
+            differ=differ,
             box=box_of(query.get("box", "")),
         )
 
 
-def find(view: DatasetView, search: Search, among: Collection[str] | None = None) -> Rows:
+def find(
+    view: DatasetView, search: Search, among: Collection[str] | None = None, against: Against | None = None
+) -> Rows:
     """Numbers of the rows of clips.parquet that are asked for, in order.
 
     Args:
         view: the dataset.
         search: its words are looked for only where `by` is empty.
         among: ids of the clips that are meant; None: all.
+        against: the other decision that `search.differ` means; without one it asks for nothing.
     """
     clips = view.clips
     masks: list[npt.NDArray[np.bool_]] = []
@@ -91,6 +101,8 @@ def find(view: DatasetView, search: Search, among: Collection[str] | None = None
         masks.append(_rejected_by(clips["reasons"], search.reason))
     if search.q and not search.by:
         masks.append(_with_words(view, search.q))
+    if search.differ and against:
+        masks.append(against.masks[search.differ])
     if among is not None:
         masks.append(np.asarray(pc.is_in(clips["clip_id"], pa.array(list(among), pa.string()))))
     rows = np.arange(clips.num_rows)

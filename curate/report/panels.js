@@ -31,13 +31,21 @@ const words = (tag, className, textContent) => element(tag, { className, textCon
 
 // --- the axis of a histogram ---
 
+/** The finite values of columns, in order. */
+function finiteValues(...columns) {
+  const known = columns.map(({ values, valid }) => values.filter((value, row) => (valid === null || valid[row]) && Number.isFinite(value)));
+  const all = new Float64Array(known.reduce((sum, { length }) => sum + length, 0));
+  known.reduce((at, values) => (all.set(values, at), at + values.length), 0);
+  return all.sort();
+}
+
 /**
- * Where values lie on an axis, 0 to 1. Logarithmic where most positive values are far below the largest; the ends are
+ * Where values of a column, and of another one, lie on an axis, 0 to 1. Logarithmic where most positive values are far below the largest; the ends are
  * drawn in from values that lie far outside the others, which are counted in the first and the last bar.
  */
-function axisOf({ values, valid, min, max }) {
-  const finite = values.filter((value, row) => (valid === null || valid[row]) && Number.isFinite(value)).sort();
-  const bounds = [min, max].filter((bound) => bound !== null);
+function axisOf(column, other = null) {
+  const finite = finiteValues(...(other ? [column, other] : [column]));
+  const bounds = [column.min, column.max].filter((bound) => bound !== null);
   const all = finite.length ? finite : bounds.length ? bounds : [0, 1];
   const positive = all.filter((value) => value > 0);
   const at = (list, share) => list[Math.floor(share * (list.length - 1))];
@@ -95,7 +103,8 @@ class Panel {
   constructor(clips, column, onChange, onFocus) {
     this.column = column;
     this.axis = axisOf(column);
-    this.bins = this.binned();
+    this.bins = this.binned(column);
+    this.laid = null;
     this.missing = column.valid === null ? 0 : column.valid.filter((valid) => !valid).length;
     this.note = words("span", "muted note", "");
     this.readout = words("span", "readout", column.description);
@@ -145,8 +154,16 @@ class Panel {
     return element("input", { type: "number", step: "any", placeholder, "aria-label": `${this.column.name}.${side}` });
   }
 
-  binned() {
-    const { values, valid } = this.column;
+  /** Lay another decision over the bars; null: none. */
+  lay(other) {
+    this.axis = axisOf(this.column, other?.columns?.[this.column.name]);
+    this.bins = this.binned(this.column);
+    this.laid = other && new Laid(this, other);
+    this.node.querySelector(".ticks").replaceWith(this.ticks());
+  }
+
+  /** The bar of each value. */
+  binned({ values, valid }) {
     return Uint8Array.from(values, (value, row) =>
       valid !== null && !valid[row] || Number.isNaN(value) ? NO_BIN
         : Math.min(NUM_BINS - 1, Math.floor(this.axis.place(value) * NUM_BINS)));
@@ -203,13 +220,14 @@ class Panel {
   }
 
   chart({ min, max }) {
-    const tallest = Math.max(1, ...this.kept.map((count, bin) => count + this.other[bin]));
+    const tallest = Math.max(1, this.laid?.tallest ?? 0, ...this.kept.map((count, bin) => count + this.other[bin]));
+    // The root keeps the few clips at the edges visible beside the many in the middle.
+    const heightOf = (count) => (count ? Math.max(3, 96 * Math.sqrt(count / tallest)) : 0);
     let kept = "", other = "";
     for (let bin = 0; bin < NUM_BINS; bin++) {
       const count = this.kept[bin] + this.other[bin];
       if (!count) continue;
-      // The root keeps the few clips at the edges visible beside the many in the middle.
-      const height = Math.max(3, 96 * Math.sqrt(count / tallest)), low = (height * this.kept[bin]) / count;
+      const height = heightOf(count), low = (height * this.kept[bin]) / count;
       kept += `M${bin} 100h.9v${-low}h-.9z`;
       other += `M${bin} ${100 - low}h.9v${low - height}h-.9z`;
     }
@@ -220,7 +238,7 @@ class Panel {
     return (
       `<svg viewBox="0 0 ${NUM_BINS} 100" preserveAspectRatio="none" aria-hidden="true">`
       + (min === null ? "" : shade(0, x(min))) + (max === null ? "" : shade(x(max), NUM_BINS))
-      + `<path class="kept" d="${kept}"/><path class="other" d="${other}"/>`
+      + `<path class="kept" d="${kept}"/><path class="other" d="${other}"/>${this.laid?.lines(heightOf) ?? ""}`
       + ghosts.map((side) => line(this.column[side], "ghost")).join("")
       + [min, max].filter((bound) => bound !== null).map((bound) => line(bound, "limit")).join("") + "</svg>"
     );
@@ -243,6 +261,6 @@ class Panel {
     const { left, width } = this.plot.getBoundingClientRect();
     const bin = Math.min(NUM_BINS - 1, Math.max(0, Math.floor(((event.clientX - left) / width) * NUM_BINS)));
     const [from, to] = [bin, bin + 1].map((edge) => shortNumber(this.axis.value(edge / NUM_BINS)));
-    this.readout.textContent = `${from} to ${to}: ${grouped(this.kept[bin])} kept, ${grouped(this.other[bin])} not`;
+    this.readout.textContent = `${from} to ${to}: ${grouped(this.kept[bin])} kept, ${grouped(this.other[bin])} not${this.laid?.words(bin) ?? ""}`;
   }
 }

@@ -6,13 +6,16 @@ from functools import partial
 from html import escape
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.dataset.layout import Layout
 from curate.report import sections, training
+from curate.report.against import Against
 from curate.report.blend import blend
 from curate.report.cards import name_of
+from curate.report.compared import compared, laid
 from curate.report.data import DatasetView
 from curate.report.duplicates import duplicates, shown_groups, shown_members
 from curate.report.explorer import edge_rows, explorer
@@ -25,6 +28,8 @@ from curate.report.review import captioned_clips, review
 from curate.report.sheets import choose, sheet_of
 from curate.scan import ScanConfig
 
+MAX_COMPARED = 20_000
+"""Clips among which those on the sheet of another decision are chosen: of more an even sample."""
 Row = Mapping[str, Any]
 
 
@@ -45,6 +50,7 @@ def parts(
     max_clips: int = 60,
     films: Sequence[tuple[str, ScanConfig]] = (),
     searches: Sequence[tuple[str, Mapping[str, float]]] = (),
+    against: Against | None = None,
     media: Mapping[str, str],
 ) -> list[Part]:
     """The sections in the order of the page; see `build_report`.
@@ -59,13 +65,16 @@ def parts(
     found = [
         part("funnel", "Funnel", "From files to training clips", sections.funnel, view),
         part("failures", "Failed", "Failed", sections.failures, view),
-        part("explore", "Thresholds", "Thresholds", _explorer, view),
+        part("explore", "Thresholds", "Thresholds", _explorer, view, against),
         part("map", "Map", "Map", lambda: embedding_map(view, points(view))),
-        part("kept", "Kept", "Kept clips", _sheet, view, "keep", max_clips, media),
+        part("kept", "Kept", "Kept clips", _sheet, view, "keep", max_clips, media, against),
         part("captions", "Captions", "Captions", _review, view, max_clips),
-        part("rejected", "Rejected", "Rejected clips", _sheet, view, "reject", max_clips, media),
+        part("rejected", "Rejected", "Rejected clips", _sheet, view, "reject", max_clips, media, against),
         part("duplicates", "Duplicates", "Duplicates", _duplicates, view),
     ]
+    if against:
+        title = f"Compared with {escape(against.name)}"
+        found.insert(2, part("compared", "Compared", title, _compared, view, against, max_clips, media))
     for number, (title, cosines) in enumerate(searches):
         found.append(part(f"search-{number}", "Search", f"Search: {escape(title)}", _found, view, cosines, media))
     for number, (uri, config) in enumerate(films):
@@ -88,7 +97,7 @@ def shown_clips(view: DatasetView, decision: str, max_clips: int) -> list[dict[s
     return rows
 
 
-def _sheet(view: DatasetView, decision: str, max_clips: int, media: Mapping[str, str]) -> str:
+def _sheet(view: DatasetView, decision: str, max_clips: int, media: Mapping[str, str], against: Against | None) -> str:
     rows = shown_clips(view, decision, max_clips)
     if not rows:
         return (
@@ -97,7 +106,7 @@ def _sheet(view: DatasetView, decision: str, max_clips: int, media: Mapping[str,
             else ""
         )
     reasons = [reason for reason, _, _ in view.reasons()] if decision == "reject" else []
-    return sheet_of(view, rows, view.count(decision), view.score_names(), media, reasons)
+    return sheet_of(view, rows, view.count(decision), view.score_names(), media, reasons, against)
 
 
 def _found(view: DatasetView, cosines: Mapping[str, float], media: Mapping[str, str]) -> str:
@@ -109,8 +118,23 @@ def _found(view: DatasetView, cosines: Mapping[str, float], media: Mapping[str, 
     return sheet_of(view, rows, len(rows), ["cosine", *view.score_names()], media)
 
 
-def _explorer(view: DatasetView) -> str:
-    return explorer(view, _strips(view, edge_rows(view)))
+def _compared(view: DatasetView, against: Against, max_clips: int, media: Mapping[str, str]) -> str:
+    found = np.flatnonzero(against.masks["any"] | against.masks["here"])
+    differing = found[:: max(1, len(found) // MAX_COMPARED)]
+    ids = view.clips["clip_id"].take(differing)
+    there = against.rows(ids.to_pylist())
+    reasons = [
+        here or there.get(clip_id, {}).get("reasons", [])
+        for clip_id, here in zip(ids.to_pylist(), view.clips["reasons"].take(differing).to_pylist(), strict=True)
+    ]
+    rows = view.clips.take(differing[choose(reasons, max_clips)]).to_pylist()
+    if not rows:
+        return compared(against)
+    return compared(against) + sheet_of(view, rows, len(found), view.score_names(), media, against=against)
+
+
+def _explorer(view: DatasetView, against: Against | None) -> str:
+    return explorer(view, _strips(view, edge_rows(view))) + (laid(against) if against else "")
 
 
 def _duplicates(view: DatasetView) -> str:

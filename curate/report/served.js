@@ -1,6 +1,6 @@
 // The served report: pages of clips that the server finds, and sections that are fetched when they come into view.
 
-const ASKED = ["q", "by", "decision", "reason", "sort", "descending", "box", "page"];
+const ASKED = ["q", "by", "decision", "reason", "sort", "descending", "box", "page", "against", "differ"];
 const WAIT_MS = 200;
 
 address.set({ token: "" }); // it is in a cookie now
@@ -33,6 +33,13 @@ class Finder {
       const button = event.target.closest(".like");
       if (button) this.like(button.closest("[data-clip]").dataset.clip);
     });
+    this.beside = root.querySelector(".beside");
+    this.beside.addEventListener("click", (event) => {
+      const chip = event.target.closest("[data-differ]");
+      if (!chip) return;
+      this.form.elements.differ.value = address.get("differ") === chip.dataset.differ ? "" : chip.dataset.differ;
+      this.changed();
+    });
     address.listeners.push(() => this.read());
     this.judging = new Set();
     this.box = address.get("box");
@@ -51,6 +58,7 @@ class Finder {
 
   /** Into the address from the form: another question begins at its first page. */
   changed(further = {}) {
+    if (!this.form.elements.against?.value) this.form.elements.differ.value = "";
     const said = [...this.form.elements].filter(({ name }) => name)
       .map((field) => [field.name, field.type === "checkbox" ? (field.checked ? "1" : "") : field.value.trim()]);
     address.set({ ...Object.fromEntries(said), page: "", ...further });
@@ -77,6 +85,7 @@ class Finder {
       const found = await (await ask(`/api/clips?${query}`, { signal })).json();
       this.draw(found);
       this.say("");
+      await overlay.follow();
     } catch (error) {
       if (signal.aborted) return;
       this.say(error.message);
@@ -89,8 +98,12 @@ class Finder {
     this.problem.hidden = !problem;
   }
 
-  draw({ html, total, page, pages }) {
+  draw({ html, total, page, pages, compared }) {
     player.close();
+    this.beside.innerHTML = compared;
+    for (const chip of this.beside.querySelectorAll("[data-differ]")) {
+      chip.setAttribute("aria-pressed", String(chip.dataset.differ === address.get("differ")));
+    }
     this.grid.innerHTML = html; // of the server, which escapes every text in it
     startFilms(this.grid);
     this.grid.querySelectorAll(".film").forEach(explainMissing);
@@ -196,8 +209,25 @@ function startServedReview() {
   return startReview();
 }
 
+/** The decision that the clips are beside, over the thresholds, too. */
+const overlay = {
+  explorer: null,
+
+  async start() {
+    this.explorer = await startExplorer();
+    await this.follow();
+  },
+
+  async follow() {
+    const against = address.get("against");
+    if (!this.explorer || (this.explorer.other?.key ?? "") === against) return;
+    const other = against && await readOther(await (await ask(`/api/against?${new URLSearchParams({ against })}`)).json());
+    if (address.get("against") === against) this.explorer.lay(other || null);
+  },
+};
+
 /** What a section needs when it is there. */
-const STARTS = { explore: startExplorer, captions: startServedReview, map: startMap };
+const STARTS = { explore: () => overlay.start(), captions: startServedReview, map: startMap };
 
 async function fetchSection(place) {
   const path = place.dataset.later ?? place.dataset.made, name = path.split("/").pop(), section = document.getElementById(name);

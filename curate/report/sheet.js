@@ -8,12 +8,16 @@ class Sheet {
     this.shown = root.querySelector(".shown"), this.all = this.shown.textContent;
     this.search = root.querySelector("input"), this.sort = root.querySelector("select");
     this.chips = [...root.querySelectorAll("button.chip")];
+    this.differing = [...root.parentNode.querySelectorAll(":scope > .compared [data-differ]")];
     this.search.addEventListener("input", () => this.changed({ q: this.search.value.trim() }));
     this.sort.addEventListener("change", () => this.changed({ sort: this.sort.value }));
     for (const chip of this.chips) {
       chip.addEventListener("click", () => {
-        this.changed({ reason: chip.getAttribute("aria-pressed") === "true" ? "" : chip.dataset.reason });
+        this.changed({ reason: isPressed(chip) ? "" : chip.dataset.reason });
       });
+    }
+    for (const chip of this.differing) {
+      chip.addEventListener("click", () => this.changed({ differ: isPressed(chip) ? "" : chip.dataset.differ }));
     }
     address.listeners.push(() => this.read());
     chosen.listeners.push(() => this.draw(this.wanted));
@@ -32,16 +36,18 @@ class Sheet {
 
   read() {
     this.search.value = this.get("q");
-    this.draw({ q: this.get("q"), sort: this.get("sort"), reason: this.get("reason") });
+    this.draw({ q: this.get("q"), sort: this.get("sort"), reason: this.get("reason"), differ: this.get("differ") });
   }
 
   draw(wanted) {
     this.wanted = wanted;
     const typed = wanted.q.toLowerCase();
     for (const chip of this.chips) chip.setAttribute("aria-pressed", String(chip.dataset.reason === wanted.reason));
+    for (const chip of this.differing) chip.setAttribute("aria-pressed", String(chip.dataset.differ === wanted.differ));
     for (const card of this.cards) {
       const { clip, reasons, words: text } = card.dataset;
       card.hidden = !text.includes(typed) || (wanted.reason !== "" && !reasons.split(" ").includes(wanted.reason))
+        || (wanted.differ !== "" && !card.querySelector(".against")?.dataset.differs.split(" ").includes(wanted.differ))
         || (chosen.ids !== null && !chosen.ids.has(clip));
     }
     const left = this.cards.filter((card) => !card.hidden).length;
@@ -54,5 +60,7 @@ class Sheet {
     this.grid.replaceChildren(...order);
   }
 }
+
+const isPressed = (chip) => chip.getAttribute("aria-pressed") === "true";
 
 document.querySelectorAll(".sheet").forEach((root) => new Sheet(root));

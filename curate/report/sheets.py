@@ -6,7 +6,9 @@ from html import escape
 from typing import Any
 
 from curate.dataset.layout import Layout
+from curate.report.against import Against
 from curate.report.cards import clip_card, sheet
+from curate.report.compared import line_of
 from curate.report.data import DatasetView
 from curate.report.filmstrip import NUM_FRAMES, Strip, strips_of_clips
 from curate.report.story import story
@@ -21,6 +23,7 @@ def sheet_of(
     scores: Sequence[str],
     media: Mapping[str, str],
     reasons: Sequence[str] = (),
+    against: Against | None = None,
 ) -> str:
     """A sheet of cards of these rows, in their order, with their frames inside the page.
 
@@ -31,12 +34,15 @@ def sheet_of(
         scores: names of the numbers on a card.
         media: clip id → where it plays from, relative to the page.
         reasons: what the sheet can be filtered by.
+        against: another decision, which each card tells.
     """
     members = view.members([row["clip_id"] for row in rows])
     strips = strips_of_clips(rows, members, Layout(view.url).shards, NUM_FRAMES)
     note = view.caption_note if view.num_captioned else None
     warning = f'<p class="muted">The captions are by {escape(note)}.</p>' if note else ""
-    return warning + sheet(cards_of(view, rows, members, strips, scores, media), total, scores, reasons)
+    return warning + sheet(
+        cards_of(view, rows, members, strips, scores, media, against=against), total, scores, reasons
+    )
 
 
 def cards_of(
@@ -47,6 +53,7 @@ def cards_of(
     scores: Sequence[str],
     media: Mapping[str, str],
     *,
+    against: Against | None = None,
     is_served: bool = False,
 ) -> list[str]:
     """HTML of a card for each row; see `sheet_of`.
@@ -54,8 +61,10 @@ def cards_of(
     Args:
         members: clip id → row of the index.
         strips: clip id → its strip.
+        against: another decision, which each card tells.
         is_served: see `clip_card`.
     """
+    there = against.rows(row["clip_id"] for row in rows) if against else {}
     own, has_captions, groups = view.own_names(), bool(view.num_captioned), view.groups_of(rows)
     values = [*scores, *view.text_scores()]
     return [
@@ -69,6 +78,7 @@ def cards_of(
             caption_note=view.caption_note,
             story=story(view, row, groups.get(row.get("duplicate_group") or "", ())),
             media=media.get(row["clip_id"], ""),
+            against=line_of(against, row, there.get(row["clip_id"])) if against else "",
             is_served=is_served,
         )
         for row in rows

@@ -19,6 +19,13 @@ def report(
     like: Annotated[
         list[str] | None, typer.Option(metavar="CLIP", help="show the kept clips nearest to a clip; repeatable")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="number of a version (`reelpack log`), or another dataset: what both decide differently",
+        ),
+    ] = None,
     clips: Annotated[int, typer.Option(min=1, help="most clips on each sheet, and to judge the captions of")] = 60,
     with_clips: Annotated[
         int, typer.Option(min=0, help="clips of the sheets that are written beside the page, to play there")
@@ -32,6 +39,7 @@ def report(
     from curate.dataset.dataset import Dataset
     from curate.report.build import build_report
     from pipelines.dataset import config_of
+    from pipelines.inspection.against import against as beside_of
     from pipelines.inspection.explain import files_named
     from pipelines.inspection.failures import standing_failures
     from pipelines.inspection.search import Query
@@ -50,9 +58,11 @@ def report(
         from pipelines.drivers.report import serve_report
 
         try:
-            serve_report(dataset, run or (), port=port, on_ready=lambda url: typer.echo(url), **asked)
+            serve_report(dataset, run or (), port=port, against=against, on_ready=lambda url: typer.echo(url), **asked)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
         return
     failures = standing_failures(Dataset(dataset))
-    typer.echo(build_report(dataset, run or (), failures=failures, with_clips=with_clips, **asked))
+    beside = (lambda view: beside_of(view, against)) if against else None
+    page = build_report(dataset, run or (), failures=failures, with_clips=with_clips, against=beside, **asked)
+    typer.echo(page)

@@ -1,7 +1,8 @@
 """Versions of the decision, listed, compared and decided again: the drivers of `reelpack log`, `diff`, `checkout`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from curate.dataset.dataset import Dataset
 from curate.dataset.versions import Version, find_version, num_unlike, versions
@@ -35,7 +36,12 @@ def log(url: str) -> list[Entry]:
 
 def changed_settings(old: Version, new: Version) -> tuple[str, ...]:
     """What the settings of `new` are where those of `old` are others: `select.rules.motion.min=0.01`."""
-    before, after = (upgraded(one.settings) for one in (old, new))
+    return changed(old.settings, new.settings)
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same of two sections `curate` of config.yaml, for what both have."""
+    before, after = upgraded(old), upgraded(new)
     sections = [name for name in after if name in before]
     return tuple(text for name in sections for text in differences(after[name], before[name], name))
 

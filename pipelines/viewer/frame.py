@@ -1,6 +1,6 @@
 """The served report's page: what asks for clips, and sections that are fetched when they come into view."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 from curate.report.build import SCRIPTS, STYLES, facts, summary
@@ -13,13 +13,14 @@ WAYS = {"meaning": "meaning", "like": "likeness to a clip id"}
 SERVED_SCRIPTS = (*(name for name in SCRIPTS if name != "sheet.js"), "served.js")
 
 
-def frame(view: DatasetView, parts: Iterable[Part], ways: Iterable[str]) -> str:
+def frame(view: DatasetView, parts: Iterable[Part], ways: Iterable[str], others: Mapping[str, str]) -> str:
     """The whole page, without any clip in it.
 
     Args:
+        others: decisions that it can be laid beside, by their names in the address.
         ways: how clips can be searched beside their words, see `pipelines.inspection.search.ways`.
     """
-    clips = section("clips", "Clips", "Clips", _finder(view, ways))
+    clips = section("clips", "Clips", "Clips", _finder(view, ways, others))
     shown = [part for part in parts if part.anchor != "map"]
     later = [section(part.anchor, part.link, part.title, _later(part.anchor)) for part in shown]
     name = view.url.rpartition("/")[2]
@@ -38,7 +39,7 @@ def _map() -> str:
     return f'<details class="fold"><summary>map of embeddings</summary>{_later("map")}</details>'
 
 
-def _finder(view: DatasetView, ways: Iterable[str]) -> str:
+def _finder(view: DatasetView, ways: Iterable[str], others: Mapping[str, str]) -> str:
     if not view.clips.num_rows:
         return (
             '<p class="muted">There is no clip yet: no input that could be read had a shot. The failures say why.</p>'
@@ -51,12 +52,15 @@ def _finder(view: DatasetView, ways: Iterable[str]) -> str:
         _choice("decision", "show", [("", "all"), *counts]),
         _choice("reason", "rejected by", [("", "any"), *reasons]) if reasons else "",
         _choice("sort", "sort by", [("", "file and time"), *((name, name) for name in view.score_names())]),
+        _choice("against", "compare with", [("", "nothing"), *others.items()]) if others else "",
     ]
     return (
         '<div class="served"><form class="controls finder">'
         '<input type="search" name="q" placeholder="file, caption, your columns" aria-label="search all clips">'
         f'{"".join(chosen)}<label><input type="checkbox" name="descending" value="1"> descending</label>'
-        '<span class="muted" aria-live="polite"></span><p class="problem" role="alert" hidden></p></form>'
+        '<span class="muted" aria-live="polite"></span><p class="problem" role="alert" hidden></p>'
+        '<input type="hidden" name="differ"></form>'
+        '<div class="beside"></div>'
         f'{_map() if len(by) > 1 else ""}<div class="grid"></div><nav class="pager" aria-label="pages"></nav></div>'
     )
 

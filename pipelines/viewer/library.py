@@ -10,6 +10,9 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curate.dataset.dataset import Dataset
+from curate.dataset.layout import Layout
+from curate.report.against import Against, packed
+from curate.report.compared import compared
 from curate.report.data import DatasetView, read_dataset
 from curate.report.filmstrip import NUM_FRAMES, Strip, payload_of, strip_of_clip
 from curate.report.finder import PAGE_SIZE, Search, find
@@ -21,6 +24,7 @@ from curate.report.sheets import cards_of
 from curate.shards.tar import TarReader
 from curate.storage.place import locate
 from pipelines.drivers.review import store_judgments
+from pipelines.inspection.against import against, choices
 from pipelines.inspection.failures import standing_failures
 from pipelines.inspection.search import Query, ways
 from pipelines.inspection.search import search as nearest_clips
@@ -41,17 +45,40 @@ class Edition:
     view: DatasetView
     parts: Mapping[str, Part]
     ways: tuple[str, ...]
+    others: Mapping[str, str]
+    beside: dict[str, Against] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def page(self) -> bytes:
         """HTML, without any clip in it."""
-        return frame(self.view, self.parts.values(), self.ways).encode()
+        return frame(self.view, self.parts.values(), self.ways, self.others).encode()
 
     @cached_property
     def points(self) -> Points | None:
         """The map of embeddings; None where there are none."""
         return points(self.view)
+
+    def against(self, key: str) -> Against | None:
+        """The decision of `others` that is asked for; none of an empty key.
+
+        Raises:
+            ValueError: there is no such one.
+        """
+        if not key:
+            return None
+        if key not in self.others:
+            raise ValueError(f"against: got {key[:80]!r}, expected one of {', '.join(self.others) or 'nothing'}")
+        if key not in self.beside:
+            self.beside[key] = against(self.view, key)
+        return self.beside[key]
+
+    def compared(self, other: Against) -> str:
+        """HTML on what both decide differently."""
+        name = f"against/{other.key}"
+        if name not in self.made:
+            self.made[name] = compared(other)
+        return self.made[name]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +94,15 @@ class Library:
     """Args:
     url: the dataset directory.
     runs: training runs that are shown.
+    beside: directory of another dataset that this one can be compared with.
     asked: further arguments of `parts`.
 
     Raises:
         ValueError: nothing was curated into the dataset.
     """
 
-    def __init__(self, url: str, runs: Sequence[str] = (), **asked: Any) -> None:
-        self.dataset = Dataset(url)
+    def __init__(self, url: str, runs: Sequence[str] = (), beside: str | None = None, **asked: Any) -> None:
+        self.dataset, self._beside = Dataset(url), beside
         self._runs, self._asked = tuple(runs), asked
         self._lock, self._cutting = threading.Lock(), threading.Lock()
         self._shards = TarReader(self.dataset.layout.shards)
@@ -91,7 +119,13 @@ class Library:
                 view = read_dataset(self.dataset.url, standing_failures(self.dataset))
                 found = parts(view, self._runs, media={}, **self._asked)
                 shown = {part.anchor: part for part in found if part.anchor not in SHEETS}
-                self._edition = Edition(stamp=stamp, view=view, parts=shown, ways=ways(self.dataset.url))
+                self._edition = Edition(
+                    stamp=stamp,
+                    view=view,
+                    parts=shown,
+                    ways=ways(self.dataset.url),
+                    others=choices(view, self._beside),
+                )
             return self._edition
 
     @property
@@ -113,19 +147,20 @@ class Library:
         """One page of what is asked for.
 
         Returns:
-            `html`: its cards. `total`: how many clips were found. `page`, `pages`: where this is.
+            `html`: its cards. `total`: how many clips were found. `page`, `pages`: where this is. `compared`: HTML on
+            the decision that the clips are laid beside.
 
         Raises:
             ValueError: a value that this dataset does not know, or a search that it does not allow.
         """
-        view = self.view
+        view, other = self.view, self.edition.against(query.get("against", ""))
         search = Search.of(query, view)
         cosines = self._near(search.q, search.by, self.edition.stamp) if search.by and search.q else None
         among = None if cosines is None else set(cosines)
         if search.box is not None and (drawn := self.edition.points) is not None:
             inside = set(drawn.inside(search.box))
             among = inside if among is None else among & inside
-        found = find(view, search, among)
+        found = find(view, search, among, other)
         pages = max(1, -(-len(found) // PAGE_SIZE))
         page = min(search.page, pages)
         if cosines is not None and not search.sort:
@@ -136,7 +171,22 @@ class Library:
         if cosines is not None:
             rows = [{**row, "cosine": cosines[row["clip_id"]]} for row in rows]
             scores = ["cosine", *scores]
-        return {"html": "".join(self._cards(view, rows, scores)), "total": len(found), "page": page, "pages": pages}
+        return {
+            "html": "".join(self._cards(view, rows, scores, other)),
+            "total": len(found),
+            "page": page,
+            "pages": pages,
+            "compared": self.edition.compared(other) if other else "",
+        }
+
+    def laid(self, query: dict[str, str]) -> dict[str, Any]:
+        """See `curate.report.against.packed`.
+
+        Raises:
+            ValueError: there is no such decision.
+        """
+        other = self.edition.against(query.get("against", ""))
+        return packed(other) if other else {}
 
     def media(self, clip_id: str) -> Media | None:
         """None: the dataset has no such clip.
@@ -189,7 +239,9 @@ class Library:
             (None, None) if at < 0 else (view.clips.slice(at, 1).to_pylist()[0], view.members([clip_id]).get(clip_id))
         )
 
-    def _cards(self, view: DatasetView, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> list[str]:
+    def _cards(
+        self, view: DatasetView, rows: Sequence[Mapping[str, Any]], scores: Sequence[str], other: Against | None
+    ) -> list[str]:
         members = view.members([row["clip_id"] for row in rows])
         strips: dict[str, Strip | str] = {
             row["clip_id"]: Strip(
@@ -200,7 +252,7 @@ class Library:
             for row in rows
         }
         media = {row["clip_id"]: f"/clips/{row['clip_id']}" for row in rows}
-        return cards_of(view, rows, members, strips, scores, media, is_served=True)
+        return cards_of(view, rows, members, strips, scores, media, against=other, is_served=True)
 
     def _preview(self, row: Mapping[str, Any]) -> bytes:
         """Cut once for the many parts that a player asks for; one at a time."""
@@ -221,7 +273,8 @@ class Library:
     def _stamp(self) -> tuple[str, ...]:
         """Other files have another one."""
         layout, stamps = self.dataset.layout, []
-        for url in (layout.clips, layout.index, layout.config):
+        others = [Layout(self._beside).clips] if self._beside and not self._beside.isdigit() else []
+        for url in (layout.clips, layout.index, layout.config, *others):
             fs, path = locate(url)
             fs.invalidate_cache(path)
             stamps.append(fs.ukey(path) if fs.exists(path) else "")

@@ -39,6 +39,8 @@ class Handler(CheckedHandler):
                 self.send(HTTPStatus.OK, FILES[path].read_bytes(), KINDS[FILES[path].suffix], NO_STORE)
             elif path == "/api/clips":
                 self.send_json(library.clips(query))
+            elif path == "/api/against":
+                self.send_json(library.laid(query))
             elif (
                 path.startswith("/sections/")
                 and (html := library.section(path.removeprefix("/sections/"))) is not None
