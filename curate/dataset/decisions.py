@@ -78,8 +78,9 @@ class Comparison:
     def state(self, side: Side) -> pa.Table:
         """`clip_id`, `decision`, `reasons`, `duration_s`, by id."""
         return self._connection.sql(
-            f"""select clip_id, decision, list_filter(string_split(reasons, ','), one -> one != '') as reasons,
-                duration_s from {side} order by clip_id"""
+            f"""select clip_id, decision, duration_s,
+                case when reasons = '' then []::text[] else string_split(reasons, ',') end as reasons
+            from {side} order by clip_id"""
         ).to_arrow_table()
 
     def counts(self, side: Side) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 const address = {
   listeners: [],
+  shown: location.search,
   last: "",
   at: 0,
 
@@ -20,10 +21,15 @@ const address = {
     [this.last, this.at] = [names, Date.now()];
     try {
       history[isStep ? "pushState" : "replaceState"](null, "", `${location.pathname}${text && `?${text}`}${location.hash}`);
+      this.shown = location.search;
     } catch {
       // A browser that keeps the address of a file as it is: the page works, without a history.
     }
   },
 };
 
-addEventListener("popstate", () => address.listeners.forEach((listener) => listener()));
+addEventListener("popstate", () => {
+  if (location.search === address.shown) return; // a link to a section
+  address.shown = location.search;
+  address.listeners.forEach((listener) => listener());
+});

@@ -1,7 +1,7 @@
 // The served report: pages of clips that the server finds, and sections that are fetched when they come into view.
 
 const ASKED = ["q", "by", "decision", "reason", "sort", "descending", "box", "page", "against", "differ"];
-const WAIT_MS = 200;
+const WAIT_MS = 200, STRIPS_AT_ONCE = 3;
 
 address.set({ token: "" }); // it is in a cookie now
 
@@ -106,7 +106,7 @@ class Finder {
     }
     this.grid.innerHTML = html; // of the server, which escapes every text in it
     startFilms(this.grid);
-    this.grid.querySelectorAll(".film").forEach(explainMissing);
+    strips.show(this.grid.querySelectorAll(".film"));
     for (const place of this.grid.querySelectorAll(".judging")) new CardCaptions(place, this);
     if (this.hasLike) this.grid.querySelectorAll(".clip .facts:not(details .facts)").forEach((facts) => facts.append(" ", words("button", "chip like", "similar clips")));
     this.note.textContent = total === 1 ? "1 clip" : `${grouped(total)} clips`;
@@ -188,19 +188,58 @@ const saving = {
   },
 };
 
-/** A strip that the server cannot make: its place says why. */
-function explainMissing(film) {
-  const uri = film.style.getPropertyValue("--strip").match(/url\(["']?([^"')]+)/)?.[1];
-  if (!uri) return;
-  const image = new Image();
-  image.addEventListener("error", async () => {
+/**
+ * Strips are asked for when their film comes near, a few at a time: the server decodes them, and a browser has six
+ * connections for all that it asks.
+ */
+const strips = {
+  waiting: [],
+  running: 0,
+
+  /** The films of a new page of clips; those of the one before are not asked for any more. */
+  show(films) {
+    this.near.disconnect();
+    this.waiting = [];
+    for (const film of films) {
+      const uri = film.style.getPropertyValue("--strip").match(/url\(["']?([^"')]+)/)?.[1];
+      if (!uri) continue;
+      film.style.removeProperty("--strip");
+      film.dataset.strip = uri;
+      this.near.observe(film);
+    }
+  },
+
+  near: new IntersectionObserver((entries, near) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      strips.waiting.push(target);
+    }
+    strips.next();
+  }, { rootMargin: "300px" }),
+
+  next() {
+    while (this.running < STRIPS_AT_ONCE && this.waiting.length) {
+      this.running++;
+      loadStrip(this.waiting.shift()).finally(() => (this.running--, this.next()));
+    }
+  },
+};
+
+/** Show a strip; the place of one that the server cannot make says why. */
+async function loadStrip(film) {
+  const uri = film.dataset.strip, image = new Image();
+  image.src = uri;
+  try {
+    await image.decode();
+    film.style.setProperty("--strip", `url(${uri})`);
+  } catch {
     const text = await ask(uri).then(() => "no picture", (error) => error.message);
     const stage = film.querySelector(".stage"), play = stage.querySelector(".play");
     stage.classList.add("missing");
     stage.replaceChildren(words("span", "", text), ...(play ? [play] : []));
     film.querySelector(".frames")?.remove();
-  });
-  image.src = uri;
+  }
 }
 
 function startServedReview() {

@@ -13,11 +13,13 @@ import pytest
 
 from curate.dataset.dataset import Dataset
 from curate.report.build import build_report
+from curate.report.data import DatasetView
 from curate.shards.tar import TarReader, read_member
 from pipelines.serve.access import Access
 from pipelines.viewer.library import Library
 from pipelines.viewer.server import ReportServer
 from tests.curate.report.conftest import Written, written  # noqa: F401
+from tests.curate.report.test_against import versioned  # noqa: F401
 from tests.curate.report.test_review import captioned  # noqa: F401
 from tests.support.curated import caption, curated
 from tests.support.devtools import Tab, opened_tab
@@ -130,6 +132,41 @@ def test_a_caption_that_is_edited_on_a_card_is_stored_as_a_review_is(tab: Tab, t
         assert line == 1 and "no longer the current one" in reason
         with made.dataset.writer("captions"), pytest.raises(ValueError, match="is being written by"):
             server.library.judge(json.dumps(late))
+
+
+@pytest.mark.browser
+def test_another_decision_lies_beside_this_one_and_is_in_the_address(tab: Tab, versioned: DatasetView) -> None:  # noqa: F811
+    with served(versioned.url) as server:
+        first = server.library.edition.against("1")
+        counts = {which: int(mask.sum()) for which, mask in first.masks.items()}
+        tab.problems.clear()
+        tab.open(server.url)
+        tab.until(f"{CARDS}.length")
+        tab.run("(field => { field.value = '1'; field.dispatchEvent(new Event('input', { bubbles: true })) })"
+                "(document.querySelector('.finder [name=against]'))")  # fmt: skip
+        tab.until("document.querySelector('[data-differ=there]').click() || true")
+        tab.until(f"location.search === '?against=1&differ=there' && {NOTE} === '{counts['there']} clips'")
+        tab.call("Page.reload")
+        tab.until(f"performance.now() < 1e4 && {NOTE} === '{counts['there']} clips' && {CARDS}.length")
+        said = tab.run(f"[...{CARDS}].map(card => card.querySelector('.against').dataset.differs)")
+        assert said == ["any there"] * counts["there"]
+        tab.run("location.hash = 'explore'")
+        tab.until("document.querySelector('#explore .laid') && document.querySelector('.differing')")
+        laid = tab.run("overlay.explorer.panels.map(panel => panel.laid.kept.reduce((sum, bin) => sum + bin))")
+        kept = first.clips.filter(pc.equal(first.clips["decision"], "keep")).num_rows
+        assert max(laid) == kept, "every clip that version 1 keeps is in a bar"
+        assert (
+            tab.run("countDiffering(overlay.explorer.outcome.decisions, overlay.explorer.other.decisions)") == counts
+        )
+        tab.run("(field => { field.value = 'here'; field.dispatchEvent(new Event('input', { bubbles: true })) })"
+                "(document.querySelector('.cliplist select'))")  # fmt: skip
+        assert tab.run("document.querySelectorAll('.cliplist tbody tr').length") == counts["here"]
+        tab.run("history.back()")
+        tab.until("!location.search.includes('list.show')")
+        tab.run("(field => { field.value = ''; field.dispatchEvent(new Event('input', { bubbles: true })) })"
+                "(document.querySelector('.finder [name=against]'))")  # fmt: skip
+        tab.until("location.search === '' && !document.querySelector('.laid, .compared, .against')")
+        assert not tab.problems
 
 
 @pytest.mark.browser
