@@ -20,19 +20,25 @@ def union(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
-def join(first: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """(n,) the first row of each row's component, after rows `i` and `j` are joined, pair by pair.
+def join(first: np.ndarray, i: np.ndarray, j: np.ndarray) -> None:
+    """Join rows `i` and `j`, pair by pair, at a cost that does not depend on the number of all rows.
 
     Args:
-        first: (n,) before that; `np.arange(n)` where nothing is joined yet.
+        first: (n,) a row of each row's component that is not after it, its own for the first one of a component alone:
+            `np.arange(n)` where nothing is joined yet. It is changed.
         i, j: (m,) rows.
     """
-    while len(apart := np.flatnonzero(first[i] != first[j])):
-        i, j = i[apart], j[apart]
-        low, high = np.minimum(first[i], first[j]), np.maximum(first[i], first[j])
-        above = np.arange(len(first))
-        np.minimum.at(above, high, low)
-        while (above[above] != above).any():
-            above = above[above]
-        first = above[first]
-    return first
+    while True:
+        low, high = np.sort([roots(first, i), roots(first, j)], axis=0)
+        if (low == high).all():
+            return
+        np.minimum.at(first, high, low)
+
+
+def roots(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(m,) the first row of each row's component, which `first` names from now on."""
+    found = first[rows]
+    while ((above := first[found]) != found).any():
+        found = above
+    first[rows] = found
+    return found

@@ -1,15 +1,20 @@
 """Which clips to compare: those that have frames with nearly the same hash.
 
 Hashes that differ in few bits stand close to each other in one of several sorted orders, so no all-pairs comparison is
-needed, and the cost is bounded for any number of similar frames.
+needed, and the cost is bounded for any number of similar frames. A piece of an order is in memory at a time.
 """
 
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curate.dedup.frame_hash import NO_HASH
+
+if TYPE_CHECKING:
+    from curate.dedup.stored import StoredHashes
 
 ORDERS = tuple((stride, first) for stride in (1, 5, 11, 13) for first in (63, 47, 31, 15))
 """Orders to sort in: the bits `first`, `first - stride`, … lead. Near hashes agree in the leading bits of one."""
@@ -29,36 +34,94 @@ MAX_PARTNERS = 8
 
 Where thousands of clips share a layout, their copies are nearer than the rest of them."""
 
+PIECE = 2_000_000
+"""Hashes of an order that are in memory."""
 
-def candidates(left: np.ndarray, right: np.ndarray, starts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each order, the pairs of clips with near frames, a in `left` and b in `right`, and how near these are.
+
+def candidates(stored: "StoredHashes", *, with_mirrored: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each order, the pairs of clips with near frames, and how near these are; `with_mirrored`: of the first clip
+    as it is, and the mirror image of the second.
 
     Pairs are (n,) a · num_clips + b, sorted; distances (n,) bits of the nearest two frames.
     """
-    num_clips = len(starts) - 1
-    rows = _telling(left, starts)
-    hashes, who, is_left = left[rows], np.repeat(np.arange(num_clips), np.diff(starts))[rows], np.ones(len(rows), bool)
-    if left is not right:
-        hashes, who = np.concatenate([hashes, right[rows]]), np.tile(who, 2)
-        is_left = np.concatenate([is_left, ~is_left])
     for stride, first in ORDERS:
-        order = stable_order(_reordered(hashes, stride, first))
-        ordered, owner, side = hashes[order], who[order], is_left[order]
-        found = [np.empty(0, np.int64)]
-        for step in range(1, min(NUM_NEIGHBORS, len(order) - 1) + 1):
-            distance = np.bitwise_count(ordered[:-step] ^ ordered[step:])
-            near = np.flatnonzero(distance <= MAX_FRAME_DISTANCE)
-            i, j = owner[near], owner[near + step]
-            wanted = i != j
-            if left is right:
-                i, j = np.minimum(i, j), np.maximum(i, j)
-            else:
-                wanted &= side[near] != side[near + step]
-                i, j = np.where(side[near], i, j), np.where(side[near], j, i)
-            found.append(((i * num_clips + j) * 64 + distance[near])[wanted])
-        both = np.sort(np.concatenate(found))  # np.unique hashes, which takes minutes for keys like these
-        one_each = both[np.diff(both // 64, prepend=-1) > 0]
-        yield one_each // 64, one_each % 64
+        found, before = [np.empty(0, np.int64)], (np.empty(0, np.uint64), np.empty(0, np.uint32))
+        for piece in _pieces(stored, stride, first, with_mirrored):
+            num_before = len(before[0])
+            keys, owners = (np.concatenate(both) for both in zip(before, piece, strict=True))
+            near = [_near(keys, owners, max(num_before - step, 0), step, len(stored), with_mirrored)
+                    for step in range(1, NUM_NEIGHBORS + 1)]  # fmt: skip
+            found.append(_one_each(np.concatenate(near)))
+            before = keys[-NUM_NEIGHBORS:], owners[-NUM_NEIGHBORS:]
+        one_each = _one_each(np.concatenate(found)) if len(found) > 2 else found[-1]
+        yield one_each // 64, (one_each % 64).astype(np.uint8)
+
+
+def _near(
+    keys: np.ndarray, owners: np.ndarray, begin: int, step: int, num_clips: int, with_mirrored: bool
+) -> np.ndarray:
+    """Pairs · 64 + distance of hashes that are `step` apart in an order, from `begin` on. A distance is the same in any
+    order of bits."""
+    distance = np.bitwise_count(keys[begin:-step] ^ keys[begin + step :])
+    rows = np.flatnonzero(distance <= MAX_FRAME_DISTANCE)
+    one, other = owners[begin + rows], owners[begin + rows + step]
+    i, j = (one >> 1).astype(np.int64), (other >> 1).astype(np.int64)
+    if with_mirrored:
+        wanted, is_left = (i != j) & ((one ^ other) & 1 == 1), one & 1 == 0
+        i, j = np.where(is_left, i, j), np.where(is_left, j, i)
+    else:
+        wanted = i != j
+        i, j = np.minimum(i, j), np.maximum(i, j)
+    return ((i * num_clips + j) * 64 + distance[rows])[wanted]
+
+
+def _one_each(found: np.ndarray) -> np.ndarray:
+    """The nearest of each pair, sorted. `np.unique` hashes, which takes minutes for keys like these."""
+    found.sort()
+    return found[np.diff(found // 64, prepend=-1) > 0]
+
+
+def _pieces(
+    stored: "StoredHashes", stride: int, first: int, with_mirrored: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All hashes that tell, with their bits in another order, sorted, and whose they are, in pieces."""
+    num_pieces = -(-(stored.num_telling << with_mirrored) // PIECE)
+    if num_pieces <= 1:
+        blocks = [*stored.telling(PIECE, with_mirrored=with_mirrored)]
+        hashes, owners = (np.concatenate(of) for of in zip(*blocks, strict=True)) if blocks else _none()
+        yield _sorted(_reordered(hashes, stride, first), owners)
+        return
+    sample = np.sort(_reordered(stored.sample, stride, first))
+    bounds = sample[np.arange(1, num_pieces) * len(sample) // num_pieces]
+    paths = [stored.path(f"piece-{number}") for number in range(num_pieces)]
+    kinds = np.dtype([("key", np.uint64), ("owner", np.uint32)])
+    files = [open(path, "wb") for path in paths]  # noqa: SIM115
+    try:
+        for hashes, owners in stored.telling(PIECE, with_mirrored=with_mirrored):
+            rows = np.empty(len(hashes), kinds)
+            rows["key"], rows["owner"] = _reordered(hashes, stride, first), owners
+            places = np.searchsorted(bounds, rows["key"], side="right").astype(np.uint16)
+            order = np.argsort(places, kind="stable")
+            ends = np.bincount(places, minlength=num_pieces).cumsum()
+            rows = rows[order]
+            for file, (begin, end) in zip(files, pairwise([0, *ends]), strict=True):
+                rows[begin:end].tofile(file)
+    finally:
+        for file in files:
+            file.close()
+    for path in paths:
+        rows = np.fromfile(path, kinds)
+        yield _sorted(rows["key"].copy(), rows["owner"].copy())
+
+
+def _none() -> tuple[np.ndarray, np.ndarray]:
+    """No hashes, and no owners."""
+    return np.empty(0, np.uint64), np.empty(0, np.uint32)
+
+
+def _sorted(keys: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = stable_order(keys)
+    return keys[order], owners[order]
 
 
 def stable_order(keys: np.ndarray) -> np.ndarray:
@@ -76,7 +139,7 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     return order
 
 
-def _telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Rows of the frames that differ from the last such frame of their clip; frames without a hash tell nothing."""
     lengths = np.diff(starts)
     by_length = np.argsort(-lengths, kind="stable")
@@ -115,13 +178,17 @@ def _bits_moved(stride: int, first: int) -> np.ndarray:
 
 def nearest(pairs: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """(n,) bool of pairs (n, 2): among the `MAX_PARTNERS` nearest of one of the two clips."""
-    clips = pairs.T.ravel()
-    order = np.lexsort((np.tile(distances, 2), clips))
+    is_crowded = np.bincount(pairs.ravel()) > MAX_PARTNERS
+    rows = np.flatnonzero(is_crowded[pairs].any(1))  # the others are among all of their clips' few
+    clips = pairs[rows].T.ravel()
+    order = np.lexsort((np.tile(distances[rows], 2), clips))
     begins = np.flatnonzero(np.diff(clips[order], prepend=-1))
     _, rank = spread(np.diff(begins, append=len(order)))
     near = np.zeros(len(order), bool)
     near[order] = rank < MAX_PARTNERS
-    return np.asarray(near.reshape(2, -1).any(0))
+    found = np.ones(len(pairs), bool)
+    found[rows] = near.reshape(2, -1).any(0)
+    return found
 
 
 def spread(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

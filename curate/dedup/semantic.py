@@ -5,6 +5,7 @@ pairs are the same on every machine and in any order of summation. One block of 
 at a time.
 """
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dedup.components import join
+from curate.dedup.components import join, roots
 from curate.dedup.config import SemanticConfig
 
 SCALE = 2048
@@ -51,20 +52,53 @@ class Embeddings:
             places = pc.fill_null(pc.index_in(part["clip_id"], names), -1).to_numpy()
             for start in range(0, part.num_rows, BLOCK):
                 batch, rows = part.slice(start, BLOCK), places[start : start + BLOCK]
-                flat = pc.list_flatten(batch[column]).to_numpy().astype(np.float32)
-                vectors = flat.reshape(batch.num_rows, -1)
+                vectors = _rounded(batch[column])
                 if rounded.shape[1] != vectors.shape[1]:
                     rounded = np.zeros((len(names), vectors.shape[1]), np.int16)
-                norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-                units = vectors / np.where(norms > 0, norms, 1)
-                rounded[rows[rows >= 0]] = np.rint(units * SCALE)[rows >= 0]
+                rounded[rows[rows >= 0]] = vectors[rows >= 0]
         usable = rounded.any(1)
         if usable.all():
             return cls(ids=names, vectors=rounded)
         return cls(ids=names.filter(pa.array(usable)), vectors=rounded[usable])
 
+    @classmethod
+    def on_disk(cls, parts: Iterable[pa.Table], column: str, path: str) -> "Embeddings":
+        """Likewise, with the vectors in a file: the ids alone are in memory.
+
+        Args:
+            parts: in order of id, each id once: the clips that are meant.
+            column: the lists.
+            path: of the file, which stays.
+        """
+        names, dim = [pa.array([], pa.string())], 1
+        with open(path, "wb") as file:
+            for part in parts:
+                part = part.filter(pc.is_valid(part[column])).combine_chunks()
+                for start in range(0, part.num_rows, BLOCK):
+                    batch = part.slice(start, BLOCK)
+                    vectors = _rounded(batch[column])
+                    usable, dim = vectors.any(1), vectors.shape[1]
+                    vectors[usable].tofile(file)
+                    names.append(batch["clip_id"].combine_chunks().filter(pa.array(usable)))
+        ids = pa.concat_arrays(names)
+        shape = (len(ids), dim)
+        return cls(ids=ids, vectors=np.memmap(path, np.int16, "r", shape=shape) if len(ids) else np.zeros(shape, np.int16))
+
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def _rounded(lists: pa.ChunkedArray) -> np.ndarray:
+    """(n, d) int16: unit vectors times `SCALE`; of one without a length 0."""
+    vectors = pc.list_flatten(lists).to_numpy().astype(np.float32).reshape(len(lists), -1)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.rint(vectors / np.where(norms > 0, norms, 1) * SCALE).astype(np.int16))
+
+
+def _release(vectors: np.ndarray) -> None:
+    """Let go of the pages of a file that were read."""
+    if (mapped := getattr(vectors, "_mmap", None)) is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def semantic_pairs(embeddings: Embeddings, config: SemanticConfig) -> list[tuple[str, str]]:
@@ -108,10 +142,12 @@ def cluster(vectors: np.ndarray, num_clusters: int) -> np.ndarray:
 
 
 def _nearest(vectors: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    starts = range(0, len(vectors), BLOCK)
-    return np.concatenate(
-        [(vectors[start : start + BLOCK].astype(np.float32) @ centers.T).argmax(1) for start in starts]
-    )
+    nearest = np.empty(len(vectors), np.int32)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
+        nearest[start : start + BLOCK] = (block.astype(np.float32) @ centers.T).argmax(1)
+        _release(block)
+    return nearest
 
 
 def _sums(vectors: np.ndarray, labels: np.ndarray, num_clusters: int) -> np.ndarray:
@@ -132,5 +168,5 @@ def _joined(vectors: np.ndarray, limit: float) -> np.ndarray:
         left = vectors[start : start + BLOCK].astype(np.float32)
         for other in range(start, len(vectors), BLOCK):
             i, j = np.nonzero(left @ vectors[other : other + BLOCK].astype(np.float32).T >= limit)
-            first = join(first, i + start, j + other)
-    return first
+            join(first, i + start, j + other)
+    return roots(first, np.arange(len(first)))

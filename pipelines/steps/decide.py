@@ -21,7 +21,7 @@ from curate.dataset import ordered
 from curate.dataset.captions import matches
 from curate.dataset.current import CurrentRecords
 from curate.dataset.dataset import Dataset
-from curate.dataset.ordered import Follower, cut_up, in_order
+from curate.dataset.ordered import Follower, in_order
 from curate.dataset.rows import fraction
 from curate.dataset.scans import SCAN, CurrentScans, current_clips
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
@@ -36,7 +36,7 @@ from curate.select import absolute, funnel
 from curate.split import CUT, GROUP, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
-from pipelines.steps.duplicates import FOUND_IN, digest_of, find_duplicates
+from pipelines.steps.duplicates import FOUND_IN, digest_of, find_duplicates, open_found
 from pipelines.steps.losses import Losses
 from pipelines.steps.own_texts import of_texts_now, own_texts
 
@@ -83,24 +83,25 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
             for memory: another policy joins nothing again.
     """
     cache, digest = dataset.layout.cache("clips"), _found_in(dataset, config, families)
-    if (kept := open_parquet(cache)) is not None and (kept.schema.metadata or {}).get(FOUND_IN) == digest.encode():
+    if (kept := open_found(cache, digest)) is not None:
         return Stored(clips=kept)
     groups, clusters = find_duplicates(dataset, config, families, keep=keep)
     joined = joined_tables(dataset, config, families, groups, clusters)
     first = next(joined)
-    sorted_ones = in_order(chain([first], joined), first.schema, ORDER)
-    first = next(sorted_ones)
-    if (second := next(sorted_ones, None)) is None:
-        return Stored(clips=ds.dataset(first))
+    sorted_ones, held = in_order(chain([first], joined), first.schema, ORDER), list[pa.Table]()
+    while sum(part.num_rows for part in held) <= ordered.IN_MEMORY:
+        if (part := next(sorted_ones, None)) is None:
+            return Stored(clips=ds.dataset(pa.concat_tables(held)))
+        held.append(part)
     if keep:
-        write_tables(cache, chain([first, second], sorted_ones), {FOUND_IN: digest.encode()})
+        write_tables(cache, chain(held, sorted_ones), {FOUND_IN: digest.encode()})
         kept = open_parquet(cache)
         assert kept is not None, "it was published"
         return Stored(clips=kept)
     folder = tempfile.TemporaryDirectory(prefix="reelpack-clips-")
     path = f"{folder.name}/clips.arrow"
     with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, first.schema, options=LZ4) as writer:
-        for part in chain([first, second], sorted_ones):
+        for part in chain(held, sorted_ones):
             writer.write_table(part, ordered.CHUNK)
     return Stored(clips=ds.dataset(path, format="ipc"), folder=folder)
 
@@ -122,14 +123,14 @@ def _found_in(dataset: Dataset, config: Config, families: Families) -> str:
 
 
 def joined_tables(
-    dataset: Dataset, config: Config, families: Families, groups: pa.Table, clusters: pa.Table
+    dataset: Dataset, config: Config, families: Families, groups: Iterator[pa.Table], clusters: Iterator[pa.Table]
 ) -> Iterator[pa.Table]:
     """`Stored.clips` in order of id."""
     scans, cut_key = CurrentScans(dataset, config.scan), config.shards.key
     scores = {family: Scores(dataset, config, family, columns) for family, columns in families.items()}
     shards = Follower(dataset.shards.in_order(["split", "digest"]))
     records = CurrentRecords(dataset.layout, ["findings"])
-    found = [Follower(cut_up(table.sort_by("clip_id"))) for table in (groups, clusters)]
+    found = [Follower(tables) for tables in (groups, clusters)]
     for rows in dataset.clips.in_order([name for name in CLIPS.names if name != "frame_hashes"]):
         last = rows["clip_id"][-1].as_py() if rows.num_rows else None
         clips = with_facts(scans.of(rows))

@@ -6,21 +6,23 @@ The cache saves time and changes no result; it can be removed at any time.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 import curate.dedup
 from curate.dataset.dataset import Dataset
+from curate.dataset.ordered import Follower, cut_up
 from curate.dataset.scans import SCAN, CurrentScans
-from curate.dataset.store import Table, write_parquet
+from curate.dataset.store import Table, write_tables
+from curate.dataset.table import open_parquet, tables_of
 from curate.dedup.balance import CLUSTER, find_clusters
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
 from curate.split import GROUP
-from curate.storage.place import locate
 from pipelines.config import Config
 
 FOUND_IN = b"found_in"
@@ -30,8 +32,9 @@ CLUSTERS = pa.schema([("clip_id", pa.string()), (CLUSTER, pa.int32())])
 
 def find_duplicates(
     dataset: Dataset, config: Config, families: Mapping[str, Mapping[str, pa.DataType]], *, keep: bool
-) -> tuple[pa.Table, pa.Table]:
-    """`clip_id` and `GROUP` of the clips that have copies, and `clip_id` and `CLUSTER` of those that have embeddings.
+) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
+    """`clip_id` and `GROUP` of the clips that have copies, and `clip_id` and `CLUSTER` of those that have embeddings: in
+    tables, in order of id.
 
     Args:
         dataset: has the clips, the scores and the cache.
@@ -47,24 +50,36 @@ def find_duplicates(
     stored = [vectors[0].url.rpartition("/")[2], vectors[1], *vectors[0].part_names()] if vectors else []
     meant = [*sorted(scans.videos[SCAN].to_pylist()), *dataset.clips.part_names()]
 
-    @cache
-    def hashes() -> pa.Table:
-        rows = dataset.clips.in_order(["video_id", "frame_hashes"])
-        return pa.concat_tables(scans.of(part).select(["clip_id", "frame_hashes"]) for part in rows)
+    def clips(name: str) -> Iterator[pa.Table]:
+        """A column of the clips that count, in order of id."""
+        return (scans.of(part).select(["clip_id", name]) for part in dataset.clips.in_order(["video_id", name]))
 
-    @cache
-    def embeddings() -> Embeddings | None:
-        ids = hashes()["clip_id"].combine_chunks()
-        return Embeddings.of(vectors[0].parts([vectors[1]]), vectors[1], ids) if vectors else None
+    def embeddings(folder: str) -> Embeddings | None:
+        if not vectors:
+            return None
+        table, column = vectors
+        stored = Follower(table.in_order([column]))
 
-    def groups() -> pa.Table:
-        found = find_groups(hashes(), embeddings() if by_meaning else None, config.dedup)
-        return pa.table([list(found), list(found.values())], GROUPS).sort_by("clip_id")
+        def meant_ones() -> Iterator[pa.Table]:
+            for part in clips("kind"):
+                if part.num_rows:
+                    of_part = stored.until(part["clip_id"][-1].as_py())
+                    yield of_part.filter(pc.is_in(of_part["clip_id"], part["clip_id"].combine_chunks()))
 
-    def clusters() -> pa.Table:
-        return (
-            CLUSTERS.empty_table() if (known := embeddings()) is None else find_clusters(known, config.dedup.balance)
-        )
+        return Embeddings.on_disk(meant_ones(), column, f"{folder}/vectors")
+
+    def groups() -> Iterator[pa.Table]:
+        with TemporaryDirectory(prefix="reelpack-groups-") as folder:
+            known = embeddings(folder) if by_meaning else None
+            found = find_groups(clips("frame_hashes"), known, config.dedup)
+        yield pa.table([list(found), list(found.values())], GROUPS).sort_by("clip_id")
+
+    def clusters() -> Iterator[pa.Table]:
+        with TemporaryDirectory(prefix="reelpack-clusters-") as folder:
+            known = embeddings(folder)
+            yield from [CLUSTERS.empty_table()] if known is None else cut_up(
+                find_clusters(known, config.dedup.balance)
+            )
 
     return (
         _recalled(
@@ -96,19 +111,26 @@ def _vectors(dataset: Dataset, families: Mapping[str, Mapping[str, pa.DataType]]
                 yield dataset.scores(family, columns), name
 
 
-def _recalled(url: str, digest: str, find: Callable[[], pa.Table], schema: pa.Schema, keep: bool) -> pa.Table:
+def _recalled(
+    url: str, digest: str, find: Callable[[], Iterator[pa.Table]], schema: pa.Schema, keep: bool
+) -> Iterator[pa.Table]:
     """What `find` gives, from the file at `url` if that was found in what `digest` names."""
-    fs, path = locate(url)
+    if (table := open_found(url, digest)) is None:
+        if not keep:
+            return (part.cast(schema) for part in find())
+        write_tables(url, (part.cast(schema) for part in find()), {FOUND_IN: digest.encode()})
+        table = open_parquet(url)
+        assert table is not None, "it was published"
+    return tables_of(table)
+
+
+def open_found(url: str, digest: str) -> ds.Dataset | None:
+    """A file of the cache, if it was found in what `digest` names."""
     try:
-        table = pq.read_table(path, filesystem=fs)
-        if (table.schema.metadata or {}).get(FOUND_IN) == digest.encode() and table.schema.equals(schema):
-            return table
-    except (FileNotFoundError, pa.ArrowInvalid):
-        pass  # nothing was kept, or what is there is no table
-    found = find().cast(schema)
-    if keep:
-        write_parquet(url, found.replace_schema_metadata({FOUND_IN: digest.encode()}))
-    return found
+        table = open_parquet(url)
+    except pa.ArrowInvalid:
+        return None  # what is there is no table
+    return table if table is not None and (table.schema.metadata or {}).get(FOUND_IN) == digest.encode() else None
 
 
 def digest_of(*values: str | bytes) -> str:

@@ -45,7 +45,7 @@ def found(dataset: Dataset, *overrides: str, keep: bool = True) -> tuple[dict[st
     config = load_config(overrides=[*SETTINGS, *overrides])
     groups, clusters = (
         dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
-        for table in duplicates.find_duplicates(dataset, config, FAMILIES, keep=keep)
+        for table in map(pa.concat_tables, duplicates.find_duplicates(dataset, config, FAMILIES, keep=keep))
     )
     return groups, clusters
 
