@@ -72,11 +72,13 @@ class Policy:
         for copy in self._copies:
             members[copy[GROUP]].append(copy)
         better: dict[str, str] = {}
+        clusters = list[int]()
         for group in members.values():
             kept = best(group)
             others = [copy for copy in group if copy["clip_id"] != kept]
             better |= {copy["clip_id"]: kept for copy in others}
-            self._count(np.array([copy[CLUSTER] for copy in others if copy[CLUSTER] is not None], int), -1)
+            clusters += [copy[CLUSTER] for copy in others if copy[CLUSTER] is not None]
+        self._count(np.array(clusters, int), -1)
         self._weights = pa.array(cluster_weights(self._sizes, self._balance), pa.float64())
         return pa.array(list(better), pa.string()), pa.array(list(better.values()), pa.string())
 

@@ -7,11 +7,14 @@ at any time, and equal tables give equal bytes.
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import curate.dataset
+from curate.dataset.cache import FOUND_IN, KEPT_FROM, code_of, digest_of, open_found, tables_found
 from curate.dataset.captions import CAPTION_COLUMNS, LEVELS, caption_column, usable
 from curate.dataset.current import FORMER, KEY, CurrentRecords, current_families, current_records, read_sections
 from curate.dataset.forgotten import FORGOTTEN, Tombstones
@@ -346,15 +349,19 @@ class Dataset:
         sidecar = self.sidecar()
         return [] if sidecar is None else [name for name in sidecar.column_names if name != "uri"]
 
-    def write_index(self, cut_key: str) -> int:
-        """Publish `shards/index.parquet`, see `index`; the number of its rows."""
+    def write_index(self, cut_key: str, *, keep: bool = False) -> int:
+        """Publish `shards/index.parquet`, see `index`; the number of its rows. `keep`: write what does not depend on
+        decisions to the cache."""
         with self.commit():
-            columns = [*CLIP_COLUMNS, "decision", *self.sidecar_names()]
-            clips = self.clip_tables(columns, "clip_id")
-            return write_tables(self.layout.index, self.index_tables(clips, cut_key))
+            names = [*CLIP_COLUMNS, *self.sidecar_names()]
+            cut = self._kept_cut(cut_key) if keep else self._cut(cut_key)
+            kept = (_kept(part).select(names) for part in self.clip_tables([*names, "decision"]))
+            first = next(kept)
+            clips = in_order(chain([first], kept), first.schema, ["clip_id"])
+            return write_tables(self.layout.index, self._index_tables(clips, cut))
 
-    def clip_tables(self, columns: Sequence[str], *order: str) -> Iterator[pa.Table]:
-        """Some columns of `clips.parquet` in tables that fit into memory; `order`: sorted by these columns.
+    def clip_tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Some columns of `clips.parquet` in tables that fit into memory.
 
         Raises:
             ValueError: it is not there; names the command that makes it.
@@ -362,9 +369,7 @@ class Dataset:
         stored = open_parquet(self.layout.clips)
         if stored is None:
             raise self._missing(self.layout.clips)
-        schema = pa.schema([stored.schema.field(name) for name in columns])
-        tables = tables_of(stored, columns)
-        return in_order(tables, schema, order) if order else tables
+        return tables_of(stored, columns)
 
     def cut(self, cut_key: str) -> pa.Table:
         """Rows of tables/shards: the clips as they are cut with these settings."""
@@ -378,26 +383,50 @@ class Dataset:
             clips: the rows of `clips.parquet`.
             cut_key: names the settings of the encoder.
         """
-        return pa.concat_tables(self.index_tables([clips.sort_by("clip_id")], cut_key))
+        return pa.concat_tables(self._index_tables([_kept(clips).sort_by("clip_id")], self._cut(cut_key)))
 
-    def index_tables(self, clips: Iterable[pa.Table], cut_key: str) -> Iterator[pa.Table]:
-        """`index` in tables that fit into memory, of clips that come in order of id."""
-        own, decisions = self.sidecar_names(), Follower(clips)
+    def _index_tables(self, kept: Iterable[pa.Table], cut_rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """`index` in tables that fit into memory, of rows that come in order of id."""
+        own, clips = self.sidecar_names(), Follower(kept)
+        for cut in cut_rows:
+            decided = clips.until(cut["clip_id"][-1].as_py() if cut.num_rows else "").select([*CLIP_COLUMNS, *own])
+            index = left_join(cut, decided, "clip_id")
+            index = index.filter(pc.is_valid(index["video_id"])).select([*INDEX.names, *own])
+            yield index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
+
+    def _cut(self, cut_key: str) -> Iterator[pa.Table]:
+        """What an index has of the clips that are cut, kept or not, in order of id."""
         records = CurrentRecords(self.layout, ["text"])
         for cut in self.shards.in_order():
             last = cut["clip_id"][-1].as_py() if cut.num_rows else None
             cut = _cut_with(cut, cut_key)
-            decided = decisions.until(last)
-            decided = decided.filter(pc.equal(decided["decision"], "keep")).select([*CLIP_COLUMNS, *own])
-            index = left_join(cut.drop_columns(["cut_key", "split"]), decided, "clip_id")
-            index = index.filter(pc.is_valid(index["video_id"]))
             captions = usable(records.of(cut, last))
             captions = captions.filter(pc.equal(captions["variant"], 0))
+            cut = cut.drop_columns(["cut_key", "split"])
             for level in LEVELS:
                 of_level = captions.filter(pc.equal(captions["level"], level)).select(["clip_id", "text"])
-                index = left_join(index, of_level.rename_columns({"text": caption_column(level)}), "clip_id")
-            index = index.select([*INDEX.names, *own])
-            yield index.cast(pa.schema([*INDEX, *(index.schema.field(name) for name in own)]))
+                cut = left_join(cut, of_level.rename_columns({"text": caption_column(level)}), "clip_id")
+            yield cut
+
+    def _kept_cut(self, cut_key: str) -> Iterator[pa.Table]:
+        """`_cut`, from the cache where nothing has changed since."""
+        tables = [self.shards, *(self.captions(family) for family in self.current_captions)]
+        names = "\n".join(name for table in tables for name in (table.url, *table.part_names()))
+        url, digest = self.layout.cache("cut"), digest_of([*code_of(curate.dataset), cut_key, names])
+        if (found := open_found(url, digest)) is None:
+            rows, held = self._cut(cut_key), list[pa.Table]()
+            while sum(part.num_rows for part in held) < KEPT_FROM:
+                if (part := next(rows, None)) is None:
+                    return iter(held)
+                held.append(part)
+            write_tables(url, chain(held, rows), {FOUND_IN: digest.encode()})
+            found = open_parquet(url)
+            assert found is not None, "it was published"
+        return tables_found(found)
+
+
+def _kept(clips: pa.Table) -> pa.Table:
+    return clips.filter(pc.equal(clips["decision"], "keep"))
 
 
 def _cut_with(rows: pa.Table, cut_key: str) -> pa.Table:

@@ -18,7 +18,7 @@ from curate.storage.place import locate
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY = "1GB"
+MEMORY = "512MB"
 """Of DuckDB; more is on disk."""
 ROWS = 1_000_000
 """Of a table of changes."""
@@ -83,20 +83,23 @@ class Comparison:
             from {side} order by clip_id"""
         ).to_arrow_table()
 
-    def counts(self, side: Side) -> Mapping[str, int]:
-        """Decision → clips."""
-        rows = self._connection.execute(f"select decision, count(*) from {side} group by decision").fetchall()
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Decision → clips, of `b`."""
+        rows = self._connection.execute("select decision, count(*) from b group by decision").fetchall()
         return dict(rows)
 
-    def kept_s(self, side: Side) -> float:
-        """Seconds of the kept clips."""
-        return self._number(f"select coalesce(sum(duration_s), 0) from {side} where decision = 'keep'")
+    @property
+    def kept_s(self) -> float:
+        """Seconds of the clips that `b` keeps."""
+        return self._number("select coalesce(sum(duration_s), 0) from b where decision = 'keep'")
 
-    def num_unlike(self) -> int:
+    @property
+    def num(self) -> int:
         """Clips that the two sides decide differently."""
         return int(self._number(f"select count(*) {UNLIKE}"))
 
-    def changes(self, number: int) -> Iterator[pa.Table]:
+    def tables(self, number: int) -> Iterator[pa.Table]:
         """Rows of tables/decisions that make `b` out of `a`, as a version of this number."""
         rows = self._connection.sql(
             f"""select coalesce(b.clip_id, a.clip_id) as clip_id, {number}::bigint as number, b.decision, b.reasons,
@@ -132,7 +135,7 @@ def comparison(dataset: Dataset) -> Iterator[Comparison]:
 
     with tempfile.TemporaryDirectory(prefix="reelpack-decisions-") as folder:
         rules = {"memory_limit": MEMORY, "temp_directory": folder, "python_enable_replacements": "false"}
-        connection = duckdb.connect(config={**rules})
+        connection = duckdb.connect(config={**rules, "threads": 1})
         try:
             yield Comparison(connection, dataset)
         finally:

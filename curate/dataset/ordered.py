@@ -107,7 +107,9 @@ def _order(codes: Sequence[np.ndarray]) -> np.ndarray:
     first = codes[0][order]
     tied = np.flatnonzero(first[1:] == first[:-1])
     if len(tied) and len(codes) > 1:
-        places = np.union1d(tied, tied + 1)
+        is_tied = np.zeros(len(first), bool)
+        is_tied[tied] = is_tied[tied + 1] = True
+        places = np.flatnonzero(is_tied)
         rows = order[places]
         order[places] = rows[np.lexsort([code[rows] for code in reversed(codes)])]
     return order

@@ -10,7 +10,7 @@ The rows of a version are published before the version itself: what a kill leave
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +19,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.changes import Changes
 from curate.dataset.dataset import Dataset
-from curate.dataset.decisions import Move, comparison
+from curate.dataset.decisions import Comparison, Move, comparison
+from curate.dataset.table import open_parquet
 from curate.storage.owner import here
 from curate.storage.place import locate
 
@@ -92,14 +94,18 @@ def find_version(dataset: Dataset, number: int) -> Version:
 
 
 @contextmanager
-def recorded(dataset: Dataset) -> Iterator[None]:
-    """Record what the block decides as a version, unless it changes neither settings nor decisions.
+def recorded(dataset: Dataset) -> Iterator[Changes]:
+    """Record what the block decides as a version, unless it changes neither settings nor decisions. The block has its
+    new rows watched: what they change need not be found again.
 
     A command that was killed in between has recorded nothing: the next one does.
     """
     record_first(dataset)
-    yield
-    record(dataset, here("").command)
+    known = versions(dataset)
+    is_last = bool(known) and dataset.is_decided() and _digest(dataset.layout.clips) == known[-1].digest
+    changes = Changes(open_parquet(dataset.layout.clips) if is_last else None)
+    yield changes
+    record(dataset, here("").command, changes)
 
 
 def record_first(dataset: Dataset) -> None:
@@ -108,26 +114,37 @@ def record_first(dataset: Dataset) -> None:
         record(dataset, FOUND)
 
 
-def record(dataset: Dataset, command: str) -> None:
-    """Record `clips.parquet` with the settings in config.yaml, where they are not those of the last version."""
+def record(dataset: Dataset, command: str, changes: Changes | None = None) -> None:
+    """Record `clips.parquet` with the settings in config.yaml, where they are not those of the last version.
+
+    Args:
+        dataset: that has both.
+        command: that decided.
+        changes: what it changed in the last version's decisions; None, or where it is not known: they are compared.
+    """
     known, section = versions(dataset), dataset.sections().get("curate", {})
     last = known[-1] if known else None
     settings = {name: value for name, value in section.items() if name not in NOT_SETTINGS}
     digest = _digest(dataset.layout.clips)
     if last is not None and (last.digest, last.settings) == (digest, settings):
         return
-    with comparison(dataset) as sides:
-        sides.load_state("a", (one.number for one in known))
-        sides.load_clips("b")
-        counts, kept_s = sides.counts("b"), sides.kept_s("b")
-        is_same = last is not None and (last.settings, last.counts) == (settings, counts)
-        if is_same and not sides.num_unlike():
+    with ExitStack() as compared:
+        found: Changes | Comparison
+        if changes is not None and changes.is_known:
+            found = changes
+        else:
+            found = compared.enter_context(comparison(dataset))
+            found.load_state("a", (one.number for one in known))
+            found.load_clips("b")
+        is_same = last is not None and (last.settings, last.counts) == (settings, found.counts)
+        if is_same and not found.num:
             return
         # A number that a killed command has begun is not used again.
         begun = [pc.max(part["number"]).as_py() for part in dataset.decisions.parts(["number"]) if part.num_rows]
         number = 1 + max([*(one.number for one in known), *begun], default=0)
-        for changes in sides.changes(number):
-            dataset.decisions.publish_table(changes)
+        for rows in found.tables(number):
+            dataset.decisions.publish_table(rows)
+        counts, kept_s = found.counts, found.kept_s
     owner = here("")
     new = Version(
         number=number,
@@ -186,7 +203,7 @@ def num_unlike(dataset: Dataset, number: int) -> int:
     with comparison(dataset) as sides:
         sides.load_state("a", _until(dataset, number))
         sides.load_clips("b")
-        return sides.num_unlike()
+        return sides.num
 
 
 def _until(dataset: Dataset, number: int) -> list[int]:

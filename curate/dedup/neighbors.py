@@ -60,8 +60,8 @@ def candidates(stored: "StoredHashes", *, with_mirrored: bool) -> Iterator[tuple
 def _near(
     keys: np.ndarray, owners: np.ndarray, begin: int, step: int, num_clips: int, with_mirrored: bool
 ) -> np.ndarray:
-    """Pairs · 64 + distance of hashes that are `step` apart in an order, from `begin` on. A distance is the same in any
-    order of bits."""
+    """Pairs · 64 + distance of hashes that are `step` apart in an order, from `begin` on. The order of their bits
+    changes no distance."""
     distance = np.bitwise_count(keys[begin:-step] ^ keys[begin + step :])
     rows = np.flatnonzero(distance <= MAX_FRAME_DISTANCE)
     one, other = owners[begin + rows], owners[begin + rows + step]
@@ -133,7 +133,9 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     order = (packed & low).astype(np.int64)
     packed |= low
     tied = np.flatnonzero(packed[1:] == packed[:-1])  # in the leading bits
-    places = np.union1d(tied, tied + 1)
+    is_tied = np.zeros(len(keys), bool)
+    is_tied[tied] = is_tied[tied + 1] = True
+    places = np.flatnonzero(is_tied)
     rows = order[places]
     order[places] = rows[np.lexsort((rows, keys[rows]))]
     return order

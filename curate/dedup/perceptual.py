@@ -208,7 +208,7 @@ def _is_same(
 
 
 def _by_distance(total: np.ndarray, compared: np.ndarray, config: PerceptualConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) bool: which are the same by the bits in which their frames differ, and of which others the changes count."""
+    """(n,) bool: the same by the bits in which their frames differ; and the others, of which the changes decide."""
     limit = np.where(compared < config.few_frames, config.max_distance_few, config.max_distance)
     same = (compared > 0) & (total <= limit * compared)
     moving = ~same & (compared >= config.few_frames) & (total <= config.max_distance_moving * compared)

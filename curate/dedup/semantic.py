@@ -82,7 +82,8 @@ class Embeddings:
                     names.append(batch["clip_id"].combine_chunks().filter(pa.array(usable)))
         ids = pa.concat_arrays(names)
         shape = (len(ids), dim)
-        return cls(ids=ids, vectors=np.memmap(path, np.int16, "r", shape=shape) if len(ids) else np.zeros(shape, np.int16))
+        vectors = np.memmap(path, np.int16, "r", shape=shape) if len(ids) else np.zeros(shape, np.int16)
+        return cls(ids=ids, vectors=vectors)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -213,8 +213,8 @@ def _curate(
         dataset.compact(families)  # before the search for duplicates, whose cache depends on the names of the parts
         stored = read_stored(dataset, config, families, keep=True)
         _cut_kept(run, executor, stored, families)
-    with recorded(dataset):
-        final = decide(dataset, stored, config, families, drop_failed=drop_failed)
+    with recorded(dataset) as changes:
+        final = decide(dataset, stored, config, families, changes, drop_failed=drop_failed)
         # The settings are saved only now that the tables are complete under them.
         dataset.save_section("curate", made_with)
     dataset.save_section("running", None)

@@ -190,8 +190,8 @@ def _decide_again(dataset: Dataset) -> str | None:
         return "another version of the scan found the clips that are left; the next `reelpack curate` decides again"
     try:
         check_cut(dataset)
-        with recorded(dataset):
-            decide(dataset, stored, config, families)
+        with recorded(dataset) as changes:
+            decide(dataset, stored, config, families, changes)
     except ValueError as error:
         return str(error)
     dataset.write_index(config.shards.key)

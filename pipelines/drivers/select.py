@@ -84,10 +84,10 @@ def decide_again(dataset: Dataset, config: Config, section: Mapping[str, Any]) -
                 f"nothing is changed. `{curate_command(dataset)}` computes them again"
             )
         check_cut(dataset)
-        with recorded(dataset):
-            after = decide(dataset, stored, config, families)
+        with recorded(dataset) as changes:
+            after = decide(dataset, stored, config, families, changes)
             dataset.save_section("curate", dict(section))
-        num_indexed = dataset.write_index(config.shards.key)
+        num_indexed = dataset.write_index(config.shards.key, keep=True)
     return SelectSummary(
         before=before,
         after=after,

@@ -16,9 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 import curate.dataset
+import curate.dedup
 from curate.columns import FACTS
 from curate.dataset import ordered
+from curate.dataset.cache import FOUND_IN, KEPT_FROM, code_of, digest_of, open_found, tables_found
 from curate.dataset.captions import matches
+from curate.dataset.changes import Changes
 from curate.dataset.current import CurrentRecords
 from curate.dataset.dataset import Dataset
 from curate.dataset.ordered import Follower, in_order
@@ -26,7 +29,7 @@ from curate.dataset.rows import fraction
 from curate.dataset.scans import SCAN, CurrentScans, current_clips
 from curate.dataset.schemas import CLIPS, PUBLIC_COLUMNS
 from curate.dataset.store import write_tables
-from curate.dataset.table import left_join, open_parquet, tables_of
+from curate.dataset.table import left_join, open_parquet
 from curate.dedup.balance import CLUSTER
 from curate.policy import FAILED, UNSCORED, Policy, looked_up, reasons_of
 from curate.scan import ScanConfig
@@ -36,7 +39,7 @@ from curate.select import absolute, funnel
 from curate.split import CUT, GROUP, SplitConfig, is_held_out
 from pipelines.config import Config
 from pipelines.console.progress import console
-from pipelines.steps.duplicates import FOUND_IN, digest_of, find_duplicates, open_found
+from pipelines.steps.duplicates import find_duplicates
 from pipelines.steps.losses import Losses
 from pipelines.steps.own_texts import of_texts_now, own_texts
 
@@ -89,7 +92,7 @@ def read_stored(dataset: Dataset, config: Config, families: Families, *, keep: b
     joined = joined_tables(dataset, config, families, groups, clusters)
     first = next(joined)
     sorted_ones, held = in_order(chain([first], joined), first.schema, ORDER), list[pa.Table]()
-    while sum(part.num_rows for part in held) <= ordered.IN_MEMORY:
+    while sum(part.num_rows for part in held) < KEPT_FROM:
         if (part := next(sorted_ones, None)) is None:
             return Stored(clips=ds.dataset(pa.concat_tables(held)))
         held.append(part)
@@ -112,14 +115,15 @@ def _found_in(dataset: Dataset, config: Config, families: Families) -> str:
     tables = [dataset.videos, dataset.clips, dataset.shards, dataset.failures, *captions]
     tables += [dataset.scores(family, columns) for family, columns in families.items()]
     sidecar = dataset.sidecar() if any(TEXT_DIGEST in columns for columns in families.values()) else None
-    return digest_of(
+    values = (
         "\n".join(name for table in tables for name in (table.url, *table.part_names())),
         "\n".join(sorted(CurrentScans(dataset, config.scan).videos[SCAN].to_pylist())),
         config.model_dump_json(include={"dedup", "score", "shards"}),
         config.shards.key,
         json.dumps(None if sidecar is None else sidecar.to_pylist(), default=str),
-        *(file.read_bytes() for file in (Path(__file__), *sorted(Path(curate.dataset.__file__).parent.glob("*.py")))),
+        Path(__file__).read_bytes(),
     )
+    return digest_of([*code_of(curate.dedup, curate.dataset), *values])
 
 
 def joined_tables(
@@ -173,9 +177,15 @@ class Scores:
 
 
 def decide(
-    dataset: Dataset, stored: Stored, config: Config, families: Families, *, drop_failed: bool = False
+    dataset: Dataset,
+    stored: Stored,
+    config: Config,
+    families: Families,
+    changes: Changes | None = None,
+    *,
+    drop_failed: bool = False,
 ) -> Mapping[str, int]:
-    """Apply the policy and publish `clips.parquet`; see `decided`.
+    """Apply the policy and publish `clips.parquet`; see `decided`. `changes` are those to the last version.
 
     Returns:
         Its `curate.select.funnel`.
@@ -195,7 +205,7 @@ def decide(
         if not drop_failed:
             losses.refuse()
 
-    write_tables(dataset.layout.clips, watched())
+    write_tables(dataset.layout.clips, watched() if changes is None else changes.watched(watched()))
     if num := num_trained.total():
         console.print(
             f"select.split.hold_out: {num} clips stay train: they or copies of them are in train shards; "
@@ -232,7 +242,7 @@ def decided_tables(
 
     def parts(columns: Collection[str] | None = None) -> Iterator[pa.Table]:
         names = stored.clips.schema.names
-        for part in tables_of(stored.clips, names if columns is None else [n for n in names if n in columns]):
+        for part in tables_found(stored.clips, names if columns is None else [n for n in names if n in columns]):
             part = part.append_column(FAILED, looked_up(part["clip_id"], failed, pa.string()))
             yield with_sidecar(sidecar, part)
 

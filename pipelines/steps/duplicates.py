@@ -4,28 +4,25 @@ changes its result: the result is kept in DATASET/cache until something changes 
 The cache saves time and changes no result; it can be removed at any time.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 import curate.dedup
+from curate.dataset.cache import FOUND_IN, code_of, digest_of, open_found, tables_found
 from curate.dataset.dataset import Dataset
 from curate.dataset.ordered import Follower, cut_up
 from curate.dataset.scans import SCAN, CurrentScans
 from curate.dataset.store import Table, write_tables
-from curate.dataset.table import open_parquet, tables_of
+from curate.dataset.table import open_parquet
 from curate.dedup.balance import CLUSTER, find_clusters
 from curate.dedup.groups import find_groups
 from curate.dedup.semantic import Embeddings
 from curate.split import GROUP
 from pipelines.config import Config
 
-FOUND_IN = b"found_in"
 GROUPS = pa.schema([("clip_id", pa.string()), (GROUP, pa.string())])
 CLUSTERS = pa.schema([("clip_id", pa.string()), (CLUSTER, pa.int32())])
 
@@ -33,8 +30,8 @@ CLUSTERS = pa.schema([("clip_id", pa.string()), (CLUSTER, pa.int32())])
 def find_duplicates(
     dataset: Dataset, config: Config, families: Mapping[str, Mapping[str, pa.DataType]], *, keep: bool
 ) -> tuple[Iterator[pa.Table], Iterator[pa.Table]]:
-    """`clip_id` and `GROUP` of the clips that have copies, and `clip_id` and `CLUSTER` of those that have embeddings: in
-    tables, in order of id.
+    """`clip_id` and `GROUP` of the clips that have copies, and `clip_id` and `CLUSTER` of those that have embeddings.
+    Both come in tables, in order of id.
 
     Args:
         dataset: has the clips, the scores and the cache.
@@ -77,14 +74,14 @@ def find_duplicates(
     def clusters() -> Iterator[pa.Table]:
         with TemporaryDirectory(prefix="reelpack-clusters-") as folder:
             known = embeddings(folder)
-            yield from [CLUSTERS.empty_table()] if known is None else cut_up(
-                find_clusters(known, config.dedup.balance)
+            yield from (
+                [CLUSTERS.empty_table()] if known is None else cut_up(find_clusters(known, config.dedup.balance))
             )
 
     return (
         _recalled(
             dataset.layout.cache("groups"),
-            digest_of(
+            _digest_of(
                 config.dedup.model_dump_json(exclude={"balance"}),
                 "\n".join(meant),
                 "\n".join(stored if by_meaning else []),
@@ -95,7 +92,7 @@ def find_duplicates(
         ),
         _recalled(
             dataset.layout.cache("clusters"),
-            digest_of(str(config.dedup.balance.num_clusters), "\n".join(meant), "\n".join(stored)),
+            _digest_of(str(config.dedup.balance.num_clusters), "\n".join(meant), "\n".join(stored)),
             clusters,
             CLUSTERS,
             keep,
@@ -121,24 +118,9 @@ def _recalled(
         write_tables(url, (part.cast(schema) for part in find()), {FOUND_IN: digest.encode()})
         table = open_parquet(url)
         assert table is not None, "it was published"
-    return tables_of(table)
+    return tables_found(table)
 
 
-def open_found(url: str, digest: str) -> ds.Dataset | None:
-    """A file of the cache, if it was found in what `digest` names."""
-    try:
-        table = open_parquet(url)
-    except pa.ArrowInvalid:
-        return None  # what is there is no table
-    return table if table is not None and (table.schema.metadata or {}).get(FOUND_IN) == digest.encode() else None
-
-
-def digest_of(*values: str | bytes) -> str:
+def _digest_of(*values: str) -> str:
     """Names the values, and the code that searches in them."""
-    digest = hashlib.sha256()
-    code = (file.read_bytes() for file in sorted(Path(curate.dedup.__file__).parent.glob("*.py")))
-    for value in (*code, *values):
-        data = value if isinstance(value, bytes) else value.encode()
-        digest.update(len(data).to_bytes(8))
-        digest.update(data)
-    return digest.hexdigest()
+    return digest_of([*code_of(curate.dedup), *values])

@@ -101,6 +101,7 @@ def test_joined_clips_are_kept_until_a_table_changes(
 ) -> None:
     shutil.copytree(made.dataset.url, tmp_path / "dataset")
     dataset = Dataset(str(tmp_path / "dataset"))
+    monkeypatch.setattr("pipelines.steps.decide.KEPT_FROM", 150)
     for name, value in (("IN_MEMORY", 150), ("CHUNK", 64)):
         monkeypatch.setattr(ordered, name, value)
     first = read_stored(dataset, made.config, FAMILIES, keep=True).clips.to_table()
