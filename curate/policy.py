@@ -22,6 +22,7 @@ FAILED, UNSCORED = "failed_step", "unscored"
 DECIDED = ("split", "decision", "reasons", GROUP, "duplicate_of", FAILED, UNSCORED, "balance_weight")
 """Columns of a decision, in their order."""
 KEEP, REJECT, FAIL, PEND = DECISIONS = ("keep", "reject", "failed", "pending")
+LIST = pa.list_(pa.string())  # Parquet names the items of a list otherwise
 COPY = "duplicate"
 """The reason of a clip that has a better copy."""
 
@@ -98,7 +99,7 @@ class Policy:
             GROUP: clips[GROUP],
             "duplicate_of": better,
             FAILED: clips[FAILED],
-            UNSCORED: pc.coalesce(clips[UNSCORED], pa.scalar([], pa.list_(pa.string()))),
+            UNSCORED: pc.coalesce(clips[UNSCORED].cast(LIST), pa.scalar([], LIST)),
             "balance_weight": pc.if_else(pa.array(numbers == DECISIONS.index(KEEP)), weights, None),
         }
         clips = clips.drop_columns([CUT, CLUSTER, GROUP, FAILED, UNSCORED])

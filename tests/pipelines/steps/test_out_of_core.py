@@ -96,17 +96,24 @@ def test_tables_that_are_too_large_for_memory_are_decided_alike(
             assert found.equals(wanted), f"chunks of {chunk}"
 
 
+def decided_bytes(dataset: Dataset, config: Config) -> bytes:
+    decide(dataset, read_stored(dataset, config, FAMILIES), config, FAMILIES, drop_failed=True)
+    return Path(dataset.layout.clips).read_bytes()
+
+
 def test_joined_clips_are_kept_until_a_table_changes(
     made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(made.dataset.url, tmp_path / "dataset")
     dataset = Dataset(str(tmp_path / "dataset"))
+    published = decided_bytes(dataset, made.config)
     monkeypatch.setattr("pipelines.steps.decide.KEPT_FROM", 150)
     for name, value in (("IN_MEMORY", 150), ("CHUNK", 64)):
         monkeypatch.setattr(ordered, name, value)
     first = read_stored(dataset, made.config, FAMILIES, keep=True).clips.to_table()
     with monkeypatch.context() as joined:
         joined.setattr("pipelines.steps.decide.joined_tables", lambda *_: pytest.fail("joined again"))
+        assert decided_bytes(dataset, made.config) == published
         other = made.config.model_copy(update={"select": made.config.select.model_copy(update={"rules": {}})})
         assert read_stored(dataset, other, FAMILIES, keep=True).clips.to_table().equals(first)
     dataset.scores("sheen-1", FAMILIES["sheen-1"]).publish([{"clip_id": first["clip_id"][20].as_py(), "sheen": 7.0}])
