@@ -7,14 +7,10 @@ needed, and the cost is bounded for any number of similar frames. A piece of an 
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.dedup.frame_hash import NO_HASH
-
-if TYPE_CHECKING:
-    from curate.dedup.stored import StoredHashes
+from curate.dedup.stored import StoredHashes
 
 ORDERS = tuple((stride, first) for stride in (1, 5, 11, 13) for first in (63, 47, 31, 15))
 """Orders to sort in: the bits `first`, `first - stride`, … lead. Near hashes agree in the leading bits of one."""
@@ -22,9 +18,6 @@ ORDERS = tuple((stride, first) for stride in (1, 5, 11, 13) for first in (63, 47
 NUM_NEIGHBORS = 8
 """In each order a frame is compared with this many that follow: the cost is bounded for any number of similar
 frames."""
-
-STILL_BITS = 2
-"""A frame this near to the last that was searched for is not: a still clip does not crowd out its copies."""
 
 MAX_FRAME_DISTANCE = 12
 """Bits by which two frames may differ to have their clips compared; unrelated frames differ in 31 ± 4."""
@@ -38,7 +31,7 @@ PIECE = 2_000_000
 """Hashes of an order that are in memory."""
 
 
-def candidates(stored: "StoredHashes", *, with_mirrored: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def candidates(stored: StoredHashes, *, with_mirrored: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each order, the pairs of clips with near frames, and how near these are; `with_mirrored`: of the first clip
     as it is, and the mirror image of the second.
 
@@ -82,7 +75,7 @@ def _one_each(found: np.ndarray) -> np.ndarray:
 
 
 def _pieces(
-    stored: "StoredHashes", stride: int, first: int, with_mirrored: bool
+    stored: StoredHashes, stride: int, first: int, with_mirrored: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All hashes that tell, with their bits in another order, sorted, and whose they are, in pieces."""
     num_pieces = -(-(stored.num_telling << with_mirrored) // PIECE)
@@ -139,22 +132,6 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     rows = order[places]
     order[places] = rows[np.lexsort((rows, keys[rows]))]
     return order
-
-
-def telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Rows of the frames that differ from the last such frame of their clip; frames without a hash tell nothing."""
-    lengths = np.diff(starts)
-    by_length = np.argsort(-lengths, kind="stable")
-    begins, lengths = starts[:-1][by_length], lengths[by_length]
-    last = np.zeros(len(lengths), np.uint64)
-    found = [np.empty(0, np.int64)]
-    for tick in range(int(lengths.max(initial=0))):
-        rows = begins[: np.searchsorted(-lengths, -tick, side="left")] + tick  # of the clips that are longer
-        now, before = hashes[rows], last[: len(rows)]
-        tells = (now != NO_HASH) & ((before == NO_HASH) | (np.bitwise_count(now ^ before) > STILL_BITS))
-        before[tells] = now[tells]
-        found.append(rows[tells])
-    return np.sort(np.concatenate(found))
 
 
 def _reordered(hashes: np.ndarray, stride: int, first: int) -> np.ndarray:

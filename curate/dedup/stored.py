@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.dedup.frame_hash import mirrored
-from curate.dedup.neighbors import telling
+from curate.dedup.frame_hash import NO_HASH, mirrored
+
+STILL_BITS = 2
+"""A frame this near to the last that was searched for is not: a still clip does not crowd out its copies."""
 
 BLOCK = 12_000_000
 """Hashes of the clips of a block: two blocks are in memory while their clips are compared."""
@@ -118,3 +120,19 @@ class StoredHashes:
     def path(self, name: str) -> str:
         """Of a file beside."""
         return f"{self._folder}/{name}"
+
+
+def telling(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Rows of the frames that differ from the last such frame of their clip; frames without a hash tell nothing."""
+    lengths = np.diff(starts)
+    by_length = np.argsort(-lengths, kind="stable")
+    begins, lengths = starts[:-1][by_length], lengths[by_length]
+    last = np.zeros(len(lengths), np.uint64)
+    found = [np.empty(0, np.int64)]
+    for tick in range(int(lengths.max(initial=0))):
+        rows = begins[: np.searchsorted(-lengths, -tick, side="left")] + tick  # of the clips that are longer
+        now, before = hashes[rows], last[: len(rows)]
+        tells = (now != NO_HASH) & ((before == NO_HASH) | (np.bitwise_count(now ^ before) > STILL_BITS))
+        before[tells] = now[tells]
+        found.append(rows[tells])
+    return np.sort(np.concatenate(found))
