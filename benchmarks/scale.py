@@ -257,7 +257,14 @@ class _Appended:
 def _write(folder: str, number: int, schema: pa.Schema, columns: dict[str, Any]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     table = _table(schema, columns).sort_by(schema.names[0])
-    pq.write_table(table, f"{folder}/part-{number:06d}-merged-00000000.parquet")
+    pq.write_table(table, f"{folder}/part-{number:06d}-merged-00000000.parquet", _row_group())
+
+
+def _row_group() -> int | None:
+    """Rows of a row group of a part, where this checkout has them."""
+    with suppress(ModuleNotFoundError, AttributeError):
+        return int(importlib.import_module("curate.dataset.store").PART_GROUP)
+    return None
 
 
 def _table(schema: pa.Schema, columns: dict[str, Any]) -> pa.Table:

@@ -16,10 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.dataset.ordered import sorted_by
 from curate.dataset.table import TableReader, last_by_key, part_number
 from curate.storage.publish import publish
 
 ROW_GROUP = 100_000
+PART_GROUP = 4_000
+"""Rows of a row group of a part, which is sorted: one clip's row is found without reading the others."""
 MERGED_BYTES = 8 * 2**20
 """Parts are merged up to this size: a reader that goes through a table part by part holds a few of them."""
 
@@ -48,7 +51,8 @@ class Table(TableReader):
             if self._last_number is None:
                 self._last_number = max(map(part_number, self.part_names()), default=-1)
             self._last_number += 1
-            write_parquet(f"{self.url}/part-{self._last_number:06d}-{uuid.uuid4().hex[:8]}.parquet", table)
+            name = f"part-{self._last_number:06d}-{uuid.uuid4().hex[:8]}.parquet"
+            write_tables(f"{self.url}/{name}", [sorted_by(table, self.key)], row_group=PART_GROUP)
 
     def compact(self, max_parts: int = 64) -> None:
         """Merge small parts into larger ones if there are more than `max_parts`. What is read stays the same, also
@@ -127,7 +131,7 @@ class Table(TableReader):
         rows = last_by_key(pa.concat_tables(self.read_parts(names), promote_options="default"), self.key)
         if is_gone is not None:
             rows = rows.filter(pc.invert(is_gone(rows)))
-        write_parquet(f"{self.url}/{merged}", rows)
+        write_tables(f"{self.url}/{merged}", [rows], row_group=PART_GROUP)
         for name in names:
             with suppress(FileNotFoundError):  # another one compacts, too
                 self._fs.rm_file(f"{self._path}/{name}")
@@ -138,7 +142,9 @@ def write_parquet(url: str, table: pa.Table) -> None:
     write_tables(url, [table])
 
 
-def write_tables(url: str, tables: Iterable[pa.Table], metadata: Mapping[bytes, bytes] | None = None) -> int:
+def write_tables(
+    url: str, tables: Iterable[pa.Table], metadata: Mapping[bytes, bytes] | None = None, row_group: int | None = None
+) -> int:
     """Publish the rows of tables that come one after the other, at least one, as a Parquet file; equal rows give equal
     bytes. Where an iterator raises, nothing is published.
 
@@ -146,6 +152,7 @@ def write_tables(url: str, tables: Iterable[pa.Table], metadata: Mapping[bytes, 
         url: of the file.
         tables: of one schema.
         metadata: of the file, beside that of the schema.
+        row_group: rows of a row group; None: `ROW_GROUP`.
 
     Returns:
         The number of rows.
@@ -156,7 +163,7 @@ def write_tables(url: str, tables: Iterable[pa.Table], metadata: Mapping[bytes, 
     words = [field.name for field in schema if not pa.types.is_floating(field.type)]
     with publish(url) as file, pq.ParquetWriter(file, schema, use_dictionary=words) as writer:
         for group in chain([first], groups):
-            writer.write_table(group.replace_schema_metadata(schema.metadata), ROW_GROUP)
+            writer.write_table(group.replace_schema_metadata(schema.metadata), row_group or ROW_GROUP)
             num_rows += group.num_rows
     return num_rows
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,19 @@ class TableReader:
         stored = self.read_parts(self.part_names(), None if columns is None else schema.names)
         return (_of_schema(part, schema) for part in stored)
 
+    def between(self, low: str, high: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of `read` whose key's first column is at least `low` and below `high`. Parts are sorted, so that of
+        each little more than these rows is read."""
+        schema = self._schema_of(columns)
+        parts = self.read_parts(self.part_names(), schema.names, (low, high))
+        return last_by_key(
+            pa.concat_tables([schema.empty_table(), *(_of_schema(part, schema) for part in parts)]), self.key
+        )
+
+    def of(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of `read` with this value in the key's first column."""
+        return self.between(name, f"{name}\0", columns)
+
     def in_order(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """What `read` reads, sorted by key, in tables that fit into memory; all rows with one value of the key's first
         column are in one of them. At least one table comes."""
@@ -101,13 +115,16 @@ class TableReader:
         parts = [name for name in names if name.startswith("part-") and name.endswith(".parquet")]
         return sorted(parts, key=lambda name: (part_number(name), name))
 
-    def read_parts(self, names: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Parts as they are stored, in order; of `columns`, those that they have."""
+    def read_parts(
+        self, names: Sequence[str], columns: Sequence[str] | None = None, between: tuple[str, str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Parts as they are stored, in order; of `columns`, those that they have; `between`: some of the rows."""
         num_lists = 0
         while names:
             try:
                 with ThreadPoolExecutor(NUM_READERS) as readers:
-                    parts = list(readers.map(lambda name: self._read_part(name, columns), names[:NUM_READERS]))
+                    read = partial(self._read_part, columns=columns, between=between)
+                    parts = list(readers.map(read, names[:NUM_READERS]))
             except FileNotFoundError:  # merged into another meanwhile
                 if num_lists == MAX_LISTS:
                     raise
@@ -117,7 +134,7 @@ class TableReader:
             while parts:
                 yield parts.pop(0)
 
-    def _read_part(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+    def _read_part(self, name: str, columns: Sequence[str] | None, between: tuple[str, str] | None = None) -> pa.Table:
         path = f"{self._path}/{name}"
         # All of it in one request; of some columns their bytes only.
         source = io.BytesIO(self._fs.cat_file(path)) if columns is None else self._fs.open(path, "rb")
@@ -125,7 +142,8 @@ class TableReader:
             with source, pq.ParquetFile(source) as file:
                 # An earlier reelpack may have written fewer.
                 stored, former = file.schema_arrow.names, {old: new for new, old in self.former.items()}
-                table = file.read(None if columns is None else [n for n in stored if former.get(n, n) in columns])
+                names = None if columns is None else [n for n in stored if former.get(n, n) in columns]
+                table = file.read(names) if between is None else rows_between(file, self.key[0], *between, names)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable Parquet file ({error}); remove it and run again") from error
         version = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
@@ -175,6 +193,40 @@ def read_parquet(url: str, columns: Sequence[str] | None = None) -> pa.Table | N
     """A Parquet file, or some of its columns; None where it is not there."""
     fs, path = locate(url)
     return pq.read_table(path, filesystem=fs, columns=columns) if fs.exists(path) else None
+
+
+def rows_between(
+    file: pq.ParquetFile, name: str, low: str, high: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Rows of a Parquet file whose text in a column, one of `columns`, is at least `low` and below `high`. Row groups
+    without such a row are not read."""
+    place = file.metadata.schema.names.index(name)
+    groups = []
+    for number in range(file.num_row_groups):
+        known = file.metadata.row_group(number).column(place).statistics
+        if known is None or not known.has_min_max or (known.min < high and known.max >= low):
+            groups.append(number)
+    table = file.read_row_groups(groups, columns)
+    return table.filter(pc.and_(pc.greater_equal(table[name], low), pc.less(table[name], high)))
+
+
+def rows_with(url: str, name: str, value: str) -> pa.Table | None:
+    """Rows of a Parquet file that have a value in a column; None where it is not there. Of row groups that can have it
+    the column is read, and what else there is of those that do."""
+    fs, path = locate(url)
+    if not fs.exists(path):
+        return None
+    with fs.open(path, "rb") as source, pq.ParquetFile(source) as file:
+        found = [file.schema_arrow.empty_table()]
+        leaf = file.metadata.schema.names.index(name)
+        for number in range(file.num_row_groups):
+            known = file.metadata.row_group(number).column(leaf).statistics
+            if known is not None and known.has_min_max and not known.min <= value <= known.max:
+                continue
+            is_found = pc.fill_null(pc.equal(file.read_row_group(number, [name])[name], value), False)
+            if pc.any(is_found).as_py():
+                found.append(file.read_row_group(number).filter(is_found))
+        return pa.concat_tables(found)
 
 
 def open_parquet(url: str) -> "ds.Dataset | None":

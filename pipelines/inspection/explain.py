@@ -1,8 +1,9 @@
 """Everything that is known about one clip, and why it was decided as it was. Reads the tables only."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout
 from curate.dataset.scans import current_videos, ids_of_file
 from curate.dataset.sources import of_current
+from curate.dataset.table import rows_with
 from curate.rules import Rule
 from curate.select import absolute
 from curate.storage.inside import file_uri
@@ -108,32 +110,58 @@ def explain(url: str, clip_id: str) -> Explanation:
         ValueError: no clip, or several, have an id that begins so.
     """
     dataset = Dataset(url)
-    clips = clips_now(dataset)
-    rows = clips.to_pylist()
+    everything = cache(lambda: clips_now(dataset))
+    found = _of_video(dataset, clip_id.lower())
+    rows = (everything() if found is None else found).to_pylist()
     clip = find_clip(rows, clip_id, url)
     name = clip["clip_id"]
     config = config_of(dataset, or_running=True)
-    videos = {row["uri"]: row for row in _videos(dataset) if row["video_id"] == clip["video_id"]}
+    videos = {row["uri"]: row for row in _videos(dataset, clip["video_id"])}
     siblings = [row["clip_id"] for row in _clips_of_file(dataset, videos[clip["video_uri"]], rows)]
-    cut = dataset.cut(config.shards.key)
-    cut = cut.filter(pc.equal(cut["clip_id"], name))
-    group = clip["duplicate_group"]
-    families = [of_current(dataset.captions(family).read(), cut) for family in dataset.current_captions]
+    cut = dataset.shards.of(name)
+    cut = cut.filter(pc.equal(cut["cut_key"], config.shards.key))
+    families = [of_current(dataset.captions(family).of(name), cut) for family in dataset.current_captions]
     records = [record for family in families for record in family.to_pylist()]
     return Explanation(
         clip=clip,
         video=videos[clip["video_uri"]],
         uris=tuple(sorted(videos)),
         place=(siblings.index(name) + 1, len(siblings)),
-        measures=tuple(_measures(dataset, clip, clips)),
-        group=tuple(row for row in rows if group is not None and row["duplicate_group"] == group),
+        measures=tuple(_measures(dataset, clip, everything)),
+        group=tuple(_group(dataset, clip, everything)),
         own={column: clip[column] for column in dataset.sidecar_names()},
         shard=next(iter(cut.to_pylist()), None),
         captions=tuple(records),
         caption_note=dataset.caption_note,
         latents=_latents(dataset, name, cut),
-        failures=tuple(row for row in standing_failures(dataset) if row["subject"] in {name, *videos}),
+        failures=tuple(standing_failures(dataset, {name, *videos})),
     )
+
+
+def _of_video(dataset: Dataset, beginning: str) -> pa.Table | None:
+    """Rows of `clips.parquet` of the bytes that have the one clip whose id begins so. None: there is none, or several,
+    or a run is under way."""
+    if dataset.is_running:
+        return None
+    known = dataset.clips.between(beginning, f"{beginning}~", ["video_id"])
+    if pc.count_distinct(known["clip_id"]).as_py() != 1:
+        return None
+    uris = [row["uri"] for row in _videos(dataset, known["video_id"][0].as_py())]
+    found = [rows_with(dataset.layout.clips, "video_uri", uri) for uri in uris]
+    rows = pa.concat_tables([table for table in found if table is not None]) if uris else None
+    is_there = rows is not None and known["clip_id"][0].as_py() in rows["clip_id"].to_pylist()
+    return rows if is_there else None
+
+
+def _group(dataset: Dataset, clip: Mapping[str, Any], everything: Callable[[], pa.Table]) -> list[dict[str, Any]]:
+    """Rows of `clips.parquet` of a clip's duplicate group."""
+    group = clip["duplicate_group"]
+    if group is None:
+        return []
+    of_group = None if dataset.is_running else rows_with(dataset.layout.clips, "duplicate_group", group)
+    if of_group is None:
+        of_group = everything().filter(pc.equal(everything()["duplicate_group"], group))
+    return list(of_group.to_pylist())
 
 
 def files_named(url: str, path: str) -> list[FileStory]:
@@ -169,17 +197,23 @@ def forgotten(url: str, name: str) -> str | None:
     return f"{', '.join(row['uri'] for row in found)}: forgotten, {found[0]['at']}{why}" if found else None
 
 
-def _videos(dataset: Dataset) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = current_videos(dataset, config_of(dataset, or_running=True).scan).to_pylist()
-    return rows
+def _videos(dataset: Dataset, video_id: str | None = None) -> list[dict[str, Any]]:
+    """The input files; those with these bytes alone."""
+    videos = current_videos(dataset, config_of(dataset, or_running=True).scan)
+    if video_id is not None:
+        videos = videos.filter(pc.equal(videos["video_id"], video_id))
+    return list(videos.to_pylist())
 
 
 def _clips_of_file(
     dataset: Dataset, video: Mapping[str, Any], clips: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], ...]:
     """Those of the clips that the scan of a file gave, in order of time."""
-    ids = ids_of_file(dataset, video)
-    return tuple(sorted((clip for clip in clips if clip["clip_id"] in ids), key=lambda clip: clip["start_s"]))
+    of_bytes = [clip for clip in clips if clip["video_id"] == video["video_id"]]
+    if any(clip["video_uri"] != video["uri"] for clip in of_bytes):  # two files of equal bytes, or two detectors
+        ids = ids_of_file(dataset, video)
+        of_bytes = [clip for clip in of_bytes if clip["clip_id"] in ids]
+    return tuple(sorted(of_bytes, key=lambda clip: clip["start_s"]))
 
 
 def time_code(seconds: float) -> str:
@@ -188,9 +222,9 @@ def time_code(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{milliseconds:03d}"
 
 
-def _measures(dataset: Dataset, clip: Mapping[str, Any], clips: pa.Table) -> Sequence[Measure]:
+def _measures(dataset: Dataset, clip: Mapping[str, Any], everything: Callable[[], pa.Table]) -> Sequence[Measure]:
     given = config_of(dataset, or_running=True).select.rules
-    rules = absolute(given, clips)
+    rules = absolute(given, everything()) if any(rule.relative for rule in given.values()) else dict(given)
     families = dataset.families(or_running=True).items()
     own = [name for name in dataset.sidecar_names() if name in rules]
     source = dict.fromkeys([*FACTS, *SIGNAL_COLUMNS], "scan") | {
@@ -210,9 +244,9 @@ def _measures(dataset: Dataset, clip: Mapping[str, Any], clips: pa.Table) -> Seq
 def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for fingerprint in dataset.fingerprints("latents"):
-        index = dataset.encoded_index("latents", fingerprint)
+        index = rows_with(dataset.layout.encoded("latents", fingerprint).index, "clip_id", clip_id)
         if index is not None:
-            rows = of_current(index.filter(pc.equal(index["clip_id"], clip_id)), cut)
+            rows = of_current(index, cut)
             if rows.num_rows:
                 found[fingerprint] = rows.to_pylist()
     return found

@@ -1,7 +1,7 @@
 """Failures that stand: those of the settings that a dataset has now whose subject has no result since."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,13 @@ class FailureGroup:
         return self.kind in WORTH_RETRYING or self.step in LATER_STEPS
 
 
-def standing_failures(dataset: Dataset) -> list[dict[str, Any]]:
-    """Rows of tables/failures.
+def standing_failures(dataset: Dataset, subjects: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """Rows of tables/failures; of these subjects alone.
 
     Raises:
         ValueError: nothing was curated into the dataset.
     """
-    rows = dataset.failures.rows()
+    rows = [row for row in dataset.failures.rows() if subjects is None or row["subject"] in subjects]
     if not rows:
         return []
     config = config_of(dataset, or_running=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
@@ -196,3 +197,19 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_parquet(str(tmp_path / name), rows)
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_rows_of_a_key_are_found_and_few_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PART_GROUP", 10)
+    one = table(tmp_path)
+    for number in range(4):
+        one.publish([{"id": f"{place:03d}", "value": number} for place in range(99, number, -1)])
+    rows, read = one.rows(), []
+    groups = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_groups", lambda file, some, *rest: read.append(len(some)) or groups(file, some, *rest)
+    )
+    for name in ("001", "050", "099", "1"):
+        assert one.of(name).to_pylist() == [row for row in rows if row["id"] == name]
+    assert one.between("03", "05").to_pylist() == [row for row in rows if "03" <= row["id"] < "05"]
+    assert len(read) == 5 * 4 and sum(read) <= 4 * (1 + 1 + 1 + 0 + 3)
