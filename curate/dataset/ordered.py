@@ -3,18 +3,19 @@
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-IN_MEMORY = 400_000
+IN_MEMORY = 200_000
 """Rows that are sorted in memory."""
-RUN_BYTES = 64 * 2**20
+RUN_BYTES = 32 * 2**20
 """Of the rows that are sorted in memory, where they are many bytes each."""
 CHUNK = 100_000
-BATCHES = 16
-"""Pieces of `CHUNK` rows that a run is read in: of each run one piece is in memory."""
+BATCHES = 64
+"""Pieces that a run is read in: of each run one is in memory."""
 MAX_WIDTH = 64
 """Bytes of texts of one length that are compared as numbers."""
 
@@ -29,19 +30,19 @@ def in_order(parts: Iterable[pa.Table], schema: pa.Schema, key: Sequence[str]) -
         key: columns, from the first that decides on; without nulls.
     """
     with ExitStack() as files:
-        runs, held, folder = list[Iterator[pa.Table]](), [schema.empty_table()], ""
+        held, runs = [schema.empty_table()], None
         for part in parts:
             held.append(part)
             if sum(one.num_rows for one in held) > IN_MEMORY or sum(one.nbytes for one in held) > RUN_BYTES:
-                folder = folder or files.enter_context(tempfile.TemporaryDirectory(prefix="reelpack-sort-"))
-                path, run = f"{folder}/{len(runs)}.arrow", sorted_by(pa.concat_tables(held), key)
+                runs = runs or _Runs(schema, files)
+                runs.write(sorted_by(pa.concat_tables(held), key))
                 held = [schema.empty_table()]
-                _write_run(path, run)
-                del run
-                runs.append(_run(path, files))
-        last = cut_up(sorted_by(pa.concat_tables(held), key))
+        if runs is None:
+            yield from _whole(cut_up(sorted_by(pa.concat_tables(held), key)), schema, key[0])
+            return
+        runs.write(sorted_by(pa.concat_tables(held), key))
         del held
-        yield from _merged([*runs, last], key) if runs else _whole(last, schema, key[0])
+        yield from _merged(runs.read(), key)
 
 
 def last_of_each(tables: Iterable[pa.Table], key: Sequence[str]) -> Iterator[pa.Table]:
@@ -137,14 +138,34 @@ def _codes(values: pa.ChunkedArray) -> Iterator[np.ndarray]:
     yield ranks[numbered.indices.to_numpy()]
 
 
-def _write_run(path: str, run: pa.Table) -> None:
-    with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, run.schema) as writer:
-        writer.write_table(run, max(CHUNK // BATCHES, 1))
+class _Runs:
+    """Sorted tables in one file.
 
+    Args:
+        schema: theirs.
+        files: closes the file, and removes it.
+    """
 
-def _run(path: str, files: ExitStack) -> Iterator[pa.Table]:
-    reader = pa.ipc.open_file(files.enter_context(pa.OSFile(path, "rb")))
-    return (pa.Table.from_batches([reader.get_batch(number)]) for number in range(reader.num_record_batches))
+    def __init__(self, schema: pa.Schema, files: ExitStack) -> None:
+        self._files, self._schema, self._ends = files, schema, [0]
+        self._path = f"{files.enter_context(tempfile.TemporaryDirectory(prefix='reelpack-sort-'))}/runs.arrow"
+        self._writer = pa.ipc.new_file(files.enter_context(pa.OSFile(self._path, "wb")), schema)
+
+    def write(self, run: pa.Table) -> None:
+        batches = run.to_batches(max(run.num_rows // BATCHES, 1))
+        for batch in batches:
+            self._writer.write_batch(batch)
+        if batches:
+            self._ends.append(self._ends[-1] + len(batches))
+
+    def read(self) -> list[Iterator[pa.Table]]:
+        """Each run in tables, after all are written."""
+        self._writer.close()
+        file = pa.ipc.open_file(self._files.enter_context(pa.OSFile(self._path, "rb")))
+        return [self._batches(file, *run) for run in pairwise(self._ends)]
+
+    def _batches(self, file: pa.RecordBatchFileReader, begin: int, end: int) -> Iterator[pa.Table]:
+        return (pa.Table.from_batches([file.get_batch(number)], self._schema) for number in range(begin, end))
 
 
 def _merged(runs: Sequence[Iterator[pa.Table]], key: Sequence[str]) -> Iterator[pa.Table]:
