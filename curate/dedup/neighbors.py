@@ -5,14 +5,15 @@ needed, and the cost is bounded for any number of similar frames. A piece of an 
 """
 
 from collections.abc import Iterator
-from functools import cache
-from itertools import pairwise
+from contextlib import ExitStack
+from functools import cache, partial
+from itertools import pairwise, starmap
 
 import numpy as np
 
-from curate.dedup.stored import StoredHashes
+from curate.dedup.stored import OWNER, StoredHashes
 
-ORDERS = tuple((stride, first) for stride in (1, 5, 11, 13) for first in (63, 47, 31, 15))
+ORDERS = dict.fromkeys((1, 5, 11, 13), (63, 47, 31, 15))
 """Orders to sort in: the bits `first`, `first - stride`, … lead. Near hashes agree in the leading bits of one."""
 
 NUM_NEIGHBORS = 8
@@ -27,8 +28,12 @@ MAX_PARTNERS = 8
 
 Where thousands of clips share a layout, their copies are nearer than the rest of them."""
 
-PIECE = 2_000_000
+PIECE = 1_000_000
 """Hashes of an order that are in memory."""
+BLOCK = 2**16
+"""Hashes of a piece that are in the processor's cache."""
+LEADING = np.uint64(48)
+"""Bits behind those by which an order is cut into pieces."""
 
 
 def candidates(stored: StoredHashes, *, with_mirrored: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -37,27 +42,38 @@ def candidates(stored: StoredHashes, *, with_mirrored: bool) -> Iterator[tuple[n
 
     Pairs are (n,) a · num_clips + b, sorted; distances (n,) bits of the nearest two frames.
     """
-    for stride, first in ORDERS:
-        found, before = [np.empty(0, np.int64)], (np.empty(0, np.uint64), np.empty(0, np.uint32))
-        for piece in _pieces(stored, stride, first, with_mirrored):
-            num_before = len(before[0])
-            keys, owners = (np.concatenate(both) for both in zip(before, piece, strict=True))
-            near = [_near(keys, owners, max(num_before - step, 0), step, len(stored), with_mirrored)
-                    for step in range(1, NUM_NEIGHBORS + 1)]  # fmt: skip
-            found.append(_one_each(np.concatenate(near)))
-            before = keys[-NUM_NEIGHBORS:], owners[-NUM_NEIGHBORS:]
-        one_each = _one_each(np.concatenate(found)) if len(found) > 2 else found[-1]
-        yield one_each // 64, (one_each % 64).astype(np.uint8)
+    for stride, firsts in ORDERS.items():
+        stored.turn(partial(_reordered, stride=stride), with_mirrored=with_mirrored)
+        for first in firsts:
+            found, keys, owners = [np.empty(0, np.int64)], np.empty(0, np.uint64), np.empty(0, np.uint32)
+            for more_keys, more_owners in _pieces(stored, _rotation(stride, first)):
+                num_before = min(len(keys), NUM_NEIGHBORS)
+                keys = np.concatenate([keys[-NUM_NEIGHBORS:], more_keys])
+                owners = np.concatenate([owners[-NUM_NEIGHBORS:], more_owners])
+                found.append(_one_each(_near(keys, owners, num_before, len(stored), with_mirrored)))
+            one_each = _one_each(np.concatenate(found)) if len(found) > 2 else found[-1]
+            yield one_each // 64, (one_each % 64).astype(np.uint8)
 
 
-def _near(
-    keys: np.ndarray, owners: np.ndarray, begin: int, step: int, num_clips: int, with_mirrored: bool
+def _near(keys: np.ndarray, owners: np.ndarray, num_before: int, num_clips: int, with_mirrored: bool) -> np.ndarray:
+    """Pairs · 64 + distance of near hashes among those that follow each other, without pairs of the first `num_before`
+    hashes. The order of their bits changes no distance."""
+    found = []
+    for begin in range(0, len(keys), BLOCK):
+        block = keys[begin : begin + BLOCK + NUM_NEIGHBORS]
+        for step in range(1, min(NUM_NEIGHBORS, len(block) - 1) + 1):
+            skipped = max(num_before - step - begin, 0)
+            one = block[skipped : min(BLOCK, len(block) - step)]
+            distance = np.bitwise_count(one ^ block[skipped + step : skipped + step + len(one)])
+            rows = np.flatnonzero(distance <= MAX_FRAME_DISTANCE)
+            places = begin + skipped + rows
+            found.append(_pairs(owners[places], owners[places + step], distance[rows], num_clips, with_mirrored))
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _pairs(
+    one: np.ndarray, other: np.ndarray, distance: np.ndarray, num_clips: int, with_mirrored: bool
 ) -> np.ndarray:
-    """Pairs · 64 + distance of hashes that are `step` apart in an order, from `begin` on. The order of their bits
-    changes no distance."""
-    distance = np.bitwise_count(keys[begin:-step] ^ keys[begin + step :])
-    rows = np.flatnonzero(distance <= MAX_FRAME_DISTANCE)
-    one, other = owners[begin + rows], owners[begin + rows + step]
     i, j = (one >> 1).astype(np.int64), (other >> 1).astype(np.int64)
     if with_mirrored:
         wanted, is_left = (i != j) & ((one ^ other) & 1 == 1), one & 1 == 0
@@ -65,7 +81,7 @@ def _near(
     else:
         wanted = i != j
         i, j = np.minimum(i, j), np.maximum(i, j)
-    return ((i * num_clips + j) * 64 + distance[rows])[wanted]
+    return ((i * num_clips + j) * 64 + distance)[wanted]
 
 
 def _one_each(found: np.ndarray) -> np.ndarray:
@@ -74,42 +90,29 @@ def _one_each(found: np.ndarray) -> np.ndarray:
     return found[np.diff(found // 64, prepend=-1) > 0]
 
 
-def _pieces(
-    stored: StoredHashes, stride: int, first: int, with_mirrored: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All hashes that tell, with their bits in another order, sorted, and whose they are, in pieces."""
-    num_pieces = -(-(stored.num_telling << with_mirrored) // PIECE)
+def _pieces(stored: StoredHashes, rotation: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The turned hashes, rotated and sorted, and whose they are: in pieces by their first bits."""
+    blocks = ((_rotated(hashes, rotation), owners) for hashes, owners in stored.turned(PIECE))
+    num_pieces = -(-stored.num_turned // PIECE)
     if num_pieces <= 1:
-        blocks = [*stored.telling(PIECE, with_mirrored=with_mirrored)]
-        hashes, owners = (np.concatenate(of) for of in zip(*blocks, strict=True)) if blocks else _none()
-        yield _sorted(_reordered(hashes, stride, first), owners)
+        both = list(blocks) or [(np.empty(0, np.uint64), np.empty(0, OWNER))]
+        yield _sorted(*(np.concatenate(of) for of in zip(*both, strict=True)))
         return
-    sample = np.sort(_reordered(stored.sample, stride, first))
-    bounds = sample[np.arange(1, num_pieces) * len(sample) // num_pieces]
-    paths = [stored.path(f"piece-{number}") for number in range(num_pieces)]
-    kinds = np.dtype([("key", np.uint64), ("owner", np.uint32)])
-    files = [open(path, "wb") for path in paths]  # noqa: SIM115
-    try:
-        for hashes, owners in stored.telling(PIECE, with_mirrored=with_mirrored):
-            rows = np.empty(len(hashes), kinds)
-            rows["key"], rows["owner"] = _reordered(hashes, stride, first), owners
-            places = np.searchsorted(bounds, rows["key"], side="right").astype(np.uint16)
+    leading = np.bincount(_rotated(stored.sample, rotation) >> LEADING, minlength=2 ** (64 - int(LEADING)))
+    piece_of = np.minimum(leading.cumsum() * num_pieces // leading.sum(), num_pieces - 1).astype(np.uint16)
+    paths = [(stored.path(f"keys-{number}"), stored.path(f"of-{number}")) for number in range(num_pieces)]
+    with ExitStack() as opened:
+        files = [[opened.enter_context(open(path, "wb")) for path in of_piece] for of_piece in paths]
+        for keys, owners in blocks:
+            places = piece_of[keys >> LEADING]
             order = np.argsort(places, kind="stable")
-            ends = np.bincount(places, minlength=num_pieces).cumsum()
-            rows = rows[order]
-            for file, (begin, end) in zip(files, pairwise([0, *ends]), strict=True):
-                rows[begin:end].tofile(file)
-    finally:
-        for file in files:
-            file.close()
-    for path in paths:
-        rows = np.fromfile(path, kinds)
-        yield _sorted(rows["key"].copy(), rows["owner"].copy())
-
-
-def _none() -> tuple[np.ndarray, np.ndarray]:
-    """No hashes, and no owners."""
-    return np.empty(0, np.uint64), np.empty(0, np.uint32)
+            ends = np.bincount(places, minlength=num_pieces).cumsum().tolist()
+            keys, owners = keys[order], owners[order]
+            for (key_file, owner_file), rows in zip(files, starmap(slice, pairwise([0, *ends])), strict=True):
+                keys[rows].tofile(key_file)
+                owners[rows].tofile(owner_file)
+    for key_path, owner_path in paths:
+        yield _sorted(np.fromfile(key_path, np.uint64), np.fromfile(owner_path, OWNER))
 
 
 def _sorted(keys: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,9 +137,9 @@ def stable_order(keys: np.ndarray) -> np.ndarray:
     return order
 
 
-def _reordered(hashes: np.ndarray, stride: int, first: int) -> np.ndarray:
-    """(n,) uint64 with bit `first` of the hashes as the highest bit, then bit `first - stride`, and so on round."""
-    table = _bits_moved(stride, first)
+def _reordered(hashes: np.ndarray, stride: int) -> np.ndarray:
+    """(n,) uint64 with bit 63 of the hashes as the highest bit, then bit `63 - stride`, and so on round."""
+    table = _bits_moved(stride)
     octets = hashes.astype("<u8").view(np.uint8).reshape(-1, 8)
     turned = table[0][octets[:, 0]]
     for byte in range(1, 8):
@@ -144,13 +147,22 @@ def _reordered(hashes: np.ndarray, stride: int, first: int) -> np.ndarray:
     return turned
 
 
+def _rotation(stride: int, first: int) -> int:
+    """Places by which reordered bits are rotated for bit `first` to lead."""
+    return (63 - first) * pow(stride, -1, 64) % 64
+
+
+def _rotated(turned: np.ndarray, places: int) -> np.ndarray:
+    return turned << np.uint64(places) | turned >> np.uint64(64 - places) if places else turned
+
+
 @cache
-def _bits_moved(stride: int, first: int) -> np.ndarray:
+def _bits_moved(stride: int) -> np.ndarray:
     """(8, 256) uint64: where the bits of each value of each byte go."""
     values = np.arange(256, dtype=np.uint64)
     table = np.zeros((8, 256), np.uint64)
     for rank in range(64):
-        byte, bit = divmod((first - rank * stride) % 64, 8)
+        byte, bit = divmod((63 - rank * stride) % 64, 8)
         table[byte] |= ((values >> np.uint64(bit)) & np.uint64(1)) << np.uint64(63 - rank)
     return table
 

@@ -1,6 +1,6 @@
 """Frame hashes in files: of ten million clips they take two gigabytes. A part of them is in memory at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ BLOCK = 12_000_000
 """Hashes of the clips of a block: two blocks are in memory while their clips are compared."""
 SAMPLED = 64
 """Of so many hashes one is looked at to divide them evenly."""
+READ = 1_000_000
 OWNER = np.uint32
 """Twice the number of a clip; and 1, for its mirror image."""
 
@@ -48,12 +49,13 @@ class StoredHashes:
     Attributes:
         starts: (N + 1,) int64: where the hashes of each clip begin.
         blocks: (K + 1,) clips that begin blocks of about `BLOCK` hashes, and N.
-        sample: Some of the hashes that tell.
-        num_telling: How many there are.
+        num_telling: Hashes that tell a frame from others of its clip.
+        num_turned: Those that `turn` stored.
+        sample: Some of them.
     """
 
     def __init__(self, clips: Iterable[pa.Table], folder: str) -> None:
-        self._folder = folder
+        self._folder, self.num_turned, self.sample, self._with_mirrored = folder, 0, np.zeros(0, np.uint64), False
         lengths, sample, self.num_telling, num_clips = [np.zeros(1, np.int64)], [np.zeros(0, np.uint64)], 0, 0
         names = pa.schema([("clip_id", pa.string())])
         with (
@@ -78,7 +80,7 @@ class StoredHashes:
                 sample.append(hashes[rows][::SAMPLED])
                 lengths.append(counts)
                 self.num_telling, num_clips = self.num_telling + len(rows), num_clips + len(counts)
-        self.starts, self.sample = np.concatenate(lengths).cumsum(), np.concatenate(sample)
+        self.starts, self._sample = np.concatenate(lengths).cumsum(), np.concatenate(sample)
         marks = np.arange(0, max(self.starts[-1], 1), BLOCK)
         self.blocks = np.unique([*np.searchsorted(self.starts[:-1], marks), 0, num_clips])
 
@@ -98,13 +100,27 @@ class StoredHashes:
         hashes = np.fromfile(path, "<u8", count, offset=8 * int(starts[0]))
         return Frames(first=int(clips.start), starts=starts - starts[0], hashes=hashes)
 
-    def telling(self, count: int, *, with_mirrored: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The hashes that tell, and whose they are, `count` at a time; then their mirror images."""
-        for is_mirrored in (False, True)[: 1 + with_mirrored]:
-            for begin in range(0, self.num_telling, count):
-                hashes = np.fromfile(f"{self._folder}/telling", "<u8", count, offset=8 * begin)
-                owners = np.fromfile(f"{self._folder}/owners", OWNER, count, offset=OWNER().nbytes * begin)
-                yield (mirrored(hashes), owners + OWNER(1)) if is_mirrored else (hashes, owners)
+    def turn(self, how: Callable[[np.ndarray], np.ndarray], *, with_mirrored: bool) -> None:
+        """Store the hashes that tell with their bits in another order, and then those of their mirror images."""
+        self.sample, self._with_mirrored = how(self._sample), with_mirrored
+        self.num_turned = self.num_telling << with_mirrored
+        with open(self.path("turned"), "wb") as file:
+            for image in (np.asarray, mirrored)[: 1 + with_mirrored]:
+                for _, hashes in self._read("telling", "<u8", READ):
+                    how(image(hashes)).tofile(file)
+
+    def turned(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `turn` stored, and whose each is, `count` at a time."""
+        for is_mirrored in (False, True)[: 1 + self._with_mirrored]:
+            for begin, owners in self._read("owners", OWNER, count):
+                row = begin + is_mirrored * self.num_telling
+                keys = np.fromfile(self.path("turned"), np.uint64, len(owners), offset=8 * row)
+                yield keys, owners + OWNER(is_mirrored)
+
+    def _read(self, name: str, kind: type[np.generic] | str, count: int) -> Iterator[tuple[int, np.ndarray]]:
+        size = np.dtype(kind).itemsize
+        for begin in range(0, self.num_telling, count):
+            yield begin, np.fromfile(self.path(name), kind, count, offset=size * begin)
 
     def ids(self, rows: np.ndarray) -> pa.Array:
         """Ids of clips, ascending."""
