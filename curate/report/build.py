@@ -67,11 +67,9 @@ def build_report(
 def summary(view: DatasetView) -> str:
     """One sentence that a newcomer can repeat."""
     files = f"{view.num_files:,} files" if view.num_files != 1 else "1 file"
+    clips = f"{view.clips.num_rows:,} clips" if view.clips.num_rows != 1 else "1 clip"
     unreadable = f" ({view.num_failed_files:,} unreadable)" if view.num_failed_files else ""
-    return (
-        f"{files}{unreadable} gave {view.clips.num_rows:,} clips: "
-        f"{view.count('keep'):,} kept, {view.count('reject'):,} rejected."
-    )
+    return f"{files}{unreadable} gave {clips}: {view.count('keep'):,} kept, {view.count('reject'):,} rejected."
 
 
 def facts(view: DatasetView) -> dict[str, object]:

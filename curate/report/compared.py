@@ -56,7 +56,7 @@ def compared(against: Against) -> str:
         "absent": f"not in {name}",
     }
     chips = "".join(
-        f'<button type="button" class="chip" data-differ="{key}">{said[key]} {int(masks[key].sum()):,}</button>'
+        f'<button type="button" class="chip" data-differ="{key}">{int(masks[key].sum()):,} {said[key]}</button>'
         for key in get_args(Differing)
         if masks[key].any()
     )

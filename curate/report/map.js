@@ -46,7 +46,9 @@ class EmbeddingMap {
   tell() {
     const { ids, x, y } = this.points, box = this.box;
     chosen.ids = box && new Set(ids.filter((_, at) => x[at] >= box[0] && x[at] <= box[2] && y[at] >= box[1] && y[at] <= box[3]));
-    this.note.textContent = box ? `${grouped(chosen.ids.size)} clips in the box` : "";
+    const { total } = this.points, rest = total - ids.length;
+    const hidden = rest ? `; the ${grouped(rest)} clips that are not on the map are hidden` : "";
+    this.note.textContent = box ? `${grouped(chosen.ids.size)} clips in the box${hidden}` : "";
     this.draw();
     for (const listener of chosen.listeners) listener();
   }
@@ -148,7 +150,7 @@ async function startMap() {
     unpackStrings(packed.ids), unpack(packed.x), unpack(packed.y), unpack(packed.decisions), unpack(packed.clusters),
   ]);
   const part = (whole) => Array.from(whole, (value) => value / packed.steps);
-  return new EmbeddingMap(root, { ids, x: part(x), y: part(y), decisions, clusters });
+  return new EmbeddingMap(root, { ids, x: part(x), y: part(y), decisions, clusters, total: packed.total });
 }
 
 const mapReady = startMap();

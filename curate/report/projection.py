@@ -84,11 +84,12 @@ def embedding_map(view: DatasetView, found: Points | None) -> str:
     if found is None:
         return ""
     data = json.dumps(_data(view, found), separators=(",", ":"))  # numbers and base64: nothing ends the element
-    of = f" of {found.total:,}" if len(found.ids) < found.total else ""
+    of, those = (f" of {found.total:,}", ", of those on the map") if len(found.ids) < found.total else ("", "")
     return (
         f'<p class="muted">{len(found.ids):,}{of} clips by their embeddings: the two principal components, which have '
         f"{100 * found.share:.0f} % of the variance. Near clips look similar; far ones can too. Draw a box to see the "
-        'clips in it.</p><div id="points"><noscript>A script draws the map, which does not run here.</noscript></div>'
+        f'clips in it{those}.</p><div id="points">'
+        "<noscript>A script draws the map, which does not run here.</noscript></div>"
         f'<script type="application/json" id="points-data">{data}</script>'
     )
 
@@ -103,6 +104,7 @@ def _data(view: DatasetView, found: Points) -> dict[str, Any]:
         "decisions": pack_numbers(decisions.to_numpy().astype(np.int8)),
         "clusters": pack_numbers(found.clusters.astype(np.int8)),
         "steps": STEPS,
+        "total": found.total,
     }
 
 

@@ -98,6 +98,16 @@ class Finder {
     this.problem.hidden = !problem;
   }
 
+  /** In place of the clips where none is found. */
+  nothing() {
+    const button = words("button", "chip", "show all clips");
+    button.addEventListener("click", () => {
+      for (const field of this.form.elements) field.type === "checkbox" ? (field.checked = false) : (field.value = "");
+      this.changed({ box: "" });
+    });
+    return element("p", { className: "muted" }, "No clip fits what is asked for. ", button);
+  }
+
   draw({ html, total, page, pages, compared }) {
     player.close();
     this.beside.innerHTML = compared;
@@ -105,6 +115,7 @@ class Finder {
       chip.setAttribute("aria-pressed", String(chip.dataset.differ === address.get("differ")));
     }
     this.grid.innerHTML = html; // of the server, which escapes every text in it
+    if (!total) this.grid.append(this.nothing());
     startFilms(this.grid);
     strips.show(this.grid.querySelectorAll(".film"));
     for (const place of this.grid.querySelectorAll(".judging")) new CardCaptions(place, this);

@@ -106,6 +106,11 @@ def test_what_is_asked_is_in_the_address_and_comes_back(page: Tab) -> None:
     page.until(f"!window.isOld && {NOTE} === '6 clips' && {CARDS}.length")
     assert clip_ids(page) == sorted_ids
     assert page.run("document.querySelector('.finder [name=q]').value") == "crosses sky"
+    page.type(".finder [name=q]", "zebra")
+    page.until(f"{NOTE} === '0 clips' && document.querySelector('.grid').textContent.startsWith('No clip fits')")
+    assert page.run("getComputedStyle(document.querySelector('.pager')).display") == "none"
+    page.run("document.querySelector('.grid .chip').click()")
+    page.until(f"location.search === '' && {CARDS}.length > 6")
 
 
 @pytest.mark.browser
