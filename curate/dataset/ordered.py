@@ -30,13 +30,14 @@ def in_order(parts: Iterable[pa.Table], schema: pa.Schema, key: Sequence[str]) -
         key: columns, from the first that decides on; without nulls.
     """
     with ExitStack() as files:
-        held, runs = [schema.empty_table()], None
+        held, runs, num_rows, num_bytes = [schema.empty_table()], None, 0, 0
         for part in parts:
             held.append(part)
-            if sum(one.num_rows for one in held) > IN_MEMORY or sum(one.nbytes for one in held) > RUN_BYTES:
+            num_rows, num_bytes = num_rows + part.num_rows, num_bytes + part.nbytes
+            if num_rows > IN_MEMORY or num_bytes > RUN_BYTES:
                 runs = runs or _Runs(schema, files)
                 runs.write(sorted_by(pa.concat_tables(held), key))
-                held = [schema.empty_table()]
+                held, num_rows, num_bytes = [schema.empty_table()], 0, 0
         if runs is None:
             yield from _whole(cut_up(sorted_by(pa.concat_tables(held), key)), schema, key[0])
             return
