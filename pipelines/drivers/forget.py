@@ -161,23 +161,29 @@ def forget(url: str, targets: Sequence[Target], reason: str = "") -> ForgetSumma
 
 
 def _bury(dataset: Dataset, targets: Sequence[Target], reason: str) -> None:
-    """Publish the tombstones of videos that have none yet."""
+    """Publish the tombstones of videos that have none yet, and open those of videos that go once more: these keep the
+    time, reason and clips of the first take-down."""
     known = {(row["uri"], row["video_id"]): row for row in dataset.forgotten.rows()}
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    dataset.forgotten.publish(
-        {
-            "uri": uri,
-            "video_id": target.video_id,
-            "at": at,
-            "reason": reason,
-            "num_clips": len(target.clip_ids),
-            "clip_ids": list(target.clip_ids),
-            "is_done": False,
-        }
-        for target in targets
-        for uri in target.uris
-        if known.get((uri, target.video_id), {"is_done": True})["is_done"]
-    )
+    new = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "reason": "", "clip_ids": [], "is_done": True}
+    rows = []
+    for target in targets:
+        for uri in target.uris:
+            earlier = known.get((uri, target.video_id), new)
+            if not earlier["is_done"]:
+                continue
+            clip_ids = sorted({*earlier["clip_ids"], *target.clip_ids})
+            rows.append(
+                {
+                    "uri": uri,
+                    "video_id": target.video_id,
+                    "at": earlier["at"],
+                    "reason": reason or earlier["reason"],
+                    "num_clips": len(clip_ids),
+                    "clip_ids": clip_ids,
+                    "is_done": False,
+                }
+            )
+    dataset.forgotten.publish(rows)
 
 
 def _decide_again(dataset: Dataset) -> str | None:

@@ -242,6 +242,8 @@ def test_what_comes_back_is_found_and_goes_again(made: SimpleNamespace) -> None:
     row = next(row for row in made.dataset.captions("test-1").rows() if row["clip_id"] == made.gone)
     tar = (made.out / "shards/train-000000.tar").read_bytes()
     gone(made, "1.mp4")
+    (stone,) = made.dataset.forgotten.rows()
+    made.dataset.forgotten.publish([first := {**stone, "at": "2020-01-01T00:00:00+00:00"}])
     made.dataset.captions("test-1").publish([row])
     (made.out / "shards/train-000000.tar").write_bytes(tar)
     told = [problem for problem in problems(made.url) if "has some of what was forgotten" in problem]
@@ -250,6 +252,7 @@ def test_what_comes_back_is_found_and_goes_again(made: SimpleNamespace) -> None:
         main(["forget", made.url])
     assert problems(made.url) == []
     assert places(made.out, made.media) == []
+    assert made.dataset.forgotten.rows() == [first] and first["reason"] == "asked for"
 
 
 def test_a_dry_run_changes_nothing_and_another_writer_keeps_it_out(
