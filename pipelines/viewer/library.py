@@ -153,11 +153,12 @@ class Library:
         Raises:
             ValueError: a value that this dataset does not know, or a search that it does not allow.
         """
-        view, other = self.view, self.edition.against(query.get("against", ""))
+        edition = self.edition  # one for the whole answer: the dataset can change meanwhile
+        view, other = edition.view, edition.against(query.get("against", ""))
         search = Search.of(query, view)
-        cosines = self._near(search.q, search.by, self.edition.stamp) if search.by and search.q else None
+        cosines = self._near(search.q, search.by, edition.stamp) if search.by and search.q else None
         among = None if cosines is None else set(cosines)
-        if search.box is not None and (drawn := self.edition.points) is not None:
+        if search.box is not None and (drawn := edition.points) is not None:
             inside = set(drawn.inside(search.box))
             among = inside if among is None else among & inside
         found = find(view, search, among, other)
@@ -176,7 +177,7 @@ class Library:
             "total": len(found),
             "page": page,
             "pages": pages,
-            "compared": self.edition.compared(other) if other else "",
+            "compared": edition.compared(other) if other else "",
         }
 
     def laid(self, query: dict[str, str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ import pytest
 
 from curate.dataset.dataset import Dataset
 from curate.report.build import build_report
-from curate.report.data import DatasetView
+from curate.report.data import DatasetView, read_dataset
 from curate.shards.tar import TarReader, read_member
 from pipelines.serve.access import Access
 from pipelines.viewer.library import Library
@@ -219,6 +220,18 @@ def test_a_dataset_without_clips_or_anything_else_has_a_page(captioned: Path, tm
         assert said in library.edition.page.decode() and "fold" not in library.edition.page.decode()
         assert library.clips({"q": "meadow", "sort": "motion"})["total"] == (6 if len(part) else 0)
         assert library.section("captions") == library.section("map") == ""
+
+
+def test_an_answer_is_of_one_reading_of_a_dataset_that_changes(
+    captioned: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library, stamps, read = Library(str(captioned)), count(), []
+    monkeypatch.setattr(library, "_stamp", lambda: (str(next(stamps)),))
+    monkeypatch.setattr(
+        "pipelines.viewer.library.read_dataset", lambda *given: read.append(read_dataset(*given)) or read[-1]
+    )
+    assert library.clips({"q": "meadow"})["total"] == 6 and len(read) == 1
 
 
 def test_parts_are_the_bytes_of_the_shard_and_others_are_refused(server: ReportServer) -> None:
