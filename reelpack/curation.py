@@ -52,7 +52,7 @@ def curate(
         Interrupted: by Ctrl-C; the same call resumes.
     """
     resolved = resolved_config(config, settings, executor=executor, address=address)
-    url, given, given_lists = os.fspath(out), _names(inputs), _names(lists)
+    url, given, given_lists = os.fspath(out), names_of(inputs), names_of(lists)
     with running("curate", of_dataset, url):
         from pipelines.drivers import curate as driver
 
@@ -164,7 +164,7 @@ def export(
     where: str | None = None,
     split: str | None = None,
     caption_level: str | None = None,
-    shard_size: str | None = None,
+    shard_size: str | int | None = None,
     latents: str | None = None,
     push: str | None = None,
     settings: Settings | None = None,
@@ -178,7 +178,7 @@ def export(
         where: a condition of SQL over all columns: `"nsfw < 0.2 and licence = 'CC0'"`.
         split: `train` or `val`; None: both.
         caption_level: `human`, `dense`, `short` or `original`; None: the most detailed of each clip.
-        shard_size: clips (`"256"`) or size (`"512MiB"`) of files of many clips.
+        shard_size: clips (`256`) or size (`"512MiB"`) of files of many clips.
         latents: also latents: a fingerprint, or `auto`.
         push: then upload it: `hf://organization/name`.
         settings: of the layout.
@@ -190,11 +190,14 @@ def export(
         from curate.export.config import layout_of
         from pipelines.drivers import export as driver
 
-        choice = driver.choice_of(where, split, caption_level, latents, shard_size)
+        choice = driver.choice_of(
+            where, split, caption_level, latents, None if shard_size is None else str(shard_size)
+        )
         layout = layout_of(to, as_overrides(settings))
         count, num_captioned = driver.export(url_of(dataset), os.fspath(out), layout, choice, push)
     return Exported(out=os.fspath(out), num_clips=count, num_captioned=num_captioned)
 
 
-def _names(paths: Path | Iterable[Path]) -> list[str]:
+def names_of(paths: Path | Iterable[Path]) -> list[str]:
+    """One path, or several, as texts."""
     return [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]

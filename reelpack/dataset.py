@@ -188,8 +188,9 @@ def _chosen(table: "pa.Table", where: str | None, columns: Sequence[str] | None)
             table = meeting(table, where)
     if columns is None:
         return table
+    columns = [columns] if isinstance(columns, str) else list(columns)
     if unknown := [name for name in columns if name not in table.column_names]:
         nearest = get_close_matches(unknown[0], table.column_names, 1, 0.5)
         hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(table.column_names)}"
         raise ValueError(f"there is no column {unknown[0]}; {hint}")
-    return table.select(list(columns))
+    return table.select(columns)

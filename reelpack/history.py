@@ -1,11 +1,11 @@
 """What was decided before, and what is to go: `checkout`, `forget`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.console.interrupted import of_dataset
-from reelpack.curation import Path
+from reelpack.curation import Path, names_of
 from reelpack.dataset import Dataset, url_of
 from reelpack.errors import NothingKept
 from reelpack.results import Selected
@@ -64,12 +64,12 @@ def checkout(dataset: Dataset | Path, version: int) -> Selected:
 
 def forget(
     dataset: Dataset | Path,
-    videos: Sequence[str] = (),
+    videos: Path | Iterable[Path] = (),
     *,
     where: str | None = None,
     duplicates: bool = False,
     reason: str = "",
-    runs: Sequence[str] = (),
+    runs: Path | Iterable[Path] = (),
     dry_run: bool = False,
 ) -> Forgotten:
     """Take videos down, with all that was made of them: nothing below the dataset holds them, and no later run takes
@@ -93,7 +93,7 @@ def forget(
     with running("export", of_dataset, url):  # the extra that brings DuckDB, for `where`
         from pipelines.drivers import forget as driver
 
-        plan = driver.plan_forget(url, videos, where, duplicates=duplicates, runs=runs)
+        plan = driver.plan_forget(url, names_of(videos), where, duplicates=duplicates, runs=names_of(runs))
         summary = driver.forget(url, plan.targets, reason) if plan.targets and not dry_run else None
     return Forgotten(
         dataset=Dataset(url),

@@ -50,7 +50,7 @@ def sample(
     out: Name = "sample.mp4",
     size: str | tuple[int, int] = "128x80",
     frames: int = 17,
-    label: str | Sequence[str] = (),
+    label: str | int | Sequence[str | int] = (),
     start: Name | None = None,
     end: Name | None = None,
     keys: Mapping[int, Name] | None = None,
@@ -59,7 +59,7 @@ def sample(
     extend: Literal["back", "forward"] | None = None,
     loop: bool = False,
     invert: Name | None = None,
-    autoencoder: str | None = None,
+    autoencoder: Name | None = None,
     grid: bool = False,
     config: File | None = None,
     settings: Settings | None = None,
@@ -115,7 +115,7 @@ def sample(
             resolved,
             labels=_texts(label),
             given=given,
-            autoencoder=None if autoencoder is None else autoencoder_given(autoencoder),
+            autoencoder=None if autoencoder is None else autoencoder_given(os.fspath(autoencoder)),
             grid=grid,
         )
     files = tuple(map(Sample, paths))
@@ -170,5 +170,5 @@ def _file(path: Name | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _texts(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _texts(given: str | int | Sequence[str | int]) -> list[str]:
+    return [str(one) for one in ([given] if isinstance(given, str | int) else given)]

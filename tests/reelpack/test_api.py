@@ -199,6 +199,21 @@ def test_what_a_step_has_not_made_is_missing_and_has_its_command(made: SimpleNam
     assert dataset.clips().num_rows == 4
 
 
+def test_one_name_or_number_is_given_without_a_list(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs/a").mkdir(parents=True)
+    (tmp_path / "runs/a/run.json").write_text(json.dumps({"datasets": [{"url": made.url, "train_clips": 2}]}))
+    plan = reelpack.forget(made.url, "1.mp4", runs=tmp_path / "runs", dry_run=True)
+    assert (len(plan.videos), plan.num_clips, plan.runs) == (1, 1, (str(tmp_path / "runs/a"),))
+    assert reelpack.Dataset(made.url).clips(columns="clip_id").column_names == ["clip_id"]
+    assert reelpack.export(made.url, tmp_path / "e", shard_size=1).num_clips == len([*tmp_path.glob("e/*.tar")]) == 2
+    asked: list[object] = []
+    monkeypatch.setattr("pipelines.drivers.sample.sample_to_files", lambda *_, **more: asked.append(more) or [])
+    reelpack.sample("run", label=3)
+    assert [one["labels"] for one in asked] == [["3"]]  # type: ignore[index]
+
+
 def test_a_table_of_a_newer_version_says_what_to_do(made: SimpleNamespace, tmp_path: Path) -> None:
     newer = copied(made, tmp_path)
     (part,) = (newer.out / "tables/clips").glob("*.parquet")
