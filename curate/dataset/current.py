@@ -1,6 +1,7 @@
 """The captions that count now: by the review, by the captioner that ran last, and the user's own text. Read only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,8 @@ KEY = ("clip_id", "level", "variant")
 """Of a caption."""
 FORMER = {"level": "kind"}
 """Column of a caption's table → its name in parts of an earlier reelpack."""
+FEW = 64
+"""Clips that are looked up each by its id; of more, all rows are read."""
 
 
 def read_sections(layout: Layout) -> dict[str, Any]:
@@ -42,19 +45,28 @@ def current_records(layout: Layout, cut: pa.Table, columns: Sequence[str] | None
         cut: rows of tables/shards, or of the index: these clips as they are cut now.
         columns: of `CAPTIONS`; None: all.
     """
-    return CurrentRecords(layout, columns).of(cut, None)
+    few = sorted(cut["clip_id"].to_pylist()) if cut.num_rows <= FEW else None
+    return CurrentRecords(layout, columns, few).of(cut, None)
 
 
 class CurrentRecords:
-    """`current_records` of clips that come in tables, in order of id."""
+    """`current_records` of clips that come in tables, in order of id.
 
-    def __init__(self, layout: Layout, columns: Sequence[str] | None = None) -> None:
+    Args:
+        layout: of the dataset.
+        columns: of `CAPTIONS`; None: all.
+        clips: ids in their order; None: of all clips. Little else is read than the rows of these.
+    """
+
+    def __init__(
+        self, layout: Layout, columns: Sequence[str] | None = None, clips: Sequence[str] | None = None
+    ) -> None:
         self._names = [
             name for name in CAPTIONS.names if columns is None or name in {*KEY, *columns, "status", "text", SOURCE}
         ]
         families = reversed(current_families(layout)[1:])
-        self._families = [Follower(_reader(layout, family).in_order(self._names)) for family in families]
-        self._human = Follower(_reader(layout, HUMAN).in_order([*self._names, "prompt_id", "earlier"]))
+        self._families = [Follower(_rows(_reader(layout, family), self._names, clips)) for family in families]
+        self._human = Follower(_rows(_reader(layout, HUMAN), [*self._names, "prompt_id", "earlier"], clips))
 
     def of(self, cut: pa.Table, last: str | None) -> pa.Table:
         """The captions of the next clips, up to the id `last`; None: of all that are left."""
@@ -62,6 +74,12 @@ class CurrentRecords:
         for family in self._families:
             found.append(of_current(family.until(last), cut).select(self._names))
         return judged(last_by_key(pa.concat_tables(found), KEY), of_current(self._human.until(last), cut))
+
+
+def _rows(table: TableReader, columns: Sequence[str], clips: Sequence[str] | None) -> Iterator[pa.Table]:
+    if clips is None:
+        return table.in_order(columns)
+    return chain([table.between("", "", columns)], (table.of(clip_id, columns) for clip_id in clips))
 
 
 def _reader(layout: Layout, family: str) -> TableReader:

@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from caption.record import record_row
 from caption.review import apply_review, read_review
 from curate.dataset.dataset import Dataset
@@ -46,11 +49,13 @@ def store_judgments(url: str, lines: Iterable[str], where: str) -> ReviewSummary
     judgments = read_review(lines, where)
     with dataset.writer("captions"):
         index = dataset.read_index()
-        rows = dataset.current_records(index, ["text"]).to_pylist()
+        judged = pa.array(sorted({judgment.clip_id for judgment in judgments.values()}), pa.string())
+        cut = index.filter(pc.is_in(index["clip_id"], judged))
+        rows = dataset.current_records(cut, ["text"]).to_pylist()
         table = dataset.captions(HUMAN)
         applied = apply_review(
             judgments,
-            frozenset(index["clip_id"].to_pylist()),
+            frozenset(cut["clip_id"].to_pylist()),
             {(row["clip_id"], row["level"], row["variant"]): row["text"] for row in rows},
             {(row["clip_id"], row["level"], row["variant"]): row for row in table.rows()},
         )

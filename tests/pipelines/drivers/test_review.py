@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from curate.dataset import current
 from curate.dataset.captions import text_id
+from curate.dataset.table import TableReader
 from pipelines.cli import app
 from pipelines.config import load_config
 from pipelines.dataset import config_of
@@ -55,6 +57,23 @@ def test_the_index_has_the_edit_and_not_the_rejected_text(made: SimpleNamespace)
     again = review(made.url, file)
     assert (again.actions, again.num_unchanged) == ({}, 2)
     assert shorts(made) == ["A square moves", None]
+
+
+def test_captions_of_a_few_clips_are_those_of_all_and_nothing_else_is_read(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review(made.url, written(made, judgment(made, 0, "edit", text="Another text"), judgment(made, 1, "reject")))
+    index = made.dataset.read_index()
+    with monkeypatch.context() as patch:
+        patch.setattr(current, "FEW", -1)
+        every = made.dataset.current_records(index).to_pylist()
+    monkeypatch.setattr(TableReader, "in_order", None)
+    assert sorted(row["text"] for row in every)[0] == "Another text" and len(every) == 2
+    for row, clip_id in enumerate(index["clip_id"].to_pylist()):
+        found = made.dataset.current_records(index.slice(row, 1)).to_pylist()
+        assert found == [one for one in every if one["clip_id"] == clip_id]
+    assert made.dataset.current_records(index).to_pylist() == every
+    assert made.dataset.current_records(index[:0]).num_rows == 0
 
 
 def test_an_edit_wins_over_another_captioner(made: SimpleNamespace) -> None:
