@@ -11,6 +11,7 @@ curated and captioned dataset (`--dataset PATH`, which gets three sets of latent
 - LoRA: updates of attention and MLP of that model, on clips of other sizes and lengths.
 - inflation: the imported PixArt learns images, of films single frames; then layers along time are added, which alone
   train, on videos.
+- image-to-video: the first frame is shown to that model by channels that it gets (the task grey_video).
 - one-shot: Tune-A-Video's query projections and temporal attention, on one clip, whose own loss is looked at.
 
 The loss is of clips that are held out, with fixed noise at three timesteps, and of the weights, not their average.
@@ -35,7 +36,7 @@ import torch
 
 from benchmarks.demo_dataset import make_demo_dataset
 from benchmarks.machine import described
-from benchmarks.moving_shapes import make
+from benchmarks.moving_shapes import SETTINGS, make
 from curate.encoders import torchvision_cpu
 from curate.storage.place import path_of
 from pipelines.config import load_config
@@ -78,6 +79,7 @@ VIEWS: Mapping[str, Sequence[str]] = {
     "clips": (),
     "images": ("encode.fps=1", "encode.max_frames=1"),
     "others": ("encode.max_area_px=5120", "encode.max_frames=9"),
+    "shown": ("encode.grey=[first]",),
 }
 """How one dataset is encoded where the shapes are three; the rest is as in the demo."""
 RANKS = (1, 2, 4)
@@ -115,8 +117,12 @@ class Study:
 
     def _made(self, name: str) -> Data:
         if self.dataset == "shapes":
-            make(self.out / name, **CLIPS[name])
-            return Data(str(self.out / name), "auto")
+            if name in CLIPS:
+                make(self.out / name, **CLIPS[name])
+                made = Data(str(self.out / name), "auto")
+                return made._replace(latents=made.manifest(TrainConfig()).latents["fingerprint"])
+            summary = encode(self.data("clips").url, load_config(overrides=[*SETTINGS, *VIEWS[name]]))
+            return Data(self.data("clips").url, summary.latents)
         url = self.dataset or make_demo_dataset(self.out / "demo")
         summary = encode(url, load_config("demo", ["execute.executor=local", *VIEWS[name]]))
         return Data(url, summary.latents)
@@ -220,6 +226,24 @@ def _lora(study: Study) -> Way:
     return config, data
 
 
+def image_to_video(study: Study) -> bool:
+    return compare(study, "image-to-video", *_image_to_video(study))
+
+
+def _image_to_video(study: Study) -> Way:
+    data = study.data("shown")
+    latents = data.manifest(TrainConfig()).latents
+    config = study.config(
+        study.imported("WanTransformer3DModel"),
+        data,
+        f"train.init={_base(study)}",
+        f"train.model.shown_channels={latents['channels'] + latents['temporal_stride']}",
+        "train.data.tasks=[{kind: grey_video}]",
+        "train.optimizer.lr=1e-3",
+    )
+    return config, data
+
+
 def inflation(study: Study) -> bool:
     images, data = study.data("images"), study.data("clips")
     config = study.config(study.imported("PixArtTransformer2DModel"), images, "train.optimizer.lr=1e-3")
@@ -258,7 +282,7 @@ def killed(step: int, config: TrainConfig, dataset: str, out: Path) -> None:
 
 
 def kill_and_resume(study: Study) -> bool:
-    ways = {"full": _full(study), "LoRA": _lora(study)}
+    ways = {"full": _full(study), "LoRA": _lora(study), "image-to-video": _image_to_video(study)}
     equal = True
     for name, (config, data) in ways.items():
         short = config.model_copy(
@@ -310,6 +334,7 @@ def folder(study: Study) -> Iterator[Path]:
 PARTS: Mapping[str, Callable[[Study], bool]] = {
     "full": full,
     "lora": lora,
+    "image-to-video": image_to_video,
     "inflation": inflation,
     "one-shot": one_shot,
     "kill": kill_and_resume,

@@ -81,14 +81,15 @@ class _LowRank(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up = ctx.saved_tensors
         to_x, to_weight, to_bias, to_down, to_up, *_ = ctx.needs_input_grad
-        weight = _weight(weight, ctx.dense, x.dtype)
         rows, upstream = x.flatten(0, -2), grad.to(x.dtype).flatten(0, -2)  # (N, D_in), (N, D_out)
         low = (upstream @ up.to(x.dtype)).mul_(ctx.scale)  # (N, r)
         of_x = None
-        if to_x and _adds(x, weight):
-            of_x = (upstream @ torch.addmm(weight, up, down, alpha=ctx.scale)).view_as(x)
-        elif to_x:
-            of_x = (upstream @ weight.to(x.dtype)).addmm_(low, down.to(x.dtype)).view_as(x)
+        if to_x:
+            whole = _weight(weight, ctx.dense, x.dtype)
+            if _adds(x, whole):
+                of_x = (upstream @ torch.addmm(whole, up, down, alpha=ctx.scale)).view_as(x)
+            else:
+                of_x = (upstream @ whole.to(x.dtype)).addmm_(low, down.to(x.dtype)).view_as(x)
         of_down = (low.t() @ rows).to(down.dtype) if to_down else None
         of_up = (upstream.t() @ (rows @ down.to(x.dtype).t())).mul_(ctx.scale).to(up.dtype) if to_up else None
         of_weight = (upstream.t() @ rows).to(weight.dtype) if to_weight else None

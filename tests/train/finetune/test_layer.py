@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from tests.train.conftest import ragged_samples
 from train.finetune.adapt import adapt, adapted_layers, add_adapter, merge
+from train.finetune.layer import _LowRank
 from train.finetune.targets import Rank
 from train.model.dit import DiT
 from train.packing.batch import pack
@@ -96,3 +97,18 @@ def test_frozen_parts_of_a_block_keep_no_inputs_and_get_no_gradients():
         loss.backward()
         assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
     assert kept["lora"] < 0.7 * kept["full"]
+
+
+def test_the_weight_of_a_quantized_layer_is_made_again_for_gradients_of_inputs_alone():
+    weight, made = torch.randn(8, 6), list[torch.dtype]()
+    down, up = torch.randn(2, 6, requires_grad=True), torch.randn(8, 2, requires_grad=True)
+
+    def dense(dtype: torch.dtype) -> torch.Tensor:
+        made.append(dtype)
+        return weight.to(dtype)
+
+    for needs_gradient, times in ((False, 1), (True, 2)):
+        x = torch.randn(3, 6, requires_grad=needs_gradient)
+        _LowRank.apply(x, None, None, down, up, 1.0, dense).sum().backward()
+        assert len(made) == times
+        made.clear()
