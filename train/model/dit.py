@@ -164,7 +164,7 @@ class DiT(Denoiser):
 
     def _picture(self, batch: PackedBatch, layout: Layout) -> Picture | None:
         """Raises ValueError: the pack has pictures, and the model reads none."""
-        pictures = batch.pictures
+        pictures = batch.pictures if layout.own_pictures is None else layout.own_pictures
         if self.picture is None:
             if pictures is not None:
                 raise ValueError("the pack has states of pictures, and the model reads none; set train.model.picture")
@@ -172,7 +172,8 @@ class DiT(Denoiser):
         if pictures is None:
             if not self.training:
                 return None
-            pictures = self.picture.absent(batch)  # of replicas every weight has a gradient
+            num_segments = max(1, layout.readers.num_segments)  # a rank that shares a pack may have no token
+            pictures = self.picture.absent(num_segments, batch.tokens.device)  # every weight has a gradient
         given = layout.readers.gather(pictures.given)[:, None]  # (N, 1)
         return Picture(tokens=two_or_more(self.picture(pictures)), segments=pictures.segments, given=given)
 

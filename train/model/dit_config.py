@@ -300,11 +300,6 @@ class DiTConfig(DenoiserConfig):
                 f"parallel.context is {num_ranks}, and train.model.mlp=gated_convolution reads the patches around a "
                 "patch, which may be on another rank; set parallel.context to 1, or mlp to gelu"
             )
-        if self.picture is not None:
-            raise ValueError(
-                f"parallel.context is {num_ranks}, and train.model.picture is read by whole samples; set "
-                "parallel.context to 1"
-            )
         if self.temporal != "none":
             raise ValueError(
                 f"parallel.context is {num_ranks}, and train.model.temporal={self.temporal} needs the frames of a "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from train.model.picture_config import PictureConfig
-from train.packing.batch import PackedBatch, Pictures
+from train.packing.batch import Pictures
 from train.packing.segments import Segments
 
 
@@ -21,9 +21,8 @@ class PictureEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), nn.Linear(config.dim, width))
         self.out_norm = nn.LayerNorm(width)
 
-    def absent(self, batch: PackedBatch) -> Pictures:
-        """Of a pack in which no sample has one: states that no token reads."""
-        device, num_segments = batch.tokens.device, batch.segments.num_segments
+    def absent(self, num_segments: int, device: torch.device) -> Pictures:
+        """Where no sample has one: states that no token reads."""
         return Pictures(
             states=torch.zeros(num_segments, self.norm.normalized_shape[0], device=device),
             segments=Segments.of([1] * num_segments).to(device),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from train.model.build_layout import layout_of
 from train.model.dit_config import DiTConfig
-from train.packing.batch import PackedBatch
+from train.packing.batch import PackedBatch, Pictures
 from train.packing.layout import JointKeys, Layout
 from train.packing.segments import Piece, Ring, Segments, WindowLayout
 from train.packing.share import ContextGroup, Share
@@ -44,7 +44,10 @@ def shared(batch: PackedBatch, group: ContextGroup, config: DiTConfig) -> Packed
         lone_frames=None if batch.lone_frames is None else batch.lone_frames[mine],
         features=None if batch.features is None else batch.features[mine].clone(),
         group=group,
-        layout=_shared_layout(layout, share, patches, mine, config),
+        layout=replace(
+            _shared_layout(layout, share, patches, mine, config),
+            own_pictures=None if batch.pictures is None else _own_pictures(batch.pictures, layout, own),
+        ),
     )
 
 
@@ -80,11 +83,27 @@ def _own_parts(layout: Layout, own: slice) -> tuple[Segments, Segments | None, T
     segments = Segments.of(ids.unique_consecutive(return_counts=True)[1].tolist()) if len(ids) else Segments.empty()
     if layout.context_segments is None or layout.keys:  # windows that are read together with it are of all tokens
         return segments, layout.context_segments, layout.context_order
-    first, last = (int(ids[0]), int(ids[-1]) + 1) if len(ids) else (0, 1)
+    first, last = _own_samples(layout, own)
     rows = slice(*layout.context_segments.cu_seqlens[[first, last]].tolist())
     order = layout.context_order
     rows_read = torch.arange(rows.start, rows.stop) if order is None else order[rows]
     return segments, Segments.of(layout.context_segments.lengths[first:last]), rows_read
+
+
+def _own_samples(layout: Layout, own: slice) -> tuple[int, int]:
+    """The first and the end of the samples that a rank has tokens of; of none it has the first."""
+    ids = layout.segments.segment_ids[own]
+    return (int(ids[0]), int(ids[-1]) + 1) if len(ids) else (0, 1)
+
+
+def _own_pictures(pictures: Pictures, layout: Layout, own: slice) -> Pictures:
+    first, last = _own_samples(layout, own)
+    rows = slice(*pictures.segments.cu_seqlens[[first, last]].tolist())
+    return Pictures(
+        states=pictures.states[rows].clone(),
+        segments=Segments.of(pictures.segments.lengths[first:last]),
+        given=pictures.given[first:last],
+    )
 
 
 def _ring(whole: WindowLayout, share: Share) -> Ring:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from train.packing.batch import Pictures
 from train.packing.segments import Segments, WindowLayout
 from train.packing.shapes import Window
 
@@ -53,6 +54,7 @@ class Layout:
     time: TimeLayout | None  # None: the blocks have no layers along time
     own_segments: Segments | None = None  # over this rank's own tokens; None: it has all
     own_context: Segments | None = None  # over what their cross-attention reads: a part of the context
+    own_pictures: Pictures | None = None  # of the samples that they are of; None: those of the pack
 
     @property
     def readers(self) -> Segments:

@@ -43,6 +43,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "ring of windows": WINDOWS | {"num_heads": 3, "text": "in_context"},
     "sparse-causal": {"pattern": "sparse_causal", "text": "in_context"},
     "ring of frames": {"num_heads": 3, "pattern": "sparse_causal", "text": "in_context"},
+    "pictures": {"picture": {"dim": 6, "positions": 3}, "text_padding": 8},
     "ring along time": {"num_heads": 3, "pattern": "alternating", "patch": (2, 2, 2)},
 }
 
@@ -62,6 +63,8 @@ def packs(model: DiT) -> Iterator[PackedBatch]:
     first, second, *rest = ragged_samples()
     drawn = model.config.self_conditioning or None
     first = replace(first, conditioning={"shown": first.latent[:2]})
+    if model.config.pictures is not None:
+        first = replace(first, picture=torch.randn(3, 6, generator=torch.Generator().manual_seed(2)))
     second = replace(second, clean_mask=torch.arange(4) < 2)
     rest[2] = replace(rest[2], kept=torch.tensor([0, 1]))
     tiny = replace(second, latent=second.latent[..., :2], noise=second.noise[..., :2], clean_mask=None)

@@ -77,8 +77,6 @@ def test_what_does_not_fit_is_refused(redrawn: Callable[..., DiT], seeing: list[
     for changed in ({"text": "in_context"}, {"text": "none"}):
         with pytest.raises(ValidationError, match="picture is read by cross-attention over captions"):
             DiTConfig.model_validate({"picture": {"dim": 4}, **changed})
-    with pytest.raises(ValueError, match=r"parallel\.context is 2, and train\.model\.picture"):
-        DiTConfig.model_validate({"picture": {"dim": 4}}).check_context(2)
 
 
 def test_a_pack_without_pictures_trains_as_it_is_sampled(redrawn: Callable[..., DiT], seeing: list[Sample]):
