@@ -238,12 +238,16 @@ def open_parquet(url: str) -> "ds.Dataset | None":
 
 
 def tables_of(rows: "ds.Dataset", columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows in their order; at least one table comes."""
+    """The rows in their order; at least one table comes. Row groups are read when their turn comes: a scanner reads
+    up to a gigabyte ahead of who takes long."""
     names = rows.schema.names if columns is None else list(columns)
     schema, is_empty = pa.schema([rows.schema.field(name) for name in names], rows.schema.metadata), True
-    for batch in rows.to_batches(columns=names, batch_size=ordered.CHUNK, batch_readahead=1, fragment_readahead=1):
-        if batch.num_rows:
-            is_empty = False
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
+    for fragment in rows.get_fragments():
+        is_parquet = getattr(fragment, "row_groups", None) is not None
+        for group in fragment.split_by_row_group() if is_parquet else [fragment]:
+            for batch in group.to_batches(schema=rows.schema, columns=names, batch_size=ordered.CHUNK):
+                if batch.num_rows:
+                    is_empty = False
+                    yield pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
     if is_empty:
         yield schema.empty_table()
