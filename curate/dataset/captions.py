@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.dataset.ordered import sorted_by
 from curate.schema import content_digest
 
 CaptionLevel = Literal["short", "dense", "fields", "original", "human"]
@@ -88,7 +89,7 @@ def matches(records: pa.Table) -> pa.Table:
     chosen = pc.and_(pc.equal(records["variant"], 0), pc.is_in(records["level"], pa.array(["dense", "short"])))
     rows = records.select(["clip_id", "level", "findings"]).filter(chosen)
     # Sorted by level: of a clip's two the dense one comes first.
-    rows = rows.sort_by([("clip_id", "ascending"), ("level", "ascending")])
+    rows = sorted_by(rows, ["clip_id", "level"])
     ids = rows["clip_id"].combine_chunks()
     is_first = np.append(True, np.asarray(pc.not_equal(ids[1:], ids[:-1]))) if len(ids) else np.zeros(0, bool)
     rows = rows.filter(pa.array(is_first))

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from curate.dataset.judged import HUMAN, judged
 from curate.dataset.layout import Layout
-from curate.dataset.ordered import Follower
+from curate.dataset.ordered import Follower, last_of_each, sorted_by
 from curate.dataset.schemas import CAPTIONS
 from curate.dataset.sources import SOURCE, of_current
-from curate.dataset.table import TableReader, last_by_key
+from curate.dataset.table import TableReader
 from curate.storage.place import locate
 from curate.storage.yaml_text import from_yaml
 
@@ -73,7 +73,8 @@ class CurrentRecords:
         found = [CAPTIONS.empty_table().select(self._names)]
         for family in self._families:
             found.append(of_current(family.until(last), cut).select(self._names))
-        return judged(last_by_key(pa.concat_tables(found), KEY), of_current(self._human.until(last), cut))
+        (captions,) = last_of_each([sorted_by(pa.concat_tables(found), KEY)], KEY)
+        return judged(captions, of_current(self._human.until(last), cut))
 
 
 def _rows(table: TableReader, columns: Sequence[str], clips: Sequence[str] | None) -> Iterator[pa.Table]:
