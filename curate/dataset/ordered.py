@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,12 @@ IN_MEMORY = 200_000
 RUN_BYTES = 32 * 2**20
 """Of the rows that are sorted in memory, where they are many bytes each."""
 CHUNK = 100_000
-BATCHES = 64
+RUN = 5_000
+"""Rows of a part that is a run of its own."""
+BATCHES = 32
 """Pieces that a run is read in: of each run one is in memory."""
+MOST = 64
+"""Runs of which more than a piece can be in memory."""
 MAX_WIDTH = 64
 """Bytes of texts of one length that are compared as numbers."""
 
@@ -36,12 +40,12 @@ def in_order(parts: Iterable[pa.Table], schema: pa.Schema, key: Sequence[str]) -
             num_rows, num_bytes = num_rows + part.num_rows, num_bytes + part.nbytes
             if num_rows > IN_MEMORY or num_bytes > RUN_BYTES:
                 runs = runs or _Runs(schema, files)
-                runs.write(sorted_by(pa.concat_tables(held), key))
+                runs.write(held, key)
                 held, num_rows, num_bytes = [schema.empty_table()], 0, 0
         if runs is None:
             yield from _whole(cut_up(sorted_by(pa.concat_tables(held), key)), schema, key[0])
             return
-        runs.write(sorted_by(pa.concat_tables(held), key))
+        runs.write(held, key)
         del held
         yield from _merged(runs.read(), key)
 
@@ -95,12 +99,18 @@ def sorted_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     takes a tenth of the time that Arrow takes."""
     if any(table[name].null_count for name in key):
         return table.sort_by([(name, "ascending") for name in key])
-    codes = [code for name in key for code in _codes(table[name])]
-    after, equal = np.zeros(max(len(table) - 1, 0), bool), np.ones(max(len(table) - 1, 0), bool)
+    table, codes = table.combine_chunks(), chain.from_iterable(_codes(table[name]) for name in key)
+    first = next(codes)
+    if (first[1:] > first[:-1]).all():
+        return table
+    codes = [first, *codes]
+    after, equal = np.zeros(len(first) - 1, bool), np.ones(len(first) - 1, bool)
     for code in codes:
         after |= equal & (code[1:] > code[:-1])
         equal &= code[1:] == code[:-1]
-    return table.combine_chunks() if (after | equal).all() else table.combine_chunks().take(pa.array(_order(codes)))
+        if not (after | equal).all():
+            return table.take(pa.array(_order(codes)))
+    return table
 
 
 def _order(codes: Sequence[np.ndarray]) -> np.ndarray:
@@ -130,7 +140,7 @@ def _codes(values: pa.ChunkedArray) -> Iterator[np.ndarray]:
         letters = np.frombuffer(texts.buffers()[2], np.uint8)[begin : begin + width * len(texts)]
         padded = np.zeros((len(texts), -(-width // 8) * 8), np.uint8)
         padded[:, :width] = letters.reshape(len(texts), width)
-        yield from padded.view(">u8").astype(np.uint64).T
+        yield from (code.astype(np.uint64) for code in padded.view(">u8").T)
         return
     numbered = texts.dictionary_encode()
     order = pc.sort_indices(numbered.dictionary).to_numpy()
@@ -152,12 +162,15 @@ class _Runs:
         self._path = f"{files.enter_context(tempfile.TemporaryDirectory(prefix='reelpack-sort-'))}/runs.arrow"
         self._writer = pa.ipc.new_file(files.enter_context(pa.OSFile(self._path, "wb")), schema)
 
-    def write(self, run: pa.Table) -> None:
-        batches = run.to_batches(max(run.num_rows // BATCHES, 1))
-        for batch in batches:
-            self._writer.write_batch(batch)
-        if batches:
-            self._ends.append(self._ends[-1] + len(batches))
+    def write(self, parts: Sequence[pa.Table], key: Sequence[str]) -> None:
+        """Parts that are sorted already, as those of a table are, need no sort before they are merged."""
+        for is_run, some in groupby(parts, key=lambda part: part.num_rows >= RUN):
+            for run in some if is_run else [pa.concat_tables(some)]:
+                batches = sorted_by(run, key).to_batches(max(run.num_rows // BATCHES, 1))
+                for batch in batches:
+                    self._writer.write_batch(batch)
+                if batches:
+                    self._ends.append(self._ends[-1] + len(batches))
 
     def read(self) -> list[Iterator[pa.Table]]:
         """Each run in tables, after all are written."""
@@ -172,8 +185,10 @@ class _Runs:
 def _merged(runs: Sequence[Iterator[pa.Table]], key: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of sorted tables in one order; those with one value of the key's first column are in one table."""
     followers, held = [Follower(run, key[0]) for run in runs], list[pa.Table]()
-    while reached := [reach for follower in followers if (reach := follower.reach) is not None]:
-        held.append(sorted_by(pa.concat_tables(follower.until(min(reached)) for follower in followers), key))
+    while reached := sorted(reach for follower in followers if (reach := follower.reach) is not None):
+        # Pieces of runs end at nearly the same values: up to the first end there is little.
+        bound = reached[min(len(reached) // 2, MOST)]
+        held.append(sorted_by(pa.concat_tables(follower.until(bound) for follower in followers), key))
         if sum(table.num_rows for table in held) >= CHUNK:
             yield pa.concat_tables(held)
             held = []
