@@ -282,13 +282,15 @@ class Dataset:
             found[family] = {field.name: field.type for field in schema if field.name != "clip_id"}
         return found
 
-    def read_clips(self) -> pa.Table:
-        """`clips.parquet`: every clip with its decision.
+    def read_clips(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """`clips.parquet`: every clip with its decision; `columns`: those of these that it has.
 
         Raises:
             NotADataset, Missing: it is not there; names the command that makes it.
         """
-        return self._derived(self.layout.clips)
+        stored = None if columns is None else open_parquet(self.layout.clips)
+        names = None if stored is None else [name for name in stored.schema.names if name in (columns or ())]
+        return self._derived(self.layout.clips, names)
 
     def read_index(self) -> pa.Table:
         """`shards/index.parquet`: the kept clips that are cut; what an earlier reelpack did not write is null.
@@ -319,8 +321,8 @@ class Dataset:
         """Whether both derived files are there."""
         return all(fs.exists(path) for fs, path in map(locate, (self.layout.clips, self.layout.index)))
 
-    def _derived(self, url: str) -> pa.Table:
-        table = read_parquet(url)
+    def _derived(self, url: str, columns: Sequence[str] | None = None) -> pa.Table:
+        table = read_parquet(url, columns)
         if table is None:
             raise self._missing(url)
         return table
@@ -371,9 +373,9 @@ class Dataset:
             raise self._missing(self.layout.clips)
         return tables_of(stored, columns)
 
-    def cut(self, cut_key: str) -> pa.Table:
-        """Rows of tables/shards: the clips as they are cut with these settings."""
-        return _cut_with(self.shards.read(), cut_key)
+    def cut(self, cut_key: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of tables/shards, or these columns of them: the clips as they are cut with these settings."""
+        return _cut_with(self.shards.read(columns), cut_key)
 
     def index(self, clips: pa.Table, cut_key: str) -> pa.Table:
         """The rows of `shards/index.parquet`: the kept clips that are cut, with the captions of the current captioner

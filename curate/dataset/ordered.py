@@ -99,11 +99,11 @@ def sorted_by(table: pa.Table, key: Sequence[str]) -> pa.Table:
     takes a tenth of the time that Arrow takes."""
     if any(table[name].null_count for name in key):
         return table.sort_by([(name, "ascending") for name in key])
-    table, codes = table.combine_chunks(), chain.from_iterable(_codes(table[name]) for name in key)
-    first = next(codes)
+    table, found = table.combine_chunks(), chain.from_iterable(_codes(table[name]) for name in key)
+    first = next(found)
     if (first[1:] > first[:-1]).all():
         return table
-    codes = [first, *codes]
+    codes = [first, *found]
     after, equal = np.zeros(len(first) - 1, bool), np.ones(len(first) - 1, bool)
     for code in codes:
         after |= equal & (code[1:] > code[:-1])

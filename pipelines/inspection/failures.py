@@ -12,6 +12,7 @@ from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Encoded
 from curate.dataset.scans import KnownKeys, current_clips
 from curate.dataset.sources import SOURCE, of_current
+from curate.dataset.table import open_parquet
 from curate.schema import RETRYABLE, FailureKind
 from pipelines.config import Config
 from pipelines.dataset import config_of, step_config
@@ -117,9 +118,10 @@ def encoded(dataset: Dataset, kind: Encoded, fingerprint: str, cut: pa.Table) ->
         fingerprint: names their folder.
         cut: rows of tables/shards, the clips as they are cut now: latents of an earlier cut do not count.
     """
-    rows = dataset.encoded_index(kind, fingerprint)
-    if rows is None:
+    stored = open_parquet(dataset.layout.encoded(kind, fingerprint).index)
+    if stored is None:
         return set()
+    rows = stored.to_table([name for name in stored.schema.names if name in ("clip_id", SOURCE)])
     return ids_of(of_current(rows, cut) if kind == "latents" else rows)
 
 

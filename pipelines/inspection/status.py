@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from curate.columns import SCORE_COLUMNS
 from curate.dataset.captions import TEXT_LEVELS, TO_RETRY, usable
 from curate.dataset.dataset import Dataset
 from curate.dataset.scans import current_videos
-from curate.dataset.sources import SOURCE, of_current
+from curate.dataset.sources import DIGEST, SOURCE, of_current
 from curate.rules import Rule
 from curate.select import absolute, funnel
 from curate.storage.lease import owners
@@ -84,10 +84,11 @@ def status(url: str) -> Status:
     is_running = dataset.is_running
     # Files before clips, which are published before their file: a scanned file has its clips here.
     videos = current_videos(dataset, config.scan, ["outcome", "failure"]).to_pylist()
-    clips = clips_now(dataset)
+    relative = [name for name, rule in config.select.rules.items() if rule.relative]
+    clips = clips_now(dataset, ["clip_id", "kind", "decision", "reasons", *relative])
     ids = ids_of(clips)
     kept = ids_of(clips.filter(pc.equal(clips["decision"], "keep")))
-    now = dataset.cut(config.shards.key)
+    now = dataset.cut(config.shards.key, [DIGEST])
     cut = kept & ids_of(now)
     records = {
         family: of_current(dataset.captions(family).read(["status", SOURCE]), now)
@@ -123,13 +124,13 @@ def status(url: str) -> Status:
     )
 
 
-def clips_now(dataset: Dataset) -> pa.Table:
-    """The rows of `clips.parquet`, or what they would be now where a run is under way.
+def clips_now(dataset: Dataset, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of `clips.parquet`, or what they would be now where a run is under way; `columns`: these at least.
 
     Raises:
         ValueError: nothing was curated into the dataset.
     """
-    return decided_now(dataset) if dataset.is_running else dataset.read_clips()
+    return decided_now(dataset) if dataset.is_running else dataset.read_clips(columns)
 
 
 def decided_now(dataset: Dataset) -> pa.Table:
