@@ -48,7 +48,7 @@ from train.packing.batch import PackedBatch
 from train.run.checkpoint import Checkpointer, RunState, list_checkpoints
 from train.run.commit import remove_left_over
 from train.run.config import TrainConfig
-from train.run.encoders import check_autoencoder, check_text_encoder
+from train.run.encoders import check_autoencoder, check_pictures, check_text_encoder
 from train.run.folder import RunRecord, activation_dtype, adapt_base, autocast, build_model, check_ranks
 from train.run.hold import hold_run, restarted_by_torchrun
 from train.run.init import check_latents
@@ -133,6 +133,8 @@ def _train(
     if config.init is not None and is_new and config.init_latents == "same":
         check_latents(config.init, record.latents)
         check_autoencoder(config.init, record.latents)
+        if config.model.pictures is not None:
+            check_pictures(config.init, record.latents)
     if config.init is not None and is_new and config.init_text == "same" and config.model.reads_captions:
         check_text_encoder(config.init, record.text)
     if config.init is not None and (is_new or config.freezes):

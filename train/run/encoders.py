@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curate.encoders.picture_states import PictureStatesConfig
 from curate.encoders.text import TextEncoder
 from curate.encoders.text_config import TextEncoderConfig
 from train.autoencoder.config import DiffusersAutoencoderConfig
@@ -42,6 +43,29 @@ def check_autoencoder(init: str, latents: Mapping[str, Any]) -> None:
         same = None if expected is None else expected == latents.get("autoencoder_fingerprint")
     told = f"its model knows latents of {there}, and the dataset has those of {here}"
     remedy = "Encode the dataset with that autoencoder, or set train.init_latents=other: it then learns the new space"
+    _refuse(init, same, told, remedy)
+
+
+def check_pictures(init: str, latents: Mapping[str, Any]) -> None:
+    """The same of states of pictures, where latents have them (`encode.picture`).
+
+    Raises:
+        ValueError: they are of another image encoder, or of pictures that were prepared otherwise.
+    """
+    origin, given = _origin(init), (latents.get("config") or {}).get("picture")
+    if origin is None or origin.pipeline is None or given is None:
+        return
+    config = PictureStatesConfig.model_validate(given)
+    there, here = origin.pipeline, config.model
+    same: bool | None = True if here == there else None
+    if not same and Path(there).is_dir() and not _is_hub_id(here):
+        expected = PictureStatesConfig(model=there, device="cpu").build()
+        same = expected.fingerprint == latents.get("picture_fingerprint")
+    remedy = (
+        f"Set encode.picture.model={there} and encode the dataset again, or set train.init_latents=other: it then "
+        "learns the new states"
+    )
+    told = f"its model knows states of pictures of {there}, and the dataset has those of {here}"
     _refuse(init, same, told, remedy)
 
 

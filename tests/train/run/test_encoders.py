@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
+from curate.encoders.picture_states import PictureStatesConfig
 from curate.encoders.text import TextEncoder
 from curate.encoders.text_config import TextEncoderConfig
 from train.autoencoder.config import DiffusersAutoencoderConfig
 from train.autoencoder.diffusers_folder import fingerprint_of
-from train.run.encoders import check_autoencoder, check_text_encoder
+from train.run.encoders import check_autoencoder, check_pictures, check_text_encoder
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
     """Files as a pipeline has them: they are compared, not loaded."""
     root = tmp_path / "theirs"
-    for part in ("vae", "text_encoder", "tokenizer"):
+    for part in ("vae", "text_encoder", "tokenizer", "image_encoder", "image_processor"):
         (root / part).mkdir(parents=True)
         (root / part / "config.json").write_text(json.dumps({"of": part}))
     return root
@@ -44,6 +45,11 @@ def latents_of(root: Path) -> dict[str, Any]:
     return {"config": {"autoencoder": config.model_dump(mode="json")}, "autoencoder_fingerprint": fingerprint}
 
 
+def pictures_of(root: Path) -> dict[str, Any]:
+    config = PictureStatesConfig(model=str(root))
+    return {"config": {"picture": config.model_dump(mode="json")}, "picture_fingerprint": config.build().fingerprint}
+
+
 def text_of(root: Path, **settings: Any) -> dict[str, Any]:
     config = TextEncoderConfig(model=str(root), subfolder="text_encoder", max_tokens=64, **settings)
     return {"config": config.model_dump(mode="json"), "encoder_fingerprint": TextEncoder(config).fingerprint}
@@ -53,15 +59,18 @@ def test_the_encoders_of_the_pipeline_are_taken_wherever_they_lie(pipeline: Path
     for root in (pipeline, shutil.copytree(pipeline, tmp_path / "copy")):
         check_autoencoder(str(imported), latents_of(root))
         check_text_encoder(str(imported), text_of(root))
+        check_pictures(str(imported), pictures_of(root))
 
 
 def test_others_are_refused_with_both_sides(pipeline: Path, imported: Path, tmp_path: Path):
     other = shutil.copytree(pipeline, tmp_path / "other")
-    for part in ("vae", "text_encoder"):
+    for part in ("vae", "text_encoder", "image_processor"):
         (other / part / "config.json").write_text("{}")
     told = rf"train\.init={imported}: its model knows latents of {pipeline}/vae, and the dataset has those of "
     with pytest.raises(ValueError, match=rf"{told}{other}/vae\. Encode .*train\.init_latents=other"):
         check_autoencoder(str(imported), latents_of(other))
+    with pytest.raises(ValueError, match=rf"states of pictures of {pipeline}, and the dataset has those of {other}\."):
+        check_pictures(str(imported), pictures_of(other))
     with pytest.raises(ValueError, match=f"{told}reelpack"):
         check_autoencoder(str(imported), {"config": {"autoencoder": {"kind": "reelpack"}}})
     told = (
