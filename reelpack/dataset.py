@@ -147,11 +147,16 @@ class Dataset:
         """A kept clip by its id, or a beginning of it that no other has.
 
         Raises:
-            ValueError: no clip, or several, have an id that begins so.
+            ValueError: no clip, or several, have an id that begins so, or the clip is not kept and cut.
         """
-        from pipelines.inspection.explain import find_clip
+        from pipelines.inspection.explain import find_clip, with_beginning
 
-        return self._clip(find_clip(self.kept().to_pylist(), clip_id, self.url))
+        kept = self.kept()
+        if not with_beginning(kept, clip_id).num_rows:
+            row = find_clip(self._tables.read_clips(), clip_id, self.url)
+            told = f"{row['decision']}{': ' if row['reasons'] else ''}{', '.join(row['reasons'])}"
+            raise ValueError(f"clip {row['clip_id']} of {self.url} is in no shard ({told}); `clips()` has its row")
+        return self._clip(find_clip(kept, clip_id, self.url))
 
     def iterate(self, where: str | None = None) -> "Iterator[Clip]":
         """The kept clips, or those that meet a condition, in order of id."""

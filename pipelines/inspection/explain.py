@@ -112,9 +112,9 @@ def explain(url: str, clip_id: str) -> Explanation:
     dataset = Dataset(url)
     everything = cache(lambda: clips_now(dataset))
     found = _of_video(dataset, clip_id.lower())
-    rows = (everything() if found is None else found).to_pylist()
-    clip = find_clip(rows, clip_id, url)
-    name = clip["clip_id"]
+    clips = everything() if found is None else found
+    clip = find_clip(clips, clip_id, url)
+    name, rows = clip["clip_id"], clips.filter(pc.equal(clips["video_id"], clip["video_id"])).to_pylist()
     config = config_of(dataset, or_running=True)
     videos = {row["uri"]: row for row in _videos(dataset, clip["video_id"])}
     siblings = [row["clip_id"] for row in _clips_of_file(dataset, videos[clip["video_uri"]], rows)]
@@ -252,19 +252,25 @@ def _latents(dataset: Dataset, clip_id: str, cut: pa.Table) -> dict[str, list[di
     return found
 
 
-def find_clip(rows: Sequence[dict[str, Any]], clip_id: str, url: str) -> dict[str, Any]:
+def find_clip(clips: pa.Table, clip_id: str, url: str) -> dict[str, Any]:
     """The row of the clip whose id begins so.
 
     Raises:
         ValueError: no clip has such an id, or several.
     """
-    found = [row for row in rows if row["clip_id"].startswith(clip_id.lower())]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        some = ", ".join(row["clip_id"][: len(clip_id) + 6] + "…" for row in found[:NUM_NEAREST])
-        raise ValueError(f"{clip_id!r} is the beginning of {len(found)} clip ids ({some}); give more of it")
-    beginnings = {row["clip_id"][: len(clip_id)]: row["clip_id"] for row in rows}
+    found = with_beginning(clips, clip_id)
+    if found.num_rows == 1:
+        row: dict[str, Any] = found.to_pylist()[0]
+        return row
+    if found.num_rows:
+        some = ", ".join(name[: len(clip_id) + 6] + "…" for name in found["clip_id"][:NUM_NEAREST].to_pylist())
+        raise ValueError(f"{clip_id!r} is the beginning of {found.num_rows} clip ids ({some}); give more of it")
+    beginnings = {name[: len(clip_id)]: name for name in clips["clip_id"].to_pylist()}
     near = [beginnings[found] for found in difflib.get_close_matches(clip_id.lower(), beginnings, NUM_NEAREST, 0.5)]
-    hint = f"; the nearest are {', '.join(near)}" if near else f"; {Layout(url).clips} lists all {len(rows)}"
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {Layout(url).clips} lists all {clips.num_rows}"
     raise ValueError(f"no clip of {url} has an id that begins with {clip_id}, and no input file is called so{hint}")
+
+
+def with_beginning(clips: pa.Table, clip_id: str) -> pa.Table:
+    """The clips whose ids begin so."""
+    return clips.filter(pc.starts_with(clips["clip_id"], clip_id.lower()))

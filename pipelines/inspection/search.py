@@ -83,7 +83,7 @@ def search(url: str, query: Query, *, count: int = 20, decision: Decision = "kee
     dataset = Dataset(url)
     clips = clips_now(dataset)
     family, settings = _embedded(dataset)
-    itself = None if query.clip is None else find_clip(clips.to_pylist(), query.clip, dataset.url)["clip_id"]
+    itself = None if query.clip is None else find_clip(clips, query.clip, dataset.url)["clip_id"]
     vector = _of_query(dataset, query, family, settings) if itself is None else _of_clip(dataset, family, itself)
     wanted = clips if decision == "all" else clips.filter(pc.equal(clips["decision"], decision))
     ids = [name for name in wanted["clip_id"].to_pylist() if name != itself]

@@ -92,6 +92,11 @@ def test_a_dataset_gives_rows_clips_and_captions(made: SimpleNamespace) -> None:
         assert "<video" in clip._repr_html_() and clip.id in repr(clip)
     assert [clip.id for clip in dataset.iterate("duration_s > 2")] == [c.id for c in found if c.duration_s > 2]
     assert dataset.clip(found[0].id[:10]).row == found[0].row
+    short = dataset.clips("duration_s < 1")["clip_id"][0].as_py()
+    with pytest.raises(ValueError, match=rf"{short} of .* is in no shard \(reject: duration_s.min\)"):
+        dataset.clip(short[:10])
+    with pytest.raises(ValueError, match=r"no clip of .* has an id that begins with zz"):
+        dataset.clip("zz")
 
 
 def test_a_result_says_how_many_and_where(made: SimpleNamespace) -> None:
