@@ -38,9 +38,9 @@ def of_dataset(url: str) -> str:
     sections = dataset.sections()
     captioner = sections.get("caption_family")
     counts = {
-        "inputs scanned": sum(row["outcome"] == "ok" for row in dataset.videos.rows()),
-        "clips found": len(dataset.clips.rows()),
-        "clips cut": len(dataset.shards.rows()),
+        "inputs scanned": dataset.videos.read(["outcome"])["outcome"].to_pylist().count("ok"),
+        "clips found": dataset.clips.read([]).num_rows,
+        "clips cut": dataset.shards.read([]).num_rows,
         "captions": dataset.captions(captioner).read([]).num_rows if captioner else 0,
     }
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
