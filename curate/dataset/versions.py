@@ -26,7 +26,7 @@ from curate.dataset.table import open_parquet
 from curate.storage.owner import here
 from curate.storage.place import locate
 
-FOUND = "found as it was"
+FOUND = "not known: recorded later"
 """Command of the first version of a dataset that an earlier reelpack decided."""
 NOT_SETTINGS = ("inputs", "lists", "num_inputs", "reelpack_version", "git_commit", "execute", "media")
 """Entries of a section of config.yaml that decide nothing."""

@@ -1,6 +1,6 @@
 """States of a picture's patches by the image tower of a CLIP model, as Wan image-to-video reads them.
 
-The last layer but one, the class token among them, of a picture that the tower's own processor prepares
+The penultimate layer, with the class token, of a picture that the tower's own processor prepares
 (`WanImageToVideoPipeline.encode_image`).
 """
 

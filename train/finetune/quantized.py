@@ -1,4 +1,4 @@
-"""Frozen linear layers in 8 or 4 bits, made dense where they are used (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
+"""Frozen linear layers in 8 or 4 bits, dequantized where used (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
 
 int8: round(W / s), one s per output, max |W| / 127. nf4: section 3's 4-bit NormalFloat in blocks of 64 weights, by
 bitsandbytes, their largest absolute values kept in float32 (no double quantization).
