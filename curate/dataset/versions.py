@@ -88,7 +88,7 @@ def find_version(dataset: Dataset, number: int) -> Version:
     """
     found = {one.number: one for one in versions(dataset)}
     if number not in found:
-        has = f"it has {min(found)} to {max(found)}" if found else "none is recorded; the next `reelpack select` does"
+        has = f"it has {min(found)} to {max(found)}" if found else "none is recorded; `reelpack select` records one"
         raise ValueError(f"{dataset.url} has no version {number}; {has}; `reelpack log {dataset.url}` lists them")
     return found[number]
 

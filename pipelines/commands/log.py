@@ -30,7 +30,7 @@ def log(
     for entry in reversed(entries):
         show(entry)
     if not entries:
-        out.print("no version is recorded yet; the next `reelpack select` or `curate` does")
+        out.print("no version is recorded; `reelpack select` and `curate` record one")
 
 
 def show(entry: "Entry") -> None:
