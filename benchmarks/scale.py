@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,6 +160,8 @@ def make(folder: str, num_rows: int) -> dict[str, Any]:
     """Write a dataset of `num_rows` clips as `curate`, `caption` and `encode` leave one, without media."""
     dataset_class = _first("Dataset", "pipelines.dataset", "curate.dataset.dataset")
     dataset, family = dataset_class(folder), "model-000000000000"
+    # Of a row group of a part, where this checkout has small ones.
+    write = partial(_write, row_group=getattr(sys.modules[type(dataset.clips).__module__], "PART_GROUP", None))
     tables = (dataset.clips, dataset.videos, dataset.shards, dataset.captions(family))
     clips, videos, shards, captions = (table.schema for table in tables)
     config, scan_key = _settings()
@@ -169,18 +172,18 @@ def make(folder: str, num_rows: int) -> dict[str, Any]:
         count = min(ROWS_PER_PART, num_rows - start)
         part = _clips(rng, start, count, scan_key, clips)
         ids = part["clip_id"]
-        _write(f"{folder}/tables/clips", number, clips, part)
-        _write(f"{folder}/tables/videos", number, videos, _videos(start, count, scan_key))
+        write(f"{folder}/tables/clips", number, clips, part)
+        write(f"{folder}/tables/videos", number, videos, _videos(start, count, scan_key))
         for scores in families[1:]:
             column = scores.partition("-")[0]
             schema = pa.schema([("clip_id", pa.string()), (column, pa.float64())], clips.metadata)
-            _write(f"{folder}/tables/scores/{scores}", number, schema, {"clip_id": ids, column: rng.random(count)})
+            write(f"{folder}/tables/scores/{scores}", number, schema, {"clip_id": ids, column: rng.random(count)})
         schema = pa.schema(
             [("clip_id", pa.string()), ("embedding", pa.list_(pa.float32(), EMBEDDING_DIM))], clips.metadata
         )
         numbers = pa.array(rng.standard_normal(count * EMBEDDING_DIM, np.float32))
         vectors = pa.FixedSizeListArray.from_arrays(numbers, EMBEDDING_DIM)
-        _write(f"{folder}/tables/scores/{families[0]}", number, schema, {"clip_id": ids, "embedding": vectors})
+        write(f"{folder}/tables/scores/{families[0]}", number, schema, {"clip_id": ids, "embedding": vectors})
         places = {
             "clip_id": ids,
             "split": ["train"] * count,
@@ -194,9 +197,9 @@ def make(folder: str, num_rows: int) -> dict[str, Any]:
             "fps": np.full(count, float(FPS)),
         }
         cut = {"cut_key": [config.shards.key] * count, "ext": ["mp4"] * count, "duration_s": np.full(count, CLIP_S)}
-        _write(f"{folder}/tables/shards", number, shards, places | cut)
+        write(f"{folder}/tables/shards", number, shards, places | cut)
         of_clips = _captions(rng, ids, places["digest"], captions)
-        _write(f"{folder}/tables/captions/{family}", number, captions, of_clips)
+        write(f"{folder}/tables/captions/{family}", number, captions, of_clips)
         sides = {f"latent_{axis}": rng.integers(4, 20, count) * 2 for axis in "thw"}
         window = {"media_digest": places["digest"], "window": np.zeros(count, np.int32)}
         encoded["latents"].append(places | sides | window)
@@ -254,17 +257,10 @@ class _Appended:
         self._file.close()
 
 
-def _write(folder: str, number: int, schema: pa.Schema, columns: dict[str, Any]) -> None:
+def _write(folder: str, number: int, schema: pa.Schema, columns: dict[str, Any], row_group: int | None = None) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     table = _table(schema, columns).sort_by(schema.names[0])
-    pq.write_table(table, f"{folder}/part-{number:06d}-merged-00000000.parquet", _row_group())
-
-
-def _row_group() -> int | None:
-    """Rows of a row group of a part, where this checkout has them."""
-    with suppress(ModuleNotFoundError, AttributeError):
-        return int(importlib.import_module("curate.dataset.store").PART_GROUP)
-    return None
+    pq.write_table(table, f"{folder}/part-{number:06d}-merged-00000000.parquet", row_group)
 
 
 def _table(schema: pa.Schema, columns: dict[str, Any]) -> pa.Table:

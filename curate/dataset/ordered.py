@@ -14,10 +14,10 @@ IN_MEMORY = 200_000
 RUN_BYTES = 32 * 2**20
 """Of the rows that are sorted in memory, where they are many bytes each."""
 CHUNK = 100_000
-RUN = 5_000
-"""Rows of a part that is a run of its own."""
-BATCHES = 32
-"""Pieces that a run is read in: of each run one is in memory."""
+RUN, MANY = 5_000, 64
+"""Rows of a part that is a run of its own, and how many are."""
+PIECES, PIECE_BYTES = 128, 128 * 2**10
+"""Pieces that a run is read in, and bytes of one where that is more: of each run one piece is in memory."""
 MOST = 64
 """Runs of which more than a piece can be in memory."""
 MAX_WIDTH = 64
@@ -164,9 +164,11 @@ class _Runs:
 
     def write(self, parts: Sequence[pa.Table], key: Sequence[str]) -> None:
         """Parts that are sorted already, as those of a table are, need no sort before they are merged."""
-        for is_run, some in groupby(parts, key=lambda part: part.num_rows >= RUN):
+        is_few = len(self._ends) <= MANY
+        for is_run, some in groupby(parts, key=lambda part: is_few and part.num_rows >= RUN):
             for run in some if is_run else [pa.concat_tables(some)]:
-                batches = sorted_by(run, key).to_batches(max(run.num_rows // BATCHES, 1))
+                num_pieces = min(PIECES, run.nbytes // PIECE_BYTES + 1)
+                batches = sorted_by(run, key).to_batches(max(run.num_rows // num_pieces, 1))
                 for batch in batches:
                     self._writer.write_batch(batch)
                 if batches:
