@@ -90,6 +90,7 @@ def test_tables_that_are_too_large_for_memory_are_decided_alike(
         with monkeypatch.context() as small:
             small.setattr(ordered, "IN_MEMORY", rows)
             small.setattr(ordered, "CHUNK", chunk)
+            small.setattr(ordered, "PIECE_BYTES", 1000)
             again, tables = published(made.dataset, made.config)
         assert again == counts
         for found, wanted in zip(tables, (clips, index), strict=True):
@@ -129,6 +130,7 @@ def test_rows_come_in_order_with_all_of_one_key_together_and_the_last_counts(mon
     last = {(key, level): place for key, level, place in zip(*rows.to_pydict().values(), strict=True)}
     monkeypatch.setattr(ordered, "IN_MEMORY", 100)
     monkeypatch.setattr(ordered, "CHUNK", 50)
+    monkeypatch.setattr(ordered, "PIECE_BYTES", 200)
     parts = [rows.slice(begin, 90) for begin in range(0, 2000, 90)]
     tables = list(last_of_each(in_order(parts, rows.schema, ["id", "level"]), ["id", "level"]))
     assert len(tables) > 5 and all(one["id"][-1].as_py() < other["id"][0].as_py() for one, other in pairwise(tables))
