@@ -97,11 +97,13 @@ class Clip:
 
         Raises:
             MediaError: the bytes are damaged.
-            ValueError: a count, rate or size that is not positive.
+            ValueError: a count, rate or size that is not positive, or no number of frames.
         """
         from curate.media.decode import decode_clip
         from reelpack.running import running
 
+        if size is not None and len(size) != 2:
+            raise ValueError(f"size must be width and height, got {size}")
         with running("curate"):
             return decode_clip(self.read(), num_frames=count, fps=fps, size=size and (size[1], size[0])).rgb
 

@@ -32,7 +32,7 @@ class Dataset:
     def __init__(self, url: "str | os.PathLike[str]") -> None:
         self._tables = Tables(os.fspath(url))
         self.url = self._tables.url
-        if not self._tables.sections():
+        if not {"curate", "running"} & self._tables.sections().keys():
             self._tables.read_index()
 
     def clips(self, where: str | None = None, columns: Sequence[str] | None = None) -> "pa.Table":

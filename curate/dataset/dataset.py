@@ -263,7 +263,7 @@ class Dataset:
             if name in sections:
                 found: dict[str, Any] = sections[name]
                 return found
-        if not sections:
+        if not sections or self.is_run():
             raise self._no_dataset()
         raise Missing(
             f"{self.url}/config.yaml has no section `curate`: no run has come to its end; "
@@ -328,11 +328,18 @@ class Dataset:
         return table
 
     def _missing(self, url: str) -> ValueError:
-        if not self.sections():
+        if not self.sections() or self.is_run():
             return self._no_dataset()
         return Missing(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
 
+    def is_run(self) -> bool:
+        """Whether the folder is a training's, which has a config.yaml, too."""
+        fs, path = locate(f"{self.url}/run.json")
+        return bool(fs.exists(path))
+
     def _no_dataset(self) -> NotADataset:
+        if self.is_run():
+            return NotADataset(f"{self.url} is no dataset: it holds a run of `reelpack train`; give the run's dataset")
         fs, path = locate(self.url)
         lacks = "it has no config.yaml" if fs.exists(path) else "there is no such folder"
         return NotADataset(f"{self.url} is no dataset: {lacks}; `reelpack curate INPUT --out {self.url}` makes one")

@@ -49,12 +49,22 @@ class EncodedLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one dataset directory; `url` is a local path or an fsspec URL, without a slash at its end."""
+    """Paths of one dataset directory; `url` is a local path or an fsspec URL, without a slash at its end.
+
+    Raises:
+        ValueError: the path is empty, or a root: paths below it would mean other places.
+    """
 
     url: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", self.url.rstrip("/"))
+        url = self.url.rstrip("/")
+        if not url or (url != self.url and url.endswith(":")):
+            raise ValueError(
+                f"got {self.url!r} as the folder of a dataset; expected a path or URL of a folder, not "
+                f"{'a root' if self.url else 'an empty one (a shell variable that is not set gives one)'}"
+            )
+        object.__setattr__(self, "url", url)
 
     @property
     def config(self) -> str:

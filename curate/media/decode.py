@@ -1,6 +1,7 @@
 """A clip (a member of a shard, or a local file) → pixels. The wanted frames are known before any is decoded, and
 one of them is in memory at a time."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -107,8 +108,11 @@ def decode_clip(
         ValueError: A count, size or rate that is not positive.
     """
     for name, value in (("num_frames", num_frames), ("fps", fps), ("max_frames", max_frames)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive, got {value}")
+    for name, value in (("num_frames", num_frames), ("max_frames", max_frames)):
+        if value is not None and value != int(value):
+            raise ValueError(f"{name} must be a whole number, got {value}")
     if size is not None and min(size) < 1:
         raise ValueError(f"size must be positive, got {size}")
     times = clip_times(data, max_pixels=max_pixels)

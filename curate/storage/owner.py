@@ -65,7 +65,8 @@ def here(name: str) -> Owner:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = str(os.getuid())
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    script = Path(sys.argv[0])
+    words = [script.parent.name if script.name == "__main__.py" else script.name, *sys.argv[1:]]
     return Owner(
         name=name,
         host=socket.gethostname(),

@@ -68,12 +68,16 @@ def check_given(inputs: Sequence[str], lists: Sequence[str], out: str) -> None:
     """See that what a user gives names something, before anything is made of the rest.
 
     Raises:
-        ValueError: no inputs, one that names nothing, or in a job of Ray an `out` that goes with the job.
+        ValueError: no inputs, one that names nothing, an `out` that holds a run, or in a job of Ray one that goes with
+            the job.
     """
     if not inputs and not lists:
         raise ValueError("got no inputs; expected files, folders, globs, or a list of them (--list FILE)")
     kept_by_job(out)
-    refuse_mistyped([*inputs, *lists], known_inputs(Dataset(out)))
+    dataset = Dataset(out)
+    if dataset.is_run():
+        raise ValueError(f"--out {out}: holds a run of `reelpack train`; give a dataset, or a new folder")
+    refuse_mistyped([*inputs, *lists], known_inputs(dataset))
 
 
 def policy_change(dataset: Dataset, config: Config) -> str:

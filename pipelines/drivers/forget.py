@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curate.dataset.dataset import Dataset
 from curate.dataset.table import read_parquet
 from curate.dataset.versions import record_first, recorded
-from curate.storage.place import is_url
+from curate.storage.place import is_url, path_of
 from pipelines.dataset import check_cut, config_of
 from pipelines.inputs.sources import absolute
 from pipelines.steps.decide import decide, read_stored
@@ -111,6 +111,8 @@ def plan_forget(
     num_clips, num_indexed = (
         0 if table is None else len(gone & set(table["clip_id"].to_pylist())) for table in (clips, index)
     )
+    if absent := [folder for folder in runs if not path_of(absolute(folder)).is_dir()]:
+        raise ValueError(f"--runs {absent[0]}: no such folder; give folders in which trainings of {url} lie")
     near = [url, *runs] if is_url(url) else [absolute(url).rpartition("/")[0], *runs]
     return ForgetPlan(
         targets=tuple(targets),

@@ -65,6 +65,8 @@ def sample_to_files(
             "got none of --prompt, --prompts, --label, --start, --end, --keys, --video and --invert; expected what "
             "to show"
         )
+    if num_frames < 1:
+        raise ValueError(f"--frames {num_frames}: expected 1 (images) or more")
     asked = _asked(prompts, labels, given, size, num_frames, config)
     paths = _numbered(out, len(asked), num_frames) if isinstance(out, Path) else list(out)
     expected = suffix_of(num_frames)

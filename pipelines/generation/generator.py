@@ -60,6 +60,8 @@ class Generator:
         self, runs: str | Sequence[str], config: SampleConfig, autoencoder: AutoencoderConfig | None = None
     ) -> None:
         self.runs, self.chosen = (runs,) if isinstance(runs, str) else tuple(runs), autoencoder
+        if not self.runs:
+            raise ValueError("got no run; expected the folder of one, or several for a cascade")
         self.is_cascade = len(self.runs) > 1
         read = read_stages(self.runs, config)
         (self.train_config, self.record), (self.last_config, self.last_record) = read[0], read[-1]

@@ -155,6 +155,11 @@ FAILING: dict[str, tuple[type[Exception], str, Call]] = {
         "is a file, and a folder is expected",
         lambda m, p: reelpack.curate(m.films, m.films / "1.mp4"),
     ),
+    "forget {url} 1.mp4 --runs {p}/r": (
+        ValueError,
+        "no such folder; give folders in which",
+        lambda m, p: reelpack.forget(m.url, "1.mp4", runs=p / "r"),
+    ),
     "sample {p}/r": (ValueError, "expected what to show", lambda m, p: reelpack.sample(p / "r")),
     "export {url} --out {p}/e --where motio>1": (
         ValueError,
@@ -178,6 +183,15 @@ def test_an_error_is_typed_and_has_the_message_of_the_command(
         cli.main([word.format(**given) for word in line.split()])
     said = capsys.readouterr().err.strip().splitlines()[-1].removeprefix("error: ")
     assert (stopped.value.code, said) == (2, str(failed.value))
+
+
+def test_frames_are_asked_for_by_whole_numbers(made: SimpleNamespace) -> None:
+    clip = next(iter(reelpack.Dataset(made.url)))
+    for asked in ({"count": 1.5}, {"fps": float("inf")}, {"fps": float("nan")}, {"size": (1, 2, 3)}, {"count": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            clip.frames(**asked)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="--frames 0: expected 1"):
+        reelpack.sample(made.out / "run", "a rabbit", frames=0)
 
 
 def test_what_a_step_has_not_made_is_missing_and_has_its_command(made: SimpleNamespace, tmp_path: Path) -> None:

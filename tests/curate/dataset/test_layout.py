@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from curate.dataset.dataset import Dataset
 from curate.dataset.layout import Layout, is_shard, next_numbers, shard_name, shard_split
+from curate.errors import NotADataset
 
 
 def test_names_of_shards_are_read_as_they_are_written():
@@ -23,6 +26,20 @@ def test_a_slash_at_the_end_of_a_url_changes_no_path():
     assert Layout("s3://bucket/set/").index == "s3://bucket/set/shards/index.parquet"
     assert Layout("set").encoded("latents", "ab") == Layout("set/").encoded("latents", "ab")
     assert Layout("set").encoded("text", "ab").fingerprint == "ab"
+
+
+@pytest.mark.parametrize("url", ["", "/", "s3://", "file:///"])
+def test_no_dataset_lies_at_a_root_or_below_an_empty_name(url: str) -> None:
+    with pytest.raises(ValueError, match=f"got '{url}' as the folder of a dataset; expected a path"):
+        Dataset(url)
+
+
+def test_a_run_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 1\n")
+    (tmp_path / "run.json").write_text("{}")
+    for read in (Dataset(str(tmp_path)).made_with, Dataset(str(tmp_path)).read_index):
+        with pytest.raises(NotADataset, match="holds a run of `reelpack train`"):
+            read()
 
 
 def test_a_file_among_the_folders_of_latents_is_no_fingerprint(tmp_path: Path):

@@ -57,6 +57,7 @@ def test_the_new_name_is_a_setting(key: str):
 
 
 def test_a_run_of_old_names_lists_each_on_a_line(tmp_path: Path):
+    (tmp_path / "run.json").touch()
     (tmp_path / "config.yaml").write_text("{data: {extra_dropout: 0.1}, parallel: {mode: shard}}")
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path}/config.yaml: saved by another version")) as refused:
         read_run(tmp_path)
