@@ -171,9 +171,7 @@ def read_run(run: AnyPath) -> tuple[TrainConfig, RunRecord]:
         return config, _record(run, source)
     except ValidationError as error:
         if source != EXPORTED and not (run / "run.json").exists():
-            raise ValueError(
-                f"{run}: no training run here (no run.json); `reelpack train` writes one"
-            ) from error
+            raise ValueError(f"{run}: no training run here (no run.json); `reelpack train` writes one") from error
         lines = indent("\n".join(map(_explain, error.errors())), "  ")
         raise ValueError(
             f"{run}/{source}: saved by another version of reelpack. Change it there, or train elsewhere:\n{lines}"

@@ -155,6 +155,11 @@ def test_a_machine_that_slept_has_lost_it(tmp_path: Path, monkeypatch: pytest.Mo
             held.check()
 
 
+def test_a_module_is_named_as_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/lib/reelpack/__main__.py", "curate", "a.mp4"])
+    assert here("curate").command == "reelpack curate a.mp4"
+
+
 def test_signatures_of_urls_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/reelpack", "curate", "https://me:key@host/a.mp4?X-Signature=secret"])
     with hold(tmp_path, "curate"):
