@@ -2,13 +2,13 @@
 
 An image encoder sees frames of the clip as the autoencoder did: the same window, rate, size and crop. Of each token it
 sees some of the pixel frames that the token's latent frames stand for; its map is interpolated to the grid of patches.
-Nothing is stored: frames are decoded and encoded on the loader's threads, where the pack is made.
+Frames are decoded and encoded on the loader's threads, where the pack is made; or the maps are stored with the latents
+(`train.align.stored_features`).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,10 @@ from curate.shards.tar import TarReader
 from curate.storage.place import locate
 from curate.threads import import_decoders
 from train.align.base import Alignment
+from train.align.frames import frames_of_tokens
 from train.align.loss import alignment_loss
 from train.align.patches_config import PatchesConfig
+from train.align.stored_features import StoredFeatures
 from train.autoencoder.clip import ClipOpener, EncodeItem, OpenedClip
 from train.autoencoder.record import config_of
 from train.data.check import wrong_sizes
@@ -36,21 +38,30 @@ from train.data.in_turn import InTurn
 from train.data.index import PLACE, read_index
 from train.data.manifest import Manifest
 from train.packing.batch import PackedBatch
-from train.packing.patches import first_frame_is_alone, fitting_size, grid_size
+from train.packing.patches import fitting_size, grid_size
 from train.packing.shapes import Patch
 
 
 def of_manifest(
     config: PatchesConfig, manifest: Manifest, width: int, patch: Patch, seed: int, device: torch.device
 ) -> "PatchAlignment":
-    """See `AlignSettings.build`. The features of one clip are computed, which finds what does not fit."""
+    """See `AlignSettings.build`. The features of one clip are computed or read, which finds what does not fit."""
+    if config.stored:
+        return _aligned(config, StoredFeatures(manifest, patch, device), width, seed, manifest.latents["features"])
     found = pick_device(config.encoder.device, setting="train.align.encoder.device", worker=device)
     encoder = config.encoder.model_copy(update={"device": str(with_index(found))}).build()
     encoder.setup()
     features = ClipFeatures(manifest, encoder, config.frames, patch, InTurn(found))
     features.check()
-    dim = features.of(0, row := manifest.row(0), row["latent_t"]).shape[1]
-    target = f"{config.encoder.kind}-{encoder.fingerprint[:16]}"
+    named = {"kind": config.encoder.kind, "fingerprint": encoder.fingerprint}
+    return _aligned(config, features, width, seed, named)
+
+
+def _aligned(
+    config: PatchesConfig, features: "ClipFeatures | StoredFeatures", width: int, seed: int, encoder: Mapping[str, Any]
+) -> "PatchAlignment":
+    dim = features.of(0, row := features.manifest.row(0), row["latent_t"]).shape[1]
+    target = f"{encoder['kind']}-{encoder['fingerprint'][:16]}"
     return PatchAlignment(config, target, width=width, dim=dim, seed=seed, features=features)
 
 
@@ -144,26 +155,6 @@ class ClipFeatures:
                 f"{where}: its frames make a latent of (T, H, W) = {found}, and that in {_root(row)} has {expected}: "
                 "it is of another clip or of other settings; run `reelpack encode` again"
             )
-
-
-def frames_of_tokens(num_frames: int, patch: Patch, temporal_stride: int, per_token: int) -> list[list[int]]:
-    """For each patch along time, the pixel frames that stand for it, ascending: at most `per_token`, in the middles of
-    equal parts of its frames.
-
-    Args:
-        num_frames: of the latent, which patches fill. The first one stands for one pixel frame, each other one for
-            `temporal_stride`.
-        patch: of the model.
-        temporal_stride: of the autoencoder.
-        per_token: pixel frames that are wanted.
-    """
-    first = 1 if first_frame_is_alone(num_frames, patch) else patch[0]
-    ends = np.array([0, *range(first, num_frames + 1, patch[0])])  # of latent frames
-    ends = np.maximum(0, 1 + (ends - 1) * temporal_stride)  # of pixel frames
-    return [
-        sorted({start + (2 * i + 1) * (end - start) // (2 * per_token) for i in range(per_token)})
-        for start, end in pairwise(ends.tolist())
-    ]
 
 
 def _opener(dataset: str, root: str, latents: dict[str, Any]) -> ClipOpener:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
+from curate.encoders.config import PatchConfig
 from curate.encoders.picture_states import PictureStatesConfig
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
 from train.data.space import described_latents
@@ -123,6 +124,12 @@ class EncodeConfig(BaseModel):
         "image-to-video, CLIP); null: none",
     )
 
+    features: PatchConfig | None = Field(
+        None,
+        description="image encoder whose map of each latent frame is stored, too, in float16 on the encoder's own "
+        "grid, for alignment by patch (train.align.stored); null: none",
+    )
+
     @field_validator("store", mode="before")
     @classmethod
     def _true_means_values(cls, store: Any) -> Any:
@@ -139,6 +146,8 @@ class EncodeConfig(BaseModel):
             raise ValueError(
                 f"store=ids and grey={list(self.grey)}: latents of grey videos are stored as values; set store=values"
             )
+        if self.features is not None and self.store != "values":
+            raise ValueError(f"features is set, and store is {self.store}: they lie beside values; set store=values")
         if self.picture is not None and not self.grey:
             raise ValueError("picture is set, and grey is empty: set grey to the frames whose states are wanted")
         if self.store == "ids" and self.posterior != "mean":

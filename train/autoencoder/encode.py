@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from curate.encoders.base import PatchEncoder
 from curate.encoders.picture_states import PictureStates
 from curate.media.readers.config import MediaConfig
 from curate.schema import Failure, FailureKind, MediaError
 from curate.shards.tar import TarReader
 from curate.threads import import_decoders
+from train.align.frames import frames_of_tokens
 from train.autoencoder.base import VideoAutoencoder, latent_shape
 from train.autoencoder.batch import Batcher, batch_px_of
 from train.autoencoder.clip import STEP, ClipOpener, EncodeItem, OpenedClip
 from train.autoencoder.config import EncodeConfig
 from train.autoencoder.pixels import grey_video
 from train.autoencoder.record import latents_record
-from train.autoencoder.stored import PICTURES, arrays, check_fits, codebook_bytes, grey_name, lone_frames_of
+from train.autoencoder.stored import FEATURES, PICTURES, arrays, check_fits, codebook_bytes, grey_name, lone_frames_of
 from train.autoencoder.windows import Window, keeping
 from train.data.tasks.base import GreyVideo
 
@@ -71,6 +73,7 @@ class _Begun:
     lone: Sequence[Future[torch.Tensor]]
     grey: Mapping[str, Future[torch.Tensor]]
     pictures: torch.Tensor | None
+    features: torch.Tensor | None
 
 
 KEPT = ("config", "_device", "_reader", "_media", "_frame_reader", "_batch_px")
@@ -102,6 +105,7 @@ class EncodeStage:
         self._reader = TarReader(shards_root)
         self._autoencoder: VideoAutoencoder | None = None
         self._picture: PictureStates | None = None
+        self._encoder: PatchEncoder | None = None
         self._batch_px = batch_px
         self._opened: dict[int, tuple[EncodeItem, Future[OpenedClip | Failure]]] = {}
         self._opener: ThreadPoolExecutor | None = None
@@ -120,6 +124,9 @@ class EncodeStage:
         if self.config.picture is not None:
             self._picture = self.config.picture.build(self._device)
             self._picture.setup()
+        if self.config.features is not None:
+            self._encoder = self.config.features.build()
+            self._encoder.setup()
         self._autoencoder = autoencoder
 
     @property
@@ -129,7 +136,7 @@ class EncodeStage:
 
     def fingerprint_record(self) -> dict[str, Any]:
         """See `train.autoencoder.record`. Loads the autoencoder."""
-        return latents_record(self.config, self._loaded(), self._media, self.codebook(), self._picture)
+        return latents_record(self.config, self._loaded(), self._media, self.codebook(), self._picture, self._encoder)
 
     def codebook(self) -> bytes | None:
         """What lies beside the tars where they hold ids."""
@@ -183,7 +190,8 @@ class EncodeStage:
                 first, latent, kept = next(frames), None, dict[int, np.ndarray]()
                 alone = [stride * frame for frame in lone_frames or self._lone_frames(window)]
                 if batcher is not None:
-                    frames = keeping(chain([first], frames), {*alone, window.num_frames - 1}, kept)
+                    wanted = {*alone, *self._seen(window), window.num_frames - 1}
+                    frames = keeping(chain([first], frames), wanted, kept)
                     latent = batcher.add(frames, window.num_frames)
                 for _ in frames:
                     pass
@@ -196,6 +204,7 @@ class EncodeStage:
                     lone=[batcher.add(iter([kept[number]]), 1) for number in alone] if batcher else [],
                     grey=self._grey(first, kept, window, batcher),
                     pictures=self._pictures(first, kept, window) if batcher else None,
+                    features=self._features([kept[number] for number in self._seen(window)]) if batcher else None,
                 )
                 windows.append(begun)
         except MediaError as error:
@@ -213,6 +222,17 @@ class EncodeStage:
             grey_name(kind): batcher.add(grey_video(first, window.num_frames, ends[kind]), window.num_frames)
             for kind in self.config.grey
         }
+
+    def _seen(self, window: Window) -> list[int]:
+        """The frame that stands for each latent frame, for features."""
+        if self._encoder is None:
+            return []
+        stride = self._loaded().temporal_stride
+        seen = frames_of_tokens(1 + (window.num_frames - 1) // stride, (1, 1, 1), stride, 1)
+        return [number for of_frame in seen for number in of_frame]
+
+    def _features(self, frames: Sequence[np.ndarray]) -> torch.Tensor | None:
+        return None if self._encoder is None else torch.from_numpy(self._encoder.patch_features(np.stack(frames)))
 
     def _pictures(self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window) -> torch.Tensor | None:
         if self._picture is None or window.num_frames == 1:
@@ -241,6 +261,7 @@ class EncodeStage:
             lone = torch.cat([one.result() for one in begun.lone], dim=1) if begun.lone else None
             beside = {name: latent.result() for name, latent in begun.grey.items()}
             beside |= {} if begun.pictures is None else {PICTURES: begun.pictures}
+            beside |= {} if begun.features is None else {FEATURES: begun.features}
             latent = begun.latent.result()
             tensors = arrays(latent, self.config, autoencoder.codebook, *key, lone=lone, beside=beside)
         return Encoded(
@@ -281,6 +302,12 @@ class EncodeStage:
         return self._autoencoder
 
     def __getstate__(self) -> dict[str, Any]:
-        idle: dict[str, Any] = {"_autoencoder": None, "_picture": None, "_opened": {}, "_opener": None}
+        idle: dict[str, Any] = {
+            "_autoencoder": None,
+            "_picture": None,
+            "_encoder": None,
+            "_opened": {},
+            "_opener": None,
+        }
         kept = {name: getattr(self, name) for name in KEPT}
         return {**kept, **idle}

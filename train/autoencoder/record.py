@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from curate.encoders.base import PatchEncoder
 from curate.encoders.fingerprint import library_versions
 from curate.encoders.picture_states import PictureStates, PictureStatesConfig
 from curate.media.readers.config import MediaConfig
@@ -26,16 +27,17 @@ def latents_record(
     media: MediaConfig,
     codebook: bytes | None,
     picture: PictureStates | None,
+    features: PatchEncoder | None,
 ) -> dict[str, Any]:
     """Args:
     config: of the latents.
     autoencoder: that of `config`.
     media: what reads the frames.
     codebook: what lies beside latents that are stored as ids.
-    picture: that of `config`.
+    picture, features: those of `config`.
     """
     saved = config.model_dump(mode="json")
-    unnamed = {"autoencoder", "picture"}  # by their fingerprints
+    unnamed = {"autoencoder", "picture", "features"}  # by their fingerprints
     settings = {key: value for key, value in saved.items() if key not in unnamed and value != AS_BEFORE.get(key)}
     values = {
         "version": LATENTS_VERSION,
@@ -55,6 +57,9 @@ def latents_record(
     if picture is not None:
         values["picture_fingerprint"] = picture.fingerprint
         beside["picture"] = {"fingerprint": picture.fingerprint, "dim": picture.dim, "states": picture.num_states}
+    if features is not None and config.features is not None:
+        values["features_fingerprint"] = features.fingerprint
+        beside["features"] = {"kind": config.features.kind, "fingerprint": features.fingerprint}
     if config.posterior != "sample":
         del settings["posterior_seed"]
     reader = media.build()

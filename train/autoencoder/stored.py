@@ -1,6 +1,7 @@
 """Latents as they are stored: `latent` in float16, with `logvar` where training draws from a posterior; or `ids`, the
 numbers of codes, with the codebook beside them. `lone` or `lone_ids`: frames of the clip, each encoded alone.
-`grey_first`, `grey_both_ends`: latents of grey videos. `pictures`: states of their frames."""
+`grey_first`, `grey_both_ends`: latents of grey videos. `pictures`: states of their frames.
+`features`: maps of an image encoder."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,6 +17,8 @@ from train.data.tasks.base import GreyVideo
 
 MOST = torch.finfo(torch.float16).max
 MAX_NAMED_CHANNELS = 8
+FEATURES = "features"
+"""Name of the tensor (T, F, h, w): maps of an image encoder, one for each latent frame."""
 PICTURES = "pictures"
 """Name of the tensor (n, states, D'): of the first frame, and with `both_ends` of the last."""
 
@@ -90,7 +93,7 @@ def arrays(
         codebook: of the autoencoder.
         key: names the latent, for the draw of posterior=sample: it does not depend on who draws it.
         lone: (C, n, H, W) frames that are encoded alone, or their moments, of which the mean is stored.
-        beside: further latents, or their moments, likewise; and `pictures`.
+        beside: further latents, or their moments, likewise; and `pictures`, `features`.
 
     Raises:
         ValueError: it holds what is not stored: NaN, infinities, or values beyond the range of float16.
@@ -110,7 +113,9 @@ def arrays(
         parts = {"latent": drawn(parts, keyed_generator("posterior", config.posterior_seed, *key))}
     if lone is not None:
         parts["lone"] = _mean(lone, config)
-    parts |= {name: tensor if name == PICTURES else _mean(tensor, config) for name, tensor in beside.items()}
+    parts |= {
+        name: tensor if name in (PICTURES, FEATURES) else _mean(tensor, config) for name, tensor in beside.items()
+    }
     return {name: part.numpy().astype(np.float16) for name, part in parts.items()}
 
 

@@ -126,8 +126,14 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "fingerprint": "+".join(record["fingerprint"] for record in records),
         "lone_frames": fewest,
         "grey": [kind for kind in stored_grey(records[0]) if all(kind in stored_grey(record) for record in records)],
-        "picture": records[0].get("picture") if len({str(record.get("picture")) for record in records}) == 1 else None,
+        **{name: _common(name, records) for name in ("picture", "features")},
     }
+
+
+def _common(name: str, records: Sequence[dict[str, Any]]) -> Any:
+    """What all records say; None where they differ."""
+    found = records[0].get(name)
+    return found if all(record.get(name) == found for record in records) else None
 
 
 def _listed(dataset: str, kind: Encoded, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader, sample_key
-from train.autoencoder.stored import PICTURES, drawn, grey_name, lone_at, picture_of, unfit
+from train.autoencoder.stored import FEATURES, PICTURES, drawn, grey_name, lone_at, picture_of, unfit
 from train.data.codebook import latents_of, read_codebook
 from train.data.conditioning.base import ConditioningSettings
 from train.data.manifest import Manifest
@@ -158,6 +158,22 @@ class ClipReader:
         if root not in self._codebooks:
             self._codebooks[root] = read_codebook(root)
         return self._codebooks[root]
+
+    def features(self, row: dict[str, Any]) -> Tensor:
+        """(T, F, h, w) float16: maps of an image encoder, one for each latent frame (`encode.features`).
+
+        Raises:
+            ValueError: they are not stored, or not of this latent.
+        """
+        where = f"{row['latents_root']}/{row['shard']}"
+        found = _tensors(self._read(row["latents_root"], row, ""), row["clip_id"], where).get(FEATURES)
+        if found is None or len(found) != row["latent_t"]:
+            got = "none" if found is None else f"those of {len(found)} frames"
+            raise ValueError(
+                f"clip {row['clip_id']} in {where}: got {got}, expected features of {row['latent_t']} latent frames; "
+                "encode it again"
+            )
+        return found
 
     def captions(self, row: dict[str, Any]) -> dict[str, Tensor]:
         """Token states (n, D_text) by caption kind, in the type they are stored in; none where there is no caption."""

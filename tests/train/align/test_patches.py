@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from curate.encoders.vision import VisionConfig
+from pipelines.config import load_config
+from pipelines.drivers.encode import encode
 from tests.support.drifting import FPS, FRAMES, HEIGHT, WIDTH, Drifting
 from tests.support.latents import LATENTS_RECORD, TEXT_DIM, SyntheticClip, write_dataset
 from tests.support.made_clips import write_made_clips
 from tests.support.vision import write_tiny_dinov2
 from tests.train.test_loop import Stopped, config, logged, stop_after
 from train.align.config import PatchesConfig
-from train.align.patches import ClipFeatures, frames_of_tokens
+from train.align.frames import frames_of_tokens
+from train.align.patches import ClipFeatures
+from train.align.stored_features import StoredFeatures
 from train.autoencoder.config import EncodeConfig
 from train.data.in_turn import InTurn
 from train.data.manifest import Manifest, read_manifest
@@ -173,3 +179,25 @@ def test_what_does_not_fit_is_told_before_the_first_step(dataset: Path, dino: Pa
     assert "sees the frames of clips" in found and "train-000000.tar: no such shard" in found
     (dino / "preprocessor_config.json").unlink()
     assert "image encoder model" in message() and "preprocessor_config.json" in message()
+
+
+def test_stored_features_are_those_of_training(tmp_path: Path, dino: Path) -> None:
+    """In float16; of patches that they serve."""
+    write_made_clips(str(tmp_path), MADE, FPS)
+    overrides = ["execute.executor=local", f"encode.features={{kind: transformers, model: {dino}}}"]
+    latents = encode(str(tmp_path), load_config(overrides=overrides)).latents
+    manifest = read_manifest(str(tmp_path), split="train", patch=(1, 1, 1), latents=latents)
+    encoder = VisionConfig(model=str(dino)).build()
+    encoder.setup()
+    online = ClipFeatures(manifest, encoder, 1, (1, 1, 1), InTurn(CPU))
+    stored = StoredFeatures(manifest, (1, 1, 1), CPU)
+    assert manifest.latents["features"]["fingerprint"] == encoder.fingerprint
+    for index, num_frames in enumerate((3, 2)):
+        row = manifest.row(index)
+        expected = online.of(index, row, num_frames)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(stored.of(index, row, num_frames), expected, atol=4e-3, rtol=2e-3)
+    with pytest.raises(ValueError, match=r"features are of whole latent frames, and patches \(2, 1, 1\)"):
+        StoredFeatures(manifest, (2, 1, 1), CPU)
+    with pytest.raises(ValidationError, match="stored features are of one frame of a token, and frames is 2"):
+        PatchesConfig(stored=True, frames=2)
