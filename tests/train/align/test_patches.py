@@ -181,12 +181,13 @@ def test_what_does_not_fit_is_told_before_the_first_step(dataset: Path, dino: Pa
     assert "image encoder model" in message() and "preprocessor_config.json" in message()
 
 
-def test_stored_features_are_those_of_training(tmp_path: Path, dino: Path) -> None:
+def test_stored_features_are_those_of_training(tmp_path: Path) -> None:
     """In float16; of patches that they serve."""
-    write_made_clips(str(tmp_path), MADE, FPS)
+    dino, url = write_tiny_dinov2(tmp_path / "dinov2"), str(tmp_path / "dataset")
+    write_made_clips(url, MADE, FPS)
     overrides = ["execute.executor=local", f"encode.features={{kind: transformers, model: {dino}}}"]
-    latents = encode(str(tmp_path), load_config(overrides=overrides)).latents
-    manifest = read_manifest(str(tmp_path), split="train", patch=(1, 1, 1), latents=latents)
+    latents = encode(url, load_config(overrides=overrides)).latents
+    manifest = read_manifest(url, split="train", patch=(1, 1, 1), latents=latents)
     encoder = VisionConfig(model=str(dino)).build()
     encoder.setup()
     online = ClipFeatures(manifest, encoder, 1, (1, 1, 1), InTurn(CPU))
