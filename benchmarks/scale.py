@@ -72,7 +72,7 @@ def compare(trees: dict[str, Path], folders: dict[str, Path], num_rows: int, nam
             found = json.loads(text.splitlines()[-1])
             seconds[label] = found.pop("cpu_s")
             cells = [f"{seconds[label]:.2f}", f"{seconds[label] / num_rows * 1e6:.1f}", f"{found.pop('wall_s'):.1f}"]
-            ratio = {"ratio": round(seconds["here"] / seconds[label], 3)} if label == "before" else {}
+            ratio = {"ratio": round(seconds["here"] / seconds[label], 3)} if len(seconds) > 1 else {}
             print(
                 "|",
                 " | ".join([name, label, *cells, f"{found.pop('peak_mib')}", str({**found, **ratio})]),
