@@ -211,7 +211,7 @@ class Dataset:
 
     @property
     def is_running(self) -> bool:
-        """Whether a `curate` has begun and not ended: it runs now, or was killed."""
+        """Whether a `curate`, or a decision, has begun and not ended: it runs now, or was killed."""
         return "running" in self.sections()
 
     @property

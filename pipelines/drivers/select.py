@@ -84,9 +84,15 @@ def decide_again(dataset: Dataset, config: Config, section: Mapping[str, Any]) -
                 f"nothing is changed. `{curate_command(dataset)}` computes them again"
             )
         check_cut(dataset)
+        # Of a run that is killed here it is not known by which policy `clips.parquet` is. That of `curate` stays.
+        marks = "num_inputs" not in dataset.sections().get("running", {})
+        if marks:
+            dataset.save_section("running", dict(section))
         with recorded(dataset) as changes:
             after = decide(dataset, stored, config, families, changes)
             dataset.save_section("curate", dict(section))
+        if marks:
+            dataset.save_section("running", None)
         num_indexed = dataset.write_index(config.shards.key, keep=True)
     return SelectSummary(
         before=before,

@@ -164,5 +164,5 @@ def _pipeline(source: Source, text: Mapping[str, Any], config: ModelConfig) -> d
     if config.shown:
         settings.setdefault("encode", {})["grey"] = [_grey(config)]
     if config.pictures is not None and "image_encoder" in source.parts:
-        settings["encode"]["picture"] = {"model": source.name}
+        settings.setdefault("encode", {})["picture"] = {"model": source.name}
     return settings

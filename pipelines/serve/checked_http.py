@@ -136,7 +136,7 @@ class CheckedHandler(BaseHTTPRequestHandler):
             read: the bytes from a first up to, without, a last.
             kind: media type.
         """
-        headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=86400"}
+        headers = {"Accept-Ranges": "bytes", **NO_STORE}  # what is taken down, or deleted, is in no browser either
         wanted = re.fullmatch(r"bytes=(\d{1,15})-(\d{0,15})", self.headers.get("Range", ""))
         first, last = (int(wanted[1]), min(int(wanted[2] or size), size - 1)) if wanted else (0, -1)
         if first <= last:

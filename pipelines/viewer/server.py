@@ -77,6 +77,6 @@ class Handler(CheckedHandler):
     def _strip(self, clip_id: str) -> None:
         strip = self.server.library.strip(clip_id)
         if isinstance(strip, bytes):
-            self.send(HTTPStatus.OK, strip, "image/jpeg", {"Cache-Control": "private, max-age=3600"})
+            self.send(HTTPStatus.OK, strip, "image/jpeg", NO_STORE)
         else:
             self.send_json({"error": strip or "there is no such clip"}, HTTPStatus.NOT_FOUND)

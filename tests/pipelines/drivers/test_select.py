@@ -103,3 +103,31 @@ def test_curate_says_where_its_policy_is_not_the_one_of_select(dataset: Path) ->
     assert "select.rules.duration_s.min=1.0; it was select.rules.duration_s.min=2" in said
     here.save_section("curate", {**here.sections()["curate"], "a_section": "of another reelpack"})
     assert policy_change(here, load_config(overrides=SETTINGS)) == said
+
+
+def test_a_decision_that_is_killed_before_its_settings_are_saved_is_told(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, overrides = Dataset(str(dataset)), ["select.rules.duration_s.min=2"]
+    save = Dataset.save_section
+
+    def killed(self: Dataset, name: str, value: Any) -> None:
+        if name == "curate":
+            raise KeyboardInterrupt
+        save(self, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "save_section", killed)
+        with pytest.raises(KeyboardInterrupt):
+            select(str(dataset), overrides=overrides)
+    assert here.is_running and config_of(here, or_running=True).select.rules["duration_s"].min == 2
+    assert config_of(here).select.rules["duration_s"].min != 2
+    assert select(str(dataset), overrides=overrides).after["keep"] == 2
+    assert not here.is_running
+
+
+def test_an_unfinished_run_of_curate_stays_one(dataset: Path) -> None:
+    here = Dataset(str(dataset))
+    here.save_section("running", {**here.made_with(), "num_inputs": 1})
+    select(str(dataset), overrides=["select.rules.duration_s.min=2"])
+    assert here.sections()["running"]["num_inputs"] == 1
