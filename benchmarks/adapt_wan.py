@@ -11,7 +11,7 @@ curated and captioned dataset (`--dataset PATH`, which gets three sets of latent
 - LoRA: updates of attention and MLP of that model, on clips of other sizes and lengths.
 - inflation: the imported PixArt learns images, of films single frames; then layers along time are added, which alone
   train, on videos.
-- image-to-video: the first frame is shown to that model by channels that it gets (the task grey_video).
+- image-to-video: the first frame is shown to that model by channels that it gets (the task gray_video).
 - one-shot: Tune-A-Video's query projections and temporal attention, on one clip, whose own loss is looked at.
 
 The loss is of clips that are held out, with fixed noise at three timesteps, and of the weights, not their average.
@@ -79,7 +79,7 @@ VIEWS: Mapping[str, Sequence[str]] = {
     "clips": (),
     "images": ("encode.fps=1", "encode.max_frames=1"),
     "others": ("encode.max_area_px=5120", "encode.max_frames=9"),
-    "shown": ("encode.grey=[first]",),
+    "shown": ("encode.gray=[first]",),
 }
 """How one dataset is encoded where the shapes are three; the rest is as in the demo."""
 RANKS = (1, 2, 4)
@@ -238,7 +238,7 @@ def _image_to_video(study: Study) -> Way:
         data,
         f"train.init={_base(study)}",
         f"train.model.shown_channels={latents['channels'] + latents['temporal_stride']}",
-        "train.data.tasks=[{kind: grey_video}]",
+        "train.data.tasks=[{kind: gray_video}]",
         "train.optimizer.lr=1e-3",
     )
     return config, data

@@ -18,7 +18,7 @@ from train.convert.inflate import inflated
 from train.convert.layouts import Tubelet
 from train.convert.pipeline import ENTRY, Released
 from train.convert.source import Source, find
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 from train.finetune.adapt import adapted_layers
 from train.model.base import Denoiser
 from train.model.config import ModelConfig
@@ -145,11 +145,11 @@ def _write(imported: Imported, out: Path, further: Mapping[str, Any], about: Map
         "objective": objective,
     }
     if config.shown:
-        given["data"] = {"tasks": [{"kind": "grey_video", "frames": _grey(config)}]}
+        given["data"] = {"tasks": [{"kind": "gray_video", "frames": _gray(config)}]}
     write_text(str(out / "train.yaml"), yaml.safe_dump({**further, "train": given}, sort_keys=False))
 
 
-def _grey(config: ModelConfig) -> GreyVideo:
+def _gray(config: ModelConfig) -> GrayVideo:
     """Learned positions tell the states of two pictures apart."""
     return "first" if config.pictures is None or config.pictures.positions is None else "both_ends"
 
@@ -162,7 +162,7 @@ def _pipeline(source: Source, text: Mapping[str, Any], config: ModelConfig) -> d
     if "vae" in source.parts:
         settings["encode"] = {"autoencoder": {"kind": "diffusers", "path": source.name, "subfolder": "vae"}}
     if config.shown:
-        settings.setdefault("encode", {})["grey"] = [_grey(config)]
+        settings.setdefault("encode", {})["gray"] = [_gray(config)]
     if config.pictures is not None and "image_encoder" in source.parts:
         settings.setdefault("encode", {})["picture"] = {"model": source.name}
     return settings

@@ -11,7 +11,7 @@ from curate.encoders.config import PatchConfig
 from curate.encoders.picture_states import PictureStatesConfig
 from train.autoencoder.temporal_decoder.config import TemporalDecoderConfig
 from train.data.space import described_latents
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 
 if TYPE_CHECKING:
     import torch
@@ -113,14 +113,14 @@ class EncodeConfig(BaseModel):
         "takes the time of a frame in every temporal stride; nothing to set where store is false",
     )
 
-    grey: tuple[GreyVideo, ...] = Field(
+    gray: tuple[GrayVideo, ...] = Field(
         (),
-        description="grey videos whose latents are stored, too, for the task grey_video: all but the first frame, or "
-        "all but both ends, is grey (Wan image-to-video). Each takes the time and the room of a latent",
+        description="gray videos whose latents are stored, too, for the task gray_video: all but the first frame, or "
+        "all but both ends, is gray (Wan image-to-video). Each takes the time and the room of a latent",
     )
     picture: PictureStatesConfig | None = Field(
         None,
-        description="image encoder whose states of the frames that grey videos have are stored, too (Wan 2.1 "
+        description="image encoder whose states of the frames that gray videos have are stored, too (Wan 2.1 "
         "image-to-video, CLIP); null: none",
     )
 
@@ -142,14 +142,14 @@ class EncodeConfig(BaseModel):
                 f"store=false and lone_frames={self.lone_frames}: nothing is stored, and training encodes the frames "
                 "that its tasks show; leave lone_frames out"
             )
-        if self.store == "ids" and self.grey:
+        if self.store == "ids" and self.gray:
             raise ValueError(
-                f"store=ids and grey={list(self.grey)}: latents of grey videos are stored as values; set store=values"
+                f"store=ids and gray={list(self.gray)}: latents of gray videos are stored as values; set store=values"
             )
         if self.features is not None and self.store != "values":
             raise ValueError(f"features is set, and store is {self.store}: they lie beside values; set store=values")
-        if self.picture is not None and not self.grey:
-            raise ValueError("picture is set, and grey is empty: set grey to the frames whose states are wanted")
+        if self.picture is not None and not self.gray:
+            raise ValueError("picture is set, and gray is empty: set gray to the frames whose states are wanted")
         if self.store == "ids" and self.posterior != "mean":
             raise ValueError(
                 f"store=ids and posterior={self.posterior}: codes are no Gaussians; leave posterior=mean, or set "

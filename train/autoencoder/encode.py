@@ -20,11 +20,11 @@ from train.autoencoder.base import VideoAutoencoder, latent_shape
 from train.autoencoder.batch import Batcher, batch_px_of
 from train.autoencoder.clip import STEP, ClipOpener, EncodeItem, OpenedClip
 from train.autoencoder.config import EncodeConfig
-from train.autoencoder.pixels import grey_video
+from train.autoencoder.pixels import gray_video
 from train.autoencoder.record import latents_record
-from train.autoencoder.stored import FEATURES, PICTURES, arrays, check_fits, codebook_bytes, grey_name, lone_frames_of
+from train.autoencoder.stored import FEATURES, PICTURES, arrays, check_fits, codebook_bytes, gray_name, lone_frames_of
 from train.autoencoder.windows import Window, keeping
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +64,14 @@ class Encoded:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Begun:
     """A window whose latent may still have to be computed; None: it is not wanted. `lone`: frames encoded alone;
-    `grey`: latents of grey videos, by name; `pictures`: states of their frames."""
+    `gray`: latents of gray videos, by name; `pictures`: states of their frames."""
 
     window: Window
     height: int
     width: int
     latent: Future[torch.Tensor] | None
     lone: Sequence[Future[torch.Tensor]]
-    grey: Mapping[str, Future[torch.Tensor]]
+    gray: Mapping[str, Future[torch.Tensor]]
     pictures: torch.Tensor | None
     features: torch.Tensor | None
 
@@ -202,7 +202,7 @@ class EncodeStage:
                     width=width,
                     latent=latent,
                     lone=[batcher.add(iter([kept[number]]), 1) for number in alone] if batcher else [],
-                    grey=self._grey(first, kept, window, batcher),
+                    gray=self._gray(first, kept, window, batcher),
                     pictures=self._pictures(first, kept, window) if batcher else None,
                     features=self._features([kept[number] for number in self._seen(window)]) if batcher else None,
                 )
@@ -211,16 +211,16 @@ class EncodeStage:
             return error.failure(item.clip_id, STEP)
         return opened, windows
 
-    def _grey(
+    def _gray(
         self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window, batcher: Batcher | None
     ) -> dict[str, Future[torch.Tensor]]:
         """Of an image there is none."""
         if batcher is None or window.num_frames == 1:
             return {}
-        ends: dict[GreyVideo, np.ndarray | None] = {"first": None, "both_ends": kept[window.num_frames - 1]}
+        ends: dict[GrayVideo, np.ndarray | None] = {"first": None, "both_ends": kept[window.num_frames - 1]}
         return {
-            grey_name(kind): batcher.add(grey_video(first, window.num_frames, ends[kind]), window.num_frames)
-            for kind in self.config.grey
+            gray_name(kind): batcher.add(gray_video(first, window.num_frames, ends[kind]), window.num_frames)
+            for kind in self.config.gray
         }
 
     def _seen(self, window: Window) -> list[int]:
@@ -237,7 +237,7 @@ class EncodeStage:
     def _pictures(self, first: np.ndarray, kept: Mapping[int, np.ndarray], window: Window) -> torch.Tensor | None:
         if self._picture is None or window.num_frames == 1:
             return None
-        ends = [kept[window.num_frames - 1]] if "both_ends" in self.config.grey else []
+        ends = [kept[window.num_frames - 1]] if "both_ends" in self.config.gray else []
         return self._picture.states([first, *ends])
 
     def _ended(self, item: EncodeItem, opened: OpenedClip, windows: Sequence[_Begun]) -> tuple[Encoded, ...] | Failure:
@@ -259,7 +259,7 @@ class EncodeStage:
         if begun.latent is not None:
             key = (clip_id, window.number) if window.number else (clip_id,)
             lone = torch.cat([one.result() for one in begun.lone], dim=1) if begun.lone else None
-            beside = {name: latent.result() for name, latent in begun.grey.items()}
+            beside = {name: latent.result() for name, latent in begun.gray.items()}
             beside |= {} if begun.pictures is None else {PICTURES: begun.pictures}
             beside |= {} if begun.features is None else {FEATURES: begun.features}
             latent = begun.latent.result()

@@ -19,18 +19,18 @@ def to_video(rgb: np.ndarray) -> torch.Tensor:
     return in_unit_range(torch.tensor(rgb).permute(3, 0, 1, 2)[None])
 
 
-def grey_video(first: np.ndarray, num_frames: int, last: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """`num_frames` frames, (H, W, 3) float32 in [-1, 1]: the first one, grey ones, and by option the last one.
+def gray_video(first: np.ndarray, num_frames: int, last: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """`num_frames` frames, (H, W, 3) float32 in [-1, 1]: the first one, gray ones, and by option the last one.
 
     Args:
         first: (H, W, 3) uint8.
         num_frames: 2 or more where there is a last one.
         last: likewise, of the same size.
     """
-    grey = np.zeros(first.shape, np.float32)
+    gray = np.zeros(first.shape, np.float32)
     for number in range(num_frames):
         given = first if number == 0 else last if number == num_frames - 1 else None
-        yield grey if given is None else given.astype(np.float32) / 127.5 - 1.0
+        yield gray if given is None else given.astype(np.float32) / 127.5 - 1.0
 
 
 def in_unit_range(part: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from train.autoencoder.sizes import multiple_of
 from train.autoencoder.stored import id_type
 from train.data.fingerprint import LATENTS_VERSION
 
-AS_BEFORE = {"store": "values", "posterior": "mean", "windows": "middle", "lone_frames": "none", "grey": []}
+AS_BEFORE = {"store": "values", "posterior": "mean", "windows": "middle", "lone_frames": "none", "gray": []}
 """Settings that have no part in the fingerprint at these values: before there was a choice, they were the rule."""
 
 

@@ -1,6 +1,6 @@
 """Latents as they are stored: `latent` in float16, with `logvar` where training draws from a posterior; or `ids`, the
 numbers of codes, with the codebook beside them. `lone` or `lone_ids`: frames of the clip, each encoded alone.
-`grey_first`, `grey_both_ends`: latents of grey videos. `pictures`: states of their frames.
+`gray_first`, `gray_both_ends`: latents of gray videos. `pictures`: states of their frames.
 `features`: maps of an image encoder."""
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from curate.storage.tensors import tensors_to_bytes
 from train.autoencoder.base import Codebook, VideoAutoencoder
 from train.autoencoder.config import EncodeConfig
 from train.data.generator import keyed_generator
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 
 MOST = torch.finfo(torch.float16).max
 MAX_NAMED_CHANNELS = 8
@@ -47,9 +47,9 @@ def lone_frames_of(config: EncodeConfig, num_frames: int) -> tuple[int, ...]:
     return tuple({"none": (), "last": range(1, num_frames)[-1:], "all": range(1, num_frames)}[config.lone_frames])
 
 
-def grey_name(kind: GreyVideo) -> str:
+def gray_name(kind: GrayVideo) -> str:
     """Of the tensor."""
-    return f"grey_{kind}"
+    return f"gray_{kind}"
 
 
 def lone_at(tensors: Mapping[str, Tensor], frames: Sequence[int]) -> Tensor:
@@ -69,12 +69,12 @@ def lone_at(tensors: Mapping[str, Tensor], frames: Sequence[int]) -> Tensor:
     return alone[:, places]
 
 
-def picture_of(tensors: Mapping[str, Tensor], grey: GreyVideo | None) -> Tensor | None:
-    """(n, D'): states of the frames that a grey video has, of both one after the other; None: they are not stored."""
-    if grey is None or PICTURES not in tensors:
+def picture_of(tensors: Mapping[str, Tensor], gray: GrayVideo | None) -> Tensor | None:
+    """(n, D'): states of the frames that a gray video has, of both one after the other; None: they are not stored."""
+    if gray is None or PICTURES not in tensors:
         return None
     states = tensors[PICTURES]
-    return states[0] if grey == "first" else states.flatten(0, 1)
+    return states[0] if gray == "first" else states.flatten(0, 1)
 
 
 def arrays(

@@ -3,7 +3,7 @@
 A DiT with one adaLN for all blocks plus a vector for each, cross-attention to UMT5 between attention and MLP, and
 queries and keys that are normalised over all heads at once. Captions are filled with states of zeros to 512 tokens,
 which cross-attention sees. The 5B model of 2.2 has a timestep for each token: given frames are at 0, as here. Models
-of image-to-video are shown further channels, a mask and the latent of given frames that are followed by grey; those of
+of image-to-video are shown further channels, a mask and the latent of given frames that are followed by gray; those of
 2.1 also read CLIP's states of the picture.
 """
 

@@ -125,7 +125,7 @@ def joined(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         **records[0],
         "fingerprint": "+".join(record["fingerprint"] for record in records),
         "lone_frames": fewest,
-        "grey": [kind for kind in stored_grey(records[0]) if all(kind in stored_grey(record) for record in records)],
+        "gray": [kind for kind in stored_gray(records[0]) if all(kind in stored_gray(record) for record in records)],
         **{name: _common(name, records) for name in ("picture", "features")},
     }
 
@@ -157,9 +157,9 @@ def stored_lone_frames(record: dict[str, Any]) -> StoredLoneFrames:
     return found
 
 
-def stored_grey(record: dict[str, Any]) -> list[str]:
-    """Which grey videos of clips training has, by a fingerprint.json of latents (`encode.grey`)."""
-    found: list[str] = record["grey"] if "grey" in record else record.get("config", {}).get("grey", [])
+def stored_gray(record: dict[str, Any]) -> list[str]:
+    """Which gray videos of clips training has, by a fingerprint.json of latents (`encode.gray`)."""
+    found: list[str] = record["gray"] if "gray" in record else record.get("config", {}).get("gray", [])
     return found
 
 

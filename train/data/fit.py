@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 from curate.errors import Missing
 from train.data.blend import DEFAULT_BLEND, ORDER, BlendConfig
 from train.data.config import DataConfig
-from train.data.fingerprint import NO_TEXT, stored_grey, stored_lone_frames
+from train.data.fingerprint import NO_TEXT, stored_gray, stored_lone_frames
 from train.data.manifest import Manifest
-from train.data.tasks.base import grey_of, lone_frames_of
+from train.data.tasks.base import gray_of, lone_frames_of
 from train.data.texts import levels_of, read_texts
 from train.data.uncaptioned import captioned, why_uncaptioned
 from train.model.config import ModelConfig
@@ -155,13 +155,13 @@ def check_lone_frames(manifest: Manifest, data: DataConfig) -> None:
         )
 
 
-def check_grey(manifest: Manifest, data: DataConfig, model: ModelConfig) -> None:
-    """See that the grey videos which tasks show are stored, and that the model reads them.
+def check_gray(manifest: Manifest, data: DataConfig, model: ModelConfig) -> None:
+    """See that the gray videos which tasks show are stored, and that the model reads them.
 
     Raises:
         ValueError: says what to set.
     """
-    kinds, latents = grey_of(data.tasks), manifest.latents
+    kinds, latents = gray_of(data.tasks), manifest.latents
     takes = manifest.channels + int(latents["temporal_stride"])
     if not kinds and not model.shown:
         return
@@ -169,25 +169,25 @@ def check_grey(manifest: Manifest, data: DataConfig, model: ModelConfig) -> None
         remedy = (
             f"a model of shown_channels {takes} (`train-import` of Wan image-to-video), or another task"
             if kinds
-            else "train.data.tasks=[{kind: grey_video}], and encode.grey=[first]"
+            else "train.data.tasks=[{kind: gray_video}], and encode.gray=[first]"
         )
         raise ValueError(
             f"train.model.shown_channels is {model.shown}, and the tasks show "
-            f"{'grey videos: ' + ', '.join(kinds) if kinds else 'no grey video'}; latents "
+            f"{'gray videos: ' + ', '.join(kinds) if kinds else 'no gray video'}; latents "
             f"{latents['fingerprint']} have {manifest.channels} channels and a mask {takes - manifest.channels}; "
             f"expected {remedy}"
         )
-    stored = stored_grey(latents)
+    stored = stored_gray(latents)
     if lacking := [kind for kind in kinds if kind not in stored]:
         raise ValueError(
-            f"train.data.tasks, grey_video: latents {latents['fingerprint']} have grey videos of "
+            f"train.data.tasks, gray_video: latents {latents['fingerprint']} have gray videos of "
             f"{', '.join(stored) or 'none'}, and the tasks show {', '.join(kinds)}: encode with "
-            f"encode.grey=[{', '.join(dict.fromkeys([*stored, *lacking]))}]"
+            f"encode.gray=[{', '.join(dict.fromkeys([*stored, *lacking]))}]"
         )
     crops = data.plan.oversize == "crop" and (manifest.num_tokens > data.plan.token_budget).any()
     if crops and "both_ends" in kinds:
         raise ValueError(
-            "train.data.tasks, grey_video of both_ends: train.data.plan.oversize=crop cuts the end off; set it to "
+            "train.data.tasks, gray_video of both_ends: train.data.plan.oversize=crop cuts the end off; set it to "
             "own_pack or refuse, or lower encode.max_frames"
         )
     _check_pictures(manifest, 2 if "both_ends" in kinds else 1, model)

@@ -25,7 +25,7 @@ from train.data.conditioning.base import ConditioningSettings
 from train.data.draw import clip_keys, window_keys
 from train.data.fingerprint import NO_TEXT, fingerprints, is_stored, joined, text_fingerprint
 from train.data.index import BALANCE, PLACE, START, WINDOW, index_column, read_index
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 from train.packing.shapes import Patch
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Manifest:
     latents: dict[str, Any]  # the latents' fingerprint.json
     text: dict[str, Any]  # the text embeddings' fingerprint.json
     conditioning: tuple[ConditioningSettings, ...] = ()  # each with a column of rows like these: what is shown as well
-    grey: GreyVideo | None = None  # what held-out videos are generated from; None: they are generated as a whole
+    gray: GrayVideo | None = None  # what held-out videos are generated from; None: they are generated as a whole
 
     def __len__(self) -> int:
         return self.table.num_rows

@@ -25,10 +25,10 @@ from train.data.conditioning.match import with_conditioning
 from train.data.config import DataConfig
 from train.data.draw import copy_keys
 from train.data.fingerprint import text_or_none
-from train.data.fit import check_blend, check_causality, check_grey, check_lone_frames, check_uncaptioned
+from train.data.fit import check_blend, check_causality, check_gray, check_lone_frames, check_uncaptioned
 from train.data.manifest import Manifest, label_names, read_manifest
 from train.data.space import LATENT_SPACE, described_latents
-from train.data.tasks.base import grey_of
+from train.data.tasks.base import gray_of
 from train.model.config import ModelConfig
 
 SPACES: Mapping[Encoded, Sequence[str]] = {
@@ -77,8 +77,8 @@ def read_datasets(datasets: str | Sequence[str], *, split: str, data: DataConfig
     if model.reads_captions and split == "train":
         check_blend(manifest, data.blend)
     check_causality(manifest, data)
-    check_grey(manifest, data, model)
-    return replace(manifest, grey=next(iter(grey_of(data.tasks)), None))
+    check_gray(manifest, data, model)
+    return replace(manifest, gray=next(iter(gray_of(data.tasks)), None))
 
 
 def dataset_names(urls: Sequence[str]) -> dict[str, str]:

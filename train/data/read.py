@@ -11,11 +11,11 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from curate.shards.tar import PLACE, TarReader, sample_key
-from train.autoencoder.stored import FEATURES, PICTURES, drawn, grey_name, lone_at, picture_of, unfit
+from train.autoencoder.stored import FEATURES, PICTURES, drawn, gray_name, lone_at, picture_of, unfit
 from train.data.codebook import latents_of, read_codebook
 from train.data.conditioning.base import ConditioningSettings
 from train.data.manifest import Manifest
-from train.data.tasks.base import GreyVideo
+from train.data.tasks.base import GrayVideo
 from train.packing.patches import fitting_size
 from train.packing.shapes import Patch
 
@@ -30,13 +30,13 @@ class ClipLatent:
     Attributes:
         latent: (C, T, H, W).
         lone: (C, n, H, W) of the latent frames that are wanted, their last frames encoded alone; None: none is.
-        grey: (C, T, H, W) of the grey video that is wanted; None: none is, or the row is an image.
-        picture: (n, D') states of the frames that the grey video has; None: they are not stored, likewise.
+        gray: (C, T, H, W) of the gray video that is wanted; None: none is, or the row is an image.
+        picture: (n, D') states of the frames that the gray video has; None: they are not stored, likewise.
     """
 
     latent: Tensor
     lone: Tensor | None = None
-    grey: Tensor | None = None
+    gray: Tensor | None = None
     picture: Tensor | None = None
 
 
@@ -69,7 +69,7 @@ class ClipReader:
         row: dict[str, Any],
         noise: torch.Generator | None = None,
         lone_frames: Sequence[int] = (),
-        grey: GreyVideo | None = None,
+        gray: GrayVideo | None = None,
     ) -> ClipLatent:
         """Read, or encoded from the clip; sides are cut to what patches fill.
 
@@ -77,17 +77,17 @@ class ClipReader:
             row: of the manifest.
             noise: draws from the posterior where it is stored; None: its mean.
             lone_frames: latent frames whose last frame is wanted as it is encoded alone, too.
-            grey: the grey video that is wanted, too.
+            gray: the gray video that is wanted, too.
 
         Raises:
             ValueError: the latent is not what the index says, holds NaN or infinities, or lacks what is wanted.
         """
-        tensors = self._whole(row, lone_frames, grey)
-        latent, shown = self._fitting(drawn(tensors, noise)), None if grey is None else tensors[grey_name(grey)]
+        tensors = self._whole(row, lone_frames, gray)
+        latent, shown = self._fitting(drawn(tensors, noise)), None if gray is None else tensors[gray_name(gray)]
         found = ClipLatent(
             latent=latent,
-            grey=None if shown is None else self._fitting(shown),
-            picture=picture_of(tensors, grey),
+            gray=None if shown is None else self._fitting(shown),
+            picture=picture_of(tensors, gray),
         )
         if not lone_frames:
             return found
@@ -109,7 +109,7 @@ class ClipReader:
         return self._fitting(one.on_grid(stored, (row["latent_t"], row["latent_h"], row["latent_w"])))
 
     def _whole(
-        self, row: dict[str, Any], lone_frames: Sequence[int] = (), grey: GreyVideo | None = None
+        self, row: dict[str, Any], lone_frames: Sequence[int] = (), gray: GrayVideo | None = None
     ) -> dict[str, Tensor]:
         """Tensors by name, as they are stored, float32."""
         where = f"{row['latents_root']}/{row['shard']}"
@@ -118,10 +118,10 @@ class ClipReader:
         else:
             tensors = self._stored(row, where)
         wanted = ["latent", "logvar", *(["lone"] if lone_frames else [])]
-        if grey is not None:
-            wanted += [grey_name(grey), PICTURES]
-            if grey_name(grey) not in tensors:
-                raise ValueError(f"clip {row['clip_id']} in {where}: got no {grey_name(grey)}; encode it again")
+        if gray is not None:
+            wanted += [gray_name(gray), PICTURES]
+            if gray_name(gray) not in tensors:
+                raise ValueError(f"clip {row['clip_id']} in {where}: got no {gray_name(gray)}; encode it again")
         tensors = {name: tensors[name].float() for name in wanted if name in tensors}
         c, t, *sides = self.manifest.channels, row["latent_t"], row["latent_h"], row["latent_w"]
         num_lone = len(tensors["lone"][0]) if "lone" in tensors else 0

@@ -18,10 +18,10 @@ from train.packing.batch import Sample
 
 def reference_sample(reader: ClipReader, index: int, model: ModelConfig) -> Sample:
     """A row of the manifest by its number, clean: `noised` gives it noise. Conditioning latents have half of the noise
-    that training gives them at most; of grey videos the run's first one is shown."""
+    that training gives them at most; of gray videos the run's first one is shown."""
     row = reader.manifest.row(index)
-    grey = reader.manifest.grey if row["latent_t"] > 1 else None
-    read = reader.read(row, grey=grey)
+    gray = reader.manifest.gray if row["latent_t"] > 1 else None
+    read = reader.read(row, gray=gray)
     latent = read.latent
     sample = Sample(
         clip_id=row["clip_id"],
@@ -34,9 +34,9 @@ def reference_sample(reader: ClipReader, index: int, model: ModelConfig) -> Samp
         label=sample_label(row),
         text=reference_caption(reader, index),
     )
-    if grey is not None:
+    if gray is not None:
         nothing = canvas_of(latent.shape, model.patch).nothing
-        sample = show_read(sample, Shown(patches=nothing, grey=grey), read, model)
+        sample = show_read(sample, Shown(patches=nothing, gray=gray), read, model)
     for one in reader.manifest.conditioning:
         generator = keyed_generator("reference", one.kind, row["clip_id"], *latent.shape)
         sample = one.condition(sample, reader.conditioning(row, one), one.max_noise / 2, generator)

@@ -82,8 +82,8 @@ class SampleBuilder:
         label = None if is_null else self._label(row, generator)
         shown = self._task(generator).draw(canvas_of(shape, self.patch), generator)
         pictures = () if shown is None else shown.frames
-        grey = None if shown is None else shown.grey
-        read = self.reader.read(row, self._posterior(planned, row, epoch), pictures, grey)
+        gray = None if shown is None else shown.gray
+        read = self.reader.read(row, self._posterior(planned, row, epoch), pictures, gray)
         sample = Sample(
             clip_id=row["clip_id"],
             latent=read.latent[:, : shape[1]],
@@ -205,8 +205,8 @@ class SampleBuilder:
 
 def show_read(sample: Sample, shown: Shown, read: ClipLatent, model: ModelConfig) -> Sample:
     """The sample with what is shown of its clip; a model that reads states of pictures is given them, too."""
-    grey = None if read.grey is None else read.grey[:, : sample.latent.shape[1]]
-    return replace(show(sample, shown, read.lone, grey), picture=None if model.pictures is None else read.picture)
+    gray = None if read.gray is None else read.gray[:, : sample.latent.shape[1]]
+    return replace(show(sample, shown, read.lone, gray), picture=None if model.pictures is None else read.picture)
 
 
 def sample_scalars(row: dict[str, Any], names: Sequence[str]) -> dict[str, float]:

@@ -52,7 +52,7 @@ class DenoiserConfig(BaseModel, ABC):
 
     @property
     def shown(self) -> int:
-        """Channels that are embedded with the noisy ones: of a mask and of the latent of a grey video."""
+        """Channels that are embedded with the noisy ones: of a mask and of the latent of a gray video."""
         return 0
 
     @property

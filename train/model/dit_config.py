@@ -163,7 +163,7 @@ class DiTConfig(DenoiserConfig):
         0,
         ge=0,
         description="channels beside the noisy ones that patches are embedded with (Wan image-to-video: 4 of a mask, "
-        "then the autoencoder's latent of the given frames followed by grey)",
+        "then the autoencoder's latent of the given frames followed by gray)",
     )
     text_padding: int | None = Field(
         None,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.tasks.base import Canvas, GreyVideo, Shown, Task, allowed, canvas_of, described, show
+from train.data.tasks.base import Canvas, GrayVideo, Shown, Task, allowed, canvas_of, described, show
 from train.packing.batch import Sample
 from train.packing.patches import first_frame_is_alone
 from train.packing.shapes import Patch
@@ -23,7 +23,7 @@ class Given:
         video: (C, T, H, W), of which patches stay, or which generation starts from (`SampleConfig.strength`).
         kept: (t, h, w) bool: the patches of `video` that stay.
         inverted: `video` is led to noise, and generation starts from there (`train.sampling.invert`).
-        grey: (C, T, H, W) of a grey video, of which `grey_frames` are given.
+        gray: (C, T, H, W) of a gray video, of which `gray_frames` are given.
         picture: (n, D') states of the frames that it has, for models that read them.
     """
 
@@ -32,8 +32,8 @@ class Given:
     video: Tensor | None = None
     kept: np.ndarray | None = None
     inverted: bool = False
-    grey: Tensor | None = None
-    grey_frames: GreyVideo | None = None
+    gray: Tensor | None = None
+    gray_frames: GrayVideo | None = None
     picture: Tensor | None = None
 
     def shown(self, canvas: Canvas, patch: Patch) -> Shown:
@@ -41,10 +41,10 @@ class Given:
         patches = canvas.nothing if self.kept is None else self.kept
         if self.start is not None:
             patches = patches | canvas.first(whole_patches(self.start.shape[1], canvas, patch))
-        return Shown(patches=patches, frames=tuple(sorted(self.frames)), grey=self.grey_frames)
+        return Shown(patches=patches, frames=tuple(sorted(self.frames)), gray=self.gray_frames)
 
     def __bool__(self) -> bool:
-        return self.start is not None or bool(self.frames) or self.video is not None or self.grey is not None
+        return self.start is not None or bool(self.frames) or self.video is not None or self.gray is not None
 
 
 def whole_patches(num_frames: int, canvas: Canvas, patch: Patch) -> int:
@@ -72,7 +72,7 @@ def conditioned(sample: Sample, patch: Patch, given: Given, tasks: Sequence[Task
         latent[:, : given.start.shape[1]] = given.start
     pictures = [given.frames[frame] for frame in shown.frames]
     sample = replace(sample, latent=latent, picture=given.picture)
-    return show(sample, shown, torch.stack(pictures, dim=1) if pictures else None, given.grey)
+    return show(sample, shown, torch.stack(pictures, dim=1) if pictures else None, given.gray)
 
 
 def check_trained(tasks: Sequence[Task], canvas: Canvas, shown: Shown) -> None:
@@ -101,6 +101,6 @@ def in_words(shown: Shown) -> str:
         parts.append(f"{int(shown.patches.sum())} of {shown.patches.size} patches of a video")
     if shown.frames:
         parts.append(f"pictures at latent frames {', '.join(map(str, shown.frames))}")
-    if shown.grey:
-        parts.append(f"a video that is grey but for {'its first frame' if shown.grey == 'first' else 'both ends'}")
+    if shown.gray:
+        parts.append(f"a video that is gray but for {'its first frame' if shown.gray == 'first' else 'both ends'}")
     return " and ".join(parts)

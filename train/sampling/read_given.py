@@ -16,10 +16,10 @@ from curate.media.readers.config import MediaConfig
 from curate.media.readers.frames import FrameReader
 from curate.schema import MediaError
 from train.autoencoder.base import VideoAutoencoder, usable_frames
-from train.autoencoder.pixels import covering_frames, covering_size, encode_frames, grey_video
+from train.autoencoder.pixels import covering_frames, covering_size, encode_frames, gray_video
 from train.autoencoder.record import config_of, picture_states
 from train.autoencoder.sizes import multiple_of, target_size
-from train.data.tasks.base import GreyVideo, allowed, canvas_of, grey_of
+from train.data.tasks.base import GrayVideo, allowed, canvas_of, gray_of
 from train.run.config import TrainConfig
 from train.run.folder import RunRecord
 from train.sampling.given import Given, check_trained
@@ -104,8 +104,8 @@ class _Reader:
         keys = {self._latent_frame(number): self._opened_picture(number, path) for number, path in files.keys.items()}
         start = None if first is None else _opened("start", first, self.fps)
         end = None if last is None else _opened("end", last, self.fps)
-        if start is not None and not keys and grey_of(self.tasks):
-            return self._grey(start, end)
+        if start is not None and not keys and gray_of(self.tasks):
+            return self._gray(start, end)
         if start is not None and not self._is_causal():
             raise ValueError(
                 f"--start {first}: the run's autoencoder codes a picture otherwise than the first frame of a video; "
@@ -123,21 +123,21 @@ class _Reader:
             frames={frame: latent[:, 0] for frame, latent in pictures.items()},
         )
 
-    def _grey(self, start: _Source, end: _Source | None) -> Given:
-        """A video of the last frame of the start, grey ones, and by option the first frame of the end."""
-        kind: GreyVideo = "first" if end is None else "both_ends"
-        given = Given(grey_frames=kind)
+    def _gray(self, start: _Source, end: _Source | None) -> Given:
+        """A video of the last frame of the start, gray ones, and by option the first frame of the end."""
+        kind: GrayVideo = "first" if end is None else "both_ends"
+        given = Given(gray_frames=kind)
         check_trained(self.tasks, self.canvas, given.shown(self.canvas, self.patch))
         sources = [(start, start.indices[-1:])] + ([] if end is None else [(end, end.indices[:1])])
         if self.autoencoder is None:
             for source, _ in sources:
                 self._note_shape(source)
-            return replace(given, grey=torch.empty(0, self.canvas.num_frames, 0, 0))
+            return replace(given, gray=torch.empty(0, self.canvas.num_frames, 0, 0))
         frames = [next(self._frames_of(source, indices)) for source, indices in sources]
-        video = grey_video(frames[0], self.request.num_frames, frames[1] if end is not None else None)
-        grey = encode_frames(self.autoencoder, video, self.request.num_frames)
+        video = gray_video(frames[0], self.request.num_frames, frames[1] if end is not None else None)
+        gray = encode_frames(self.autoencoder, video, self.request.num_frames)
         picture = self.encode_picture
-        return replace(given, grey=grey, picture=None if picture is None else picture(frames).flatten(0, 1))
+        return replace(given, gray=gray, picture=None if picture is None else picture(frames).flatten(0, 1))
 
     def _is_causal(self) -> bool:
         if self.autoencoder is None:

@@ -18,7 +18,7 @@ from train.data.tasks.base import Shown, Task, canvas_of, lone_frames_of, pick, 
 from train.data.tasks.both_ends import BothEnds
 from train.data.tasks.config import TaskConfig
 from train.data.tasks.first_frames import FirstFrames
-from train.data.tasks.grey_video import GreyVideoTask
+from train.data.tasks.gray_video import GrayVideoTask
 from train.data.tasks.inpainting import Inpainting
 from train.data.tasks.key_frames import KeyFrames
 from train.data.tasks.last_frames import LastFrames
@@ -89,7 +89,7 @@ def test_what_was_not_trained_is_refused_with_the_tasks_of_the_run():
         "key_frames": ([KeyFrames()], Given(frames={0: end[6], 3: end[6]})),
         "random_frames": ([RandomFrames()], Given(video=torch.ones(4, 7, 4, 6), kept=rows(7, [0, 3]))),
         "inpainting": ([Inpainting()], Given(video=torch.ones(4, 7, 4, 6), kept=columns(7, [0]))),
-        "grey_video": ([GreyVideoTask()], Given(grey=torch.ones(4, 7, 4, 6), grey_frames="first")),
+        "gray_video": ([GrayVideoTask()], Given(gray=torch.ones(4, 7, 4, 6), gray_frames="first")),
     }
     empty = replace(of_length(7), latent=torch.zeros(4, 7, 4, 6))
     for (kind, (tasks, given)), (other, (others, _)) in product(of_tasks.items(), of_tasks.items()):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 StoredLoneFrames: TypeAlias = Literal["none", "last", "all"]
 """Which latent frames of a clip have their last frame encoded alone, too."""
 FEWEST_FIRST: tuple[StoredLoneFrames, ...] = get_args(StoredLoneFrames)
-GreyVideo: TypeAlias = Literal["first", "both_ends"]
-"""A video of which all frames but the first, or the first and the last, are grey."""
+GrayVideo: TypeAlias = Literal["first", "both_ends"]
+"""A video of which all frames but the first, or the first and the last, are gray."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,15 +34,15 @@ class Shown:
         patches: (t, h, w) bool: patches of its own latent, without noise. They are not generated.
         frames: Numbers of latent frames, ascending. The last frame of each is shown as a picture, encoded alone. The
             whole latent frame is generated.
-        grey: Which frames a grey video has, whose latent is shown beside the noisy one. All is generated.
+        gray: Which frames a gray video has, whose latent is shown beside the noisy one. All is generated.
     """
 
     patches: np.ndarray
     frames: tuple[int, ...] = ()
-    grey: GreyVideo | None = None
+    gray: GrayVideo | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.patches.any() or self.frames or self.grey)
+        return bool(self.patches.any() or self.frames or self.gray)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +88,8 @@ class Task(Protocol):
         ...
 
     @property
-    def grey(self) -> GreyVideo | None:
-        """Which frames of a clip its grey video has; None: it shows none."""
+    def gray(self) -> GrayVideo | None:
+        """Which frames of a clip its gray video has; None: it shows none."""
         ...
 
     def draw(self, canvas: Canvas, generator: "torch.Generator") -> Shown | None:
@@ -97,7 +97,7 @@ class Task(Protocol):
         ...
 
     def allows(self, canvas: Canvas, shown: Shown) -> bool:
-        """Whether `draw` can give this. `shown.grey` is the task's."""
+        """Whether `draw` can give this. `shown.gray` is the task's."""
         ...
 
 
@@ -111,7 +111,7 @@ class TaskSettings(BaseModel):
     )
 
     @property
-    def grey(self) -> GreyVideo | None:
+    def gray(self) -> GrayVideo | None:
         return None
 
 
@@ -149,20 +149,20 @@ def canvas_of(shape: Sequence[int], patch: Patch) -> Canvas:
     return Canvas(num_frames=shape[-3], grid=grid_size(shape, patch))
 
 
-def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None, grey: "Tensor | None" = None) -> "Sample":
-    """The sample with its conditioning set: `clean_mask`, and `conditioning` for pictures and the grey video.
+def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None, gray: "Tensor | None" = None) -> "Sample":
+    """The sample with its conditioning set: `clean_mask`, and `conditioning` for pictures and the gray video.
 
     Args:
         sample: its latent has what `shown.patches` shows.
         shown: of this sample.
         pictures: (C, n, H, W), encoded alone, of `shown.frames`.
-        grey: (C, T, H, W), of `shown.grey`.
+        gray: (C, T, H, W), of `shown.gray`.
     """
     import torch
 
-    if shown.grey is not None:
-        assert grey is not None, f"{sample.clip_id}: no grey video"
-        marked = torch.cat([grey_mask(shown.grey, sample.temporal_stride, grey), grey])
+    if shown.gray is not None:
+        assert gray is not None, f"{sample.clip_id}: no gray video"
+        marked = torch.cat([gray_mask(shown.gray, sample.temporal_stride, gray), gray])
         sample = replace(sample, conditioning={**sample.conditioning, SHOWN: marked})
     if shown.patches.any():
         sample = replace(sample, clean_mask=torch.tensor(shown.patches.reshape(-1)))
@@ -175,8 +175,8 @@ def show(sample: "Sample", shown: Shown, pictures: "Tensor | None" = None, grey:
     return replace(sample, conditioning={**sample.conditioning, LONE_FRAMES: latent})
 
 
-def grey_mask(kind: GreyVideo, temporal_stride: int, latent: "Tensor") -> "Tensor":
-    """(temporal_stride, T, H, W): of the frames of each latent frame, 1 at those that a grey video has. The first
+def gray_mask(kind: GrayVideo, temporal_stride: int, latent: "Tensor") -> "Tensor":
+    """(temporal_stride, T, H, W): of the frames of each latent frame, 1 at those that a gray video has. The first
     latent frame has one, which counts as all (`WanImageToVideoPipeline.prepare_latents`)."""
     mask = latent.new_zeros(temporal_stride, *latent.shape[1:])
     mask[:, 0] = 1.0
@@ -187,12 +187,12 @@ def grey_mask(kind: GreyVideo, temporal_stride: int, latent: "Tensor") -> "Tenso
 
 def allowed(tasks: Iterable[Task], canvas: Canvas, shown: Shown) -> bool:
     """Whether one of the tasks can have drawn this."""
-    return any(task.weight and task.grey == shown.grey and task.allows(canvas, shown) for task in tasks)
+    return any(task.weight and task.gray == shown.gray and task.allows(canvas, shown) for task in tasks)
 
 
-def grey_of(tasks: Iterable[Task]) -> tuple[GreyVideo, ...]:
-    """Which grey videos the tasks show, each once, in the order of the tasks."""
-    return tuple(dict.fromkeys(task.grey for task in tasks if task.weight and task.grey))
+def gray_of(tasks: Iterable[Task]) -> tuple[GrayVideo, ...]:
+    """Which gray videos the tasks show, each once, in the order of the tasks."""
+    return tuple(dict.fromkeys(task.gray for task in tasks if task.weight and task.gray))
 
 
 def lone_frames_of(tasks: Iterable[Task]) -> StoredLoneFrames:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from train.data.tasks.both_ends import BothEnds
 from train.data.tasks.first_frames import FirstFrames
-from train.data.tasks.grey_video import GreyVideoTask
+from train.data.tasks.gray_video import GrayVideoTask
 from train.data.tasks.inpainting import Inpainting
 from train.data.tasks.key_frames import KeyFrames
 from train.data.tasks.last_frames import LastFrames
@@ -21,6 +21,6 @@ TaskConfig = Annotated[
     | KeyFrames
     | RandomFrames
     | Inpainting
-    | GreyVideoTask,
+    | GrayVideoTask,
     Field(discriminator="kind"),
 ]

@@ -135,8 +135,8 @@ def test_a_picture_is_given_as_in_training(made: SimpleNamespace, tmp_path: Path
     autoencoder = autoencoder_of(manifest.latents)
     given = read_given(files, request, config, RunRecord.of(manifest), autoencoder, 8.0)
     loader = PackLoader(manifest, config.objective.build(), config.data, model=config.model, seed=0)
-    read = loader.builder.reader.read(manifest.row(0), grey=given.grey_frames)
-    assert torch.equal(given.grey.half().float(), read.grey)
+    read = loader.builder.reader.read(manifest.row(0), gray=given.gray_frames)
+    assert torch.equal(given.gray.half().float(), read.gray)
     assert (given.picture is None) == (read.picture is None) == (config.model.pictures is None)
     if read.picture is not None:
         assert torch.equal(given.picture.half().float(), read.picture)
@@ -181,9 +181,9 @@ def test_it_trains_resumes_bitwise_and_samples(made: SimpleNamespace, tmp_path: 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["train.data.tasks=[{kind: unconditional}]"], r"shown_channels is 8, and the tasks show no grey video"),
+        (["train.data.tasks=[{kind: unconditional}]"], r"shown_channels is 8, and the tasks show no gray video"),
         (["train.model.shown_channels=7"], r"shown_channels is 7.*expected a model of shown_channels 8"),
-        (["train.data.tasks=[{kind: grey_video, frames: both_ends}]"], r"encode\.grey=\[first, both_ends\]"),
+        (["train.data.tasks=[{kind: gray_video, frames: both_ends}]"], r"encode\.gray=\[first, both_ends\]"),
         (["train.model.picture={dim: 9}"], r"reads states of 9 features, and latents .* have"),
     ],
 )
