@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-console = Console(stderr=True)
-"""Progress and messages go to stderr; stdout is for results."""
+console = Console(stderr=True, emoji=False)
+"""Progress and messages go to stderr; stdout is for results. `:cat:` is a part of a name, and stays."""
 
 REDRAW_S = 0.25
 NOTEBOOK_S = 1.0

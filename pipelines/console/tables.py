@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WIDE = 10_000
 """Columns where stdout is no terminal: no line is folded in what other programs read."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+out = Console(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else WIDE)
 MAX_FAILURES = 10
 DECISIONS = ("keep", "reject", "pending", "failed")
 

@@ -72,7 +72,10 @@ def _translated(path: Path, updates: Updates, model: DiT) -> Updates:
     try:
         return from_foreign(updates, model)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(
+            f"{path}: has names of diffusers or ComfyUI, which this model cannot take ({error}); expected updates of "
+            "its own base"
+        ) from error
 
 
 def plain_parameters(model: nn.Module) -> Mapping[str, Tensor]:

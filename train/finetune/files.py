@@ -113,7 +113,7 @@ def read_updates(path: Path) -> Updates:
     """Of a file in our layout, or in one whose names differ by layers alone.
 
     Raises:
-        ValueError: there is none, or an update lacks one of its matrices.
+        ValueError: there is none, it is empty, or an update lacks one of its matrices.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -124,6 +124,8 @@ def read_updates(path: Path) -> Updates:
             f"{path}: no file of LoRA here ({type(error).__name__}: {error}); expected safetensors, such as "
             "`reelpack train-export RUN --lora FILE` writes"
         ) from error
+    if not tensors:
+        raise ValueError(f"{path}: holds no tensor; fetch or export the file again")
     trained = {name.removeprefix(PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -17,6 +17,7 @@ from curate.schema import Failure, FailureKind
 from pipelines.console import progress
 from pipelines.console.pace import Pace
 from pipelines.console.progress import BYTES, FRAMES, SECONDS, STEPS, Line, Unit
+from pipelines.console.tables import out
 from pipelines.execute.base import ExecuteConfig, Resources
 from pipelines.execute.build import open_executor
 from pipelines.execute.local import LocalExecutor
@@ -166,3 +167,9 @@ def test_an_error_over_a_result_takes_the_line_away(console: Console) -> None:
         for _ in progress.track(outcomes(), 10, "double"):
             raise OSError(28, "No space left on device")
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+@pytest.mark.parametrize("printing", [progress.console, out])
+def test_a_name_is_printed_as_it_is(printing: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    printing.print("v:cat:.mp4")
+    assert "".join(capsys.readouterr()).strip() == "v:cat:.mp4"

@@ -124,3 +124,9 @@ def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     pixart = adapted(CASES["pixart-sigma"], tmp_path / "pixart")
     with pytest.raises(ValueError, match=r"names that ComfyUI has for a PixArt.* are not known"):
         to_foreign(updates_of(pixart, {}), pixart, "comfyui")
+
+
+def test_a_file_without_a_tensor_is_no_file_of_updates(tmp_path: Path) -> None:
+    save(tmp_path / "x.safetensors", {}, {})
+    with pytest.raises(ValueError, match="holds no tensor; fetch or export"):
+        read_updates(tmp_path / "x.safetensors")
