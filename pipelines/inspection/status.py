@@ -171,6 +171,8 @@ def _next(
 ) -> tuple[str, str]:
     """The command of the next step, and the reason."""
     url = shlex.quote(dataset.url)
+    if not all(row["is_done"] for row in dataset.forgotten.rows()):
+        return f"reelpack forget {url}", "a take-down was stopped: files still hold some of the videos"
     if is_running:
         return curate_command(dataset), "if nothing works on it any more: it resumes from what is published"
     if kept - cut:

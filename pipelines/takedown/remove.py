@@ -6,7 +6,7 @@ there, and no reader finds other bytes at an offset than were written.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -233,7 +233,11 @@ def _write_without(
         Old name → new name.
     """
     numbers, renamed, moved = next_numbers(taken), dict[str, str](), list[dict[str, Any]]()
-    for name, rows in track(_rows_of(table, tars, clip_ids), len(tars), "tars written"):
+    staying = without(table.read(), "clip_id", clip_ids)
+    staying = staying.filter(pc.is_in(staying["shard"], _array(tars)))
+    names = sorted(set(staying["shard"].to_pylist()))
+    for name in track(names, len(names), "tars written"):
+        rows = staying.filter(pc.equal(staying["shard"], name)).to_pylist()
         split = shard_split(name)
         new = shard_name(split, numbers[split])
         offsets = copy_without(f"{folder}/{name}", f"{folder}/{new}", frozenset(clip_ids))
@@ -249,16 +253,6 @@ def _write_without(
         numbers[split] += 1
     table.publish(moved)
     return renamed
-
-
-def _rows_of(
-    table: Table, tars: Collection[str], clip_ids: Collection[str]
-) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Each tar that rows of other clips name, with these rows."""
-    rows = without(table.read(), "clip_id", clip_ids)
-    rows = rows.filter(pc.is_in(rows["shard"], _array(tars)))
-    for name in sorted(set(rows["shard"].to_pylist())):
-        yield name, rows.filter(pc.equal(rows["shard"], name)).to_pylist()
 
 
 def _array(values: Iterable[str]) -> pa.Array:

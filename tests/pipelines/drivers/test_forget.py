@@ -222,6 +222,7 @@ def test_a_take_down_that_was_stopped_is_told_keeps_writers_out_and_is_completed
             forget(made.url, plan.targets)
     told = [problem for problem in problems(made.url) if "take-down was stopped" in problem]
     assert told == [f"{made.uris[made.gone]}: its take-down was stopped; `reelpack forget {made.url}` completes it"]
+    assert status(made.url).next_command == f"reelpack forget {made.url}"
     for writer in ("curate", "captions", "latents"):
         with pytest.raises(ValueError, match="finish it first: reelpack forget"), made.dataset.writer(writer):
             pass
