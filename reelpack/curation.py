@@ -51,11 +51,11 @@ def curate(
         ValueError: no such input, or a mistake in a setting.
         Interrupted: by Ctrl-C; the same call resumes.
     """
-    resolved = resolved_config(config, settings, executor=executor, address=address)
     url, given, given_lists = os.fspath(out), names_of(inputs), names_of(lists)
     with running("curate", of_dataset, url):
         from pipelines.drivers import curate as driver
 
+        resolved = resolved_config(config, settings, executor=executor, address=address)
         driver.check_given(given, given_lists, url)
         done = driver.curate(
             given,
@@ -113,11 +113,11 @@ def caption(
         ValueError: no dataset, no kept clips, or a model that cannot be loaded.
         Interrupted: by Ctrl-C; the same call resumes.
     """
-    url, resolved = url_of(dataset), local_first(config, settings, executor, address)
+    url = url_of(dataset)
     with running("caption", of_dataset, url):
         from pipelines.drivers import caption as driver
 
-        done = driver.caption(url, resolved)
+        done = driver.caption(url, local_first(config, settings, executor, address))
     if not done.num_captions:
         raise NothingKept(f"{url}: {done.why_nothing}; `reelpack status {url}` says more")
     return Captioned.of(Dataset(url), done)
@@ -146,10 +146,10 @@ def encode(
         Interrupted: by Ctrl-C; the same call resumes.
     """
     url = url_of(dataset)
-    resolved = local_first(config, settings, executor, address, as_last(url, "encode", config))
     with running("sample", of_dataset, url):
         from pipelines.drivers import encode as driver
 
+        resolved = local_first(config, settings, executor, address, as_last(url, "encode", config))
         done = driver.encode(url, resolved)
     if not done.num_clips:
         raise NothingKept(f"{url}: {done.why_nothing}; `reelpack status {url}` says more")

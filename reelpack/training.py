@@ -35,11 +35,12 @@ def train(
         ValueError: another dataset or run than its folder holds, or a mistake in a setting.
         Interrupted: by Ctrl-C; the same call resumes.
     """
-    resolved, run = resolved_config(config, settings), os.fspath(out)
+    run = os.fspath(out)
     given = [dataset] if isinstance(dataset, Dataset | str | os.PathLike) else dataset
     with running("train", of_run, run):
         from pipelines.drivers.train import train_here
 
+        resolved = resolved_config(config, settings)
         return Trained.of(run, train_here([url_of(one) for one in given], run, resolved))
 
 

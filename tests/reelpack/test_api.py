@@ -301,3 +301,26 @@ def test_progress_in_a_notebook_is_one_line_that_ends_whole(monkeypatch: pytest.
     monkeypatch.setattr(progress.console, "is_jupyter", True)
     assert list(track([1, 2, 3], 3, "scan")) == [1, 2, 3]
     assert "0/3" in shown[0] and "3/3" in shown[-1] and shown[-1].startswith("scan")
+
+
+def test_an_interruption_while_settings_are_read_says_what_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reelpack import curation, training
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for module in (curation, training):
+        monkeypatch.setattr(module, "resolved_config", interrupted)
+    monkeypatch.setattr(curation, "local_first", interrupted)
+    out = str(tmp_path / "out")
+    calls = (
+        lambda: reelpack.curate("films", out),
+        lambda: reelpack.caption(out),
+        lambda: reelpack.encode(out, config="c.yaml"),
+        lambda: reelpack.train(out, out),
+    )
+    for call in calls:
+        with pytest.raises(reelpack.Interrupted, match="the same command"):
+            call()
