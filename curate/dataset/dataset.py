@@ -333,13 +333,14 @@ class Dataset:
         return Missing(f"{url} is not there; `reelpack curate INPUT --out {self.url}` makes it")
 
     def is_run(self) -> bool:
-        """Whether the folder is a training's, which has a config.yaml, too."""
+        """Whether the folder is a training's, which has a config.yaml, too: that of `train` beside a run.json, that of
+        `train-autoencoder`, `train-captioner` and `train-clip` with a section of that name."""
         fs, path = locate(f"{self.url}/run.json")
-        return bool(fs.exists(path))
+        return bool(fs.exists(path)) or any(name.startswith("train_") for name in self.sections())
 
     def _no_dataset(self) -> NotADataset:
         if self.is_run():
-            return NotADataset(f"{self.url} is no dataset: it holds a run of `reelpack train`; give the run's dataset")
+            return NotADataset(f"{self.url} is no dataset: it holds a training run; give the run's dataset")
         fs, path = locate(self.url)
         lacks = "it has no config.yaml" if fs.exists(path) else "there is no such folder"
         return NotADataset(f"{self.url} is no dataset: {lacks}; `reelpack curate INPUT --out {self.url}` makes one")

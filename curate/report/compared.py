@@ -66,7 +66,7 @@ def compared(against: Against) -> str:
     beyond = against.beyond
     more = f"{int(pc.sum(pc.equal(beyond['decision'], 'keep')).as_py() or 0):,} of them kept" if len(beyond) else ""
     only = f'<p class="muted">{len(beyond):,} clips are only in {name}, {more}.</p>' if more else ""
-    same = "" if chips else '<p class="muted">Both decide every clip alike.</p>'
+    same = "" if chips else '<p class="muted">Both decide every clip the same.</p>'
     return f'<div class="compared">{head}<div class="chips">{chips}</div>{same}{only}{_why(against)}</div>'
 
 

@@ -76,7 +76,7 @@ def check_given(inputs: Sequence[str], lists: Sequence[str], out: str) -> None:
     kept_by_job(out)
     dataset = Dataset(out)
     if dataset.is_run():
-        raise ValueError(f"--out {out}: holds a run of `reelpack train`; give a dataset, or a new folder")
+        raise ValueError(f"--out {out}: holds a training run; give a dataset, or a new folder")
     refuse_mistyped([*inputs, *lists], known_inputs(dataset))
 
 

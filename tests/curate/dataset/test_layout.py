@@ -34,11 +34,19 @@ def test_no_dataset_lies_at_a_root_or_below_an_empty_name(url: str) -> None:
         Dataset(url)
 
 
-def test_a_run_is_no_dataset(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("steps: 1\n")
-    (tmp_path / "run.json").write_text("{}")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.yaml": "steps: 1\n", "run.json": "{}"},
+        {"config.yaml": "train_autoencoder: {steps: 1}\ndatasets: []\n"},
+        {"config.yaml": "train_clip: {epochs: 1}\n"},
+    ],
+)
+def test_a_run_is_no_dataset(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     for read in (Dataset(str(tmp_path)).made_with, Dataset(str(tmp_path)).read_index):
-        with pytest.raises(NotADataset, match="holds a run of `reelpack train`"):
+        with pytest.raises(NotADataset, match="holds a training run"):
             read()
 
 

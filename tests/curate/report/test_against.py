@@ -98,7 +98,7 @@ def test_clips_are_found_by_what_the_other_decides(
 
 def test_a_card_tells_what_the_other_decides_and_by_which_bound(versioned: DatasetView) -> None:
     newest, first = against(versioned, "2"), against(versioned, "1")
-    assert "Both decide every clip alike" in compared(newest) and not newest.masks["any"].any()
+    assert "Both decide every clip the same" in compared(newest) and not newest.masks["any"].any()
     rejected = find(versioned, Search(differ="there"), None, first)[0]
     row = versioned.clips.slice(int(rejected), 1).to_pylist()[0]
     (there,) = newest.rows([row["clip_id"]]).values()
